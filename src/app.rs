@@ -1,0 +1,1 @@
+//! Builds the runtimes, starts every task and stops them in order.

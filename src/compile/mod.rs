@@ -1,0 +1,1 @@
+//! What will run: the graph turned into the next snapshot.

@@ -1,0 +1,1 @@
+//! What was written, and where: files in, objects and diagnostics out.

@@ -1,0 +1,1 @@
+//! The loop: signals, file changes and drain, one event at a time.

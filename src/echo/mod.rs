@@ -1,0 +1,1 @@
+//! The backend that answers with what it received.

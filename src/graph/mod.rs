@@ -1,0 +1,1 @@
+//! What refers to what: references looked up, relations judged, conditions computed.

@@ -1,0 +1,31 @@
+//! A gateway for one host: Gateway API files in, TLS and HTTP out.
+//!
+//! # The house
+//!
+//! Two wings and one door. The control wing turns files into meaning: [`api`] (what may be
+//! written), [`config`] (what was written, and where), [`graph`] (what refers to what),
+//! [`compile`] (what will run). The data wing moves bytes: [`tls`], [`upstream`], [`filters`],
+//! [`proxy`]. They meet in [`snapshot`], which `compile` fills and `proxy` reads.
+//!
+//! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
+//! `control/reload.rs`. Which room may use which is checked by `tests/architecture.rs`.
+
+mod api;
+mod app;
+mod body;
+pub mod cli;
+mod clock;
+mod compile;
+mod config;
+mod control;
+mod echo;
+mod filters;
+mod graph;
+mod net;
+mod observe;
+mod proxy;
+mod secret;
+mod snapshot;
+mod systemd;
+mod tls;
+mod upstream;

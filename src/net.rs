@@ -1,0 +1,267 @@
+//! Hostnames, address ranges and the other small words of a network.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// A hostname a listener or route accepts: exact, or one leading wildcard label.
+///
+/// Gateway API `Hostname`, RFC 1123 section 2.1: lower case, no port, no IP address, and `*` only
+/// as the whole first label. The only way in is [`HostPattern::parse`], so a `HostPattern` in hand
+/// is always one of the two forms the router indexes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct HostPattern(Form);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Form {
+    Exact(Box<str>),
+    /// The part after `*`, dot included: `*.example.com` is kept as `.example.com`.
+    Suffix(Box<str>),
+}
+
+impl HostPattern {
+    /// Parses a `Hostname` field.
+    ///
+    /// # Errors
+    ///
+    /// Says which label is wrong and why; the caller adds file and line.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidHost> {
+        let (wildcard, rest) = match text.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        if text.len() > 253 {
+            return Err(InvalidHost::TooLong);
+        }
+        if rest.parse::<IpAddr>().is_ok() {
+            return Err(InvalidHost::IpAddress);
+        }
+        for label in rest.split('.') {
+            check_label(label)?;
+        }
+        Ok(Self(if wildcard {
+            Form::Suffix(format!(".{rest}").into())
+        } else {
+            Form::Exact(rest.into())
+        }))
+    }
+
+    /// True if a request for `host` (already lower case, port removed) belongs here.
+    ///
+    /// `*.example.com` accepts `a.example.com` and `a.b.example.com`, never `example.com`.
+    pub(crate) fn accepts(&self, host: &str) -> bool {
+        match &self.0 {
+            Form::Exact(name) => **name == *host,
+            Form::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
+        }
+    }
+
+    /// What both accept, if anything: the more specific of the two.
+    ///
+    /// HTTPRoute `hostnames`: `test.example.com` and `*.example.com` meet in `test.example.com`.
+    pub(crate) fn intersect(&self, other: &Self) -> Option<Self> {
+        match (&self.0, &other.0) {
+            (Form::Exact(a), _) if other.accepts(a) => Some(self.clone()),
+            (_, Form::Exact(b)) if self.accepts(b) => Some(other.clone()),
+            (Form::Suffix(a), Form::Suffix(b)) if a.ends_with(&**b) => Some(self.clone()),
+            (Form::Suffix(a), Form::Suffix(b)) if b.ends_with(&**a) => Some(other.clone()),
+            _ => None,
+        }
+    }
+
+    /// The name itself, where this is no wildcard.
+    pub(crate) fn exact(&self) -> Option<&str> {
+        match &self.0 {
+            Form::Exact(name) => Some(name),
+            Form::Suffix(_) => None,
+        }
+    }
+
+    /// The part after the `*`, dot included, where this is a wildcard.
+    pub(crate) fn suffix(&self) -> Option<&str> {
+        match &self.0 {
+            Form::Exact(_) => None,
+            Form::Suffix(suffix) => Some(suffix),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Form::Exact(name) => f.write_str(name),
+            Form::Suffix(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+fn check_label(label: &str) -> Result<(), InvalidHost> {
+    let wrong = |why| Err(InvalidHost::Label { label: label.into(), why });
+    if label.is_empty() {
+        return wrong("it is empty");
+    }
+    if label.len() > 63 {
+        return wrong("it is longer than 63 characters");
+    }
+    if label.starts_with('-') || label.ends_with('-') {
+        return wrong("it begins or ends with `-`");
+    }
+    if label.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return wrong("use lower case");
+    }
+    if label == "*" {
+        return wrong("`*` may only be the whole first label");
+    }
+    if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return wrong("use letters, digits and `-`");
+    }
+    Ok(())
+}
+
+/// Why a text is no hostname.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidHost {
+    #[error("an IP address is not a hostname; leave `hostname` out to accept any host")]
+    IpAddress,
+    #[error("label `{label}`: {why}")]
+    Label { label: String, why: &'static str },
+    #[error("longer than 253 characters")]
+    TooLong,
+}
+
+/// An address range in CIDR form: `10.0.0.0/8`, `fd00::/8`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cidr {
+    network: IpAddr,
+    bits: u8,
+}
+
+impl Cidr {
+    /// True if `address` lies in the range. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        match (self.network, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+                u32::from(network) & mask == u32::from(address) & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                u128::from(network) & mask == u128::from(address) & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = InvalidCidr;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCidr> {
+        let invalid = || InvalidCidr(text.into());
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let network: IpAddr = address.parse().map_err(|_| invalid())?;
+        let most = if network.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or_else(invalid)?,
+            None => most,
+        };
+        Ok(Self { network, bits })
+    }
+}
+
+/// A text that is no address range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an address range; write it like `10.0.0.0/8`, `fd00::/8` or `127.0.0.1`")]
+pub(crate) struct InvalidCidr(String);
+
+/// The peer of a connection as it should be shown: IPv4 mapped into IPv6 is plain IPv4.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> HostPattern {
+        HostPattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_wildcard_takes_any_number_of_labels_but_not_the_apex() {
+        // (pattern, host, accepted)
+        let table = [
+            ("example.com", "example.com", true),
+            ("example.com", "a.example.com", false),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "a.b.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "badexample.com", false),
+        ];
+        for (pattern, name, want) in table {
+            assert_eq!(host(pattern).accepts(name), want, "{pattern} and {name}");
+        }
+    }
+
+    #[test]
+    fn the_intersection_is_the_more_specific() {
+        // (a, b, what both accept)
+        let table = [
+            ("a.example.com", "*.example.com", Some("a.example.com")),
+            ("*.example.com", "*.a.example.com", Some("*.a.example.com")),
+            ("*.example.com", "*.example.com", Some("*.example.com")),
+            ("*.example.com", "example.com", None),
+            ("*.example.com", "*.example.org", None),
+            ("*.oo.com", "*.foo.com", None),
+            ("a.example.com", "b.example.com", None),
+        ];
+        for (a, b, want) in table {
+            let want = want.map(host);
+            assert_eq!(host(a).intersect(&host(b)), want, "{a} and {b}");
+            assert_eq!(host(b).intersect(&host(a)), want, "{b} and {a}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hostname_says_why() {
+        // (text, part of the message)
+        let table = [
+            ("10.0.0.1", "IP address"),
+            ("Example.com", "lower case"),
+            ("a..com", "empty"),
+            ("a.*.com", "first label"),
+            ("*", "first label"),
+            ("-a.com", "begins"),
+            ("a_b.com", "letters"),
+        ];
+        for (text, want) in table {
+            let message = HostPattern::parse(text).unwrap_err().to_string();
+            assert!(message.contains(want), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_range_contains_what_its_prefix_says() {
+        // (range, address, inside)
+        let table = [
+            ("10.0.0.0/8", "10.1.2.3", true),
+            ("10.0.0.0/8", "11.1.2.3", false),
+            ("0.0.0.0/0", "1.2.3.4", true),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "::ffff:127.0.0.1", true),
+            ("fd00::/8", "fdff::1", true),
+            ("::/0", "fe80::1", true),
+            ("::/0", "1.2.3.4", false),
+        ];
+        for (range, address, want) in table {
+            let cidr: Cidr = range.parse().unwrap();
+            assert_eq!(cidr.contains(address.parse().unwrap()), want, "{address} in {range}");
+        }
+        for wrong in ["10.0.0.0/33", "x", "::/129", "10.0.0.0/-1"] {
+            assert!(wrong.parse::<Cidr>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Logs to the journal and one record per exchange.

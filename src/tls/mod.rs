@@ -1,0 +1,1 @@
+//! Certificates as last seen whole, and the TLS settings made from them.

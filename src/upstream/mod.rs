@@ -1,0 +1,1 @@
+//! Backends: endpoints, names, connections and the choice between them.
