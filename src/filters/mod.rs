@@ -1,0 +1,1 @@
+//! HTTP filters: what a rule does to a request before it is forwarded.

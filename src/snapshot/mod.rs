@@ -1,0 +1,1 @@
+//! The door: what the control wing describes and the data wing serves, immutable and complete.
