@@ -1,1 +1,73 @@
 //! The door: what the control wing describes and the data wing serves, immutable and complete.
+//!
+//! `compile` fills a [`Snapshot`], `proxy` reads it, and nothing else crosses between the wings.
+
+pub(crate) mod bind;
+pub(crate) mod host_table;
+pub(crate) mod matcher;
+pub(crate) mod route_table;
+pub(crate) mod rule;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::upstream::{Cluster, ClusterSettings};
+
+pub(crate) use bind::{Bind, BindKey, Listener};
+pub(crate) use host_table::HostTable;
+pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
+pub(crate) use route_table::{Entry, Found, RouteTable};
+pub(crate) use rule::{Choice, Mirror, Rule, Timeouts, WeightedClusters};
+
+/// Everything that is served, as of one load.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// 1 for the first, +1 with each that is published.
+    pub generation: u64,
+    pub binds: Vec<Arc<Bind>>,
+    /// Every cluster of this snapshot by what made it, so that the next one can carry it over.
+    pub clusters: HashMap<ClusterSettings, Arc<Cluster>>,
+    /// For the status line and the log.
+    pub counts: Counts,
+}
+
+/// How much a snapshot serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub gateways: usize,
+    pub listeners: usize,
+    /// HTTPRoutes and GRPCRoutes attached to at least one listener.
+    pub routes: usize,
+    pub backends: usize,
+}
+
+impl Snapshot {
+    /// What is served on a bind now; none if a reload took it away.
+    pub(crate) fn bind(&self, key: BindKey) -> Option<&Arc<Bind>> {
+        // A host has a handful of binds, so looking along the list is as quick as hashing.
+        self.binds.iter().find(|bind| bind.key == key)
+    }
+}
+
+/// The one door between the control wing and the data wing.
+///
+/// Readers take the snapshot once per exchange and keep it to the end, so a request never sees two
+/// configurations. The last reader of an old snapshot frees it.
+#[derive(Debug)]
+pub(crate) struct SnapshotCell(ArcSwap<Snapshot>);
+
+impl SnapshotCell {
+    pub(crate) fn new(first: Snapshot) -> Self {
+        Self(ArcSwap::from_pointee(first))
+    }
+
+    pub(crate) fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn publish(&self, next: Snapshot) {
+        self.0.store(Arc::new(next));
+    }
+}

@@ -1,0 +1,260 @@
+//! `cors` (GEP-1767).
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
+
+use crate::filters::{Exchange, Verdict};
+
+/// Which other origins may use the responses of a rule.
+///
+/// A preflight (Fetch standard, section 4.8) is answered here and never reaches a backend. Other
+/// requests are forwarded whatever their origin; only the response headers differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cors {
+    pub origins: Box<[OriginPattern]>,
+    pub credentials: bool,
+    /// `None` where the list holds `*`: every method.
+    pub methods: AllowList,
+    pub headers: AllowList,
+    pub expose: AllowList,
+    /// Seconds a browser may keep the answer to a preflight.
+    pub max_age: HeaderValue,
+}
+
+/// A list of names as it is sent, or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AllowList {
+    /// `*`. With credentials a browser takes it literally, so what was asked for is echoed.
+    Any,
+    /// Not configured: the header is left out.
+    Nothing,
+    /// `GET, POST`, as configured.
+    These(HeaderValue),
+}
+
+/// One entry of `allowOrigins`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OriginPattern {
+    /// `*`
+    Any,
+    /// `https://www.example.com:8080`, lower case.
+    Exact(Box<str>),
+    /// `https://*.example.com:8080` as the parts before and after the `*`; it stands for one label
+    /// or more.
+    Wildcard { before: Box<str>, after: Box<str> },
+}
+
+impl OriginPattern {
+    fn accepts(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => origin.eq_ignore_ascii_case(exact),
+            Self::Wildcard { before, after } => {
+                let origin = origin.to_ascii_lowercase();
+                let middle =
+                    origin.strip_prefix(&**before).and_then(|rest| rest.strip_suffix(&**after));
+                middle.is_some_and(|middle| !middle.is_empty() && !middle.contains(['/', ':', '@']))
+            }
+        }
+    }
+}
+
+impl Cors {
+    pub(crate) fn on_request(&self, exchange: &mut Exchange, head: &request::Parts) -> Verdict {
+        let Some(origin) = head.headers.get(ORIGIN) else { return Verdict::Continue(()) };
+        let allowed = origin
+            .to_str()
+            .is_ok_and(|origin| self.origins.iter().any(|pattern| pattern.accepts(origin)));
+        if allowed {
+            exchange.allowed_origin = Some(origin.clone());
+        }
+        let preflight = head.method == Method::OPTIONS
+            && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        if !preflight {
+            return Verdict::Continue(());
+        }
+        let mut response = http::Response::new(());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        if allowed {
+            self.permit(exchange, head, response.headers_mut());
+        }
+        Verdict::Break(response)
+    }
+
+    /// What a preflight is told: methods, headers, age, beside what every response says.
+    fn permit(&self, exchange: &Exchange, head: &request::Parts, to: &mut HeaderMap) {
+        self.on_response(exchange, to);
+        for (list, asked, told) in [
+            (&self.methods, ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_ALLOW_METHODS),
+            (&self.headers, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_ALLOW_HEADERS),
+        ] {
+            let Some(asked) = head.headers.get(asked) else { continue };
+            match list {
+                AllowList::Any if self.credentials => to.insert(told, asked.clone()),
+                AllowList::Any => to.insert(told, HeaderValue::from_static("*")),
+                AllowList::These(names) => to.insert(told, names.clone()),
+                AllowList::Nothing => None,
+            };
+        }
+        to.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+    }
+
+    pub(crate) fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+        // What the backend says of CORS does not count where the route has a policy.
+        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        let Some(origin) = &exchange.allowed_origin else { return };
+        let any = self.origins.contains(&OriginPattern::Any) && !self.credentials;
+        if any {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        } else {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        if self.credentials {
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        match &self.expose {
+            AllowList::These(names) => {
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names.clone());
+            }
+            AllowList::Any if !self.credentials => {
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+            }
+            AllowList::Any | AllowList::Nothing => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filters::{HostName, Scheme};
+
+    fn cors() -> Cors {
+        Cors {
+            origins: [
+                OriginPattern::Exact("https://www.foo.com".into()),
+                OriginPattern::Wildcard { before: "https://".into(), after: ".bar.com".into() },
+            ]
+            .into(),
+            credentials: false,
+            methods: AllowList::These(HeaderValue::from_static("GET, PUT")),
+            headers: AllowList::Any,
+            expose: AllowList::These(HeaderValue::from_static("x-total")),
+            max_age: HeaderValue::from_static("5"),
+        }
+    }
+
+    fn exchange() -> Exchange {
+        Exchange {
+            scheme: Scheme::Https,
+            host: HostName::parse(&HeaderValue::from_static("api.example")).unwrap(),
+            port: 443,
+            matched_prefix: 0,
+            allowed_origin: None,
+        }
+    }
+
+    fn ask(
+        cors: &Cors,
+        method: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> (Verdict, Exchange) {
+        let mut request = http::Request::builder().method(method).uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let mut exchange = exchange();
+        (cors.on_request(&mut exchange, &head), exchange)
+    }
+
+    #[test]
+    fn an_origin_matches_whole_or_by_labels() {
+        // (origin, allowed)
+        let table = [
+            ("https://www.foo.com", true),
+            ("https://WWW.foo.com", true),
+            ("http://www.foo.com", false),
+            ("https://www.foo.com:8443", false),
+            ("https://a.bar.com", true),
+            ("https://a.b.bar.com", true),
+            ("https://bar.com", false),
+            ("https://evil.com/.bar.com", false),
+            ("https://evil.com:80.bar.com", false),
+            ("null", false),
+        ];
+        for (origin, want) in table {
+            let allowed = cors().origins.iter().any(|pattern| pattern.accepts(origin));
+            assert_eq!(allowed, want, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_preflight_is_answered_with_what_is_configured() {
+        let (verdict, _) = ask(
+            &cors(),
+            "OPTIONS",
+            &[
+                ("origin", "https://www.foo.com"),
+                ("access-control-request-method", "PUT"),
+                ("access-control-request-headers", "x-a, x-b"),
+            ],
+        );
+        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        assert_eq!(answer.status(), 204);
+        assert_eq!(answer.headers()["access-control-allow-origin"], "https://www.foo.com");
+        assert_eq!(answer.headers()["access-control-allow-methods"], "GET, PUT");
+        assert_eq!(answer.headers()["access-control-allow-headers"], "*");
+        assert_eq!(answer.headers()["access-control-expose-headers"], "x-total");
+        assert_eq!(answer.headers()["access-control-max-age"], "5");
+        assert!(!answer.headers().contains_key("access-control-allow-credentials"));
+    }
+
+    #[test]
+    fn with_credentials_nothing_is_a_star() {
+        let cors = Cors {
+            credentials: true,
+            origins: [OriginPattern::Any].into(),
+            methods: AllowList::Any,
+            ..cors()
+        };
+        let (verdict, _) = ask(
+            &cors,
+            "OPTIONS",
+            &[
+                ("origin", "https://x.example"),
+                ("access-control-request-method", "DELETE"),
+                ("access-control-request-headers", "x-a"),
+            ],
+        );
+        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        assert_eq!(answer.headers()["access-control-allow-origin"], "https://x.example");
+        assert_eq!(answer.headers()["access-control-allow-methods"], "DELETE");
+        assert_eq!(answer.headers()["access-control-allow-headers"], "x-a");
+        assert_eq!(answer.headers()["access-control-allow-credentials"], "true");
+    }
+
+    #[test]
+    fn a_foreign_origin_is_forwarded_and_told_nothing() {
+        let (verdict, exchange) = ask(&cors(), "GET", &[("origin", "https://evil.com")]);
+        assert!(verdict.is_continue());
+        let mut headers = HeaderMap::new();
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+        cors().on_response(&exchange, &mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+
+        let (verdict, _) = ask(
+            &cors(),
+            "OPTIONS",
+            &[("origin", "https://evil.com"), ("access-control-request-method", "PUT")],
+        );
+        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        assert!(answer.headers().is_empty(), "{answer:?}");
+    }
+}

@@ -1,0 +1,151 @@
+//! What is known of one request while it is on its way.
+
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+
+/// One request and its response (RFC 9110): what filters may ask about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    /// How the client reached us.
+    pub scheme: Scheme,
+    /// The host that the client asked for.
+    pub host: HostName,
+    /// The port that the client used: that of the socket which took the connection.
+    pub port: u16,
+    /// How many bytes of the path the matched `PathPrefix` covers, its trailing slash not counted;
+    /// 0 for `/` and for every other kind of match.
+    pub matched_prefix: usize,
+    /// The `Origin` that a CORS filter allowed, for the response.
+    pub allowed_origin: Option<HeaderValue>,
+}
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that the scheme implies, which is never written in a URL.
+    pub(crate) fn well_known_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// The host of a request: lower case, without port and trailing dot; and the header it stood in.
+///
+/// The only way in is [`HostName::parse`]. It shares the header's bytes, so it costs no allocation
+/// where the client wrote lower case.
+#[derive(Clone, Debug)]
+pub(crate) struct HostName {
+    /// Lower case from the first byte to `length`.
+    value: HeaderValue,
+    length: usize,
+}
+
+impl HostName {
+    /// Reads a `Host` field or `:authority` (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
+    ///
+    /// `None` for what is no `host [":" port]`: user information, a path, white space, a list, an
+    /// empty name, a port that is no number.
+    pub(crate) fn parse(field: &HeaderValue) -> Option<Self> {
+        let bytes = field.as_bytes();
+        let end = if bytes.first() == Some(&b'[') {
+            let close = bytes.iter().position(|byte| *byte == b']')?;
+            let inside = std::str::from_utf8(&bytes[1..close]).ok()?;
+            inside.parse::<std::net::Ipv6Addr>().ok()?;
+            close + 1
+        } else {
+            let end = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
+            let name = &bytes[..end];
+            // RFC 3986 reg-name without percent-encoding: no name on the net is written with it.
+            let allowed =
+                |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
+            if name.is_empty() || !name.iter().all(allowed) {
+                return None;
+            }
+            end
+        };
+        match &bytes[end..] {
+            [] => {}
+            [b':', port @ ..] => {
+                if port.len() > 5 || !port.iter().all(u8::is_ascii_digit) {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+        let length = if bytes[..end].ends_with(b".") { end - 1 } else { end };
+        if length == 0 {
+            return None;
+        }
+        let value = if bytes[..length].iter().any(u8::is_ascii_uppercase) {
+            HeaderValue::from_bytes(&bytes.to_ascii_lowercase()).ok()?
+        } else {
+            field.clone()
+        };
+        Some(Self { value, length })
+    }
+
+    /// The name, lower case, without port.
+    pub(crate) fn as_str(&self) -> &str {
+        // `parse` let ASCII only through, so both steps always succeed.
+        self.value.to_str().map_or("", |text| &text[..self.length])
+    }
+}
+
+/// The path of a request target, `/` where there is none.
+pub(crate) fn path_of(uri: &http::Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_and_at_most_a_port() {
+        // (field, host)
+        let table = [
+            ("example.com", Some("example.com")),
+            ("Example.COM:8443", Some("example.com")),
+            ("example.com.", Some("example.com")),
+            ("example.com.:80", Some("example.com")),
+            ("127.0.0.1:80", Some("127.0.0.1")),
+            ("[::1]", Some("[::1]")),
+            ("[::1]:8080", Some("[::1]")),
+            ("", None),
+            (".", None),
+            (":80", None),
+            ("a b", None),
+            ("a,b", None),
+            ("user@example.com", None),
+            ("example.com/path", None),
+            ("example.com:x", None),
+            ("example.com:80:80", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[zz]", None),
+            ("example.com?x", None),
+            ("example.com#x", None),
+            ("a\\b", None),
+            ("%65xample.com", None),
+        ];
+        for (field, want) in table {
+            let field = HeaderValue::from_str(field).unwrap();
+            let host = HostName::parse(&field);
+            assert_eq!(host.as_ref().map(HostName::as_str), want, "{field:?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `requestRedirect`.
+
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode, request};
+
+use crate::filters::exchange::path_of;
+use crate::filters::{Exchange, PathModifier, Scheme, Verdict};
+
+/// Sends the client elsewhere. HTTPRoute `HTTPRequestRedirectFilter`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Redirect {
+    /// The request's host where `None`.
+    pub hostname: Option<Box<str>>,
+    /// The request's path where `None`.
+    pub path: Option<PathModifier>,
+    pub port: Option<u16>,
+    /// The request's scheme where `None`.
+    pub scheme: Option<Scheme>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+}
+
+impl Redirect {
+    pub(crate) fn answer(&self, exchange: &Exchange, head: &request::Parts) -> Verdict {
+        let mut response = http::Response::new(());
+        match HeaderValue::try_from(self.location(exchange, &head.uri)) {
+            Ok(location) => {
+                *response.status_mut() = self.status;
+                response.headers_mut().insert(LOCATION, location);
+            }
+            // The path came from the client and may hold bytes that no header can carry.
+            Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+        }
+        Verdict::Break(response)
+    }
+
+    /// The `Location`, with whatever the filter does not name taken from the request.
+    ///
+    /// HTTPRoute `requestRedirect.port`: a named scheme brings its well-known port, otherwise the
+    /// port that the client used stays; a port the scheme implies is not written. The host is a
+    /// configured one or one that a route matched, and the path begins with one slash only, so
+    /// that no request can choose where the client is sent.
+    fn location(&self, exchange: &Exchange, uri: &http::Uri) -> String {
+        let scheme = self.scheme.unwrap_or(exchange.scheme);
+        let port = self.port.unwrap_or_else(|| match self.scheme {
+            Some(named) => named.well_known_port(),
+            None => exchange.port,
+        });
+        let host = self.hostname.as_deref().unwrap_or_else(|| exchange.host.as_str());
+        let path = path_of(uri);
+        let modified = self
+            .path
+            .as_ref()
+            .map(|path_modifier| path_modifier.apply(path, exchange.matched_prefix));
+        let path = modified.as_deref().unwrap_or(path);
+
+        let mut location = String::with_capacity(16 + host.len() + path.len());
+        location.push_str(scheme.as_str());
+        location.push_str("://");
+        location.push_str(host);
+        if port != scheme.well_known_port() {
+            location.push(':');
+            location.push_str(&port.to_string());
+        }
+        location.push_str(path);
+        if let Some(query) = uri.query() {
+            location.push('?');
+            location.push_str(query);
+        }
+        location
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filters::HostName;
+
+    fn redirect() -> Redirect {
+        Redirect { hostname: None, path: None, port: None, scheme: None, status: StatusCode::FOUND }
+    }
+
+    #[test]
+    fn location_follows_the_port_rules_of_the_spec() {
+        let filter = |scheme, port| Redirect { scheme, port, ..redirect() };
+        let https = Some(Scheme::Https);
+
+        // (filter, port of the client, Location); the client asked for http://shop.example/a?b=c
+        let table = [
+            (filter(https, None), 80, "https://shop.example/a?b=c"),
+            (filter(https, None), 8080, "https://shop.example/a?b=c"),
+            (filter(https, Some(8443)), 80, "https://shop.example:8443/a?b=c"),
+            (filter(None, None), 8080, "http://shop.example:8080/a?b=c"),
+            (filter(None, None), 80, "http://shop.example/a?b=c"),
+            (filter(None, Some(80)), 8080, "http://shop.example/a?b=c"),
+        ];
+        for (filter, port, want) in table {
+            assert_eq!(location(&filter, "/a?b=c", port, 0), want, "{filter:?} on port {port}");
+        }
+    }
+
+    #[test]
+    fn host_and_path_are_replaced_where_the_filter_names_them() {
+        let prefix = |to: &str| Some(PathModifier::Prefix(to.into()));
+        // (filter, target, matched prefix, Location)
+        let table = [
+            (
+                Redirect { hostname: Some("new.example".into()), ..redirect() },
+                "/a",
+                0,
+                "http://new.example/a",
+            ),
+            (
+                Redirect { path: prefix("/new"), ..redirect() },
+                "/old/x?q",
+                4,
+                "http://shop.example/new/x?q",
+            ),
+            (
+                Redirect { path: Some(PathModifier::Full("/f".into())), ..redirect() },
+                "/old/x?q",
+                4,
+                "http://shop.example/f?q",
+            ),
+        ];
+        for (filter, target, matched, want) in table {
+            assert_eq!(location(&filter, target, 80, matched), want, "{filter:?} for {target}");
+        }
+    }
+
+    fn location(filter: &Redirect, target: &str, port: u16, matched_prefix: usize) -> String {
+        let exchange = Exchange {
+            scheme: Scheme::Http,
+            host: HostName::parse(&HeaderValue::from_static("Shop.example:81")).unwrap(),
+            port,
+            matched_prefix,
+            allowed_origin: None,
+        };
+        filter.location(&exchange, &target.parse().unwrap())
+    }
+}

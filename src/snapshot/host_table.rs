@@ -1,0 +1,94 @@
+//! Things by hostname, the most specific first.
+
+use std::collections::HashMap;
+
+use crate::net::HostPattern;
+
+/// Things filed under an exact name, a wildcard, or any name at all.
+///
+/// Looking up costs one step per label of the host, however many names there are.
+#[derive(Debug)]
+pub(crate) struct HostTable<T> {
+    exact: HashMap<Box<str>, T>,
+    /// By the part after the `*`, dot included.
+    wildcard: HashMap<Box<str>, T>,
+    any: Option<T>,
+}
+
+impl<T> Default for HostTable<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: None }
+    }
+}
+
+impl<T> HostTable<T> {
+    /// The place for `pattern`, where `None` is any host; made by `make` where there is none yet.
+    pub(crate) fn entry(
+        &mut self,
+        pattern: Option<&HostPattern>,
+        make: impl FnOnce() -> T,
+    ) -> &mut T {
+        let Some(pattern) = pattern else { return self.any.get_or_insert_with(make) };
+        let (map, key) = match (pattern.exact(), pattern.suffix()) {
+            (Some(name), _) => (&mut self.exact, name),
+            (None, suffix) => (&mut self.wildcard, suffix.unwrap_or_default()),
+        };
+        map.entry(key.into()).or_insert_with(make)
+    }
+
+    /// What is filed for `host`, the most specific first: the exact name, then wildcards from the
+    /// longest, then any. `host` is lower case and without port.
+    pub(crate) fn candidates<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
+        let exact = self.exact.get(host);
+        let labels = if self.wildcard.is_empty() { "" } else { host };
+        let wildcard = labels
+            .match_indices('.')
+            // `*` stands for one label or more, so a host that begins with the dot has none.
+            .filter(|(at, _)| *at > 0)
+            .filter_map(|(at, _)| self.wildcard.get(&host[at..]));
+        exact.into_iter().chain(wildcard).chain(&self.any)
+    }
+
+    /// The most specific thing for `host`.
+    pub(crate) fn best(&self, host: &str) -> Option<&T> {
+        self.candidates(host).next()
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.wildcard.values()).chain(&self.any)
+    }
+
+    /// All of them, to finish what was filed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.exact.values_mut().chain(self.wildcard.values_mut()).chain(&mut self.any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_name_comes_first() {
+        let mut table = HostTable::default();
+        for name in ["a.b.example.com", "*.b.example.com", "*.example.com"] {
+            let pattern = HostPattern::parse(name).unwrap();
+            table.entry(Some(&pattern), || name);
+        }
+        table.entry(None, || "any");
+
+        // (host, what is tried for it)
+        let table_of_hosts: [(&str, &[&str]); 5] = [
+            ("a.b.example.com", &["a.b.example.com", "*.b.example.com", "*.example.com", "any"]),
+            ("x.b.example.com", &["*.b.example.com", "*.example.com", "any"]),
+            ("b.example.com", &["*.example.com", "any"]),
+            ("example.com", &["any"]),
+            (".example.com", &["any"]),
+        ];
+        for (host, want) in table_of_hosts {
+            let got: Vec<_> = table.candidates(host).copied().collect();
+            assert_eq!(got, want, "{host}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a match asks of a request beside its host: path, method, headers, query.
+
+use std::borrow::Cow;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, Method, request};
+use regex::Regex;
+
+/// What a path must be.
+#[derive(Clone, Debug)]
+pub(crate) enum PathMatch {
+    /// Byte for byte; a trailing slash counts.
+    Exact(Box<str>),
+    /// By whole elements, trailing slash ignored: `/foo` takes `/foo`, `/foo/` and `/foo/x`, not
+    /// `/foox`.
+    Prefix(Box<str>),
+    /// The whole path, not a part of it. Ranks behind `Exact` and before `Prefix`.
+    Regex(Regex),
+}
+
+/// What beside the path must hold. All of it must.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conditions {
+    pub method: Option<Method>,
+    /// True for GRPCRoutes: `content-type` must say gRPC.
+    pub grpc: bool,
+    /// One per name: HTTPRoute counts the first of equal names.
+    pub headers: Box<[HeaderMatch]>,
+    pub query: Box<[QueryMatch]>,
+}
+
+/// A header and what its value must be. Several lines of one name count as one, joined by `,`.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderMatch {
+    pub name: HeaderName,
+    pub value: ValueMatch,
+}
+
+/// A query parameter and what its first value must be. Names and values are compared decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct QueryMatch {
+    pub name: Box<str>,
+    pub value: ValueMatch,
+}
+
+/// What a value must be.
+#[derive(Clone, Debug)]
+pub(crate) enum ValueMatch {
+    Exact(Box<str>),
+    /// The whole value, not a part of it.
+    Regex(Regex),
+}
+
+impl ValueMatch {
+    fn accepts(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *value,
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+impl Conditions {
+    /// True if the request meets every condition.
+    pub(crate) fn accept(&self, head: &request::Parts) -> bool {
+        self.method.as_ref().is_none_or(|method| *method == head.method)
+            && (!self.grpc || is_grpc(&head.headers))
+            && self.headers.iter().all(|header| accepts_header(header, &head.headers))
+            && self.query.iter().all(|query| accepts_query(query, head.uri.query()))
+    }
+
+    /// Precedence beyond host and path (HTTPRoute "matches", GRPCRoute likewise): a method before
+    /// none, then more headers, then more query parameters. Greater wins.
+    pub(crate) fn rank(&self) -> (bool, bool, usize, usize) {
+        (self.grpc, self.method.is_some(), self.headers.len(), self.query.len())
+    }
+}
+
+/// True if the message is gRPC: `application/grpc`, alone or with `+proto` or parameters.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        let name = b"application/grpc";
+        value.len() >= name.len()
+            && value[..name.len()].eq_ignore_ascii_case(name)
+            && matches!(value.get(name.len()), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+fn accepts_header(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(&wanted.name).iter();
+    let Some(first) = values.next() else { return false };
+    let Ok(first) = first.to_str() else { return false };
+    let mut joined = Cow::Borrowed(first);
+    for value in values {
+        let Ok(value) = value.to_str() else { return false };
+        let joined = joined.to_mut();
+        joined.push(',');
+        joined.push_str(value);
+    }
+    wanted.value.accepts(&joined)
+}
+
+fn accepts_query(wanted: &QueryMatch, query: Option<&str>) -> bool {
+    query
+        .unwrap_or_default()
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(name, _)| decode(name) == *wanted.name)
+        .is_some_and(|(_, value)| wanted.value.accepts(&decode(value)))
+}
+
+/// Percent-escapes and `+` as the URL standard's form decoding has them; a broken escape stands for
+/// itself.
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
+        let escaped = escape.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (bytes[at], escaped) {
+            (b'+', _) => decoded.push(b' '),
+            (b'%', Some(byte)) => {
+                decoded.push(byte);
+                at += 2;
+            }
+            (byte, _) => decoded.push(byte),
+        }
+        at += 1;
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let mut request = http::Request::get(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_header_counts_with_all_its_lines() {
+        let wanted = |value| Conditions {
+            headers: [HeaderMatch { name: HeaderName::from_static("version"), value }].into(),
+            ..Conditions::default()
+        };
+        let exact = |value: &str| ValueMatch::Exact(value.into());
+        let regex = |text| ValueMatch::Regex(Regex::new(text).unwrap());
+
+        // (condition, lines of `version`, accepted)
+        let table: [(ValueMatch, &[(&str, &str)], bool); 6] = [
+            (exact("two"), &[("Version", "two")], true),
+            (exact("two"), &[("version", "TWO")], false),
+            (exact("two"), &[], false),
+            (exact("one,two"), &[("version", "one"), ("version", "two")], true),
+            (exact("one"), &[("version", "one"), ("version", "two")], false),
+            (regex("^(?:o.e)$"), &[("version", "one")], true),
+        ];
+        for (value, lines, want) in table {
+            let conditions = wanted(value);
+            assert_eq!(conditions.accept(&head("/", lines)), want, "{conditions:?} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_parameter_the_first_counts() {
+        let wanted = |name: &str, value: &str| Conditions {
+            query: [QueryMatch { name: name.into(), value: ValueMatch::Exact(value.into()) }]
+                .into(),
+            ..Conditions::default()
+        };
+        // (name, value, target, accepted)
+        let table = [
+            ("animal", "whale", "/?animal=whale", true),
+            ("animal", "whale", "/?x=1&animal=whale&animal=dolphin", true),
+            ("animal", "dolphin", "/?animal=whale&animal=dolphin", false),
+            ("animal", "whale", "/?ANIMAL=whale", false),
+            ("animal", "whale", "/?animal=whales", false),
+            ("animal", "blue whale", "/?animal=blue+whale", true),
+            ("animal", "blue whale", "/?%61nimal=blue%20whale", true),
+            ("animal", "", "/?animal", true),
+            ("animal", "100%", "/?animal=100%", true),
+            ("animal", "whale", "/", false),
+        ];
+        for (name, value, target, want) in table {
+            assert_eq!(wanted(name, value).accept(&head(target, &[])), want, "{name} in {target}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        // (content-type, is gRPC)
+        let table = [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/gRPC; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ];
+        for (value, want) in table {
+            assert_eq!(is_grpc(&head("/", &[("content-type", value)]).headers), want, "{value}");
+        }
+    }
+}
