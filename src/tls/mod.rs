@@ -1,1 +1,32 @@
 //! Certificates as last seen whole, and the TLS settings made from them.
+//!
+//! [`CertStore`] turns a [`CertSource`] (a pair written inline, or a certbot lineage) into a
+//! [`CertSlot`], re-reads all of them when told to, and never lets a fault on disk take away what a
+//! slot already serves. [`ListenerCertificates`] chooses among the slots of one listener while a
+//! client waits; [`server_config`] wraps it for rustls.
+//!
+//! Invariants: a key is served only with the chain it was checked against; files are read by
+//! [`CertStore`] alone, with plain blocking calls on the caller's thread, never on the way of a
+//! connection; what a client sends before the handshake is done has a limit here and a deadline at
+//! the caller.
+//!
+//! Absent on purpose: OCSP stapling (Let's Encrypt closed its responders), early data (it can be
+//! replayed), and any judgement whether a certificate fits a listener's hostname: the listener
+//! picks the certificate, and a client that minds will say so.
+
+mod certificate;
+mod fault;
+mod lineage;
+mod pem;
+mod resolver;
+mod server;
+mod slot;
+mod store;
+#[cfg(test)]
+mod testing;
+
+pub(crate) use certificate::{CertFacts, KeyType};
+pub(crate) use resolver::ListenerCertificates;
+pub(crate) use server::{Tickets, crypto, server_config};
+pub(crate) use slot::{CertSlot, CertSource};
+pub(crate) use store::{CertReport, CertStore, News, RETRY_DELAYS};

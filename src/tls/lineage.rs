@@ -1,0 +1,273 @@
+//! Certificates as certbot lays them out: `live/NAME/fullchain.pem` and `privkey.pem`, links to
+//! `archive/NAME/fullchain7.pem` and `privkey7.pem`.
+//!
+//! A renewal writes the new files into `archive` first and then replaces the links one by one
+//! (cert, privkey, chain, fullchain), each by `unlink` and `symlink`. So for a moment a link is
+//! missing, and for another the key is new and the chain is old. The numbers tell: a pair is read
+//! only if both links name the same version, and then through the links' targets, which nobody
+//! writes to any more.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::certificate::{Certificate, Pair};
+use super::fault::{Cause, CertFault};
+
+/// Most bytes of one file. A chain has 4 KiB; a device or a log put there by mistake has more.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The lineages that answer to the first of `names` which is there: `NAME` itself first, then its
+/// variants by name.
+///
+/// Variants are what certbot or a habit puts beside it: `NAME-ecdsa`, `NAME-rsa`, `NAME-0001`. They
+/// count even where `NAME` itself is gone, as after `certbot delete`. `*.example.org` is looked for
+/// as `example.org`, which is what certbot calls it.
+///
+/// # Errors
+///
+/// `live` cannot be read, a name is not one, or nothing is there.
+pub(super) fn find(live: &Path, names: &[String]) -> Result<Vec<String>, CertFault> {
+    let in_live = |cause| CertFault::new(live.display().to_string(), cause);
+    let names: Vec<&str> =
+        names.iter().map(|name| name.strip_prefix("*.").unwrap_or(name)).collect();
+    if let Some(wrong) = names.iter().find(|name| !is_valid(name)) {
+        return Err(in_live(Cause::InvalidName((*wrong).to_owned())));
+    }
+    let present = match directories(live) {
+        Ok(present) => present,
+        // Before the first certificate there is no `live` either.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(CertFault::io(live, &error)),
+    };
+    for name in &names {
+        let mut found: Vec<String> =
+            present.iter().filter(|entry| is_variant(entry, name)).cloned().collect();
+        // `NAME` is a prefix of all its variants, so it sorts first.
+        found.sort();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Err(in_live(Cause::NoLineage(names.into_iter().map(str::to_owned).collect())))
+}
+
+/// Reads the pair of one lineage, or nothing of it.
+///
+/// # Errors
+///
+/// Which file and why. Faults that certbot may be about to end say `retry`.
+pub(super) fn read(live: &Path, name: &str) -> Result<Certificate, CertFault> {
+    let chain_file = live.join(name).join("fullchain.pem");
+    let key_file = live.join(name).join("privkey.pem");
+    let chain_target = target(&chain_file)?;
+    let key_target = target(&key_file)?;
+    let versions = (version(&chain_target, "fullchain"), version(&key_target, "privkey"));
+    // Files of one version were whole before the links moved. All others may be half written, by a
+    // copy that somebody makes just now.
+    let settled = match versions {
+        (Some(chain), Some(key)) if chain != key => {
+            let cause = Cause::BeingRenewed { chain, key };
+            return Err(CertFault::new(chain_file.display().to_string(), cause).passing());
+        }
+        (Some(_), Some(_)) => true,
+        _ => false,
+    };
+    let key = contents(&key_target)?;
+    let chain = contents(&chain_target)?;
+    Certificate::read(Pair {
+        chain: &chain,
+        chain_file: chain_file.display().to_string(),
+        key: &key,
+        key_file: key_file.display().to_string(),
+        lineage: Some(name.into()),
+    })
+    .map_err(|fault| if settled { fault } else { fault.passing() })
+}
+
+/// The directories in which a change of this lineage would show: its own, and those that its links
+/// lead to.
+pub(super) fn directories_of(live: &Path, name: &str) -> BTreeSet<PathBuf> {
+    let own = live.join(name);
+    let files = ["fullchain.pem", "privkey.pem"].map(|file| own.join(file));
+    let targets = files.iter().filter_map(|file| fs::canonicalize(file).ok());
+    let mut found: BTreeSet<_> =
+        targets.filter_map(|file| file.parent().map(Path::to_owned)).collect();
+    found.insert(own);
+    found
+}
+
+/// A name that stays in `live`. certbot takes them from domain names; the letters are not judged.
+fn is_valid(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 255
+        && !name.starts_with('.')
+        && !name.contains(['/', '\0'])
+        && !name.contains("..")
+}
+
+/// True for `name` itself and for `name-ecdsa`, `name-rsa`, `name-0001` and their combinations.
+fn is_variant(entry: &str, name: &str) -> bool {
+    let Some(rest) = entry.strip_prefix(name) else { return false };
+    rest.is_empty()
+        || rest.strip_prefix('-').is_some_and(|rest| {
+            rest.split('-').all(|part| match part {
+                "ecdsa" | "rsa" => true,
+                number => number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit()),
+            })
+        })
+}
+
+fn directories(live: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(live)? {
+        let entry = entry?;
+        // `live/README` is none; a link to a directory is one.
+        if fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir()) {
+            found.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(found)
+}
+
+/// Where the link `file` leads, one step only; the file itself if it is no link.
+///
+/// One step, because with `--reuse-key` the key of a new version is a link to that of the old one,
+/// and it is the name of the new one that counts.
+fn target(file: &Path) -> Result<PathBuf, CertFault> {
+    match fs::read_link(file) {
+        Ok(target) => Ok(file.parent().map_or_else(|| target.clone(), |dir| dir.join(&target))),
+        // EINVAL: it is there, and no link.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(file.to_owned()),
+        Err(error) => Err(CertFault::io(file, &error)),
+    }
+}
+
+/// The 7 of `fullchain7.pem`.
+fn version(file: &Path, stem: &str) -> Option<u64> {
+    file.file_name()?.to_str()?.strip_prefix(stem)?.strip_suffix(".pem")?.parse().ok()
+}
+
+fn contents(file: &Path) -> Result<Vec<u8>, CertFault> {
+    let fault = |cause| Err(CertFault::new(file.display().to_string(), cause));
+    let unreadable = |error| CertFault::io(file, &error);
+    // Asked before it is opened: opening a FIFO would wait for its writer.
+    if !fs::metadata(file).map_err(unreadable)?.is_file() {
+        return fault(Cause::NotAFile);
+    }
+    let mut contents = Vec::new();
+    let mut limited = File::open(file).map_err(unreadable)?.take(MAX_FILE_BYTES + 1);
+    let bytes = limited.read_to_end(&mut contents).map_err(unreadable)?;
+    if u64::try_from(bytes).is_ok_and(|bytes| bytes <= MAX_FILE_BYTES) {
+        Ok(contents)
+    } else {
+        fault(Cause::TooLarge { limit: MAX_FILE_BYTES })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::testing::{Certbot, Issue};
+    use super::*;
+
+    fn found(certbot: &Certbot, names: &[&str]) -> Result<Vec<String>, String> {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        find(&certbot.live(), &names).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn the_first_name_that_is_there_wins_and_brings_its_variants() {
+        let certbot = Certbot::new();
+        for name in ["b", "b-0001", "b-ecdsa", "b-rsa-0002", "b-old", "b.org", "c", "d-0001"] {
+            fs::create_dir_all(certbot.live().join(name)).unwrap();
+        }
+        fs::write(certbot.live().join("README"), "").unwrap();
+        // (names, lineages)
+        let table: [(&[&str], &[&str]); 5] = [
+            (&["a", "b", "c"], &["b", "b-0001", "b-ecdsa", "b-rsa-0002"]),
+            (&["c", "b"], &["c"]),
+            (&["*.b.org"], &["b.org"]),
+            (&["d"], &["d-0001"]),
+            (&["b-old"], &["b-old"]),
+        ];
+        for (names, want) in table {
+            assert_eq!(found(&certbot, names).unwrap(), want, "{names:?}");
+        }
+        let message = found(&certbot, &["README", "x"]).unwrap_err();
+        assert!(message.contains("`README` or `x`"), "{message}");
+    }
+
+    #[test]
+    fn no_name_leaves_live() {
+        let certbot = Certbot::new();
+        fs::create_dir_all(certbot.live().join("ok")).unwrap();
+        for name in ["", ".", "..", "../archive", "a/b", "/etc", ".hidden", "a\0b", "a..b"] {
+            let message = found(&certbot, &["ok", name]).unwrap_err();
+            assert!(message.contains("not a lineage name"), "{name:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_refused_before_it_can_do_harm() {
+        let certbot = Certbot::new();
+        let issue = Issue::to(&["a"]);
+        // (what is put in the place of the chain, part of the message, passing)
+        type Put = fn(&Path);
+        let table: [(Put, &str, bool); 5] = [
+            (|file| fs::create_dir(file).unwrap(), "not a regular file", false),
+            (|file| fs::write(file, vec![b'a'; 1 << 21]).unwrap(), "larger than", false),
+            (|file| symlink(file, file).unwrap(), "cannot be read", false),
+            (|file| symlink("/nowhere/fullchain.pem", file).unwrap(), "not there", true),
+            (|_| (), "not there", true),
+        ];
+        for (number, (put, want, passing)) in table.into_iter().enumerate() {
+            let name = format!("n{number}");
+            certbot.issue(&name, &issue);
+            let file = certbot.live().join(&name).join("fullchain.pem");
+            fs::remove_file(&file).unwrap();
+            put(&file);
+            let fault = read(&certbot.live(), &name).unwrap_err();
+            assert!(fault.to_string().contains(want), "{want}: {fault}");
+            assert_eq!(fault.retry, passing, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_reused_key_is_of_the_version_that_its_link_names() {
+        let certbot = Certbot::new();
+        let issue = Issue::to(&["a"]);
+        certbot.issue("a", &issue);
+        certbot.issue("a", &issue);
+        let archived = certbot.archive().join("a/privkey2.pem");
+        fs::remove_file(&archived).unwrap();
+        symlink("privkey1.pem", &archived).unwrap();
+        assert_eq!(read(&certbot.live(), "a").unwrap().facts().lineage.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn plain_files_in_live_are_read_too_and_may_be_half_written() {
+        let certbot = Certbot::new();
+        let (old, new) = (Issue::to(&["a"]), Issue::to(&["a"]));
+        let own = certbot.live().join("a");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("fullchain.pem"), &old.chain).unwrap();
+        fs::write(own.join("privkey.pem"), &old.key).unwrap();
+        read(&certbot.live(), "a").unwrap();
+
+        fs::write(own.join("privkey.pem"), &new.key).unwrap();
+        let fault = read(&certbot.live(), "a").unwrap_err();
+        assert!(fault.to_string().contains("does not fit"), "{fault}");
+        assert!(fault.retry);
+    }
+
+    #[test]
+    fn changes_show_where_the_links_are_and_where_they_lead() {
+        let certbot = Certbot::new();
+        certbot.issue("a", &Issue::to(&["a"]));
+        let want = [certbot.archive().join("a"), certbot.live().join("a")];
+        assert_eq!(directories_of(&certbot.live(), "a"), want.into());
+    }
+}

@@ -1,0 +1,112 @@
+//! Which certificate a client gets.
+
+use std::sync::Arc;
+
+use rustls::SignatureScheme;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::slot::CertSlot;
+
+/// The certificates of one listener, in the order of its `certificateRefs`.
+///
+/// A name that no certificate is for is no reason to refuse: by then the listener has been chosen,
+/// and it serves what it was given (Gateway API, `Listener.hostname`). `None`, and so a refused
+/// handshake, only if no slot has a certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerCertificates(Vec<Arc<CertSlot>>);
+
+impl ListenerCertificates {
+    pub(crate) fn new(slots: Vec<Arc<CertSlot>>) -> Self {
+        Self(slots)
+    }
+
+    /// True if there is a certificate to serve.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.iter().any(|slot| slot.is_ready())
+    }
+
+    pub(crate) fn slots(&self) -> &[Arc<CertSlot>] {
+        &self.0
+    }
+
+    /// In this order: one for the name that the client can check, one that it can check, the first.
+    /// The last is of no use to the client, but lets rustls give the true reason.
+    fn pick(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let slots = || self.0.iter();
+        name.and_then(|name| slots().find_map(|slot| slot.pick(Some(name), schemes)))
+            .or_else(|| slots().find_map(|slot| slot.pick(None, schemes)))
+            .or_else(|| slots().find_map(|slot| slot.any()))
+    }
+}
+
+impl ResolvesServerCert for ListenerCertificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(|name| name.strip_suffix('.').unwrap_or(name));
+        self.pick(name, hello.signature_schemes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::CertStore;
+    use super::super::testing::{Certbot, Issue, rsa};
+    use super::*;
+
+    #[test]
+    fn the_name_decides_then_the_key_then_the_order() {
+        let certbot = Certbot::new();
+        certbot.issue("a", &Issue::to(&["a.test", "*.w.test"]));
+        certbot.issue("b", &Issue::to(&["b.test"]));
+        certbot.issue(
+            "b-rsa",
+            &Issue::with(rsa(), |params| {
+                params.subject_alt_names =
+                    vec![rcgen::SanType::DnsName("b.test".try_into().unwrap())];
+            }),
+        );
+        let store = CertStore::new(certbot.dir());
+        let certificates =
+            ["empty", "a", "b"].map(|name| store.slot(Certbot::source(&[name]))).to_vec();
+        let certificates = ListenerCertificates::new(certificates);
+        let files = ["a", "b", "b-rsa"].map(|name| certbot.leaf(name));
+
+        let ec = SignatureScheme::ECDSA_NISTP256_SHA256;
+        let pss = SignatureScheme::RSA_PSS_SHA256;
+        let ed = SignatureScheme::ED25519;
+        // (name, what the client can check, index of the file served)
+        let table: [(Option<&str>, &[SignatureScheme], usize); 10] = [
+            (Some("a.test"), &[ec, pss], 0),
+            (Some("x.w.test"), &[ec, pss], 0),
+            (Some("b.test"), &[pss, ec], 1),
+            (Some("b.test"), &[pss], 2),
+            (Some("b.test"), &[ec], 1),
+            // No certificate is for it: the first.
+            (Some("c.test"), &[ec, pss], 0),
+            (None, &[ec, pss], 0),
+            // The first that it can check.
+            (Some("a.test"), &[pss], 2),
+            (None, &[pss], 2),
+            // Nothing that it can check.
+            (Some("b.test"), &[ed], 0),
+        ];
+        for (name, schemes, want) in table {
+            let got = certificates.pick(name, schemes).unwrap();
+            assert_eq!(got.cert[0].as_ref(), files[want], "{name:?} {schemes:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_certificate_there_is_no_answer() {
+        let certbot = Certbot::new();
+        let store = CertStore::new(certbot.dir());
+        let slot = store.slot(Certbot::source(&["a"]));
+        let certificates = ListenerCertificates::new(vec![slot]);
+        assert!(!certificates.is_ready());
+        assert!(certificates.pick(None, &[SignatureScheme::ED25519]).is_none());
+
+        certbot.issue("a", &Issue::to(&["a"]));
+        store.reload();
+        assert!(certificates.is_ready());
+    }
+}

@@ -1,0 +1,96 @@
+//! TLS settings of a listener.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+
+use super::resolver::ListenerCertificates;
+
+/// TLS 1.2 sessions kept for clients that resume by session id; a few hundred bytes each. Only old
+/// clients do: all others hold a ticket, which costs no memory here.
+const MAX_SESSIONS: usize = 1024;
+
+/// The cryptography of the whole process: aws-lc-rs, with AES-128-GCM first.
+///
+/// RFC 9325 section 4.2 asks for no more than AES-128, it was measured faster than AES-256 where
+/// bodies are large, and rustls would put it second. Key exchange is rustls' own choice:
+/// X25519MLKEM768 first.
+pub(crate) fn crypto() -> &'static Arc<CryptoProvider> {
+    static CRYPTO: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        Arc::new(CryptoProvider {
+            cipher_suites: vec![
+                cipher_suite::TLS13_AES_128_GCM_SHA256,
+                cipher_suite::TLS13_AES_256_GCM_SHA384,
+                cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+                cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+                cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+                cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+                cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+                cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+                cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+            ],
+            ..aws_lc_rs::default_provider()
+        })
+    });
+    &CRYPTO
+}
+
+/// What lets a client resume its session, also after a reload: made once, given to every
+/// [`server_config`].
+///
+/// Shared by all listeners. rustls resumes a session only under the server name it began with, and
+/// no listener asks for client certificates; one that does must have `Tickets` of its own, or a
+/// session begun elsewhere would get around that.
+#[derive(Clone)]
+pub(crate) struct Tickets {
+    ticketer: Arc<dyn ProducesTickets>,
+    sessions: Arc<dyn StoresServerSessions>,
+}
+
+impl Tickets {
+    /// Fresh keys, replaced every six hours and forgotten six hours later. They never leave the
+    /// process: after a restart a client makes a full handshake.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no randomness.
+    pub(crate) fn new() -> Result<Self, rustls::Error> {
+        Ok(Self {
+            ticketer: Ticketer::new()?,
+            sessions: ServerSessionMemoryCache::new(MAX_SESSIONS),
+        })
+    }
+}
+
+/// Keys of sessions are in there.
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tickets([redacted])")
+    }
+}
+
+/// TLS settings of one listener: TLS 1.2 and 1.3, `alpn` most preferred first (`h2`, `http/1.1`),
+/// no early data, the server's order of cipher suites.
+///
+/// A client that offers ALPN and none of `alpn` is refused with `no_application_protocol`
+/// (RFC 7301 section 3.2); one that offers none is served without.
+pub(crate) fn server_config(
+    certificates: ListenerCertificates,
+    alpn: &[&[u8]],
+    tickets: &Tickets,
+) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(crypto()))
+        .with_safe_default_protocol_versions()
+        .expect("the list of cipher suites has some for TLS 1.2 and for TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config.ignore_client_order = true;
+    config.ticketer = Arc::clone(&tickets.ticketer);
+    config.session_storage = Arc::clone(&tickets.sessions);
+    Arc::new(config)
+}

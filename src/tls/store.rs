@@ -1,0 +1,183 @@
+//! All certificates of the process, and the one place that reads their files.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use crate::clock;
+
+use super::certificate::{CertFacts, Certificate};
+use super::fault::day;
+use super::lineage;
+use super::slot::{CertSlot, CertSource, Served};
+
+/// How long after a [`News::Fault`] that says `retry` to look again, attempt by attempt. certbot
+/// replaces its links within milliseconds; whoever copies files by hand takes seconds. A fault that
+/// outlives the last attempt is worth its log line.
+pub(crate) const RETRY_DELAYS: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
+/// Every certificate in use, one slot for each source.
+///
+/// Lives as long as the process, while configurations come and go. It holds its slots weakly: a
+/// slot that no configuration uses any more is gone, and its key with it.
+///
+/// Reads files with blocking calls, so it is for the control thread; a reload holds a lock that no
+/// connection ever waits for.
+#[derive(Debug)]
+pub(crate) struct CertStore {
+    letsencrypt_dir: PathBuf,
+    slots: Mutex<HashMap<Arc<CertSource>, Weak<CertSlot>>>,
+}
+
+impl CertStore {
+    /// A store of nothing, which reads nothing yet. `letsencrypt_dir` is the one with `live` in it,
+    /// as certbot's `--config-dir`; it need not exist.
+    pub(crate) fn new(letsencrypt_dir: PathBuf) -> Self {
+        Self { letsencrypt_dir, slots: Mutex::default() }
+    }
+
+    /// The slot of a source: the one that is there already, or a new one, read now.
+    ///
+    /// Never fails: a slot without a certificate is one that refuses handshakes until a
+    /// [`reload`](Self::reload) finds one. What is wrong, [`CertSlot::problem`] says.
+    ///
+    /// A new source of an object that another slot still serves inherits its certificate where its
+    /// own is broken: a Secret edited in place keeps its last good version.
+    pub(crate) fn slot(&self, source: CertSource) -> Arc<CertSlot> {
+        let mut slots = self.lock();
+        if let Some(slot) = slots.get(&source).and_then(Weak::upgrade) {
+            return slot;
+        }
+        let of_object = |slot: &Arc<CertSlot>| slot.object() == source.object();
+        let inherited = slots
+            .values()
+            .filter_map(Weak::upgrade)
+            .filter(of_object)
+            .map(|slot| slot.served())
+            .find(|served| !served.certificates.is_empty());
+        let old = inherited.as_ref().map_or(&[][..], |served| &served.certificates);
+        let served = Served::next(&source, &self.live(), old, clock::wall());
+        let slot = Arc::new(CertSlot::new(source.clone(), served));
+        slots.insert(Arc::new(source), Arc::downgrade(&slot));
+        slot
+    }
+
+    /// Reads every slot in use again. A slot whose files are broken serves on what it served, and
+    /// no slot is touched by the fault of another.
+    ///
+    /// Returns what is served anew and what is wrong, in the order of the objects' names: a line of
+    /// log each. A fault that stays is told each time.
+    pub(crate) fn reload(&self) -> Vec<CertReport> {
+        let now = clock::wall();
+        let mut slots = self.lock();
+        slots.retain(|_, slot| slot.strong_count() > 0);
+        let mut reports: Vec<_> = slots
+            .values()
+            .filter_map(Weak::upgrade)
+            .flat_map(|slot| reload(&slot, &self.live(), now))
+            .collect();
+        reports.sort_by(|one, other| one.object.cmp(&other.object));
+        reports
+    }
+
+    /// The directories whose changes call for a [`reload`](Self::reload): the one of certbot,
+    /// `live`, and for each lineage its own and those that its links lead to. All of them exist;
+    /// empty if no slot in use is a lineage. Ask again after each reload and each new
+    /// configuration.
+    pub(crate) fn watched(&self) -> Vec<PathBuf> {
+        let live = self.live();
+        let mut directories = BTreeSet::new();
+        for slot in self.lock().values().filter_map(Weak::upgrade) {
+            let CertSource::Lineage { names, .. } = slot.source() else { continue };
+            // Where certbot has not run yet, its directory appears in the nearest that exists.
+            directories.extend(
+                self.letsencrypt_dir.ancestors().find(|dir| dir.is_dir()).map(Path::to_owned),
+            );
+            directories.insert(live.clone());
+            for name in lineage::find(&live, names).unwrap_or_default() {
+                directories.extend(lineage::directories_of(&live, &name));
+            }
+        }
+        directories.into_iter().filter(|directory| directory.is_dir()).collect()
+    }
+
+    fn live(&self) -> PathBuf {
+        self.letsencrypt_dir.join("live")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<CertSource>, Weak<CertSlot>>> {
+        // Slots are whole at any moment, so a panic elsewhere is no reason to stop.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reload(slot: &CertSlot, live: &Path, now: SystemTime) -> Vec<CertReport> {
+    let old = slot.served();
+    let new = Arc::new(Served::next(slot.source(), live, &old.certificates, now));
+    slot.replace(Arc::clone(&new));
+
+    let report = |news, message| CertReport { object: slot.object().to_owned(), news, message };
+    let is_new =
+        |one: &&Arc<Certificate>| !old.certificates.iter().any(|old| Arc::ptr_eq(old, one));
+    let changed = new
+        .certificates
+        .iter()
+        .filter(is_new)
+        .map(|one| report(News::Changed, format!("serving {}", described(one.facts()))));
+    let faults = new.faults.iter().map(|fault| {
+        let news = News::Fault { retry: fault.retry };
+        report(news, format!("{fault}; {}", meanwhile(&new.certificates)))
+    });
+    changed.chain(faults).collect()
+}
+
+/// What clients get in spite of the fault.
+fn meanwhile(served: &[Arc<Certificate>]) -> String {
+    let now_served: Vec<_> = served.iter().map(|one| described(one.facts())).collect();
+    if now_served.is_empty() {
+        return "nothing to serve in its place, so handshakes are refused".into();
+    }
+    format!("still serving {}", now_served.join(" and "))
+}
+
+fn described(facts: &CertFacts) -> String {
+    let CertFacts { file, key_type, serial, not_after, .. } = facts;
+    let names = facts.names.join(", ");
+    format!("`{file}` ({names}; {key_type}, serial {serial}, until {})", day(*not_after))
+}
+
+/// A line for the log about one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertReport {
+    /// `Secret namespace/name`.
+    pub object: String,
+    pub news: News,
+    /// Which file, what is wrong with it and what would be right, and what is served meanwhile.
+    pub message: String,
+}
+
+impl fmt::Display for CertReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.message)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Another certificate is served than before.
+    Changed,
+    /// Something is wrong with a file. With `retry` it may be right again in a moment, see
+    /// [`RETRY_DELAYS`]; without, a person must act.
+    Fault { retry: bool },
+}
+
+#[cfg(test)]
+mod tests;

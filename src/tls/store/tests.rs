@@ -1,0 +1,378 @@
+//! What may happen on disk, and what is served then.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::secret::Secret;
+use crate::tls::certificate::KeyType;
+use crate::tls::testing::{Certbot, Issue, ecdsa, rsa};
+
+use super::*;
+
+fn inline(object: &str, chain: &str, key: &str) -> CertSource {
+    CertSource::Inline { object: object.into(), chain: chain.into(), key: Secret::new(key.into()) }
+}
+
+fn store(certbot: &Certbot) -> CertStore {
+    CertStore::new(certbot.dir())
+}
+
+/// Serials of what is served, in order.
+fn serials(slot: &CertSlot) -> Vec<String> {
+    slot.facts().into_iter().map(|facts| facts.serial).collect()
+}
+
+/// The lineages of what is served, in order.
+fn lineages(slot: &CertSlot) -> Vec<String> {
+    slot.facts().into_iter().filter_map(|facts| facts.lineage).collect()
+}
+
+#[test]
+fn the_same_source_has_the_same_slot_while_somebody_uses_it() {
+    let store = store(&Certbot::new());
+    let source = || Certbot::source(&["a"]);
+    let slot = store.slot(source());
+    assert!(Arc::ptr_eq(&slot, &store.slot(source())));
+    assert!(!Arc::ptr_eq(&slot, &store.slot(Certbot::source(&["b"]))));
+    assert_eq!(store.reload().len(), 1, "the other slot is used no more");
+    drop(slot);
+    assert_eq!(store.reload(), []);
+    assert!(store.lock().is_empty());
+}
+
+#[test]
+fn a_renewal_is_seen_whole_or_not_at_all() {
+    let certbot = Certbot::new();
+    certbot.issue("a", &Issue::to(&["a"]));
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a"]));
+    let before = serials(&slot);
+
+    let steps = certbot.renewal("a", &Issue::to(&["a"]));
+    let last = steps.len() - 1;
+    let mut waited = 0;
+    for (number, step) in steps.into_iter().enumerate() {
+        step();
+        let reports = store.reload();
+        assert!(slot.is_ready(), "step {number}");
+        if number < last {
+            assert_eq!(serials(&slot), before, "step {number}: {reports:?}");
+        }
+        for report in reports.iter().filter(|report| report.news != News::Changed) {
+            assert_eq!(report.news, News::Fault { retry: true }, "step {number}: {report}");
+            waited += 1;
+        }
+    }
+    // The key is away, is new, and the chain is away while it is: from the removal of
+    // `privkey.pem` to that of `fullchain.pem`, five steps.
+    assert_eq!(waited, 5);
+    assert_ne!(serials(&slot), before);
+    assert_eq!(slot.problem(), None);
+    assert_eq!(store.reload(), [], "nothing new");
+}
+
+#[test]
+fn certbot_may_work_while_the_gateway_reads() {
+    let certbot = Certbot::new();
+    let issues = [Issue::to(&["a"]), Issue::to(&["a"])];
+    certbot.issue("a", &issues[0]);
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a"]));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for report in store.reload() {
+                    assert_ne!(report.news, News::Fault { retry: false }, "{report}");
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                slot.any().unwrap().keys_match().unwrap();
+            }
+        });
+        for number in 1..=200 {
+            certbot.issue("a", &issues[number % 2]);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    store.reload();
+    assert_eq!(slot.any().unwrap().cert[0].as_ref(), certbot.leaf("a"));
+}
+
+#[test]
+fn a_renewal_is_reported_with_what_is_served_now() {
+    let certbot = Certbot::new();
+    certbot.issue("a", &Issue::to(&["a.test"]));
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a"]));
+    certbot.issue("a", &Issue::to(&["a.test"]));
+    let reports = store.reload();
+    let [report] = &reports[..] else { panic!("one line, not {reports:?}") };
+    let file = certbot.live().join("a/fullchain.pem");
+    let serial = serials(&slot).concat();
+    let want = format!(
+        "Secret test/pair: serving `{}` (a.test; ECDSA, serial {serial}, until \
+         2090-01-01T00:00:00Z)",
+        file.display()
+    );
+    assert_eq!(report.to_string(), want);
+}
+
+#[test]
+fn a_fault_on_disk_takes_nothing_away() {
+    let issue = Issue::to(&["a"]);
+    let other = Issue::to(&["a"]);
+    let expired = Issue::dated(&ecdsa(), &["a"], 2020, 2021);
+    let early = Issue::dated(&ecdsa(), &["a"], 2088, 2090);
+    // (file, its text or none, part of the message)
+    let table = [
+        ("fullchain1.pem", Some(&issue.chain[..issue.chain.len() / 2]), "cut short"),
+        ("fullchain1.pem", Some(""), "no certificate"),
+        ("fullchain1.pem", Some(&other.chain), "does not fit"),
+        ("fullchain1.pem", None, "not there"),
+        ("privkey1.pem", Some(&issue.key[..40]), "cut short"),
+        ("privkey1.pem", Some(&other.key), "does not fit"),
+        ("privkey1.pem", None, "not there"),
+    ];
+    for (file, text, want) in table {
+        let certbot = Certbot::new();
+        certbot.issue("a", &issue);
+        let store = store(&certbot);
+        let slot = store.slot(Certbot::source(&["a"]));
+        let before = serials(&slot);
+        let path = certbot.archive().join("a").join(file);
+        match text {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+        let reports = store.reload();
+        let [report] = &reports[..] else { panic!("one line, not {reports:?}") };
+        let line = report.to_string();
+        assert!(line.contains(want), "{want}: {line}");
+        assert!(line.contains(file.trim_end_matches("1.pem")), "{line}");
+        assert!(line.contains(&format!("still serving `{}", certbot.live().display())), "{line}");
+        assert_eq!(serials(&slot), before, "{line}");
+        assert!(slot.problem().unwrap().contains(want));
+    }
+
+    for (issue, want) in [(expired, "expired on 2021-01-01"), (early, "not valid before 2088")] {
+        let certbot = Certbot::new();
+        certbot.issue("a", &Issue::to(&["a"]));
+        let store = store(&certbot);
+        let slot = store.slot(Certbot::source(&["a"]));
+        let before = serials(&slot);
+        certbot.issue("a", &issue);
+        let line = store.reload()[0].to_string();
+        assert!(line.contains(want), "{line}");
+        assert!(line.contains(&format!("serial {}", before[0])), "{line}");
+        assert_eq!(serials(&slot), before);
+    }
+}
+
+#[test]
+fn a_lineage_that_is_gone_is_served_on() {
+    let certbot = Certbot::new();
+    certbot.issue("a", &Issue::to(&["a"]));
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a"]));
+    fs::remove_dir_all(certbot.live()).unwrap();
+    let line = store.reload()[0].to_string();
+    assert!(line.contains("no certbot lineage of the name `a`"), "{line}");
+    assert!(line.contains("still serving"), "{line}");
+    assert!(slot.is_ready());
+}
+
+#[test]
+fn the_fault_of_one_is_no_fault_of_another() {
+    let certbot = Certbot::new();
+    certbot.issue("a", &Issue::to(&["a"]));
+    certbot.issue("b", &Issue::to(&["b"]));
+    let store = store(&certbot);
+    let [a, b] = ["a", "b"].map(|name| store.slot(Certbot::source(&[name])));
+    let before = (serials(&a), serials(&b));
+    fs::write(certbot.live().join("a/fullchain.pem"), "").unwrap();
+    certbot.issue("b", &Issue::to(&["b"]));
+    let news: Vec<_> = store.reload().into_iter().map(|report| report.news).collect();
+    assert!(news.contains(&News::Changed), "{news:?}");
+    assert!(news.contains(&News::Fault { retry: false }), "{news:?}");
+    assert_eq!(serials(&a), before.0);
+    assert_ne!(serials(&b), before.1);
+}
+
+#[test]
+fn without_anything_better_an_expired_certificate_is_served_aloud() {
+    let certbot = Certbot::new();
+    certbot.issue("a", &Issue::dated(&ecdsa(), &["a"], 2020, 2021));
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a"]));
+    assert!(slot.is_ready());
+    assert!(slot.problem().unwrap().contains("expired on 2021-01-01T00:00:00Z"));
+    let reports = store.reload();
+    assert_eq!(reports[0].news, News::Fault { retry: false });
+
+    certbot.issue("a-0001", &Issue::to(&["a"]));
+    store.reload();
+    assert_eq!(lineages(&slot), ["a-0001"]);
+    assert_eq!(slot.problem(), None, "nobody is served the expired one any more");
+}
+
+#[test]
+fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
+    let rsa = rsa();
+    let ec = ecdsa();
+    let both = ["a", "b"];
+    // (lineage and what is in it, lineages served)
+    type Row<'a> = (Vec<(&'a str, Issue)>, Vec<&'a str>);
+    let table: [Row<'_>; 9] = [
+        (
+            vec![
+                ("a", Issue::dated(rsa, &["a"], 2024, 2090)),
+                ("a-ecdsa", Issue::dated(&ec, &["a"], 2024, 2090)),
+            ],
+            vec!["a-ecdsa", "a"],
+        ),
+        // The newer, though it ends sooner.
+        (
+            vec![
+                ("a", Issue::dated(&ec, &["a"], 2024, 2090)),
+                ("a-0001", Issue::dated(&ec, &["a"], 2025, 2089)),
+            ],
+            vec!["a-0001"],
+        ),
+        (
+            vec![
+                ("a", Issue::dated(&ec, &["a"], 2025, 2090)),
+                ("a-0001", Issue::dated(&ec, &["a"], 2024, 2090)),
+            ],
+            vec!["a"],
+        ),
+        // The newest is not valid yet.
+        (
+            vec![
+                ("a", Issue::dated(&ec, &["a"], 2024, 2090)),
+                ("a-0001", Issue::dated(&ec, &["a"], 2089, 2090)),
+            ],
+            vec!["a"],
+        ),
+        // More names are as good, fewer are not.
+        (
+            vec![
+                ("a", Issue::dated(&ec, &["a"], 2024, 2090)),
+                ("a-0001", Issue::dated(&ec, &both, 2025, 2090)),
+            ],
+            vec!["a-0001"],
+        ),
+        (
+            vec![
+                ("a", Issue::dated(&ec, &both, 2024, 2090)),
+                ("a-0001", Issue::dated(&ec, &["a"], 2025, 2090)),
+                ("a-rsa", Issue::dated(rsa, &["b"], 2025, 2090)),
+            ],
+            vec!["a"],
+        ),
+        // Unless there is nothing else.
+        (
+            vec![
+                ("a", Issue::dated(&ec, &both, 2020, 2021)),
+                ("a-0001", Issue::dated(&ec, &["a"], 2024, 2090)),
+            ],
+            vec!["a-0001"],
+        ),
+        // Expired comes last, for those who can check nothing else.
+        (
+            vec![
+                ("a", Issue::dated(rsa, &["a"], 2024, 2090)),
+                ("a-ecdsa", Issue::dated(&ec, &["a"], 2020, 2021)),
+            ],
+            vec!["a", "a-ecdsa"],
+        ),
+        (vec![("a-0001", Issue::dated(&ec, &["a"], 2024, 2090))], vec!["a-0001"]),
+    ];
+    for (number, (issues, want)) in table.into_iter().enumerate() {
+        let certbot = Certbot::new();
+        for (name, issue) in &issues {
+            certbot.issue(name, issue);
+        }
+        let slot = store(&certbot).slot(Certbot::source(&["a"]));
+        assert_eq!(lineages(&slot), want, "row {number}");
+    }
+}
+
+#[test]
+fn a_broken_variant_leaves_the_others_and_its_last_good_self() {
+    let certbot = Certbot::new();
+    certbot.issue("a", &Issue::dated(rsa(), &["a"], 2024, 2090));
+    certbot.issue("a-ecdsa", &Issue::to(&["a"]));
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a"]));
+    let before = serials(&slot);
+    fs::write(certbot.archive().join("a-ecdsa/privkey1.pem"), "").unwrap();
+    assert_eq!(store.reload().len(), 1);
+    assert_eq!(serials(&slot), before);
+
+    // Taken away on purpose, it is not served on.
+    fs::remove_dir_all(certbot.live().join("a-ecdsa")).unwrap();
+    assert_eq!(store.reload(), []);
+    let types: Vec<_> = slot.facts().iter().map(|facts| facts.key_type).collect();
+    assert_eq!(types, [KeyType::Rsa]);
+}
+
+#[test]
+fn a_variant_does_not_take_the_place_of_a_broken_namesake_with_more_names() {
+    let certbot = Certbot::new();
+    certbot.issue("a", &Issue::to(&["a", "b"]));
+    certbot.issue("a-0001", &Issue::dated(&ecdsa(), &["a"], 2025, 2090));
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a"]));
+    fs::write(certbot.archive().join("a/fullchain1.pem"), "").unwrap();
+    store.reload();
+    assert_eq!(lineages(&slot), ["a"]);
+}
+
+#[test]
+fn a_secret_edited_in_place_keeps_its_last_good_pair() {
+    let good = Issue::to(&["a"]);
+    let store = store(&Certbot::new());
+    let slot = store.slot(inline("Secret x/a", &good.chain, &good.key));
+    assert!(slot.is_ready());
+    let edited = store.slot(inline("Secret x/a", &good.chain, "nonsense"));
+    assert_eq!(serials(&edited), serials(&slot));
+    assert!(edited.problem().unwrap().starts_with("`tls.key`: no private key"));
+
+    drop(slot);
+    store.reload();
+    assert!(edited.is_ready(), "it is its own now");
+    let stranger = store.slot(inline("Secret x/b", &good.chain, "nonsense"));
+    assert!(!stranger.is_ready());
+    let line = store.reload().pop().unwrap().to_string();
+    assert!(line.ends_with("so handshakes are refused"), "{line}");
+}
+
+#[test]
+fn a_key_never_shows() {
+    let issue = Issue::to(&["a"]);
+    let slot = store(&Certbot::new()).slot(inline("Secret x/a", &issue.chain, &issue.key));
+    let shown = format!("{slot:?}");
+    assert!(shown.contains("[redacted]"));
+    assert!(!shown.contains(&format!("{:?}", issue.key.as_bytes())));
+}
+
+#[test]
+fn what_is_watched_is_there_and_is_where_changes_show() {
+    let certbot = Certbot::new();
+    let store = CertStore::new(certbot.dir().join("not/yet"));
+    assert_eq!(store.watched(), Vec::<PathBuf>::new(), "no lineage in use");
+    let _slot = store.slot(Certbot::source(&["a"]));
+    assert_eq!(store.watched(), [certbot.dir()], "the nearest that is there");
+
+    certbot.issue("a", &Issue::to(&["a"]));
+    certbot.issue("b", &Issue::to(&["b"]));
+    let store = CertStore::new(certbot.dir());
+    let _slot = store.slot(Certbot::source(&["a"]));
+    let want =
+        [certbot.dir(), certbot.archive().join("a"), certbot.live(), certbot.live().join("a")];
+    assert_eq!(store.watched(), want);
+}
