@@ -3,7 +3,8 @@
 //! [`CertStore`] turns a [`CertSource`] (a pair written inline, or a certbot lineage) into a
 //! [`CertSlot`], re-reads all of them when told to, and never lets a fault on disk take away what a
 //! slot already serves. [`ListenerCertificates`] chooses among the slots of one listener while a
-//! client waits; [`server_config`] wraps it for rustls.
+//! client waits; [`server_config`] wraps it for rustls; [`accept_hello`] reads a ClientHello before
+//! any of them is chosen.
 //!
 //! Invariants: a key is served only with the chain it was checked against; files are read by
 //! [`CertStore`] alone, with plain blocking calls on the caller's thread, never on the way of a
@@ -16,6 +17,7 @@
 
 mod certificate;
 mod fault;
+mod hello;
 mod lineage;
 mod pem;
 mod resolver;
@@ -26,6 +28,7 @@ mod store;
 mod testing;
 
 pub(crate) use certificate::{CertFacts, KeyType};
+pub(crate) use hello::{Hello, HelloError, accept_hello};
 pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, crypto, server_config};
 pub(crate) use slot::{CertSlot, CertSource};
