@@ -1,1 +1,13 @@
 //! The service manager: readiness, status, watchdog, and sockets handed over.
+//!
+//! Everything here is a no-op where no service manager is, so a gateway started by hand runs the
+//! same code. Only the protocols are spoken; systemd itself is not needed, and no library of it.
+//!
+//! Absent on purpose: the descriptor store and `MAINPID=` handover. A restart loses nothing
+//! because the sockets belong to the service manager.
+
+mod notify;
+mod sockets;
+
+pub(crate) use notify::{Notify, watchdog_interval};
+pub(crate) use sockets::{Handed, Ignored, Inherited, InvalidHandover, inherited};

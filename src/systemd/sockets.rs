@@ -1,0 +1,176 @@
+//! Sockets handed over by the service manager: `sd_listen_fds(3)`.
+//!
+//! listenfd knows descriptors by their index alone. The order of descriptors is not promised
+//! where several socket units feed a service, so what a socket is for is told by its name, and its
+//! name is read here.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process;
+
+use listenfd::ListenFd;
+use socket2::SockRef;
+
+/// More than any unit passes; keeps a damaged `LISTEN_FDS` from being believed.
+const MOST: usize = 1024;
+
+/// A listening TCP socket that was open before we started.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    /// `FileDescriptorName=` of the socket unit; none if it has no name. Without that line,
+    /// systemd passes the name of the unit (`edge-gateway-http.socket`).
+    pub name: Option<String>,
+    /// Non-blocking, and closed on exec.
+    pub listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+/// A descriptor that was handed over and is of no use to a gateway. It was closed, if it was a
+/// socket.
+#[derive(Debug)]
+pub(crate) struct Ignored {
+    /// Place in the list, from 0.
+    pub index: usize,
+    pub name: Option<String>,
+    pub what: &'static str,
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or("without a name");
+        write!(f, "socket {} handed over (`{name}`) is {}", self.index, self.what)?;
+        f.write_str("; a listening TCP socket would be right")
+    }
+}
+
+/// All that was handed over.
+#[derive(Debug, Default)]
+pub(crate) struct Handed {
+    pub listeners: Vec<Inherited>,
+    /// To be logged by the caller: this runs before logging does.
+    pub ignored: Vec<Ignored>,
+}
+
+/// Why the sockets handed over cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidHandover {
+    #[error("`LISTEN_FDS` is `{0}`; a number of sockets up to {MOST} would be right")]
+    Count(String),
+    #[error("socket {index} handed over cannot be prepared")]
+    Socket { index: usize, source: io::Error },
+}
+
+/// Takes the sockets of `LISTEN_FDS`; empty if there are none, or if they are for another process
+/// (`LISTEN_PID`; unset, it means us).
+///
+/// Must be called once, and before any thread is started: listenfd removes `LISTEN_FDS` and
+/// `LISTEN_PID` from the environment, which no other thread may be reading.
+///
+/// # Errors
+///
+/// `LISTEN_FDS` is not a number, or the kernel refuses to make a socket non-blocking.
+pub(crate) fn inherited() -> Result<Handed, InvalidHandover> {
+    let Some(count) = env::var_os("LISTEN_FDS").filter(|_| is_for_us()) else {
+        return Ok(Handed::default());
+    };
+    let count = count.to_string_lossy();
+    if !count.parse::<usize>().is_ok_and(|count| count <= MOST) {
+        return Err(InvalidHandover::Count(count.into_owned()));
+    }
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut sockets = ListenFd::from_env();
+    let mut handed = Handed::default();
+    for (index, name) in (0..sockets.len()).zip(names_of(&names)) {
+        match take(&mut sockets, index) {
+            Ok(listener) => {
+                let ready = prepare(listener, name);
+                let inherited =
+                    ready.map_err(|source| InvalidHandover::Socket { index, source })?;
+                handed.listeners.push(inherited);
+            }
+            Err(what) => handed.ignored.push(Ignored { index, name, what }),
+        }
+    }
+    Ok(handed)
+}
+
+fn is_for_us() -> bool {
+    env::var("LISTEN_PID")
+        .map_or(true, |asked| asked.is_empty() || asked.parse() == Ok(process::id()))
+}
+
+/// The names, then none for ever. `unknown` is what systemd says of a socket without one.
+fn names_of(text: &str) -> impl Iterator<Item = Option<String>> {
+    let name = |name: &str| (!matches!(name, "" | "unknown")).then(|| name.to_owned());
+    text.split(':').map(name).chain(std::iter::repeat(None))
+}
+
+/// A socket of a kind we do not serve is taken and dropped, so that it is closed.
+fn take(sockets: &mut ListenFd, index: usize) -> Result<TcpListener, &'static str> {
+    if let Ok(Some(listener)) = sockets.take_tcp_listener(index) {
+        // `Accept=yes` passes a connection.
+        return match SockRef::from(&listener).is_listener() {
+            Ok(true) => Ok(listener),
+            _ => Err("a TCP connection"),
+        };
+    }
+    if let Ok(Some(_)) = sockets.take_udp_socket(index) {
+        return Err("a UDP socket");
+    }
+    if let Ok(Some(_)) = sockets.take_unix_listener(index) {
+        return Err("a UNIX stream socket");
+    }
+    if let Ok(Some(_)) = sockets.take_unix_datagram(index) {
+        return Err("a UNIX datagram socket");
+    }
+    Err("no socket")
+}
+
+fn prepare(listener: TcpListener, name: Option<String>) -> io::Result<Inherited> {
+    // systemd passes blocking sockets unless the unit says `NonBlocking=yes`; a blocking one
+    // would hang a worker inside `accept`. listenfd has set close-on-exec.
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok(Inherited { name, listener, address })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_known_by_name_and_a_missing_one_is_none() {
+        // (LISTEN_FDNAMES, the names of the first three sockets)
+        let table = [
+            ("http:https", [Some("http"), Some("https"), None]),
+            ("", [None, None, None]),
+            ("unknown:web", [None, Some("web"), None]),
+            ("a::b:c", [Some("a"), None, Some("b")]),
+            ("edge-gateway.socket", [Some("edge-gateway.socket"), None, None]),
+        ];
+        for (text, want) in table {
+            let got: Vec<_> = names_of(text).take(3).collect();
+            assert_eq!(got.iter().map(Option::as_deref).collect::<Vec<_>>(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_inherited_socket_does_not_block() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let inherited = prepare(listener, Some("http".into())).unwrap();
+        assert!(inherited.address.port() > 0);
+        let error = inherited.listener.accept().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_is_ignored_is_said_with_its_name() {
+        let ignored = Ignored { index: 1, name: Some("quic".into()), what: "a UDP socket" };
+        assert_eq!(
+            ignored.to_string(),
+            "socket 1 handed over (`quic`) is a UDP socket; a listening TCP socket would be right"
+        );
+    }
+}
