@@ -1,1 +1,238 @@
 //! Logs to the journal and one record per exchange.
+//!
+//! Two streams. The gateway's own events (`tracing`) tell of its state, go to the journal or to
+//! standard error, and are few. Access records tell of exchanges, go to the journal or to standard
+//! output, one each, and are many: [`AccessLog`] formats on the calling thread and leaves the
+//! writing to a thread of its own.
+//!
+//! Invariant: a request never waits for whoever reads a log. What cannot be written is dropped and
+//! counted. One weakness stands: events to journald are sent by `tracing-journald` on the thread
+//! that emits them, so events must stay rare; nothing at `info` may be emitted once per request.
+//!
+//! Words of a peer in an event are recorded with `?`, never with `%`: `Debug` escapes them.
+
+mod access_log;
+mod journal;
+mod record;
+mod redact;
+mod spool;
+mod text;
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
+
+use spool::{Descriptor, Spool};
+
+pub(crate) use access_log::AccessLog;
+pub(crate) use record::{AccessRecord, Upstream};
+
+/// How log lines name us in the journal.
+const IDENTIFIER: &str = "edge-gateway";
+/// How long the end of the process may wait for whoever reads a log.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Journald where standard error is connected to the journal (`JOURNAL_STREAM`), as it is in
+    /// a service; else text where standard output is a terminal; else JSON.
+    #[default]
+    Auto,
+    /// Native fields. Where journald cannot be reached, JSON records on standard output and text
+    /// events on standard error, which are the journal's too in a service.
+    Journald,
+    /// One object a line.
+    Json,
+    /// One line for people.
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = InvalidFormat;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFormat> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "journald" => Self::Journald,
+            "json" => Self::Json,
+            "text" => Self::Text,
+            _ => return Err(InvalidFormat(text.to_owned())),
+        })
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Journald => "journald",
+            Self::Json => "json",
+            Self::Text => "text",
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a log format; use auto, journald, json or text")]
+pub(crate) struct InvalidFormat(String);
+
+/// Where logs go, once `Auto` was settled and journald was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Journald,
+    Json,
+    Text,
+}
+
+/// The running logs. Dropping it writes what is left, for at most a second.
+#[derive(Debug)]
+#[must_use = "the last events before the end are written when this is dropped"]
+pub(crate) struct Logs {
+    output: Output,
+    /// None where journald takes the events.
+    events: Option<Spool>,
+}
+
+impl Logs {
+    pub(crate) fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Starts the access log, in the same place and form as the events.
+    ///
+    /// # Errors
+    ///
+    /// The thread that writes cannot be started, or standard output is closed.
+    pub(crate) fn access_log(&self) -> io::Result<AccessLog> {
+        AccessLog::start(self.output)
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if let Some(events) = &self.events {
+            events.flush(LAST_FLUSH);
+        }
+    }
+}
+
+/// Starts the log of the gateway's own events, from `level` up. Those of libraries are shown from
+/// `error` up, and at `trace` from `debug` up.
+///
+/// Meant to be called once in a process; a second call changes nothing that is logged already.
+///
+/// # Errors
+///
+/// The thread that writes cannot be started, or standard error is closed.
+pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
+    let mut to_journal_by_pipe = false;
+    let wanted = settle(format);
+    if wanted == Output::Journald {
+        match journal::events() {
+            Ok(layer) => {
+                install(layer, level);
+                return Ok(Logs { output: Output::Journald, events: None });
+            }
+            Err(_) => to_journal_by_pipe = journal::is_stderr(),
+        }
+    }
+    let events = Spool::start("events", Descriptor::stderr()?, 1, Duration::ZERO)?;
+    let writer = EventWriter(events.clone());
+    let fmt = tracing_subscriber::fmt::layer().with_writer(writer);
+    let output = match wanted {
+        Output::Json => {
+            install(fmt.json().flatten_event(true), level);
+            Output::Json
+        }
+        Output::Text => {
+            install(fmt.with_target(level > Level::INFO), level);
+            Output::Text
+        }
+        Output::Journald => {
+            if to_journal_by_pipe {
+                // The journal stamps each line and reads `<n>` as its priority.
+                install(fmt.with_target(false).map_event_format(journal::Prefixed), level);
+            } else {
+                install(fmt.with_target(false), level);
+            }
+            tracing::warn!("journald not reached, logging to standard error and output");
+            Output::Json
+        }
+    };
+    Ok(Logs { output, events: Some(events) })
+}
+
+fn settle(format: LogFormat) -> Output {
+    match format {
+        LogFormat::Journald => Output::Journald,
+        LogFormat::Json => Output::Json,
+        LogFormat::Text => Output::Text,
+        LogFormat::Auto if journal::is_stderr() => Output::Journald,
+        LogFormat::Auto if io::stdout().is_terminal() => Output::Text,
+        LogFormat::Auto => Output::Json,
+    }
+}
+
+fn install(layer: impl Layer<Registry> + Send + Sync, level: Level) {
+    let libraries = if level == Level::TRACE { LevelFilter::DEBUG } else { LevelFilter::ERROR };
+    let wanted = Targets::new().with_default(libraries).with_target("edge_gateway", level);
+    let subscriber = Registry::default().with(layer).with(wanted);
+    // Fails only when a subscriber is in place; the first one stays.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Hands events to the thread that writes them.
+#[derive(Debug)]
+struct EventWriter(Spool);
+
+impl<'a> MakeWriter<'a> for EventWriter {
+    type Writer = EventLine<'a>;
+
+    fn make_writer(&'a self) -> EventLine<'a> {
+        EventLine(&self.0)
+    }
+}
+
+/// The formatter writes an event in one piece, so each write is one record.
+#[derive(Debug)]
+struct EventLine<'a>(&'a Spool);
+
+impl Write for EventLine<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_known_by_its_name() {
+        for format in [LogFormat::Auto, LogFormat::Journald, LogFormat::Json, LogFormat::Text] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        let error = "xml".parse::<LogFormat>().unwrap_err();
+        assert!(error.to_string().starts_with("`xml` is not a log format; use auto,"), "{error}");
+    }
+
+    #[test]
+    fn a_format_that_is_asked_for_is_not_second_guessed() {
+        assert_eq!(settle(LogFormat::Json), Output::Json);
+        assert_eq!(settle(LogFormat::Text), Output::Text);
+        assert_eq!(settle(LogFormat::Journald), Output::Journald);
+    }
+}

@@ -1,0 +1,226 @@
+//! One record per exchange, on its way to journald or to standard output.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::thread;
+use std::time::Duration;
+
+use super::journal::JournalSocket;
+use super::record::AccessRecord;
+use super::spool::{Descriptor, Spool};
+use super::text::Stamp;
+use super::{LAST_FLUSH, Output};
+
+/// A record is written within this time, and at once when many come.
+const DELAY: Duration = Duration::from_millis(100);
+/// What a buffer keeps between records, in bytes: more than any ordinary line.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// The access log; clones share it.
+///
+/// A thread of its own writes. [`record`](Self::record) formats on the calling thread and never
+/// waits for it: if whoever reads the log is slower than the exchanges end, records are dropped and
+/// counted, and the loss is logged once records flow again.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessLog {
+    output: Output,
+    /// None for a log that nobody keeps.
+    spool: Option<Spool>,
+}
+
+thread_local! {
+    /// Kept per thread, so that a record allocates nothing and takes no lock while it is formatted.
+    static DESK: RefCell<Desk> = const { RefCell::new(Desk { line: Vec::new(), stamp: Stamp::new() }) };
+}
+
+struct Desk {
+    line: Vec<u8>,
+    stamp: Stamp,
+}
+
+impl AccessLog {
+    /// Writes to where `output` says: datagrams to journald, else lines to standard output.
+    ///
+    /// # Errors
+    ///
+    /// The thread that writes cannot be started, or there is nowhere to write.
+    pub(crate) fn start(output: Output) -> io::Result<Self> {
+        let spool = match output {
+            Output::Journald => spool(JournalSocket::system()?)?,
+            Output::Json | Output::Text => spool(Descriptor::stdout()?)?,
+        };
+        Ok(Self { output, spool: Some(spool) })
+    }
+
+    /// Writes lines to `to`; JSON unless `output` is text.
+    ///
+    /// # Errors
+    ///
+    /// The thread that writes cannot be started.
+    pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
+        let output = if output == Output::Text { Output::Text } else { Output::Json };
+        Ok(Self { output, spool: Some(spool(Descriptor::new(to))?) })
+    }
+
+    /// A log that nobody keeps.
+    pub(crate) fn discard() -> Self {
+        Self { output: Output::Json, spool: None }
+    }
+
+    /// Writes down one exchange. Never blocks.
+    pub(crate) fn record(&self, record: &AccessRecord<'_>) {
+        let Some(spool) = &self.spool else { return };
+        let written = DESK.try_with(|desk| {
+            let Ok(mut desk) = desk.try_borrow_mut() else { return false };
+            let Desk { line, stamp } = &mut *desk;
+            line.clear();
+            line.shrink_to(BUFFER_BYTES);
+            match self.output {
+                Output::Journald => record.journal(line, stamp),
+                Output::Json => record.json(line, stamp),
+                Output::Text => record.text(line, stamp),
+            }
+            spool.push(line);
+            true
+        });
+        if !matches!(written, Ok(true)) {
+            // The thread is ending and has no desk any more.
+            spool.lost();
+        }
+    }
+
+    /// How many records were dropped since the start.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.spool.as_ref().map_or(0, Spool::dropped)
+    }
+
+    /// Waits until every record made before this call was written or lost, at most a second;
+    /// false if that was not enough. For the end of the process and for tests: nobody has to call
+    /// it for records to be written.
+    pub(crate) fn flush(&self) -> bool {
+        self.spool.as_ref().is_none_or(|spool| spool.flush(LAST_FLUSH))
+    }
+}
+
+fn spool(sink: impl super::spool::Sink) -> io::Result<Spool> {
+    let shards = thread::available_parallelism().map_or(1, Into::into).min(16);
+    Spool::start("access", sink, shards, DELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::observe::record::tests::sample;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    struct Lines(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn records_come_out_whole_and_in_the_form_asked_for() {
+        for (output, begins) in [(Output::Json, "{\"time\":"), (Output::Text, "2026-09-14T")] {
+            let (lines, written) = mpsc::channel();
+            let log = AccessLog::to(Lines(lines), output).unwrap();
+            log.record(&sample());
+            log.record(&sample());
+            assert!(log.flush());
+            let all: Vec<u8> = written.try_iter().flatten().collect();
+            let all = String::from_utf8(all).unwrap();
+            assert_eq!(all.lines().count(), 2, "{all}");
+            assert!(all.lines().all(|line| line.starts_with(begins)), "{all}");
+            assert_eq!(log.dropped(), 0);
+        }
+    }
+
+    #[test]
+    fn a_record_comes_out_without_a_flush() {
+        let (lines, written) = mpsc::channel();
+        let log = AccessLog::to(Lines(lines), Output::Json).unwrap();
+        log.record(&sample());
+        assert!(written.recv_timeout(PATIENCE).unwrap().ends_with(b"}\n"));
+    }
+
+    #[test]
+    fn one_record_is_one_datagram_of_native_fields() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        journald.set_read_timeout(Some(PATIENCE)).unwrap();
+        let sink = JournalSocket::to(&path).unwrap();
+        let log = AccessLog { output: Output::Journald, spool: Some(spool(sink).unwrap()) };
+
+        let hostile = AccessRecord { user_agent: Some(b"a\nPRIORITY=0"), ..sample() };
+        log.record(&hostile);
+        log.record(&AccessRecord { status: 503, flags: "UF", ..sample() });
+
+        let mut bytes = [0; 8192];
+        let length = journald.recv(&mut bytes).unwrap();
+        let text = std::str::from_utf8(&bytes[..length]).unwrap();
+        let fields: Vec<(&str, &str)> =
+            text.lines().map(|line| line.split_once('=').unwrap()).collect();
+        for (name, value) in [
+            ("PRIORITY", "6"),
+            ("SYSLOG_IDENTIFIER", "edge-gateway"),
+            ("EG_METHOD", "GET"),
+            ("EG_HOST", "shop.example.com"),
+            ("EG_PATH", "/cart?item=7&token=[redacted]"),
+            ("EG_STATUS", "200"),
+            ("EG_DURATION_MS", "12.345"),
+            ("EG_ROUTE", "shop/cart"),
+            ("EG_UPSTREAM", "10.0.0.5:8080"),
+            ("EG_FLAGS", "-"),
+            ("EG_REQUEST_ID", "0f8fad5b-d9cb-469f-a165-70867728950e"),
+            ("EG_USER_AGENT", "a\\x0APRIORITY=0"),
+        ] {
+            let found: Vec<_> = fields.iter().filter(|field| field.0 == name).collect();
+            assert_eq!(found, [&(name, value)]);
+        }
+        assert!(
+            fields.iter().any(|(name, text)| *name == "MESSAGE" && text.contains("\"GET shop"))
+        );
+
+        let length = journald.recv(&mut bytes).unwrap();
+        let text = std::str::from_utf8(&bytes[..length]).unwrap();
+        assert!(text.contains("\nEG_STATUS=503\n") && text.contains("\nEG_FLAGS=UF\n"), "{text}");
+    }
+
+    #[test]
+    fn records_are_counted_as_dropped_while_journald_is_away_and_come_again_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let sink = JournalSocket::to(&path).unwrap();
+        let log = AccessLog { output: Output::Journald, spool: Some(spool(sink).unwrap()) };
+        log.record(&sample());
+        assert!(log.flush());
+        assert_eq!(log.dropped(), 1);
+
+        let journald = UnixDatagram::bind(&path).unwrap();
+        log.record(&sample());
+        assert!(log.flush());
+        assert_eq!(log.dropped(), 1);
+        let mut bytes = [0; 8192];
+        assert!(journald.recv(&mut bytes).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_log_that_nobody_keeps_drops_nothing() {
+        let log = AccessLog::discard();
+        log.record(&sample());
+        assert!(log.flush());
+        assert_eq!(log.dropped(), 0);
+    }
+}

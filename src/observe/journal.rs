@@ -1,0 +1,171 @@
+//! journald: its native protocol, and whether it is our reader.
+//!
+//! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>: a record is one datagram of `NAME=value` lines.
+//! Values are escaped before they come here, so the form for values with newlines is not needed.
+
+use std::env;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use socket2::SockRef;
+use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::IDENTIFIER;
+use super::spool::Sink;
+
+const SOCKET: &str = "/run/systemd/journal/socket";
+/// What systemd's own clients ask for; the kernel grants what its limits allow.
+const SEND_BUFFER_BYTES: usize = 8 << 20;
+/// Bytes of the length before each record of a batch.
+const LENGTH: usize = size_of::<u32>();
+
+/// True if standard error is the stream that the service manager opened to the journal.
+///
+/// `JOURNAL_STREAM` alone is not enough: a child whose standard error was redirected inherits it.
+pub(super) fn is_stderr() -> bool {
+    let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    let Ok(file) = stderr.and_then(|file| file.metadata()) else { return false };
+    names(&stream, file.dev(), file.ino())
+}
+
+fn names(stream: &str, device: u64, inode: u64) -> bool {
+    stream
+        .split_once(':')
+        .is_some_and(|(dev, ino)| dev.parse() == Ok(device) && ino.parse() == Ok(inode))
+}
+
+/// The layer that sends the gateway's own events.
+///
+/// # Errors
+///
+/// journald is not there.
+pub(super) fn events() -> io::Result<tracing_journald::Layer> {
+    // By default INFO would become `notice`, which journalctl prints in bold.
+    let priorities = PriorityMappings {
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        ..PriorityMappings::new()
+    };
+    Ok(tracing_journald::layer()?
+        .with_field_prefix(None)
+        .with_priority_mappings(priorities)
+        .with_syslog_identifier(IDENTIFIER.to_owned()))
+}
+
+/// Text events for a journal that listens at standard error: `<n>` before each line is read as its
+/// priority (`sd-daemon(3)`).
+#[derive(Debug)]
+pub(super) struct Prefixed<F>(pub(super) F);
+
+impl<S, N, F> FormatEvent<S, N> for Prefixed<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+/// Fields of one record, in a buffer.
+pub(super) struct Fields<'a>(&'a mut Vec<u8>);
+
+impl<'a> Fields<'a> {
+    /// Begins with what every record has.
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        let mut fields = Self(out);
+        fields.put("PRIORITY", |out| out.push(b'6'));
+        fields.put("SYSLOG_IDENTIFIER", |out| out.extend_from_slice(IDENTIFIER.as_bytes()));
+        fields
+    }
+
+    /// `value` must write no newline.
+    pub(super) fn put(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'=');
+        let start = self.0.len();
+        value(self.0);
+        debug_assert!(!self.0[start..].contains(&b'\n'), "`{name}` was not escaped");
+        self.0.push(b'\n');
+    }
+}
+
+/// Sends each record as a datagram, by name, so that a journald that was restarted is found again.
+pub(super) struct JournalSocket {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl JournalSocket {
+    pub(super) fn system() -> io::Result<Self> {
+        Self::to(Path::new(SOCKET))
+    }
+
+    pub(super) fn to(path: &Path) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        // A small buffer costs waiting and nothing else.
+        let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
+        Ok(Self { socket, path: path.to_owned() })
+    }
+}
+
+impl Sink for JournalSocket {
+    fn frame(batch: &mut Vec<u8>, line: &[u8]) {
+        // A record is far below 4 GiB: all its words are cut.
+        let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
+        batch.extend_from_slice(&length.to_ne_bytes());
+        batch.extend_from_slice(line);
+    }
+
+    fn write(&mut self, batch: &[u8], _lines: u64) -> u64 {
+        let mut lost = 0;
+        let mut rest = batch;
+        while let Some((length, after)) = rest.split_first_chunk::<LENGTH>() {
+            let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
+            let (record, next) = after.split_at(length.min(after.len()));
+            rest = next;
+            if self.socket.send_to(record, &self.path).is_err() {
+                lost += 1;
+            }
+        }
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_is_our_reader_only_if_device_and_inode_agree() {
+        // (JOURNAL_STREAM, standard error is it), for device 8 and inode 4711
+        let table =
+            [("8:4711", true), ("8:4712", false), ("9:4711", false), ("", false), ("8", false)];
+        for (stream, want) in table {
+            assert_eq!(names(stream, 8, 4711), want, "{stream}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! One record per exchange, and the three forms it is written in.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use super::journal::Fields;
+use super::redact;
+use super::text::{self, Escape, Stamp};
+
+/// A peer's words are cut here, in bytes: a log is no place for a 30 KiB header.
+const METHOD_BYTES: usize = 64;
+const HOST_BYTES: usize = 256;
+const TARGET_BYTES: usize = 8 << 10;
+const REQUEST_ID_BYTES: usize = 256;
+const USER_AGENT_BYTES: usize = 1 << 10;
+
+/// What is known of one exchange when it ends. Building it allocates nothing.
+///
+/// Words that are `'static` are ours: printable ASCII without quotes, written as they are. All
+/// others are escaped.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessRecord<'a> {
+    /// When the exchange ended.
+    pub time: SystemTime,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// Who asked: the peer, or whom a trusted peer named in `X-Forwarded-For`.
+    pub client: IpAddr,
+    pub method: &'a str,
+    pub host: &'a str,
+    /// The request target with its query; secrets in it are redacted when it is written.
+    pub path: &'a str,
+    /// `HTTP/1.1`, `HTTP/2`.
+    pub protocol: &'static str,
+    /// What the client was told; 0 if it was gone before.
+    pub status: u16,
+    /// Bytes of the request's body that were read.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that were sent.
+    pub response_bytes: u64,
+    /// From the request's head to the end of the exchange.
+    pub duration: Duration,
+    /// Until the response's head came from upstream.
+    pub upstream_duration: Option<Duration>,
+    pub upstream: Option<Upstream<'a>>,
+    /// `namespace/name` of the route, with its rule if there are several.
+    pub route: Option<&'a str>,
+    /// Envoy's response flag; `-` for none.
+    pub flags: &'static str,
+    /// Envoy's response code details.
+    pub details: Option<&'static str>,
+    pub request_id: &'a str,
+    pub user_agent: Option<&'a [u8]>,
+    pub listener: &'a str,
+    /// The TLS version, on a TLS listener.
+    pub tls: Option<&'static str>,
+}
+
+/// Who answered: an address, or what stands for one (the path of a UNIX socket).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upstream<'a> {
+    Address(SocketAddr),
+    Name(&'a str),
+}
+
+impl From<SocketAddr> for Upstream<'_> {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl<'a> From<&'a str> for Upstream<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl AccessRecord<'_> {
+    /// One JSON object and a newline. Every key is always there; what is not known is null.
+    pub(super) fn json(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
+        out.extend_from_slice(b"{\"time\":\"");
+        stamp.write(out, self.time);
+        out.extend_from_slice(b"\",\"method\":\"");
+        text::json(out, cut(self.method, METHOD_BYTES));
+        out.extend_from_slice(b"\",\"host\":\"");
+        redact::host(out, cut(self.host, HOST_BYTES), text::json);
+        out.extend_from_slice(b"\",\"path\":\"");
+        redact::target(out, cut(self.path, TARGET_BYTES), text::json);
+        out.extend_from_slice(b"\",\"status\":");
+        text::number(out, self.status.into());
+        out.extend_from_slice(b",\"request_bytes\":");
+        text::number(out, self.request_bytes);
+        out.extend_from_slice(b",\"response_bytes\":");
+        text::number(out, self.response_bytes);
+        out.extend_from_slice(b",\"duration_ms\":");
+        text::millis(out, self.duration);
+        out.extend_from_slice(b",\"upstream_ms\":");
+        match self.upstream_duration {
+            Some(duration) => text::millis(out, duration),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"upstream\":");
+        json_or_null(out, self.upstream, |out, upstream| upstream.write(out, text::json));
+        out.extend_from_slice(b",\"route\":");
+        json_or_null(out, self.route, |out, route| text::json(out, route.as_bytes()));
+        out.extend_from_slice(b",\"flags\":\"");
+        out.extend_from_slice(self.flags.as_bytes());
+        out.extend_from_slice(b"\",\"details\":");
+        json_or_null(out, self.details, |out, details| out.extend_from_slice(details.as_bytes()));
+        out.extend_from_slice(b",\"request_id\":\"");
+        text::json(out, cut(self.request_id, REQUEST_ID_BYTES));
+        out.extend_from_slice(b"\",\"peer\":\"");
+        text::socket_address(out, self.peer);
+        out.extend_from_slice(b"\",\"client\":\"");
+        text::ip(out, self.client);
+        out.extend_from_slice(b"\",\"protocol\":\"");
+        out.extend_from_slice(self.protocol.as_bytes());
+        out.extend_from_slice(b"\",\"user_agent\":");
+        json_or_null(out, self.user_agent, |out, agent| {
+            text::json(out, cut(agent, USER_AGENT_BYTES));
+        });
+        out.extend_from_slice(b",\"listener\":\"");
+        text::json(out, self.listener.as_bytes());
+        out.extend_from_slice(b"\",\"tls\":");
+        json_or_null(out, self.tls, |out, tls| out.extend_from_slice(tls.as_bytes()));
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// One line for people and a newline.
+    pub(super) fn text(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
+        stamp.write(out, self.time);
+        out.push(b' ');
+        self.message(out);
+        if let Some(agent) = self.user_agent {
+            out.extend_from_slice(b" agent=\"");
+            text::plain(out, cut(agent, USER_AGENT_BYTES));
+            out.push(b'"');
+        }
+        out.push(b'\n');
+    }
+
+    /// A datagram for journald.
+    pub(super) fn journal(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
+        let mut fields = Fields::new(out);
+        fields.put("MESSAGE", |out| self.message(out));
+        // Records come in batches, so the journal's own time is up to 0.1 s late.
+        fields.put("EG_TIME", |out| stamp.write(out, self.time));
+        fields.put("EG_METHOD", |out| text::plain(out, cut(self.method, METHOD_BYTES)));
+        fields.put("EG_HOST", |out| redact::host(out, cut(self.host, HOST_BYTES), text::plain));
+        fields.put("EG_PATH", |out| redact::target(out, cut(self.path, TARGET_BYTES), text::plain));
+        fields.put("EG_STATUS", |out| text::number(out, self.status.into()));
+        fields.put("EG_REQUEST_BYTES", |out| text::number(out, self.request_bytes));
+        fields.put("EG_RESPONSE_BYTES", |out| text::number(out, self.response_bytes));
+        fields.put("EG_DURATION_MS", |out| text::millis(out, self.duration));
+        if let Some(duration) = self.upstream_duration {
+            fields.put("EG_UPSTREAM_MS", |out| text::millis(out, duration));
+        }
+        if let Some(upstream) = self.upstream {
+            fields.put("EG_UPSTREAM", |out| upstream.write(out, text::plain));
+        }
+        if let Some(route) = self.route {
+            fields.put("EG_ROUTE", |out| text::plain(out, route.as_bytes()));
+        }
+        fields.put("EG_FLAGS", |out| out.extend_from_slice(self.flags.as_bytes()));
+        if let Some(details) = self.details {
+            fields.put("EG_DETAILS", |out| out.extend_from_slice(details.as_bytes()));
+        }
+        fields.put("EG_REQUEST_ID", |out| text::plain(out, cut(self.request_id, REQUEST_ID_BYTES)));
+        fields.put("EG_PEER", |out| text::socket_address(out, self.peer));
+        fields.put("EG_CLIENT", |out| text::ip(out, self.client));
+        fields.put("EG_PROTOCOL", |out| out.extend_from_slice(self.protocol.as_bytes()));
+        if let Some(agent) = self.user_agent {
+            fields.put("EG_USER_AGENT", |out| text::plain(out, cut(agent, USER_AGENT_BYTES)));
+        }
+        fields.put("EG_LISTENER", |out| text::plain(out, self.listener.as_bytes()));
+        if let Some(tls) = self.tls {
+            fields.put("EG_TLS", |out| out.extend_from_slice(tls.as_bytes()));
+        }
+    }
+
+    /// `203.0.113.9 "GET shop.test/a HTTP/1.1" 200 1234B 12.345ms route=shop/cart ...`
+    fn message(&self, out: &mut Vec<u8>) {
+        text::ip(out, self.client);
+        out.extend_from_slice(b" \"");
+        text::plain(out, cut(self.method, METHOD_BYTES));
+        out.push(b' ');
+        redact::host(out, cut(self.host, HOST_BYTES), text::plain);
+        redact::target(out, cut(self.path, TARGET_BYTES), text::plain);
+        out.push(b' ');
+        out.extend_from_slice(self.protocol.as_bytes());
+        out.extend_from_slice(b"\" ");
+        text::number(out, self.status.into());
+        out.push(b' ');
+        text::number(out, self.response_bytes);
+        out.extend_from_slice(b"B ");
+        text::millis(out, self.duration);
+        out.extend_from_slice(b"ms");
+        if let Some(route) = self.route {
+            out.extend_from_slice(b" route=");
+            text::plain(out, route.as_bytes());
+        }
+        if let Some(upstream) = self.upstream {
+            out.extend_from_slice(b" upstream=");
+            upstream.write(out, text::plain);
+        }
+        if self.flags != "-" {
+            out.extend_from_slice(b" flags=");
+            out.extend_from_slice(self.flags.as_bytes());
+            if let Some(details) = self.details {
+                out.extend_from_slice(b" details=");
+                out.extend_from_slice(details.as_bytes());
+            }
+        }
+        out.extend_from_slice(b" id=");
+        text::plain(out, cut(self.request_id, REQUEST_ID_BYTES));
+    }
+}
+
+impl Upstream<'_> {
+    fn write(self, out: &mut Vec<u8>, escape: Escape) {
+        match self {
+            Self::Address(address) => text::socket_address(out, address),
+            Self::Name(name) => escape(out, name.as_bytes()),
+        }
+    }
+}
+
+fn json_or_null<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+    match value {
+        Some(value) => {
+            out.push(b'"');
+            write(out, value);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn cut(words: &(impl AsRef<[u8]> + ?Sized), most: usize) -> &[u8] {
+    let words = words.as_ref();
+    &words[..words.len().min(most)]
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::observe) fn sample() -> AccessRecord<'static> {
+        AccessRecord {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_789_387_200_001),
+            peer: "[::ffff:203.0.113.9]:50123".parse().unwrap(),
+            client: "198.51.100.7".parse().unwrap(),
+            method: "GET",
+            host: "shop.example.com",
+            path: "/cart?item=7&token=hunter2",
+            protocol: "HTTP/2",
+            status: 200,
+            request_bytes: 0,
+            response_bytes: 5321,
+            duration: Duration::from_micros(12_345),
+            upstream_duration: Some(Duration::from_micros(11_002)),
+            upstream: Some(Upstream::Address("10.0.0.5:8080".parse().unwrap())),
+            route: Some("shop/cart"),
+            flags: "-",
+            details: Some("via_upstream"),
+            request_id: "0f8fad5b-d9cb-469f-a165-70867728950e",
+            user_agent: Some(
+                b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            ),
+            listener: "https",
+            tls: Some("TLSv1.3"),
+        }
+    }
+
+    fn written(write: impl FnOnce(&mut Vec<u8>, &mut Stamp)) -> String {
+        let mut out = Vec::new();
+        write(&mut out, &mut Stamp::new());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_json_form_has_every_key_in_its_order() {
+        let line = written(|out, stamp| sample().json(out, stamp));
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"time":"2026-09-14T12:00:00.001Z","method":"GET","host":"shop.example.com","#,
+                r#""path":"/cart?item=7&token=[redacted]","status":200,"request_bytes":0,"#,
+                r#""response_bytes":5321,"duration_ms":12.345,"upstream_ms":11.002,"#,
+                r#""upstream":"10.0.0.5:8080","route":"shop/cart","flags":"-","#,
+                r#""details":"via_upstream","request_id":"0f8fad5b-d9cb-469f-a165-70867728950e","#,
+                r#""peer":"203.0.113.9:50123","client":"198.51.100.7","protocol":"HTTP/2","#,
+                r#""user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0","#,
+                r#""listener":"https","tls":"TLSv1.3"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let record = AccessRecord {
+            upstream_duration: None,
+            upstream: None,
+            route: None,
+            details: None,
+            user_agent: None,
+            tls: None,
+            flags: "NR",
+            ..sample()
+        };
+        let line = written(|out, stamp| record.json(out, stamp));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for key in ["upstream_ms", "upstream", "route", "details", "user_agent", "tls"] {
+            assert_eq!(value.get(key), Some(&serde_json::Value::Null), "{key}");
+        }
+    }
+
+    #[test]
+    fn hostile_words_stay_one_line_of_valid_json() {
+        let record = AccessRecord {
+            method: "G\"ET",
+            host: "u:p@a\r\nb",
+            path: "/\u{1b}[2J?q=\"}\n{\"status\":200",
+            request_id: "x\\\"\n",
+            user_agent: Some(b"\xff\x00\"\\\n"),
+            upstream: Some(Upstream::Name("/run/\"a\".sock")),
+            ..sample()
+        };
+        let line = written(|out, stamp| record.json(out, stamp));
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["path"], record.path);
+        assert_eq!(value["host"], "[redacted]@a\r\nb");
+        assert_eq!(value["upstream"], "/run/\"a\".sock");
+
+        let line = written(|out, stamp| record.text(out, stamp));
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)));
+    }
+
+    #[test]
+    fn a_peers_words_are_cut() {
+        let long = "a".repeat(100_000);
+        let path = format!("/{long}");
+        let record = AccessRecord {
+            method: &long,
+            host: &long,
+            path: &path,
+            request_id: &long,
+            user_agent: Some(long.as_bytes()),
+            ..sample()
+        };
+        for line in [
+            written(|out, stamp| record.json(out, stamp)),
+            written(|out, stamp| record.text(out, stamp)),
+        ] {
+            assert!(line.len() < 12_000, "{}", line.len());
+        }
+    }
+
+    #[test]
+    fn the_text_form_is_for_people() {
+        assert_eq!(
+            written(|out, stamp| sample().text(out, stamp)),
+            "2026-09-14T12:00:00.001Z 198.51.100.7 \
+             \"GET shop.example.com/cart?item=7&token=[redacted] HTTP/2\" 200 5321B 12.345ms \
+             route=shop/cart upstream=10.0.0.5:8080 id=0f8fad5b-d9cb-469f-a165-70867728950e \
+             agent=\"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\"\n"
+        );
+        let record =
+            AccessRecord { flags: "UF", details: Some("upstream_reset"), status: 503, ..sample() };
+        let line = written(|out, stamp| record.text(out, stamp));
+        assert!(
+            line.contains(" 503 ") && line.contains(" flags=UF details=upstream_reset "),
+            "{line}"
+        );
+    }
+}

@@ -1,0 +1,296 @@
+//! Bytes of a log line: escapes, numbers, addresses, times. Nothing here allocates once the buffer
+//! has grown to its size.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+/// How a peer's bytes are made harmless in one form of log. The result is printable ASCII.
+pub(super) type Escape = fn(&mut Vec<u8>, &[u8]);
+
+/// The inside of a JSON string. What is not printable ASCII becomes `\uXXXX`; a byte that is not
+/// UTF-8 is read as Latin-1, so that `\u00ff` may stand for the byte as well as for the character.
+pub(super) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
+    escape(out, bytes, |out, rest| match rest[0] {
+        byte @ (b'"' | b'\\') => {
+            out.extend_from_slice(&[b'\\', byte]);
+            1
+        }
+        byte if byte < 0x80 => {
+            unicode(out, byte.into());
+            1
+        }
+        byte => match first_char(rest) {
+            Some(char) => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    unicode(out, *unit);
+                }
+                char.len_utf8()
+            }
+            None => {
+                unicode(out, byte.into());
+                1
+            }
+        },
+    });
+}
+
+/// As in nginx's default escaping: quotes, backslashes and all that is not printable ASCII become
+/// `\xHH`, byte by byte.
+pub(super) fn plain(out: &mut Vec<u8>, bytes: &[u8]) {
+    escape(out, bytes, |out, rest| {
+        out.extend_from_slice(b"\\x");
+        hex(out, rest[0], b"0123456789ABCDEF");
+        1
+    });
+}
+
+/// Copies what is harmless and has `one` write the rest; it tells how many bytes it took.
+#[inline]
+fn escape(out: &mut Vec<u8>, mut rest: &[u8], one: impl Fn(&mut Vec<u8>, &[u8]) -> usize) {
+    loop {
+        let clean = clean_prefix(rest);
+        out.extend_from_slice(&rest[..clean]);
+        rest = &rest[clean..];
+        if rest.is_empty() {
+            return;
+        }
+        rest = &rest[one(out, rest)..];
+    }
+}
+
+/// How many bytes need no escape in either form.
+fn clean_prefix(bytes: &[u8]) -> usize {
+    // Most words are clean, so whole chunks are asked first: without a way out of the inner loop
+    // it becomes vector instructions. The last chunk overlaps the one before it.
+    let clean = match bytes.last_chunk::<16>() {
+        Some(last) => is_clean(last) && bytes.as_chunks::<16>().0.iter().all(is_clean),
+        None => match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            (Some(first), Some(last)) => is_clean(first) && is_clean(last),
+            _ => false,
+        },
+    };
+    if clean {
+        return bytes.len();
+    }
+    bytes.iter().take_while(|byte| !is_special(**byte)).count()
+}
+
+fn is_clean<const N: usize>(chunk: &[u8; N]) -> bool {
+    !chunk.iter().fold(false, |special, byte| special | is_special(*byte))
+}
+
+fn is_special(byte: u8) -> bool {
+    !(0x20..0x7f).contains(&byte) | (byte == b'"') | (byte == b'\\')
+}
+
+fn first_char(bytes: &[u8]) -> Option<char> {
+    let longest = &bytes[..bytes.len().min(4)];
+    let valid = match std::str::from_utf8(longest) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&longest[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    valid.chars().next()
+}
+
+fn unicode(out: &mut Vec<u8>, unit: u16) {
+    out.extend_from_slice(b"\\u");
+    for byte in unit.to_be_bytes() {
+        hex(out, byte, b"0123456789abcdef");
+    }
+}
+
+fn hex(out: &mut Vec<u8>, byte: u8, digits: &[u8; 16]) {
+    out.push(digits[usize::from(byte >> 4)]);
+    out.push(digits[usize::from(byte & 15)]);
+}
+
+pub(super) fn number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = digit(number % 10);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// The last digit of `number`.
+fn digit(number: u64) -> u8 {
+    b"0123456789"[usize::try_from(number % 10).unwrap_or(0)]
+}
+
+/// Milliseconds with three decimals.
+pub(super) fn millis(out: &mut Vec<u8>, duration: Duration) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    number(out, micros / 1000);
+    out.push(b'.');
+    three_digits(out, micros % 1000);
+}
+
+fn three_digits(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]);
+}
+
+/// An IPv4 address that came through an IPv6 socket is printed as IPv4.
+pub(super) fn ip(out: &mut Vec<u8>, address: IpAddr) {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            number(out, a.into());
+            for octet in [b, c, d] {
+                out.push(b'.');
+                number(out, octet.into());
+            }
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(v6) => drop(write!(out, "{v6}")),
+    }
+}
+
+pub(super) fn socket_address(out: &mut Vec<u8>, address: SocketAddr) {
+    let ip_address = address.ip().to_canonical();
+    if ip_address.is_ipv6() {
+        out.push(b'[');
+        ip(out, ip_address);
+        out.push(b']');
+    } else {
+        ip(out, ip_address);
+    }
+    out.push(b':');
+    number(out, address.port().into());
+}
+
+/// RFC 3339 in UTC with milliseconds. Remembers the text of the last second.
+#[derive(Debug)]
+pub(super) struct Stamp {
+    second: u64,
+    /// `2026-09-14T12:00:00`; empty before first use.
+    text: Vec<u8>,
+}
+
+impl Stamp {
+    pub(super) const fn new() -> Self {
+        Self { second: 0, text: Vec::new() }
+    }
+
+    /// A time before 1970 is written as 1970.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, time: SystemTime) {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if self.text.is_empty() || since.as_secs() != self.second {
+            self.second = since.as_secs();
+            let second = i64::try_from(self.second).unwrap_or(i64::MAX);
+            let timestamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
+            self.text.clear();
+            // Writing to a Vec cannot fail.
+            let _ = write!(self.text, "{timestamp:.0}");
+            self.text.pop();
+        }
+        out.extend_from_slice(&self.text);
+        out.push(b'.');
+        three_digits(out, since.subsec_millis().into());
+        out.push(b'Z');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_peers_bytes_stay_within_their_field() {
+        // (bytes, in JSON, in text)
+        let table: [(&[u8], &str, &str); 10] = [
+            (b"curl/8.0", "curl/8.0", "curl/8.0"),
+            (b"a\"b", r#"a\"b"#, r"a\x22b"),
+            (br"a\b", r"a\\b", r"a\x5Cb"),
+            (b"a\r\nb", r"a\u000d\u000ab", r"a\x0D\x0Ab"),
+            (b"\x1b[31m\x07\0", r"\u001b[31m\u0007\u0000", r"\x1B[31m\x07\x00"),
+            (b"\x7f", r"\u007f", r"\x7F"),
+            (
+                "é€😀".as_bytes(),
+                r"\u00e9\u20ac\ud83d\ude00",
+                r"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80",
+            ),
+            (b"\xff\xc3", r"\u00ff\u00c3", r"\xFF\xC3"),
+            // C1 control, right-to-left override, line separator.
+            (
+                "\u{9b}\u{202e}\u{2028}".as_bytes(),
+                r"\u009b\u202e\u2028",
+                r"\xC2\x9B\xE2\x80\xAE\xE2\x80\xA8",
+            ),
+            (b"", "", ""),
+        ];
+        for (bytes, want_json, want_plain) in table {
+            assert_eq!(written(|out| json(out, bytes)), want_json);
+            assert_eq!(written(|out| plain(out, bytes)), want_plain);
+        }
+    }
+
+    #[test]
+    fn a_special_byte_is_found_wherever_it_stands() {
+        for length in 1..70 {
+            for at in 0..length {
+                let mut bytes = vec![b'a'; length];
+                bytes[at] = b'\n';
+                let text = written(|out| json(out, &bytes));
+                let value: String = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+                assert_eq!(value.as_bytes(), bytes);
+                assert!(!text.contains('\n'));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_durations_are_exact() {
+        for value in [0, 7, 10, 999, 65_535, u64::MAX] {
+            assert_eq!(written(|out| number(out, value)), value.to_string());
+        }
+        // (microseconds, text)
+        let table = [(0, "0.000"), (7, "0.007"), (1_050, "1.050"), (12_345_678, "12345.678")];
+        for (micros, want) in table {
+            assert_eq!(written(|out| millis(out, Duration::from_micros(micros))), want);
+        }
+    }
+
+    #[test]
+    fn addresses_read_as_people_write_them() {
+        let table = [
+            ("203.0.113.9:80", "203.0.113.9:80"),
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+            ("[::ffff:203.0.113.9]:80", "203.0.113.9:80"),
+        ];
+        for (address, want) in table {
+            assert_eq!(written(|out| socket_address(out, address.parse().unwrap())), want);
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_and_the_remembered_second_is_the_right_one() {
+        let mut stamp = Stamp::new();
+        // (milliseconds since 1970, text)
+        let table = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_789_387_200_001, "2026-09-14T12:00:00.001Z"),
+            (1_789_387_200_999, "2026-09-14T12:00:00.999Z"),
+            (1_789_387_201_000, "2026-09-14T12:00:01.000Z"),
+            (1_709_210_096_789, "2024-02-29T12:34:56.789Z"),
+        ];
+        for (millis, want) in table {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            assert_eq!(written(|out| stamp.write(out, time)), want);
+        }
+        let early = SystemTime::UNIX_EPOCH - Duration::from_secs(9);
+        assert_eq!(written(|out| stamp.write(out, early)), "1970-01-01T00:00:00.000Z");
+    }
+}
