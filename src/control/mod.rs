@@ -1,1 +1,4 @@
 //! The loop: signals, file changes and drain, one event at a time.
+
+pub(crate) mod signals;
+pub(crate) mod watch;
