@@ -39,8 +39,11 @@ pub(crate) struct Ignored {
 
 impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name.as_deref().unwrap_or("without a name");
-        write!(f, "socket {} handed over (`{name}`) is {}", self.index, self.what)?;
+        match &self.name {
+            Some(name) => write!(f, "socket `{name}` handed over")?,
+            None => write!(f, "socket {} handed over", self.index)?,
+        }
+        write!(f, " is {}", self.what)?;
         f.write_str("; a listening TCP socket would be right")
     }
 }
@@ -167,10 +170,12 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_said_with_its_name() {
-        let ignored = Ignored { index: 1, name: Some("quic".into()), what: "a UDP socket" };
-        assert_eq!(
-            ignored.to_string(),
-            "socket 1 handed over (`quic`) is a UDP socket; a listening TCP socket would be right"
-        );
+        let ignored = |name: Option<&str>| {
+            Ignored { index: 1, name: name.map(Into::into), what: "a UDP socket" }.to_string()
+        };
+        let right = "a listening TCP socket would be right";
+        let named = format!("socket `quic` handed over is a UDP socket; {right}");
+        assert_eq!(ignored(Some("quic")), named);
+        assert_eq!(ignored(None), format!("socket 1 handed over is a UDP socket; {right}"));
     }
 }
