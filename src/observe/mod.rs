@@ -9,7 +9,9 @@
 //! counted. One weakness stands: events to journald are sent by `tracing-journald` on the thread
 //! that emits them, so events must stay rare; nothing at `info` may be emitted once per request.
 //!
-//! Words of a peer in an event are recorded with `?`, never with `%`: `Debug` escapes them.
+//! Words of a peer in an event are best recorded with `?`: `Debug` escapes them and shows where they
+//! end. What comes with `%` all the same cannot forge a line or move a cursor: JSON escapes it, and
+//! so does [`EventLine`] in text.
 
 mod access_log;
 mod journal;
@@ -18,14 +20,14 @@ mod redact;
 mod spool;
 mod text;
 
-use std::fmt;
+use std::fmt::{Display, Formatter, Result as Formatted};
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -69,8 +71,8 @@ impl FromStr for LogFormat {
     }
 }
 
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Display for LogFormat {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Formatted {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Journald => "journald",
@@ -145,8 +147,8 @@ pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
         }
     }
     let events = Spool::start("events", Descriptor::stderr()?, 1, Duration::ZERO)?;
-    let writer = EventWriter(events.clone());
-    let fmt = tracing_subscriber::fmt::layer().with_writer(writer);
+    let writer = EventWriter { to: events.clone(), escape: wanted != Output::Json };
+    let fmt = fmt::layer().with_writer(writer);
     let output = match wanted {
         Output::Json => {
             install(fmt.json().flatten_event(true), level);
@@ -159,7 +161,8 @@ pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
         Output::Journald => {
             if to_journal_by_pipe {
                 // The journal stamps each line and reads `<n>` as its priority.
-                install(fmt.with_target(false).map_event_format(journal::Prefixed), level);
+                let fmt = fmt.with_target(false).without_time();
+                install(fmt.map_event_format(journal::Prefixed), level);
             } else {
                 install(fmt.with_target(false), level);
             }
@@ -191,29 +194,52 @@ fn install(layer: impl Layer<Registry> + Send + Sync, level: Level) {
 
 /// Hands events to the thread that writes them.
 #[derive(Debug)]
-struct EventWriter(Spool);
+struct EventWriter {
+    to: Spool,
+    /// The form does not escape by itself.
+    escape: bool,
+}
 
 impl<'a> MakeWriter<'a> for EventWriter {
     type Writer = EventLine<'a>;
 
     fn make_writer(&'a self) -> EventLine<'a> {
-        EventLine(&self.0)
+        EventLine(self)
     }
 }
 
-/// The formatter writes an event in one piece, so each write is one record.
+/// The formatter writes an event in one piece, so each write is one line.
 #[derive(Debug)]
-struct EventLine<'a>(&'a Spool);
+struct EventLine<'a>(&'a EventWriter);
 
 impl Write for EventLine<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        if self.0.escape {
+            self.0.to.push(printable(line).as_bytes());
+        } else {
+            self.0.to.push(line);
+        }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The line with its control characters as `\u{1b}`, save the newline at its end.
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut printable = String::with_capacity(text.len() + 1);
+    for char in text.trim_end_matches('\n').chars() {
+        if char.is_control() {
+            printable.extend(char.escape_unicode());
+        } else {
+            printable.push(char);
+        }
+    }
+    printable.push('\n');
+    printable
 }
 
 #[cfg(test)]
@@ -234,5 +260,18 @@ mod tests {
         assert_eq!(settle(LogFormat::Json), Output::Json);
         assert_eq!(settle(LogFormat::Text), Output::Text);
         assert_eq!(settle(LogFormat::Journald), Output::Journald);
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_it_says() {
+        let table = [
+            ("INFO plain\n", "INFO plain\n"),
+            ("a\nINFO forged\r\n", "a\\u{a}INFO forged\\u{d}\n"),
+            ("\u{1b}[2J\u{9b}2J\t\n", "\\u{1b}[2J\\u{9b}2J\\u{9}\n"),
+            ("Grüße\n", "Grüße\n"),
+        ];
+        for (line, want) in table {
+            assert_eq!(printable(line.as_bytes()), want);
+        }
     }
 }
