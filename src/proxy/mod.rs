@@ -1,1 +1,51 @@
 //! Connections and requests from the socket to the answer.
+//!
+//! A request's way is `accept.rs` (socket, TLS), then `http.rs` (everything else, in the order in
+//! which it happens). `worker.rs` owns the tasks: each worker is one thread with a runtime of its
+//! own, its own connections and its own pool of upstream connections, so that requests on
+//! different workers meet in no lock.
+//!
+//! Invariant: nothing here reads YAML types. A request sees one snapshot from its head to its last
+//! byte.
+
+mod accept;
+mod acme_webroot;
+mod body;
+mod connection;
+mod failure;
+mod forwarded;
+mod guard;
+mod http;
+mod io;
+mod limits;
+mod mirror;
+mod path;
+mod record;
+mod upgrade;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+
+use crate::net::Cidr;
+use crate::observe::AccessLog;
+use crate::snapshot::SnapshotCell;
+
+pub(crate) use acme_webroot::token as acme_token;
+pub(crate) use limits::Limits;
+pub(crate) use path::normalise;
+pub(crate) use worker::{Command, SocketId, run_worker};
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub snapshot: SnapshotCell,
+    pub limits: Limits,
+    /// Peers whose `X-Forwarded-*` count.
+    pub trusted_proxies: Vec<Cidr>,
+    /// certbot's `--webroot-path`.
+    pub acme_webroot: PathBuf,
+    pub access_log: AccessLog,
+    /// Downstream connections open now, over all workers.
+    pub connections: AtomicUsize,
+}

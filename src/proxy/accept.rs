@@ -1,0 +1,184 @@
+//! From a socket to requests: limits, TLS, and which HTTP it is.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::filters::Scheme;
+use crate::proxy::connection::{Ending, Watch};
+use crate::proxy::forwarded::Origin;
+use crate::proxy::io::Metered;
+use crate::proxy::{Gateway, http, worker};
+use crate::snapshot::BindKey;
+use crate::tls;
+
+/// What HTTP/2 over cleartext begins with (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// One downstream connection, as its requests see it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub gateway: Arc<Gateway>,
+    pub bind: BindKey,
+    pub origin: Origin,
+    pub watch: Arc<Watch>,
+    /// The name of the TLS handshake; empty where there was none. `None` without TLS.
+    pub sni: Option<Box<str>>,
+    /// `TLSv1.3`; `None` without TLS.
+    pub tls: Option<&'static str>,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    gateway: Arc<Gateway>,
+    bind: BindKey,
+    stream: TcpStream,
+    watch: Arc<Watch>,
+) {
+    let peer = watch.peer;
+    if let Err(error) = begin(gateway, bind, stream, watch).await {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+async fn begin(
+    gateway: Arc<Gateway>,
+    bind: BindKey,
+    stream: TcpStream,
+    watch: Arc<Watch>,
+) -> Result<(), Ended> {
+    stream.set_nodelay(true)?;
+    let port = stream.local_addr()?.port();
+    let snapshot = gateway.snapshot.load();
+    // A reload may have taken the bind away between accept and here.
+    let Some(served) = snapshot.bind(bind) else { return Ok(()) };
+    let limit = gateway.limits.handshake_timeout;
+    if !served.tls {
+        drop(snapshot);
+        let (http2, replay, stream) = timeout(gateway.limits.head_timeout, sniff(stream))
+            .await
+            .map_err(|_| Ended::Late)??;
+        let origin = Origin::new(watch.peer, Scheme::Http, port, &gateway.trusted_proxies);
+        let stream = Metered::new(stream, Arc::clone(&watch), replay);
+        let connection = Connection { gateway, bind, origin, watch, sni: None, tls: None };
+        return speak(Arc::new(connection), http2, stream).await;
+    }
+
+    let handshake = async {
+        let hello = tls::accept_hello(stream).await?;
+        let sni: Box<str> = hello.sni().unwrap_or_default().into();
+        let listener = served.listeners.best(&sni);
+        let Some(config) = listener.and_then(|listener| listener.tls.clone()) else {
+            hello.refuse_unrecognized_name().await;
+            return Err(Ended::UnknownName);
+        };
+        Ok((sni, hello.finish(config).await?))
+    };
+    let (sni, stream) = timeout(limit, handshake).await.map_err(|_| Ended::Late)??;
+    drop(snapshot);
+    let (_, session) = stream.get_ref();
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
+    let stream = Metered::new(stream, Arc::clone(&watch), Bytes::new());
+    let (sni, tls) = (Some(sni), Some(version));
+    let connection = Connection { gateway, bind, origin, watch, sni, tls };
+    speak(Arc::new(connection), http2, stream).await
+}
+
+/// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
+async fn sniff(mut stream: TcpStream) -> io::Result<(bool, Bytes, TcpStream)> {
+    let mut read = BytesMut::with_capacity(1024);
+    loop {
+        if read.starts_with(PREFACE) {
+            return Ok((true, read.freeze(), stream));
+        }
+        if !PREFACE.starts_with(&read) || stream.read_buf(&mut read).await? == 0 {
+            return Ok((false, read.freeze(), stream));
+        }
+    }
+}
+
+/// Speaks HTTP until the client leaves, a limit ends it, or a drain does.
+async fn speak<S>(connection: Arc<Connection>, http2: bool, stream: Metered<S>) -> Result<(), Ended>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let watch = Arc::clone(&connection.watch);
+    let limits = connection.gateway.limits.clone();
+    let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
+    if http2 {
+        watch.speaks_http2();
+        let mut builder = http2::Builder::new(worker::Executor);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_streams)
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+            .max_send_buf_size(128 << 10)
+            .initial_stream_window_size(256 << 10)
+            .initial_connection_window_size(1 << 20)
+            .keep_alive_interval(limits.idle_timeout / 2)
+            .keep_alive_timeout(limits.send_timeout)
+            .enable_connect_protocol();
+        let mut conn = pin!(builder.serve_connection(TokioIo::new(stream.gathering()), service));
+        let mut known = None;
+        loop {
+            tokio::select! {
+                ended = conn.as_mut() => return ended.map_err(Ended::Http),
+                ending = watch.ending(known) => match ending {
+                    Ending::Gracefully => conn.as_mut().graceful_shutdown(),
+                    Ending::AtOnce => return Err(Ended::Late),
+                }
+            }
+            known = Some(Ending::Gracefully);
+        }
+    }
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The sweep keeps time; see `connection.rs`.
+        .header_read_timeout(None)
+        .max_header_size(limits.head_bytes)
+        .max_buf_size((limits.head_bytes * 2).max(64 << 10));
+    if limits.head_fields != 100 {
+        builder.max_headers(limits.head_fields);
+    }
+    let mut conn = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut known = None;
+    loop {
+        tokio::select! {
+            ended = conn.as_mut() => return ended.map_err(Ended::Http),
+            ending = watch.ending(known) => match ending {
+                Ending::Gracefully => conn.as_mut().graceful_shutdown(),
+                Ending::AtOnce => return Err(Ended::Late),
+            }
+        }
+        known = Some(Ending::Gracefully);
+    }
+}
+
+/// Why a connection ended otherwise than by its client's choice.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("HTTP")]
+    Http(#[source] hyper::Error),
+    #[error("socket")]
+    Io(#[from] io::Error),
+    #[error("a time limit passed or a drain ended")]
+    Late,
+    #[error("TLS")]
+    Tls(#[from] tls::HelloError),
+    #[error("no listener for the name of the TLS handshake")]
+    UnknownName,
+}

@@ -1,0 +1,150 @@
+//! The two bodies of an exchange, as they pass.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::body::{Body, BodyError, Response};
+use crate::proxy::connection::{Watch, coarse_now};
+use crate::proxy::failure::Failure;
+use crate::proxy::record::Record;
+
+/// A request's body: counted, and watched for a client that stalls.
+#[derive(Debug)]
+pub(super) struct ClientBody {
+    incoming: Incoming,
+    watch: Arc<Watch>,
+    count: Arc<AtomicU64>,
+    waiting: bool,
+}
+
+impl ClientBody {
+    /// The body to forward; a request without one costs nothing.
+    pub(super) fn forward(incoming: Incoming, record: &mut Record) -> Body {
+        if incoming.is_end_stream() {
+            return Body::Empty;
+        }
+        let count = Arc::<AtomicU64>::default();
+        record.request_bytes = Some(Arc::clone(&count));
+        let watch = Arc::clone(&record.connection.watch);
+        Body::boxed(Self { incoming, watch, count, waiting: false })
+    }
+
+    fn waits(&mut self, waiting: bool) {
+        if self.waiting != waiting {
+            self.waiting = waiting;
+            self.watch.awaits_body(waiting, coarse_now());
+        }
+    }
+}
+
+impl HttpBody for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.waits(polled.is_pending());
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.count.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.waits(false);
+    }
+}
+
+/// A response's body on its way to the client. The exchange ends when it does.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    body: Body,
+    record: Box<Record>,
+    /// HTTPRoute `timeouts.request` goes on while the body flows.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// The last frame went out, or the body broke.
+    ended: bool,
+}
+
+impl Tracked {
+    pub(super) fn response(
+        response: Response,
+        mut record: Box<Record>,
+        deadline: Option<Pin<Box<Sleep>>>,
+    ) -> http::Response<Self> {
+        record.respond(response.status());
+        response.map(|body| Self { body, record, deadline, ended: false })
+    }
+}
+
+impl HttpBody for Tracked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            self.record.broke(Failure::RequestTimeout);
+            self.ended = true;
+            return Poll::Ready(Some(Err(Failure::RequestTimeout.text().into())));
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.record.response_bytes += data.len() as u64;
+                }
+            }
+            Poll::Ready(Some(Err(_))) => {
+                self.record.broke(Failure::UpstreamReset);
+                self.ended = true;
+            }
+            Poll::Ready(None) => self.ended = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            self.record.broke(Failure::ClientGone);
+        }
+    }
+}

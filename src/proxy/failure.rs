@@ -1,0 +1,176 @@
+//! Cause to status, in one place.
+
+use http::StatusCode;
+
+use crate::proxy::path::Ambiguous;
+
+/// Why an exchange could not be completed, and so what the client gets.
+///
+/// One place maps cause to status and to the log's `flags` and `details`; no handler picks a status
+/// by hand. Flags and details are Envoy's, so dashboards and habits carry over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    // What the client sent cannot be served.
+    AmbiguousPath(Ambiguous),
+    BadHost,
+    BadTarget,
+    ExpectationUnknown,
+    MethodNotServed,
+    MisdirectedRequest,
+    RequestBodyBroken,
+    TargetTooLong,
+    TooManyFields,
+    // The configuration has no answer.
+    BackendInvalid,
+    FilterInvalid,
+    NoBackend,
+    NoRoute,
+    // The backend did not answer.
+    ConnectFailed,
+    ConnectTimeout,
+    NoEndpoint,
+    RequestTimeout,
+    ResponseInvalid,
+    UpstreamReset,
+    UpstreamTimeout,
+    // Nobody is left to answer.
+    ClientGone,
+}
+
+impl Failure {
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::AmbiguousPath(_) | Self::BadHost | Self::BadTarget | Self::RequestBodyBroken => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
+            Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BackendInvalid | Self::FilterInvalid | Self::NoBackend => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::ConnectFailed | Self::ConnectTimeout | Self::NoEndpoint => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
+            Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            // nginx's number for it; nobody receives it, the log shows it.
+            Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        }
+    }
+
+    /// Envoy's response flag.
+    pub(crate) fn flag(self) -> &'static str {
+        match self {
+            Self::AmbiguousPath(_)
+            | Self::BadHost
+            | Self::BadTarget
+            | Self::ExpectationUnknown
+            | Self::MethodNotServed
+            | Self::RequestBodyBroken
+            | Self::TargetTooLong
+            | Self::TooManyFields => "DPE",
+            Self::MisdirectedRequest | Self::NoRoute => "NR",
+            Self::BackendInvalid | Self::NoBackend => "NC",
+            Self::FilterInvalid => "LR",
+            Self::ConnectFailed | Self::ConnectTimeout => "UF",
+            Self::NoEndpoint => "UH",
+            Self::ResponseInvalid => "UPE",
+            Self::UpstreamReset => "UC",
+            Self::RequestTimeout | Self::UpstreamTimeout => "UT",
+            Self::ClientGone => "DC",
+        }
+    }
+
+    /// Envoy's response code details, or our own where Envoy has none.
+    pub(crate) fn details(self) -> &'static str {
+        match self {
+            Self::AmbiguousPath(_) => "path_normalization_failed",
+            Self::BadHost => "invalid_host",
+            Self::BadTarget => "invalid_target",
+            Self::ExpectationUnknown => "unknown_expectation",
+            Self::MethodNotServed => "method_not_served",
+            Self::MisdirectedRequest => "misdirected_request",
+            Self::RequestBodyBroken => "request_body_broken",
+            Self::TargetTooLong => "target_too_long",
+            Self::TooManyFields => "too_many_headers",
+            Self::BackendInvalid => "backend_ref_invalid",
+            Self::FilterInvalid => "filter_invalid",
+            Self::NoBackend => "no_backend_ref",
+            Self::NoRoute => "route_not_found",
+            Self::ConnectFailed => "upstream_reset_before_response_started{connection_failure}",
+            Self::ConnectTimeout => "upstream_reset_before_response_started{connection_timeout}",
+            Self::NoEndpoint => "no_healthy_upstream",
+            Self::RequestTimeout => "request_overall_timeout",
+            Self::ResponseInvalid => "upstream_reset_before_response_started{protocol_error}",
+            Self::UpstreamReset => "upstream_reset_before_response_started{connection_termination}",
+            Self::UpstreamTimeout => "upstream_response_timeout",
+            Self::ClientGone => "downstream_remote_disconnect",
+        }
+    }
+
+    /// What the client reads: a line of plain text that names nothing of the inside.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::AmbiguousPath(_) => "the path is ambiguous\n",
+            Self::BadHost => "the host is missing or malformed\n",
+            Self::BadTarget => "the request target is malformed\n",
+            Self::ExpectationUnknown => "the expectation cannot be met\n",
+            Self::MethodNotServed => "this method is not served here\n",
+            Self::MisdirectedRequest => "this connection does not serve that host\n",
+            Self::RequestBodyBroken => "the request body is malformed\n",
+            Self::TargetTooLong => "the request target is too long\n",
+            Self::TooManyFields => "too many header fields\n",
+            Self::BackendInvalid | Self::FilterInvalid | Self::NoBackend => {
+                "the route for this request is not usable\n"
+            }
+            Self::NoRoute => "no route matches this host and path\n",
+            Self::ConnectFailed | Self::ConnectTimeout | Self::NoEndpoint => {
+                "the service behind this address is not reachable\n"
+            }
+            Self::ResponseInvalid | Self::UpstreamReset => {
+                "the service behind this address gave no valid answer\n"
+            }
+            Self::RequestTimeout | Self::UpstreamTimeout => {
+                "the service behind this address did not answer in time\n"
+            }
+            Self::ClientGone => "",
+        }
+    }
+
+    /// True if what follows on an HTTP/1 connection cannot be trusted, so that it must be closed.
+    pub(crate) fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::BadHost | Self::BadTarget | Self::MethodNotServed | Self::RequestBodyBroken
+        )
+    }
+
+    /// The gRPC status for a gRPC client, which reads no HTTP status (grpc/doc/statuscodes.md, with
+    /// a broken backend as UNAVAILABLE, as GRPCRoute asks).
+    pub(crate) fn grpc_status(self) -> &'static str {
+        match self {
+            Self::NoRoute | Self::MethodNotServed | Self::MisdirectedRequest => "12",
+            Self::RequestTimeout | Self::UpstreamTimeout => "4",
+            Self::BackendInvalid
+            | Self::NoBackend
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::NoEndpoint
+            | Self::ResponseInvalid
+            | Self::UpstreamReset => "14",
+            Self::FilterInvalid => "2",
+            Self::ClientGone => "1",
+            Self::AmbiguousPath(_)
+            | Self::BadHost
+            | Self::BadTarget
+            | Self::ExpectationUnknown
+            | Self::RequestBodyBroken
+            | Self::TargetTooLong
+            | Self::TooManyFields => "13",
+        }
+    }
+}

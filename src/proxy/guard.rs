@@ -1,0 +1,407 @@
+//! What no route may see: requests that could mean one thing here and another at a backend.
+//!
+//! hyper has settled the framing before a request comes here (hyper `proto/h1/role.rs`: differing
+//! or malformed lengths, unknown codings, `Transfer-Encoding` in HTTP/1.0 are refused; of
+//! `Transfer-Encoding` beside `Content-Length` only the former is left, and the connection ends).
+//! What is left to do is said here, field by field.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, request};
+
+use crate::filters::HostName;
+use crate::filters::exchange::path_of;
+use crate::proxy::Limits;
+use crate::proxy::failure::Failure;
+use crate::proxy::path;
+
+/// A request that may go on, and what was learned of it.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub host: HostName,
+    /// The `Host` field or `:authority` as the client sent it.
+    pub host_field: HeaderValue,
+    pub upgrade: Option<Upgrade>,
+}
+
+/// A change of protocol that the client asks for and that we let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    /// HTTP/1.1 `Upgrade` (RFC 9110 section 7.8).
+    Http1,
+    /// Extended CONNECT (RFC 8441), always to WebSocket.
+    Http2,
+}
+
+/// Looks at a request head and leaves in it what may travel on.
+///
+/// # Errors
+///
+/// The failure to answer with. Nothing of the request may be forwarded then.
+pub(super) fn admit(head: &mut request::Parts, limits: &Limits) -> Result<Admitted, Failure> {
+    if head.headers.len() > limits.head_fields {
+        return Err(Failure::TooManyFields);
+    }
+    let (host, host_field) = take_host(head)?;
+    let extended_connect = check_method(head)?;
+    settle_target(head, limits)?;
+    let upgrade = settle_connection(head, limits);
+    settle_expect(&mut head.headers)?;
+    settle_length(&mut head.headers)?;
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    let upgrade = if extended_connect { Some(Upgrade::Http2) } else { upgrade };
+    Ok(Admitted { host, host_field, upgrade })
+}
+
+/// RFC 9112 section 3.2: one `Host`, and it agrees with the target where that has an authority
+/// (which then counts); RFC 9113 section 8.3.1 likewise.
+fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failure> {
+    let mut fields = head.headers.get_all(HOST).iter();
+    let field = fields.next().cloned();
+    if fields.next().is_some() {
+        return Err(Failure::BadHost);
+    }
+    let field = match (head.uri.authority(), field) {
+        (Some(authority), field) => {
+            let authority =
+                HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadHost)?;
+            let differs = field
+                .is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+            // An HTTP/1 proxy request names its target in full, and its Host is to be ignored.
+            if differs && head.version == Version::HTTP_2 {
+                return Err(Failure::BadHost);
+            }
+            head.headers.insert(HOST, authority.clone());
+            authority
+        }
+        (None, Some(field)) => field,
+        (None, None) => return Err(Failure::BadHost),
+    };
+    let host = HostName::parse(&field).ok_or(Failure::BadHost)?;
+    Ok((host, field))
+}
+
+/// True for an extended CONNECT to WebSocket, which is the only CONNECT served.
+fn check_method(head: &request::Parts) -> Result<bool, Failure> {
+    if head.method == Method::CONNECT {
+        let protocol = head.extensions.get::<hyper::ext::Protocol>();
+        return match protocol {
+            Some(protocol) if protocol.as_str() == "websocket" => Ok(true),
+            _ => Err(Failure::MethodNotServed),
+        };
+    }
+    if head.method == Method::TRACE {
+        return Err(Failure::MethodNotServed);
+    }
+    Ok(false)
+}
+
+/// Leaves a target in origin-form with its path in the one form that is routed and forwarded.
+fn settle_target(head: &mut request::Parts, limits: &Limits) -> Result<(), Failure> {
+    let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    if target.len() > limits.target_bytes {
+        return Err(Failure::TargetTooLong);
+    }
+    if target == "*" {
+        return if head.method == Method::OPTIONS { Ok(()) } else { Err(Failure::BadTarget) };
+    }
+    let written = path_of(&head.uri);
+    if !written.starts_with('/') {
+        return Err(Failure::BadTarget);
+    }
+    let normal = path::normalise(written).map_err(Failure::AmbiguousPath)?;
+    if *normal == *written && head.uri.authority().is_none() {
+        return Ok(());
+    }
+    let target = match head.uri.query() {
+        Some(query) => format!("{normal}?{query}"),
+        None => normal.into_owned(),
+    };
+    let target = PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)?;
+    head.uri = Uri::from(target);
+    Ok(())
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Removes what is for this connection only (RFC 9110 section 7.6.1), names with `_` that a CGI
+/// backend would read as other names, and httpoxy's `Proxy`. Returns the upgrade that may go on,
+/// whose two fields are then back in place.
+fn settle_connection(head: &mut request::Parts, limits: &Limits) -> Option<Upgrade> {
+    let upgrade = wanted_upgrade(head, limits);
+    let trailers =
+        head.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    remove_hop_by_hop(&mut head.headers);
+    if head.headers.keys().any(|name| name.as_str().contains('_')) {
+        let odd: Vec<HeaderName> =
+            head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+        for name in odd {
+            head.headers.remove(name);
+        }
+    }
+    if trailers {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    let token = upgrade?;
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, token);
+    Some(Upgrade::Http1)
+}
+
+fn wanted_upgrade(head: &request::Parts, limits: &Limits) -> Option<HeaderValue> {
+    let token = head.headers.get(UPGRADE)?;
+    let asked =
+        tokens(&head.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let allowed = limits
+        .upgrades
+        .iter()
+        .any(|allowed| token.as_bytes().eq_ignore_ascii_case(allowed.as_bytes()));
+    // A body before the change of protocol could be read as either.
+    let bare =
+        !head.headers.contains_key(CONTENT_LENGTH) && !head.headers.contains_key(TRANSFER_ENCODING);
+    let fits = head.version == Version::HTTP_11 && head.method == Method::GET && bare;
+    (asked && allowed && fits).then(|| token.clone())
+}
+
+/// Removes hop-by-hop fields, in requests and in responses.
+///
+/// A field that `Connection` names goes too, but not those which carry the message's meaning: a
+/// client could otherwise take away what we or the backend rely on.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // One look along the names in place of a search for each of ten.
+    let mut found = false;
+    for name in headers.keys() {
+        found |= *name == CONNECTION
+            || *name == TE
+            || *name == TRAILER
+            || *name == TRANSFER_ENCODING
+            || *name == UPGRADE
+            || *name == PROXY_AUTHENTICATE
+            || *name == PROXY_AUTHORIZATION
+            || matches!(
+                name.as_str(),
+                "keep-alive" | "proxy" | "proxy-connection" | "http2-settings"
+            );
+    }
+    if !found {
+        return;
+    }
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| !is_essential(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        PROXY_CONNECTION,
+        HTTP2_SETTINGS,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+fn is_essential(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "authorization"
+                | "content-length"
+                | "content-type"
+                | "cookie"
+                | "forwarded"
+                | "host"
+                | "set-cookie"
+                | "transfer-encoding"
+                | "x-real-ip"
+                | "x-request-id"
+        )
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+/// RFC 9110 section 10.1.1. hyper sends 100 when the body is first asked for, so the field stays
+/// here.
+fn settle_expect(headers: &mut HeaderMap) -> Result<(), Failure> {
+    let Some(value) = headers.remove(EXPECT) else { return Ok(()) };
+    if value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        Ok(())
+    } else {
+        Err(Failure::ExpectationUnknown)
+    }
+}
+
+/// One length in its canonical form: `007` and a second, equal line are written `7`, once.
+fn settle_length(headers: &mut HeaderMap) -> Result<(), Failure> {
+    let Some(first) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
+    let digits = first.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Failure::RequestBodyBroken);
+    }
+    let canonical = digits.len() == 1 || digits[0] != b'0';
+    if canonical && headers.get_all(CONTENT_LENGTH).iter().count() == 1 {
+        return Ok(());
+    }
+    let length: u64 =
+        first.to_str().ok().and_then(|text| text.parse().ok()).ok_or(Failure::RequestBodyBroken)?;
+    headers.insert(CONTENT_LENGTH, length.into());
+    Ok(())
+}
+
+/// RFC 9113 section 8.2.3: HTTP/2 may split `Cookie`, HTTP/1 has one.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let Some(second) = crumbs.next() else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(build: http::request::Builder) -> request::Parts {
+        build.body(()).unwrap().into_parts().0
+    }
+
+    fn get(target: &str) -> http::request::Builder {
+        http::Request::get(target).header(HOST, "shop.test")
+    }
+
+    fn refusal(build: http::request::Builder) -> Option<Failure> {
+        admit(&mut head(build), &Limits::default()).err()
+    }
+
+    #[test]
+    fn what_is_refused_says_why() {
+        let method = |method: &str| http::Request::builder().method(method).header(HOST, "a.test");
+        let long = format!("/{}", "a".repeat(8192));
+        // (request, refusal)
+        let table = [
+            (get("/"), None),
+            (http::Request::get("/"), Some(Failure::BadHost)),
+            (get("/").header(HOST, "shop.test"), Some(Failure::BadHost)),
+            (http::Request::get("/").header(HOST, "a, b"), Some(Failure::BadHost)),
+            (method("TRACE").uri("/"), Some(Failure::MethodNotServed)),
+            (method("CONNECT").uri("a.test:443"), Some(Failure::MethodNotServed)),
+            (method("GET").uri("*"), Some(Failure::BadTarget)),
+            (method("OPTIONS").uri("*"), None),
+            (get(&long), Some(Failure::TargetTooLong)),
+            (get("/a%00"), Some(Failure::AmbiguousPath(path::Ambiguous::Nul))),
+            (get("/").header(EXPECT, "y 100-continue"), Some(Failure::ExpectationUnknown)),
+            (get("/").header(EXPECT, "100-Continue"), None),
+            (get("http://a.test/").version(Version::HTTP_2), Some(Failure::BadHost)),
+        ];
+        for (request, want) in table {
+            let shown = format!("{request:?}");
+            assert_eq!(refusal(request), want, "{shown:.200}");
+        }
+    }
+
+    #[test]
+    fn what_is_for_this_connection_stays_here() {
+        let mut head = head(
+            get("/")
+                .header(CONNECTION, "close, X-Gone, host, authorization, x-forwarded-for")
+                .header("x-gone", "1")
+                .header("authorization", "secret")
+                .header("keep-alive", "5")
+                .header("proxy", "http://evil")
+                .header("proxy-connection", "close")
+                .header("upgrade", "h2c")
+                .header("http2-settings", "AAMAAABkAAQAAP__")
+                .header("te", "trailers, gzip")
+                .header("x_forwarded_for", "1.1.1.1")
+                .header("x-kept", "1"),
+        );
+        let admitted = admit(&mut head, &Limits::default()).unwrap();
+        assert_eq!(admitted.upgrade, None);
+        let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["authorization", "host", "x-kept"]);
+    }
+
+    #[test]
+    fn only_an_upgrade_on_the_list_goes_on() {
+        // (Connection, Upgrade, method, goes on)
+        let table = [
+            ("upgrade", "websocket", "GET", true),
+            ("keep-alive, Upgrade", "WebSocket", "GET", true),
+            ("keep-alive", "websocket", "GET", false),
+            ("upgrade", "h2c", "GET", false),
+            ("upgrade", "websocket, h2c", "GET", false),
+            ("upgrade", "websocket", "POST", false),
+        ];
+        for (connection, upgrade, method, want) in table {
+            let mut head = head(
+                get("/").method(method).header(CONNECTION, connection).header(UPGRADE, upgrade),
+            );
+            let admitted = admit(&mut head, &Limits::default()).unwrap();
+            assert_eq!(admitted.upgrade.is_some(), want, "{connection} / {upgrade} / {method}");
+            assert_eq!(head.headers.contains_key(UPGRADE), want, "{connection} / {upgrade}");
+        }
+    }
+
+    #[test]
+    fn the_target_is_left_in_origin_form() {
+        // (target, Host, target left, host)
+        let table = [
+            ("http://a.test/x/../y?q=1", "b.test", "/y?q=1", "a.test"),
+            ("/x/%2e%2e/y", "B.test:8080", "/y", "b.test"),
+            ("http://a.test", "b.test", "/", "a.test"),
+        ];
+        for (target, host, want, want_host) in table {
+            let mut head = head(http::Request::get(target).header(HOST, host));
+            let admitted = admit(&mut head, &Limits::default()).unwrap();
+            assert_eq!(head.uri, want, "{target}");
+            assert_eq!(admitted.host.as_str(), want_host, "{target}");
+        }
+    }
+
+    #[test]
+    fn one_cookie_field_and_one_length_travel_on() {
+        let mut head = head(
+            get("/")
+                .version(Version::HTTP_2)
+                .header(COOKIE, "a=1")
+                .header(COOKIE, "b=2")
+                .header(CONTENT_LENGTH, "007"),
+        );
+        admit(&mut head, &Limits::default()).unwrap();
+        assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        assert_eq!(head.headers[CONTENT_LENGTH], "7");
+    }
+}

@@ -1,0 +1,226 @@
+//! The request, room by room.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderValue, Method, StatusCode, request};
+use hyper::body::Incoming;
+
+use crate::body::{Body, Response};
+use crate::clock;
+use crate::filters::exchange::path_of;
+use crate::filters::{Exchange, Filter, Verdict};
+use crate::proxy::accept::Connection;
+use crate::proxy::body::{ClientBody, Tracked};
+use crate::proxy::failure::Failure;
+use crate::proxy::guard::{self, Admitted, Upgrade};
+use crate::proxy::record::Record;
+use crate::proxy::{acme_webroot, mirror, upgrade};
+use crate::snapshot::matcher::is_grpc;
+use crate::snapshot::{Bind, Choice, Listener, Rule};
+use crate::upstream::{Cluster, FailureKind};
+
+/// Serves one request of a connection.
+///
+/// Never an error: whatever goes wrong becomes a response, and the record writes its line when the
+/// response's body has ended or nobody is left to read it.
+pub(super) async fn serve(
+    connection: Arc<Connection>,
+    mut request: http::Request<Incoming>,
+) -> Result<http::Response<Tracked>, Infallible> {
+    let mut record = Record::begin(connection, &request);
+    let tunnel = upgrade::wanted(&mut request);
+    let (head, body) = request.into_parts();
+    let mut deadline = None;
+    let answered = answer(&mut record, head, body, tunnel, &mut deadline).await;
+    let response = answered.unwrap_or_else(|failure| record.fail(failure));
+    let deadline = deadline.map(|at: Instant| Box::pin(tokio::time::sleep_until(at.into())));
+    Ok(Tracked::response(response, record, deadline))
+}
+
+/// Where a request goes, from top to bottom.
+async fn answer(
+    record: &mut Record,
+    mut head: request::Parts,
+    body: Incoming,
+    tunnel: Option<hyper::upgrade::OnUpgrade>,
+    deadline: &mut Option<Instant>,
+) -> Result<Response, Failure> {
+    let connection = Arc::clone(&record.connection);
+    let gateway = &connection.gateway;
+    // Once: everything below sees this configuration, whatever is published meanwhile.
+    let snapshot = gateway.snapshot.load();
+    let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
+
+    let Admitted { host, host_field, upgrade } = guard::admit(&mut head, &gateway.limits)?;
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        let mut answer = Response::new(Body::Empty);
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(here(record, answer));
+    }
+    if !bind.tls
+        && let Some(answer) = challenge(&connection, &head).await
+    {
+        return Ok(here(record, answer));
+    }
+    let (client, id) =
+        connection.origin.tell(&mut head.headers, &host_field, &gateway.trusted_proxies);
+    (record.client, record.request_id) = (client, Some(id));
+
+    let listener = listener(&connection, bind, host.as_str())?;
+    record.listener = Some(Arc::clone(&listener.name));
+    let found =
+        listener.routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;
+    let rule = found.rule;
+    record.route = Some(Arc::clone(&rule.name));
+    *deadline = rule.timeouts.request.map(|limit| record.started() + limit);
+
+    let mut exchange = Exchange {
+        scheme: connection.origin.scheme,
+        host,
+        port: connection.origin.port,
+        matched_prefix: found.matched_prefix,
+        allowed_origin: None,
+    };
+    for filter in &rule.filters {
+        if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
+            return Ok(here(record, filtered(answer, &rule.filters, filter, &exchange)));
+        }
+    }
+    let choice = rule.backends.as_ref().ok_or(Failure::NoBackend)?.next();
+    let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
+    for filter in filters {
+        if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
+            return Ok(here(record, answer.map(|()| Body::Empty)));
+        }
+    }
+
+    let body = ClientBody::forward(body, record);
+    let body = mirror::copy(&rule.mirrors, &head, body);
+    let (head, body) = match upgrade {
+        Some(Upgrade::Http2) => (upgrade::to_http1(head), Body::Empty),
+        _ => (head, body),
+    };
+    let request = http::Request::from_parts(head, body);
+    let (mut response, came_tunnel) = forward(record, cluster, rule, request, *deadline).await?;
+
+    match (response.status(), upgrade, tunnel, came_tunnel) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
+            upgrade::answer(kind, &mut response);
+            upgrade::run(record, downstream, upstream);
+        }
+        (StatusCode::SWITCHING_PROTOCOLS, ..) => return Err(Failure::ResponseInvalid),
+        _ => guard::remove_hop_by_hop(response.headers_mut()),
+    }
+    for filter in filters.iter().rev().chain(rule.filters.iter().rev()) {
+        filter.on_response(&exchange, response.headers_mut());
+    }
+    Ok(response)
+}
+
+/// The listener that a request belongs to: the one with the most specific hostname.
+///
+/// Over TLS the handshake chose one already. A request for a host of another listener came over a
+/// connection that was opened for something else (GEP-3567, RFC 9110 section 15.5.20): 421, so that
+/// the client opens its own; its certificate and its limits may be others.
+fn listener<'a>(
+    connection: &Connection,
+    bind: &'a Bind,
+    host: &str,
+) -> Result<&'a Arc<Listener>, Failure> {
+    let by_host = bind.listeners.best(host);
+    let Some(sni) = &connection.sni else { return by_host.ok_or(Failure::NoRoute) };
+    if **sni == *host {
+        return by_host.ok_or(Failure::NoRoute);
+    }
+    match (by_host, bind.listeners.best(sni)) {
+        (Some(by_host), Some(by_sni)) if Arc::ptr_eq(by_host, by_sni) => Ok(by_host),
+        (Some(_), _) => Err(Failure::MisdirectedRequest),
+        (None, _) => Err(Failure::NoRoute),
+    }
+}
+
+/// One try at a backend, under the limits of the rule.
+async fn forward(
+    record: &mut Record,
+    cluster: &Arc<Cluster>,
+    rule: &Rule,
+    request: crate::body::Request,
+    deadline: Option<Instant>,
+) -> Result<(Response, Option<crate::upstream::Tunnel>), Failure> {
+    let limits = &record.connection.gateway.limits;
+    // A gRPC stream may be silent for as long as its ends like; its deadline travels with it.
+    let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));
+    let now = clock::now();
+    let left = deadline.map(|at| at.saturating_duration_since(now));
+    let backend = rule.timeouts.backend_request.or(if left.is_some() { None } else { default });
+    let wait = left.into_iter().chain(backend).min();
+
+    let sent = match wait {
+        Some(wait) => match tokio::time::timeout(wait, cluster.send(request)).await {
+            Ok(sent) => sent,
+            Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
+            Err(_) => return Err(Failure::UpstreamTimeout),
+        },
+        None => cluster.send(request).await,
+    };
+    match sent {
+        Ok(answer) => {
+            record.answered_by(answer.endpoint);
+            Ok((answer.response, answer.tunnel))
+        }
+        Err(failed) => {
+            tracing::debug!(details = %failed.details, cluster = %cluster.settings().name, "no response");
+            record.upstream = failed.endpoint;
+            Err(match failed.kind {
+                FailureKind::NoEndpoint | FailureKind::Unresolved => Failure::NoEndpoint,
+                FailureKind::ConnectRefused => Failure::ConnectFailed,
+                FailureKind::ConnectTimeout => Failure::ConnectTimeout,
+                FailureKind::ResetBeforeHead => Failure::UpstreamReset,
+                FailureKind::InvalidResponse(_) => Failure::ResponseInvalid,
+                FailureKind::RequestBody => Failure::RequestBodyBroken,
+                FailureKind::InvalidRequest(_) => Failure::BadTarget,
+            })
+        }
+    }
+}
+
+/// HTTP-01: what certbot left in the webroot, ahead of every route and for any host. A token that
+/// is not there goes on to the routes, so that a backend can run ACME itself.
+async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Response> {
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return None;
+    }
+    let token = acme_webroot::token(path_of(&head.uri))?.to_owned();
+    let webroot = connection.gateway.acme_webroot.clone();
+    let content = tokio::task::spawn_blocking(move || acme_webroot::read(&webroot, &token))
+        .await
+        .ok()?
+        .ok()?;
+    let mut response = Response::new(Body::from_bytes(content));
+    let plain = HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    Some(response)
+}
+
+/// Notes that no backend was asked.
+fn here(record: &mut Record, answer: Response) -> Response {
+    record.answered_here();
+    answer
+}
+
+/// A filter's answer on its way back through the filters that the request passed before it.
+fn filtered(
+    answer: http::Response<()>,
+    filters: &[Filter],
+    stopped_at: &Filter,
+    exchange: &Exchange,
+) -> Response {
+    let mut answer = answer.map(|()| Body::Empty);
+    let passed = filters.iter().take_while(|filter| !std::ptr::eq(*filter, stopped_at));
+    for filter in passed.collect::<Vec<_>>().into_iter().rev() {
+        filter.on_response(exchange, answer.headers_mut());
+    }
+    answer
+}

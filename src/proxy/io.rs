@@ -1,0 +1,176 @@
+//! The stream between hyper and the socket: it notes what the client does, and gathers small
+//! writes.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::proxy::connection::{Watch, coarse_now};
+
+/// Most bytes gathered before they are written: one TLS record.
+const GATHERED: usize = 16 << 10;
+
+/// A stream whose progress a [`Watch`] sees.
+///
+/// HTTP/2 writes frames of a few dozen bytes; each would become a TLS record and a system call of
+/// its own. With `gather` they are kept until hyper flushes, which it does when it has no more.
+#[derive(Debug)]
+pub(super) struct Metered<S> {
+    stream: S,
+    watch: Arc<Watch>,
+    /// Bytes that were read to find out the protocol, and are still to be served.
+    replay: Bytes,
+    /// `None`: writes go straight through.
+    gathered: Option<BytesMut>,
+}
+
+impl<S> Metered<S> {
+    pub(super) fn new(stream: S, watch: Arc<Watch>, replay: Bytes) -> Self {
+        Self { stream, watch, replay, gathered: None }
+    }
+
+    pub(super) fn gathering(self) -> Self {
+        Self { gathered: Some(BytesMut::new()), ..self }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.replay.is_empty() {
+            let length = self.replay.len().min(buffer.remaining());
+            buffer.put_slice(&self.replay.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.watch.read(coarse_now());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Metered<S> {
+    /// Writes what was gathered.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(gathered) = &mut self.gathered else { return Poll::Ready(Ok(())) };
+        while gathered.has_remaining() {
+            let result = Pin::new(&mut self.stream).poll_write(cx, gathered);
+            self.watch.wrote(coarse_now(), result.is_pending());
+            let written = ready!(result)?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            gathered.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if let Some(gathered) = &mut this.gathered
+            && length < GATHERED
+        {
+            if gathered.len() + length > GATHERED {
+                ready!(this.poll_drain(cx))?;
+            }
+            let gathered = this.gathered.get_or_insert_default();
+            for slice in slices {
+                gathered.extend_from_slice(slice);
+            }
+            return Poll::Ready(Ok(length));
+        }
+        ready!(this.poll_drain(cx))?;
+        let result = match slices {
+            [only] => Pin::new(&mut this.stream).poll_write(cx, only),
+            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+        };
+        this.watch.wrote(coarse_now(), result.is_pending());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.gathered.is_some() || self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        let result = Pin::new(&mut this.stream).poll_flush(cx);
+        this.watch.wrote(coarse_now(), result.is_pending());
+        result
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn watch() -> Arc<Watch> {
+        Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), 1))
+    }
+
+    #[tokio::test]
+    async fn small_writes_leave_together_and_in_order() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let mut stream = Metered::new(ours, watch(), Bytes::new()).gathering();
+        stream.write_all(b"one ").await.unwrap();
+        stream.write_all(b"two ").await.unwrap();
+        let mut read = vec![0; 64];
+        let early =
+            tokio::time::timeout(std::time::Duration::from_millis(20), theirs.read(&mut read));
+        assert!(early.await.is_err(), "nothing leaves before the flush");
+
+        let large = vec![b'x'; GATHERED];
+        stream.write_all(&large).await.unwrap();
+        stream.write_all(b" end").await.unwrap();
+        stream.shutdown().await.unwrap();
+        drop(stream);
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all.len(), 8 + GATHERED + 4);
+        assert!(all.starts_with(b"one two xxx") && all.ends_with(b"xx end"));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_too_early_is_read_again_first() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        theirs.write_all(b" / HTTP/1.1").await.unwrap();
+        drop(theirs);
+        let mut stream = Metered::new(ours, watch(), Bytes::from_static(b"GET"));
+        let mut all = String::new();
+        stream.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "GET / HTTP/1.1");
+    }
+}

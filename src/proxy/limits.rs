@@ -1,0 +1,56 @@
+//! What a client may take.
+
+use std::time::Duration;
+
+/// Limits on clients, all of them settings of the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Downstream connections open at once; beyond it the longest idle one is closed. 20,000.
+    pub connections: usize,
+    /// From the first byte of a request head (or from the handshake, for the first request) to its
+    /// end. 10 s.
+    pub head_timeout: Duration,
+    /// From accept to the end of the TLS handshake. 10 s.
+    pub handshake_timeout: Duration,
+    /// Without an open exchange, between requests. 60 s.
+    pub idle_timeout: Duration,
+    /// Without a byte of a request body that is awaited (HTTP/1.1). 30 s.
+    pub body_timeout: Duration,
+    /// Without room for a byte that is to be sent. 30 s.
+    pub send_timeout: Duration,
+    /// From the request head to the head of the backend's response, where the route sets no
+    /// timeout of its own. 60 s; `None` waits for ever.
+    pub response_timeout: Option<Duration>,
+    /// Without a byte in either direction of an upgraded connection. 1 h.
+    pub tunnel_timeout: Duration,
+    /// Bytes of a request head; more is answered 431. 32 KiB.
+    pub head_bytes: usize,
+    /// Header fields of a request; more is answered 431. 100.
+    pub head_fields: usize,
+    /// Bytes of a request target; more is answered 414. 8 KiB.
+    pub target_bytes: usize,
+    /// Streams open at once on an HTTP/2 connection. 100.
+    pub http2_streams: u32,
+    /// Tokens of `Upgrade` that travel on. `websocket`.
+    pub upgrades: Vec<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(30),
+            response_timeout: Some(Duration::from_secs(60)),
+            tunnel_timeout: Duration::from_secs(3600),
+            head_bytes: 32 << 10,
+            head_fields: 100,
+            target_bytes: 8 << 10,
+            http2_streams: 100,
+            upgrades: vec!["websocket".into()],
+        }
+    }
+}

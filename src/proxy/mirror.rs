@@ -1,0 +1,172 @@
+//! A copy of a request for another cluster; its answer is ignored.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::sync::mpsc;
+
+use crate::body::{Body, BodyError};
+use crate::proxy::worker;
+use crate::snapshot::Mirror;
+
+/// Frames that a copy may lag behind. A mirror that is slower loses its copy; the request itself
+/// never waits for it.
+const LAG: usize = 16;
+
+/// A mirror that takes longer is given up.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Sends the copies that `mirrors` ask for, and returns the body to forward.
+pub(super) fn copy(mirrors: &[Mirror], head: &request::Parts, mut body: Body) -> Body {
+    for mirror in mirrors {
+        if !mirror.takes(fastrand::u32(..)) {
+            continue;
+        }
+        let copied = if body.is_end_stream() { Body::Empty } else { tee(&mut body) };
+        let mut request = http::Request::new(copied);
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        *request.headers_mut() = head.headers.clone();
+        let cluster = mirror.cluster.clone();
+        worker::spawn(async move {
+            let answered = tokio::time::timeout(LIMIT, async {
+                let mut body = cluster.send(request).await.ok()?.response.into_body();
+                while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
+                Some(())
+            });
+            if !matches!(answered.await, Ok(Some(()))) {
+                tracing::debug!(cluster = %cluster.settings().name, "mirrored request failed");
+            }
+        });
+    }
+    body
+}
+
+/// Puts a tee into `body` and returns the other end.
+fn tee(body: &mut Body) -> Body {
+    let (frames, copy) = mpsc::channel(LAG);
+    let size = body.size_hint();
+    *body = Body::boxed(Tee { body: std::mem::take(body), frames: Some(frames) });
+    Body::boxed(Copied { frames: copy, size, ended: false })
+}
+
+/// The body that is forwarded, whose frames are handed to a copy as they pass.
+struct Tee {
+    body: Body,
+    /// `None` once the copy is lost. Dropped without an end mark, the copy breaks off too.
+    frames: Option<mpsc::Sender<Option<Bytes>>>,
+}
+
+impl HttpBody for Tee {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let passed = match &polled {
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map(|data| Some(data.clone())),
+            Poll::Ready(None) => Some(None),
+            Poll::Ready(Some(Err(_))) => {
+                self.frames = None;
+                None
+            }
+            Poll::Pending => None,
+        };
+        if let Some(passed) = passed
+            && self.frames.as_ref().is_some_and(|frames| frames.try_send(passed).is_err())
+        {
+            self.frames = None;
+        }
+        if self.body.is_end_stream()
+            && let Some(frames) = self.frames.take()
+        {
+            // Whoever forwards a body of known length does not ask for its end.
+            let _ = frames.try_send(None);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The copy: the same frames, or an error where the tee could not keep them.
+struct Copied {
+    frames: mpsc::Receiver<Option<Bytes>>,
+    size: SizeHint,
+    ended: bool,
+}
+
+impl HttpBody for Copied {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.frames.poll_recv(cx).map(|received| match received {
+            Some(Some(data)) => Some(Ok(Frame::data(data))),
+            Some(None) => {
+                self.ended = true;
+                None
+            }
+            None => {
+                self.ended = true;
+                Some(Err("the mirrored request broke off".into()))
+            }
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_has_what_passed_and_ends_with_it() {
+        let mut body = Body::from_bytes("hello");
+        let copied = tee(&mut body);
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
+        assert_eq!(copied.collect().await.unwrap().to_bytes(), "hello");
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_lags_breaks_off_and_holds_nobody_up() {
+        let frames =
+            (0..LAG + 5).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))));
+        let stream = futures_util::stream::iter(frames);
+        let mut body = Body::boxed(http_body_util::StreamBody::new(stream));
+        let copied = tee(&mut body);
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), LAG + 5);
+        assert!(copied.collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_cut_short_cuts_its_copy_short() {
+        let mut body = Body::from_bytes("hello");
+        let copied = tee(&mut body);
+        drop(body);
+        assert!(copied.collect().await.is_err());
+    }
+}

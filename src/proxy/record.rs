@@ -1,0 +1,191 @@
+//! One exchange from its head to its last byte: what the log will say of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Uri, Version};
+
+use crate::body::{Body, Response};
+use crate::clock;
+use crate::observe::{AccessRecord, Upstream};
+use crate::proxy::accept::Connection;
+use crate::proxy::connection::Open;
+use crate::proxy::failure::Failure;
+use crate::snapshot::matcher::is_grpc;
+use crate::upstream::EndpointName;
+
+/// What is known of an exchange so far. Dropping it writes the access log's line, so there is one
+/// line for every request, whatever became of it.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub connection: Arc<Connection>,
+    /// The exchange counts as open as long as this lives.
+    pub open: Open,
+    started: Instant,
+    method: Method,
+    target: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    grpc: bool,
+    pub client: IpAddr,
+    pub request_id: Option<HeaderValue>,
+    pub listener: Option<Arc<str>>,
+    pub route: Option<Arc<str>>,
+    pub upstream: Option<EndpointName>,
+    upstream_duration: Option<Duration>,
+    /// 0 until there is a response.
+    status: u16,
+    failure: Option<Failure>,
+    /// Where no backend answered and nothing failed.
+    answered_here: bool,
+    pub request_bytes: Option<Arc<AtomicU64>>,
+    pub response_bytes: u64,
+}
+
+impl Record {
+    pub(super) fn begin(
+        connection: Arc<Connection>,
+        request: &http::Request<hyper::body::Incoming>,
+    ) -> Box<Self> {
+        let headers = request.headers();
+        Box::new(Self {
+            open: connection.watch.open(),
+            started: clock::now(),
+            method: request.method().clone(),
+            target: request.uri().clone(),
+            version: request.version(),
+            host: headers.get(HOST).cloned(),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            grpc: is_grpc(headers),
+            client: connection.origin.peer.ip().to_canonical(),
+            connection,
+            request_id: None,
+            listener: None,
+            route: None,
+            upstream: None,
+            upstream_duration: None,
+            status: 0,
+            failure: None,
+            answered_here: false,
+            request_bytes: None,
+            response_bytes: 0,
+        })
+    }
+
+    /// When the head was complete.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// A backend's head is here.
+    pub(super) fn answered_by(&mut self, endpoint: EndpointName) {
+        self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
+        self.upstream = Some(endpoint);
+    }
+
+    /// The response is made here, by a filter or as a challenge's answer.
+    pub(super) fn answered_here(&mut self) {
+        self.answered_here = true;
+    }
+
+    pub(super) fn respond(&mut self, status: http::StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    /// Something went wrong after the response head was sent.
+    pub(super) fn broke(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    /// The response for a failure.
+    pub(super) fn fail(&mut self, failure: Failure) -> Response {
+        self.failure = Some(failure);
+        let mut response = if self.grpc {
+            grpc_answer(failure)
+        } else {
+            let mut response = Response::new(Body::from_bytes(failure.text()));
+            *response.status_mut() = failure.status();
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, text);
+            response
+        };
+        if failure.closes() && self.version < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// gRPC over HTTP/2, "Responses": a client reads `grpc-status`, and a response without a body
+/// carries it in its head.
+fn grpc_answer(failure: Failure) -> Response {
+    let mut response = Response::new(Body::Empty);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(failure.grpc_status()));
+    headers.insert("grpc-message", HeaderValue::from_static(failure.text().trim_ascii_end()));
+    response
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.status == 0 {
+            self.failure = Some(Failure::ClientGone);
+        }
+        let (flags, details) = match self.failure {
+            Some(failure) => (failure.flag(), failure.details()),
+            None if self.answered_here => ("-", "direct_response"),
+            None => ("-", "via_upstream"),
+        };
+        let named;
+        let upstream = match &self.upstream {
+            Some(endpoint) => match endpoint.socket_addr() {
+                Some(address) => Some(Upstream::Address(address)),
+                None => {
+                    named = endpoint.to_string();
+                    Some(Upstream::Name(&named))
+                }
+            },
+            None => None,
+        };
+        let connection = &self.connection;
+        let host = self.host.as_ref().map_or_else(
+            || self.target.authority().map_or("", |authority| authority.as_str()),
+            |host| host.to_str().unwrap_or(""),
+        );
+        let target = self.target.path_and_query().map_or("", |target| target.as_str());
+        connection.gateway.access_log.record(&AccessRecord {
+            time: clock::wall(),
+            peer: connection.origin.peer,
+            client: self.client,
+            method: self.method.as_str(),
+            host,
+            path: target,
+            protocol: match self.version {
+                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+            status: self.status,
+            request_bytes: self
+                .request_bytes
+                .as_ref()
+                .map_or(0, |count| count.load(Ordering::Relaxed)),
+            response_bytes: self.response_bytes,
+            duration: clock::now().saturating_duration_since(self.started),
+            upstream_duration: self.upstream_duration,
+            upstream,
+            route: self.route.as_deref(),
+            flags,
+            details: Some(details),
+            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-"),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            listener: self.listener.as_deref().unwrap_or("-"),
+            tls: connection.tls,
+        });
+    }
+}

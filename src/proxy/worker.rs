@@ -1,0 +1,243 @@
+//! A worker: one thread's listeners, connections and clock.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock;
+use crate::net::canonical;
+use crate::proxy::connection::{Ending, Millis, Watch, coarse_now, set_coarse_now};
+use crate::proxy::{Gateway, accept};
+use crate::snapshot::BindKey;
+use crate::upstream;
+
+/// How often connections are looked over.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// Names a socket across the workers, which all accept from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SocketId(pub u64);
+
+/// What the control loop asks of a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept from this socket and serve `bind` on it. The socket is not blocking.
+    Listen { socket: SocketId, listener: std::net::TcpListener, bind: BindKey },
+    /// Stop accepting from this socket, and end the connections of its bind gracefully.
+    Close { socket: SocketId },
+    /// Stop accepting, end idle connections now and the others after what they are doing. The
+    /// worker returns when there is none left, or at `deadline`.
+    Drain { deadline: Instant },
+    /// End everything now and return.
+    Abort,
+    /// Answer, to show that the loop runs.
+    Ping(oneshot::Sender<()>),
+}
+
+/// Runs a worker until it is drained. One future per thread, on a runtime of its own.
+pub(crate) async fn run_worker(
+    gateway: Arc<Gateway>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let worker = Arc::new(Worker { gateway, connections: Mutex::default() });
+    let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let begun = clock::now();
+    let mut deadline = None;
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Listen { socket, listener, bind }) => {
+                    match TcpListener::from_std(listener) {
+                        Ok(listener) => {
+                            let mut task = JoinSet::new();
+                            task.spawn(accept_from(Arc::clone(&worker), listener, bind));
+                            acceptors.insert(socket, task);
+                        }
+                        Err(error) => tracing::error!(%error, "socket cannot be listened on"),
+                    }
+                }
+                Some(Command::Close { socket }) => {
+                    acceptors.remove(&socket);
+                }
+                Some(Command::Drain { deadline: at }) => {
+                    acceptors.clear();
+                    worker.end_all(Ending::Gracefully);
+                    deadline = Some(at);
+                }
+                Some(Command::Abort) | None => break,
+                Some(Command::Ping(answer)) => {
+                    let _ = answer.send(());
+                }
+            },
+            _ = sweep.tick() => {
+                let now = clock::now();
+                worker.sweep(now.saturating_duration_since(begun), now);
+                if deadline.is_some_and(|deadline| now >= deadline) || (deadline.is_some() && worker.is_empty()) {
+                    break;
+                }
+            }
+        }
+    }
+    worker.end_all(Ending::AtOnce);
+    upstream::pool::drain();
+    // One turn for the tasks to see it and write their records.
+    tokio::task::yield_now().await;
+}
+
+/// What a worker's tasks share.
+#[derive(Debug)]
+struct Worker {
+    gateway: Arc<Gateway>,
+    /// By a number of their own. Locked per connection and per sweep, by this thread alone.
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    next: u64,
+    open: HashMap<u64, (BindKey, Arc<Watch>)>,
+}
+
+impl Worker {
+    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connections().open.is_empty()
+    }
+
+    fn end_all(&self, ending: Ending) {
+        for (_, watch) in self.connections().open.values() {
+            watch.end(ending);
+        }
+    }
+
+    fn sweep(&self, uptime: Duration, now: Instant) {
+        // Milliseconds from a start of 1, since 0 means "not".
+        let millis = Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1;
+        set_coarse_now(millis);
+        let millis = coarse_now();
+        let snapshot = self.gateway.snapshot.load();
+        for (bind, watch) in self.connections().open.values() {
+            if let Some(ending) = watch.overdue(millis, &self.gateway.limits) {
+                watch.end(ending);
+            } else if snapshot.bind(*bind).is_none() {
+                watch.end(Ending::Gracefully);
+            }
+        }
+        upstream::pool::sweep(now);
+    }
+
+    /// Takes a place for a connection; at the limit the longest idle one has to go for it.
+    fn admit(self: &Arc<Self>, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
+        let peer = canonical(stream.peer_addr().ok()?);
+        let taken = self.gateway.connections.fetch_add(1, Ordering::Relaxed);
+        let mut connections = self.connections();
+        if taken >= self.gateway.limits.connections {
+            let idle = connections
+                .open
+                .values()
+                .filter_map(|(_, watch)| Some((watch.idle_since()?, watch)))
+                .min_by_key(|(since, _)| *since);
+            match idle {
+                Some((_, watch)) => watch.end(Ending::AtOnce),
+                None => {
+                    self.gateway.connections.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+            }
+        }
+        let watch = Arc::new(Watch::new(peer, coarse_now()));
+        let number = connections.next;
+        connections.next += 1;
+        connections.open.insert(number, (bind, Arc::clone(&watch)));
+        drop(connections);
+        Some((watch, Place { worker: Arc::clone(self), number }))
+    }
+}
+
+/// A connection's place among those of its worker; dropping it gives the place back.
+#[derive(Debug)]
+struct Place {
+    worker: Arc<Worker>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.connections().open.remove(&self.number);
+        self.worker.gateway.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) {
+    let mut pause = Duration::ZERO;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                pause = Duration::ZERO;
+                let Some((watch, place)) = worker.admit(&stream, bind) else { continue };
+                let gateway = Arc::clone(&worker.gateway);
+                spawn(async move {
+                    accept::serve(gateway, bind, stream, watch).await;
+                    drop(place);
+                });
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: those who wait in the backlog must wait longer,
+                // and a loop that spins would take the time from those who could make room.
+                pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "accept failed, pausing");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// True for faults of the connection that was accepted, not of the socket it came from
+/// (accept(2), "Error handling").
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+/// Starts a task of this worker.
+///
+/// Its owner is the worker's runtime: a connection's task is told to end through its [`Watch`], the
+/// tasks of its streams, tunnels and mirrors end with it or by their own time limit, and all of
+/// them with the runtime.
+#[allow(clippy::disallowed_methods, reason = "the one place where the data wing starts tasks")]
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
+
+/// Where hyper puts the tasks of HTTP/2 streams.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Executor;
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        spawn(task);
+    }
+}
