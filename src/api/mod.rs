@@ -1,1 +1,215 @@
 //! What may be written: the kinds of the Gateway API and of Envoy Gateway as plain data.
+//!
+//! One file per kind. A struct here holds what stands in the file and nothing else: fields in the
+//! order of the specification, serde attributes, and defaults as methods, so that `None` still
+//! says "not written". What a value means is decided by `graph` and `compile`; whether it keeps
+//! the limits of the CRDs is decided by `config`.
+//!
+//! Words that a later release may extend (filter types, protocols, methods) are open enums with an
+//! `Unknown` variant: one strange word makes one object not accepted, it does not make a file
+//! unreadable. There is no `untagged`, `tag` or `flatten` here, since each of them loses the place
+//! of a fault.
+//!
+//! To add a kind: its file, a row of [`KINDS`], a variant of [`Object`], and the arm in
+//! `config/yaml.rs` that the compiler then asks for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+mod core;
+mod duration;
+pub(crate) mod envoy;
+mod gateway;
+mod grpc_route;
+mod http_route;
+mod kinds;
+mod open_enum;
+mod reference_grant;
+mod shared;
+
+pub(crate) use self::core::{
+    ConfigMap, Endpoint, EndpointAddressType, EndpointConditions, EndpointPort, EndpointSlice,
+    IntOrString, Namespace, Secret, SecretBytes, SecretText, Service, ServicePort, ServiceSpec,
+};
+pub(crate) use self::duration::{Duration, InvalidDuration};
+pub(crate) use self::envoy::Backend;
+pub(crate) use self::gateway::{
+    AddressType, AllowedListeners, AllowedRoutes, FromNamespaces, FrontendTls, FrontendTlsPort,
+    FrontendTlsSettings, FrontendTlsValidation, FrontendValidationMode, Gateway, GatewayAddress,
+    GatewayBackendTls, GatewayClass, GatewayClassSpec, GatewayInfrastructure, GatewaySpec,
+    GatewayTls, Listener, ListenerNamespaces, ListenerTls, ParametersReference, Protocol,
+    RouteGroupKind, TlsMode,
+};
+pub(crate) use self::grpc_route::{
+    GrpcBackendRef, GrpcFilterType, GrpcHeaderMatch, GrpcMethodMatch, GrpcRoute, GrpcRouteFilter,
+    GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec,
+};
+pub(crate) use self::http_route::{
+    CorsFilter, ExternalAuthFilter, ExternalAuthProtocol, ForwardBody, GrpcAuth, Header,
+    HeaderModifier, HttpAuth, HttpBackendRef, HttpFilterType, HttpHeaderMatch, HttpMethod,
+    HttpPathMatch, HttpPathModifier, HttpQueryParamMatch, HttpRoute, HttpRouteFilter,
+    HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, PathMatchType,
+    PathModifierType, RequestMirrorFilter, RequestRedirectFilter, Scheme, UrlRewriteFilter,
+};
+pub(crate) use self::kinds::{
+    CORE_GROUP, DISCOVERY_GROUP, ENVOY_GROUP, GATEWAY_GROUP, KINDS, Kind, KindInfo, Scope,
+};
+pub(crate) use self::reference_grant::{
+    ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
+};
+pub(crate) use self::shared::{
+    BackendObjectReference, BackendRef, Condition, ConditionStatus, CookieConfig, CookieLifetime,
+    DefaultScope, Fraction, LabelSelector, LabelSelectorOperator, LabelSelectorRequirement,
+    LocalObjectReference, MatchType, ObjectReference, ParentReference, SecretObjectReference,
+    SessionPersistence, SessionPersistenceType, Timestamp,
+};
+
+/// One document that was decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Object {
+    GatewayClass(GatewayClass),
+    Gateway(Gateway),
+    HttpRoute(HttpRoute),
+    GrpcRoute(GrpcRoute),
+    ReferenceGrant(ReferenceGrant),
+    Backend(Backend),
+    Secret(Secret),
+    ConfigMap(ConfigMap),
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Namespace(Namespace),
+    /// A kind that is known and that this gateway does nothing with.
+    Unsupported(Unsupported),
+}
+
+impl Object {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::Gateway(_) => Kind::Gateway,
+            Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::Backend(_) => Kind::Backend,
+            Self::Secret(_) => Kind::Secret,
+            Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Unsupported(object) => object.kind,
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::GatewayClass(object) => &object.metadata,
+            Self::Gateway(object) => &object.metadata,
+            Self::HttpRoute(object) => &object.metadata,
+            Self::GrpcRoute(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
+            Self::Backend(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
+            Self::ConfigMap(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
+            Self::Unsupported(object) => &object.metadata,
+        }
+    }
+
+    /// Kind, namespace and name: what tells this object from every other.
+    pub(crate) fn key(&self) -> ObjectKey {
+        let (kind, metadata) = (self.kind(), self.metadata());
+        ObjectKey {
+            kind,
+            namespace: match kind.scope() {
+                Scope::Cluster => String::new(),
+                Scope::Namespaced => metadata.namespace().into(),
+            },
+            name: metadata.name.clone(),
+        }
+    }
+}
+
+/// An object of a kind that is known and does nothing yet: its name alone is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    pub kind: Kind,
+    pub metadata: ObjectMeta,
+}
+
+/// `apiVersion` and `kind`, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TypeMeta {
+    #[serde(default)]
+    pub api_version: String,
+    #[serde(default)]
+    pub kind: String,
+}
+
+impl TypeMeta {
+    /// The part of `apiVersion` before the slash; empty for the core group (`v1`).
+    pub(crate) fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The part of `apiVersion` after the slash.
+    pub(crate) fn version(&self) -> &str {
+        self.api_version.split_once('/').map_or(&*self.api_version, |(_, version)| version)
+    }
+}
+
+/// `metadata`: the part that means something without an API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ObjectMeta {
+    pub name: String,
+    pub namespace: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Settles ties between routes: the older wins. Files seldom have it.
+    pub creation_timestamp: Option<Timestamp>,
+    pub generation: Option<i64>,
+}
+
+impl ObjectMeta {
+    /// The namespace, `default` where none is written.
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+}
+
+/// What tells one object from every other.
+///
+/// Prints as `HTTPRoute namespace/name`, or `GatewayClass name` where the kind has no namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ObjectKey {
+    pub kind: Kind,
+    /// Empty for kinds of cluster scope.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectKey {
+    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        let namespace = match kind.scope() {
+            Scope::Cluster => "",
+            Scope::Namespaced => namespace,
+        };
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind.scope() {
+            Scope::Cluster => write!(f, "{} {}", self.kind, self.name),
+            Scope::Namespaced => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! GRPCRoute.
+
+use serde::Deserialize;
+
+use super::ObjectMeta;
+use super::http_route::{HeaderModifier, RequestMirrorFilter};
+use super::open_enum::open_enum;
+use super::shared::{
+    BackendRef, DefaultScope, LocalObjectReference, MatchType, ParentReference, SessionPersistence,
+};
+
+/// Which gRPC calls go where, and what is done to them on the way.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct GrpcRoute {
+    pub metadata: ObjectMeta,
+    pub spec: GrpcRouteSpec,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrpcRouteSpec {
+    #[serde(default)]
+    pub parent_refs: Vec<ParentReference>,
+    /// Experimental.
+    pub use_default_gateways: Option<DefaultScope>,
+    /// Every host of the listener where empty.
+    #[serde(default)]
+    pub hostnames: Vec<String>,
+    #[serde(default)]
+    pub rules: Vec<GrpcRouteRule>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrpcRouteRule {
+    pub name: Option<String>,
+    /// Any of these. Empty means every call.
+    #[serde(default)]
+    pub matches: Vec<GrpcRouteMatch>,
+    #[serde(default)]
+    pub filters: Vec<GrpcRouteFilter>,
+    #[serde(default)]
+    pub backend_refs: Vec<GrpcBackendRef>,
+    /// Experimental (GEP-1619).
+    pub session_persistence: Option<SessionPersistence>,
+}
+
+/// `backendRefs[]` of a GRPCRoute.
+pub(crate) type GrpcBackendRef = BackendRef<GrpcRouteFilter>;
+
+/// All of these at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrpcRouteMatch {
+    /// Every method of every service where absent.
+    pub method: Option<GrpcMethodMatch>,
+    #[serde(default)]
+    pub headers: Vec<GrpcHeaderMatch>,
+}
+
+/// A service, a method, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrpcMethodMatch {
+    #[serde(rename = "type")]
+    pub kind: Option<MatchType>,
+    pub service: Option<String>,
+    pub method: Option<String>,
+}
+
+impl GrpcMethodMatch {
+    /// `Exact` where absent.
+    pub(crate) fn kind(&self) -> &MatchType {
+        self.kind.as_ref().unwrap_or(&MatchType::Exact)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrpcHeaderMatch {
+    #[serde(rename = "type")]
+    pub kind: Option<MatchType>,
+    /// Compared without regard to case. Of equal names in one match the first counts.
+    pub name: String,
+    pub value: String,
+}
+
+impl GrpcHeaderMatch {
+    /// `Exact` where absent.
+    pub(crate) fn kind(&self) -> &MatchType {
+        self.kind.as_ref().unwrap_or(&MatchType::Exact)
+    }
+}
+
+/// One step. `kind` says which of the other fields is meant; exactly that one must be there.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrpcRouteFilter {
+    #[serde(rename = "type")]
+    pub kind: GrpcFilterType,
+    pub request_header_modifier: Option<HeaderModifier>,
+    pub response_header_modifier: Option<HeaderModifier>,
+    pub request_mirror: Option<RequestMirrorFilter>,
+    pub extension_ref: Option<LocalObjectReference>,
+}
+
+open_enum! {
+    GrpcFilterType {
+        RequestHeaderModifier = "RequestHeaderModifier",
+        ResponseHeaderModifier = "ResponseHeaderModifier",
+        RequestMirror = "RequestMirror",
+        ExtensionRef = "ExtensionRef",
+    }
+}

@@ -1,0 +1,72 @@
+//! Enums for words that a later release may extend.
+
+/// Declares an enum of words, open at its end.
+///
+/// `Unknown` keeps a word that this release does not know, so that decoding never fails on it;
+/// the specification wants such an object Accepted=False with reason UnsupportedValue.
+macro_rules! open_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum $name {
+            $($(#[$variant_doc])* $variant,)+
+            /// A word that this release does not know.
+            Unknown(String),
+        }
+
+        impl $name {
+            /// Every word that is known, in the order of the specification.
+            pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word as written.
+            pub(crate) fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $word,)+
+                    Self::Unknown(word) => word,
+                }
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(word: String) -> Self {
+                match word.as_str() {
+                    $($word => Self::$variant,)+
+                    _ => Self::Unknown(word),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from).map(Self::from)
+            }
+        }
+    };
+}
+
+pub(super) use open_enum;
+
+#[cfg(test)]
+mod tests {
+    open_enum! {
+        Fruit {
+            Apple = "apple",
+            Pear = "pear",
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_not_known_is_kept_as_written() {
+        for word in ["apple", "pear", "Apple", "quince", ""] {
+            assert_eq!(Fruit::from(word.to_owned()).as_str(), word);
+        }
+        assert_eq!(Fruit::from("pear".to_owned()), Fruit::Pear);
+        assert_eq!(Fruit::from("Apple".to_owned()), Fruit::Unknown("Apple".into()));
+    }
+}

@@ -1,0 +1,350 @@
+//! What several kinds share: references, selectors, conditions, session persistence.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::duration::Duration;
+use super::kinds::{CORE_GROUP, GATEWAY_GROUP};
+use super::open_enum::open_enum;
+
+/// `parentRefs[]`: the Gateway (or ListenerSet, or Service) that a route asks to be attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ParentReference {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    /// The route's own namespace where absent.
+    pub namespace: Option<String>,
+    pub name: String,
+    /// Name of one listener; all listeners where absent.
+    pub section_name: Option<String>,
+    /// All listeners on this port, together with `sectionName` the one that has both.
+    pub port: Option<u16>,
+}
+
+impl ParentReference {
+    /// `gateway.networking.k8s.io` where absent.
+    pub(crate) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(GATEWAY_GROUP)
+    }
+
+    /// `Gateway` where absent.
+    pub(crate) fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("Gateway")
+    }
+}
+
+/// A reference to a backend where no weight is meant, as in a mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackendObjectReference {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub name: String,
+    /// The route's own namespace where absent.
+    pub namespace: Option<String>,
+    /// Required for a Service, meaningless for a Backend.
+    pub port: Option<u16>,
+}
+
+impl BackendObjectReference {
+    /// The core group, `""`, where absent.
+    pub(crate) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(CORE_GROUP)
+    }
+
+    /// `Service` where absent.
+    pub(crate) fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("Service")
+    }
+}
+
+/// `backendRefs[]` of a route whose filters are `F`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", bound(deserialize = "F: Deserialize<'de>"))]
+pub(crate) struct BackendRef<F> {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub name: String,
+    /// The route's own namespace where absent.
+    pub namespace: Option<String>,
+    /// Required for a Service, meaningless for a Backend.
+    pub port: Option<u16>,
+    pub weight: Option<u32>,
+    #[serde(default)]
+    pub filters: Vec<F>,
+}
+
+impl<F> BackendRef<F> {
+    /// The core group, `""`, where absent.
+    pub(crate) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(CORE_GROUP)
+    }
+
+    /// `Service` where absent.
+    pub(crate) fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("Service")
+    }
+
+    /// 1 where absent; 0 means no traffic.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.unwrap_or(1)
+    }
+
+    /// The reference without weight and filters.
+    pub(crate) fn object(&self) -> BackendObjectReference {
+        BackendObjectReference {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// `certificateRefs[]` and `clientCertificateRef`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecretObjectReference {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub name: String,
+    /// The namespace of the object that refers where absent.
+    pub namespace: Option<String>,
+}
+
+impl SecretObjectReference {
+    /// The core group, `""`, where absent.
+    pub(crate) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(CORE_GROUP)
+    }
+
+    /// `Secret` where absent.
+    pub(crate) fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("Secret")
+    }
+}
+
+/// A reference that names group and kind itself, possibly into another namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ObjectReference {
+    pub group: String,
+    pub kind: String,
+    pub name: String,
+    pub namespace: Option<String>,
+}
+
+/// A reference that names group and kind itself, in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LocalObjectReference {
+    pub group: String,
+    pub kind: String,
+    pub name: String,
+}
+
+/// Which labels an object must have. Both lists must hold; an empty selector takes everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LabelSelector {
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub match_expressions: Vec<LabelSelectorRequirement>,
+}
+
+impl LabelSelector {
+    /// True if an object with these labels is selected. An operator that is not known selects
+    /// nothing.
+    pub(crate) fn accepts(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| {
+                let value = labels.get(&requirement.key);
+                match requirement.operator {
+                    LabelSelectorOperator::In => {
+                        value.is_some_and(|value| requirement.values.contains(value))
+                    }
+                    LabelSelectorOperator::NotIn => {
+                        value.is_none_or(|value| !requirement.values.contains(value))
+                    }
+                    LabelSelectorOperator::Exists => value.is_some(),
+                    LabelSelectorOperator::DoesNotExist => value.is_none(),
+                    LabelSelectorOperator::Unknown(_) => false,
+                }
+            })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LabelSelectorRequirement {
+    pub key: String,
+    pub operator: LabelSelectorOperator,
+    #[serde(default)]
+    pub values: Vec<String>,
+}
+
+open_enum! {
+    LabelSelectorOperator {
+        In = "In",
+        NotIn = "NotIn",
+        Exists = "Exists",
+        DoesNotExist = "DoesNotExist",
+    }
+}
+
+open_enum! {
+    /// How a header, a query parameter or a gRPC method is compared. `Exact` where absent.
+    MatchType {
+        Exact = "Exact",
+        RegularExpression = "RegularExpression",
+    }
+}
+
+open_enum! {
+    /// `defaultScope` and `useDefaultGateways` (experimental).
+    DefaultScope {
+        All = "All",
+        None = "None",
+    }
+}
+
+/// A share, `numerator` of `denominator`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Fraction {
+    pub numerator: u32,
+    pub denominator: Option<u32>,
+}
+
+impl Fraction {
+    /// 100 where absent.
+    pub(crate) fn denominator(&self) -> u32 {
+        self.denominator.unwrap_or(100)
+    }
+}
+
+/// `sessionPersistence` (experimental, GEP-1619).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SessionPersistence {
+    pub session_name: Option<String>,
+    pub absolute_timeout: Option<Duration>,
+    #[serde(rename = "type")]
+    pub kind: Option<SessionPersistenceType>,
+    pub cookie_config: Option<CookieConfig>,
+}
+
+impl SessionPersistence {
+    /// `Cookie` where absent.
+    pub(crate) fn kind(&self) -> &SessionPersistenceType {
+        self.kind.as_ref().unwrap_or(&SessionPersistenceType::Cookie)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CookieConfig {
+    /// `Session` where absent.
+    pub lifetime_type: Option<CookieLifetime>,
+}
+
+open_enum! {
+    SessionPersistenceType {
+        Cookie = "Cookie",
+        Header = "Header",
+    }
+}
+
+open_enum! {
+    CookieLifetime {
+        Permanent = "Permanent",
+        Session = "Session",
+    }
+}
+
+/// A moment, RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Timestamp(pub jiff::Timestamp);
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(|_| {
+            de::Error::custom(format_args!(
+                "`{text}` is not a time; write it like `2026-01-31T12:00:00Z`"
+            ))
+        })
+    }
+}
+
+/// One condition of an object's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// `Accepted`, `ResolvedRefs`, `Programmed`, ...
+    pub kind: &'static str,
+    pub status: ConditionStatus,
+    /// One word of the specification.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+impl std::fmt::Display for ConditionStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_takes_what_every_part_of_it_takes() {
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+        };
+        let selector = |operator: &str, values: &[&str]| LabelSelector {
+            match_labels: labels(&[("team", "a")]),
+            match_expressions: vec![LabelSelectorRequirement {
+                key: "tier".into(),
+                operator: LabelSelectorOperator::from(operator.to_owned()),
+                values: values.iter().map(|value| (*value).into()).collect(),
+            }],
+        };
+        let web = [("team", "a"), ("tier", "web")];
+        let bare = [("team", "a")];
+
+        // (operator, values, labels, selected)
+        let table: [(&str, &[&str], &[(&str, &str)], bool); 9] = [
+            ("In", &["web", "api"], &web, true),
+            ("In", &["web"], &bare, false),
+            ("NotIn", &["web"], &web, false),
+            ("NotIn", &["web"], &bare, true),
+            ("Exists", &[], &web, true),
+            ("Exists", &[], &bare, false),
+            ("DoesNotExist", &[], &bare, true),
+            ("Gt", &["1"], &web, false),
+            ("Exists", &[], &[("tier", "web")], false),
+        ];
+        for (operator, values, on, want) in table {
+            let got = selector(operator, values).accepts(&labels(on));
+            assert_eq!(got, want, "{operator} {values:?} on {on:?}");
+        }
+        assert!(LabelSelector::default().accepts(&labels(&[])));
+    }
+}
