@@ -1,1 +1,199 @@
 //! What was written, and where: files in, objects and diagnostics out.
+//!
+//! [`load`] reads every file, finds every fault at once and never stops at the first. A document
+//! that does not decode makes the load fail ([`Loaded::is_fatal`]); an object that breaks a rule of
+//! its kind ([`Located::faults`]) is kept and marked, so that `graph` can say so in its status.
+//!
+//! The way of a document: [`files`] finds it, [`yaml`] makes a tree of it, [`objects`] reads its
+//! kind and then the whole with [`decode`], [`validate`] holds it against the rules of its kind.
+//! [`source`] says later where a field stands.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::api::{Object, ObjectKey};
+
+mod decode;
+mod diagnostic;
+mod files;
+mod names;
+mod objects;
+mod scalar;
+mod settings;
+mod source;
+mod suggest;
+mod validate;
+mod yaml;
+
+pub(crate) use self::decode::Environment;
+pub(crate) use self::diagnostic::{Diagnostic, Place, Position, Severity};
+pub(crate) use self::settings::{DEFAULT_CONTROLLER, Settings};
+
+use self::objects::Reading;
+use self::source::SourceMap;
+
+/// Something that stands in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Located<T> {
+    pub object: T,
+    pub file: Arc<Path>,
+    /// Which document of the file, from 0.
+    pub document: usize,
+    /// `items[3]` where the object is an item of a list, else empty.
+    pub prefix: String,
+    /// The rules of its kind that the object breaks, as `field: problem`. An API server would not
+    /// have taken it: it must not be served, and is Accepted=False.
+    pub faults: Vec<String>,
+}
+
+/// What a load gave.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// In the order of the files. No two have the same key.
+    pub objects: Vec<Located<Object>>,
+    /// By file, then by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Every file that was read.
+    pub files: Vec<SourceFile>,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    pub path: Arc<Path>,
+    text: String,
+    map: OnceLock<SourceMap>,
+}
+
+impl Loaded {
+    /// True if nothing of this load may be served.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.fatal)
+    }
+
+    /// The place of a field such as `spec.rules[0].filters[1].type`, or of the nearest ancestor
+    /// that was written; of the object where `field` is empty.
+    pub(crate) fn locate<T>(&self, object: &Located<T>, field: &str) -> Place {
+        let file = self.files.iter().find(|file| file.path == object.file);
+        let position = file.map(|file| {
+            let map = file.map.get_or_init(|| SourceMap::new(&file.text));
+            map.locate(object.document, &object.field(field))
+        });
+        Place { file: Arc::clone(&object.file), position }
+    }
+
+    /// An error in a field that takes this object, or a part of it, out of service.
+    pub(crate) fn fault(
+        &self,
+        object: &Located<Object>,
+        field: &str,
+        problem: String,
+    ) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            fatal: false,
+            place: self.locate(object, field),
+            object: object.object.key().to_string(),
+            field: object.field(field),
+            problem,
+        }
+    }
+}
+
+impl<T> Located<T> {
+    /// The path of a field from the root of the document.
+    fn field(&self, field: &str) -> String {
+        decode::join(&self.prefix, field)
+    }
+}
+
+/// Reads the files that `settings` names.
+pub(crate) fn load(settings: &Settings, environment: Environment<'_>) -> Loaded {
+    let (files, diagnostics) = files::read(&settings.paths);
+    let mut loaded = Loaded { diagnostics, ..Loaded::default() };
+    for file in files {
+        loaded.add(&file.path, &file.bytes, environment);
+    }
+    loaded.finish()
+}
+
+/// Reads one file that is in memory. Never panics, whatever the bytes are.
+pub(crate) fn parse_bytes(file: &Path, bytes: &[u8], environment: Environment<'_>) -> Loaded {
+    let mut loaded = Loaded::default();
+    loaded.add(&file.into(), bytes, environment);
+    loaded.finish()
+}
+
+impl Loaded {
+    fn add(&mut self, path: &Arc<Path>, bytes: &[u8], environment: Environment<'_>) {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let line = 1 + bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                let problem = format!("line {line} is not UTF-8 text; save the file as UTF-8");
+                self.diagnostics.push(Diagnostic::unreadable(path, problem));
+                return;
+            }
+        };
+        let mut reading =
+            Reading { file: path, environment, objects: Vec::new(), diagnostics: Vec::new() };
+        for (index, document) in yaml::documents(text).iter().enumerate() {
+            reading.document(index, document);
+        }
+        self.objects.append(&mut reading.objects);
+        self.diagnostics.append(&mut reading.diagnostics);
+        self.files.push(SourceFile {
+            path: Arc::clone(path),
+            text: text.into(),
+            map: OnceLock::new(),
+        });
+    }
+
+    /// What can be said only of all files together, and what needs complete objects.
+    fn finish(mut self) -> Self {
+        self.drop_doubles();
+        for index in 0..self.objects.len() {
+            let located = &self.objects[index];
+            let violations = validate::object(&located.object);
+            let told = violations
+                .iter()
+                .map(|violation| self.fault(located, &violation.field, violation.problem.clone()));
+            let told: Vec<Diagnostic> = told.collect();
+            self.diagnostics.extend(told);
+            self.objects[index].faults = violations
+                .into_iter()
+                .map(|violation| format!("{}: {}", violation.field, violation.problem))
+                .collect();
+        }
+        self.diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
+        self
+    }
+
+    /// Of two objects with the same key the first is kept.
+    fn drop_doubles(&mut self) {
+        let mut first: HashMap<ObjectKey, usize> = HashMap::new();
+        let mut doubles = Vec::new();
+        for (index, located) in self.objects.iter().enumerate() {
+            // Objects that do nothing may stand twice, and may have no name.
+            if matches!(located.object, Object::Unsupported(_)) {
+                continue;
+            }
+            if let Some(first) = first.get(&located.object.key()) {
+                let place = self.locate(&self.objects[*first], "metadata.name");
+                let problem =
+                    format!("the same object stands at {place}, which is served; remove one");
+                doubles.push((index, self.fault(located, "metadata.name", problem)));
+            } else {
+                first.insert(located.object.key(), index);
+            }
+        }
+        let dropped: HashSet<usize> = doubles.iter().map(|(index, _)| *index).collect();
+        let mut index = 0..;
+        self.objects.retain(|_| index.next().is_some_and(|index| !dropped.contains(&index)));
+        self.diagnostics.extend(doubles.into_iter().map(|(_, diagnostic)| diagnostic));
+    }
+}
+
+#[cfg(test)]
+mod tests;

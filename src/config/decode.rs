@@ -1,0 +1,529 @@
+//! From a tree of values to a struct, by serde, with every fault found and placed.
+//!
+//! A derived `Deserialize` gives up at its first fault. [`decode`] therefore runs it again with the
+//! faulty value left out, until nothing new is found; a document without faults is read once.
+//!
+//! Faults of three kinds stop a document: a value that does not fit its field, a field that is not
+//! known, a variable that is not set.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::value::{StrDeserializer, StringDeserializer};
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::diagnostic::Position;
+use super::scalar::{InvalidVariable, Word, interpolate, shown, word};
+use super::suggest::hint;
+use super::yaml::{Entry, Node, Value};
+
+/// Faults of one document that are told; what comes after them seldom says anything new.
+const MAX_FAULTS: usize = 50;
+
+const BOOLEAN: &str = "`true` or `false` is needed";
+const LIST: &str = "a list is needed, each item on a line that begins with `- `";
+const MAPPING: &str = "a mapping is needed, lines of `name: value`";
+const NUMBER: &str = "a number is needed";
+const TEXT: &str = "text is needed";
+
+/// Looks up a variable of the environment.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// One fault of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub at: Position,
+    /// `spec.rules[0].filters[1].type`, from the root that was decoded.
+    pub field: String,
+    pub problem: String,
+}
+
+/// How a document is read.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub environment: Environment<'a>,
+    /// Fields of the root that are known without being in the struct.
+    pub root_fields: &'a [&'a str],
+    /// Never print a value.
+    pub secret: bool,
+}
+
+/// What came of a document: the value where every field that is needed could be read, the faults
+/// that make it useless, and the fields that are not known.
+#[derive(Debug)]
+pub(super) struct Decoded<T> {
+    pub value: Option<T>,
+    pub faults: Vec<Fault>,
+    pub unknown: Vec<Fault>,
+}
+
+/// Reads `node` as a `T`.
+pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -> Decoded<T> {
+    let mut left_out = HashSet::new();
+    let mut faults = Vec::new();
+    let unknown = RefCell::new(Vec::new());
+    let value = loop {
+        let reader = Reader { rules, left_out: &left_out, unknown: &unknown };
+        let root = Cursor { reader: &reader, node, named_at: None, path: Path::Root };
+        let error = match T::deserialize(root) {
+            Ok(value) => break Some(value),
+            Err(error) => error,
+        };
+        let fault = error.fault.map_or_else(
+            || Fault { at: node.at, field: String::new(), problem: error.problem.clone() },
+            |fault| *fault,
+        );
+        // A field that is missing because it was left out has been told already.
+        let told = error.missing.is_some_and(|name| left_out.contains(&join(&fault.field, name)));
+        let again = !fault.field.is_empty() && left_out.insert(fault.field.clone());
+        if !told {
+            faults.push(fault);
+        }
+        if !again || faults.len() >= MAX_FAULTS {
+            break None;
+        }
+    };
+    let value = value.filter(|_| faults.is_empty());
+    let mut unknown: Vec<Fault> = unknown.into_inner();
+    unknown.sort_by(|a, b| (a.at, &a.field).cmp(&(b.at, &b.field)));
+    unknown.dedup();
+    unknown.truncate(MAX_FAULTS);
+    Decoded { value, faults, unknown }
+}
+
+/// What all cursors of one run share.
+struct Reader<'a> {
+    rules: Rules<'a>,
+    left_out: &'a HashSet<String>,
+    unknown: &'a RefCell<Vec<Fault>>,
+}
+
+/// The way from the root to a value; written out only when there is something to say.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root,
+    Field(&'p Path<'p>, &'p str),
+    Item(&'p Path<'p>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            // In quotes where the name holds what a path is cut at.
+            Self::Field(parent, name) if name.is_empty() || name.contains(['.', '[', ']', '"']) => {
+                write!(f, "{parent}[\"{name}\"]")
+            }
+            Self::Field(Path::Root, name) => f.write_str(name),
+            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// The path of a field of `parent`; either may be empty.
+pub(super) fn join(parent: &str, name: &str) -> String {
+    match (parent, name) {
+        ("", _) => name.into(),
+        (_, "") => parent.into(),
+        _ => format!("{parent}.{name}"),
+    }
+}
+
+/// A value about to be read.
+#[derive(Clone, Copy)]
+struct Cursor<'r, 'n> {
+    reader: &'r Reader<'r>,
+    node: &'n Node,
+    /// Where the field's name stands.
+    named_at: Option<Position>,
+    path: Path<'r>,
+}
+
+/// A fault on its way up: without a place until the first cursor above it adds one.
+#[derive(Debug)]
+struct Error {
+    problem: String,
+    /// The field that is missing, if that is the problem.
+    missing: Option<&'static str>,
+    fault: Option<Box<Fault>>,
+}
+
+impl Error {
+    fn new(problem: String) -> Self {
+        Self { problem, missing: None, fault: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::new(format!("{found} stands here; {expected} is needed"))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::new(format!("{found} does not fit; {expected} is needed"))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        let problem = format!("`{field}` is missing; it is required");
+        Self { problem, missing: Some(field), fault: None }
+    }
+}
+
+impl<'r, 'n> Cursor<'r, 'n> {
+    /// Adds place and path to an error that has none.
+    fn place(&self, mut error: Error) -> Error {
+        if error.fault.is_none() {
+            let at = match (&self.node.value, self.named_at) {
+                // What is wrong with a list or mapping as a whole is shown at its name.
+                (Value::List(_) | Value::Map(_), Some(named_at)) => named_at,
+                _ => self.node.at,
+            };
+            let problem = self.without_environment(&error.problem);
+            error.fault = Some(Box::new(Fault { at, field: self.path.to_string(), problem }));
+        }
+        error
+    }
+
+    /// A message about this value with what came from the environment taken out: it may be a
+    /// password.
+    fn without_environment(&self, problem: &str) -> String {
+        let written = self.node.text().unwrap_or_default();
+        match interpolate(written, self.reader.rules.environment) {
+            // Messages hold values in backticks, and nothing else there.
+            Ok(Some(replaced)) => {
+                problem.replace(&format!("`{replaced}`"), &format!("`{written}`"))
+            }
+            _ => problem.into(),
+        }
+    }
+
+    fn is_null(&self) -> bool {
+        matches!(&self.node.value, Value::Scalar { text, plain: true } if word(text) == Word::Null)
+    }
+
+    fn is_left_out(&self) -> bool {
+        !self.reader.left_out.is_empty() && self.reader.left_out.contains(&self.path.to_string())
+    }
+
+    /// What stands here, in words.
+    fn found(&self) -> String {
+        let secret = self.reader.rules.secret;
+        match &self.node.value {
+            Value::List(_) => "a list".into(),
+            Value::Map(_) => "a mapping".into(),
+            Value::Scalar { text, plain: true } => match word(text) {
+                Word::Null => "nothing".into(),
+                Word::Bool(_) if secret => "a boolean".into(),
+                Word::Int(_) | Word::Float if secret => "a number".into(),
+                Word::Text if secret => "a text".into(),
+                Word::Bool(_) => format!("`{text}`, a boolean,"),
+                Word::Int(_) | Word::Float => format!("`{text}`, a number,"),
+                Word::Text => format!("`{}`", shown(text)),
+            },
+            Value::Scalar { .. } if secret => "a text".into(),
+            Value::Scalar { text, .. } => format!("the text \"{}\"", shown(text)),
+        }
+    }
+
+    fn wrong(&self, needed: &str) -> Error {
+        let mut problem = format!("{} stands here; {needed}", self.found());
+        if let (Value::Scalar { text, plain: false }, NUMBER) = (&self.node.value, needed)
+            && matches!(word(text), Word::Int(_))
+        {
+            problem.push_str(", remove the quotes");
+        }
+        self.place(Error::new(problem))
+    }
+
+    /// The scalar with its variables replaced.
+    fn scalar(&self, needed: &str) -> Result<Scalar<'n>, Error> {
+        let Value::Scalar { text, plain } = &self.node.value else {
+            return Err(self.wrong(needed));
+        };
+        let replaced = interpolate(text, self.reader.rules.environment).map_err(|invalid| {
+            let invalid = match invalid {
+                InvalidVariable::Malformed(_) if self.reader.rules.secret => {
+                    InvalidVariable::Malformed("${...".into())
+                }
+                invalid => invalid,
+            };
+            self.place(Error::new(invalid.to_string()))
+        })?;
+        Ok(Scalar { written: text, plain: *plain, replaced })
+    }
+
+    fn visit_text<V: Visitor<'n>>(
+        &self,
+        scalar: Scalar<'n>,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match scalar.replaced {
+            Some(replaced) => visitor.visit_string(replaced),
+            None => visitor.visit_borrowed_str(scalar.written),
+        }
+        .map_err(|error| self.place(error))
+    }
+
+    /// A whole number from `least` to `most`.
+    fn number(&self, least: i128, most: i128) -> Result<i128, Error> {
+        let scalar = self.scalar(NUMBER)?;
+        let Word::Int(value) = scalar.word() else { return Err(self.wrong(NUMBER)) };
+        if !(least..=most).contains(&value) {
+            let problem = format!("`{value}` is out of range; use a number from {least} to {most}");
+            return Err(self.place(Error::new(problem)));
+        }
+        Ok(value)
+    }
+}
+
+/// A scalar, before and after its variables were replaced.
+struct Scalar<'n> {
+    written: &'n str,
+    plain: bool,
+    replaced: Option<String>,
+}
+
+impl Scalar<'_> {
+    /// What it says where it may be taken for a number; quotes forbid that.
+    fn word(&self) -> Word {
+        match (&self.replaced, self.plain) {
+            (_, false) => Word::Text,
+            (Some(replaced), true) => word(replaced),
+            (None, true) => word(self.written),
+        }
+    }
+
+    /// Whether this may stand where text is needed. `${PORT}` may, whatever the port is.
+    fn is_text(&self) -> bool {
+        self.replaced.is_some() || self.word() == Word::Text
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident $visit:ident $type:ty,)+) => {
+        $(fn $method<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+            let value = self.number(<$type>::MIN.into(), <$type>::MAX.into())?;
+            let value = <$type>::try_from(value).map_err(|_| self.wrong(NUMBER))?;
+            visitor.$visit(value).map_err(|error| self.place(error))
+        })+
+    };
+}
+
+impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
+    type Error = Error;
+
+    /// Only for fields that take several types, such as a port by number or by name.
+    fn deserialize_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.node.value {
+            Value::List(_) => return self.deserialize_seq(visitor),
+            Value::Map(_) => return self.deserialize_map(visitor),
+            Value::Scalar { .. } => {}
+        }
+        let scalar = self.scalar("a word or a number is needed")?;
+        let visited = match scalar.word() {
+            Word::Text | Word::Float => return self.visit_text(scalar, visitor),
+            Word::Null => visitor.visit_unit(),
+            Word::Bool(value) => visitor.visit_bool(value),
+            Word::Int(value) => match i64::try_from(value) {
+                Ok(value) => visitor.visit_i64(value),
+                Err(_) => Err(self.wrong("a smaller number is needed")),
+            },
+        };
+        visited.map_err(|error| self.place(error))
+    }
+
+    fn deserialize_bool<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Word::Bool(value) = self.scalar(BOOLEAN)?.word() else {
+            return Err(self.wrong(BOOLEAN));
+        };
+        visitor.visit_bool(value).map_err(|error| self.place(error))
+    }
+
+    numbers! {
+        deserialize_i8 visit_i8 i8,
+        deserialize_i16 visit_i16 i16,
+        deserialize_i32 visit_i32 i32,
+        deserialize_i64 visit_i64 i64,
+        deserialize_u8 visit_u8 u8,
+        deserialize_u16 visit_u16 u16,
+        deserialize_u32 visit_u32 u32,
+        deserialize_u64 visit_u64 u64,
+    }
+
+    fn deserialize_str<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        let scalar = self.scalar(TEXT)?;
+        if !scalar.is_text() {
+            let mut error = format!("{} stands here; {TEXT}", self.found());
+            if scalar.word() != Word::Null {
+                error.push_str(", put it in quotes");
+            }
+            return Err(self.place(Error::new(error)));
+        }
+        self.visit_text(scalar, visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'n>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Value::List(items) = &self.node.value else {
+            return Err(self.wrong(LIST));
+        };
+        visitor.visit_seq(Items { of: &self, items, next: 0 }).map_err(|error| self.place(error))
+    }
+
+    fn deserialize_map<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Value::Map(entries) = &self.node.value else {
+            return Err(self.wrong(MAPPING));
+        };
+        let fields = Fields { of: &self, entries: entries.iter(), known: None, value: None };
+        visitor.visit_map(fields).map_err(|error| self.place(error))
+    }
+
+    fn deserialize_struct<V: Visitor<'n>>(
+        self,
+        name: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let Value::Map(entries) = &self.node.value else {
+            return Err(self.wrong(MAPPING));
+        };
+        let is_metadata = name == "ObjectMeta";
+        let known = Some(Known { names: known, others: is_metadata });
+        let fields = Fields { of: &self, entries: entries.iter(), known, value: None };
+        visitor.visit_map(fields).map_err(|error| self.place(error))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    serde::forward_to_deserialize_any! {
+        <W: Visitor<'n>>
+        i128 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier
+    }
+}
+
+/// The items of a list, without those that were left out.
+struct Items<'c, 'r, 'n> {
+    of: &'c Cursor<'r, 'n>,
+    items: &'n [Arc<Node>],
+    next: usize,
+}
+
+impl<'n> SeqAccess<'n> for Items<'_, '_, 'n> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'n>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        while let Some(node) = self.items.get(self.next) {
+            let path = Path::Item(&self.of.path, self.next);
+            self.next += 1;
+            let item = Cursor { reader: self.of.reader, node, named_at: None, path };
+            if !item.is_left_out() {
+                // A type's own checks come after the value was handed out, so they are placed here.
+                return seed.deserialize(item).map(Some).map_err(|error| item.place(error));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The fields a struct has.
+struct Known {
+    names: &'static [&'static str],
+    /// True if others may stand beside them.
+    others: bool,
+}
+
+/// The fields of a mapping, without those that are null, not known, or were left out.
+struct Fields<'c, 'r, 'n> {
+    of: &'c Cursor<'r, 'n>,
+    entries: std::slice::Iter<'n, Entry>,
+    known: Option<Known>,
+    value: Option<&'n Entry>,
+}
+
+impl<'n> Fields<'_, '_, 'n> {
+    fn skips(&self, entry: &'n Entry) -> bool {
+        let path = Path::Field(&self.of.path, &entry.key);
+        let cursor = Cursor { reader: self.of.reader, node: &entry.value, named_at: None, path };
+        let Some(known) = &self.known else { return cursor.is_left_out() };
+        if known.names.contains(&entry.key.as_str()) {
+            // In Kubernetes a field that is null is one that is not there.
+            return cursor.is_null() || cursor.is_left_out();
+        }
+        let is_root = matches!(self.of.path, Path::Root);
+        let others = if is_root { self.of.reader.rules.root_fields } else { &[] };
+        if !known.others && !others.contains(&entry.key.as_str()) {
+            let problem =
+                format!("unknown field `{}`{}", shown(&entry.key), hint(&entry.key, known.names));
+            self.of.reader.unknown.borrow_mut().push(Fault {
+                at: entry.key_at,
+                field: self.of.path.to_string(),
+                problem,
+            });
+        }
+        true
+    }
+}
+
+impl<'n> MapAccess<'n> for Fields<'_, '_, 'n> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'n>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        while let Some(entry) = self.entries.next() {
+            if !self.skips(entry) {
+                self.value = Some(entry);
+                let key = StrDeserializer::<Error>::new(&entry.key);
+                return seed.deserialize(key).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'n>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let Some(entry) = self.value.take() else {
+            return seed.deserialize(StringDeserializer::<Error>::new(String::new()));
+        };
+        let path = Path::Field(&self.of.path, &entry.key);
+        let named_at = Some(entry.key_at);
+        let field = Cursor { reader: self.of.reader, node: &entry.value, named_at, path };
+        seed.deserialize(field).map_err(|error| field.place(error))
+    }
+}

@@ -1,0 +1,127 @@
+//! What is wrong with the files, told to the person who wrote them.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Severity {
+    /// Something that was asked for is not done.
+    Error,
+    /// Everything that was asked for is done, or was never going to be.
+    Warning,
+}
+
+/// Line and column of a character, both from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Position {
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
+}
+
+/// A place in a file, or a file or directory as a whole.
+///
+/// Prints as `file:line:column`, the form editors and `grep` understand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub file: Arc<Path>,
+    /// None where the fault is the file's own: not there, not readable.
+    pub position: Option<Position>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        match self.position {
+            Some(Position { line, column }) => write!(f, ":{line}:{column}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One thing wrong with the configuration.
+///
+/// Prints as `file:line:column: Kind namespace/name: field: problem`; what is not known of it is
+/// left out, and a warning says so before the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Diagnostic {
+    pub severity: Severity,
+    /// True if nothing of this load may be served: a document could not be decoded, so what its
+    /// writer wants is not known. Other errors take one object out of service and leave the rest.
+    pub fatal: bool,
+    pub place: Place,
+    /// `HTTPRoute shop/cart`; empty where the object is not known.
+    pub object: String,
+    /// `spec.rules[0].filters[1].type`; empty where the object as a whole is meant.
+    pub field: String,
+    /// What is wrong; what would be right.
+    pub problem: String,
+}
+
+impl Diagnostic {
+    /// An error about a file or directory as a whole that makes the load fail.
+    pub(super) fn unreadable(file: &Path, problem: String) -> Self {
+        Self {
+            severity: Severity::Error,
+            fatal: true,
+            place: Place { file: file.into(), position: None },
+            object: String::new(),
+            field: String::new(),
+            problem,
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        for part in [&self.object, &self.field] {
+            if !part.is_empty() {
+                write!(f, "{part}: ")?;
+            }
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diagnostic_prints_what_is_known_of_it() {
+        let diagnostic = |severity, position, object: &str, field: &str| Diagnostic {
+            severity,
+            fatal: false,
+            place: Place { file: Path::new("a.yaml").into(), position },
+            object: object.into(),
+            field: field.into(),
+            problem: "it is wrong".into(),
+        };
+        let at = Some(Position { line: 3, column: 7 });
+
+        // (diagnostic, as printed)
+        let table = [
+            (
+                diagnostic(Severity::Error, at, "HTTPRoute shop/cart", "spec.rules"),
+                "a.yaml:3:7: HTTPRoute shop/cart: spec.rules: it is wrong",
+            ),
+            (
+                diagnostic(Severity::Warning, at, "HTTPRoute shop/cart", ""),
+                "a.yaml:3:7: warning: HTTPRoute shop/cart: it is wrong",
+            ),
+            (diagnostic(Severity::Error, None, "", ""), "a.yaml: it is wrong"),
+        ];
+        for (diagnostic, want) in table {
+            assert_eq!(diagnostic.to_string(), want);
+        }
+    }
+}

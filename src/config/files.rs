@@ -1,0 +1,184 @@
+//! Which files are read, in which order.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Severity};
+
+/// No file of a configuration is larger than this.
+const MAX_BYTES: u64 = 10 * 1024 * 1024;
+
+/// A file that was read.
+#[derive(Debug)]
+pub(super) struct ReadFile {
+    /// As it was reached: the path in the settings, and the name in the directory.
+    pub path: Arc<Path>,
+    pub bytes: Vec<u8>,
+}
+
+/// Reads every `.yaml` and `.yml` file of `paths`, in the order of `paths` and by name within each.
+///
+/// A path is a directory, not read recursively (as in Envoy Gateway), or a file. Symlinks are
+/// followed; a file that is reached twice is read once. Hidden files and what editors leave behind
+/// are passed over. A path that is not there is a warning; a file that cannot be read makes the
+/// load fail, since it may hold what the other files refer to.
+pub(super) fn read(paths: &[PathBuf]) -> (Vec<ReadFile>, Vec<Diagnostic>) {
+    let mut read = Vec::new();
+    let mut diagnostics = Vec::new();
+    let mut seen = HashSet::new();
+    for path in paths {
+        let found = match candidates(path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                diagnostics.push(Diagnostic {
+                    severity: Severity::Warning,
+                    fatal: false,
+                    ..Diagnostic::unreadable(
+                        path,
+                        "there is no such directory or file; make it, or take it out of \
+                         `provider.custom.resource.file.paths`"
+                            .into(),
+                    )
+                });
+                continue;
+            }
+            Err(error) => {
+                diagnostics.push(Diagnostic::unreadable(path, unreadable(&error)));
+                continue;
+            }
+        };
+        for file in found {
+            match read_once(&file, &mut seen) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => read.push(ReadFile { path: file.into(), bytes }),
+                Err(error) => diagnostics.push(Diagnostic::unreadable(&file, unreadable(&error))),
+            }
+        }
+    }
+    (read, diagnostics)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; let the user that the gateway runs as read it".into()
+        }
+        io::ErrorKind::NotFound => "this link leads nowhere; repair it or remove it".into(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+/// The files that `path` stands for.
+fn candidates(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if is_configuration(&entry.file_name().to_string_lossy()) {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// True for the name of a file to be read: not `.a.yaml`, `a.yaml~`, `#a.yaml#`, `a.yaml.swp`.
+fn is_configuration(name: &str) -> bool {
+    let extension = Path::new(name).extension();
+    let is_yaml = extension.is_some_and(|extension| extension == "yaml" || extension == "yml");
+    is_yaml && !name.starts_with(['.', '#'])
+}
+
+/// The bytes of a file, or none if it was read before or is no file.
+fn read_once(path: &Path, seen: &mut HashSet<PathBuf>) -> io::Result<Option<Vec<u8>>> {
+    // A pipe or device must not be opened: that may wait for ever.
+    if !fs::metadata(path)?.is_file() || !seen.insert(fs::canonicalize(path)?) {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
+        return Err(io::Error::other("it is larger than 10 MiB; split it"));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(read: &[ReadFile], under: &Path) -> Vec<String> {
+        read.iter()
+            .map(|file| file.path.strip_prefix(under).unwrap().display().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn each_file_is_read_once_in_a_fixed_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for sub in ["a", "b", "a/deep", "a/dir.yaml", "target"] {
+            fs::create_dir(at(sub)).unwrap();
+        }
+        for name in [
+            "a/2.yaml",
+            "a/1.yml",
+            "a/.hidden.yaml",
+            "a/2.yaml~",
+            "a/#2.yaml#",
+            "a/.2.yaml.swp",
+            "a/2.yaml.bak",
+            "a/notes.txt",
+            "a/deep/3.yaml",
+            "b/0.yaml",
+            "target/real.yaml",
+        ] {
+            fs::write(at(name), name).unwrap();
+        }
+        symlink(at("target/real.yaml"), at("a/link.yaml")).unwrap();
+        symlink(at("a/2.yaml"), at("b/again.yaml")).unwrap();
+        symlink(at("b"), at("b-again")).unwrap();
+
+        let paths = [at("a"), at("b"), at("b-again"), at("a"), at("target/real.yaml")];
+        let (read, diagnostics) = read(&paths);
+        assert_eq!(names(&read, dir.path()), ["a/1.yml", "a/2.yaml", "a/link.yaml", "b/0.yaml"]);
+        assert_eq!(diagnostics, []);
+        assert_eq!(read[2].bytes, b"target/real.yaml");
+    }
+
+    #[test]
+    fn a_missing_directory_warns_and_an_unreadable_file_is_fatal() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("/nowhere/at/all.yaml", dir.path().join("dangling.yaml")).unwrap();
+        let (read, diagnostics) = read(&[dir.path().join("missing"), dir.path().to_owned()]);
+        assert!(read.is_empty());
+        let fatal: Vec<bool> = diagnostics.iter().map(|diagnostic| diagnostic.fatal).collect();
+        assert_eq!(fatal, [false, true], "{diagnostics:?}");
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = fs::File::create(dir.path().join("large.yaml")).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        let (read, diagnostics) = read(&[dir.path().to_owned()]);
+        assert!(read.is_empty());
+        assert!(diagnostics[0].to_string().contains("larger than 10 MiB"), "{diagnostics:?}");
+    }
+
+    #[test]
+    fn a_pipe_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&dir.path().join("pipe.yaml"), mode).unwrap();
+        let (read, diagnostics) = read(&[dir.path().to_owned()]);
+        assert!(read.is_empty() && diagnostics.is_empty(), "{diagnostics:?}");
+    }
+}

@@ -1,0 +1,287 @@
+//! The documents of one file as objects.
+//!
+//! The kind is read first and says what the whole document is read as. Plain structs keep the
+//! place of every fault; an enum over all kinds would not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::api::{KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, TypeMeta, Unsupported};
+
+use super::decode::{Decoded, Environment, Fault, Rules, decode, join};
+use super::diagnostic::{Diagnostic, Place, Position, Severity};
+use super::suggest::nearest;
+use super::yaml::{Document, Entry, Node, Value};
+use super::{Located, names};
+
+/// Fields that stand beside those of every kind.
+const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
+
+/// Objects and faults of one file, in the order of the file.
+pub(super) struct Reading<'a> {
+    pub file: &'a Arc<Path>,
+    pub environment: Environment<'a>,
+    pub objects: Vec<Located<Object>>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Where in its file an object stands.
+#[derive(Clone, Copy)]
+struct Spot<'s> {
+    document: usize,
+    /// `items[3]` for the fourth item of a list, empty for a document.
+    prefix: &'s str,
+    object: &'s str,
+}
+
+impl Reading<'_> {
+    /// Takes one document.
+    pub(super) fn document(&mut self, index: usize, document: &Document) {
+        for fault in &document.faults {
+            self.report(Severity::Error, "", fault.at, String::new(), fault.problem.clone());
+        }
+        match &document.root {
+            // Nothing between two `---`, or comments alone.
+            Some(root) if matches!(&root.value, Value::Scalar { text, plain: true } if text.is_empty()) =>
+                {}
+            Some(root) => self.object(root, index, ""),
+            None => {}
+        }
+    }
+
+    fn object(&mut self, root: &Node, document: usize, prefix: &str) {
+        if !matches!(root.value, Value::Map(_)) {
+            let problem = "this is no object; write `apiVersion: ...`, `kind: ...` and so on";
+            return self.report(Severity::Error, "", root.at, prefix.into(), problem.into());
+        }
+        let object = label(root);
+        let [api_version, kind] = ["apiVersion", "kind"].map(|name| root.entry(name));
+        let (Some(api_version), Some(kind)) = (api_version, kind) else {
+            for (name, found) in [("apiVersion", api_version), ("kind", kind)] {
+                if found.is_none() {
+                    let problem = format!("`{name}` is missing; every object has one");
+                    self.report(Severity::Error, &object, root.at, prefix.into(), problem);
+                }
+            }
+            return;
+        };
+        let types = types(root);
+        if is_list(&types)
+            && let Some(items) = root.entry("items")
+        {
+            return self.items(items, document);
+        }
+        let spot = Spot { document, prefix, object: &object };
+        match find(&types) {
+            Found::Kind(info) => self.known(info.kind, root, spot),
+            Found::Foreign => {
+                let TypeMeta { api_version, kind: name } = types;
+                let problem = format!(
+                    "{name} of {api_version} is not a kind that this gateway knows; ignored"
+                );
+                self.report(Severity::Warning, &object, kind.value.at, prefix.into(), problem);
+            }
+            Found::Wrong { field, problem } => {
+                let entry = if field == "kind" { kind } else { api_version };
+                let field = join(prefix, field);
+                self.report(Severity::Error, &object, entry.value.at, field, problem);
+            }
+        }
+    }
+
+    /// The items of `kind: List`. Lists in lists are not read: `kubectl` writes none.
+    fn items(&mut self, items: &Entry, document: usize) {
+        let Value::List(nodes) = &items.value.value else {
+            let problem = "a list of objects is needed".into();
+            return self.report(Severity::Error, "", items.key_at, "items".into(), problem);
+        };
+        for (index, node) in nodes.iter().enumerate() {
+            let prefix = format!("items[{index}]");
+            if node.entry("items").is_some()
+                && node.entry("metadata").is_none_or(|m| m.value.entry("name").is_none())
+            {
+                let problem = "a list stands inside of a list; write its items here".into();
+                self.report(Severity::Error, "", node.at, prefix, problem);
+            } else {
+                self.object(node, document, &prefix);
+            }
+        }
+    }
+
+    fn known(&mut self, kind: Kind, root: &Node, spot: Spot<'_>) {
+        match kind {
+            Kind::GatewayClass => self.decode(root, spot, false, Object::GatewayClass),
+            Kind::Gateway => self.decode(root, spot, false, Object::Gateway),
+            Kind::HttpRoute => self.decode(root, spot, false, Object::HttpRoute),
+            Kind::GrpcRoute => self.decode(root, spot, false, Object::GrpcRoute),
+            Kind::ReferenceGrant => self.decode(root, spot, false, Object::ReferenceGrant),
+            Kind::Backend => self.decode(root, spot, false, Object::Backend),
+            Kind::Secret => self.decode(root, spot, true, Object::Secret),
+            Kind::ConfigMap => self.decode(root, spot, false, Object::ConfigMap),
+            Kind::Service => self.decode(root, spot, false, Object::Service),
+            Kind::EndpointSlice => self.decode(root, spot, false, Object::EndpointSlice),
+            Kind::Namespace => self.decode(root, spot, false, Object::Namespace),
+            Kind::Other(_) => self.unsupported(kind, root, spot),
+        }
+    }
+
+    fn decode<'n, T: Deserialize<'n>>(
+        &mut self,
+        root: &'n Node,
+        spot: Spot<'_>,
+        secret: bool,
+        make: impl FnOnce(T) -> Object,
+    ) {
+        let rules = Rules { environment: self.environment, root_fields: ROOT_FIELDS, secret };
+        let Decoded { value, mut faults, unknown } = decode(root, rules);
+        faults.extend(unknown);
+        if let Some(object) = value.map(make)
+            && faults.is_empty()
+        {
+            let wrong = names::check(object.kind(), object.metadata());
+            let Some((field, problem)) = wrong else {
+                return self.keep(object, spot);
+            };
+            let named =
+                root.entry("metadata").and_then(|m| m.value.entry(&field["metadata.".len()..]));
+            let at = named.map_or(root.at, |entry| entry.value.at);
+            faults.push(Fault { at, field: field.into(), problem });
+        }
+        for Fault { at, field, problem } in faults {
+            let field = join(spot.prefix, &field);
+            self.report(Severity::Error, spot.object, at, field, problem);
+        }
+    }
+
+    /// A kind that does nothing here. Whatever is wrong with it does no harm either.
+    fn unsupported(&mut self, kind: Kind, root: &Node, spot: Spot<'_>) {
+        #[derive(Default, Deserialize)]
+        struct Bare {
+            #[serde(default)]
+            metadata: ObjectMeta,
+        }
+
+        let names: Vec<&str> = match &root.value {
+            Value::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+            Value::List(_) | Value::Scalar { .. } => Vec::new(),
+        };
+        let rules = Rules { environment: self.environment, root_fields: &names, secret: false };
+        let metadata = decode::<Bare>(root, rules).value.unwrap_or_default().metadata;
+        let problem = format!("{kind} is not supported yet, ignored");
+        let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
+        self.report(Severity::Warning, spot.object, at, spot.prefix.into(), problem);
+        self.keep(Object::Unsupported(Unsupported { kind, metadata }), spot);
+    }
+
+    fn keep(&mut self, object: Object, spot: Spot<'_>) {
+        self.objects.push(Located {
+            object,
+            file: Arc::clone(self.file),
+            document: spot.document,
+            prefix: spot.prefix.into(),
+            faults: Vec::new(),
+        });
+    }
+
+    /// Every error that is found before the objects are complete is fatal: what the writer wants
+    /// is not known.
+    fn report(
+        &mut self,
+        severity: Severity,
+        object: &str,
+        at: Position,
+        field: String,
+        problem: String,
+    ) {
+        self.diagnostics.push(Diagnostic {
+            severity,
+            fatal: severity == Severity::Error,
+            place: Place { file: Arc::clone(self.file), position: Some(at) },
+            object: object.into(),
+            field,
+            problem,
+        });
+    }
+}
+
+/// `apiVersion` and `kind` as written; empty where they are no words.
+fn types(root: &Node) -> TypeMeta {
+    TypeMeta {
+        api_version: word(Some(root), "apiVersion").unwrap_or_default(),
+        kind: word(Some(root), "kind").unwrap_or_default(),
+    }
+}
+
+fn word(node: Option<&Node>, field: &str) -> Option<String> {
+    node?.entry(field)?.value.text().map(str::to_owned)
+}
+
+/// `Kind namespace/name` of a document that may be broken.
+fn label(root: &Node) -> String {
+    let unknown = || "?".to_owned();
+    let types = types(root);
+    let kind = word(Some(root), "kind").unwrap_or_else(unknown);
+    let metadata = root.entry("metadata").map(|entry| &*entry.value);
+    let name = word(metadata, "name").unwrap_or_else(unknown);
+    if Kind::find(types.group(), &kind).is_some_and(|info| info.scope == Scope::Cluster) {
+        return format!("{kind} {name}");
+    }
+    let namespace = word(metadata, "namespace").unwrap_or_else(|| "default".into());
+    format!("{kind} {namespace}/{name}")
+}
+
+/// What `apiVersion` and `kind` name.
+enum Found {
+    Kind(&'static KindInfo),
+    /// A kind of somebody else.
+    Foreign,
+    Wrong {
+        field: &'static str,
+        problem: String,
+    },
+}
+
+fn find(types: &TypeMeta) -> Found {
+    let TypeMeta { api_version, kind } = types;
+    let group = types.group();
+    if let Some(info) = Kind::find(group, kind) {
+        if info.versions.contains(&types.version()) {
+            return Found::Kind(info);
+        }
+        let problem =
+            format!("{kind} has no version `{api_version}`; write `{}`", info.api_version());
+        return Found::Wrong { field: "apiVersion", problem };
+    }
+    let groups: Vec<&str> = KINDS.iter().map(|info| info.group).collect();
+    let of_group: Vec<&str> =
+        KINDS.iter().filter(|info| info.group == group).map(|info| info.kind.as_str()).collect();
+    if let Some(near) = nearest(kind, &of_group) {
+        let problem = format!("`{kind}` is not a kind of {api_version}; did you mean `{near}`?");
+        return Found::Wrong { field: "kind", problem };
+    }
+    // The kind alone is right, and its group is misspelt or belongs to another kind. A name that
+    // somebody else uses in a group of their own (a Service of Knative, say) is theirs.
+    let named = KINDS.iter().find(|info| info.kind.as_str() == kind);
+    if let Some(info) = named
+        && (groups.contains(&group) || nearest(group, &[info.group]).is_some())
+    {
+        let problem =
+            format!("{kind} has no version `{api_version}`; write `{}`", info.api_version());
+        return Found::Wrong { field: "apiVersion", problem };
+    }
+    let ours = ["gateway.networking.k8s.io", "gateway.envoyproxy.io"];
+    if ours.contains(&group) {
+        let problem =
+            format!("`{kind}` is not a kind of {group}; known are {}", of_group.join(", "));
+        return Found::Wrong { field: "kind", problem };
+    }
+    Found::Foreign
+}
+
+/// `kind: List`, or a list of one kind as an API server returns it.
+fn is_list(types: &TypeMeta) -> bool {
+    let Some(item) = types.kind.strip_suffix("List") else { return false };
+    item.is_empty() || Kind::find(types.group(), item).is_some()
+}

@@ -1,0 +1,75 @@
+//! "Did you mean": the known word that is nearest to an unknown one.
+
+/// The word that was probably meant: one that differs in case alone, else the nearest by edits, if
+/// it is near enough.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let same = known.iter().find(|known| known.eq_ignore_ascii_case(word));
+    same.or_else(|| {
+        // A word of four letters and two wrong ones is another word.
+        let most = word.chars().count().div_ceil(3).min(3);
+        let near = known.iter().map(|known| (distance(word, known), known));
+        near.filter(|(distance, _)| *distance <= most)
+            .min_by_key(|(distance, _)| *distance)
+            .map(|(_, known)| known)
+    })
+    .copied()
+}
+
+/// Edits between two words: insert, delete, replace, or swap two neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // Words from a file may be megabytes long; none of ours is.
+    if a.len().abs_diff(b.len()) > 3 {
+        return usize::MAX;
+    }
+    let mut before_last = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before_last[j - 2] + 1);
+            }
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// `; did you mean ...?`, or the known words where none is near.
+pub(super) fn hint(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None if known.is_empty() => String::new(),
+        None => format!("; known here: {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_near_word_is_suggested() {
+        let known = ["matches", "filters", "backendRefs", "name", "timeouts", "port"];
+        // (word, suggestion)
+        let table = [
+            ("matchs", Some("matches")),
+            ("macthes", Some("matches")),
+            ("BackendRefs", Some("backendRefs")),
+            ("backendrefs", Some("backendRefs")),
+            ("backendRef", Some("backendRefs")),
+            ("timeout", Some("timeouts")),
+            ("prot", Some("port")),
+            ("naem", Some("name")),
+            ("weight", None),
+            ("x", None),
+            ("", None),
+        ];
+        for (word, want) in table {
+            assert_eq!(nearest(word, &known), want, "{word}");
+        }
+    }
+}

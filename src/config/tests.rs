@@ -1,0 +1,270 @@
+//! Whole loads: the deployment as it is, and what is said of files that are wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// The environment of all tests here.
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "DOMAIN" => Some("shop.example".into()),
+        "PORT" => Some("8443".into()),
+        "PASSWORD" => Some("hunter2".into()),
+        _ => None,
+    }
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Reads `name` of the deployment with its `/etc/envoy-gateway` being the fixture.
+fn deployment(name: &str) -> Loaded {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    let fixture = repository("tests/fixtures/deployment");
+    std::os::unix::fs::symlink(&fixture, root.path().join("etc/envoy-gateway")).unwrap();
+    let (settings, warnings) =
+        Settings::read(&fixture.join(name), Some(root.path()), &environment).unwrap();
+    assert_eq!(warnings, []);
+    assert!(settings.enable_backend);
+    assert_eq!(settings.controller_name, DEFAULT_CONTROLLER);
+    load(&settings, &environment)
+}
+
+fn keys(loaded: &Loaded) -> Vec<String> {
+    loaded.objects.iter().map(|located| located.object.key().to_string()).collect()
+}
+
+#[test]
+fn the_deployment_loads_as_it_is() {
+    let common = [
+        "GatewayClass eg",
+        "Backend envoy-gateway-system/billing",
+        "Backend envoy-gateway-system/keycloak",
+        "Backend envoy-gateway-system/reports",
+        "HTTPRoute envoy-gateway-system/billing",
+        "HTTPRoute envoy-gateway-system/https-redirect",
+        "HTTPRoute envoy-gateway-system/keycloak",
+        "HTTPRoute envoy-gateway-system/reports",
+        "Gateway envoy-gateway-system/eg",
+    ];
+    let prod = deployment("standalone-prod.yaml");
+    assert_eq!(prod.diagnostics, []);
+    assert_eq!(keys(&prod), common);
+
+    let dev = deployment("standalone-dev.yaml");
+    assert_eq!(dev.diagnostics, []);
+    let echo = ["Backend envoy-gateway-system/echo", "HTTPRoute envoy-gateway-system/echo"];
+    assert_eq!(keys(&dev), [&common[..], &echo].concat());
+}
+
+#[test]
+fn variables_are_replaced_and_quoted_numbers_stay_text() {
+    let loaded = deployment("standalone-prod.yaml");
+    let Object::HttpRoute(billing) = &loaded.objects[4].object else { panic!("a route") };
+    let filter = &billing.spec.rules()[0].filters[0];
+    let set = &filter.request_header_modifier.as_ref().unwrap().set;
+    let values: Vec<&str> = set.iter().map(|header| header.value.as_str()).collect();
+    assert_eq!(values, ["https", "shop.example", "443"]);
+}
+
+#[test]
+fn a_field_of_a_loaded_object_is_found_in_its_file() {
+    let loaded = deployment("standalone-dev.yaml");
+    let echo = loaded.objects.last().unwrap();
+    let place = loaded.locate(echo, "spec.rules[0].backendRefs[0].name").to_string();
+    assert!(place.ends_with("/etc/envoy-gateway/dev/routes/echo.yaml:29:17"), "{place}");
+}
+
+#[test]
+fn an_unquoted_variable_may_be_a_number() {
+    let text = "\
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {name: a}
+spec:
+  endpoints:
+    - fqdn:
+        hostname: a.local
+        port: ${PORT}
+";
+    let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
+    assert_eq!(loaded.diagnostics, []);
+    let Object::Backend(backend) = &loaded.objects[0].object else { panic!("a Backend") };
+    assert_eq!(backend.spec.endpoints[0].fqdn.as_ref().unwrap().port, 8443);
+}
+
+/// Each folder of `tests/config_errors` holds files and, in `out.txt`, what is said of them.
+/// `UPDATE=1` writes what is said now.
+#[test]
+fn faults_are_told_as_recorded() {
+    let mut wrong = Vec::new();
+    let mut folders: Vec<PathBuf> = fs::read_dir(repository("tests/config_errors"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    folders.sort();
+    assert!(!folders.is_empty());
+    for folder in folders {
+        let loaded = load(&Settings::of_paths(vec![folder.clone()]), &environment);
+        let said = said(&loaded, &folder);
+        let recorded = folder.join("out.txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&recorded, &said).unwrap();
+        } else if fs::read_to_string(&recorded).unwrap_or_default() != said {
+            wrong.push(format!("{} is now:\n{said}", recorded.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE=1 records it", wrong.join("\n"));
+}
+
+/// Diagnostics, then what was loaded nevertheless.
+fn said(loaded: &Loaded, folder: &Path) -> String {
+    let prefix = format!("{}/", folder.display());
+    let mut lines: Vec<String> = loaded
+        .diagnostics
+        .iter()
+        .map(|diagnostic| {
+            let fatal = if diagnostic.fatal { "fatal  " } else { "       " };
+            format!("{fatal}{}", diagnostic.to_string().replace(&prefix, ""))
+        })
+        .collect();
+    lines.push(String::new());
+    lines.extend(loaded.objects.iter().map(|located| {
+        let kept = if located.faults.is_empty() { "loaded " } else { "marked " };
+        format!("{kept}{}", located.object.key())
+    }));
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn an_alias_bomb_is_refused_in_time() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..40 {
+        let alias = format!("*a{}", level - 1);
+        let items = vec![alias; 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+    }
+    let loaded = parse_bytes(Path::new("bomb.yaml"), text.as_bytes(), &environment);
+    assert!(loaded.is_fatal());
+    assert!(loaded.diagnostics[0].problem.contains("aliases counted"), "{loaded:?}");
+}
+
+#[test]
+fn merged_aliases_count_as_what_they_hold() {
+    let mut text = String::from("a: &a {");
+    for field in 0..1_000 {
+        text.push_str(&format!("f{field}: 1, "));
+    }
+    text.push_str("}\nb:\n");
+    for _ in 0..1_000 {
+        text.push_str("  - {<<: *a}\n");
+    }
+    let loaded = parse_bytes(Path::new("bomb.yaml"), text.as_bytes(), &environment);
+    assert!(loaded.is_fatal());
+    assert!(loaded.diagnostics[0].problem.contains("aliases counted"), "{loaded:?}");
+}
+
+#[test]
+fn depth_is_bounded_also_through_aliases() {
+    let deep = "[".repeat(100_000);
+    let flow = format!("{}{}", "[".repeat(60), "]".repeat(60));
+    let around = format!("{}*a{}", "[".repeat(60), "]".repeat(60));
+    let aliases = format!("a: &a {flow}\nb: {around}\n");
+    for text in [deep, "- ".repeat(100_000), "{a: ".repeat(100_000), aliases] {
+        let loaded = parse_bytes(Path::new("deep.yaml"), text.as_bytes(), &environment);
+        assert!(loaded.is_fatal(), "{}", &text[..20]);
+        assert!(
+            loaded.diagnostics[0].problem.contains("nested deeper"),
+            "{:?}",
+            loaded.diagnostics
+        );
+    }
+}
+
+#[test]
+fn a_secret_is_never_printed() {
+    let text = "\
+apiVersion: v1
+kind: Secret
+metadata: {name: a}
+data:
+  one: hunter2-is-not-base64
+stringData:
+  two: 12345678
+  three: ${hunter2
+  four: [hunter2]
+  five: ${PASSWORD}
+extra: hunter2
+";
+    let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
+    assert!(loaded.diagnostics.len() >= 4, "{loaded:?}");
+    let shown: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    let shown = shown.join("\n");
+    assert!(!shown.contains("hunter2") && !shown.contains("12345678"), "{shown}");
+
+    let fine =
+        text.lines().filter(|line| line.starts_with(|c: char| c != ' ') || line.contains("five"));
+    let fine: Vec<&str> = fine.filter(|line| !line.contains("extra") && *line != "data:").collect();
+    let loaded = parse_bytes(Path::new("a.yaml"), fine.join("\n").as_bytes(), &environment);
+    assert_eq!(loaded.diagnostics, []);
+    let Object::Secret(secret) = &loaded.objects[0].object else { panic!("a Secret") };
+    assert_eq!(secret.value("five"), Some(&b"hunter2"[..]));
+    assert!(!format!("{loaded:?}").contains("\"hunter2"), "{:?}", loaded.objects);
+}
+
+proptest::proptest! {
+    /// Text made of the pieces that YAML is made of, in any order, never panics and never hangs.
+    #[test]
+    fn any_text_is_read_or_refused(pieces in proptest::collection::vec(0..PIECES.len(), 0..60)) {
+        let text: String = pieces.into_iter().map(|piece| PIECES[piece]).collect();
+        let loaded = parse_bytes(Path::new("any.yaml"), text.as_bytes(), &environment);
+        for located in &loaded.objects {
+            let _ = loaded.locate(located, "spec.rules[0].name");
+        }
+    }
+}
+
+const PIECES: &[&str] = &[
+    "\n",
+    "\n  ",
+    "\n    ",
+    "---\n",
+    "...\n",
+    "- ",
+    ": ",
+    "? ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ", ",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!str ",
+    "!x ",
+    "|\n",
+    ">-\n",
+    "\"",
+    "'",
+    "#",
+    "\t",
+    "%YAML 1.2\n",
+    "\u{feff}",
+    "${DOMAIN}",
+    "${",
+    "$$",
+    "null",
+    "~",
+    "443",
+    "x",
+    "é",
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n",
+    "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata:\n  name: a\nspec:\n  rules:\n",
+    "kind: List\n",
+    "items:\n",
+    "    - matches:\n",
+];

@@ -1,0 +1,447 @@
+//! The text of a file as trees of values with their places. The only user of `serde_yaml`.
+//!
+//! The crate's own deserializer stops at the first fault and hides the tree; both passes over a
+//! document, the answers to "where does this field stand" and the search for all faults at once
+//! need it. So this file takes the event parser that the crate builds on, and `decode` is the
+//! deserializer.
+//!
+//! Everything a file can grow into is bounded: its bytes by `files`, its depth and its number of
+//! values here, where an alias counts as often as it is used.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_yaml::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Span, Tag};
+
+use super::diagnostic::Position;
+use super::scalar::shown;
+
+/// Levels of mappings and lists. A GRPCRoute of every field needs 12.
+const MAX_DEPTH: usize = 64;
+/// Values in one file, and in one document with aliases counted as often as they are used.
+const MAX_VALUES: usize = 1_000_000;
+/// Fields that `<<` copies in one document.
+const MAX_MERGED: usize = 100_000;
+
+/// One value with its place.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub at: Position,
+    pub value: Value,
+    depth: usize,
+    values: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Value {
+    Scalar {
+        text: String,
+        /// Without quotes, so that `443` is a number and `no` is false.
+        plain: bool,
+    },
+    List(Vec<Arc<Node>>),
+    /// In the order of the file, without doubles.
+    Map(Vec<Entry>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub key: String,
+    pub key_at: Position,
+    pub value: Arc<Node>,
+}
+
+impl Node {
+    /// The value under `key`, if this is a mapping and has it.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            Value::Scalar { .. } | Value::List(_) => None,
+        }
+    }
+
+    /// The text of a scalar as written.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
+/// A fault of the text itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TextFault {
+    pub at: Position,
+    pub problem: String,
+}
+
+/// One document. `root` is none where its text has a fault that leaves nothing to read.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub root: Option<Arc<Node>>,
+    pub faults: Vec<TextFault>,
+}
+
+/// The documents of a file, faults and all. Reading goes on after a document that is broken.
+pub(super) fn documents(text: &str) -> Vec<Document> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut documents = Vec::new();
+    // Where the parser begins, in bytes, and the lines before that.
+    let (mut from, mut lines) = (0, 0);
+    let mut values = 0;
+    loop {
+        let Err(failure) = read(&text[from..], lines, &mut values, &mut documents) else { break };
+        documents.push(Document { root: None, faults: vec![failure.fault] });
+        // Content cannot hold `---` at the start of a line, so that is where the next one begins.
+        let Some(next) = next_document(text, from + failure.document_start) else { break };
+        lines += text[from..next].matches('\n').count();
+        from = next;
+    }
+    documents
+}
+
+/// The text ends a document, and why.
+struct Failure {
+    /// Where the broken document begins, in bytes from where the parser began.
+    document_start: usize,
+    fault: TextFault,
+}
+
+/// The start of the first line after the one at `from` that begins a document.
+fn next_document(text: &str, from: usize) -> Option<usize> {
+    let marks = text[from..].match_indices("\n---").map(|(at, _)| from + at + 1);
+    marks.into_iter().find(|at| {
+        let after = text[at + 3..].bytes().next();
+        after.is_none_or(|byte| byte.is_ascii_whitespace())
+    })
+}
+
+fn read(
+    text: &str,
+    lines: usize,
+    values: &mut usize,
+    documents: &mut Vec<Document>,
+) -> Result<(), Failure> {
+    let mut parser = Parser::new_from_str(text);
+    let mut document_start = 0;
+    let mut builder = Builder::new(lines);
+    while let Some(next) = parser.next_event() {
+        let (event, span) = next.map_err(|error| Failure {
+            document_start,
+            fault: TextFault {
+                at: position(*error.marker(), lines),
+                problem: parse_problem(error.kind()),
+            },
+        })?;
+        match event {
+            Event::DocumentStart(..) => {
+                document_start = span.start.byte_offset().unwrap_or(document_start);
+                builder = Builder::new(lines);
+            }
+            Event::DocumentEnd => {
+                document_start = span.start.byte_offset().unwrap_or(document_start);
+                let done = std::mem::replace(&mut builder, Builder::new(lines));
+                documents.push(Document { root: done.root, faults: done.faults });
+            }
+            event => {
+                *values += 1;
+                let taken = if *values > MAX_VALUES {
+                    Err(TextFault { at: position(span.start, lines), problem: too_many() })
+                } else {
+                    builder.event(event, &span)
+                };
+                taken.map_err(|fault| Failure { document_start, fault })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn position(marker: Marker, lines: usize) -> Position {
+    Position { line: marker.line() + lines, column: marker.col() + 1 }
+}
+
+/// The parser's complaint in words that say what would be right, where there are such words.
+fn parse_problem(kind: &ErrorKind) -> String {
+    let known = match kind {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInPlainScalar => "a tab stands where YAML indents; use spaces",
+        ErrorKind::UnclosedQuotedScalar => "a quote opens here and is never closed",
+        ErrorKind::DocumentIndicatorInQuotedScalar => {
+            "the document ends inside of a quoted text; close the quote"
+        }
+        ErrorKind::UnclosedFlowCollection { .. }
+        | ErrorKind::UnexpectedEofFlowSequence
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::UnexpectedEofImplicitFlowMapping => {
+            "a `[` or `{` is never closed; close it, or put quotes around a text that holds one"
+        }
+        ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::ExpectedFlowMappingSeparator => {
+            "a comma or a closing bracket is missing; put quotes around a text that holds \
+             brackets, such as \"${NAME}\""
+        }
+        ErrorKind::InvalidIndentation
+        | ErrorKind::InvalidBlockScalarIndent
+        | ErrorKind::InvalidQuotedScalarIndent
+        | ErrorKind::InvalidFlowScalarIndent
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry => {
+            "this line does not stand under the ones before it; indent it as its neighbours are"
+        }
+        ErrorKind::MappingValueNotAllowed | ErrorKind::MappingKeyNotAllowed => {
+            "a `:` stands where no field can begin; put quotes around a text that holds `: `, or \
+             check the indentation"
+        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
+            "a field has no `:` after its name; write `name: value`"
+        }
+        ErrorKind::BlockSequenceEntryNotAllowed | ErrorKind::BlockEntryInFlowCollection => {
+            "a `- ` stands where no list can begin; put the list on lines of its own"
+        }
+        ErrorKind::UnknownAnchor => {
+            "this alias has no anchor before it; put quotes around a text that begins with `*`"
+        }
+        ErrorKind::UnknownQuotedScalarEscape => {
+            "no such escape in double quotes; double the `\\`, or use single quotes"
+        }
+        ErrorKind::RecursionLimitExceeded => return too_deep(),
+        other => return format!("this is not YAML: {other}"),
+    };
+    known.into()
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH} levels")
+}
+
+fn too_many() -> String {
+    format!(
+        "the file holds more than {MAX_VALUES} values, aliases counted as often as they are used; \
+         split it"
+    )
+}
+
+/// Makes one document's tree of the parser's events.
+struct Builder {
+    lines: usize,
+    root: Option<Arc<Node>>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Arc<Node>>,
+    merged: usize,
+    faults: Vec<TextFault>,
+}
+
+/// A list or mapping whose end has not come yet.
+struct Open {
+    at: Position,
+    anchor: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Arc<Node>>),
+    Map {
+        entries: Vec<Entry>,
+        /// The place of each key, so that a mapping of many fields is read in one go.
+        seen: HashMap<String, Position>,
+        /// The key whose value comes next; none in the outer one while a key is to come, none in
+        /// the inner one where the key was a fault and its value is to be dropped.
+        key: Option<Option<(String, Position)>>,
+        merged: Vec<Arc<Node>>,
+    },
+}
+
+impl Builder {
+    fn new(lines: usize) -> Self {
+        Self {
+            lines,
+            root: None,
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            merged: 0,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Takes one event; an error ends the document.
+    fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), TextFault> {
+        let at = position(span.start, self.lines);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = self.is_plain(style == ScalarStyle::Plain, tag.as_deref(), at);
+                let value = Value::Scalar { text: text.into_owned(), plain };
+                self.close(Node { at, value, depth: 1, values: 1 }, anchor)
+            }
+            Event::Alias(id) => match self.anchors.get(&id).cloned() {
+                Some(node) => self.put(node, at),
+                None => Err(TextFault {
+                    at,
+                    problem: "this alias stands inside of what it refers to".into(),
+                }),
+            },
+            Event::SequenceStart(_, anchor, tag) => {
+                self.check_tag(tag.as_deref(), "seq", at);
+                self.begin(at, anchor, Items::List(Vec::new()))
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.check_tag(tag.as_deref(), "map", at);
+                let (entries, seen, merged) = (Vec::new(), HashMap::new(), Vec::new());
+                self.begin(at, anchor, Items::Map { entries, seen, key: None, merged })
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, at: Position, anchor: usize, items: Items) -> Result<(), TextFault> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(TextFault { at, problem: too_deep() });
+        }
+        self.open.push(Open { at, anchor, items });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), TextFault> {
+        let Some(Open { at, anchor, items }) = self.open.pop() else { return Ok(()) };
+        let value = match items {
+            Items::List(items) => Value::List(items),
+            Items::Map { mut entries, mut seen, merged, .. } => {
+                for entry in merged.iter().filter_map(|node| node.entries()).flatten() {
+                    self.merged += 1;
+                    if self.merged > MAX_MERGED {
+                        return Err(TextFault { at, problem: too_many() });
+                    }
+                    if !seen.contains_key(&entry.key) {
+                        seen.insert(entry.key.clone(), entry.key_at);
+                        entries.push(entry.clone());
+                    }
+                }
+                Value::Map(entries)
+            }
+        };
+        let children: Vec<&Arc<Node>> = match &value {
+            Value::List(items) => items.iter().collect(),
+            Value::Map(entries) => entries.iter().map(|entry| &entry.value).collect(),
+            Value::Scalar { .. } => Vec::new(),
+        };
+        let depth = 1 + children.iter().map(|child| child.depth).max().unwrap_or(0);
+        let values = children.iter().fold(1, |sum: usize, child| sum.saturating_add(child.values));
+        if depth > MAX_DEPTH {
+            return Err(TextFault { at, problem: too_deep() });
+        }
+        if values > MAX_VALUES {
+            return Err(TextFault { at, problem: too_many() });
+        }
+        self.close(Node { at, value, depth, values }, anchor)
+    }
+
+    /// A node is complete: keeps it for its aliases and puts it where it belongs.
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), TextFault> {
+        let (at, node) = (node.at, Arc::new(node));
+        if anchor != 0 {
+            self.anchors.insert(anchor, Arc::clone(&node));
+        }
+        self.put(node, at)
+    }
+
+    /// Puts a node that stands at `at` into what is open.
+    fn put(&mut self, node: Arc<Node>, at: Position) -> Result<(), TextFault> {
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        let (entries, seen, key, merged) = match &mut open.items {
+            Items::List(items) => {
+                items.push(node);
+                return Ok(());
+            }
+            Items::Map { entries, seen, key, merged } => (entries, seen, key, merged),
+        };
+        let Some(pending) = key.take() else {
+            let name = match &node.value {
+                Value::Scalar { text, .. } => text.clone(),
+                Value::List(_) | Value::Map(_) => {
+                    let problem = "a field's name must be a word; put quotes around a text that \
+                                   begins with a bracket";
+                    return Err(TextFault { at, problem: problem.into() });
+                }
+            };
+            let is_merge = name == "<<" && matches!(node.value, Value::Scalar { plain: true, .. });
+            *key = Some(match seen.get(&name) {
+                Some(first) if !is_merge => {
+                    let problem = format!(
+                        "`{}` stands here a second time, the first is on line {}; remove one",
+                        shown(&name),
+                        first.line
+                    );
+                    self.faults.push(TextFault { at, problem });
+                    None
+                }
+                _ => {
+                    if !is_merge {
+                        seen.insert(name.clone(), at);
+                    }
+                    Some((name, at))
+                }
+            });
+            return Ok(());
+        };
+        match (pending, &node.value) {
+            (Some((name, key_at)), value) if name == "<<" && !seen.contains_key("<<") => {
+                match value {
+                    Value::Map(_) => merged.push(node),
+                    Value::List(items) if items.iter().all(|item| item.entries().is_some()) => {
+                        merged.extend(items.iter().cloned());
+                    }
+                    _ => self.faults.push(TextFault {
+                        at: key_at,
+                        problem: "`<<` takes a mapping, or a list of mappings".into(),
+                    }),
+                }
+            }
+            (Some((key, key_at)), _) => entries.push(Entry { key, key_at, value: node }),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a scalar may be taken for a number or a boolean, its tag considered.
+    fn is_plain(&mut self, plain: bool, tag: Option<&Tag>, at: Position) -> bool {
+        match tag.map(|tag| (tag, tag.core_suffix())) {
+            None => plain,
+            Some((_, Some("str"))) => false,
+            Some((_, Some("bool" | "float" | "int" | "null"))) => true,
+            Some((tag, _)) => {
+                self.refuse_tag(tag, at);
+                plain
+            }
+        }
+    }
+
+    fn check_tag(&mut self, tag: Option<&Tag>, allowed: &str, at: Position) {
+        if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some(allowed)) {
+            self.refuse_tag(tag, at);
+        }
+    }
+
+    fn refuse_tag(&mut self, tag: &Tag, at: Position) {
+        let problem = format!(
+            "the tag `{}` means nothing here; put quotes around a text that begins with `!`",
+            shown(&tag.original())
+        );
+        self.faults.push(TextFault { at, problem });
+    }
+}
+
+impl Node {
+    fn entries(&self) -> Option<&[Entry]> {
+        match &self.value {
+            Value::Map(entries) => Some(entries),
+            Value::Scalar { .. } | Value::List(_) => None,
+        }
+    }
+}
