@@ -1,1 +1,154 @@
-//! What refers to what: references looked up, relations judged, conditions computed.
+//! What refers to what: every reference looked up, every relation judged.
+//!
+//! [`build`] takes the objects of one load, wherever they came from, and says which Gateways are
+//! ours, which listeners can be served, which routes are on which listener and where their
+//! references lead. Nothing here fails: what is broken stays in the graph, marked with the reason
+//! that the specification has for it, and is a [`Fault`] for the person who wrote it.
+//!
+//! What the values of a rule mean (a regular expression, a header, a timeout) is not decided here
+//! but in `compile`, which hands back a [`RuleFault`] for what cannot run; [`statuses`] makes the
+//! conditions of both.
+//!
+//! Invariant: no object is looked up by walking a list, so a load of ten thousand routes costs
+//! what its size says.
+
+mod attach;
+mod backends;
+mod certificates;
+mod conflicts;
+mod gateways;
+mod grants;
+mod index;
+mod listeners;
+mod render;
+mod routes;
+mod status;
+
+use std::net::IpAddr;
+
+use crate::api::{Object, ObjectKey};
+use crate::config::Severity;
+
+use index::Index;
+
+pub(crate) use backends::{AppProtocol, BrokenRef, Resolved, Target};
+pub(crate) use certificates::{Certificate, Readiness};
+pub(crate) use gateways::{Class, Gateway};
+pub(crate) use listeners::{Attached, Listener};
+pub(crate) use routes::{FilterRefs, Parent, Route, RouteObject, RuleRefs};
+pub(crate) use status::{
+    GatewayClassStatus, GatewayStatus, ListenerStatus, ParentStatus, RouteStatus, RuleFault,
+    Statuses, statuses,
+};
+
+/// The objects of one load with their relations.
+///
+/// Gateways and routes stand in the order in which ties are settled: the older
+/// `creationTimestamp` first, objects without one after those with one, then by `namespace/name`.
+#[derive(Debug)]
+pub(crate) struct Graph<'a> {
+    /// Our `controllerName`.
+    pub controller_name: String,
+    /// The GatewayClasses that name it.
+    pub classes: Vec<Class<'a>>,
+    /// The Gateways of those classes.
+    pub gateways: Vec<Gateway<'a>>,
+    /// The routes that name at least one of those Gateways as a parent.
+    pub routes: Vec<Route<'a>>,
+    /// In the order of the objects above, and within one object of its fields.
+    pub faults: Vec<Fault>,
+}
+
+/// What has to be known beside the objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// Classes with this `controllerName` are ours.
+    pub controller_name: &'a str,
+    /// `extensionApis.enableBackend` of the EnvoyGateway document: routes may refer to Backends.
+    pub enable_backend: bool,
+    /// `${DOMAIN}`: a lineage of this name serves where no Secret does.
+    pub domain: Option<&'a str>,
+    /// Whether a certificate can be served now.
+    pub certificate: &'a dyn Fn(&Certificate) -> Readiness,
+    /// Why an address cannot be listened on, `None` if it can.
+    pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
+}
+
+impl std::fmt::Debug for Facts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Facts")
+            .field("controller_name", &self.controller_name)
+            .field("enable_backend", &self.enable_backend)
+            .field("domain", &self.domain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One thing wrong with the meaning of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub object: ObjectKey,
+    /// `spec.rules[0].backendRefs[1]`.
+    pub field: String,
+    /// What is wrong; what would be right.
+    pub problem: String,
+    pub severity: Severity,
+}
+
+/// A condition that is False: its reason, one word of the specification, and its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Refusal {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// A condition: True, or False and why.
+pub(crate) type Judged = Result<(), Refusal>;
+
+/// Looks up every reference and judges every relation.
+///
+/// With each object comes what is known to be wrong with it by itself, as `field: problem`: the
+/// rules of its kind that it breaks, for which an API server would not have taken it. Somebody
+/// else has told those; here they decide what is not served.
+pub(crate) fn build<'a>(
+    objects: impl IntoIterator<Item = (&'a Object, &'a [String])>,
+    facts: &Facts<'_>,
+) -> Graph<'a> {
+    let index = Index::new(objects);
+    let mut faults = Faults::default();
+    let classes = gateways::classes(&index, facts, &mut faults);
+    let mut gateways = gateways::gateways(&index, &classes, facts, &mut faults);
+    conflicts::judge(&mut gateways, &mut faults);
+    let routes = routes::routes(&index, facts, &mut gateways, &mut faults);
+    let controller_name = facts.controller_name.to_owned();
+    Graph { controller_name, classes, gateways, routes, faults: faults.0 }
+}
+
+/// Faults as they are found.
+#[derive(Debug, Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn error(&mut self, object: &ObjectKey, field: impl Into<String>, problem: impl Into<String>) {
+        self.push(Severity::Error, object, field.into(), problem.into());
+    }
+
+    fn warning(
+        &mut self,
+        object: &ObjectKey,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+    ) {
+        self.push(Severity::Warning, object, field.into(), problem.into());
+    }
+
+    fn push(&mut self, severity: Severity, object: &ObjectKey, field: String, problem: String) {
+        self.0.push(Fault { object: object.clone(), field, problem, severity });
+    }
+}

@@ -1,0 +1,196 @@
+//! parentRefs x allowedRoutes x hostnames: which route is on which listener.
+
+use crate::api::ParentReference;
+use crate::net::HostPattern;
+
+use super::Refusal;
+use super::gateways::Gateway;
+use super::index::Index;
+use super::listeners::{Attached, Listener, Namespaces};
+use super::routes::Route;
+
+/// Why no listener of a parent takes a route.
+pub(super) struct Refused {
+    pub refusal: Refusal,
+    at: At,
+}
+
+/// Which field of the route the refusal is about.
+enum At {
+    Hostnames,
+    Parent,
+    ParentSection,
+}
+
+impl Refused {
+    /// The field, for the parentRef at `place`.
+    pub(super) fn field(&self, place: usize) -> String {
+        match self.at {
+            At::Hostnames => "spec.hostnames".into(),
+            At::Parent => format!("spec.parentRefs[{place}]"),
+            At::ParentSection => format!("spec.parentRefs[{place}].sectionName"),
+        }
+    }
+}
+
+/// Puts `route`, which will stand at `number` in the graph, on the listeners of `gateway` that
+/// `reference` selects and that take it.
+///
+/// Whether a listener is accepted does not matter here: attachedRoutes counts on broken ones too.
+///
+/// # Errors
+///
+/// No listener takes it. The reason is that of the last hurdle at which one was left: selected at
+/// all, then the kind and namespace allowed, then a hostname in common.
+pub(super) fn attach(
+    route: &Route<'_>,
+    number: usize,
+    reference: &ParentReference,
+    gateway: &mut Gateway<'_>,
+    index: &Index<'_>,
+) -> Result<(), Refused> {
+    let parent = &gateway.key;
+    let selected = |listener: &Listener<'_>| {
+        reference.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
+            && reference.port.is_none_or(|port| port == listener.spec.port)
+    };
+    if !gateway.listeners.iter().any(selected) {
+        return Err(no_such_listener(reference, gateway));
+    }
+    let allowed: Vec<usize> = gateway
+        .listeners
+        .iter()
+        .filter(|listener| selected(listener) && allows(listener, &parent.namespace, route, index))
+        .map(|listener| listener.place)
+        .collect();
+    if allowed.is_empty() {
+        let selected: Vec<_> = gateway.listeners.iter().filter(|one| selected(one)).collect();
+        return Err(not_allowed(route, &selected, &parent.namespace));
+    }
+    if route.valid.is_err() {
+        // What it would be reachable under is not known. The refusal is the route's own.
+        return Ok(());
+    }
+    let mut taken = false;
+    for place in &allowed {
+        let listener = &mut gateway.listeners[*place];
+        let Some(hosts) = hosts(listener.hostname.as_ref(), &route.hostnames) else { continue };
+        taken = true;
+        // Two parentRefs may select one listener.
+        if listener.routes.last().is_none_or(|last| last.route != number) {
+            listener.routes.push(Attached { route: number, hosts });
+        }
+    }
+    if taken { Ok(()) } else { Err(no_common_host(route, gateway, &allowed)) }
+}
+
+fn allows(
+    listener: &Listener<'_>,
+    gateway_namespace: &str,
+    route: &Route<'_>,
+    index: &Index<'_>,
+) -> bool {
+    let namespace = &*route.key.namespace;
+    listener.kinds.contains(&route.key.kind.as_str())
+        && match listener.namespaces {
+            Namespaces::All => true,
+            Namespaces::None => false,
+            Namespaces::Same => namespace == gateway_namespace,
+            Namespaces::Selected(selector) => {
+                index.namespace_labels(namespace, |labels| selector.accepts(labels))
+            }
+        }
+}
+
+/// What listener and route both accept, where empty is any host; none if they have nothing in
+/// common (HTTPRoute `hostnames`).
+///
+/// A listener's own hostname stands in for a route that has none, so that both count as equally
+/// specific where they meet in one table.
+fn hosts(listener: Option<&HostPattern>, route: &[HostPattern]) -> Option<Vec<HostPattern>> {
+    let Some(listener) = listener else { return Some(route.to_vec()) };
+    if route.is_empty() {
+        return Some(vec![listener.clone()]);
+    }
+    let mut hosts: Vec<HostPattern> = Vec::new();
+    for common in route.iter().filter_map(|hostname| listener.intersect(hostname)) {
+        if !hosts.contains(&common) {
+            hosts.push(common);
+        }
+    }
+    (!hosts.is_empty()).then_some(hosts)
+}
+
+fn no_such_listener(reference: &ParentReference, gateway: &Gateway<'_>) -> Refused {
+    let wanted = match (&reference.section_name, reference.port) {
+        (Some(name), Some(port)) => format!("`{name}` on port {port}"),
+        (Some(name), None) => format!("`{name}`"),
+        (None, Some(port)) => format!("on port {port}"),
+        (None, None) => "at all".into(),
+    };
+    let there = gateway
+        .listeners
+        .iter()
+        .map(|listener| format!("`{}` on port {}", listener.spec.name, listener.spec.port));
+    let there = one_of(there);
+    let (namespace, name) = (&gateway.key.namespace, &gateway.key.name);
+    let message = format!("Gateway `{namespace}/{name}` has no listener {wanted}; it has {there}");
+    let named = reference.section_name.is_some();
+    Refused {
+        refusal: Refusal::new("NoMatchingParent", message),
+        at: if named { At::ParentSection } else { At::Parent },
+    }
+}
+
+fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], gateway: &str) -> Refused {
+    let kind = route.key.kind;
+    let takes_kind: Vec<_> =
+        selected.iter().filter(|listener| listener.kinds.contains(&kind.as_str())).collect();
+    let names = one_of(selected.iter().map(|listener| format!("`{}`", listener.spec.name)));
+    let message = if takes_kind.is_empty() {
+        format!("listener {names} takes no {kind}; see its `protocol` and `allowedRoutes.kinds`")
+    } else {
+        let lets_in = one_of(takes_kind.iter().map(|listener| match listener.namespaces {
+            Namespaces::Same => format!("those of `{gateway}`"),
+            Namespaces::Selected(_) => "those of namespaces that its selector takes".into(),
+            Namespaces::All | Namespaces::None => "none".into(),
+        }));
+        format!(
+            "listener {names} takes no routes of namespace `{}`, only {lets_in}; see its \
+             `allowedRoutes.namespaces`",
+            route.key.namespace
+        )
+    };
+    Refused { refusal: Refusal::new("NotAllowedByListeners", message), at: At::Parent }
+}
+
+fn no_common_host(route: &Route<'_>, gateway: &Gateway<'_>, places: &[usize]) -> Refused {
+    let names = one_of(places.iter().map(|place| {
+        let listener = &gateway.listeners[*place];
+        let host = listener.hostname.as_ref().map_or_else(String::new, ToString::to_string);
+        format!("`{host}` of listener `{}`", listener.spec.name)
+    }));
+    let hostnames = one_of(route.hostnames.iter().map(|hostname| format!("`{hostname}`")));
+    let message = format!("{hostnames} has nothing in common with {names}");
+    Refused { refusal: Refusal::new("NoMatchingListenerHostname", message), at: At::Hostnames }
+}
+
+/// `a, b or c`, each once; at most five, so that a message stays one line.
+fn one_of(names: impl Iterator<Item = String>) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    let more = all.len().saturating_sub(5);
+    all.truncate(5);
+    if more > 0 {
+        return format!("{} and {more} more", all.join(", "));
+    }
+    match all.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => "none".into(),
+    }
+}

@@ -1,0 +1,260 @@
+//! backendRefs: where a request may be sent. What is broken stays, marked.
+
+use crate::api::envoy::{AppProtocol as Written, BackendEndpoint, BackendType};
+use crate::api::{
+    Backend, BackendObjectReference, CORE_GROUP, ENVOY_GROUP, EndpointSlice, GATEWAY_GROUP, Kind,
+    ObjectKey, Service, ServicePort,
+};
+
+use super::Facts;
+use super::grants::{From, To, advice};
+use super::index::Index;
+
+/// A reference that leads somewhere.
+#[derive(Clone, Debug)]
+pub(crate) enum Target<'a> {
+    Backend {
+        object: &'a Backend,
+        protocol: Option<AppProtocol>,
+    },
+    Service {
+        object: &'a Service,
+        port: &'a ServicePort,
+        /// All EndpointSlices of the Service, in the order of their names.
+        slices: Vec<&'a EndpointSlice>,
+        protocol: Option<AppProtocol>,
+    },
+}
+
+/// What a backend speaks, where it says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum AppProtocol {
+    H2c,
+    /// HTTP/1.1, which is what a WebSocket begins as.
+    Http1,
+}
+
+/// A reference that leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BrokenRef {
+    /// The reason for ResolvedRefs=False.
+    pub reason: &'static str,
+    /// The field of the reference that is wrong; empty for all of it.
+    pub field: &'static str,
+    pub problem: String,
+}
+
+impl BrokenRef {
+    fn new(reason: &'static str, field: &'static str, problem: impl Into<String>) -> Self {
+        Self { reason, field, problem: problem.into() }
+    }
+}
+
+/// A reference after it was looked up.
+pub(crate) type Resolved<'a> = Result<Target<'a>, BrokenRef>;
+
+impl Target<'_> {
+    /// What is missing for requests to be answered, though the reference stands.
+    pub(super) fn lacks(&self) -> Option<String> {
+        let Self::Service { object, slices, .. } = self else { return None };
+        let (namespace, name) = (object.metadata.namespace(), &object.metadata.name);
+        slices.is_empty().then(|| {
+            format!(
+                "no EndpointSlice belongs to Service `{namespace}/{name}`, so requests are \
+                 answered 503; add one with the label `kubernetes.io/service-name: {name}`"
+            )
+        })
+    }
+}
+
+/// Looks up a reference of `route`.
+///
+/// # Errors
+///
+/// The reference leads nowhere, with the first of: unknown kind, not permitted, not there, not
+/// usable. Permission comes before existence, so that a route of another namespace learns nothing.
+pub(super) fn resolve<'a>(
+    reference: &BackendObjectReference,
+    route: &ObjectKey,
+    index: &Index<'a>,
+    facts: &Facts<'_>,
+) -> Resolved<'a> {
+    let (group, kind) = (reference.group(), reference.kind());
+    let is_backend = match (group, kind) {
+        (CORE_GROUP, "Service") => false,
+        (ENVOY_GROUP, "Backend") if facts.enable_backend => true,
+        (ENVOY_GROUP, "Backend") => {
+            let problem = "Backend is turned off; write `extensionApis: {enableBackend: true}` in \
+                           the EnvoyGateway document";
+            return Err(BrokenRef::new("InvalidKind", "kind", problem));
+        }
+        (CORE_GROUP, "Backend") => {
+            let problem = format!(
+                "`Backend` without a group is looked for in the core group; add \
+                 `group: {ENVOY_GROUP}`"
+            );
+            return Err(BrokenRef::new("InvalidKind", "kind", problem));
+        }
+        (CORE_GROUP, kind) => {
+            let problem = format!("`{kind}` is no backend; refer to a Service or a Backend");
+            return Err(BrokenRef::new("InvalidKind", "kind", problem));
+        }
+        (group, kind) => {
+            let problem =
+                format!("`{kind}.{group}` is no backend; refer to a Service or a Backend");
+            return Err(BrokenRef::new("InvalidKind", "kind", problem));
+        }
+    };
+    let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
+    let from =
+        From { group: GATEWAY_GROUP, kind: route.kind.as_str(), namespace: &route.namespace };
+    let to = To { group, kind, namespace, name: &reference.name };
+    if !index.permits(from, to) {
+        return Err(BrokenRef::new("RefNotPermitted", "namespace", advice(from, to)));
+    }
+    if is_backend {
+        let object = index
+            .backend(namespace, &reference.name)
+            .ok_or_else(|| not_found("Backend", namespace, &reference.name))?;
+        keeps_rules(Kind::Backend, namespace, &reference.name, index)?;
+        let protocol = usable(object)?;
+        return Ok(Target::Backend { object, protocol });
+    }
+    let object = index
+        .service(namespace, &reference.name)
+        .ok_or_else(|| not_found("Service", namespace, &reference.name))?;
+    keeps_rules(Kind::Service, namespace, &reference.name, index)?;
+    let (port, protocol) = service_port(object, reference)?;
+    let slices = index.slices(object).to_vec();
+    Ok(Target::Service { object, port, slices, protocol })
+}
+
+fn not_found(kind: &str, namespace: &str, name: &str) -> BrokenRef {
+    BrokenRef::new("BackendNotFound", "name", format!("there is no {kind} `{namespace}/{name}`"))
+}
+
+/// An object that breaks the rules of its kind is not used.
+fn keeps_rules(
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+    index: &Index<'_>,
+) -> Result<(), BrokenRef> {
+    match index.broken(&ObjectKey::new(kind, namespace, name)).next() {
+        None => Ok(()),
+        Some((field, problem)) => {
+            let problem = format!("{kind} `{namespace}/{name}` is not valid: {field}: {problem}");
+            Err(BrokenRef::new("InvalidBackendRef", "", problem))
+        }
+    }
+}
+
+/// Whether a Backend can be used, and what it speaks.
+fn usable(backend: &Backend) -> Result<Option<AppProtocol>, BrokenRef> {
+    let name = format!("Backend `{}/{}`", backend.metadata.namespace(), backend.metadata.name);
+    let invalid = |what: String| BrokenRef::new("InvalidBackendRef", "", format!("{name} {what}"));
+    let spec = &backend.spec;
+    match spec.kind() {
+        BackendType::Endpoints => {}
+        kind => return Err(invalid(format!("is of type `{kind}`; use Endpoints"))),
+    }
+    if spec.endpoints.is_empty() {
+        return Err(invalid("has no `spec.endpoints`; add one".into()));
+    }
+    if let Some(place) = spec.endpoints.iter().position(|endpoint| !is_one(endpoint)) {
+        return Err(invalid(format!(
+            "names no place to go in `spec.endpoints[{place}]`; write one of `fqdn`, `ip` (with an \
+             address) and `unix` (with an absolute path)"
+        )));
+    }
+    let unsupported =
+        |what: String| BrokenRef::new("UnsupportedProtocol", "", format!("{name} {what}"));
+    if spec.tls.is_some() {
+        return Err(unsupported(
+            "asks for TLS to its endpoints, which is not supported yet".into(),
+        ));
+    }
+    let mut protocol = None;
+    for written in &spec.app_protocols {
+        match written {
+            // Both may be listed; h2c carries WebSockets as well (RFC 8441).
+            Written::H2c => protocol = Some(AppProtocol::H2c),
+            Written::Ws => protocol = protocol.or(Some(AppProtocol::Http1)),
+            Written::Wss => {
+                return Err(unsupported(format!(
+                    "speaks `{written}`, which needs TLS and is not supported yet"
+                )));
+            }
+            Written::Unknown(_) => {
+                return Err(unsupported(format!(
+                    "speaks `{written}`, which is not known; use {}",
+                    Written::WORDS.join(" or ")
+                )));
+            }
+        }
+    }
+    Ok(protocol)
+}
+
+/// True for an endpoint with exactly one place to go.
+fn is_one(endpoint: &BackendEndpoint) -> bool {
+    match (&endpoint.fqdn, &endpoint.ip, &endpoint.unix) {
+        (Some(fqdn), None, None) => !fqdn.hostname.is_empty() && fqdn.port != 0,
+        (None, Some(ip), None) => ip.address.parse::<std::net::IpAddr>().is_ok() && ip.port != 0,
+        (None, None, Some(unix)) => unix.path.starts_with('/'),
+        _ => false,
+    }
+}
+
+fn service_port<'a>(
+    service: &'a Service,
+    reference: &BackendObjectReference,
+) -> Result<(&'a ServicePort, Option<AppProtocol>), BrokenRef> {
+    let name = format!("Service `{}/{}`", service.metadata.namespace(), service.metadata.name);
+    if service.spec.kind.as_deref() == Some("ExternalName") {
+        let problem =
+            format!("{name} is an ExternalName, which could point anywhere; use a Backend");
+        return Err(BrokenRef::new("InvalidBackendRef", "", problem));
+    }
+    let Some(number) = reference.port else {
+        let problem =
+            format!("a reference to a Service needs a port; {name} has {}", ports(service));
+        return Err(BrokenRef::new("BackendNotFound", "", problem));
+    };
+    let mut of_number = service.spec.ports.iter().filter(|port| port.port == number).peekable();
+    if of_number.peek().is_none() {
+        let problem = format!("{name} has no port {number}; it has {}", ports(service));
+        return Err(BrokenRef::new("BackendNotFound", "port", problem));
+    }
+    // One number may stand there for TCP and for UDP.
+    let port = of_number.find(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let Some(port) = port else {
+        let problem = format!("port {number} of {name} is not TCP");
+        return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
+    };
+    let protocol = match port.app_protocol.as_deref() {
+        None | Some("" | "http" | "HTTP") => None,
+        Some("kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "grpc") => Some(AppProtocol::H2c),
+        Some("kubernetes.io/ws" | "gateway.envoyproxy.io/ws") => Some(AppProtocol::Http1),
+        Some(written @ ("https" | "HTTPS" | "kubernetes.io/wss" | "gateway.envoyproxy.io/wss")) => {
+            let problem = format!(
+                "port {number} of {name} speaks `{written}`, which needs TLS and is not supported \
+                 yet"
+            );
+            return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
+        }
+        Some(written) => {
+            let problem = format!(
+                "port {number} of {name} speaks `{written}`, which is not known; use \
+                 kubernetes.io/h2c or kubernetes.io/ws, or leave `appProtocol` out"
+            );
+            return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
+        }
+    };
+    Ok((port, protocol))
+}
+
+fn ports(service: &Service) -> String {
+    let ports: Vec<_> = service.spec.ports.iter().map(|port| port.port.to_string()).collect();
+    if ports.is_empty() { "none".into() } else { ports.join(", ") }
+}

@@ -1,0 +1,184 @@
+//! certificateRefs: which certificate a listener is to show.
+
+use crate::api::{self, CORE_GROUP, GATEWAY_GROUP, Kind, ObjectKey, Secret, SecretObjectReference};
+use crate::secret;
+
+use super::grants::{From, To, advice};
+use super::index::Index;
+use super::{Facts, Faults, Judged, Refusal};
+
+/// Names a certbot lineage on a Secret that holds no pair itself.
+const LINEAGE_ANNOTATION: &str = "edge-gateway.io/lineage";
+const TLS_SECRET: &str = "kubernetes.io/tls";
+const CHAIN: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// Where the certificate of a listener comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Certificate {
+    /// A pair in PEM, written in the Secret.
+    Inline { object: String, chain: Vec<u8>, key: secret::Secret<Vec<u8>> },
+    /// A certbot lineage: the first of `names` that is on disk.
+    Lineage { object: String, names: Vec<String> },
+}
+
+/// Whether a certificate can be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    pub ready: bool,
+    /// What is wrong with what was found, even where an older version is served on.
+    pub problem: Option<String>,
+}
+
+/// The certificates of a listener.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Those that are allowed, ready or not, in the order of the references.
+    pub certificates: Vec<Certificate>,
+    /// True if at least one can be served now.
+    pub ready: bool,
+    /// Condition ResolvedRefs.
+    pub resolved: Judged,
+}
+
+/// Looks up the certificateRefs of an HTTPS listener.
+pub(super) fn look_up(
+    gateway: &ObjectKey,
+    listener: &api::Listener,
+    place: usize,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> Found {
+    let mut found = Found { certificates: Vec::new(), ready: false, resolved: Ok(()) };
+    let references = listener.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);
+    if references.is_empty() {
+        let problem = "an HTTPS listener needs a certificate; name a Secret under \
+                       `tls.certificateRefs`";
+        faults.error(gateway, format!("spec.listeners[{place}].tls"), problem);
+        found.resolved = Err(Refusal::new("InvalidCertificateRef", problem));
+        return found;
+    }
+    for (number, reference) in references.iter().enumerate() {
+        let field = format!("spec.listeners[{place}].tls.certificateRefs[{number}]");
+        let mut refuse = |refusal: Refusal| {
+            found.resolved = std::mem::replace(&mut found.resolved, Ok(())).and(Err(refusal));
+        };
+        let certificate = match source(gateway, listener, reference, index, facts) {
+            Ok(certificate) => certificate,
+            Err(refusal) => {
+                faults.error(gateway, field, &*refusal.message);
+                refuse(refusal);
+                continue;
+            }
+        };
+        let Readiness { ready, problem } = (facts.certificate)(&certificate);
+        let problem = problem.map(|problem| describe(&certificate, &problem));
+        match (&certificate, problem) {
+            (_, None) if ready => {}
+            // An older version is served on, so the reference stands.
+            (_, Some(problem)) if ready => faults.warning(gateway, field, problem),
+            (Certificate::Inline { .. }, problem) => {
+                let problem = problem.unwrap_or_else(|| describe(&certificate, "not usable"));
+                faults.error(gateway, field, &*problem);
+                refuse(Refusal::new("InvalidCertificateRef", problem));
+            }
+            // It heals by itself once certbot has been here: nothing in these files is wrong.
+            (Certificate::Lineage { .. }, problem) => {
+                let problem = problem.unwrap_or_else(|| describe(&certificate, "not there yet"));
+                faults.warning(gateway, field, &*problem);
+                refuse(Refusal::new("InvalidCertificateRef", problem));
+            }
+        }
+        found.ready |= ready;
+        found.certificates.push(certificate);
+    }
+    found
+}
+
+fn source(
+    gateway: &ObjectKey,
+    listener: &api::Listener,
+    reference: &SecretObjectReference,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+) -> Result<Certificate, Refusal> {
+    let invalid = |message: String| Refusal::new("InvalidCertificateRef", message);
+    if (reference.group(), reference.kind()) != (CORE_GROUP, "Secret") {
+        let kind = match reference.group() {
+            CORE_GROUP => reference.kind().to_owned(),
+            group => format!("{}.{group}", reference.kind()),
+        };
+        return Err(invalid(format!("`{kind}` holds no certificates; refer to a Secret")));
+    }
+    let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
+    let from = From { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
+    let to = To { group: CORE_GROUP, kind: "Secret", namespace, name: &reference.name };
+    if !index.permits(from, to) {
+        return Err(Refusal::new("RefNotPermitted", advice(from, to)));
+    }
+    let object = format!("Secret {namespace}/{}", reference.name);
+    match index.secret(namespace, &reference.name) {
+        None => {
+            let names = lineages(&reference.name, listener, facts);
+            Ok(Certificate::Lineage { object, names })
+        }
+        Some(secret) => {
+            let key = ObjectKey::new(Kind::Secret, namespace, &reference.name);
+            if let Some((field, problem)) = index.broken(&key).next() {
+                return Err(invalid(format!("{object} is not valid: {field}: {problem}")));
+            }
+            inline(object, secret).map_err(invalid)
+        }
+    }
+}
+
+/// The pair of a Secret, or the lineage that its annotation names.
+fn inline(object: String, secret: &Secret) -> Result<Certificate, String> {
+    if let Some(name) = secret.metadata.annotations.get(LINEAGE_ANNOTATION) {
+        return Ok(Certificate::Lineage { object, names: vec![name.clone()] });
+    }
+    if secret.kind() != TLS_SECRET {
+        let kind = secret.kind();
+        return Err(format!(
+            "{object} is of type `{kind}`; use `{TLS_SECRET}` with `{CHAIN}` and `{KEY}`, or name \
+             a certbot lineage by the annotation `{LINEAGE_ANNOTATION}`"
+        ));
+    }
+    let value = |key: &str| {
+        let value = secret.value(key).filter(|value| !value.is_empty());
+        value.map(<[u8]>::to_vec).ok_or_else(|| {
+            format!(
+                "{object} has no `{key}`; write `{CHAIN}` and `{KEY}`, or name a certbot lineage \
+                 by the annotation `{LINEAGE_ANNOTATION}`"
+            )
+        })
+    };
+    let (chain, key) = (value(CHAIN)?, secret::Secret::new(value(KEY)?));
+    Ok(Certificate::Inline { object, chain, key })
+}
+
+/// Where to look for the certificate of a Secret that is not on disk: under its own name, that of
+/// `${DOMAIN}`, that of the listener's hostname.
+///
+/// certbot calls the lineage of `*.example.com` `example.com`.
+fn lineages(secret: &str, listener: &api::Listener, facts: &Facts<'_>) -> Vec<String> {
+    let hostname = listener.hostname().map(|name| name.strip_prefix("*.").unwrap_or(name));
+    let candidates = [Some(secret), facts.domain.filter(|domain| !domain.is_empty()), hostname];
+    let mut names: Vec<String> = Vec::new();
+    for name in candidates.into_iter().flatten() {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.into());
+        }
+    }
+    names
+}
+
+fn describe(certificate: &Certificate, problem: &str) -> String {
+    match certificate {
+        Certificate::Inline { object, .. } => format!("{object}: {problem}"),
+        Certificate::Lineage { object, .. } => {
+            format!("{object} is a certbot lineage: {problem}")
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! GatewayClasses and Gateways: which are ours, and on which addresses they listen.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::api::{self, AddressType, ENVOY_GROUP, Kind, ObjectKey};
+
+use super::index::Index;
+use super::listeners::{self, Listener};
+use super::{Facts, Faults, Judged, Refusal};
+
+/// A GatewayClass that names our controller.
+#[derive(Debug)]
+pub(crate) struct Class<'a> {
+    pub object: &'a api::GatewayClass,
+    /// Condition Accepted.
+    pub accepted: Judged,
+}
+
+/// A Gateway of one of our classes.
+#[derive(Debug)]
+pub(crate) struct Gateway<'a> {
+    pub object: &'a api::Gateway,
+    pub key: ObjectKey,
+    /// Where it listens; `None` is every address of the host. Empty if no address can be used.
+    pub addresses: Vec<Option<IpAddr>>,
+    /// In the order in which they are written.
+    pub listeners: Vec<Listener<'a>>,
+    /// Whether the Gateway as a whole can be served, its listeners aside.
+    pub(super) valid: Judged,
+    /// An address that was asked for and cannot be used.
+    pub(super) unusable: Judged,
+}
+
+impl Gateway<'_> {
+    /// Condition Accepted, and the reason that goes with it where it is True.
+    ///
+    /// Some listeners that are not accepted leave the Gateway accepted with reason
+    /// ListenersNotValid, all of them do not (conformance GatewayListenerUnsupportedProtocol).
+    pub(super) fn accepted(&self) -> Result<&'static str, Refusal> {
+        self.valid.clone()?;
+        let refused: Vec<_> = self
+            .listeners
+            .iter()
+            .filter(|listener| listener.accepted.is_err())
+            .map(|listener| format!("`{}`", listener.spec.name))
+            .collect();
+        if refused.is_empty() {
+            Ok("Accepted")
+        } else if refused.len() < self.listeners.len() {
+            Ok("ListenersNotValid")
+        } else {
+            let message = format!("no listener is valid: {}", refused.join(", "));
+            Err(Refusal::new("ListenersNotValid", message))
+        }
+    }
+
+    /// True if anything of it is served.
+    pub(crate) fn is_served(&self) -> bool {
+        self.accepted().is_ok() && !self.addresses.is_empty()
+    }
+}
+
+/// The classes that are ours.
+pub(super) fn classes<'a>(
+    index: &Index<'a>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> Vec<Class<'a>> {
+    let ours =
+        index.classes.iter().filter(|class| class.spec.controller_name == facts.controller_name);
+    ours.map(|class| {
+        let key = ObjectKey::new(Kind::GatewayClass, "", &class.metadata.name);
+        let parameters = class.spec.parameters_ref.as_ref().map(|parameters| Parameters {
+            group: &parameters.group,
+            kind: &parameters.kind,
+            namespace: parameters.namespace.as_deref().unwrap_or_default(),
+            name: &parameters.name,
+        });
+        let broken = index.broken(&key).next().map_or(Ok(()), |(field, problem)| {
+            Err(Refusal::new("InvalidParameters", format!("{field}: {problem}")))
+        });
+        let accepted = judge_parameters(parameters, &key, "spec.parametersRef", index, faults);
+        let accepted = broken.and(accepted);
+        Class { object: class, accepted }
+    })
+    .collect()
+}
+
+/// The Gateways of `classes`, each with its listeners judged by themselves.
+pub(super) fn gateways<'a>(
+    index: &Index<'a>,
+    classes: &[Class<'_>],
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> Vec<Gateway<'a>> {
+    let ours: HashMap<&str, &Class<'_>> =
+        classes.iter().map(|class| (&*class.object.metadata.name, class)).collect();
+    let mut gateways = Vec::new();
+    for object in &index.gateways {
+        let key = ObjectKey::new(Kind::Gateway, object.metadata.namespace(), &object.metadata.name);
+        let class_name = &*object.spec.gateway_class_name;
+        let Some(class) = ours.get(class_name) else {
+            say_why_not_ours(&key, class_name, index, facts, faults);
+            continue;
+        };
+        let listeners = object
+            .spec
+            .listeners
+            .iter()
+            .enumerate()
+            .map(|(place, _)| listeners::judge(object, &key, place, index, facts, faults))
+            .collect();
+        let (addresses, asked, unusable) = addresses(object, &key, facts, faults);
+        let valid = judge_class(class, &key, faults)
+            .and(judge_rules(&key, index))
+            .and_then(|()| {
+                let infrastructure = object.spec.infrastructure.as_ref();
+                let parameters = infrastructure.and_then(|of| of.parameters_ref.as_ref());
+                let parameters = parameters.map(|parameters| Parameters {
+                    group: &parameters.group,
+                    kind: &parameters.kind,
+                    namespace: object.metadata.namespace(),
+                    name: &parameters.name,
+                });
+                let field = "spec.infrastructure.parametersRef";
+                judge_parameters(parameters, &key, field, index, faults)
+            })
+            .and(asked);
+        warn_of_unsupported(object, &key, faults);
+        gateways.push(Gateway { object, key, addresses, listeners, valid, unusable });
+    }
+    gateways
+}
+
+fn say_why_not_ours(
+    key: &ObjectKey,
+    class_name: &str,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) {
+    let field = "spec.gatewayClassName";
+    match index.classes.iter().find(|class| class.metadata.name == class_name) {
+        Some(class) => faults.warning(
+            key,
+            field,
+            format!(
+                "not served here: GatewayClass `{class_name}` belongs to controller `{}`; this one \
+                 is `{}`",
+                class.spec.controller_name, facts.controller_name
+            ),
+        ),
+        None => faults.error(
+            key,
+            field,
+            format!(
+                "there is no GatewayClass `{class_name}`; add one with controllerName `{}`",
+                facts.controller_name
+            ),
+        ),
+    }
+}
+
+fn judge_class(class: &Class<'_>, key: &ObjectKey, faults: &mut Faults) -> Judged {
+    let Err(refusal) = &class.accepted else { return Ok(()) };
+    let name = &class.object.metadata.name;
+    let problem = format!("GatewayClass `{name}` is not accepted: {}", refusal.message);
+    faults.error(key, "spec.gatewayClassName", &*problem);
+    Err(Refusal::new("Invalid", problem))
+}
+
+/// The rules of its kind that the Gateway breaks, those of single listeners aside.
+fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
+    let mut broken = index.broken(key).filter(|(field, _)| listeners::place_of(field).is_none());
+    broken.next().map_or(Ok(()), |(field, problem)| {
+        Err(Refusal::new("Invalid", format!("{field}: {problem}")))
+    })
+}
+
+/// A reference to settings of a class or Gateway.
+struct Parameters<'a> {
+    group: &'a str,
+    kind: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+/// Settings of a kind that is known, EnvoyProxy, are passed over with a warning; anything else is
+/// refused, as the specification asks where the referent is not found or not supported.
+fn judge_parameters(
+    parameters: Option<Parameters<'_>>,
+    key: &ObjectKey,
+    field: &str,
+    index: &Index<'_>,
+    faults: &mut Faults,
+) -> Judged {
+    let Some(Parameters { group, kind, namespace, name }) = parameters else { return Ok(()) };
+    let known = (group, kind) == (ENVOY_GROUP, "EnvoyProxy");
+    if known && index.has_other(Kind::Other("EnvoyProxy"), namespace, name) {
+        let problem =
+            format!("EnvoyProxy `{namespace}/{name}` is not supported yet and changes nothing");
+        faults.warning(key, field, problem);
+        return Ok(());
+    }
+    let problem = if known {
+        format!("there is no EnvoyProxy `{namespace}/{name}`; write it, or leave the reference out")
+    } else {
+        let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        format!("`{kind}` holds no parameters of this gateway; leave the reference out")
+    };
+    faults.error(key, field, &*problem);
+    Err(Refusal::new("InvalidParameters", problem))
+}
+
+/// The addresses to listen on, whether those asked for are of a kind that we have, and whether all
+/// of them can be used.
+fn addresses(
+    gateway: &api::Gateway,
+    key: &ObjectKey,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> (Vec<Option<IpAddr>>, Judged, Judged) {
+    let mut found: Vec<Option<IpAddr>> = Vec::new();
+    let (mut supported, mut usable) = (Ok(()), Ok(()));
+    let mut unsupported = |field: String, problem: String, faults: &mut Faults| {
+        faults.error(key, field, &*problem);
+        supported = supported.clone().and(Err(Refusal::new("UnsupportedAddress", problem)));
+    };
+    for (place, address) in gateway.spec.addresses.iter().enumerate() {
+        let field = format!("spec.addresses[{place}]");
+        if *address.kind() != AddressType::IpAddress {
+            let problem =
+                format!("address type `{}` is not supported; use IPAddress", address.kind());
+            unsupported(format!("{field}.type"), problem, faults);
+            continue;
+        }
+        // Without a value the choice is ours, and ours is every address.
+        let Some(value) = address.value() else {
+            found.push(None);
+            continue;
+        };
+        let Ok(ip) = value.parse::<IpAddr>() else {
+            let problem = format!("`{value}` is not an IP address; write it like `192.0.2.1`");
+            unsupported(format!("{field}.value"), problem, faults);
+            continue;
+        };
+        if let Some(why) = (facts.unusable_address)(ip) {
+            let problem =
+                format!("`{ip}` cannot be listened on: {why}; use an address of this host");
+            faults.error(key, format!("{field}.value"), &*problem);
+            usable = usable.and(Err(Refusal::new("AddressNotUsable", problem)));
+            continue;
+        }
+        // The unspecified IPv6 address takes IPv4 too.
+        let ip = Some(ip).filter(|ip| !(ip.is_ipv6() && ip.is_unspecified()));
+        if !found.contains(&ip) {
+            found.push(ip);
+        }
+    }
+    if gateway.spec.addresses.is_empty() || found.contains(&None) {
+        found = vec![None];
+    }
+    (found, supported, usable)
+}
+
+fn warn_of_unsupported(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {
+    let spec = &gateway.spec;
+    let mut not_yet = |field: &str, is: bool, what: &str| {
+        if is {
+            faults.warning(key, field, format!("{what} not supported yet; this changes nothing"));
+        }
+    };
+    not_yet("spec.allowedListeners", spec.allowed_listeners.is_some(), "ListenerSets are");
+    not_yet("spec.defaultScope", spec.default_scope.is_some(), "default Gateways are");
+    let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    not_yet("spec.tls.backend", backend.is_some(), "TLS to backends is");
+}

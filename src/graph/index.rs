@@ -1,0 +1,159 @@
+//! The objects of a load by kind and name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::api::{
+    Backend, EndpointSlice, Gateway, GatewayClass, Kind, Object, ObjectKey, ObjectMeta,
+    ReferenceGrant, Secret, Service,
+};
+
+use super::routes::RouteObject;
+
+/// The label that names a namespace; every namespace has it, written or not.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// The label by which an EndpointSlice belongs to a Service.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+type ByName<'a, T> = HashMap<(&'a str, &'a str), &'a T>;
+
+/// Every object by what others call it. Of two with one name the first is meant.
+#[derive(Debug, Default)]
+pub(super) struct Index<'a> {
+    /// In the order of their names.
+    pub classes: Vec<&'a GatewayClass>,
+    /// In the order of ties.
+    pub gateways: Vec<&'a Gateway>,
+    /// In the order of ties.
+    pub routes: Vec<RouteObject<'a>>,
+    gateway_names: HashSet<(&'a str, &'a str)>,
+    backends: ByName<'a, Backend>,
+    services: ByName<'a, Service>,
+    secrets: ByName<'a, Secret>,
+    /// By namespace and Service.
+    slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    /// By the namespace that they stand in.
+    grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
+    namespaces: HashMap<&'a str, BTreeMap<String, String>>,
+    /// By object the rules of its kind that it breaks.
+    broken: HashMap<ObjectKey, &'a [String]>,
+    /// Kinds that are known and not supported: that they are there is all that is known.
+    others: HashSet<(Kind, &'a str, &'a str)>,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(objects: impl IntoIterator<Item = (&'a Object, &'a [String])>) -> Self {
+        let mut index = Self::default();
+        for (object, broken) in objects {
+            if !broken.is_empty() {
+                index.broken.insert(object.key(), broken);
+            }
+            index.file(object);
+        }
+        index.classes.sort_by_key(|class| &class.metadata.name);
+        index.gateways.sort_by_cached_key(|gateway| tie_order(&gateway.metadata));
+        index.routes.sort_by_cached_key(|route| tie_order(route.metadata()));
+        for slices in index.slices.values_mut() {
+            slices.sort_by_key(|slice| &slice.metadata.name);
+        }
+        index
+    }
+
+    fn file(&mut self, object: &'a Object) {
+        let metadata = object.metadata();
+        let name = (metadata.namespace(), &*metadata.name);
+        match object {
+            Object::GatewayClass(class) => self.classes.push(class),
+            Object::Gateway(gateway) => {
+                self.gateway_names.insert(name);
+                self.gateways.push(gateway);
+            }
+            Object::HttpRoute(route) => self.routes.push(RouteObject::Http(route)),
+            Object::GrpcRoute(route) => self.routes.push(RouteObject::Grpc(route)),
+            // A grant that breaks its rules grants nothing.
+            Object::ReferenceGrant(_) if self.broken.contains_key(&object.key()) => {}
+            Object::ReferenceGrant(grant) => self.grants.entry(name.0).or_default().push(grant),
+            Object::Backend(backend) => {
+                self.backends.entry(name).or_insert(backend);
+            }
+            Object::Service(service) => {
+                self.services.entry(name).or_insert(service);
+            }
+            Object::Secret(secret) => {
+                self.secrets.entry(name).or_insert(secret);
+            }
+            Object::EndpointSlice(slice) => {
+                if let Some(service) = metadata.labels.get(SERVICE_LABEL) {
+                    self.slices.entry((name.0, service)).or_default().push(slice);
+                }
+            }
+            Object::Namespace(_) => {
+                let mut labels = metadata.labels.clone();
+                labels.insert(NAME_LABEL.into(), metadata.name.clone());
+                self.namespaces.entry(&metadata.name).or_insert(labels);
+            }
+            Object::Unsupported(other) => {
+                self.others.insert((other.kind, name.0, name.1));
+            }
+            Object::ConfigMap(_) => {}
+        }
+    }
+
+    /// The rules of its kind that an object breaks, as field and problem.
+    pub(super) fn broken(&self, key: &ObjectKey) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let broken = self.broken.get(key).copied().unwrap_or_default();
+        broken.iter().map(|told| told.split_once(": ").unwrap_or(("", told)))
+    }
+
+    pub(super) fn backend(&self, namespace: &str, name: &str) -> Option<&'a Backend> {
+        self.backends.get(&(namespace, name)).copied()
+    }
+
+    pub(super) fn service(&self, namespace: &str, name: &str) -> Option<&'a Service> {
+        self.services.get(&(namespace, name)).copied()
+    }
+
+    pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<&'a Secret> {
+        self.secrets.get(&(namespace, name)).copied()
+    }
+
+    /// The EndpointSlices of a Service, in the order of their names.
+    pub(super) fn slices(&self, service: &'a Service) -> &[&'a EndpointSlice] {
+        let name = (service.metadata.namespace(), &*service.metadata.name);
+        self.slices.get(&name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The ReferenceGrants that stand in `namespace`.
+    pub(super) fn grants(&self, namespace: &str) -> &[&'a ReferenceGrant] {
+        self.grants.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
+    /// True if there is a Gateway of the name, ours or not.
+    pub(super) fn has_gateway(&self, namespace: &str, name: &str) -> bool {
+        self.gateway_names.contains(&(namespace, name))
+    }
+
+    /// True if an object of an unsupported kind is on disk.
+    pub(super) fn has_other(&self, kind: Kind, namespace: &str, name: &str) -> bool {
+        self.others.contains(&(kind, namespace, name))
+    }
+
+    /// Asks `judge` about the labels of a namespace, which has its name for a label even where no
+    /// Namespace object is written.
+    pub(super) fn namespace_labels<T>(
+        &self,
+        namespace: &str,
+        judge: impl FnOnce(&BTreeMap<String, String>) -> T,
+    ) -> T {
+        match self.namespaces.get(namespace) {
+            Some(labels) => judge(labels),
+            None => judge(&BTreeMap::from([(NAME_LABEL.into(), namespace.into())])),
+        }
+    }
+}
+
+/// What settles a tie: age, then name. No timestamp counts as younger than any, so that the order
+/// stays one order where only some objects have one.
+fn tie_order(metadata: &ObjectMeta) -> impl Ord + use<> {
+    let stamp = metadata.creation_timestamp;
+    (stamp.is_none(), stamp, format!("{}/{}", metadata.namespace(), metadata.name))
+}

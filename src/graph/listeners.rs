@@ -1,0 +1,311 @@
+//! One listener by itself: its protocol, hostname, certificates, and the routes that it lets in.
+
+use crate::api::{
+    self, FromNamespaces, GATEWAY_GROUP, LabelSelector, LabelSelectorOperator, ObjectKey, Protocol,
+    TlsMode,
+};
+use crate::net::HostPattern;
+
+use super::certificates::{self, Certificate};
+use super::index::Index;
+use super::{Facts, Faults, Judged, Refusal};
+
+/// A listener of a Gateway of ours.
+#[derive(Debug)]
+pub(crate) struct Listener<'a> {
+    pub spec: &'a api::Listener,
+    /// Its place in `spec.listeners`.
+    pub place: usize,
+    /// Any host where `None`; also where what is written is no hostname and the listener is not
+    /// accepted.
+    pub hostname: Option<HostPattern>,
+    /// The kinds of routes it takes, each a kind of the Gateway API's group.
+    pub kinds: Vec<&'static str>,
+    /// The certificates of an HTTPS listener, ready or not.
+    pub certificates: Vec<Certificate>,
+    /// The routes on it, in the order of ties.
+    pub routes: Vec<Attached>,
+    /// Condition Accepted. What is not accepted is not served, though routes attach.
+    pub accepted: Judged,
+    /// True if connections begin with a TLS handshake.
+    pub tls: bool,
+    /// False for HTTPS while there is no certificate: the bind is there and refuses handshakes.
+    pub(super) ready: bool,
+    /// Condition ResolvedRefs.
+    pub(super) resolved: Judged,
+    /// Condition Conflicted, where it is True.
+    pub(super) conflict: Option<Refusal>,
+    /// Condition OverlappingTLSConfig, where it is True: its message.
+    pub(super) overlap: Option<String>,
+    /// The namespaces that routes may come from.
+    pub(super) namespaces: Namespaces<'a>,
+}
+
+/// A route on a listener.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    /// Its place in `Graph::routes`.
+    pub route: usize,
+    /// What listener and route both accept; empty for any host.
+    pub hosts: Vec<HostPattern>,
+}
+
+/// Which namespaces routes may come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Namespaces<'a> {
+    All,
+    /// What is written is wrong, and lets nobody in.
+    None,
+    Same,
+    Selected(&'a LabelSelector),
+}
+
+impl Listener<'_> {
+    /// Makes the listener one that is not accepted because of others.
+    pub(super) fn conflicts(&mut self, refusal: Refusal) {
+        self.accepted = Err(refusal.clone());
+        self.conflict = Some(refusal);
+    }
+
+    /// The place of a fault.
+    pub(super) fn field(&self, rest: &str) -> String {
+        field(self.place, rest)
+    }
+}
+
+/// The listener that a field of a Gateway belongs to.
+pub(super) fn place_of(field: &str) -> Option<usize> {
+    let (place, _) = field.strip_prefix("spec.listeners[")?.split_once(']')?;
+    place.parse().ok()
+}
+
+fn field(place: usize, rest: &str) -> String {
+    format!("spec.listeners[{place}].{rest}")
+}
+
+/// Judges `spec.listeners[place]` by itself, without its neighbours.
+pub(super) fn judge<'a>(
+    gateway: &'a api::Gateway,
+    key: &ObjectKey,
+    place: usize,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> Listener<'a> {
+    let spec = &gateway.spec.listeners[place];
+    let mut check = Check { key, place, faults, accepted: Ok(()) };
+    check.rules(index);
+    let tls = spec.protocol == Protocol::Https;
+    let takes: &[&'static str] = match &spec.protocol {
+        Protocol::Http | Protocol::Https => &["HTTPRoute", "GRPCRoute"],
+        Protocol::Tls | Protocol::Tcp | Protocol::Udp => {
+            let problem =
+                format!("{} listeners are not supported yet; use HTTP or HTTPS", spec.protocol);
+            check.refuse("UnsupportedProtocol", "protocol", problem);
+            &[]
+        }
+        Protocol::Unknown(word) => {
+            let problem = format!("`{word}` is not a protocol; use HTTP or HTTPS");
+            check.refuse("UnsupportedProtocol", "protocol", problem);
+            &[]
+        }
+    };
+    if spec.port == 0 {
+        check.refuse("PortUnavailable", "port", "0 is not a port; use 1 to 65535");
+    }
+    let hostname = check.hostname(spec);
+    if !takes.is_empty() {
+        check.tls(gateway, spec);
+    }
+    let namespaces = check.namespaces(spec);
+    let accepted = check.accepted;
+
+    let (kinds, kinds_resolved) = kinds(key, spec, place, takes, faults);
+    let mut listener = Listener {
+        spec,
+        place,
+        hostname,
+        kinds,
+        certificates: Vec::new(),
+        routes: Vec::new(),
+        accepted,
+        tls,
+        ready: !tls,
+        resolved: kinds_resolved,
+        conflict: None,
+        overlap: None,
+        namespaces,
+    };
+    // Without a valid `tls` there is nothing that the references could be for.
+    if tls && listener.accepted.is_ok() {
+        let found = certificates::look_up(key, spec, place, index, facts, faults);
+        listener.certificates = found.certificates;
+        listener.ready = found.ready;
+        listener.resolved = listener.resolved.and(found.resolved);
+    }
+    listener
+}
+
+/// What makes a listener one that is not accepted. The first refusal is the condition's, every one
+/// is a fault.
+struct Check<'c> {
+    key: &'c ObjectKey,
+    place: usize,
+    faults: &'c mut Faults,
+    accepted: Judged,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, reason: &'static str, rest: &str, problem: impl Into<String>) {
+        let problem = problem.into();
+        self.faults.error(self.key, field(self.place, rest), &*problem);
+        if self.accepted.is_ok() {
+            self.accepted = Err(Refusal::new(reason, problem));
+        }
+    }
+
+    /// The rules of its kind that the listener breaks.
+    fn rules(&mut self, index: &Index<'_>) {
+        let mut broken =
+            index.broken(self.key).filter(|(field, _)| place_of(field) == Some(self.place));
+        if let Some((field, problem)) = broken.next() {
+            self.accepted = Err(Refusal::new("UnsupportedValue", format!("{field}: {problem}")));
+        }
+    }
+
+    fn unsupported(&mut self, rest: &str, problem: impl Into<String>) {
+        self.refuse("UnsupportedValue", rest, problem);
+    }
+
+    fn hostname(&mut self, spec: &api::Listener) -> Option<HostPattern> {
+        let hostname = spec.hostname()?;
+        match HostPattern::parse(hostname) {
+            Ok(hostname) => Some(hostname),
+            Err(error) => {
+                self.unsupported("hostname", format!("`{hostname}` is not a hostname: {error}"));
+                None
+            }
+        }
+    }
+
+    fn tls(&mut self, gateway: &api::Gateway, spec: &api::Listener) {
+        let https = spec.protocol == Protocol::Https;
+        let Some(tls) = &spec.tls else { return };
+        if !https {
+            self.unsupported("tls", "an HTTP listener has no TLS; use protocol HTTPS");
+            return;
+        }
+        match tls.mode() {
+            TlsMode::Terminate => {}
+            mode => {
+                let problem = format!("an HTTPS listener cannot have mode `{mode}`; use Terminate");
+                self.unsupported("tls.mode", problem);
+            }
+        }
+        if let Some(option) = tls.options.keys().next() {
+            let problem = format!("option `{option}` is not known here and changes nothing");
+            self.faults.warning(self.key, field(self.place, "tls.options"), problem);
+        }
+        // Serving the port as if nobody had asked for certificates would let everybody in.
+        if validates_clients(gateway, spec.port) {
+            self.unsupported(
+                "port",
+                "`spec.tls.frontend` asks for client certificates on this port, which is not \
+                 supported yet; leave it out to serve everybody",
+            );
+        }
+    }
+
+    fn namespaces<'a>(&mut self, spec: &'a api::Listener) -> Namespaces<'a> {
+        let allowed = spec.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+        let rest = "allowedRoutes.namespaces";
+        match spec.allowed_from() {
+            FromNamespaces::All => Namespaces::All,
+            FromNamespaces::Same => Namespaces::Same,
+            FromNamespaces::Selector => {
+                match allowed.and_then(|namespaces| namespaces.selector.as_ref()) {
+                    Some(selector) => {
+                        self.selector(selector);
+                        Namespaces::Selected(selector)
+                    }
+                    None => {
+                        let problem = "`from: Selector` needs a `selector`; add one, or use All";
+                        self.unsupported(rest, problem);
+                        Namespaces::None
+                    }
+                }
+            }
+            other => {
+                let problem = format!("`{other}` selects no routes; use All, Same or Selector");
+                self.unsupported(&format!("{rest}.from"), problem);
+                Namespaces::None
+            }
+        }
+    }
+
+    fn selector(&mut self, selector: &LabelSelector) {
+        for (number, requirement) in selector.match_expressions.iter().enumerate() {
+            if let LabelSelectorOperator::Unknown(word) = &requirement.operator {
+                let rest = format!(
+                    "allowedRoutes.namespaces.selector.matchExpressions[{number}].operator"
+                );
+                let problem =
+                    format!("`{word}` is not an operator; use In, NotIn, Exists or DoesNotExist");
+                self.unsupported(&rest, problem);
+            }
+        }
+    }
+}
+
+/// True if clients on `port` are asked for certificates: by the setting of the port, which
+/// replaces the default even where it is empty.
+fn validates_clients(gateway: &api::Gateway, port: u16) -> bool {
+    let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
+    frontend.is_some_and(|frontend| {
+        let of_port = frontend.per_port.iter().find(|of_port| of_port.port == port);
+        of_port.map_or(&frontend.default, |of_port| &of_port.tls).validation.is_some()
+    })
+}
+
+/// supportedKinds: what the listener takes of what is written, or all that fit its protocol.
+fn kinds(
+    key: &ObjectKey,
+    spec: &api::Listener,
+    place: usize,
+    takes: &[&'static str],
+    faults: &mut Faults,
+) -> (Vec<&'static str>, Judged) {
+    let written = spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
+    // Whether a kind fits a protocol that is not served is nobody's concern.
+    if written.is_empty() || takes.is_empty() {
+        return (takes.to_vec(), Ok(()));
+    }
+    let mut kinds = Vec::new();
+    let mut judged = Ok(());
+    for (number, kind) in written.iter().enumerate() {
+        let known =
+            takes.iter().find(|known| **known == kind.kind && kind.group() == GATEWAY_GROUP);
+        match known {
+            Some(known) if !kinds.contains(known) => kinds.push(*known),
+            Some(_) => {}
+            None => {
+                let name = match kind.group() {
+                    GATEWAY_GROUP => kind.kind.clone(),
+                    group => format!("{}.{group}", kind.kind),
+                };
+                let problem = format!(
+                    "a listener of protocol {} takes no `{name}`; use {}",
+                    spec.protocol,
+                    takes.join(" or ")
+                );
+                faults.error(
+                    key,
+                    field(place, &format!("allowedRoutes.kinds[{number}]")),
+                    &*problem,
+                );
+                judged = judged.and(Err(Refusal::new("InvalidRouteKinds", problem)));
+            }
+        }
+    }
+    (kinds, judged)
+}

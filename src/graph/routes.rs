@@ -1,0 +1,379 @@
+//! What all kinds of routes share: parents, hostnames, references, age and name for ties.
+
+use std::collections::HashMap;
+
+use crate::api::{
+    self, BackendObjectReference, BackendRef, CORE_GROUP, GATEWAY_GROUP, GrpcRoute,
+    GrpcRouteFilter, HttpRoute, HttpRouteFilter, Kind, LocalObjectReference, ObjectKey, ObjectMeta,
+    ParentReference,
+};
+use crate::net::HostPattern;
+
+use super::attach;
+use super::backends::{BrokenRef, Resolved, resolve};
+use super::gateways::Gateway;
+use super::index::Index;
+use super::status::RuleFault;
+use super::{Facts, Faults, Judged, Refusal};
+
+/// A route of a kind that is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RouteObject<'a> {
+    Grpc(&'a GrpcRoute),
+    Http(&'a HttpRoute),
+}
+
+impl<'a> RouteObject<'a> {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Grpc(_) => Kind::GrpcRoute,
+            Self::Http(_) => Kind::HttpRoute,
+        }
+    }
+
+    pub(crate) fn metadata(self) -> &'a ObjectMeta {
+        match self {
+            Self::Grpc(route) => &route.metadata,
+            Self::Http(route) => &route.metadata,
+        }
+    }
+
+    fn parent_refs(self) -> &'a [ParentReference] {
+        match self {
+            Self::Grpc(route) => &route.spec.parent_refs,
+            Self::Http(route) => &route.spec.parent_refs,
+        }
+    }
+
+    fn hostnames(self) -> &'a [String] {
+        match self {
+            Self::Grpc(route) => &route.spec.hostnames,
+            Self::Http(route) => &route.spec.hostnames,
+        }
+    }
+}
+
+/// A route that names at least one of our Gateways as a parent.
+#[derive(Debug)]
+pub(crate) struct Route<'a> {
+    pub object: RouteObject<'a>,
+    pub key: ObjectKey,
+    /// Empty for every host of the listener.
+    pub hostnames: Vec<HostPattern>,
+    /// The parentRefs that name Gateways of ours, in the order in which they are written.
+    pub parents: Vec<Parent<'a>>,
+    /// Where the references of each rule lead.
+    pub rules: Vec<RuleRefs<'a>>,
+    /// False if the route as a whole cannot be served: no listener gets it.
+    pub(super) valid: Judged,
+    /// The rules of its kind that rules of the route break.
+    pub(super) broken: Vec<RuleFault>,
+}
+
+/// A parentRef that names a Gateway of ours.
+#[derive(Debug)]
+pub(crate) struct Parent<'a> {
+    pub reference: &'a ParentReference,
+    /// Whether at least one listener took the route.
+    pub attached: Judged,
+}
+
+/// The references of one rule, as deep as they stand in it.
+#[derive(Debug, Default)]
+pub(crate) struct RuleRefs<'a> {
+    /// One for each of `backendRefs`.
+    pub backends: Vec<Resolved<'a>>,
+    /// One for each of `filters`.
+    pub filters: Vec<FilterRefs<'a>>,
+    /// One for each of the `filters` of each of `backendRefs`.
+    pub backend_filters: Vec<Vec<FilterRefs<'a>>>,
+}
+
+/// What a filter refers to.
+#[derive(Debug)]
+pub(crate) enum FilterRefs<'a> {
+    /// `extensionRef`: nothing that is supported.
+    Extension(BrokenRef),
+    /// `requestMirror.backendRef`
+    Mirror(Resolved<'a>),
+    Nothing,
+}
+
+impl Route<'_> {
+    /// True if a rule breaks the rules of its kind: it cannot run, whatever its values are.
+    pub(crate) fn breaks_rules(&self, rule: usize) -> bool {
+        self.broken.iter().any(|fault| fault.rule == rule)
+    }
+}
+
+impl RuleRefs<'_> {
+    /// Every reference of the rule that is broken.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &BrokenRef> {
+        let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
+        let of_filters = filters.filter_map(|filter| match filter {
+            FilterRefs::Extension(broken) | FilterRefs::Mirror(Err(broken)) => Some(broken),
+            FilterRefs::Mirror(Ok(_)) | FilterRefs::Nothing => None,
+        });
+        self.backends.iter().filter_map(|backend| backend.as_ref().err()).chain(of_filters)
+    }
+}
+
+/// Builds the routes of our Gateways and puts them on their listeners.
+pub(super) fn routes<'a>(
+    index: &Index<'a>,
+    facts: &Facts<'_>,
+    gateways: &mut [Gateway<'a>],
+    faults: &mut Faults,
+) -> Vec<Route<'a>> {
+    let by_name: HashMap<(String, String), usize> = gateways
+        .iter()
+        .enumerate()
+        .map(|(place, gateway)| ((gateway.key.namespace.clone(), gateway.key.name.clone()), place))
+        .collect();
+    let mut routes = Vec::with_capacity(index.routes.len());
+    for object in &index.routes {
+        let metadata = object.metadata();
+        let key = ObjectKey::new(object.kind(), metadata.namespace(), &metadata.name);
+        let parents = parents(*object, &key, index, &by_name, faults);
+        if parents.is_empty() {
+            continue;
+        }
+        let (broken, valid) = broken(&key, index);
+        let (hostnames, hostnames_valid) = hostnames(*object, &key, faults);
+        let valid = valid.and(hostnames_valid);
+        let mut route = Route {
+            object: *object,
+            hostnames,
+            parents: Vec::with_capacity(parents.len()),
+            rules: Vec::new(),
+            valid,
+            broken,
+            key,
+        };
+        for (place, reference, gateway) in parents {
+            let gateway = &mut gateways[gateway];
+            let attached = attach::attach(&route, routes.len(), reference, gateway, index).map_err(
+                |refused| {
+                    let field = refused.field(place);
+                    faults.error(&route.key, field, &*refused.refusal.message);
+                    refused.refusal
+                },
+            );
+            route.parents.push(Parent { reference, attached });
+        }
+        route.rules = match object {
+            RouteObject::Grpc(object) => object
+                .spec
+                .rules
+                .iter()
+                .enumerate()
+                .map(|(rule, of)| {
+                    Lookup { route: &route.key, rule, index, facts, faults }
+                        .rule(&of.backend_refs, &of.filters)
+                })
+                .collect(),
+            RouteObject::Http(object) => object
+                .spec
+                .rules()
+                .iter()
+                .enumerate()
+                .map(|(rule, of)| {
+                    Lookup { route: &route.key, rule, index, facts, faults }
+                        .rule(&of.backend_refs, &of.filters)
+                })
+                .collect(),
+        };
+        routes.push(route);
+    }
+    routes
+}
+
+/// The rules of its kind that the route breaks: those of single rules, and whether there are none
+/// of the whole.
+fn broken(key: &ObjectKey, index: &Index<'_>) -> (Vec<RuleFault>, Judged) {
+    let mut faults = Vec::new();
+    let mut valid = Ok(());
+    for (field, problem) in index.broken(key) {
+        let rule = field.strip_prefix("spec.rules[").and_then(|rest| rest.split_once(']'));
+        match rule.and_then(|(place, _)| place.parse().ok()) {
+            Some(rule) => faults.push(RuleFault {
+                rule,
+                field: field.into(),
+                reason: "UnsupportedValue",
+                problem: problem.into(),
+            }),
+            None => {
+                let refusal = Refusal::new("UnsupportedValue", format!("{field}: {problem}"));
+                valid = valid.and(Err(refusal));
+            }
+        }
+    }
+    (faults, valid)
+}
+
+/// The parentRefs that name Gateways of ours: their place, themselves, the Gateway's place.
+fn parents<'a>(
+    object: RouteObject<'a>,
+    key: &ObjectKey,
+    index: &Index<'a>,
+    gateways: &HashMap<(String, String), usize>,
+    faults: &mut Faults,
+) -> Vec<(usize, &'a ParentReference, usize)> {
+    let mut parents = Vec::new();
+    if object.parent_refs().is_empty() {
+        let problem = "the route is attached to nothing; name a Gateway under `spec.parentRefs`";
+        faults.warning(key, "spec.parentRefs", problem);
+    }
+    for (place, reference) in object.parent_refs().iter().enumerate() {
+        let field = format!("spec.parentRefs[{place}]");
+        match (reference.group(), reference.kind()) {
+            (GATEWAY_GROUP, "Gateway") => {}
+            // A mesh attaches routes to Services; that is no business of a gateway.
+            (CORE_GROUP, "Service") => continue,
+            (GATEWAY_GROUP, "ListenerSet") => {
+                let problem = "ListenerSet is not supported yet; attach the route to its Gateway";
+                faults.warning(key, format!("{field}.kind"), problem);
+                continue;
+            }
+            (_, kind) => {
+                let problem = format!("routes attach to no `{kind}`; name a Gateway");
+                faults.error(key, format!("{field}.kind"), problem);
+                continue;
+            }
+        }
+        let namespace = reference.namespace.as_deref().unwrap_or(&key.namespace);
+        match gateways.get(&(namespace.to_owned(), reference.name.clone())) {
+            Some(gateway) => parents.push((place, reference, *gateway)),
+            // The Gateway itself says why it is not served.
+            None if index.has_gateway(namespace, &reference.name) => {}
+            None => {
+                let problem = format!("there is no Gateway `{namespace}/{}`", reference.name);
+                faults.error(key, format!("{field}.name"), problem);
+            }
+        }
+    }
+    parents
+}
+
+/// A hostname that cannot be read takes the whole route out: without it the list might be empty,
+/// which means every host.
+fn hostnames(
+    object: RouteObject<'_>,
+    key: &ObjectKey,
+    faults: &mut Faults,
+) -> (Vec<HostPattern>, Judged) {
+    let mut hostnames = Vec::with_capacity(object.hostnames().len());
+    let mut valid = Ok(());
+    for (place, hostname) in object.hostnames().iter().enumerate() {
+        match HostPattern::parse(hostname) {
+            Ok(hostname) => hostnames.push(hostname),
+            Err(error) => {
+                let problem = format!("`{hostname}` is not a hostname: {error}");
+                faults.error(key, format!("spec.hostnames[{place}]"), &*problem);
+                valid = valid.and(Err(Refusal::new("UnsupportedValue", problem)));
+            }
+        }
+    }
+    (hostnames, valid)
+}
+
+/// Looks up the references of one rule.
+struct Lookup<'l, 'a> {
+    route: &'l ObjectKey,
+    rule: usize,
+    index: &'l Index<'a>,
+    facts: &'l Facts<'l>,
+    faults: &'l mut Faults,
+}
+
+impl<'a> Lookup<'_, 'a> {
+    fn rule<F: RouteFilter>(mut self, refs: &[BackendRef<F>], filters: &[F]) -> RuleRefs<'a> {
+        let rule = self.rule;
+        let mut found = RuleRefs::default();
+        for (place, filter) in filters.iter().enumerate() {
+            let field = format!("spec.rules[{rule}].filters[{place}]");
+            found.filters.push(self.filter(filter, &field));
+        }
+        for (place, reference) in refs.iter().enumerate() {
+            let field = format!("spec.rules[{rule}].backendRefs[{place}]");
+            found.backends.push(self.backend(&reference.object(), &field));
+            let filters =
+                reference.filters.iter().enumerate().map(|(number, filter)| {
+                    self.filter(filter, &format!("{field}.filters[{number}]"))
+                });
+            found.backend_filters.push(filters.collect());
+        }
+        found
+    }
+
+    fn backend(&mut self, reference: &BackendObjectReference, field: &str) -> Resolved<'a> {
+        let resolved = resolve(reference, self.route, self.index, self.facts);
+        match &resolved {
+            Err(broken) => {
+                let field = match broken.field {
+                    "" => field.to_owned(),
+                    rest => format!("{field}.{rest}"),
+                };
+                self.faults.error(self.route, field, &*broken.problem);
+            }
+            Ok(target) => {
+                if let Some(problem) = target.lacks() {
+                    self.faults.warning(self.route, field, problem);
+                }
+            }
+        }
+        resolved
+    }
+
+    fn filter(&mut self, filter: &impl RouteFilter, field: &str) -> FilterRefs<'a> {
+        if let Some(reference) = filter.mirror() {
+            return FilterRefs::Mirror(
+                self.backend(reference, &format!("{field}.requestMirror.backendRef")),
+            );
+        }
+        let Some(extension) = filter.extension() else { return FilterRefs::Nothing };
+        let LocalObjectReference { group, kind, name } = extension;
+        let problem = match Kind::find(group, kind) {
+            Some(_) => format!(
+                "{kind} `{name}` is not supported yet as a filter; requests that should pass \
+                 through it are answered 500"
+            ),
+            None => format!(
+                "`{kind}.{group}` is no filter of this gateway; requests that should pass through \
+                 it are answered 500"
+            ),
+        };
+        self.faults.error(self.route, format!("{field}.extensionRef"), &*problem);
+        FilterRefs::Extension(BrokenRef { reason: "InvalidKind", field: "", problem })
+    }
+}
+
+/// What filters of every route kind may refer to.
+trait RouteFilter {
+    fn mirror(&self) -> Option<&BackendObjectReference>;
+    fn extension(&self) -> Option<&LocalObjectReference>;
+}
+
+impl RouteFilter for HttpRouteFilter {
+    fn mirror(&self) -> Option<&BackendObjectReference> {
+        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
+        mirror.filter(|_| self.kind == api::HttpFilterType::RequestMirror)
+    }
+
+    fn extension(&self) -> Option<&LocalObjectReference> {
+        let extension = self.extension_ref.as_ref();
+        extension.filter(|_| self.kind == api::HttpFilterType::ExtensionRef)
+    }
+}
+
+impl RouteFilter for GrpcRouteFilter {
+    fn mirror(&self) -> Option<&BackendObjectReference> {
+        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
+        mirror.filter(|_| self.kind == api::GrpcFilterType::RequestMirror)
+    }
+
+    fn extension(&self) -> Option<&LocalObjectReference> {
+        let extension = self.extension_ref.as_ref();
+        extension.filter(|_| self.kind == api::GrpcFilterType::ExtensionRef)
+    }
+}

@@ -1,0 +1,348 @@
+//! Conditions: what the graph and the compiler found, in the words of the specification.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
+
+use super::gateways::{Class, Gateway};
+use super::listeners::Listener;
+use super::routes::Route;
+use super::{Graph, Judged, Refusal, render};
+
+/// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
+///
+/// It owns what it holds, so it outlives the objects that it was made from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Statuses {
+    pub classes: Vec<GatewayClassStatus>,
+    pub gateways: Vec<GatewayStatus>,
+    pub routes: Vec<RouteStatus>,
+}
+
+impl std::fmt::Display for Statuses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        render::render(self, f)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GatewayClassStatus {
+    pub key: ObjectKey,
+    /// `observedGeneration` of the conditions: that of the object, 1 where none is written.
+    pub generation: i64,
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GatewayStatus {
+    pub key: ObjectKey,
+    pub generation: i64,
+    /// IP addresses that it listens on.
+    pub addresses: Vec<String>,
+    pub conditions: Vec<Condition>,
+    pub listeners: Vec<ListenerStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListenerStatus {
+    pub name: String,
+    /// Kinds of the Gateway API's group.
+    pub supported_kinds: Vec<&'static str>,
+    /// Routes on this listener whose condition Accepted is True.
+    pub attached_routes: usize,
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RouteStatus {
+    pub key: ObjectKey,
+    pub generation: i64,
+    pub parents: Vec<ParentStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ParentStatus {
+    /// As the route has it.
+    pub parent: ParentReference,
+    pub controller: Arc<str>,
+    pub conditions: Vec<Condition>,
+}
+
+/// Something in the values of a rule that cannot run. Such a rule answers 500 for what it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RuleFault {
+    /// Its place in `spec.rules`.
+    pub rule: usize,
+    /// `spec.rules[0].matches[1].path.value`
+    pub field: String,
+    /// `UnsupportedValue` or `IncompatibleFilters`.
+    pub reason: &'static str,
+    pub problem: String,
+}
+
+/// The status of everything in `graph`. `faults` has what cannot run of each route, as
+/// `graph.routes` stands.
+pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<RuleFault>]) -> Statuses {
+    let verdicts: Vec<Verdict> = graph
+        .routes
+        .iter()
+        .zip(faults)
+        .map(|(route, faults)| Verdict::new(route, faults))
+        .collect();
+    let controller: Arc<str> = graph.controller_name.as_str().into();
+    Statuses {
+        classes: graph.classes.iter().map(class).collect(),
+        gateways: graph.gateways.iter().map(|of| gateway(of, &verdicts)).collect(),
+        routes: graph
+            .routes
+            .iter()
+            .zip(&verdicts)
+            .map(|(of, verdict)| route(of, verdict, &controller))
+            .collect(),
+    }
+}
+
+/// What is true of a route with every parent.
+struct Verdict {
+    accepted: Judged,
+    /// Condition PartiallyInvalid, where it is True: its message.
+    partial: Option<String>,
+    resolved: Judged,
+}
+
+impl Verdict {
+    fn new(route: &Route<'_>, faults: &[RuleFault]) -> Self {
+        // Both may have found the same; the field tells.
+        let mut found: Vec<&RuleFault> = route.broken.iter().collect();
+        for fault in faults {
+            if !found.iter().any(|known| known.field == fault.field) {
+                found.push(fault);
+            }
+        }
+        found.sort_by_key(|fault| fault.rule);
+        let rules: BTreeSet<usize> = found.iter().map(|fault| fault.rule).collect();
+        let problems = || {
+            let problems = found.iter().map(|fault| format!("{}: {}", fault.field, fault.problem));
+            problems.collect::<Vec<_>>().join("; ")
+        };
+        let mut verdict =
+            Self { accepted: route.valid.clone(), partial: None, resolved: resolved(route) };
+        let Some(first) = found.first() else { return verdict };
+        if rules.len() >= route.rules.len() {
+            let refused = Err(Refusal::new(first.reason, problems()));
+            verdict.accepted = verdict.accepted.and(refused);
+        } else if verdict.accepted.is_ok() {
+            let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+            let (s, it) = if rules.len() == 1 { ("", "it matches") } else { ("s", "they match") };
+            verdict.partial = Some(format!(
+                "Dropped Rule{s} {}, what {it} is answered 500: {}",
+                rules.join(", "),
+                problems()
+            ));
+        }
+        verdict
+    }
+}
+
+/// Condition ResolvedRefs of a route: the reason of the first broken reference, the problems of
+/// all.
+fn resolved(route: &Route<'_>) -> Judged {
+    let mut broken = route.rules.iter().flat_map(|rule| rule.broken()).peekable();
+    let Some(first) = broken.peek() else { return Ok(()) };
+    let reason = first.reason;
+    let mut problems: Vec<&str> = Vec::new();
+    for broken in broken {
+        if !problems.contains(&&*broken.problem) {
+            problems.push(&broken.problem);
+        }
+    }
+    Err(Refusal::new(reason, problems.join("; ")))
+}
+
+fn class(class: &Class<'_>) -> GatewayClassStatus {
+    let metadata = &class.object.metadata;
+    GatewayClassStatus {
+        key: ObjectKey::new(Kind::GatewayClass, "", &metadata.name),
+        generation: metadata.generation.unwrap_or(1),
+        conditions: vec![condition(
+            "Accepted",
+            "Accepted",
+            "the GatewayClass is served here",
+            class.accepted.as_ref().err(),
+        )],
+    }
+}
+
+fn gateway(gateway: &Gateway<'_>, routes: &[Verdict]) -> GatewayStatus {
+    let accepted = gateway.accepted();
+    let programmed = programmed(gateway);
+    let conditions = vec![
+        match &accepted {
+            Ok("Accepted") => is_true("Accepted", "Accepted", "the Gateway is valid"),
+            Ok(reason) => is_true(
+                "Accepted",
+                reason,
+                "the Gateway is valid, but for some listeners; see their conditions",
+            ),
+            Err(refusal) => is_false("Accepted", refusal),
+        },
+        condition(
+            "Programmed",
+            "Programmed",
+            "the listeners are served on the addresses of this status",
+            programmed.as_ref().err(),
+        ),
+        condition(
+            "ResolvedRefs",
+            "ResolvedRefs",
+            "every reference was found",
+            listeners_resolved(gateway).as_ref().err(),
+        ),
+    ];
+    let served = accepted.is_ok();
+    let addresses = gateway.addresses.iter().filter(|_| served).flat_map(|address| match address {
+        Some(address) => vec![address.to_string()],
+        None => vec!["0.0.0.0".into(), "::".into()],
+    });
+    GatewayStatus {
+        key: gateway.key.clone(),
+        generation: gateway.object.metadata.generation.unwrap_or(1),
+        addresses: addresses.collect(),
+        conditions,
+        listeners: gateway.listeners.iter().map(|of| listener(of, gateway, routes)).collect(),
+    }
+}
+
+fn programmed(gateway: &Gateway<'_>) -> Judged {
+    if let Err(refusal) = gateway.accepted() {
+        return Err(Refusal::new("Invalid", refusal.message));
+    }
+    gateway.unusable.clone()?;
+    if gateway.addresses.is_empty() {
+        return Err(Refusal::new("AddressNotAssigned", "there is no address to listen on"));
+    }
+    Ok(())
+}
+
+/// The summary of the listeners' ResolvedRefs.
+fn listeners_resolved(gateway: &Gateway<'_>) -> Judged {
+    let unresolved: Vec<_> = gateway
+        .listeners
+        .iter()
+        .filter(|listener| listener.resolved.is_err())
+        .map(|listener| format!("`{}`", listener.spec.name))
+        .collect();
+    if unresolved.is_empty() {
+        return Ok(());
+    }
+    let message = format!("references of {} are broken; see there", unresolved.join(", "));
+    Err(Refusal::new("ListenersNotResolved", message))
+}
+
+fn listener(listener: &Listener<'_>, gateway: &Gateway<'_>, routes: &[Verdict]) -> ListenerStatus {
+    let mut conditions = vec![condition(
+        "Accepted",
+        "Accepted",
+        "the listener is valid",
+        listener.accepted.as_ref().err(),
+    )];
+    if let Some(conflict) = &listener.conflict {
+        conditions.push(is_true("Conflicted", conflict.reason, &conflict.message));
+    }
+    if let Some(message) = &listener.overlap {
+        conditions.push(is_true("OverlappingTLSConfig", "OverlappingHostnames", message));
+    }
+    let programmed = listener_programmed(listener, gateway);
+    conditions.push(condition(
+        "Programmed",
+        "Programmed",
+        "the listener is served",
+        programmed.as_ref().err(),
+    ));
+    conditions.push(condition(
+        "ResolvedRefs",
+        "ResolvedRefs",
+        "every reference was found",
+        listener.resolved.as_ref().err(),
+    ));
+    let accepted = listener.routes.iter().filter(|on| routes[on.route].accepted.is_ok());
+    ListenerStatus {
+        name: listener.spec.name.clone(),
+        supported_kinds: listener.kinds.clone(),
+        attached_routes: accepted.count(),
+        conditions,
+    }
+}
+
+fn listener_programmed(listener: &Listener<'_>, gateway: &Gateway<'_>) -> Judged {
+    if let Err(refusal) = &listener.accepted {
+        let reason = listener.conflict.as_ref().map_or("Invalid", |conflict| conflict.reason);
+        return Err(Refusal::new(reason, &*refusal.message));
+    }
+    if !gateway.is_served() {
+        return Err(Refusal::new("Invalid", "its Gateway is not served; see there"));
+    }
+    if !listener.ready {
+        let why = "no certificate can be served, so handshakes are refused";
+        return Err(Refusal::new("Invalid", why));
+    }
+    if listener.kinds.is_empty() {
+        return Err(Refusal::new("Invalid", "it takes no kind of route"));
+    }
+    Ok(())
+}
+
+fn route(route: &Route<'_>, verdict: &Verdict, controller: &Arc<str>) -> RouteStatus {
+    let parents = route.parents.iter().map(|parent| {
+        let accepted = parent.attached.clone().and(verdict.accepted.clone());
+        let mut conditions = vec![condition(
+            "Accepted",
+            "Accepted",
+            "the route is attached",
+            accepted.as_ref().err(),
+        )];
+        if let Some(message) = verdict.partial.as_ref().filter(|_| accepted.is_ok()) {
+            conditions.push(is_true("PartiallyInvalid", "UnsupportedValue", message));
+        }
+        conditions.push(condition(
+            "ResolvedRefs",
+            "ResolvedRefs",
+            "every reference was found",
+            verdict.resolved.as_ref().err(),
+        ));
+        ParentStatus {
+            parent: parent.reference.clone(),
+            controller: Arc::clone(controller),
+            conditions,
+        }
+    });
+    RouteStatus {
+        key: route.key.clone(),
+        generation: route.object.metadata().generation.unwrap_or(1),
+        parents: parents.collect(),
+    }
+}
+
+/// A condition that is True with `reason` and `message` where nothing was refused.
+fn condition(
+    kind: &'static str,
+    reason: &'static str,
+    message: &str,
+    refused: Option<&Refusal>,
+) -> Condition {
+    refused.map_or_else(|| is_true(kind, reason, message), |refusal| is_false(kind, refusal))
+}
+
+fn is_true(kind: &'static str, reason: &'static str, message: &str) -> Condition {
+    Condition { kind, status: ConditionStatus::True, reason, message: message.into() }
+}
+
+fn is_false(kind: &'static str, refusal: &Refusal) -> Condition {
+    Condition {
+        kind,
+        status: ConditionStatus::False,
+        reason: refusal.reason,
+        message: refusal.message.clone(),
+    }
+}
