@@ -20,6 +20,8 @@ mod config;
 mod control;
 mod echo;
 mod filters;
+#[doc(hidden)]
+pub mod fuzz;
 mod graph;
 mod net;
 mod observe;
