@@ -1,0 +1,55 @@
+# What a contributor runs. `make check test` is what CI runs, in CI's order.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# Seconds for each fuzz target.
+T ?= 30
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+.PHONY: check
+check: ## format, shell scripts, dependencies, lints, documentation
+	@scripts/install check
+	cargo fmt --check
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run $(SCRIPTS); \
+	else echo "shell scripts not checked: shellcheck is missing"; fi
+	scripts/cargo-deny
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+SCRIPTS := scripts/cargo-deny scripts/fuzz scripts/install
+
+.PHONY: test
+test: ## unit tests, goldens and stories; installs what they need
+	@scripts/install test
+	cargo test --locked
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for T seconds (30)
+	@scripts/install fuzz
+	scripts/fuzz $(T)
+
+.PHONY: bless
+bless: ## records the goldens anew; read the diff before you commit it
+	UPDATE=1 cargo test --locked --test translate
+	git --no-pager diff --stat -- tests
+
+.PHONY: deny
+deny: ## licences, sources, bans and advisories of the dependency tree
+	@scripts/install check
+	scripts/cargo-deny
+
+.PHONY: bench
+bench: ## the gateway beside nginx, HAProxy and Envoy; writes docs/benchmarks.md
+	@scripts/install bench
+	cargo build --locked --release
+	bench/run
+
+.PHONY: clean
+clean: ## removes all that was built or installed here
+	cargo clean
+	rm -rf bench/.cache tests/.cache fuzz/Cargo.lock fuzz/artifacts fuzz/corpus fuzz/target
