@@ -1,0 +1,150 @@
+//! The request as JSON, for a person with curl and for a test with a parser.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Map, Value, json};
+
+use super::sized::Sized;
+use super::wanted::{InvalidWish, Wanted};
+use super::{IDLE, empty};
+use crate::body::{Body, Response};
+
+/// A text body up to this many bytes is mirrored; of a larger one only the size.
+const MAX_MIRRORED: usize = 64 << 10;
+/// A body beyond this many bytes is not read to its end.
+const MAX_READ: u64 = 1 << 30;
+
+/// Reads the whole request, waits if that is wanted, and answers.
+pub(super) async fn answer(
+    request: http::Request<Incoming>,
+    peer: SocketAddr,
+    wanted: &Wanted,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let received = match read(body).await {
+        Ok(received) => received,
+        Err(status) => return empty(status),
+    };
+    // `?delay=` is meant to be waited for; it is bounded where it is parsed.
+    tokio::time::sleep(wanted.delay).await;
+
+    let mut response = match wanted.size {
+        Some(size) => content("application/octet-stream", size, Body::boxed(Sized::new(size))),
+        None => json_response(&mirror(&head, peer, &received)),
+    };
+    *response.status_mut() = wanted.status;
+    if matches!(wanted.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        response = empty(wanted.status);
+    } else if head.method == Method::HEAD {
+        *response.body_mut() = Body::Empty;
+    }
+    response
+}
+
+/// Says what is wrong with the query.
+pub(super) fn refusal(wrong: &InvalidWish) -> Response {
+    let mut response = json_response(&json!({ "error": wrong.to_string() }));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
+
+/// What came behind the head.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: u64,
+    /// The body, if it is at most [`MAX_MIRRORED`].
+    kept: Option<Vec<u8>>,
+    trailers: Option<HeaderMap>,
+}
+
+/// Reads a body to its end.
+///
+/// # Errors
+///
+/// The status for a body that never ends: 413 for too many bytes, 408 for none in [`IDLE`], 400
+/// for one that breaks off.
+async fn read(mut body: Incoming) -> Result<Received, StatusCode> {
+    let mut received = Received { kept: Some(Vec::new()), ..Received::default() };
+    loop {
+        let next = tokio::time::timeout(IDLE, body.frame()).await;
+        let frame = match next.map_err(|_| StatusCode::REQUEST_TIMEOUT)? {
+            Some(frame) => frame.map_err(|_| StatusCode::BAD_REQUEST)?,
+            None => return Ok(received),
+        };
+        match frame.into_data() {
+            Ok(data) => received.take(&data)?,
+            Err(frame) => received.trailers = frame.into_trailers().ok(),
+        }
+    }
+}
+
+impl Received {
+    fn take(&mut self, data: &Bytes) -> Result<(), StatusCode> {
+        self.bytes += data.len() as u64;
+        if self.bytes > MAX_READ {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        match &mut self.kept {
+            Some(kept) if kept.len() + data.len() <= MAX_MIRRORED => kept.extend_from_slice(data),
+            _ => self.kept = None,
+        }
+        Ok(())
+    }
+}
+
+/// The mirror image. Fields are in the order that a person looks for them.
+fn mirror(head: &Parts, peer: SocketAddr, received: &Received) -> Value {
+    let host = head.headers.get(HOST).map(text);
+    let mut image = json!({
+        "method": head.method.as_str(),
+        "path": head.uri.path(),
+        "query": head.uri.query(),
+        // HTTP/2 names the host in `:authority`, HTTP/1.1 in a header.
+        "host": head.uri.authority().map(ToString::to_string).or(host),
+        "proto": format!("{:?}", head.version),
+        "client": peer.to_string(),
+        "headers": fields(&head.headers),
+        "body_bytes": received.bytes,
+    });
+    let text = received.kept.clone().and_then(|kept| String::from_utf8(kept).ok());
+    if let Some(text) = text.filter(|text| !text.is_empty()) {
+        image["body"] = text.into();
+    }
+    if let Some(trailers) = &received.trailers {
+        image["trailers"] = fields(trailers);
+    }
+    image
+}
+
+/// Name to values, in the order received. Names are lower case, for hyper keeps no other.
+fn fields(headers: &HeaderMap) -> Value {
+    let values = |name| headers.get_all(name).iter().map(|value| text(value).into()).collect();
+    let pairs = headers.keys().map(|name| (name.as_str().to_owned(), Value::Array(values(name))));
+    Value::Object(pairs.collect::<Map<_, _>>())
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+fn json_response(value: &Value) -> Response {
+    let text = format!("{value:#}\n");
+    let size = text.len() as u64;
+    content("application/json", size, Body::from_bytes(text))
+}
+
+fn content(kind: &'static str, size: u64, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_LENGTH, size.into());
+    // What a client sent comes back to it; a browser must not take it for a page.
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
