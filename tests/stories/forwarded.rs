@@ -1,0 +1,125 @@
+//! What a backend is told about the client (RFC 7239 section 8.1), and by whom.
+
+use std::collections::HashSet;
+
+use crate::support::{Gateway, Origin, backend, http_route, serve_all};
+
+/// Every name by which a client might claim to be someone else.
+const FORGED: &str = "\
+X-Forwarded-For: 6.6.6.6\r\n\
+X-Forwarded-Proto: gopher\r\n\
+X-Forwarded-Host: evil.test\r\n\
+X-Forwarded-Port: 666\r\n\
+X-Forwarded-Server: evil.test\r\n\
+X-Real-IP: 6.6.6.6\r\n\
+X-Request-Id: forged\r\n\
+Forwarded: for=6.6.6.6;host=evil.test;proto=gopher\r\n";
+
+#[tokio::test]
+async fn a_client_cannot_speak_for_a_proxy() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+
+    for scheme in ["http", "https"] {
+        let port = gateway.address(scheme).port();
+        for lines in ["", FORGED] {
+            let url = format!("{scheme}://shop.test:{port}/");
+            assert_eq!(gateway.get_with(&url, lines).await.status(), 200);
+            let seen = shop.last();
+            let header = |name| seen.header(name);
+            assert_eq!(header("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+            assert_eq!(header("x-forwarded-proto").as_deref(), Some(scheme));
+            assert_eq!(header("x-forwarded-port"), Some(port.to_string()));
+            let host = header("x-forwarded-host").unwrap();
+            assert_eq!(host.trim_end_matches(&format!(":{port}")), "shop.test");
+            assert_eq!(header("host"), Some(format!("shop.test:{port}")));
+            assert!(header("x-real-ip").is_none_or(|address| address == "127.0.0.1"));
+            let head = seen.head.text();
+            for claim in ["6.6.6.6", "evil", "gopher", "666", "forged"] {
+                assert!(!head.contains(claim), "{claim} in {head}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_request_has_an_identifier_of_its_own_that_the_log_knows() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    for _ in 0..3 {
+        gateway.get("http://shop.test/").await;
+    }
+    let seen = shop.requests();
+    let ids: HashSet<_> = seen.iter().map(|seen| seen.header("x-request-id").unwrap()).collect();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    for id in ids {
+        let entry = gateway.logged("the identifier", |entry| entry["request_id"] == *id).await;
+        assert_eq!(entry["status"], 200);
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_speaks_for_its_clients() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::setup()
+        .flag("--trusted-proxies 127.0.0.0/8,::1/128")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+
+    let lines = "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-Proto: https\r\n\
+                 X-Forwarded-Host: public.test\r\nX-Forwarded-Port: 443\r\n\
+                 X-Request-Id: 0f-the-proxys\r\n";
+    assert_eq!(gateway.get_with("http://shop.test/", lines).await.status(), 200);
+    let seen = shop.last();
+    let all = seen.head.all("x-forwarded-for").join(", ");
+    assert_eq!(all, "6.6.6.6, 203.0.113.9, 127.0.0.1");
+    assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(seen.header("x-forwarded-host").as_deref(), Some("public.test"));
+    assert_eq!(seen.header("x-forwarded-port").as_deref(), Some("443"));
+    assert_eq!(seen.header("x-request-id").as_deref(), Some("0f-the-proxys"));
+
+    // One that says nothing is told what there is to tell.
+    assert_eq!(gateway.get("http://shop.test/").await.status(), 200);
+    let seen = shop.last();
+    assert_eq!(seen.header("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+    assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("http"));
+}
+
+#[tokio::test]
+async fn a_route_has_the_last_word() {
+    let shop = Origin::replying("shop").await;
+    let rules = "\
+- filters:
+    - type: RequestHeaderModifier
+      requestHeaderModifier:
+        set:
+          - {name: X-Forwarded-Proto, value: https}
+          - {name: X-Forwarded-Host, value: \"${DOMAIN}\"}
+          - {name: X-Forwarded-Port, value: \"443\"}
+  backendRefs:
+    - {group: gateway.envoyproxy.io, kind: Backend, name: shop}
+";
+    let files = backend("shop", &[shop.address]) + &http_route("shop", &["shop.test"], rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    assert_eq!(gateway.get_with("http://shop.test/", FORGED).await.status(), 200);
+    let seen = shop.last();
+    assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(seen.header("x-forwarded-host").as_deref(), Some("gateway.test"));
+    assert_eq!(seen.header("x-forwarded-port").as_deref(), Some("443"));
+}
+
+/// A backend by CGI or WSGI cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
+#[tokio::test]
+async fn a_name_with_an_underscore_does_not_pass_for_one_with_a_hyphen() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let lines = "X_Forwarded_For: 6.6.6.6\r\nX-Forwarded_Proto: gopher\r\nRemote_User: root\r\n";
+    let reply = gateway.get_with("http://shop.test/", lines).await;
+    // Dropped by default; refused would do as well.
+    assert!(matches!(reply.status(), 200 | 400), "{reply:?}");
+    for seen in shop.seen() {
+        let names = seen.head.text().to_lowercase();
+        assert!(!names.contains('_'), "{names}");
+    }
+}

@@ -1,0 +1,153 @@
+//! gRPC: HTTP/2 on both sides, messages as they come, trailers at the end.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+
+use crate::support::{
+    Answer, Echo, Gateway, Origin, channel, full, h2c_backend, http_route, refusing_address,
+    rule_to, soon,
+};
+
+fn grpc_route(name: &str, method: &str) -> String {
+    format!(
+        "---\n\
+         apiVersion: gateway.networking.k8s.io/v1\n\
+         kind: GRPCRoute\n\
+         metadata:\n  name: {name}\n  namespace: envoy-gateway-system\n\
+         spec:\n  parentRefs:\n    - name: eg\n  hostnames: [shop.test]\n  rules:\n    \
+         - matches:\n        - method: {method}\n      backendRefs:\n        \
+         - {{group: gateway.envoyproxy.io, kind: Backend, name: {name}}}\n"
+    )
+}
+
+fn call(path: &str) -> http::request::Builder {
+    Request::post(format!("https://shop.test{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+}
+
+/// A message with its prefix: not compressed, so long.
+fn message(text: &str) -> Bytes {
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, text.as_bytes()].concat().into()
+}
+
+#[tokio::test]
+async fn messages_stream_both_ways_and_a_status_ends_them() {
+    let echo = Echo::start().await;
+    let files =
+        h2c_backend("echo", &[echo.address]) + &grpc_route("echo", "{service: shop.Orders}");
+    let gateway = Gateway::setup().file("routes/echo.yaml", &files).start().await;
+    let mut http2 = gateway.http2("shop.test").await;
+
+    let (messages, body) = channel();
+    let request = call("/shop.Orders/Watch").body(body).unwrap();
+    // The head goes ahead of any message, and the answer's head comes back for it.
+    let mut response = http2.send(request).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+    for text in ["first", "second", ""] {
+        messages.send(Frame::data(message(text))).await.unwrap();
+        let mut back = Bytes::new();
+        while back.len() < message(text).len() {
+            let frame = soon("a message", response.body_mut().frame()).await.unwrap().unwrap();
+            back = [back, frame.into_data().unwrap()].concat().into();
+        }
+        assert_eq!(back, message(text));
+    }
+    drop(messages);
+    let last = soon("the end", response.body_mut().frame()).await.unwrap().unwrap();
+    assert_eq!(last.into_trailers().unwrap()["grpc-status"], "0");
+    assert!(response.body_mut().frame().await.is_none());
+}
+
+#[tokio::test]
+async fn calls_are_routed_by_service_and_method() {
+    let (orders, watch) = (Echo::start().await, Echo::start().await);
+    let files = h2c_backend("orders", &[orders.address])
+        + &h2c_backend("watch", &[watch.address])
+        + &grpc_route("orders", "{service: shop.Orders}")
+        + &grpc_route("watch", "{service: shop.Orders, method: Watch}");
+    let gateway = Gateway::setup().file("routes/echo.yaml", &files).start().await;
+    let mut http2 = gateway.http2("shop.test").await;
+
+    // (path, backend)
+    let table = [
+        ("/shop.Orders/Place", Some(orders.address)),
+        ("/shop.Orders/Watch", Some(watch.address)),
+        ("/shop.Other/Watch", None),
+    ];
+    for (path, backend) in table {
+        let answer = http2.fetch(call(path).body(full(message("x"))).unwrap()).await.unwrap();
+        match backend {
+            Some(address) => {
+                assert_eq!(answer.body, message("x"), "{path}");
+                assert_eq!(answer.trailers.unwrap()["grpc-status"], "0", "{path}");
+                let is_it = |entry: &serde_json::Value| entry["path"] == *path;
+                let entry = gateway.logged("the call", is_it).await;
+                assert!(entry["upstream"].as_str().unwrap().contains(&address.to_string()));
+            }
+            // Either is UNIMPLEMENTED (12) to a client of gRPC.
+            None => assert!(
+                answer.status == 404 || answer.headers["grpc-status"] == "12",
+                "{path}: {answer:?}"
+            ),
+        }
+    }
+}
+
+/// GRPCRoute: a backend that cannot be reached is UNAVAILABLE, which HTTP 503 is to a client.
+#[tokio::test]
+async fn a_backend_that_is_not_there_is_unavailable() {
+    let files =
+        h2c_backend("dead", &[refusing_address()]) + &grpc_route("dead", "{service: shop.Orders}");
+    let gateway = Gateway::setup().file("routes/dead.yaml", &files).start().await;
+    let mut http2 = gateway.http2("shop.test").await;
+    let request = call("/shop.Orders/Place").body(full(message("x"))).unwrap();
+    let answer = http2.fetch(request).await.unwrap();
+    let code = answer
+        .headers
+        .get("grpc-status")
+        .or(answer.trailers.as_ref().and_then(|t| t.get("grpc-status")));
+    assert!(answer.status == 503 || code.is_some_and(|code| code == "14"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn http2_is_spoken_to_the_backend_that_asks_for_it() {
+    let echo = Echo::start().await;
+    let files = h2c_backend("echo", &[echo.address])
+        + &http_route("echo", &["shop.test"], &rule_to("/", "echo"));
+    let gateway = Gateway::setup().file("routes/echo.yaml", &files).start().await;
+
+    let over_http1 = gateway.get("https://shop.test/a?b=c").await;
+    let image: serde_json::Value = serde_json::from_slice(&over_http1.body).unwrap();
+    assert_eq!(image["proto"], "HTTP/2.0");
+    assert_eq!((&image["path"], &image["query"]), (&"/a".into(), &"b=c".into()));
+    assert_eq!(image["host"], "shop.test");
+    assert_eq!(image["headers"]["x-forwarded-proto"], serde_json::json!(["https"]));
+
+    let mut http2 = gateway.http2("shop.test").await;
+    let request = Request::post("https://shop.test/").body(full("over two hops")).unwrap();
+    let image = http2.fetch(request).await.unwrap().json();
+    assert_eq!(image["proto"], "HTTP/2.0");
+    assert_eq!(image["body"], "over two hops");
+}
+
+#[tokio::test]
+async fn trailers_come_through_from_either_kind_of_backend() {
+    let shop = Origin::scripted(|_| {
+        Answer::raw(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Checksum\r\n\r\n\
+             4\r\nbody\r\n0\r\nX-Checksum: 1234\r\n\r\n",
+        )
+    })
+    .await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let mut http2 = gateway.http2("shop.test").await;
+    let request = Request::get("https://shop.test/").header("te", "trailers");
+    let answer = http2.fetch(request.body(full("")).unwrap()).await.unwrap();
+    assert_eq!(answer.text(), "body");
+    assert_eq!(answer.trailers.unwrap()["x-checksum"], "1234");
+    assert!(!answer.headers.contains_key("transfer-encoding"));
+}

@@ -1,0 +1,87 @@
+//! The actors of a story: the gateway, its backends, its clients, its certificate authority, and
+//! the service manager that starts it.
+//!
+//! Nothing here knows how the gateway works inside; it is a program that is given files, sockets
+//! and signals, and bytes.
+
+mod echo;
+mod frames;
+mod gateway;
+mod hello;
+mod notify;
+mod origin;
+mod pki;
+mod process;
+mod web;
+mod wire;
+mod yaml;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+pub(crate) use self::echo::Echo;
+pub(crate) use self::frames::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, H2, HEADERS, Outcome, PADDED,
+    PING, PRIORITY, PRIORITY_FLAG, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, literal,
+    request_fields,
+};
+pub(crate) use self::gateway::{Gateway, Setup};
+pub(crate) use self::hello::{Hello, Record, record, server_name};
+pub(crate) use self::origin::{Answer, Backend, Origin, Seen, Step};
+pub(crate) use self::pki::{Leaf, Lineage, ca};
+pub(crate) use self::process::Process;
+pub(crate) use self::web::{Fetched, Http2, SendBody, channel, empty, full};
+pub(crate) use self::wire::{Head, Reply, Tls, Wire, serial_of};
+pub(crate) use self::yaml::{backend, h2c_backend, http_route, rule_to, serve_all};
+
+/// How long a story waits for what must happen at once. Long, for a machine that is busy.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The output of `future`, which must not let itself be waited for.
+///
+/// # Panics
+///
+/// Says that `what` did not happen.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(SOON, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {SOON:?}"),
+    }
+}
+
+/// Waits until `holds`, looking every few milliseconds: for what nobody tells us of.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    soon(what, async {
+        while !holds() {
+            // What is waited for is the state of another process or of the kernel.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// A stopwatch that was started now.
+pub(crate) fn clock() -> Instant {
+    Instant::now()
+}
+
+/// A loopback address that no other test uses, for a backend whose port is given.
+pub(crate) fn own_loopback() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let process = std::process::id().to_be_bytes();
+    // 127.64.0.0/10 and up: away from 127.0.0.1 and its neighbours.
+    Ipv4Addr::new(127, 64 | (process[2] & 0x3f), process[3], next[3].max(1))
+}
+
+/// An address that nobody listens on: connecting to it is refused.
+pub(crate) fn refusing_address() -> SocketAddr {
+    // Ports below 1024 of a fresh loopback address; no test binds one.
+    SocketAddr::from((own_loopback(), 9))
+}
+
+/// The test binary runs in the package; fixtures and caches lie below it.
+pub(crate) fn in_package(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

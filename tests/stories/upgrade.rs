@@ -1,0 +1,249 @@
+//! Tunnels: WebSocket over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441), and what is no tunnel.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use http::{Method, Request};
+use hyper::ext::Protocol;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::support::{
+    Answer, Backend, Echo, Gateway, Origin, Tls, Wire, clock, empty, serve_all, soon,
+};
+
+const HANDSHAKE: &str = "\
+GET /chat HTTP/1.1\r\n\
+Host: shop.test\r\n\
+Connection: Upgrade\r\n\
+Upgrade: websocket\r\n\
+Sec-WebSocket-Version: 13\r\n\
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+\r\n";
+const SWITCHED: &str = "\
+HTTP/1.1 101 Switching Protocols\r\n\
+Connection: upgrade\r\n\
+Upgrade: websocket\r\n\
+Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+\r\n";
+
+/// A client and a backend that have become a tunnel through the gateway.
+async fn tunnel(gateway: &Gateway, backend: &Backend) -> (Wire, Wire) {
+    let mut client = gateway.wire().await;
+    client.send(HANDSHAKE).await;
+    let mut origin = backend.accept().await;
+    let seen = origin.request().await.unwrap();
+    assert_eq!(seen.header("upgrade").as_deref(), Some("websocket"));
+    assert!(seen.header("connection").unwrap().eq_ignore_ascii_case("upgrade"));
+    assert_eq!(seen.header("sec-websocket-key").as_deref(), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+    origin.send(SWITCHED).await;
+    let head = soon("the switch", client.head()).await.unwrap();
+    assert_eq!(head.status(), 101);
+    assert_eq!(head.one("upgrade").as_deref(), Some("websocket"));
+    assert_eq!(head.one("sec-websocket-accept").as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    (client, origin)
+}
+
+#[tokio::test]
+async fn a_websocket_talks_over_http1() {
+    let echo = Echo::start().await;
+    let gateway = Gateway::in_front_of(echo.address).await;
+    let stream = Tls::of("shop.test").alpn(&["http/1.1"]).connect(gateway.https()).await.unwrap();
+    let handshake = tokio_tungstenite::client_async("wss://shop.test/chat", stream);
+    let (mut socket, response) = soon("a handshake", handshake).await.unwrap();
+    assert_eq!(response.status(), 101);
+    converse(&mut socket).await;
+}
+
+#[tokio::test]
+async fn a_websocket_talks_over_http2() {
+    let echo = Echo::start().await;
+    let gateway = Gateway::in_front_of(echo.address).await;
+    let mut http2 = gateway.http2("shop.test").await;
+    // The answer to any request comes behind the settings that allow what follows.
+    http2.get("https://shop.test/").await;
+    let request = Request::builder()
+        .method(Method::CONNECT)
+        .uri("https://shop.test/chat")
+        .extension(Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(empty())
+        .unwrap();
+    let response = http2.send(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(!response.headers().contains_key("sec-websocket-accept"), "{response:?}");
+    let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    converse(&mut socket).await;
+    assert_eq!(http2.get("https://shop.test/").await.status, 200, "other streams go on");
+}
+
+async fn converse<S>(socket: &mut WebSocketStream<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let messages = [
+        Message::text("hello"),
+        Message::binary(vec![0, 255, 13, 10]),
+        Message::binary(vec![7; 300_000]),
+        Message::text(""),
+    ];
+    for message in messages {
+        socket.send(message.clone()).await.unwrap();
+        let back = soon("an echo", socket.next()).await.unwrap().unwrap();
+        assert!(back == message, "{} bytes back for {}", back.len(), message.len());
+    }
+    socket.send(Message::Ping("are you there".into())).await.unwrap();
+    let back = soon("a pong", socket.next()).await.unwrap().unwrap();
+    assert_eq!(back, Message::Pong("are you there".into()));
+    socket.close(None).await.unwrap();
+    soon("the end", async { while let Some(Ok(_)) = socket.next().await {} }).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_bytes_both_ways_as_they_are() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let (mut client, mut origin) = tunnel(&gateway, &backend).await;
+    // Bytes that are neither WebSocket nor HTTP, and some that look like HTTP.
+    for bytes in [&b"\0\r\n\r\n\xff"[..], b"GET /smuggled HTTP/1.1\r\nHost: shop.test\r\n\r\n"] {
+        client.send(bytes).await;
+        assert_eq!(origin.exactly(bytes.len()).await, bytes);
+        origin.send(bytes).await;
+        assert_eq!(client.exactly(bytes.len()).await, bytes);
+    }
+    // Half-closed from one side, the other may still speak.
+    client.finish().await;
+    assert_eq!(origin.rest().await, b"");
+    origin.send("last words").await;
+    drop(origin);
+    assert_eq!(client.rest().await, b"last words");
+    gateway.logged("the tunnel", |entry| entry["status"] == 101).await;
+}
+
+#[tokio::test]
+async fn the_end_of_one_side_reaches_the_other() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let limit = Duration::from_secs(3);
+
+    let (client, mut origin) = tunnel(&gateway, &backend).await;
+    let begin = clock();
+    client.reset();
+    origin.rest().await;
+    assert!(begin.elapsed() < limit, "the client's abort took {:?}", begin.elapsed());
+
+    let (mut client, origin) = tunnel(&gateway, &backend).await;
+    let begin = clock();
+    origin.reset();
+    client.rest().await;
+    assert!(begin.elapsed() < limit, "the backend's abort took {:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_silent_tunnel_ends_by_its_own_limit_and_no_other() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::setup()
+        .flag("--tunnel-idle-timeout 2s --idle-timeout 500ms --head-timeout 500ms")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    let (mut client, mut origin) = tunnel(&gateway, &backend).await;
+    // Longer than any limit on what is not a tunnel.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client.send("still here").await;
+    assert_eq!(origin.exactly(10).await, b"still here");
+    let begin = clock();
+    client.rest().await;
+    origin.rest().await;
+    let took = begin.elapsed();
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+}
+
+/// RFC 9110 section 7.8: an upgrade that the backend declines is an ordinary exchange.
+#[tokio::test]
+async fn a_declined_upgrade_is_an_answer_like_others() {
+    let shop = Origin::scripted(|_| Answer::status(403, "no")).await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let mut client = gateway.wire().await;
+    client.send(HANDSHAKE).await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status(), reply.text().as_str()), (403, "no"));
+    // And the connection is one of HTTP still, or it is closed.
+    client.send("GET /next HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    if let Some(next) = soon("an end", client.try_reply_to("GET")).await {
+        assert_eq!(next.status(), 403);
+        assert_eq!(shop.targets(), ["/chat", "/next"]);
+    }
+}
+
+/// CVE-2026-2833: what stands behind an upgrade that has not happened is no tunnel's content.
+#[tokio::test]
+async fn bytes_before_the_switch_do_not_reach_the_backend_as_they_are() {
+    let shop = Origin::scripted(|_| Answer::status(403, "no")).await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: inner.test\r\n\r\n";
+    gateway
+        .raw(
+            HANDSHAKE.to_owned()
+                + smuggled
+                + "GET / HTTP/1.1\r\nHost: shop.test\r\n\
+        Connection: close\r\n\r\n",
+        )
+        .await;
+    for seen in shop.seen() {
+        let host = seen.header("host").unwrap();
+        assert_eq!(host, "shop.test", "a request that no route was asked for: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_websocket_is_passed_on() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+
+    // (lines of the request)
+    let table = [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2c\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2\r\n",
+        "Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n",
+        "Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\n",
+        "Connection: Upgrade\r\nUpgrade: tcp\r\n",
+        "Upgrade: websocket\r\n",
+        "HTTP2-Settings: AAMAAABk\r\n",
+    ];
+    for lines in table {
+        let reply = gateway.get_with("http://shop.test/", lines).await;
+        assert!(matches!(reply.status(), 200 | 400 | 426 | 501), "{lines}: {reply:?}");
+        for seen in shop.seen() {
+            for name in ["upgrade", "http2-settings"] {
+                assert!(!seen.head.has(name), "{lines}: {seen:?}");
+            }
+        }
+    }
+}
+
+/// RFC 9110 section 15.2.2: a switch that nobody asked for is a broken answer.
+#[tokio::test]
+async fn a_switch_that_nobody_asked_for_is_a_bad_gateway() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let other = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n";
+    for (request, answer) in [
+        ("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n", SWITCHED),
+        (HANDSHAKE, other),
+        (HANDSHAKE, "HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+    ] {
+        let mut client = gateway.wire().await;
+        client.send(request).await;
+        let mut origin = backend.accept().await;
+        origin.request().await.unwrap();
+        origin.send(answer).await;
+        let reply = client.reply().await;
+        assert_eq!(reply.status(), 502, "{request}{answer}: {reply:?}");
+        origin.rest().await;
+    }
+}
