@@ -27,6 +27,17 @@ macro_rules! open_enum {
             }
         }
 
+        #[allow(dead_code, reason = "one face for all words, whether all of it is used or not")]
+        impl $name {
+            /// The word, if it is one that is not known.
+            pub(crate) fn unknown(&self) -> Option<&str> {
+                match self {
+                    Self::Unknown(word) => Some(word),
+                    _ => None,
+                }
+            }
+        }
+
         impl From<String> for $name {
             fn from(word: String) -> Self {
                 match word.as_str() {

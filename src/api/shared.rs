@@ -330,7 +330,8 @@ mod tests {
         let bare = [("team", "a")];
 
         // (operator, values, labels, selected)
-        let table: [(&str, &[&str], &[(&str, &str)], bool); 9] = [
+        type Row<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)], bool);
+        let table: [Row<'_>; 9] = [
             ("In", &["web", "api"], &web, true),
             ("In", &["web"], &bare, false),
             ("NotIn", &["web"], &web, false),

@@ -16,6 +16,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Unexpected, Visitor
 use serde::{Deserialize, Deserializer};
 
 use super::diagnostic::Position;
+use super::path::{Path, join};
 use super::scalar::{InvalidVariable, Word, interpolate, shown, word};
 use super::suggest::hint;
 use super::yaml::{Entry, Node, Value};
@@ -101,38 +102,6 @@ struct Reader<'a> {
     unknown: &'a RefCell<Vec<Fault>>,
 }
 
-/// The way from the root to a value; written out only when there is something to say.
-#[derive(Clone, Copy)]
-enum Path<'p> {
-    Root,
-    Field(&'p Path<'p>, &'p str),
-    Item(&'p Path<'p>, usize),
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            // In quotes where the name holds what a path is cut at.
-            Self::Field(parent, name) if name.is_empty() || name.contains(['.', '[', ']', '"']) => {
-                write!(f, "{parent}[\"{name}\"]")
-            }
-            Self::Field(Path::Root, name) => f.write_str(name),
-            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
-            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
-        }
-    }
-}
-
-/// The path of a field of `parent`; either may be empty.
-pub(super) fn join(parent: &str, name: &str) -> String {
-    match (parent, name) {
-        ("", _) => name.into(),
-        (_, "") => parent.into(),
-        _ => format!("{parent}.{name}"),
-    }
-}
-
 /// A value about to be read.
 #[derive(Clone, Copy)]
 struct Cursor<'r, 'n> {
@@ -211,10 +180,6 @@ impl<'r, 'n> Cursor<'r, 'n> {
             }
             _ => problem.into(),
         }
-    }
-
-    fn is_null(&self) -> bool {
-        matches!(&self.node.value, Value::Scalar { text, plain: true } if word(text) == Word::Null)
     }
 
     fn is_left_out(&self) -> bool {
@@ -383,7 +348,7 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
     }
 
     fn deserialize_option<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'n>>(
@@ -483,7 +448,7 @@ impl<'n> Fields<'_, '_, 'n> {
         let Some(known) = &self.known else { return cursor.is_left_out() };
         if known.names.contains(&entry.key.as_str()) {
             // In Kubernetes a field that is null is one that is not there.
-            return cursor.is_null() || cursor.is_left_out();
+            return cursor.node.is_null() || cursor.is_left_out();
         }
         let is_root = matches!(self.of.path, Path::Root);
         let others = if is_root { self.of.reader.rules.root_fields } else { &[] };

@@ -19,6 +19,7 @@ mod diagnostic;
 mod files;
 mod names;
 mod objects;
+mod path;
 mod scalar;
 mod settings;
 mod source;
@@ -104,7 +105,7 @@ impl Loaded {
 impl<T> Located<T> {
     /// The path of a field from the root of the document.
     fn field(&self, field: &str) -> String {
-        decode::join(&self.prefix, field)
+        path::join(&self.prefix, field)
     }
 }
 

@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use crate::api::{KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, TypeMeta, Unsupported};
 
-use super::decode::{Decoded, Environment, Fault, Rules, decode, join};
+use super::decode::{Decoded, Environment, Fault, Rules, decode};
 use super::diagnostic::{Diagnostic, Place, Position, Severity};
+use super::path::join;
 use super::suggest::nearest;
 use super::yaml::{Document, Entry, Node, Value};
 use super::{Located, names};
@@ -44,8 +45,7 @@ impl Reading<'_> {
         }
         match &document.root {
             // Nothing between two `---`, or comments alone.
-            Some(root) if matches!(&root.value, Value::Scalar { text, plain: true } if text.is_empty()) =>
-                {}
+            Some(root) if root.is_null() => {}
             Some(root) => self.object(root, index, ""),
             None => {}
         }
@@ -254,7 +254,6 @@ fn find(types: &TypeMeta) -> Found {
             format!("{kind} has no version `{api_version}`; write `{}`", info.api_version());
         return Found::Wrong { field: "apiVersion", problem };
     }
-    let groups: Vec<&str> = KINDS.iter().map(|info| info.group).collect();
     let of_group: Vec<&str> =
         KINDS.iter().filter(|info| info.group == group).map(|info| info.kind.as_str()).collect();
     if let Some(near) = nearest(kind, &of_group) {
@@ -265,7 +264,7 @@ fn find(types: &TypeMeta) -> Found {
     // somebody else uses in a group of their own (a Service of Knative, say) is theirs.
     let named = KINDS.iter().find(|info| info.kind.as_str() == kind);
     if let Some(info) = named
-        && (groups.contains(&group) || nearest(group, &[info.group]).is_some())
+        && (KINDS.iter().any(|info| info.group == group) || nearest(group, &[info.group]).is_some())
     {
         let problem =
             format!("{kind} has no version `{api_version}`; write `{}`", info.api_version());

@@ -16,6 +16,19 @@ use super::yaml::{Node, documents};
 /// The controller that Envoy Gateway is by default.
 pub(crate) const DEFAULT_CONTROLLER: &str = "gateway.envoyproxy.io/gatewayclass-controller";
 
+/// Parts of the document that somebody may have set on purpose and that do nothing here.
+const WITHOUT_EFFECT: &[&str] = &[
+    "admin",
+    "envoyProxy",
+    "extensionManager",
+    "extensionManagers",
+    "gatewayAPI",
+    "rateLimit",
+    "runtimeFlags",
+    "telemetry",
+    "xdsServer",
+];
+
 /// What the EnvoyGateway document says, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -82,7 +95,8 @@ impl Settings {
         };
 
         let node = only_document(text).map_err(failed)?;
-        let rules = Rules { environment, root_fields: &["apiVersion", "kind"], secret: false };
+        let known = [&["apiVersion", "kind", "metadata"], WITHOUT_EFFECT].concat();
+        let rules = Rules { environment, root_fields: &known, secret: false };
         let Decoded { value, faults, unknown } = decode::<EnvoyGateway>(&node, rules);
         let Some(document) = value else { return Err(failed(faults)) };
         let here = |field: &str, problem: String| {
@@ -92,13 +106,17 @@ impl Settings {
         let resolved = document.resolve(file, root, environment);
         let settings = resolved.map_err(|(field, problem)| failed(here(field, problem)))?;
 
-        let warned = unknown.into_iter().map(|fault| {
-            report(
-                Severity::Warning,
-                Fault { problem: format!("{}, ignored", fault.problem), ..fault },
-            )
+        let without_effect = WITHOUT_EFFECT.iter().filter_map(|name| node.entry(name));
+        let without_effect = without_effect.map(|entry| Fault {
+            at: entry.key_at,
+            field: entry.key.clone(),
+            problem: "has no effect on this gateway, ignored".into(),
         });
-        Ok((settings, warned.collect()))
+        let unknown = unknown
+            .into_iter()
+            .map(|fault| Fault { problem: format!("{}, ignored", fault.problem), ..fault });
+        let warnings = without_effect.chain(unknown);
+        Ok((settings, warnings.map(|fault| report(Severity::Warning, fault)).collect()))
     }
 }
 
@@ -116,10 +134,8 @@ fn only_document(text: &str) -> Result<Arc<Node>, Vec<Fault>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    let mut roots = documents
-        .into_iter()
-        .filter_map(|document| document.root)
-        .filter(|root| root.text() != Some(""));
+    let mut roots =
+        documents.into_iter().filter_map(|document| document.root).filter(|root| !root.is_null());
     let Some(root) = roots.next() else {
         return Err(whole("the file is empty; it holds the EnvoyGateway document"));
     };
@@ -138,8 +154,8 @@ fn only_document(text: &str) -> Result<Arc<Node>, Vec<Fault>> {
     Ok(root)
 }
 
-/// The document as written. What Envoy Gateway knows and this gateway has no use for is ignored
-/// without a word; what neither knows is told.
+/// The document as written. Parts that describe how Envoy Gateway runs its Envoy, and so cannot
+/// matter here, are ignored without a word.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EnvoyGateway {
@@ -147,12 +163,6 @@ struct EnvoyGateway {
     gateway: Option<Controller>,
     logging: Option<Logging>,
     extension_apis: Option<ExtensionApis>,
-    #[serde(rename = "metadata")]
-    _metadata: Option<IgnoredAny>,
-    #[serde(rename = "admin")]
-    _admin: Option<IgnoredAny>,
-    #[serde(rename = "telemetry")]
-    _telemetry: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -241,7 +251,7 @@ impl EnvoyGateway {
                 format!("EDGE_GATEWAY_ENV is `{name}`; it must be the name of a directory");
             return Err((PATHS, problem));
         }
-        let below = file.parent().unwrap_or(Path::new(""));
+        let below = file.parent().unwrap_or_else(|| Path::new(""));
         let resolve = |path: &String| {
             let path = PathBuf::from(path.replace("{env}", &name));
             match (path.strip_prefix("/"), root) {
@@ -272,5 +282,148 @@ fn check_word(
         Some(word) if word == wanted => Ok(()),
         Some(word) => Err((field, format!("`{word}` is not supported; write `{wanted}`"))),
         None => Err((field, format!("`type` is missing; write `type: {wanted}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(
+        text: &str,
+        root: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let environment = |variable: &str| match variable {
+            "EDGE_GATEWAY_ENV" => name.map(str::to_owned),
+            "BASE" => Some("/srv".into()),
+            _ => None,
+        };
+        let file: Arc<Path> = Path::new("/etc/eg/settings.yaml").into();
+        Settings::parse(&file, text, root.map(Path::new), &environment)
+    }
+
+    /// A document with one path and whatever else is given.
+    fn document(path: &str, rest: &str) -> String {
+        format!(
+            "\
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: EnvoyGateway
+provider:
+  type: Custom
+  custom:
+    resource:
+      type: File
+      file:
+        paths: [\"{path}\"]
+{rest}"
+        )
+    }
+
+    #[test]
+    fn paths_are_resolved_by_root_environment_and_directory() {
+        // (path, --config-root, EDGE_GATEWAY_ENV, resolved)
+        let table = [
+            ("/a/b", None, None, "/a/b"),
+            ("/a/b", Some("/root"), None, "/root/a/b"),
+            ("routes", None, None, "/etc/eg/routes"),
+            ("routes", Some("/root"), None, "/etc/eg/routes"),
+            ("/a/{env}/b", None, None, "/a/prod/b"),
+            ("/a/{env}/b", None, Some(""), "/a/prod/b"),
+            ("/a/{env}/b", None, Some("dev"), "/a/dev/b"),
+            ("${BASE}/{env}", Some("/root"), Some("dev"), "/root/srv/dev"),
+        ];
+        for (path, root, name, want) in table {
+            let (settings, warnings) = parse(&document(path, ""), root, name).unwrap();
+            assert_eq!(settings.paths, [Path::new(want)], "{path} {root:?} {name:?}");
+            assert_eq!(warnings, []);
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_has_envoy_gateways_defaults() {
+        let (settings, _) = parse(&document("/a", ""), None, None).unwrap();
+        assert_eq!(settings.controller_name, DEFAULT_CONTROLLER);
+        assert!(!settings.enable_backend);
+        assert_eq!(settings.log_level, None);
+
+        let rest = "\
+gateway: {controllerName: example.com/mine}
+extensionApis: {enableBackend: true}
+logging: {level: {default: debug, provider: info}}
+";
+        let (settings, warnings) = parse(&document("/a", rest), None, None).unwrap();
+        assert_eq!(settings.controller_name, "example.com/mine");
+        assert!(settings.enable_backend);
+        assert_eq!(settings.log_level.as_deref(), Some("debug"));
+        assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn what_means_nothing_here_is_a_warning() {
+        let rest = "rateLimit: {backend: {type: Redis}}\nextensionApi: {enableBackend: true}\n";
+        let (settings, warnings) = parse(&document("/a", rest), None, None).unwrap();
+        let shown: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "/etc/eg/settings.yaml:10:1: warning: EnvoyGateway: rateLimit: has no effect on \
+                 this gateway, ignored",
+                "/etc/eg/settings.yaml:11:1: warning: EnvoyGateway: unknown field `extensionApi`; \
+                 did you mean `extensionApis`?, ignored",
+            ]
+        );
+        assert!(!settings.enable_backend);
+    }
+
+    #[test]
+    fn a_document_that_names_no_files_is_refused_with_its_place() {
+        let head = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyGateway\n";
+        let with = |rest: &str| format!("{head}{rest}");
+        // (document, EDGE_GATEWAY_ENV, what is said after the file)
+        let table = [
+            (String::new(), None, ":1:1: EnvoyGateway: the file is empty"),
+            ("# nothing\n".into(), None, ":1:1: EnvoyGateway: the file is empty"),
+            ("a: [".into(), None, ":1:4: EnvoyGateway: a `[` or `{` is never closed"),
+            ("kind: Gateway\n".into(), None, ":1:1: EnvoyGateway: this is no EnvoyGateway"),
+            (with("---\na: b\n"), None, ":1:1: EnvoyGateway: there is more than one document"),
+            (with(""), None, ":1:1: EnvoyGateway: provider: `provider` is missing"),
+            (
+                with("provider: {type: Kubernetes}\n"),
+                None,
+                ":3:18: EnvoyGateway: provider.type: `Kubernetes` is not supported; write `Custom`",
+            ),
+            (
+                with("provider: {type: Custom}\n"),
+                None,
+                ":3:1: EnvoyGateway: provider.custom.resource.type: `type` is missing",
+            ),
+            (
+                document("/a", "").replace("[\"/a\"]", "[]"),
+                None,
+                ":9:9: EnvoyGateway: provider.custom.resource.file.paths: no path is named",
+            ),
+            (
+                document("/{env}", ""),
+                Some("../x"),
+                ":9:9: EnvoyGateway: provider.custom.resource.file.paths: EDGE_GATEWAY_ENV is `../x`",
+            ),
+            (
+                document("/${NOT_SET}", ""),
+                None,
+                ":9:17: EnvoyGateway: provider.custom.resource.file.paths[0]: `NOT_SET` is not set",
+            ),
+            (
+                document("/a", "extensionApis: {enableBackend: maybe}\n"),
+                None,
+                ":10:32: EnvoyGateway: extensionApis.enableBackend: `maybe` stands here",
+            ),
+        ];
+        for (text, name, want) in table {
+            let diagnostics = parse(&text, None, name).unwrap_err();
+            let shown = diagnostics[0].to_string();
+            let want = format!("/etc/eg/settings.yaml{want}");
+            assert!(shown.starts_with(&want), "{shown}\nwanted {want}");
+        }
     }
 }

@@ -6,7 +6,7 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let same = known.iter().find(|known| known.eq_ignore_ascii_case(word));
     same.or_else(|| {
         // A word of four letters and two wrong ones is another word.
-        let most = word.chars().count().div_ceil(3).min(3);
+        let most = (word.chars().count() / 4).clamp(1, 3);
         let near = known.iter().map(|known| (distance(word, known), known));
         near.filter(|(distance, _)| *distance <= most)
             .min_by_key(|(distance, _)| *distance)
@@ -64,6 +64,9 @@ mod tests {
             ("timeout", Some("timeouts")),
             ("prot", Some("port")),
             ("naem", Some("name")),
+            ("nome", Some("name")),
+            ("nose", None),
+            ("backndRfs", Some("backendRefs")),
             ("weight", None),
             ("x", None),
             ("", None),

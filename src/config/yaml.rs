@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_yaml::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Span, Tag};
 
 use super::diagnostic::Position;
-use super::scalar::shown;
+use super::scalar::{Word, shown, word};
 
 /// Levels of mappings and lists. A GRPCRoute of every field needs 12.
 const MAX_DEPTH: usize = 64;
@@ -60,6 +60,11 @@ impl Node {
         }
     }
 
+    /// True for `~`, `null`, and where nothing is written at all.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if word(text) == Word::Null)
+    }
+
     /// The text of a scalar as written.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
@@ -90,8 +95,7 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
     // Where the parser begins, in bytes, and the lines before that.
     let (mut from, mut lines) = (0, 0);
     let mut values = 0;
-    loop {
-        let Err(failure) = read(&text[from..], lines, &mut values, &mut documents) else { break };
+    while let Err(failure) = read(&text[from..], lines, &mut values, &mut documents) {
         documents.push(Document { root: None, faults: vec![failure.fault] });
         // Content cannot hold `---` at the start of a line, so that is where the next one begins.
         let Some(next) = next_document(text, from + failure.document_start) else { break };
@@ -443,5 +447,50 @@ impl Node {
             Value::Map(entries) => Some(entries),
             Value::Scalar { .. } | Value::List(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Line and column of `name`, by document; none for a document that is broken.
+    fn places(text: &str) -> Vec<Option<Position>> {
+        let place = |root: Arc<Node>| root.entry("name").map(|entry| entry.key_at);
+        documents(text).into_iter().map(|document| document.root.and_then(place)).collect()
+    }
+
+    #[test]
+    fn reading_goes_on_at_the_document_after_a_broken_one() {
+        let at = |line, column| Some(Position { line, column });
+        // (text, places of `name`)
+        let table = [
+            ("name: a\n---\nname: b\n", vec![at(1, 1), at(3, 1)]),
+            ("---\nname: a\n---\nname: b\n", vec![at(2, 1), at(4, 1)]),
+            ("--- {name: a}\n--- {name: b}\n", vec![at(1, 6), at(2, 6)]),
+            ("a: [\n---\nname: b\n", vec![None, at(3, 1)]),
+            ("name: a\n---\n\tx: y\n---\nname: c\n", vec![at(1, 1), None, at(5, 1)]),
+            ("a: \"\n---\nb: '\n---\nname: c\n", vec![None, None, at(5, 1)]),
+            ("a: [\n--- # next\nname: b\n", vec![None, at(3, 1)]),
+            ("a: [\n---b\n---\nname: c\n", vec![None, at(4, 1)]),
+            ("a: [\r\n---\r\nname: b\r\n", vec![None, at(3, 1)]),
+            ("\u{feff}name: a\n", vec![at(1, 1)]),
+            ("# only a comment\n", vec![]),
+            ("", vec![]),
+        ];
+        for (text, want) in table {
+            assert_eq!(places(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_merge_adds_what_is_not_written() {
+        let text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {x: 3, <<: [*a, *b]}\n";
+        let documents = documents(text);
+        assert!(documents[0].faults.is_empty(), "{documents:?}");
+        let merged = documents[0].root.as_ref().unwrap().entry("c").unwrap();
+        let Value::Map(entries) = &merged.value.value else { panic!("a mapping") };
+        let got: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.text())).collect();
+        assert_eq!(got, [("x", Some("3")), ("y", Some("1")), ("z", Some("2"))]);
     }
 }

@@ -1,20 +1,44 @@
 //! The rules of each kind that need no other object: limits, required parts, words.
 //!
-//! They are the rules of the CRDs (OpenAPI and CEL) of the Gateway API 1.6.1, which an API server
-//! would hold every object against; where upstream has a message, it is upstream's, so that a
-//! search finds it.
+//! They are the rules of the CRDs (OpenAPI and CEL) of the Gateway API 1.6.1, experimental channel,
+//! which an API server would hold every object against. Where upstream has a message, it is
+//! upstream's word for word, so that a search finds it.
+//!
+//! Not here: whether a regular expression is one, which `compile` finds out by making it.
+
+mod backend;
+mod gateway;
+mod grpc_route;
+mod http_route;
+mod reference_grant;
+mod route;
+mod violations;
 
 use crate::api::Object;
 
-/// A rule that an object breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
-    pub field: String,
-    pub problem: String,
-}
+use super::path::Path;
+
+pub(super) use self::violations::Violation;
+use self::violations::Violations;
 
 /// Every rule that this object breaks.
 pub(super) fn object(object: &Object) -> Vec<Violation> {
-    let _ = object;
-    Vec::new()
+    let mut found = Violations::default();
+    let spec = Path::Root.field("spec");
+    match object {
+        Object::GatewayClass(class) => gateway::class(&class.spec, spec, &mut found),
+        Object::Gateway(gateway) => gateway::gateway(&gateway.spec, spec, &mut found),
+        Object::HttpRoute(route) => http_route::spec(&route.spec, spec, &mut found),
+        Object::GrpcRoute(route) => grpc_route::spec(&route.spec, spec, &mut found),
+        Object::ReferenceGrant(grant) => reference_grant::spec(&grant.spec, spec, &mut found),
+        Object::Backend(backend) => backend::spec(&backend.spec, spec, &mut found),
+        // What matters of these is seen where they are referred to.
+        Object::Secret(_)
+        | Object::ConfigMap(_)
+        | Object::Service(_)
+        | Object::EndpointSlice(_)
+        | Object::Namespace(_)
+        | Object::Unsupported(_) => {}
+    }
+    found.into_vec()
 }

@@ -1,0 +1,293 @@
+//! GatewayClass and Gateway.
+
+use std::collections::BTreeMap;
+
+use crate::api::{
+    AddressType, DefaultScope, FromNamespaces, FrontendTlsSettings, FrontendValidationMode,
+    GatewayAddress, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls,
+    LabelSelectorOperator, Listener, ListenerNamespaces, ListenerTls, Protocol,
+    SecretObjectReference, TlsMode,
+};
+use crate::config::names;
+use crate::config::path::Path;
+use crate::config::scalar::shown;
+
+use super::violations::{Reference, Violations};
+
+pub(super) fn class(spec: &GatewayClassSpec, at: Path<'_>, found: &mut Violations) {
+    let controller = &spec.controller_name;
+    let is_controller = controller.split_once('/').is_some_and(|(domain, path)| {
+        names::subdomain(domain).is_ok()
+            && !path.is_empty()
+            && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b))
+    });
+    if !is_controller || controller.len() > 253 {
+        let problem = format!(
+            "`{}` is not a controller name; write it like `gateway.envoyproxy.io/gatewayclass-controller`",
+            shown(controller)
+        );
+        found.add(at.field("controllerName"), problem);
+    }
+    if let Some(description) = &spec.description {
+        found.length(at.field("description"), description, 0..=64);
+    }
+    if let Some(parameters) = &spec.parameters_ref {
+        let to = Reference {
+            group: Some(&parameters.group),
+            kind: Some(&parameters.kind),
+            name: &parameters.name,
+            namespace: parameters.namespace.as_deref(),
+        };
+        found.reference(at.field("parametersRef"), to);
+    }
+}
+
+pub(super) fn gateway(spec: &GatewaySpec, at: Path<'_>, found: &mut Violations) {
+    found.length(at.field("gatewayClassName"), &spec.gateway_class_name, 1..=253);
+    listeners(&spec.listeners, at.field("listeners"), found);
+    addresses(&spec.addresses, at.field("addresses"), found);
+    if let Some(spec) = &spec.infrastructure {
+        infrastructure(spec, at.field("infrastructure"), found);
+    }
+    if let Some(namespaces_spec) =
+        spec.allowed_listeners.as_ref().and_then(|a| a.namespaces.as_ref())
+    {
+        let at = at.field("allowedListeners");
+        namespaces(
+            namespaces_spec,
+            &["All", "Selector", "Same", "None"],
+            at.field("namespaces"),
+            found,
+        );
+    }
+    if let Some(spec) = &spec.tls {
+        tls(spec, at.field("tls"), found);
+    }
+    if let Some(scope) = &spec.default_scope {
+        found.word(at.field("defaultScope"), scope.unknown(), DefaultScope::WORDS);
+    }
+}
+
+fn listeners(listeners: &[Listener], at: Path<'_>, found: &mut Violations) {
+    found.count(at, listeners.len(), 1..=64);
+    for (index, spec) in listeners.iter().enumerate() {
+        listener(spec, at.item(index), found);
+    }
+    let names = listeners.iter().map(|listener| &listener.name);
+    found.unique(at, names, "Listener name must be unique within the Gateway");
+    let places = listeners.iter().map(|l| (l.port, &l.protocol, l.hostname.as_deref()));
+    let problem = "Combination of port, protocol and hostname must be unique for each listener";
+    found.unique(at, places, problem);
+}
+
+fn listener(listener: &Listener, at: Path<'_>, found: &mut Violations) {
+    found.section_name(at.field("name"), &listener.name);
+    if let Some(hostname) = &listener.hostname {
+        found.hostname(at.field("hostname"), hostname);
+    }
+    found.port(at.field("port"), listener.port);
+    // A protocol that is not known is a matter of status, not of form; an empty one is neither.
+    found.length(at.field("protocol"), listener.protocol.as_str(), 1..=255);
+
+    let (protocol, tls) = (&listener.protocol, listener.tls.as_ref());
+    if matches!(protocol, Protocol::Http | Protocol::Tcp | Protocol::Udp) {
+        let problem = "tls must not be specified for protocols ['HTTP', 'TCP', 'UDP']";
+        found.require(tls.is_none(), at.field("tls"), problem);
+    }
+    if *protocol == Protocol::Https {
+        let terminates = tls.is_none_or(|tls| *tls.mode() == TlsMode::Terminate);
+        found.require(terminates, at.field("tls"), "tls mode must be Terminate for protocol HTTPS");
+    }
+    if *protocol == Protocol::Tls {
+        found.require(tls.is_some(), at, "tls mode must be set for protocol TLS");
+    }
+    if matches!(protocol, Protocol::Tcp | Protocol::Udp) {
+        let problem = "hostname must not be specified for protocols ['TCP', 'UDP']";
+        found.require(listener.hostname().is_none(), at.field("hostname"), problem);
+    }
+    if let Some(tls) = tls {
+        listener_tls(tls, at.field("tls"), found);
+    }
+    if let Some(allowed) = &listener.allowed_routes {
+        let at = at.field("allowedRoutes");
+        if let Some(spec) = &allowed.namespaces {
+            namespaces(spec, &["All", "Selector", "Same"], at.field("namespaces"), found);
+        }
+        let at = at.field("kinds");
+        found.count(at, allowed.kinds.len(), 0..=8);
+        for (index, kind) in allowed.kinds.iter().enumerate() {
+            found.kind(at.item(index).field("kind"), &kind.kind);
+        }
+    }
+}
+
+fn listener_tls(tls: &ListenerTls, at: Path<'_>, found: &mut Violations) {
+    if let Some(mode) = &tls.mode {
+        found.word(at.field("mode"), mode.unknown(), TlsMode::WORDS);
+    }
+    if *tls.mode() == TlsMode::Terminate {
+        let problem = "certificateRefs or options must be specified when mode is Terminate";
+        found.require(!tls.certificate_refs.is_empty() || !tls.options.is_empty(), at, problem);
+    }
+    let refs = at.field("certificateRefs");
+    found.count(refs, tls.certificate_refs.len(), 0..=64);
+    for (index, reference) in tls.certificate_refs.iter().enumerate() {
+        secret(reference, refs.item(index), found);
+    }
+    found.count(at.field("options"), tls.options.len(), 0..=16);
+}
+
+fn secret(reference: &SecretObjectReference, at: Path<'_>, found: &mut Violations) {
+    let to = Reference {
+        group: reference.group.as_deref(),
+        kind: reference.kind.as_deref(),
+        name: &reference.name,
+        namespace: reference.namespace.as_deref(),
+    };
+    found.reference(at, to);
+}
+
+fn namespaces(spec: &ListenerNamespaces, words: &[&str], at: Path<'_>, found: &mut Violations) {
+    let from = spec.from.as_ref().map(FromNamespaces::as_str);
+    found.word(at.field("from"), from.filter(|from| !words.contains(from)), words);
+    let Some(selector) = &spec.selector else { return };
+    let at = at.field("selector");
+    let at = at.field("matchExpressions");
+    for (index, expression) in selector.match_expressions.iter().enumerate() {
+        let (at, operator) = (at.item(index), &expression.operator);
+        found.word(at.field("operator"), operator.unknown(), LabelSelectorOperator::WORDS);
+        let values = expression.values.len();
+        match operator {
+            LabelSelectorOperator::In | LabelSelectorOperator::NotIn => {
+                found.count(at.field("values"), values, 1..=usize::MAX);
+            }
+            LabelSelectorOperator::Exists | LabelSelectorOperator::DoesNotExist => {
+                found.count(at.field("values"), values, 0..=0);
+            }
+            LabelSelectorOperator::Unknown(_) => {}
+        }
+    }
+}
+
+fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations) {
+    found.count(at, addresses.len(), 0..=16);
+    for (index, address) in addresses.iter().enumerate() {
+        let at = at.item(index);
+        let value = at.field("value");
+        found.length(value, address.value().unwrap_or_default(), 0..=253);
+        if let (AddressType::Hostname, Some(host)) = (address.kind(), address.value()) {
+            found.hostname(value, host);
+        }
+    }
+    for (kind, problem) in [
+        (AddressType::IpAddress, "IPAddress values must be unique"),
+        (AddressType::Hostname, "Hostname values must be unique"),
+    ] {
+        // What is not of this kind, or has no value, is told apart by its place.
+        let values = addresses.iter().enumerate().map(|(index, address)| {
+            match address.value().filter(|_| *address.kind() == kind) {
+                Some(value) => (None, value),
+                None => (Some(index), ""),
+            }
+        });
+        found.unique(at, values, problem);
+    }
+}
+
+fn infrastructure(spec: &GatewayInfrastructure, at: Path<'_>, found: &mut Violations) {
+    keys(&spec.labels, 8, "Label", at.field("labels"), found);
+    keys(&spec.annotations, 16, "Annotation", at.field("annotations"), found);
+    for (key, value) in &spec.labels {
+        let labels = at.field("labels");
+        let ends = |text: &str| {
+            let ends = [text.bytes().next(), text.bytes().last()];
+            ends.iter().all(|b| b.is_none_or(|b| b.is_ascii_alphanumeric()))
+        };
+        let letters = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if value.len() > 63 || !letters || !ends(value) {
+            let problem = format!(
+                "`{}` is not a label value; use at most 63 letters, digits, `-`, `_` and `.`",
+                shown(value)
+            );
+            found.add(labels.field(key), problem);
+        }
+    }
+    for (key, value) in &spec.annotations {
+        let annotations = at.field("annotations");
+        found.length(annotations.field(key), value, 0..=4096);
+    }
+    if let Some(parameters) = &spec.parameters_ref {
+        let to = Reference {
+            group: Some(&parameters.group),
+            kind: Some(&parameters.kind),
+            name: &parameters.name,
+            namespace: None,
+        };
+        found.reference(at.field("parametersRef"), to);
+    }
+}
+
+fn keys(
+    map: &BTreeMap<String, String>,
+    most: usize,
+    what: &str,
+    at: Path<'_>,
+    found: &mut Violations,
+) {
+    found.count(at, map.len(), 0..=most);
+    for key in map.keys() {
+        let (prefix, name) = match key.split_once('/') {
+            Some((prefix, name)) => (Some(prefix), name),
+            None => (None, key.as_str()),
+        };
+        let ends = [name.bytes().next(), name.bytes().last()];
+        let is_name = name.len() <= 63
+            && ends.iter().all(|b| b.is_some_and(|b| b.is_ascii_alphanumeric()))
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !is_name || prefix.is_some_and(|prefix| names::subdomain(prefix).is_err()) {
+            let problem = format!(
+                "{what} keys must be in the form of an optional DNS subdomain prefix followed by a \
+                 required name segment of up to 63 characters."
+            );
+            found.add(at.field(key), problem);
+        }
+    }
+}
+
+fn tls(tls: &GatewayTls, at: Path<'_>, found: &mut Violations) {
+    if let Some(reference) = tls.backend.as_ref().and_then(|b| b.client_certificate_ref.as_ref()) {
+        let at = at.field("backend");
+        secret(reference, at.field("clientCertificateRef"), found);
+    }
+    let Some(frontend) = &tls.frontend else { return };
+    let at = at.field("frontend");
+    frontend_settings(&frontend.default, at.field("default"), found);
+    let at = at.field("perPort");
+    found.count(at, frontend.per_port.len(), 0..=64);
+    for (index, spec) in frontend.per_port.iter().enumerate() {
+        let at = at.item(index);
+        found.port(at.field("port"), spec.port);
+        frontend_settings(&spec.tls, at.field("tls"), found);
+    }
+    let ports = frontend.per_port.iter().map(|spec| spec.port);
+    found.unique(at, ports, "Port for TLS configuration must be unique within the Gateway");
+}
+
+fn frontend_settings(settings: &FrontendTlsSettings, at: Path<'_>, found: &mut Violations) {
+    let Some(validation) = &settings.validation else { return };
+    let at = at.field("validation");
+    if let Some(mode) = &validation.mode {
+        found.word(at.field("mode"), mode.unknown(), FrontendValidationMode::WORDS);
+    }
+    let at = at.field("caCertificateRefs");
+    found.count(at, validation.ca_certificate_refs.len(), 1..=16);
+    for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
+        let to = Reference {
+            group: Some(&reference.group),
+            kind: Some(&reference.kind),
+            name: &reference.name,
+            namespace: reference.namespace.as_deref(),
+        };
+        found.reference(at.item(index), to);
+    }
+}

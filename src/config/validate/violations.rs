@@ -1,0 +1,219 @@
+//! The rules that many fields share, and what is found when they are broken.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::ops::RangeInclusive;
+
+use crate::config::names;
+use crate::config::path::Path;
+use crate::config::scalar::shown;
+use crate::config::suggest::hint;
+use crate::net::HostPattern;
+
+/// A rule that an object breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct Violation {
+    pub field: String,
+    pub problem: String,
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(super) struct Violations(Vec<Violation>);
+
+impl Violations {
+    pub(super) fn into_vec(self) -> Vec<Violation> {
+        self.0
+    }
+
+    pub(super) fn add(&mut self, at: Path<'_>, problem: impl Into<String>) {
+        self.0.push(Violation { field: at.to_string(), problem: problem.into() });
+    }
+
+    /// A rule whose words are upstream's.
+    pub(super) fn require(&mut self, holds: bool, at: Path<'_>, problem: &str) {
+        if !holds {
+            self.add(at, problem);
+        }
+    }
+
+    /// How many items a list may have.
+    pub(super) fn count(&mut self, at: Path<'_>, length: usize, allowed: RangeInclusive<usize>) {
+        let (least, most) = allowed.into_inner();
+        if length > most {
+            self.add(at, format!("{length} items are too many; at most {most} are allowed"));
+        } else if length < least {
+            self.add(at, format!("{length} items are too few; at least {least} must be written"));
+        }
+    }
+
+    pub(super) fn number<N: PartialOrd + Display>(
+        &mut self,
+        at: Path<'_>,
+        value: N,
+        allowed: RangeInclusive<N>,
+    ) {
+        let (least, most) = allowed.into_inner();
+        if value < least || value > most {
+            self.add(at, format!("{value} is out of range; use a number from {least} to {most}"));
+        }
+    }
+
+    pub(super) fn port(&mut self, at: Path<'_>, port: u16) {
+        self.number(at, port, 1..=u16::MAX);
+    }
+
+    /// A word of a closed list; `unknown` is the word if it is not on it.
+    pub(super) fn word(&mut self, at: Path<'_>, unknown: Option<&str>, known: &[&str]) {
+        if let Some(word) = unknown {
+            self.add(at, format!("`{}` is not supported{}", shown(word), hint(word, known)));
+        }
+    }
+
+    /// No value twice; the second is the one that is wrong.
+    pub(super) fn unique<T: Eq + Hash>(
+        &mut self,
+        at: Path<'_>,
+        values: impl IntoIterator<Item = T>,
+        problem: &str,
+    ) {
+        let mut seen = HashSet::new();
+        for (index, value) in values.into_iter().enumerate() {
+            if !seen.insert(value) {
+                self.add(at.item(index), problem);
+            }
+        }
+    }
+
+    pub(super) fn length(&mut self, at: Path<'_>, text: &str, allowed: RangeInclusive<usize>) {
+        let (least, most) = allowed.into_inner();
+        let length = text.chars().count();
+        if length > most {
+            self.add(at, format!("{length} characters are too many; at most {most} are allowed"));
+        } else if length < least {
+            self.add(at, "nothing is written; write something or leave the field out");
+        }
+    }
+
+    /// A hostname, possibly with a wildcard as its first label.
+    pub(super) fn hostname(&mut self, at: Path<'_>, host: &str) {
+        if let Err(why) = HostPattern::parse(host) {
+            self.add(at, format!("`{}` is not a hostname: {why}", shown(host)));
+        }
+    }
+
+    /// A hostname without a wildcard.
+    pub(super) fn precise_hostname(&mut self, at: Path<'_>, host: &str) {
+        self.named(at, "a hostname without wildcard", host, names::subdomain);
+    }
+
+    /// A DNS name: lower case, labels between dots.
+    pub(super) fn section_name(&mut self, at: Path<'_>, name: &str) {
+        self.named(at, "a name", name, names::subdomain);
+    }
+
+    pub(super) fn namespace(&mut self, at: Path<'_>, name: Option<&str>) {
+        if let Some(name) = name {
+            self.named(at, "a namespace", name, names::label);
+        }
+    }
+
+    fn named(
+        &mut self,
+        at: Path<'_>,
+        what: &str,
+        text: &str,
+        check: fn(&str) -> Result<(), &'static str>,
+    ) {
+        if let Err(why) = check(text) {
+            self.add(at, format!("`{}` is not {what}: {why}", shown(text)));
+        }
+    }
+
+    /// Group, kind, name and namespace of a reference, below `at`.
+    pub(super) fn reference(&mut self, at: Path<'_>, to: Reference<'_>) {
+        if let Some(group) = to.group.filter(|group| !group.is_empty()) {
+            self.named(at.field("group"), "an API group", group, names::subdomain);
+        }
+        if let Some(kind) = to.kind {
+            self.kind(at.field("kind"), kind);
+        }
+        self.length(at.field("name"), to.name, 1..=253);
+        self.namespace(at.field("namespace"), to.namespace);
+    }
+
+    pub(super) fn kind(&mut self, at: Path<'_>, kind: &str) {
+        let letters = kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let first = kind.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+        if !letters || !first || kind.ends_with('-') || kind.len() > 63 {
+            self.add(at, format!("`{}` is not a kind; use letters and digits", shown(kind)));
+        }
+    }
+
+    pub(super) fn header_name(&mut self, at: Path<'_>, name: &str) {
+        if !is_token(name) || name.len() > 256 {
+            let problem = format!(
+                "`{}` is not a header name; use letters, digits and `-`, at most 256",
+                shown(name)
+            );
+            self.add(at, problem);
+        }
+    }
+
+    /// A value that a header can hold.
+    pub(super) fn header_value(&mut self, at: Path<'_>, value: &str) {
+        self.length(at, value, 1..=4096);
+        if value.chars().any(|c| c.is_control() && c != '\t') {
+            self.add(at, "the value has a control character; write it on one line");
+        }
+    }
+}
+
+/// What a reference names, whichever type it has.
+#[derive(Clone, Copy)]
+pub(super) struct Reference<'a> {
+    pub group: Option<&'a str>,
+    pub kind: Option<&'a str>,
+    pub name: &'a str,
+    pub namespace: Option<&'a str>,
+}
+
+/// `token` of RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_an_api_server_refuses_are_refused() {
+        type Check = fn(&mut Violations, Path<'_>, &str);
+        let long = "a".repeat(300);
+        // (check, right, wrong)
+        let table: [(Check, &[&str], &[&str]); 6] = [
+            (
+                Violations::hostname,
+                &["a.b", "*.a.b", "a"],
+                &["", "A", "*", "a.*", "a:80", "1.2.3.4"],
+            ),
+            (Violations::precise_hostname, &["a.b", "1.2.3.4"], &["*.a", "", "a b", &long]),
+            (Violations::section_name, &["http", "a.b"], &["HTTP", "a_b", "-a", "", &long]),
+            (Violations::kind, &["Service", "TLSRoute2", "a-b"], &["", "1a", "a-", "a.b", &long]),
+            (Violations::header_name, &["X-A", "x_a", "a.b"], &["", "a b", "a:", "ä", &long]),
+            (Violations::header_value, &["a", "a  b", "ä", "a\tb"], &["", "a\nb", "a\u{7f}"]),
+        ];
+        for (check, right, wrong) in table {
+            for (texts, want) in [(right, 0), (wrong, 1)] {
+                for text in texts {
+                    let mut found = Violations::default();
+                    check(&mut found, Path::Root, text);
+                    assert_eq!(found.0.len(), want, "{text}: {:?}", found.0);
+                }
+            }
+        }
+    }
+}
