@@ -1,0 +1,167 @@
+//! A cluster: the backends that one name stands for, and the way to send them a request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::body::{Request, Response};
+use crate::upstream::balance::Avoided;
+use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings};
+use crate::upstream::failure::SendFailure;
+use crate::upstream::h1::{self, Tunnel};
+use crate::upstream::h2;
+use crate::upstream::names::Names;
+
+/// Settings of a cluster. Two equal settings are the same cluster across a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClusterSettings {
+    /// For logs and metrics.
+    pub name: Arc<str>,
+    /// May be empty: then every request fails with `NoEndpoint`.
+    pub endpoints: Vec<EndpointSettings>,
+    pub protocol: Protocol,
+    /// For one address, and for the first lookup of a name. Default 10 s, as in Envoy.
+    pub connect_timeout: Duration,
+    /// How long a connection may rest in the pool. Default 4 s: below the 5 s after which Node and
+    /// uvicorn close theirs, so that no POST meets a connection that is being closed. A backend
+    /// that closes earlier (gunicorn: 2 s) is noticed when it does.
+    pub idle_timeout: Duration,
+    /// Resting connections a worker keeps for one address; the oldest goes first. Default 256.
+    pub max_idle_per_endpoint: usize,
+}
+
+impl ClusterSettings {
+    /// The defaults, for HTTP/1.1.
+    pub(crate) fn new(name: impl Into<Arc<str>>, endpoints: Vec<EndpointSettings>) -> Self {
+        Self {
+            name: name.into(),
+            endpoints,
+            protocol: Protocol::Http1,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(4),
+            max_idle_per_endpoint: 256,
+        }
+    }
+}
+
+/// What the backends of a cluster speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
+    #[default]
+    Http1,
+    /// HTTP/2 over cleartext with prior knowledge (RFC 9113 section 3.3).
+    H2c,
+}
+
+/// The backends that one name stands for.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// Unlike the address of this value, never used twice: pools are keyed by it.
+    id: u64,
+    settings: ClusterSettings,
+    endpoints: Box<[Endpoint]>,
+    turn: AtomicUsize,
+    avoided: Avoided,
+    counts: Arc<Counts>,
+}
+
+/// What came back, up to the head.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Status, fields and streaming body. `content-length` is there if the body has that length;
+    /// `transfer-encoding` is gone; other hop-by-hop fields are as the backend sent them.
+    pub response: Response,
+    /// Who answered, for the log.
+    pub endpoint: EndpointName,
+    /// The bytes after a 101, if the request asked for an upgrade and got it. The body is then empty.
+    pub tunnel: Option<Tunnel>,
+}
+
+impl Cluster {
+    /// A cluster with no connection yet. Looks no name up.
+    pub(crate) fn new(settings: ClusterSettings, names: &Names) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let endpoints = settings.endpoints.iter().map(|one| Endpoint::new(one, names)).collect();
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            settings,
+            endpoints,
+            turn: AtomicUsize::new(0),
+            avoided: Avoided::default(),
+            counts: Arc::default(),
+        })
+    }
+
+    /// Sends one request and waits for the head of the response.
+    ///
+    /// The caller has removed hop-by-hop fields and settled `host`; for an upgrade it left
+    /// `connection: upgrade` and `upgrade` in place. `content-length` is a promise that the body is
+    /// held to; without it the body goes out chunked, its trailers dropped (HTTP/1.1), or as it is
+    /// (h2c).
+    ///
+    /// The request body is sent while the head is awaited, and after that whenever the response body
+    /// is polled. Dropping the future, or the body before its end, ends the exchange at the backend
+    /// at once. There is no timeout but that of connecting.
+    ///
+    /// Interim responses (1xx) are skipped, 103 among them.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no response. An address that does not take the connection is followed by the
+    /// next, each tried once. A pooled connection that turns out to be dead is replaced by a fresh
+    /// one, once, if nothing of the request was sent or it has no body and an idempotent method
+    /// (RFC 9110 section 9.2.2). Nothing else is tried twice.
+    pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
+        match self.settings.protocol {
+            Protocol::Http1 => h1::send(self, request).await,
+            Protocol::H2c => h2::send(self, request).await,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &ClusterSettings {
+        &self.settings
+    }
+
+    /// What happened to the connections of this cluster, on all workers.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    pub(super) fn avoided(&self) -> &Avoided {
+        &self.avoided
+    }
+
+    /// A number that grows with every request, where there is anything to choose from.
+    pub(super) fn next_turn(&self) -> usize {
+        match &*self.endpoints {
+            [] | [Endpoint::Fixed(_)] => 0,
+            _ => self.turn.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Counters of one cluster. All but `open` only grow.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Connections begun, whatever came of them.
+    pub connects: AtomicU64,
+    pub connect_failures: AtomicU64,
+    pub connect_timeouts: AtomicU64,
+    /// Connections closed because the backend sent more than one response has: a fault of the
+    /// backend, or someone's attempt to slip a response to the next client.
+    pub leftovers: AtomicU64,
+    /// Connections that are open now, resting ones too.
+    pub open: AtomicU64,
+    pub received_bytes: AtomicU64,
+    /// Requests sent again because the pooled connection was dead.
+    pub resends: AtomicU64,
+    pub sent_bytes: AtomicU64,
+}

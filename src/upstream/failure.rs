@@ -1,0 +1,69 @@
+//! What can go wrong between a request and the bytes of its response.
+
+use std::borrow::Cow;
+use std::io;
+
+use crate::body::BodyError;
+use crate::upstream::endpoint::EndpointName;
+
+/// Why there is no response head. Which status and which response flag that makes is `proxy`'s to
+/// say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FailureKind {
+    /// No endpoint took the connection: refused, unreachable, no such socket.
+    #[error("connection refused")]
+    ConnectRefused,
+    /// No endpoint took the connection in time.
+    #[error("connect timeout")]
+    ConnectTimeout,
+    /// The request cannot be written for this backend. A fault of whoever built it.
+    #[error("invalid request: {0}")]
+    InvalidRequest(&'static str),
+    /// What came back is no HTTP, or HTTP that must not be passed on.
+    #[error("invalid response: {0}")]
+    InvalidResponse(&'static str),
+    #[error("no endpoint")]
+    NoEndpoint,
+    /// The client's body broke off, or its length is not what its head said. Not the backend's fault.
+    #[error("request body broken")]
+    RequestBody,
+    /// The connection ended before a whole response head. The backend may have acted on the request.
+    #[error("connection ended before the response")]
+    ResetBeforeHead,
+    #[error("name does not resolve")]
+    Unresolved,
+}
+
+/// A request that has no response, with what the log should say.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{kind}: {details}")]
+pub(crate) struct SendFailure {
+    pub kind: FailureKind,
+    /// The last endpoint that was tried.
+    pub endpoint: Option<EndpointName>,
+    /// The operating system's words or ours. May quote no byte of the peer.
+    pub details: Cow<'static, str>,
+}
+
+impl SendFailure {
+    pub(super) fn new(kind: FailureKind, details: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, endpoint: None, details: details.into() }
+    }
+
+    pub(super) fn at(self, endpoint: impl Into<EndpointName>) -> Self {
+        Self { endpoint: Some(endpoint.into()), ..self }
+    }
+}
+
+/// Why a response body ended before its end. The client must see that it did.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyFault {
+    #[error("response body is not valid: {0}")]
+    Invalid(&'static str),
+    #[error("request body broke while the response was under way")]
+    Request(#[source] BodyError),
+    #[error("connection broke within the response body")]
+    Reset(#[source] io::Error),
+    #[error("connection ended before the response body did")]
+    Truncated,
+}

@@ -1,0 +1,195 @@
+//! A response body on its way to the client, with the connection that it comes from.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::Body;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::endpoint::Address;
+use crate::upstream::failure::BodyFault;
+use crate::upstream::h1::chunks::{Chunks, Step};
+use crate::upstream::h1::connection::Connection;
+use crate::upstream::h1::framing::ResponseFraming;
+use crate::upstream::h1::pump::{Pump, PumpFault};
+use crate::upstream::pool;
+
+/// What of an exchange lives on after the head.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub connection: Box<Connection>,
+    /// The rest of the request, if there is one.
+    pub pump: Option<Pump>,
+    /// The backend would take another request.
+    pub keep: bool,
+    pub cluster: Arc<Cluster>,
+    pub address: Address,
+}
+
+impl Flow {
+    /// The body as `framing` has it. One that is all here costs no allocation, and its connection
+    /// rests before the client has seen a byte.
+    pub(super) fn into_body(mut self, framing: ResponseFraming) -> Body {
+        let decoder = match framing {
+            ResponseFraming::Absent | ResponseFraming::Length(0) => {
+                self.end();
+                return Body::Empty;
+            }
+            ResponseFraming::Length(length) => match usize::try_from(length) {
+                Ok(length) if self.pump.is_none() && length <= self.connection.input.len() => {
+                    let data = self.connection.input.split_to(length).freeze();
+                    self.end();
+                    return Body::from_bytes(data);
+                }
+                _ => Decoder::Length(length),
+            },
+            ResponseFraming::Chunked => Decoder::Chunked(Chunks::new()),
+            ResponseFraming::UntilClose => Decoder::UntilClose,
+        };
+        Body::boxed(ResponseBody { flow: Some(self), decoder })
+    }
+
+    /// The response has ended as it should: the connection rests, if it can.
+    fn end(self) {
+        if !self.connection.input.is_empty() {
+            self.cluster.counts().leftovers.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(
+                cluster = %self.cluster.settings().name,
+                endpoint = %self.address,
+                "backend sent more than its response"
+            );
+            return;
+        }
+        if self.keep && self.pump.is_none() {
+            pool::put(&self.cluster, self.address, self.connection);
+        }
+    }
+
+    /// Goes on with the request.
+    fn poll_pump(&mut self, cx: &mut Context<'_>) -> Result<(), BodyFault> {
+        let Some(pump) = &mut self.pump else { return Ok(()) };
+        match pump.poll(cx, &mut self.connection.stream) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) => self.connection.output = mem::take(&mut pump.output),
+            // It wants no more of the request, but the response may still be whole.
+            Poll::Ready(Err(PumpFault::Io(_))) => self.keep = false,
+            Poll::Ready(Err(PumpFault::Body(error))) => return Err(BodyFault::Request(error)),
+        }
+        self.pump = None;
+        Ok(())
+    }
+}
+
+/// The body of a response, read only as it is polled.
+///
+/// It gives the connection back with its last frame, not at the poll after it: the server stops
+/// polling when it has the promised length. Dropping it earlier closes the connection.
+#[derive(Debug)]
+struct ResponseBody {
+    /// Gone when the body has ended, well or not.
+    flow: Option<Flow>,
+    decoder: Decoder,
+}
+
+#[derive(Debug)]
+enum Decoder {
+    Chunked(Chunks),
+    /// Bytes to come.
+    Length(u64),
+    UntilClose,
+}
+
+impl Decoder {
+    fn next(&mut self, input: &mut BytesMut) -> Result<Step, &'static str> {
+        Ok(match self {
+            Self::Chunked(chunks) => return chunks.next(input),
+            Self::Length(0) => Step::End,
+            Self::Length(_) | Self::UntilClose if input.is_empty() => Step::More,
+            Self::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= take as u64;
+                Step::Data(input.split_to(take).freeze())
+            }
+            Self::UntilClose => Step::Data(input.split().freeze()),
+        })
+    }
+
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Chunked(chunks) => chunks.is_ended(),
+            Self::Length(left) => *left == 0,
+            Self::UntilClose => false,
+        }
+    }
+}
+
+impl ResponseBody {
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyFault>> {
+        let Some(flow) = &mut self.flow else { return Poll::Ready(Ok(None)) };
+        flow.poll_pump(cx)?;
+        loop {
+            let step = self.decoder.next(&mut flow.connection.input).map_err(BodyFault::Invalid)?;
+            let frame = match step {
+                Step::Data(data) => Some(Frame::data(data)),
+                Step::Trailers(trailers) => Some(Frame::trailers(trailers)),
+                Step::End => None,
+                Step::More => match ready!(flow.connection.poll_fill(cx)) {
+                    Ok(0) if matches!(self.decoder, Decoder::UntilClose) => {
+                        self.flow = None;
+                        return Poll::Ready(Ok(None));
+                    }
+                    Ok(0) => return Poll::Ready(Err(BodyFault::Truncated)),
+                    Ok(_) => continue,
+                    Err(error) => return Poll::Ready(Err(BodyFault::Reset(error))),
+                },
+            };
+            if self.decoder.is_ended()
+                && let Some(flow) = self.flow.take()
+            {
+                flow.end();
+            }
+            return Poll::Ready(Ok(frame));
+        }
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let step = ready!(self.poll_step(cx));
+        if let Err(fault) = &step {
+            if let Some(flow) = self.flow.take() {
+                let Flow { cluster, address, .. } = flow;
+                tracing::debug!(
+                    cluster = %cluster.settings().name,
+                    endpoint = %address,
+                    %fault,
+                    "response cut"
+                );
+            }
+        }
+        Poll::Ready(step.transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.flow.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.flow, &self.decoder) {
+            (None, _) => SizeHint::with_exact(0),
+            (Some(_), Decoder::Length(left)) => SizeHint::with_exact(*left),
+            (Some(_), Decoder::Chunked(_) | Decoder::UntilClose) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! One HTTP/1.1 connection: its stream and the buffers that it keeps between exchanges.
+
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use http::HeaderName;
+use tokio::io::AsyncReadExt;
+
+use crate::upstream::connect::{Look, Stream};
+
+/// What the first read asks for; most responses to most requests fit.
+const SMALL_READ: usize = 8 * 1024;
+
+/// What a read asks for once the peer fills every buffer it is given.
+const LARGE_READ: usize = 64 * 1024;
+
+/// A connection that carries one exchange at a time. Dropping it closes it.
+#[derive(Debug)]
+pub(in crate::upstream) struct Connection {
+    pub(super) stream: Stream,
+    /// Received and not yet taken.
+    pub(super) input: BytesMut,
+    /// Bytes the next read has room for. Follows the peer: doubled when a read filled its room.
+    room: usize,
+    /// The memory of the last request head, for the next.
+    pub(super) output: Vec<u8>,
+    /// The memory of the last response's fields, for the next.
+    pub(super) fields: Vec<(HeaderName, Range<usize>)>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+            room: SMALL_READ,
+            output: Vec::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// Reads once. `Ok(0)` is the end of the stream.
+    ///
+    /// The buffer is bounded by whoever takes from it: nobody reads on before taking what is there,
+    /// but the parser of heads and chunk lines, which have limits of their own.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Half the room will do: it spares a new buffer while slices of this one are in use.
+        if self.input.capacity() - self.input.len() < self.room / 2 {
+            self.input.reserve(self.room);
+        }
+        let space = self.input.capacity() - self.input.len();
+        let outcome = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        if let Poll::Ready(Ok(count)) = outcome
+            && count == space
+        {
+            self.room = (self.room * 2).min(LARGE_READ);
+        }
+        outcome
+    }
+
+    /// True if the peer has neither closed the connection nor sent anything since.
+    pub(in crate::upstream) fn is_quiet(&self, look: Look) -> bool {
+        self.stream.is_quiet(look)
+    }
+
+    /// Gives back the memory that one large exchange needed.
+    pub(in crate::upstream) fn rest(&mut self) {
+        debug_assert!(self.input.is_empty(), "a connection with leftovers must not rest");
+        if self.room > SMALL_READ {
+            self.input = BytesMut::new();
+            self.room = SMALL_READ;
+        }
+        if self.output.capacity() > SMALL_READ {
+            self.output = Vec::new();
+        }
+    }
+}

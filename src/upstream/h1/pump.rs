@@ -1,0 +1,207 @@
+//! A request on its way to the backend: head, body, framing.
+
+use std::fmt;
+use std::io::{self, IoSlice, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http_body::Body as _;
+use tokio::io::AsyncWrite;
+
+use crate::body::{Body, BodyError};
+use crate::upstream::h1::request::RequestFraming;
+
+/// Writes a request, as far as the socket takes it and the body has it.
+///
+/// Holds at most one frame of the body: the next is asked for when this one is written, so a backend
+/// that does not read stops the client.
+pub(super) struct Pump {
+    body: Body,
+    /// Of `Length`, what is still to come.
+    framing: RequestFraming,
+    /// Text of ours: the head, then a size before each chunk. Written before `data`.
+    pub(super) output: Vec<u8>,
+    written: usize,
+    data: Bytes,
+    /// Text after `data`.
+    tail: &'static [u8],
+    /// The frame that would complete the promised length, until the body has shown that it ends
+    /// there.
+    held: Option<Bytes>,
+    /// Nothing is to be asked of the body any more.
+    ended: bool,
+    /// The socket has taken a byte.
+    started: bool,
+}
+
+/// Why a request is not on its way any more.
+#[derive(Debug)]
+pub(super) enum PumpFault {
+    /// The client's doing; the backend must not see the request completed.
+    Body(BodyError),
+    /// The backend's doing; it may have answered before.
+    Io(io::Error),
+}
+
+impl Pump {
+    /// A request whose head is not written yet; it goes into `output`.
+    pub(super) fn new(body: Body, framing: RequestFraming) -> Self {
+        let ended = body.is_end_stream();
+        Self {
+            body,
+            framing,
+            output: Vec::new(),
+            written: 0,
+            data: Bytes::new(),
+            tail: b"",
+            held: None,
+            ended,
+            started: false,
+        }
+    }
+
+    /// True if the socket has taken a byte of the request.
+    pub(super) fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// Begins again on another connection. Only for requests that have not started or whose head is
+    /// all there is.
+    pub(super) fn rewind(&mut self) {
+        self.written = 0;
+        self.started = false;
+    }
+
+    /// Ready when the whole request is written.
+    pub(super) fn poll<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<Result<(), PumpFault>> {
+        loop {
+            // Gathering comes first, so that head and first bytes leave in one write.
+            if !self.ended && self.data.is_empty() && self.tail.is_empty() {
+                match self.poll_gather(cx) {
+                    Poll::Ready(gathered) => gathered.map_err(PumpFault::Body)?,
+                    Poll::Pending if self.written == self.output.len() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+            let text = &self.output[self.written..];
+            let count = if self.data.is_empty() && self.tail.is_empty() {
+                if text.is_empty() {
+                    debug_assert!(self.ended, "gathering yields something to write or the end");
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(Pin::new(&mut *stream).poll_write(cx, text))
+            } else {
+                let slices =
+                    [IoSlice::new(text), IoSlice::new(&self.data), IoSlice::new(self.tail)];
+                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))
+            };
+            match count {
+                Ok(0) => return Poll::Ready(Err(PumpFault::Io(io::ErrorKind::WriteZero.into()))),
+                Ok(count) => self.advance(count),
+                Err(error) => return Poll::Ready(Err(PumpFault::Io(error))),
+            }
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.started = true;
+        let text = count.min(self.output.len() - self.written);
+        self.written += text;
+        count -= text;
+        let data = count.min(self.data.len());
+        self.data.advance(data);
+        count -= data;
+        self.tail = &self.tail[count..];
+    }
+
+    /// Asks the body for its next frame, or learns that there is none.
+    fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        loop {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(frame) => frame?.into_data(),
+                None => return Poll::Ready(self.end()),
+            };
+            match frame {
+                Ok(data) if !data.is_empty() => {
+                    if self.accept(data)? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                // Empty data would end a chunked body; trailers have no place in the request that
+                // the backend was promised.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes a frame; true if there is something to write now.
+    fn accept(&mut self, data: Bytes) -> Result<bool, BodyError> {
+        match &mut self.framing {
+            RequestFraming::Absent => return Err(Mismatch::Long.into()),
+            RequestFraming::Length(left) => {
+                let length = data.len() as u64;
+                if length > *left || self.held.is_some() {
+                    return Err(Mismatch::Long.into());
+                }
+                if length == *left && !self.body.is_end_stream() {
+                    self.held = Some(data);
+                    return Ok(false);
+                }
+                *left -= length;
+                self.ended = *left == 0;
+            }
+            RequestFraming::Chunked => {
+                if self.written == self.output.len() {
+                    self.output.clear();
+                    self.written = 0;
+                }
+                write!(self.output, "{:x}\r\n", data.len())?;
+                self.ended = self.body.is_end_stream();
+                self.tail = if self.ended { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+            }
+        }
+        self.data = data;
+        Ok(true)
+    }
+
+    fn end(&mut self) -> Result<(), BodyError> {
+        self.ended = true;
+        match &mut self.framing {
+            RequestFraming::Absent => {}
+            RequestFraming::Length(left) => match self.held.take() {
+                Some(data) => {
+                    *left = 0;
+                    self.data = data;
+                }
+                None if *left > 0 => return Err(Mismatch::Short.into()),
+                None => {}
+            },
+            RequestFraming::Chunked => self.tail = b"0\r\n\r\n",
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Pump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pump")
+            .field("framing", &self.framing)
+            .field("started", &self.started)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A body that is not as long as its head promised.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::upstream) enum Mismatch {
+    #[error("request body longer than its content-length")]
+    Long,
+    #[error("request body shorter than its content-length")]
+    Short,
+}

@@ -1,0 +1,207 @@
+//! The head of a request: how its body is delimited, and its bytes.
+
+use std::io::Write;
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Uri};
+use http_body::Body as _;
+
+use crate::body::Body;
+use crate::upstream::failure::FailureKind;
+
+/// How the body of a request is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::upstream) enum RequestFraming {
+    /// No body and no word about it.
+    Absent,
+    Chunked,
+    /// `content-length`, and exactly that many bytes.
+    Length(u64),
+}
+
+impl RequestFraming {
+    /// What `content-length` says counts; else what the body knows of itself; else chunks.
+    ///
+    /// RFC 9110 section 8.6: a request without a body says so only where its method gives a body a
+    /// meaning, or where the client said so.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRequest` for a length that is doubled or no number; `RequestBody` for a length with
+    /// no body behind it.
+    pub(in crate::upstream) fn of(
+        method: &Method,
+        headers: &HeaderMap,
+        body: &Body,
+    ) -> Result<Self, FailureKind> {
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        if let Some(length) = lengths.next() {
+            if lengths.next().is_some() {
+                return Err(FailureKind::InvalidRequest("content-length twice"));
+            }
+            let length = parse_length(length.as_bytes())
+                .ok_or(FailureKind::InvalidRequest("content-length is not a number"))?;
+            if length > 0 && body.is_end_stream() {
+                return Err(FailureKind::RequestBody);
+            }
+            return Ok(Self::Length(length));
+        }
+        let known = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        Ok(match known {
+            Some(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+                Self::Absent
+            }
+            Some(length) => Self::Length(length),
+            None => Self::Chunked,
+        })
+    }
+}
+
+/// A `Content-Length` value: digits only, below 2^63 (RFC 9110 section 8.6).
+pub(in crate::upstream) fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let length = str::from_utf8(value).ok()?.parse().ok()?;
+    i64::try_from(length).is_ok().then_some(length)
+}
+
+/// Writes the head of a request, `host` first, the length as `framing` has it.
+///
+/// No value can break out of its line: the types of `http` hold neither CR nor LF nor NUL.
+pub(super) fn write_head(
+    out: &mut Vec<u8>,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    framing: RequestFraming,
+) {
+    out.reserve(512);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    match (headers.get(HOST), uri.authority()) {
+        (Some(host), _) => out.extend_from_slice(host.as_bytes()),
+        (None, Some(authority)) => out.extend_from_slice(authority.as_str().as_bytes()),
+        // RFC 9112 section 3.2: an empty field for a target without authority.
+        (None, None) => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        if *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+            continue;
+        }
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    match framing {
+        RequestFraming::Absent => {}
+        RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        RequestFraming::Length(length) => {
+            let written = write!(out, "content-length: {length}\r\n");
+            debug_assert!(written.is_ok(), "a Vec takes everything");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn stream() -> Body {
+        Body::boxed(StreamBody::new(futures_util::stream::pending::<
+            Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>,
+        >()))
+    }
+
+    #[test]
+    fn the_clients_length_counts_then_the_bodys_own_then_chunks() {
+        use FailureKind::{InvalidRequest, RequestBody};
+        use RequestFraming::{Absent, Chunked, Length};
+
+        // (method, content-length fields, body, framing)
+        let table: [(Method, &[&str], Body, Result<RequestFraming, FailureKind>); 14] = [
+            (Method::GET, &[], Body::Empty, Ok(Absent)),
+            (Method::DELETE, &[], Body::Empty, Ok(Absent)),
+            (Method::GET, &["0"], Body::Empty, Ok(Length(0))),
+            (Method::POST, &[], Body::Empty, Ok(Length(0))),
+            (Method::PUT, &[], Body::Empty, Ok(Length(0))),
+            (Method::PATCH, &[], Body::Empty, Ok(Length(0))),
+            (Method::POST, &["007"], stream(), Ok(Length(7))),
+            (Method::POST, &[], stream(), Ok(Chunked)),
+            (Method::GET, &[], stream(), Ok(Chunked)),
+            (Method::POST, &[], Body::from_bytes("abc"), Ok(Length(3))),
+            (Method::POST, &["5"], Body::Empty, Err(RequestBody)),
+            (Method::POST, &["5", "5"], stream(), Err(InvalidRequest("content-length twice"))),
+            (
+                Method::POST,
+                &["+5"],
+                stream(),
+                Err(InvalidRequest("content-length is not a number")),
+            ),
+            (
+                Method::POST,
+                &["9223372036854775808"],
+                stream(),
+                Err(InvalidRequest("content-length is not a number")),
+            ),
+        ];
+        for (method, lengths, body, want) in table {
+            let mut headers = HeaderMap::new();
+            for length in lengths {
+                headers.append(CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
+            let got = RequestFraming::of(&method, &headers, &body);
+            assert_eq!(got, want, "{method} {lengths:?} {body:?}");
+        }
+    }
+
+    #[test]
+    fn the_head_has_one_host_one_length_and_no_other_framing() {
+        // (target, fields, framing, head)
+        let table: [(&str, &[(&str, &str)], RequestFraming, &str); 5] = [
+            (
+                "/a?b=c",
+                &[("x-a", "1"), ("host", "shop.test"), ("x-a", "2")],
+                RequestFraming::Absent,
+                "GET /a?b=c HTTP/1.1\r\nhost: shop.test\r\nx-a: 1\r\nx-a: 2\r\n\r\n",
+            ),
+            (
+                "https://shop.test:8443/a",
+                &[],
+                RequestFraming::Absent,
+                "GET /a HTTP/1.1\r\nhost: shop.test:8443\r\n\r\n",
+            ),
+            ("*", &[], RequestFraming::Absent, "GET * HTTP/1.1\r\nhost: \r\n\r\n"),
+            (
+                "/",
+                &[("host", "a"), ("content-length", "007"), ("transfer-encoding", "chunked")],
+                RequestFraming::Length(7),
+                "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 7\r\n\r\n",
+            ),
+            (
+                "/",
+                &[("host", "a"), ("transfer-encoding", "gzip")],
+                RequestFraming::Chunked,
+                "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+            ),
+        ];
+        for (target, fields, framing, want) in table {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers
+                    .append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            }
+            let mut head = Vec::new();
+            write_head(&mut head, &Method::GET, &target.parse().unwrap(), &headers, framing);
+            assert_eq!(String::from_utf8(head).unwrap(), want, "{target}");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+use std::convert::Infallible;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::HeaderMap;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::service::service_fn;
+
+use super::*;
+use crate::body::Body;
+use crate::upstream::cluster::Protocol;
+use crate::upstream::pool;
+use crate::upstream::testing::{
+    Origin, Peer, cluster_with, collect, data, dead, frames, get, reports, request, soon,
+};
+
+fn cluster(address: std::net::SocketAddr) -> Arc<Cluster> {
+    cluster_with(&[address], |settings| settings.protocol = Protocol::H2c)
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// Serves one connection, at most `streams` at once, until it is over or `end` says so.
+async fn serve<F, R>(peer: Peer, streams: u32, end: impl Future<Output = ()>, handle: F)
+where
+    F: Fn(http::Request<Incoming>) -> R + Send,
+    R: Future<Output = http::Response<Body>> + Send + 'static,
+{
+    let connection = hyper::server::conn::http2::Builder::new(Worker)
+        .max_concurrent_streams(streams)
+        .serve_connection(
+            TokioIo::new(peer.0),
+            service_fn(|request| {
+                let response = handle(request);
+                async { Ok::<_, Infallible>(response.await) }
+            }),
+        );
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = end => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// The request's body and trailers, sent back as they come.
+async fn echo(request: http::Request<Incoming>) -> http::Response<Body> {
+    let mut response = Response::default();
+    for name in ["host", "content-length", "x-a"] {
+        if let Some(value) = request.headers().get(name) {
+            let name = http::HeaderName::try_from(format!("echo-{name}")).unwrap();
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    let uri = request.uri().to_string();
+    response.headers_mut().insert("echo-uri", uri.parse().unwrap());
+    *response.body_mut() = Body::Incoming(request.into_body());
+    response
+}
+
+async fn echoing() -> Origin {
+    Origin::new(|_, peer| serve(peer, 100, std::future::pending(), echo)).await
+}
+
+#[tokio::test]
+async fn one_connection_carries_many_requests_and_their_trailers() {
+    let origin = echoing().await;
+    let cluster = cluster(origin.address);
+    let call = |n: usize| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", n.into());
+        let body = frames([data("hel"), data("lo"), Ok(Frame::trailers(trailers))]);
+        let cluster = Arc::clone(&cluster);
+        async move {
+            let answer = cluster.send(request("POST", &[("x-a", "1")], body)).await.unwrap();
+            assert_eq!(answer.endpoint.socket_addr(), Some(origin.address));
+            assert_eq!(answer.response.headers()["echo-uri"], "http://a.test/");
+            assert!(!answer.response.headers().contains_key("echo-host"));
+            assert!(!answer.response.headers().contains_key("echo-content-length"));
+            let (body, trailers) = collect(answer.response.into_body()).await.unwrap();
+            assert_eq!(body, "hello");
+            assert_eq!(trailers["grpc-status"], n.to_string());
+        }
+    };
+    soon(futures_util::future::join_all((0..20).map(call))).await;
+    assert_eq!(origin.accepted(), 1);
+    assert_eq!(count(&cluster.counts().open), 1);
+}
+
+#[tokio::test]
+async fn lengths_travel_and_are_canonical() {
+    let origin = echoing().await;
+    let cluster = cluster(origin.address);
+    // (method, content-length, body, at the backend)
+    let table = [
+        ("POST", Some("005"), frames([data("hello")]), Some("5")),
+        ("POST", None, Body::from_bytes("hello"), Some("5")),
+        ("POST", None, frames([data("hello")]), None),
+        ("GET", None, Body::Empty, None),
+    ];
+    for (method, length, body, want) in table {
+        let fields: Vec<_> = length.map(|length| ("content-length", length)).into_iter().collect();
+        let answer = soon(cluster.send(request(method, &fields, body))).await.unwrap();
+        let got = answer.response.headers().get("echo-content-length");
+        assert_eq!(got.map(|value| value.to_str().unwrap()), want, "{method} {length:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_its_promise_is_never_completed() {
+    let gone = || Err("client gone".into());
+    // (content-length, body)
+    let table = [
+        ("10", frames([data("hello")])),
+        ("4", frames([data("hello")])),
+        ("8", frames([data("hello"), data("world")])),
+        ("10", frames([data("hello"), gone()])),
+        ("", frames([data("hello"), gone()])),
+    ];
+    for (length, body) in table {
+        let (tell, mut told) = reports();
+        let origin = Origin::new(move |_, peer| {
+            let tell = tell.clone();
+            serve(peer, 100, std::future::pending(), move |request| {
+                let tell = tell.clone();
+                async move {
+                    tell.send(request.into_body().collect().await.is_ok()).unwrap();
+                    Response::default()
+                }
+            })
+        })
+        .await;
+        let fields: &[(&str, &str)] =
+            if length.is_empty() { &[] } else { &[("content-length", length)] };
+        let failure =
+            soon(cluster(origin.address).send(request("POST", fields, body))).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::RequestBody, "{length}");
+        // The backend has either heard nothing of it or seen it break.
+        tokio::task::yield_now().await;
+        if !told.is_empty() {
+            assert!(!told.next().await, "{length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_connection_gets_a_second_one() {
+    let origin = Origin::new(|_, peer| {
+        serve(peer, 1, std::future::pending(), |_| async {
+            let mut response = Response::default();
+            *response.body_mut() =
+                Body::boxed(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()));
+            response
+        })
+    })
+    .await;
+    let cluster = cluster(origin.address);
+    // The first answer brings the peer's limit; each stays open.
+    let mut open = Vec::new();
+    for wanted in 1..=3 {
+        open.push(soon(cluster.send(get())).await.unwrap());
+        // The driver reads the limit at its next turn.
+        tokio::task::yield_now().await;
+        assert_eq!(origin.accepted(), wanted);
+    }
+    // A stream that ends makes room.
+    open.pop();
+    soon(cluster.send(get())).await.unwrap();
+    assert_eq!(origin.accepted(), 3);
+}
+
+#[tokio::test]
+async fn a_hundred_first_requests_open_one_connection() {
+    let origin = echoing().await;
+    let cluster = cluster(origin.address);
+    let answers = soon(futures_util::future::join_all((0..100).map(|_| cluster.send(get())))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_says_goodbye_is_met_on_a_new_connection() {
+    let origin = Origin::new(|_, peer| async move {
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let end = std::sync::Mutex::new(Some(end));
+        let ended = async { ended.await.unwrap_or_default() };
+        serve(peer, 100, ended, move |request| {
+            if let Some(end) = end.lock().unwrap().take() {
+                end.send(()).unwrap();
+            }
+            echo(request)
+        })
+        .await;
+    })
+    .await;
+    let cluster = cluster(origin.address);
+    for _ in 0..20 {
+        let body = frames([data("hello")]);
+        let answer = soon(cluster.send(request("PUT", &[], body))).await.unwrap();
+        assert_eq!(collect(answer.response.into_body()).await.unwrap().0, "hello");
+        // The goodbye is on its way; let it arrive.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(origin.accepted() > 1, "{}", origin.accepted());
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_only_if_it_may_be_seen_twice() {
+    // (method, answered)
+    for (method, answered) in [("GET", true), ("POST", false)] {
+        let origin = Origin::new(|number, peer| async move {
+            let mut connection = h2::server::handshake(peer.0).await.unwrap();
+            let mut served = 0;
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                served += 1;
+                if number == 0 && served == 2 {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                } else {
+                    respond.send_response(http::Response::new(()), true).unwrap();
+                }
+            }
+        })
+        .await;
+        let cluster = cluster(origin.address);
+        soon(cluster.send(get())).await.unwrap();
+        let outcome = soon(cluster.send(request(method, &[], Body::Empty))).await;
+        assert_eq!(outcome.is_ok(), answered, "{method}: {outcome:?}");
+        assert_eq!(count(&cluster.counts().resends), u64::from(answered));
+    }
+}
+
+#[tokio::test]
+async fn a_reset_stream_is_a_failure_and_its_connection_serves_on() {
+    let origin = Origin::new(|_, peer| async move {
+        let mut connection = h2::server::handshake(peer.0).await.unwrap();
+        let mut served = 0;
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            served += 1;
+            if served == 2 {
+                respond.send_reset(h2::Reason::INTERNAL_ERROR);
+            } else {
+                respond.send_response(http::Response::new(()), true).unwrap();
+            }
+        }
+    })
+    .await;
+    let cluster = cluster(origin.address);
+    soon(cluster.send(get())).await.unwrap();
+    let failure = soon(cluster.send(get())).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ResetBeforeHead);
+    soon(cluster.send(get())).await.unwrap();
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[tokio::test]
+async fn giving_up_resets_the_stream_and_makes_room() {
+    let (tell, mut told) = reports();
+    let origin = Origin::new(move |_, peer| {
+        let tell = tell.clone();
+        serve(peer, 100, std::future::pending(), move |_| {
+            let tell = tell.clone();
+            async move {
+                /// Tells when hyper drops the call.
+                struct Call(tokio::sync::mpsc::UnboundedSender<&'static str>);
+                impl Drop for Call {
+                    fn drop(&mut self) {
+                        let _ = self.0.send("dropped");
+                    }
+                }
+                tell.send("begun").unwrap();
+                let _call = Call(tell);
+                std::future::pending().await
+            }
+        })
+    })
+    .await;
+    let cluster = cluster(origin.address);
+    tokio::select! {
+        outcome = cluster.send(get()) => panic!("{outcome:?}"),
+        begun = told.next() => assert_eq!(begun, "begun"),
+    }
+    assert_eq!(told.next().await, "dropped");
+    SHARED.with_borrow(|shared| {
+        let links = shared.peers.values().flat_map(|peer| &peer.links);
+        assert!(links.clone().count() == 1);
+        assert!(links.clone().all(|one| one.link.load.streams.load(Ordering::Relaxed) == 0));
+    });
+}
+
+#[tokio::test]
+async fn a_quiet_connection_is_closed_after_its_time_and_a_busy_one_is_not() {
+    let origin = Origin::new(|_, peer| {
+        serve(peer, 100, std::future::pending(), |request| async move {
+            let mut response = Response::default();
+            if request.method() == "PUT" {
+                *response.body_mut() = Body::Incoming(request.into_body());
+            }
+            response
+        })
+    })
+    .await;
+    let cluster = cluster(origin.address);
+    let idle = cluster.settings().idle_timeout;
+    let now = clock::now();
+    let endless =
+        Body::boxed(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()));
+    let open = soon(cluster.send(request("PUT", &[], endless))).await.unwrap();
+    pool::sweep(now);
+    pool::sweep(now + idle * 2);
+    assert_eq!(count(&cluster.counts().open), 1, "a stream is open");
+    drop(open);
+
+    pool::sweep(now + idle * 5 / 2);
+    soon(cluster.send(get())).await.unwrap();
+    assert_eq!(origin.accepted(), 1, "its time was not up");
+    pool::sweep(now + idle * 3);
+    pool::sweep(now + idle * 4);
+    soon(async {
+        while count(&cluster.counts().open) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_says_why() {
+    // (method, fields, host, kind)
+    let no_upgrade = "an upgrade needs an HTTP/1.1 backend";
+    let table: [(&str, &[(&str, &str)], FailureKind); 4] = [
+        ("GET", &[("upgrade", "websocket")], FailureKind::InvalidRequest(no_upgrade)),
+        ("CONNECT", &[], FailureKind::InvalidRequest(no_upgrade)),
+        ("POST", &[("content-length", "5")], FailureKind::RequestBody),
+        ("GET", &[], FailureKind::ConnectRefused),
+    ];
+    let cluster = cluster(dead().await);
+    for (method, fields, want) in table {
+        let failure = soon(cluster.send(request(method, fields, Body::Empty))).await.unwrap_err();
+        assert_eq!(failure.kind, want, "{method} {fields:?}");
+    }
+    let failure = soon(cluster.send(Request::default())).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::InvalidRequest("host is no authority"));
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_speak_http2_is_found_out() {
+    // (what it says, kinds that may come of it)
+    let table = ["HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", ""];
+    for bytes in table {
+        let origin = Origin::new(move |_, mut peer| async move {
+            peer.exactly(24).await;
+            peer.write(bytes).await;
+        })
+        .await;
+        let failure = soon(cluster(origin.address).send(get())).await.unwrap_err();
+        assert!(
+            matches!(
+                failure.kind,
+                FailureKind::ResetBeforeHead | FailureKind::InvalidResponse("not valid HTTP/2")
+            ),
+            "{bytes:?}: {failure}"
+        );
+        assert_eq!(origin.accepted(), 1);
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_go_both_ways() {
+    const PIECES: usize = 256;
+    let origin = echoing().await;
+    let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+    let pieces =
+        stream::iter((0..PIECES).map(move |_| Ok::<_, BodyError>(Frame::data(piece.clone()))));
+    let post = request("POST", &[], Body::boxed(StreamBody::new(pieces)));
+    let answer = soon(cluster(origin.address).send(post)).await.unwrap();
+    let received = soon(answer.response.into_body().collect()).await.unwrap().to_bytes().len();
+    assert_eq!(received, PIECES * 64 * 1024);
+}

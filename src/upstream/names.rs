@@ -1,0 +1,366 @@
+//! Names and their addresses, looked up again while in use.
+//!
+//! The resolver is the system's (`getaddrinfo`), so that nsswitch, /etc/hosts and `.local` count as
+//! they do for everyone else on the host. It blocks, so it runs in the blocking pool of the runtime,
+//! which owns it; a lookup stores what it found by itself and needs nobody to wait for it.
+//!
+//! An address that was found serves until a later lookup finds others: a name server that is down
+//! takes no backend with it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::clock;
+
+/// Addresses older than this are looked up again when they are next used.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// A name that never resolved is not asked for more often than this.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
+/// Every name that a cluster uses.
+pub(crate) struct Names {
+    fixed: BTreeMap<String, Vec<IpAddr>>,
+    lookup: Arc<Lookup>,
+    /// Clusters with the same host share one name. Touched when a cluster is made, never by a
+    /// request.
+    known: Mutex<HashMap<Arc<str>, Weak<Name>>>,
+}
+
+impl Names {
+    /// Names by the system's resolver. What `fixed` names (`--resolve`) is never looked up; hosts
+    /// are compared without regard to case.
+    pub(crate) fn new(fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Arc<Self> {
+        Self::with_lookup(fixed, system)
+    }
+
+    /// Names by a lookup of the caller's. It may block.
+    pub(crate) fn with_lookup(
+        fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>,
+        lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            fixed: fixed
+                .into_iter()
+                .map(|(host, addresses)| (host.to_ascii_lowercase(), addresses))
+                .collect(),
+            lookup: Arc::new(lookup),
+            known: Mutex::default(),
+        })
+    }
+
+    /// The name of `host`. Looks nothing up.
+    pub(super) fn name(&self, host: &Arc<str>) -> Arc<Name> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, name| name.strong_count() > 0);
+        if let Some(name) = known.get(host).and_then(Weak::upgrade) {
+            return name;
+        }
+        let fixed = match host.trim_matches(['[', ']']).parse() {
+            Ok(address) => Some(vec![address]),
+            Err(_) => self.fixed.get(&host.to_ascii_lowercase()).cloned(),
+        };
+        let name = Arc::new(Name {
+            host: Arc::clone(host),
+            lookup: fixed.is_none().then(|| Arc::clone(&self.lookup)),
+            state: ArcSwap::from_pointee(State {
+                addresses: fixed.unwrap_or_default().into(),
+                ..State::default()
+            }),
+            looking: AtomicBool::new(false),
+            looked: Notify::new(),
+        });
+        known.insert(Arc::clone(host), Arc::downgrade(&name));
+        name
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").field("fixed", &self.fixed).finish_non_exhaustive()
+    }
+}
+
+fn system(host: &str) -> io::Result<Vec<IpAddr>> {
+    Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+}
+
+/// One host and what is known of it.
+pub(super) struct Name {
+    host: Arc<str>,
+    /// None where the addresses are fixed.
+    lookup: Option<Arc<Lookup>>,
+    state: ArcSwap<State>,
+    /// A lookup is under way; there is never a second one.
+    looking: AtomicBool,
+    /// Told when a lookup has ended, however it ended.
+    looked: Notify,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// The last that were found; empty until there are any.
+    addresses: Arc<[IpAddr]>,
+    /// When the last lookup ended.
+    looked_up: Option<Instant>,
+    /// What the last lookup said if it found nothing.
+    failure: Option<Arc<str>>,
+}
+
+impl Name {
+    pub(super) fn host(&self) -> &Arc<str> {
+        &self.host
+    }
+
+    /// The addresses, in the resolver's order, never none. Waits only if there were never any, and
+    /// then at most `patience`.
+    ///
+    /// # Errors
+    ///
+    /// The resolver's words, or that it said nothing in time.
+    pub(super) async fn addresses(
+        self: &Arc<Self>,
+        patience: Duration,
+    ) -> Result<Arc<[IpAddr]>, Arc<str>> {
+        if let Some(known) = self.at_hand(clock::now()) {
+            return known;
+        }
+        let first = async {
+            loop {
+                // Listening begins before the look, so that an end in between is not missed.
+                let looked = self.looked.notified();
+                tokio::pin!(looked);
+                looked.as_mut().enable();
+                if let Some(known) = self.at_hand(clock::now()) {
+                    return known;
+                }
+                looked.await;
+            }
+        };
+        tokio::time::timeout(patience, first)
+            .await
+            .unwrap_or_else(|_| Err("no answer from the resolver in time".into()))
+    }
+
+    /// What is known at `now`, if anything; begins a lookup where that is old.
+    fn at_hand(self: &Arc<Self>, now: Instant) -> Option<Result<Arc<[IpAddr]>, Arc<str>>> {
+        let state = self.state.load();
+        let known = !state.addresses.is_empty();
+        if self.lookup.is_none() {
+            return Some(if known {
+                Ok(Arc::clone(&state.addresses))
+            } else {
+                Err("the name is fixed to no address".into())
+            });
+        }
+        let age = if known { REFRESH } else { RETRY };
+        let old = state.looked_up.is_none_or(|at| now.saturating_duration_since(at) >= age);
+        if old {
+            self.look_up();
+        }
+        match &state.failure {
+            _ if known => Some(Ok(Arc::clone(&state.addresses))),
+            Some(failure) if !old => Some(Err(Arc::clone(failure))),
+            _ => None,
+        }
+    }
+
+    fn look_up(self: &Arc<Self>) {
+        let Some(lookup) = &self.lookup else { return };
+        if self.looking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let lookup = Arc::clone(lookup);
+        let looking = Looking(Arc::clone(self));
+        tokio::task::spawn_blocking(move || {
+            let found = lookup(&looking.0.host);
+            looking.0.learn(found, clock::now());
+        });
+    }
+
+    fn learn(&self, found: io::Result<Vec<IpAddr>>, now: Instant) {
+        let mut state = State::clone(&self.state.load());
+        state.looked_up = Some(now);
+        let failure = match found {
+            Ok(mut addresses) => {
+                let mut seen = Vec::with_capacity(addresses.len());
+                addresses.retain(|address| {
+                    let new = !seen.contains(address);
+                    seen.push(*address);
+                    new
+                });
+                if !addresses.is_empty() {
+                    state.addresses = addresses.into();
+                    state.failure = None;
+                    self.state.store(Arc::new(state));
+                    return;
+                }
+                "the resolver knows no address".into()
+            }
+            Err(error) => error.to_string(),
+        };
+        if state.failure.is_none() {
+            let stale_addresses = state.addresses.len();
+            tracing::warn!(host = %self.host, failure, stale_addresses, "name does not resolve");
+        }
+        state.failure = Some(failure.into());
+        self.state.store(Arc::new(state));
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Name").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// One lookup under way. Dropping it, done, panicked or never begun, lets the next one begin.
+struct Looking(Arc<Name>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.looking.store(false, Ordering::Release);
+        self.0.looked.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// A resolver that answers what it is handed, when it is handed it, and counts.
+    fn scripted() -> (Arc<Names>, mpsc::Sender<io::Result<Vec<IpAddr>>>, Arc<AtomicUsize>) {
+        let (answers, script) = mpsc::channel();
+        let script = Mutex::new(script);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let names = Names::with_lookup([], move |_: &str| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            script.lock().unwrap().recv_timeout(PATIENCE).unwrap()
+        });
+        (names, answers, count)
+    }
+
+    /// Asks at `now`, and waits for the lookup that this began.
+    async fn refreshed(name: &Arc<Name>, now: Instant) -> Option<Result<Arc<[IpAddr]>, Arc<str>>> {
+        let looked = name.looked.notified();
+        tokio::pin!(looked);
+        looked.as_mut().enable();
+        let before = name.at_hand(now);
+        looked.await;
+        before
+    }
+
+    #[tokio::test]
+    async fn old_addresses_serve_on_while_new_ones_are_looked_up() {
+        let (names, answers, count) = scripted();
+        let name = names.name(&"app.test".into());
+        answers.send(Ok(vec![ip("10.0.0.1"), ip("10.0.0.1")])).unwrap();
+        assert_eq!(*name.addresses(PATIENCE).await.unwrap(), [ip("10.0.0.1")]);
+
+        let now = clock::now();
+        assert!(name.at_hand(now + Duration::from_secs(4)).unwrap().is_ok());
+        assert_eq!(count.load(Ordering::SeqCst), 1, "not old yet");
+
+        answers.send(Ok(vec![ip("10.0.0.2"), ip("10.0.0.3")])).unwrap();
+        let before = refreshed(&name, now + Duration::from_secs(6)).await;
+        assert_eq!(*before.unwrap().unwrap(), [ip("10.0.0.1")]);
+        assert_eq!(*name.addresses(PATIENCE).await.unwrap(), [ip("10.0.0.2"), ip("10.0.0.3")]);
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_failed_lookup_keeps_the_last_good_addresses() {
+        let (names, answers, _) = scripted();
+        let name = names.name(&"app.test".into());
+        answers.send(Ok(vec![ip("10.0.0.1")])).unwrap();
+        name.addresses(PATIENCE).await.unwrap();
+
+        let now = clock::now();
+        for failure in [Err(io::Error::other("server down")), Ok(vec![])] {
+            answers.send(failure).unwrap();
+            refreshed(&name, now + Duration::from_secs(60)).await;
+            assert_eq!(*name.addresses(PATIENCE).await.unwrap(), [ip("10.0.0.1")]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_never_resolved_says_why_and_is_asked_again() {
+        let (names, answers, count) = scripted();
+        let name = names.name(&"app.test".into());
+        answers.send(Err(io::Error::other("no such host"))).unwrap();
+        assert_eq!(&*name.addresses(PATIENCE).await.unwrap_err(), "no such host");
+        assert_eq!(&*name.addresses(PATIENCE).await.unwrap_err(), "no such host");
+        assert_eq!(count.load(Ordering::SeqCst), 1, "not again within a second");
+
+        answers.send(Ok(vec![ip("10.0.0.1")])).unwrap();
+        assert!(refreshed(&name, clock::now() + Duration::from_secs(2)).await.is_none());
+        assert!(name.addresses(PATIENCE).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_lookup_at_a_time_serves_all_who_wait() {
+        let (names, answers, count) = scripted();
+        let name = names.name(&"app.test".into());
+        let again = names.name(&"app.test".into());
+        assert!(Arc::ptr_eq(&name, &again), "clusters share a name");
+
+        let both = async { tokio::join!(name.addresses(PATIENCE), again.addresses(PATIENCE)) };
+        answers.send(Ok(vec![ip("10.0.0.1")])).unwrap();
+        let (a, b) = both.await;
+        assert_eq!(a.unwrap(), b.unwrap());
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn the_first_use_waits_no_longer_than_its_patience() {
+        let (names, answers, _) = scripted();
+        let name = names.name(&"app.test".into());
+        let failure = name.addresses(Duration::from_millis(10)).await.unwrap_err();
+        assert!(failure.contains("in time"), "{failure}");
+        // Ends the lookup, which the runtime would otherwise wait for.
+        answers.send(Ok(vec![])).unwrap();
+    }
+
+    #[tokio::test]
+    async fn fixed_names_and_plain_addresses_are_never_looked_up() {
+        let fixed = [("Keycloak.local".to_owned(), vec![ip("127.0.0.1"), ip("::1")])];
+        let names = Names::with_lookup(fixed, |_: &str| panic!("looked up"));
+        // (host, addresses)
+        let table: [(&str, &[IpAddr]); 4] = [
+            ("keycloak.local", &[ip("127.0.0.1"), ip("::1")]),
+            ("KEYCLOAK.local", &[ip("127.0.0.1"), ip("::1")]),
+            ("10.1.2.3", &[ip("10.1.2.3")]),
+            ("[fd00::1]", &[ip("fd00::1")]),
+        ];
+        for (host, want) in table {
+            let found = names.name(&host.into()).addresses(PATIENCE).await.unwrap();
+            assert_eq!(*found, *want, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_system_resolver_reads_the_hosts_file() {
+        let found = Names::new([]).name(&"localhost".into()).addresses(PATIENCE).await.unwrap();
+        assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Resting connections. Each worker thread has its own, so nobody waits for anybody.
+//!
+//! Last in, first out: the busiest connections stay warm and the others age away. A worker calls
+//! [`sweep`] about once a second; connections of clusters that are gone, have rested too long or
+//! were closed by the backend go then.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::connect::Look;
+use crate::upstream::endpoint::Address;
+use crate::upstream::h1::Connection;
+use crate::upstream::h2;
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+/// Whose connections: the cluster by its id, then the address.
+pub(super) type Key = (u64, Address);
+
+#[derive(Debug, Default)]
+struct Pool {
+    shelves: HashMap<Key, Shelf>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    cluster: Weak<Cluster>,
+    idle_timeout: Duration,
+    /// Oldest first.
+    resting: VecDeque<(Instant, Box<Connection>)>,
+}
+
+/// Closes what has rested too long, what the backend closed, and what belongs to no cluster any
+/// more, in the pool of this thread.
+pub(crate) fn sweep(now: Instant) {
+    POOL.with_borrow_mut(|pool| pool.sweep(now));
+    h2::sweep(now);
+}
+
+/// Closes everything that rests on this thread, and from here on each connection after its exchange.
+/// To be called before the runtime of this thread ends.
+pub(crate) fn drain() {
+    POOL.with_borrow_mut(|pool| {
+        pool.closed = true;
+        pool.shelves.clear();
+    });
+    h2::drain();
+}
+
+/// The connection to `address` that rested last and is still good.
+pub(super) fn take(cluster: &Cluster, address: &Address, look: Look) -> Option<Box<Connection>> {
+    let key = (cluster.id(), address.clone());
+    POOL.with_borrow_mut(|pool| pool.shelves.get_mut(&key)?.take(clock::now(), look))
+}
+
+/// Lets a connection rest after an exchange that ended as it should.
+pub(super) fn put(cluster: &Arc<Cluster>, address: Address, connection: Box<Connection>) {
+    POOL.with_borrow_mut(|pool| pool.put(cluster, address, connection, clock::now()));
+}
+
+impl Pool {
+    fn put(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        address: Address,
+        mut connection: Box<Connection>,
+        now: Instant,
+    ) {
+        let settings = cluster.settings();
+        if self.closed || settings.max_idle_per_endpoint == 0 {
+            return;
+        }
+        connection.rest();
+        let shelf = self.shelves.entry((cluster.id(), address)).or_insert_with(|| Shelf {
+            cluster: Arc::downgrade(cluster),
+            idle_timeout: settings.idle_timeout,
+            resting: VecDeque::new(),
+        });
+        if shelf.resting.len() >= settings.max_idle_per_endpoint {
+            shelf.resting.pop_front();
+        }
+        shelf.resting.push_back((now, connection));
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.shelves.retain(|_, shelf| {
+            if shelf.cluster.strong_count() == 0 {
+                return false;
+            }
+            let limit = shelf.idle_timeout;
+            shelf.resting.retain(|(since, connection)| {
+                now.saturating_duration_since(*since) < limit && connection.is_quiet(Look::Seen)
+            });
+            !shelf.resting.is_empty()
+        });
+    }
+}
+
+impl Shelf {
+    fn take(&mut self, now: Instant, look: Look) -> Option<Box<Connection>> {
+        while let Some((since, connection)) = self.resting.pop_back() {
+            if now.saturating_duration_since(since) >= self.idle_timeout {
+                // The others have rested longer still.
+                self.resting.clear();
+                return None;
+            }
+            if connection.is_quiet(look) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+pub(super) fn resting(cluster: &Cluster) -> usize {
+    POOL.with_borrow(|pool| {
+        let shelves = pool.shelves.iter().filter(|((id, _), _)| *id == cluster.id());
+        shelves.map(|(_, shelf)| shelf.resting.len()).sum()
+    })
+}
+
+#[cfg(test)]
+mod tests;
