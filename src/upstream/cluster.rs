@@ -165,3 +165,24 @@ pub(crate) struct Counts {
     pub resends: AtomicU64,
     pub sent_bytes: AtomicU64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::testing::{cluster, cluster_with, get};
+
+    #[test]
+    fn an_exchange_may_move_between_threads() {
+        fn may_move(_: impl Send) {}
+
+        may_move(cluster(&[]).send(get()));
+        may_move(cluster_with(&[], |settings| settings.protocol = Protocol::H2c).send(get()));
+    }
+
+    #[test]
+    fn two_clusters_with_equal_settings_are_still_two() {
+        let (a, b) = (cluster(&[]), cluster(&[]));
+        assert_eq!(a.settings(), b.settings());
+        assert_ne!(a.id(), b.id(), "what carries over is the cluster itself");
+    }
+}

@@ -63,7 +63,7 @@ thread_local! {
 
 /// [`Cluster::send`] for HTTP/2.
 pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Answer, SendFailure> {
-    let (mut request, body_broke) =
+    let (mut request, upload) =
         prepare(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let replayable = request.method().is_idempotent() && request.body().is_end_stream();
     let mut candidates = Candidates::new(cluster);
@@ -78,7 +78,7 @@ pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Ans
             }
         };
         loop {
-            let mut stream = match open_stream(cluster, &address).await {
+            let mut stream = match open_stream(cluster, &address, &upload).await {
                 Ok(stream) => stream,
                 Err(refused) => {
                     cluster.avoided().add(address, refused.kind, clock::now());
@@ -91,7 +91,7 @@ pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Ans
                 Ok(response) => return Ok(stream.answer(response, address)),
                 Err(error) => error,
             };
-            if body_broke.load(Ordering::Relaxed) {
+            if upload.broke.load(Ordering::Relaxed) {
                 let details = error.into_error().to_string();
                 return Err(SendFailure::new(FailureKind::RequestBody, details).at(address));
             }
@@ -104,6 +104,8 @@ pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Ans
                 Some(same) if !again => {
                     tracing::debug!(endpoint = %address, "connection was closing, sending again");
                     cluster.counts().resends.fetch_add(1, Ordering::Relaxed);
+                    drop(stream);
+                    upload.begin_again();
                     request = same;
                     again = true;
                 }
@@ -117,8 +119,7 @@ pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Ans
 type Outgoing = http::Request<RequestBody>;
 
 /// The request as HTTP/2 wants it: `:authority` from `host`, and a body that is held to its length.
-/// The flag is set when that body breaks.
-fn prepare(request: Request) -> Result<(Outgoing, Arc<AtomicBool>), FailureKind> {
+fn prepare(request: Request) -> Result<(Outgoing, Arc<Upload>), FailureKind> {
     let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
         return Err(FailureKind::InvalidRequest("an upgrade needs an HTTP/1.1 backend"));
@@ -143,9 +144,9 @@ fn prepare(request: Request) -> Result<(Outgoing, Arc<AtomicBool>), FailureKind>
     parts.uri = Uri::from_parts(uri)
         .map_err(|_| FailureKind::InvalidRequest("target has no place in HTTP/2"))?;
     parts.version = Version::HTTP_2;
-    let broke = Arc::new(AtomicBool::new(false));
-    let body = RequestBody { body, left, broke: Arc::clone(&broke) };
-    Ok((Outgoing::from_parts(parts, body), broke))
+    let upload = Arc::new(Upload::default());
+    let body = RequestBody { body, left, upload: Arc::clone(&upload) };
+    Ok((Outgoing::from_parts(parts, body), upload))
 }
 
 /// A second copy of a request without body.
@@ -153,7 +154,7 @@ fn copy(request: &Outgoing) -> Outgoing {
     let body = RequestBody {
         body: Body::Empty,
         left: request.body().left,
-        broke: Arc::clone(&request.body().broke),
+        upload: Arc::clone(&request.body().upload),
     };
     let mut copy = Outgoing::new(body);
     *copy.method_mut() = request.method().clone();
@@ -184,16 +185,16 @@ impl Fault {
         let reset = |details: String| SendFailure::new(FailureKind::ResetBeforeHead, details);
         match protocol {
             Some(h2) if h2.is_io() || (h2.is_go_away() && h2.is_remote()) => {
-                Self { failure: reset(h2.to_string()), may_go_again: true, link_is_over: true }
+                Self { failure: reset(describe(h2)), may_go_again: true, link_is_over: true }
             }
             Some(h2) if h2.is_remote() => Self {
-                failure: reset(h2.to_string()),
+                failure: reset(describe(h2)),
                 may_go_again: h2.reason() == Some(h2::Reason::REFUSED_STREAM),
                 link_is_over: false,
             },
             Some(h2) => {
                 const WHY: &str = "not valid HTTP/2";
-                let failure = SendFailure::new(FailureKind::InvalidResponse(WHY), h2.to_string());
+                let failure = SendFailure::new(FailureKind::InvalidResponse(WHY), describe(h2));
                 Self { failure, may_go_again: false, link_is_over: h2.is_go_away() }
             }
             None => Self {
@@ -202,6 +203,16 @@ impl Fault {
                 link_is_over: true,
             },
         }
+    }
+}
+
+/// An error without what a GOAWAY may carry, which is the peer's to choose.
+fn describe(error: &h2::Error) -> String {
+    match (error.get_io(), error.reason()) {
+        (Some(io), _) => io.to_string(),
+        (None, Some(reason)) if error.is_go_away() => format!("connection ended: {reason}"),
+        (None, Some(reason)) => format!("stream reset: {reason}"),
+        (None, None) => error.to_string(),
     }
 }
 
@@ -255,18 +266,19 @@ impl Link {
     }
 }
 
-/// A stream that is open or about to be; dropping it makes room on its link.
+/// A stream that is open or about to be; dropping it makes room on its link and ends the upload.
 #[derive(Debug)]
 struct OpenStream {
     link: Link,
     /// The connection was opened for it.
     first: bool,
+    upload: Arc<Upload>,
 }
 
 impl OpenStream {
-    fn new(link: &Link, first: bool) -> Self {
+    fn new(link: &Link, first: bool, upload: &Arc<Upload>) -> Self {
         link.load.streams.fetch_add(1, Ordering::Relaxed);
-        Self { link: link.clone(), first }
+        Self { link: link.clone(), first, upload: Arc::clone(upload) }
     }
 
     fn answer(self, incoming: http::Response<Incoming>, address: Address) -> Answer {
@@ -287,18 +299,24 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.link.load.streams.fetch_sub(1, Ordering::Relaxed);
+        self.upload.unwanted.store(true, Ordering::Relaxed);
+        self.upload.pipe.wake();
     }
 }
 
 /// Room for a stream to `address`: on a connection that has some, else on a new one.
-async fn open_stream(cluster: &Arc<Cluster>, address: &Address) -> Result<OpenStream, SendFailure> {
-    let gate = match find(cluster, address) {
+async fn open_stream(
+    cluster: &Arc<Cluster>,
+    address: &Address,
+    upload: &Arc<Upload>,
+) -> Result<OpenStream, SendFailure> {
+    let gate = match find(cluster, address, upload) {
         Ok(stream) => return Ok(stream),
         Err(gate) => gate,
     };
     let asked = clock::now();
     let mut last_failure = gate.lock().await;
-    if let Ok(stream) = find(cluster, address) {
+    if let Ok(stream) = find(cluster, address, upload) {
         return Ok(stream);
     }
     if let Some((at, failure)) = &*last_failure
@@ -308,7 +326,7 @@ async fn open_stream(cluster: &Arc<Cluster>, address: &Address) -> Result<OpenSt
     }
     match open_link(cluster, address).await {
         Ok(link) => {
-            let stream = OpenStream::new(&link, true);
+            let stream = OpenStream::new(&link, true, upload);
             shelve(cluster, address, link);
             Ok(stream)
         }
@@ -319,13 +337,17 @@ async fn open_stream(cluster: &Arc<Cluster>, address: &Address) -> Result<OpenSt
     }
 }
 
-fn find(cluster: &Arc<Cluster>, address: &Address) -> Result<OpenStream, Arc<Gate>> {
+fn find(
+    cluster: &Arc<Cluster>,
+    address: &Address,
+    upload: &Arc<Upload>,
+) -> Result<OpenStream, Arc<Gate>> {
     SHARED.with_borrow_mut(|shared| {
         let peer = shared.peer(cluster, address);
         match peer.links.iter_mut().find(|shelved| shelved.link.has_room()) {
             Some(shelved) => {
                 shelved.used_at = None;
-                Ok(OpenStream::new(&shelved.link, false))
+                Ok(OpenStream::new(&shelved.link, false, upload))
             }
             None => Err(Arc::clone(&peer.gate)),
         }
@@ -459,12 +481,29 @@ impl Future for Driver {
     }
 }
 
+/// What both ends of an exchange know of its request body, which hyper pipes in a task of its own.
+#[derive(Debug, Default)]
+struct Upload {
+    /// The client's doing: cut off, or not as long as promised.
+    broke: AtomicBool,
+    /// The response has ended or nobody waits for it.
+    unwanted: AtomicBool,
+    pipe: AtomicWaker,
+}
+
+impl Upload {
+    /// Before the request goes on another stream.
+    fn begin_again(&self) {
+        self.unwanted.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A request body that must be as long as its head promised, or the stream is reset.
 struct RequestBody {
     body: Body,
     /// Bytes still to come, where their number was promised.
     left: Option<u64>,
-    broke: Arc<AtomicBool>,
+    upload: Arc<Upload>,
 }
 
 impl RequestBody {
@@ -490,13 +529,17 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.upload.pipe.register(cx.waker());
+        if self.upload.unwanted.load(Ordering::Relaxed) {
+            return Poll::Ready(Some(Err("nobody waits for the response".into())));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose();
         let checked = frame.and_then(|frame| {
             self.check(frame.as_ref())?;
             Ok(frame)
         });
         if checked.is_err() {
-            self.broke.store(true, Ordering::Relaxed);
+            self.upload.broke.store(true, Ordering::Relaxed);
         }
         Poll::Ready(checked.transpose())
     }

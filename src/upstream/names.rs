@@ -62,7 +62,9 @@ impl Names {
     /// The name of `host`. Looks nothing up.
     pub(super) fn name(&self, host: &Arc<str>) -> Arc<Name> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, name| name.strong_count() > 0);
+        if known.len() == known.capacity() {
+            known.retain(|_, name| name.strong_count() > 0);
+        }
         if let Some(name) = known.get(host).and_then(Weak::upgrade) {
             return name;
         }

@@ -20,6 +20,9 @@ use crate::upstream::cluster::{Cluster, ClusterSettings};
 use crate::upstream::endpoint::EndpointSettings;
 use crate::upstream::names::Names;
 
+/// Names and values, in a table.
+pub(super) type Fields = [(&'static str, &'static str)];
+
 /// No test waits longer than this for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 

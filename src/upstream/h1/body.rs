@@ -46,7 +46,10 @@ impl Flow {
                     self.end();
                     return Body::from_bytes(data);
                 }
-                _ => Decoder::Length(length),
+                _ => {
+                    self.connection.expect(length);
+                    Decoder::Length(length)
+                }
             },
             ResponseFraming::Chunked => Decoder::Chunked(Chunks::new()),
             ResponseFraming::UntilClose => Decoder::UntilClose,
@@ -58,11 +61,8 @@ impl Flow {
     fn end(self) {
         if !self.connection.input.is_empty() {
             self.cluster.counts().leftovers.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(
-                cluster = %self.cluster.settings().name,
-                endpoint = %self.address,
-                "backend sent more than its response"
-            );
+            let cluster = &self.cluster.settings().name;
+            tracing::debug!(%cluster, endpoint = %self.address, "more than one response");
             return;
         }
         if self.keep && self.pump.is_none() {
@@ -77,7 +77,7 @@ impl Flow {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(())) => self.connection.output = mem::take(&mut pump.output),
             // It wants no more of the request, but the response may still be whole.
-            Poll::Ready(Err(PumpFault::Io(_))) => self.keep = false,
+            Poll::Ready(Err(PumpFault::Refused)) => self.keep = false,
             Poll::Ready(Err(PumpFault::Body(error))) => return Err(BodyFault::Request(error)),
         }
         self.pump = None;
@@ -167,16 +167,11 @@ impl HttpBody for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let step = ready!(self.poll_step(cx));
-        if let Err(fault) = &step {
-            if let Some(flow) = self.flow.take() {
-                let Flow { cluster, address, .. } = flow;
-                tracing::debug!(
-                    cluster = %cluster.settings().name,
-                    endpoint = %address,
-                    %fault,
-                    "response cut"
-                );
-            }
+        if let Err(fault) = &step
+            && let Some(Flow { cluster, address, .. }) = self.flow.take()
+        {
+            let cluster = &cluster.settings().name;
+            tracing::debug!(%cluster, endpoint = %address, %fault, "response cut");
         }
         Poll::Ready(step.transpose())
     }

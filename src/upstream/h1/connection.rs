@@ -62,6 +62,12 @@ impl Connection {
         outcome
     }
 
+    /// Makes room for a body of this length, so that it need not grow on the way.
+    pub(super) fn expect(&mut self, length: u64) {
+        let length = usize::try_from(length).unwrap_or(LARGE_READ);
+        self.room = self.room.max(length.min(LARGE_READ));
+    }
+
     /// True if the peer has neither closed the connection nor sent anything since.
     pub(in crate::upstream) fn is_quiet(&self, look: Look) -> bool {
         self.stream.is_quiet(look)

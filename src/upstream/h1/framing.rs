@@ -97,8 +97,9 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
+    use crate::upstream::testing::Fields;
 
-    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn map(fields: &Fields) -> HeaderMap {
         fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).fold(
             HeaderMap::new(),
             |mut map, (name, value)| {
@@ -118,13 +119,7 @@ mod tests {
         const NEW: Version = Version::HTTP_11;
 
         // (version, status, to HEAD, fields, framing or part of the message)
-        type Row = (
-            Version,
-            u16,
-            bool,
-            &'static [(&'static str, &'static str)],
-            Result<ResponseFraming, &'static str>,
-        );
+        type Row = (Version, u16, bool, &'static Fields, Result<ResponseFraming, &'static str>);
         let table: [Row; 32] = [
             (NEW, 200, false, &[(CL, "5")], Ok(Length(5))),
             (NEW, 200, false, &[(CL, "005")], Ok(Length(5))),
@@ -180,7 +175,7 @@ mod tests {
     #[test]
     fn only_a_new_connection_that_does_not_say_close_is_kept() {
         // (version, fields, kept)
-        let table: [(Version, &[(&'static str, &'static str)], bool); 6] = [
+        let table: [(Version, &Fields, bool); 6] = [
             (Version::HTTP_11, &[], true),
             (Version::HTTP_11, &[("connection", "keep-alive")], true),
             (Version::HTTP_11, &[("connection", "Close")], false),

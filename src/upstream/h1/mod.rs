@@ -180,7 +180,13 @@ impl Sending {
         let mut reader = HeadReader::default();
         let mut interim = 0;
         loop {
-            let head = poll_fn(|cx| self.poll_head(cx, connection, &mut reader)).await?;
+            let head = match poll_fn(|cx| self.poll_head(cx, connection, &mut reader)).await {
+                Ok(head) => head,
+                Err(Broken::Ended { heard, error }) => {
+                    return Err(Broken::Ended { heard: heard || interim > 0, error });
+                }
+                Err(broken) => return Err(broken),
+            };
             match head.status {
                 StatusCode::SWITCHING_PROTOCOLS => {
                     self.check_upgrade().map_err(Broken::Invalid)?;
@@ -208,7 +214,7 @@ impl Sending {
                 Poll::Ready(Err(PumpFault::Body(error))) => {
                     return Poll::Ready(Err(Broken::Request(error)));
                 }
-                Poll::Ready(Err(PumpFault::Io(_))) => self.pump_state = PumpState::Refused,
+                Poll::Ready(Err(PumpFault::Refused)) => self.pump_state = PumpState::Refused,
             }
         }
         loop {

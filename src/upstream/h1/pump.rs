@@ -1,7 +1,7 @@
 //! A request on its way to the backend: head, body, framing.
 
 use std::fmt;
-use std::io::{self, IoSlice, Write};
+use std::io::{IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -40,8 +40,8 @@ pub(super) struct Pump {
 pub(super) enum PumpFault {
     /// The client's doing; the backend must not see the request completed.
     Body(BodyError),
-    /// The backend's doing; it may have answered before.
-    Io(io::Error),
+    /// The backend's doing. What it has to say about it is in what it sent before, if anything.
+    Refused,
 }
 
 impl Pump {
@@ -101,9 +101,8 @@ impl Pump {
                 ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))
             };
             match count {
-                Ok(0) => return Poll::Ready(Err(PumpFault::Io(io::ErrorKind::WriteZero.into()))),
-                Ok(count) => self.advance(count),
-                Err(error) => return Poll::Ready(Err(PumpFault::Io(error))),
+                Ok(count @ 1..) => self.advance(count),
+                Ok(0) | Err(_) => return Poll::Ready(Err(PumpFault::Refused)),
             }
         }
     }

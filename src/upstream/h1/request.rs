@@ -114,6 +114,7 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
+    use crate::upstream::testing::Fields;
 
     fn stream() -> Body {
         Body::boxed(StreamBody::new(futures_util::stream::pending::<
@@ -127,7 +128,8 @@ mod tests {
         use RequestFraming::{Absent, Chunked, Length};
 
         // (method, content-length fields, body, framing)
-        let table: [(Method, &[&str], Body, Result<RequestFraming, FailureKind>); 14] = [
+        type Row = (Method, &'static [&'static str], Body, Result<RequestFraming, FailureKind>);
+        let table: [Row; 14] = [
             (Method::GET, &[], Body::Empty, Ok(Absent)),
             (Method::DELETE, &[], Body::Empty, Ok(Absent)),
             (Method::GET, &["0"], Body::Empty, Ok(Length(0))),
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn the_head_has_one_host_one_length_and_no_other_framing() {
         // (target, fields, framing, head)
-        let table: [(&str, &[(&str, &str)], RequestFraming, &str); 5] = [
+        let table: [(&str, &Fields, RequestFraming, &str); 5] = [
             (
                 "/a?b=c",
                 &[("x-a", "1"), ("host", "shop.test"), ("x-a", "2")],

@@ -122,6 +122,7 @@ pub(super) fn explain(error: httparse::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::testing::Fields;
 
     fn read(bytes: &[u8]) -> Result<Option<(Head, HeaderMap)>, &'static str> {
         let mut headers = HeaderMap::new();
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_head_may_be_plain_or_odd() {
         // (bytes, status, fields)
-        let table: [(&str, u16, &[(&str, &str)]); 5] = [
+        let table: [(&str, u16, &Fields); 5] = [
             ("HTTP/1.1 200 OK\r\nA: b\r\nX-C:  d \r\n\r\n", 200, &[("a", "b"), ("x-c", "d")]),
             ("HTTP/1.1 204\r\n\r\n", 204, &[]),
             ("HTTP/1.0 404 \r\nA:\r\n\r\n", 404, &[("a", "")]),

@@ -12,11 +12,15 @@ use crate::body::Body;
 use crate::upstream::cluster::Protocol;
 use crate::upstream::pool;
 use crate::upstream::testing::{
-    Origin, Peer, cluster_with, collect, data, dead, frames, get, reports, request, soon,
+    Fields, Origin, Peer, cluster_with, collect, data, dead, frames, get, reports, request, soon,
 };
 
 fn cluster(address: std::net::SocketAddr) -> Arc<Cluster> {
     cluster_with(&[address], |settings| settings.protocol = Protocol::H2c)
+}
+
+fn endless() -> Body {
+    Body::boxed(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()))
 }
 
 fn count(counter: &AtomicU64) -> u64 {
@@ -151,8 +155,7 @@ async fn a_full_connection_gets_a_second_one() {
     let origin = Origin::new(|_, peer| {
         serve(peer, 1, std::future::pending(), |_| async {
             let mut response = Response::default();
-            *response.body_mut() =
-                Body::boxed(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()));
+            *response.body_mut() = endless();
             response
         })
     })
@@ -293,6 +296,29 @@ async fn giving_up_resets_the_stream_and_makes_room() {
 }
 
 #[tokio::test]
+async fn letting_go_of_the_response_ends_the_upload_too() {
+    let (tell, mut told) = reports();
+    let origin = Origin::new(move |_, peer| {
+        let tell = tell.clone();
+        serve(peer, 100, std::future::pending(), move |request| {
+            let tell = tell.clone();
+            hyper::rt::Executor::execute(&Worker, async move {
+                tell.send(request.into_body().collect().await.is_err()).unwrap();
+            });
+            let mut response = Response::default();
+            *response.body_mut() = endless();
+            async { response }
+        })
+    })
+    .await;
+    let cluster = cluster(origin.address);
+    let answer = soon(cluster.send(request("POST", &[], endless()))).await.unwrap();
+    assert!(told.is_empty());
+    drop(answer);
+    assert!(told.next().await, "the backend sees the upload break off");
+}
+
+#[tokio::test]
 async fn a_quiet_connection_is_closed_after_its_time_and_a_busy_one_is_not() {
     let origin = Origin::new(|_, peer| {
         serve(peer, 100, std::future::pending(), |request| async move {
@@ -307,9 +333,7 @@ async fn a_quiet_connection_is_closed_after_its_time_and_a_busy_one_is_not() {
     let cluster = cluster(origin.address);
     let idle = cluster.settings().idle_timeout;
     let now = clock::now();
-    let endless =
-        Body::boxed(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()));
-    let open = soon(cluster.send(request("PUT", &[], endless))).await.unwrap();
+    let open = soon(cluster.send(request("PUT", &[], endless()))).await.unwrap();
     pool::sweep(now);
     pool::sweep(now + idle * 2);
     assert_eq!(count(&cluster.counts().open), 1, "a stream is open");
@@ -332,7 +356,7 @@ async fn a_quiet_connection_is_closed_after_its_time_and_a_busy_one_is_not() {
 async fn what_cannot_be_sent_says_why() {
     // (method, fields, host, kind)
     let no_upgrade = "an upgrade needs an HTTP/1.1 backend";
-    let table: [(&str, &[(&str, &str)], FailureKind); 4] = [
+    let table: [(&str, &Fields, FailureKind); 4] = [
         ("GET", &[("upgrade", "websocket")], FailureKind::InvalidRequest(no_upgrade)),
         ("CONNECT", &[], FailureKind::InvalidRequest(no_upgrade)),
         ("POST", &[("content-length", "5")], FailureKind::RequestBody),

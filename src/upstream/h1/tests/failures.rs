@@ -119,18 +119,20 @@ async fn a_fresh_connection_that_dies_is_not_replaced() {
 
 #[tokio::test]
 async fn half_a_response_on_a_pooled_connection_is_not_asked_for_again() {
-    let origin = Origin::new(|_, mut peer| async move {
-        peer.head().await;
-        peer.write(HI).await;
-        peer.head().await;
-        peer.write("HTTP/1.1 200 OK\r\n").await;
-    })
-    .await;
-    let cluster = cluster(&[origin.address]);
-    soon(cluster.send(get())).await.unwrap();
-    let failure = soon(cluster.send(get())).await.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::ResetBeforeHead);
-    assert_eq!(origin.accepted(), 1);
+    for half in ["H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        let origin = Origin::new(move |_, mut peer| async move {
+            peer.head().await;
+            peer.write(HI).await;
+            peer.head().await;
+            peer.write(half).await;
+        })
+        .await;
+        let cluster = cluster(&[origin.address]);
+        soon(cluster.send(get())).await.unwrap();
+        let failure = soon(cluster.send(get())).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::ResetBeforeHead, "{half:?}");
+        assert_eq!(origin.accepted(), 1, "{half:?}");
+    }
 }
 
 #[tokio::test]

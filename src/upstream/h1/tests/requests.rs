@@ -6,7 +6,7 @@ use crate::body::{Body, Request};
 use crate::upstream::failure::FailureKind;
 use crate::upstream::pool;
 use crate::upstream::testing::{
-    Origin, cluster, collect, data, frames, get, reports, request, soon,
+    Fields, Origin, cluster, collect, data, frames, get, reports, request, soon,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -56,7 +56,7 @@ async fn a_request_is_framed_once_and_sent_whole() {
         frames([data("hello"), Ok(http_body::Frame::trailers(trailers))])
     };
     // (method, fields, body, the backend's bytes)
-    let table: [(&str, &[(&str, &str)], Body, &str); 12] = [
+    let table: [(&str, &Fields, Body, &str); 12] = [
         ("GET", &[], Body::Empty, "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"),
         (
             "GET",

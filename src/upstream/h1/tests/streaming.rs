@@ -14,7 +14,7 @@ use crate::body::{Body, BodyError};
 use crate::upstream::failure::{BodyFault, FailureKind};
 use crate::upstream::pool;
 use crate::upstream::testing::{
-    Origin, cluster, collect, data, frames, get, reports, request, soon,
+    Fields, Origin, cluster, collect, data, frames, get, reports, request, soon,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -288,7 +288,7 @@ async fn giving_up_closes_the_connection_at_once() {
     }
 }
 
-const UPGRADE: &[(&str, &str)] = &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+const UPGRADE: &Fields = &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
 
 #[tokio::test]
 async fn a_tunnel_carries_every_byte_after_the_101() {
@@ -331,7 +331,7 @@ async fn a_tunnel_carries_every_byte_after_the_101() {
 async fn only_what_was_asked_for_is_switched_to() {
     let switch = "HTTP/1.1 101 Switch\r\nupgrade: h2c\r\n\r\n";
     // (request fields, response, outcome)
-    let table: [(&[(&str, &str)], &str, Result<u16, &str>); 5] = [
+    let table: [(&Fields, &str, Result<u16, &str>); 5] = [
         (UPGRADE, switch, Err("another protocol")),
         (UPGRADE, "HTTP/1.1 101 Switch\r\n\r\n", Err("another protocol")),
         (&[("upgrade", "h2c")], switch, Err("nobody asked")),
