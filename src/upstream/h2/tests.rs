@@ -1,14 +1,19 @@
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http::HeaderMap;
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 
+use super::link::{Worker, open_streams};
 use super::*;
-use crate::body::Body;
+use crate::body::{Body, BodyError, Response};
 use crate::upstream::cluster::Protocol;
 use crate::upstream::pool;
 use crate::upstream::testing::{
@@ -288,11 +293,7 @@ async fn giving_up_resets_the_stream_and_makes_room() {
         begun = told.next() => assert_eq!(begun, "begun"),
     }
     assert_eq!(told.next().await, "dropped");
-    SHARED.with_borrow(|shared| {
-        let links = shared.peers.values().flat_map(|peer| &peer.links);
-        assert!(links.clone().count() == 1);
-        assert!(links.clone().all(|one| one.link.load.streams.load(Ordering::Relaxed) == 0));
-    });
+    assert_eq!(open_streams(&cluster), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,330 @@
+//! Connections to HTTP/2 backends, shared by their streams. Each worker has its own.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http2::{Builder, Connection, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Mutex;
+
+use crate::clock;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::connect::{Stream, connect};
+use crate::upstream::endpoint::Address;
+use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::h2::request_body::{RequestBody, Upload};
+use crate::upstream::pool::Key;
+
+/// Bytes in flight on one connection, all streams together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes in flight on one stream.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of a request body that wait for the peer's window.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// Most bytes of a response head, as HPACK counts them.
+const MAX_HEAD: u32 = 64 * 1024;
+
+/// How often a peer with open streams is asked whether it lives, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(20);
+
+/// Streams a peer is taken to allow until it says (RFC 9113 section 6.5.2 advises at least this).
+const FIRST_LIMIT: usize = 100;
+
+thread_local! {
+    static SHARED: RefCell<Shared> = RefCell::default();
+}
+
+/// The connections of this worker.
+#[derive(Debug, Default)]
+struct Shared {
+    peers: HashMap<Key, Peer>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    cluster: Weak<Cluster>,
+    idle_timeout: Duration,
+    links: Vec<Shelved>,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug)]
+struct Shelved {
+    link: Link,
+    /// When a sweep last saw it in use; none since it was used.
+    used_at: Option<Instant>,
+}
+
+/// Held while a connection is opened, so that a hundred first requests open one and not a hundred.
+/// Holds when the last attempt failed, and how.
+type Gate = Mutex<Option<(Instant, SendFailure)>>;
+
+/// An error that may bring back a request of which nothing was sent.
+pub(super) type Unsent = TrySendError<http::Request<RequestBody>>;
+
+/// A connection with its streams.
+#[derive(Clone, Debug)]
+struct Link {
+    sender: SendRequest<RequestBody>,
+    load: Arc<Load>,
+}
+
+#[derive(Debug)]
+struct Load {
+    streams: AtomicUsize,
+    /// What the peer allows, as far as is known.
+    limit: AtomicUsize,
+    /// The limit was asked for after the peer's first words.
+    settled: AtomicBool,
+    driver: AtomicWaker,
+}
+
+impl Link {
+    fn has_room(&self) -> bool {
+        !self.sender.is_closed()
+            && self.load.streams.load(Ordering::Relaxed) < self.load.limit.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that is open or about to be; dropping it makes room on its link and ends the upload.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    link: Link,
+    /// The connection was opened for it.
+    first: bool,
+    upload: Arc<Upload>,
+}
+
+impl OpenStream {
+    fn new(link: &Link, first: bool, upload: &Arc<Upload>) -> Self {
+        link.load.streams.fetch_add(1, Ordering::Relaxed);
+        Self { link: link.clone(), first, upload: Arc::clone(upload) }
+    }
+
+    /// Sends the request on this stream. Dropping the future resets it.
+    pub(super) fn send(
+        &mut self,
+        request: http::Request<RequestBody>,
+    ) -> impl Future<Output = Result<http::Response<Incoming>, Unsent>> {
+        self.link.sender.try_send_request(request)
+    }
+
+    /// True if the connection was opened for this stream.
+    pub(super) fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// The peer has said something. The first time, its limit of streams is read anew.
+    pub(super) fn heard(&self) {
+        if !self.link.load.settled.swap(true, Ordering::Relaxed) {
+            self.link.load.driver.wake();
+        }
+    }
+
+    /// The connection is over: no further stream goes on it.
+    pub(super) fn retire_link(&self, cluster: &Arc<Cluster>, address: &Address) {
+        SHARED.with_borrow_mut(|shared| {
+            let peer = shared.peer(cluster, address);
+            peer.links.retain(|shelved| !Arc::ptr_eq(&shelved.link.load, &self.link.load));
+        });
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.link.load.streams.fetch_sub(1, Ordering::Relaxed);
+        self.upload.end();
+    }
+}
+
+/// Room for a stream to `address`: on a connection that has some, else on a new one.
+pub(super) async fn open_stream(
+    cluster: &Arc<Cluster>,
+    address: &Address,
+    upload: &Arc<Upload>,
+) -> Result<OpenStream, SendFailure> {
+    let gate = match find(cluster, address, upload) {
+        Ok(stream) => return Ok(stream),
+        Err(gate) => gate,
+    };
+    let asked = clock::now();
+    let mut last_failure = gate.lock().await;
+    if let Ok(stream) = find(cluster, address, upload) {
+        return Ok(stream);
+    }
+    if let Some((at, failure)) = &*last_failure
+        && *at >= asked
+    {
+        return Err(failure.clone());
+    }
+    match open_link(cluster, address).await {
+        Ok(link) => {
+            let stream = OpenStream::new(&link, true, upload);
+            shelve(cluster, address, link);
+            Ok(stream)
+        }
+        Err(failure) => {
+            *last_failure = Some((clock::now(), failure.clone()));
+            Err(failure)
+        }
+    }
+}
+
+fn find(
+    cluster: &Arc<Cluster>,
+    address: &Address,
+    upload: &Arc<Upload>,
+) -> Result<OpenStream, Arc<Gate>> {
+    SHARED.with_borrow_mut(|shared| {
+        let peer = shared.peer(cluster, address);
+        match peer.links.iter_mut().find(|shelved| shelved.link.has_room()) {
+            Some(shelved) => {
+                shelved.used_at = None;
+                Ok(OpenStream::new(&shelved.link, false, upload))
+            }
+            None => Err(Arc::clone(&peer.gate)),
+        }
+    })
+}
+
+fn shelve(cluster: &Arc<Cluster>, address: &Address, link: Link) {
+    SHARED.with_borrow_mut(|shared| {
+        if !shared.closed {
+            let peer = shared.peer(cluster, address);
+            peer.links.push(Shelved { link, used_at: None });
+        }
+    });
+}
+
+pub(in crate::upstream) fn sweep(now: Instant) {
+    SHARED.with_borrow_mut(|shared| shared.sweep(now));
+}
+
+pub(in crate::upstream) fn drain() {
+    SHARED.with_borrow_mut(|shared| {
+        shared.closed = true;
+        shared.peers.clear();
+    });
+}
+
+impl Shared {
+    fn peer(&mut self, cluster: &Arc<Cluster>, address: &Address) -> &mut Peer {
+        self.peers.entry((cluster.id(), address.clone())).or_insert_with(|| Peer {
+            cluster: Arc::downgrade(cluster),
+            idle_timeout: cluster.settings().idle_timeout,
+            links: Vec::new(),
+            gate: Arc::default(),
+        })
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.peers.retain(|_, peer| {
+            let limit = peer.idle_timeout;
+            peer.links.retain_mut(|shelved| {
+                if shelved.link.load.streams.load(Ordering::Relaxed) > 0 {
+                    shelved.used_at = None;
+                }
+                let since = *shelved.used_at.get_or_insert(now);
+                !shelved.link.sender.is_closed() && now.saturating_duration_since(since) < limit
+            });
+            // One who waits at the gate still needs its peer.
+            peer.cluster.strong_count() > 0
+                && (!peer.links.is_empty() || Arc::strong_count(&peer.gate) > 1)
+        });
+    }
+}
+
+async fn open_link(cluster: &Arc<Cluster>, address: &Address) -> Result<Link, SendFailure> {
+    let patience = cluster.settings().connect_timeout;
+    let stream = connect(address, patience, cluster.counts()).await?;
+    let (sender, connection) = Builder::new(Worker)
+        .timer(TokioTimer::new())
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_max_send_streams(FIRST_LIMIT)
+        .max_header_list_size(MAX_HEAD)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .keep_alive_while_idle(false)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| {
+            SendFailure::new(FailureKind::ConnectRefused, error.to_string()).at(address.clone())
+        })?;
+    let load = Arc::new(Load {
+        streams: AtomicUsize::new(0),
+        limit: AtomicUsize::new(FIRST_LIMIT),
+        settled: AtomicBool::new(false),
+        driver: AtomicWaker::new(),
+    });
+    hyper::rt::Executor::execute(&Worker, Driver { connection, load: Arc::clone(&load) });
+    Ok(Link { sender, load })
+}
+
+/// The tasks of a connection, on the worker that opened it. They end when its last sender and its
+/// last stream are gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Worker;
+
+impl<F> hyper::rt::Executor<F> for Worker
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "hyper drives an HTTP/2 connection in tasks of its own; the connection owns them"
+    )]
+    fn execute(&self, future: F) {
+        tokio::spawn(future);
+    }
+}
+
+/// Drives a connection, and reads its limit of streams when it is woken.
+struct Driver {
+    connection: Connection<TokioIo<Stream>, RequestBody, Worker>,
+    load: Arc<Load>,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.load.driver.register(cx.waker());
+        let outcome = Pin::new(&mut self.connection).poll(cx);
+        match outcome {
+            Poll::Pending => {
+                let limit = self.connection.current_max_send_streams();
+                self.load.limit.store(limit, Ordering::Relaxed);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "HTTP/2 connection ended");
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn open_streams(cluster: &Cluster) -> usize {
+    SHARED.with_borrow(|shared| {
+        let peers = shared.peers.iter().filter(|((id, _), _)| *id == cluster.id());
+        let links = peers.flat_map(|(_, peer)| &peer.links);
+        links.map(|shelved| shelved.link.load.streams.load(Ordering::Relaxed)).sum()
+    })
+}

@@ -1,0 +1,113 @@
+//! A request body on its way to an HTTP/2 backend.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::{Body, BodyError};
+use crate::upstream::h1::Mismatch;
+
+/// What both ends of an exchange know of its request body, which hyper pipes in a task of its own.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    broke: AtomicBool,
+    /// The response has ended or nobody waits for it.
+    unwanted: AtomicBool,
+    pipe: AtomicWaker,
+}
+
+impl Upload {
+    /// True if the body was cut off by the client or is not as long as was promised.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broke.load(Ordering::Relaxed)
+    }
+
+    /// Ends the body: its stream is reset, unless all of it has gone.
+    pub(super) fn end(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+        self.pipe.wake();
+    }
+
+    /// Before the request goes on another stream.
+    pub(super) fn begin_again(&self) {
+        self.unwanted.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A request body that must be as long as its head promised, or the stream is reset.
+pub(super) struct RequestBody {
+    body: Body,
+    /// Bytes still to come, where their number was promised.
+    left: Option<u64>,
+    upload: Arc<Upload>,
+}
+
+impl RequestBody {
+    /// `left` is the length that the head promises, if it does.
+    pub(super) fn new(body: Body, left: Option<u64>) -> (Self, Arc<Upload>) {
+        let upload = Arc::new(Upload::default());
+        (Self { body, left, upload: Arc::clone(&upload) }, upload)
+    }
+
+    /// Another one for the same request, which has no body.
+    pub(super) fn empty_like(&self) -> Self {
+        Self { body: Body::Empty, left: self.left, upload: Arc::clone(&self.upload) }
+    }
+
+    fn check(&mut self, frame: Option<&Frame<Bytes>>) -> Result<(), Mismatch> {
+        let Some(left) = &mut self.left else { return Ok(()) };
+        match frame.map(Frame::data_ref) {
+            Some(Some(data)) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(Mismatch::Long)?;
+                Ok(())
+            }
+            // Trailers, or the end.
+            Some(None) | None if *left > 0 => Err(Mismatch::Short),
+            Some(None) | None => Ok(()),
+        }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.upload.pipe.register(cx.waker());
+        if self.upload.unwanted.load(Ordering::Relaxed) {
+            return Poll::Ready(Some(Err("nobody waits for the response".into())));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose();
+        let checked = frame.and_then(|frame| {
+            self.check(frame.as_ref())?;
+            Ok(frame)
+        });
+        if checked.is_err() {
+            self.upload.broke.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(checked.transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_none_or(|left| left == 0) && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("left", &self.left).finish_non_exhaustive()
+    }
+}
