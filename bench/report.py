@@ -65,12 +65,16 @@ def page(run):
             ("connection", "an idle TLS connection, KiB"),
         )
     ]
-    versions = ", ".join(f"{NAMES[peer]} {version}" for peer, version in run["versions"].items())
+    versions = "\n".join(f"- {NAMES[peer]} {version}" for peer, version in run["versions"].items())
+    counted = "1 round" if len(run["rounds"]) == 1 else f"{len(run['rounds'])} rounds"
     ciphers = ", ".join(sorted(run["ciphers"]))
     return f"""# Benchmarks
 
-Written by `make bench` on {run["date"]}: {versions}; load by h2load {run["h2load"]}; {run["cores"]} cores,
-shared by the proxy, the load and the backend; {len(run["rounds"])} rounds.
+Written by `make bench` on {run["date"]}, {counted} on {run["cores"]} cores, which the proxy, the load and
+the backend share.
+
+{versions}
+- load by h2load {run["h2load"]}
 
 ## CPU time for a request, in microseconds
 
@@ -96,10 +100,10 @@ needs less leaves more to the other two.
   `/proc/PID/stat`, over the requests of one load of about {run["seconds"]} s, after a warm-up.
 - All proxies run at once and are loaded in turn, in a new order each round, so that a machine whose
   speed drifts is the same for all.
-- All terminate TLS 1.3 ({ciphers}) with one ECDSA P-256 certificate, run two workers, keep
-  connections to one backend on the same host, set X-Forwarded-For, -Proto, -Host, -Port and
-  X-Request-Id, and write the same 16 fields as a line of JSON to an access log for every request.
-  nginx, as the others do by themselves, buffers its log and does not buffer bodies to disk. What is
+- All terminate TLS 1.3 with one ECDSA P-256 certificate (ciphers chosen: {ciphers}),
+  run two workers, keep connections to one backend on the same host, set X-Forwarded-For, -Proto,
+  -Host, -Port and X-Request-Id, and write the same fields as a line of JSON to an access log for
+  every request. nginx, as the others do by themselves, buffers its log and does not buffer bodies to disk. What is
   not named is each proxy's own default; `bench/peers.py` has it all.
 - A new TLS connection carries one request. Whoever connects for the first time makes a full
   handshake; whoever comes back may resume a session by its ticket.
