@@ -1,1 +1,162 @@
-//! What will run: the graph turned into the next snapshot.
+//! From meaning to what runs: objects and the running snapshot in, the next snapshot, conditions
+//! and diagnostics out.
+//!
+//! [`compile`] has the graph built and turns what it found into binds, route tables, rules and
+//! clusters, each made by the constructor of the thing itself; there are no types in between. It
+//! opens no socket and publishes nothing. Only certificates are read, by the store that is handed
+//! in.
+//!
+//! Nothing fails here: a rule that cannot run answers 500 and says so in the conditions of its
+//! route, a listener that cannot be served is left out, and everything else is served.
+
+mod binds;
+mod clusters;
+mod describe;
+mod filters;
+#[cfg(test)]
+mod goldens;
+mod matches;
+mod routes;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::api::{Object, ObjectKey};
+use crate::config::{Diagnostic, Loaded, Located, Settings, Severity};
+use crate::graph::{self, Facts, Fault, Graph, RuleFault, Statuses};
+use crate::snapshot::{Counts, Snapshot};
+use crate::tls::{CertStore, Tickets};
+use crate::upstream::Names;
+
+use binds::Slots;
+use clusters::Clusters;
+
+pub(crate) use describe::describe;
+
+/// What a compilation needs beside the objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    /// The snapshot that runs: what is unchanged of it lives on, and the next one counts from it.
+    pub previous: &'a Snapshot,
+    /// `controller_name` and `enable_backend` of it.
+    pub settings: &'a Settings,
+    /// `${DOMAIN}`, if it is set.
+    pub domain: Option<&'a str>,
+    pub certificates: &'a CertStore,
+    pub tickets: &'a Tickets,
+    pub names: &'a Names,
+    /// Why an address of `Gateway.spec.addresses` cannot be listened on, `None` if it can.
+    pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
+}
+
+impl std::fmt::Debug for Inputs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inputs")
+            .field("generation", &self.previous.generation)
+            .field("settings", &self.settings)
+            .field("domain", &self.domain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a load.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// Generation is that of the previous one and 1.
+    pub snapshot: Snapshot,
+    /// Conditions of everything that is ours; `Display` prints them as YAML.
+    pub statuses: Statuses,
+    /// What is wrong with the meaning of the objects, by file and place. What `loaded` has found
+    /// already is not told again.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Makes the next snapshot of what was loaded.
+pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
+    let slots = Slots::new(inputs.certificates);
+    let facts = Facts {
+        controller_name: &inputs.settings.controller_name,
+        enable_backend: inputs.settings.enable_backend,
+        domain: inputs.domain,
+        certificate: &|certificate| slots.readiness(certificate),
+        unusable_address: inputs.unusable_address,
+    };
+    let objects = loaded.objects.iter().map(|located| (&located.object, &*located.faults));
+    let mut graph = graph::build(objects, &facts);
+
+    let mut clusters = Clusters::new(&inputs.previous.clusters, inputs.names);
+    let mut warnings = Vec::new();
+    let compiled: Vec<_> = graph
+        .routes
+        .iter()
+        .map(|route| routes::route(route, &mut clusters, &mut warnings))
+        .collect();
+    let binds = binds::binds(&graph, &compiled, &slots, inputs.tickets);
+    let clusters = clusters.finish();
+    let counts = count(&graph, clusters.len());
+
+    let faults: Vec<Vec<RuleFault>> = compiled.into_iter().map(|route| route.faults).collect();
+    let statuses = graph::statuses(&graph, &faults);
+    let mut found = std::mem::take(&mut graph.faults);
+    found.append(&mut warnings);
+    for (route, faults) in graph.routes.iter().zip(faults) {
+        found.extend(faults.into_iter().map(|RuleFault { field, problem, .. }| Fault {
+            object: route.key.clone(),
+            field,
+            problem,
+            severity: Severity::Error,
+        }));
+    }
+    let generation = inputs.previous.generation + 1;
+    Compiled {
+        snapshot: Snapshot { generation, binds, clusters, counts },
+        statuses,
+        diagnostics: diagnostics(loaded, found),
+    }
+}
+
+fn count(graph: &Graph<'_>, backends: usize) -> Counts {
+    let served = || graph.gateways.iter().filter(|gateway| gateway.is_served());
+    let listeners = || {
+        let of_all = served().flat_map(|gateway| &gateway.listeners);
+        of_all.filter(|listener| listener.accepted.is_ok())
+    };
+    let routes: HashSet<usize> =
+        listeners().flat_map(|listener| &listener.routes).map(|on| on.route).collect();
+    Counts {
+        gateways: served().count(),
+        listeners: listeners().count(),
+        routes: routes.len(),
+        backends,
+    }
+}
+
+/// Faults with the places where they stand, without those that the load has told.
+fn diagnostics(loaded: &Loaded, faults: Vec<Fault>) -> Vec<Diagnostic> {
+    if faults.is_empty() {
+        return Vec::new();
+    }
+    let objects: HashMap<ObjectKey, &Located<Object>> =
+        loaded.objects.iter().map(|located| (located.object.key(), located)).collect();
+    let mut told: HashMap<&str, Vec<&str>> = HashMap::new();
+    for diagnostic in &loaded.diagnostics {
+        told.entry(&diagnostic.object).or_default().push(&diagnostic.field);
+    }
+    let mut diagnostics: Vec<Diagnostic> = faults
+        .into_iter()
+        .filter_map(|fault| {
+            let located = objects.get(&fault.object)?;
+            let diagnostic = loaded.fault(located, &fault.field, fault.problem);
+            let told = told.get(&*diagnostic.object).map_or(&[][..], Vec::as_slice);
+            let known = told.iter().any(|field| covers(field, &diagnostic.field));
+            (!known).then_some(Diagnostic { severity: fault.severity, ..diagnostic })
+        })
+        .collect();
+    diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
+    diagnostics
+}
+
+/// True if a diagnostic of `told` is about `field`: about itself or a part of it.
+fn covers(told: &str, field: &str) -> bool {
+    told.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}

@@ -73,20 +73,16 @@ pub(super) fn look_up(
             }
         };
         let Readiness { ready, problem } = (facts.certificate)(&certificate);
-        let problem = problem.map(|problem| describe(&certificate, &problem));
-        match (&certificate, problem) {
-            (_, None) if ready => {}
-            // An older version is served on, so the reference stands.
-            (_, Some(problem)) if ready => faults.warning(gateway, field, problem),
-            (Certificate::Inline { .. }, problem) => {
-                let problem = problem.unwrap_or_else(|| describe(&certificate, "not usable"));
-                faults.error(gateway, field, &*problem);
-                refuse(Refusal::new("InvalidCertificateRef", problem));
+        let problem = problem.or_else(|| (!ready).then(|| "it cannot be served".into()));
+        if let Some(problem) = problem {
+            let problem = describe(&certificate, &problem, gateway, reference, index);
+            // What certbot has not issued yet heals by itself: nothing in these files is wrong.
+            match certificate {
+                Certificate::Inline { .. } if !ready => faults.error(gateway, field, &*problem),
+                _ => faults.warning(gateway, field, &*problem),
             }
-            // It heals by itself once certbot has been here: nothing in these files is wrong.
-            (Certificate::Lineage { .. }, problem) => {
-                let problem = problem.unwrap_or_else(|| describe(&certificate, "not there yet"));
-                faults.warning(gateway, field, &*problem);
+            // Where an older version is served on, the reference stands.
+            if !ready {
                 refuse(Refusal::new("InvalidCertificateRef", problem));
             }
         }
@@ -174,11 +170,18 @@ fn lineages(secret: &str, listener: &api::Listener, facts: &Facts<'_>) -> Vec<St
     names
 }
 
-fn describe(certificate: &Certificate, problem: &str) -> String {
-    match certificate {
-        Certificate::Inline { object, .. } => format!("{object}: {problem}"),
-        Certificate::Lineage { object, .. } => {
-            format!("{object} is a certbot lineage: {problem}")
-        }
+fn describe(
+    certificate: &Certificate,
+    problem: &str,
+    gateway: &ObjectKey,
+    reference: &SecretObjectReference,
+    index: &Index<'_>,
+) -> String {
+    let (Certificate::Inline { object, .. } | Certificate::Lineage { object, .. }) = certificate;
+    let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
+    if index.secret(namespace, &reference.name).is_some() {
+        format!("{object}: {problem}")
+    } else {
+        format!("{object} is not written, so certbot should have its certificate: {problem}")
     }
 }

@@ -1,5 +1,6 @@
 //! Things by hostname, the most specific first.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::net::HostPattern;
@@ -57,6 +58,18 @@ impl<T> HostTable<T> {
     /// All of them, in no order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.exact.values().chain(self.wildcard.values()).chain(&self.any)
+    }
+
+    /// All of them with their hostnames, where `None` is any: exact names, then wildcards from the
+    /// longest, then any; those of one length in the order of the alphabet.
+    pub(crate) fn sorted(&self) -> Vec<(Option<String>, &T)> {
+        let mut exact: Vec<_> = self.exact.iter().collect();
+        exact.sort_by_key(|(name, _)| *name);
+        let mut wildcard: Vec<_> = self.wildcard.iter().collect();
+        wildcard.sort_by_key(|(suffix, _)| (Reverse(suffix.split('.').count()), *suffix));
+        let exact = exact.into_iter().map(|(name, of)| (Some(name.to_string()), of));
+        let wildcard = wildcard.into_iter().map(|(suffix, of)| (Some(format!("*{suffix}")), of));
+        exact.chain(wildcard).chain(self.any.as_ref().map(|of| (None, of))).collect()
     }
 
     /// All of them, to finish what was filed.

@@ -91,6 +91,16 @@ impl WeightedClusters {
         &self.entries[index].1
     }
 
+    /// Every choice with its weight, in the order in which they are written.
+    pub(crate) fn weighted(&self) -> impl Iterator<Item = (u32, &Choice)> {
+        let mut before = 0;
+        self.entries.iter().map(move |(end, choice)| {
+            let weight = end - before;
+            before = *end;
+            (weight, choice)
+        })
+    }
+
     /// Every choice, for what looks at all of them.
     pub(crate) fn choices(&self) -> impl Iterator<Item = &Choice> {
         self.entries.iter().map(|(_, choice)| choice)

@@ -1,5 +1,6 @@
 //! Host and path to a rule; the first match wins.
 
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use regex::Regex;
 
 use crate::net::HostPattern;
 use crate::snapshot::{Conditions, HostTable, PathMatch, Rule};
+
+pub(crate) use rows::Row;
 
 /// The rules of one listener.
 ///

@@ -1,0 +1,107 @@
+//! Listeners to binds: one socket address, and the listeners of all Gateways that share it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, Readiness};
+use crate::snapshot::{self, Bind, BindKey, Entry, HostTable, RouteTable};
+use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Tickets, server_config};
+
+use super::routes::CompiledRoute;
+
+/// The protocols of an HTTPS listener, most preferred first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The slots of the certificates that the graph names. They are asked for twice, for the graph and
+/// for the listener; in between the store keeps only what somebody holds.
+#[derive(Debug)]
+pub(super) struct Slots<'a> {
+    store: &'a CertStore,
+    held: RefCell<HashMap<Certificate, Arc<CertSlot>>>,
+}
+
+impl<'a> Slots<'a> {
+    pub(super) fn new(store: &'a CertStore) -> Self {
+        Self { store, held: RefCell::default() }
+    }
+
+    fn get(&self, certificate: &Certificate) -> Arc<CertSlot> {
+        if let Some(slot) = self.held.borrow().get(certificate) {
+            return Arc::clone(slot);
+        }
+        let source = match certificate.clone() {
+            Certificate::Inline { object, chain, key } => CertSource::Inline { object, chain, key },
+            Certificate::Lineage { object, names } => CertSource::Lineage { object, names },
+        };
+        let slot = self.store.slot(source);
+        self.held.borrow_mut().insert(certificate.clone(), Arc::clone(&slot));
+        slot
+    }
+
+    pub(super) fn readiness(&self, certificate: &Certificate) -> Readiness {
+        let slot = self.get(certificate);
+        Readiness { ready: slot.is_ready(), problem: slot.problem() }
+    }
+}
+
+/// The binds of every Gateway that is served, in the order of their addresses.
+pub(super) fn binds(
+    graph: &Graph<'_>,
+    routes: &[CompiledRoute],
+    slots: &Slots<'_>,
+    tickets: &Tickets,
+) -> Vec<Arc<Bind>> {
+    let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
+    for gateway in graph.gateways.iter().filter(|gateway| gateway.is_served()) {
+        for listener in gateway.listeners.iter().filter(|listener| listener.accepted.is_ok()) {
+            let built = Arc::new(build(gateway, listener, routes, slots, tickets));
+            for address in &gateway.addresses {
+                let key = BindKey { address: *address, port: listener.spec.port };
+                let bind = binds.entry(key).or_insert_with(|| Bind {
+                    key,
+                    names: Vec::new(),
+                    tls: listener.tls,
+                    listeners: HostTable::default(),
+                });
+                let name: Arc<str> = listener.spec.name.as_str().into();
+                if !bind.names.contains(&name) {
+                    bind.names.push(name);
+                }
+                // The graph has refused all but one listener for a name.
+                bind.listeners.entry(listener.hostname.as_ref(), || Arc::clone(&built));
+            }
+        }
+    }
+    binds.into_values().map(Arc::new).collect()
+}
+
+fn build(
+    gateway: &Gateway<'_>,
+    listener: &Listener<'_>,
+    routes: &[CompiledRoute],
+    slots: &Slots<'_>,
+    tickets: &Tickets,
+) -> snapshot::Listener {
+    let (key, section) = (&gateway.key, &listener.spec.name);
+    let tls = listener.tls.then(|| {
+        let slots = listener.certificates.iter().map(|certificate| slots.get(certificate));
+        server_config(ListenerCertificates::new(slots.collect()), &ALPN, tickets)
+    });
+    snapshot::Listener {
+        name: format!("{}/{}/{section}", key.namespace, key.name).into(),
+        hostname: listener.hostname.clone(),
+        tls,
+        routes: RouteTable::new(listener.routes.iter().flat_map(|on| entries(on, routes))),
+    }
+}
+
+/// The rows of a route, for the hosts that it has on one listener.
+fn entries<'r>(on: &'r Attached, routes: &'r [CompiledRoute]) -> impl Iterator<Item = Entry> + 'r {
+    routes[on.route].rows.iter().map(|(path, conditions, rule)| Entry {
+        hosts: on.hosts.clone(),
+        path: path.clone(),
+        conditions: conditions.clone(),
+        rule: Arc::clone(rule),
+    })
+}

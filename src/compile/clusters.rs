@@ -1,0 +1,137 @@
+//! Backends to clusters. One with the same settings lives on, with its connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, ServicePort};
+use crate::graph::{AppProtocol, Target};
+use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Names, Protocol};
+
+/// The clusters of the snapshot that is being made.
+#[derive(Debug)]
+pub(super) struct Clusters<'a> {
+    /// Those of the snapshot before.
+    previous: &'a HashMap<ClusterSettings, Arc<Cluster>>,
+    names: &'a Names,
+    by_name: HashMap<Arc<str>, Arc<Cluster>>,
+}
+
+impl<'a> Clusters<'a> {
+    pub(super) fn new(
+        previous: &'a HashMap<ClusterSettings, Arc<Cluster>>,
+        names: &'a Names,
+    ) -> Self {
+        Self { previous, names, by_name: HashMap::new() }
+    }
+
+    /// The cluster of `target`; `grpc` if a GRPCRoute refers to it, which is spoken to by HTTP/2
+    /// whether it says so or not (GEP-1911).
+    ///
+    /// Every rule that refers to one backend shares one cluster, so that connections and what is
+    /// known of endpoints are shared too.
+    pub(super) fn get(&mut self, target: &Target<'_>, grpc: bool) -> Arc<Cluster> {
+        let (name, written) = match target {
+            Target::Backend { object, protocol } => {
+                let metadata = &object.metadata;
+                (format!("backend/{}/{}", metadata.namespace(), metadata.name), protocol)
+            }
+            Target::Service { object, port, protocol, .. } => {
+                let (metadata, port) = (&object.metadata, port.port);
+                let (namespace, name) = (metadata.namespace(), &metadata.name);
+                (format!("service/{namespace}/{name}/{port}"), protocol)
+            }
+        };
+        let h2c = *written == Some(AppProtocol::H2c);
+        let name = if grpc && !h2c { format!("{name}/grpc") } else { name };
+        if let Some(cluster) = self.by_name.get(&*name) {
+            return Arc::clone(cluster);
+        }
+        let name: Arc<str> = name.into();
+        let endpoints = match target {
+            Target::Backend { object, .. } => of_backend(object),
+            Target::Service { port, slices, .. } => of_slices(port, slices),
+        };
+        let protocol = if grpc || h2c { Protocol::H2c } else { Protocol::Http1 };
+        // The one place where a cluster gets its settings.
+        let settings =
+            ClusterSettings { protocol, ..ClusterSettings::new(Arc::clone(&name), endpoints) };
+        let cluster = match self.previous.get(&settings) {
+            Some(cluster) => Arc::clone(cluster),
+            None => Cluster::new(settings, self.names),
+        };
+        self.by_name.insert(name, Arc::clone(&cluster));
+        cluster
+    }
+
+    /// All of them by what made them.
+    pub(super) fn finish(self) -> HashMap<ClusterSettings, Arc<Cluster>> {
+        let clusters = self.by_name.into_values();
+        clusters.map(|cluster| (cluster.settings().clone(), cluster)).collect()
+    }
+}
+
+fn of_backend(backend: &Backend) -> Vec<EndpointSettings> {
+    let mut endpoints = Vec::new();
+    for endpoint in &backend.spec.endpoints {
+        let ip = endpoint.ip.as_ref();
+        let ip = ip.and_then(|ip| Some(SocketAddr::new(ip.address.parse().ok()?, ip.port)));
+        let fqdn = endpoint.fqdn.as_ref().map(|fqdn| named(&fqdn.hostname, fqdn.port));
+        let unix = endpoint.unix.as_ref().map(|unix| PathBuf::from(&unix.path));
+        // The graph let endpoints through that have exactly one of the three.
+        let found = ip.map(EndpointSettings::Address).or(fqdn);
+        add(&mut endpoints, found.or(unix.map(EndpointSettings::Unix)));
+    }
+    endpoints
+}
+
+/// The ready endpoints of a Service. Ports are joined by name, since each slice may have a number
+/// of its own for one name (EndpointSlice `ports`).
+fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSettings> {
+    let wanted = port.name.as_deref().unwrap_or_default();
+    let mut endpoints = Vec::new();
+    for slice in slices {
+        let of_name = slice.ports.iter().find(|of| {
+            of.name.as_deref().unwrap_or_default() == wanted
+                && of.protocol.as_deref().unwrap_or("TCP") == "TCP"
+        });
+        let Some(of_name) = of_name else { continue };
+        // No number stands for every port: then the Service says which.
+        let number = of_name.port.unwrap_or(match port.target_port {
+            Some(IntOrString::Int(number)) => number,
+            Some(IntOrString::String(_)) | None => port.port,
+        });
+        for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready()) {
+            // Of several addresses the first is meant (EndpointSlice `endpoints[].addresses`).
+            let Some(address) = endpoint.addresses.first() else { continue };
+            let settings = match &slice.address_type {
+                EndpointAddressType::Fqdn => Some(named(address, number)),
+                EndpointAddressType::Ipv4 | EndpointAddressType::Ipv6 => {
+                    let address = address.parse().ok();
+                    address
+                        .map(|ip: IpAddr| SocketAddr::new(ip, number))
+                        .map(EndpointSettings::Address)
+                }
+                EndpointAddressType::Unknown(_) => None,
+            };
+            add(&mut endpoints, settings);
+        }
+    }
+    endpoints
+}
+
+/// A name, or the address that it spells.
+fn named(host: &str, port: u16) -> EndpointSettings {
+    match host.parse() {
+        Ok(ip) => EndpointSettings::Address(SocketAddr::new(ip, port)),
+        Err(_) => EndpointSettings::Name { host: host.into(), port },
+    }
+}
+
+/// An endpoint that two slices have is one endpoint.
+fn add(endpoints: &mut Vec<EndpointSettings>, endpoint: Option<EndpointSettings>) {
+    if let Some(endpoint) = endpoint.filter(|endpoint| !endpoints.contains(endpoint)) {
+        endpoints.push(endpoint);
+    }
+}

@@ -1,0 +1,254 @@
+//! A snapshot as text: what will be served, in the order in which it is tried.
+//!
+//! For `check --table` and the goldens, so that neither can drift from what runs.
+
+use std::collections::HashSet;
+use std::fmt::{Display, Formatter, Result, Write};
+use std::sync::Arc;
+
+use crate::filters::cors::{AllowList, OriginPattern};
+use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, UrlRewrite};
+use crate::snapshot::{
+    Bind, Choice, Conditions, Listener, PathMatch, Row, Rule, Snapshot, ValueMatch,
+    WeightedClusters,
+};
+use crate::upstream::{Cluster, EndpointSettings, Protocol};
+
+/// Binds with their listeners, hosts and matches, then every rule once: filters, backends, limits.
+pub(crate) fn describe(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    // Writing to a `String` cannot fail.
+    let _ = write_all(&mut text, snapshot);
+    text
+}
+
+fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
+    let mut rules: Vec<&Arc<Rule>> = Vec::new();
+    let mut seen: HashSet<*const Rule> = HashSet::new();
+    for bind in &snapshot.binds {
+        write_bind(to, bind)?;
+        for (_, listener) in bind.listeners.sorted() {
+            write_listener(to, listener)?;
+            let mut host = None;
+            for row in listener.routes.rows() {
+                if host.as_ref() != Some(&row.host) {
+                    writeln!(to, "    {}", Host(row.host.as_deref()))?;
+                    host = Some(row.host.clone());
+                }
+                writeln!(to, "      {}", Match(&row))?;
+                if seen.insert(Arc::as_ptr(row.rule)) {
+                    rules.push(row.rule);
+                }
+            }
+        }
+    }
+    rules.iter().try_for_each(|rule| write_rule(to, rule))
+}
+
+fn write_bind(to: &mut String, bind: &Bind) -> Result {
+    to.push_str("bind ");
+    match bind.key.address {
+        None => write!(to, "*:{}", bind.key.port)?,
+        Some(ip) => write!(to, "{}", std::net::SocketAddr::new(ip, bind.key.port))?,
+    }
+    let protocol = if bind.tls { "https" } else { "http" };
+    writeln!(to, " {protocol}, sockets named {}", bind.names.join(", "))
+}
+
+fn write_listener(to: &mut String, listener: &Listener) -> Result {
+    let host = listener.hostname.as_ref().map(ToString::to_string);
+    writeln!(to, "  listener {} {}", listener.name, Host(host.as_deref()))
+}
+
+struct Host<'a>(Option<&'a str>);
+
+impl Display for Host<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.0 {
+            Some(name) => write!(f, "host {name}"),
+            None => f.write_str("any host"),
+        }
+    }
+}
+
+struct Match<'r, 'a>(&'r Row<'a>);
+
+impl Display for Match<'_, '_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let Row { path, conditions, rule, .. } = self.0;
+        match path {
+            PathMatch::Exact(path) => write!(f, "exact {path}")?,
+            PathMatch::Prefix(path) => write!(f, "prefix {path}")?,
+            PathMatch::Regex(regex) => write!(f, "regex {regex}")?,
+        }
+        let Conditions { method, grpc, headers, query } = conditions;
+        if *grpc {
+            f.write_str(" grpc")?;
+        }
+        if let Some(method) = method {
+            write!(f, " method {method}")?;
+        }
+        for header in headers {
+            write!(f, " header {}{}", header.name, Value(&header.value))?;
+        }
+        for param in query {
+            write!(f, " query {}{}", param.name, Value(&param.value))?;
+        }
+        write!(f, " -> {}", rule.name)
+    }
+}
+
+struct Value<'a>(&'a ValueMatch);
+
+impl Display for Value<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.0 {
+            ValueMatch::Exact(value) => write!(f, "={value:?}"),
+            ValueMatch::Regex(regex) => write!(f, "~{regex}"),
+        }
+    }
+}
+
+fn write_rule(to: &mut String, rule: &Rule) -> Result {
+    writeln!(to, "rule {}", rule.name)?;
+    for filter in &rule.filters {
+        write_filter(to, "  ", filter)?;
+    }
+    for mirror in &rule.mirrors {
+        let (numerator, denominator) = (mirror.numerator, mirror.denominator);
+        writeln!(to, "  copy {numerator} of {denominator} to {}", Backend(&mirror.cluster))?;
+    }
+    let answers =
+        rule.filters.iter().any(|of| matches!(of, Filter::Broken(_) | Filter::Redirect(_)));
+    match &rule.backends {
+        Some(backends) => write_backends(to, backends)?,
+        None if answers => {}
+        None => to.push_str("  no backend: 500\n"),
+    }
+    if let Some(limit) = rule.timeouts.request {
+        writeln!(to, "  request timeout {limit:?}")?;
+    }
+    if let Some(limit) = rule.timeouts.backend_request {
+        writeln!(to, "  backend request timeout {limit:?}")?;
+    }
+    Ok(())
+}
+
+fn write_backends(to: &mut String, backends: &WeightedClusters) -> Result {
+    for (weight, choice) in backends.weighted() {
+        match choice {
+            Choice::Invalid => writeln!(to, "  weight {weight} to nothing: 500")?,
+            Choice::Cluster { cluster, filters } => {
+                writeln!(to, "  weight {weight} to {}", Backend(cluster))?;
+                for filter in filters {
+                    write_filter(to, "    ", filter)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Backend<'a>(&'a Cluster);
+
+impl Display for Backend<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let settings = self.0.settings();
+        let protocol = match settings.protocol {
+            Protocol::Http1 => "http/1.1",
+            Protocol::H2c => "h2c",
+        };
+        write!(f, "{} by {protocol}:", settings.name)?;
+        if settings.endpoints.is_empty() {
+            return f.write_str(" no endpoint");
+        }
+        for endpoint in &settings.endpoints {
+            match endpoint {
+                EndpointSettings::Address(address) => write!(f, " {address}")?,
+                EndpointSettings::Name { host, port } => write!(f, " {host}:{port}")?,
+                EndpointSettings::Unix(path) => write!(f, " unix:{}", path.display())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_filter(to: &mut String, indent: &str, filter: &Filter) -> Result {
+    match filter {
+        Filter::Broken(status) => writeln!(to, "{indent}answer {}", status.as_u16()),
+        Filter::Cors(cors) => write_cors(to, indent, cors),
+        Filter::Redirect(redirect) => write_redirect(to, indent, redirect),
+        Filter::RequestHeaders(modifier) => write_headers(to, indent, "request", modifier),
+        Filter::ResponseHeaders(modifier) => write_headers(to, indent, "response", modifier),
+        Filter::UrlRewrite(UrlRewrite { hostname, path }) => {
+            write!(to, "{indent}rewrite")?;
+            if let Some(hostname) = hostname {
+                write!(to, " host to {}", hostname.to_str().unwrap_or_default())?;
+            }
+            writeln!(to, "{}", NewPath(path.as_ref()))
+        }
+    }
+}
+
+fn write_headers(to: &mut String, indent: &str, of: &str, modifier: &HeaderModifier) -> Result {
+    for (verb, pairs) in [("set", &modifier.set), ("add", &modifier.add)] {
+        for (name, value) in pairs {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            writeln!(to, "{indent}{verb} {of} header {name}: {value}")?;
+        }
+    }
+    modifier.remove.iter().try_for_each(|name| writeln!(to, "{indent}remove {of} header {name}"))
+}
+
+fn write_redirect(to: &mut String, indent: &str, redirect: &Redirect) -> Result {
+    let Redirect { hostname, path, port, scheme, status } = redirect;
+    write!(to, "{indent}redirect {}", status.as_u16())?;
+    if let Some(scheme) = scheme {
+        write!(to, " scheme {}", scheme.as_str())?;
+    }
+    if let Some(hostname) = hostname {
+        write!(to, " host {hostname}")?;
+    }
+    if let Some(port) = port {
+        write!(to, " port {port}")?;
+    }
+    writeln!(to, "{}", NewPath(path.as_ref()))
+}
+
+struct NewPath<'a>(Option<&'a PathModifier>);
+
+impl Display for NewPath<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.0 {
+            None => Ok(()),
+            Some(PathModifier::Full(path)) => write!(f, " path to {path:?}"),
+            Some(PathModifier::Prefix(prefix)) => write!(f, " prefix to {prefix:?}"),
+        }
+    }
+}
+
+fn write_cors(to: &mut String, indent: &str, cors: &Cors) -> Result {
+    write!(to, "{indent}cors origins")?;
+    for origin in &cors.origins {
+        match origin {
+            OriginPattern::Any => to.push_str(" *"),
+            OriginPattern::Exact(origin) => write!(to, " {origin}")?,
+            OriginPattern::Wildcard { before, after } => write!(to, " {before}*{after}")?,
+        }
+    }
+    for (what, list) in
+        [("methods", &cors.methods), ("headers", &cors.headers), ("expose", &cors.expose)]
+    {
+        match list {
+            AllowList::Any => write!(to, "; {what} *")?,
+            AllowList::Nothing => {}
+            AllowList::These(names) => {
+                write!(to, "; {what} {}", names.to_str().unwrap_or_default())?;
+            }
+        }
+    }
+    if cors.credentials {
+        to.push_str("; credentials");
+    }
+    writeln!(to, "; max age {}", cors.max_age.to_str().unwrap_or_default())
+}

@@ -1,0 +1,519 @@
+//! Route filters as written to filters that run: one small function per filter.
+//!
+//! The errors say what is wrong and in which field of the filter; the caller adds the rest.
+
+use std::num::NonZeroU32;
+
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::api;
+use crate::filters::cors::{AllowList, OriginPattern};
+use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, Scheme, UrlRewrite};
+use crate::net::HostPattern;
+
+/// What a `filters[]` entry comes to.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    Run(Filter),
+    /// `numerator` of `denominator` requests are copied to the backend that the graph has found.
+    Mirror {
+        numerator: u32,
+        denominator: NonZeroU32,
+    },
+}
+
+/// A filter that cannot run: which field of it, and why.
+#[derive(Debug, PartialEq)]
+pub(super) struct Misfit {
+    /// `requestRedirect.statusCode`; empty for the filter as a whole.
+    pub field: String,
+    pub error: InvalidFilter,
+}
+
+/// Why a filter cannot run.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum InvalidFilter {
+    #[error("`*` stands for everything; leave the other entries out")]
+    AnyBesideOthers,
+    #[error("`{0}` belongs to the connection and not to the message; leave it out")]
+    ConnectionHeader(HeaderName),
+    #[error("0 is not a share; use 1 or more")]
+    Denominator,
+    #[error("`host` is not changed like other headers; use a URLRewrite filter with `hostname`")]
+    HostHeader,
+    #[error("`{0}` is not a header name; use letters, digits and `-`")]
+    HeaderName(String),
+    #[error("header `{0}`: the value has a control character")]
+    HeaderValue(String),
+    #[error("`{host}` is not a hostname: {why}")]
+    Hostname { host: String, why: String },
+    #[error("`{0}` is not a method; use GET, POST and so on, in capitals")]
+    Method(String),
+    #[error("filter.{field} must be specified for {kind} filter.type")]
+    MissingSettings { kind: String, field: &'static str },
+    #[error("`{0}` cannot stand on a backendRef; move it to the filters of the rule")]
+    NotOnBackend(String),
+    #[error(
+        "`{0}` is not an origin; write it like `https://www.example.com` or `https://*.example.com`"
+    )]
+    Origin(String),
+    #[error("`{0}` is not a path; use `/` first, and neither spaces, `?` nor `#`")]
+    Path(String),
+    #[error("`{kind}` needs `{field}`")]
+    PathSettings { kind: String, field: &'static str },
+    #[error("`{0}` is not a status of a redirect; use 301, 302, 303, 307 or 308")]
+    RedirectStatus(u16),
+    #[error("`{0}` is not a scheme of a redirect; use http or https")]
+    Scheme(String),
+    #[error("use `percent` or `fraction`, not both")]
+    ShareTwice,
+    #[error("more than all requests cannot be copied; use at most {0}")]
+    ShareTooLarge(u32),
+    #[error("filter type `{0}` is not supported")]
+    Unsupported(String),
+}
+
+impl InvalidFilter {
+    fn at(self, field: impl Into<String>) -> Misfit {
+        Misfit { field: field.into(), error: self }
+    }
+}
+
+/// Compiles one entry of `spec.rules[].filters[]` of an HTTPRoute.
+pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
+    use api::HttpFilterType as Type;
+
+    let kind = &raw.kind;
+    Ok(Step::Run(match kind {
+        Type::RequestHeaderModifier => {
+            let field = "requestHeaderModifier";
+            let modifier = settings(kind.as_str(), field, raw.request_header_modifier.as_ref())?;
+            Filter::RequestHeaders(header_modifier(modifier, field)?)
+        }
+        Type::ResponseHeaderModifier => {
+            let field = "responseHeaderModifier";
+            let modifier = settings(kind.as_str(), field, raw.response_header_modifier.as_ref())?;
+            Filter::ResponseHeaders(header_modifier(modifier, field)?)
+        }
+        Type::RequestMirror => {
+            let mirror = settings(kind.as_str(), "requestMirror", raw.request_mirror.as_ref())?;
+            return share(mirror);
+        }
+        Type::RequestRedirect => Filter::Redirect(redirect(settings(
+            kind.as_str(),
+            "requestRedirect",
+            raw.request_redirect.as_ref(),
+        )?)?),
+        Type::UrlRewrite => Filter::UrlRewrite(url_rewrite(settings(
+            kind.as_str(),
+            "urlRewrite",
+            raw.url_rewrite.as_ref(),
+        )?)?),
+        Type::Cors => Filter::Cors(cors(settings(kind.as_str(), "cors", raw.cors.as_ref())?)?),
+        // The graph has said that nothing is there that it could refer to.
+        Type::ExtensionRef => broken(),
+        Type::ExternalAuth | Type::Unknown(_) => {
+            return Err(InvalidFilter::Unsupported(kind.to_string()).at("type"));
+        }
+    }))
+}
+
+/// Compiles one entry of `spec.rules[].filters[]` of a GRPCRoute.
+pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
+    use api::GrpcFilterType as Type;
+
+    let kind = &raw.kind;
+    Ok(Step::Run(match kind {
+        Type::RequestHeaderModifier => {
+            let field = "requestHeaderModifier";
+            let modifier = settings(kind.as_str(), field, raw.request_header_modifier.as_ref())?;
+            Filter::RequestHeaders(header_modifier(modifier, field)?)
+        }
+        Type::ResponseHeaderModifier => {
+            let field = "responseHeaderModifier";
+            let modifier = settings(kind.as_str(), field, raw.response_header_modifier.as_ref())?;
+            Filter::ResponseHeaders(header_modifier(modifier, field)?)
+        }
+        Type::RequestMirror => {
+            let mirror = settings(kind.as_str(), "requestMirror", raw.request_mirror.as_ref())?;
+            return share(mirror);
+        }
+        Type::ExtensionRef => broken(),
+        Type::Unknown(_) => return Err(InvalidFilter::Unsupported(kind.to_string()).at("type")),
+    }))
+}
+
+/// The filter that takes the place of what cannot run.
+pub(super) fn broken() -> Filter {
+    Filter::Broken(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Only a filter that changes or answers the one request can wait until a backend is chosen.
+pub(super) fn on_backend(step: Step) -> Result<Filter, Misfit> {
+    match step {
+        Step::Run(Filter::Cors(_)) => Err(InvalidFilter::NotOnBackend("CORS".into()).at("type")),
+        Step::Run(filter) => Ok(filter),
+        Step::Mirror { .. } => Err(InvalidFilter::NotOnBackend("RequestMirror".into()).at("type")),
+    }
+}
+
+fn settings<'a, T>(kind: &str, field: &'static str, raw: Option<&'a T>) -> Result<&'a T, Misfit> {
+    raw.ok_or_else(|| InvalidFilter::MissingSettings { kind: kind.into(), field }.at(""))
+}
+
+fn header_modifier(raw: &api::HeaderModifier, field: &str) -> Result<HeaderModifier, Misfit> {
+    let pairs = |list: &[api::Header], of: &str| {
+        let pairs = list.iter().enumerate().map(|(place, header)| {
+            let at = |error: InvalidFilter, rest: &str| {
+                error.at(format!("{field}.{of}[{place}].{rest}"))
+            };
+            let name = changeable(&header.name).map_err(|error| at(error, "name"))?;
+            let value = HeaderValue::from_bytes(header.value.as_bytes())
+                .map_err(|_| at(InvalidFilter::HeaderValue(header.name.clone()), "value"))?;
+            Ok((name, value))
+        });
+        pairs.collect::<Result<Box<[_]>, Misfit>>()
+    };
+    let remove = raw.remove.iter().enumerate().map(|(place, name)| {
+        changeable(name).map_err(|error| error.at(format!("{field}.remove[{place}]")))
+    });
+    Ok(HeaderModifier {
+        set: pairs(&raw.set, "set")?,
+        add: pairs(&raw.add, "add")?,
+        remove: remove.collect::<Result<_, _>>()?,
+    })
+}
+
+/// A header that a filter may touch. Those of the connection frame the message (RFC 9110 section
+/// 7.6.1, RFC 9112 section 6): to change one is to change what the backend takes for a request.
+fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
+    const CONNECTION: [&str; 9] = [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    ];
+    let parsed = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| InvalidFilter::HeaderName(name.into()))?;
+    match parsed.as_str() {
+        "host" => Err(InvalidFilter::HostHeader),
+        name if CONNECTION.contains(&name) => Err(InvalidFilter::ConnectionHeader(parsed)),
+        _ => Ok(parsed),
+    }
+}
+
+fn redirect(raw: &api::RequestRedirectFilter) -> Result<Redirect, Misfit> {
+    let scheme = match &raw.scheme {
+        None => None,
+        Some(api::Scheme::Http) => Some(Scheme::Http),
+        Some(api::Scheme::Https) => Some(Scheme::Https),
+        Some(api::Scheme::Unknown(word)) => {
+            return Err(InvalidFilter::Scheme(word.clone()).at("requestRedirect.scheme"));
+        }
+    };
+    let status = match raw.status_code() {
+        code @ (301 | 302 | 303 | 307 | 308) => StatusCode::from_u16(code).ok(),
+        _ => None,
+    };
+    let status = status.ok_or_else(|| {
+        InvalidFilter::RedirectStatus(raw.status_code()).at("requestRedirect.statusCode")
+    })?;
+    Ok(Redirect {
+        hostname: hostname(raw.hostname.as_deref(), "requestRedirect.hostname")?.map(Into::into),
+        path: path_modifier(raw.path.as_ref(), "requestRedirect.path")?,
+        port: raw.port,
+        scheme,
+        status,
+    })
+}
+
+fn url_rewrite(raw: &api::UrlRewriteFilter) -> Result<UrlRewrite, Misfit> {
+    let field = "urlRewrite.hostname";
+    let hostname = hostname(raw.hostname.as_deref(), field)?.map(|host| {
+        HeaderValue::from_str(host).map_err(|_| InvalidFilter::HeaderValue("host".into()).at(field))
+    });
+    Ok(UrlRewrite {
+        hostname: hostname.transpose()?,
+        path: path_modifier(raw.path.as_ref(), "urlRewrite.path")?,
+    })
+}
+
+/// A hostname without wildcard.
+fn hostname<'a>(raw: Option<&'a str>, field: &str) -> Result<Option<&'a str>, Misfit> {
+    let Some(host) = raw else { return Ok(None) };
+    let invalid = |why: String| InvalidFilter::Hostname { host: host.into(), why }.at(field);
+    let pattern = HostPattern::parse(host).map_err(|error| invalid(error.to_string()))?;
+    if pattern.exact().is_none() {
+        return Err(invalid("a wildcard is no place to go".into()));
+    }
+    Ok(Some(host))
+}
+
+fn path_modifier(
+    raw: Option<&api::HttpPathModifier>,
+    field: &str,
+) -> Result<Option<PathModifier>, Misfit> {
+    let Some(raw) = raw else { return Ok(None) };
+    let needs = |field_name: &'static str| {
+        InvalidFilter::PathSettings { kind: raw.kind.to_string(), field: field_name }.at(field)
+    };
+    match &raw.kind {
+        api::PathModifierType::ReplaceFullPath => {
+            let path = raw.replace_full_path.as_deref().ok_or_else(|| needs("replaceFullPath"))?;
+            check_path(path).map_err(|error| error.at(format!("{field}.replaceFullPath")))?;
+            Ok(Some(PathModifier::Full(path.into())))
+        }
+        api::PathModifierType::ReplacePrefixMatch => {
+            let path =
+                raw.replace_prefix_match.as_deref().ok_or_else(|| needs("replacePrefixMatch"))?;
+            check_path(path).map_err(|error| error.at(format!("{field}.replacePrefixMatch")))?;
+            Ok(Some(PathModifier::Prefix(path.into())))
+        }
+        api::PathModifierType::Unknown(word) => {
+            Err(InvalidFilter::Unsupported(word.clone()).at(format!("{field}.type")))
+        }
+    }
+}
+
+/// An empty replacement is allowed: it takes a prefix away.
+fn check_path(path: &str) -> Result<(), InvalidFilter> {
+    let absolute = if path.starts_with('/') { path.into() } else { format!("/{path}") };
+    let fits = PathAndQuery::try_from(absolute).is_ok_and(|whole| whole.query().is_none());
+    // `PathAndQuery` cuts a fragment off without a word.
+    if fits && !path.contains(['#', '?']) { Ok(()) } else { Err(InvalidFilter::Path(path.into())) }
+}
+
+fn share(raw: &api::RequestMirrorFilter) -> Result<Step, Misfit> {
+    let of = |numerator, denominator| Step::Mirror { numerator, denominator };
+    let percent = NonZeroU32::MIN.saturating_add(99);
+    match (raw.percent, raw.fraction) {
+        (None, None) => Ok(of(1, NonZeroU32::MIN)),
+        (Some(share), None) if share <= 100 => Ok(of(share, percent)),
+        (Some(_), None) => Err(InvalidFilter::ShareTooLarge(100).at("requestMirror.percent")),
+        (None, Some(fraction)) => {
+            let field = "requestMirror.fraction";
+            let denominator = NonZeroU32::new(fraction.denominator())
+                .ok_or_else(|| InvalidFilter::Denominator.at(format!("{field}.denominator")))?;
+            if fraction.numerator > denominator.get() {
+                return Err(InvalidFilter::ShareTooLarge(denominator.get()).at(field));
+            }
+            Ok(of(fraction.numerator, denominator))
+        }
+        (Some(_), Some(_)) => Err(InvalidFilter::ShareTwice.at("requestMirror")),
+    }
+}
+
+fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
+    let origins = raw.allow_origins.iter().enumerate().map(|(place, text)| {
+        let invalid = || InvalidFilter::Origin(text.clone());
+        origin(text)
+            .ok_or_else(invalid)
+            .map_err(|error| error.at(format!("cors.allowOrigins[{place}]")))
+    });
+    let origins: Box<[OriginPattern]> = origins.collect::<Result<_, _>>()?;
+    if origins.len() > 1 && origins.contains(&OriginPattern::Any) {
+        return Err(InvalidFilter::AnyBesideOthers.at("cors.allowOrigins"));
+    }
+    let is_method = |text: &str| {
+        let method = Method::from_bytes(text.as_bytes()).is_ok();
+        (method && text.bytes().all(|b| !b.is_ascii_lowercase()))
+            .then_some(())
+            .ok_or_else(|| InvalidFilter::Method(text.into()))
+    };
+    let is_name = |text: &str| {
+        let name = HeaderName::from_bytes(text.as_bytes());
+        name.map(drop).map_err(|_| InvalidFilter::HeaderName(text.into()))
+    };
+    Ok(Cors {
+        origins,
+        credentials: raw.allow_credentials(),
+        methods: list(&raw.allow_methods, "cors.allowMethods", is_method)?,
+        headers: list(&raw.allow_headers, "cors.allowHeaders", is_name)?,
+        expose: list(&raw.expose_headers, "cors.exposeHeaders", is_name)?,
+        max_age: HeaderValue::from(raw.max_age()),
+    })
+}
+
+fn list(
+    names: &[String],
+    field: &str,
+    check: impl Fn(&str) -> Result<(), InvalidFilter>,
+) -> Result<AllowList, Misfit> {
+    match names {
+        [] => return Ok(AllowList::Nothing),
+        [any] if any == "*" => return Ok(AllowList::Any),
+        _ => {}
+    }
+    for (place, name) in names.iter().enumerate() {
+        if name == "*" {
+            return Err(InvalidFilter::AnyBesideOthers.at(field));
+        }
+        check(name).map_err(|error| error.at(format!("{field}[{place}]")))?;
+    }
+    // Tokens and commas always make a value.
+    let joined = names.join(", ");
+    let value = HeaderValue::from_str(&joined);
+    value.map(AllowList::These).map_err(|_| InvalidFilter::HeaderName(joined).at(field))
+}
+
+/// `*`, `https://host`, `https://host:8443`, `https://*.host`, `https://*`. The port that the
+/// scheme implies is left out, as browsers leave it out.
+fn origin(text: &str) -> Option<OriginPattern> {
+    if text == "*" {
+        return Some(OriginPattern::Any);
+    }
+    let lower = text.to_ascii_lowercase();
+    let (scheme, authority) = lower.split_once("://")?;
+    let well_known = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|port| *port > 0)?)),
+        None => (authority, None),
+    };
+    let port =
+        port.filter(|port| *port != well_known).map_or_else(String::new, |p| format!(":{p}"));
+    let is_name = |name: &str| {
+        let label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        name.split('.').all(label)
+    };
+    if host == "*" {
+        return Some(OriginPattern::Wildcard {
+            before: format!("{scheme}://").into(),
+            after: port.into(),
+        });
+    }
+    match host.strip_prefix('*') {
+        Some(suffix) if suffix.strip_prefix('.').is_some_and(is_name) => {
+            Some(OriginPattern::Wildcard {
+                before: format!("{scheme}://").into(),
+                after: format!("{suffix}{port}").into(),
+            })
+        }
+        None if is_name(host) => {
+            Some(OriginPattern::Exact(format!("{scheme}://{host}{port}").into()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_perhaps_a_port() {
+        let exact = |text: &str| Some(OriginPattern::Exact(text.into()));
+        let wildcard = |before: &str, after: &str| {
+            Some(OriginPattern::Wildcard { before: before.into(), after: after.into() })
+        };
+        // (as written, as compared)
+        let table = [
+            ("*", Some(OriginPattern::Any)),
+            ("https://www.foo.com", exact("https://www.foo.com")),
+            ("HTTPS://WWW.foo.com", exact("https://www.foo.com")),
+            ("https://foo.com:443", exact("https://foo.com")),
+            ("http://foo.com:443", exact("http://foo.com:443")),
+            ("http://foo.com:80", exact("http://foo.com")),
+            ("https://foo.com:8443", exact("https://foo.com:8443")),
+            ("http://127.0.0.1:3000", exact("http://127.0.0.1:3000")),
+            ("https://*.bar.com", wildcard("https://", ".bar.com")),
+            ("https://*.bar.com:12345", wildcard("https://", ".bar.com:12345")),
+            ("https://*", wildcard("https://", "")),
+            ("ftp://foo.com", None),
+            ("foo.com", None),
+            ("https://", None),
+            ("https://foo.com/path", None),
+            ("https://foo.*", None),
+            ("https://a*.foo.com", None),
+            ("https://foo.com:0", None),
+            ("https://foo.com:", None),
+            ("https://user@foo.com", None),
+        ];
+        for (text, want) in table {
+            assert_eq!(origin(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_leaves_what_frames_the_message_alone() {
+        // (header, may be changed)
+        let table = [
+            ("X-Forwarded-Proto", true),
+            ("authorization", true),
+            ("Host", false),
+            ("Transfer-Encoding", false),
+            ("content-length", false),
+            ("Connection", false),
+            ("upgrade", false),
+            ("a b", false),
+            ("", false),
+        ];
+        for (name, want) in table {
+            assert_eq!(changeable(name).is_ok(), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_replacement_is_a_path_alone() {
+        // (replacement, accepted)
+        let table = [
+            ("/new", true),
+            ("", true),
+            ("new", true),
+            ("/a%20b", true),
+            ("/a b", false),
+            ("/a?b", false),
+            ("/a#b", false),
+            ("/a\nb", false),
+        ];
+        for (path, want) in table {
+            assert_eq!(check_path(path).is_ok(), want, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_all() {
+        let mirror = |percent, fraction: Option<(u32, Option<u32>)>| api::RequestMirrorFilter {
+            backend_ref: api::BackendObjectReference {
+                group: None,
+                kind: None,
+                name: "x".into(),
+                namespace: None,
+                port: Some(80),
+            },
+            percent,
+            fraction: fraction
+                .map(|(numerator, denominator)| api::Fraction { numerator, denominator }),
+        };
+        // (percent, fraction, share)
+        let table = [
+            (None, None, Some((1, 1))),
+            (Some(20), None, Some((20, 100))),
+            (Some(0), None, Some((0, 100))),
+            (Some(101), None, None),
+            (None, Some((25, Some(50))), Some((25, 50))),
+            (None, Some((35, None)), Some((35, 100))),
+            (None, Some((2, Some(1))), None),
+            (None, Some((0, Some(0))), None),
+            (Some(1), Some((1, None)), None),
+        ];
+        for (percent, fraction, want) in table {
+            let got = share(&mirror(percent, fraction)).ok().map(|step| match step {
+                Step::Mirror { numerator, denominator } => (numerator, denominator.get()),
+                Step::Run(filter) => panic!("{filter:?}"),
+            });
+            assert_eq!(got, want, "{percent:?} {fraction:?}");
+        }
+    }
+}

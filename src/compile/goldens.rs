@@ -1,0 +1,241 @@
+//! Everything between YAML and snapshot, as recorded: `tests/translate/KIND/SITUATION/` has
+//! `in.yaml`, written by hand, and `out.txt`, what is said and served of it. `UPDATE=1` records
+//! anew; a recording is worth what its review was worth.
+//!
+//! Lines of `in.yaml` that begin with `#: ` set the scene:
+//! `#: disable Backend`, `#: domain NAME`, `#: lineage NAME` (certbot has one of that name) and
+//! `#: unusable ADDRESS`. Of the environment, `DOMAIN`, `TLS_CRT` and `TLS_KEY` (a pair that fits)
+//! and `OTHER_KEY` are set.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use crate::compile::{Compiled, Inputs, compile, describe};
+use crate::config::{Loaded, Settings, load, parse_bytes};
+use crate::snapshot::Snapshot;
+use crate::tls::{CertStore, Tickets};
+use crate::upstream::Names;
+
+#[test]
+fn every_situation_comes_to_what_was_recorded() {
+    let mut wrong = Vec::new();
+    let mut situations = 0;
+    for kind in folders(&repository("tests/translate")) {
+        for situation in folders(&kind) {
+            let Ok(text) = fs::read_to_string(situation.join("in.yaml")) else { continue };
+            situations += 1;
+            let scene = Scene::of(&text);
+            let loaded = parse_bytes(Path::new("in.yaml"), text.as_bytes(), &environment);
+            assert!(!loaded.is_fatal(), "{}: {:?}", situation.display(), loaded.diagnostics);
+            check(&situation, &scene.outcome(&loaded), &mut wrong);
+        }
+    }
+    assert!(situations > 0);
+    assert!(wrong.is_empty(), "{}\nUPDATE=1 records it", wrong.join("\n"));
+}
+
+#[test]
+fn the_deployment_comes_to_what_was_recorded() {
+    let mut wrong = Vec::new();
+    for name in ["dev", "prod"] {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let fixture = repository("tests/fixtures/deployment");
+        symlink(&fixture, root.path().join("etc/envoy-gateway")).unwrap();
+        let file = fixture.join(format!("standalone-{name}.yaml"));
+        let (settings, _) = Settings::read(&file, Some(root.path()), &environment).unwrap();
+        let loaded = load(&settings, &environment);
+        let scene =
+            Scene { settings, ..Scene::of("#: domain shop.example\n#: lineage shop.example") };
+        let outcome = scene.outcome(&loaded).replace(&root.path().display().to_string(), "");
+        check(&repository("tests/translate/deployment").join(name), &outcome, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE=1 records it", wrong.join("\n"));
+}
+
+#[test]
+fn a_cluster_whose_settings_are_unchanged_lives_on() {
+    let yaml = |port: u16| {
+        let text = fs::read_to_string(repository("tests/translate/http_route/weights/in.yaml"));
+        text.unwrap().replacen("port: 8001", &format!("port: {port}"), 1)
+    };
+    let scene = Scene::of("");
+    let load = |text: String| parse_bytes(Path::new("in.yaml"), text.as_bytes(), &environment);
+    let first = scene.compile(&load(yaml(8001)), &Snapshot::default()).snapshot;
+    let second = scene.compile(&load(yaml(9001)), &first).snapshot;
+
+    assert_eq!((first.generation, second.generation), (1, 2));
+    let mut kept = 0;
+    for (settings, cluster) in &second.clusters {
+        match first.clusters.get(settings) {
+            Some(old) => {
+                assert!(Arc::ptr_eq(old, cluster), "{settings:?}");
+                kept += 1;
+            }
+            None => assert_eq!(&*settings.name, "backend/default/one"),
+        }
+    }
+    assert_eq!(kept, second.clusters.len() - 1);
+}
+
+/// The certificates of listeners come from the store, and one Secret is one slot.
+#[test]
+fn ten_thousand_routes_are_ten_thousand_rows() {
+    const ROUTES: usize = 10_000;
+    let mut yaml =
+        fs::read_to_string(repository("tests/translate/http_route/simple/in.yaml")).unwrap();
+    for n in 0..ROUTES {
+        let backend = n % 100;
+        write!(
+            yaml,
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+             metadata: {{name: r{n}}}\n\
+             spec:\n  parentRefs: [{{name: gw}}]\n  hostnames: [h{}.example.com]\n  rules:\n  \
+             - matches: [{{path: {{value: /p{n}}}}}]\n    \
+             backendRefs: [{{group: gateway.envoyproxy.io, kind: Backend, name: b{backend}}}]\n",
+            n % 500,
+        )
+        .unwrap();
+    }
+    for n in 0..100 {
+        write!(
+            yaml,
+            "---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {{name: b{n}}}\n\
+             spec: {{endpoints: [{{ip: {{address: 10.0.0.1, port: {}}}}}]}}\n",
+            n + 1
+        )
+        .unwrap();
+    }
+    let loaded = parse_bytes(Path::new("in.yaml"), yaml.as_bytes(), &environment);
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics.first());
+
+    let began = crate::clock::now();
+    let compiled = Scene::of("").compile(&loaded, &Snapshot::default());
+    let took = began.elapsed();
+
+    assert!(compiled.diagnostics.is_empty(), "{:?}", compiled.diagnostics.first());
+    let listener = compiled.snapshot.binds[0].listeners.values().next().unwrap();
+    assert_eq!(listener.routes.rows().len(), ROUTES + 1);
+    assert_eq!(compiled.snapshot.counts.routes, ROUTES + 1);
+    assert_eq!(compiled.snapshot.clusters.len(), 101);
+    println!("compiled in {took:?}");
+}
+
+/// What a situation has beside its objects.
+struct Scene {
+    settings: Settings,
+    domain: Option<String>,
+    letsencrypt: tempfile::TempDir,
+    unusable: Vec<IpAddr>,
+}
+
+impl Scene {
+    fn of(text: &str) -> Self {
+        let mut scene = Self {
+            settings: Settings::of_paths(Vec::new()),
+            domain: None,
+            letsencrypt: tempfile::tempdir().unwrap(),
+            unusable: Vec::new(),
+        };
+        for line in text.lines().filter_map(|line| line.strip_prefix("#: ")) {
+            match line.split_once(' ').unwrap() {
+                ("disable", "Backend") => scene.settings.enable_backend = false,
+                ("domain", name) => scene.domain = Some(name.into()),
+                ("lineage", name) => lineage(scene.letsencrypt.path(), name),
+                ("unusable", address) => scene.unusable.push(address.parse().unwrap()),
+                other => panic!("{other:?} sets no scene"),
+            }
+        }
+        scene
+    }
+
+    fn compile(&self, loaded: &Loaded, previous: &Snapshot) -> Compiled {
+        let unusable = |address: IpAddr| {
+            let unusable = self.unusable.contains(&address);
+            unusable.then(|| "no interface has it".to_owned())
+        };
+        let inputs = Inputs {
+            previous,
+            settings: &self.settings,
+            domain: self.domain.as_deref(),
+            certificates: &CertStore::new(self.letsencrypt.path().into()),
+            tickets: &Tickets::new().unwrap(),
+            names: &Names::new([]),
+            unusable_address: &unusable,
+        };
+        compile(loaded, &inputs)
+    }
+
+    fn outcome(&self, loaded: &Loaded) -> String {
+        let compiled = self.compile(loaded, &Snapshot::default());
+        let mut diagnostics: Vec<_> =
+            loaded.diagnostics.iter().chain(&compiled.diagnostics).collect();
+        diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
+        let mut text = String::from("# diagnostics\n");
+        for diagnostic in diagnostics {
+            writeln!(text, "{diagnostic}").unwrap();
+        }
+        write!(text, "\n# status\n{}", compiled.statuses).unwrap();
+        write!(text, "\n# table\n{}", describe(&compiled.snapshot)).unwrap();
+        text.replace(&self.letsencrypt.path().display().to_string(), "/etc/letsencrypt")
+    }
+}
+
+fn check(situation: &Path, outcome: &str, wrong: &mut Vec<String>) {
+    let recorded = situation.join("out.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::create_dir_all(situation).unwrap();
+        fs::write(&recorded, outcome).unwrap();
+    } else if fs::read_to_string(&recorded).unwrap_or_default() != outcome {
+        wrong.push(format!("{} is now:\n{outcome}", recorded.display()));
+    }
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn folders(of: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(of).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "DOMAIN" => Some("shop.example".into()),
+        "TLS_CRT" => Some(PAIR.0.clone()),
+        "TLS_KEY" => Some(PAIR.1.clone()),
+        "OTHER_KEY" => Some(pair().1),
+        _ => None,
+    }
+}
+
+/// A chain and its key, in PEM.
+static PAIR: LazyLock<(String, String)> = LazyLock::new(pair);
+
+fn pair() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// A lineage as certbot lays it out.
+fn lineage(letsencrypt: &Path, name: &str) {
+    let (archive, live) =
+        (letsencrypt.join("archive").join(name), letsencrypt.join("live").join(name));
+    fs::create_dir_all(&archive).unwrap();
+    fs::create_dir_all(&live).unwrap();
+    for (file, text) in [("fullchain", &PAIR.0), ("privkey", &PAIR.1)] {
+        fs::write(archive.join(format!("{file}1.pem")), text).unwrap();
+        let target = format!("../../archive/{name}/{file}1.pem");
+        symlink(target, live.join(format!("{file}.pem"))).unwrap();
+    }
+}

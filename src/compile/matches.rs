@@ -1,0 +1,382 @@
+//! What a match asks of a request: as written to matchers that run.
+
+use std::borrow::Cow;
+
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderName, Method};
+use regex::{Regex, RegexBuilder};
+
+use crate::api;
+use crate::snapshot::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
+
+/// Bytes that one compiled regular expression may take.
+const MAX_REGEX_BYTES: usize = 1 << 20;
+
+/// A match that cannot run: which field of it, and why.
+#[derive(Debug, PartialEq)]
+pub(super) struct Misfit {
+    /// `path.value`
+    pub field: String,
+    pub error: InvalidMatch,
+}
+
+/// Why a match cannot run.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum InvalidMatch {
+    #[error("`{0}` is not a header name; use letters, digits and `-`")]
+    HeaderName(String),
+    #[error("`{0}` is not a method; use {words}", words = api::HttpMethod::WORDS.join(", "))]
+    Method(String),
+    #[error("one or both of `service` and `method` must be written")]
+    NeitherServiceNorMethod,
+    #[error("`{path}` cannot match any path: {why}")]
+    Path { path: String, why: &'static str },
+    #[error("`{pattern}` is not a regular expression: {why}")]
+    Regex { pattern: String, why: String },
+    #[error("`{0}` is not a type of path match; use Exact, PathPrefix or RegularExpression")]
+    PathType(String),
+    #[error("`{0}` is not a type of match; use Exact or RegularExpression")]
+    Type(String),
+    #[error("`{0}` is not a name of a gRPC service or method; use letters, digits, `_` and `.`")]
+    Word(String),
+}
+
+impl InvalidMatch {
+    fn at(self, field: impl Into<String>) -> Misfit {
+        Misfit { field: field.into(), error: self }
+    }
+}
+
+/// The match of a rule without any: every path (HTTPRoute `matches`).
+pub(super) fn everything() -> PathMatch {
+    PathMatch::Prefix("/".into())
+}
+
+/// Compiles one entry of `spec.rules[].matches[]` of an HTTPRoute.
+pub(super) fn http(raw: &api::HttpRouteMatch) -> Result<(PathMatch, Conditions), Misfit> {
+    let path = raw.path.as_ref().map_or_else(|| Ok(everything()), path)?;
+    let method = match &raw.method {
+        None => None,
+        Some(api::HttpMethod::Unknown(word)) => {
+            return Err(InvalidMatch::Method(word.clone()).at("method"));
+        }
+        Some(method) => {
+            let word = method.as_str();
+            let parsed = Method::from_bytes(word.as_bytes());
+            Some(parsed.map_err(|_| InvalidMatch::Method(word.into()).at("method"))?)
+        }
+    };
+    let headers = raw.headers.iter().map(|header| (header.kind(), &*header.name, &*header.value));
+    let conditions = Conditions {
+        method,
+        grpc: false,
+        headers: headers_of(headers)?,
+        query: query(&raw.query_params)?,
+    };
+    Ok((path, conditions))
+}
+
+/// Compiles one entry of `spec.rules[].matches[]` of a GRPCRoute: the method of a service is the
+/// path `/service/method` (gRPC over HTTP/2, "Requests").
+///
+/// A service alone ranks as a prefix. A method alone, and whatever is a regular expression, is
+/// tried behind exact paths and before prefixes; the specification leaves that to us.
+pub(super) fn grpc(raw: &api::GrpcRouteMatch) -> Result<(PathMatch, Conditions), Misfit> {
+    let headers = raw.headers.iter().map(|header| (header.kind(), &*header.name, &*header.value));
+    let conditions = Conditions {
+        method: None,
+        grpc: true,
+        headers: headers_of(headers)?,
+        query: Box::default(),
+    };
+    let path = raw.method.as_ref().map_or_else(|| Ok(everything()), grpc_path)?;
+    Ok((path, conditions))
+}
+
+fn path(raw: &api::HttpPathMatch) -> Result<PathMatch, Misfit> {
+    let value = raw.value();
+    let plain = || check_path(value).map(|()| decode_unreserved(value).into());
+    let compiled = match raw.kind() {
+        api::PathMatchType::Exact => plain().map(PathMatch::Exact),
+        api::PathMatchType::PathPrefix => plain().map(PathMatch::Prefix),
+        api::PathMatchType::RegularExpression => whole(value).map(PathMatch::Regex),
+        api::PathMatchType::Unknown(word) => {
+            return Err(InvalidMatch::PathType(word.clone()).at("path.type"));
+        }
+    };
+    compiled.map_err(|error| error.at("path.value"))
+}
+
+/// Requests are matched with dot segments resolved and slashes merged, so these match none.
+fn check_path(path: &str) -> Result<(), InvalidMatch> {
+    let invalid = |why| Err(InvalidMatch::Path { path: path.into(), why });
+    if !path.starts_with('/') {
+        return invalid("it must begin with `/`");
+    }
+    if path.contains(['#', '?']) {
+        return invalid("a query or fragment is not part of a path");
+    }
+    let mut segments = path[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "." | ".." => return invalid("it must not have `.` or `..` as a segment"),
+            "" if segments.peek().is_some() => return invalid("it must not have `//`"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `%7E` is `~`: the form in which the paths of requests are matched.
+fn decode_unreserved(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        decoded.push_str(&rest[..at]);
+        let escape = rest.get(at + 1..at + 3);
+        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                decoded.push(char::from(byte));
+                rest = &rest[at + 3..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    Cow::Owned(decoded)
+}
+
+fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
+    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let (service, method) = (named(&raw.service), named(&raw.method));
+    if service.is_none() && method.is_none() {
+        return Err(InvalidMatch::NeitherServiceNorMethod.at("method"));
+    }
+    match raw.kind() {
+        api::MatchType::Exact => {
+            for (name, field) in [(&service, "method.service"), (&method, "method.method")] {
+                if let Some(name) = name.as_deref().filter(|name| !is_grpc_name(name)) {
+                    return Err(InvalidMatch::Word(name.into()).at(field));
+                }
+            }
+            Ok(match (service, method) {
+                (Some(service), Some(method)) => {
+                    PathMatch::Exact(format!("/{service}/{method}").into())
+                }
+                (Some(service), None) => PathMatch::Prefix(format!("/{service}").into()),
+                (None, method) => {
+                    let method = regex::escape(&method.unwrap_or_default());
+                    let regex = whole(&format!("/[^/]+/{method}"));
+                    PathMatch::Regex(regex.map_err(|error| error.at("method.method"))?)
+                }
+            })
+        }
+        api::MatchType::RegularExpression => {
+            // Each by itself first, so that no bracket of one closes in the other.
+            for (name, field) in [(&service, "method.service"), (&method, "method.method")] {
+                if let Some(pattern) = name {
+                    whole(pattern).map_err(|error| error.at(field))?;
+                }
+            }
+            let part = |name: Option<String>| {
+                name.map_or_else(|| "[^/]+".to_owned(), |pattern| format!("(?:{pattern})"))
+            };
+            let pattern = format!("/{}/{}", part(service), part(method));
+            Ok(PathMatch::Regex(whole(&pattern).map_err(|error| error.at("method"))?))
+        }
+        api::MatchType::Unknown(word) => Err(InvalidMatch::Type(word.clone()).at("method.type")),
+    }
+}
+
+fn is_grpc_name(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
+}
+
+/// Of equal names the first counts (HTTPRoute `headers`), in whatever case they are written.
+fn headers_of<'a>(
+    raw: impl Iterator<Item = (&'a api::MatchType, &'a str, &'a str)>,
+) -> Result<Box<[HeaderMatch]>, Misfit> {
+    let mut headers: Vec<HeaderMatch> = Vec::new();
+    for (place, (kind, name, value)) in raw.enumerate() {
+        let at = |error: InvalidMatch, rest: &str| error.at(format!("headers[{place}].{rest}"));
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| at(InvalidMatch::HeaderName(name.into()), "name"))?;
+        let value = value_match(kind, value).map_err(|(error, rest)| at(error, rest))?;
+        if !headers.iter().any(|known| known.name == parsed) {
+            headers.push(HeaderMatch { name: parsed, value });
+        }
+    }
+    Ok(headers.into())
+}
+
+/// Of equal names the first counts (HTTPRoute `queryParams`).
+fn query(raw: &[api::HttpQueryParamMatch]) -> Result<Box<[QueryMatch]>, Misfit> {
+    let mut query: Vec<QueryMatch> = Vec::new();
+    for (place, param) in raw.iter().enumerate() {
+        let value = value_match(param.kind(), &param.value)
+            .map_err(|(error, rest)| error.at(format!("queryParams[{place}].{rest}")))?;
+        if !query.iter().any(|known| *known.name == *param.name) {
+            query.push(QueryMatch { name: (*param.name).into(), value });
+        }
+    }
+    Ok(query.into())
+}
+
+fn value_match(
+    kind: &api::MatchType,
+    value: &str,
+) -> Result<ValueMatch, (InvalidMatch, &'static str)> {
+    match kind {
+        api::MatchType::Exact => Ok(ValueMatch::Exact(value.into())),
+        api::MatchType::RegularExpression => {
+            whole(value).map(ValueMatch::Regex).map_err(|error| (error, "value"))
+        }
+        api::MatchType::Unknown(word) => Err((InvalidMatch::Type(word.clone()), "type")),
+    }
+}
+
+/// A regular expression for the whole of a text, not a part of it.
+fn whole(pattern: &str) -> Result<Regex, InvalidMatch> {
+    let build = |text: &str| {
+        RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
+            InvalidMatch::Regex { pattern: pattern.into(), why: complaint(&error) }
+        })
+    };
+    // By itself first: `a)|(b` would be one only between the brackets, and not anchored.
+    build(pattern)?;
+    build(&format!("^(?:{pattern})$"))
+}
+
+/// The last line of the complaint; the others draw an arrow under the pattern.
+fn complaint(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(limit) => {
+            format!("it takes more than {limit} bytes; repeat less, or use fewer `\\w` and `.`")
+        }
+        error => {
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            last.trim().trim_start_matches("error: ").into()
+        }
+    }
+}
+
+/// What a CORS preflight for a request of `conditions` looks like, where it would not meet them
+/// itself: a browser asks with OPTIONS, and without the headers of the request to come.
+///
+/// A CORS filter answers for the requests that its rule takes, so its rule takes these too.
+pub(super) fn preflight(conditions: &Conditions) -> Option<Conditions> {
+    let is_options = conditions.method.as_ref().is_none_or(|method| *method == Method::OPTIONS);
+    if is_options && conditions.headers.is_empty() {
+        return None;
+    }
+    let anything = || whole(".+").ok().map(ValueMatch::Regex);
+    let asked = match &conditions.method {
+        Some(method) => ValueMatch::Exact(method.as_str().into()),
+        None => anything()?,
+    };
+    let headers = [
+        HeaderMatch { name: ACCESS_CONTROL_REQUEST_METHOD, value: asked },
+        HeaderMatch { name: ORIGIN, value: anything()? },
+    ];
+    Some(Conditions {
+        method: Some(Method::OPTIONS),
+        grpc: false,
+        headers: headers.into(),
+        query: conditions.query.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_regular_expression_is_for_the_whole_text() {
+        // (pattern, text, matches)
+        let table = [
+            ("/a", "/a", true),
+            ("/a", "/ab", false),
+            ("/a|/b", "/b", true),
+            ("/a|/b", "/bc", false),
+            ("(?i)/A", "/a", true),
+            (".*", "/a\n", false),
+        ];
+        for (pattern, text, want) in table {
+            assert_eq!(whole(pattern).unwrap().is_match(text), want, "{pattern} on {text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_expression_says_why() {
+        // (pattern, part of the message)
+        let table = [
+            ("a)|(b", "unopened group"),
+            ("(", "unclosed group"),
+            ("(?=a)", "look-around"),
+            ("\\w{1000}{1000}", "more than 1048576 bytes"),
+        ];
+        for (pattern, want) in table {
+            let message = whole(pattern).unwrap_err().to_string();
+            assert!(message.contains(want) && !message.contains('\n'), "{pattern}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_no_request_has_is_refused() {
+        // (path, accepted)
+        let table = [
+            ("/", true),
+            ("/a/b/", true),
+            ("/a.b/..c", true),
+            ("/.well-known", true),
+            ("a", false),
+            ("", false),
+            ("/a//b", false),
+            ("//", false),
+            ("/a/./b", false),
+            ("/a/..", false),
+            ("/a#b", false),
+            ("/a?b", false),
+        ];
+        for (path, want) in table {
+            assert_eq!(check_path(path).is_ok(), want, "{path}");
+        }
+        assert_eq!(decode_unreserved("/%7Ea%2Fb%zz%"), "/~a%2Fb%zz%");
+    }
+
+    #[test]
+    fn a_grpc_method_is_a_path() {
+        let method = |kind: Option<api::MatchType>, service: &str, method: &str| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            api::GrpcMethodMatch { kind, service: some(service), method: some(method) }
+        };
+        let regex = Some(api::MatchType::RegularExpression);
+        // (match, path)
+        let table = [
+            (method(None, "a.Echo", "Say"), "exact /a.Echo/Say"),
+            (method(None, "a.Echo", ""), "prefix /a.Echo"),
+            (method(None, "", "Say"), "regex ^(?:/[^/]+/Say)$"),
+            (method(regex.clone(), "a\\..*", "Say|Go"), "regex ^(?:/(?:a\\..*)/(?:Say|Go))$"),
+            (method(regex.clone(), "", "Say"), "regex ^(?:/[^/]+/(?:Say))$"),
+            (method(regex, "a)(b", "Say"), "error"),
+            (method(None, "a/b", "Say"), "error"),
+            (method(None, "", ""), "error"),
+        ];
+        for (raw, want) in table {
+            let got = match grpc_path(&raw) {
+                Ok(PathMatch::Exact(path)) => format!("exact {path}"),
+                Ok(PathMatch::Prefix(path)) => format!("prefix {path}"),
+                Ok(PathMatch::Regex(regex)) => format!("regex {regex}"),
+                Err(_) => "error".into(),
+            };
+            assert_eq!(got, want, "{raw:?}");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Rules of routes as written to rules that run.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{
+    self, BackendRef, GrpcRouteRule, HttpPathModifier, HttpRouteRule, HttpRouteTimeouts, Kind,
+    PathMatchType, PathModifierType,
+};
+use crate::config::Severity;
+use crate::filters::Filter;
+use crate::graph::{Fault, FilterRefs, Route, RouteObject, RuleFault, RuleRefs, Target};
+use crate::snapshot::{Choice, Conditions, Mirror, PathMatch, Rule, Timeouts, WeightedClusters};
+
+use super::clusters::Clusters;
+use super::filters::{self, Step};
+use super::matches;
+
+/// A route that runs.
+#[derive(Debug, Default)]
+pub(super) struct CompiledRoute {
+    /// What it takes and where that goes, in the order in which it is written.
+    pub rows: Vec<(PathMatch, Conditions, Arc<Rule>)>,
+    /// What cannot run. The rules of these are among `rows`, and answer 500.
+    pub faults: Vec<RuleFault>,
+}
+
+/// Compiles the rules of a route. What is written and means nothing yet goes to `warnings`.
+///
+/// A rule that cannot run as it is written answers 500 for what it takes. To leave it out would
+/// give its requests to a broader rule, and so around whatever the rule was there for.
+pub(super) fn route(
+    route: &Route<'_>,
+    clusters: &mut Clusters<'_>,
+    warnings: &mut Vec<Fault>,
+) -> CompiledRoute {
+    let mut compiler = Compiler { route, clusters, warnings, into: CompiledRoute::default() };
+    match route.object {
+        RouteObject::Http(object) => {
+            compiler.not_yet("spec.useDefaultGateways", object.spec.use_default_gateways.is_some());
+            match &object.spec.rules {
+                // The CRD's default: one rule, which takes everything and leads nowhere.
+                None => compiler.http(0, &HttpRouteRule::default(), &RuleRefs::default()),
+                Some(rules) => {
+                    for (number, (rule, refs)) in rules.iter().zip(&route.rules).enumerate() {
+                        compiler.http(number, rule, refs);
+                    }
+                }
+            }
+        }
+        RouteObject::Grpc(object) => {
+            compiler.not_yet("spec.useDefaultGateways", object.spec.use_default_gateways.is_some());
+            for (number, (rule, refs)) in object.spec.rules.iter().zip(&route.rules).enumerate() {
+                compiler.grpc(number, rule, refs);
+            }
+        }
+    }
+    compiler.into
+}
+
+/// What the rules of all route kinds have, whose filters are `F`.
+struct Written<'r, F> {
+    rows: Vec<Result<(PathMatch, Conditions), matches::Misfit>>,
+    filters: &'r [F],
+    backend_refs: &'r [BackendRef<F>],
+    compile: fn(&F) -> Result<Step, filters::Misfit>,
+    kind: fn(&F) -> &str,
+    timeouts: Timeouts,
+}
+
+struct Compiler<'c, 'n> {
+    route: &'c Route<'c>,
+    clusters: &'c mut Clusters<'n>,
+    warnings: &'c mut Vec<Fault>,
+    into: CompiledRoute,
+}
+
+impl Compiler<'_, '_> {
+    fn http(&mut self, number: usize, rule: &HttpRouteRule, refs: &RuleRefs<'_>) {
+        let mut rows: Vec<_> = rule.matches.iter().map(matches::http).collect();
+        if rows.is_empty() {
+            rows.push(Ok((matches::everything(), Conditions::default())));
+        }
+        if replaces_prefix(rule) && !has_one_prefix(rule) {
+            let problem =
+                "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix";
+            self.fault(number, "", "UnsupportedValue", problem.into());
+        }
+        let timeouts = rule.timeouts.map_or(Ok(Timeouts::default()), timeouts);
+        if let Err(error) = &timeouts {
+            let problem = error.to_string();
+            self.fault(number, "timeouts.backendRequest", "UnsupportedValue", problem);
+        }
+        self.not_yet(&format!("spec.rules[{number}].retry"), rule.retry.is_some());
+        let session = rule.session_persistence.is_some();
+        self.not_yet(&format!("spec.rules[{number}].sessionPersistence"), session);
+        let written = Written {
+            rows,
+            filters: &rule.filters,
+            backend_refs: &rule.backend_refs,
+            compile: filters::http,
+            kind: |filter| filter.kind.as_str(),
+            timeouts: timeouts.unwrap_or_default(),
+        };
+        self.rule(number, written, refs);
+    }
+
+    fn grpc(&mut self, number: usize, rule: &GrpcRouteRule, refs: &RuleRefs<'_>) {
+        let mut rows: Vec<_> = rule.matches.iter().map(matches::grpc).collect();
+        if rows.is_empty() {
+            let conditions = Conditions { grpc: true, ..Conditions::default() };
+            rows.push(Ok((matches::everything(), conditions)));
+        }
+        let session = rule.session_persistence.is_some();
+        self.not_yet(&format!("spec.rules[{number}].sessionPersistence"), session);
+        let written = Written {
+            rows,
+            filters: &rule.filters,
+            backend_refs: &rule.backend_refs,
+            compile: filters::grpc,
+            kind: |filter| filter.kind.as_str(),
+            timeouts: Timeouts::default(),
+        };
+        self.rule(number, written, refs);
+    }
+
+    fn rule<F>(&mut self, number: usize, written: Written<'_, F>, refs: &RuleRefs<'_>) {
+        let kinds: Vec<&str> = written.filters.iter().map(written.kind).collect();
+        if let Some(problem) = incompatible(&kinds) {
+            self.fault(number, "filters", "IncompatibleFilters", problem);
+        }
+        let mut rows = Vec::with_capacity(written.rows.len());
+        for (place, row) in written.rows.into_iter().enumerate() {
+            match row {
+                Ok(row) => rows.push(row),
+                Err(misfit) => {
+                    let field = join(&format!("matches[{place}]"), &misfit.field);
+                    self.fault(number, &field, "UnsupportedValue", misfit.error.to_string());
+                }
+            }
+        }
+        let (mut run, mut mirrors) = (Vec::new(), Vec::new());
+        for (place, filter) in written.filters.iter().enumerate() {
+            match (written.compile)(filter) {
+                Ok(Step::Run(filter)) => run.push(filter),
+                Ok(Step::Mirror { numerator, denominator }) => {
+                    // A mirror that leads nowhere is left out (HTTPRoute `requestMirror`).
+                    if let Some(FilterRefs::Mirror(Ok(target))) = refs.filters.get(place) {
+                        let cluster = self.cluster(target);
+                        mirrors.push(Mirror { cluster, numerator, denominator });
+                    }
+                }
+                Err(misfit) => self.misfit(number, format!("filters[{place}]"), misfit),
+            }
+        }
+        let backends = self.backends(number, written.backend_refs, written.compile, refs);
+
+        let cors = run.iter().any(|filter| matches!(filter, Filter::Cors(_)));
+        if cors {
+            let preflights: Vec<_> = rows
+                .iter()
+                .filter_map(|(path, of)| Some((path.clone(), matches::preflight(of)?)))
+                .collect();
+            rows.extend(preflights);
+        }
+        let is_broken = self.route.breaks_rules(number)
+            || self.into.faults.iter().any(|fault| fault.rule == number)
+            // In front of everything: nothing may be answered as if the filter were not there.
+            || run.iter().any(|filter| matches!(filter, Filter::Broken(_)));
+        run.sort_by_key(Filter::phase);
+        let name = self.name(number);
+        let rule = if is_broken {
+            Rule {
+                name,
+                filters: [filters::broken()].into(),
+                mirrors: Box::default(),
+                backends: None,
+                timeouts: Timeouts::default(),
+            }
+        } else {
+            let (filters, mirrors) = (run.into(), mirrors.into());
+            Rule { name, filters, mirrors, backends, timeouts: written.timeouts }
+        };
+        let rule = Arc::new(rule);
+        let rows = rows.into_iter().map(|(path, of)| (path, of, Arc::clone(&rule)));
+        self.into.rows.extend(rows);
+    }
+
+    fn backends<F>(
+        &mut self,
+        number: usize,
+        written: &[BackendRef<F>],
+        compile: fn(&F) -> Result<Step, filters::Misfit>,
+        refs: &RuleRefs<'_>,
+    ) -> Option<WeightedClusters> {
+        let is_fallback = |place: usize| match refs.backends.get(place) {
+            Some(Ok(Target::Backend { object, .. })) => object.spec.fallback == Some(true),
+            _ => false,
+        };
+        let has_other = (0..written.len()).any(|place| !is_fallback(place));
+        let mut choices = Vec::with_capacity(written.len());
+        for (place, raw) in written.iter().enumerate() {
+            let field = format!("backendRefs[{place}]");
+            let mut run = Vec::with_capacity(raw.filters.len());
+            for (of, filter) in raw.filters.iter().enumerate() {
+                match compile(filter).and_then(filters::on_backend) {
+                    Ok(filter) => run.push(filter),
+                    Err(misfit) => self.misfit(number, format!("{field}.filters[{of}]"), misfit),
+                }
+            }
+            run.sort_by_key(Filter::phase);
+            if run.iter().any(|filter| matches!(filter, Filter::Broken(_))) {
+                run = vec![filters::broken()];
+            }
+            if has_other && is_fallback(place) {
+                let problem = "this Backend is a `fallback`, which is not supported yet: while \
+                               there are others it gets no requests";
+                self.warn(format!("spec.rules[{number}].{field}"), problem.into());
+                continue;
+            }
+            let Some(weight) = NonZeroU32::new(raw.weight()) else { continue };
+            let choice = match refs.backends.get(place) {
+                Some(Ok(target)) => {
+                    Choice::Cluster { cluster: self.cluster(target), filters: run.into() }
+                }
+                Some(Err(_)) | None => Choice::Invalid,
+            };
+            choices.push((weight, choice));
+        }
+        WeightedClusters::new(choices)
+    }
+
+    fn cluster(&mut self, target: &Target<'_>) -> Arc<crate::upstream::Cluster> {
+        self.clusters.get(target, self.route.key.kind == Kind::GrpcRoute)
+    }
+
+    /// Envoy Gateway's name for the rule, so that dashboards carry over.
+    fn name(&self, number: usize) -> Arc<str> {
+        let kind = match self.route.object {
+            RouteObject::Grpc(_) => "grpcroute",
+            RouteObject::Http(_) => "httproute",
+        };
+        let key = &self.route.key;
+        format!("{kind}/{}/{}/rule/{number}", key.namespace, key.name).into()
+    }
+
+    fn misfit(&mut self, number: usize, field: String, misfit: filters::Misfit) {
+        let field = join(&field, &misfit.field);
+        self.fault(number, &field, "UnsupportedValue", misfit.error.to_string());
+    }
+
+    fn fault(&mut self, rule: usize, field: &str, reason: &'static str, problem: String) {
+        let field = join(&format!("spec.rules[{rule}]"), field);
+        self.into.faults.push(RuleFault { rule, field, reason, problem });
+    }
+
+    fn not_yet(&mut self, field: &str, is_written: bool) {
+        if is_written {
+            self.warn(field.into(), "not supported yet; this changes nothing".into());
+        }
+    }
+
+    fn warn(&mut self, field: String, problem: String) {
+        let object = self.route.key.clone();
+        self.warnings.push(Fault { object, field, problem, severity: Severity::Warning });
+    }
+}
+
+fn join(base: &str, rest: &str) -> String {
+    if rest.is_empty() { base.into() } else { format!("{base}.{rest}") }
+}
+
+/// Filters of one rule that cannot go together (HTTPRoute `filters`).
+fn incompatible(kinds: &[&str]) -> Option<String> {
+    const ONCE: [&str; 5] = [
+        "CORS",
+        "RequestHeaderModifier",
+        "RequestRedirect",
+        "ResponseHeaderModifier",
+        "URLRewrite",
+    ];
+    let twice = ONCE.iter().find(|once| kinds.iter().filter(|kind| kind == once).count() > 1);
+    if let Some(kind) = twice {
+        return Some(format!("{kind} filter cannot be repeated"));
+    }
+    (kinds.contains(&"RequestRedirect") && kinds.contains(&"URLRewrite"))
+        .then(|| "a rule can redirect or rewrite, not both; remove one of the filters".into())
+}
+
+fn replaces_prefix(rule: &HttpRouteRule) -> bool {
+    let replaces = |path: Option<&HttpPathModifier>| {
+        path.is_some_and(|path| path.kind == PathModifierType::ReplacePrefixMatch)
+    };
+    let of_backends = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
+    rule.filters.iter().chain(of_backends).any(|filter| {
+        let redirect = filter.request_redirect.as_ref().and_then(|of| of.path.as_ref());
+        let rewrite = filter.url_rewrite.as_ref().and_then(|of| of.path.as_ref());
+        replaces(redirect) || replaces(rewrite)
+    })
+}
+
+fn has_one_prefix(rule: &HttpRouteRule) -> bool {
+    match rule.matches.as_slice() {
+        [] => true,
+        [one] => one.path.as_ref().is_none_or(|path| *path.kind() == PathMatchType::PathPrefix),
+        _ => false,
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("backendRequest {backend} is longer than request {request}; make it as long at most")]
+struct BackendOutlivesRequest {
+    request: api::Duration,
+    backend: api::Duration,
+}
+
+/// `0s` turns a limit off (GEP-1742).
+fn timeouts(raw: HttpRouteTimeouts) -> Result<Timeouts, BackendOutlivesRequest> {
+    let limit = |raw: Option<api::Duration>| {
+        raw.map(api::Duration::get).filter(|limit: &Duration| !limit.is_zero())
+    };
+    let timeouts =
+        Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) };
+    match (raw.request, raw.backend_request) {
+        (Some(request), Some(backend)) if timeouts.request.is_some() && backend > request => {
+            Err(BackendOutlivesRequest { request, backend })
+        }
+        _ => Ok(timeouts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_try_may_outlive_the_request() {
+        // (request, backendRequest, limits in milliseconds, 0 for none)
+        let table = [
+            (None, None, Ok((0, 0))),
+            (Some("10s"), None, Ok((10_000, 0))),
+            (Some("10s"), Some("10s"), Ok((10_000, 10_000))),
+            (Some("0s"), Some("10s"), Ok((0, 10_000))),
+            (Some("10s"), Some("0s"), Ok((10_000, 0))),
+            (None, Some("1s"), Ok((0, 1_000))),
+            (Some("1s"), Some("1001ms"), Err(())),
+        ];
+        for (request, backend, want) in table {
+            let parse = |text: &str| text.parse().unwrap();
+            let (request, backend_request) = (request.map(parse), backend.map(parse));
+            let millis =
+                |limit: Option<Duration>| limit.map_or(0, |limit: Duration| limit.as_millis());
+            let got = timeouts(HttpRouteTimeouts { request, backend_request })
+                .map(|limits| (millis(limits.request), millis(limits.backend_request)))
+                .map_err(drop);
+            assert_eq!(got, want, "{request:?} {backend_request:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_redirects_or_rewrites_and_does_either_once() {
+        let table: [(&[&str], bool); 5] = [
+            (&["RequestRedirect", "RequestHeaderModifier"], true),
+            (&["RequestMirror", "RequestMirror", "ExtensionRef", "ExtensionRef"], true),
+            (&["RequestRedirect", "URLRewrite"], false),
+            (&["CORS", "CORS"], false),
+            (&["RequestHeaderModifier", "URLRewrite", "RequestHeaderModifier"], false),
+        ];
+        for (kinds, want) in table {
+            assert_eq!(incompatible(kinds).is_none(), want, "{kinds:?}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The table as a list, for people.
+
+use std::sync::Arc;
+
+use crate::snapshot::{Conditions, PathMatch, Rule};
+
+use super::{Candidate, Node, PathTable, RouteTable};
+
+/// One match of one rule, as it is tried.
+#[derive(Clone, Debug)]
+pub(crate) struct Row<'a> {
+    /// As a `Hostname` is written; `None` is any host.
+    pub host: Option<String>,
+    pub path: PathMatch,
+    pub conditions: &'a Conditions,
+    pub rule: &'a Arc<Rule>,
+}
+
+impl RouteTable {
+    /// Every row: by host, the most specific first, and for each host in the order of precedence.
+    /// Paths that no request could match both stand in the order of the alphabet.
+    pub(crate) fn rows(&self) -> Vec<Row<'_>> {
+        let mut rows = Vec::new();
+        for (host, paths) in self.hosts.sorted() {
+            let mut of_host = Vec::new();
+            paths.rows(&mut of_host);
+            rows.extend(of_host.into_iter().map(|(path, Candidate { conditions, rule })| Row {
+                host: host.clone(),
+                path,
+                conditions,
+                rule,
+            }));
+        }
+        rows
+    }
+}
+
+impl PathTable {
+    fn rows<'a>(&'a self, rows: &mut Vec<(PathMatch, &'a Candidate)>) {
+        let mut exact: Vec<_> = self.exact.iter().collect();
+        exact.sort_by_key(|(path, _)| *path);
+        for (path, candidates) in exact {
+            rows.extend(candidates.iter().map(|of| (PathMatch::Exact(path.clone()), of)));
+        }
+        let regex = self.regex.iter().map(|(regex, of)| (PathMatch::Regex(regex.clone()), of));
+        rows.extend(regex);
+        self.prefix.rows("", rows);
+    }
+}
+
+impl Node {
+    /// Children before their parent, as they are tried.
+    fn rows<'a>(&'a self, path: &str, rows: &mut Vec<(PathMatch, &'a Candidate)>) {
+        let mut children: Vec<_> = self.children.iter().collect();
+        children.sort_by_key(|(element, _)| *element);
+        for (element, child) in children {
+            child.rows(&format!("{path}/{element}"), rows);
+        }
+        let path = if path.is_empty() { "/" } else { path };
+        rows.extend(self.here.iter().map(|of| (PathMatch::Prefix(path.into()), of)));
+    }
+}
