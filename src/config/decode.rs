@@ -23,6 +23,8 @@ use super::yaml::{Entry, Node, Value};
 
 /// Faults of one document that are told; what comes after them seldom says anything new.
 const MAX_FAULTS: usize = 50;
+/// Values that are looked at to find them; a document as large as this is read once.
+const MAX_WORK: usize = 1_000_000;
 
 const BOOLEAN: &str = "`true` or `false` is needed";
 const LIST: &str = "a list is needed, each item on a line that begins with `- `";
@@ -63,6 +65,7 @@ pub(super) struct Decoded<T> {
 
 /// Reads `node` as a `T`.
 pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -> Decoded<T> {
+    let most = (MAX_WORK / node.values()).clamp(1, MAX_FAULTS);
     let mut left_out = HashSet::new();
     let mut faults = Vec::new();
     let unknown = RefCell::new(Vec::new());
@@ -83,15 +86,13 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -
         if !told {
             faults.push(fault);
         }
-        if !again || faults.len() >= MAX_FAULTS {
+        if !again || left_out.len() >= most {
             break None;
         }
     };
     let value = value.filter(|_| faults.is_empty());
     let mut unknown: Vec<Fault> = unknown.into_inner();
     unknown.sort_by(|a, b| (a.at, &a.field).cmp(&(b.at, &b.field)));
-    unknown.dedup();
-    unknown.truncate(MAX_FAULTS);
     Decoded { value, faults, unknown }
 }
 
@@ -452,14 +453,14 @@ impl<'n> Fields<'_, '_, 'n> {
         }
         let is_root = matches!(self.of.path, Path::Root);
         let others = if is_root { self.of.reader.rules.root_fields } else { &[] };
-        if !known.others && !others.contains(&entry.key.as_str()) {
+        let mut unknown = self.of.reader.unknown.borrow_mut();
+        // The same field is met in every run, and in every alias of it.
+        let is_told = unknown.len() >= MAX_FAULTS || unknown.iter().any(|f| f.at == entry.key_at);
+        if !is_told && !known.others && !others.contains(&entry.key.as_str()) {
             let problem =
                 format!("unknown field `{}`{}", shown(&entry.key), hint(&entry.key, known.names));
-            self.of.reader.unknown.borrow_mut().push(Fault {
-                at: entry.key_at,
-                field: self.of.path.to_string(),
-                problem,
-            });
+            let field = self.of.path.to_string();
+            unknown.push(Fault { at: entry.key_at, field, problem });
         }
         true
     }

@@ -20,6 +20,8 @@ use super::scalar::{Word, shown, word};
 const MAX_DEPTH: usize = 64;
 /// Values in one file, and in one document with aliases counted as often as they are used.
 const MAX_VALUES: usize = 1_000_000;
+/// Broken documents in one file. What is no YAML at all need not be told line by line.
+const MAX_BROKEN: usize = 100;
 /// Fields that `<<` copies in one document.
 const MAX_MERGED: usize = 100_000;
 
@@ -60,6 +62,11 @@ impl Node {
         }
     }
 
+    /// Values in here, this one included.
+    pub(super) fn values(&self) -> usize {
+        self.values
+    }
+
     /// True for `~`, `null`, and where nothing is written at all.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if word(text) == Word::Null)
@@ -95,8 +102,18 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
     // Where the parser begins, in bytes, and the lines before that.
     let (mut from, mut lines) = (0, 0);
     let mut values = 0;
-    while let Err(failure) = read(&text[from..], lines, &mut values, &mut documents) {
+    for broken in 1.. {
+        let Err(mut failure) = read(&text[from..], lines, &mut values, &mut documents) else {
+            break;
+        };
+        let is_last = values > MAX_VALUES || broken >= MAX_BROKEN;
+        if broken >= MAX_BROKEN {
+            failure.fault.problem.push_str("; after so many faults the rest was not read");
+        }
         documents.push(Document { root: None, faults: vec![failure.fault] });
+        if is_last {
+            break;
+        }
         // Content cannot hold `---` at the start of a line, so that is where the next one begins.
         let Some(next) = next_document(text, from + failure.document_start) else { break };
         lines += text[from..next].matches('\n').count();
@@ -481,6 +498,21 @@ mod tests {
         for (text, want) in table {
             assert_eq!(places(text), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_no_yaml_is_given_up_after_a_hundred_faults() {
+        let documents = documents(&"a: [\n---\n".repeat(1_000));
+        assert_eq!(documents.len(), MAX_BROKEN);
+        let last = &documents[MAX_BROKEN - 1].faults[0].problem;
+        assert!(last.ends_with("the rest was not read"), "{last}");
+    }
+
+    #[test]
+    fn a_file_of_too_many_values_is_refused_once() {
+        let documents = documents(&"- a\n---\n".repeat(400_000));
+        let faults: Vec<_> = documents.iter().flat_map(|document| &document.faults).collect();
+        assert_eq!(faults.len(), 1, "{faults:?}");
     }
 
     #[test]

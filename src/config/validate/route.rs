@@ -8,6 +8,9 @@ use crate::config::path::Path;
 
 use super::violations::{Reference, Violations};
 
+/// Items that are compared with each other; a list that is longer has been refused for its length.
+const MOST_COMPARED: usize = 64;
+
 pub(super) fn parents(parents: &[ParentReference], at: Path<'_>, found: &mut Violations) {
     found.count(at, parents.len(), 0..=32);
     for (index, parent) in parents.iter().enumerate() {
@@ -30,7 +33,7 @@ pub(super) fn parents(parents: &[ParentReference], at: Path<'_>, found: &mut Vio
     let same = |a: &ParentReference, b: &ParentReference| {
         (a.group(), a.kind(), &a.name, &a.namespace) == (b.group(), b.kind(), &b.name, &b.namespace)
     };
-    for (index, parent) in parents.iter().enumerate() {
+    for (index, parent) in parents.iter().enumerate().take(MOST_COMPARED) {
         let others = || parents[..index].iter().filter(|other| same(parent, other));
         let mixed = |other: &ParentReference| {
             other.section_name.is_some() != parent.section_name.is_some()
@@ -67,7 +70,7 @@ pub(super) fn rule_names<'a>(
     at: Path<'_>,
     found: &mut Violations,
 ) {
-    let names: Vec<Option<&str>> = names.collect();
+    let names: Vec<Option<&str>> = names.take(MOST_COMPARED).collect();
     for (index, name) in names.iter().enumerate() {
         let Some(name) = name else { continue };
         let at = at.item(index);
@@ -219,7 +222,7 @@ pub(super) fn union(
 
 /// Filter types that may stand in a list once.
 pub(super) fn not_repeated(kinds: &[&str], once: &[&str], at: Path<'_>, found: &mut Violations) {
-    for (index, kind) in kinds.iter().enumerate() {
+    for (index, kind) in kinds.iter().enumerate().take(MOST_COMPARED) {
         if once.contains(kind) && kinds[..index].contains(kind) {
             found.add(at.item(index), format!("{kind} filter cannot be repeated"));
         }

@@ -48,7 +48,7 @@ impl Violations {
         }
     }
 
-    pub(super) fn number<N: PartialOrd + Display>(
+    pub(super) fn number<N: Copy + PartialOrd + Display>(
         &mut self,
         at: Path<'_>,
         value: N,
