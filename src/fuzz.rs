@@ -4,13 +4,27 @@
 //! function here takes bytes as a stranger would send them and hands them to such a reader. A
 //! panic, a hang and a broken promise (an `assert` below) are findings; an error is an answer.
 
-use crate::net::Cidr;
-use crate::net::HostPattern;
+use std::path::Path;
+
+use http::HeaderValue;
+
+use crate::config;
+use crate::filters::HostName;
+use crate::net::{Cidr, HostPattern};
+use crate::proxy;
+use crate::tls;
 
 /// The configuration reader: `bytes` as one file of documents.
 pub fn yaml(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    text.lines().for_each(names_and_ranges);
+    let set = |name: &str| (name == "DOMAIN").then(|| "example.org".to_owned());
+    let loaded = config::parse_bytes(Path::new("fuzz.yaml"), bytes, &set);
+    for object in &loaded.objects {
+        // Finding a place again is a second walk over the same text.
+        loaded.locate(object, "spec.rules[0].matches[0].path.value");
+    }
+    for diagnostic in &loaded.diagnostics {
+        assert!(!diagnostic.problem.is_empty(), "{diagnostic}");
+    }
 }
 
 /// The readers of what a peer sends first; the first byte picks one, the rest is its input.
@@ -18,15 +32,54 @@ pub fn yaml(bytes: &[u8]) {
 /// `0` to `3` as digits do as well, so a seed can be written by hand.
 pub fn parsers(bytes: &[u8]) {
     let Some((pick, rest)) = bytes.split_first() else { return };
-    if pick % 4 == 3
-        && let Ok(text) = std::str::from_utf8(rest)
-    {
-        names_and_ranges(text);
+    match (pick % 4, std::str::from_utf8(rest)) {
+        (0, _) => client_hello(rest),
+        (1, Ok(text)) => token(text),
+        (2, Ok(text)) => path(text),
+        (3, Ok(text)) => names_and_ranges(text),
+        _ => {}
     }
 }
 
-/// Hostnames and address ranges: what is accepted reads the same once more after it was printed.
+/// A ClientHello, or what else comes in its place; bytes end where the connection does.
+fn client_hello(bytes: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let Ok(runtime) = runtime else { return };
+    let stream = tokio::io::join(bytes, tokio::io::sink());
+    if let Ok(hello) = runtime.block_on(tls::accept_hello(stream)) {
+        let name = hello.sni().unwrap_or_default();
+        assert_eq!(name, name.to_ascii_lowercase(), "a name is compared in lower case");
+        hello.alpn().for_each(|protocol| assert!(protocol.len() < 256));
+    }
+}
+
+/// A token never leads out of its folder.
+fn token(text: &str) {
+    for path in [text, &format!("/.well-known/acme-challenge/{text}")] {
+        if let Some(token) = proxy::acme_token(path) {
+            assert!(!token.contains(['/', '.', '\\', '\0', '%']) && token.len() <= 128, "{token}");
+        }
+    }
+}
+
+/// A path in its one form has no dot segment, no `//`, and is in that form once more.
+fn path(text: &str) {
+    let Ok(normal) = proxy::normalise(text) else { return };
+    assert!(normal.starts_with('/'), "{text} -> {normal}");
+    assert!(!normal.contains("//"), "{text} -> {normal}");
+    assert!(normal.split('/').all(|part| part != "." && part != ".."), "{text} -> {normal}");
+    assert_eq!(proxy::normalise(&normal).as_deref(), Ok(&*normal), "{text}");
+}
+
+/// Hosts, host patterns and address ranges: what is accepted reads the same once more.
 fn names_and_ranges(text: &str) {
+    if let Ok(field) = HeaderValue::from_str(text)
+        && let Some(host) = HostName::parse(&field)
+    {
+        let host = host.as_str();
+        assert_eq!(host, host.to_ascii_lowercase(), "{text}");
+        assert!(!host.is_empty() && !host.contains(['/', '@', ' ', ',']), "{text}");
+    }
     if let Ok(pattern) = HostPattern::parse(text) {
         assert_eq!(HostPattern::parse(&pattern.to_string()), Ok(pattern), "{text}");
     }

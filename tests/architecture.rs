@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["compile", "proxy"],
     &["control"],
     &["app"],
-    &["cli"],
+    &["cli", "fuzz"],
 ];
 const CONTROL_WING: &[&str] = &["api", "config", "graph"];
 const DATA_WING: &[&str] = &["filters", "proxy", "snapshot", "tls", "upstream"];

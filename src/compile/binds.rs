@@ -32,7 +32,9 @@ impl<'a> Slots<'a> {
         }
         let source = match certificate.clone() {
             Certificate::Inline { object, chain, key } => CertSource::Inline { object, chain, key },
-            Certificate::Lineage { object, names } => CertSource::Lineage { object, names },
+            Certificate::Lineage { object, names, host } => {
+                CertSource::Lineage { object, names, host }
+            }
         };
         let slot = self.store.slot(source);
         self.held.borrow_mut().insert(certificate.clone(), Arc::clone(&slot));

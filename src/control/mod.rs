@@ -1,4 +1,208 @@
-//! The loop: signals, file changes and drain, one event at a time.
+//! The loop: signals, file changes and the service manager, one event at a time.
+//!
+//! To see how a reload goes, read `reload.rs`.
 
+mod drain;
+mod reload;
 pub(crate) mod signals;
+mod sockets;
 pub(crate) mod watch;
+mod workers;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::clock;
+use crate::config::Diagnostic;
+use crate::proxy::Gateway;
+use crate::systemd::{self, Inherited, Notify};
+use crate::tls::RETRY_DELAYS;
+
+pub(crate) use reload::{Cause, Load, Loader, Sources};
+pub(crate) use sockets::CannotBind;
+
+use signals::{Signal, Signals};
+use sockets::Sockets;
+use watch::{Changed, Watch, Watched};
+use workers::Workers;
+
+/// Certificates expire without a file being touched, so they are looked at this often too.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
+
+/// What runs: everything that a reload changes, and the tasks that serve.
+#[derive(Debug)]
+pub(crate) struct Control {
+    loader: Loader,
+    gateway: Arc<Gateway>,
+    sockets: Sockets,
+    workers: Workers,
+    notify: Notify,
+    drain_timeout: Duration,
+    /// What the service manager is told beside the counts; the first fault of the last load.
+    trouble: Option<String>,
+    /// The certificates are being renewed under our eyes: look again then.
+    retry: Option<Retry>,
+}
+
+/// A look at the certificates that is due.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    /// How many there were before it.
+    tries: usize,
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotStart {
+    #[error("{}", list(.0))]
+    Binds(Vec<CannotBind>),
+    /// Already printed one by one.
+    #[error("the configuration has faults, see above; nothing is served")]
+    Configuration(Vec<Diagnostic>),
+    #[error("threads cannot be started")]
+    Workers(#[source] io::Error),
+}
+
+fn list(failed: &[CannotBind]) -> String {
+    failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// How the gateway is to run, beside what it serves.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub inherited: Vec<Inherited>,
+    pub workers: usize,
+    pub drain_timeout: Duration,
+    pub notify: Notify,
+}
+
+impl Control {
+    /// Loads the configuration for the first time and begins to serve it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing runs then: a fatal fault of the configuration, or a socket that cannot be had.
+    pub(crate) fn start(
+        loader: Loader,
+        gateway: Arc<Gateway>,
+        setup: Setup,
+    ) -> Result<Self, CannotStart> {
+        let workers = Workers::start(setup.workers, &gateway).map_err(CannotStart::Workers)?;
+        let mut control = Self {
+            loader,
+            gateway,
+            sockets: Sockets::new(setup.inherited),
+            workers,
+            notify: setup.notify,
+            drain_timeout: setup.drain_timeout,
+            trouble: None,
+            retry: None,
+        };
+        match control.load() {
+            Ok(()) => {}
+            Err(failed) => {
+                control.workers.abort();
+                control.workers.join();
+                return Err(failed);
+            }
+        }
+        Ok(control)
+    }
+
+    /// Runs until told to stop, then drains.
+    pub(crate) async fn run(mut self, mut signals: Signals, watch_files: bool) {
+        let mut watch = Watch::start(self.watched(watch_files));
+        let mut certificates = tokio::time::interval(CERTIFICATES_EVERY);
+        certificates.reset();
+        let mut watchdog = systemd::watchdog_interval().map(|every| {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        self.notify.ready(&self.status());
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Reload => self.reload(Cause::Signal),
+                    Signal::Terminate => break,
+                },
+                changed = watch.next() => match changed {
+                    Changed { configuration: true, .. } => self.reload(Cause::Files),
+                    Changed { configuration: false, .. } => self.reload_certificates(0),
+                },
+                () = due(self.retry) => {
+                    let tries = self.retry.take().map_or(0, |retry| retry.tries);
+                    self.reload_certificates(tries);
+                }
+                _ = certificates.tick() => self.reload_certificates(0),
+                () = tick(watchdog.as_mut()) => self.feed_watchdog().await,
+            }
+            watch.rewatch(self.watched(watch_files));
+        }
+        self.drain(signals).await;
+    }
+
+    /// Which files matter now.
+    fn watched(&self, watch_files: bool) -> Watched {
+        if watch_files { self.loader.watched() } else { Watched::default() }
+    }
+
+    /// WATCHDOG=1 only if every worker's loop answers: that is the loop that does the work.
+    async fn feed_watchdog(&self) {
+        let patience = systemd::watchdog_interval().unwrap_or(CERTIFICATES_EVERY);
+        if tokio::time::timeout(patience, self.workers.answer()).await.is_ok() {
+            self.notify.watchdog();
+        } else {
+            tracing::error!("a worker does not answer; the service manager will restart us");
+        }
+    }
+
+    /// Re-reads every certificate; a broken file leaves the last good one in service.
+    fn reload_certificates(&mut self, tries: usize) {
+        let again = self.loader.reload_certificates(tries < RETRY_DELAYS.len());
+        self.retry = None;
+        if again && let Some(delay) = RETRY_DELAYS.get(tries) {
+            self.retry =
+                Some(Retry { at: Instant::from_std(clock::now()) + *delay, tries: tries + 1 });
+        }
+        self.notify.status(&self.status());
+    }
+
+    /// The STATUS line of `systemctl status`.
+    fn status(&self) -> String {
+        let snapshot = self.gateway.snapshot.load();
+        let counts = snapshot.counts;
+        let mut status = format!(
+            "serving {} routes on {} listeners to {} backends, generation {}",
+            counts.routes, counts.listeners, counts.backends, snapshot.generation
+        );
+        if let Some(trouble) = self.trouble.as_ref() {
+            status.push_str("; last reload failed: ");
+            status.push_str(trouble);
+        } else if let Some(problem) = self.loader.certificate_problem() {
+            status.push_str("; ");
+            status.push_str(&problem);
+        }
+        status
+    }
+}
+
+async fn due(retry: Option<Retry>) {
+    match retry {
+        Some(retry) => tokio::time::sleep_until(retry.at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(ticks: Option<&mut tokio::time::Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -18,8 +18,9 @@ const KEY: &str = "tls.key";
 pub(crate) enum Certificate {
     /// A pair in PEM, written in the Secret.
     Inline { object: String, chain: Vec<u8>, key: secret::Secret<Vec<u8>> },
-    /// A certbot lineage: the first of `names` that is on disk.
-    Lineage { object: String, names: Vec<String> },
+    /// A certbot lineage: the first of `names` that is on disk, but one for another host than the
+    /// listener's only if there is no better.
+    Lineage { object: String, names: Vec<String>, host: Option<String> },
 }
 
 /// Whether a certificate can be served.
@@ -117,7 +118,8 @@ fn source(
     match index.secret(namespace, &reference.name) {
         None => {
             let names = lineages(&reference.name, listener, facts);
-            Ok(Certificate::Lineage { object, names })
+            let host = listener.hostname().map(Into::into);
+            Ok(Certificate::Lineage { object, names, host })
         }
         Some(secret) => {
             let key = ObjectKey::new(Kind::Secret, namespace, &reference.name);
@@ -132,7 +134,7 @@ fn source(
 /// The pair of a Secret, or the lineage that its annotation names.
 fn inline(object: String, secret: &Secret) -> Result<Certificate, String> {
     if let Some(name) = secret.metadata.annotations.get(LINEAGE_ANNOTATION) {
-        return Ok(Certificate::Lineage { object, names: vec![name.clone()] });
+        return Ok(Certificate::Lineage { object, names: vec![name.clone()], host: None });
     }
     if secret.kind() != TLS_SECRET {
         let kind = secret.kind();

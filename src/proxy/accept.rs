@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
@@ -22,6 +23,10 @@ use crate::tls;
 
 /// What HTTP/2 over cleartext begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection without a request is given when it is to end: the first bytes of one may be
+/// on their way, sent before the client could know.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// One downstream connection, as its requests see it.
 #[derive(Debug)]
@@ -63,9 +68,9 @@ async fn begin(
     let limit = gateway.limits.handshake_timeout;
     if !served.tls {
         drop(snapshot);
-        let (http2, replay, stream) = timeout(gateway.limits.head_timeout, sniff(stream))
-            .await
-            .map_err(|_| Ended::Late)??;
+        let sniffed = timeout(gateway.limits.head_timeout, sniff(stream));
+        let (http2, replay, stream) =
+            unless_ending(&watch, sniffed).await?.map_err(|_| Ended::Late)??;
         let origin = Origin::new(watch.peer, Scheme::Http, port, &gateway.trusted_proxies);
         let stream = Metered::new(stream, Arc::clone(&watch), replay);
         let connection = Connection { gateway, bind, origin, watch, sni: None, tls: None };
@@ -82,7 +87,8 @@ async fn begin(
         };
         Ok((sni, hello.finish(config).await?))
     };
-    let (sni, stream) = timeout(limit, handshake).await.map_err(|_| Ended::Late)??;
+    let (sni, stream) =
+        unless_ending(&watch, timeout(limit, handshake)).await?.map_err(|_| Ended::Late)??;
     drop(snapshot);
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
@@ -95,6 +101,18 @@ async fn begin(
     let (sni, tls) = (Some(sni), Some(version));
     let connection = Connection { gateway, bind, origin, watch, sni, tls };
     speak(Arc::new(connection), http2, stream).await
+}
+
+/// Does `work`, unless the connection is to end meanwhile and has used up its grace.
+async fn unless_ending<T>(watch: &Watch, work: impl Future<Output = T>) -> Result<T, Ended> {
+    let mut work = pin!(work);
+    tokio::select! {
+        done = &mut work => return Ok(done),
+        ending = watch.ending(None) => if ending == Ending::AtOnce {
+            return Err(Ended::Late);
+        }
+    }
+    timeout(GRACE, work).await.map_err(|_| Ended::Late)
 }
 
 /// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
@@ -159,12 +177,18 @@ where
     loop {
         tokio::select! {
             ended = conn.as_mut() => return ended.map_err(Ended::Http),
-            ending = watch.ending(known) => match ending {
-                Ending::Gracefully => conn.as_mut().graceful_shutdown(),
-                Ending::AtOnce => return Err(Ended::Late),
-            }
+            ending = watch.ending(known) => if ending == Ending::AtOnce {
+                return Err(Ended::Late);
+            },
         }
         known = Some(Ending::Gracefully);
+        // A request that comes within the grace is answered with `Connection: close`.
+        if watch.idle_since().is_some()
+            && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
+        {
+            return ended.map_err(Ended::Http);
+        }
+        conn.as_mut().graceful_shutdown();
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) struct Watch {
     write_stuck_since: AtomicU64,
     /// Exchanges under way.
     open: AtomicU32,
+    /// Exchanges ever opened, and those of them that the client gave up.
+    opened: AtomicU32,
+    abandoned: AtomicU32,
     /// Request bodies that wait for the client.
     awaited_bodies: AtomicU32,
     /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
@@ -39,6 +42,9 @@ pub(super) struct Watch {
     ending: AtomicU8,
     wake: Notify,
 }
+
+/// Exchanges that a client may give up before it is asked how many it finished.
+const MOST_ABANDONED: u32 = 200;
 
 /// How a connection is to end. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +64,8 @@ impl Watch {
             read_at: now.into(),
             write_stuck_since: 0.into(),
             open: 0.into(),
+            opened: 0.into(),
+            abandoned: 0.into(),
             awaited_bodies: 0.into(),
             http2: false.into(),
             ending: 0.into(),
@@ -95,7 +103,20 @@ impl Watch {
     pub(super) fn open(self: &Arc<Self>) -> Open {
         self.head_since.store(0, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
+        self.opened.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(self))
+    }
+
+    /// The client gave an exchange up before its end.
+    ///
+    /// Over HTTP/2 that costs it a dozen bytes and a backend a request (CVE-2023-44487), so a
+    /// connection that does it more often than not, beyond a number that a person's clicks may
+    /// reach, is ended. Envoy judges likewise.
+    pub(super) fn abandoned(&self) {
+        let abandoned = 1 + self.abandoned.fetch_add(1, Ordering::Relaxed);
+        if abandoned >= MOST_ABANDONED && abandoned > self.opened.load(Ordering::Relaxed) / 2 {
+            self.end(Ending::AtOnce);
+        }
     }
 
     /// A request body begins or ceases to wait for the client.
@@ -121,8 +142,12 @@ impl Watch {
             if over(self.head_since.load(Ordering::Relaxed), limits.head_timeout) {
                 return Some(Ending::AtOnce);
             }
-            let idle = over(self.idle_since.load(Ordering::Relaxed), limits.idle_timeout);
-            return idle.then_some(Ending::Gracefully);
+            let idle = self.idle_since.load(Ordering::Relaxed);
+            // GOAWAY is a request; a peer that does not heed it gets no more time than to read it.
+            if over(idle, limits.idle_timeout + limits.send_timeout) {
+                return Some(Ending::AtOnce);
+            }
+            return over(idle, limits.idle_timeout).then_some(Ending::Gracefully);
         }
         let stalled = self.awaited_bodies.load(Ordering::Relaxed) > 0
             && !self.http2.load(Ordering::Relaxed)
@@ -133,6 +158,11 @@ impl Watch {
     /// Since when no exchange is open, if so.
     pub(super) fn idle_since(&self) -> Option<Millis> {
         (self.open.load(Ordering::Relaxed) == 0).then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+
+    /// True once the connection is to end: an HTTP/1 response has to say so.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed) != 0
     }
 
     /// Asks the connection to end.
@@ -250,6 +280,23 @@ mod tests {
         watch.wrote(81_000, false);
         assert_eq!(watch.overdue(90_000, &limits()), None);
         drop(open);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_gives_up_most_of_what_it_asks_is_ended() {
+        let patient = watch(1);
+        let hasty = watch(1);
+        for number in 0..1000 {
+            drop(patient.open());
+            drop(hasty.open());
+            if number % 3 == 0 {
+                patient.abandoned();
+            }
+            hasty.abandoned();
+        }
+        assert_eq!(hasty.ending(None).await, Ending::AtOnce);
+        let early = tokio::time::timeout(Duration::from_millis(1), patient.ending(None));
+        assert!(early.await.is_err(), "a third is no flood");
     }
 
     #[tokio::test]

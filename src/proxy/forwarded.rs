@@ -57,6 +57,7 @@ impl Origin {
         if !self.trusted {
             headers.remove(FORWARDED);
             headers.remove(REAL_IP);
+            remove_claims(headers);
             headers.insert(FOR, self.peer_value.clone());
             headers.insert(PROTO, HeaderValue::from_static(self.scheme.as_str()));
             headers.insert(HOST, host_field.clone());
@@ -101,6 +102,14 @@ impl Origin {
         headers.entry(HOST).or_insert_with(|| host_field.clone());
         let id = headers.entry(REQUEST_ID).or_insert_with(new_request_id).clone();
         (client, id)
+    }
+}
+
+/// Removes every `X-Forwarded-*`, those that nobody has heard of too.
+fn remove_claims(headers: &mut HeaderMap) {
+    let claims = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
+    while let Some(name) = headers.keys().find(claims).cloned() {
+        headers.remove(name);
     }
 }
 

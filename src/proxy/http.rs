@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderValue, Method, StatusCode, request};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use crate::body::{Body, Response};
@@ -30,11 +31,19 @@ pub(super) async fn serve(
     mut request: http::Request<Incoming>,
 ) -> Result<http::Response<Tracked>, Infallible> {
     let mut record = Record::begin(connection, &request);
+    let version = request.version();
     let tunnel = upgrade::wanted(&mut request);
     let (head, body) = request.into_parts();
     let mut deadline = None;
     let answered = answer(&mut record, head, body, tunnel, &mut deadline).await;
-    let response = answered.unwrap_or_else(|failure| record.fail(failure));
+    let mut response = answered.unwrap_or_else(|failure| {
+        // The answer to a limit that has passed is not under that limit.
+        deadline = None;
+        record.fail(failure)
+    });
+    if version < Version::HTTP_2 && record.open.watch().is_ending() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let deadline = deadline.map(|at: Instant| Box::pin(tokio::time::sleep_until(at.into())));
     Ok(Tracked::response(response, record, deadline))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The path in its one form: dot segments resolved, `//` merged, escapes of unreserved characters
-/// decoded (RFC 3986 section 6.2.2). A `%2F` inside a segment stays as it is.
+/// decoded (RFC 3986 section 6.2.2), `\` written `%5C`. A `%2F` inside a segment stays as it is.
 ///
 /// # Errors
 ///
@@ -66,8 +66,14 @@ fn is_plain(path: &[u8]) -> bool {
 fn decode_unreserved(path: &str) -> Result<String, Ambiguous> {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
-    while let Some(at) = rest.find('%') {
+    while let Some(at) = rest.find(['%', '\\']) {
         decoded.push_str(&rest[..at]);
+        if rest[at..].starts_with('\\') {
+            // No character of a URI (RFC 3986), and a slash to browsers.
+            decoded.push_str("%5C");
+            rest = &rest[at + 1..];
+            continue;
+        }
         let hex = rest.get(at + 1..at + 3).ok_or(Ambiguous::BrokenEscape)?;
         if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(Ambiguous::BrokenEscape);
@@ -127,7 +133,7 @@ mod tests {
             ("/a;v=1/b", "/a;v=1/b"),
             ("/.well-known/x", "/.well-known/x"),
             ("/...", "/..."),
-            ("/a\\b", "/a\\b"),
+            ("/a\\b", "/a%5Cb"),
         ];
         for (sent, want) in table {
             assert_eq!(normalise(sent).as_deref(), Ok(want), "{sent}");

@@ -136,6 +136,9 @@ impl Drop for Record {
         if self.status == 0 {
             self.failure = Some(Failure::ClientGone);
         }
+        if self.failure == Some(Failure::ClientGone) && self.version == Version::HTTP_2 {
+            self.connection.watch.abandoned();
+        }
         let (flags, details) = match self.failure {
             Some(failure) => (failure.flag(), failure.details()),
             None if self.answered_here => ("-", "direct_response"),

@@ -57,8 +57,11 @@ impl Notify {
 
     /// The gateway serves. Also ends a reload, whether it succeeded or not: a `RELOADING=1` that
     /// is never followed by this leaves the unit stuck, and every later reload with it.
-    pub(crate) fn ready(&self) {
-        self.send(&[NotifyState::Ready]);
+    /// `status` travels in the same datagram, so whoever waited for the one reads the other.
+    pub(crate) fn ready(&self, status: &str) {
+        if self.0.is_some() {
+            self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+        }
     }
 
     /// A reload begins. The time stamp travels in the same datagram, as `Type=notify-reload` asks.
@@ -170,8 +173,8 @@ mod tests {
     #[test]
     fn each_state_is_one_datagram() {
         let (_dir, manager, notify) = manager();
-        notify.ready();
-        assert_eq!(receive(&manager), "READY=1\n");
+        notify.ready("up");
+        assert_eq!(receive(&manager), "READY=1\nSTATUS=up\n");
         notify.stopping();
         assert_eq!(receive(&manager), "STOPPING=1\n");
         notify.watchdog();
@@ -205,20 +208,20 @@ mod tests {
         let name = format!("edge-gateway-notify-test-{}", process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
-        Notify::to(OsStr::new(&format!("@{name}"))).ready();
-        assert_eq!(receive(&manager), "READY=1\n");
+        Notify::to(OsStr::new(&format!("@{name}"))).ready("up");
+        assert_eq!(receive(&manager), "READY=1\nSTATUS=up\n");
     }
 
     #[test]
     fn a_service_manager_that_is_gone_stops_nothing() {
         let (_dir, manager, notify) = manager();
         drop(manager);
-        notify.ready();
+        notify.ready("up");
         notify.watchdog();
         let line = notify.0.as_ref().unwrap();
         assert!(line.complained.load(Ordering::Relaxed));
         // Neither does an address of an unknown form.
-        Notify::to(OsStr::new("vsock:2:1234")).ready();
+        Notify::to(OsStr::new("vsock:2:1234")).ready("up");
     }
 
     #[test]

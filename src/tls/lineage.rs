@@ -18,8 +18,8 @@ use super::fault::{Cause, CertFault};
 /// Most bytes of one file. A chain has 4 KiB; a device or a log put there by mistake has more.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The lineages that answer to the first of `names` which is there: `NAME` itself first, then its
-/// variants by name.
+/// The lineages that answer to those of `names` which are there, a group a name, in the order of
+/// `names`; in a group `NAME` itself first, then its variants by name. Never empty.
 ///
 /// Variants are what certbot or a habit puts beside it: `NAME-ecdsa`, `NAME-rsa`, `NAME-0001`. They
 /// count even where `NAME` itself is gone, as after `certbot delete`. `*.example.org` is looked for
@@ -28,7 +28,7 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// # Errors
 ///
 /// `live` cannot be read, a name is not one, or nothing is there.
-pub(super) fn find(live: &Path, names: &[String]) -> Result<Vec<String>, CertFault> {
+pub(super) fn find(live: &Path, names: &[String]) -> Result<Vec<Vec<String>>, CertFault> {
     let in_live = |cause| CertFault::new(live.display().to_string(), cause);
     let names: Vec<&str> =
         names.iter().map(|name| name.strip_prefix("*.").unwrap_or(name)).collect();
@@ -41,16 +41,18 @@ pub(super) fn find(live: &Path, names: &[String]) -> Result<Vec<String>, CertFau
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(CertFault::io(live, &error)),
     };
-    for name in &names {
+    let group = |name: &&str| {
         let mut found: Vec<String> =
             present.iter().filter(|entry| is_variant(entry, name)).cloned().collect();
         // `NAME` is a prefix of all its variants, so it sorts first.
         found.sort();
-        if !found.is_empty() {
-            return Ok(found);
-        }
+        (!found.is_empty()).then_some(found)
+    };
+    let groups: Vec<_> = names.iter().filter_map(group).collect();
+    if groups.is_empty() {
+        return Err(in_live(Cause::NoLineage(names.into_iter().map(str::to_owned).collect())));
     }
-    Err(in_live(Cause::NoLineage(names.into_iter().map(str::to_owned).collect())))
+    Ok(groups)
 }
 
 /// Reads the pair of one lineage, or nothing of it.
@@ -175,7 +177,8 @@ mod tests {
 
     fn found(certbot: &Certbot, names: &[&str]) -> Result<Vec<String>, String> {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        find(&certbot.live(), &names).map_err(|fault| fault.to_string())
+        let groups = find(&certbot.live(), &names).map_err(|fault| fault.to_string())?;
+        Ok(groups[0].clone())
     }
 
     #[test]

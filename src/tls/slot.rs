@@ -24,12 +24,13 @@ pub(crate) enum CertSource {
         chain: Vec<u8>,
         key: Secret<Vec<u8>>,
     },
-    /// A certbot lineage: the first of `names` that is under `live`.
+    /// A certbot lineage: the first of `names` that is under `live` and covers `host`, the
+    /// listener's hostname; the first that is there where none does, or where `host` is `None`.
     ///
     /// What stands beside it as `NAME-ecdsa`, `NAME-rsa` or `NAME-0001` and serves the same names
     /// belongs to it. Of several of one key type the newest valid one is served; of several key
     /// types each, to the clients that can check it.
-    Lineage { object: String, names: Vec<String> },
+    Lineage { object: String, names: Vec<String>, host: Option<String> },
 }
 
 impl CertSource {
@@ -137,13 +138,35 @@ impl Served {
                 key_file: "tls.key".into(),
                 lineage: None,
             })],
-            CertSource::Lineage { names, .. } => match lineage::find(live, names) {
-                Ok(names) => names.iter().map(|name| lineage::read(live, name)).collect(),
+            CertSource::Lineage { names, host, .. } => match lineage::find(live, names) {
+                Ok(groups) => read_best(live, &groups, host.as_deref()),
                 Err(fault) => vec![Err(fault)],
             },
         };
         choose(found, old, now)
     }
+}
+
+/// The lineages of the first group that has a certificate for `host`; of the first group if there
+/// is none, or nobody asks.
+fn read_best(
+    live: &Path,
+    groups: &[Vec<String>],
+    host: Option<&str>,
+) -> Vec<Result<Certificate, CertFault>> {
+    let read = |group: &Vec<String>| -> Vec<_> {
+        group.iter().map(|name| lineage::read(live, name)).collect()
+    };
+    let covers = |found: &Vec<Result<Certificate, CertFault>>| {
+        let host = host.unwrap_or_default();
+        found.iter().flatten().any(|one| one.facts().covers(host))
+    };
+    let mut found = groups.iter().map(read);
+    let first = found.next().unwrap_or_default();
+    if host.is_none() || covers(&first) {
+        return first;
+    }
+    found.find(covers).unwrap_or(first)
 }
 
 fn choose(

@@ -102,11 +102,17 @@ impl CertStore {
                 self.letsencrypt_dir.ancestors().find(|dir| dir.is_dir()).map(Path::to_owned),
             );
             directories.insert(live.clone());
-            for name in lineage::find(&live, names).unwrap_or_default() {
+            for name in lineage::find(&live, names).unwrap_or_default().into_iter().flatten() {
                 directories.extend(lineage::directories_of(&live, &name));
             }
         }
         directories.into_iter().filter(|directory| directory.is_dir()).collect()
+    }
+
+    /// What is wrong with the certificates in use, one line a certificate.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let slots: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        slots.iter().filter_map(|slot| slot.problem()).collect()
     }
 
     fn live(&self) -> PathBuf {

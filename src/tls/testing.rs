@@ -86,6 +86,7 @@ impl Certbot {
         CertSource::Lineage {
             object: "Secret test/pair".into(),
             names: names.iter().map(|&name| name.to_owned()).collect(),
+            host: None,
         }
     }
 

@@ -1,1 +1,0 @@
-//! Builds the runtimes, starts every task and stops them in order.

@@ -1,0 +1,107 @@
+//! A gateway to try things with: no root, no certificate, no configuration.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::app::Failed;
+
+/// What `dev` prepares before it runs the gateway.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Directories of resources that are served.
+    pub directories: Vec<PathBuf>,
+    /// Holds `live/localhost`.
+    pub letsencrypt_dir: PathBuf,
+    pub acme_webroot: PathBuf,
+    /// Where the example was written; `None` where the caller has a directory of their own.
+    pub example: Option<PathBuf>,
+}
+
+/// Writes the example (what of it is not there yet) and a certificate for localhost under `state`,
+/// and returns where they are. With `own`, that directory and those below it are served instead.
+///
+/// # Errors
+///
+/// A file that cannot be written, or `own` not being a directory.
+pub(crate) fn prepare(
+    state: &Path,
+    own: Option<&Path>,
+    echo: SocketAddr,
+) -> Result<Prepared, Failed> {
+    let letsencrypt_dir = state.join("letsencrypt");
+    certificate(&letsencrypt_dir.join("live/localhost"))?;
+    let acme_webroot = state.join("acme");
+    create(&acme_webroot)?;
+    let (directories, example) = match own {
+        Some(own) => (with_subdirectories(own)?, None),
+        None => {
+            let example = state.join("config");
+            write_example(&example, echo)?;
+            (vec![example.clone()], Some(example))
+        }
+    };
+    Ok(Prepared { directories, letsencrypt_dir, acme_webroot, example })
+}
+
+/// A certificate for localhost that nobody but its owner trusts, made anew at each start.
+fn certificate(lineage: &Path) -> Result<(), Failed> {
+    create(lineage)?;
+    let names = ["localhost", "*.localhost", "127.0.0.1", "::1"].map(String::from);
+    let made = rcgen::generate_simple_self_signed(names).map_err(|error| Failed::Files {
+        what: "a certificate for localhost cannot be made".into(),
+        source: io::Error::other(error),
+    })?;
+    write(&lineage.join("fullchain.pem"), &made.cert.pem())?;
+    write(&lineage.join("privkey.pem"), &made.signing_key.serialize_pem())
+}
+
+/// What is there already is the reader's own by now, but for the address of the echo backend, which
+/// is another at each start.
+fn write_example(directory: &Path, echo: SocketAddr) -> Result<(), Failed> {
+    create(directory)?;
+    for (name, text) in [("gateway.yaml", GATEWAY), ("routes.yaml", ROUTES)] {
+        let path = directory.join(name);
+        if !path.exists() {
+            write(&path, text)?;
+        }
+    }
+    let backend = BACKEND
+        .replace("ADDRESS", &echo.ip().to_string())
+        .replace("PORT", &echo.port().to_string());
+    write(&directory.join("echo-backend.yaml"), &backend)
+}
+
+const GATEWAY: &str = include_str!("dev/gateway.yaml");
+const ROUTES: &str = include_str!("dev/routes.yaml");
+const BACKEND: &str = include_str!("dev/echo-backend.yaml");
+
+/// `own` and the directories below it, since a file of the deployment may stand in any of them.
+fn with_subdirectories(own: &Path) -> Result<Vec<PathBuf>, Failed> {
+    let failed = |source| Failed::Files { what: own.display().to_string(), source };
+    let mut found = vec![own.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = found.get(next).cloned() {
+        next += 1;
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let hidden =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            if path.is_dir() && !path.is_symlink() && !hidden {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn create(directory: &Path) -> Result<(), Failed> {
+    fs::create_dir_all(directory)
+        .map_err(|source| Failed::Files { what: directory.display().to_string(), source })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failed> {
+    fs::write(path, text)
+        .map_err(|source| Failed::Files { what: path.display().to_string(), source })
+}

@@ -1,0 +1,143 @@
+//! Builds the runtimes, starts every task and stops them in order.
+
+pub(crate) mod dev;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing::Level;
+
+use crate::control::signals::Signals;
+use crate::control::{CannotStart, Control, Loader, Setup, Sources};
+use crate::net::Cidr;
+use crate::observe::{self, LogFormat};
+use crate::proxy::{Gateway, Limits};
+use crate::snapshot::{Snapshot, SnapshotCell};
+use crate::systemd::{Handed, Notify};
+use crate::tls::{CertStore, Tickets};
+use crate::upstream::Names;
+
+/// Everything that the command line settles for a gateway.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub sources: Sources,
+    pub letsencrypt_dir: PathBuf,
+    pub acme_webroot: PathBuf,
+    pub trusted_proxies: Vec<Cidr>,
+    /// Names that are not looked up.
+    pub resolve: Vec<(String, Vec<IpAddr>)>,
+    pub drain_timeout: Duration,
+    pub watch: bool,
+    pub log_format: LogFormat,
+    pub log_level: Level,
+    pub limits: Limits,
+    /// Threads that serve.
+    pub workers: usize,
+    /// Values for `${NAME}` where the environment has none.
+    pub variables: Vec<(&'static str, String)>,
+}
+
+/// Why a command ends with exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the log cannot be opened: {0}")]
+    Log(#[source] io::Error),
+    #[error("{0}")]
+    Start(#[from] CannotStart),
+    #[error("the system gives no {what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error("{what}: {source}")]
+    Files { what: String, source: io::Error },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What turns files into snapshots, for `run` and `check`.
+///
+/// # Errors
+///
+/// The TLS library has no randomness.
+pub(crate) fn loader(
+    sources: Sources,
+    letsencrypt_dir: PathBuf,
+    resolve: Vec<(String, Vec<IpAddr>)>,
+    variables: Vec<(&'static str, String)>,
+) -> Result<Loader, rustls::Error> {
+    let loader =
+        Loader::new(sources, CertStore::new(letsencrypt_dir), Tickets::new()?, Names::new(resolve));
+    Ok(variables
+        .into_iter()
+        .fold(loader, |loader, (name, value)| loader.default_variable(name, value)))
+}
+
+/// Serves until told to stop. `handed` are the sockets of the service manager; `beside` runs as
+/// long as the gateway does.
+///
+/// # Errors
+///
+/// Why nothing could be served. Once this has begun to serve, it ends well.
+pub(crate) fn run(
+    options: Options,
+    handed: Handed,
+    beside: impl Future<Output = ()>,
+) -> Result<(), Failed> {
+    let logs = observe::init(options.log_format, options.log_level).map_err(Failed::Log)?;
+    for ignored in &handed.ignored {
+        tracing::warn!("{ignored}");
+    }
+    let mut limits = options.limits;
+    limits.connections = limits.connections.min(affordable_connections());
+    let system = |what| move |source| Failed::System { what, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("event queue"))?;
+    let _inside = runtime.enter();
+    // Before READY=1: an early SIGHUP would kill the process otherwise.
+    let signals = Signals::register().map_err(system("signal handlers"))?;
+
+    let loader =
+        loader(options.sources, options.letsencrypt_dir, options.resolve, options.variables)?;
+    let gateway = Arc::new(Gateway {
+        snapshot: SnapshotCell::new(Snapshot::default()),
+        limits,
+        trusted_proxies: options.trusted_proxies,
+        acme_webroot: options.acme_webroot,
+        access_log: logs.access_log().map_err(Failed::Log)?,
+        connections: AtomicUsize::new(0),
+    });
+    let setup = Setup {
+        inherited: handed.listeners,
+        workers: options.workers,
+        drain_timeout: options.drain_timeout,
+        notify: Notify::from_env(),
+    };
+    let control = Control::start(loader, gateway, setup)?;
+    runtime.block_on(async {
+        tokio::select! {
+            () = control.run(signals, options.watch) => {}
+            never = async { beside.await; std::future::pending::<std::convert::Infallible>().await } => match never {},
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    Ok(())
+}
+
+/// As many connections as the limit on descriptors, raised as far as it goes, allows: a connection
+/// and that to its backend take two, and some are for everything else.
+fn affordable_connections() -> usize {
+    const ELSE: u64 = 128;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
+    let raised = soft == hard || setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let limit = if raised { hard } else { soft };
+    let affordable = usize::try_from(limit.saturating_sub(ELSE) / 2).unwrap_or(usize::MAX).max(16);
+    tracing::debug!("{limit} descriptors are enough for {affordable} connections");
+    affordable
+}

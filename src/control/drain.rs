@@ -1,0 +1,44 @@
+//! The end: nothing new, what is under way finishes, then out.
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::control::Control;
+use crate::control::signals::{Signal, Signals};
+
+/// What a drain may take beyond its timeout, for the last records to be written.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl Control {
+    /// Stops accepting, lets exchanges finish up to the drain timeout, and returns. A second
+    /// SIGTERM ends everything at once.
+    pub(super) async fn drain(mut self, mut signals: Signals) {
+        self.workers.drain(clock::now() + self.drain_timeout);
+        // Told only when it is true: a connection that is made after this is for the next process.
+        let _ = tokio::time::timeout(GRACE, self.workers.answer()).await;
+        self.notify.stopping();
+        let connections = self.gateway.connections.load(std::sync::atomic::Ordering::Relaxed);
+        self.notify.status(&format!("draining {connections} connections"));
+        self.notify.extend_timeout(self.drain_timeout + GRACE);
+        tracing::info!(
+            "draining {connections} connections for up to {} s",
+            self.drain_timeout.as_secs()
+        );
+        loop {
+            tokio::select! {
+                () = self.workers.done() => break,
+                signal = signals.next() => match signal {
+                    Signal::Terminate => {
+                        tracing::warn!("told twice to stop; ending all connections");
+                        self.workers.abort();
+                    }
+                    // There is nothing left to load for.
+                    Signal::Reload => {}
+                }
+            }
+        }
+        self.workers.join();
+        self.gateway.access_log.flush();
+        tracing::info!("stopped");
+    }
+}

@@ -1,0 +1,232 @@
+//! A reload, step by step: everything changes, or nothing does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::compile::{self, Compiled, Inputs};
+use crate::config::{self, Diagnostic, Loaded, Settings, Severity};
+use crate::control::watch::Watched;
+use crate::control::{CannotStart, Control, sockets};
+use crate::snapshot::Snapshot;
+use crate::tls::{CertStore, News, Tickets};
+use crate::upstream::Names;
+
+/// Why a reload happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Files,
+    Signal,
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug)]
+pub(crate) enum Sources {
+    /// The EnvoyGateway document, which names the directories.
+    Document { file: PathBuf, root: Option<PathBuf> },
+    /// Directories of resources, without such a document.
+    Directories(Vec<PathBuf>),
+}
+
+/// Turns files into snapshots. Serves the reload and `edge-gateway check` alike.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    sources: Sources,
+    /// Names that count as set in the environment where it does not have them.
+    defaults: Vec<(&'static str, String)>,
+    certificates: CertStore,
+    tickets: Tickets,
+    names: Arc<Names>,
+    /// What the last load read, for the watch.
+    read: Vec<PathBuf>,
+}
+
+/// What a load came to.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// `None` after a fatal fault.
+    pub compiled: Option<Compiled>,
+    /// All faults and warnings, by file and place.
+    pub diagnostics: Vec<Diagnostic>,
+    pub files: usize,
+    pub objects: usize,
+}
+
+impl Loader {
+    pub(crate) fn new(
+        sources: Sources,
+        certificates: CertStore,
+        tickets: Tickets,
+        names: Arc<Names>,
+    ) -> Self {
+        Self { sources, defaults: Vec::new(), certificates, tickets, names, read: Vec::new() }
+    }
+
+    /// Sets `name` for `${name}` where the environment does not.
+    pub(crate) fn default_variable(mut self, name: &'static str, value: String) -> Self {
+        self.defaults.push((name, value));
+        self
+    }
+
+    /// Reads every file and compiles what it says. Changes nothing that runs.
+    pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
+        let environment = |name: &str| {
+            let default = || self.defaults.iter().find(|(own, _)| *own == name);
+            std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()))
+        };
+        let (settings, mut diagnostics) = match self.sources.settings(&environment) {
+            Ok(read) => read,
+            Err(diagnostics) => {
+                return Load { compiled: None, diagnostics, files: 0, objects: 0 };
+            }
+        };
+        let loaded: Loaded = config::load(&settings, &environment);
+        self.read.clone_from(&settings.paths);
+        let (files, objects) = (loaded.files.len(), loaded.objects.len());
+        if loaded.is_fatal() {
+            diagnostics.extend(loaded.diagnostics);
+            return Load { compiled: None, diagnostics, files, objects };
+        }
+        let mut compiled = compile::compile(
+            &loaded,
+            &Inputs {
+                previous,
+                settings: &settings,
+                domain: environment("DOMAIN").as_deref(),
+                certificates: &self.certificates,
+                tickets: &self.tickets,
+                names: &self.names,
+                unusable_address: &sockets::unusable_address,
+            },
+        );
+        diagnostics.extend(loaded.diagnostics);
+        diagnostics.append(&mut compiled.diagnostics);
+        Load { compiled: Some(compiled), diagnostics, files, objects }
+    }
+
+    /// Re-reads every certificate by itself and logs what came of it. True if a renewal seems to
+    /// be under way and it is worth looking again soon; such faults are logged only without
+    /// `patient`.
+    pub(crate) fn reload_certificates(&self, patient: bool) -> bool {
+        let mut again = false;
+        for report in self.certificates.reload() {
+            match report.news {
+                News::Changed => tracing::info!("{report}"),
+                News::Fault { retry: true } if patient => again = true,
+                News::Fault { .. } => tracing::error!("{report}"),
+            }
+        }
+        again
+    }
+
+    /// The first thing that is wrong with a certificate, if any.
+    pub(crate) fn certificate_problem(&self) -> Option<String> {
+        self.certificates.problems().into_iter().next()
+    }
+
+    /// What a change of should make a reload.
+    pub(crate) fn watched(&self) -> Watched {
+        let mut configuration = self.read.clone();
+        match &self.sources {
+            Sources::Document { file, .. } => configuration.push(file.clone()),
+            Sources::Directories(directories) => configuration.extend(directories.iter().cloned()),
+        }
+        Watched { configuration, certificates: self.certificates.watched() }
+    }
+}
+
+impl Sources {
+    fn settings(
+        &self,
+        environment: config::Environment<'_>,
+    ) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match self {
+            Self::Document { file, root } => Settings::read(file, root.as_deref(), environment),
+            Self::Directories(paths) => Ok((Settings::of_paths(paths.clone()), Vec::new())),
+        }
+    }
+}
+
+impl Control {
+    /// Replaces what runs, or changes nothing; either way the service manager hears the end of it.
+    pub(super) fn reload(&mut self, cause: Cause) {
+        self.notify.reloading();
+        // First and by themselves: a broken YAML file must never keep an old certificate in
+        // service.
+        self.reload_certificates(0);
+        tracing::info!(
+            "reloading because {}",
+            match cause {
+                Cause::Files => "files have changed",
+                Cause::Signal => "of SIGHUP",
+            }
+        );
+        self.trouble = match self.load() {
+            Ok(()) => None,
+            Err(CannotStart::Configuration(diagnostics)) => {
+                let fatal = diagnostics.iter().find(|diagnostic| diagnostic.fatal);
+                Some(fatal.map_or_else(String::new, ToString::to_string))
+            }
+            Err(other) => {
+                tracing::error!("{other}");
+                Some(other.to_string())
+            }
+        };
+        if self.trouble.is_some() {
+            tracing::error!("reload failed, what ran before is served on");
+        }
+        self.notify.ready(&self.status());
+    }
+
+    /// One load, from the files to the sockets.
+    pub(super) fn load(&mut self) -> Result<(), CannotStart> {
+        let begun = clock::now();
+        let previous = self.gateway.snapshot.load();
+        let load = self.loader.load(&previous);
+        for diagnostic in &load.diagnostics {
+            match diagnostic.severity {
+                Severity::Error => tracing::error!("{diagnostic}"),
+                Severity::Warning => tracing::warn!("{diagnostic}"),
+            }
+        }
+        let Some(compiled) = load.compiled else {
+            return Err(CannotStart::Configuration(load.diagnostics));
+        };
+        let next = compiled.snapshot;
+        let mut prepared = self.sockets.prepare(&next).map_err(CannotStart::Binds)?;
+
+        // From here on nothing can fail.
+        let (generation, counts) = (next.generation, next.counts);
+        self.gateway.snapshot.publish(next);
+        self.sockets.commit(&mut prepared);
+        for (bind, socket, listener) in &prepared.new {
+            if let Err(error) = self.workers.listen(*bind, *socket, listener) {
+                tracing::error!("port {}: {error}", bind.port);
+            }
+        }
+        for socket in prepared.gone {
+            self.workers.close(socket);
+        }
+        let took = clock::now().saturating_duration_since(begun);
+        tracing::info!(
+            generation,
+            took_ms = took.as_millis(),
+            "serving {} routes on {} listeners to {} backends, from {} objects in {} files",
+            counts.routes,
+            counts.listeners,
+            counts.backends,
+            load.objects,
+            load.files,
+        );
+        self.warn_if_slow(took);
+        Ok(())
+    }
+
+    /// A load holds up the control loop, and with it the watchdog.
+    fn warn_if_slow(&self, took: Duration) {
+        if took > Duration::from_secs(5) {
+            tracing::warn!("the configuration took {} s to load", took.as_secs());
+        }
+    }
+}
