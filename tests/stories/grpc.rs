@@ -109,7 +109,7 @@ async fn a_backend_that_is_not_there_is_unavailable() {
     let code = answer
         .headers
         .get("grpc-status")
-        .or(answer.trailers.as_ref().and_then(|t| t.get("grpc-status")));
+        .or_else(|| answer.trailers.as_ref().and_then(|t| t.get("grpc-status")));
     assert!(answer.status == 503 || code.is_some_and(|code| code == "14"), "{answer:?}");
 }
 

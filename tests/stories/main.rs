@@ -5,14 +5,28 @@
 //! begin with. What a backend received decides, in bytes, not the status code alone.
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on must stop")]
+#![allow(clippy::large_futures, reason = "a story is one future and runs once")]
 #![allow(clippy::disallowed_methods, reason = "the stories run outside the gateway and its clock")]
 
 mod acme;
+mod commands;
+mod deployment;
+mod drain;
 mod forwarded;
+mod forwarding;
 mod grpc;
+mod http2;
+mod limits;
 mod redirect;
 mod reload;
 mod routing;
 mod support;
+mod systemd;
 mod tls;
 mod upgrade;
+mod wire_framing;
+mod wire_h2;
+mod wire_hop;
+mod wire_paths;
+mod wire_syntax;
+mod wire_upstream;

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Fetched, Gateway, Http2, Lineage, Origin, Tls, Wire, ca, empty, serve_all, soon, until,
+    Backend, Fetched, Gateway, Http2, Lineage, Origin, Tls, Wire, ca, empty, serve_all, soon, until,
 };
 
 #[tokio::test]
@@ -218,7 +218,7 @@ impl Load {
     /// # Panics
     ///
     /// A request failed.
-    async fn is_unharmed(mut self) {
+    async fn ends_unharmed(mut self) {
         self.goes_on().await;
         self.stop.store(true, Ordering::Relaxed);
         while let Some(failed) = soon("clients end", self.clients.join_next()).await {
@@ -244,7 +244,7 @@ async fn a_certificate_is_renewed_under_load_and_no_request_fails() {
         assert_eq!(serial, leaf.serial, "the new one after the reload, not {last}");
         last = serial;
     }
-    load.is_unharmed().await;
+    load.ends_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,7 +266,7 @@ async fn reloads_are_not_noticed() {
     assert_eq!(gateway.get("http://blog.test/").await.text(), "shop");
     let after = gateway.process().resident_kib();
     assert!(after < before + 32 * 1024, "{before} KiB before, {after} KiB after");
-    load.is_unharmed().await;
+    load.ends_unharmed().await;
 }
 
 /// A broken route must never keep an old certificate in service.
@@ -389,7 +389,6 @@ async fn a_lineage_that_comes_later_is_found() {
 
 #[tokio::test]
 async fn a_tunnel_and_a_download_outlive_a_reload() {
-    use crate::support::Backend;
     let slow = Backend::bind().await;
     let gateway = Gateway::in_front_of(slow.address).await;
     let mut client = gateway.wire().await;

@@ -10,7 +10,7 @@ use super::{Process, own_loopback, soon};
 #[derive(Debug)]
 pub(crate) struct Echo {
     pub address: SocketAddr,
-    process: Process,
+    _process: Process,
 }
 
 impl Echo {
@@ -31,10 +31,6 @@ impl Echo {
             }
         })
         .await;
-        Self { address, process }
-    }
-
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
+        Self { address, _process: process }
     }
 }

@@ -33,20 +33,21 @@ pub(crate) struct Setup {
     watchdog: Option<String>,
     /// `RLIMIT_NOFILE`.
     descriptors: Option<u32>,
+    /// Where the log goes, if not to the harness.
+    log_to: Option<PathBuf>,
     lineage: Lineage,
 }
 
 impl Setup {
-    fn new() -> Self {
+    /// The sockets and the certificate of most stories, and no file yet.
+    fn bare() -> Self {
         let dir = TempDir::with_prefix("gateway-").unwrap();
-        let config = dir.path().join("standalone.yaml");
-        fs::write(&config, ENVOY_GATEWAY).unwrap();
         let letsencrypt = dir.path().join("letsencrypt");
         let lineage = Lineage::create(&letsencrypt, "gateway.test", &ca().leaf(&NAMES));
         fs::create_dir_all(dir.path().join("acme/.well-known/acme-challenge")).unwrap();
         let setup = Self {
+            config: dir.path().join("root/etc/envoy-gateway/standalone.yaml"),
             dir,
-            config,
             flags: Vec::new(),
             env: vec![("DOMAIN".into(), "gateway.test".into())],
             sockets: Vec::new(),
@@ -54,15 +55,10 @@ impl Setup {
             watches: false,
             watchdog: None,
             descriptors: None,
+            log_to: None,
             lineage,
         };
-        fs::create_dir_all(setup.path("common")).unwrap();
-        fs::create_dir_all(setup.path("routes")).unwrap();
-        setup
-            .file("common/gatewayclass.yaml", GATEWAY_CLASS)
-            .file("common/gateway.yaml", GATEWAY)
-            .socket("http", "127.0.0.1:0")
-            .socket("https", "127.0.0.1:0")
+        setup.socket("http", "127.0.0.1:0").socket("https", "127.0.0.1:0")
     }
 
     /// A place below the configuration folder.
@@ -83,9 +79,10 @@ impl Setup {
         self
     }
 
-    /// The EnvoyGateway document, if it is not the one that the stories share.
-    pub(crate) fn config(mut self, file: &Path) -> Self {
-        self.config = file.into();
+    /// Copies a whole configuration; the EnvoyGateway document in it has the name `config`.
+    fn tree(mut self, from: &Path, config: &str) -> Self {
+        copy(from, &self.path(""));
+        self.config = self.path(config);
         self
     }
 
@@ -141,9 +138,10 @@ impl Setup {
         self
     }
 
-    /// The certificate of the stories, to renew it.
-    pub(crate) fn lineage(&self) -> &Lineage {
-        &self.lineage
+    /// Sends the log to a file or device instead of the harness.
+    pub(crate) fn log_to(mut self, path: &Path) -> Self {
+        self.log_to = Some(path.into());
+        self
     }
 
     /// Starts the gateway and waits until it serves.
@@ -173,6 +171,9 @@ impl Setup {
         if let Some(count) = self.descriptors {
             script.push_str(&format!("ulimit -n {count}; "));
         }
+        if let Some(path) = &self.log_to {
+            script.push_str(&format!("exec >'{}'; ", path.display()));
+        }
         command.arg("-c").arg(script + "exec \"$0\" \"$@\"");
         command.arg(env!("CARGO_BIN_EXE_edge-gateway")).arg("run");
         command.arg("--config").arg(&self.config);
@@ -195,7 +196,7 @@ impl Setup {
         if !self.sockets.is_empty() {
             command.env("LISTEN_FDS", self.sockets.len().to_string());
             let names: Vec<_> = self.sockets.iter().map(|(name, _)| name.as_str()).collect();
-            let names = self.socket_names.clone().unwrap_or(Some(names.join(":")));
+            let names = self.socket_names.clone().unwrap_or_else(|| Some(names.join(":")));
             if let Some(names) = names {
                 command.env("LISTEN_FDNAMES", names);
             }
@@ -206,6 +207,19 @@ impl Setup {
             command.fd_mappings(mappings.collect()).unwrap();
         }
         Process::spawn(command)
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
     }
 }
 
@@ -221,7 +235,18 @@ impl Gateway {
     /// The usual setup: a Gateway `eg` with the sockets `http` and `https`, a certificate for
     /// [`NAMES`], no route, no watching of files.
     pub(crate) fn setup() -> Setup {
-        Setup::new()
+        let setup = Setup::bare()
+            .file("standalone.yaml", ENVOY_GATEWAY)
+            .file("common/gatewayclass.yaml", GATEWAY_CLASS)
+            .file("common/gateway.yaml", GATEWAY);
+        fs::create_dir_all(setup.path("routes")).unwrap();
+        setup
+    }
+
+    /// A configuration of another's, as it is: the folder `from`, and which of the EnvoyGateway
+    /// documents in it is meant. The usual sockets and certificate.
+    pub(crate) fn with_configuration(from: &Path, config: &str) -> Setup {
+        Setup::bare().tree(from, config)
     }
 
     pub(crate) async fn start() -> Self {
@@ -341,15 +366,6 @@ impl Gateway {
     }
 
     // --- what it says
-
-    /// The access log so far.
-    pub(crate) fn log(&self) -> Vec<Value> {
-        let lines = self.process.stdout();
-        let parsed = lines.iter().map(|line| {
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
-        });
-        parsed.filter(|entry: &Value| entry.get("status").is_some()).collect()
-    }
 
     /// The first access log entry that `fits`, once it is there.
     pub(crate) async fn logged(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {

@@ -8,6 +8,7 @@ mod echo;
 mod frames;
 mod gateway;
 mod hello;
+mod hostile;
 mod notify;
 mod origin;
 mod pki;
@@ -28,12 +29,14 @@ pub(crate) use self::frames::{
 };
 pub(crate) use self::gateway::{Gateway, Setup};
 pub(crate) use self::hello::{Hello, Record, record, server_name};
+pub(crate) use self::hostile::{Target, replies};
+pub(crate) use self::notify::Message;
 pub(crate) use self::origin::{Answer, Backend, Origin, Seen, Step};
 pub(crate) use self::pki::{Leaf, Lineage, ca};
 pub(crate) use self::process::Process;
-pub(crate) use self::web::{Fetched, Http2, SendBody, channel, empty, full};
-pub(crate) use self::wire::{Head, Reply, Tls, Wire, serial_of};
-pub(crate) use self::yaml::{backend, h2c_backend, http_route, rule_to, serve_all};
+pub(crate) use self::web::{Fetched, Http2, channel, empty, full};
+pub(crate) use self::wire::{Head, Reply, Tls, Wire};
+pub(crate) use self::yaml::{ENVOY_GATEWAY, backend, h2c_backend, http_route, rule_to, serve_all};
 
 /// How long a story waits for what must happen at once. Long, for a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(20);

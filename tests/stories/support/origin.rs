@@ -254,7 +254,14 @@ async fn serve(
                 Step::Wait(wait) => tokio::time::sleep(wait).await,
                 Step::Close => {
                     wire.finish().await;
-                    while wire.more().await {}
+                    // What still comes is not answered, but it was sent, and that counts.
+                    while let Some(mut seen) = wire.request().await {
+                        seen.connection = number;
+                        record.send_modify(|record| record.seen.push(seen.clone()));
+                        if !seen.complete {
+                            break;
+                        }
+                    }
                     return wire.received.len();
                 }
                 Step::Reset => {

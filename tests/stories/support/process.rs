@@ -67,12 +67,13 @@ impl Process {
 
     /// The first line of the output that `fits`, once it is there.
     pub(crate) async fn stdout_line(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
-        line(&self.stdout, what, fits).await
-    }
-
-    /// The first line of the error output that `fits`, once it is there.
-    pub(crate) async fn stderr_line(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
-        line(&self.stderr, what, fits).await
+        let mut lines = self.stdout.clone();
+        let found = |lines: &Vec<String>| lines.iter().find(|line| fits(line)).cloned();
+        let seen = soon(what, lines.wait_for(|lines| found(lines).is_some())).await;
+        match seen {
+            Ok(lines) => found(&lines).unwrap(),
+            Err(_) => panic!("{what}: the program ended without it"),
+        }
     }
 
     /// Memory that is resident now, in KiB.
@@ -108,18 +109,4 @@ fn lines(from: impl Read + Send + 'static) -> watch::Receiver<Vec<String>> {
         }
     });
     receiver
-}
-
-async fn line(
-    lines: &watch::Receiver<Vec<String>>,
-    what: &str,
-    fits: impl Fn(&str) -> bool,
-) -> String {
-    let mut lines = lines.clone();
-    let found = |lines: &Vec<String>| lines.iter().find(|line| fits(line)).cloned();
-    let seen = soon(what, lines.wait_for(|lines| found(lines).is_some())).await;
-    match seen {
-        Ok(lines) => found(&lines).unwrap(),
-        Err(_) => panic!("{what}: the program ended without it"),
-    }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::soon;
 use super::wire::Stream;
 
-pub type SendBody = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type SendBody = UnsyncBoxBody<Bytes, Infallible>;
 
 pub(crate) fn empty() -> SendBody {
     Empty::new().boxed_unsync()

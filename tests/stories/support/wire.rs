@@ -316,11 +316,6 @@ impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.head.one(name)
     }
-
-    /// The first reply among `bytes`, with what follows it.
-    pub(crate) async fn parse(bytes: &[u8]) -> Option<Self> {
-        Wire::over(io::Cursor::new(bytes.to_vec())).try_reply_to("GET").await
-    }
 }
 
 /// A TLS client: what it offers, whom it wants to talk to.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// The control plane's document; `${...}` are the folders below `--config-root`.
+/// The control plane's document; its paths lie below `--config-root`.
 pub(crate) const ENVOY_GATEWAY: &str = "\
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: EnvoyGateway

@@ -1,0 +1,100 @@
+//! What a person types: `check`, `--help`, `--version`, and what comes back.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::support::{ENVOY_GATEWAY, Gateway, Origin, in_package, serve_all};
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+    command.args(arguments).env_clear().env("DOMAIN", "gateway.test").output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr].concat().escape_ascii().to_string().replace("\\n", "\n")
+}
+
+#[test]
+fn the_deployment_has_nothing_to_complain_of() {
+    let config = in_package("tests/fixtures/deployment/standalone-prod.yaml");
+    let root = TempDir::new().unwrap();
+    fs::create_dir_all(root.path().join("etc")).unwrap();
+    let folder = in_package("tests/fixtures/deployment");
+    std::os::unix::fs::symlink(folder, root.path().join("etc/envoy-gateway")).unwrap();
+    let root = root.path().to_str().unwrap();
+    let arguments = ["check", "--config", config.to_str().unwrap(), "--config-root", root];
+    let output = run(&arguments);
+    assert!(output.status.success(), "{}", text(&output));
+
+    let output = run(&[&arguments[..], &["--status"]].concat());
+    let status = text(&output);
+    for word in ["Accepted", "ResolvedRefs", "Programmed", "keycloak", "https-redirect", "eg"] {
+        assert!(status.contains(word), "{word} in {status}");
+    }
+}
+
+#[test]
+fn faults_are_told_all_at_once_with_their_places() {
+    let root = TempDir::new().unwrap();
+    let routes = root.path().join("etc/envoy-gateway/routes");
+    fs::create_dir_all(&routes).unwrap();
+    fs::create_dir_all(root.path().join("etc/envoy-gateway/common")).unwrap();
+    let address = "127.0.0.1:80".parse().unwrap();
+    let good = serve_all("shop", "shop.test", &[address]);
+    fs::write(routes.join("a.yaml"), good.replace("port: 80", "port: 80000")).unwrap();
+    fs::write(routes.join("b.yaml"), good.replace("value: /", "valu: /")).unwrap();
+    let config = root.path().join("standalone.yaml");
+    fs::write(&config, ENVOY_GATEWAY).unwrap();
+    let output = run(&[
+        "check",
+        "--config",
+        config.to_str().unwrap(),
+        "--config-root",
+        root.path().to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let faults = text(&output);
+    // Line and column of the value that is wrong.
+    assert!(faults.contains("a.yaml:11:15"), "{faults}");
+    assert!(faults.contains("b.yaml:27:"), "{faults}");
+    assert!(faults.contains("valu"), "{faults}");
+}
+
+#[test]
+fn help_names_the_commands_and_says_how_to_begin() {
+    let output = run(&["--help"]);
+    assert!(output.status.success());
+    let help = text(&output);
+    for command in ["run", "dev", "check", "echo"] {
+        assert!(help.contains(command), "{command} in {help}");
+    }
+    for command in ["run", "dev", "check", "echo"] {
+        let output = run(&[command, "--help"]);
+        assert!(output.status.success(), "{command}: {}", text(&output));
+    }
+    let version = text(&run(&["--version"]));
+    assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    assert!(!run(&["unheard-of"]).status.success());
+}
+
+/// `{env}` in the paths of the document, as one document for all environments has it.
+#[tokio::test]
+async fn each_environment_has_folders_of_its_own() {
+    let (prod, stage) = (Origin::replying("prod").await, Origin::replying("stage").await);
+    for (name, body) in [(None, "prod"), (Some("prod"), "prod"), (Some("stage"), "stage")] {
+        let document =
+            ENVOY_GATEWAY.replace("/etc/envoy-gateway/routes", "\"/etc/envoy-gateway/{env}\"");
+        let setup = Gateway::setup()
+            .file("standalone.yaml", &document)
+            .file("prod/shop.yaml", &serve_all("shop", "shop.test", &[prod.address]))
+            .file("stage/shop.yaml", &serve_all("shop", "shop.test", &[stage.address]));
+        let setup = match name {
+            Some(name) => setup.env("EDGE_GATEWAY_ENV", name),
+            None => setup,
+        };
+        let gateway = setup.start().await;
+        assert_eq!(gateway.get("http://shop.test/").await.text(), body, "{name:?}");
+    }
+}

@@ -1,0 +1,213 @@
+//! The end of a process: what is under way is finished, what is idle is closed, nothing is lost.
+
+use std::time::Duration;
+
+use http::Request;
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Answer, Backend, Frame, GOAWAY, Gateway, H2, Origin, Wire, clock, empty, serve_all, soon,
+};
+
+/// Well under any limit that ends a connection by itself.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn idle_connections_are_closed_at_once() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let mut used = gateway.wire().await;
+    used.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(used.reply().await.status(), 200);
+    let mut by_tls = gateway.tls_wire("shop.test").await;
+    by_tls.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(by_tls.reply().await.status(), 200);
+    let mut fresh = gateway.wire().await;
+    let mut http2 = gateway.http2("shop.test").await;
+    assert_eq!(http2.get("https://shop.test/").await.status, 200);
+
+    let begin = clock();
+    gateway.terminate();
+    for wire in [&mut used, &mut by_tls, &mut fresh] {
+        assert_eq!(wire.rest().await, b"");
+    }
+    http2.end().await.unwrap();
+    assert!(gateway.exit().await.success());
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_and_is_the_last() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let mut client = gateway.wire().await;
+    client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+
+    gateway.terminate();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast").await;
+    let reply = client.reply().await;
+    assert_eq!(reply.text(), "last");
+    assert_eq!(reply.header("connection").as_deref(), Some("close"));
+    assert_eq!(client.rest().await, b"");
+    assert!(gateway.exit().await.success());
+}
+
+#[tokio::test]
+async fn a_body_under_way_is_finished() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let mut client = gateway.wire().await;
+    client.send("GET /long HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
+    assert_eq!(client.head().await.unwrap().status(), 200);
+
+    gateway.terminate();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    origin.send("rest").await;
+    assert_eq!(client.exactly(8).await, b"halfrest");
+    assert_eq!(client.rest().await, b"");
+    assert!(gateway.exit().await.success());
+}
+
+#[tokio::test]
+async fn http2_is_told_to_go_and_finishes_its_streams() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let mut h2 = H2::connect(&gateway).await;
+    h2.frame(&Frame::get(1, "/slow")).await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+
+    gateway.terminate();
+    let frame = soon("a frame", h2.next()).await.unwrap();
+    assert_eq!(frame.kind, GOAWAY, "{frame:?}");
+    assert_eq!(frame.payload[4..8], [0; 4], "nothing is wrong: {frame:?}");
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast").await;
+    let outcome = h2.outcome(1).await;
+    assert_eq!(outcome.status(), Some(200), "{outcome:?}");
+    assert!(gateway.exit().await.success());
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut_at_the_limit() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::setup()
+        .flag("--drain-timeout 1s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    let mut client = gateway.wire().await;
+    client.send("GET /never HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+    let mut http2 = gateway.http2("shop.test").await;
+    let request = Request::get("https://shop.test/never").body(empty()).unwrap();
+    let sender = http2.send(request);
+
+    let begin = clock();
+    gateway.terminate();
+    client.rest().await;
+    assert!(gateway.exit().await.success());
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(6), "{took:?}");
+    assert!(sender.await.is_err());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let mut client = gateway.wire().await;
+    client.send("GET /never HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    backend.accept().await.request().await.unwrap();
+
+    gateway.terminate();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    assert!(!gateway.process().has_ended());
+    let begin = clock();
+    gateway.terminate();
+    gateway.exit().await;
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn an_interrupt_from_the_keyboard_drains_too() {
+    let gateway = Gateway::start().await;
+    gateway.process().signal(Signal::SIGINT);
+    assert!(gateway.exit().await.success());
+    let messages = gateway.notify().messages();
+    assert!(messages.iter().any(|message| message.is("STOPPING")), "{messages:?}");
+}
+
+/// The sockets are the service manager's: who connects in between waits for the next process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_behind_the_sockets_refuses_and_loses_nothing() {
+    let shop = Origin::scripted(|_| Answer::ok("shop").after(Duration::from_millis(20))).await;
+    let mut gateway = Gateway::in_front_of(shop.address).await;
+    let address = gateway.http();
+    let mut clients = tokio::task::JoinSet::new();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    for _ in 0..8 {
+        let stopped = stopped.clone();
+        clients.spawn(async move {
+            let mut count = 0;
+            while !*stopped.borrow() {
+                let mut wire = Wire::connect(address).await;
+                let lines = "Host: shop.test\r\nConnection: close\r\n\r\n";
+                wire.send(format!("GET / HTTP/1.1\r\n{lines}")).await;
+                let reply = soon("an answer", wire.try_reply_to("GET")).await;
+                let text = reply.expect("an answer before the end").text();
+                assert_eq!(text, "shop");
+                count += 1;
+            }
+            count
+        });
+    }
+    for _ in 0..3 {
+        let since = gateway.notify().messages().len();
+        // systemd starts the next one when the old one is gone.
+        gateway.terminate();
+        assert!(gateway.exit().await.success());
+        drop(gateway.replace());
+        gateway.replaced(since).await;
+    }
+    stop.send_replace(true);
+    let mut total = 0;
+    while let Some(count) = soon("clients end", clients.join_next()).await {
+        total += count.unwrap();
+    }
+    assert!(total > 8, "{total} requests");
+}
+
+/// As when two processes share the sockets for a while: the old one takes no connection any more.
+#[tokio::test]
+async fn a_process_that_drains_accepts_nothing() {
+    let backend = Backend::bind().await;
+    let mut gateway = Gateway::in_front_of(backend.address).await;
+    let mut client = gateway.wire().await;
+    client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+
+    gateway.terminate();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    let mut waiting = gateway.wire().await;
+    waiting.send("GET /next HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+    assert!(backend.accept_within(Duration::from_millis(300)).await.is_none(), "it waits");
+
+    let since = gateway.notify().messages().len();
+    let old = gateway.replace();
+    gateway.replaced(since).await;
+    let mut next = backend.accept().await;
+    assert_eq!(next.request().await.unwrap().target(), "/next");
+    next.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext").await;
+    assert_eq!(waiting.reply().await.text(), "next");
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast").await;
+    assert_eq!(client.reply().await.text(), "last");
+    assert!(old.exit().await.success());
+}

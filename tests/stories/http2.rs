@@ -1,0 +1,145 @@
+//! HTTP/2 as honest clients use it.
+
+use std::time::Duration;
+
+use http::Request;
+use tokio::task::JoinSet;
+
+use crate::support::{
+    Answer, Backend, Frame, Gateway, H2, Http2, Origin, Outcome, empty, full, serve_all, soon,
+};
+
+#[tokio::test]
+async fn streams_stand_side_by_side() {
+    let shop = Origin::scripted(|seen| match seen.target().as_str() {
+        "/slow" => Answer::hang(),
+        path => Answer::ok(path),
+    })
+    .await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let mut http2 = gateway.http2("shop.test").await;
+    let mut slow = JoinSet::new();
+    let mut sender = http2.sender();
+    slow.spawn(async move {
+        let request = Request::get("https://shop.test/slow").body(empty()).unwrap();
+        drop(sender.send_request(request).await);
+    });
+    shop.saw(1).await;
+    for number in 0..50 {
+        let path = format!("/{number}");
+        assert_eq!(http2.get(&format!("https://shop.test{path}")).await.text(), path);
+    }
+}
+
+#[tokio::test]
+async fn a_request_and_its_answer_come_through_whole() {
+    let shop = Origin::scripted(|seen| {
+        let length = seen.body.len();
+        Answer::raw(format!(
+            "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Length: {length}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        ))
+    })
+    .await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let mut http2 = gateway.http2("shop.test").await;
+    let request = Request::post("https://shop.test/a?b=c")
+        .header("x-two", "1")
+        .header("x-two", "2")
+        .body(full(vec![b'x'; 300_000]))
+        .unwrap();
+    let fetched = http2.fetch(request).await.unwrap();
+    assert_eq!(fetched.text(), "abcde");
+    assert_eq!(fetched.headers["x-length"], "300000");
+    assert_eq!(fetched.headers.get_all("set-cookie").iter().count(), 2);
+    let seen = shop.last();
+    assert_eq!(seen.head.line(), "POST /a?b=c HTTP/1.1");
+    assert_eq!(seen.header("host").as_deref(), Some("shop.test"));
+    assert_eq!(seen.head.all("x-two"), ["1", "2"]);
+    assert_eq!(seen.header("content-length").as_deref(), Some("300000"));
+    assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("https"));
+}
+
+#[tokio::test]
+async fn head_and_204_and_304_have_no_body() {
+    let shop = Origin::scripted(|seen| match seen.target().as_str() {
+        "/204" => Answer::raw("HTTP/1.1 204 No Content\r\n\r\n"),
+        "/304" => Answer::raw("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"),
+        _ => Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
+    })
+    .await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let mut http2 = gateway.http2("shop.test").await;
+    let request = Request::head("https://shop.test/").body(empty()).unwrap();
+    let fetched = http2.fetch(request).await.unwrap();
+    assert_eq!(fetched.headers["content-length"], "4");
+    assert!(fetched.body.is_empty());
+    for status in [204, 304] {
+        let fetched = http2.get(&format!("https://shop.test/{status}")).await;
+        assert_eq!(fetched.status, status);
+        assert!(fetched.body.is_empty());
+    }
+}
+
+/// The setting is announced, and whoever does not keep to it is refused (RFC 9113 section 5.1.2).
+#[tokio::test]
+async fn there_are_as_many_streams_at_once_as_the_setting_says() {
+    let shop = Origin::scripted(|seen| match seen.target().as_str() {
+        "/slow" => Answer::ok("slow").after(Duration::from_secs(2)),
+        _ => Answer::ok("ok"),
+    })
+    .await;
+    let gateway = Gateway::setup()
+        .flag("--h2-max-streams 10")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let mut h2 = H2::connect(&gateway).await;
+    for number in 0..10 {
+        h2.frame(&Frame::get(2 * number + 1, "/slow")).await;
+    }
+    h2.frame(&Frame::get(21, "/attack")).await;
+    let outcome = h2.outcome(21).await;
+    assert!(matches!(outcome, Outcome::Reset(_) | Outcome::GoAway(_)), "{outcome:?}");
+    assert!(!shop.targets().contains(&"/attack".to_owned()));
+}
+
+/// RFC 9113 section 3.3: a client that knows may begin with the preface, without TLS.
+#[tokio::test]
+async fn prior_knowledge_is_enough_on_the_plain_port() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let stream = tokio::net::TcpStream::connect(gateway.http()).await.unwrap();
+    let mut http2 = Http2::over(stream).await;
+    assert_eq!(http2.get("http://shop.test/a").await.text(), "shop");
+    assert_eq!(shop.last().header("x-forwarded-proto").as_deref(), Some("http"));
+    gateway.logged("the request", |entry| entry["protocol"].to_string().contains("HTTP/2")).await;
+}
+
+#[tokio::test]
+async fn one_stream_that_is_not_read_does_not_stop_the_others() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let mut http2 = gateway.http2("shop.test").await;
+    let request = Request::get("https://shop.test/unread").body(empty()).unwrap();
+    let (unread, mut origin) = tokio::join!(http2.send(request), async {
+        let mut origin = backend.accept().await;
+        origin.request().await.unwrap();
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await;
+        origin
+    });
+    let unread = unread.unwrap();
+    // As much as goes out while nobody reads.
+    let chunk = vec![0; 1 << 20];
+    while tokio::time::timeout(Duration::from_millis(500), origin.push(&chunk)).await.is_ok() {}
+
+    let request = Request::get("https://shop.test/other").body(empty()).unwrap();
+    let (fetched, ()) = tokio::join!(http2.fetch(request), async {
+        let mut origin = backend.accept().await;
+        origin.request().await.unwrap();
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        soon("the client has it", origin.exactly(0)).await;
+    });
+    assert_eq!(fetched.unwrap().text(), "ok");
+    drop(unread);
+}

@@ -1,0 +1,188 @@
+//! What the service manager gives the gateway, and what it is told by it.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::support::{Gateway, Message, Origin, Wire, clock, serve_all};
+
+#[tokio::test]
+async fn the_life_of_a_process_is_told_in_order() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    gateway.reload().await;
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+
+    let messages = gateway.notify().messages();
+    let states = ["READY", "RELOADING", "STOPPING"];
+    let order: Vec<_> = messages
+        .iter()
+        .filter_map(|message| states.into_iter().find(|state| message.is(state)))
+        .collect();
+    assert_eq!(order, ["READY", "RELOADING", "READY", "STOPPING"], "{messages:?}");
+
+    let reloading = messages.iter().find(|message| message.is("RELOADING")).unwrap();
+    let stamp = reloading.value("MONOTONIC_USEC").expect("in the same message");
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let seconds = stamp.parse::<f64>().unwrap() / 1e6;
+    // CLOCK_MONOTONIC and the uptime differ by the time spent in suspension, which is none here.
+    assert!(seconds <= uptime && seconds > uptime - 60.0, "{seconds} s of {uptime} s");
+}
+
+#[tokio::test]
+async fn the_status_line_counts_what_is_served() {
+    let gateway = Gateway::start().await;
+    let status = async |since| {
+        let said = |message: &Message| message.value("STATUS").is_some();
+        let (_, message) = gateway.notify().message("STATUS=", since, said).await;
+        message.value("STATUS").unwrap().to_owned()
+    };
+    let first = status(0).await;
+    assert!(first.chars().any(|c| c.is_ascii_digit()), "{first}");
+
+    let shop = Origin::replying("shop").await;
+    gateway.write("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]));
+    let since = gateway.notify().messages().len();
+    gateway.reload().await;
+    let second = status(since).await;
+    assert_ne!(first, second, "one route more");
+}
+
+#[tokio::test]
+async fn the_watchdog_is_fed_in_time() {
+    let gateway = Gateway::setup().watchdog(500_000).start().await;
+    let begin = clock();
+    let mut since = 0;
+    for _ in 0..4 {
+        let fed = gateway.notify().message("WATCHDOG=1", since, |m| m.is("WATCHDOG")).await;
+        since = fed.0 + 1;
+    }
+    // At least as often as asked for; systemd advises twice as often.
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn without_a_watchdog_nothing_is_fed() {
+    let gateway = Gateway::start().await;
+    gateway.reload().await;
+    gateway.terminate();
+    gateway.exit().await;
+    assert!(gateway.notify().messages().iter().all(|message| !message.is("WATCHDOG")));
+}
+
+/// The port in the file is that of a container; the socket is the one that has the name.
+#[tokio::test]
+async fn a_socket_serves_the_listener_of_its_name_whatever_its_port() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    assert_ne!(gateway.http().port(), 8080);
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+    assert_eq!(gateway.get("https://shop.test/").await.text(), "shop");
+}
+
+#[tokio::test]
+async fn sockets_are_told_apart_by_name_in_any_order() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::setup()
+        .without_sockets()
+        .socket("https", "127.0.0.1:0")
+        .socket("unrelated", "127.0.0.1:0")
+        .socket("http", "127.0.0.1:0")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+    assert_eq!(gateway.get("https://shop.test/").await.text(), "shop");
+}
+
+#[tokio::test]
+async fn one_name_may_stand_for_several_sockets() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::setup()
+        .socket_names(Some("http:https:http"))
+        .socket("http-6", "[::1]:0")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    for address in [gateway.http(), gateway.address("http-6")] {
+        let mut wire = Wire::connect(address).await;
+        wire.send("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(wire.reply().await.text(), "shop", "{address}");
+    }
+    assert_eq!(shop.last().header("x-forwarded-for").as_deref(), Some("::1"));
+}
+
+/// Without a name of ours, the port decides.
+#[tokio::test]
+async fn a_socket_without_a_name_serves_the_listener_of_its_port() {
+    let shop = Origin::replying("shop").await;
+    for names in [None, Some("unknown:unknown"), Some("some.socket:other.socket")] {
+        let setup = Gateway::setup();
+        let file = std::fs::read_to_string(setup.path("common/gateway.yaml")).unwrap();
+        let file = file
+            .replace("port: 8080", &format!("port: {}", setup.port("http")))
+            .replace("port: 8443", &format!("port: {}", setup.port("https")));
+        let gateway = setup
+            .file("common/gateway.yaml", &file)
+            .socket_names(names)
+            .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+            .start()
+            .await;
+        assert_eq!(gateway.get("http://shop.test/").await.text(), "shop", "{names:?}");
+        assert_eq!(gateway.get("https://shop.test/").await.text(), "shop", "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_handed_over_is_bound() {
+    let shop = Origin::replying("shop").await;
+    let setup = Gateway::setup().without_sockets().socket("https", "127.0.0.1:0");
+    // A port that was free a moment ago; another process may take it, but not this one's tests.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = std::fs::read_to_string(setup.path("common/gateway.yaml")).unwrap();
+    let gateway = setup
+        .file("common/gateway.yaml", &file.replace("port: 8080", &format!("port: {}", free.port())))
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    assert_eq!(gateway.get("https://shop.test/").await.text(), "shop");
+    for address in [free, (std::net::Ipv6Addr::LOCALHOST, free.port()).into()] {
+        let mut wire = Wire::connect(address).await;
+        wire.send("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(wire.reply().await.text(), "shop", "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_and_ends_the_start() {
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let setup = Gateway::setup().without_sockets().socket("https", "127.0.0.1:0");
+    let file = std::fs::read_to_string(setup.path("common/gateway.yaml")).unwrap();
+    let file = file.replace("port: 8080", &format!("port: {port}"));
+    let gateway = setup.file("common/gateway.yaml", &file).launch();
+    assert!(!gateway.exit().await.success());
+    let stderr = gateway.process().stderr();
+    assert!(stderr.contains(&port.to_string()), "{stderr}");
+    assert!(gateway.notify().messages().iter().all(|message| !message.is("READY")));
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_read_ends_the_start_with_its_place() {
+    let gateway = Gateway::setup().file("routes/broken.yaml", "kind: [\n").launch();
+    assert!(!gateway.exit().await.success());
+    let stderr = gateway.process().stderr();
+    assert!(stderr.contains("broken.yaml:"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_reload_leaves_no_descriptor_behind() {
+    let gateway = Gateway::start().await;
+    let before = gateway.process().descriptors();
+    for _ in 0..5 {
+        gateway.reload().await;
+    }
+    let after = gateway.process().descriptors();
+    assert!(after <= before + 2, "{before} descriptors before, {after} after");
+}
