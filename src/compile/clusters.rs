@@ -80,8 +80,8 @@ fn of_backend(backend: &Backend) -> Vec<EndpointSettings> {
         let fqdn = endpoint.fqdn.as_ref().map(|fqdn| named(&fqdn.hostname, fqdn.port));
         let unix = endpoint.unix.as_ref().map(|unix| PathBuf::from(&unix.path));
         // The graph let endpoints through that have exactly one of the three.
-        let found = ip.map(EndpointSettings::Address).or(fqdn);
-        add(&mut endpoints, found.or(unix.map(EndpointSettings::Unix)));
+        let (ip, unix) = (ip.map(EndpointSettings::Address), unix.map(EndpointSettings::Unix));
+        add(&mut endpoints, ip.or(fqdn).or(unix));
     }
     endpoints
 }

@@ -87,7 +87,7 @@ impl Compiler<'_, '_> {
                 "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix";
             self.fault(number, "", "UnsupportedValue", problem.into());
         }
-        let timeouts = rule.timeouts.map_or(Ok(Timeouts::default()), timeouts);
+        let timeouts = timeouts(rule.timeouts.unwrap_or_default());
         if let Err(error) = &timeouts {
             let problem = error.to_string();
             self.fault(number, "timeouts.backendRequest", "UnsupportedValue", problem);
@@ -151,7 +151,7 @@ impl Compiler<'_, '_> {
                         mirrors.push(Mirror { cluster, numerator, denominator });
                     }
                 }
-                Err(misfit) => self.misfit(number, format!("filters[{place}]"), misfit),
+                Err(misfit) => self.misfit(number, &format!("filters[{place}]"), &misfit),
             }
         }
         let backends = self.backends(number, written.backend_refs, written.compile, refs);
@@ -206,7 +206,7 @@ impl Compiler<'_, '_> {
             for (of, filter) in raw.filters.iter().enumerate() {
                 match compile(filter).and_then(filters::on_backend) {
                     Ok(filter) => run.push(filter),
-                    Err(misfit) => self.misfit(number, format!("{field}.filters[{of}]"), misfit),
+                    Err(misfit) => self.misfit(number, &format!("{field}.filters[{of}]"), &misfit),
                 }
             }
             run.sort_by_key(Filter::phase);
@@ -245,8 +245,8 @@ impl Compiler<'_, '_> {
         format!("{kind}/{}/{}/rule/{number}", key.namespace, key.name).into()
     }
 
-    fn misfit(&mut self, number: usize, field: String, misfit: filters::Misfit) {
-        let field = join(&field, &misfit.field);
+    fn misfit(&mut self, number: usize, field: &str, misfit: &filters::Misfit) {
+        let field = join(field, &misfit.field);
         self.fault(number, &field, "UnsupportedValue", misfit.error.to_string());
     }
 

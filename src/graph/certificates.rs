@@ -5,7 +5,7 @@ use crate::secret;
 
 use super::grants::{From, To, advice};
 use super::index::Index;
-use super::{Facts, Faults, Judged, Refusal};
+use super::{Facts, Faults, Judged, Refusal, refuse};
 
 /// Names a certbot lineage on a Secret that holds no pair itself.
 const LINEAGE_ANNOTATION: &str = "edge-gateway.io/lineage";
@@ -62,14 +62,11 @@ pub(super) fn look_up(
     }
     for (number, reference) in references.iter().enumerate() {
         let field = format!("spec.listeners[{place}].tls.certificateRefs[{number}]");
-        let mut refuse = |refusal: Refusal| {
-            found.resolved = std::mem::replace(&mut found.resolved, Ok(())).and(Err(refusal));
-        };
         let certificate = match source(gateway, listener, reference, index, facts) {
             Ok(certificate) => certificate,
             Err(refusal) => {
                 faults.error(gateway, field, &*refusal.message);
-                refuse(refusal);
+                refuse(&mut found.resolved, refusal);
                 continue;
             }
         };
@@ -84,7 +81,7 @@ pub(super) fn look_up(
             }
             // Where an older version is served on, the reference stands.
             if !ready {
-                refuse(Refusal::new("InvalidCertificateRef", problem));
+                refuse(&mut found.resolved, Refusal::new("InvalidCertificateRef", problem));
             }
         }
         found.ready |= ready;

@@ -78,7 +78,7 @@ fn within(gateway: &mut Gateway<'_>, faults: &mut Faults) {
                         same.spec.name,
                         host(same.hostname.as_ref())
                     );
-                    Some(("hostname", Refusal::new("HostnameConflict", message)))
+                    Some(("", Refusal::new("HostnameConflict", message)))
                 });
             if let Some((rest, refusal)) = refusal {
                 let listener = &mut gateway.listeners[place];

@@ -7,7 +7,7 @@ use crate::api::{self, AddressType, ENVOY_GROUP, Kind, ObjectKey};
 
 use super::index::Index;
 use super::listeners::{self, Listener};
-use super::{Facts, Faults, Judged, Refusal};
+use super::{Facts, Faults, Judged, Refusal, refuse};
 
 /// A GatewayClass that names our controller.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(crate) struct Gateway<'a> {
     pub listeners: Vec<Listener<'a>>,
     /// Whether the Gateway as a whole can be served, its listeners aside.
     pub(super) valid: Judged,
-    /// An address that was asked for and cannot be used.
-    pub(super) unusable: Judged,
+    /// Whether every address that was asked for can be listened on.
+    pub(super) usable: Judged,
 }
 
 impl Gateway<'_> {
@@ -80,8 +80,8 @@ pub(super) fn classes<'a>(
         let broken = index.broken(&key).next().map_or(Ok(()), |(field, problem)| {
             Err(Refusal::new("InvalidParameters", format!("{field}: {problem}")))
         });
-        let accepted = judge_parameters(parameters, &key, "spec.parametersRef", index, faults);
-        let accepted = broken.and(accepted);
+        let found = judge_parameters(parameters, &key, "spec.parametersRef", index, faults);
+        let accepted = [broken, found].into_iter().collect();
         Class { object: class, accepted }
     })
     .collect()
@@ -111,24 +111,27 @@ pub(super) fn gateways<'a>(
             .enumerate()
             .map(|(place, _)| listeners::judge(object, &key, place, index, facts, faults))
             .collect();
-        let (addresses, asked, unusable) = addresses(object, &key, facts, faults);
-        let valid = judge_class(class, &key, faults)
-            .and(judge_rules(&key, index))
-            .and_then(|()| {
-                let infrastructure = object.spec.infrastructure.as_ref();
-                let parameters = infrastructure.and_then(|of| of.parameters_ref.as_ref());
-                let parameters = parameters.map(|parameters| Parameters {
-                    group: &parameters.group,
-                    kind: &parameters.kind,
-                    namespace: object.metadata.namespace(),
-                    name: &parameters.name,
-                });
-                let field = "spec.infrastructure.parametersRef";
-                judge_parameters(parameters, &key, field, index, faults)
-            })
-            .and(asked);
+        let Addresses { found: addresses, supported, usable } =
+            addresses(object, &key, facts, faults);
+        let infrastructure = object.spec.infrastructure.as_ref();
+        let parameters = infrastructure.and_then(|of| of.parameters_ref.as_ref());
+        let parameters = parameters.map(|parameters| Parameters {
+            group: &parameters.group,
+            kind: &parameters.kind,
+            namespace: object.metadata.namespace(),
+            name: &parameters.name,
+        });
+        let field = "spec.infrastructure.parametersRef";
+        // Each is judged, so that each is told.
+        let judged = [
+            judge_class(class, &key, faults),
+            judge_rules(&key, index),
+            judge_parameters(parameters, &key, field, index, faults),
+            supported,
+        ];
+        let valid = judged.into_iter().collect();
         warn_of_unsupported(object, &key, faults);
-        gateways.push(Gateway { object, key, addresses, listeners, valid, unusable });
+        gateways.push(Gateway { object, key, addresses, listeners, valid, usable });
     }
     gateways
 }
@@ -179,6 +182,7 @@ fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
 }
 
 /// A reference to settings of a class or Gateway.
+#[derive(Clone, Copy)]
 struct Parameters<'a> {
     group: &'a str,
     kind: &'a str,
@@ -213,19 +217,27 @@ fn judge_parameters(
     Err(Refusal::new("InvalidParameters", problem))
 }
 
-/// The addresses to listen on, whether those asked for are of a kind that we have, and whether all
-/// of them can be used.
+/// The addresses of a Gateway.
+struct Addresses {
+    /// Those to listen on.
+    found: Vec<Option<IpAddr>>,
+    /// Whether those asked for are of a type that we have.
+    supported: Judged,
+    /// Whether all of them can be listened on.
+    usable: Judged,
+}
+
 fn addresses(
     gateway: &api::Gateway,
     key: &ObjectKey,
     facts: &Facts<'_>,
     faults: &mut Faults,
-) -> (Vec<Option<IpAddr>>, Judged, Judged) {
+) -> Addresses {
     let mut found: Vec<Option<IpAddr>> = Vec::new();
     let (mut supported, mut usable) = (Ok(()), Ok(()));
     let mut unsupported = |field: String, problem: String, faults: &mut Faults| {
         faults.error(key, field, &*problem);
-        supported = supported.clone().and(Err(Refusal::new("UnsupportedAddress", problem)));
+        refuse(&mut supported, Refusal::new("UnsupportedAddress", problem));
     };
     for (place, address) in gateway.spec.addresses.iter().enumerate() {
         let field = format!("spec.addresses[{place}]");
@@ -249,7 +261,7 @@ fn addresses(
             let problem =
                 format!("`{ip}` cannot be listened on: {why}; use an address of this host");
             faults.error(key, format!("{field}.value"), &*problem);
-            usable = usable.and(Err(Refusal::new("AddressNotUsable", problem)));
+            refuse(&mut usable, Refusal::new("AddressNotUsable", problem));
             continue;
         }
         // The unspecified IPv6 address takes IPv4 too.
@@ -261,7 +273,7 @@ fn addresses(
     if gateway.spec.addresses.is_empty() || found.contains(&None) {
         found = vec![None];
     }
-    (found, supported, usable)
+    Addresses { found, supported, usable }
 }
 
 fn warn_of_unsupported(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {

@@ -45,7 +45,7 @@ impl Index<'_> {
 /// What to write so that `from` may refer to `to`.
 pub(super) fn advice(from: From<'_>, to: To<'_>) -> String {
     format!(
-        "{} `{}/{}` is in another namespace and no ReferenceGrant in `{}` lets a {} of `{}` refer \
+        "{} `{}/{}` is in another namespace and no ReferenceGrant in `{}` lets {}s of `{}` refer \
          to it; add one there",
         to.kind, to.namespace, to.name, to.namespace, from.kind, from.namespace
     )

@@ -8,7 +8,7 @@ use crate::net::HostPattern;
 
 use super::certificates::{self, Certificate};
 use super::index::Index;
-use super::{Facts, Faults, Judged, Refusal};
+use super::{Facts, Faults, Judged, Refusal, refuse};
 
 /// A listener of a Gateway of ours.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Listener<'_> {
         self.conflict = Some(refusal);
     }
 
-    /// The place of a fault.
+    /// The place of a fault: a field of the listener, or all of it where `rest` is empty.
     pub(super) fn field(&self, rest: &str) -> String {
         field(self.place, rest)
     }
@@ -80,7 +80,8 @@ pub(super) fn place_of(field: &str) -> Option<usize> {
 }
 
 fn field(place: usize, rest: &str) -> String {
-    format!("spec.listeners[{place}].{rest}")
+    let dot = if rest.is_empty() { "" } else { "." };
+    format!("spec.listeners[{place}]{dot}{rest}")
 }
 
 /// Judges `spec.listeners[place]` by itself, without its neighbours.
@@ -159,9 +160,7 @@ impl Check<'_> {
     fn refuse(&mut self, reason: &'static str, rest: &str, problem: impl Into<String>) {
         let problem = problem.into();
         self.faults.error(self.key, field(self.place, rest), &*problem);
-        if self.accepted.is_ok() {
-            self.accepted = Err(Refusal::new(reason, problem));
-        }
+        refuse(&mut self.accepted, Refusal::new(reason, problem));
     }
 
     /// The rules of its kind that the listener breaks.
@@ -199,7 +198,7 @@ impl Check<'_> {
             TlsMode::Terminate => {}
             mode => {
                 let problem = format!("an HTTPS listener cannot have mode `{mode}`; use Terminate");
-                self.unsupported("tls.mode", problem);
+                self.unsupported("tls", problem);
             }
         }
         if let Some(option) = tls.options.keys().next() {
@@ -303,7 +302,7 @@ fn kinds(
                     field(place, &format!("allowedRoutes.kinds[{number}]")),
                     &*problem,
                 );
-                judged = judged.and(Err(Refusal::new("InvalidRouteKinds", problem)));
+                refuse(&mut judged, Refusal::new("InvalidRouteKinds", problem));
             }
         }
     }

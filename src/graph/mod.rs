@@ -111,6 +111,13 @@ impl Refusal {
 /// A condition: True, or False and why.
 pub(crate) type Judged = Result<(), Refusal>;
 
+/// Refuses, unless that was done before: a condition has one reason, and the first is it.
+fn refuse(judged: &mut Judged, refusal: Refusal) {
+    if judged.is_ok() {
+        *judged = Err(refusal);
+    }
+}
+
 /// Looks up every reference and judges every relation.
 ///
 /// With each object comes what is known to be wrong with it by itself, as `field: problem`: the

@@ -14,7 +14,7 @@ use super::backends::{BrokenRef, Resolved, resolve};
 use super::gateways::Gateway;
 use super::index::Index;
 use super::status::RuleFault;
-use super::{Facts, Faults, Judged, Refusal};
+use super::{Facts, Faults, Judged, Refusal, refuse};
 
 /// A route of a kind that is served.
 #[derive(Clone, Copy, Debug)]
@@ -203,8 +203,8 @@ fn broken(key: &ObjectKey, index: &Index<'_>) -> (Vec<RuleFault>, Judged) {
                 problem: problem.into(),
             }),
             None => {
-                let refusal = Refusal::new("UnsupportedValue", format!("{field}: {problem}"));
-                valid = valid.and(Err(refusal));
+                let message = format!("{field}: {problem}");
+                refuse(&mut valid, Refusal::new("UnsupportedValue", message));
             }
         }
     }
@@ -235,8 +235,9 @@ fn parents<'a>(
                 faults.warning(key, format!("{field}.kind"), problem);
                 continue;
             }
-            (_, kind) => {
-                let problem = format!("routes attach to no `{kind}`; name a Gateway");
+            (group, kind) => {
+                let dot = if group.is_empty() { "" } else { "." };
+                let problem = format!("routes attach to no `{kind}{dot}{group}`; name a Gateway");
                 faults.error(key, format!("{field}.kind"), problem);
                 continue;
             }
@@ -270,7 +271,7 @@ fn hostnames(
             Err(error) => {
                 let problem = format!("`{hostname}` is not a hostname: {error}");
                 faults.error(key, format!("spec.hostnames[{place}]"), &*problem);
-                valid = valid.and(Err(Refusal::new("UnsupportedValue", problem)));
+                refuse(&mut valid, Refusal::new("UnsupportedValue", problem));
             }
         }
     }

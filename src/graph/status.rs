@@ -7,8 +7,8 @@ use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 
 use super::gateways::{Class, Gateway};
 use super::listeners::Listener;
-use super::routes::Route;
-use super::{Graph, Judged, Refusal, render};
+use super::routes::{Route, RuleRefs};
+use super::{Graph, Judged, Refusal, refuse, render};
 
 /// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
 ///
@@ -116,7 +116,7 @@ impl Verdict {
         // Both may have found the same; the field tells.
         let mut found: Vec<&RuleFault> = route.broken.iter().collect();
         for fault in faults {
-            if !found.iter().any(|known| known.field == fault.field) {
+            if !route.broken.iter().any(|known| known.field.starts_with(&fault.field)) {
                 found.push(fault);
             }
         }
@@ -128,10 +128,14 @@ impl Verdict {
         };
         let mut verdict =
             Self { accepted: route.valid.clone(), partial: None, resolved: resolved(route) };
-        let Some(first) = found.first() else { return verdict };
+        if found.is_empty() {
+            return verdict;
+        }
         if rules.len() >= route.rules.len() {
-            let refused = Err(Refusal::new(first.reason, problems()));
-            verdict.accepted = verdict.accepted.and(refused);
+            // The one reason that says more than that something is wrong.
+            let incompatible = faults.iter().find(|fault| fault.reason == "IncompatibleFilters");
+            let reason = incompatible.map_or("UnsupportedValue", |fault| fault.reason);
+            refuse(&mut verdict.accepted, Refusal::new(reason, problems()));
         } else if verdict.accepted.is_ok() {
             let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
             let (s, it) = if rules.len() == 1 { ("", "it matches") } else { ("s", "they match") };
@@ -148,7 +152,7 @@ impl Verdict {
 /// Condition ResolvedRefs of a route: the reason of the first broken reference, the problems of
 /// all.
 fn resolved(route: &Route<'_>) -> Judged {
-    let mut broken = route.rules.iter().flat_map(|rule| rule.broken()).peekable();
+    let mut broken = route.rules.iter().flat_map(RuleRefs::broken).peekable();
     let Some(first) = broken.peek() else { return Ok(()) };
     let reason = first.reason;
     let mut problems: Vec<&str> = Vec::new();
@@ -218,11 +222,7 @@ fn programmed(gateway: &Gateway<'_>) -> Judged {
     if let Err(refusal) = gateway.accepted() {
         return Err(Refusal::new("Invalid", refusal.message));
     }
-    gateway.unusable.clone()?;
-    if gateway.addresses.is_empty() {
-        return Err(Refusal::new("AddressNotAssigned", "there is no address to listen on"));
-    }
-    Ok(())
+    gateway.usable.clone()
 }
 
 /// The summary of the listeners' ResolvedRefs.

@@ -59,7 +59,7 @@ struct PathTable {
 /// An element of a path in the tree of prefixes.
 #[derive(Debug, Default)]
 struct Node {
-    children: HashMap<Box<str>, Node>,
+    children: HashMap<Box<str>, Self>,
     here: Vec<Candidate>,
 }
 
