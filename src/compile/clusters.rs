@@ -1,7 +1,7 @@
 //! Backends to clusters. One with the same settings lives on, with its connections.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -105,13 +105,15 @@ fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSetti
         for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready()) {
             // Of several addresses the first is meant (EndpointSlice `endpoints[].addresses`).
             let Some(address) = endpoint.addresses.first() else { continue };
+            let socket = |ip: IpAddr| EndpointSettings::Address(SocketAddr::new(ip, number));
+            // The graph has told of those that do not fit.
             let settings = match &slice.address_type {
                 EndpointAddressType::Fqdn => Some(named(address, number)),
-                EndpointAddressType::Ipv4 | EndpointAddressType::Ipv6 => {
-                    let address = address.parse().ok();
-                    address
-                        .map(|ip: IpAddr| SocketAddr::new(ip, number))
-                        .map(EndpointSettings::Address)
+                EndpointAddressType::Ipv4 => {
+                    address.parse::<Ipv4Addr>().ok().map(|ip| socket(ip.into()))
+                }
+                EndpointAddressType::Ipv6 => {
+                    address.parse::<Ipv6Addr>().ok().map(|ip| socket(ip.into()))
                 }
                 EndpointAddressType::Unknown(_) => None,
             };

@@ -1,6 +1,7 @@
 //! A snapshot as text: what will be served, in the order in which it is tried.
 //!
-//! For `check --table` and the goldens, so that neither can drift from what runs.
+//! For `check --table` and the goldens, so that neither can drift from what runs. Values of headers
+//! that hold secrets are left out.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Result, Write};
@@ -13,6 +14,8 @@ use crate::snapshot::{
     WeightedClusters,
 };
 use crate::upstream::{Cluster, EndpointSettings, Protocol};
+
+use super::filters::is_secret;
 
 /// Binds with their listeners, hosts and matches, then every rule once: filters, backends, limits.
 pub(crate) fn describe(snapshot: &Snapshot) -> String {
@@ -89,7 +92,10 @@ impl Display for Match<'_, '_> {
             write!(f, " method {method}")?;
         }
         for header in headers {
-            write!(f, " header {}{}", header.name, Value(&header.value))?;
+            match is_secret(header.name.as_str()) {
+                true => write!(f, " header {}=[redacted]", header.name)?,
+                false => write!(f, " header {}{}", header.name, Value(&header.value))?,
+            }
         }
         for param in query {
             write!(f, " query {}{}", param.name, Value(&param.value))?;
@@ -193,8 +199,9 @@ fn write_filter(to: &mut String, indent: &str, filter: &Filter) -> Result {
 fn write_headers(to: &mut String, indent: &str, of: &str, modifier: &HeaderModifier) -> Result {
     for (verb, pairs) in [("set", &modifier.set), ("add", &modifier.add)] {
         for (name, value) in pairs {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            writeln!(to, "{indent}{verb} {of} header {name}: {value}")?;
+            let text = String::from_utf8_lossy(value.as_bytes());
+            let text = if value.is_sensitive() { "[redacted]".into() } else { text };
+            writeln!(to, "{indent}{verb} {of} header {name}: {text}")?;
         }
     }
     modifier.remove.iter().try_for_each(|name| writeln!(to, "{indent}remove {of} header {name}"))

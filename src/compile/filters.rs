@@ -169,8 +169,10 @@ fn header_modifier(raw: &api::HeaderModifier, field: &str) -> Result<HeaderModif
                 error.at(format!("{field}.{of}[{place}].{rest}"))
             };
             let name = changeable(&header.name).map_err(|error| at(error, "name"))?;
-            let value = HeaderValue::from_bytes(header.value.as_bytes())
+            let mut value = HeaderValue::from_bytes(header.value.as_bytes())
                 .map_err(|_| at(InvalidFilter::HeaderValue(header.name.clone()), "value"))?;
+            // Then it prints as `Sensitive`, and no HPACK table keeps it.
+            value.set_sensitive(is_secret(name.as_str()));
             Ok((name, value))
         });
         pairs.collect::<Result<Box<[_]>, Misfit>>()
@@ -206,6 +208,12 @@ fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
         name if CONNECTION.contains(&name) => Err(InvalidFilter::ConnectionHeader(parsed)),
         _ => Ok(parsed),
     }
+}
+
+/// True for headers whose values are nobody's business, by their names.
+pub(super) fn is_secret(name: &str) -> bool {
+    let words = ["authorization", "cookie", "password", "secret", "token", "api-key", "apikey"];
+    words.iter().any(|word| name.contains(word))
 }
 
 fn redirect(raw: &api::RequestRedirectFilter) -> Result<Redirect, Misfit> {

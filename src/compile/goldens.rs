@@ -86,7 +86,30 @@ fn a_cluster_whose_settings_are_unchanged_lives_on() {
     assert_eq!(kept, second.clusters.len() - 1);
 }
 
-/// The certificates of listeners come from the store, and one Secret is one slot.
+/// Whatever is missing of a configuration, something comes of the rest.
+#[test]
+fn a_line_that_is_missing_stops_no_compilation() {
+    for kind in folders(&repository("tests/translate")) {
+        for situation in folders(&kind) {
+            let Ok(text) = fs::read_to_string(situation.join("in.yaml")) else { continue };
+            let scene = Scene::of(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            for missing in 0..lines.len() {
+                let rest: Vec<&str> = lines
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, _)| *at != missing)
+                    .map(|(_, line)| *line)
+                    .collect();
+                let rest = rest.join("\n");
+                let loaded = parse_bytes(Path::new("in.yaml"), rest.as_bytes(), &environment);
+                let compiled = scene.compile(&loaded, &Snapshot::default());
+                let _ = (in_short(&compiled.statuses), describe(&compiled.snapshot));
+            }
+        }
+    }
+}
+
 #[test]
 fn ten_thousand_routes_are_ten_thousand_rows() {
     const ROUTES: usize = 10_000;
@@ -134,15 +157,20 @@ struct Scene {
     settings: Settings,
     domain: Option<String>,
     letsencrypt: tempfile::TempDir,
+    certificates: CertStore,
+    tickets: Tickets,
     unusable: Vec<IpAddr>,
 }
 
 impl Scene {
     fn of(text: &str) -> Self {
+        let letsencrypt = tempfile::tempdir().unwrap();
         let mut scene = Self {
             settings: Settings::of_paths(Vec::new()),
             domain: None,
-            letsencrypt: tempfile::tempdir().unwrap(),
+            certificates: CertStore::new(letsencrypt.path().into()),
+            letsencrypt,
+            tickets: Tickets::new().unwrap(),
             unusable: Vec::new(),
         };
         for line in text.lines().filter_map(|line| line.strip_prefix("#: ")) {
@@ -166,8 +194,8 @@ impl Scene {
             previous,
             settings: &self.settings,
             domain: self.domain.as_deref(),
-            certificates: &CertStore::new(self.letsencrypt.path().into()),
-            tickets: &Tickets::new().unwrap(),
+            certificates: &self.certificates,
+            tickets: &self.tickets,
             names: &Names::new([]),
             unusable_address: &unusable,
         };

@@ -1,14 +1,16 @@
 //! backendRefs: where a request may be sent. What is broken stays, marked.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use crate::api::envoy::{AppProtocol as Written, BackendEndpoint, BackendType};
 use crate::api::{
-    Backend, BackendObjectReference, CORE_GROUP, ENVOY_GROUP, EndpointSlice, GATEWAY_GROUP, Kind,
-    ObjectKey, Service, ServicePort,
+    Backend, BackendObjectReference, CORE_GROUP, ENVOY_GROUP, EndpointAddressType, EndpointSlice,
+    GATEWAY_GROUP, Kind, ObjectKey, Service, ServicePort,
 };
 
-use super::Facts;
 use super::grants::{From, To, advice};
-use super::index::Index;
+use super::index::{Index, SERVICE_LABEL};
+use super::{Facts, Faults};
 
 /// A reference that leads somewhere.
 #[derive(Clone, Debug)]
@@ -61,9 +63,46 @@ impl Target<'_> {
         slices.is_empty().then(|| {
             format!(
                 "no EndpointSlice belongs to Service `{namespace}/{name}`, so requests are \
-                 answered 503; add one with the label `kubernetes.io/service-name: {name}`"
+                 answered 503; add one with the label `{SERVICE_LABEL}: {name}`"
             )
         })
+    }
+}
+
+/// Tells of EndpointSlices with endpoints that cannot be used; the others of them are.
+pub(super) fn judge_slices(index: &Index<'_>, faults: &mut Faults) {
+    for slice in &index.all_slices {
+        let metadata = &slice.metadata;
+        let key = ObjectKey::new(Kind::EndpointSlice, metadata.namespace(), &metadata.name);
+        if !metadata.labels.contains_key(SERVICE_LABEL) {
+            let problem =
+                format!("it belongs to no Service; name one by the label `{SERVICE_LABEL}`");
+            faults.warning(&key, "metadata.labels", problem);
+        }
+        let fits: fn(&str) -> bool = match &slice.address_type {
+            EndpointAddressType::Fqdn => |name| !name.is_empty(),
+            EndpointAddressType::Ipv4 => |text| text.parse::<Ipv4Addr>().is_ok(),
+            EndpointAddressType::Ipv6 => |text| text.parse::<Ipv6Addr>().is_ok(),
+            EndpointAddressType::Unknown(word) => {
+                let problem = format!("`{word}` is not an address type; use IPv4, IPv6 or FQDN");
+                faults.error(&key, "addressType", problem);
+                continue;
+            }
+        };
+        for (place, endpoint) in slice.endpoints.iter().enumerate() {
+            let field = format!("endpoints[{place}].addresses");
+            match endpoint.addresses.first() {
+                Some(address) if fits(address) => {}
+                Some(address) => {
+                    let problem = format!(
+                        "`{address}` is not an address of type {}; no request goes there",
+                        slice.address_type
+                    );
+                    faults.error(&key, format!("{field}[0]"), problem);
+                }
+                None => faults.error(&key, field, "there is no address; write one"),
+            }
+        }
     }
 }
 
@@ -200,7 +239,7 @@ fn usable(backend: &Backend) -> Result<Option<AppProtocol>, BrokenRef> {
 fn is_one(endpoint: &BackendEndpoint) -> bool {
     match (&endpoint.fqdn, &endpoint.ip, &endpoint.unix) {
         (Some(fqdn), None, None) => !fqdn.hostname.is_empty() && fqdn.port != 0,
-        (None, Some(ip), None) => ip.address.parse::<std::net::IpAddr>().is_ok() && ip.port != 0,
+        (None, Some(ip), None) => ip.address.parse::<IpAddr>().is_ok() && ip.port != 0,
         (None, None, Some(unix)) => unix.path.starts_with('/'),
         _ => false,
     }

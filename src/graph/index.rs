@@ -12,7 +12,7 @@ use super::routes::RouteObject;
 /// The label that names a namespace; every namespace has it, written or not.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// The label by which an EndpointSlice belongs to a Service.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 type ByName<'a, T> = HashMap<(&'a str, &'a str), &'a T>;
 
@@ -29,6 +29,8 @@ pub(super) struct Index<'a> {
     backends: ByName<'a, Backend>,
     services: ByName<'a, Service>,
     secrets: ByName<'a, Secret>,
+    /// Whether or not they belong to a Service.
+    pub all_slices: Vec<&'a EndpointSlice>,
     /// By namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     /// By the namespace that they stand in.
@@ -82,6 +84,7 @@ impl<'a> Index<'a> {
                 self.secrets.entry(name).or_insert(secret);
             }
             Object::EndpointSlice(slice) => {
+                self.all_slices.push(slice);
                 if let Some(service) = metadata.labels.get(SERVICE_LABEL) {
                     self.slices.entry((name.0, service)).or_default().push(slice);
                 }

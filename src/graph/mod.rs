@@ -132,6 +132,7 @@ pub(crate) fn build<'a>(
     let classes = gateways::classes(&index, facts, &mut faults);
     let mut gateways = gateways::gateways(&index, &classes, facts, &mut faults);
     conflicts::judge(&mut gateways, &mut faults);
+    backends::judge_slices(&index, &mut faults);
     let routes = routes::routes(&index, facts, &mut gateways, &mut faults);
     let controller_name = facts.controller_name.to_owned();
     Graph { controller_name, classes, gateways, routes, faults: faults.0 }

@@ -295,7 +295,7 @@ fn listener_programmed(listener: &Listener<'_>, gateway: &Gateway<'_>) -> Judged
 
 fn route(route: &Route<'_>, verdict: &Verdict, controller: &Arc<str>) -> RouteStatus {
     let parents = route.parents.iter().map(|parent| {
-        let accepted = parent.attached.clone().and(verdict.accepted.clone());
+        let accepted = parent.attached.clone().and_then(|()| verdict.accepted.clone());
         let mut conditions = vec![condition(
             "Accepted",
             "Accepted",
