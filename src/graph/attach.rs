@@ -132,7 +132,7 @@ fn no_such_listener(reference: &ParentReference, gateway: &Gateway<'_>) -> Refus
         .listeners
         .iter()
         .map(|listener| format!("`{}` on port {}", listener.spec.name, listener.spec.port));
-    let there = one_of(there);
+    let there = listed(there, "and");
     let (namespace, name) = (&gateway.key.namespace, &gateway.key.name);
     let message = format!("Gateway `{namespace}/{name}` has no listener {wanted}; it has {there}");
     let named = reference.section_name.is_some();
@@ -175,8 +175,12 @@ fn no_common_host(route: &Route<'_>, gateway: &Gateway<'_>, places: &[usize]) ->
     Refused { refusal: Refusal::new("NoMatchingListenerHostname", message), at: At::Hostnames }
 }
 
-/// `a, b or c`, each once; at most five, so that a message stays one line.
 fn one_of(names: impl Iterator<Item = String>) -> String {
+    listed(names, "or")
+}
+
+/// `a, b or c`, each once; at most five, so that a message stays one line.
+fn listed(names: impl Iterator<Item = String>, last_word: &str) -> String {
     let mut all: Vec<String> = Vec::new();
     for name in names {
         if !all.contains(&name) {
@@ -190,7 +194,7 @@ fn one_of(names: impl Iterator<Item = String>) -> String {
     }
     match all.split_last() {
         Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        Some((last, rest)) => format!("{} {last_word} {last}", rest.join(", ")),
         None => "none".into(),
     }
 }

@@ -20,6 +20,7 @@ mod gateways;
 mod grants;
 mod index;
 mod listeners;
+mod references;
 mod render;
 mod routes;
 mod status;
@@ -35,7 +36,8 @@ pub(crate) use backends::{AppProtocol, BrokenRef, Resolved, Target};
 pub(crate) use certificates::{Certificate, Readiness};
 pub(crate) use gateways::{Class, Gateway};
 pub(crate) use listeners::{Attached, Listener};
-pub(crate) use routes::{FilterRefs, Parent, Route, RouteObject, RuleRefs};
+pub(crate) use references::{FilterRefs, RuleRefs};
+pub(crate) use routes::{Parent, Route, RouteObject};
 pub(crate) use status::{
     GatewayClassStatus, GatewayStatus, ListenerStatus, ParentStatus, RouteStatus, RuleFault,
     Statuses, statuses,

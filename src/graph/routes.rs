@@ -3,16 +3,14 @@
 use std::collections::HashMap;
 
 use crate::api::{
-    self, BackendObjectReference, BackendRef, CORE_GROUP, GATEWAY_GROUP, GrpcRoute,
-    GrpcRouteFilter, HttpRoute, HttpRouteFilter, Kind, LocalObjectReference, ObjectKey, ObjectMeta,
-    ParentReference,
+    CORE_GROUP, GATEWAY_GROUP, GrpcRoute, HttpRoute, Kind, ObjectKey, ObjectMeta, ParentReference,
 };
 use crate::net::HostPattern;
 
 use super::attach;
-use super::backends::{BrokenRef, Resolved, resolve};
 use super::gateways::Gateway;
 use super::index::Index;
+use super::references::{Lookup, RuleRefs};
 use super::status::RuleFault;
 use super::{Facts, Faults, Judged, Refusal, refuse};
 
@@ -78,43 +76,10 @@ pub(crate) struct Parent<'a> {
     pub attached: Judged,
 }
 
-/// The references of one rule, as deep as they stand in it.
-#[derive(Debug, Default)]
-pub(crate) struct RuleRefs<'a> {
-    /// One for each of `backendRefs`.
-    pub backends: Vec<Resolved<'a>>,
-    /// One for each of `filters`.
-    pub filters: Vec<FilterRefs<'a>>,
-    /// One for each of the `filters` of each of `backendRefs`.
-    pub backend_filters: Vec<Vec<FilterRefs<'a>>>,
-}
-
-/// What a filter refers to.
-#[derive(Debug)]
-pub(crate) enum FilterRefs<'a> {
-    /// `extensionRef`: nothing that is supported.
-    Extension(BrokenRef),
-    /// `requestMirror.backendRef`
-    Mirror(Resolved<'a>),
-    Nothing,
-}
-
 impl Route<'_> {
     /// True if a rule breaks the rules of its kind: it cannot run, whatever its values are.
     pub(crate) fn breaks_rules(&self, rule: usize) -> bool {
         self.broken.iter().any(|fault| fault.rule == rule)
-    }
-}
-
-impl RuleRefs<'_> {
-    /// Every reference of the rule that is broken.
-    pub(super) fn broken(&self) -> impl Iterator<Item = &BrokenRef> {
-        let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
-        let of_filters = filters.filter_map(|filter| match filter {
-            FilterRefs::Extension(broken) | FilterRefs::Mirror(Err(broken)) => Some(broken),
-            FilterRefs::Mirror(Ok(_)) | FilterRefs::Nothing => None,
-        });
-        self.backends.iter().filter_map(|backend| backend.as_ref().err()).chain(of_filters)
     }
 }
 
@@ -161,27 +126,16 @@ pub(super) fn routes<'a>(
             );
             route.parents.push(Parent { reference, attached });
         }
+        let mut look_up = Lookup { route: &route.key, index, facts, faults };
         route.rules = match object {
-            RouteObject::Grpc(object) => object
-                .spec
-                .rules
-                .iter()
-                .enumerate()
-                .map(|(rule, of)| {
-                    Lookup { route: &route.key, rule, index, facts, faults }
-                        .rule(&of.backend_refs, &of.filters)
-                })
-                .collect(),
-            RouteObject::Http(object) => object
-                .spec
-                .rules()
-                .iter()
-                .enumerate()
-                .map(|(rule, of)| {
-                    Lookup { route: &route.key, rule, index, facts, faults }
-                        .rule(&of.backend_refs, &of.filters)
-                })
-                .collect(),
+            RouteObject::Grpc(object) => {
+                let rules = object.spec.rules.iter().enumerate();
+                rules.map(|(rule, of)| look_up.rule(rule, &of.backend_refs, &of.filters)).collect()
+            }
+            RouteObject::Http(object) => {
+                let rules = object.spec.rules().iter().enumerate();
+                rules.map(|(rule, of)| look_up.rule(rule, &of.backend_refs, &of.filters)).collect()
+            }
         };
         routes.push(route);
     }
@@ -276,105 +230,4 @@ fn hostnames(
         }
     }
     (hostnames, valid)
-}
-
-/// Looks up the references of one rule.
-struct Lookup<'l, 'a> {
-    route: &'l ObjectKey,
-    rule: usize,
-    index: &'l Index<'a>,
-    facts: &'l Facts<'l>,
-    faults: &'l mut Faults,
-}
-
-impl<'a> Lookup<'_, 'a> {
-    fn rule<F: RouteFilter>(mut self, refs: &[BackendRef<F>], filters: &[F]) -> RuleRefs<'a> {
-        let rule = self.rule;
-        let mut found = RuleRefs::default();
-        for (place, filter) in filters.iter().enumerate() {
-            let field = format!("spec.rules[{rule}].filters[{place}]");
-            found.filters.push(self.filter(filter, &field));
-        }
-        for (place, reference) in refs.iter().enumerate() {
-            let field = format!("spec.rules[{rule}].backendRefs[{place}]");
-            found.backends.push(self.backend(&reference.object(), &field));
-            let filters =
-                reference.filters.iter().enumerate().map(|(number, filter)| {
-                    self.filter(filter, &format!("{field}.filters[{number}]"))
-                });
-            found.backend_filters.push(filters.collect());
-        }
-        found
-    }
-
-    fn backend(&mut self, reference: &BackendObjectReference, field: &str) -> Resolved<'a> {
-        let resolved = resolve(reference, self.route, self.index, self.facts);
-        match &resolved {
-            Err(broken) => {
-                let field = match broken.field {
-                    "" => field.to_owned(),
-                    rest => format!("{field}.{rest}"),
-                };
-                self.faults.error(self.route, field, &*broken.problem);
-            }
-            Ok(target) => {
-                if let Some(problem) = target.lacks() {
-                    self.faults.warning(self.route, field, problem);
-                }
-            }
-        }
-        resolved
-    }
-
-    fn filter(&mut self, filter: &impl RouteFilter, field: &str) -> FilterRefs<'a> {
-        if let Some(reference) = filter.mirror() {
-            return FilterRefs::Mirror(
-                self.backend(reference, &format!("{field}.requestMirror.backendRef")),
-            );
-        }
-        let Some(extension) = filter.extension() else { return FilterRefs::Nothing };
-        let LocalObjectReference { group, kind, name } = extension;
-        let problem = match Kind::find(group, kind) {
-            Some(_) => format!(
-                "{kind} `{name}` is not supported yet as a filter; requests that should pass \
-                 through it are answered 500"
-            ),
-            None => format!(
-                "`{kind}.{group}` is no filter of this gateway; requests that should pass through \
-                 it are answered 500"
-            ),
-        };
-        self.faults.error(self.route, format!("{field}.extensionRef"), &*problem);
-        FilterRefs::Extension(BrokenRef { reason: "InvalidKind", field: "", problem })
-    }
-}
-
-/// What filters of every route kind may refer to.
-trait RouteFilter {
-    fn mirror(&self) -> Option<&BackendObjectReference>;
-    fn extension(&self) -> Option<&LocalObjectReference>;
-}
-
-impl RouteFilter for HttpRouteFilter {
-    fn mirror(&self) -> Option<&BackendObjectReference> {
-        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
-        mirror.filter(|_| self.kind == api::HttpFilterType::RequestMirror)
-    }
-
-    fn extension(&self) -> Option<&LocalObjectReference> {
-        let extension = self.extension_ref.as_ref();
-        extension.filter(|_| self.kind == api::HttpFilterType::ExtensionRef)
-    }
-}
-
-impl RouteFilter for GrpcRouteFilter {
-    fn mirror(&self) -> Option<&BackendObjectReference> {
-        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
-        mirror.filter(|_| self.kind == api::GrpcFilterType::RequestMirror)
-    }
-
-    fn extension(&self) -> Option<&LocalObjectReference> {
-        let extension = self.extension_ref.as_ref();
-        extension.filter(|_| self.kind == api::GrpcFilterType::ExtensionRef)
-    }
 }

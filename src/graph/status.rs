@@ -7,7 +7,8 @@ use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 
 use super::gateways::{Class, Gateway};
 use super::listeners::Listener;
-use super::routes::{Route, RuleRefs};
+use super::references::RuleRefs;
+use super::routes::Route;
 use super::{Graph, Judged, Refusal, refuse, render};
 
 /// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.

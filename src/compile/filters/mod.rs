@@ -2,14 +2,15 @@
 //!
 //! The errors say what is wrong and in which field of the filter; the caller adds the rest.
 
+mod cors;
+
 use std::num::NonZeroU32;
 
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::api;
-use crate::filters::cors::{AllowList, OriginPattern};
-use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, Scheme, UrlRewrite};
+use crate::filters::{Filter, HeaderModifier, PathModifier, Redirect, Scheme, UrlRewrite};
 use crate::net::HostPattern;
 
 /// What a `filters[]` entry comes to.
@@ -110,7 +111,9 @@ pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
             "urlRewrite",
             raw.url_rewrite.as_ref(),
         )?)?),
-        Type::Cors => Filter::Cors(cors(settings(kind.as_str(), "cors", raw.cors.as_ref())?)?),
+        Type::Cors => {
+            Filter::Cors(cors::cors(settings(kind.as_str(), "cors", raw.cors.as_ref())?)?)
+        }
         // The graph has said that nothing is there that it could refer to.
         Type::ExtensionRef => broken(),
         Type::ExternalAuth | Type::Unknown(_) => {
@@ -317,141 +320,9 @@ fn share(raw: &api::RequestMirrorFilter) -> Result<Step, Misfit> {
     }
 }
 
-fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
-    let origins = raw.allow_origins.iter().enumerate().map(|(place, text)| {
-        let invalid = || InvalidFilter::Origin(text.clone());
-        origin(text)
-            .ok_or_else(invalid)
-            .map_err(|error| error.at(format!("cors.allowOrigins[{place}]")))
-    });
-    let origins: Box<[OriginPattern]> = origins.collect::<Result<_, _>>()?;
-    if origins.len() > 1 && origins.contains(&OriginPattern::Any) {
-        return Err(InvalidFilter::AnyBesideOthers.at("cors.allowOrigins"));
-    }
-    let is_method = |text: &str| {
-        let method = Method::from_bytes(text.as_bytes()).is_ok();
-        (method && text.bytes().all(|b| !b.is_ascii_lowercase()))
-            .then_some(())
-            .ok_or_else(|| InvalidFilter::Method(text.into()))
-    };
-    let is_name = |text: &str| {
-        let name = HeaderName::from_bytes(text.as_bytes());
-        name.map(drop).map_err(|_| InvalidFilter::HeaderName(text.into()))
-    };
-    Ok(Cors {
-        origins,
-        credentials: raw.allow_credentials(),
-        methods: list(&raw.allow_methods, "cors.allowMethods", is_method)?,
-        headers: list(&raw.allow_headers, "cors.allowHeaders", is_name)?,
-        expose: list(&raw.expose_headers, "cors.exposeHeaders", is_name)?,
-        max_age: HeaderValue::from(raw.max_age()),
-    })
-}
-
-fn list(
-    names: &[String],
-    field: &str,
-    check: impl Fn(&str) -> Result<(), InvalidFilter>,
-) -> Result<AllowList, Misfit> {
-    match names {
-        [] => return Ok(AllowList::Nothing),
-        [any] if any == "*" => return Ok(AllowList::Any),
-        _ => {}
-    }
-    for (place, name) in names.iter().enumerate() {
-        if name == "*" {
-            return Err(InvalidFilter::AnyBesideOthers.at(field));
-        }
-        check(name).map_err(|error| error.at(format!("{field}[{place}]")))?;
-    }
-    // Tokens and commas always make a value.
-    let joined = names.join(", ");
-    let value = HeaderValue::from_str(&joined);
-    value.map(AllowList::These).map_err(|_| InvalidFilter::HeaderName(joined).at(field))
-}
-
-/// `*`, `https://host`, `https://host:8443`, `https://*.host`, `https://*`. The port that the
-/// scheme implies is left out, as browsers leave it out.
-fn origin(text: &str) -> Option<OriginPattern> {
-    if text == "*" {
-        return Some(OriginPattern::Any);
-    }
-    let lower = text.to_ascii_lowercase();
-    let (scheme, authority) = lower.split_once("://")?;
-    let well_known = match scheme {
-        "http" => 80,
-        "https" => 443,
-        _ => return None,
-    };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|port| *port > 0)?)),
-        None => (authority, None),
-    };
-    let port =
-        port.filter(|port| *port != well_known).map_or_else(String::new, |p| format!(":{p}"));
-    let is_name = |name: &str| {
-        let label = |label: &str| {
-            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
-        name.split('.').all(label)
-    };
-    if host == "*" {
-        return Some(OriginPattern::Wildcard {
-            before: format!("{scheme}://").into(),
-            after: port.into(),
-        });
-    }
-    match host.strip_prefix('*') {
-        Some(suffix) if suffix.strip_prefix('.').is_some_and(is_name) => {
-            Some(OriginPattern::Wildcard {
-                before: format!("{scheme}://").into(),
-                after: format!("{suffix}{port}").into(),
-            })
-        }
-        None if is_name(host) => {
-            Some(OriginPattern::Exact(format!("{scheme}://{host}{port}").into()))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_origin_is_a_scheme_a_host_and_perhaps_a_port() {
-        let exact = |text: &str| Some(OriginPattern::Exact(text.into()));
-        let wildcard = |before: &str, after: &str| {
-            Some(OriginPattern::Wildcard { before: before.into(), after: after.into() })
-        };
-        // (as written, as compared)
-        let table = [
-            ("*", Some(OriginPattern::Any)),
-            ("https://www.foo.com", exact("https://www.foo.com")),
-            ("HTTPS://WWW.foo.com", exact("https://www.foo.com")),
-            ("https://foo.com:443", exact("https://foo.com")),
-            ("http://foo.com:443", exact("http://foo.com:443")),
-            ("http://foo.com:80", exact("http://foo.com")),
-            ("https://foo.com:8443", exact("https://foo.com:8443")),
-            ("http://127.0.0.1:3000", exact("http://127.0.0.1:3000")),
-            ("https://*.bar.com", wildcard("https://", ".bar.com")),
-            ("https://*.bar.com:12345", wildcard("https://", ".bar.com:12345")),
-            ("https://*", wildcard("https://", "")),
-            ("ftp://foo.com", None),
-            ("foo.com", None),
-            ("https://", None),
-            ("https://foo.com/path", None),
-            ("https://foo.*", None),
-            ("https://a*.foo.com", None),
-            ("https://foo.com:0", None),
-            ("https://foo.com:", None),
-            ("https://user@foo.com", None),
-        ];
-        for (text, want) in table {
-            assert_eq!(origin(text), want, "{text}");
-        }
-    }
 
     #[test]
     fn a_filter_leaves_what_frames_the_message_alone() {

@@ -1,0 +1,147 @@
+//! The references of a route's rules: those of backendRefs, and those of filters.
+
+use crate::api::{
+    self, BackendObjectReference, BackendRef, GrpcRouteFilter, HttpRouteFilter, Kind,
+    LocalObjectReference, ObjectKey,
+};
+
+use super::backends::{BrokenRef, Resolved, resolve};
+use super::index::Index;
+use super::{Facts, Faults};
+
+/// The references of one rule, as deep as they stand in it.
+#[derive(Debug, Default)]
+pub(crate) struct RuleRefs<'a> {
+    /// One for each of `backendRefs`.
+    pub backends: Vec<Resolved<'a>>,
+    /// One for each of `filters`.
+    pub filters: Vec<FilterRefs<'a>>,
+    /// One for each of the `filters` of each of `backendRefs`.
+    pub backend_filters: Vec<Vec<FilterRefs<'a>>>,
+}
+
+/// What a filter refers to.
+#[derive(Debug)]
+pub(crate) enum FilterRefs<'a> {
+    /// `extensionRef`: nothing that is supported.
+    Extension(BrokenRef),
+    /// `requestMirror.backendRef`
+    Mirror(Resolved<'a>),
+    Nothing,
+}
+
+impl RuleRefs<'_> {
+    /// Every reference of the rule that is broken.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &BrokenRef> {
+        let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
+        let of_filters = filters.filter_map(|filter| match filter {
+            FilterRefs::Extension(broken) | FilterRefs::Mirror(Err(broken)) => Some(broken),
+            FilterRefs::Mirror(Ok(_)) | FilterRefs::Nothing => None,
+        });
+        self.backends.iter().filter_map(|backend| backend.as_ref().err()).chain(of_filters)
+    }
+}
+
+/// Looks up the references of a route.
+pub(super) struct Lookup<'l, 'a> {
+    pub route: &'l ObjectKey,
+    pub index: &'l Index<'a>,
+    pub facts: &'l Facts<'l>,
+    pub faults: &'l mut Faults,
+}
+
+impl<'a> Lookup<'_, 'a> {
+    pub(super) fn rule<F: RouteFilter>(
+        &mut self,
+        rule: usize,
+        refs: &[BackendRef<F>],
+        filters: &[F],
+    ) -> RuleRefs<'a> {
+        let mut found = RuleRefs::default();
+        for (place, filter) in filters.iter().enumerate() {
+            let field = format!("spec.rules[{rule}].filters[{place}]");
+            found.filters.push(self.filter(filter, &field));
+        }
+        for (place, reference) in refs.iter().enumerate() {
+            let field = format!("spec.rules[{rule}].backendRefs[{place}]");
+            found.backends.push(self.backend(&reference.object(), &field));
+            let filters =
+                reference.filters.iter().enumerate().map(|(number, filter)| {
+                    self.filter(filter, &format!("{field}.filters[{number}]"))
+                });
+            found.backend_filters.push(filters.collect());
+        }
+        found
+    }
+
+    fn backend(&mut self, reference: &BackendObjectReference, field: &str) -> Resolved<'a> {
+        let resolved = resolve(reference, self.route, self.index, self.facts);
+        match &resolved {
+            Err(broken) => {
+                let field = match broken.field {
+                    "" => field.to_owned(),
+                    rest => format!("{field}.{rest}"),
+                };
+                self.faults.error(self.route, field, &*broken.problem);
+            }
+            Ok(target) => {
+                if let Some(problem) = target.lacks() {
+                    self.faults.warning(self.route, field, problem);
+                }
+            }
+        }
+        resolved
+    }
+
+    fn filter(&mut self, filter: &impl RouteFilter, field: &str) -> FilterRefs<'a> {
+        if let Some(reference) = filter.mirror() {
+            return FilterRefs::Mirror(
+                self.backend(reference, &format!("{field}.requestMirror.backendRef")),
+            );
+        }
+        let Some(extension) = filter.extension() else { return FilterRefs::Nothing };
+        let LocalObjectReference { group, kind, name } = extension;
+        let problem = match Kind::find(group, kind) {
+            Some(_) => format!(
+                "{kind} `{name}` is not supported yet as a filter; requests that should pass \
+                 through it are answered 500"
+            ),
+            None => format!(
+                "`{kind}.{group}` is no filter of this gateway; requests that should pass through \
+                 it are answered 500"
+            ),
+        };
+        self.faults.error(self.route, format!("{field}.extensionRef"), &*problem);
+        FilterRefs::Extension(BrokenRef { reason: "InvalidKind", field: "", problem })
+    }
+}
+
+/// What filters of every route kind may refer to.
+pub(super) trait RouteFilter {
+    fn mirror(&self) -> Option<&BackendObjectReference>;
+    fn extension(&self) -> Option<&LocalObjectReference>;
+}
+
+impl RouteFilter for HttpRouteFilter {
+    fn mirror(&self) -> Option<&BackendObjectReference> {
+        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
+        mirror.filter(|_| self.kind == api::HttpFilterType::RequestMirror)
+    }
+
+    fn extension(&self) -> Option<&LocalObjectReference> {
+        let extension = self.extension_ref.as_ref();
+        extension.filter(|_| self.kind == api::HttpFilterType::ExtensionRef)
+    }
+}
+
+impl RouteFilter for GrpcRouteFilter {
+    fn mirror(&self) -> Option<&BackendObjectReference> {
+        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
+        mirror.filter(|_| self.kind == api::GrpcFilterType::RequestMirror)
+    }
+
+    fn extension(&self) -> Option<&LocalObjectReference> {
+        let extension = self.extension_ref.as_ref();
+        extension.filter(|_| self.kind == api::GrpcFilterType::ExtensionRef)
+    }
+}
