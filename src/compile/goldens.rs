@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use crate::api::{Condition, ConditionStatus};
 use crate::compile::{Compiled, Inputs, compile, describe};
 use crate::config::{DEFAULT_CONTROLLER, Loaded, Settings, load, parse_bytes};
-use crate::graph::{ParentStatus, Statuses};
+use crate::graph::Statuses;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
@@ -145,7 +145,7 @@ fn ten_thousand_routes_are_ten_thousand_rows() {
     let took = began.elapsed();
 
     assert!(compiled.diagnostics.is_empty(), "{:?}", compiled.diagnostics.first());
-    let listener = compiled.snapshot.binds[0].listeners.values().next().unwrap();
+    let listener = compiled.snapshot.binds[0].listeners.best("h1.example.com").unwrap();
     assert_eq!(listener.routes.rows().len(), ROUTES + 1);
     assert_eq!(compiled.snapshot.counts.routes, ROUTES + 1);
     assert_eq!(compiled.snapshot.clusters.len(), 101);
@@ -237,8 +237,9 @@ fn in_short(statuses: &Statuses) -> String {
     }
     for route in &statuses.routes {
         writeln!(text, "{} generation {}", route.key, route.generation).unwrap();
-        for ParentStatus { parent, controller, conditions: all } in &route.parents {
-            assert_eq!(&**controller, DEFAULT_CONTROLLER);
+        for status in &route.parents {
+            assert_eq!(&*status.controller, DEFAULT_CONTROLLER);
+            let parent = &status.parent;
             write!(text, "  parent {}", parent.name).unwrap();
             if let Some(section) = &parent.section_name {
                 write!(text, " section {section}").unwrap();
@@ -247,7 +248,7 @@ fn in_short(statuses: &Statuses) -> String {
                 write!(text, " port {port}").unwrap();
             }
             text.push('\n');
-            conditions(&mut text, "    ", all);
+            conditions(&mut text, "    ", &status.conditions);
         }
     }
     text

@@ -32,16 +32,13 @@ use crate::config::Severity;
 
 use index::Index;
 
-pub(crate) use backends::{AppProtocol, BrokenRef, Resolved, Target};
+pub(crate) use backends::{AppProtocol, Target};
 pub(crate) use certificates::{Certificate, Readiness};
 pub(crate) use gateways::{Class, Gateway};
 pub(crate) use listeners::{Attached, Listener};
 pub(crate) use references::{FilterRefs, RuleRefs};
-pub(crate) use routes::{Parent, Route, RouteObject};
-pub(crate) use status::{
-    GatewayClassStatus, GatewayStatus, ListenerStatus, ParentStatus, RouteStatus, RuleFault,
-    Statuses, statuses,
-};
+pub(crate) use routes::{Route, RouteObject};
+pub(crate) use status::{RuleFault, Statuses, statuses};
 
 /// The objects of one load with their relations.
 ///

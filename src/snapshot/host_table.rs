@@ -55,11 +55,6 @@ impl<T> HostTable<T> {
         self.candidates(host).next()
     }
 
-    /// All of them, in no order.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.exact.values().chain(self.wildcard.values()).chain(&self.any)
-    }
-
     /// All of them with their hostnames, where `None` is any: exact names, then wildcards from the
     /// longest, then any; those of one length in the order of the alphabet.
     pub(crate) fn sorted(&self) -> Vec<(Option<String>, &T)> {

@@ -18,7 +18,7 @@ use crate::upstream::{Cluster, ClusterSettings};
 pub(crate) use bind::{Bind, BindKey, Listener};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
-pub(crate) use route_table::{Entry, Found, RouteTable, Row};
+pub(crate) use route_table::{Entry, RouteTable, Row};
 pub(crate) use rule::{Choice, Mirror, Rule, Timeouts, WeightedClusters};
 
 /// Everything that is served, as of one load.

@@ -100,11 +100,6 @@ impl WeightedClusters {
             (weight, choice)
         })
     }
-
-    /// Every choice, for what looks at all of them.
-    pub(crate) fn choices(&self) -> impl Iterator<Item = &Choice> {
-        self.entries.iter().map(|(_, choice)| choice)
-    }
 }
 
 /// A copy of the request goes to another cluster too; its answer is ignored.
@@ -138,7 +133,8 @@ mod tests {
                 .unwrap();
         for _ in 0..1000 {
             let choice = clusters.next();
-            let index = clusters.choices().position(|other| std::ptr::eq(other, choice)).unwrap();
+            let index =
+                clusters.weighted().position(|(_, other)| std::ptr::eq(other, choice)).unwrap();
             shares[index] += 1;
         }
         assert!((690..=710).contains(&shares[0]), "{shares:?}");
