@@ -119,7 +119,7 @@ struct Serve {
     #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
     resolve: Vec<(String, IpAddr)>,
     /// How long SIGTERM waits for what is under way
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     drain_timeout: Duration,
     /// Do not reload when a file changes; SIGHUP alone does
     #[arg(long)]
@@ -145,34 +145,34 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     max_connections: usize,
     /// For a request head, from its first byte to its last
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, allow_hyphen_values = true)]
     head_timeout: Duration,
     /// For a TLS handshake
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, allow_hyphen_values = true)]
     tls_handshake_timeout: Duration,
     /// For a connection without a request
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     idle_timeout: Duration,
     /// For the next byte of a request body that is awaited
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     body_timeout: Duration,
     /// For a client to take the next byte of a response
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     send_timeout: Duration,
     /// For a backend's response head, where the route sets no timeout; 0s waits for ever
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     response_timeout: Duration,
     /// For a WebSocket on which nothing moves
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time, allow_hyphen_values = true)]
     tunnel_idle_timeout: Duration,
     /// Bytes of a request head (431 beyond)
-    #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = size, allow_hyphen_values = true)]
     max_head_bytes: usize,
     /// Header fields of a request (431 beyond)
     #[arg(long, value_name = "N", default_value_t = 100)]
     max_head_fields: usize,
     /// Bytes of a request target (414 beyond)
-    #[arg(long, value_name = "SIZE", default_value = "8KiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "8KiB", value_parser = size, allow_hyphen_values = true)]
     max_target_bytes: usize,
     /// Streams open at once on an HTTP/2 connection
     #[arg(long, value_name = "N", default_value_t = 100)]

@@ -6,7 +6,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -16,7 +15,7 @@ use crate::control::signals::Signals;
 use crate::control::{CannotStart, Control, Loader, Setup, Sources};
 use crate::net::Cidr;
 use crate::observe::{self, LogFormat};
-use crate::proxy::{Gateway, Limits};
+use crate::proxy::{Connections, Gateway, Limits};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::systemd::{Handed, Notify};
 use crate::tls::{CertStore, Tickets};
@@ -111,7 +110,7 @@ pub(crate) fn run(
         trusted_proxies: options.trusted_proxies,
         acme_webroot: options.acme_webroot,
         access_log: logs.access_log().map_err(Failed::Log)?,
-        connections: AtomicUsize::new(0),
+        connections: Connections::default(),
     });
     let setup = Setup {
         inherited: handed.listeners,

@@ -270,27 +270,28 @@ fn complaint(error: &regex::Error) -> String {
 /// What a CORS preflight for a request of `conditions` looks like, where it would not meet them
 /// itself: a browser asks with OPTIONS, and without the headers of the request to come.
 ///
-/// A CORS filter answers for the requests that its rule takes, so its rule takes these too.
-pub(super) fn preflight(conditions: &Conditions) -> Option<Conditions> {
+/// A CORS filter answers for the requests that its rule takes, so its rule takes these too: first
+/// those that ask for the rule's own method, then those that ask for any, which the filter's
+/// `allowMethods` are there to judge.
+pub(super) fn preflights(conditions: &Conditions) -> Vec<Conditions> {
     let is_options = conditions.method.as_ref().is_none_or(|method| *method == Method::OPTIONS);
     if is_options && conditions.headers.is_empty() {
-        return None;
+        return Vec::new();
     }
     let anything = || whole(".+").ok().map(ValueMatch::Regex);
-    let asked = match &conditions.method {
-        Some(method) => ValueMatch::Exact(method.as_str().into()),
-        None => anything()?,
-    };
-    let headers = [
-        HeaderMatch { name: ACCESS_CONTROL_REQUEST_METHOD, value: asked },
-        HeaderMatch { name: ORIGIN, value: anything()? },
-    ];
-    Some(Conditions {
+    let own = conditions.method.as_ref().map(|method| ValueMatch::Exact(method.as_str().into()));
+    let asks = |value| HeaderMatch { name: ACCESS_CONTROL_REQUEST_METHOD, value };
+    let from = |value| HeaderMatch { name: ORIGIN, value };
+    // More headers rank higher, so the rule whose own method is asked for comes first.
+    let for_own = own.zip(anything()).map(|(own, any)| [asks(own), from(any)].into());
+    let for_any = anything().map(|any| [asks(any)].into());
+    let preflight = |headers| Conditions {
         method: Some(Method::OPTIONS),
         grpc: false,
-        headers: headers.into(),
+        headers,
         query: conditions.query.clone(),
-    })
+    };
+    for_own.into_iter().chain(for_any).map(preflight).collect()
 }
 
 #[cfg(test)]

@@ -160,7 +160,9 @@ impl Compiler<'_, '_> {
         if cors {
             let preflights: Vec<_> = rows
                 .iter()
-                .filter_map(|(path, of)| Some((path.clone(), matches::preflight(of)?)))
+                .flat_map(|(path, of)| {
+                    matches::preflights(of).into_iter().map(|asked| (path.clone(), asked))
+                })
                 .collect();
             rows.extend(preflights);
         }

@@ -17,7 +17,7 @@ impl Control {
         // Told only when it is true: a connection that is made after this is for the next process.
         let _ = tokio::time::timeout(GRACE, self.workers.answer()).await;
         self.notify.stopping();
-        let connections = self.gateway.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let connections = self.gateway.connections.count();
         self.notify.status(&format!("draining {connections} connections"));
         self.notify.extend_timeout(self.drain_timeout + GRACE);
         tracing::info!(

@@ -132,13 +132,13 @@ impl Control {
                 },
                 changed = watch.next() => match changed {
                     Changed { configuration: true, .. } => self.reload(Cause::Files),
-                    Changed { configuration: false, .. } => self.reload_certificates(0),
+                    Changed { configuration: false, .. } => self.look_at_certificates(0),
                 },
                 () = due(self.retry) => {
                     let tries = self.retry.take().map_or(0, |retry| retry.tries);
-                    self.reload_certificates(tries);
+                    self.look_at_certificates(tries);
                 }
-                _ = certificates.tick() => self.reload_certificates(0),
+                _ = certificates.tick() => self.look_at_certificates(0),
                 () = tick(watchdog.as_mut()) => self.feed_watchdog().await,
             }
             watch.rewatch(self.watched(watch_files));
@@ -161,15 +161,18 @@ impl Control {
         }
     }
 
+    /// Re-reads every certificate by itself, and tells the service manager.
+    fn look_at_certificates(&mut self, tries: usize) {
+        self.reload_certificates(tries);
+        self.notify.status(&self.status());
+    }
+
     /// Re-reads every certificate; a broken file leaves the last good one in service.
     fn reload_certificates(&mut self, tries: usize) {
         let again = self.loader.reload_certificates(tries < RETRY_DELAYS.len());
-        self.retry = None;
-        if again && let Some(delay) = RETRY_DELAYS.get(tries) {
-            self.retry =
-                Some(Retry { at: Instant::from_std(clock::now()) + *delay, tries: tries + 1 });
-        }
-        self.notify.status(&self.status());
+        let delay = RETRY_DELAYS.get(tries).filter(|_| again);
+        self.retry = delay
+            .map(|delay| Retry { at: Instant::from_std(clock::now()) + *delay, tries: tries + 1 });
     }
 
     /// The STATUS line of `systemctl status`.

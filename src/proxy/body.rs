@@ -87,6 +87,9 @@ pub(super) struct Tracked {
     deadline: Option<Pin<Box<Sleep>>>,
     /// The last frame went out, or the body broke.
     ended: bool,
+    /// An error that is told at the next poll: hyper ends an HTTP/1 connection on it without
+    /// sending what it holds, and the client should see how far the response came.
+    broken: Option<BodyError>,
 }
 
 impl Tracked {
@@ -96,7 +99,21 @@ impl Tracked {
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> http::Response<Self> {
         record.respond(response.status());
-        response.map(|body| Self { body, record, deadline, ended: false })
+        response.map(|body| Self { body, record, deadline, ended: false, broken: None })
+    }
+}
+
+impl Tracked {
+    /// Ends the body with `error`, one turn from now.
+    fn break_off(
+        &mut self,
+        error: BodyError,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.ended = true;
+        self.broken = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -108,12 +125,14 @@ impl HttpBody for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
             self.record.broke(Failure::RequestTimeout);
-            self.ended = true;
-            return Poll::Ready(Some(Err(Failure::RequestTimeout.text().into())));
+            return self.break_off(Failure::RequestTimeout.text().into(), cx);
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
@@ -124,12 +143,14 @@ impl HttpBody for Tracked {
             }
             Poll::Ready(Some(Err(_))) => {
                 self.record.broke(Failure::UpstreamReset);
-                self.ended = true;
             }
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => {}
         }
-        polled
+        match polled {
+            Poll::Ready(Some(Err(error))) => self.break_off(error, cx),
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

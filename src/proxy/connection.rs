@@ -6,14 +6,16 @@
 //! stores per request in place of timers armed and disarmed, and one list answers for time limits,
 //! for the limit on connections and for draining.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::proxy::Limits;
+use crate::snapshot::BindKey;
 
 /// Milliseconds since some moment before the first connection; never 0.
 pub(super) type Millis = u64;
@@ -37,6 +39,8 @@ pub(super) struct Watch {
     abandoned: AtomicU32,
     /// Request bodies that wait for the client.
     awaited_bodies: AtomicU32,
+    /// The head that was read last says its length twice.
+    twofold: AtomicBool,
     /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
     http2: AtomicBool,
     ending: AtomicU8,
@@ -67,6 +71,7 @@ impl Watch {
             opened: 0.into(),
             abandoned: 0.into(),
             awaited_bodies: 0.into(),
+            twofold: false.into(),
             http2: false.into(),
             ending: 0.into(),
             wake: Notify::new(),
@@ -86,6 +91,21 @@ impl Watch {
         {
             self.head_since.store(now, Ordering::Relaxed);
         }
+    }
+
+    /// How many exchanges were ever opened, and whether one is now.
+    pub(super) fn exchanges(&self) -> (u32, bool) {
+        (self.opened.load(Ordering::Relaxed), self.open.load(Ordering::Relaxed) > 0)
+    }
+
+    /// The head under way has `Content-Length` and `Transfer-Encoding`.
+    pub(super) fn is_twofold(&self) {
+        self.twofold.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the head of the exchange that was just opened has both.
+    pub(super) fn take_twofold(&self) -> bool {
+        self.twofold.load(Ordering::Relaxed) && self.twofold.swap(false, Ordering::Relaxed)
     }
 
     /// A write went through, or found no room.
@@ -185,6 +205,103 @@ impl Watch {
                 _ => self.wake.notified().await,
             }
         }
+    }
+}
+
+/// Every downstream connection, worker by worker.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    open: AtomicUsize,
+    shelves: Mutex<Vec<Arc<Shelf>>>,
+}
+
+/// The connections of one worker. Locked when one comes or goes and by the sweep, not by requests.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Mutex<Slots>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    next: u64,
+    open: HashMap<u64, (BindKey, Arc<Watch>)>,
+}
+
+impl Connections {
+    /// How many are open now.
+    pub(crate) fn count(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// A shelf for one more worker.
+    pub(super) fn shelf(&self) -> Arc<Shelf> {
+        let shelf = Arc::<Shelf>::default();
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shelf));
+        shelf
+    }
+
+    /// Counts one more; at `limit` the longest idle one has to go for it. False if none is idle.
+    pub(super) fn admit(&self, limit: usize) -> bool {
+        if self.open.fetch_add(1, Ordering::Relaxed) < limit {
+            return true;
+        }
+        let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest =
+            shelves.iter().filter_map(|shelf| shelf.longest_idle()).min_by_key(|(at, _)| *at);
+        match oldest {
+            Some((_, watch)) => {
+                watch.end(Ending::AtOnce);
+                true
+            }
+            None => {
+                self.left();
+                false
+            }
+        }
+    }
+
+    /// One is gone.
+    pub(super) fn left(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shelf {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a connection on, under the number that takes it off again.
+    pub(super) fn put(&self, bind: BindKey, watch: Arc<Watch>) -> u64 {
+        let mut slots = self.slots();
+        slots.next += 1;
+        let number = slots.next;
+        slots.open.insert(number, (bind, watch));
+        number
+    }
+
+    pub(super) fn take(&self, number: u64) {
+        self.slots().open.remove(&number);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots().open.is_empty()
+    }
+
+    /// Looks at each; what comes back is how it is to end, if it is.
+    pub(super) fn end_where(&self, judge: impl Fn(BindKey, &Watch) -> Option<Ending>) {
+        for (bind, watch) in self.slots().open.values() {
+            if let Some(ending) = judge(*bind, watch) {
+                watch.end(ending);
+            }
+        }
+    }
+
+    /// The one that is idle since the longest time, and since when. What is told to end already is
+    /// no longer in anybody's way.
+    fn longest_idle(&self) -> Option<(Millis, Arc<Watch>)> {
+        let slots = self.slots();
+        let idle = slots.open.values().filter(|(_, watch)| !watch.is_ending());
+        let idle = idle.filter_map(|(_, watch)| Some((watch.idle_since()?, watch)));
+        idle.min_by_key(|(since, _)| *since).map(|(since, watch)| (since, Arc::clone(watch)))
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) enum Failure {
     RequestBodyBroken,
     TargetTooLong,
     TooManyFields,
+    TwofoldLength,
     // The configuration has no answer.
     BackendInvalid,
     FilterInvalid,
@@ -40,9 +41,11 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::AmbiguousPath(_) | Self::BadHost | Self::BadTarget | Self::RequestBodyBroken => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::AmbiguousPath(_)
+            | Self::BadHost
+            | Self::BadTarget
+            | Self::RequestBodyBroken
+            | Self::TwofoldLength => StatusCode::BAD_REQUEST,
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
@@ -72,7 +75,8 @@ impl Failure {
             | Self::MethodNotServed
             | Self::RequestBodyBroken
             | Self::TargetTooLong
-            | Self::TooManyFields => "DPE",
+            | Self::TooManyFields
+            | Self::TwofoldLength => "DPE",
             Self::MisdirectedRequest | Self::NoRoute => "NR",
             Self::BackendInvalid | Self::NoBackend => "NC",
             Self::FilterInvalid => "LR",
@@ -97,6 +101,7 @@ impl Failure {
             Self::RequestBodyBroken => "request_body_broken",
             Self::TargetTooLong => "target_too_long",
             Self::TooManyFields => "too_many_headers",
+            Self::TwofoldLength => "length_and_transfer_encoding",
             Self::BackendInvalid => "backend_ref_invalid",
             Self::FilterInvalid => "filter_invalid",
             Self::NoBackend => "no_backend_ref",
@@ -124,6 +129,7 @@ impl Failure {
             Self::RequestBodyBroken => "the request body is malformed\n",
             Self::TargetTooLong => "the request target is too long\n",
             Self::TooManyFields => "too many header fields\n",
+            Self::TwofoldLength => "the request says its length twice\n",
             Self::BackendInvalid | Self::FilterInvalid | Self::NoBackend => {
                 "the route for this request is not usable\n"
             }
@@ -141,12 +147,10 @@ impl Failure {
         }
     }
 
-    /// True if what follows on an HTTP/1 connection cannot be trusted, so that it must be closed.
+    /// True if an HTTP/1 connection must be closed: whoever sends what no honest client does is
+    /// not read on, and no doubt is left about where its next request begins.
     pub(crate) fn closes(self) -> bool {
-        matches!(
-            self,
-            Self::BadHost | Self::BadTarget | Self::MethodNotServed | Self::RequestBodyBroken
-        )
+        self.flag() == "DPE"
     }
 
     /// The gRPC status for a gRPC client, which reads no HTTP status (grpc/doc/statuscodes.md, with
@@ -170,7 +174,8 @@ impl Failure {
             | Self::ExpectationUnknown
             | Self::RequestBodyBroken
             | Self::TargetTooLong
-            | Self::TooManyFields => "13",
+            | Self::TooManyFields
+            | Self::TwofoldLength => "13",
         }
     }
 }

@@ -62,6 +62,9 @@ async fn answer(
     let snapshot = gateway.snapshot.load();
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
 
+    if record.open.watch().take_twofold() {
+        return Err(Failure::TwofoldLength);
+    }
     let Admitted { host, host_field, upgrade } = guard::admit(&mut head, &gateway.limits)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         let mut answer = Response::new(Body::Empty);

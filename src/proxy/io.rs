@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::connection::{Watch, coarse_now};
+use crate::proxy::framing::HeadScan;
 
 /// Most bytes gathered before they are written: one TLS record.
 const GATHERED: usize = 16 << 10;
@@ -26,15 +27,37 @@ pub(super) struct Metered<S> {
     replay: Bytes,
     /// `None`: writes go straight through.
     gathered: Option<BytesMut>,
+    /// The head under way, and the number of exchanges before it.
+    scan: (u32, HeadScan),
 }
 
 impl<S> Metered<S> {
     pub(super) fn new(stream: S, watch: Arc<Watch>, replay: Bytes) -> Self {
-        Self { stream, watch, replay, gathered: None }
+        Self { stream, watch, replay, gathered: None, scan: Default::default() }
     }
 
     pub(super) fn gathering(self) -> Self {
         Self { gathered: Some(BytesMut::new()), ..self }
+    }
+}
+
+impl<S> Metered<S> {
+    /// Notes that bytes came, and looks at the fields of a head among them.
+    fn came(&mut self, bytes: &[u8]) {
+        self.watch.read(coarse_now());
+        if self.gathered.is_some() {
+            return;
+        }
+        let (opened, busy) = self.watch.exchanges();
+        if busy {
+            return;
+        }
+        if self.scan.0 != opened {
+            self.scan = (opened, HeadScan::default());
+        }
+        if self.scan.1.read(bytes) {
+            self.watch.is_twofold();
+        }
     }
 }
 
@@ -46,13 +69,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     ) -> Poll<io::Result<()>> {
         if !self.replay.is_empty() {
             let length = self.replay.len().min(buffer.remaining());
-            buffer.put_slice(&self.replay.split_to(length));
+            let replayed = self.replay.split_to(length);
+            self.came(&replayed);
+            buffer.put_slice(&replayed);
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            self.watch.read(coarse_now());
+            self.came(&buffer.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }

@@ -14,6 +14,7 @@ mod body;
 mod connection;
 mod failure;
 mod forwarded;
+mod framing;
 mod guard;
 mod http;
 mod io;
@@ -25,13 +26,13 @@ mod upgrade;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
 
 use crate::net::Cidr;
 use crate::observe::AccessLog;
 use crate::snapshot::SnapshotCell;
 
 pub(crate) use acme_webroot::token as acme_token;
+pub(crate) use connection::Connections;
 pub(crate) use limits::Limits;
 pub(crate) use path::normalise;
 pub(crate) use worker::{Command, SocketId, run_worker};
@@ -46,6 +47,6 @@ pub(crate) struct Gateway {
     /// certbot's `--webroot-path`.
     pub acme_webroot: PathBuf,
     pub access_log: AccessLog,
-    /// Downstream connections open now, over all workers.
-    pub connections: AtomicUsize,
+    /// Downstream connections, over all workers.
+    pub connections: Connections,
 }

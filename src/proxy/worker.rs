@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::net::canonical;
-use crate::proxy::connection::{Ending, Millis, Watch, coarse_now, set_coarse_now};
+use crate::proxy::connection::{Ending, Millis, Shelf, Watch, coarse_now, set_coarse_now};
 use crate::proxy::{Gateway, accept};
 use crate::snapshot::BindKey;
 use crate::upstream;
@@ -47,7 +46,8 @@ pub(crate) async fn run_worker(
     gateway: Arc<Gateway>,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
-    let worker = Arc::new(Worker { gateway, connections: Mutex::default() });
+    let connections = gateway.connections.shelf();
+    let worker = Arc::new(Worker { gateway, connections });
     let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,7 +71,7 @@ pub(crate) async fn run_worker(
                 }
                 Some(Command::Drain { deadline: at }) => {
                     acceptors.clear();
-                    worker.end_all(Ending::Gracefully);
+                    worker.connections.end_where(|_, _| Some(Ending::Gracefully));
                     deadline = Some(at);
                 }
                 Some(Command::Abort) | None => break,
@@ -82,13 +82,13 @@ pub(crate) async fn run_worker(
             _ = sweep.tick() => {
                 let now = clock::now();
                 worker.sweep(now.saturating_duration_since(begun), now);
-                if deadline.is_some_and(|deadline| now >= deadline) || (deadline.is_some() && worker.is_empty()) {
+                if deadline.is_some_and(|deadline| now >= deadline) || (deadline.is_some() && worker.connections.is_empty()) {
                     break;
                 }
             }
         }
     }
-    worker.end_all(Ending::AtOnce);
+    worker.connections.end_where(|_, _| Some(Ending::AtOnce));
     upstream::pool::drain();
     // One turn for the tasks to see it and write their records.
     tokio::task::yield_now().await;
@@ -98,71 +98,31 @@ pub(crate) async fn run_worker(
 #[derive(Debug)]
 struct Worker {
     gateway: Arc<Gateway>,
-    /// By a number of their own. Locked per connection and per sweep, by this thread alone.
-    connections: Mutex<Connections>,
-}
-
-#[derive(Debug, Default)]
-struct Connections {
-    next: u64,
-    open: HashMap<u64, (BindKey, Arc<Watch>)>,
+    connections: Arc<Shelf>,
 }
 
 impl Worker {
-    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.connections().open.is_empty()
-    }
-
-    fn end_all(&self, ending: Ending) {
-        for (_, watch) in self.connections().open.values() {
-            watch.end(ending);
-        }
-    }
-
     fn sweep(&self, uptime: Duration, now: Instant) {
         // Milliseconds from a start of 1, since 0 means "not".
-        let millis = Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1;
-        set_coarse_now(millis);
+        set_coarse_now(Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1);
         let millis = coarse_now();
         let snapshot = self.gateway.snapshot.load();
-        for (bind, watch) in self.connections().open.values() {
-            if let Some(ending) = watch.overdue(millis, &self.gateway.limits) {
-                watch.end(ending);
-            } else if snapshot.bind(*bind).is_none() {
-                watch.end(Ending::Gracefully);
-            }
-        }
+        self.connections.end_where(|bind, watch| {
+            watch
+                .overdue(millis, &self.gateway.limits)
+                .or_else(|| snapshot.bind(bind).is_none().then_some(Ending::Gracefully))
+        });
         upstream::pool::sweep(now);
     }
 
     /// Takes a place for a connection; at the limit the longest idle one has to go for it.
     fn admit(self: &Arc<Self>, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
         let peer = canonical(stream.peer_addr().ok()?);
-        let taken = self.gateway.connections.fetch_add(1, Ordering::Relaxed);
-        let mut connections = self.connections();
-        if taken >= self.gateway.limits.connections {
-            let idle = connections
-                .open
-                .values()
-                .filter_map(|(_, watch)| Some((watch.idle_since()?, watch)))
-                .min_by_key(|(since, _)| *since);
-            match idle {
-                Some((_, watch)) => watch.end(Ending::AtOnce),
-                None => {
-                    self.gateway.connections.fetch_sub(1, Ordering::Relaxed);
-                    return None;
-                }
-            }
+        if !self.gateway.connections.admit(self.gateway.limits.connections) {
+            return None;
         }
         let watch = Arc::new(Watch::new(peer, coarse_now()));
-        let number = connections.next;
-        connections.next += 1;
-        connections.open.insert(number, (bind, Arc::clone(&watch)));
-        drop(connections);
+        let number = self.connections.put(bind, Arc::clone(&watch));
         Some((watch, Place { worker: Arc::clone(self), number }))
     }
 }
@@ -176,8 +136,8 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.worker.connections().open.remove(&self.number);
-        self.worker.gateway.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.connections.take(self.number);
+        self.worker.gateway.connections.left();
     }
 }
 

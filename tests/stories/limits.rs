@@ -181,7 +181,7 @@ async fn an_idle_connection_is_closed_in_its_time() {
 /// R.U.D.Y.: a body that comes so slowly that it never ends.
 #[tokio::test]
 async fn a_body_that_stalls_does_not_hold_its_backend_for_ever() {
-    let target = Target::with(|setup| setup.flag("--idle-timeout 1s")).await;
+    let target = Target::with(|setup| setup.flag("--body-timeout 1s")).await;
     for (what, head, part) in [
         ("length", "Content-Length: 100000\r\n", "half"),
         ("chunks", "Transfer-Encoding: chunked\r\n", "4\r\nhalf\r\n"),

@@ -163,10 +163,6 @@ async fn an_error_of_a_stream_is_answered_on_it_or_ends_the_connection() {
             let trailers = new(HEADERS, END_HEADERS, 1, literal(b"x-a", b"b"));
             frames(&[post(1, "/attack"), trailers])
         }),
-        ("pseudo-fields in trailers", {
-            let trailers = new(HEADERS, END_HEADERS | END_STREAM, 1, literal(b":path", b"/x"));
-            frames(&[post(1, "/attack"), trailers])
-        }),
         ("a name of no bytes", { new(HEADERS, 5, 1, head_with(&literal(b"", b"x"))).bytes() }),
     ];
     for (what, bytes) in table {
