@@ -139,7 +139,10 @@ impl Control {
                     self.look_at_certificates(tries);
                 }
                 _ = certificates.tick() => self.look_at_certificates(0),
-                () = tick(watchdog.as_mut()) => self.feed_watchdog().await,
+                () = tick(watchdog.as_mut()) => {
+                    self.feed_watchdog().await;
+                    continue;
+                }
             }
             watch.rewatch(self.watched(watch_files));
         }

@@ -80,7 +80,9 @@ impl HostName {
         match &bytes[end..] {
             [] => {}
             [b':', port @ ..] => {
-                if port.len() > 5 || !port.iter().all(u8::is_ascii_digit) {
+                let port = std::str::from_utf8(port).ok()?;
+                // RFC 3986 section 3.2.3: it may be empty.
+                if !port.is_empty() && (port.starts_with('+') || port.parse::<u16>().is_err()) {
                     return None;
                 }
             }
@@ -132,6 +134,9 @@ mod tests {
             ("a,b", None),
             ("user@example.com", None),
             ("example.com/path", None),
+            ("example.com:", Some("example.com")),
+            ("example.com:99999", None),
+            ("example.com:+80", None),
             ("example.com:x", None),
             ("example.com:80:80", None),
             ("[::1", None),

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::body::{Body, BodyError, Response};
-use crate::proxy::connection::{Watch, coarse_now};
+use crate::proxy::connection::{Ending, Watch, coarse_now};
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
 
@@ -23,6 +23,8 @@ pub(super) struct ClientBody {
     watch: Arc<Watch>,
     count: Arc<AtomicU64>,
     waiting: bool,
+    /// HTTP/1.
+    closes_on_trailers: bool,
 }
 
 impl ClientBody {
@@ -34,7 +36,8 @@ impl ClientBody {
         let count = Arc::<AtomicU64>::default();
         record.request_bytes = Some(Arc::clone(&count));
         let watch = Arc::clone(&record.connection.watch);
-        Body::boxed(Self { incoming, watch, count, waiting: false })
+        let closes_on_trailers = !record.is_http2();
+        Body::boxed(Self { incoming, watch, count, waiting: false, closes_on_trailers })
     }
 
     fn waits(&mut self, waiting: bool) {
@@ -55,10 +58,16 @@ impl HttpBody for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.waits(polled.is_pending());
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            self.count.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            match frame.data_ref() {
+                Some(data) => {
+                    self.count.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                // hyper takes a bare LF in trailers for no line end where others do, and what
+                // they would read as the next request for more trailers. So nothing follows them.
+                None if self.closes_on_trailers => self.watch.end(Ending::Gracefully),
+                None => {}
+            }
         }
         polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -44,8 +44,14 @@ pub(super) struct Watch {
     /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
     http2: AtomicBool,
     ending: AtomicU8,
+    /// When the first ending was asked for.
+    ending_since: AtomicU64,
     wake: Notify,
 }
+
+/// What a connection without an exchange may take to go, once it was told: HTTP/2 says good-bye in
+/// a round trip.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Exchanges that a client may give up before it is asked how many it finished.
 const MOST_ABANDONED: u32 = 200;
@@ -74,6 +80,7 @@ impl Watch {
             twofold: false.into(),
             http2: false.into(),
             ending: 0.into(),
+            ending_since: 0.into(),
             wake: Notify::new(),
         }
     }
@@ -163,6 +170,11 @@ impl Watch {
                 return Some(Ending::AtOnce);
             }
             let idle = self.idle_since.load(Ordering::Relaxed);
+            // Whoever was told to go and has nothing open has heard it by now.
+            let ending = self.ending_since.load(Ordering::Relaxed);
+            if ending != 0 && over(ending.max(idle), FAREWELL) {
+                return Some(Ending::AtOnce);
+            }
             // GOAWAY is a request; a peer that does not heed it gets no more time than to read it.
             if over(idle, limits.idle_timeout + limits.send_timeout) {
                 return Some(Ending::AtOnce);
@@ -188,6 +200,12 @@ impl Watch {
     /// Asks the connection to end.
     pub(super) fn end(&self, ending: Ending) {
         if self.ending.fetch_max(ending as u8, Ordering::Relaxed) < ending as u8 {
+            let _ = self.ending_since.compare_exchange(
+                0,
+                coarse_now(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
             self.wake.notify_one();
         }
     }
@@ -212,6 +230,8 @@ impl Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     open: AtomicUsize,
+    /// Ever opened; numbers them in their order.
+    opened: AtomicU64,
     shelves: Mutex<Vec<Arc<Shelf>>>,
 }
 
@@ -221,7 +241,6 @@ pub(super) struct Shelf(Mutex<Slots>);
 
 #[derive(Debug, Default)]
 struct Slots {
-    next: u64,
     open: HashMap<u64, (BindKey, Arc<Watch>)>,
 }
 
@@ -238,22 +257,24 @@ impl Connections {
         shelf
     }
 
-    /// Counts one more; at `limit` the longest idle one has to go for it. False if none is idle.
-    pub(super) fn admit(&self, limit: usize) -> bool {
+    /// Counts one more and gives it a number; at `limit` the longest idle one has to go for it.
+    /// `None` if none is idle.
+    pub(super) fn admit(&self, limit: usize) -> Option<u64> {
+        let number = self.opened.fetch_add(1, Ordering::Relaxed);
         if self.open.fetch_add(1, Ordering::Relaxed) < limit {
-            return true;
+            return Some(number);
         }
         let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest =
-            shelves.iter().filter_map(|shelf| shelf.longest_idle()).min_by_key(|(at, _)| *at);
+            shelves.iter().filter_map(|shelf| shelf.longest_idle()).min_by_key(|(rank, _)| *rank);
         match oldest {
             Some((_, watch)) => {
                 watch.end(Ending::AtOnce);
-                true
+                Some(number)
             }
             None => {
                 self.left();
-                false
+                None
             }
         }
     }
@@ -270,12 +291,8 @@ impl Shelf {
     }
 
     /// Puts a connection on, under the number that takes it off again.
-    pub(super) fn put(&self, bind: BindKey, watch: Arc<Watch>) -> u64 {
-        let mut slots = self.slots();
-        slots.next += 1;
-        let number = slots.next;
-        slots.open.insert(number, (bind, watch));
-        number
+    pub(super) fn put(&self, number: u64, bind: BindKey, watch: Arc<Watch>) {
+        self.slots().open.insert(number, (bind, watch));
     }
 
     pub(super) fn take(&self, number: u64) {
@@ -295,13 +312,14 @@ impl Shelf {
         }
     }
 
-    /// The one that is idle since the longest time, and since when. What is told to end already is
-    /// no longer in anybody's way.
-    fn longest_idle(&self) -> Option<(Millis, Arc<Watch>)> {
+    /// The one that is idle since the longest time, the first of those that rest alike; and its
+    /// rank. What is told to end already is no longer in anybody's way.
+    fn longest_idle(&self) -> Option<((Millis, u64), Arc<Watch>)> {
         let slots = self.slots();
-        let idle = slots.open.values().filter(|(_, watch)| !watch.is_ending());
-        let idle = idle.filter_map(|(_, watch)| Some((watch.idle_since()?, watch)));
-        idle.min_by_key(|(since, _)| *since).map(|(since, watch)| (since, Arc::clone(watch)))
+        let idle = slots.open.iter().filter(|(_, (_, watch))| !watch.is_ending());
+        let ranked =
+            idle.filter_map(|(number, (_, watch))| Some(((watch.idle_since()?, *number), watch)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(rank, watch)| (rank, Arc::clone(watch)))
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) enum Failure {
     AmbiguousPath(Ambiguous),
     BadHost,
     BadTarget,
+    CodingUnknown,
     ExpectationUnknown,
     MethodNotServed,
     MisdirectedRequest,
@@ -46,6 +47,7 @@ impl Failure {
             | Self::BadTarget
             | Self::RequestBodyBroken
             | Self::TwofoldLength => StatusCode::BAD_REQUEST,
+            Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
@@ -71,6 +73,7 @@ impl Failure {
             Self::AmbiguousPath(_)
             | Self::BadHost
             | Self::BadTarget
+            | Self::CodingUnknown
             | Self::ExpectationUnknown
             | Self::MethodNotServed
             | Self::RequestBodyBroken
@@ -95,6 +98,7 @@ impl Failure {
             Self::AmbiguousPath(_) => "path_normalization_failed",
             Self::BadHost => "invalid_host",
             Self::BadTarget => "invalid_target",
+            Self::CodingUnknown => "unknown_transfer_coding",
             Self::ExpectationUnknown => "unknown_expectation",
             Self::MethodNotServed => "method_not_served",
             Self::MisdirectedRequest => "misdirected_request",
@@ -123,6 +127,7 @@ impl Failure {
             Self::AmbiguousPath(_) => "the path is ambiguous\n",
             Self::BadHost => "the host is missing or malformed\n",
             Self::BadTarget => "the request target is malformed\n",
+            Self::CodingUnknown => "this transfer coding is not understood here\n",
             Self::ExpectationUnknown => "the expectation cannot be met\n",
             Self::MethodNotServed => "this method is not served here\n",
             Self::MisdirectedRequest => "this connection does not serve that host\n",
@@ -171,6 +176,7 @@ impl Failure {
             Self::AmbiguousPath(_)
             | Self::BadHost
             | Self::BadTarget
+            | Self::CodingUnknown
             | Self::ExpectationUnknown
             | Self::RequestBodyBroken
             | Self::TargetTooLong

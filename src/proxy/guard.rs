@@ -45,9 +45,11 @@ pub(super) fn admit(head: &mut request::Parts, limits: &Limits) -> Result<Admitt
     if head.headers.len() > limits.head_fields {
         return Err(Failure::TooManyFields);
     }
-    let (host, host_field) = take_host(head)?;
     let extended_connect = check_method(head)?;
+    check_form(head)?;
+    let (host, host_field) = take_host(head)?;
     settle_target(head, limits)?;
+    check_coding(&head.headers)?;
     let upgrade = settle_connection(head, limits);
     settle_expect(&mut head.headers)?;
     settle_length(&mut head.headers)?;
@@ -86,6 +88,17 @@ fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failu
     Ok((host, field))
 }
 
+/// RFC 9112 section 3.2.3: a target that is a host alone is for CONNECT. `GET abc` is neither host
+/// nor path, though a URI of one part reads as a host. And a scheme is one of ours.
+fn check_form(head: &request::Parts) -> Result<(), Failure> {
+    let (scheme, method) = (head.uri.scheme_str(), &head.method);
+    let host_alone = scheme.is_none() && head.uri.authority().is_some();
+    if host_alone && method != Method::CONNECT || !matches!(scheme, None | Some("http" | "https")) {
+        return Err(Failure::BadTarget);
+    }
+    Ok(())
+}
+
 /// True for an extended CONNECT to WebSocket, which is the only CONNECT served.
 fn check_method(head: &request::Parts) -> Result<bool, Failure> {
     if head.method == Method::CONNECT {
@@ -99,6 +112,23 @@ fn check_method(head: &request::Parts) -> Result<bool, Failure> {
         return Err(Failure::MethodNotServed);
     }
     Ok(false)
+}
+
+/// RFC 9112 section 7: of the transfer codings hyper decodes chunks and nothing else, and it looks
+/// at the last one only. A body that has been compressed too would travel on as if it were not.
+fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(first) = codings.next() else { return Ok(()) };
+    if codings.next().is_none() && first.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let known = ["br", "compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"];
+    let is_known = |token: &str| known.iter().any(|known| token.eq_ignore_ascii_case(known));
+    Err(if tokens(headers, &TRANSFER_ENCODING).any(is_known) {
+        Failure::CodingUnknown
+    } else {
+        Failure::RequestBodyBroken
+    })
 }
 
 /// Leaves a target in origin-form with its path in the one form that is routed and forwarded.
@@ -318,9 +348,20 @@ mod tests {
             (method("TRACE").uri("/"), Some(Failure::MethodNotServed)),
             (method("CONNECT").uri("a.test:443"), Some(Failure::MethodNotServed)),
             (method("GET").uri("*"), Some(Failure::BadTarget)),
+            (method("GET").uri("abc"), Some(Failure::BadTarget)),
+            (method("GET").uri("ftp://a.test/"), Some(Failure::BadTarget)),
+            (method("POST").uri("/").header(TRANSFER_ENCODING, "Chunked"), None),
+            (
+                method("POST").uri("/").header(TRANSFER_ENCODING, "gzip, chunked"),
+                Some(Failure::CodingUnknown),
+            ),
+            (
+                get("/").header(TRANSFER_ENCODING, "chunked").header(TRANSFER_ENCODING, "chunked"),
+                Some(Failure::RequestBodyBroken),
+            ),
             (method("OPTIONS").uri("*"), None),
             (get(&long), Some(Failure::TargetTooLong)),
-            (get("/a%00"), Some(Failure::AmbiguousPath(path::Ambiguous::Nul))),
+            (get("/a%00"), Some(Failure::AmbiguousPath(path::Ambiguous::Control))),
             (get("/").header(EXPECT, "y 100-continue"), Some(Failure::ExpectationUnknown)),
             (get("/").header(EXPECT, "100-Continue"), None),
             (get("http://a.test/").version(Version::HTTP_2), Some(Failure::BadHost)),

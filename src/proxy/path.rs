@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The path in its one form: dot segments resolved, `//` merged, escapes of unreserved characters
-/// decoded (RFC 3986 section 6.2.2), `\` written `%5C`. A `%2F` inside a segment stays as it is.
+/// decoded (RFC 3986 section 6.2.2). A `%2F` inside a segment stays as it is.
 ///
 /// # Errors
 ///
@@ -40,15 +40,18 @@ pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
 /// Why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ambiguous {
+    /// No character of a URI (RFC 3986), and a slash to browsers and to Windows.
+    #[error("backslash")]
+    Backslash,
     /// `%` without two hexadecimal digits.
     #[error("broken percent-escape")]
     BrokenEscape,
+    /// `%00`, `%0a` and the other control characters, which no file has in its name.
+    #[error("escaped control character")]
+    Control,
     /// `..%2F`, `..\`, `..;`: dots that a backend might resolve though they are no segment.
     #[error("dot segment beside an escaped separator")]
     HiddenDots,
-    /// `%00`.
-    #[error("escaped NUL")]
-    Nul,
 }
 
 /// True for a path that is already in its form, which nearly every path is.
@@ -66,20 +69,17 @@ fn is_plain(path: &[u8]) -> bool {
 fn decode_unreserved(path: &str) -> Result<String, Ambiguous> {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
-    while let Some(at) = rest.find(['%', '\\']) {
+    if path.contains('\\') {
+        return Err(Ambiguous::Backslash);
+    }
+    while let Some(at) = rest.find('%') {
         decoded.push_str(&rest[..at]);
-        if rest[at..].starts_with('\\') {
-            // No character of a URI (RFC 3986), and a slash to browsers.
-            decoded.push_str("%5C");
-            rest = &rest[at + 1..];
-            continue;
-        }
         let hex = rest.get(at + 1..at + 3).ok_or(Ambiguous::BrokenEscape)?;
         if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(Ambiguous::BrokenEscape);
         }
         match u8::from_str_radix(hex, 16) {
-            Ok(0) => return Err(Ambiguous::Nul),
+            Ok(0..=0x1f | 0x7f) => return Err(Ambiguous::Control),
             Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
                 decoded.push(char::from(byte));
             }
@@ -133,7 +133,7 @@ mod tests {
             ("/a;v=1/b", "/a;v=1/b"),
             ("/.well-known/x", "/.well-known/x"),
             ("/...", "/..."),
-            ("/a\\b", "/a%5Cb"),
+            ("/a%5Cb", "/a%5Cb"),
         ];
         for (sent, want) in table {
             assert_eq!(normalise(sent).as_deref(), Ok(want), "{sent}");
@@ -144,14 +144,17 @@ mod tests {
     fn what_a_backend_could_read_otherwise_is_refused() {
         // (path, why)
         let table = [
-            ("/a%00b", Ambiguous::Nul),
+            ("/a%00b", Ambiguous::Control),
+            ("/a%0d%0aX:b", Ambiguous::Control),
+            ("/a%7F", Ambiguous::Control),
             ("/a%zz", Ambiguous::BrokenEscape),
             ("/a%2", Ambiguous::BrokenEscape),
             ("/a%", Ambiguous::BrokenEscape),
             ("/..%2fetc", Ambiguous::HiddenDots),
             ("/a/..%5C..%5Cetc", Ambiguous::HiddenDots),
             ("/a/%2e%2e%2fetc", Ambiguous::HiddenDots),
-            ("/..\\etc", Ambiguous::HiddenDots),
+            ("/..\\etc", Ambiguous::Backslash),
+            ("/a\\b", Ambiguous::Backslash),
             ("/x%2f..", Ambiguous::HiddenDots),
             ("/..;/admin", Ambiguous::HiddenDots),
             ("/..;v=1/admin", Ambiguous::HiddenDots),

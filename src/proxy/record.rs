@@ -81,6 +81,10 @@ impl Record {
         self.started
     }
 
+    pub(super) fn is_http2(&self) -> bool {
+        self.version == Version::HTTP_2
+    }
+
     /// A backend's head is here.
     pub(super) fn answered_by(&mut self, endpoint: EndpointName) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));

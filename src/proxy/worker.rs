@@ -118,11 +118,9 @@ impl Worker {
     /// Takes a place for a connection; at the limit the longest idle one has to go for it.
     fn admit(self: &Arc<Self>, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
         let peer = canonical(stream.peer_addr().ok()?);
-        if !self.gateway.connections.admit(self.gateway.limits.connections) {
-            return None;
-        }
+        let number = self.gateway.connections.admit(self.gateway.limits.connections)?;
         let watch = Arc::new(Watch::new(peer, coarse_now()));
-        let number = self.connections.put(bind, Arc::clone(&watch));
+        self.connections.put(number, bind, Arc::clone(&watch));
         Some((watch, Place { worker: Arc::clone(self), number }))
     }
 }

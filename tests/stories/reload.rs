@@ -119,7 +119,10 @@ async fn one_objects_fault_leaves_the_others_alone() {
     assert_eq!(gateway.get("http://one.example.test/").await.text(), "blog");
     assert_ne!(gateway.get("http://blog.test/").await.status(), 200);
     let stderr = gateway.process().stderr();
-    assert!(stderr.contains("blog.yaml:27:20: HTTPRoute") && stderr.contains("path.value"), "{stderr}");
+    assert!(
+        stderr.contains("blog.yaml:27:20: HTTPRoute") && stderr.contains("path.value"),
+        "{stderr}"
+    );
 }
 
 /// What is asked for again and again while things change. It ends with the count of what failed.

@@ -324,7 +324,7 @@ async fn rsa_and_ecdsa_stand_side_by_side() {
     let (ecdsa, rsa) = (ca().leaf(&["pair.test"]), ca().rsa_leaf(&["pair.test"]));
     Lineage::create(&setup.letsencrypt(), "pair.test", &rsa);
     Lineage::create(&setup.letsencrypt(), "pair.test-ecdsa", &ecdsa);
-    let listener = "    - name: both
+    let listener = "    - name: pair
       protocol: HTTPS
       port: 9443
       hostname: pair.test

@@ -202,6 +202,8 @@ impl H2 {
                     self.frame(&Frame::new(SETTINGS, ACK, 0, [])).await;
                 }
                 SETTINGS => {}
+                // The window of the connection is the gateway's to widen.
+                WINDOW_UPDATE if frame.stream == 0 => {}
                 _ => return Some(frame),
             }
         }

@@ -25,7 +25,10 @@ impl Target {
         let origin = Origin::replying("ok").await;
         let routes = serve_all("shop", "shop.test", &[origin.address]);
         // A head that the gateway waits for in vain must not hold the test up for long.
-        let setup = Gateway::setup().file("routes/shop.yaml", &routes).flag("--head-timeout 3s");
+        let setup = Gateway::setup()
+            .file("routes/shop.yaml", &routes)
+            .flag("--head-timeout 3s")
+            .flag("--body-timeout 3s");
         Self { origin, gateway: edit(setup).start().await, canaries: AtomicU32::new(0) }
     }
 
@@ -43,6 +46,7 @@ impl Target {
     ///
     /// One of that does not hold; `what` tells which case it was.
     pub(crate) async fn refuses(&self, what: &str, bytes: &[u8], statuses: &[u16]) {
+        println!("{what}");
         let before = self.origin.requests().len();
         let replies = self.attack(bytes).await;
         let first = replies.first().map_or(0, Reply::status);
