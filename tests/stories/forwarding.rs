@@ -412,7 +412,11 @@ async fn the_log_has_a_line_for_each_request_and_no_secret() {
     let entry = gateway.logged("the refusal", |entry| entry["status"] == 404).await;
     assert!(entry["flags"].to_string().contains("NR"), "{entry}");
 
+    // One that is refused has its line too, and nothing in it that a terminal obeys.
+    gateway.raw("GET /\x1b[31mred HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    gateway.logged("the one refused", |entry| entry["status"] == 400).await;
+
     let all = gateway.process().stdout().join("\n") + &gateway.process().stderr();
     assert!(!all.contains("topsecret"), "{all}");
-    assert!(!all.contains('\x1b'), "an escape that a terminal obeys");
+    assert!(!all.contains('\x1b'), "{all}");
 }

@@ -106,7 +106,7 @@ async fn http_10_with_chunks_never_reaches_the_backend_as_such() {
     let before = target.origin.requests().len();
     let bytes = b"POST /attack HTTP/1.0\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\
                   Connection: keep-alive\r\n\r\n0\r\n\r\n";
-    let answers = target.attack(bytes).await;
+    let answers = target.attack(bytes).await.expect("the connection ends");
     assert!(answers.len() < 2, "{answers:?}");
     for seen in target.origin.seen().split_off(before) {
         assert!(!seen.head.has("transfer-encoding") && seen.body.is_empty(), "{seen:?}");

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{Process, own_loopback, soon};
 
@@ -14,9 +15,12 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// Starts it on a loopback address of its own.
+    /// Starts it on a loopback address of its own, where no other test takes the port meanwhile.
     pub(crate) async fn start() -> Self {
-        Self::at(SocketAddr::from((own_loopback(), 8080))).await
+        let free = TcpListener::bind((own_loopback(), 0)).await.unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        Self::at(address).await
     }
 
     pub(crate) async fn at(address: SocketAddr) -> Self {
@@ -25,12 +29,12 @@ impl Echo {
         let process = Process::spawn(command);
         soon("the echo listens", async {
             while TcpStream::connect(address).await.is_err() {
-                assert!(!process.has_ended(), "the echo ended: {}", process.stderr());
                 // The echo tells nobody but its log that it listens.
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
+        assert!(!process.has_ended(), "another program has {address}: {}", process.stderr());
         Self { address, _process: process }
     }
 }

@@ -1,6 +1,6 @@
 //! HTTP/2 by the frame, for what no honest client sends (RFC 9113).
 
-use super::{Gateway, Tls, Wire};
+use super::{Gateway, SOON, Tls, Wire};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -126,20 +126,23 @@ pub(crate) enum Outcome {
     GoAway(u32),
     /// The connection was ended without a word.
     Closed,
+    /// Nothing became of it for a long time.
+    Silence,
 }
 
 impl Outcome {
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Answer { status, .. } | Self::Cut { status, .. } => Some(*status),
-            Self::Reset(_) | Self::GoAway(_) | Self::Closed => None,
+            Self::Reset(_) | Self::GoAway(_) | Self::Closed | Self::Silence => None,
         }
     }
 
     /// True if the request was refused in one of the ways that RFC 9113 leaves open for a malformed
     /// one: an error of the stream or the connection, or a status of 400 to 431.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.status().is_none_or(|status| (400..=431).contains(&status) && status != 404)
+        let refused = |status| (400..=431).contains(&status) && status != 404;
+        *self != Self::Silence && self.status().is_none_or(refused)
     }
 }
 
@@ -188,7 +191,7 @@ impl H2 {
         self.send(frame.bytes()).await;
     }
 
-    /// The next frame that is not about the connection's settings; those are acknowledged.
+    /// The next frame that tells the story something: settings and pings are just acknowledged.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             let head = self.wire.exactly(9).await;
@@ -201,6 +204,9 @@ impl H2 {
                 SETTINGS if !frame.is(ACK) => {
                     self.frame(&Frame::new(SETTINGS, ACK, 0, [])).await;
                 }
+                PING if !frame.is(ACK) => {
+                    self.frame(&Frame::new(PING, ACK, 0, frame.payload)).await;
+                }
                 SETTINGS => {}
                 // The window of the connection is the gateway's to widen.
                 WINDOW_UPDATE if frame.stream == 0 => {}
@@ -211,6 +217,11 @@ impl H2 {
 
     /// Reads on until it is known what became of `stream`.
     pub(crate) async fn outcome(&mut self, stream: u32) -> Outcome {
+        let outcome = tokio::time::timeout(SOON / 2, self.what_becomes_of(stream)).await;
+        outcome.unwrap_or(Outcome::Silence)
+    }
+
+    async fn what_becomes_of(&mut self, stream: u32) -> Outcome {
         let mut status = None;
         let mut body = Vec::new();
         loop {

@@ -29,7 +29,7 @@ pub(crate) use self::frames::{
 };
 pub(crate) use self::gateway::{Gateway, Setup};
 pub(crate) use self::hello::{Hello, Record, record, server_name};
-pub(crate) use self::hostile::{Target, replies};
+pub(crate) use self::hostile::{Faults, Target, replies};
 pub(crate) use self::notify::Message;
 pub(crate) use self::origin::{Answer, Backend, Origin, Seen, Step};
 pub(crate) use self::pki::{Leaf, Lineage, ca};

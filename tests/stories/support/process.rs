@@ -1,10 +1,11 @@
 //! A program that runs beside the test, its two outputs and its end.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
@@ -14,13 +15,24 @@ use super::soon;
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
+    leads_group: bool,
     stdout: watch::Receiver<Vec<String>>,
     stderr: watch::Receiver<Vec<String>>,
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
 impl Process {
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::run(command, false)
+    }
+
+    /// The same for a program that starts others, which end with it.
+    pub(crate) fn spawn_with_children(mut command: Command) -> Self {
+        command.process_group(0);
+        Self::run(command, true)
+    }
+
+    fn run(mut command: Command, leads_group: bool) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         // The descriptors given to the child are in the command; the child has them now.
@@ -33,7 +45,7 @@ impl Process {
             let status = child.wait().unwrap();
             ended.send_replace(Some(status));
         });
-        Self { pid, stdout, stderr, exit }
+        Self { pid, leads_group, stdout, stderr, exit }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -92,11 +104,19 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.has_ended() {
+            let kill = if self.leads_group { killpg } else { kill };
             let _ = kill(self.pid, Signal::SIGKILL);
         }
         if thread::panicking() {
-            eprintln!("--- stdout of {}\n{}", self.pid, self.stdout().join("\n"));
-            eprintln!("--- stderr of {}\n{}\n---", self.pid, self.stderr());
+            for (name, lines) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+                let lines = lines.borrow();
+                let last = lines.len().saturating_sub(50);
+                eprintln!(
+                    "--- {name} of {}, from line {last}\n{}",
+                    self.pid,
+                    lines[last..].join("\n")
+                );
+            }
         }
     }
 }
