@@ -17,7 +17,7 @@ pub(crate) type Response = http::Response<Body>;
 /// Why a body ended before its end.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body: none, bytes at hand, a stream from hyper, or a stream from anywhere.
+/// A body: none, bytes at hand, or a stream.
 ///
 /// Streams are handed on frame by frame, so a slow reader slows the writer; nothing is collected.
 #[derive(Debug, Default)]
@@ -25,7 +25,6 @@ pub(crate) enum Body {
     #[default]
     Empty,
     Full(Full<Bytes>),
-    Incoming(hyper::body::Incoming),
     Boxed(BoxedBody),
 }
 
@@ -68,9 +67,6 @@ impl HttpBody for Body {
             Self::Full(full) => Pin::new(full)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {}))),
-            Self::Incoming(incoming) => Pin::new(incoming)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Self::Boxed(boxed) => boxed.0.as_mut().poll_frame(cx),
         }
     }
@@ -79,7 +75,6 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(full) => full.is_end_stream(),
-            Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Boxed(boxed) => boxed.0.is_end_stream(),
         }
     }
@@ -88,7 +83,6 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(full) => full.size_hint(),
-            Self::Incoming(incoming) => incoming.size_hint(),
             Self::Boxed(boxed) => boxed.0.size_hint(),
         }
     }

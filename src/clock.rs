@@ -3,7 +3,7 @@
 //! State machines are told the time by their caller, so that a test can live through an hour in a
 //! microsecond; whoever stands at the edge asks here.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 /// Monotonic time, for durations and deadlines.
 #[allow(clippy::disallowed_methods, reason = "this is the one place")]
@@ -15,9 +15,4 @@ pub(crate) fn now() -> Instant {
 #[allow(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
-}
-
-/// Time since the Unix epoch; zero for a clock set before 1970.
-pub(crate) fn unix() -> Duration {
-    wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -259,13 +259,6 @@ pub(crate) struct FrontendTlsValidation {
     pub mode: Option<FrontendValidationMode>,
 }
 
-impl FrontendTlsValidation {
-    /// `AllowValidOnly` where absent.
-    pub(crate) fn mode(&self) -> &FrontendValidationMode {
-        self.mode.as_ref().unwrap_or(&FrontendValidationMode::AllowValidOnly)
-    }
-}
-
 open_enum! {
     FrontendValidationMode {
         AllowValidOnly = "AllowValidOnly",

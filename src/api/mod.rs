@@ -27,43 +27,38 @@ mod http_route;
 mod kinds;
 mod open_enum;
 mod reference_grant;
-mod shared;
+pub(crate) mod shared;
 
 pub(crate) use self::core::{
-    ConfigMap, Endpoint, EndpointAddressType, EndpointConditions, EndpointPort, EndpointSlice,
-    IntOrString, Namespace, Secret, SecretBytes, SecretText, Service, ServicePort, ServiceSpec,
+    ConfigMap, EndpointAddressType, EndpointSlice, IntOrString, Namespace, Secret, Service,
+    ServicePort,
 };
-pub(crate) use self::duration::{Duration, InvalidDuration};
+pub(crate) use self::duration::Duration;
 pub(crate) use self::envoy::Backend;
 pub(crate) use self::gateway::{
-    AddressType, AllowedListeners, AllowedRoutes, FromNamespaces, FrontendTls, FrontendTlsPort,
-    FrontendTlsSettings, FrontendTlsValidation, FrontendValidationMode, Gateway, GatewayAddress,
-    GatewayBackendTls, GatewayClass, GatewayClassSpec, GatewayInfrastructure, GatewaySpec,
-    GatewayTls, Listener, ListenerNamespaces, ListenerTls, ParametersReference, Protocol,
-    RouteGroupKind, TlsMode,
+    AddressType, FromNamespaces, FrontendTlsSettings, FrontendValidationMode, Gateway,
+    GatewayAddress, GatewayClass, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls,
+    Listener, ListenerNamespaces, ListenerTls, Protocol, TlsMode,
 };
 pub(crate) use self::grpc_route::{
-    GrpcBackendRef, GrpcFilterType, GrpcHeaderMatch, GrpcMethodMatch, GrpcRoute, GrpcRouteFilter,
-    GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec,
+    GrpcFilterType, GrpcMethodMatch, GrpcRoute, GrpcRouteFilter, GrpcRouteMatch, GrpcRouteRule,
+    GrpcRouteSpec,
 };
 pub(crate) use self::http_route::{
-    CorsFilter, ExternalAuthFilter, ExternalAuthProtocol, ForwardBody, GrpcAuth, Header,
-    HeaderModifier, HttpAuth, HttpBackendRef, HttpFilterType, HttpHeaderMatch, HttpMethod,
-    HttpPathMatch, HttpPathModifier, HttpQueryParamMatch, HttpRoute, HttpRouteFilter,
-    HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, PathMatchType,
-    PathModifierType, RequestMirrorFilter, RequestRedirectFilter, Scheme, UrlRewriteFilter,
+    CorsFilter, ExternalAuthFilter, ExternalAuthProtocol, Header, HeaderModifier, HttpBackendRef,
+    HttpFilterType, HttpMethod, HttpPathMatch, HttpPathModifier, HttpQueryParamMatch, HttpRoute,
+    HttpRouteFilter, HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteSpec,
+    HttpRouteTimeouts, PathMatchType, PathModifierType, RequestMirrorFilter, RequestRedirectFilter,
+    Scheme, UrlRewriteFilter,
 };
 pub(crate) use self::kinds::{
-    CORE_GROUP, DISCOVERY_GROUP, ENVOY_GROUP, GATEWAY_GROUP, KINDS, Kind, KindInfo, Scope,
+    CORE_GROUP, ENVOY_GROUP, GATEWAY_GROUP, KINDS, Kind, KindInfo, Scope,
 };
-pub(crate) use self::reference_grant::{
-    ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
-};
+pub(crate) use self::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 pub(crate) use self::shared::{
-    BackendObjectReference, BackendRef, Condition, ConditionStatus, CookieConfig, CookieLifetime,
-    DefaultScope, Fraction, LabelSelector, LabelSelectorOperator, LabelSelectorRequirement,
-    LocalObjectReference, MatchType, ObjectReference, ParentReference, SecretObjectReference,
-    SessionPersistence, SessionPersistenceType, Timestamp,
+    BackendObjectReference, BackendRef, Condition, ConditionStatus, CookieLifetime, DefaultScope,
+    LabelSelector, LabelSelectorOperator, LocalObjectReference, MatchType, ParentReference,
+    SecretObjectReference, SessionPersistence, SessionPersistenceType, Timestamp,
 };
 
 /// One document that was decoded.

@@ -16,6 +16,7 @@ macro_rules! open_enum {
 
         impl $name {
             /// Every word that is known, in the order of the specification.
+            #[allow(dead_code, reason = "not every kind of word is listed in a message")]
             pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
 
             /// The word as written.

@@ -77,16 +77,6 @@ pub(crate) struct BackendRef<F> {
 }
 
 impl<F> BackendRef<F> {
-    /// The core group, `""`, where absent.
-    pub(crate) fn group(&self) -> &str {
-        self.group.as_deref().unwrap_or(CORE_GROUP)
-    }
-
-    /// `Service` where absent.
-    pub(crate) fn kind(&self) -> &str {
-        self.kind.as_deref().unwrap_or("Service")
-    }
-
     /// 1 where absent; 0 means no traffic.
     pub(crate) fn weight(&self) -> u32 {
         self.weight.unwrap_or(1)
@@ -296,7 +286,6 @@ pub(crate) struct Condition {
 pub(crate) enum ConditionStatus {
     True,
     False,
-    Unknown,
 }
 
 impl std::fmt::Display for ConditionStatus {
@@ -304,7 +293,6 @@ impl std::fmt::Display for ConditionStatus {
         f.write_str(match self {
             Self::True => "True",
             Self::False => "False",
-            Self::Unknown => "Unknown",
         })
     }
 }

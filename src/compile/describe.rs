@@ -124,8 +124,7 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
         let (numerator, denominator) = (mirror.numerator, mirror.denominator);
         writeln!(to, "  copy {numerator} of {denominator} to {}", Backend(&mirror.cluster))?;
     }
-    let answers =
-        rule.filters.iter().any(|of| matches!(of, Filter::Broken(_) | Filter::Redirect(_)));
+    let answers = rule.filters.iter().any(|of| matches!(of, Filter::Broken | Filter::Redirect(_)));
     match &rule.backends {
         Some(backends) => write_backends(to, backends)?,
         None if answers => {}
@@ -181,7 +180,7 @@ impl Display for Backend<'_> {
 
 fn write_filter(to: &mut String, indent: &str, filter: &Filter) -> Result {
     match filter {
-        Filter::Broken(status) => writeln!(to, "{indent}answer {}", status.as_u16()),
+        Filter::Broken => writeln!(to, "{indent}answer 500"),
         Filter::Cors(cors) => write_cors(to, indent, cors),
         Filter::Redirect(redirect) => write_redirect(to, indent, redirect),
         Filter::RequestHeaders(modifier) => write_headers(to, indent, "request", modifier),

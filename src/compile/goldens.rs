@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::api::{Condition, ConditionStatus};
 use crate::compile::{Compiled, Inputs, compile, describe};
-use crate::config::{DEFAULT_CONTROLLER, Loaded, Settings, load, parse_bytes};
+use crate::config::{Loaded, Settings, load, parse_bytes};
 use crate::graph::Statuses;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, Tickets};
@@ -238,7 +238,7 @@ fn in_short(statuses: &Statuses) -> String {
     for route in &statuses.routes {
         writeln!(text, "{} generation {}", route.key, route.generation).unwrap();
         for status in &route.parents {
-            assert_eq!(&*status.controller, DEFAULT_CONTROLLER);
+            assert_eq!(&*status.controller, "gateway.envoyproxy.io/gatewayclass-controller");
             let parent = &status.parent;
             write!(text, "  parent {}", parent.name).unwrap();
             if let Some(section) = &parent.section_name {

@@ -169,7 +169,7 @@ impl Compiler<'_, '_> {
         let is_broken = self.route.breaks_rules(number)
             || self.into.faults.iter().any(|fault| fault.rule == number)
             // In front of everything: nothing may be answered as if the filter were not there.
-            || run.iter().any(|filter| matches!(filter, Filter::Broken(_)));
+            || run.iter().any(|filter| matches!(filter, Filter::Broken));
         run.sort_by_key(Filter::phase);
         let name = self.name(number);
         let rule = if is_broken {
@@ -212,7 +212,7 @@ impl Compiler<'_, '_> {
                 }
             }
             run.sort_by_key(Filter::phase);
-            if run.iter().any(|filter| matches!(filter, Filter::Broken(_))) {
+            if run.iter().any(|filter| matches!(filter, Filter::Broken)) {
                 run = vec![filters::broken()];
             }
             if has_other && is_fallback(place) {

@@ -28,8 +28,8 @@ mod validate;
 mod yaml;
 
 pub(crate) use self::decode::Environment;
-pub(crate) use self::diagnostic::{Diagnostic, Place, Position, Severity};
-pub(crate) use self::settings::{DEFAULT_CONTROLLER, Settings};
+pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
+pub(crate) use self::settings::Settings;
 
 use self::objects::Reading;
 use self::source::SourceMap;

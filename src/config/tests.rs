@@ -29,7 +29,7 @@ fn deployment(name: &str) -> Loaded {
         Settings::read(&fixture.join(name), Some(root.path()), &environment).unwrap();
     assert_eq!(warnings, []);
     assert!(settings.enable_backend);
-    assert_eq!(settings.controller_name, DEFAULT_CONTROLLER);
+    assert_eq!(settings.controller_name, settings::DEFAULT_CONTROLLER);
     load(&settings, &environment)
 }
 

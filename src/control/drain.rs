@@ -39,6 +39,9 @@ impl Control {
         }
         self.workers.join();
         self.gateway.access_log.flush();
-        tracing::info!("stopped");
+        match self.gateway.access_log.dropped() {
+            0 => tracing::info!("stopped"),
+            dropped => tracing::info!("stopped; {dropped} records of the access log were lost"),
+        }
     }
 }

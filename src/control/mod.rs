@@ -21,7 +21,7 @@ use crate::proxy::Gateway;
 use crate::systemd::{self, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
 
-pub(crate) use reload::{Cause, Load, Loader, Sources};
+pub(crate) use reload::{Cause, Loader, Sources};
 pub(crate) use sockets::CannotBind;
 
 use signals::{Signal, Signals};

@@ -83,7 +83,7 @@ impl Sockets {
         if !failed.is_empty() {
             return Err(failed);
         }
-        let kept: HashMap<_, _> = prepared.open.iter().map(|(key, _)| (*key, ())).collect();
+        let kept: HashMap<_, _> = prepared.open.keys().map(|key| (*key, ())).collect();
         prepared.gone = self
             .open
             .iter()

@@ -31,8 +31,8 @@ pub(crate) type Verdict = ControlFlow<http::Response<()>>;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Filter {
     /// A filter that could not be built. HTTPRoute `filters`: it must not be skipped, so whatever
-    /// reaches it gets this status.
-    Broken(StatusCode),
+    /// reaches it gets a 500.
+    Broken,
     Cors(Cors),
     Redirect(Redirect),
     RequestHeaders(HeaderModifier),
@@ -55,9 +55,9 @@ impl Filter {
     /// Runs on the way to the backend.
     pub(crate) fn on_request(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
         match self {
-            Self::Broken(status) => {
+            Self::Broken => {
                 let mut response = http::Response::new(());
-                *response.status_mut() = *status;
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 return Verdict::Break(response);
             }
             Self::Cors(cors) => return cors.on_request(exchange, head),
@@ -74,8 +74,7 @@ impl Filter {
         match self {
             Self::Cors(cors) => cors.on_response(exchange, headers),
             Self::ResponseHeaders(modifier) => modifier.apply(headers),
-            Self::Broken(_) | Self::Redirect(_) | Self::RequestHeaders(_) | Self::UrlRewrite(_) => {
-            }
+            Self::Broken | Self::Redirect(_) | Self::RequestHeaders(_) | Self::UrlRewrite(_) => {}
         }
     }
 
@@ -86,7 +85,7 @@ impl Filter {
             Self::RequestHeaders(_) | Self::ResponseHeaders(_) | Self::UrlRewrite(_) => {
                 Phase::Rewrite
             }
-            Self::Broken(_) | Self::Redirect(_) => Phase::Answer,
+            Self::Broken | Self::Redirect(_) => Phase::Answer,
         }
     }
 }

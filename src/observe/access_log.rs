@@ -1,7 +1,9 @@
 //! One record per exchange, on its way to journald or to standard output.
 
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io;
+#[cfg(test)]
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
@@ -57,12 +59,14 @@ impl AccessLog {
     /// # Errors
     ///
     /// The thread that writes cannot be started.
+    #[cfg(test)]
     pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
         let output = if output == Output::Text { Output::Text } else { Output::Json };
         Ok(Self { output, spool: Some(spool(Descriptor::new(to))?) })
     }
 
     /// A log that nobody keeps.
+    #[cfg(test)]
     pub(crate) fn discard() -> Self {
         Self { output: Output::Json, spool: None }
     }

@@ -104,10 +104,6 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    pub(crate) fn output(&self) -> Output {
-        self.output
-    }
-
     /// Starts the access log, in the same place and form as the events.
     ///
     /// # Errors

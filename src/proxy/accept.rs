@@ -49,8 +49,12 @@ pub(super) async fn serve(
     watch: Arc<Watch>,
 ) {
     let peer = watch.peer;
-    if let Err(error) = begin(gateway, bind, stream, watch).await {
-        tracing::debug!(%peer, %error, "connection ended");
+    match begin(gateway, bind, stream, watch).await {
+        Ok(()) => {}
+        Err(Ended::Tls(error)) => {
+            tracing::debug!(%peer, %error, reason = error.reason(), "no TLS session");
+        }
+        Err(error) => tracing::debug!(%peer, %error, "connection ended"),
     }
 }
 

@@ -323,15 +323,15 @@ fn join_cookies(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn head(build: http::request::Builder) -> request::Parts {
+    fn head(build: request::Builder) -> request::Parts {
         build.body(()).unwrap().into_parts().0
     }
 
-    fn get(target: &str) -> http::request::Builder {
+    fn get(target: &str) -> request::Builder {
         http::Request::get(target).header(HOST, "shop.test")
     }
 
-    fn refusal(build: http::request::Builder) -> Option<Failure> {
+    fn refusal(build: request::Builder) -> Option<Failure> {
         admit(&mut head(build), &Limits::default()).err()
     }
 

@@ -97,14 +97,15 @@ async fn answer(
     };
     for filter in &rule.filters {
         if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
-            return Ok(here(record, filtered(answer, &rule.filters, filter, &exchange)));
+            let answer = filtered(answer, &rule.filters, filter, &exchange);
+            return answered_by(filter, record, answer);
         }
     }
     let choice = rule.backends.as_ref().ok_or(Failure::NoBackend)?.next();
     let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
     for filter in filters {
         if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
-            return Ok(here(record, answer.map(|()| Body::Empty)));
+            return answered_by(filter, record, answer.map(|()| Body::Empty));
         }
     }
 
@@ -166,7 +167,7 @@ async fn forward(
     let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
-    let backend = rule.timeouts.backend_request.or(if left.is_some() { None } else { default });
+    let backend = rule.timeouts.backend_request.or_else(|| default.filter(|_| left.is_none()));
     let wait = left.into_iter().chain(backend).min();
 
     let sent = match wait {
@@ -220,6 +221,18 @@ async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Res
 fn here(record: &mut Record, answer: Response) -> Response {
     record.answered_here();
     answer
+}
+
+/// A filter's answer in place of a backend's. One that could not be built fails the request.
+fn answered_by(
+    filter: &Filter,
+    record: &mut Record,
+    answer: Response,
+) -> Result<Response, Failure> {
+    match filter {
+        Filter::Broken => Err(Failure::FilterInvalid),
+        _ => Ok(here(record, answer)),
+    }
 }
 
 /// A filter's answer on its way back through the filters that the request passed before it.

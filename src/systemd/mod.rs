@@ -10,4 +10,4 @@ mod notify;
 mod sockets;
 
 pub(crate) use notify::{Notify, watchdog_interval};
-pub(crate) use sockets::{Handed, Ignored, Inherited, InvalidHandover, inherited};
+pub(crate) use sockets::{Handed, Inherited, inherited};

@@ -27,9 +27,8 @@ mod store;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use certificate::{CertFacts, KeyType};
-pub(crate) use hello::{Hello, HelloError, accept_hello};
+pub(crate) use hello::{HelloError, accept_hello};
 pub(crate) use resolver::ListenerCertificates;
-pub(crate) use server::{Tickets, crypto, server_config};
+pub(crate) use server::{Tickets, server_config};
 pub(crate) use slot::{CertSlot, CertSource};
-pub(crate) use store::{CertReport, CertStore, News, RETRY_DELAYS};
+pub(crate) use store::{CertStore, News, RETRY_DELAYS};

@@ -22,12 +22,9 @@ impl ListenerCertificates {
     }
 
     /// True if there is a certificate to serve.
+    #[cfg(test)]
     pub(crate) fn is_ready(&self) -> bool {
         self.0.iter().any(|slot| slot.is_ready())
-    }
-
-    pub(crate) fn slots(&self) -> &[Arc<CertSlot>] {
-        &self.0
     }
 
     /// In this order: one for the name that the client can check, one that it can check, the first.

@@ -109,10 +109,23 @@ impl CertStore {
         directories.into_iter().filter(|directory| directory.is_dir()).collect()
     }
 
-    /// What is wrong with the certificates in use, one line a certificate.
+    /// What is wrong with the certificates in use, one line each: faults, and renewals that are
+    /// overdue.
     pub(crate) fn problems(&self) -> Vec<String> {
         let slots: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
-        slots.iter().filter_map(|slot| slot.problem()).collect()
+        let now = clock::wall();
+        let overdue = slots
+            .iter()
+            .flat_map(|slot| slot.facts())
+            .filter(|facts| facts.is_renewal_overdue(now));
+        let overdue: Vec<_> = overdue
+            .map(|facts| {
+                let left = facts.not_after.duration_since(now).unwrap_or_default();
+                let days = left.as_secs() / 86_400;
+                format!("renewal of {} is overdue, {days} days are left", facts.file)
+            })
+            .collect();
+        slots.iter().filter_map(|slot| slot.problem()).chain(overdue).collect()
     }
 
     fn live(&self) -> PathBuf {

@@ -22,9 +22,9 @@ mod h2;
 mod names;
 pub(crate) mod pool;
 
-pub(crate) use cluster::{Answer, Cluster, ClusterSettings, Counts, Protocol};
+pub(crate) use cluster::{Cluster, ClusterSettings, Protocol};
 pub(crate) use endpoint::{EndpointName, EndpointSettings};
-pub(crate) use failure::{BodyFault, FailureKind, SendFailure};
+pub(crate) use failure::FailureKind;
 pub(crate) use h1::Tunnel;
 pub(crate) use names::Names;
 

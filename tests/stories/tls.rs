@@ -8,8 +8,8 @@ use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    Answer, Fetched, Gateway, Hello, Http2, Leaf, Lineage, Origin, Record, Setup, Tls, Wire,
-    backend, ca, clock, empty, http_route, record, rule_to, serve_all, server_name, soon, until,
+    Answer, Gateway, Hello, Http2, Leaf, Lineage, Origin, Record, Setup, Tls, Wire, backend, ca,
+    clock, empty, http_route, record, rule_to, serve_all, server_name, soon, until,
 };
 
 const NO_APPLICATION_PROTOCOL: u8 = 120;

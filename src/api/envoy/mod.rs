@@ -3,6 +3,5 @@
 mod backend;
 
 pub(crate) use self::backend::{
-    AppProtocol, Backend, BackendEndpoint, BackendSpec, BackendTls, BackendType, FqdnEndpoint,
-    IpEndpoint, UnixEndpoint,
+    AppProtocol, Backend, BackendEndpoint, BackendSpec, BackendTls, BackendType,
 };

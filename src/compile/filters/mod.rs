@@ -149,7 +149,7 @@ pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
 
 /// The filter that takes the place of what cannot run.
 pub(super) fn broken() -> Filter {
-    Filter::Broken(StatusCode::INTERNAL_SERVER_ERROR)
+    Filter::Broken
 }
 
 /// Only a filter that changes or answers the one request can wait until a backend is chosen.
@@ -323,6 +323,7 @@ fn share(raw: &api::RequestMirrorFilter) -> Result<Step, Misfit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::shared::Fraction;
 
     #[test]
     fn a_filter_leaves_what_frames_the_message_alone() {
@@ -372,8 +373,7 @@ mod tests {
                 port: Some(80),
             },
             percent,
-            fraction: fraction
-                .map(|(numerator, denominator)| api::Fraction { numerator, denominator }),
+            fraction: fraction.map(|(numerator, denominator)| Fraction { numerator, denominator }),
         };
         // (percent, fraction, share)
         let table = [

@@ -19,7 +19,7 @@ impl Fault {
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         let mut protocol = None;
         while let Some(this) = cause {
-            protocol = protocol.or(this.downcast_ref::<h2::Error>());
+            protocol = protocol.or_else(|| this.downcast_ref::<h2::Error>());
             cause = this.source();
         }
         let reset = |details: String| SendFailure::new(FailureKind::ResetBeforeHead, details);

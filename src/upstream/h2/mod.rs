@@ -76,7 +76,7 @@ pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Ans
             if fault.link_is_over {
                 stream.retire_link(cluster, &address);
             }
-            match unsent.or(copy.filter(|_| fault.may_go_again)) {
+            match unsent.or_else(|| copy.filter(|_| fault.may_go_again)) {
                 Some(same) if !again => {
                     tracing::debug!(endpoint = %address, "connection was closing, sending again");
                     cluster.counts().resends.fetch_add(1, Ordering::Relaxed);

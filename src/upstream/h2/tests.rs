@@ -66,7 +66,7 @@ async fn echo(request: http::Request<Incoming>) -> http::Response<Body> {
     }
     let uri = request.uri().to_string();
     response.headers_mut().insert("echo-uri", uri.parse().unwrap());
-    *response.body_mut() = Body::Incoming(request.into_body());
+    *response.body_mut() = Body::boxed(request.into_body());
     response
 }
 
@@ -325,7 +325,7 @@ async fn a_quiet_connection_is_closed_after_its_time_and_a_busy_one_is_not() {
         serve(peer, 100, std::future::pending(), |request| async move {
             let mut response = Response::default();
             if request.method() == "PUT" {
-                *response.body_mut() = Body::Incoming(request.into_body());
+                *response.body_mut() = Body::boxed(request.into_body());
             }
             response
         })

@@ -59,7 +59,10 @@ impl Target {
         let origin = Origin::replying("ok").await;
         let routes = serve_all("shop", "shop.test", &[origin.address]);
         // A head that the gateway waits for in vain must not hold the test up for long.
-        let setup = Gateway::setup().file("routes/shop.yaml", &routes).flag("--head-timeout 3s");
+        let setup = Gateway::setup()
+            .file("routes/shop.yaml", &routes)
+            .flag("--head-timeout 3s")
+            .flag("--body-timeout 3s");
         Self {
             faults: Faults::default(),
             origin,
@@ -81,7 +84,6 @@ impl Target {
     /// ends, no whole request reaches the backend, and the next client is served. If not, that is
     /// noted; `what` tells which case it was.
     pub(crate) async fn refuses(&self, what: &str, bytes: &[u8], statuses: &[u16]) {
-        println!("{what}");
         let before = self.origin.requests().len();
         let replies = self.attack(bytes).await;
         if self.faults.unless(replies.is_some(), || format!("{what}: the connection goes on")) {
