@@ -1,5 +1,7 @@
 //! HTTP/1.1, hostile clients: where one request ends and the next begins (RFC 9112 sections 6, 7).
 
+use std::time::Duration;
+
 use crate::support::{
     Backend, Gateway, Origin, Reply, Target, refusing_address, replies, serve_all, soon,
 };
@@ -195,7 +197,7 @@ async fn a_length_travels_on_in_its_canonical_form() {
 #[tokio::test]
 async fn a_chunk_size_that_is_none_is_refused() {
     let target = Target::start().await;
-    let table: [&[u8]; 24] = [
+    let table: [&[u8]; 22] = [
         b"0x5\r\nhello\r\n0\r\n\r\n",
         b"+5\r\nhello\r\n0\r\n\r\n",
         b"-5\r\nhello\r\n0\r\n\r\n",
@@ -211,11 +213,9 @@ async fn a_chunk_size_that_is_none_is_refused() {
         b"5 5\r\nhello\r\n0\r\n\r\n",
         b"5\0\r\nhello\r\n0\r\n\r\n",
         b"\xef\xbc\x95\r\nhello\r\n0\r\n\r\n",
-        b"8000000000000000\r\nhello\r\n0\r\n\r\n",
         b"10000000000000000\r\nhello\r\n0\r\n\r\n",
         b"10000000000000005\r\nhello\r\n0\r\n\r\n",
         b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
-        b"ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
         b"5\r\nhello\r\n0x0\r\n\r\n",
         b"5\r\nhello\r\n-1\r\n\r\n",
         b"5\r\nhello\r\n\r\n\r\n",
@@ -224,6 +224,30 @@ async fn a_chunk_size_that_is_none_is_refused() {
     for body in table {
         let what = body.escape_ascii().to_string();
         target.refuses(&what, &chunked(body), REFUSED_LATE).await;
+    }
+}
+
+/// Sizes that are numbers, and negative ones to who counts with a sign. Nobody can send so much, so
+/// refusing at once and waiting for it come to the same, as long as the size itself stays here.
+#[tokio::test]
+async fn a_chunk_size_beyond_every_body_is_not_passed_on() {
+    for size in ["7fffffffffffffff", "8000000000000000", "ffffffffffffffff"] {
+        let backend = Backend::bind().await;
+        let gateway = Gateway::in_front_of(backend.address).await;
+        let mut client = gateway.wire().await;
+        let body = format!("{size}\r\nhello\r\n0\r\n\r\n");
+        client.send(chunked(body.as_bytes())).await;
+        client.finish().await;
+        let reply = soon("an answer or the end", client.try_reply_to("POST")).await;
+        assert!(reply.is_none_or(|reply| reply.status() >= 400), "{size}");
+        // What reached the backend is no whole request, and has only the sizes of what came.
+        let Some(mut origin) = backend.accept_within(Duration::from_millis(100)).await else {
+            continue;
+        };
+        let sent = origin.rest().await.to_ascii_lowercase();
+        let holds = |part: &[u8]| sent.windows(part.len()).any(|window| window == part);
+        assert!(!holds(size.as_bytes()), "{}", sent.escape_ascii());
+        assert!(!sent.ends_with(b"\r\n0\r\n\r\n"), "{}", sent.escape_ascii());
     }
 }
 
