@@ -13,15 +13,17 @@ use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::sync::RwLockReadGuard;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    Echo, Gateway, Process, Reply, Tls, Wire, ca, full, h2c_backend, http_route, in_package,
-    own_loopback, soon, until,
+    Echo, GIVEN_PORTS, Gateway, Process, Reply, Tls, Wire, ca, full, h2c_backend, http_route,
+    in_package, own_loopback, soon, until,
 };
 
 struct Deployment {
+    _ports: RwLockReadGuard<'static, ()>,
     gateway: Gateway,
     keycloak: Echo,
     _services: [Process; 2],
@@ -37,6 +39,7 @@ impl Deployment {
             eprintln!("{hint}");
             return None;
         }
+        let ports = GIVEN_PORTS.read().await;
         let [billing, reports, keycloak] = [own_loopback(), own_loopback(), own_loopback()];
         let services = [
             service(&gunicorn, "billing", billing).await,
@@ -51,7 +54,7 @@ impl Deployment {
             .flag(&format!("--resolve keycloak.local={keycloak}"))
             .start()
             .await;
-        Some(Self { gateway, keycloak: keycloak_echo, _services: services })
+        Some(Self { _ports: ports, gateway, keycloak: keycloak_echo, _services: services })
     }
 
     async fn json(&self, path: &str) -> Value {

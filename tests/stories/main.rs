@@ -8,17 +8,22 @@
 #![allow(clippy::large_futures, reason = "a story is one future and runs once")]
 #![allow(clippy::disallowed_methods, reason = "the stories run outside the gateway and its clock")]
 
+mod abuse;
 mod acme;
+mod certificates;
 mod commands;
 mod deployment;
+mod dev;
 mod drain;
 mod forwarded;
 mod forwarding;
 mod grpc;
 mod http2;
 mod limits;
+mod names;
 mod redirect;
 mod reload;
+mod restart;
 mod routing;
 mod support;
 mod systemd;

@@ -320,16 +320,10 @@ impl Gateway {
     /// Waits for READY=1 among the messages from number `since` on.
     async fn ready(&self, since: usize) -> Message {
         let ready = self.notify.message("READY=1", since, |message| message.is("READY"));
-        let ended = async {
-            let status = self.process.exit().await;
-            // The last lines may still be on their way; they say why.
-            tokio::task::yield_now().await;
-            status
-        };
         tokio::select! {
             biased;
             (_, message) = ready => message,
-            status = ended => panic!("the gateway ended with {status} before it was ready"),
+            status = self.process.exit() => panic!("the gateway ended with {status} before it was ready"),
         }
     }
 

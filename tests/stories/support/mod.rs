@@ -21,6 +21,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::RwLock;
+
 pub(crate) use self::echo::Echo;
 pub(crate) use self::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, H2, HEADERS, Outcome, PADDED,
@@ -83,6 +85,10 @@ pub(crate) fn refusing_address() -> SocketAddr {
     // Ports below 1024 of a fresh loopback address; no test binds one.
     SocketAddr::from((own_loopback(), 9))
 }
+
+/// For who needs a port that is given: those that bind it on loopback addresses of their own share
+/// it, and who binds it on every address has it alone.
+pub(crate) static GIVEN_PORTS: RwLock<()> = RwLock::const_new(());
 
 /// The test binary runs in the package; fixtures and caches lie below it.
 pub(crate) fn in_package(path: &str) -> std::path::PathBuf {

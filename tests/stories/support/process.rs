@@ -65,8 +65,14 @@ impl Process {
     /// How it ended, once it has.
     pub(crate) async fn exit(&self) -> ExitStatus {
         let mut exit = self.exit.clone();
-        let status = soon("the program ends", exit.wait_for(Option::is_some)).await.unwrap();
-        status.unwrap()
+        let status =
+            soon("the program ends", exit.wait_for(Option::is_some)).await.unwrap().unwrap();
+        // What it said last may still be on its way through the pipes.
+        for lines in [&self.stdout, &self.stderr] {
+            let mut lines = lines.clone();
+            soon("the outputs end", async { while lines.changed().await.is_ok() {} }).await;
+        }
+        status
     }
 
     pub(crate) fn stdout(&self) -> Vec<String> {

@@ -1,0 +1,86 @@
+//! Certificates of certbot's: which lineage is meant, and what becomes of one that is bad.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::task::JoinSet;
+
+use crate::support::{Gateway, Hello, Lineage, Origin, Record, Tls, ca, serve_all, soon, until};
+
+/// The name of a Secret is the user's own; the annotation says which lineage it stands for.
+#[tokio::test]
+async fn a_secret_names_its_lineage() {
+    let setup = Gateway::setup();
+    let leaf = ca().leaf(&["shop.test"]);
+    Lineage::create(&setup.letsencrypt(), "shop.test-0001", &leaf);
+    let secret = "\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: eih-tls-cert
+  namespace: envoy-gateway-system
+  annotations:
+    edge-gateway.io/lineage: shop.test-0001
+type: kubernetes.io/tls
+";
+    let gateway = setup.file("common/secret.yaml", secret).start().await;
+    assert_eq!(gateway.serial("shop.test").await, leaf.serial);
+}
+
+/// Renewals as fast as they can be written, read in the middle of each other, under handshakes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_handshake_fails_while_links_are_swapped() {
+    let gateway = Gateway::setup().watching().start().await;
+    let address = gateway.https();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut clients = JoinSet::new();
+    for _ in 0..2 {
+        let stopped = stopped.clone();
+        clients.spawn(async move {
+            let mut count = 0;
+            while !*stopped.borrow() {
+                // A pair that does not fit fails here: the client checks the signature.
+                soon("a handshake", Tls::of("shop.test").serial(address)).await.unwrap();
+                count += 1;
+            }
+            count
+        });
+    }
+    let mut last = 0;
+    for number in 0..100 {
+        let leaf = ca().leaf(&["gateway.test", "shop.test"]);
+        gateway.lineage().renew(&leaf);
+        last = leaf.serial;
+        if number % 5 == 0 {
+            gateway.process().signal(Signal::SIGHUP);
+        }
+        // So that some renewals are seen whole and others in the middle.
+        tokio::time::sleep(Duration::from_millis(number % 10)).await;
+    }
+    gateway.reload().await;
+    assert_eq!(gateway.serial("shop.test").await, last);
+    stop.send_replace(true);
+    let mut total = 0;
+    while let Some(count) = soon("clients end", clients.join_next()).await {
+        total += count.unwrap();
+    }
+    assert!(total > 20, "{total} handshakes");
+}
+
+/// Nothing better is there, so it is shown, and somebody is told.
+#[tokio::test]
+async fn an_expired_certificate_is_loud() {
+    let setup = Gateway::setup();
+    std::fs::remove_dir_all(setup.letsencrypt()).unwrap();
+    let expired = ca().expired_leaf(&["gateway.test", "shop.test"]);
+    Lineage::create(&setup.letsencrypt(), "gateway.test", &expired);
+    let shop = Origin::replying("shop").await;
+    let gateway = setup
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let answer = Record::answer_to(gateway.https(), &Hello::modern("shop.test").bytes()).await;
+    assert!(matches!(answer, Record::Handshake(_) | Record::Alert(_)), "{answer:?}");
+    until("it is told", || gateway.process().stderr().contains("expired")).await;
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+}

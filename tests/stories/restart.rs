@@ -1,0 +1,77 @@
+//! Restarts and crashes behind sockets that the service manager keeps.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Backend, Gateway, Origin, Wire, clock, serve_all, soon};
+
+const HANDSHAKE: &str = "\
+GET /chat HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const SWITCHED: &str = "\
+HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+async fn tunnel(gateway: &Gateway, backend: &Backend) -> (Wire, Wire) {
+    let mut client = gateway.wire().await;
+    client.send(HANDSHAKE).await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+    origin.send(SWITCHED).await;
+    assert_eq!(soon("the switch", client.head()).await.unwrap().status(), 101);
+    (client, origin)
+}
+
+/// Who connects while nobody runs waits in the socket, and is served by the next process.
+#[tokio::test]
+async fn a_crash_refuses_nobody() {
+    let shop = Origin::replying("shop").await;
+    let mut gateway = Gateway::in_front_of(shop.address).await;
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+    gateway.process().signal(Signal::SIGKILL);
+    assert!(!gateway.exit().await.success());
+
+    let mut waiting = gateway.wire().await;
+    waiting.send("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+    let since = gateway.notify().messages().len();
+    let begin = clock();
+    drop(gateway.replace());
+    gateway.replaced(since).await;
+    assert_eq!(waiting.reply().await.text(), "shop");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+/// A WebSocket has no end of its own, so the drain's limit is its end.
+#[tokio::test]
+async fn a_tunnel_lasts_until_the_drains_limit() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::setup()
+        .flag("--drain-timeout 2s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    let (mut client, mut origin) = tunnel(&gateway, &backend).await;
+    let begin = clock();
+    gateway.terminate();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    client.send("still here").await;
+    assert_eq!(origin.exactly(10).await, b"still here");
+    tokio::join!(client.rest(), origin.rest());
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+    assert!(gateway.exit().await.success());
+}
+
+#[tokio::test]
+async fn a_tunnel_outlives_a_reload_that_takes_its_route_away() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let (mut client, mut origin) = tunnel(&gateway, &backend).await;
+    gateway.remove("routes/shop.yaml");
+    gateway.reload().await;
+    client.send("still here").await;
+    assert_eq!(origin.exactly(10).await, b"still here");
+    origin.send("so am I").await;
+    assert_eq!(client.exactly(7).await, b"so am I");
+}
