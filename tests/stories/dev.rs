@@ -7,13 +7,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::support::{GIVEN_PORTS, Origin, Process, Wire, serve_all, soon};
+use crate::support::{GIVEN_PORTS, Origin, Process, Reply, Wire, has_ipv6, serve_all, soon};
 
 /// Starts `dev` with `arguments`; none where another program has one of its ports, which CI does
 /// not let pass.
 async fn start(home: &TempDir, arguments: &[&str]) -> Option<Process> {
+    let any = if has_ipv6() { "::" } else { "0.0.0.0" };
     let taken =
-        [8080, 8443].map(|port| TcpListener::bind(("::", port))).into_iter().find_map(Result::err);
+        [8080, 8443].map(|port| TcpListener::bind((any, port))).into_iter().find_map(Result::err);
     if let Some(error) = taken {
         let hint = format!("left out: port 8080 or 8443 cannot be had: {error}");
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{hint}");
@@ -28,7 +29,7 @@ async fn start(home: &TempDir, arguments: &[&str]) -> Option<Process> {
     Some(process)
 }
 
-async fn get(port: u16, host: &str, path: &str) -> crate::support::Reply {
+async fn get(port: u16, host: &str, path: &str) -> Reply {
     let mut wire = Wire::connect(([127, 0, 0, 1], port).into()).await;
     let lines = "Connection: close\r\n\r\n";
     wire.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{lines}")).await;

@@ -17,7 +17,7 @@ mod web;
 mod wire;
 mod yaml;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,11 @@ pub(crate) fn own_loopback() -> Ipv4Addr {
 pub(crate) fn refusing_address() -> SocketAddr {
     // Ports below 1024 of a fresh loopback address; no test binds one.
     SocketAddr::from((own_loopback(), 9))
+}
+
+/// Whether this machine has IPv6; a container may be without.
+pub(crate) fn has_ipv6() -> bool {
+    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// For who needs a port that is given: those that bind it on loopback addresses of their own share
