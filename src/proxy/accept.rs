@@ -17,6 +17,7 @@ use crate::filters::Scheme;
 use crate::proxy::connection::{Ending, Watch};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::io::Metered;
+use crate::proxy::worker::Place;
 use crate::proxy::{Gateway, http, worker};
 use crate::snapshot::BindKey;
 use crate::tls;
@@ -39,17 +40,23 @@ pub(super) struct Connection {
     pub sni: Option<Box<str>>,
     /// `TLSv1.3`; `None` without TLS.
     pub tls: Option<&'static str>,
+    /// Held until the last exchange or tunnel of the connection is over.
+    _place: Place,
 }
 
 /// Serves a connection to its end.
+///
+/// The handshake and the protocols are boxed each on its own: a connection holds what it needs now,
+/// not what the largest of them needs.
 pub(super) async fn serve(
     gateway: Arc<Gateway>,
     bind: BindKey,
     stream: TcpStream,
     watch: Arc<Watch>,
+    place: Place,
 ) {
     let peer = watch.peer;
-    match begin(gateway, bind, stream, watch).await {
+    match begin(gateway, bind, stream, watch, place).await {
         Ok(()) => {}
         Err(Ended::Tls(error)) => {
             tracing::debug!(%peer, %error, reason = error.reason(), "no TLS session");
@@ -63,6 +70,7 @@ async fn begin(
     bind: BindKey,
     stream: TcpStream,
     watch: Arc<Watch>,
+    place: Place,
 ) -> Result<(), Ended> {
     stream.set_nodelay(true)?;
     let port = stream.local_addr()?.port();
@@ -77,8 +85,9 @@ async fn begin(
             unless_ending(&watch, sniffed).await?.map_err(|_| Ended::Late)??;
         let origin = Origin::new(watch.peer, Scheme::Http, port, &gateway.trusted_proxies);
         let stream = Metered::new(stream, Arc::clone(&watch), replay);
-        let connection = Connection { gateway, bind, origin, watch, sni: None, tls: None };
-        return speak(Arc::new(connection), http2, stream).await;
+        let connection =
+            Connection { gateway, bind, origin, watch, sni: None, tls: None, _place: place };
+        return Box::pin(speak(Arc::new(connection), http2, stream)).await;
     }
 
     let handshake = async {
@@ -91,8 +100,9 @@ async fn begin(
         };
         Ok((sni, hello.finish(config).await?))
     };
-    let (sni, stream) =
-        unless_ending(&watch, timeout(limit, handshake)).await?.map_err(|_| Ended::Late)??;
+    let (sni, stream) = Box::pin(unless_ending(&watch, timeout(limit, handshake)))
+        .await?
+        .map_err(|_| Ended::Late)??;
     drop(snapshot);
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
@@ -103,8 +113,8 @@ async fn begin(
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
     let stream = Metered::new(stream, Arc::clone(&watch), Bytes::new());
     let (sni, tls) = (Some(sni), Some(version));
-    let connection = Connection { gateway, bind, origin, watch, sni, tls };
-    speak(Arc::new(connection), http2, stream).await
+    let connection = Connection { gateway, bind, origin, watch, sni, tls, _place: place };
+    Box::pin(speak(Arc::new(connection), http2, stream)).await
 }
 
 /// Does `work`, unless the connection is to end meanwhile and has used up its grace.

@@ -96,6 +96,8 @@ pub(super) struct Tracked {
     deadline: Option<Pin<Box<Sleep>>>,
     /// The last frame went out, or the body broke.
     ended: bool,
+    /// HTTP/2: the client's window has to open before the next poll.
+    owed: bool,
     /// An error that is told at the next poll: hyper ends an HTTP/1 connection on it without
     /// sending what it holds, and the client should see how far the response came.
     broken: Option<BodyError>,
@@ -108,11 +110,24 @@ impl Tracked {
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> http::Response<Self> {
         record.respond(response.status());
-        response.map(|body| Self { body, record, deadline, ended: false, broken: None })
+        response.map(|body| {
+            let owed = record.is_http2() && !body.is_end_stream();
+            let mut tracked =
+                Self { body, record, deadline, ended: false, owed: false, broken: None };
+            tracked.owes(owed);
+            tracked
+        })
     }
 }
 
 impl Tracked {
+    fn owes(&mut self, owed: bool) {
+        if self.owed != owed {
+            self.owed = owed;
+            self.record.connection.watch.owes_body(owed, coarse_now());
+        }
+    }
+
     /// Ends the body with `error`, one turn from now.
     fn break_off(
         &mut self,
@@ -134,6 +149,7 @@ impl HttpBody for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.owes(false);
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
@@ -148,6 +164,8 @@ impl HttpBody for Tracked {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.record.response_bytes += data.len() as u64;
+                    let owed = self.record.is_http2();
+                    self.owes(owed);
                 }
             }
             Poll::Ready(Some(Err(_))) => {
@@ -173,6 +191,7 @@ impl HttpBody for Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
+        self.owes(false);
         if !self.ended && !self.body.is_end_stream() {
             self.record.broke(Failure::ClientGone);
         }

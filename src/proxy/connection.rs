@@ -39,6 +39,9 @@ pub(super) struct Watch {
     abandoned: AtomicU32,
     /// Request bodies that wait for the client.
     awaited_bodies: AtomicU32,
+    /// Response bodies for which the client has to make room, and when it last did for one.
+    owed_bodies: AtomicU32,
+    room_at: AtomicU64,
     /// The head that was read last says its length twice.
     twofold: AtomicBool,
     /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
@@ -77,6 +80,8 @@ impl Watch {
             opened: 0.into(),
             abandoned: 0.into(),
             awaited_bodies: 0.into(),
+            owed_bodies: 0.into(),
+            room_at: now.into(),
             twofold: false.into(),
             http2: false.into(),
             ending: 0.into(),
@@ -157,6 +162,19 @@ impl Watch {
         }
     }
 
+    /// A response body of an HTTP/2 stream begins or ceases to wait for the client's window.
+    ///
+    /// The stream alone is stuck then, not the connection: writes go through, and a client that
+    /// gives no window can keep its stream, and a backend, for ever (CVE-2019-9517).
+    pub(super) fn owes_body(&self, owes: bool, now: Millis) {
+        self.room_at.store(now, Ordering::Relaxed);
+        if owes {
+            self.owed_bodies.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.owed_bodies.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Which ending is due by the limits, if any; told the time.
     pub(super) fn overdue(&self, now: Millis, limits: &Limits) -> Option<Ending> {
         let over = |since: Millis, limit: Duration| {
@@ -180,6 +198,11 @@ impl Watch {
                 return Some(Ending::AtOnce);
             }
             return over(idle, limits.idle_timeout).then_some(Ending::Gracefully);
+        }
+        if self.owed_bodies.load(Ordering::Relaxed) > 0
+            && over(self.room_at.load(Ordering::Relaxed), limits.send_timeout)
+        {
+            return Some(Ending::AtOnce);
         }
         let stalled = self.awaited_bodies.load(Ordering::Relaxed) > 0
             && !self.http2.load(Ordering::Relaxed)
@@ -408,6 +431,11 @@ mod tests {
         assert_eq!(watch.overdue(32_001, &limits()), Some(Ending::AtOnce));
         watch.awaits_body(false, 40_000);
         assert_eq!(watch.overdue(50_000, &limits()), None);
+
+        watch.owes_body(true, 40_000);
+        assert_eq!(watch.overdue(70_000, &limits()), None);
+        assert_eq!(watch.overdue(70_001, &limits()), Some(Ending::AtOnce));
+        watch.owes_body(false, 45_000);
 
         watch.wrote(50_000, true);
         watch.wrote(60_000, true);

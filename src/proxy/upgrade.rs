@@ -70,14 +70,17 @@ pub(super) fn answer(kind: Upgrade, response: &mut Response) {
 ///
 /// The exchange stays open meanwhile, so that a drain waits for it up to its limit.
 pub(super) fn run(record: &Record, downstream: OnUpgrade, upstream: Tunnel) {
-    let open = record.connection.watch.open();
-    let limit = record.connection.gateway.limits.tunnel_timeout;
+    let connection = Arc::clone(&record.connection);
+    let open = connection.watch.open();
     worker::spawn(async move {
-        let Ok(downstream) = downstream.await else { return };
-        if let Err(error) = carry(TokioIo::new(downstream), upstream, limit).await {
-            tracing::debug!(%error, peer = %open.watch().peer, "tunnel ended");
+        let limit = connection.gateway.limits.tunnel_timeout;
+        if let Ok(downstream) = downstream.await
+            && let Err(error) = carry(TokioIo::new(downstream), upstream, limit).await
+        {
+            tracing::debug!(%error, peer = %connection.origin.peer, "tunnel ended");
         }
-        drop(open);
+        // Until here a drain waits for it.
+        drop((open, connection));
     });
 }
 

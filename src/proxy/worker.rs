@@ -127,7 +127,7 @@ impl Worker {
 
 /// A connection's place among those of its worker; dropping it gives the place back.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     worker: Arc<Worker>,
     number: u64,
 }
@@ -147,10 +147,7 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
                 pause = Duration::ZERO;
                 let Some((watch, place)) = worker.admit(&stream, bind) else { continue };
                 let gateway = Arc::clone(&worker.gateway);
-                spawn(async move {
-                    accept::serve(gateway, bind, stream, watch).await;
-                    drop(place);
-                });
+                spawn(accept::serve(gateway, bind, stream, watch, place));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
