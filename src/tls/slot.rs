@@ -116,7 +116,7 @@ impl CertSlot {
 pub(super) struct Served {
     /// At most one of a key type, most preferred first: valid before expired, then by [`KeyType`].
     ///
-    /// [`KeyType`]: super::KeyType
+    /// [`KeyType`]: super::certificate::KeyType
     pub certificates: Vec<Arc<Certificate>>,
     pub faults: Vec<CertFault>,
 }
