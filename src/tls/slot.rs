@@ -39,6 +39,21 @@ impl CertSource {
             Self::Inline { object, .. } | Self::Lineage { object, .. } => object,
         }
     }
+
+    /// True if this is what became of `other` when a file was edited.
+    ///
+    /// The object alone does not say so: where no Secret is written, listeners that name the same
+    /// one each have a lineage of their own, and none may show the certificate of another.
+    pub(super) fn succeeds(&self, other: &Self) -> bool {
+        self.object() == other.object()
+            && match (self, other) {
+                (Self::Inline { .. }, Self::Inline { .. }) => true,
+                (Self::Lineage { host, .. }, Self::Lineage { host: of_other, .. }) => {
+                    host == of_other
+                }
+                _ => false,
+            }
+    }
 }
 
 /// One certificate of a listener: RSA and ECDSA side by side, or nothing yet.

@@ -49,18 +49,18 @@ impl CertStore {
     /// Never fails: a slot without a certificate is one that refuses handshakes until a
     /// [`reload`](Self::reload) finds one. What is wrong, [`CertSlot::problem`] says.
     ///
-    /// A new source of an object that another slot still serves inherits its certificate where its
-    /// own is broken: a Secret edited in place keeps its last good version.
+    /// A source that [succeeds](CertSource::succeeds) one which another slot still serves inherits
+    /// its certificate where its own is broken: a Secret edited in place keeps its last good
+    /// version.
     pub(crate) fn slot(&self, source: CertSource) -> Arc<CertSlot> {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(&source).and_then(Weak::upgrade) {
             return slot;
         }
-        let of_object = |slot: &Arc<CertSlot>| slot.object() == source.object();
         let inherited = slots
             .values()
             .filter_map(Weak::upgrade)
-            .filter(of_object)
+            .filter(|slot| source.succeeds(slot.source()))
             .map(|slot| slot.served())
             .find(|served| !served.certificates.is_empty());
         let old = inherited.as_ref().map_or(&[][..], |served| &served.certificates);

@@ -352,6 +352,31 @@ fn a_secret_edited_in_place_keeps_its_last_good_pair() {
 }
 
 #[test]
+fn no_listener_shows_the_certificate_of_another() {
+    let certbot = Certbot::new();
+    certbot.issue("a.test", &Issue::to(&["a.test"]));
+    let store = store(&certbot);
+    let of_host = |host: &str| CertSource::Lineage {
+        object: "Secret test/pair".into(),
+        names: vec!["pair".into(), host.into()],
+        host: Some(host.into()),
+    };
+    let first = store.slot(of_host("a.test"));
+    assert!(first.is_ready());
+    let second = store.slot(of_host("b.test"));
+    assert!(!second.is_ready(), "nothing was issued for b.test");
+    let annotated = store.slot(Certbot::source(&["missing"]));
+    assert!(!annotated.is_ready(), "nor for a listener without a hostname");
+    let pair = store.slot(inline("Secret test/pair", "", ""));
+    assert!(!pair.is_ready(), "nor is it the pair of a Secret");
+
+    fs::remove_dir_all(certbot.live().join("a.test")).unwrap();
+    let CertSource::Lineage { object, host, .. } = of_host("a.test") else { unreachable!() };
+    let renamed = store.slot(CertSource::Lineage { object, names: vec!["other".into()], host });
+    assert_eq!(serials(&renamed), serials(&first), "the same listener, with another `${{DOMAIN}}`");
+}
+
+#[test]
 fn a_key_never_shows() {
     let issue = Issue::to(&["a"]);
     let slot = store(&Certbot::new()).slot(inline("Secret x/a", &issue.chain, &issue.key));
