@@ -196,6 +196,10 @@ impl Control {
         let next = compiled.snapshot;
         let mut prepared = self.sockets.prepare(&next).map_err(CannotStart::Binds)?;
 
+        for warning in &prepared.warnings {
+            tracing::warn!("{warning}");
+        }
+
         // From here on nothing can fail.
         let (generation, counts) = (next.generation, next.counts);
         self.gateway.snapshot.publish(next);

@@ -1,6 +1,6 @@
 //! Which socket serves which bind: those that were handed over first, the rest bound here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
@@ -18,8 +18,16 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     inherited: Vec<Inherited>,
-    open: BTreeMap<BindKey, Vec<SocketId>>,
+    open: BTreeMap<BindKey, Vec<Open>>,
     next: u64,
+}
+
+/// A socket that serves a bind.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    id: SocketId,
+    /// Its place among those that were handed over; `None` for one of ours.
+    handed: Option<usize>,
 }
 
 /// Sockets for the next snapshot, before anything is changed.
@@ -29,7 +37,9 @@ pub(super) struct Prepared {
     pub new: Vec<(BindKey, SocketId, TcpListener)>,
     /// No longer served.
     pub gone: Vec<SocketId>,
-    open: BTreeMap<BindKey, Vec<SocketId>>,
+    /// What was handed over and is of no use, or not of the use that its name says.
+    pub warnings: Vec<String>,
+    open: BTreeMap<BindKey, Vec<Open>>,
     next: u64,
 }
 
@@ -53,6 +63,7 @@ impl Sockets {
     ///
     /// A socket that was handed over under the name of one of a bind's listeners serves it,
     /// whatever port either has; else one that is bound to the listener's port; else a new one.
+    /// What serves a bind goes on doing so, and a socket serves one bind: the first that fits.
     ///
     /// # Errors
     ///
@@ -60,36 +71,42 @@ impl Sockets {
     pub(super) fn prepare(&self, next: &Snapshot) -> Result<Prepared, Vec<CannotBind>> {
         let mut prepared = Prepared { next: self.next, ..Prepared::default() };
         let mut failed = Vec::new();
+        let mut fail = |bind: &Bind, source: io::Error| {
+            failed.push(CannotBind { port: bind.key.port, hint: hint(&source), source });
+        };
         for bind in &next.binds {
             if let Some(sockets) = self.open.get(&bind.key) {
                 prepared.open.insert(bind.key, sockets.clone());
-                continue;
             }
-            match self.sockets_for(bind) {
-                Ok(listeners) => {
-                    for listener in listeners {
-                        prepared.next += 1;
-                        let socket = SocketId(prepared.next);
-                        prepared.open.entry(bind.key).or_default().push(socket);
-                        prepared.new.push((bind.key, socket, listener));
-                    }
-                }
-                Err(source) => {
-                    let port = bind.key.port;
-                    failed.push(CannotBind { port, hint: hint(&source), source });
+        }
+        for bind in &next.binds {
+            self.hand_over(bind, |one| is_named_for(one, bind), &mut prepared)
+                .unwrap_or_else(|error| fail(bind, error));
+        }
+        for bind in &next.binds {
+            if !prepared.open.contains_key(&bind.key) {
+                self.hand_over(bind, |one| is_on_port_of(one, bind), &mut prepared)
+                    .unwrap_or_else(|error| fail(bind, error));
+            }
+        }
+        for bind in &next.binds {
+            if !prepared.open.contains_key(&bind.key) {
+                match listen_for(bind) {
+                    Ok(listener) => prepared.add(bind.key, None, listener),
+                    Err(error) => fail(bind, error),
                 }
             }
         }
         if !failed.is_empty() {
             return Err(failed);
         }
-        let kept: HashMap<_, _> = prepared.open.keys().map(|key| (*key, ())).collect();
         prepared.gone = self
             .open
             .iter()
-            .filter(|(key, _)| !kept.contains_key(key))
-            .flat_map(|(_, sockets)| sockets.iter().copied())
+            .filter(|(key, _)| !prepared.open.contains_key(key))
+            .flat_map(|(_, sockets)| sockets.iter().map(|socket| socket.id))
             .collect();
+        prepared.warnings = self.warnings(next, &prepared);
         Ok(prepared)
     }
 
@@ -99,32 +116,92 @@ impl Sockets {
         self.next = prepared.next;
     }
 
-    fn sockets_for(&self, bind: &Bind) -> io::Result<Vec<TcpListener>> {
-        let named = |one: &&Inherited| {
-            one.name.as_ref().is_some_and(|name| bind.names.iter().any(|own| **own == **name))
-        };
-        let on_port = |one: &&Inherited| {
-            one.address.port() == bind.key.port
-                && bind.key.address.is_none_or(|ip| ip == one.address.ip().to_canonical())
-        };
-        let mut handed: Vec<_> = self.inherited.iter().filter(named).collect();
-        if handed.is_empty() {
-            handed = self.inherited.iter().filter(on_port).collect();
+    /// Gives `bind` every socket that `fits` and serves none yet.
+    fn hand_over(
+        &self,
+        bind: &Bind,
+        fits: impl Fn(&Inherited) -> bool,
+        prepared: &mut Prepared,
+    ) -> io::Result<()> {
+        for (place, one) in self.inherited.iter().enumerate() {
+            if fits(one) && prepared.server_of(place).is_none() {
+                prepared.add(bind.key, Some(place), one.listener.try_clone()?);
+            }
         }
-        if !handed.is_empty() {
-            return handed.into_iter().map(|one| one.listener.try_clone()).collect();
+        Ok(())
+    }
+
+    fn warnings(&self, next: &Snapshot, prepared: &Prepared) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (place, one) in self.inherited.iter().enumerate() {
+            let socket = match &one.name {
+                Some(name) => format!("socket `{name}` ({}) handed over", one.address),
+                None => format!("socket without a name ({}) handed over", one.address),
+            };
+            let Some(server) = prepared.server_of(place) else {
+                let names = next.binds.iter().flat_map(|bind| {
+                    bind.names.iter().map(|name| format!("`{name}` (port {})", bind.key.port))
+                });
+                let names: Vec<_> = names.collect();
+                let listeners = match &*names {
+                    [] => "there is no listener".into(),
+                    names => format!("the listeners are {}", names.join(", ")),
+                };
+                warnings.push(format!(
+                    "{socket} fits no listener by name or by port: whoever connects to it waits \
+                     in vain; {listeners}"
+                ));
+                continue;
+            };
+            let others = next.binds.iter().filter(|bind| bind.key != server);
+            for other in others.filter(|bind| is_named_for(one, bind)) {
+                warnings.push(format!(
+                    "{socket} serves port {} of the listeners of its name; port {} is served on a \
+                     socket of its own; give one of the listeners another name",
+                    server.port, other.key.port
+                ));
+            }
         }
-        let port = bind.key.port;
-        match bind.key.address {
-            Some(address) => Ok(vec![listen(SocketAddr::new(address, port))?]),
-            // One socket for both families, or IPv4 alone on a host without IPv6.
-            None => match listen(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
-                Err(error) if no_ipv6(&error) => {
-                    Ok(vec![listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))?])
-                }
-                listened => Ok(vec![listened?]),
-            },
-        }
+        warnings
+    }
+}
+
+impl Prepared {
+    fn add(&mut self, bind: BindKey, handed: Option<usize>, listener: TcpListener) {
+        self.next += 1;
+        let id = SocketId(self.next);
+        self.open.entry(bind).or_default().push(Open { id, handed });
+        self.new.push((bind, id, listener));
+    }
+
+    /// The bind that the socket at `place` of those handed over serves.
+    fn server_of(&self, place: usize) -> Option<BindKey> {
+        let serves = |sockets: &[Open]| sockets.iter().any(|one| one.handed == Some(place));
+        self.open.iter().find(|(_, sockets)| serves(sockets)).map(|(key, _)| *key)
+    }
+}
+
+fn is_named_for(one: &Inherited, bind: &Bind) -> bool {
+    one.name.as_ref().is_some_and(|name| bind.names.iter().any(|own| **own == **name))
+}
+
+fn is_on_port_of(one: &Inherited, bind: &Bind) -> bool {
+    one.address.port() == bind.key.port
+        && bind.key.address.is_none_or(|ip| ip == one.address.ip().to_canonical())
+}
+
+/// A socket of our own.
+fn listen_for(bind: &Bind) -> io::Result<TcpListener> {
+    let port = bind.key.port;
+    match bind.key.address {
+        Some(address) => listen(SocketAddr::new(address, port)),
+        // One socket for both families, or IPv4 alone on a host without IPv6.
+        None => match listen(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
+            Err(error) if no_ipv6(&error) => {
+                listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+            }
+            listened => listened,
+        },
     }
 }
 
@@ -206,6 +283,56 @@ mod tests {
         };
         assert_eq!(at(0), (8080, http_at));
         assert_eq!(at(1), (other_at.port(), other_at));
+    }
+
+    #[test]
+    fn a_socket_serves_one_bind_and_the_others_of_its_name_are_told() {
+        let (http, spare) = (handed("http"), handed("spare"));
+        let (http_at, spare_at) = (http.address, spare.address);
+        let mut sockets = Sockets::new(vec![http, spare]);
+        // Both have a listener `http`; the second is served on the socket of its port.
+        let mut first = snapshot(&[(80, "http"), (spare_at.port(), "http")]);
+        first.binds.sort_by_key(|bind| bind.key);
+        let mut prepared = sockets.prepare(&first).unwrap();
+        let at: Vec<_> = prepared
+            .new
+            .iter()
+            .map(|(key, _, listener)| (key.port, listener.local_addr().unwrap()))
+            .collect();
+        assert_eq!(at, [(80, http_at), (spare_at.port(), spare_at)]);
+        let [warning] = &*prepared.warnings else { panic!("{:?}", prepared.warnings) };
+        let want = format!("socket `http` ({http_at}) handed over serves port 80 of the listeners");
+        assert!(warning.starts_with(&want), "{warning}");
+        sockets.commit(&mut prepared);
+
+        // An earlier one takes nothing from who has it.
+        let second = snapshot(&[(0, "http"), (80, "http")]);
+        let prepared = sockets.prepare(&second).unwrap();
+        let [(key, _, listener)] = &*prepared.new else { panic!("{:?}", prepared.new) };
+        assert_eq!(key.port, 0);
+        assert_ne!(listener.local_addr().unwrap(), http_at);
+    }
+
+    #[test]
+    fn a_socket_that_waits_in_vain_is_told_and_kept() {
+        let (http, lost) = (handed("http"), handed("web"));
+        let lost_at = lost.address;
+        let mut sockets = Sockets::new(vec![http, lost]);
+        let mut prepared = sockets.prepare(&snapshot(&[(8080, "http")])).unwrap();
+        assert_eq!(
+            prepared.warnings,
+            [format!(
+                "socket `web` ({lost_at}) handed over fits no listener by name or by port: \
+                 whoever connects to it waits in vain; the listeners are `http` (port 8080)"
+            )]
+        );
+        sockets.commit(&mut prepared);
+
+        let next = snapshot(&[(8080, "http"), (8081, "web")]);
+        let prepared = sockets.prepare(&next).unwrap();
+        assert_eq!(prepared.warnings, [""; 0]);
+        let [(key, _, listener)] = &*prepared.new else { panic!("{:?}", prepared.new) };
+        assert_eq!((key.port, listener.local_addr().unwrap()), (8081, lost_at));
     }
 
     #[test]

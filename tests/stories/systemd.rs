@@ -191,3 +191,13 @@ async fn a_reload_leaves_no_descriptor_behind() {
     // The watch of before is closed by a thread of its own.
     until("as many as before", || gateway.process().descriptors() <= before + 2).await;
 }
+
+#[tokio::test]
+async fn a_socket_that_no_listener_wants_is_told() {
+    let gateway = Gateway::setup().socket("htpps", "127.0.0.1:0").start().await;
+    let address = gateway.address("htpps").to_string();
+    let told = |line: &str| {
+        ["`htpps`", &*address, "`http`", "`https`"].iter().all(|word| line.contains(word))
+    };
+    until("a warning", || gateway.process().stderr().lines().any(told)).await;
+}
