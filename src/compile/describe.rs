@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::filters::cors::{AllowList, OriginPattern};
 use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, UrlRewrite};
 use crate::snapshot::{
-    Bind, Choice, Conditions, Listener, PathMatch, Row, Rule, Snapshot, ValueMatch,
+    Bind, Choice, Conditions, Limit, Listener, PathMatch, Row, Rule, Snapshot, ValueMatch,
     WeightedClusters,
 };
 use crate::upstream::{Cluster, EndpointSettings, Protocol};
@@ -130,11 +130,14 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
         None if answers => {}
         None => to.push_str("  no backend: 500\n"),
     }
-    if let Some(limit) = rule.timeouts.request {
-        writeln!(to, "  request timeout {limit:?}")?;
-    }
-    if let Some(limit) = rule.timeouts.backend_request {
-        writeln!(to, "  backend request timeout {limit:?}")?;
+    let limits =
+        [("request", rule.timeouts.request), ("backend request", rule.timeouts.backend_request)];
+    for (name, limit) in limits {
+        match limit {
+            Limit::Unset => {}
+            Limit::Off => writeln!(to, "  {name} timeout off")?,
+            Limit::After(limit) => writeln!(to, "  {name} timeout {limit:?}")?,
+        }
     }
     Ok(())
 }

@@ -11,7 +11,9 @@ use crate::api::{
 use crate::config::Severity;
 use crate::filters::Filter;
 use crate::graph::{Fault, FilterRefs, Route, RouteObject, RuleFault, RuleRefs, Target};
-use crate::snapshot::{Choice, Conditions, Mirror, PathMatch, Rule, Timeouts, WeightedClusters};
+use crate::snapshot::{
+    Choice, Conditions, Limit, Mirror, PathMatch, Rule, Timeouts, WeightedClusters,
+};
 
 use super::clusters::Clusters;
 use super::filters::{self, Step};
@@ -319,13 +321,15 @@ struct BackendOutlivesRequest {
 
 /// `0s` turns a limit off (GEP-1742).
 fn timeouts(raw: HttpRouteTimeouts) -> Result<Timeouts, BackendOutlivesRequest> {
-    let limit = |raw: Option<api::Duration>| {
-        raw.map(api::Duration::get).filter(|limit: &Duration| !limit.is_zero())
+    let limit = |raw: Option<api::Duration>| match raw.map(api::Duration::get) {
+        None => Limit::Unset,
+        Some(Duration::ZERO) => Limit::Off,
+        Some(limit) => Limit::After(limit),
     };
     let timeouts =
         Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) };
     match (raw.request, raw.backend_request) {
-        (Some(request), Some(backend)) if timeouts.request.is_some() && backend > request => {
+        (Some(request), Some(backend)) if timeouts.request != Limit::Off && backend > request => {
             Err(BackendOutlivesRequest { request, backend })
         }
         _ => Ok(timeouts),
@@ -338,23 +342,23 @@ mod tests {
 
     #[test]
     fn no_try_may_outlive_the_request() {
-        // (request, backendRequest, limits in milliseconds, 0 for none)
+        use Limit::{Off, Unset};
+        let seconds = |seconds| Limit::After(Duration::from_secs(seconds));
+        // (request, backendRequest, limits)
         let table = [
-            (None, None, Ok((0, 0))),
-            (Some("10s"), None, Ok((10_000, 0))),
-            (Some("10s"), Some("10s"), Ok((10_000, 10_000))),
-            (Some("0s"), Some("10s"), Ok((0, 10_000))),
-            (Some("10s"), Some("0s"), Ok((10_000, 0))),
-            (None, Some("1s"), Ok((0, 1_000))),
+            (None, None, Ok((Unset, Unset))),
+            (Some("10s"), None, Ok((seconds(10), Unset))),
+            (Some("10s"), Some("10s"), Ok((seconds(10), seconds(10)))),
+            (Some("0s"), Some("10s"), Ok((Off, seconds(10)))),
+            (Some("10s"), Some("0s"), Ok((seconds(10), Off))),
+            (None, Some("1s"), Ok((Unset, seconds(1)))),
             (Some("1s"), Some("1001ms"), Err(())),
         ];
         for (request, backend, want) in table {
             let parse = |text: &str| text.parse().unwrap();
             let (request, backend_request) = (request.map(parse), backend.map(parse));
-            let millis =
-                |limit: Option<Duration>| limit.map_or(0, |limit: Duration| limit.as_millis());
             let got = timeouts(HttpRouteTimeouts { request, backend_request })
-                .map(|limits| (millis(limits.request), millis(limits.backend_request)))
+                .map(|limits| (limits.request, limits.backend_request))
                 .map_err(drop);
             assert_eq!(got, want, "{request:?} {backend_request:?}");
         }

@@ -86,7 +86,7 @@ async fn answer(
         listener.routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;
     let rule = found.rule;
     record.route = Some(Arc::clone(&rule.name));
-    *deadline = rule.timeouts.request.map(|limit| record.started() + limit);
+    *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);
 
     let mut exchange = Exchange {
         scheme: connection.origin.scheme,
@@ -167,8 +167,7 @@ async fn forward(
     let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
-    let backend = rule.timeouts.backend_request.or_else(|| default.filter(|_| left.is_none()));
-    let wait = left.into_iter().chain(backend).min();
+    let wait = left.into_iter().chain(rule.timeouts.backend_or(default)).min();
 
     let sent = match wait {
         Some(wait) => match tokio::time::timeout(wait, cluster.send(request)).await {

@@ -19,7 +19,7 @@ pub(crate) struct Limits {
     /// Without room for a byte that is to be sent. 30 s.
     pub send_timeout: Duration,
     /// From the request head to the head of the backend's response, where the route sets no
-    /// timeout of its own. 60 s; `None` waits for ever.
+    /// timeout of its own, `0s` included. 60 s; `None` waits for ever.
     pub response_timeout: Option<Duration>,
     /// Without a byte in either direction of an upgraded connection. 1 h.
     pub tunnel_timeout: Duration,

@@ -23,16 +23,46 @@ pub(crate) struct Rule {
 
 /// Limits on one exchange.
 ///
-/// HTTPRoute `spec.rules[].timeouts` (GEP-1742). `None` means the limit is off, which is also what
-/// `0s` means in YAML.
+/// HTTPRoute `spec.rules[].timeouts` (GEP-1742).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Timeouts {
     /// From the end of the request head to the last byte of the response, all tries included.
     /// On expiry the client gets 504.
-    pub request: Option<Duration>,
+    pub request: Limit,
     /// From the first byte sent to one backend to the head of its response: one try, not all.
     /// Never longer than `request`. On expiry the try fails with 504.
-    pub backend_request: Option<Duration>,
+    pub backend_request: Limit,
+}
+
+/// A limit as a route sets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Not written: the gateway's own may take its place.
+    #[default]
+    Unset,
+    /// `0s`: there is none, and no other takes its place.
+    Off,
+    After(Duration),
+}
+
+impl Limit {
+    pub(crate) fn duration(self) -> Option<Duration> {
+        match self {
+            Self::After(limit) => Some(limit),
+            Self::Off | Self::Unset => None,
+        }
+    }
+}
+
+impl Timeouts {
+    /// How long to wait for the head of one backend's response, where a route that sets no limit
+    /// gives it `default`.
+    pub(crate) fn backend_or(&self, default: Option<Duration>) -> Option<Duration> {
+        match (self.request, self.backend_request) {
+            (Limit::Unset, Limit::Unset) => default,
+            (_, backend) => backend.duration(),
+        }
+    }
 }
 
 /// The backends of a rule with their weights. Never empty, and no entry weighs nothing.
@@ -139,6 +169,25 @@ mod tests {
         }
         assert!((690..=710).contains(&shares[0]), "{shares:?}");
         assert_eq!(shares[0] + shares[1], 1000);
+    }
+
+    #[test]
+    fn the_default_is_for_routes_that_set_no_limit() {
+        let seconds = |seconds| Limit::After(Duration::from_secs(seconds));
+        // (request, backendRequest, seconds to wait for a head; the default is 60)
+        let table = [
+            (Limit::Unset, Limit::Unset, Some(60)),
+            (Limit::Unset, Limit::Off, None),
+            (Limit::Off, Limit::Unset, None),
+            (Limit::Off, seconds(90), Some(90)),
+            (seconds(90), Limit::Unset, None),
+            (seconds(90), Limit::Off, None),
+            (Limit::Unset, seconds(90), Some(90)),
+        ];
+        for (request, backend_request, want) in table {
+            let got = Timeouts { request, backend_request }.backend_or(Some(Duration::from_secs(60)));
+            assert_eq!(got.map(|limit| limit.as_secs()), want, "{request:?} {backend_request:?}");
+        }
     }
 
     #[test]

@@ -299,6 +299,26 @@ async fn a_backend_that_does_not_answer_in_time_is_504() {
     assert_eq!(shop.requests().len(), 1, "what was sent is not sent again");
 }
 
+/// GEP-1742: `0s` is no limit, and no default takes its place.
+#[tokio::test]
+async fn a_time_limit_that_is_off_is_off() {
+    for timeouts in ["{request: 0s}", "{backendRequest: 0s}"] {
+        let slow = Duration::from_millis(1500);
+        let shop = Origin::scripted(move |_| Answer::ok("shop").after(slow)).await;
+        let rules = format!(
+            "\
+- timeouts: {timeouts}
+  backendRefs:
+    - {{group: gateway.envoyproxy.io, kind: Backend, name: shop}}
+"
+        );
+        let files = backend("shop", &[shop.address]) + &http_route("shop", &["shop.test"], &rules);
+        let setup = Gateway::setup().flag("--response-timeout 500ms");
+        let gateway = setup.file("routes/shop.yaml", &files).start().await;
+        assert_eq!(gateway.get("http://shop.test/").await.text(), "shop", "{timeouts}");
+    }
+}
+
 #[tokio::test]
 async fn a_time_limit_ends_a_body_too() {
     let shop = Origin::scripted(|_| {
