@@ -43,7 +43,12 @@ impl<'a> Clusters<'a> {
                 (format!("service/{namespace}/{name}/{port}"), protocol)
             }
         };
-        let h2c = *written == Some(AppProtocol::H2c);
+        let spoken = match written {
+            Some(AppProtocol::H2c) => Protocol::H2c,
+            Some(AppProtocol::H2cAndHttp1) => Protocol::H2cOrUpgrade,
+            Some(AppProtocol::Http1) | None => Protocol::Http1,
+        };
+        let h2c = spoken != Protocol::Http1;
         let name = if grpc && !h2c { format!("{name}/grpc") } else { name };
         if let Some(cluster) = self.by_name.get(&*name) {
             return Arc::clone(cluster);
@@ -53,7 +58,7 @@ impl<'a> Clusters<'a> {
             Target::Backend { object, .. } => of_backend(object),
             Target::Service { port, slices, .. } => of_slices(port, slices),
         };
-        let protocol = if grpc || h2c { Protocol::H2c } else { Protocol::Http1 };
+        let protocol = if grpc && !h2c { Protocol::H2c } else { spoken };
         // The one place where a cluster gets its settings.
         let settings =
             ClusterSettings { protocol, ..ClusterSettings::new(Arc::clone(&name), endpoints) };

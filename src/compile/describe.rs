@@ -165,6 +165,7 @@ impl Display for Backend<'_> {
         let protocol = match settings.protocol {
             Protocol::Http1 => "http/1.1",
             Protocol::H2c => "h2c",
+            Protocol::H2cOrUpgrade => "h2c, websocket by http/1.1",
         };
         write!(f, "{} by {protocol}:", settings.name)?;
         if settings.endpoints.is_empty() {

@@ -32,6 +32,8 @@ pub(crate) enum Target<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AppProtocol {
     H2c,
+    /// Either, as the request needs.
+    H2cAndHttp1,
     /// HTTP/1.1, which is what a WebSocket begins as.
     Http1,
 }
@@ -213,12 +215,11 @@ fn usable(backend: &Backend) -> Result<Option<AppProtocol>, BrokenRef> {
             "asks for TLS to its endpoints, which is not supported yet".into(),
         ));
     }
-    let mut protocol = None;
+    let (mut h2c, mut ws) = (false, false);
     for written in &spec.app_protocols {
         match written {
-            // Both may be listed; h2c carries WebSockets as well (RFC 8441).
-            Written::H2c => protocol = Some(AppProtocol::H2c),
-            Written::Ws => protocol = protocol.or(Some(AppProtocol::Http1)),
+            Written::H2c => h2c = true,
+            Written::Ws => ws = true,
             Written::Wss => {
                 return Err(unsupported(format!(
                     "speaks `{written}`, which needs TLS and is not supported yet"
@@ -232,7 +233,12 @@ fn usable(backend: &Backend) -> Result<Option<AppProtocol>, BrokenRef> {
             }
         }
     }
-    Ok(protocol)
+    Ok(match (h2c, ws) {
+        (true, true) => Some(AppProtocol::H2cAndHttp1),
+        (true, false) => Some(AppProtocol::H2c),
+        (false, true) => Some(AppProtocol::Http1),
+        (false, false) => None,
+    })
 }
 
 /// True for an endpoint with exactly one place to go.

@@ -31,6 +31,7 @@ pub(crate) enum Failure {
     ConnectFailed,
     ConnectTimeout,
     NoEndpoint,
+    NoUpgrade,
     RequestTimeout,
     ResponseInvalid,
     UpstreamReset,
@@ -47,7 +48,7 @@ impl Failure {
             | Self::BadTarget
             | Self::RequestBodyBroken
             | Self::TwofoldLength => StatusCode::BAD_REQUEST,
-            Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            Self::CodingUnknown | Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
@@ -85,7 +86,7 @@ impl Failure {
             Self::FilterInvalid => "LR",
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
             Self::NoEndpoint => "UH",
-            Self::ResponseInvalid => "UPE",
+            Self::NoUpgrade | Self::ResponseInvalid => "UPE",
             Self::UpstreamReset => "UC",
             Self::RequestTimeout | Self::UpstreamTimeout => "UT",
             Self::ClientGone => "DC",
@@ -113,6 +114,7 @@ impl Failure {
             Self::ConnectFailed => "upstream_reset_before_response_started{connection_failure}",
             Self::ConnectTimeout => "upstream_reset_before_response_started{connection_timeout}",
             Self::NoEndpoint => "no_healthy_upstream",
+            Self::NoUpgrade => "upgrade_over_http2_upstream",
             Self::RequestTimeout => "request_overall_timeout",
             Self::ResponseInvalid => "upstream_reset_before_response_started{protocol_error}",
             Self::UpstreamReset => "upstream_reset_before_response_started{connection_termination}",
@@ -142,6 +144,7 @@ impl Failure {
             Self::ConnectFailed | Self::ConnectTimeout | Self::NoEndpoint => {
                 "the service behind this address is not reachable\n"
             }
+            Self::NoUpgrade => "the service behind this address takes no WebSocket\n",
             Self::ResponseInvalid | Self::UpstreamReset => {
                 "the service behind this address gave no valid answer\n"
             }
@@ -162,7 +165,7 @@ impl Failure {
     /// a broken backend as UNAVAILABLE, as GRPCRoute asks).
     pub(crate) fn grpc_status(self) -> &'static str {
         match self {
-            Self::NoRoute | Self::MethodNotServed | Self::MisdirectedRequest => "12",
+            Self::NoRoute | Self::MethodNotServed | Self::MisdirectedRequest | Self::NoUpgrade => "12",
             Self::RequestTimeout | Self::UpstreamTimeout => "4",
             Self::BackendInvalid
             | Self::NoBackend

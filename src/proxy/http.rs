@@ -80,6 +80,10 @@ async fn answer(
         connection.origin.tell(&mut head.headers, &host_field, &gateway.trusted_proxies);
     (record.client, record.request_id) = (client, Some(id));
 
+    if upgrade == Some(Upgrade::Http2) {
+        // Routes, filters and backends see the handshake that it stands for.
+        upgrade::to_http1(&mut head);
+    }
     let listener = listener(&connection, bind, host.as_str())?;
     record.listener = Some(Arc::clone(&listener.name));
     let found =
@@ -109,12 +113,12 @@ async fn answer(
         }
     }
 
-    let body = ClientBody::forward(body, record);
-    let body = mirror::copy(&rule.mirrors, &head, body);
-    let (head, body) = match upgrade {
-        Some(Upgrade::Http2) => (upgrade::to_http1(head), Body::Empty),
-        _ => (head, body),
+    let body = match upgrade {
+        // What the stream carries is the tunnel's.
+        Some(Upgrade::Http2) => Body::Empty,
+        _ => ClientBody::forward(body, record),
     };
+    let body = mirror::copy(&rule.mirrors, &head, body);
     let request = http::Request::from_parts(head, body);
     let (mut response, came_tunnel) = forward(record, cluster, rule, request, *deadline).await?;
 
@@ -187,6 +191,7 @@ async fn forward(
             record.upstream = failed.endpoint;
             Err(match failed.kind {
                 FailureKind::NoEndpoint | FailureKind::Unresolved => Failure::NoEndpoint,
+                FailureKind::NoUpgrade => Failure::NoUpgrade,
                 FailureKind::ConnectRefused => Failure::ConnectFailed,
                 FailureKind::ConnectTimeout => Failure::ConnectTimeout,
                 FailureKind::ResetBeforeHead => Failure::UpstreamReset,

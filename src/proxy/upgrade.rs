@@ -27,8 +27,8 @@ pub(super) fn wanted<B>(request: &mut http::Request<B>) -> Option<OnUpgrade> {
     asked.then(|| hyper::upgrade::on(request))
 }
 
-/// An extended CONNECT as the HTTP/1.1 handshake it stands for (RFC 8441 section 5).
-pub(super) fn to_http1(mut head: request::Parts) -> request::Parts {
+/// Makes of an extended CONNECT the HTTP/1.1 handshake it stands for (RFC 8441 section 5).
+pub(super) fn to_http1(head: &mut request::Parts) {
     head.method = Method::GET;
     head.version = Version::HTTP_11;
     head.extensions.remove::<hyper::ext::Protocol>();
@@ -37,7 +37,6 @@ pub(super) fn to_http1(mut head: request::Parts) -> request::Parts {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_KEY, new_key());
-    head
 }
 
 /// RFC 6455 section 4.1: 16 random bytes in base64. They guard against nothing but caches.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::header::UPGRADE;
+
 use crate::body::{Request, Response};
 use crate::upstream::balance::Avoided;
 use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings};
@@ -51,6 +53,8 @@ pub(crate) enum Protocol {
     Http1,
     /// HTTP/2 over cleartext with prior knowledge (RFC 9113 section 3.3).
     H2c,
+    /// As `H2c`, but HTTP/1.1 for a request that asks for an upgrade.
+    H2cOrUpgrade,
 }
 
 /// The backends that one name stands for.
@@ -112,10 +116,12 @@ impl Cluster {
     /// one, once, if nothing of the request was sent or it has no body and an idempotent method
     /// (RFC 9110 section 9.2.2). Nothing else is tried twice.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
-        match self.settings.protocol {
-            Protocol::Http1 => h1::send(self, request).await,
-            Protocol::H2c => h2::send(self, request).await,
-        }
+        let http2 = match self.settings.protocol {
+            Protocol::Http1 => false,
+            Protocol::H2c => true,
+            Protocol::H2cOrUpgrade => !request.headers().contains_key(UPGRADE),
+        };
+        if http2 { h2::send(self, request).await } else { h1::send(self, request).await }
     }
 
     pub(crate) fn settings(&self) -> &ClusterSettings {

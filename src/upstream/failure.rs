@@ -24,6 +24,9 @@ pub(crate) enum FailureKind {
     InvalidResponse(&'static str),
     #[error("no endpoint")]
     NoEndpoint,
+    /// The request asks for an upgrade, and the backend's protocol has none.
+    #[error("no upgrade over HTTP/2")]
+    NoUpgrade,
     /// The client's body broke off, or its length is not what its head said. Not the backend's fault.
     #[error("request body broken")]
     RequestBody,

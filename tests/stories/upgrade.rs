@@ -11,8 +11,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::{
-    Answer, Backend, Echo, Gateway, Origin, Tls, Wire, clock, empty, serve_all, soon,
+    Answer, Backend, Echo, Gateway, Origin, SendBody, Tls, Wire, backend, clock, empty, h2c_backend,
+    http_route, rule_to, serve_all, soon,
 };
+
+const UPGRADE_OVER_HTTP2: &str = "upgrade_over_http2_upstream";
 
 const HANDSHAKE: &str = "\
 GET /chat HTTP/1.1\r\n\
@@ -46,6 +49,16 @@ async fn tunnel(gateway: &Gateway, backend: &Backend) -> (Wire, Wire) {
     (client, origin)
 }
 
+fn websocket_over_http2() -> Request<SendBody> {
+    Request::builder()
+        .method(Method::CONNECT)
+        .uri("https://shop.test/chat")
+        .extension(Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(empty())
+        .unwrap()
+}
+
 #[tokio::test]
 async fn a_websocket_talks_over_http1() {
     let echo = Echo::start().await;
@@ -64,20 +77,63 @@ async fn a_websocket_talks_over_http2() {
     let mut http2 = gateway.http2("shop.test").await;
     // The answer to any request comes behind the settings that allow what follows.
     http2.get("https://shop.test/").await;
-    let request = Request::builder()
-        .method(Method::CONNECT)
-        .uri("https://shop.test/chat")
-        .extension(Protocol::from_static("websocket"))
-        .header("sec-websocket-version", "13")
-        .body(empty())
-        .unwrap();
-    let response = http2.send(request).await.unwrap();
+    let response = http2.send(websocket_over_http2()).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(!response.headers().contains_key("sec-websocket-accept"), "{response:?}");
     let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
     converse(&mut socket).await;
     assert_eq!(http2.get("https://shop.test/").await.status, 200, "other streams go on");
+}
+
+/// RFC 8441: the CONNECT stands for the GET of a WebSocket, and is routed as that.
+#[tokio::test]
+async fn a_websocket_over_http2_matches_as_a_get() {
+    let echo = Echo::start().await;
+    let rules = "\
+- matches:
+    - method: GET
+      headers: [{name: Upgrade, value: websocket}]
+  backendRefs:
+    - {group: gateway.envoyproxy.io, kind: Backend, name: shop}
+- matches:
+    - method: GET
+  filters:
+    - type: RequestRedirect
+      requestRedirect: {statusCode: 302}
+";
+    let files = backend("shop", &[echo.address]) + &http_route("shop", &["shop.test"], rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    let mut http2 = gateway.http2("shop.test").await;
+    assert_eq!(http2.get("https://shop.test/").await.status, 302);
+    let response = http2.send(websocket_over_http2()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let entry = gateway.logged("the tunnel", |entry| entry["method"] == "CONNECT").await;
+    assert_eq!(entry["protocol"], "HTTP/2", "{entry}");
+}
+
+/// RFC 8441 towards backends is not spoken: one of HTTP/2 alone has no WebSocket.
+#[tokio::test]
+async fn a_websocket_needs_a_backend_of_http1() {
+    let echo = Echo::start().await;
+    let only = h2c_backend("only", &[echo.address]);
+    let both = h2c_backend("both", &[echo.address]) + "    - gateway.envoyproxy.io/ws\n";
+    let rules = rule_to("/only", "only") + &rule_to("/both", "both");
+    let files = only + &both + &http_route("shop", &["shop.test"], &rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+
+    let mut client = gateway.wire().await;
+    client.send(HANDSHAKE.replace("/chat", "/only")).await;
+    assert_eq!(client.reply().await.status(), 501);
+    let entry = gateway.logged("the refusal", |entry| entry["status"] == 501).await;
+    assert_eq!((&entry["flags"], &entry["details"]), (&"UPE".into(), &UPGRADE_OVER_HTTP2.into()));
+
+    let stream = Tls::of("shop.test").alpn(&["http/1.1"]).connect(gateway.https()).await.unwrap();
+    let handshake = tokio_tungstenite::client_async("wss://shop.test/both", stream);
+    let (mut socket, _) = soon("a handshake", handshake).await.unwrap();
+    converse(&mut socket).await;
+    let mirrored = gateway.get("http://shop.test/both").await.text();
+    assert!(mirrored.contains("HTTP/2"), "{mirrored}");
 }
 
 async fn converse<S>(socket: &mut WebSocketStream<S>)

@@ -98,7 +98,7 @@ type Outgoing = http::Request<RequestBody>;
 fn prepare(request: Request) -> Result<(Outgoing, Arc<Upload>), FailureKind> {
     let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
-        return Err(FailureKind::InvalidRequest("an upgrade needs an HTTP/1.1 backend"));
+        return Err(FailureKind::NoUpgrade);
     }
     let left = match RequestFraming::of(&parts.method, &parts.headers, &body)? {
         RequestFraming::Length(length) => {

@@ -356,10 +356,9 @@ async fn a_quiet_connection_is_closed_after_its_time_and_a_busy_one_is_not() {
 #[tokio::test]
 async fn what_cannot_be_sent_says_why() {
     // (method, fields, host, kind)
-    let no_upgrade = "an upgrade needs an HTTP/1.1 backend";
     let table: [(&str, &Fields, FailureKind); 4] = [
-        ("GET", &[("upgrade", "websocket")], FailureKind::InvalidRequest(no_upgrade)),
-        ("CONNECT", &[], FailureKind::InvalidRequest(no_upgrade)),
+        ("GET", &[("upgrade", "websocket")], FailureKind::NoUpgrade),
+        ("CONNECT", &[], FailureKind::NoUpgrade),
         ("POST", &[("content-length", "5")], FailureKind::RequestBody),
         ("GET", &[], FailureKind::ConnectRefused),
     ];

@@ -36,7 +36,7 @@ pub(crate) use self::notify::Message;
 pub(crate) use self::origin::{Answer, Backend, Origin, Seen, Step};
 pub(crate) use self::pki::{Leaf, Lineage, ca};
 pub(crate) use self::process::Process;
-pub(crate) use self::web::{Fetched, Http2, channel, empty, full};
+pub(crate) use self::web::{Fetched, Http2, SendBody, channel, empty, full};
 pub(crate) use self::wire::{Head, Reply, Tls, Wire};
 pub(crate) use self::yaml::{ENVOY_GATEWAY, backend, h2c_backend, http_route, rule_to, serve_all};
 
