@@ -173,13 +173,15 @@ async fn forward(
     let left = deadline.map(|at| at.saturating_duration_since(now));
     let wait = left.into_iter().chain(rule.timeouts.backend_or(default)).min();
 
+    // Noted in the record, so that it is known who did not answer in time.
+    let sending = cluster.send_telling(request, &mut record.upstream);
     let sent = match wait {
-        Some(wait) => match tokio::time::timeout(wait, cluster.send(request)).await {
+        Some(wait) => match tokio::time::timeout(wait, sending).await {
             Ok(sent) => sent,
             Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
             Err(_) => return Err(Failure::UpstreamTimeout),
         },
-        None => cluster.send(request).await,
+        None => sending.await,
     };
     match sent {
         Ok(answer) => {

@@ -116,12 +116,30 @@ impl Cluster {
     /// one, once, if nothing of the request was sent or it has no body and an idempotent method
     /// (RFC 9110 section 9.2.2). Nothing else is tried twice.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
+        self.send_telling(request, &mut None).await
+    }
+
+    /// As [`send`](Self::send), and `tried` tells at any time which endpoint the request went to
+    /// last, so that whoever drops the future knows who has not answered.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send).
+    pub(crate) async fn send_telling(
+        self: &Arc<Self>,
+        request: Request,
+        tried: &mut Option<EndpointName>,
+    ) -> Result<Answer, SendFailure> {
         let http2 = match self.settings.protocol {
             Protocol::Http1 => false,
             Protocol::H2c => true,
             Protocol::H2cOrUpgrade => !request.headers().contains_key(UPGRADE),
         };
-        if http2 { h2::send(self, request).await } else { h1::send(self, request).await }
+        if http2 {
+            h2::send(self, request, tried).await
+        } else {
+            h1::send(self, request, tried).await
+        }
     }
 
     pub(crate) fn settings(&self) -> &ClusterSettings {

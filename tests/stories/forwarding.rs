@@ -295,6 +295,7 @@ async fn a_backend_that_does_not_answer_in_time_is_504() {
     assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(5), "{took:?}");
     let entry = gateway.logged("the timeout", |entry| entry["status"] == 504).await;
     assert!(entry["flags"].to_string().contains("UT"), "{entry}");
+    assert_eq!(entry["upstream"], shop.address.to_string(), "{entry}");
     shop.is_left_alone().await;
     assert_eq!(shop.requests().len(), 1, "what was sent is not sent again");
 }

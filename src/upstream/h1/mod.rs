@@ -27,6 +27,7 @@ use crate::clock;
 use crate::upstream::balance::Candidates;
 use crate::upstream::cluster::{Answer, Cluster};
 use crate::upstream::connect::connect;
+use crate::upstream::endpoint::EndpointName;
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::pool;
 
@@ -37,8 +38,12 @@ pub(super) use pump::Mismatch;
 pub(super) use request::RequestFraming;
 pub(crate) use tunnel::Tunnel;
 
-/// [`Cluster::send`] for HTTP/1.1.
-pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Answer, SendFailure> {
+/// [`Cluster::send_telling`] for HTTP/1.1.
+pub(super) async fn send(
+    cluster: &Arc<Cluster>,
+    request: Request,
+    tried: &mut Option<EndpointName>,
+) -> Result<Answer, SendFailure> {
     let mut sending = Sending::new(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let mut candidates = Candidates::new(cluster);
     let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
@@ -50,6 +55,7 @@ pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Ans
                 continue;
             }
         };
+        *tried = Some(address.clone().into());
         if let Some(mut connection) = pool::take(cluster, &address, sending.look()) {
             match sending.exchange(&mut connection).await {
                 Ok(head) => return sending.answer(head, connection, cluster, address),

@@ -24,6 +24,7 @@ use crate::body::Request;
 use crate::clock;
 use crate::upstream::balance::Candidates;
 use crate::upstream::cluster::{Answer, Cluster};
+use crate::upstream::endpoint::EndpointName;
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h1::RequestFraming;
 
@@ -34,8 +35,12 @@ use response::response;
 
 pub(super) use link::{drain, sweep};
 
-/// [`Cluster::send`] for HTTP/2.
-pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Answer, SendFailure> {
+/// [`Cluster::send_telling`] for HTTP/2.
+pub(super) async fn send(
+    cluster: &Arc<Cluster>,
+    request: Request,
+    tried: &mut Option<EndpointName>,
+) -> Result<Answer, SendFailure> {
     let (mut request, upload) =
         prepare(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let replayable = request.method().is_idempotent() && request.body().is_end_stream();
@@ -50,6 +55,7 @@ pub(super) async fn send(cluster: &Arc<Cluster>, request: Request) -> Result<Ans
                 continue;
             }
         };
+        *tried = Some(address.clone().into());
         loop {
             let mut stream = match open_stream(cluster, &address, &upload).await {
                 Ok(stream) => stream,
