@@ -6,11 +6,12 @@ use http::uri::PathAndQuery;
 /// One request and its response (RFC 9110): what filters may ask about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
-    /// How the client reached us.
+    /// How the client reached us, or the trusted proxy before us.
     pub scheme: Scheme,
     /// The host that the client asked for.
     pub host: HostName,
-    /// The port that the client used: that of the socket which took the connection.
+    /// The port that the client used: that of the socket which took the connection, or what a
+    /// trusted proxy says.
     pub port: u16,
     /// How many bytes of the path the matched `PathPrefix` covers, its trailing slash not counted;
     /// 0 for `/` and for every other kind of match.

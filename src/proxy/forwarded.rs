@@ -15,6 +15,17 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What is known of a request's origin once the headers were settled.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub client: IpAddr,
+    pub request_id: HeaderValue,
+    /// How the client reached us, or the trusted proxy before us.
+    pub scheme: Scheme,
+    /// The port that it used for that.
+    pub port: u16,
+}
+
 /// What is the same for every request of one connection, made once.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
@@ -41,8 +52,7 @@ impl Origin {
         }
     }
 
-    /// Sets the headers, with what an untrusted peer sent of them gone, and returns who the client
-    /// is and the request's id.
+    /// Sets the headers, with what an untrusted peer sent of them gone, and returns what they say.
     ///
     /// RFC 7239 section 8.1: nothing in these headers can be believed but what a proxy of ours
     /// wrote. Where the peer is trusted, its `X-Forwarded-*` and `X-Request-Id` stay, and its
@@ -52,7 +62,7 @@ impl Origin {
         headers: &mut HeaderMap,
         host_field: &HeaderValue,
         trusted: &[Cidr],
-    ) -> (IpAddr, HeaderValue) {
+    ) -> Told {
         let peer = self.peer.ip().to_canonical();
         if !self.trusted {
             headers.remove(FORWARDED);
@@ -64,7 +74,8 @@ impl Origin {
             headers.insert(PORT, self.port_value.clone());
             let id = new_request_id();
             headers.insert(REQUEST_ID, id.clone());
-            return (peer, id);
+            let (scheme, port) = (self.scheme, self.port);
+            return Told { client: peer, request_id: id, scheme, port };
         }
 
         let before: Vec<&str> = headers
@@ -90,18 +101,19 @@ impl Origin {
         let hops = HeaderValue::from_str(&hops).unwrap_or_else(|_| self.peer_value.clone());
         headers.insert(FOR, hops);
 
-        let proto = headers.get(PROTO).cloned();
-        let port = match proto.as_ref().map(HeaderValue::as_bytes) {
-            // The port belongs to the proxy that the client reached, which speaks that scheme.
-            Some(b"https") => HeaderValue::from_static("443"),
-            Some(b"http") => HeaderValue::from_static("80"),
-            _ => self.port_value.clone(),
+        let proto = match headers.get(PROTO).map(HeaderValue::as_bytes) {
+            Some(b"https") => Some(Scheme::Https),
+            Some(b"http") => Some(Scheme::Http),
+            _ => None,
         };
-        headers.entry(PORT).or_insert(port);
+        let port = headers.get(PORT).and_then(|port| port.to_str().ok()?.trim().parse().ok());
+        // The port belongs to the proxy that the client reached, which speaks that scheme.
+        let port = port.or(proto.map(Scheme::well_known_port)).unwrap_or(self.port);
+        headers.entry(PORT).or_insert(port.into());
         headers.entry(PROTO).or_insert(HeaderValue::from_static(self.scheme.as_str()));
         headers.entry(HOST).or_insert_with(|| host_field.clone());
         let id = headers.entry(REQUEST_ID).or_insert_with(new_request_id).clone();
-        (client, id)
+        Told { client, request_id: id, scheme: proto.unwrap_or(self.scheme), port }
     }
 }
 
@@ -134,7 +146,7 @@ fn new_request_id() -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, IpAddr) {
+    fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
         let trusted: Vec<Cidr> = trusted.iter().map(|range| range.parse().unwrap()).collect();
         let origin =
             Origin::new("[::ffff:192.0.2.7]:4711".parse().unwrap(), Scheme::Https, 443, &trusted);
@@ -145,9 +157,8 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        let (client, _) =
-            origin.tell(&mut headers, &HeaderValue::from_static("shop.test"), &trusted);
-        (headers, client)
+        let told = origin.tell(&mut headers, &HeaderValue::from_static("shop.test"), &trusted);
+        (headers, told)
     }
 
     const SENT: &[(&str, &str)] = &[
@@ -162,29 +173,53 @@ mod tests {
 
     #[test]
     fn an_unknown_peer_is_believed_nothing() {
-        let (headers, client) = told(&["10.0.0.0/8"], SENT);
+        let (headers, told_of) = told(&["10.0.0.0/8"], SENT);
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "shop.test");
         assert_eq!(headers["x-forwarded-port"], "443");
         assert!(!headers.contains_key("x-real-ip") && !headers.contains_key("forwarded"));
         assert_ne!(headers["x-request-id"], "theirs");
-        assert_eq!(client.to_string(), "192.0.2.7");
+        assert_eq!(told_of.client.to_string(), "192.0.2.7");
     }
 
     #[test]
     fn a_trusted_proxy_is_believed_up_to_the_first_stranger() {
-        let (headers, client) = told(&["10.0.0.0/8", "192.0.2.7"], SENT);
+        let (headers, told_of) = told(&["10.0.0.0/8", "192.0.2.7"], SENT);
         assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 10.0.0.1, 192.0.2.7");
         assert_eq!(headers["x-forwarded-host"], "public.example");
         assert_eq!(headers["x-forwarded-port"], "8443");
         assert_eq!(headers["x-request-id"], "theirs");
-        assert_eq!(client.to_string(), "203.0.113.9");
+        assert_eq!(told_of.client.to_string(), "203.0.113.9");
 
-        let (headers, client) = told(&["192.0.2.7"], &[("x-forwarded-proto", "http")]);
+        let (headers, told_of) = told(&["192.0.2.7"], &[("x-forwarded-proto", "http")]);
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(headers["x-forwarded-port"], "80");
-        assert_eq!(client.to_string(), "192.0.2.7");
+        assert_eq!(told_of.client.to_string(), "192.0.2.7");
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_how_the_client_came() {
+        let https = ("x-forwarded-proto", "https");
+        let http = ("x-forwarded-proto", "http");
+        let port = |port| ("x-forwarded-port", port);
+        // (from the proxy, scheme and port); the connection itself is https on 443
+        type Row<'a> = (&'a [(&'a str, &'a str)], Scheme, u16);
+        let table: [Row<'_>; 7] = [
+            (&[], Scheme::Https, 443),
+            (&[http], Scheme::Http, 80),
+            (&[https], Scheme::Https, 443),
+            (&[http, port("8080")], Scheme::Http, 8080),
+            (&[port("8443")], Scheme::Https, 8443),
+            (&[http, port("none")], Scheme::Http, 80),
+            (&[("x-forwarded-proto", "gopher")], Scheme::Https, 443),
+        ];
+        for (sent, scheme, port) in table {
+            let (_, told) = told(&["192.0.2.7"], sent);
+            assert_eq!((told.scheme, told.port), (scheme, port), "{sent:?}");
+        }
+        let (_, told) = told(&[], &[http, port("8080")]);
+        assert_eq!((told.scheme, told.port), (Scheme::Https, 443), "nobody else does");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::filters::{Exchange, Filter, Verdict};
 use crate::proxy::accept::Connection;
 use crate::proxy::body::{ClientBody, Tracked};
 use crate::proxy::failure::Failure;
+use crate::proxy::forwarded::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::record::Record;
 use crate::proxy::{acme_webroot, mirror, upgrade};
@@ -76,9 +77,9 @@ async fn answer(
     {
         return Ok(here(record, answer));
     }
-    let (client, id) =
+    let Told { client, request_id, scheme, port } =
         connection.origin.tell(&mut head.headers, &host_field, &gateway.trusted_proxies);
-    (record.client, record.request_id) = (client, Some(id));
+    (record.client, record.request_id) = (client, Some(request_id));
 
     if upgrade == Some(Upgrade::Http2) {
         // Routes, filters and backends see the handshake that it stands for.
@@ -93,9 +94,9 @@ async fn answer(
     *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);
 
     let mut exchange = Exchange {
-        scheme: connection.origin.scheme,
+        scheme,
         host,
-        port: connection.origin.port,
+        port,
         matched_prefix: found.matched_prefix,
         allowed_origin: None,
     };

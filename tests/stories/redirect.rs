@@ -35,6 +35,36 @@ async fn http_goes_to_https_with_path_and_query() {
     }
 }
 
+/// Behind a proxy the client's scheme and port are the proxy's, not those of the socket.
+#[tokio::test]
+async fn a_redirect_stays_on_the_scheme_that_a_trusted_proxy_names() {
+    let rules = "\
+- filters:
+    - type: RequestRedirect
+      requestRedirect:
+        path: {type: ReplaceFullPath, replaceFullPath: /new}
+        statusCode: 302
+";
+    let gateway = Gateway::setup()
+        .flag("--trusted-proxies 127.0.0.0/8")
+        .file("routes/moved.yaml", &http_route("moved", &["shop.test"], rules))
+        .start()
+        .await;
+    // (lines of the proxy, Location)
+    let table = [
+        ("X-Forwarded-Proto: https\r\n", "https://shop.test/new"),
+        (
+            "X-Forwarded-Proto: https\r\nX-Forwarded-Port: 8443\r\n",
+            "https://shop.test:8443/new",
+        ),
+        ("X-Forwarded-Proto: http\r\n", "http://shop.test/new"),
+    ];
+    for (lines, location) in table {
+        let reply = gateway.get_with("http://shop.test/old", lines).await;
+        assert_eq!(reply.header("location").as_deref(), Some(location), "{lines}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_comes_with_a_redirected_request_is_not_a_request() {
     let shop = Origin::replying("shop").await;
