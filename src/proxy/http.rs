@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, StatusCode, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::body::{Body, Response};
@@ -33,6 +34,7 @@ pub(super) async fn serve(
 ) -> Result<http::Response<Tracked>, Infallible> {
     let mut record = Record::begin(connection, &request);
     let version = request.version();
+    let is_head = request.method() == Method::HEAD;
     let tunnel = upgrade::wanted(&mut request);
     let (head, body) = request.into_parts();
     let mut deadline = None;
@@ -42,11 +44,26 @@ pub(super) async fn serve(
         deadline = None;
         record.fail(failure)
     });
+    if is_head {
+        leave_out_body(&mut response);
+    }
     if version < Version::HTTP_2 && record.open.watch().is_ending() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let deadline = deadline.map(|at: Instant| Box::pin(tokio::time::sleep_until(at.into())));
     Ok(Tracked::response(response, record, deadline))
+}
+
+/// RFC 9110 section 9.3.2: HEAD is told how long the body would be, and gets none. Where hyper drops
+/// a body unread it would look as if the client had left; over HTTP/2 it sends it.
+fn leave_out_body(response: &mut Response) {
+    if response.body().is_end_stream() {
+        return;
+    }
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Body::Empty;
 }
 
 /// Where a request goes, from top to bottom.

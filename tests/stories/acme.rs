@@ -35,6 +35,8 @@ async fn a_challenge_is_answered_ahead_of_every_route_for_any_host() {
     ))
     .await;
     assert_eq!(wire.reply_to("HEAD").await.head.length(), Some(text.len()));
+    let entry = gateway.logged("the HEAD", |entry| entry["method"] == "HEAD").await;
+    assert_eq!((&entry["status"], &entry["flags"]), (&200.into(), &"-".into()), "{entry}");
     assert_eq!(gateway.get("http://shop.test/").await.status(), 301, "the rest goes to https");
 }
 

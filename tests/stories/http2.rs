@@ -6,7 +6,8 @@ use http::Request;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Answer, Backend, Frame, Gateway, H2, Http2, Origin, Outcome, empty, full, serve_all, soon,
+    Answer, Backend, DATA, END_STREAM, Frame, Gateway, H2, HEADERS, Http2, Origin, Outcome, empty,
+    full, request_fields, serve_all, soon,
 };
 
 #[tokio::test]
@@ -29,6 +30,24 @@ async fn streams_stand_side_by_side() {
         let path = format!("/{number}");
         assert_eq!(http2.get(&format!("https://shop.test{path}")).await.text(), path);
     }
+}
+
+/// RFC 9110 section 9.3.2. An answer of the gateway's own is one like others.
+#[tokio::test]
+async fn an_answer_to_head_has_no_body() {
+    let gateway = Gateway::start().await;
+    let mut h2 = H2::connect(&gateway).await;
+    h2.frame(&Frame::head(1, END_STREAM, &request_fields("HEAD", "/nowhere"))).await;
+    loop {
+        let frame = soon("a frame", h2.next()).await.unwrap();
+        assert_ne!(frame.kind, DATA, "{frame:?}");
+        if frame.kind == HEADERS {
+            assert_ne!(frame.flags & END_STREAM, 0, "{frame:?}");
+            break;
+        }
+    }
+    let entry = gateway.logged("the HEAD", |entry| entry["method"] == "HEAD").await;
+    assert_eq!(entry["status"], 404, "{entry}");
 }
 
 #[tokio::test]
