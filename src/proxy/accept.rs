@@ -15,10 +15,11 @@ use tokio::time::timeout;
 
 use crate::filters::Scheme;
 use crate::proxy::connection::{Ending, Watch};
+use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Origin;
 use crate::proxy::io::Metered;
 use crate::proxy::worker::Place;
-use crate::proxy::{Gateway, http, worker};
+use crate::proxy::{Gateway, http, record, worker};
 use crate::snapshot::BindKey;
 use crate::tls;
 
@@ -149,6 +150,7 @@ where
 {
     let watch = Arc::clone(&connection.watch);
     let limits = connection.gateway.limits.clone();
+    let refusing = Arc::clone(&connection);
     let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
     if http2 {
         watch.speaks_http2();
@@ -190,7 +192,7 @@ where
     let mut known = None;
     loop {
         tokio::select! {
-            ended = conn.as_mut() => return ended.map_err(Ended::Http),
+            ended = conn.as_mut() => return ended.map_err(|error| refused(&refusing, error)),
             ending = watch.ending(known) => if ending == Ending::AtOnce {
                 return Err(Ended::Late);
             },
@@ -200,10 +202,24 @@ where
         if watch.idle_since().is_some()
             && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
         {
-            return ended.map_err(Ended::Http);
+            return ended.map_err(|error| refused(&refusing, error));
         }
         conn.as_mut().graceful_shutdown();
     }
+}
+
+/// Where hyper has refused a head by itself, that is a request too, and has its line in the log.
+fn refused(connection: &Connection, error: hyper::Error) -> Ended {
+    if error.is_parse() {
+        // hyper has one question for both of what may be too large.
+        let failure = match error.is_parse_too_large() {
+            true if error.to_string().contains("URI") => Failure::TargetTooLong,
+            true => Failure::HeadTooLarge,
+            false => Failure::HeadMalformed,
+        };
+        record::refused(connection, failure);
+    }
+    Ended::Http(error)
 }
 
 /// Why a connection ended otherwise than by its client's choice.

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     BadTarget,
     CodingUnknown,
     ExpectationUnknown,
+    HeadMalformed,
+    HeadTooLarge,
     MethodNotServed,
     MisdirectedRequest,
     RequestBodyBroken,
@@ -46,6 +48,7 @@ impl Failure {
             Self::AmbiguousPath(_)
             | Self::BadHost
             | Self::BadTarget
+            | Self::HeadMalformed
             | Self::RequestBodyBroken
             | Self::TwofoldLength => StatusCode::BAD_REQUEST,
             Self::CodingUnknown | Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
@@ -53,7 +56,7 @@ impl Failure {
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BackendInvalid | Self::FilterInvalid | Self::NoBackend => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -76,6 +79,8 @@ impl Failure {
             | Self::BadTarget
             | Self::CodingUnknown
             | Self::ExpectationUnknown
+            | Self::HeadMalformed
+            | Self::HeadTooLarge
             | Self::MethodNotServed
             | Self::RequestBodyBroken
             | Self::TargetTooLong
@@ -101,6 +106,8 @@ impl Failure {
             Self::BadTarget => "invalid_target",
             Self::CodingUnknown => "unknown_transfer_coding",
             Self::ExpectationUnknown => "unknown_expectation",
+            Self::HeadMalformed => "http1.codec_error",
+            Self::HeadTooLarge => "headers_too_large",
             Self::MethodNotServed => "method_not_served",
             Self::MisdirectedRequest => "misdirected_request",
             Self::RequestBodyBroken => "request_body_broken",
@@ -131,6 +138,8 @@ impl Failure {
             Self::BadTarget => "the request target is malformed\n",
             Self::CodingUnknown => "this transfer coding is not understood here\n",
             Self::ExpectationUnknown => "the expectation cannot be met\n",
+            Self::HeadMalformed => "the request is malformed\n",
+            Self::HeadTooLarge => "the request head is too large\n",
             Self::MethodNotServed => "this method is not served here\n",
             Self::MisdirectedRequest => "this connection does not serve that host\n",
             Self::RequestBodyBroken => "the request body is malformed\n",
@@ -165,7 +174,9 @@ impl Failure {
     /// a broken backend as UNAVAILABLE, as GRPCRoute asks).
     pub(crate) fn grpc_status(self) -> &'static str {
         match self {
-            Self::NoRoute | Self::MethodNotServed | Self::MisdirectedRequest | Self::NoUpgrade => "12",
+            Self::NoRoute | Self::MethodNotServed | Self::MisdirectedRequest | Self::NoUpgrade => {
+                "12"
+            }
             Self::RequestTimeout | Self::UpstreamTimeout => "4",
             Self::BackendInvalid
             | Self::NoBackend
@@ -181,6 +192,8 @@ impl Failure {
             | Self::BadTarget
             | Self::CodingUnknown
             | Self::ExpectationUnknown
+            | Self::HeadMalformed
+            | Self::HeadTooLarge
             | Self::RequestBodyBroken
             | Self::TargetTooLong
             | Self::TooManyFields

@@ -126,7 +126,7 @@ fn remove_claims(headers: &mut HeaderMap) {
 }
 
 /// A random UUID, version 4. It is a name, not a secret: nothing may depend on its being unknown.
-fn new_request_id() -> HeaderValue {
+pub(super) fn new_request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let random = fastrand::u128(..) & !(0xf << 76) | (0x4 << 76);
     let bits = random & !(0x3 << 62) | (0x2 << 62);

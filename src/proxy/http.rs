@@ -110,13 +110,8 @@ async fn answer(
     record.route = Some(Arc::clone(&rule.name));
     *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);
 
-    let mut exchange = Exchange {
-        scheme,
-        host,
-        port,
-        matched_prefix: found.matched_prefix,
-        allowed_origin: None,
-    };
+    let mut exchange =
+        Exchange { scheme, host, port, matched_prefix: found.matched_prefix, allowed_origin: None };
     for filter in &rule.filters {
         if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
             let answer = filtered(answer, &rule.filters, filter, &exchange);

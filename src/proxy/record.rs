@@ -14,6 +14,7 @@ use crate::observe::{AccessRecord, Upstream};
 use crate::proxy::accept::Connection;
 use crate::proxy::connection::Open;
 use crate::proxy::failure::Failure;
+use crate::proxy::forwarded::new_request_id;
 use crate::snapshot::matcher::is_grpc;
 use crate::upstream::EndpointName;
 
@@ -124,6 +125,34 @@ impl Record {
     }
 }
 
+/// Writes the line of a request that was refused before it was one: its head could not be read, so
+/// nothing is known of it but who sent it.
+pub(super) fn refused(connection: &Connection, failure: Failure) {
+    let id = new_request_id();
+    connection.gateway.access_log.record(&AccessRecord {
+        time: clock::wall(),
+        peer: connection.origin.peer,
+        client: connection.origin.peer.ip().to_canonical(),
+        method: "-",
+        host: "-",
+        path: "-",
+        protocol: "HTTP/1.1",
+        status: failure.status().as_u16(),
+        request_bytes: 0,
+        response_bytes: 0,
+        duration: Duration::ZERO,
+        upstream_duration: None,
+        upstream: None,
+        route: None,
+        flags: failure.flag(),
+        details: Some(failure.details()),
+        request_id: id.to_str().unwrap_or("-"),
+        user_agent: None,
+        listener: "-",
+        tls: connection.tls,
+    });
+}
+
 /// gRPC over HTTP/2, "Responses": a client reads `grpc-status`, and a response without a body
 /// carries it in its head.
 fn grpc_answer(failure: Failure) -> Response {
@@ -159,6 +188,8 @@ impl Drop for Record {
             },
             None => None,
         };
+        // What was refused or answered before anybody was told of it has a name all the same.
+        let id = self.request_id.take().unwrap_or_else(new_request_id);
         let connection = &self.connection;
         let host = self.host.as_ref().map_or_else(
             || self.target.authority().map_or("", |authority| authority.as_str()),
@@ -189,7 +220,7 @@ impl Drop for Record {
             route: self.route.as_deref(),
             flags,
             details: Some(details),
-            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-"),
+            request_id: id.to_str().unwrap_or("-"),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             listener: self.listener.as_deref().unwrap_or("-"),
             tls: connection.tls,

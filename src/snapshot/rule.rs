@@ -185,7 +185,8 @@ mod tests {
             (Limit::Unset, seconds(90), Some(90)),
         ];
         for (request, backend_request, want) in table {
-            let got = Timeouts { request, backend_request }.backend_or(Some(Duration::from_secs(60)));
+            let got =
+                Timeouts { request, backend_request }.backend_or(Some(Duration::from_secs(60)));
             assert_eq!(got.map(|limit| limit.as_secs()), want, "{request:?} {backend_request:?}");
         }
     }

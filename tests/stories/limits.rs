@@ -41,6 +41,32 @@ async fn a_target_has_a_limit() {
     assert_eq!(http2.fetch(request).await.unwrap().status, 414);
 }
 
+/// Whoever probes the gateway with what is no request is seen all the same.
+#[tokio::test]
+async fn a_head_that_cannot_be_read_has_its_line_in_the_log() {
+    // (what, bytes, status, details)
+    let large = format!("X-Large: {}\r\n", "a".repeat(33 << 10));
+    let table = [
+        ("no HTTP", b"\x16\x03\x01\x00\x05hello\r\n\r\n".to_vec(), 400, "http1.codec_error"),
+        ("no field", get("/", "no colon\r\n"), 400, "http1.codec_error"),
+        ("too large", get("/", &large), 431, "headers_too_large"),
+    ];
+    for (what, bytes, status, details) in table {
+        let gateway = Gateway::start().await;
+        gateway.raw(bytes).await;
+        let entry = gateway.logged(what, |entry| entry["status"] == status).await;
+        assert_eq!(entry["flags"], "DPE", "{entry}");
+        assert_eq!(entry["details"], details, "{entry}");
+        assert_eq!((&entry["method"], &entry["path"]), (&"-".into(), &"-".into()), "{entry}");
+        assert!(entry["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{entry}");
+        assert_eq!(entry["request_id"].as_str().unwrap().len(), 36, "{entry}");
+    }
+    let gateway = Gateway::start().await;
+    gateway.raw("GET / HTTP/1.1\r\n\r\n").await;
+    let entry = gateway.logged("a request without a host", |entry| entry["status"] == 400).await;
+    assert_eq!(entry["request_id"].as_str().unwrap().len(), 36, "{entry}");
+}
+
 #[tokio::test]
 async fn a_head_has_a_limit() {
     let target = Target::start().await;

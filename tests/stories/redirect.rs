@@ -53,10 +53,7 @@ async fn a_redirect_stays_on_the_scheme_that_a_trusted_proxy_names() {
     // (lines of the proxy, Location)
     let table = [
         ("X-Forwarded-Proto: https\r\n", "https://shop.test/new"),
-        (
-            "X-Forwarded-Proto: https\r\nX-Forwarded-Port: 8443\r\n",
-            "https://shop.test:8443/new",
-        ),
+        ("X-Forwarded-Proto: https\r\nX-Forwarded-Port: 8443\r\n", "https://shop.test:8443/new"),
         ("X-Forwarded-Proto: http\r\n", "http://shop.test/new"),
     ];
     for (lines, location) in table {

@@ -11,8 +11,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::{
-    Answer, Backend, Echo, Gateway, Origin, SendBody, Tls, Wire, backend, clock, empty, h2c_backend,
-    http_route, rule_to, serve_all, soon,
+    Answer, Backend, Echo, Gateway, Origin, SendBody, Tls, Wire, backend, clock, empty,
+    h2c_backend, http_route, rule_to, serve_all, soon,
 };
 
 const UPGRADE_OVER_HTTP2: &str = "upgrade_over_http2_upstream";
