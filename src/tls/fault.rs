@@ -83,9 +83,10 @@ pub(super) enum Cause {
     )]
     NoKey { certificate: bool },
     #[error(
-        "no certbot lineage of the name {}; issue one with `certbot certonly --cert-name {}`",
+        "no certbot lineage of the name {}; issue one with `certbot certonly --webroot -w WEBROOT -d \
+         {}`, WEBROOT being that of --acme-webroot",
         quoted(.0),
-        .0.first().map_or("NAME", String::as_str)
+        domain_of(.0)
     )]
     NoLineage(Vec<String>),
     #[error("not a regular file; use a file or a link to one")]
@@ -120,6 +121,11 @@ fn instead(position: Option<usize>) -> String {
         ),
         None => ", it belongs to another certificate; both must come from one issue".into(),
     }
+}
+
+/// The one of `names` that a CA would issue for: the first with a dot in it.
+fn domain_of(names: &[String]) -> &str {
+    names.iter().find(|name| name.contains('.')).map_or("DOMAIN", String::as_str)
 }
 
 fn quoted(names: &[String]) -> String {
