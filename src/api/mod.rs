@@ -34,7 +34,7 @@ pub(crate) use self::core::{
     ServicePort,
 };
 pub(crate) use self::duration::Duration;
-pub(crate) use self::envoy::Backend;
+pub(crate) use self::envoy::{Backend, DirectBodyType, DirectResponse, RouteFilter};
 pub(crate) use self::gateway::{
     AddressType, FromNamespaces, FrontendTlsSettings, FrontendValidationMode, Gateway,
     GatewayAddress, GatewayClass, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls,
@@ -70,6 +70,7 @@ pub(crate) enum Object {
     GrpcRoute(GrpcRoute),
     ReferenceGrant(ReferenceGrant),
     Backend(Backend),
+    RouteFilter(RouteFilter),
     Secret(Secret),
     ConfigMap(ConfigMap),
     Service(Service),
@@ -88,6 +89,7 @@ impl Object {
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Backend(_) => Kind::Backend,
+            Self::RouteFilter(_) => Kind::RouteFilter,
             Self::Secret(_) => Kind::Secret,
             Self::ConfigMap(_) => Kind::ConfigMap,
             Self::Service(_) => Kind::Service,
@@ -105,6 +107,7 @@ impl Object {
             Self::GrpcRoute(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
             Self::Backend(object) => &object.metadata,
+            Self::RouteFilter(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
             Self::ConfigMap(object) => &object.metadata,
             Self::Service(object) => &object.metadata,

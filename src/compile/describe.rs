@@ -124,7 +124,10 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
         let (numerator, denominator) = (mirror.numerator, mirror.denominator);
         writeln!(to, "  copy {numerator} of {denominator} to {}", Backend(&mirror.cluster))?;
     }
-    let answers = rule.filters.iter().any(|of| matches!(of, Filter::Broken | Filter::Redirect(_)));
+    let answers = rule
+        .filters
+        .iter()
+        .any(|of| matches!(of, Filter::Broken | Filter::DirectResponse(_) | Filter::Redirect(_)));
     match &rule.backends {
         Some(backends) => write_backends(to, backends)?,
         None if answers => {}
@@ -186,6 +189,10 @@ fn write_filter(to: &mut String, indent: &str, filter: &Filter) -> Result {
     match filter {
         Filter::Broken => writeln!(to, "{indent}answer 500"),
         Filter::Cors(cors) => write_cors(to, indent, cors),
+        Filter::DirectResponse(direct) => {
+            let (status, length) = (direct.status.as_u16(), direct.body.len());
+            writeln!(to, "{indent}answer {status} with {length} bytes")
+        }
         Filter::Redirect(redirect) => write_redirect(to, indent, redirect),
         Filter::RequestHeaders(modifier) => write_headers(to, indent, "request", modifier),
         Filter::ResponseHeaders(modifier) => write_headers(to, indent, "response", modifier),

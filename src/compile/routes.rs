@@ -145,7 +145,10 @@ impl Compiler<'_, '_> {
         let (mut run, mut mirrors) = (Vec::new(), Vec::new());
         for (place, filter) in written.filters.iter().enumerate() {
             match (written.compile)(filter) {
-                Ok(Step::Run(filter)) => run.push(filter),
+                Ok(Step::Run(filter)) => run.push(match refs.filters.get(place) {
+                    Some(FilterRefs::Answer(answer)) => filters::direct_response(answer),
+                    _ => filter,
+                }),
                 Ok(Step::Mirror { numerator, denominator }) => {
                     // A mirror that leads nowhere is left out (HTTPRoute `requestMirror`).
                     if let Some(FilterRefs::Mirror(Ok(target))) = refs.filters.get(place) {

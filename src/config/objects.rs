@@ -118,6 +118,7 @@ impl Reading<'_> {
             Kind::GrpcRoute => self.decode(root, spot, false, Object::GrpcRoute),
             Kind::ReferenceGrant => self.decode(root, spot, false, Object::ReferenceGrant),
             Kind::Backend => self.decode(root, spot, false, Object::Backend),
+            Kind::RouteFilter => self.decode(root, spot, false, Object::RouteFilter),
             Kind::Secret => self.decode(root, spot, true, Object::Secret),
             Kind::ConfigMap => self.decode(root, spot, false, Object::ConfigMap),
             Kind::Service => self.decode(root, spot, false, Object::Service),

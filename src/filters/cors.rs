@@ -77,7 +77,7 @@ impl Cors {
         if !preflight {
             return Verdict::Continue(());
         }
-        let mut response = http::Response::new(());
+        let mut response = http::Response::new(bytes::Bytes::new());
         *response.status_mut() = StatusCode::NO_CONTENT;
         if allowed {
             self.permit(exchange, head, response.headers_mut());

@@ -7,6 +7,7 @@
 //! Invariant: nothing here reads YAML types, opens a socket or looks at the wall clock.
 
 pub(crate) mod cors;
+pub(crate) mod direct_response;
 pub(crate) mod exchange;
 pub(crate) mod header_modifier;
 pub(crate) mod path_modifier;
@@ -15,9 +16,11 @@ pub(crate) mod url_rewrite;
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request};
 
 pub(crate) use cors::Cors;
+pub(crate) use direct_response::DirectResponse;
 pub(crate) use exchange::{Exchange, HostName, Scheme};
 pub(crate) use header_modifier::HeaderModifier;
 pub(crate) use path_modifier::PathModifier;
@@ -25,7 +28,7 @@ pub(crate) use redirect::Redirect;
 pub(crate) use url_rewrite::UrlRewrite;
 
 /// Continue, or answer now.
-pub(crate) type Verdict = ControlFlow<http::Response<()>>;
+pub(crate) type Verdict = ControlFlow<http::Response<Bytes>>;
 
 /// One step of a rule, in the order of [`Phase`].
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +37,7 @@ pub(crate) enum Filter {
     /// reaches it gets a 500.
     Broken,
     Cors(Cors),
+    DirectResponse(DirectResponse),
     Redirect(Redirect),
     RequestHeaders(HeaderModifier),
     ResponseHeaders(HeaderModifier),
@@ -56,11 +60,12 @@ impl Filter {
     pub(crate) fn on_request(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
         match self {
             Self::Broken => {
-                let mut response = http::Response::new(());
+                let mut response = http::Response::new(Bytes::new());
                 *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 return Verdict::Break(response);
             }
             Self::Cors(cors) => return cors.on_request(exchange, head),
+            Self::DirectResponse(direct) => return direct.answer(),
             Self::Redirect(redirect) => return redirect.answer(exchange, head),
             Self::RequestHeaders(modifier) => modifier.apply(&mut head.headers),
             Self::ResponseHeaders(_) => {}
@@ -74,7 +79,11 @@ impl Filter {
         match self {
             Self::Cors(cors) => cors.on_response(exchange, headers),
             Self::ResponseHeaders(modifier) => modifier.apply(headers),
-            Self::Broken | Self::Redirect(_) | Self::RequestHeaders(_) | Self::UrlRewrite(_) => {}
+            Self::Broken
+            | Self::DirectResponse(_)
+            | Self::Redirect(_)
+            | Self::RequestHeaders(_)
+            | Self::UrlRewrite(_) => {}
         }
     }
 
@@ -85,7 +94,7 @@ impl Filter {
             Self::RequestHeaders(_) | Self::ResponseHeaders(_) | Self::UrlRewrite(_) => {
                 Phase::Rewrite
             }
-            Self::Broken | Self::Redirect(_) => Phase::Answer,
+            Self::Broken | Self::DirectResponse(_) | Self::Redirect(_) => Phase::Answer,
         }
     }
 }

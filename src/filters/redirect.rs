@@ -22,7 +22,7 @@ pub(crate) struct Redirect {
 
 impl Redirect {
     pub(crate) fn answer(&self, exchange: &Exchange, head: &request::Parts) -> Verdict {
-        let mut response = http::Response::new(());
+        let mut response = http::Response::new(bytes::Bytes::new());
         match HeaderValue::try_from(self.location(exchange, &head.uri)) {
             Ok(location) => {
                 *response.status_mut() = self.status;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::api::{
-    Backend, EndpointSlice, Gateway, GatewayClass, Kind, Object, ObjectKey, ObjectMeta,
-    ReferenceGrant, Secret, Service,
+    Backend, ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, Object, ObjectKey, ObjectMeta,
+    ReferenceGrant, RouteFilter, Secret, Service,
 };
 
 use super::routes::RouteObject;
@@ -29,6 +29,8 @@ pub(super) struct Index<'a> {
     backends: ByName<'a, Backend>,
     services: ByName<'a, Service>,
     secrets: ByName<'a, Secret>,
+    config_maps: ByName<'a, ConfigMap>,
+    route_filters: ByName<'a, RouteFilter>,
     /// Whether or not they belong to a Service.
     pub all_slices: Vec<&'a EndpointSlice>,
     /// By namespace and Service.
@@ -97,7 +99,12 @@ impl<'a> Index<'a> {
             Object::Unsupported(other) => {
                 self.others.insert((other.kind, name.0, name.1));
             }
-            Object::ConfigMap(_) => {}
+            Object::ConfigMap(map) => {
+                self.config_maps.entry(name).or_insert(map);
+            }
+            Object::RouteFilter(filter) => {
+                self.route_filters.entry(name).or_insert(filter);
+            }
         }
     }
 
@@ -117,6 +124,14 @@ impl<'a> Index<'a> {
 
     pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<&'a Secret> {
         self.secrets.get(&(namespace, name)).copied()
+    }
+
+    pub(super) fn config_map(&self, namespace: &str, name: &str) -> Option<&'a ConfigMap> {
+        self.config_maps.get(&(namespace, name)).copied()
+    }
+
+    pub(super) fn route_filter(&self, namespace: &str, name: &str) -> Option<&'a RouteFilter> {
+        self.route_filters.get(&(namespace, name)).copied()
     }
 
     /// The EndpointSlices of a Service, in the order of their names.

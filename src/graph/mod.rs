@@ -16,6 +16,7 @@ mod attach;
 mod backends;
 mod certificates;
 mod conflicts;
+mod direct_response;
 mod gateways;
 mod grants;
 mod index;
@@ -34,6 +35,7 @@ use index::Index;
 
 pub(crate) use backends::{AppProtocol, Target};
 pub(crate) use certificates::{Certificate, Readiness};
+pub(crate) use direct_response::DirectAnswer;
 pub(crate) use gateways::{Class, Gateway};
 pub(crate) use listeners::{Attached, Listener};
 pub(crate) use references::{FilterRefs, RuleRefs};

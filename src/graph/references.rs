@@ -6,6 +6,7 @@ use crate::api::{
 };
 
 use super::backends::{BrokenRef, Resolved, resolve};
+use super::direct_response::{self, DirectAnswer};
 use super::index::Index;
 use super::{Facts, Faults};
 
@@ -23,6 +24,8 @@ pub(crate) struct RuleRefs<'a> {
 /// What a filter refers to.
 #[derive(Debug)]
 pub(crate) enum FilterRefs<'a> {
+    /// `extensionRef` to an HTTPRouteFilter that answers.
+    Answer(DirectAnswer<'a>),
     /// `extensionRef`: nothing that is supported.
     Extension(BrokenRef),
     /// `requestMirror.backendRef`
@@ -36,7 +39,7 @@ impl RuleRefs<'_> {
         let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
         let of_filters = filters.filter_map(|filter| match filter {
             FilterRefs::Extension(broken) | FilterRefs::Mirror(Err(broken)) => Some(broken),
-            FilterRefs::Mirror(Ok(_)) | FilterRefs::Nothing => None,
+            FilterRefs::Answer(_) | FilterRefs::Mirror(Ok(_)) | FilterRefs::Nothing => None,
         });
         self.backends.iter().filter_map(|backend| backend.as_ref().err()).chain(of_filters)
     }
@@ -101,7 +104,15 @@ impl<'a> Lookup<'_, 'a> {
         }
         let Some(extension) = filter.extension() else { return FilterRefs::Nothing };
         let LocalObjectReference { group, kind, name } = extension;
-        let problem = match Kind::find(group, kind) {
+        let problem = match Kind::find(group, kind).map(|info| info.kind) {
+            Some(Kind::RouteFilter) => {
+                match direct_response::look_up(extension, self.route, self.index) {
+                    Ok(answer) => return FilterRefs::Answer(answer),
+                    Err(problem) => {
+                        format!("{problem}; requests that should pass through it are answered 500")
+                    }
+                }
+            }
             Some(_) => format!(
                 "{kind} `{name}` is not supported yet as a filter; requests that should pass \
                  through it are answered 500"

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, StatusCode, Version, request};
 use http_body::Body as _;
@@ -122,7 +123,7 @@ async fn answer(
     let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
     for filter in filters {
         if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
-            return answered_by(filter, record, answer.map(|()| Body::Empty));
+            return answered_by(filter, record, answer.map(Body::from_bytes));
         }
     }
 
@@ -256,12 +257,12 @@ fn answered_by(
 
 /// A filter's answer on its way back through the filters that the request passed before it.
 fn filtered(
-    answer: http::Response<()>,
+    answer: http::Response<Bytes>,
     filters: &[Filter],
     stopped_at: &Filter,
     exchange: &Exchange,
 ) -> Response {
-    let mut answer = answer.map(|()| Body::Empty);
+    let mut answer = answer.map(Body::from_bytes);
     let passed = filters.iter().take_while(|filter| !std::ptr::eq(*filter, stopped_at));
     for filter in passed.collect::<Vec<_>>().into_iter().rev() {
         filter.on_response(exchange, answer.headers_mut());

@@ -419,3 +419,31 @@ async fn a_route_that_is_on_one_listener_is_not_on_the_other() {
     assert_eq!(gateway.get("https://shop.test/").await.text(), "shop");
     assert_eq!(gateway.get("http://shop.test/").await.status(), 404);
 }
+
+/// An HTTPRouteFilter of Envoy Gateway answers in place of a backend.
+#[tokio::test]
+async fn a_direct_response_needs_no_backend() {
+    let filter = "\
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: HTTPRouteFilter
+metadata: {name: noon, namespace: envoy-gateway-system}
+spec:
+  directResponse:
+    statusCode: 503
+    contentType: text/plain
+    body: {type: Inline, inline: back at noon}
+";
+    let rules = "\
+- filters:
+    - type: ExtensionRef
+      extensionRef: {group: gateway.envoyproxy.io, kind: HTTPRouteFilter, name: noon}
+";
+    let files = filter.to_owned() + &http_route("shop", &["shop.test"], rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    let reply = gateway.get("http://shop.test/").await;
+    assert_eq!((reply.status(), reply.text().as_str()), (503, "back at noon"));
+    assert_eq!(reply.header("content-type").as_deref(), Some("text/plain"));
+    let entry = gateway.logged("the answer", |entry| entry["status"] == 503).await;
+    assert_eq!(entry["details"], "direct_response");
+}

@@ -1,7 +1,9 @@
 //! The kinds of `gateway.envoyproxy.io/v1alpha1`.
 
 mod backend;
+mod route_filter;
 
 pub(crate) use self::backend::{
     AppProtocol, Backend, BackendEndpoint, BackendSpec, BackendTls, BackendType,
 };
+pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};

@@ -10,7 +10,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::api;
-use crate::filters::{Filter, HeaderModifier, PathModifier, Redirect, Scheme, UrlRewrite};
+use crate::filters::{
+    DirectResponse, Filter, HeaderModifier, PathModifier, Redirect, Scheme, UrlRewrite,
+};
+use crate::graph::DirectAnswer;
 use crate::net::HostPattern;
 
 /// What a `filters[]` entry comes to.
@@ -145,6 +148,21 @@ pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
         Type::ExtensionRef => broken(),
         Type::Unknown(_) => return Err(InvalidFilter::Unsupported(kind.to_string()).at("type")),
     }))
+}
+
+/// The answer that an HTTPRouteFilter has in place of a backend's.
+pub(super) fn direct_response(answer: &DirectAnswer<'_>) -> Filter {
+    let status = StatusCode::from_u16(answer.status);
+    let content_type = answer.content_type.map(HeaderValue::from_str).transpose();
+    match (status, content_type) {
+        (Ok(status), Ok(content_type)) => Filter::DirectResponse(DirectResponse {
+            status,
+            content_type,
+            body: answer.body.to_owned().into(),
+        }),
+        // The graph has looked at the status; a type that no header can hold is all that is left.
+        _ => broken(),
+    }
 }
 
 /// The filter that takes the place of what cannot run.

@@ -33,7 +33,8 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
         Object::ReferenceGrant(grant) => reference_grant::spec(&grant.spec, spec, &mut found),
         Object::Backend(backend) => backend::spec(&backend.spec, spec, &mut found),
         // What matters of these is seen where they are referred to.
-        Object::Secret(_)
+        Object::RouteFilter(_)
+        | Object::Secret(_)
         | Object::ConfigMap(_)
         | Object::Service(_)
         | Object::EndpointSlice(_)

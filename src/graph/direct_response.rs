@@ -1,0 +1,80 @@
+//! What an `extensionRef` to an HTTPRouteFilter stands for.
+
+use crate::api::{DirectBodyType, DirectResponse, LocalObjectReference, ObjectKey, RouteFilter};
+
+use super::index::Index;
+
+/// An answer in place of a backend's, with its body looked up.
+#[derive(Debug)]
+pub(crate) struct DirectAnswer<'a> {
+    /// 200 to 599.
+    pub status: u16,
+    pub content_type: Option<&'a str>,
+    pub body: &'a str,
+}
+
+/// Most bytes of an answer, as Envoy has it by default.
+const LARGEST: usize = 4096;
+
+/// The key of a ConfigMap that holds a body; the first one where it is not there.
+const BODY_KEY: &str = "response.body";
+
+/// Reads the filter `reference` names.
+///
+/// # Errors
+///
+/// What is wrong with it; requests that should pass through it cannot be answered then.
+pub(super) fn look_up<'a>(
+    reference: &LocalObjectReference,
+    route: &ObjectKey,
+    index: &Index<'a>,
+) -> Result<DirectAnswer<'a>, String> {
+    let name = &reference.name;
+    let Some(filter) = index.route_filter(&route.namespace, name) else {
+        return Err(format!("there is no HTTPRouteFilter {}/{name}", route.namespace));
+    };
+    read(filter, index)
+        .map_err(|problem| format!("HTTPRouteFilter {}/{name}: {problem}", route.namespace))
+}
+
+fn read<'a>(filter: &'a RouteFilter, index: &Index<'a>) -> Result<DirectAnswer<'a>, String> {
+    let Some(direct) = &filter.spec.direct_response else {
+        return Err("only `directResponse` is supported yet".into());
+    };
+    let status = direct.status_code.unwrap_or(200);
+    if !(200..=599).contains(&status) {
+        return Err(format!("`{status}` is not a status of an answer; use 200 to 599"));
+    }
+    let body = body(direct, filter, index)?;
+    if body.len() > LARGEST {
+        let length = body.len();
+        return Err(format!("a body of {length} bytes is too long; use at most {LARGEST}"));
+    }
+    Ok(DirectAnswer { status, content_type: direct.content_type.as_deref(), body })
+}
+
+fn body<'a>(
+    direct: &'a DirectResponse,
+    filter: &'a RouteFilter,
+    index: &Index<'a>,
+) -> Result<&'a str, String> {
+    let Some(body) = &direct.body else { return Ok("") };
+    match body.kind() {
+        DirectBodyType::Inline => Ok(body.inline.as_deref().unwrap_or_default()),
+        DirectBodyType::ValueRef => {
+            let Some(reference) = &body.value_ref else {
+                return Err("type is ValueRef but `valueRef` is missing".into());
+            };
+            let namespace = filter.metadata.namespace();
+            let missing = || {
+                format!("there is no ConfigMap {namespace}/{} with a value in it", reference.name)
+            };
+            let map = index.config_map(namespace, &reference.name).ok_or_else(missing)?;
+            let value = map.data.get(BODY_KEY).or_else(|| map.data.values().next());
+            value.map(String::as_str).ok_or_else(missing)
+        }
+        DirectBodyType::Unknown(other) => {
+            Err(format!("`{other}` is not a type of body; use Inline or ValueRef"))
+        }
+    }
+}
