@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::filters::Scheme;
-use crate::proxy::connection::{Ending, Watch};
+use crate::proxy::connection::{Ending, Watch, coarse_now};
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Origin;
 use crate::proxy::io::Metered;
@@ -97,6 +97,7 @@ async fn begin(
         let listener = served.listeners.best(&sni);
         let Some(config) = listener.and_then(|listener| listener.tls.clone()) else {
             hello.refuse_unrecognized_name().await;
+    watch.begins_handshake();
             return Err(Ended::UnknownName);
         };
         Ok((sni, hello.finish(config).await?))
@@ -111,6 +112,7 @@ async fn begin(
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
+    watch.ends_handshake(coarse_now());
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
     let stream = Metered::new(stream, Arc::clone(&watch), Bytes::new());
     let (sni, tls) = (Some(sni), Some(version));

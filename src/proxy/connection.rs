@@ -46,6 +46,8 @@ pub(super) struct Watch {
     twofold: AtomicBool,
     /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
     http2: AtomicBool,
+    /// A TLS handshake is under way, which has a limit of its own.
+    handshake: AtomicBool,
     ending: AtomicU8,
     /// When the first ending was asked for.
     ending_since: AtomicU64,
@@ -86,6 +88,7 @@ impl Watch {
             http2: false.into(),
             ending: 0.into(),
             ending_since: 0.into(),
+            handshake: false.into(),
             wake: Notify::new(),
         }
     }
@@ -96,6 +99,18 @@ impl Watch {
 
     /// Bytes came in.
     pub(super) fn read(&self, now: Millis) {
+    /// The connection begins with a TLS handshake, whose time its task keeps.
+    pub(super) fn begins_handshake(&self) {
+        self.handshake.store(true, Ordering::Relaxed);
+    }
+
+    /// The handshake is done: from here on a request head is awaited.
+    pub(super) fn ends_handshake(&self, now: Millis) {
+        self.head_since.store(now, Ordering::Relaxed);
+        self.idle_since.store(now, Ordering::Relaxed);
+        self.handshake.store(false, Ordering::Relaxed);
+    }
+
         self.read_at.store(now, Ordering::Relaxed);
         if self.open.load(Ordering::Relaxed) == 0
             && !self.http2.load(Ordering::Relaxed)
@@ -182,6 +197,9 @@ impl Watch {
         };
         if over(self.write_stuck_since.load(Ordering::Relaxed), limits.send_timeout) {
             return Some(Ending::AtOnce);
+        if self.handshake.load(Ordering::Relaxed) {
+            return None;
+        }
         }
         if self.open.load(Ordering::Relaxed) == 0 {
             if over(self.head_since.load(Ordering::Relaxed), limits.head_timeout) {
@@ -414,6 +432,16 @@ mod tests {
         let idle = watch.idle_since().unwrap();
         assert_eq!(watch.overdue(idle + 60_000, &limits()), None);
         assert_eq!(watch.overdue(idle + 60_001, &limits()), Some(Ending::Gracefully));
+    #[test]
+    fn the_clock_of_the_first_head_starts_after_the_handshake() {
+        let watch = watch(1000);
+        watch.begins_handshake();
+        assert_eq!(watch.overdue(1_000_000, &limits()), None, "its task keeps its time");
+        watch.ends_handshake(1_000_000);
+        assert_eq!(watch.overdue(1_010_000, &limits()), None);
+        assert_eq!(watch.overdue(1_010_001, &limits()), Some(Ending::AtOnce));
+    }
+
         // The first byte of the next head starts the shorter clock.
         watch.read(idle + 50_000);
         assert_eq!(watch.overdue(idle + 60_000, &limits()), None);

@@ -272,6 +272,24 @@ async fn a_client_hello_of_any_honest_size_is_read_and_no_larger_one_is_kept() {
     assert!(grown < 8 << 10, "{grown} KiB more");
 }
 
+/// Each has a clock of its own, and the second starts when the first stops.
+#[tokio::test]
+async fn a_handshake_may_take_longer_than_a_head() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::setup()
+        .flag("--tls-handshake-timeout 20s --head-timeout 500ms --idle-timeout 500ms")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let stream = tokio::net::TcpStream::connect(gateway.https()).await.unwrap();
+    // A client that is slow on purpose.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let tls = Tls::of("shop.test").alpn(&["http/1.1"]);
+    let mut wire = Wire::over(tls.handshake(stream).await.unwrap());
+    wire.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(wire.reply().await.text(), "shop");
+}
+
 #[tokio::test]
 async fn who_does_not_finish_the_handshake_is_let_go() {
     let shop = Origin::replying("shop").await;

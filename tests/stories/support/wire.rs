@@ -359,6 +359,10 @@ impl Tls {
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let stream = soon("a connection", TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
+        self.handshake(stream).await
+    }
+
+    pub(crate) async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
         soon("a handshake", connector.connect(self.name.clone(), stream)).await
     }
