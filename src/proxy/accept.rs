@@ -91,13 +91,13 @@ async fn begin(
         return Box::pin(speak(Arc::new(connection), http2, stream)).await;
     }
 
+    watch.begins_handshake();
     let handshake = async {
         let hello = tls::accept_hello(stream).await?;
         let sni: Box<str> = hello.sni().unwrap_or_default().into();
         let listener = served.listeners.best(&sni);
         let Some(config) = listener.and_then(|listener| listener.tls.clone()) else {
             hello.refuse_unrecognized_name().await;
-    watch.begins_handshake();
             return Err(Ended::UnknownName);
         };
         Ok((sni, hello.finish(config).await?))
@@ -106,13 +106,13 @@ async fn begin(
         .await?
         .map_err(|_| Ended::Late)??;
     drop(snapshot);
+    watch.ends_handshake(coarse_now());
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let version = match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
-    watch.ends_handshake(coarse_now());
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
     let stream = Metered::new(stream, Arc::clone(&watch), Bytes::new());
     let (sni, tls) = (Some(sni), Some(version));
@@ -125,7 +125,7 @@ async fn unless_ending<T>(watch: &Watch, work: impl Future<Output = T>) -> Resul
     let mut work = pin!(work);
     tokio::select! {
         done = &mut work => return Ok(done),
-        ending = watch.ending(None) => if ending == Ending::AtOnce {
+        ending = watch.ending(None) => if ending > Ending::Gracefully {
             return Err(Ended::Late);
         }
     }
@@ -174,7 +174,7 @@ where
                 ended = conn.as_mut() => return ended.map_err(Ended::Http),
                 ending = watch.ending(known) => match ending {
                     Ending::Gracefully => conn.as_mut().graceful_shutdown(),
-                    Ending::AtOnce => return Err(Ended::Late),
+                    Ending::AtOnce | Ending::Shutdown => return Err(Ended::Late),
                 }
             }
             known = Some(Ending::Gracefully);
@@ -195,7 +195,7 @@ where
     loop {
         tokio::select! {
             ended = conn.as_mut() => return ended.map_err(|error| refused(&refusing, error)),
-            ending = watch.ending(known) => if ending == Ending::AtOnce {
+            ending = watch.ending(known) => if ending > Ending::Gracefully {
                 return Err(Ended::Late);
             },
         }

@@ -91,7 +91,8 @@ impl Drop for ClientBody {
 #[derive(Debug)]
 pub(super) struct Tracked {
     body: Body,
-    record: Box<Record>,
+    /// `None` for the answer that begins a tunnel: the record is the tunnel's.
+    record: Option<Box<Record>>,
     /// HTTPRoute `timeouts.request` goes on while the body flows.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The last frame went out, or the body broke.
@@ -110,21 +111,43 @@ impl Tracked {
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> http::Response<Self> {
         record.respond(response.status());
-        response.map(|body| {
-            let owed = record.is_http2() && !body.is_end_stream();
-            let mut tracked =
-                Self { body, record, deadline, ended: false, owed: false, broken: None };
-            tracked.owes(owed);
-            tracked
+        let owed = record.is_http2() && !response.body().is_end_stream();
+        let mut response = response.map(|body| Self {
+            body,
+            record: Some(record),
+            deadline,
+            ended: false,
+            owed: false,
+            broken: None,
+        });
+        response.body_mut().owes(owed);
+        response
+    }
+
+    /// The answer after which the connection is a tunnel. It has no body.
+    pub(super) fn switch(response: Response) -> http::Response<Self> {
+        response.map(|body| Self {
+            body,
+            record: None,
+            deadline: None,
+            ended: true,
+            owed: false,
+            broken: None,
         })
     }
-}
 
-impl Tracked {
+    fn broke(&mut self, failure: Failure) {
+        if let Some(record) = &mut self.record {
+            record.broke(failure);
+        }
+    }
+
     fn owes(&mut self, owed: bool) {
-        if self.owed != owed {
+        if self.owed != owed
+            && let Some(record) = &self.record
+        {
             self.owed = owed;
-            self.record.connection.watch.owes_body(owed, coarse_now());
+            record.connection.watch.owes_body(owed, coarse_now());
         }
     }
 
@@ -156,20 +179,20 @@ impl HttpBody for Tracked {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            self.record.broke(Failure::RequestTimeout);
+            self.broke(Failure::RequestTimeout);
             return self.break_off(Failure::RequestTimeout.text().into(), cx);
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.record.response_bytes += data.len() as u64;
-                    let owed = self.record.is_http2();
+                if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
+                    record.response_bytes += data.len() as u64;
+                    let owed = record.is_http2();
                     self.owes(owed);
                 }
             }
             Poll::Ready(Some(Err(_))) => {
-                self.record.broke(Failure::UpstreamReset);
+                self.broke(Failure::UpstreamReset);
             }
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => {}
@@ -193,7 +216,7 @@ impl Drop for Tracked {
     fn drop(&mut self) {
         self.owes(false);
         if !self.ended && !self.body.is_end_stream() {
-            self.record.broke(Failure::ClientGone);
+            self.broke(Failure::ClientGone);
         }
     }
 }

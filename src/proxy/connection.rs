@@ -66,8 +66,10 @@ const MOST_ABANDONED: u32 = 200;
 pub(super) enum Ending {
     /// After the exchanges that are open: GOAWAY, or `Connection: close`.
     Gracefully = 1,
-    /// Now.
+    /// Now, for a limit that has passed.
     AtOnce = 2,
+    /// Now, since the process ends.
+    Shutdown = 3,
 }
 
 impl Watch {
@@ -86,9 +88,9 @@ impl Watch {
             room_at: now.into(),
             twofold: false.into(),
             http2: false.into(),
+            handshake: false.into(),
             ending: 0.into(),
             ending_since: 0.into(),
-            handshake: false.into(),
             wake: Notify::new(),
         }
     }
@@ -97,8 +99,6 @@ impl Watch {
         self.http2.store(true, Ordering::Relaxed);
     }
 
-    /// Bytes came in.
-    pub(super) fn read(&self, now: Millis) {
     /// The connection begins with a TLS handshake, whose time its task keeps.
     pub(super) fn begins_handshake(&self) {
         self.handshake.store(true, Ordering::Relaxed);
@@ -111,6 +111,8 @@ impl Watch {
         self.handshake.store(false, Ordering::Relaxed);
     }
 
+    /// Bytes came in.
+    pub(super) fn read(&self, now: Millis) {
         self.read_at.store(now, Ordering::Relaxed);
         if self.open.load(Ordering::Relaxed) == 0
             && !self.http2.load(Ordering::Relaxed)
@@ -195,11 +197,11 @@ impl Watch {
         let over = |since: Millis, limit: Duration| {
             since != 0 && u128::from(now.saturating_sub(since)) > limit.as_millis()
         };
-        if over(self.write_stuck_since.load(Ordering::Relaxed), limits.send_timeout) {
-            return Some(Ending::AtOnce);
         if self.handshake.load(Ordering::Relaxed) {
             return None;
         }
+        if over(self.write_stuck_since.load(Ordering::Relaxed), limits.send_timeout) {
+            return Some(Ending::AtOnce);
         }
         if self.open.load(Ordering::Relaxed) == 0 {
             if over(self.head_since.load(Ordering::Relaxed), limits.head_timeout) {
@@ -238,6 +240,11 @@ impl Watch {
         self.ending.load(Ordering::Relaxed) != 0
     }
 
+    /// True if the process ends and waits no longer.
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.ending.load(Ordering::Relaxed) == Ending::Shutdown as u8
+    }
+
     /// Asks the connection to end.
     pub(super) fn end(&self, ending: Ending) {
         if self.ending.fetch_max(ending as u8, Ordering::Relaxed) < ending as u8 {
@@ -257,7 +264,8 @@ impl Watch {
             let asked = match self.ending.load(Ordering::Relaxed) {
                 0 => None,
                 1 => Some(Ending::Gracefully),
-                _ => Some(Ending::AtOnce),
+                2 => Some(Ending::AtOnce),
+                _ => Some(Ending::Shutdown),
             };
             match asked {
                 Some(ending) if asked > known => return ending,
@@ -425,14 +433,6 @@ mod tests {
     }
 
     #[test]
-    fn between_requests_a_connection_may_rest_for_the_idle_timeout() {
-        let watch = watch(1000);
-        set_coarse_now(5000);
-        drop(watch.open());
-        let idle = watch.idle_since().unwrap();
-        assert_eq!(watch.overdue(idle + 60_000, &limits()), None);
-        assert_eq!(watch.overdue(idle + 60_001, &limits()), Some(Ending::Gracefully));
-    #[test]
     fn the_clock_of_the_first_head_starts_after_the_handshake() {
         let watch = watch(1000);
         watch.begins_handshake();
@@ -442,6 +442,14 @@ mod tests {
         assert_eq!(watch.overdue(1_010_001, &limits()), Some(Ending::AtOnce));
     }
 
+    #[test]
+    fn between_requests_a_connection_may_rest_for_the_idle_timeout() {
+        let watch = watch(1000);
+        set_coarse_now(5000);
+        drop(watch.open());
+        let idle = watch.idle_since().unwrap();
+        assert_eq!(watch.overdue(idle + 60_000, &limits()), None);
+        assert_eq!(watch.overdue(idle + 60_001, &limits()), Some(Ending::Gracefully));
         // The first byte of the next head starts the shorter clock.
         watch.read(idle + 50_000);
         assert_eq!(watch.overdue(idle + 60_000, &limits()), None);

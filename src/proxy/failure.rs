@@ -40,6 +40,8 @@ pub(crate) enum Failure {
     UpstreamTimeout,
     // Nobody is left to answer.
     ClientGone,
+    /// The process ends, and did not wait any longer.
+    DrainTimeout,
 }
 
 impl Failure {
@@ -66,8 +68,8 @@ impl Failure {
             }
             Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            // nginx's number for it; nobody receives it, the log shows it.
-            Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            // Nobody receives it. The log has the status that was sent, or 0, as Envoy's has.
+            Self::ClientGone | Self::DrainTimeout => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -95,6 +97,7 @@ impl Failure {
             Self::UpstreamReset => "UC",
             Self::RequestTimeout | Self::UpstreamTimeout => "UT",
             Self::ClientGone => "DC",
+            Self::DrainTimeout => "DT",
         }
     }
 
@@ -127,6 +130,7 @@ impl Failure {
             Self::UpstreamReset => "upstream_reset_before_response_started{connection_termination}",
             Self::UpstreamTimeout => "upstream_response_timeout",
             Self::ClientGone => "downstream_remote_disconnect",
+            Self::DrainTimeout => "drain_timeout",
         }
     }
 
@@ -160,7 +164,7 @@ impl Failure {
             Self::RequestTimeout | Self::UpstreamTimeout => {
                 "the service behind this address did not answer in time\n"
             }
-            Self::ClientGone => "",
+            Self::ClientGone | Self::DrainTimeout => "",
         }
     }
 
@@ -186,7 +190,7 @@ impl Failure {
             | Self::ResponseInvalid
             | Self::UpstreamReset => "14",
             Self::FilterInvalid => "2",
-            Self::ClientGone => "1",
+            Self::ClientGone | Self::DrainTimeout => "1",
             Self::AmbiguousPath(_)
             | Self::BadHost
             | Self::BadTarget

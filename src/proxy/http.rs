@@ -20,6 +20,7 @@ use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::record::Record;
+use crate::proxy::upgrade::Switched;
 use crate::proxy::{acme_webroot, mirror, upgrade};
 use crate::snapshot::matcher::is_grpc;
 use crate::snapshot::{Bind, Choice, Listener, Rule};
@@ -38,8 +39,8 @@ pub(super) async fn serve(
     let is_head = request.method() == Method::HEAD;
     let tunnel = upgrade::wanted(&mut request);
     let (head, body) = request.into_parts();
-    let mut deadline = None;
-    let answered = answer(&mut record, head, body, tunnel, &mut deadline).await;
+    let (mut deadline, mut switched) = (None, None);
+    let answered = answer(&mut record, head, body, tunnel, &mut deadline, &mut switched).await;
     let mut response = answered.unwrap_or_else(|failure| {
         // The answer to a limit that has passed is not under that limit.
         deadline = None;
@@ -50,6 +51,11 @@ pub(super) async fn serve(
     }
     if version < Version::HTTP_2 && record.open.watch().is_ending() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(switched) = switched {
+        record.respond(response.status());
+        upgrade::run(record, switched);
+        return Ok(Tracked::switch(response));
     }
     let deadline = deadline.map(|at: Instant| Box::pin(tokio::time::sleep_until(at.into())));
     Ok(Tracked::response(response, record, deadline))
@@ -74,6 +80,7 @@ async fn answer(
     body: Incoming,
     tunnel: Option<hyper::upgrade::OnUpgrade>,
     deadline: &mut Option<Instant>,
+    switched: &mut Option<Switched>,
 ) -> Result<Response, Failure> {
     let connection = Arc::clone(&record.connection);
     let gateway = &connection.gateway;
@@ -139,7 +146,7 @@ async fn answer(
     match (response.status(), upgrade, tunnel, came_tunnel) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
             upgrade::answer(kind, &mut response);
-            upgrade::run(record, downstream, upstream);
+            *switched = Some(Switched { kind, downstream, upstream });
         }
         (StatusCode::SWITCHING_PROTOCOLS, ..) => return Err(Failure::ResponseInvalid),
         _ => guard::remove_hop_by_hop(response.headers_mut()),

@@ -45,6 +45,16 @@ pub(super) struct Record {
     answered_here: bool,
     pub request_bytes: Option<Arc<AtomicU64>>,
     pub response_bytes: u64,
+    /// The exchange became a tunnel.
+    pub carried: Option<Arc<Carried>>,
+}
+
+/// Bytes that a tunnel has carried so far.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// From the client to the backend.
+    pub up: AtomicU64,
+    pub down: AtomicU64,
 }
 
 impl Record {
@@ -74,6 +84,7 @@ impl Record {
             answered_here: false,
             request_bytes: None,
             response_bytes: 0,
+            carried: None,
         })
     }
 
@@ -99,6 +110,15 @@ impl Record {
 
     pub(super) fn respond(&mut self, status: http::StatusCode) {
         self.status = status.as_u16();
+    }
+
+    /// Bytes of the bodies, or of the tunnel, from the client and to it.
+    fn bytes(&self) -> (u64, u64) {
+        if let Some(Carried { up, down }) = self.carried.as_deref() {
+            return (up.load(Ordering::Relaxed), down.load(Ordering::Relaxed));
+        }
+        let request = self.request_bytes.as_ref();
+        (request.map_or(0, |count| count.load(Ordering::Relaxed)), self.response_bytes)
     }
 
     /// Something went wrong after the response head was sent.
@@ -169,6 +189,11 @@ impl Drop for Record {
         if self.status == 0 {
             self.failure = Some(Failure::ClientGone);
         }
+        let cut_off = self.failure == Some(Failure::ClientGone)
+            || self.failure.is_none() && self.carried.is_some();
+        if cut_off && self.open.watch().is_shut_down() {
+            self.failure = Some(Failure::DrainTimeout);
+        }
         if self.failure == Some(Failure::ClientGone) && self.version == Version::HTTP_2 {
             self.connection.watch.abandoned();
         }
@@ -190,6 +215,7 @@ impl Drop for Record {
         };
         // What was refused or answered before anybody was told of it has a name all the same.
         let id = self.request_id.take().unwrap_or_else(new_request_id);
+        let (request_bytes, response_bytes) = self.bytes();
         let connection = &self.connection;
         let host = self.host.as_ref().map_or_else(
             || self.target.authority().map_or("", |authority| authority.as_str()),
@@ -209,11 +235,8 @@ impl Drop for Record {
                 _ => "HTTP/1.1",
             },
             status: self.status,
-            request_bytes: self
-                .request_bytes
-                .as_ref()
-                .map_or(0, |count| count.load(Ordering::Relaxed)),
-            response_bytes: self.response_bytes,
+            request_bytes,
+            response_bytes,
             duration: clock::now().saturating_duration_since(self.started),
             upstream_duration: self.upstream_duration,
             upstream,

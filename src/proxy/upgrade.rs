@@ -12,9 +12,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::body::Response;
-use crate::proxy::connection::coarse_now;
+use crate::proxy::connection::{Ending, coarse_now};
 use crate::proxy::guard::Upgrade;
-use crate::proxy::record::Record;
+use crate::proxy::record::{Carried, Record};
 use crate::proxy::worker;
 use crate::upstream::Tunnel;
 
@@ -65,21 +65,41 @@ pub(super) fn answer(kind: Upgrade, response: &mut Response) {
     }
 }
 
-/// Carries bytes both ways until both ends have ended, or nothing moved for the tunnel timeout.
+/// An exchange that has become a tunnel, but for the answer that says so to the client.
+#[derive(Debug)]
+pub(super) struct Switched {
+    pub kind: Upgrade,
+    pub downstream: OnUpgrade,
+    pub upstream: Tunnel,
+}
+
+/// Carries bytes both ways until both ends have ended, or nothing moved for the tunnel timeout; then
+/// the record writes its line.
 ///
 /// The exchange stays open meanwhile, so that a drain waits for it up to its limit.
-pub(super) fn run(record: &Record, downstream: OnUpgrade, upstream: Tunnel) {
-    let connection = Arc::clone(&record.connection);
-    let open = connection.watch.open();
+pub(super) fn run(mut record: Box<Record>, switched: Switched) {
+    let carried = Arc::<Carried>::default();
+    record.carried = Some(Arc::clone(&carried));
+    let limit = record.connection.gateway.limits.tunnel_timeout;
     worker::spawn(async move {
-        let limit = connection.gateway.limits.tunnel_timeout;
-        if let Ok(downstream) = downstream.await
-            && let Err(error) = carry(TokioIo::new(downstream), upstream, limit).await
-        {
-            tracing::debug!(%error, peer = %connection.origin.peer, "tunnel ended");
+        let Switched { kind, downstream, upstream } = switched;
+        let Ok(downstream) = downstream.await else { return };
+        let watch = record.open.watch();
+        let ending = async {
+            match kind {
+                // The task of the connection is gone, and nobody else hears it.
+                Upgrade::Http1 => watch.ending(Some(Ending::Gracefully)).await,
+                // The connection ends, and its streams with it.
+                Upgrade::Http2 => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = carry(TokioIo::new(downstream), upstream, limit, &carried) => ended,
+            _ = ending => Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
         }
-        // Until here a drain waits for it.
-        drop((open, connection));
     });
 }
 
@@ -87,12 +107,13 @@ async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     backend: impl AsyncRead + AsyncWrite + Unpin,
     limit: Duration,
+    carried: &Carried,
 ) -> io::Result<()> {
-    let moved = Arc::new(AtomicU64::new(coarse_now()));
+    let moved = AtomicU64::new(coarse_now());
     let (client_reader, client_writer) = tokio::io::split(client);
     let (backend_reader, backend_writer) = tokio::io::split(backend);
-    let up = one_way(client_reader, backend_writer, &moved);
-    let down = one_way(backend_reader, client_writer, &moved);
+    let up = one_way(client_reader, backend_writer, &moved, &carried.up);
+    let down = one_way(backend_reader, client_writer, &moved, &carried.down);
     tokio::select! {
         ended = async { tokio::try_join!(up, down) } => ended.map(|_| ()),
         () = silence(&moved, limit) => Err(io::ErrorKind::TimedOut.into()),
@@ -103,6 +124,7 @@ async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     moved: &AtomicU64,
+    count: &AtomicU64,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -113,6 +135,7 @@ async fn one_way(
         moved.store(coarse_now(), Ordering::Relaxed);
         to.write_all(&chunk[..length]).await?;
         to.flush().await?;
+        count.fetch_add(length as u64, Ordering::Relaxed);
     }
 }
 

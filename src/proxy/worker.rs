@@ -88,7 +88,7 @@ pub(crate) async fn run_worker(
             }
         }
     }
-    worker.connections.end_where(|_, _| Some(Ending::AtOnce));
+    worker.connections.end_where(|_, _| Some(Ending::Shutdown));
     upstream::pool::drain();
     // One turn for the tasks to see it and write their records.
     tokio::task::yield_now().await;

@@ -121,6 +121,55 @@ async fn what_does_not_end_is_cut_at_the_limit() {
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(6), "{took:?}");
     let outcome = h2.outcome(1).await;
     assert!(outcome.status().is_none(), "{outcome:?}");
+    for protocol in ["HTTP/1.1", "HTTP/2"] {
+        let entry = gateway.logged("the cut", |entry| entry["protocol"] == protocol).await;
+        assert_eq!((&entry["flags"], &entry["status"]), (&"DT".into(), &0.into()), "{entry}");
+        assert_eq!(entry["details"], "drain_timeout", "{entry}");
+        assert_eq!(entry["upstream"], backend.address.to_string(), "{entry}");
+    }
+}
+
+/// Both over HTTP/1.1, where the connection is the tunnel.
+#[tokio::test]
+async fn a_tunnel_is_waited_for_and_cut_at_the_limit() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::setup()
+        .flag("--drain-timeout 2s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    let mut tunnels = Vec::new();
+    for path in ["/ends", "/goes-on"] {
+        let mut client = gateway.wire().await;
+        let lines = "Host: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        client.send(format!("GET {path} HTTP/1.1\r\n{lines}")).await;
+        let mut origin = backend.accept().await;
+        origin.request().await.unwrap();
+        let lines = "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        origin.send(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}")).await;
+        assert_eq!(client.head().await.unwrap().status(), 101);
+        tunnels.push((client, origin));
+    }
+    gateway.terminate();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    // Longer than an idle connection is given.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    for (client, origin) in &mut tunnels {
+        client.send("to the backend").await;
+        assert_eq!(origin.exactly(14).await, b"to the backend");
+        origin.send("and back").await;
+        assert_eq!(client.exactly(8).await, b"and back");
+    }
+    drop(tunnels.remove(0));
+    let (mut client, _origin) = tunnels.remove(0);
+    client.rest().await;
+    assert!(gateway.exit().await.success());
+    for (path, flags) in [("/ends", "-"), ("/goes-on", "DT")] {
+        let entry = gateway.logged("the tunnel", |entry| entry["path"] == path).await;
+        assert_eq!((&entry["flags"], &entry["status"]), (&flags.into(), &101.into()), "{entry}");
+        assert_eq!(entry["request_bytes"], 14, "{entry}");
+        assert_eq!(entry["response_bytes"], 8, "{entry}");
+    }
 }
 
 #[tokio::test]

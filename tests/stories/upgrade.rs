@@ -108,6 +108,7 @@ async fn a_websocket_over_http2_matches_as_a_get() {
     assert_eq!(http2.get("https://shop.test/").await.status, 302);
     let response = http2.send(websocket_over_http2()).await.unwrap();
     assert_eq!(response.status(), 200);
+    drop(response);
     let entry = gateway.logged("the tunnel", |entry| entry["method"] == "CONNECT").await;
     assert_eq!(entry["protocol"], "HTTP/2", "{entry}");
 }
@@ -176,7 +177,10 @@ async fn a_tunnel_carries_bytes_both_ways_as_they_are() {
     origin.send("last words").await;
     drop(origin);
     assert_eq!(client.rest().await, b"last words");
-    gateway.logged("the tunnel", |entry| entry["status"] == 101).await;
+    let entry = gateway.logged("the tunnel", |entry| entry["status"] == 101).await;
+    let bytes = 6 + 43_u64;
+    assert_eq!(entry["request_bytes"], bytes, "{entry}");
+    assert_eq!(entry["response_bytes"], bytes + 10, "{entry}");
 }
 
 #[tokio::test]
@@ -209,6 +213,7 @@ async fn a_silent_tunnel_ends_by_its_own_limit_and_no_other() {
     let (mut client, mut origin) = tunnel(&gateway, &backend).await;
     // Longer than any limit on what is not a tunnel.
     tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(gateway.process().stdout().is_empty(), "the line is written at the end");
     client.send("still here").await;
     assert_eq!(origin.exactly(10).await, b"still here");
     let begin = clock();
@@ -216,6 +221,8 @@ async fn a_silent_tunnel_ends_by_its_own_limit_and_no_other() {
     origin.rest().await;
     let took = begin.elapsed();
     assert!(took > Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+    let entry = gateway.logged("the tunnel", |entry| entry["status"] == 101).await;
+    assert!(entry["duration_ms"].as_f64().unwrap() > 2000.0, "{entry}");
 }
 
 /// RFC 9110 section 7.8: an upgrade that the backend declines is an ordinary exchange.
