@@ -92,7 +92,15 @@ pub(crate) fn run(
         tracing::warn!("{ignored}");
     }
     let mut limits = options.limits;
-    limits.connections = limits.connections.min(affordable_connections());
+    let (descriptors, affordable) = affordable_connections();
+    if affordable < limits.connections {
+        tracing::info!(
+            "--max-connections is {affordable} instead of {}: a connection takes two files, and \
+             {descriptors} may be open (LimitNOFILE=, `ulimit -n`)",
+            limits.connections
+        );
+        limits.connections = affordable;
+    }
     let system = |what| move |source| Failed::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,14 +137,13 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// As many connections as the limit on descriptors, raised as far as it goes, allows: a connection
-/// and that to its backend take two, and some are for everything else.
-fn affordable_connections() -> usize {
+/// The limit on descriptors, raised as far as it goes, and how many connections it allows: a
+/// connection and that to its backend take two, and some are for everything else.
+fn affordable_connections() -> (u64, usize) {
     const ELSE: u64 = 128;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
     let raised = soft == hard || setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
     let limit = if raised { hard } else { soft };
     let affordable = usize::try_from(limit.saturating_sub(ELSE) / 2).unwrap_or(usize::MAX).max(16);
-    tracing::debug!("{limit} descriptors are enough for {affordable} connections");
-    affordable
+    (limit, affordable)
 }

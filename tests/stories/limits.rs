@@ -261,6 +261,8 @@ async fn descriptors_that_run_out_are_waited_for() {
         .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
         .start()
         .await;
+    let told = "--max-connections is 16 instead of 20000";
+    until("a line about it", || gateway.process().stderr().contains(told)).await;
     let mut crowd = Vec::new();
     for _ in 0..100 {
         crowd.push(gateway.wire().await);
