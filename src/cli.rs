@@ -127,9 +127,9 @@ struct Serve {
     /// auto, journald, json or text; auto is journald under systemd, text on a terminal, else json
     #[arg(long, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
-    /// error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: Level,
+    /// error, warn, info, debug or trace [default: the document's logging.level.default, or info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<Level>,
     /// Threads that serve [default: one a processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,

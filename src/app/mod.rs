@@ -33,7 +33,8 @@ pub(crate) struct Options {
     pub drain_timeout: Duration,
     pub watch: bool,
     pub log_format: LogFormat,
-    pub log_level: Level,
+    /// `None`: that of the EnvoyGateway document, else info.
+    pub log_level: Option<Level>,
     pub limits: Limits,
     /// Threads that serve.
     pub workers: usize,
@@ -87,7 +88,10 @@ pub(crate) fn run(
     handed: Handed,
     beside: impl Future<Output = ()>,
 ) -> Result<(), Failed> {
-    let logs = observe::init(options.log_format, options.log_level).map_err(Failed::Log)?;
+    let loader =
+        loader(options.sources, options.letsencrypt_dir, options.resolve, options.variables)?;
+    let level = options.log_level.or_else(|| loader.log_level()).unwrap_or(Level::INFO);
+    let logs = observe::init(options.log_format, level).map_err(Failed::Log)?;
     for ignored in &handed.ignored {
         tracing::warn!("{ignored}");
     }
@@ -110,8 +114,6 @@ pub(crate) fn run(
     // Before READY=1: an early SIGHUP would kill the process otherwise.
     let signals = Signals::register().map_err(system("signal handlers"))?;
 
-    let loader =
-        loader(options.sources, options.letsencrypt_dir, options.resolve, options.variables)?;
     let gateway = Arc::new(Gateway {
         snapshot: SnapshotCell::new(Snapshot::default()),
         limits,
@@ -141,7 +143,7 @@ pub(crate) fn run(
 /// connection and that to its backend take two, and some are for everything else.
 fn affordable_connections() -> (u64, usize) {
     const ELSE: u64 = 128;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return (0, usize::MAX) };
     let raised = soft == hard || setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
     let limit = if raised { hard } else { soft };
     let affordable = usize::try_from(limit.saturating_sub(ELSE) / 2).unwrap_or(usize::MAX).max(16);

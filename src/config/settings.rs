@@ -38,9 +38,12 @@ pub(crate) struct Settings {
     pub controller_name: String,
     /// `extensionApis.enableBackend`: whether routes may refer to a Backend. False where absent.
     pub enable_backend: bool,
-    /// `logging.level.default`, as written: debug, info, warn or error.
+    /// `logging.level.default`, one of [`LEVELS`].
     pub log_level: Option<String>,
 }
+
+/// What `logging.level` may be.
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
 impl Settings {
     /// The settings that serve the files of `paths` without an EnvoyGateway document.
@@ -104,7 +107,12 @@ impl Settings {
             vec![Fault { at, field: field.into(), problem }]
         };
         let resolved = document.resolve(file, root, environment);
-        let settings = resolved.map_err(|(field, problem)| failed(here(field, problem)))?;
+        let mut settings = resolved.map_err(|(field, problem)| failed(here(field, problem)))?;
+        let level = settings.log_level.take_if(|level| !LEVELS.contains(&&**level));
+        let level = level.map(|level| {
+            let problem = format!("`{level}` is not a level; use {}, ignored", LEVELS.join(", "));
+            here("logging.level.default", problem)
+        });
 
         let without_effect = WITHOUT_EFFECT.iter().filter_map(|name| node.entry(name));
         let without_effect = without_effect.map(|entry| Fault {
@@ -115,7 +123,7 @@ impl Settings {
         let unknown = unknown
             .into_iter()
             .map(|fault| Fault { problem: format!("{}, ignored", fault.problem), ..fault });
-        let warnings = without_effect.chain(unknown);
+        let warnings = without_effect.chain(unknown).chain(level.into_iter().flatten());
         Ok((settings, warnings.map(|fault| report(Severity::Warning, fault)).collect()))
     }
 }
@@ -374,6 +382,15 @@ logging: {level: {default: debug, provider: info}}
             ]
         );
         assert!(!settings.enable_backend);
+
+        let rest = "logging: {level: {default: loud}}\n";
+        let (settings, warnings) = parse(&document("/a", rest), None, None).unwrap();
+        assert_eq!(settings.log_level, None);
+        assert_eq!(
+            warnings[0].to_string(),
+            "/etc/eg/settings.yaml:10:28: warning: EnvoyGateway: logging.level.default: `loud` is \
+             not a level; use debug, info, warn, error, ignored"
+        );
     }
 
     #[test]

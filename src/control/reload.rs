@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Level;
+
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
 use crate::config::{self, Diagnostic, Loaded, Settings, Severity};
@@ -69,12 +71,21 @@ impl Loader {
         self
     }
 
+    /// The log level that the EnvoyGateway document asks for, if it can be read and does.
+    pub(crate) fn log_level(&self) -> Option<Level> {
+        let (settings, _) = self.sources.settings(&|name| self.variable(name)).ok()?;
+        settings.log_level?.parse().ok()
+    }
+
+    /// `${name}`, from the environment or else of our own.
+    fn variable(&self, name: &str) -> Option<String> {
+        let default = || self.defaults.iter().find(|(own, _)| *own == name);
+        std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()))
+    }
+
     /// Reads every file and compiles what it says. Changes nothing that runs.
     pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
-        let environment = |name: &str| {
-            let default = || self.defaults.iter().find(|(own, _)| *own == name);
-            std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()))
-        };
+        let environment = |name: &str| self.variable(name);
         let (settings, mut diagnostics) = match self.sources.settings(&environment) {
             Ok(read) => read,
             Err(diagnostics) => {
@@ -82,8 +93,9 @@ impl Loader {
             }
         };
         let loaded: Loaded = config::load(&settings, &environment);
-        self.read.clone_from(&settings.paths);
         let (files, objects) = (loaded.files.len(), loaded.objects.len());
+        let domain = environment("DOMAIN");
+        self.read.clone_from(&settings.paths);
         if loaded.is_fatal() {
             diagnostics.extend(loaded.diagnostics);
             return Load { compiled: None, diagnostics, files, objects };
@@ -93,7 +105,7 @@ impl Loader {
             &Inputs {
                 previous,
                 settings: &settings,
-                domain: environment("DOMAIN").as_deref(),
+                domain: domain.as_deref(),
                 certificates: &self.certificates,
                 tickets: &self.tickets,
                 names: &self.names,

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::{ENVOY_GATEWAY, Gateway, Origin, in_package, serve_all};
+use crate::support::{ENVOY_GATEWAY, Gateway, Origin, in_package, serve_all, until};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
@@ -97,4 +97,21 @@ async fn each_environment_has_folders_of_its_own() {
         let gateway = setup.start().await;
         assert_eq!(gateway.get("http://shop.test/").await.text(), body, "{name:?}");
     }
+}
+
+/// What Envoy Gateway reads there counts here, unless the command line says otherwise.
+#[tokio::test]
+async fn the_document_sets_the_log_level() {
+    let loud = format!("{ENVOY_GATEWAY}logging: {{level: {{default: error}}}}\n");
+    let quiet = Gateway::setup().file("standalone.yaml", &loud).start().await;
+    quiet.terminate();
+    quiet.exit().await;
+    let stderr = quiet.process().stderr();
+    assert!(!stderr.contains("INFO"), "{stderr}");
+
+    let setup = Gateway::setup().file("standalone.yaml", &loud).flag("--log-level info");
+    let told = setup.start().await;
+    told.terminate();
+    told.exit().await;
+    until("INFO", || told.process().stderr().contains("INFO")).await;
 }
