@@ -38,8 +38,10 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(error: impl Display) -> ExitCode {
-    // Nobody is left to be told if standard error is gone.
-    let _ = writeln!(io::stderr(), "edge-gateway: {error}");
+    for line in error.to_string().lines() {
+        // Nobody is left to be told if standard error is gone.
+        let _ = writeln!(io::stderr(), "edge-gateway: {line}");
+    }
     ExitCode::FAILURE
 }
 
@@ -340,8 +342,11 @@ impl Check {
         }
         let (faults, warnings) = (count(Severity::Error), count(Severity::Warning));
         out.push_str(&format!(
-            "{} objects in {} files: {faults} faults, {warnings} warnings\n",
-            load.objects, load.files
+            "{} in {}: {}, {}\n",
+            counted(load.objects, "object"),
+            counted(load.files, "file"),
+            counted(faults, "fault"),
+            counted(warnings, "warning"),
         ));
         let _ = io::stdout().write_all(out.as_bytes());
         Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -371,6 +376,11 @@ impl Echo {
             echo::serve(listener).await.map_err(failed)
         })
     }
+}
+
+/// `1 warning`, `2 warnings`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn grouped(pairs: Vec<(String, IpAddr)>) -> Vec<(String, Vec<IpAddr>)> {

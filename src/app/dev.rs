@@ -1,8 +1,9 @@
 //! A gateway to try things with: no root, no certificate, no configuration.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::app::Failed;
@@ -54,7 +55,7 @@ fn certificate(lineage: &Path) -> Result<(), Failed> {
         source: io::Error::other(error),
     })?;
     write(&lineage.join("fullchain.pem"), &made.cert.pem())?;
-    write(&lineage.join("privkey.pem"), &made.signing_key.serialize_pem())
+    write_private(&lineage.join("privkey.pem"), &made.signing_key.serialize_pem())
 }
 
 /// What is there already is the reader's own by now, but for the address of the echo backend, which
@@ -101,7 +102,39 @@ fn create(directory: &Path) -> Result<(), Failed> {
         .map_err(|source| Failed::Files { what: directory.display().to_string(), source })
 }
 
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> Result<(), Failed> {
+    let written = || {
+        // One that is there keeps its mode when it is opened.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())
+    };
+    written().map_err(|source| Failed::Files { what: path.display().to_string(), source })
+}
+
 fn write(path: &Path, text: &str) -> Result<(), Failed> {
     fs::write(path, text)
         .map_err(|source| Failed::Files { what: path.display().to_string(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_key_is_for_its_owner_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let key = state.path().join("letsencrypt/live/localhost/privkey.pem");
+        create(key.parent().unwrap()).unwrap();
+        write(&key, "from before").unwrap();
+        prepare(state.path(), None, "127.0.0.1:1".parse().unwrap()).unwrap();
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"));
+    }
 }

@@ -77,18 +77,33 @@ impl Diagnostic {
     }
 }
 
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
-        if self.severity == Severity::Warning {
-            f.write_str("warning: ")?;
+impl Diagnostic {
+    /// Without the word for its severity: for a log, whose lines have a level.
+    pub(crate) fn without_severity(&self) -> impl fmt::Display {
+        struct Bare<'a>(&'a Diagnostic);
+
+        impl fmt::Display for Bare<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write(f, "")
+            }
         }
+        Bare(self)
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, severity: &str) -> fmt::Result {
+        write!(f, "{}: {severity}", self.place)?;
         for part in [&self.object, &self.field] {
             if !part.is_empty() {
                 write!(f, "{part}: ")?;
             }
         }
         f.write_str(&self.problem)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, if self.severity == Severity::Warning { "warning: " } else { "" })
     }
 }
 
@@ -122,6 +137,7 @@ mod tests {
         ];
         for (diagnostic, want) in table {
             assert_eq!(diagnostic.to_string(), want);
+            assert_eq!(diagnostic.without_severity().to_string(), want.replace("warning: ", ""));
         }
     }
 }

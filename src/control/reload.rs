@@ -98,6 +98,7 @@ impl Loader {
         self.read.clone_from(&settings.paths);
         if loaded.is_fatal() {
             diagnostics.extend(loaded.diagnostics);
+            diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
             return Load { compiled: None, diagnostics, files, objects };
         }
         let mut compiled = compile::compile(
@@ -114,6 +115,7 @@ impl Loader {
         );
         diagnostics.extend(loaded.diagnostics);
         diagnostics.append(&mut compiled.diagnostics);
+        diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
         Load { compiled: Some(compiled), diagnostics, files, objects }
     }
 
@@ -197,9 +199,10 @@ impl Control {
         let previous = self.gateway.snapshot.load();
         let load = self.loader.load(&previous);
         for diagnostic in &load.diagnostics {
+            let said = diagnostic.without_severity();
             match diagnostic.severity {
-                Severity::Error => tracing::error!("{diagnostic}"),
-                Severity::Warning => tracing::warn!("{diagnostic}"),
+                Severity::Error => tracing::error!("{said}"),
+                Severity::Warning => tracing::warn!("{said}"),
             }
         }
         let Some(compiled) = load.compiled else {

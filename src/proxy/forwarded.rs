@@ -108,7 +108,7 @@ impl Origin {
         };
         let port = headers.get(PORT).and_then(|port| port.to_str().ok()?.trim().parse().ok());
         // The port belongs to the proxy that the client reached, which speaks that scheme.
-        let port = port.or(proto.map(Scheme::well_known_port)).unwrap_or(self.port);
+        let port = port.or_else(|| proto.map(Scheme::well_known_port)).unwrap_or(self.port);
         headers.entry(PORT).or_insert(port.into());
         headers.entry(PROTO).or_insert(HeaderValue::from_static(self.scheme.as_str()));
         headers.entry(HOST).or_insert_with(|| host_field.clone());

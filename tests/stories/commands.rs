@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::{ENVOY_GATEWAY, Gateway, Origin, in_package, serve_all, until};
+use crate::support::{
+    ENVOY_GATEWAY, GATEWAY, GATEWAY_CLASS, Gateway, Origin, in_package, serve_all, until,
+};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
@@ -60,6 +62,34 @@ fn faults_are_told_all_at_once_with_their_places() {
     assert!(faults.contains("a.yaml:11:15"), "{faults}");
     assert!(faults.contains("b.yaml:27:"), "{faults}");
     assert!(faults.contains("valu"), "{faults}");
+}
+
+/// What reading finds and what meaning finds stand together, by file and place.
+#[test]
+fn check_prints_by_file_and_place() {
+    let root = TempDir::new().unwrap();
+    for folder in ["common", "routes"] {
+        fs::create_dir_all(root.path().join("etc/envoy-gateway").join(folder)).unwrap();
+    }
+    let common = root.path().join("etc/envoy-gateway/common");
+    fs::write(common.join("class.yaml"), GATEWAY_CLASS).unwrap();
+    fs::write(common.join("gateway.yaml"), GATEWAY).unwrap();
+    let routes = root.path().join("etc/envoy-gateway/routes");
+    // Meaning finds a fault in the first, reading one in the second.
+    let address = "127.0.0.1:80".parse().unwrap();
+    let good = serve_all("shop", "shop.test", &[address]);
+    fs::write(routes.join("a.yaml"), good.replace("          name: shop", "          name: none"))
+        .unwrap();
+    fs::write(routes.join("z.yaml"), "kind: Foo\napiVersion: example.com/v1\n").unwrap();
+    let config = root.path().join("standalone.yaml");
+    fs::write(&config, ENVOY_GATEWAY).unwrap();
+    let root = root.path().to_str().unwrap();
+    let output = run(&["check", "--config", config.to_str().unwrap(), "--config-root", root]);
+    let told = text(&output);
+    let places: Vec<_> = told.lines().filter_map(|line| line.split_once(".yaml:")).collect();
+    assert!(places.len() >= 3, "{told}");
+    assert!(places.is_sorted_by_key(|(file, _)| *file), "{told}");
+    assert!(told.ends_with(": 1 fault, 2 warnings\n"), "{told}");
 }
 
 #[test]

@@ -160,16 +160,21 @@ async fn what_was_not_handed_over_is_bound() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_and_ends_the_start() {
-    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let setup = Gateway::setup().without_sockets().socket("https", "127.0.0.1:0");
+async fn every_port_that_is_taken_is_named_and_ends_the_start() {
+    let taken = ["0.0.0.0:0", "0.0.0.0:0"].map(|any| TcpListener::bind(any).unwrap());
+    let [port, other] = taken.each_ref().map(|taken| taken.local_addr().unwrap().port());
+    let setup = Gateway::setup().without_sockets();
     let file = std::fs::read_to_string(setup.path("common/gateway.yaml")).unwrap();
-    let file = file.replace("port: 8080", &format!("port: {port}"));
+    let file = file
+        .replace("port: 8080", &format!("port: {port}"))
+        .replace("port: 8443", &format!("port: {other}"));
     let gateway = setup.file("common/gateway.yaml", &file).launch();
     assert!(!gateway.exit().await.success());
     let stderr = gateway.process().stderr();
-    assert!(stderr.contains(&port.to_string()), "{stderr}");
+    for port in [port, other] {
+        let told = format!("edge-gateway: port {port} cannot be listened on: ");
+        assert!(stderr.lines().any(|line| line.starts_with(&told)), "{stderr}");
+    }
     assert!(gateway.notify().messages().iter().all(|message| !message.is("READY")));
 }
 

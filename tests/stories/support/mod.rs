@@ -38,7 +38,9 @@ pub(crate) use self::pki::{Leaf, Lineage, ca};
 pub(crate) use self::process::Process;
 pub(crate) use self::web::{Fetched, Http2, SendBody, channel, empty, full};
 pub(crate) use self::wire::{Head, Reply, Tls, Wire};
-pub(crate) use self::yaml::{ENVOY_GATEWAY, backend, h2c_backend, http_route, rule_to, serve_all};
+pub(crate) use self::yaml::{
+    ENVOY_GATEWAY, GATEWAY, GATEWAY_CLASS, backend, h2c_backend, http_route, rule_to, serve_all,
+};
 
 /// How long a story waits for what must happen at once. Long, for a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
