@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::Level;
 
 use crate::app::{self, Failed, Options, dev};
@@ -35,6 +35,12 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run().unwrap_or_else(fail),
         Command::Echo(echo) => echo.run().map_or_else(fail, |()| ExitCode::SUCCESS),
     }
+}
+
+/// The definition of the command line, for its man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn fail(error: impl Display) -> ExitCode {
@@ -429,13 +435,11 @@ fn size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
