@@ -21,7 +21,9 @@ check: ## format, shell scripts, dependencies, lints, documentation
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-SCRIPTS := scripts/cargo-deny scripts/fuzz scripts/install
+SCRIPTS := scripts/cargo-deny scripts/deb scripts/fuzz scripts/install \
+	deploy-hooks/edge-gateway systemd/bridge systemd/certs \
+	packaging/debian/postinst packaging/debian/postrm packaging/debian/prerm
 
 .PHONY: test
 test: ## unit tests, goldens and stories; installs what they need
@@ -48,6 +50,17 @@ bench: ## the gateway beside nginx, HAProxy and Envoy; writes docs/benchmarks.md
 	@scripts/install bench
 	cargo build --locked --release
 	bench/run
+
+.PHONY: deb
+deb: ## the Debian package, into target/debian; lintian judges it
+	@scripts/install deb
+	scripts/deb
+
+.PHONY: e2e
+e2e: ## the package in real systemd, with certbot and an ACME server; needs root on Debian
+	@scripts/install e2e
+	scripts/deb --profile dev --fast
+	tests/e2e/run
 
 .PHONY: clean
 clean: ## removes all that was built or installed here
