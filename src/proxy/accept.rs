@@ -14,12 +14,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::filters::Scheme;
-use crate::proxy::connection::{Ending, Watch, coarse_now};
+use crate::proxy::connection::Connection;
+use crate::proxy::connections::Place;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Origin;
 use crate::proxy::io::Metered;
-use crate::proxy::worker::Place;
-use crate::proxy::{Gateway, http, record, worker};
+use crate::proxy::watch::{Ending, Watch, coarse_now};
+use crate::proxy::{Gateway, http, record, tasks};
 use crate::snapshot::BindKey;
 use crate::tls;
 
@@ -29,21 +30,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection without a request is given when it is to end: the first bytes of one may be
 /// on their way, sent before the client could know.
 const GRACE: Duration = Duration::from_millis(200);
-
-/// One downstream connection, as its requests see it.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub gateway: Arc<Gateway>,
-    pub bind: BindKey,
-    pub origin: Origin,
-    pub watch: Arc<Watch>,
-    /// The name of the TLS handshake; empty where there was none. `None` without TLS.
-    pub sni: Option<Box<str>>,
-    /// `TLSv1.3`; `None` without TLS.
-    pub tls: Option<&'static str>,
-    /// Held until the last exchange or tunnel of the connection is over.
-    _place: Place,
-}
 
 /// Serves a connection to its end.
 ///
@@ -156,7 +142,7 @@ where
     let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
     if http2 {
         watch.speaks_http2();
-        let mut builder = http2::Builder::new(worker::Executor);
+        let mut builder = http2::Builder::new(tasks::Executor);
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
@@ -183,7 +169,7 @@ where
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // The sweep keeps time; see `connection.rs`.
+        // The sweep keeps time; see `watch.rs`.
         .header_read_timeout(None)
         .max_header_size(limits.head_bytes)
         .max_buf_size((limits.head_bytes * 2).max(64 << 10));

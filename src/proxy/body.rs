@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::body::{Body, BodyError, Response};
-use crate::proxy::connection::{Ending, Watch, coarse_now};
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
+use crate::proxy::watch::{Ending, Watch, coarse_now};
 
 /// A request's body: counted, and watched for a client that stalls.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::proxy::connection::{Watch, coarse_now};
 use crate::proxy::framing::HeadScan;
+use crate::proxy::watch::{Watch, coarse_now};
 
 /// Most bytes gathered before they are written: one TLS record.
 const GATHERED: usize = 16 << 10;

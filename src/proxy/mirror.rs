@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
 use crate::body::{Body, BodyError};
-use crate::proxy::worker;
+use crate::proxy::tasks;
 use crate::snapshot::Mirror;
 
 /// Frames that a copy may lag behind. A mirror that is slower loses its copy; the request itself
@@ -33,7 +33,7 @@ pub(super) fn copy(mirrors: &[Mirror], head: &request::Parts, mut body: Body) ->
         *request.uri_mut() = head.uri.clone();
         *request.headers_mut() = head.headers.clone();
         let cluster = mirror.cluster.clone();
-        worker::spawn(async move {
+        tasks::spawn(async move {
             let answered = tokio::time::timeout(LIMIT, async {
                 let mut body = cluster.send(request).await.ok()?.response.into_body();
                 while body.frame().await.is_some_and(|frame| frame.is_ok()) {}

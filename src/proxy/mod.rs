@@ -12,6 +12,7 @@ mod accept;
 mod acme_webroot;
 mod body;
 mod connection;
+mod connections;
 mod failure;
 mod forwarded;
 mod framing;
@@ -22,7 +23,9 @@ mod limits;
 mod mirror;
 mod path;
 mod record;
+mod tasks;
 mod upgrade;
+mod watch;
 mod worker;
 
 use std::path::PathBuf;
@@ -32,7 +35,7 @@ use crate::observe::AccessLog;
 use crate::snapshot::SnapshotCell;
 
 pub(crate) use acme_webroot::token as acme_token;
-pub(crate) use connection::Connections;
+pub(crate) use connections::Connections;
 pub(crate) use limits::Limits;
 pub(crate) use path::normalise;
 pub(crate) use worker::{Command, SocketId, run_worker};

@@ -11,10 +11,10 @@ use http::{HeaderValue, Method, Uri, Version};
 use crate::body::{Body, Response};
 use crate::clock;
 use crate::observe::{AccessRecord, Upstream};
-use crate::proxy::accept::Connection;
-use crate::proxy::connection::Open;
+use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
+use crate::proxy::watch::Open;
 use crate::snapshot::matcher::is_grpc;
 use crate::upstream::EndpointName;
 

@@ -12,10 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::body::Response;
-use crate::proxy::connection::{Ending, coarse_now};
 use crate::proxy::guard::Upgrade;
 use crate::proxy::record::{Carried, Record};
-use crate::proxy::worker;
+use crate::proxy::tasks;
+use crate::proxy::watch::{Ending, coarse_now};
 use crate::upstream::Tunnel;
 
 /// Bytes read at once in each direction of a tunnel.
@@ -81,7 +81,7 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     let carried = Arc::<Carried>::default();
     record.carried = Some(Arc::clone(&carried));
     let limit = record.connection.gateway.limits.tunnel_timeout;
-    worker::spawn(async move {
+    tasks::spawn(async move {
         let Switched { kind, downstream, upstream } = switched;
         let Ok(downstream) = downstream.await else { return };
         let watch = record.open.watch();

@@ -1,7 +1,6 @@
 //! A worker: one thread's listeners, connections and clock.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +12,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::net::canonical;
-use crate::proxy::connection::{Ending, Millis, Shelf, Watch, coarse_now, set_coarse_now};
-use crate::proxy::{Gateway, accept};
+use crate::proxy::connections::{Place, Shelf};
+use crate::proxy::watch::{Ending, Millis, Watch, coarse_now, set_coarse_now};
+use crate::proxy::{Gateway, accept, tasks};
 use crate::snapshot::BindKey;
 use crate::upstream;
 
@@ -116,26 +116,13 @@ impl Worker {
     }
 
     /// Takes a place for a connection; at the limit the longest idle one has to go for it.
-    fn admit(self: &Arc<Self>, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
+    fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
         let peer = canonical(stream.peer_addr().ok()?);
         let number = self.gateway.connections.admit(self.gateway.limits.connections)?;
         let watch = Arc::new(Watch::new(peer, coarse_now()));
-        self.connections.put(number, bind, Arc::clone(&watch));
-        Some((watch, Place { worker: Arc::clone(self), number }))
-    }
-}
-
-/// A connection's place among those of its worker; dropping it gives the place back.
-#[derive(Debug)]
-pub(super) struct Place {
-    worker: Arc<Worker>,
-    number: u64,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.worker.connections.take(self.number);
-        self.worker.gateway.connections.left();
+        let gateway = Arc::clone(&self.gateway);
+        let place = Place::new(gateway, Arc::clone(&self.connections), number, bind, &watch);
+        Some((watch, place))
     }
 }
 
@@ -147,7 +134,7 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
                 pause = Duration::ZERO;
                 let Some((watch, place)) = worker.admit(&stream, bind) else { continue };
                 let gateway = Arc::clone(&worker.gateway);
-                spawn(accept::serve(gateway, bind, stream, watch, place));
+                tasks::spawn(accept::serve(gateway, bind, stream, watch, place));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -172,27 +159,4 @@ fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
     )
-}
-
-/// Starts a task of this worker.
-///
-/// Its owner is the worker's runtime: a connection's task is told to end through its [`Watch`], the
-/// tasks of its streams, tunnels and mirrors end with it or by their own time limit, and all of
-/// them with the runtime.
-#[allow(clippy::disallowed_methods, reason = "the one place where the data wing starts tasks")]
-pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task);
-}
-
-/// Where hyper puts the tasks of HTTP/2 streams.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Executor;
-
-impl<F> hyper::rt::Executor<F> for Executor
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        spawn(task);
-    }
 }

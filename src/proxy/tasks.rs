@@ -1,0 +1,26 @@
+//! Where the data wing starts tasks.
+
+use std::future::Future;
+
+/// Starts a task of this worker.
+///
+/// Its owner is the worker's runtime: a connection's task is told to end through its [`Watch`], the
+/// tasks of its streams, tunnels and mirrors end with it or by their own time limit, and all of
+/// them with the runtime.
+#[allow(clippy::disallowed_methods, reason = "the one place where the data wing starts tasks")]
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
+
+/// Where hyper puts the tasks of HTTP/2 streams.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Executor;
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        spawn(task);
+    }
+}

@@ -1,0 +1,411 @@
+//! One downstream connection as the worker that owns it sees it: what it is doing, since when, and
+//! a way to end it.
+//!
+//! A connection sets no timer of its own. It notes the time of what happens, and a sweep over all
+//! connections of a worker, several times a second, finds those that are late. That costs a few
+//! stores per request in place of timers armed and disarmed, and one list answers for time limits,
+//! for the limit on connections and for draining.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::proxy::Limits;
+
+/// Milliseconds since some moment before the first connection; never 0.
+pub(super) type Millis = u64;
+
+/// What a connection is doing. Shared by its socket, its requests and the sweep.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub peer: SocketAddr,
+    /// A request head is awaited or under way since then; 0 if not.
+    head_since: AtomicU64,
+    /// No exchange is open since then.
+    idle_since: AtomicU64,
+    /// The client sent its last byte then.
+    read_at: AtomicU64,
+    /// What we want to send is stuck since then; 0 if it is not.
+    write_stuck_since: AtomicU64,
+    /// Exchanges under way.
+    open: AtomicU32,
+    /// Exchanges ever opened, and those of them that the client gave up.
+    opened: AtomicU32,
+    abandoned: AtomicU32,
+    /// Request bodies that wait for the client.
+    awaited_bodies: AtomicU32,
+    /// Response bodies for which the client has to make room, and when it last did for one.
+    owed_bodies: AtomicU32,
+    room_at: AtomicU64,
+    /// The head that was read last says its length twice.
+    twofold: AtomicBool,
+    /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
+    http2: AtomicBool,
+    /// A TLS handshake is under way, which has a limit of its own.
+    handshake: AtomicBool,
+    ending: AtomicU8,
+    /// When the first ending was asked for.
+    ending_since: AtomicU64,
+    wake: Notify,
+}
+
+/// What a connection without an exchange may take to go, once it was told: HTTP/2 says good-bye in
+/// a round trip.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Exchanges that a client may give up before it is asked how many it finished.
+const MOST_ABANDONED: u32 = 200;
+
+/// How a connection is to end. Later ones outrank earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
+    /// After the exchanges that are open: GOAWAY, or `Connection: close`.
+    Gracefully = 1,
+    /// Now, for a limit that has passed.
+    AtOnce = 2,
+    /// Now, since the process ends.
+    Shutdown = 3,
+}
+
+impl Watch {
+    pub(super) fn new(peer: SocketAddr, now: Millis) -> Self {
+        Self {
+            peer,
+            head_since: now.into(),
+            idle_since: now.into(),
+            read_at: now.into(),
+            write_stuck_since: 0.into(),
+            open: 0.into(),
+            opened: 0.into(),
+            abandoned: 0.into(),
+            awaited_bodies: 0.into(),
+            owed_bodies: 0.into(),
+            room_at: now.into(),
+            twofold: false.into(),
+            http2: false.into(),
+            handshake: false.into(),
+            ending: 0.into(),
+            ending_since: 0.into(),
+            wake: Notify::new(),
+        }
+    }
+
+    pub(super) fn speaks_http2(&self) {
+        self.http2.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection begins with a TLS handshake, whose time its task keeps.
+    pub(super) fn begins_handshake(&self) {
+        self.handshake.store(true, Ordering::Relaxed);
+    }
+
+    /// The handshake is done: from here on a request head is awaited.
+    pub(super) fn ends_handshake(&self, now: Millis) {
+        self.head_since.store(now, Ordering::Relaxed);
+        self.idle_since.store(now, Ordering::Relaxed);
+        self.handshake.store(false, Ordering::Relaxed);
+    }
+
+    /// Bytes came in.
+    pub(super) fn read(&self, now: Millis) {
+        self.read_at.store(now, Ordering::Relaxed);
+        if self.open.load(Ordering::Relaxed) == 0
+            && !self.http2.load(Ordering::Relaxed)
+            && self.head_since.load(Ordering::Relaxed) == 0
+        {
+            self.head_since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// How many exchanges were ever opened, and whether one is now.
+    pub(super) fn exchanges(&self) -> (u32, bool) {
+        (self.opened.load(Ordering::Relaxed), self.open.load(Ordering::Relaxed) > 0)
+    }
+
+    /// The head under way has `Content-Length` and `Transfer-Encoding`.
+    pub(super) fn is_twofold(&self) {
+        self.twofold.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the head of the exchange that was just opened has both.
+    pub(super) fn take_twofold(&self) -> bool {
+        self.twofold.load(Ordering::Relaxed) && self.twofold.swap(false, Ordering::Relaxed)
+    }
+
+    /// A write went through, or found no room.
+    pub(super) fn wrote(&self, now: Millis, stuck: bool) {
+        if !stuck {
+            if self.write_stuck_since.load(Ordering::Relaxed) != 0 {
+                self.write_stuck_since.store(0, Ordering::Relaxed);
+            }
+        } else if self.write_stuck_since.load(Ordering::Relaxed) == 0 {
+            self.write_stuck_since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// A request head is complete: an exchange is open until the guard drops.
+    pub(super) fn open(self: &Arc<Self>) -> Open {
+        self.head_since.store(0, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    /// The client gave an exchange up before its end.
+    ///
+    /// Over HTTP/2 that costs it a dozen bytes and a backend a request (CVE-2023-44487), so a
+    /// connection that does it more often than not, beyond a number that a person's clicks may
+    /// reach, is ended. Envoy judges likewise.
+    pub(super) fn abandoned(&self) {
+        let abandoned = 1 + self.abandoned.fetch_add(1, Ordering::Relaxed);
+        if abandoned >= MOST_ABANDONED && abandoned > self.opened.load(Ordering::Relaxed) / 2 {
+            self.end(Ending::AtOnce);
+        }
+    }
+
+    /// A request body begins or ceases to wait for the client.
+    pub(super) fn awaits_body(&self, waits: bool, now: Millis) {
+        if waits {
+            // The clock of a stalled body starts when we begin to wait, not at the last byte.
+            self.read_at.fetch_max(now, Ordering::Relaxed);
+            self.awaited_bodies.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.awaited_bodies.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A response body of an HTTP/2 stream begins or ceases to wait for the client's window.
+    ///
+    /// The stream alone is stuck then, not the connection: writes go through, and a client that
+    /// gives no window can keep its stream, and a backend, for ever (CVE-2019-9517).
+    pub(super) fn owes_body(&self, owes: bool, now: Millis) {
+        self.room_at.store(now, Ordering::Relaxed);
+        if owes {
+            self.owed_bodies.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.owed_bodies.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Which ending is due by the limits, if any; told the time.
+    pub(super) fn overdue(&self, now: Millis, limits: &Limits) -> Option<Ending> {
+        let over = |since: Millis, limit: Duration| {
+            since != 0 && u128::from(now.saturating_sub(since)) > limit.as_millis()
+        };
+        if self.handshake.load(Ordering::Relaxed) {
+            return None;
+        }
+        if over(self.write_stuck_since.load(Ordering::Relaxed), limits.send_timeout) {
+            return Some(Ending::AtOnce);
+        }
+        if self.open.load(Ordering::Relaxed) == 0 {
+            if over(self.head_since.load(Ordering::Relaxed), limits.head_timeout) {
+                return Some(Ending::AtOnce);
+            }
+            let idle = self.idle_since.load(Ordering::Relaxed);
+            // Whoever was told to go and has nothing open has heard it by now.
+            let ending = self.ending_since.load(Ordering::Relaxed);
+            if ending != 0 && over(ending.max(idle), FAREWELL) {
+                return Some(Ending::AtOnce);
+            }
+            // GOAWAY is a request; a peer that does not heed it gets no more time than to read it.
+            if over(idle, limits.idle_timeout + limits.send_timeout) {
+                return Some(Ending::AtOnce);
+            }
+            return over(idle, limits.idle_timeout).then_some(Ending::Gracefully);
+        }
+        if self.owed_bodies.load(Ordering::Relaxed) > 0
+            && over(self.room_at.load(Ordering::Relaxed), limits.send_timeout)
+        {
+            return Some(Ending::AtOnce);
+        }
+        let stalled = self.awaited_bodies.load(Ordering::Relaxed) > 0
+            && !self.http2.load(Ordering::Relaxed)
+            && over(self.read_at.load(Ordering::Relaxed), limits.body_timeout);
+        stalled.then_some(Ending::AtOnce)
+    }
+
+    /// Since when no exchange is open, if so.
+    pub(super) fn idle_since(&self) -> Option<Millis> {
+        (self.open.load(Ordering::Relaxed) == 0).then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+
+    /// True once the connection is to end: an HTTP/1 response has to say so.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed) != 0
+    }
+
+    /// True if the process ends and waits no longer.
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.ending.load(Ordering::Relaxed) == Ending::Shutdown as u8
+    }
+
+    /// Asks the connection to end.
+    pub(super) fn end(&self, ending: Ending) {
+        if self.ending.fetch_max(ending as u8, Ordering::Relaxed) < ending as u8 {
+            let _ = self.ending_since.compare_exchange(
+                0,
+                coarse_now(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            self.wake.notify_one();
+        }
+    }
+
+    /// Resolves when an ending is asked for that outranks `known`.
+    pub(super) async fn ending(&self, known: Option<Ending>) -> Ending {
+        loop {
+            let asked = match self.ending.load(Ordering::Relaxed) {
+                0 => None,
+                1 => Some(Ending::Gracefully),
+                2 => Some(Ending::AtOnce),
+                _ => Some(Ending::Shutdown),
+            };
+            match asked {
+                Some(ending) if asked > known => return ending,
+                _ => self.wake.notified().await,
+            }
+        }
+    }
+}
+
+/// One open exchange. Dropping it, by return, `?`, cancellation or panic, closes it.
+#[derive(Debug)]
+#[must_use = "the exchange counts as open only while this guard lives"]
+pub(super) struct Open(Arc<Watch>);
+
+impl Open {
+    pub(super) fn watch(&self) -> &Watch {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.idle_since.store(coarse_now(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The time of the last sweep, which is at most a tenth of a second ago: good enough to judge
+/// limits of seconds, and one load.
+pub(super) fn coarse_now() -> Millis {
+    COARSE.load(Ordering::Relaxed)
+}
+
+/// Sets what [`coarse_now`] says. Each worker's sweep calls it.
+pub(super) fn set_coarse_now(now: Millis) {
+    COARSE.fetch_max(now, Ordering::Relaxed);
+}
+
+static COARSE: AtomicU64 = AtomicU64::new(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(now: Millis) -> Arc<Watch> {
+        Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), now))
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(30),
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn a_head_has_ten_seconds_in_all_however_it_drips() {
+        let watch = watch(1000);
+        for now in (1000..=11_000).step_by(1000) {
+            watch.read(now);
+            assert_eq!(watch.overdue(now, &limits()), None, "{now}");
+        }
+        assert_eq!(watch.overdue(11_001, &limits()), Some(Ending::AtOnce));
+    }
+
+    #[test]
+    fn the_clock_of_the_first_head_starts_after_the_handshake() {
+        let watch = watch(1000);
+        watch.begins_handshake();
+        assert_eq!(watch.overdue(1_000_000, &limits()), None, "its task keeps its time");
+        watch.ends_handshake(1_000_000);
+        assert_eq!(watch.overdue(1_010_000, &limits()), None);
+        assert_eq!(watch.overdue(1_010_001, &limits()), Some(Ending::AtOnce));
+    }
+
+    #[test]
+    fn between_requests_a_connection_may_rest_for_the_idle_timeout() {
+        let watch = watch(1000);
+        set_coarse_now(5000);
+        drop(watch.open());
+        let idle = watch.idle_since().unwrap();
+        assert_eq!(watch.overdue(idle + 60_000, &limits()), None);
+        assert_eq!(watch.overdue(idle + 60_001, &limits()), Some(Ending::Gracefully));
+        // The first byte of the next head starts the shorter clock.
+        watch.read(idle + 50_000);
+        assert_eq!(watch.overdue(idle + 60_000, &limits()), None);
+        assert_eq!(watch.overdue(idle + 60_001, &limits()), Some(Ending::AtOnce));
+    }
+
+    #[test]
+    fn an_open_exchange_ends_only_for_a_stalled_client() {
+        let watch = watch(1000);
+        let open = watch.open();
+        assert_eq!(watch.overdue(1_000_000, &limits()), None, "a backend may take its time");
+
+        watch.awaits_body(true, 2000);
+        assert_eq!(watch.overdue(32_000, &limits()), None);
+        assert_eq!(watch.overdue(32_001, &limits()), Some(Ending::AtOnce));
+        watch.awaits_body(false, 40_000);
+        assert_eq!(watch.overdue(50_000, &limits()), None);
+
+        watch.owes_body(true, 40_000);
+        assert_eq!(watch.overdue(70_000, &limits()), None);
+        assert_eq!(watch.overdue(70_001, &limits()), Some(Ending::AtOnce));
+        watch.owes_body(false, 45_000);
+
+        watch.wrote(50_000, true);
+        watch.wrote(60_000, true);
+        assert_eq!(watch.overdue(80_001, &limits()), Some(Ending::AtOnce));
+        watch.wrote(81_000, false);
+        assert_eq!(watch.overdue(90_000, &limits()), None);
+        drop(open);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_gives_up_most_of_what_it_asks_is_ended() {
+        let patient = watch(1);
+        let hasty = watch(1);
+        for number in 0..1000 {
+            drop(patient.open());
+            drop(hasty.open());
+            if number % 3 == 0 {
+                patient.abandoned();
+            }
+            hasty.abandoned();
+        }
+        assert_eq!(hasty.ending(None).await, Ending::AtOnce);
+        let early = tokio::time::timeout(Duration::from_millis(1), patient.ending(None));
+        assert!(early.await.is_err(), "a third is no flood");
+    }
+
+    #[tokio::test]
+    async fn a_stronger_ending_follows_a_weaker_one() {
+        let watch = watch(1);
+        watch.end(Ending::Gracefully);
+        assert_eq!(watch.ending(None).await, Ending::Gracefully);
+        watch.end(Ending::AtOnce);
+        watch.end(Ending::Gracefully);
+        assert_eq!(watch.ending(Some(Ending::Gracefully)).await, Ending::AtOnce);
+    }
+}
