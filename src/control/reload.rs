@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tracing::Level;
 
+use crate::api::{Kind, Object};
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
-use crate::config::{self, Diagnostic, Loaded, Settings, Severity};
+use crate::config::{self, Diagnostic, Loaded, Located, Settings, Severity};
 use crate::control::watch::Watched;
 use crate::control::{CannotStart, Control, sockets};
 use crate::snapshot::Snapshot;
@@ -92,7 +93,8 @@ impl Loader {
                 return Load { compiled: None, diagnostics, files: 0, objects: 0 };
             }
         };
-        let loaded: Loaded = config::load(&settings, &environment);
+        let mut loaded: Loaded = config::load(&settings, &environment);
+        refuse_what_closes_gateways(&mut loaded, previous);
         let (files, objects) = (loaded.files.len(), loaded.objects.len());
         let domain = environment("DOMAIN");
         self.read.clone_from(&settings.paths);
@@ -147,6 +149,42 @@ impl Loader {
             Sources::Directories(directories) => configuration.extend(directories.iter().cloned()),
         }
         Watched { configuration, certificates: self.certificates.watched() }
+    }
+}
+
+/// Makes a load fail in which a Gateway that is served now breaks the rules of its kind, or its class
+/// does: an API server would not have taken the change, and here it would close every listener.
+fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
+    if loaded.objects.iter().all(|located| located.faults.is_empty()) {
+        return;
+    }
+    let served: Vec<&Located<Object>> = loaded
+        .objects
+        .iter()
+        .filter(|located| {
+            let key = located.object.key();
+            key.kind == Kind::Gateway && previous.serves_gateway(&key.namespace, &key.name)
+        })
+        .collect();
+    let is_class_of_served = |name: &str| {
+        served.iter().any(|located| match &located.object {
+            Object::Gateway(gateway) => gateway.spec.gateway_class_name == name,
+            _ => false,
+        })
+    };
+    let closing: Vec<String> = loaded
+        .objects
+        .iter()
+        .filter(|located| !located.faults.is_empty())
+        .filter(|located| match &located.object {
+            Object::GatewayClass(class) => is_class_of_served(&class.metadata.name),
+            _ => served.iter().any(|one| std::ptr::eq(*one, *located)),
+        })
+        .map(|located| located.object.key().to_string())
+        .collect();
+    for diagnostic in &mut loaded.diagnostics {
+        let is_error = diagnostic.severity == Severity::Error;
+        diagnostic.fatal |= is_error && closing.contains(&diagnostic.object);
     }
 }
 

@@ -49,6 +49,13 @@ impl Snapshot {
         // A host has a handful of binds, so looking along the list is as quick as hashing.
         self.binds.iter().find(|bind| bind.key == key)
     }
+
+    /// True if a listener of this Gateway is served.
+    pub(crate) fn serves_gateway(&self, namespace: &str, name: &str) -> bool {
+        let before = format!("{namespace}/{name}/");
+        let mut listeners = self.binds.iter().flat_map(|bind| bind.listeners.sorted());
+        listeners.any(|(_, listener)| listener.name.starts_with(&*before))
+    }
 }
 
 /// The one door between the control wing and the data wing.

@@ -106,6 +106,26 @@ fn alias_bomb() -> String {
 }
 
 /// A fault of meaning is one object's; the others are served.
+/// An API server would not have taken the change, so nothing is lost by it here either.
+#[tokio::test]
+async fn a_gateway_that_is_served_is_not_lost_by_a_mistake_in_it() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let good = fs::read_to_string(gateway.path("common/gateway.yaml")).unwrap();
+    gateway.write("common/gateway.yaml", &good.replace("port: 8080", "port: 0"));
+    let ready = gateway.reload().await;
+    let status = ready.value("STATUS").unwrap_or_default();
+    assert!(status.contains("last reload failed"), "{status}");
+    assert!(status.contains("gateway.yaml:11:13"), "{status}");
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+    assert_eq!(gateway.get("https://shop.test/").await.text(), "shop");
+
+    gateway.write("common/gateway.yaml", &good);
+    gateway.write("routes/news.yaml", &serve_all("news", "one.example.test", &[shop.address]));
+    gateway.reload().await;
+    assert_eq!(gateway.get("http://one.example.test/").await.text(), "shop");
+}
+
 #[tokio::test]
 async fn one_objects_fault_leaves_the_others_alone() {
     let (shop, blog) = (Origin::replying("shop").await, Origin::replying("blog").await);
