@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     Service,
     EndpointSlice,
     Namespace,
+    SecurityPolicy,
     Other(&'static str),
 }
 
@@ -43,6 +44,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Namespace => "Namespace",
+            Self::SecurityPolicy => "SecurityPolicy",
             Self::Other(name) => name,
         }
     }
@@ -132,7 +134,7 @@ pub(crate) const KINDS: &[KindInfo] = &[
     KindInfo::new(ENVOY_GROUP, Kind::Other("EnvoyPatchPolicy"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Other("EnvoyProxy"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::RouteFilter, &["v1alpha1"]),
-    KindInfo::new(ENVOY_GROUP, Kind::Other("SecurityPolicy"), &["v1alpha1"]),
+    KindInfo::new(ENVOY_GROUP, Kind::SecurityPolicy, &["v1alpha1"]),
     KindInfo::new(CORE_GROUP, Kind::Secret, &["v1"]),
     KindInfo::new(CORE_GROUP, Kind::ConfigMap, &["v1"]),
     KindInfo::new(CORE_GROUP, Kind::Service, &["v1"]),

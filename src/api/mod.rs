@@ -34,7 +34,9 @@ pub(crate) use self::core::{
     ServicePort,
 };
 pub(crate) use self::duration::Duration;
-pub(crate) use self::envoy::{Backend, DirectBodyType, DirectResponse, RouteFilter};
+pub(crate) use self::envoy::{
+    Backend, DirectBodyType, DirectResponse, RouteFilter, SecurityPolicy,
+};
 pub(crate) use self::gateway::{
     AddressType, FromNamespaces, FrontendTlsSettings, FrontendValidationMode, Gateway,
     GatewayAddress, GatewayClass, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls,
@@ -76,6 +78,7 @@ pub(crate) enum Object {
     Service(Service),
     EndpointSlice(EndpointSlice),
     Namespace(Namespace),
+    SecurityPolicy(SecurityPolicy),
     /// A kind that is known and that this gateway does nothing with.
     Unsupported(Unsupported),
 }
@@ -95,6 +98,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Namespace(_) => Kind::Namespace,
+            Self::SecurityPolicy(_) => Kind::SecurityPolicy,
             Self::Unsupported(object) => object.kind,
         }
     }
@@ -113,6 +117,7 @@ impl Object {
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
+            Self::SecurityPolicy(object) => &object.metadata,
             Self::Unsupported(object) => &object.metadata,
         }
     }

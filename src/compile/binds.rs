@@ -8,7 +8,7 @@ use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, Readiness};
 use crate::snapshot::{self, Bind, BindKey, Entry, HostTable, RouteTable};
 use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Tickets, server_config};
 
-use super::routes::CompiledRoute;
+use super::routes::{CompiledRoute, refusing};
 
 /// The protocols of an HTTPS listener, most preferred first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -57,7 +57,7 @@ pub(super) fn binds(
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
     for gateway in graph.gateways.iter().filter(|gateway| gateway.is_served()) {
         for listener in gateway.listeners.iter().filter(|listener| listener.accepted.is_ok()) {
-            let built = Arc::new(build(gateway, listener, routes, slots, tickets));
+            let built = Arc::new(build(graph, gateway, listener, routes, slots, tickets));
             for address in &gateway.addresses {
                 let key = BindKey { address: *address, port: listener.spec.port };
                 let bind = binds.entry(key).or_insert_with(|| Bind {
@@ -79,6 +79,7 @@ pub(super) fn binds(
 }
 
 fn build(
+    graph: &Graph<'_>,
     gateway: &Gateway<'_>,
     listener: &Listener<'_>,
     routes: &[CompiledRoute],
@@ -94,16 +95,27 @@ fn build(
         name: format!("{}/{}/{section}", key.namespace, key.name).into(),
         hostname: listener.hostname.clone(),
         tls,
-        routes: RouteTable::new(listener.routes.iter().flat_map(|on| entries(on, routes))),
+        routes: RouteTable::new(listener.routes.iter().flat_map(|on| {
+            let closed = listener.closed || graph.routes[on.route].closed;
+            entries(on, routes, closed)
+        })),
     }
 }
 
-/// The rows of a route, for the hosts that it has on one listener.
-fn entries<'r>(on: &'r Attached, routes: &'r [CompiledRoute]) -> impl Iterator<Item = Entry> + 'r {
-    routes[on.route].rows.iter().map(|(path, conditions, rule)| Entry {
+/// The rows of a route, for the hosts that it has on one listener. Where it is `closed`, they are
+/// there all the same: what they take must not fall to a broader route.
+fn entries<'r>(
+    on: &'r Attached,
+    routes: &'r [CompiledRoute],
+    closed: bool,
+) -> impl Iterator<Item = Entry> + 'r {
+    routes[on.route].rows.iter().map(move |(path, conditions, rule)| Entry {
         hosts: on.hosts.clone(),
         path: path.clone(),
         conditions: conditions.clone(),
-        rule: Arc::clone(rule),
+        rule: match closed {
+            true => Arc::new(refusing(Arc::clone(&rule.name))),
+            false => Arc::clone(rule),
+        },
     })
 }

@@ -178,13 +178,7 @@ impl Compiler<'_, '_> {
         run.sort_by_key(Filter::phase);
         let name = self.name(number);
         let rule = if is_broken {
-            Rule {
-                name,
-                filters: [filters::broken()].into(),
-                mirrors: Box::default(),
-                backends: None,
-                timeouts: Timeouts::default(),
-            }
+            refusing(name)
         } else {
             let (filters, mirrors) = (run.into(), mirrors.into());
             Rule { name, filters, mirrors, backends, timeouts: written.timeouts }
@@ -271,6 +265,17 @@ impl Compiler<'_, '_> {
     fn warn(&mut self, field: String, problem: String) {
         let object = self.route.key.clone();
         self.warnings.push(Fault { object, field, problem, severity: Severity::Warning });
+    }
+}
+
+/// A rule that answers 500 to whatever it takes.
+pub(super) fn refusing(name: Arc<str>) -> Rule {
+    Rule {
+        name,
+        filters: [filters::broken()].into(),
+        mirrors: Box::default(),
+        backends: None,
+        timeouts: Timeouts::default(),
     }
 }
 

@@ -176,8 +176,8 @@ impl Loaded {
         let mut first: HashMap<ObjectKey, usize> = HashMap::new();
         let mut doubles = Vec::new();
         for (index, located) in self.objects.iter().enumerate() {
-            // Objects that do nothing may stand twice, and may have no name.
-            if matches!(located.object, Object::Unsupported(_)) {
+            // Objects that do nothing may stand twice, and may have no name; of policies each counts.
+            if matches!(located.object, Object::SecurityPolicy(_) | Object::Unsupported(_)) {
                 continue;
             }
             if let Some(first) = first.get(&located.object.key()) {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::api::{KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, TypeMeta, Unsupported};
+use crate::api::{
+    KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, SecurityPolicy, TypeMeta, Unsupported,
+};
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
 use super::diagnostic::{Diagnostic, Place, Position, Severity};
@@ -124,6 +126,7 @@ impl Reading<'_> {
             Kind::Service => self.decode(root, spot, false, Object::Service),
             Kind::EndpointSlice => self.decode(root, spot, false, Object::EndpointSlice),
             Kind::Namespace => self.decode(root, spot, false, Object::Namespace),
+            Kind::SecurityPolicy => self.security_policy(root, spot),
             Kind::Other(_) => self.unsupported(kind, root, spot),
         }
     }
@@ -164,16 +167,36 @@ impl Reading<'_> {
             metadata: ObjectMeta,
         }
 
-        let names: Vec<&str> = match &root.value {
-            Value::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
-            Value::List(_) | Value::Scalar { .. } => Vec::new(),
-        };
+        let names = fields(root);
         let rules = Rules { environment: self.environment, root_fields: &names, secret: false };
         let metadata = decode::<Bare>(root, rules).value.unwrap_or_default().metadata;
         let problem = format!("{kind} is not supported yet, ignored");
         let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
         self.report(Severity::Warning, spot.object, at, spot.prefix.into(), problem);
         self.keep(Object::Unsupported(Unsupported { kind, metadata }), spot);
+    }
+
+    /// What it protects is all that is read of it: that must not be open.
+    fn security_policy(&mut self, root: &Node, spot: Spot<'_>) {
+        let names = fields(root);
+        let rules = Rules { environment: self.environment, root_fields: &names, secret: false };
+        let Decoded { value, faults, .. } = decode::<SecurityPolicy>(root, rules);
+        for Fault { at, field, problem } in faults {
+            self.report(Severity::Error, spot.object, at, join(spot.prefix, &field), problem);
+        }
+        let Some(policy) = value else { return };
+        let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
+        let problem = "not supported yet: what it protects would be open, so its targets answer 500; \
+                       remove it, or keep the routes out";
+        self.diagnostics.push(Diagnostic {
+            severity: Severity::Error,
+            fatal: false,
+            place: Place { file: Arc::clone(self.file), position: Some(at) },
+            object: spot.object.into(),
+            field: spot.prefix.into(),
+            problem: problem.into(),
+        });
+        self.keep(Object::SecurityPolicy(policy), spot);
     }
 
     fn keep(&mut self, object: Object, spot: Spot<'_>) {
@@ -204,6 +227,14 @@ impl Reading<'_> {
             field,
             problem,
         });
+    }
+}
+
+/// The fields of an object, whatever they are.
+fn fields(root: &Node) -> Vec<&str> {
+    match &root.value {
+        Value::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+        Value::List(_) | Value::Scalar { .. } => Vec::new(),
     }
 }
 

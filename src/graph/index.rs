@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::api::{
     Backend, ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, Object, ObjectKey, ObjectMeta,
-    ReferenceGrant, RouteFilter, Secret, Service,
+    ReferenceGrant, RouteFilter, Secret, SecurityPolicy, Service,
 };
 
 use super::routes::RouteObject;
@@ -37,6 +37,8 @@ pub(super) struct Index<'a> {
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     /// By the namespace that they stand in.
     grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
+    /// By the namespace that they stand in.
+    policies: HashMap<&'a str, Vec<&'a SecurityPolicy>>,
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
     /// By object the rules of its kind that it breaks.
     broken: HashMap<ObjectKey, &'a [String]>,
@@ -105,6 +107,7 @@ impl<'a> Index<'a> {
             Object::RouteFilter(filter) => {
                 self.route_filters.entry(name).or_insert(filter);
             }
+            Object::SecurityPolicy(policy) => self.policies.entry(name.0).or_default().push(policy),
         }
     }
 
@@ -143,6 +146,11 @@ impl<'a> Index<'a> {
     /// The ReferenceGrants that stand in `namespace`.
     pub(super) fn grants(&self, namespace: &str) -> &[&'a ReferenceGrant] {
         self.grants.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
+    /// The SecurityPolicies that stand in `namespace`.
+    pub(super) fn policies(&self, namespace: &str) -> &[&'a SecurityPolicy] {
+        self.policies.get(namespace).map_or(&[], Vec::as_slice)
     }
 
     /// True if there is a Gateway of the name, ours or not.

@@ -8,6 +8,7 @@ use crate::net::HostPattern;
 
 use super::certificates::{self, Certificate};
 use super::index::Index;
+use super::policies;
 use super::{Facts, Faults, Judged, Refusal, refuse};
 
 /// A listener of a Gateway of ours.
@@ -29,6 +30,8 @@ pub(crate) struct Listener<'a> {
     pub accepted: Judged,
     /// True if connections begin with a TLS handshake.
     pub tls: bool,
+    /// True if all of its routes must answer 500, since what protects it is not supported.
+    pub closed: bool,
     /// False for HTTPS while there is no certificate: the bind is there and refuses handshakes.
     pub(super) ready: bool,
     /// Condition ResolvedRefs.
@@ -131,6 +134,7 @@ pub(super) fn judge<'a>(
         routes: Vec::new(),
         accepted,
         tls,
+        closed: policies::close_listener(&gateway.metadata, &spec.name, index),
         ready: !tls,
         resolved: kinds_resolved,
         conflict: None,

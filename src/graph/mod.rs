@@ -21,6 +21,7 @@ mod gateways;
 mod grants;
 mod index;
 mod listeners;
+mod policies;
 mod references;
 mod render;
 mod routes;

@@ -10,6 +10,7 @@ use crate::net::HostPattern;
 use super::attach;
 use super::gateways::Gateway;
 use super::index::Index;
+use super::policies;
 use super::references::{Lookup, RuleRefs};
 use super::status::RuleFault;
 use super::{Facts, Faults, Judged, Refusal, refuse};
@@ -62,6 +63,8 @@ pub(crate) struct Route<'a> {
     pub parents: Vec<Parent<'a>>,
     /// Where the references of each rule lead.
     pub rules: Vec<RuleRefs<'a>>,
+    /// True if all of its rules must answer 500, since what protects it is not supported.
+    pub closed: bool,
     /// False if the route as a whole cannot be served: no listener gets it.
     pub(super) valid: Judged,
     /// The rules of its kind that rules of the route break.
@@ -111,6 +114,7 @@ pub(super) fn routes<'a>(
             hostnames,
             parents: Vec::with_capacity(parents.len()),
             rules: Vec::new(),
+            closed: policies::close_route(key.kind, metadata, index),
             valid,
             broken,
             key,

@@ -447,3 +447,29 @@ spec:
     let entry = gateway.logged("the answer", |entry| entry["status"] == 503).await;
     assert_eq!(entry["details"], "direct_response");
 }
+
+/// Nothing is served open that somebody should guard.
+#[tokio::test]
+async fn what_a_security_policy_is_to_protect_is_closed() {
+    let shop = Origin::replying("shop").await;
+    let policy = "\
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {name: guard, namespace: envoy-gateway-system}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop}]
+  authorization: {defaultAction: Deny}
+";
+    let gateway = Gateway::setup()
+        .file("routes/shop.yaml", &(serve_all("shop", "shop.test", &[shop.address]) + policy))
+        .file("routes/all.yaml", &http_route("all", &[], &rule_to("/", "shop")))
+        .start()
+        .await;
+    assert_eq!(gateway.get("http://shop.test/").await.status(), 500);
+    assert!(shop.requests().is_empty());
+    let entry = gateway.logged("the refusal", |entry| entry["status"] == 500).await;
+    assert_eq!(entry["flags"], "LR", "{entry}");
+    assert_eq!(gateway.get("http://blog.test/").await.text(), "shop");
+    assert!(gateway.process().stderr().contains("SecurityPolicy"), "it is told");
+}

@@ -2,8 +2,10 @@
 
 mod backend;
 mod route_filter;
+mod security_policy;
 
 pub(crate) use self::backend::{
     AppProtocol, Backend, BackendEndpoint, BackendSpec, BackendTls, BackendType,
 };
 pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};
+pub(crate) use self::security_policy::SecurityPolicy;

@@ -39,6 +39,7 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
         | Object::Service(_)
         | Object::EndpointSlice(_)
         | Object::Namespace(_)
+        | Object::SecurityPolicy(_)
         | Object::Unsupported(_) => {}
     }
     found.into_vec()

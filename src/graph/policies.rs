@@ -1,0 +1,38 @@
+//! What is not served, since what is to protect it is not supported.
+//!
+//! A SecurityPolicy says who may come in. Without it everybody could, so what it targets is closed:
+//! its rules answer 500, as those of Envoy Gateway do while a policy cannot be applied.
+
+use crate::api::{Kind, ObjectMeta, SecurityPolicy};
+
+use super::index::Index;
+
+/// True if a policy targets the route, or one of its rules.
+pub(super) fn close_route(kind: Kind, metadata: &ObjectMeta, index: &Index<'_>) -> bool {
+    let policies = index.policies(metadata.namespace());
+    policies.iter().any(|policy| targets(policy, kind, metadata, |_| true))
+}
+
+/// True if a policy targets the Gateway, or this listener of it.
+pub(super) fn close_listener(gateway: &ObjectMeta, listener: &str, index: &Index<'_>) -> bool {
+    let policies = index.policies(gateway.namespace());
+    let is_it = |section: Option<&str>| section.is_none_or(|section| section == listener);
+    policies.iter().any(|policy| targets(policy, Kind::Gateway, gateway, is_it))
+}
+
+fn targets(
+    policy: &SecurityPolicy,
+    kind: Kind,
+    metadata: &ObjectMeta,
+    section: impl Fn(Option<&str>) -> bool,
+) -> bool {
+    let spec = &policy.spec;
+    let mut by_name = spec.target_ref.iter().chain(&spec.target_refs);
+    by_name.any(|target| {
+        target.kind == kind.as_str()
+            && target.name == metadata.name
+            && section(target.section_name.as_deref())
+    }) || spec.target_selectors.iter().any(|selector| {
+        selector.kind == kind.as_str() && selector.labels().accepts(&metadata.labels)
+    })
+}
