@@ -1,0 +1,67 @@
+//! `edge-gateway check`: what is wrong with a configuration, and what it would serve.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::app::{self, Failed};
+use crate::compile;
+use crate::config::Severity;
+use crate::snapshot::Snapshot;
+
+use super::paths::Paths;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  edge-gateway check                         the installed configuration
+  edge-gateway check --config standalone-prod.yaml --config-root ./host --status")]
+pub(super) struct Check {
+    #[command(flatten)]
+    paths: Paths,
+    /// Print the conditions of every object, as `kubectl get -o yaml` shows them
+    #[arg(long)]
+    status: bool,
+    /// Print what would be served: listeners, hosts and matches in order of precedence
+    #[arg(long)]
+    table: bool,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        let sources = self.paths.sources();
+        let mut loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), Vec::new())?;
+        let load = loader.load(&Snapshot::default());
+        let mut out = String::new();
+        let count = |severity| {
+            load.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+        };
+        for diagnostic in &load.diagnostics {
+            out.push_str(&format!("{diagnostic}\n"));
+        }
+        if let Some(compiled) = &load.compiled {
+            if self.status {
+                out.push_str(&compiled.statuses.to_string());
+            }
+            if self.table {
+                out.push_str(&compile::describe(&compiled.snapshot));
+            }
+        }
+        let (faults, warnings) = (count(Severity::Error), count(Severity::Warning));
+        out.push_str(&format!(
+            "{} in {}: {}, {}\n",
+            counted(load.objects, "object"),
+            counted(load.files, "file"),
+            counted(faults, "fault"),
+            counted(warnings, "warning"),
+        ));
+        let _ = io::stdout().write_all(out.as_bytes());
+        Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// `1 warning`, `2 warnings`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

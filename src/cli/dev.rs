@@ -1,0 +1,86 @@
+//! `edge-gateway dev`: a gateway to try things with.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::app::{self, Failed, dev};
+use crate::control::Sources;
+use crate::echo;
+use crate::systemd::Handed;
+
+use super::serve::Serve;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  edge-gateway dev                 an example configuration, which it prints the place of
+  edge-gateway dev ./gateway       the YAML files of that directory and those below it")]
+pub(super) struct Dev {
+    /// Serve the YAML files of this directory in place of the example
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+impl Dev {
+    pub(super) fn run(self, handed: Handed) -> Result<(), Failed> {
+        let state = state_directory();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|source| Failed::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| Failed::Listen { address, source })?;
+        let prepared = dev::prepare(&state, self.dir.as_deref(), address)?;
+        let welcome = welcome(&prepared, address);
+        let mut options = self.serve.options(
+            Sources::Directories(prepared.directories),
+            prepared.letsencrypt_dir,
+            prepared.acme_webroot,
+        );
+        options.variables.push(("DOMAIN", "localhost".into()));
+        app::run(options, handed, async {
+            let _ = io::stdout().write_all(welcome.as_bytes());
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    if let Err(error) = echo::serve(listener).await {
+                        tracing::error!("the echo backend ended: {error}");
+                    }
+                }
+                Err(error) => tracing::error!("the echo backend cannot listen: {error}"),
+            }
+        })
+    }
+}
+
+/// What a newcomer reads first.
+fn welcome(prepared: &dev::Prepared, echo: SocketAddr) -> String {
+    match &prepared.example {
+        Some(example) => format!(
+            "\nOpen http://localhost:8080/ or https://localhost:8443/ (the certificate is self-signed).\n\
+             Try  curl http://localhost:8080/hello/world\n     \
+             curl -k https://localhost:8443/anything?status=418\n     \
+             curl -i http://localhost:8080/secure\n\
+             Change the YAML in {} and save: it is live at once.\n\
+             Ctrl-C ends it.\n\n",
+            example.display()
+        ),
+        None => format!(
+            "\nServing {} on the ports of its Gateway, with a self-signed certificate for localhost.\n\
+             An echo backend listens on {echo}. Change the YAML and save: it is live at once.\n\
+             Ctrl-C ends it.\n\n",
+            prepared.directories.first().map_or_else(String::new, |own| own.display().to_string()),
+        ),
+    }
+}
+
+/// The state directory of the XDG base directory specification.
+fn state_directory() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_STATE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".local/state")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("edge-gateway/dev")
+}

@@ -1,0 +1,92 @@
+//! The command line: one file a command, and the flags that several share.
+
+mod check;
+mod dev;
+mod echo;
+mod paths;
+mod run;
+mod serve;
+mod values;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::systemd;
+
+use check::Check;
+use dev::Dev;
+use echo::Echo;
+use run::Run;
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    // First of all: this changes the environment, which no other thread may be reading.
+    let handed = match systemd::inherited() {
+        Ok(handed) => handed,
+        Err(error) => return fail(error),
+    };
+    match Cli::parse().command {
+        Command::Run(run) => run.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
+        Command::Dev(dev) => dev.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
+        Command::Check(check) => check.run().unwrap_or_else(fail),
+        Command::Echo(echo) => echo.run().map_or_else(fail, |()| ExitCode::SUCCESS),
+    }
+}
+
+/// The definition of the command line, for its man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn fail(error: impl Display) -> ExitCode {
+    for line in error.to_string().lines() {
+        // Nobody is left to be told if standard error is gone.
+        let _ = writeln!(io::stderr(), "edge-gateway: {line}");
+    }
+    ExitCode::FAILURE
+}
+
+/// The front door of a Linux host: Gateway API files in, TLS and HTTP out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edge-gateway",
+    version,
+    about,
+    after_help = "\
+Examples:
+  edge-gateway dev                            try it: no root, no certificate, no configuration
+  edge-gateway check --config /etc/edge-gateway/edge-gateway.yaml
+  edge-gateway run --config /etc/edge-gateway/edge-gateway.yaml
+  systemctl reload edge-gateway               or SIGHUP: certificates first, then the configuration"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a configuration until told to stop (SIGTERM drains, SIGHUP reloads)
+    Run(Box<Run>),
+    /// Try it on this machine: ports 8080 and 8443, a certificate for localhost, an echo backend
+    Dev(Dev),
+    /// Say what is wrong with a configuration; exit code 1 if anything is
+    Check(Check),
+    /// Run the echo backend alone: it answers with the request that it received
+    Echo(Echo),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,30 @@
+//! `edge-gateway run`: the gateway itself.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::app::{self, Failed};
+use crate::systemd::Handed;
+
+use super::paths::Paths;
+use super::serve::Serve;
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    paths: Paths,
+    /// certbot's --webroot-path: HTTP-01 challenges are answered from it ahead of every route
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/edge-gateway/acme")]
+    acme_webroot: PathBuf,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+impl Run {
+    pub(super) fn run(self, handed: Handed) -> Result<(), Failed> {
+        let sources = self.paths.sources();
+        let options = self.serve.options(sources, self.paths.letsencrypt_dir, self.acme_webroot);
+        app::run(options, handed, async {})
+    }
+}

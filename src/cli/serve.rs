@@ -1,0 +1,154 @@
+//! The flags of whatever serves: `run` and `dev`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tracing::Level;
+
+use crate::app::Options;
+use crate::control::Sources;
+use crate::net::Cidr;
+use crate::observe::LogFormat;
+use crate::proxy::Limits;
+
+use super::values::{grouped, name_and_address, size, time};
+
+/// How to serve, whatever is served.
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    /// Peers whose X-Forwarded-* and X-Request-Id headers count, as address ranges
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
+    trusted_proxies: Vec<Cidr>,
+    /// An address for a backend's name in place of looking it up; may repeat
+    #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
+    resolve: Vec<(String, IpAddr)>,
+    /// How long SIGTERM waits for what is under way
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
+    drain_timeout: Duration,
+    /// Do not reload when a file changes; SIGHUP alone does
+    #[arg(long)]
+    no_watch: bool,
+    /// auto, journald, json or text; auto is journald under systemd, text on a terminal, else json
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    log_format: LogFormat,
+    /// error, warn, info, debug or trace [default: the document's logging.level.default, or info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<Level>,
+    /// Threads that serve [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// What a client may take.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Connections open at once; beyond it the longest idle one is closed
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    max_connections: usize,
+    /// For a request head, from its first byte to its last
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, allow_hyphen_values = true)]
+    head_timeout: Duration,
+    /// For a TLS handshake
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, allow_hyphen_values = true)]
+    tls_handshake_timeout: Duration,
+    /// For a connection without a request
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
+    idle_timeout: Duration,
+    /// For the next byte of a request body that is awaited
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
+    body_timeout: Duration,
+    /// For a client to take the next byte of a response
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
+    send_timeout: Duration,
+    /// For a backend's response head, where the route sets no timeout; 0s waits for ever
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
+    response_timeout: Duration,
+    /// For a WebSocket on which nothing moves
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time, allow_hyphen_values = true)]
+    tunnel_idle_timeout: Duration,
+    /// Bytes of a request head (431 beyond)
+    #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = size, allow_hyphen_values = true)]
+    max_head_bytes: usize,
+    /// Header fields of a request (431 beyond)
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    max_head_fields: usize,
+    /// Bytes of a request target (414 beyond)
+    #[arg(long, value_name = "SIZE", default_value = "8KiB", value_parser = size, allow_hyphen_values = true)]
+    max_target_bytes: usize,
+    /// Streams open at once on an HTTP/2 connection
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    h2_max_streams: u32,
+    /// Upgrade tokens that reach a backend
+    #[arg(long, value_name = "TOKEN,...", value_delimiter = ',', default_value = "websocket")]
+    upgrade: Vec<String>,
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections,
+            head_timeout: self.head_timeout,
+            handshake_timeout: self.tls_handshake_timeout,
+            idle_timeout: self.idle_timeout,
+            body_timeout: self.body_timeout,
+            send_timeout: self.send_timeout,
+            response_timeout: Some(self.response_timeout).filter(|limit| !limit.is_zero()),
+            tunnel_timeout: self.tunnel_idle_timeout,
+            head_bytes: self.max_head_bytes,
+            head_fields: self.max_head_fields,
+            target_bytes: self.max_target_bytes,
+            http2_streams: self.h2_max_streams,
+            upgrades: self.upgrade.clone(),
+        }
+    }
+}
+
+impl Serve {
+    pub(super) fn options(
+        self,
+        sources: Sources,
+        letsencrypt_dir: PathBuf,
+        acme_webroot: PathBuf,
+    ) -> Options {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Options {
+            sources,
+            letsencrypt_dir,
+            acme_webroot,
+            limits: self.limits.limits(),
+            trusted_proxies: self.trusted_proxies,
+            resolve: grouped(self.resolve),
+            drain_timeout: self.drain_timeout,
+            watch: !self.no_watch,
+            log_format: self.log_format,
+            log_level: self.log_level,
+            workers: self.workers.map_or(processors, usize::from),
+            variables: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        serve: Serve,
+    }
+
+    #[test]
+    fn the_flags_default_to_the_documented_limits() {
+        let flags = Flags::parse_from(["run"]);
+        let (got, want) = (flags.serve.limits.limits(), Limits::default());
+        assert_eq!(format!("{got:?}"), format!("{want:?}"));
+    }
+}

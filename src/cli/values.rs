@@ -1,0 +1,67 @@
+//! How the values of flags are written.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub(super) fn grouped(pairs: Vec<(String, IpAddr)>) -> Vec<(String, Vec<IpAddr>)> {
+    let mut grouped: Vec<(String, Vec<IpAddr>)> = Vec::new();
+    for (name, address) in pairs {
+        match grouped.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, addresses)) => addresses.push(address),
+            None => grouped.push((name, vec![address])),
+        }
+    }
+    grouped
+}
+
+pub(super) fn name_and_address(text: &str) -> Result<(String, IpAddr), String> {
+    let pair = text.split_once('=').and_then(|(name, address)| {
+        Some((name.to_owned(), address.parse().ok()?)).filter(|(name, _)| !name.is_empty())
+    });
+    pair.ok_or_else(|| "write it like `keycloak.local=127.0.0.1`".into())
+}
+
+/// A time as the Gateway API writes it (GEP-2257).
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let parsed: Result<crate::api::Duration, _> = text.parse();
+    parsed
+        .map(crate::api::Duration::get)
+        .map_err(|_| "write it like `500ms`, `30s` or `1h30m`".into())
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "B"),
+    };
+    let factor = match unit {
+        "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        _ => None,
+    };
+    let number: Option<usize> = number.parse().ok();
+    number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .ok_or_else(|| "write it like `8192`, `32KiB` or `1MiB`".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read_with_their_units() {
+        // (text, bytes)
+        let sizes = [("8192", Ok(8192)), ("32KiB", Ok(32 << 10)), ("1MiB", Ok(1 << 20))];
+        for (text, want) in sizes {
+            assert_eq!(size(text), want, "{text}");
+        }
+        for wrong in ["", "KiB", "8 KiB", "1GB", "-1", "99999999999999999999MiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(time("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(time("90").is_err());
+    }
+}
