@@ -12,6 +12,7 @@
 
 mod api;
 mod app;
+mod ask;
 mod body;
 pub mod cli;
 mod clock;

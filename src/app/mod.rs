@@ -31,6 +31,8 @@ pub(crate) struct Options {
     /// Names that are not looked up.
     pub resolve: Vec<(String, Vec<IpAddr>)>,
     pub drain_timeout: Duration,
+    /// None if nobody is to ask.
+    pub control_socket: Option<PathBuf>,
     pub watch: bool,
     pub log_format: LogFormat,
     /// `None`: that of the EnvoyGateway document, else info.
@@ -127,6 +129,7 @@ pub(crate) fn run(
         workers: options.workers,
         drain_timeout: options.drain_timeout,
         notify: Notify::from_env(),
+        control_socket: options.control_socket,
     };
     let control = Control::start(loader, gateway, setup)?;
     runtime.block_on(async {

@@ -21,6 +21,9 @@ Examples:
 pub(super) struct Dev {
     /// Serve the YAML files of this directory in place of the example
     dir: Option<PathBuf>,
+    /// Where `reload` and `certs` reach this gateway [default: nowhere]
+    #[arg(long, value_name = "PATH")]
+    control_socket: Option<PathBuf>,
     #[command(flatten)]
     serve: Serve,
 }
@@ -40,6 +43,7 @@ impl Dev {
             prepared.letsencrypt_dir,
             prepared.acme_webroot,
         );
+        options.control_socket = self.control_socket;
         options.variables.push(("DOMAIN", "localhost".into()));
         app::run(options, handed, async {
             let _ = io::stdout().write_all(welcome.as_bytes());

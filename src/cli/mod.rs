@@ -4,6 +4,7 @@ mod check;
 mod dev;
 mod echo;
 mod paths;
+mod reload;
 mod run;
 mod serve;
 mod values;
@@ -19,6 +20,7 @@ use crate::systemd;
 use check::Check;
 use dev::Dev;
 use echo::Echo;
+use reload::Reload;
 use run::Run;
 
 /// Runs the command that the arguments name.
@@ -33,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Dev(dev) => dev.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Check(check) => check.run().unwrap_or_else(fail),
+        Command::Reload(reload) => reload.run().unwrap_or_else(fail),
         Command::Echo(echo) => echo.run().map_or_else(fail, |()| ExitCode::SUCCESS),
     }
 }
@@ -74,9 +77,11 @@ enum Command {
     /// Serve a configuration until told to stop (SIGTERM drains, SIGHUP reloads)
     Run(Box<Run>),
     /// Try it on this machine: ports 8080 and 8443, a certificate for localhost, an echo backend
-    Dev(Dev),
+    Dev(Box<Dev>),
     /// Say what is wrong with a configuration; exit code 1 if anything is
     Check(Check),
+    /// Have the gateway that runs read certificates and configuration again
+    Reload(Reload),
     /// Run the echo backend alone: it answers with the request that it received
     Echo(Echo),
 }

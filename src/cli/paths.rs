@@ -30,3 +30,11 @@ impl Paths {
         Sources::Document { file: self.config.clone(), root: self.config_root.clone() }
     }
 }
+
+/// Where the gateway that runs can be asked.
+#[derive(Args, Debug)]
+pub(super) struct Socket {
+    /// Where `reload`, `certs` and `doctor` reach the gateway that runs
+    #[arg(long, value_name = "PATH", default_value = "/run/edge-gateway/control.sock")]
+    pub control_socket: PathBuf,
+}

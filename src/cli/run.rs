@@ -7,7 +7,7 @@ use clap::Args;
 use crate::app::{self, Failed};
 use crate::systemd::Handed;
 
-use super::paths::Paths;
+use super::paths::{Paths, Socket};
 use super::serve::Serve;
 
 #[derive(Args, Debug)]
@@ -18,13 +18,17 @@ pub(super) struct Run {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/edge-gateway/acme")]
     acme_webroot: PathBuf,
     #[command(flatten)]
+    socket: Socket,
+    #[command(flatten)]
     serve: Serve,
 }
 
 impl Run {
     pub(super) fn run(self, handed: Handed) -> Result<(), Failed> {
         let sources = self.paths.sources();
-        let options = self.serve.options(sources, self.paths.letsencrypt_dir, self.acme_webroot);
+        let mut options =
+            self.serve.options(sources, self.paths.letsencrypt_dir, self.acme_webroot);
+        options.control_socket = Some(self.socket.control_socket);
         app::run(options, handed, async {})
     }
 }

@@ -124,6 +124,7 @@ impl Serve {
             trusted_proxies: self.trusted_proxies,
             resolve: grouped(self.resolve),
             drain_timeout: self.drain_timeout,
+            control_socket: None,
             watch: !self.no_watch,
             log_format: self.log_format,
             log_level: self.log_level,

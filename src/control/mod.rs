@@ -1,18 +1,21 @@
-//! The loop: signals, file changes and the service manager, one event at a time.
+//! The loop: signals, file changes, the control socket and the service manager, one event at a time.
 //!
 //! To see how a reload goes, read `reload.rs`.
 
 mod drain;
 mod reload;
 pub(crate) mod signals;
+pub(crate) mod socket;
 mod sockets;
 pub(crate) mod watch;
 mod workers;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::{getegid, geteuid};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock;
@@ -25,6 +28,7 @@ pub(crate) use reload::{Cause, Loader, Sources};
 pub(crate) use sockets::CannotBind;
 
 use signals::{Signal, Signals};
+use socket::{Ask, CannotOpen, ControlSocket, Serving, Status};
 use sockets::Sockets;
 use watch::{Changed, Watch, Watched};
 use workers::Workers;
@@ -41,6 +45,8 @@ pub(crate) struct Control {
     workers: Workers,
     notify: Notify,
     drain_timeout: Duration,
+    /// None where nobody can ask, and while `run` has it.
+    socket: Option<ControlSocket>,
     /// What the service manager is told beside the counts; the first fault of the last load.
     trouble: Option<String>,
     /// The certificates are being renewed under our eyes: look again then.
@@ -78,6 +84,8 @@ pub(crate) struct Setup {
     pub workers: usize,
     pub drain_timeout: Duration,
     pub notify: Notify,
+    /// Where the control socket is to be.
+    pub control_socket: Option<PathBuf>,
 }
 
 impl Control {
@@ -99,17 +107,19 @@ impl Control {
             workers,
             notify: setup.notify,
             drain_timeout: setup.drain_timeout,
+            socket: None,
             trouble: None,
             retry: None,
         };
         match control.load() {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(failed) => {
                 control.workers.abort();
                 control.workers.join();
                 return Err(failed);
             }
         }
+        control.socket = setup.control_socket.and_then(|path| open(&path));
         Ok(control)
     }
 
@@ -123,15 +133,34 @@ impl Control {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });
-        self.notify.ready(&self.status());
+        let mut socket = self.socket.take();
+        self.notify.ready(&self.status_line());
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Signal::Reload => self.reload(Cause::Signal),
+                    Signal::Reload => {
+                        self.reload(Cause::Signal);
+                    }
                     Signal::Terminate => break,
                 },
+                ask = asked(socket.as_mut()) => match ask {
+                    Ask::Reload(waiting) => {
+                        let also = socket.as_mut().map(ControlSocket::also_waiting);
+                        let reloaded = self.reload(Cause::Asked);
+                        // Whoever does not wait any more has no use for it.
+                        for answer in waiting.into_iter().chain(also.unwrap_or_default()) {
+                            let _ = answer.send(reloaded.clone());
+                        }
+                    }
+                    Ask::Status(answer) => {
+                        let _ = answer.send(self.status());
+                        continue;
+                    }
+                },
                 changed = watch.next() => match changed {
-                    Changed { configuration: true, .. } => self.reload(Cause::Files),
+                    Changed { configuration: true, .. } => {
+                        self.reload(Cause::Files);
+                    }
                     Changed { configuration: false, .. } => self.look_at_certificates(0),
                 },
                 () = due(self.retry) => {
@@ -146,6 +175,8 @@ impl Control {
             }
             watch.rewatch(self.watched(watch_files));
         }
+        // Before the drain: what is asked from now on is for the next process.
+        drop(socket);
         self.drain(signals).await;
     }
 
@@ -167,7 +198,7 @@ impl Control {
     /// Re-reads every certificate by itself, and tells the service manager.
     fn look_at_certificates(&mut self, tries: usize) {
         self.reload_certificates(tries);
-        self.notify.status(&self.status());
+        self.notify.status(&self.status_line());
     }
 
     /// Re-reads every certificate; a broken file leaves the last good one in service.
@@ -178,8 +209,31 @@ impl Control {
             .map(|delay| Retry { at: Instant::from_std(clock::now()) + *delay, tries: tries + 1 });
     }
 
+    /// What the control socket tells of us.
+    fn status(&self) -> Status {
+        let snapshot = self.gateway.snapshot.load();
+        let (config, config_root) = match self.loader.sources() {
+            Sources::Document { file, root } => (Some(file.clone()), root.clone()),
+            Sources::Directories(_) => (None, None),
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+            serving: Serving::new(snapshot.generation, snapshot.counts),
+            status: self.status_line(),
+            trouble: self.trouble.clone(),
+            connections: self.gateway.connections.count(),
+            config,
+            config_root,
+            letsencrypt_dir: self.loader.letsencrypt_dir().to_owned(),
+            acme_webroot: self.gateway.acme_webroot.clone(),
+        }
+    }
+
     /// The STATUS line of `systemctl status`.
-    fn status(&self) -> String {
+    fn status_line(&self) -> String {
         let snapshot = self.gateway.snapshot.load();
         let counts = snapshot.counts;
         let mut status = format!(
@@ -194,6 +248,32 @@ impl Control {
             status.push_str(&problem);
         }
         status
+    }
+}
+
+/// The control socket, or word of why there is none: the gateway serves without it all the same,
+/// so that two of them can share the sockets of a restart.
+fn open(path: &Path) -> Option<ControlSocket> {
+    match ControlSocket::open(path) {
+        Ok(socket) => {
+            tracing::debug!("control socket at {}", socket.path().display());
+            Some(socket)
+        }
+        Err(error @ CannotOpen::Live { .. }) => {
+            tracing::error!("no control socket, so `reload` and `certs` ask the other: {error}");
+            None
+        }
+        Err(error) => {
+            tracing::warn!("no control socket, so `reload` and `certs` do not reach us: {error}");
+            None
+        }
+    }
+}
+
+async fn asked(socket: Option<&mut ControlSocket>) -> Ask {
+    match socket {
+        Some(socket) => socket.next().await,
+        None => std::future::pending().await,
     }
 }
 

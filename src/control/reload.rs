@@ -1,6 +1,6 @@
 //! A reload, step by step: everything changes, or nothing does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::api::{Kind, Object};
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
 use crate::config::{self, Diagnostic, Loaded, Located, Settings, Severity};
+use crate::control::socket::{Reloaded, Serving};
 use crate::control::watch::Watched;
 use crate::control::{CannotStart, Control, sockets};
 use crate::snapshot::Snapshot;
@@ -19,6 +20,8 @@ use crate::upstream::Names;
 /// Why a reload happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
+    /// Over the control socket.
+    Asked,
     Files,
     Signal,
 }
@@ -141,6 +144,14 @@ impl Loader {
         self.certificates.problems().into_iter().next()
     }
 
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    pub(crate) fn letsencrypt_dir(&self) -> &Path {
+        self.certificates.letsencrypt_dir()
+    }
+
     /// What a change of should make a reload.
     pub(crate) fn watched(&self) -> Watched {
         let mut configuration = self.read.clone();
@@ -202,7 +213,8 @@ impl Sources {
 
 impl Control {
     /// Replaces what runs, or changes nothing; either way the service manager hears the end of it.
-    pub(super) fn reload(&mut self, cause: Cause) {
+    pub(super) fn reload(&mut self, cause: Cause) -> Reloaded {
+        let begun = clock::now();
         self.notify.reloading();
         // First and by themselves: a broken YAML file must never keep an old certificate in
         // service.
@@ -210,29 +222,41 @@ impl Control {
         tracing::info!(
             "reloading because {}",
             match cause {
+                Cause::Asked => "the control socket was asked to",
                 Cause::Files => "files have changed",
                 Cause::Signal => "of SIGHUP",
             }
         );
-        self.trouble = match self.load() {
-            Ok(()) => None,
+        let mut reloaded = match self.load() {
+            Ok(reloaded) => {
+                self.trouble = None;
+                reloaded
+            }
             Err(CannotStart::Configuration(diagnostics)) => {
                 let fatal = diagnostics.iter().find(|diagnostic| diagnostic.fatal);
-                Some(fatal.map_or_else(String::new, ToString::to_string))
+                self.trouble = Some(fatal.map_or_else(String::new, ToString::to_string));
+                let diagnostics = Reloaded::told(&diagnostics);
+                Reloaded { loaded: false, diagnostics, ..Reloaded::default() }
             }
             Err(other) => {
                 tracing::error!("{other}");
-                Some(other.to_string())
+                self.trouble = Some(other.to_string());
+                Reloaded { loaded: false, refused: Some(other.to_string()), ..Reloaded::default() }
             }
         };
         if self.trouble.is_some() {
             tracing::error!("reload failed, what ran before is served on");
         }
-        self.notify.ready(&self.status());
+        self.notify.ready(&self.status_line());
+        let snapshot = self.gateway.snapshot.load();
+        reloaded.serving = Serving::new(snapshot.generation, snapshot.counts);
+        let took = clock::now().saturating_duration_since(begun);
+        reloaded.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        reloaded
     }
 
     /// One load, from the files to the sockets.
-    pub(super) fn load(&mut self) -> Result<(), CannotStart> {
+    pub(super) fn load(&mut self) -> Result<Reloaded, CannotStart> {
         let begun = clock::now();
         let previous = self.gateway.snapshot.load();
         let load = self.loader.load(&previous);
@@ -277,7 +301,13 @@ impl Control {
             load.files,
         );
         self.warn_if_slow(took);
-        Ok(())
+        Ok(Reloaded {
+            loaded: true,
+            files: load.files,
+            objects: load.objects,
+            diagnostics: Reloaded::told(&load.diagnostics),
+            ..Reloaded::default()
+        })
     }
 
     /// A load holds up the control loop, and with it the watchdog.

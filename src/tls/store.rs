@@ -128,6 +128,10 @@ impl CertStore {
         slots.iter().filter_map(|slot| slot.problem()).chain(overdue).collect()
     }
 
+    pub(crate) fn letsencrypt_dir(&self) -> &Path {
+        &self.letsencrypt_dir
+    }
+
     fn live(&self) -> PathBuf {
         self.letsencrypt_dir.join("live")
     }

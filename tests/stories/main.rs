@@ -21,6 +21,7 @@ mod grpc;
 mod http2;
 mod limits;
 mod names;
+mod operator;
 mod redirect;
 mod reload;
 mod restart;

@@ -36,6 +36,7 @@ pub(crate) struct Setup {
     /// Where the log goes, if not to the harness.
     log_to: Option<PathBuf>,
     lineage: Lineage,
+    control_socket: PathBuf,
 }
 
 impl Setup {
@@ -47,6 +48,7 @@ impl Setup {
         fs::create_dir_all(dir.path().join("acme/.well-known/acme-challenge")).unwrap();
         let setup = Self {
             config: dir.path().join("root/etc/envoy-gateway/standalone.yaml"),
+            control_socket: dir.path().join("control.sock"),
             dir,
             flags: Vec::new(),
             env: vec![("DOMAIN".into(), "gateway.test".into())],
@@ -69,6 +71,33 @@ impl Setup {
     /// The `/etc/letsencrypt` of this gateway.
     pub(crate) fn letsencrypt(&self) -> PathBuf {
         self.dir.path().join("letsencrypt")
+    }
+
+    /// certbot's webroot.
+    pub(crate) fn acme(&self) -> PathBuf {
+        self.dir.path().join("acme")
+    }
+
+    /// Where the gateway can be asked.
+    pub(crate) fn control_socket(&self) -> &Path {
+        &self.control_socket
+    }
+
+    /// Has the gateway open its control socket elsewhere.
+    pub(crate) fn control_socket_at(mut self, path: &str) -> Self {
+        self.control_socket = path.into();
+        self
+    }
+
+    /// A command that reads this configuration, as an operator types it; its flags are still to
+    /// come. Nothing that asks the gateway reaches one of this host.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+        command.args(name.split_whitespace()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.arg("--control-socket").arg(self.control_socket());
+        command
     }
 
     /// Writes a file of the configuration.
@@ -179,7 +208,8 @@ impl Setup {
         command.arg("--config").arg(&self.config);
         command.arg("--config-root").arg(self.dir.path().join("root"));
         command.arg("--letsencrypt-dir").arg(self.letsencrypt());
-        command.arg("--acme-webroot").arg(self.dir.path().join("acme"));
+        command.arg("--acme-webroot").arg(self.acme());
+        command.arg("--control-socket").arg(self.control_socket());
         command.args(["--log-format", "json"]);
         if !self.watches {
             command.arg("--no-watch");

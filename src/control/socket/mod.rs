@@ -1,0 +1,163 @@
+//! The control socket: the running gateway, asked over HTTP/1.1 on a UNIX socket.
+//!
+//! ```text
+//! POST /reload               reads everything again; 200 if it was loaded, 422 if it was refused
+//! POST /reload?wait=false    the same, answered with 202 before it is done
+//! GET  /status               what runs
+//! ```
+//!
+//! The tasks here only carry questions: the control loop answers them, one at a time, between its
+//! other events, so nothing is ever asked of a gateway that is half way through a reload. Who may
+//! connect is settled by the mode of the file (owner and group), and who may change anything by the
+//! kernel's word on who it is: root and our own user.
+//!
+//! Everything that a peer could hold is limited: connections, one request on each, its head, the
+//! time for all of it.
+
+mod client;
+mod server;
+mod words;
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+pub(crate) use client::{CannotAsk, call};
+pub(crate) use words::{Reloaded, Serving, Status};
+
+use server::{Asks, Patience, QUEUE, serve};
+
+/// Owner and group may connect.
+const MODE: u32 = 0o660;
+
+/// What somebody wants of the control loop, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Without an address for an answer where nobody waits for it.
+    Reload(Option<oneshot::Sender<Reloaded>>),
+    Status(oneshot::Sender<Status>),
+}
+
+/// The open socket. Dropping it ends every conversation and removes the file.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    reloads: mpsc::Receiver<Option<oneshot::Sender<Reloaded>>>,
+    questions: mpsc::Receiver<Ask>,
+    file: OwnFile,
+    _server: JoinSet<()>,
+}
+
+/// The socket's file, as long as it is ours.
+#[derive(Debug)]
+struct OwnFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: Option<(u64, u64)>,
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CannotOpen {
+    #[error("{}: {source}", .path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{}: another gateway answers on it", .path.display())]
+    Live { path: PathBuf },
+    #[error("{}: there is a file of that name, which is no socket", .path.display())]
+    NoSocket { path: PathBuf },
+}
+
+impl ControlSocket {
+    /// Listens at `path`. The file that a process left behind which is gone is replaced. Needs a
+    /// runtime around it.
+    ///
+    /// # Errors
+    ///
+    /// Another process listens there, or there can be no socket there.
+    pub(super) fn open(path: &Path) -> Result<Self, CannotOpen> {
+        Self::open_with(path, Patience::default())
+    }
+
+    fn open_with(path: &Path, patience: Patience) -> Result<Self, CannotOpen> {
+        let failed = |source| CannotOpen::File { path: path.to_owned(), source };
+        make_room(path)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let file = OwnFile { path: path.to_owned(), identity: identity(path) };
+        fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(failed)?;
+        let (reload, reloads) = mpsc::channel(QUEUE);
+        let (question, questions) = mpsc::channel(QUEUE);
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, Asks { reload, question }, patience));
+        Ok(Self { reloads, questions, file, _server: server })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// The next thing that is wanted. Cancel safe.
+    pub(super) async fn next(&mut self) -> Ask {
+        let ask = tokio::select! {
+            // A question is answered at once; a reload takes a while.
+            biased;
+            question = self.questions.recv() => question,
+            reload = self.reloads.recv() => reload.map(Ask::Reload),
+        };
+        match ask {
+            Some(ask) => ask,
+            // The senders live as long as the server task, which is ours.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Who else has asked for a reload by now: one that begins after that is theirs, too. So ten
+    /// hooks of one renewal are one reload.
+    pub(super) fn also_waiting(&mut self) -> Vec<oneshot::Sender<Reloaded>> {
+        let mut waiting = Vec::new();
+        while let Ok(asked) = self.reloads.try_recv() {
+            waiting.extend(asked);
+        }
+        waiting
+    }
+}
+
+/// Removes the socket of a process that is gone.
+fn make_room(path: &Path) -> Result<(), CannotOpen> {
+    let path = path.to_owned();
+    let metadata = match fs::symlink_metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(CannotOpen::File { path, source }),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(CannotOpen::NoSocket { path });
+    }
+    match net::UnixStream::connect(&path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(&path).map_err(|source| CannotOpen::File { path, source })
+        }
+        Err(source) => Err(CannotOpen::File { path, source }),
+        Ok(_) => Err(CannotOpen::Live { path }),
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        // Whoever replaced it meanwhile keeps theirs.
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Connections of the control socket: one request each, passed on to the control loop.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::unistd::geteuid;
+use serde::Serialize;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::Ask;
+use super::words::{Refused, Reloaded};
+
+/// Connections at once; others wait in the backlog.
+const CONNECTIONS: usize = 16;
+/// Questions that wait for the control loop, of each kind.
+pub(super) const QUEUE: usize = CONNECTIONS;
+const HEAD_BYTES: usize = 8 << 10;
+const HEAD_FIELDS: usize = 32;
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For the head of its request.
+    pub head: Duration,
+    /// For all of a connection, the reload included that it waits for.
+    pub connection: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(5), connection: Duration::from_secs(120) }
+    }
+}
+
+/// The way to the control loop.
+#[derive(Clone, Debug)]
+pub(super) struct Asks {
+    pub reload: mpsc::Sender<Option<oneshot::Sender<Reloaded>>>,
+    pub question: mpsc::Sender<Ask>,
+}
+
+/// Accepts for ever.
+pub(super) async fn serve(listener: UnixListener, asks: Asks, patience: Patience) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, asks.clone(), patience));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "control socket: no connection is accepted");
+                    // Out of descriptors, most likely: trying again at once would spin.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, asks: Asks, patience: Patience) {
+    let may_change =
+        stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
+    let service = service_fn(|request: Request<Incoming>| {
+        let asks = asks.clone();
+        async move { Ok::<_, Infallible>(answer(&request, may_change, &asks).await) }
+    });
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.head)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEAD_FIELDS)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whatever went wrong is the peer's to notice.
+    let _ = tokio::time::timeout(patience.connection, served).await;
+}
+
+async fn answer<B>(request: &Request<B>, may_change: bool, asks: &Asks) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let (method, changes) = match path {
+        "/reload" => ("POST", true),
+        "/status" => ("GET", false),
+        _ => return refused(StatusCode::NOT_FOUND, format!("`{path}` is nothing here")),
+    };
+    if request.method() != method {
+        let error = format!("`{}` is not for `{path}`; use {method}", request.method());
+        let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, error);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(method));
+        return response;
+    }
+    if changes && !may_change {
+        let error = "only root and the user of the gateway may change anything";
+        return refused(StatusCode::FORBIDDEN, error.into());
+    }
+    match (path, request.uri().query()) {
+        ("/reload", None) => {
+            let (answer, answered) = oneshot::channel();
+            let _ = asks.reload.send(Some(answer)).await;
+            reply(answered, |reloaded| match reloaded.loaded {
+                true => StatusCode::OK,
+                false => StatusCode::UNPROCESSABLE_ENTITY,
+            })
+            .await
+        }
+        ("/reload", Some("wait=false")) => match asks.reload.send(None).await {
+            Ok(()) => json(StatusCode::ACCEPTED, &serde_json::Map::new()),
+            Err(_) => stopping(),
+        },
+        ("/status", None) => ask(asks, Ask::Status).await,
+        (_, query) => {
+            let query = query.unwrap_or_default();
+            refused(StatusCode::BAD_REQUEST, format!("`?{query}` means nothing here"))
+        }
+    }
+}
+
+async fn ask<T: Serialize>(
+    asks: &Asks,
+    question: impl FnOnce(oneshot::Sender<T>) -> Ask,
+) -> Response<Full<Bytes>> {
+    let (answer, answered) = oneshot::channel();
+    let _ = asks.question.send(question(answer)).await;
+    reply(answered, |_| StatusCode::OK).await
+}
+
+async fn reply<T: Serialize>(
+    answered: oneshot::Receiver<T>,
+    status: impl Fn(&T) -> StatusCode,
+) -> Response<Full<Bytes>> {
+    match answered.await {
+        Ok(answer) => json(status(&answer), &answer),
+        Err(_) => stopping(),
+    }
+}
+
+fn stopping() -> Response<Full<Bytes>> {
+    refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".into())
+}
+
+fn refused(status: StatusCode, error: String) -> Response<Full<Bytes>> {
+    json(status, &Refused { error })
+}
+
+fn json(status: StatusCode, answer: &impl Serialize) -> Response<Full<Bytes>> {
+    // Plain data with text for keys: nothing in it can fail to be written.
+    let mut text = serde_json::to_vec_pretty(answer).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks() -> (Asks, mpsc::Receiver<Option<oneshot::Sender<Reloaded>>>) {
+        let (reload, reloads) = mpsc::channel(QUEUE);
+        let (question, _) = mpsc::channel(QUEUE);
+        (Asks { reload, question }, reloads)
+    }
+
+    #[tokio::test]
+    async fn only_what_is_allowed_reaches_the_loop() {
+        // (method, target, may change, status, reloads asked for)
+        let table = [
+            ("POST", "/reload?wait=false", true, 202, 1),
+            ("POST", "/reload?wait=false", false, 403, 0),
+            ("GET", "/reload", true, 405, 0),
+            ("HEAD", "/reload", true, 405, 0),
+            ("POST", "/reload?wait=perhaps", true, 400, 0),
+            ("POST", "/status", true, 405, 0),
+            ("GET", "/status?x", true, 400, 0),
+            ("GET", "/", true, 404, 0),
+            ("GET", "/reload/", true, 404, 0),
+        ];
+        for (method, target, may_change, status, reloads) in table {
+            let (asks, mut asked) = asks();
+            let request = Request::builder().method(method).uri(target).body(()).unwrap();
+            let response = answer(&request, may_change, &asks).await;
+            assert_eq!(response.status(), status, "{method} {target}");
+            let mut count = 0;
+            while asked.try_recv().is_ok() {
+                count += 1;
+            }
+            assert_eq!(count, reloads, "{method} {target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_stops_leaves_nobody_waiting() {
+        let (asks, reloads) = asks();
+        drop(reloads);
+        let request = Request::post("/reload").body(()).unwrap();
+        assert_eq!(answer(&request, true, &asks).await.status(), 503);
+        let request = Request::post("/reload?wait=false").body(()).unwrap();
+        assert_eq!(answer(&request, true, &asks).await.status(), 503);
+        let request = Request::get("/status").body(()).unwrap();
+        assert_eq!(answer(&request, true, &asks).await.status(), 503);
+    }
+}

@@ -1,0 +1,125 @@
+//! What is said over the control socket: plain data, JSON on the wire.
+//!
+//! A field may be added at any time; one that is there keeps its meaning, for the command that asks
+//! may be older or newer than the gateway that answers.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Diagnostic, Severity};
+use crate::snapshot::Counts;
+
+/// Diagnostics that one answer holds.
+const DIAGNOSTICS: usize = 1000;
+
+/// What a reload came to: the answer to `POST /reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Reloaded {
+    /// False if nothing was changed, and what ran before is served on.
+    pub loaded: bool,
+    /// What is served now.
+    pub serving: Serving,
+    pub files: usize,
+    pub objects: usize,
+    pub took_ms: u64,
+    /// Why it was refused, where that is no fault of the files: a port that cannot be had.
+    pub refused: Option<String>,
+    /// Faults and warnings by file and place, the first thousand.
+    pub diagnostics: Vec<Told>,
+}
+
+/// One thing wrong with the files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Told {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// True if nothing of the load may be served because of it.
+    pub fatal: bool,
+    pub file: PathBuf,
+    /// Line and column from 1; none where the file as a whole is meant.
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    pub object: String,
+    pub field: String,
+    pub problem: String,
+    /// All of it as `check` prints it.
+    pub text: String,
+}
+
+/// How much is served, and as which generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Serving {
+    pub generation: u64,
+    pub gateways: usize,
+    pub listeners: usize,
+    pub routes: usize,
+    pub backends: usize,
+}
+
+/// The answer to `GET /status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Status {
+    pub version: String,
+    pub pid: u32,
+    /// Whom the gateway runs as, and so whose its files must be.
+    pub uid: u32,
+    pub gid: u32,
+    pub serving: Serving,
+    /// The STATUS line of `systemctl status`.
+    pub status: String,
+    /// What was wrong with the last reload, if it was refused.
+    pub trouble: Option<String>,
+    /// Connections of clients that are open.
+    pub connections: usize,
+    /// The EnvoyGateway document, and what stands before its absolute paths.
+    pub config: Option<PathBuf>,
+    pub config_root: Option<PathBuf>,
+    pub letsencrypt_dir: PathBuf,
+    pub acme_webroot: PathBuf,
+}
+
+/// The answer where something else was asked for than there is, or may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Refused {
+    pub error: String,
+}
+
+impl Reloaded {
+    /// The first diagnostics that an answer has room for.
+    pub(in crate::control) fn told(diagnostics: &[Diagnostic]) -> Vec<Told> {
+        diagnostics.iter().take(DIAGNOSTICS).map(Told::from).collect()
+    }
+}
+
+impl Serving {
+    pub(in crate::control) fn new(generation: u64, counts: Counts) -> Self {
+        let Counts { gateways, listeners, routes, backends } = counts;
+        Self { generation, gateways, listeners, routes, backends }
+    }
+}
+
+impl From<&Diagnostic> for Told {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        let Diagnostic { severity, fatal, place, object, field, problem } = diagnostic;
+        Self {
+            severity: match severity {
+                Severity::Error => "error".into(),
+                Severity::Warning => "warning".into(),
+            },
+            fatal: *fatal,
+            file: place.file.to_path_buf(),
+            line: place.position.map(|position| position.line),
+            column: place.position.map(|position| position.column),
+            object: object.clone(),
+            field: field.clone(),
+            problem: problem.clone(),
+            text: diagnostic.to_string(),
+        }
+    }
+}
