@@ -41,12 +41,15 @@ pub(crate) struct Options {
     /// Threads that serve.
     pub workers: usize,
     /// Values for `${NAME}` where the environment has none.
-    pub variables: Vec<(&'static str, String)>,
+    pub variables: Vec<(String, String)>,
 }
 
 /// Why a command ends with exit code 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
+    /// Already printed one by one.
+    #[error("the configuration has faults, see above")]
+    Configuration,
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("the log cannot be opened: {0}")]
@@ -70,7 +73,7 @@ pub(crate) fn loader(
     sources: Sources,
     letsencrypt_dir: PathBuf,
     resolve: Vec<(String, Vec<IpAddr>)>,
-    variables: Vec<(&'static str, String)>,
+    variables: Vec<(String, String)>,
 ) -> Result<Loader, rustls::Error> {
     let loader =
         Loader::new(sources, CertStore::new(letsencrypt_dir), Tickets::new()?, Names::new(resolve));

@@ -10,7 +10,7 @@ use crate::compile;
 use crate::config::Severity;
 use crate::snapshot::Snapshot;
 
-use super::paths::Paths;
+use super::paths::{Paths, Variables};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -20,6 +20,8 @@ Examples:
 pub(super) struct Check {
     #[command(flatten)]
     paths: Paths,
+    #[command(flatten)]
+    variables: Variables,
     /// Print the conditions of every object, as `kubectl get -o yaml` shows them
     #[arg(long)]
     status: bool,
@@ -31,7 +33,8 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let sources = self.paths.sources();
-        let mut loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), Vec::new())?;
+        let variables = self.variables.read()?;
+        let mut loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), variables)?;
         let load = loader.load(&Snapshot::default());
         let mut out = String::new();
         let count = |severity| {

@@ -44,7 +44,7 @@ impl Dev {
             prepared.acme_webroot,
         );
         options.control_socket = self.control_socket;
-        options.variables.push(("DOMAIN", "localhost".into()));
+        options.variables.push(("DOMAIN".into(), "localhost".into()));
         app::run(options, handed, async {
             let _ = io::stdout().write_all(welcome.as_bytes());
             match tokio::net::TcpListener::from_std(listener) {

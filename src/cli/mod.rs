@@ -1,5 +1,6 @@
 //! The command line: one file a command, and the flags that several share.
 
+mod certs;
 mod check;
 mod dev;
 mod echo;
@@ -7,6 +8,7 @@ mod paths;
 mod reload;
 mod run;
 mod serve;
+mod text;
 mod values;
 
 use std::fmt::Display;
@@ -17,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::systemd;
 
+use certs::Certs;
 use check::Check;
 use dev::Dev;
 use echo::Echo;
@@ -35,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Dev(dev) => dev.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Check(check) => check.run().unwrap_or_else(fail),
+        Command::Certs(certs) => certs.run().unwrap_or_else(fail),
         Command::Reload(reload) => reload.run().unwrap_or_else(fail),
         Command::Echo(echo) => echo.run().map_or_else(fail, |()| ExitCode::SUCCESS),
     }
@@ -80,6 +84,8 @@ enum Command {
     Dev(Box<Dev>),
     /// Say what is wrong with a configuration; exit code 1 if anything is
     Check(Check),
+    /// Show the certificates that are served: how long they last, and what is wrong with them
+    Certs(Certs),
     /// Have the gateway that runs read certificates and configuration again
     Reload(Reload),
     /// Run the echo backend alone: it answers with the request that it received

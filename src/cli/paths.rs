@@ -1,10 +1,19 @@
-//! Where the configuration and the certificates are.
+//! Where the configuration and the certificates are, and where the gateway that runs can be asked.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::app::Failed;
 use crate::control::Sources;
+
+const CONFIG_VARIABLE: &str = "EDGE_GATEWAY_CONFIG";
+const CONFIG: &str = "/etc/edge-gateway/edge-gateway.yaml";
+pub(super) const ACME_WEBROOT: &str = "/var/lib/edge-gateway/acme";
+pub(super) const LETSENCRYPT: &str = "/etc/letsencrypt";
+const ENV_FILE: &str = "/etc/default/edge-gateway";
 
 /// Where the configuration and the certificates are.
 #[derive(Args, Debug)]
@@ -13,19 +22,29 @@ pub(super) struct Paths {
     #[arg(
         long,
         value_name = "FILE",
-        env = "EDGE_GATEWAY_CONFIG",
-        default_value = "/etc/edge-gateway/edge-gateway.yaml"
+        env = CONFIG_VARIABLE,
+        default_value = CONFIG
     )]
     pub config: PathBuf,
     /// Stands before the absolute paths of that document
     #[arg(long, value_name = "DIR")]
     pub config_root: Option<PathBuf>,
     /// certbot's directory, the one with `live` in it
-    #[arg(long, value_name = "DIR", default_value = "/etc/letsencrypt")]
+    #[arg(long, value_name = "DIR", default_value = LETSENCRYPT)]
     pub letsencrypt_dir: PathBuf,
 }
 
 impl Paths {
+    /// Those of a service that was given no flags.
+    pub(super) fn usual() -> Self {
+        let config = std::env::var_os(CONFIG_VARIABLE).filter(|config| !config.is_empty());
+        Self {
+            config: config.map_or_else(|| CONFIG.into(), PathBuf::from),
+            config_root: None,
+            letsencrypt_dir: LETSENCRYPT.into(),
+        }
+    }
+
     pub(super) fn sources(&self) -> Sources {
         Sources::Document { file: self.config.clone(), root: self.config_root.clone() }
     }
@@ -37,4 +56,108 @@ pub(super) struct Socket {
     /// Where `reload`, `certs` and `doctor` reach the gateway that runs
     #[arg(long, value_name = "PATH", default_value = "/run/edge-gateway/control.sock")]
     pub control_socket: PathBuf,
+}
+
+/// Files to be read by a command that else asks the gateway that runs.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "To read files in place of asking the gateway that runs")]
+pub(super) struct Given {
+    /// The EnvoyGateway document
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Stands before the absolute paths of that document
+    #[arg(long, value_name = "DIR")]
+    config_root: Option<PathBuf>,
+    /// certbot's directory, the one with `live` in it
+    #[arg(long, value_name = "DIR")]
+    letsencrypt_dir: Option<PathBuf>,
+}
+
+impl Given {
+    /// Where to read, if anything of it was given.
+    pub(super) fn paths(self) -> Option<Paths> {
+        let Self { config, config_root, letsencrypt_dir } = self;
+        if config.is_none() && config_root.is_none() && letsencrypt_dir.is_none() {
+            return None;
+        }
+        let usual = Paths::usual();
+        Some(Paths {
+            config: config.unwrap_or(usual.config),
+            config_root,
+            letsencrypt_dir: letsencrypt_dir.unwrap_or(usual.letsencrypt_dir),
+        })
+    }
+}
+
+/// The environment of the service, for commands that run outside it.
+#[derive(Args, Debug)]
+pub(super) struct Variables {
+    /// Values of variables that are not set, as in systemd's EnvironmentFile=
+    /// [default: /etc/default/edge-gateway, if it is there]
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+}
+
+impl Variables {
+    /// # Errors
+    ///
+    /// A file that was named cannot be read.
+    pub(super) fn read(&self) -> Result<Vec<(String, String)>, Failed> {
+        let path = self.env_file.as_deref().unwrap_or_else(|| Path::new(ENV_FILE));
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(assignments(&text)),
+            Err(error) if self.env_file.is_none() && error.kind() == ErrorKind::NotFound => {
+                Ok(Vec::new())
+            }
+            Err(source) => Err(Failed::Files { what: path.display().to_string(), source }),
+        }
+    }
+}
+
+/// `NAME=value` lines, one value in quotes or not. Of what systemd.exec(5) allows beside that, lines
+/// that are continued and escapes are not understood.
+fn assignments(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
+    lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| {
+            let value = value.trim();
+            let quoted = ['"', '\'']
+                .into_iter()
+                .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+            (name.trim().to_owned(), quoted.unwrap_or(value).to_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_file_is_read_as_systemd_does() {
+        let text = "\
+# A comment=no
+; DOMAIN=another
+
+DOMAIN=example.org
+  EDGE_GATEWAY_ENV = stage
+EDGE_GATEWAY_OPTS=\"--drain-timeout 1m\"
+QUOTE='it is \"this\"'
+HALF=\"open
+EMPTY=
+no assignment
+";
+        let want = [
+            ("DOMAIN", "example.org"),
+            ("EDGE_GATEWAY_ENV", "stage"),
+            ("EDGE_GATEWAY_OPTS", "--drain-timeout 1m"),
+            ("QUOTE", "it is \"this\""),
+            ("HALF", "\"open"),
+            ("EMPTY", ""),
+        ];
+        let got = assignments(text);
+        let got: Vec<_> = got.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(got, want);
+    }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::app::{self, Failed};
 use crate::systemd::Handed;
 
-use super::paths::{Paths, Socket};
+use super::paths::{ACME_WEBROOT, Paths, Socket};
 use super::serve::Serve;
 
 #[derive(Args, Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Run {
     #[command(flatten)]
     paths: Paths,
     /// certbot's --webroot-path: HTTP-01 challenges are answered from it ahead of every route
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/edge-gateway/acme")]
+    #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
     #[command(flatten)]
     socket: Socket,

@@ -87,14 +87,16 @@ fn build(
     tickets: &Tickets,
 ) -> snapshot::Listener {
     let (key, section) = (&gateway.key, &listener.spec.name);
-    let tls = listener.tls.then(|| {
-        let slots = listener.certificates.iter().map(|certificate| slots.get(certificate));
-        server_config(ListenerCertificates::new(slots.collect()), &ALPN, tickets)
-    });
+    let certificates: Vec<_> =
+        listener.certificates.iter().map(|certificate| slots.get(certificate)).collect();
+    let tls = listener
+        .tls
+        .then(|| server_config(ListenerCertificates::new(certificates.clone()), &ALPN, tickets));
     snapshot::Listener {
         name: format!("{}/{}/{section}", key.namespace, key.name).into(),
         hostname: listener.hostname.clone(),
         tls,
+        certificates,
         routes: RouteTable::new(listener.routes.iter().flat_map(|on| {
             let closed = listener.closed || graph.routes[on.route].closed;
             entries(on, routes, closed)

@@ -2,6 +2,7 @@
 //!
 //! To see how a reload goes, read `reload.rs`.
 
+mod certificates;
 mod drain;
 mod reload;
 pub(crate) mod signals;
@@ -24,6 +25,9 @@ use crate::proxy::Gateway;
 use crate::systemd::{self, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
 
+#[cfg(test)]
+pub(crate) use certificates::On;
+pub(crate) use certificates::{Certificates, Facts, Row, Verdict, certificates};
 pub(crate) use reload::{Cause, Loader, Sources};
 pub(crate) use sockets::CannotBind;
 
@@ -126,8 +130,8 @@ impl Control {
     /// Runs until told to stop, then drains.
     pub(crate) async fn run(mut self, mut signals: Signals, watch_files: bool) {
         let mut watch = Watch::start(self.watched(watch_files));
-        let mut certificates = tokio::time::interval(CERTIFICATES_EVERY);
-        certificates.reset();
+        let mut hours = tokio::time::interval(CERTIFICATES_EVERY);
+        hours.reset();
         let mut watchdog = systemd::watchdog_interval().map(|every| {
             let mut ticks = tokio::time::interval(every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,6 +156,11 @@ impl Control {
                             let _ = answer.send(reloaded.clone());
                         }
                     }
+                    Ask::Certificates(answer) => {
+                        let snapshot = self.gateway.snapshot.load();
+                        let _ = answer.send(certificates(&snapshot, clock::wall()));
+                        continue;
+                    }
                     Ask::Status(answer) => {
                         let _ = answer.send(self.status());
                         continue;
@@ -167,7 +176,7 @@ impl Control {
                     let tries = self.retry.take().map_or(0, |retry| retry.tries);
                     self.look_at_certificates(tries);
                 }
-                _ = certificates.tick() => self.look_at_certificates(0),
+                _ = hours.tick() => self.look_at_certificates(0),
                 () = tick(watchdog.as_mut()) => {
                     self.feed_watchdog().await;
                     continue;

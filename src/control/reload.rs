@@ -40,7 +40,7 @@ pub(crate) enum Sources {
 pub(crate) struct Loader {
     sources: Sources,
     /// Names that count as set in the environment where it does not have them.
-    defaults: Vec<(&'static str, String)>,
+    defaults: Vec<(String, String)>,
     certificates: CertStore,
     tickets: Tickets,
     names: Arc<Names>,
@@ -70,7 +70,7 @@ impl Loader {
     }
 
     /// Sets `name` for `${name}` where the environment does not.
-    pub(crate) fn default_variable(mut self, name: &'static str, value: String) -> Self {
+    pub(crate) fn default_variable(mut self, name: String, value: String) -> Self {
         self.defaults.push((name, value));
         self
     }

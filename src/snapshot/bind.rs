@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::net::HostPattern;
 use crate::snapshot::{HostTable, RouteTable};
+use crate::tls::CertSlot;
 
 /// Where a bind listens, and so which it is: equal keys are one socket across a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,5 +38,7 @@ pub(crate) struct Listener {
     /// The handshake of an HTTPS listener; `None` for HTTP. A listener without any certificate has
     /// settings too, whose handshakes are refused until the first certificate is there.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What `tls` chooses from, in the order of the certificateRefs; for people.
+    pub certificates: Vec<Arc<CertSlot>>,
     pub routes: RouteTable,
 }

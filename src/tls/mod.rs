@@ -13,7 +13,7 @@
 //!
 //! Absent on purpose: OCSP stapling (Let's Encrypt closed its responders), early data (it can be
 //! replayed), and any judgement whether a certificate fits a listener's hostname: the listener
-//! picks the certificate, and a client that minds will say so.
+//! picks the certificate, and a client that minds will say so. `certs` says it beforehand.
 
 mod certificate;
 mod fault;
@@ -27,6 +27,9 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use certificate::CertFacts;
+#[cfg(test)]
+pub(crate) use certificate::KeyType;
 pub(crate) use hello::{HelloError, accept_hello};
 pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, server_config};

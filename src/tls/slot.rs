@@ -83,9 +83,14 @@ impl CertSlot {
 
     /// What is wrong with the files behind it, even if an older certificate is served on.
     pub(crate) fn problem(&self) -> Option<String> {
-        let served = self.current.load();
-        let lines: Vec<_> = served.faults.iter().map(ToString::to_string).collect();
+        let lines: Vec<_> = self.faults().into_iter().map(|(_, fault)| fault).collect();
         (!lines.is_empty()).then(|| lines.join("; "))
+    }
+
+    /// The same one by one: the file or directory that it is about, and what is wrong with it.
+    pub(crate) fn faults(&self) -> Vec<(String, String)> {
+        let served = self.current.load();
+        served.faults.iter().map(|fault| (fault.file.clone(), fault.to_string())).collect()
     }
 
     /// True if there is something to serve.

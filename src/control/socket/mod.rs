@@ -3,6 +3,7 @@
 //! ```text
 //! POST /reload               reads everything again; 200 if it was loaded, 422 if it was refused
 //! POST /reload?wait=false    the same, answered with 202 before it is done
+//! GET  /certs                the certificates that are served, or should be
 //! GET  /status               what runs
 //! ```
 //!
@@ -28,6 +29,8 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::control::certificates::Certificates;
+
 pub(crate) use client::{CannotAsk, call};
 pub(crate) use words::{Reloaded, Serving, Status};
 
@@ -39,6 +42,7 @@ const MODE: u32 = 0o660;
 /// What somebody wants of the control loop, and where the answer goes.
 #[derive(Debug)]
 pub(super) enum Ask {
+    Certificates(oneshot::Sender<Certificates>),
     /// Without an address for an answer where nobody waits for it.
     Reload(Option<oneshot::Sender<Reloaded>>),
     Status(oneshot::Sender<Status>),

@@ -91,7 +91,7 @@ async fn answer<B>(request: &Request<B>, may_change: bool, asks: &Asks) -> Respo
     let path = request.uri().path();
     let (method, changes) = match path {
         "/reload" => ("POST", true),
-        "/status" => ("GET", false),
+        "/certs" | "/status" => ("GET", false),
         _ => return refused(StatusCode::NOT_FOUND, format!("`{path}` is nothing here")),
     };
     if request.method() != method {
@@ -118,6 +118,7 @@ async fn answer<B>(request: &Request<B>, may_change: bool, asks: &Asks) -> Respo
             Ok(()) => json(StatusCode::ACCEPTED, &serde_json::Map::new()),
             Err(_) => stopping(),
         },
+        ("/certs", None) => ask(asks, Ask::Certificates).await,
         ("/status", None) => ask(asks, Ask::Status).await,
         (_, query) => {
             let query = query.unwrap_or_default();

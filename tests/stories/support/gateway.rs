@@ -100,6 +100,22 @@ impl Setup {
         command
     }
 
+    /// The flags that name the files of this configuration.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let pairs = [
+            ("--config", self.config.clone()),
+            ("--config-root", self.dir.path().join("root")),
+            ("--letsencrypt-dir", self.letsencrypt()),
+        ];
+        let flags = pairs.into_iter();
+        flags.flat_map(|(flag, path)| [flag.to_owned(), path.display().to_string()]).collect()
+    }
+
+    /// The certificate of this gateway.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
     /// Writes a file of the configuration.
     pub(crate) fn file(self, path: &str, text: &str) -> Self {
         let path = self.path(path);

@@ -29,7 +29,7 @@ pub(crate) use self::frames::{
     PING, PRIORITY, PRIORITY_FLAG, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, literal,
     request_fields,
 };
-pub(crate) use self::gateway::{Gateway, Setup};
+pub(crate) use self::gateway::{Gateway, NAMES, Setup};
 pub(crate) use self::hello::{Hello, Record, record, server_name};
 pub(crate) use self::hostile::{Faults, Target, replies};
 pub(crate) use self::notify::Message;

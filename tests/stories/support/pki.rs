@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256,
@@ -64,6 +65,17 @@ impl Ca {
         self.sign(names, &KeyPair::generate().unwrap(), |params| {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2020, 4, 1);
+        })
+    }
+
+    /// A certificate that is still valid, and should have been renewed: it was for decades, and two
+    /// years at most are left.
+    pub(crate) fn overdue_leaf(&self, names: &[&str]) -> Leaf {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let year = 1970 + i32::try_from(since.as_secs() / (365 * 86_400 + 20_926)).unwrap();
+        self.sign(names, &KeyPair::generate().unwrap(), |params| {
+            params.not_before = date_time_ymd(2000, 1, 1);
+            params.not_after = date_time_ymd(year + 2, 1, 1);
         })
     }
 

@@ -1,0 +1,97 @@
+//! `edge-gateway certs`: what is served, how long it lasts, and what is wrong with it.
+
+mod setup;
+mod table;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::app::{self, Failed};
+use crate::clock;
+use crate::control::socket::{CannotAsk, call};
+use crate::control::{Certificates, certificates};
+use crate::snapshot::Snapshot;
+
+use super::fail;
+use super::paths::{Given, Paths, Socket, Variables};
+use super::text::has_colours;
+
+use setup::Setup;
+
+/// For an answer, which a reload may hold up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Exit code 1 if a certificate is missing, broken or out of date, or a renewal overdue: less than a
+quarter of its lifetime is left, where a working renewal would have come at a third.
+
+Examples:
+  edge-gateway certs                         of the gateway that runs, else of the configuration
+  edge-gateway certs --json
+  edge-gateway certs setup example.org       the certbot command for the first certificate"
+)]
+pub(super) struct Certs {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    variables: Variables,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the certbot command that gets a certificate for these names, or run it
+    Setup(Setup),
+}
+
+impl Certs {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        if let Some(Command::Setup(setup)) = self.command {
+            return Ok(setup.run());
+        }
+        let certificates = match self.given.paths() {
+            Some(paths) => offline(paths, &self.variables)?,
+            None => match call(&self.socket.control_socket, "GET", "/certs", PATIENCE) {
+                Ok(certificates) => certificates,
+                Err(error @ CannotAsk::Refused(_)) => return Ok(fail(error)),
+                Err(error) => {
+                    let _ = writeln!(io::stderr(), "{error}\nThis is what the files say:\n");
+                    offline(Paths::usual(), &self.variables)?
+                }
+            },
+        };
+        let text = match self.json {
+            // Plain data with text for keys: nothing in it can fail to be written.
+            true => serde_json::to_string_pretty(&certificates).unwrap_or_default() + "\n",
+            false => table::table(&certificates, has_colours()),
+        };
+        let _ = io::stdout().write_all(text.as_bytes());
+        Ok(if certificates.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// What a gateway would serve that was started with these files.
+fn offline(paths: Paths, variables: &Variables) -> Result<Certificates, Failed> {
+    let sources = paths.sources();
+    let mut loader = app::loader(sources, paths.letsencrypt_dir, Vec::new(), variables.read()?)?;
+    let load = loader.load(&Snapshot::default());
+    let Some(compiled) = load.compiled else {
+        for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
+            let _ = writeln!(io::stderr(), "{diagnostic}");
+        }
+        return Err(Failed::Configuration);
+    };
+    Ok(certificates(&compiled.snapshot, clock::wall()))
+}
