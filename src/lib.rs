@@ -19,6 +19,7 @@ mod clock;
 mod compile;
 mod config;
 mod control;
+mod doctor;
 mod echo;
 mod filters;
 #[doc(hidden)]

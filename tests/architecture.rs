@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["snapshot"],
     &["compile", "proxy"],
     &["control"],
-    &["app"],
+    &["app", "doctor"],
     &["cli", "fuzz"],
 ];
 const CONTROL_WING: &[&str] = &["api", "config", "graph"];

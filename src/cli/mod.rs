@@ -3,6 +3,7 @@
 mod certs;
 mod check;
 mod dev;
+mod doctor;
 mod echo;
 mod paths;
 mod reload;
@@ -22,6 +23,7 @@ use crate::systemd;
 use certs::Certs;
 use check::Check;
 use dev::Dev;
+use doctor::Doctor;
 use echo::Echo;
 use reload::Reload;
 use run::Run;
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run().unwrap_or_else(fail),
         Command::Certs(certs) => certs.run().unwrap_or_else(fail),
         Command::Reload(reload) => reload.run().unwrap_or_else(fail),
+        Command::Doctor(doctor) => doctor.run().unwrap_or_else(fail),
         Command::Echo(echo) => echo.run().map_or_else(fail, |()| ExitCode::SUCCESS),
     }
 }
@@ -88,6 +91,8 @@ enum Command {
     Certs(Certs),
     /// Have the gateway that runs read certificates and configuration again
     Reload(Reload),
+    /// Look for what is wrong with this host, and say what mends it
+    Doctor(Box<Doctor>),
     /// Run the echo backend alone: it answers with the request that it received
     Echo(Echo),
 }

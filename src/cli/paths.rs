@@ -60,7 +60,7 @@ pub(super) struct Socket {
 
 /// Files to be read by a command that else asks the gateway that runs.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "To read files in place of asking the gateway that runs")]
+#[command(next_help_heading = "Files, in place of what the gateway that runs has")]
 pub(super) struct Given {
     /// The EnvoyGateway document
     #[arg(long, value_name = "FILE")]
@@ -76,16 +76,21 @@ pub(super) struct Given {
 impl Given {
     /// Where to read, if anything of it was given.
     pub(super) fn paths(self) -> Option<Paths> {
-        let Self { config, config_root, letsencrypt_dir } = self;
+        let Self { config, config_root, letsencrypt_dir } = &self;
         if config.is_none() && config_root.is_none() && letsencrypt_dir.is_none() {
             return None;
         }
-        let usual = Paths::usual();
-        Some(Paths {
-            config: config.unwrap_or(usual.config),
-            config_root,
-            letsencrypt_dir: letsencrypt_dir.unwrap_or(usual.letsencrypt_dir),
-        })
+        Some(self.or(Paths::usual()))
+    }
+
+    /// What was given, and of `others` the rest. A root goes with its document.
+    pub(super) fn or(self, others: Paths) -> Paths {
+        let Self { config, config_root, letsencrypt_dir } = self;
+        Paths {
+            config_root: config_root.or_else(|| others.config_root.filter(|_| config.is_none())),
+            config: config.unwrap_or(others.config),
+            letsencrypt_dir: letsencrypt_dir.unwrap_or(others.letsencrypt_dir),
+        }
     }
 }
 

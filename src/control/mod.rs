@@ -28,7 +28,7 @@ use crate::tls::RETRY_DELAYS;
 #[cfg(test)]
 pub(crate) use certificates::On;
 pub(crate) use certificates::{Certificates, Facts, Row, Verdict, certificates};
-pub(crate) use reload::{Cause, Loader, Sources};
+pub(crate) use reload::{Cause, Load, Loader, Sources};
 pub(crate) use sockets::CannotBind;
 
 use signals::{Signal, Signals};

@@ -43,11 +43,11 @@ pub(super) struct Certs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    given: Given,
-    #[command(flatten)]
     variables: Variables,
     #[command(flatten)]
     socket: Socket,
+    #[command(flatten)]
+    given: Given,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,172 +1,14 @@
-//! What an operator asks of the gateway that runs, and what they are told.
+//! `edge-gateway certs` and `certs setup`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Gateway, Leaf, NAMES, Origin, Setup, ca, serve_all, soon, until};
+use crate::support::{Gateway, Leaf, NAMES, Setup, ca};
 
-/// Runs `edge-gateway COMMAND` beside the gateway, as its operator would.
-async fn operator(setup: &Setup, command: &str, flags: &[&str]) -> Output {
-    let mut command = setup.command(command);
-    command.args(flags);
-    let ran = tokio::task::spawn_blocking(move || command.output().unwrap());
-    soon("the command ends", ran).await.unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[tokio::test]
-async fn a_reload_that_is_waited_for_says_what_came_of_it() {
-    let shop = Origin::replying("shop").await;
-    let gateway = Gateway::start().await;
-    let setup = gateway.setup_ref();
-    let good = serve_all("shop", "shop.test", &[shop.address]);
-
-    gateway.write("routes/shop.yaml", &good);
-    let reloaded = operator(setup, "reload", &["--wait"]).await;
-    assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
-    let told = stdout(&reloaded);
-    assert!(told.contains("serving 1 routes on 2 listeners to 1 backends, generation 2"), "{told}");
-    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
-
-    gateway.write("routes/shop.yaml", &good.replace("kind: HTTPRoute", "kind: [HTTPRoute"));
-    let reloaded = operator(setup, "reload", &["--wait"]).await;
-    assert_eq!(reloaded.status.code(), Some(1), "{reloaded:?}");
-    let told = stdout(&reloaded);
-    let place = format!("{}:15:", gateway.path("routes/shop.yaml").display());
-    assert!(told.contains(&place), "{place} in {told}");
-    assert!(stderr(&reloaded).contains("generation 2 is served on"), "{reloaded:?}");
-    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop", "the old one serves");
-
-    // A fault of one object: it is out of service and named, the rest is loaded.
-    gateway.write("routes/shop.yaml", &good.replace("value: /\n", "value: no-slash\n"));
-    let reloaded = operator(setup, "reload", &["--wait"]).await;
-    assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
-    let told = stdout(&reloaded);
-    assert!(told.contains("shop.yaml:27:20:") && told.contains("generation 3"), "{told}");
-}
-
-/// A port that another process has: nothing in the files is wrong, and the reload says so.
-#[tokio::test]
-async fn a_reload_is_refused_for_a_port_that_is_taken() {
-    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let gateway = Gateway::start().await;
-    let file = fs::read_to_string(gateway.path("common/gateway.yaml")).unwrap();
-    let more = format!("    - name: more\n      protocol: HTTP\n      port: {port}\n");
-    gateway.write("common/gateway.yaml", &(file + &more));
-    let reloaded = operator(gateway.setup_ref(), "reload", &["--wait"]).await;
-    assert_eq!(reloaded.status.code(), Some(1), "{reloaded:?}");
-    assert!(stderr(&reloaded).contains(&port.to_string()), "{reloaded:?}");
-}
-
-#[tokio::test]
-async fn a_reload_that_is_not_waited_for_happens_all_the_same() {
-    let shop = Origin::replying("shop").await;
-    let gateway = Gateway::start().await;
-    gateway.write("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]));
-    let since = gateway.notify().messages().len();
-    let reloaded = operator(gateway.setup_ref(), "reload", &[]).await;
-    assert!(reloaded.status.success() && reloaded.stdout.is_empty(), "{reloaded:?}");
-    let ready = |message: &crate::support::Message| message.is("READY");
-    gateway.notify().message("READY=1", since, ready).await;
-    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
-}
-
-#[tokio::test]
-async fn where_nobody_answers_a_reload_fails_and_says_where() {
-    let gateway = Gateway::start().await;
-    let setup = gateway.setup_ref();
-    let path = setup.control_socket();
-    gateway.terminate();
-    gateway.exit().await;
-    assert!(!path.exists(), "the socket goes with the gateway");
-    for flags in [&["--wait"][..], &[]] {
-        let reloaded = operator(setup, "reload", flags).await;
-        assert_eq!(reloaded.status.code(), Some(1), "{reloaded:?}");
-        assert!(stderr(&reloaded).contains(path.to_str().unwrap()), "{reloaded:?}");
-    }
-}
-
-/// The mode of the file keeps others out; where somebody opens it to them, they may look.
-#[tokio::test]
-async fn only_root_and_the_gateways_user_may_reload() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root, so nobody else can be played");
-        return;
-    }
-    let gateway = Gateway::start().await;
-    let setup = gateway.setup_ref();
-    let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    let dir = setup.control_socket().parent().unwrap();
-    open(dir, 0o755);
-    open(setup.control_socket(), 0o666);
-    // The build may be out of the reach of others.
-    let binary = dir.join("edge-gateway");
-    fs::copy(env!("CARGO_BIN_EXE_edge-gateway"), &binary).unwrap();
-
-    let mut command = Command::new(binary);
-    command.args(["reload", "--wait", "--control-socket"]).arg(setup.control_socket());
-    command.env_clear().current_dir("/").uid(65534).gid(65534);
-    let reloaded = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert_eq!(reloaded.status.code(), Some(1), "{reloaded:?}");
-    assert!(stderr(&reloaded).contains("only root and the user of the gateway"), "{reloaded:?}");
-    assert!(!gateway.notify().messages().iter().any(|message| message.is("RELOADING")));
-}
-
-/// kill -9 leaves the file of the socket; the next gateway takes its place.
-#[tokio::test]
-async fn a_dead_gateways_socket_is_taken_over_and_a_live_ones_is_not() {
-    let mut gateway = Gateway::start().await;
-    gateway.process().signal(Signal::SIGKILL);
-    gateway.exit().await;
-    assert!(gateway.setup_ref().control_socket().exists());
-    let since = gateway.notify().messages().len();
-    let _dead = gateway.replace();
-    gateway.replaced(since).await;
-    let reloaded = operator(gateway.setup_ref(), "reload", &["--wait"]).await;
-    assert!(reloaded.status.success(), "{reloaded:?}");
-
-    // Two that share the listening sockets, as in a restart: the second serves without.
-    let since = gateway.notify().messages().len();
-    let first = gateway.replace();
-    gateway.replaced(since).await;
-    until("the second complains", || {
-        gateway.process().stderr().contains("another gateway answers")
-    })
-    .await;
-    let reloaded = operator(gateway.setup_ref(), "reload", &["--wait"]).await;
-    assert!(stdout(&reloaded).contains("generation 3"), "the first: {reloaded:?}");
-    drop(first);
-}
-
-/// A folder that is missing is no reason not to serve.
-#[tokio::test]
-async fn a_gateway_without_a_control_socket_serves() {
-    let shop = Origin::replying("shop").await;
-    let gateway = Gateway::setup()
-        .control_socket_at("/nowhere/edge-gateway/control.sock")
-        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
-        .start()
-        .await;
-    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
-    let complains = || gateway.process().stderr().contains("/nowhere/edge-gateway/control.sock");
-    until("it is said", complains).await;
-}
-
-// --- certs
+use super::{operator, stderr, stdout, unwrapped};
 
 fn serial(leaf: &Leaf) -> String {
     let hex = format!("{:x}", leaf.serial);
@@ -262,11 +104,6 @@ async fn a_certificate_that_wants_somebody_fails_the_command() {
         assert_eq!(certs.status.code(), code, "{verdict}: {certs:?}");
         assert_eq!(json(&certs)["certificates"][0]["verdict"], verdict, "{certs:?}");
     }
-}
-
-/// The text of a table in one line.
-fn unwrapped(output: &Output) -> String {
-    stdout(output).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What is on disk is broken, what is served is not: both are told.

@@ -1,0 +1,181 @@
+//! `edge-gateway doctor`: what is wrong with the host around the gateway, and what mends it.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::app::{self, Failed};
+use crate::clock;
+use crate::control::socket::{Status, call};
+use crate::control::{Certificates, certificates};
+use crate::doctor::{Finding, Redactor, Subject, Verdict, examine};
+use crate::snapshot::Snapshot;
+
+use super::paths::{ACME_WEBROOT, Given, Paths, Socket, Variables};
+use super::text::{Colour, cell, has_colours, paint, wrapped};
+use super::values::{grouped, name_and_address};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Columns of the check's name.
+const NAME: usize = 13;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+It changes nothing, but for a token in certbot's webroot that it removes again. Run it as root:
+others cannot see everything, and are told so. Exit code 1 if anything has failed.
+
+Examples:
+  sudo edge-gateway doctor
+  sudo edge-gateway doctor --redact >report.txt      for a bug report")]
+pub(super) struct Doctor {
+    /// Replace host names and addresses by numbered words
+    #[arg(long)]
+    redact: bool,
+    /// The port that clients use for HTTP
+    #[arg(long, value_name = "PORT", default_value_t = 80)]
+    http_port: u16,
+    /// The port that clients use for HTTPS
+    #[arg(long, value_name = "PORT", default_value_t = 443)]
+    https_port: u16,
+    /// An address for a name in place of looking it up; may repeat
+    #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
+    resolve: Vec<(String, IpAddr)>,
+    /// Who has to read the keys, if no gateway runs
+    #[arg(long, value_name = "USER", default_value = "edge-gateway")]
+    user: String,
+    #[command(flatten)]
+    variables: Variables,
+    #[command(flatten)]
+    socket: Socket,
+    #[command(flatten)]
+    given: Given,
+    /// certbot's webroot
+    #[arg(long, value_name = "DIR")]
+    acme_webroot: Option<PathBuf>,
+}
+
+impl Doctor {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        let redact = self.redact;
+        let subject = self.subject()?;
+        let mut findings = examine(&subject);
+        if redact {
+            let mut redactor = Redactor::new(&subject);
+            for finding in &mut findings {
+                finding.what = redactor.redact(&finding.what);
+                finding.mend = finding.mend.as_ref().map(|mend| redactor.redact(mend));
+            }
+        }
+        let _ = io::stdout().write_all(report(&findings, has_colours()).as_bytes());
+        let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// Reads the files: those that were named, else those of the gateway that runs.
+    fn subject(self) -> Result<Subject, Failed> {
+        let status: Result<Status, _> =
+            call(&self.socket.control_socket, "GET", "/status", PATIENCE);
+        let running = status.as_ref().ok();
+        let usual = Paths::usual();
+        let others = match running {
+            Some(status) => Paths {
+                config: status.config.clone().unwrap_or(usual.config),
+                config_root: status.config_root.clone(),
+                letsencrypt_dir: status.letsencrypt_dir.clone(),
+            },
+            None => usual,
+        };
+        let paths = self.given.or(others);
+        let acme_webroot =
+            self.acme_webroot.or_else(|| running.map(|status| status.acme_webroot.clone()));
+        let variables = self.variables.read()?;
+        let domain = std::env::var("DOMAIN").ok().or_else(|| {
+            let found = variables.iter().find(|(name, _)| name == "DOMAIN");
+            found.map(|(_, value)| value.clone())
+        });
+        let resolve = grouped(self.resolve);
+        let sources = paths.sources();
+        let letsencrypt_dir = paths.letsencrypt_dir;
+        let mut loader = app::loader(sources, letsencrypt_dir.clone(), resolve.clone(), variables)?;
+        let load = loader.load(&Snapshot::default());
+        let certificates = match &load.compiled {
+            Some(compiled) => certificates(&compiled.snapshot, clock::wall()),
+            None => Certificates::default(),
+        };
+        Ok(Subject {
+            load,
+            certificates,
+            status: status.map_err(|error| error.to_string()),
+            domain,
+            http_port: self.http_port,
+            https_port: self.https_port,
+            letsencrypt_dir,
+            acme_webroot: acme_webroot.unwrap_or_else(|| ACME_WEBROOT.into()),
+            user: self.user,
+            resolve,
+        })
+    }
+}
+
+/// A line for each finding, the command that mends it below, and a count at the end.
+fn report(findings: &[Finding], colours: bool) -> String {
+    let mut text = String::new();
+    for Finding { verdict, check, what, mend } in findings {
+        let (word, colour) = match verdict {
+            Verdict::Ok => ("OK  ", Colour::Green),
+            Verdict::Warn => ("WARN", Colour::Yellow),
+            Verdict::Fail => ("FAIL", Colour::Red),
+        };
+        let lines = wrapped(&format!("{word}  {}  ", cell(check, NAME)), what);
+        // The word is ASCII, so it is as long in bytes.
+        text.push_str(&paint(word, colour, colours));
+        text.push_str(&lines[word.len()..]);
+        if let Some(mend) = mend {
+            let indent = " ".repeat(word.len() + 2 + NAME);
+            text.push_str(&wrapped(&format!("{indent}-> "), mend));
+        }
+    }
+    let count = |wanted| findings.iter().filter(|finding| finding.verdict == wanted).count();
+    let (failed, warnings) = (count(Verdict::Fail), count(Verdict::Warn));
+    let plural = if warnings == 1 { "" } else { "s" };
+    text + &format!("{} findings: {failed} failed, {warnings} warning{plural}\n", findings.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_like_this() {
+        let finding = |verdict, check: &str, what: &str, mend: Option<&str>| Finding {
+            verdict,
+            check: check.into(),
+            what: what.into(),
+            mend: mend.map(Into::into),
+        };
+        let findings = [
+            finding(Verdict::Ok, "port 80", "edge-gateway (pid 7) listens", None),
+            finding(
+                Verdict::Fail,
+                "port 443",
+                "nginx (pid 9) has it",
+                Some("systemctl disable --now nginx.service"),
+            ),
+            finding(Verdict::Warn, "clock", &"long words ".repeat(12), None),
+        ];
+        let want = "\
+OK    port 80        edge-gateway (pid 7) listens
+FAIL  port 443       nginx (pid 9) has it
+                   -> systemctl disable --now nginx.service
+WARN  clock          long words long words long words long words long words long words long words
+                     long words long words long words long words long words
+3 findings: 1 failed, 1 warning
+";
+        assert_eq!(report(&findings, false), want);
+        assert!(report(&findings, true).contains("\x1b[31mFAIL\x1b[0m  port 443"));
+    }
+}

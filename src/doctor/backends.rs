@@ -1,0 +1,191 @@
+//! Whether the services behind the gateway take connections.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::upstream::EndpointSettings;
+
+use super::dns::looked_up;
+use super::{Finding, Subject};
+
+const CHECK: &str = "backend";
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Endpoints that are tried, and how many of them at once.
+const MOST: usize = 500;
+const AT_ONCE: usize = 32;
+
+/// What came of a connection.
+#[derive(Debug)]
+enum Outcome {
+    Connected,
+    NoAddress(String),
+    Failed(io::Error),
+}
+
+pub(super) fn look(subject: &Subject) -> Vec<Finding> {
+    let Some(compiled) = &subject.load.compiled else { return Vec::new() };
+    let mut endpoints: Vec<(&str, &EndpointSettings)> = compiled
+        .snapshot
+        .clusters
+        .keys()
+        .flat_map(|cluster| cluster.endpoints.iter().map(|endpoint| (&*cluster.name, endpoint)))
+        .collect();
+    endpoints.sort_by_key(|(name, endpoint)| (*name, shown(endpoint)));
+    let left_out = endpoints.len().saturating_sub(MOST);
+    endpoints.truncate(MOST);
+
+    let mut findings = Vec::new();
+    for some in endpoints.chunks(AT_ONCE) {
+        thread::scope(|scope| {
+            let tries: Vec<_> = some
+                .iter()
+                .map(|(name, endpoint)| {
+                    (name, endpoint, scope.spawn(|| connect(subject, endpoint)))
+                })
+                .collect();
+            for (name, endpoint, tried) in tries {
+                // A try that panicked has said so on standard error.
+                let Ok(outcome) = tried.join() else { continue };
+                findings.extend(judge(name, endpoint, &outcome));
+            }
+        });
+    }
+    let answering = endpoints.len() - findings.len();
+    if answering > 0 {
+        findings.insert(0, Finding::ok(CHECK, format!("{answering} endpoints take connections")));
+    }
+    if left_out > 0 {
+        findings.push(Finding::ok(CHECK, format!("{left_out} more endpoints are not tried")));
+    }
+    findings
+}
+
+fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Outcome {
+    let (host, port) = match endpoint {
+        EndpointSettings::Address(address) => return tried([*address]),
+        EndpointSettings::Unix(path) => {
+            return match UnixStream::connect(path) {
+                Ok(_) => Outcome::Connected,
+                Err(error) => Outcome::Failed(error),
+            };
+        }
+        EndpointSettings::Name { host, port } => (host, *port),
+    };
+    match looked_up(subject, host) {
+        Some(Ok(addresses)) if !addresses.is_empty() => {
+            tried(addresses.into_iter().map(|address| SocketAddr::new(address, port)))
+        }
+        Some(Ok(_)) => Outcome::NoAddress("its name server knows none".into()),
+        Some(Err(error)) => Outcome::NoAddress(error.to_string()),
+        None => Outcome::NoAddress("no name server answers".into()),
+    }
+}
+
+/// One that connects is enough: the gateway tries them all, too.
+fn tried(addresses: impl IntoIterator<Item = SocketAddr>) -> Outcome {
+    let mut outcome = Outcome::NoAddress("there is none".into());
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(_) => return Outcome::Connected,
+            Err(error) => outcome = Outcome::Failed(error),
+        }
+    }
+    outcome
+}
+
+/// None where all is well.
+fn judge(name: &str, endpoint: &EndpointSettings, outcome: &Outcome) -> Option<Finding> {
+    let at = shown(endpoint);
+    let (what, mend) = match (outcome, endpoint) {
+        (Outcome::Connected, _) => return None,
+        (Outcome::NoAddress(why), EndpointSettings::Name { host, .. }) => (
+            format!("{name}: {host} has no address: {why}"),
+            format!("getent ahosts {host}, and add it to /etc/hosts"),
+        ),
+        (Outcome::NoAddress(why), _) => {
+            (format!("{name}: {at}: {why}"), "edge-gateway check".into())
+        }
+        (Outcome::Failed(error), EndpointSettings::Unix(path)) => {
+            (format!("{name}: {at}: {error}"), unix(path, error))
+        }
+        (Outcome::Failed(error), endpoint) => {
+            let port = match endpoint {
+                EndpointSettings::Address(address) => address.port(),
+                EndpointSettings::Name { port, .. } => *port,
+                EndpointSettings::Unix(_) => 0,
+            };
+            let mend = match error.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    format!("start the service; ss -ltnp 'sport = :{port}' shows who listens there")
+                }
+                _ => format!("see the network between: nc -vz {}", at.replace(':', " ")),
+            };
+            (format!("{name}: {at}: {error}"), mend)
+        }
+    };
+    Some(Finding::fail(CHECK, what, mend))
+}
+
+fn unix(path: &Path, error: &io::Error) -> String {
+    let shown = path.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("ls -l {shown}, and let the gateway write to it")
+        }
+        _ => format!("start the service that listens at {shown}"),
+    }
+}
+
+fn shown(endpoint: &EndpointSettings) -> String {
+    match endpoint {
+        EndpointSettings::Address(address) => address.to_string(),
+        EndpointSettings::Name { host, port } => format!("{host}:{port}"),
+        EndpointSettings::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_named_with_what_to_do() {
+        let refused = || Outcome::Failed(io::ErrorKind::ConnectionRefused.into());
+        let late = Outcome::Failed(io::ErrorKind::TimedOut.into());
+        let address = EndpointSettings::Address("10.0.0.7:8000".parse().unwrap());
+        let name = EndpointSettings::Name { host: "shop.local".into(), port: 8000 };
+        let unix = EndpointSettings::Unix("/run/shop.sock".into());
+        let unknown = Outcome::NoAddress("unknown".into());
+        // (endpoint, outcome, part of the finding, part of the mend)
+        let table = [
+            (&address, refused(), "10.0.0.7:8000", "sport = :8000"),
+            (&address, late, "10.0.0.7:8000", "nc -vz 10.0.0.7 8000"),
+            (&name, refused(), "shop.local:8000", "sport = :8000"),
+            (&name, unknown, "shop.local has no address", "getent ahosts shop.local"),
+            (&unix, refused(), "unix:/run/shop.sock", "listens at /run/shop.sock"),
+        ];
+        for (endpoint, outcome, what, mend) in table {
+            let found = judge("shop", endpoint, &outcome).unwrap();
+            assert!(found.what.contains(what), "{found:?}");
+            assert!(found.mend.as_deref().unwrap().contains(mend), "{found:?}");
+        }
+        assert_eq!(judge("shop", &name, &Outcome::Connected), None);
+    }
+
+    #[test]
+    fn one_address_that_connects_is_enough() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = {
+            let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            gone.local_addr().unwrap()
+        };
+        assert!(matches!(tried([closed, open]), Outcome::Connected));
+        assert!(matches!(tried([closed]), Outcome::Failed(_)));
+        assert!(matches!(tried([]), Outcome::NoAddress(_)));
+    }
+}

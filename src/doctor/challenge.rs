@@ -1,0 +1,225 @@
+//! The HTTP-01 challenge (RFC 8555 section 8.3), played with a token of our own: laid into
+//! certbot's webroot, fetched through port 80 as the authority would, removed again.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::ask::{Reply, ask};
+
+use super::dns::{looked_up, own_addresses};
+use super::{Finding, HOSTS, Subject};
+
+const CHECK: &str = "challenge";
+const FOLDER: &str = ".well-known/acme-challenge";
+const PATIENCE: Duration = Duration::from_secs(5);
+const LARGEST: u64 = 64 << 10;
+
+pub(super) fn look(subject: &Subject, hosts: &[String]) -> Vec<Finding> {
+    let Subject { acme_webroot, http_port, .. } = subject;
+    let token = match Token::lay(acme_webroot) {
+        Ok(token) => token,
+        Err(error) => return vec![cannot_lay(acme_webroot, &error)],
+    };
+    // From within first: what fails here fails for everybody.
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, *http_port));
+    let host = hosts.first().map_or("localhost", String::as_str);
+    let within =
+        judge(&Asked { host, address: here, is_own: true }, &token, &token.fetch(host, here));
+    if let Some(finding) = within {
+        return vec![finding];
+    }
+    let own = own_addresses();
+    let mut findings = Vec::new();
+    for host in hosts.iter().take(HOSTS) {
+        // A name without an address is told of by another check.
+        let Some(Ok(addresses)) = looked_up(subject, host) else { continue };
+        // One address of each kind: an authority tries IPv6, then IPv4.
+        let of_kind = |v6: bool| addresses.iter().copied().find(move |found| found.is_ipv6() == v6);
+        for address in [of_kind(true), of_kind(false)].into_iter().flatten() {
+            let is_own = address.is_loopback() || own.contains(&address);
+            let address = SocketAddr::new(address, *http_port);
+            let asked = Asked { host, address, is_own };
+            findings.extend(judge(&asked, &token, &token.fetch(host, address)));
+        }
+    }
+    if findings.is_empty() {
+        let names = match hosts {
+            [] => "as any host".to_owned(),
+            [only] => format!("as {only}"),
+            [first, others @ ..] => format!("as {first} and {} more", others.len()),
+        };
+        findings.push(Finding::ok(
+            CHECK,
+            format!("a token came back through port {http_port}, {names}"),
+        ));
+    }
+    findings
+}
+
+/// A file in the webroot, while it is there.
+#[derive(Debug)]
+struct Token {
+    file: PathBuf,
+    name: String,
+    content: String,
+}
+
+impl Token {
+    /// Folders that are missing are made as certbot makes them.
+    fn lay(webroot: &Path) -> io::Result<Self> {
+        if !webroot.is_dir() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let folder = webroot.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        let name = format!("edge-gateway-doctor-{:016x}", fastrand::u64(..));
+        let content = format!("{name}.{:016x}", fastrand::u64(..));
+        let file = folder.join(&name);
+        fs::write(&file, &content)?;
+        Ok(Self { file, name, content })
+    }
+
+    fn fetch(&self, host: &str, address: SocketAddr) -> io::Result<Reply> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        ask(stream, "GET", host, &format!("/{FOLDER}/{}", self.name), LARGEST)
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+fn cannot_lay(webroot: &Path, error: &io::Error) -> Finding {
+    let shown = webroot.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Finding::fail(
+            CHECK,
+            format!("the webroot {shown} is missing, so certbot has nowhere to lay its token"),
+            format!("install -d -m 0755 {shown}"),
+        ),
+        io::ErrorKind::PermissionDenied => Finding::warn(
+            CHECK,
+            format!("not tried, for only root may write to {shown}"),
+            Some("sudo edge-gateway doctor".into()),
+        ),
+        _ => Finding::fail(
+            CHECK,
+            format!("nothing can be written to the webroot {shown}: {error}"),
+            format!("ls -ld {shown}, and df {shown}"),
+        ),
+    }
+}
+
+/// Whom a token was asked of.
+#[derive(Clone, Copy, Debug)]
+struct Asked<'a> {
+    host: &'a str,
+    address: SocketAddr,
+    is_own: bool,
+}
+
+/// None if the token came back.
+fn judge(asked: &Asked<'_>, token: &Token, reply: &io::Result<Reply>) -> Option<Finding> {
+    let Asked { host, address, is_own } = *asked;
+    let (what, mend) = match reply {
+        Ok(Reply { status: 200, body, .. }) if *body == token.content.as_bytes() => return None,
+        Ok(Reply { status: 200, .. }) => (
+            format!("{address} answers for {host} with something else than the token"),
+            format!("see who answers: curl -i http://{host}/"),
+        ),
+        Ok(Reply { status: 301 | 302 | 307 | 308, location, .. }) => (
+            format!(
+                "{address} redirects the challenge for {host} to {}; another server has the port",
+                location.as_deref().unwrap_or("nowhere")
+            ),
+            format!("see who answers: curl -i http://{host}/"),
+        ),
+        Ok(Reply { status, .. }) => (
+            format!("{address} answers the challenge for {host} with {status}"),
+            format!(
+                "start the gateway with --acme-webroot {}, or see who answers: curl -i http://{host}/",
+                webroot(token).display()
+            ),
+        ),
+        Err(error) => (
+            format!("{address} does not answer the challenge for {host}: {error}"),
+            "see the findings about ports, firewall and DNS".into(),
+        ),
+    };
+    // Many a router does not let a host reach itself by its public address.
+    Some(match is_own || reply.is_ok() {
+        true => Finding::fail(CHECK, what, mend),
+        false => Finding::warn(
+            CHECK,
+            format!("{what}; from within that may say nothing"),
+            Some(format!("ask from elsewhere: curl -i http://{host}/")),
+        ),
+    })
+}
+
+/// The webroot that a token lies in.
+fn webroot(token: &Token) -> &Path {
+    token.file.ancestors().nth(3).unwrap_or(&token.file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn a_token_is_laid_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = Token::lay(dir.path()).unwrap();
+        let file = dir.path().join(FOLDER).join(&token.name);
+        assert_eq!(fs::read_to_string(&file).unwrap(), token.content);
+        assert_eq!(webroot(&token), dir.path());
+        let path = format!("/{FOLDER}/{}", token.name);
+        assert_eq!(crate::proxy::acme_token(&path), Some(&*token.name), "the gateway takes it");
+        drop(token);
+        assert!(!file.exists());
+        let error = Token::lay(&dir.path().join("missing")).unwrap_err();
+        let found = cannot_lay(Path::new("/missing"), &error);
+        assert_eq!(found.verdict, Verdict::Fail);
+        assert_eq!(found.mend.as_deref(), Some("install -d -m 0755 /missing"));
+    }
+
+    #[test]
+    fn only_the_token_itself_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = Token::lay(dir.path()).unwrap();
+        let reply = |status, body: &str, location: Option<&str>| {
+            Ok(Reply { status, location: location.map(Into::into), body: body.into() })
+        };
+        let refused = || Err(io::ErrorKind::ConnectionRefused.into());
+        // (reply, the address is ours, what comes of it)
+        let table = [
+            (reply(200, &token.content, None), true, None),
+            (reply(200, "Welcome to nginx", None), true, Some((Verdict::Fail, "something else"))),
+            (
+                reply(301, "", Some("https://a.test/x")),
+                false,
+                Some((Verdict::Fail, "redirects the challenge for a.test to https://a.test/x")),
+            ),
+            (reply(404, "", None), true, Some((Verdict::Fail, "with 404"))),
+            (refused(), true, Some((Verdict::Fail, "does not answer"))),
+            (refused(), false, Some((Verdict::Warn, "may say nothing"))),
+        ];
+        for (reply, is_own, want) in table {
+            let address = "192.0.2.7:80".parse().unwrap();
+            let found = judge(&Asked { host: "a.test", address, is_own }, &token, &reply);
+            let got = found.as_ref().map(|found| found.verdict);
+            assert_eq!(got, want.map(|(verdict, _)| verdict), "{reply:?}");
+            if let (Some(found), Some((_, part))) = (found, want) {
+                assert!(found.what.contains(part), "{found:?}");
+            }
+        }
+    }
+}
