@@ -89,6 +89,7 @@ impl Doctor {
             },
             None => usual,
         };
+        let given = self.given.are_any();
         let paths = self.given.or(others);
         let acme_webroot =
             self.acme_webroot.or_else(|| running.map(|status| status.acme_webroot.clone()));
@@ -102,13 +103,18 @@ impl Doctor {
         let letsencrypt_dir = paths.letsencrypt_dir;
         let mut loader = app::loader(sources, letsencrypt_dir.clone(), resolve.clone(), variables)?;
         let load = loader.load(&Snapshot::default());
-        let certificates = match &load.compiled {
+        let served: Option<Certificates> = match running {
+            Some(_) if !given => call(&self.socket.control_socket, "GET", "/certs", PATIENCE).ok(),
+            _ => None,
+        };
+        let read = || match &load.compiled {
             Some(compiled) => certificates(&compiled.snapshot, clock::wall()),
             None => Certificates::default(),
         };
         Ok(Subject {
+            served: served.is_some(),
+            certificates: served.unwrap_or_else(read),
             load,
-            certificates,
             status: status.map_err(|error| error.to_string()),
             domain,
             http_port: self.http_port,

@@ -54,7 +54,13 @@ impl Paths {
 #[derive(Args, Debug)]
 pub(super) struct Socket {
     /// Where `reload`, `certs` and `doctor` reach the gateway that runs
-    #[arg(long, value_name = "PATH", default_value = "/run/edge-gateway/control.sock")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/run/edge-gateway/control.sock",
+        // A unit may add its own behind the operator's flags.
+        overrides_with = "control_socket"
+    )]
     pub control_socket: PathBuf,
 }
 
@@ -76,11 +82,12 @@ pub(super) struct Given {
 impl Given {
     /// Where to read, if anything of it was given.
     pub(super) fn paths(self) -> Option<Paths> {
-        let Self { config, config_root, letsencrypt_dir } = &self;
-        if config.is_none() && config_root.is_none() && letsencrypt_dir.is_none() {
-            return None;
-        }
-        Some(self.or(Paths::usual()))
+        self.are_any().then(|| self.or(Paths::usual()))
+    }
+
+    pub(super) fn are_any(&self) -> bool {
+        let Self { config, config_root, letsencrypt_dir } = self;
+        config.is_some() || config_root.is_some() || letsencrypt_dir.is_some()
     }
 
     /// What was given, and of `others` the rest. A root goes with its document.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::upstream::EndpointSettings;
 
-use super::dns::looked_up;
+use super::dns::look_up;
 use super::{Finding, Subject};
 
 const CHECK: &str = "backend";
@@ -75,13 +75,12 @@ fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Outcome {
         }
         EndpointSettings::Name { host, port } => (host, *port),
     };
-    match looked_up(subject, host) {
-        Some(Ok(addresses)) if !addresses.is_empty() => {
+    match look_up(subject, [&**host]).pop() {
+        Some((_, Ok(addresses))) => {
             tried(addresses.into_iter().map(|address| SocketAddr::new(address, port)))
         }
-        Some(Ok(_)) => Outcome::NoAddress("its name server knows none".into()),
-        Some(Err(error)) => Outcome::NoAddress(error.to_string()),
-        None => Outcome::NoAddress("no name server answers".into()),
+        Some((_, Err(why))) => Outcome::NoAddress(why),
+        None => Outcome::NoAddress("it was not looked up".into()),
     }
 }
 

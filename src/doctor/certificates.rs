@@ -7,11 +7,13 @@ use super::{Finding, Subject};
 const CHECK: &str = "certificate";
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
-    let domain = subject.domain.as_deref();
-    subject.certificates.certificates.iter().map(|row| judge(row, domain)).collect()
+    let rows = &subject.certificates.certificates;
+    // What this process may not read, the gateway may.
+    let is_blind = !subject.served && !nix::unistd::geteuid().is_root();
+    rows.iter().map(|row| judge(row, subject.domain.as_deref(), is_blind)).collect()
 }
 
-fn judge(row: &Row, domain: Option<&str>) -> Finding {
+fn judge(row: &Row, domain: Option<&str>, is_blind: bool) -> Finding {
     let listener = row.listeners.first();
     let host = listener.and_then(|on| on.hostname.clone());
     let name = match (&row.certificate, &host) {
@@ -26,6 +28,10 @@ fn judge(row: &Row, domain: Option<&str>) -> Finding {
         Some(lineage) => format!("certbot renew --cert-name {lineage}"),
         None => "edge-gateway certs".into(),
     };
+    if is_blind && problems.contains("permission denied") {
+        let what = format!("{name}: only root can see its files");
+        return Finding::warn(CHECK, what, Some("sudo edge-gateway doctor".into()));
+    }
     match row.verdict {
         Verdict::Good => {
             let until = facts.map_or("", |facts| &*facts.not_after);
@@ -103,8 +109,11 @@ mod tests {
             ),
         ];
         for (row, verdict, mend) in table {
-            let found = judge(&row, Some("a.test"));
+            let found = judge(&row, Some("a.test"), false);
             assert_eq!((found.verdict, found.mend.as_deref()), (verdict, mend), "{found:?}");
         }
+        let hidden = row(Verdict::Missing, None, false, "`/live`: permission denied; let");
+        assert_eq!(judge(&hidden, None, true).verdict, warn);
+        assert_eq!(judge(&hidden, None, false).verdict, fail);
     }
 }

@@ -1,23 +1,25 @@
 //! The HTTP-01 challenge (RFC 8555 section 8.3), played with a token of our own: laid into
 //! certbot's webroot, fetched through port 80 as the authority would, removed again.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use crate::ask::{Reply, ask};
 
-use super::dns::{looked_up, own_addresses};
-use super::{Finding, HOSTS, Subject};
+use super::dns::{LookedUp, own_addresses};
+use super::{Finding, Subject};
 
 const CHECK: &str = "challenge";
 const FOLDER: &str = ".well-known/acme-challenge";
 const PATIENCE: Duration = Duration::from_secs(5);
 const LARGEST: u64 = 64 << 10;
 
-pub(super) fn look(subject: &Subject, hosts: &[String]) -> Vec<Finding> {
+pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
     let Subject { acme_webroot, http_port, .. } = subject;
     let token = match Token::lay(acme_webroot) {
         Ok(token) => token,
@@ -25,36 +27,45 @@ pub(super) fn look(subject: &Subject, hosts: &[String]) -> Vec<Finding> {
     };
     // From within first: what fails here fails for everybody.
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, *http_port));
-    let host = hosts.first().map_or("localhost", String::as_str);
-    let within =
-        judge(&Asked { host, address: here, is_own: true }, &token, &token.fetch(host, here));
-    if let Some(finding) = within {
+    let host = names.first().map_or("localhost", |(host, _)| host);
+    let within = Asked { host, address: here, is_own: true };
+    if let Some(finding) = judge(&within, &token, &token.fetch(&within)) {
         return vec![finding];
     }
+
     let own = own_addresses();
-    let mut findings = Vec::new();
-    for host in hosts.iter().take(HOSTS) {
-        // A name without an address is told of by another check.
-        let Some(Ok(addresses)) = looked_up(subject, host) else { continue };
+    let mut asked = Vec::new();
+    // A name without an address is told of by another check.
+    for (host, addresses) in
+        names.iter().filter_map(|(host, found)| Some((host, found.as_ref().ok()?)))
+    {
         // One address of each kind: an authority tries IPv6, then IPv4.
-        let of_kind = |v6: bool| addresses.iter().copied().find(move |found| found.is_ipv6() == v6);
+        let of_kind = |v6: bool| addresses.iter().find(move |found| found.is_ipv6() == v6);
         for address in [of_kind(true), of_kind(false)].into_iter().flatten() {
-            let is_own = address.is_loopback() || own.contains(&address);
-            let address = SocketAddr::new(address, *http_port);
-            let asked = Asked { host, address, is_own };
-            findings.extend(judge(&asked, &token, &token.fetch(host, address)));
+            let is_own = address.is_loopback() || own.contains(address);
+            asked.push(Asked { host, address: SocketAddr::new(*address, *http_port), is_own });
         }
     }
+    let mut findings: Vec<Finding> = thread::scope(|scope| {
+        // At the same time: a firewall that drops makes each of them wait.
+        let mut fetches = Vec::new();
+        for asked in &asked {
+            let token = &token;
+            fetches.push((asked, scope.spawn(move || token.fetch(asked))));
+        }
+        // A fetch that panicked has said so on standard error.
+        let replies =
+            fetches.into_iter().filter_map(|(asked, fetch)| Some((asked, fetch.join().ok()?)));
+        replies.filter_map(|(asked, reply)| judge(asked, &token, &reply)).collect()
+    });
     if findings.is_empty() {
-        let names = match hosts {
+        let as_whom = match names {
             [] => "as any host".to_owned(),
-            [only] => format!("as {only}"),
-            [first, others @ ..] => format!("as {first} and {} more", others.len()),
+            [(only, _)] => format!("as {only}"),
+            [(first, _), others @ ..] => format!("as {first} and {} more", others.len()),
         };
-        findings.push(Finding::ok(
-            CHECK,
-            format!("a token came back through port {http_port}, {names}"),
-        ));
+        let what = format!("a token came back through port {http_port}, {as_whom}");
+        findings.push(Finding::ok(CHECK, what));
     }
     findings
 }
@@ -73,20 +84,29 @@ impl Token {
         if !webroot.is_dir() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let folder = webroot.join(FOLDER);
-        fs::create_dir_all(&folder)?;
+        let mut folder = webroot.to_owned();
+        for name in FOLDER.split('/') {
+            folder.push(name);
+            if !folder.is_dir() {
+                fs::create_dir(&folder)?;
+                fs::set_permissions(&folder, Permissions::from_mode(0o755))?;
+            }
+        }
         let name = format!("edge-gateway-doctor-{:016x}", fastrand::u64(..));
         let content = format!("{name}.{:016x}", fastrand::u64(..));
         let file = folder.join(&name);
-        fs::write(&file, &content)?;
-        Ok(Self { file, name, content })
+        let token = Self { file, name, content };
+        fs::write(&token.file, &token.content)?;
+        // The gateway is another user, and root's umask may be a strict one.
+        fs::set_permissions(&token.file, Permissions::from_mode(0o644))?;
+        Ok(token)
     }
 
-    fn fetch(&self, host: &str, address: SocketAddr) -> io::Result<Reply> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    fn fetch(&self, asked: &Asked<'_>) -> io::Result<Reply> {
+        let stream = TcpStream::connect_timeout(&asked.address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        ask(stream, "GET", host, &format!("/{FOLDER}/{}", self.name), LARGEST)
+        ask(stream, "GET", asked.host, &format!("/{FOLDER}/{}", self.name), LARGEST)
     }
 }
 
@@ -181,6 +201,8 @@ mod tests {
         let file = dir.path().join(FOLDER).join(&token.name);
         assert_eq!(fs::read_to_string(&file).unwrap(), token.content);
         assert_eq!(webroot(&token), dir.path());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o644, 0o755));
         let path = format!("/{FOLDER}/{}", token.name);
         assert_eq!(crate::proxy::acme_token(&path), Some(&*token.name), "the gateway takes it");
         drop(token);

@@ -8,42 +8,65 @@ use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 
-use super::{Finding, HOSTS, Subject};
+use crate::clock;
+
+use super::{Finding, Subject};
 
 /// A name server that everybody can ask.
 pub(super) const RESOLVER: &str = "1.1.1.1";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) fn look(subject: &Subject, hosts: &[String]) -> Vec<Finding> {
-    if hosts.is_empty() {
+/// A name and its addresses, or why it has none.
+pub(super) type LookedUp = (String, Result<Vec<IpAddr>, String>);
+
+/// Looks names up, all at the same time, in a few seconds at most.
+pub(super) fn look_up(
+    subject: &Subject,
+    hosts: impl IntoIterator<Item = impl Into<String>>,
+) -> Vec<LookedUp> {
+    let deadline = clock::now() + PATIENCE;
+    // All are asked before the first is waited for.
+    let mut asked = Vec::new();
+    for host in hosts {
+        let host: String = host.into();
+        let (found, heard) = mpsc::channel();
+        let fixed = subject.resolve.iter().find(|(name, _)| name.eq_ignore_ascii_case(&host));
+        match fixed {
+            Some((_, addresses)) => {
+                let _ = found.send(Ok(addresses.clone()));
+            }
+            // The resolver of the system cannot be told to give up; a thread that hangs ends with
+            // the process.
+            None => {
+                let host = host.clone();
+                thread::spawn(move || found.send(resolve(&host)));
+            }
+        }
+        asked.push((host, heard));
+    }
+    let answers = asked.into_iter().map(|(host, heard)| {
+        let left = deadline.saturating_duration_since(clock::now());
+        let answer = match heard.recv_timeout(left) {
+            Ok(Ok(addresses)) if addresses.is_empty() => Err("its name server knows none".into()),
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err("no name server answers".into()),
+        };
+        (host, answer)
+    });
+    answers.collect()
+}
+
+pub(super) fn look(names: &[LookedUp]) -> Vec<Finding> {
+    if names.is_empty() {
         let what = "no listener and no route names a host, so there is nothing to look up";
         return vec![Finding::ok("DNS", what)];
     }
     let own = own_addresses();
-    let looked_up = |host: &String| match looked_up(subject, host) {
-        Some(Ok(addresses)) => judge(host, &addresses, &own),
-        Some(Err(error)) => unknown(host, &error.to_string()),
-        None => unknown(host, "no name server answers"),
-    };
-    let mut findings: Vec<_> = hosts.iter().take(HOSTS).map(looked_up).collect();
-    if hosts.len() > HOSTS {
-        let what = format!("{} more names are not looked up", hosts.len() - HOSTS);
-        findings.push(Finding::ok("DNS", what));
-    }
-    findings
-}
-
-/// The addresses of a name; `None` if that takes too long.
-pub(super) fn looked_up(subject: &Subject, host: &str) -> Option<io::Result<Vec<IpAddr>>> {
-    let fixed = subject.resolve.iter().find(|(name, _)| name.eq_ignore_ascii_case(host));
-    if let Some((_, addresses)) = fixed {
-        return Some(Ok(addresses.clone()));
-    }
-    let (found, heard) = mpsc::channel();
-    let host = host.to_owned();
-    // The resolver of the system cannot be told to give up; a thread that hangs ends with us.
-    thread::spawn(move || found.send(resolve(&host)));
-    heard.recv_timeout(PATIENCE).ok()
+    let judged = names.iter().map(|(host, answer)| match answer {
+        Ok(addresses) => judge(host, addresses, &own),
+        Err(why) => unknown(host, why),
+    });
+    judged.collect()
 }
 
 fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
@@ -75,9 +98,6 @@ fn unknown(host: &str, why: &str) -> Finding {
 
 fn judge(host: &str, addresses: &[IpAddr], own: &[IpAddr]) -> Finding {
     let check = "DNS";
-    if addresses.is_empty() {
-        return unknown(host, "its name server knows none");
-    }
     let strangers: Vec<_> = addresses
         .iter()
         .filter(|address| !own.contains(address) && !address.is_loopback())
@@ -149,7 +169,7 @@ mod tests {
         let private = &["127.0.0.1", "10.0.0.7"][..];
         let (ok, warn, fail) = (Verdict::Ok, Verdict::Warn, Verdict::Fail);
         // (addresses of the name, of this host, verdict, part of the finding)
-        let table: [(&[&str], _, _, _); 10] = [
+        let table: [(&[&str], _, _, _); 9] = [
             (&["203.0.113.7"], public, ok, "this host"),
             (&["203.0.113.7", "2001:db8::7"], both, ok, "this host"),
             (&["203.0.113.8"], public, fail, "203.0.113.8, which is not this host"),
@@ -159,7 +179,6 @@ mod tests {
             (&["203.0.113.8"], private, warn, "forwards"),
             (&["10.0.0.7"], private, ok, "this host"),
             (&["127.0.1.1"], public, warn, "/etc/hosts"),
-            (&[], public, fail, "no address"),
         ];
         let parsed = |texts: &[&str]| -> Vec<IpAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -170,6 +189,14 @@ mod tests {
             assert!(found.what.contains(what), "{found:?}");
             assert!(found.mend.is_some() || verdict != fail, "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_name_without_an_address_cannot_be_reached() {
+        let found = look(&[("a.test".into(), Err("unknown".into()))]);
+        assert_eq!(found[0].verdict, Verdict::Fail);
+        assert!(found[0].what.contains("a.test has no address: unknown"), "{found:?}");
+        assert_eq!(look(&[])[0].verdict, Verdict::Ok);
     }
 
     #[test]

@@ -58,7 +58,10 @@ pub(crate) enum Verdict {
 pub(crate) struct Subject {
     /// What the files come to.
     pub load: Load,
+    /// As the gateway that runs has them, or as the files say to whoever runs this.
     pub certificates: Certificates,
+    /// True if they are those of the gateway that runs.
+    pub served: bool,
     /// What the gateway that runs says, or why it says nothing.
     pub status: Result<Status, String>,
     /// `${DOMAIN}`, if it is set.
@@ -97,11 +100,16 @@ impl Finding {
 /// Looks at everything, in the order in which it is best mended.
 pub(crate) fn examine(subject: &Subject) -> Vec<Finding> {
     let hosts = subject.hosts();
+    let names = dns::look_up(subject, hosts.iter().take(HOSTS).map(String::as_str));
     let mut findings = configuration::look(subject);
     findings.extend(ports::look(subject));
     findings.push(firewall::look(subject));
-    findings.extend(dns::look(subject, &hosts));
-    findings.extend(challenge::look(subject, &hosts));
+    findings.extend(dns::look(&names));
+    if hosts.len() > HOSTS {
+        let what = format!("{} more names are not looked up", hosts.len() - HOSTS);
+        findings.push(Finding::ok("DNS", what));
+    }
+    findings.extend(challenge::look(subject, &names));
     findings.push(time::look(subject));
     findings.extend(certificates::look(subject));
     findings.extend(keys::look(subject));

@@ -92,15 +92,17 @@ fn check_prints_by_file_and_place() {
     assert!(told.ends_with(": 1 fault, 2 warnings\n"), "{told}");
 }
 
+const COMMANDS: [&str; 7] = ["run", "dev", "check", "certs", "reload", "doctor", "echo"];
+
 #[test]
 fn help_names_the_commands_and_says_how_to_begin() {
     let output = run(&["--help"]);
     assert!(output.status.success());
     let help = text(&output);
-    for command in ["run", "dev", "check", "echo"] {
+    for command in COMMANDS {
         assert!(help.contains(command), "{command} in {help}");
     }
-    for command in ["run", "dev", "check", "echo"] {
+    for command in COMMANDS {
         let output = run(&[command, "--help"]);
         assert!(output.status.success(), "{command}: {}", text(&output));
     }

@@ -200,6 +200,7 @@ async fn what_is_wrong_comes_with_the_command_that_mends_it() {
     for (harm, flags, finding, mend) in table {
         let patient = Patient::new().await;
         harm(&patient);
+        patient.gateway.reload().await;
         let (report, code) = patient.examined(flags).await;
         assert_eq!(code, Some(i32::from(report.contains("FAIL"))), "{finding}: {report}");
         let (_, after) =
