@@ -23,7 +23,8 @@ check: ## format, shell scripts, dependencies, lints, documentation
 
 SCRIPTS := scripts/cargo-deny scripts/deb scripts/fuzz scripts/install \
 	deploy-hooks/edge-gateway systemd/bridge systemd/certs \
-	packaging/debian/postinst packaging/debian/postrm packaging/debian/prerm
+	packaging/debian/bug-script packaging/debian/postinst packaging/debian/postrm \
+	packaging/debian/prerm
 
 .PHONY: test
 test: ## unit tests, goldens and stories; installs what they need

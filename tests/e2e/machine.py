@@ -48,6 +48,7 @@ class Machine:
 
     def __init__(self, suite):
         self.suite = suite
+        self.nspawn = self.init = None
         lower = root_of(suite)
         self.directory = Path(tempfile.mkdtemp(prefix=f"{suite}-run-", dir=CACHE))
         self.root = self.directory / "root"
@@ -55,8 +56,11 @@ class Machine:
             (self.directory / part).mkdir()
         layers = f"lowerdir={lower},upperdir={self.directory}/upper,workdir={self.directory}/work"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, self.root], check=True)
-        self.nspawn = None
-        self.boot()
+        try:
+            self.boot()
+        except BaseException:
+            self.stop()
+            raise
 
     def boot(self):
         """Starts it and waits until systemd has nothing left to start."""
@@ -142,8 +146,11 @@ class Machine:
 
     def stop(self):
         """Ends it at once and leaves nothing of it."""
-        if self.nspawn.poll() is None:
-            os.kill(self.init, signal.SIGKILL)
+        if self.nspawn and self.nspawn.poll() is None:
+            if self.init:
+                os.kill(self.init, signal.SIGKILL)
+            else:
+                self.nspawn.kill()
             try:
                 self.nspawn.wait(20)
             except subprocess.TimeoutExpired:
