@@ -235,7 +235,7 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; see who has it with `ss -ltnp`, or hand the socket over",
         io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 come from edge-gateway.socket, or need CAP_NET_BIND_SERVICE"
+            "; ports below 1024 come from the socket units, or need CAP_NET_BIND_SERVICE"
         }
         io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
         _ => "",

@@ -4,7 +4,7 @@ use std::future::Future;
 
 /// Starts a task of this worker.
 ///
-/// Its owner is the worker's runtime: a connection's task is told to end through its [`Watch`], the
+/// Its owner is the worker's runtime: a connection's task is told to end through its [`Watch`](crate::proxy::watch::Watch), the
 /// tasks of its streams, tunnels and mirrors end with it or by their own time limit, and all of
 /// them with the runtime.
 #[allow(clippy::disallowed_methods, reason = "the one place where the data wing starts tasks")]
