@@ -1,5 +1,6 @@
 //! The end: nothing new, what is under way finishes, then out.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use crate::clock;
@@ -24,9 +25,18 @@ impl Control {
             "draining {connections} connections for up to {} s",
             self.drain_timeout.as_secs()
         );
+        // A worker that hangs must not hold the process: whoever restarts it is waiting.
+        let mut end = pin!(tokio::time::sleep(self.drain_timeout + GRACE));
         loop {
             tokio::select! {
-                () = self.workers.done() => break,
+                () = self.workers.done() => {
+                    self.workers.join();
+                    break;
+                }
+                () = &mut end => {
+                    tracing::error!("a worker did not end with the drain; leaving without it");
+                    break;
+                }
                 signal = signals.next() => match signal {
                     Signal::Terminate => {
                         tracing::warn!("told twice to stop; ending all connections");
@@ -37,7 +47,6 @@ impl Control {
                 }
             }
         }
-        self.workers.join();
         self.gateway.access_log.flush();
         match self.gateway.access_log.dropped() {
             0 => tracing::info!("stopped"),

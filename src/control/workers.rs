@@ -103,8 +103,8 @@ impl Workers {
     }
 
     /// Waits for the threads. Call it when they are done.
-    pub(super) fn join(self) {
-        for thread in self.threads {
+    pub(super) fn join(&mut self) {
+        for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker died");
             }
