@@ -25,8 +25,7 @@ pub(crate) enum CertSource {
         key: Secret<Vec<u8>>,
     },
     /// A certbot lineage: the first of `names` that is under `live` and covers `host`, the
-    /// listener's hostname; without `host` the first that is there. The first name, which somebody
-    /// wrote, need not cover it.
+    /// listener's hostname; the first that is there where none does, or where `host` is `None`.
     ///
     /// What stands beside it as `NAME-ecdsa`, `NAME-rsa` or `NAME-0001` and serves the same names
     /// belongs to it. Of several of one key type the newest valid one is served; of several key
@@ -159,47 +158,35 @@ impl Served {
                 key_file: "tls.key".into(),
                 lineage: None,
             })],
-            CertSource::Lineage { names, host, .. } => {
-                read_best(live, names, host.as_deref()).unwrap_or_else(|fault| vec![Err(fault)])
-            }
+            CertSource::Lineage { names, host, .. } => match lineage::find(live, names) {
+                Ok(groups) => read_best(live, &groups, host.as_deref()),
+                Err(fault) => vec![Err(fault)],
+            },
         };
         choose(found, old, now)
     }
 }
 
-/// The lineages of the first of `names` that has a certificate for `host`; where `host` is `None`,
-/// of the first that is there.
-///
-/// The first name is the one that somebody wrote, and is good whatever its certificate is for. The
-/// others are guesses: one whose certificate is for other hosts would only be shown to be refused.
-///
-/// # Errors
-///
-/// There is none.
+/// The lineages of the first group that has a certificate for `host`; of the first group if there
+/// is none, or nobody asks.
 fn read_best(
     live: &Path,
-    names: &[String],
+    groups: &[Vec<String>],
     host: Option<&str>,
-) -> Result<Vec<Result<Certificate, CertFault>>, CertFault> {
+) -> Vec<Result<Certificate, CertFault>> {
     let read = |group: &Vec<String>| -> Vec<_> {
         group.iter().map(|name| lineage::read(live, name)).collect()
     };
-    let groups = lineage::find(live, names)?;
-    let Some(host) = host else { return Ok(groups.first().map(read).unwrap_or_default()) };
     let covers = |found: &Vec<Result<Certificate, CertFault>>| {
+        let host = host.unwrap_or_default();
         found.iter().flatten().any(|one| one.facts().covers(host))
     };
-    let mut found: Vec<_> = groups.iter().map(read).collect();
-    // One that is broken, or being renewed, may be the one that is looked for.
-    let is_broken = |found: &Vec<Result<_, _>>| found.iter().any(Result::is_err);
-    if let Some(at) = found.iter().position(covers).or_else(|| found.iter().position(is_broken)) {
-        return Ok(found.swap_remove(at));
+    let mut found = groups.iter().map(read);
+    let first = found.next().unwrap_or_default();
+    if host.is_none() || covers(&first) {
+        return first;
     }
-    let written = lineage::find(live, names.get(..1).unwrap_or_default());
-    written.map(|groups| groups.first().map(read).unwrap_or_default()).map_err(|_| {
-        let cause = Cause::NoLineage(names.to_vec());
-        CertFault::new(live.display().to_string(), cause)
-    })
+    found.find(covers).unwrap_or(first)
 }
 
 fn choose(

@@ -401,29 +401,3 @@ fn what_is_watched_is_there_and_is_where_changes_show() {
         [certbot.dir(), certbot.archive().join("a"), certbot.live(), certbot.live().join("a")];
     assert_eq!(store.watched(), want);
 }
-
-#[test]
-fn a_lineage_that_was_guessed_has_to_be_for_the_host() {
-    let certbot = Certbot::new();
-    certbot.issue("example.test", &Issue::to(&["example.test"]));
-    let store = store(&certbot);
-    let source = |names: [&str; 2], host: &str| CertSource::Lineage {
-        object: "Secret test/pair".into(),
-        names: names.map(Into::into).into(),
-        host: Some(host.into()),
-    };
-    // The first name is written, the second is `${DOMAIN}`.
-    let two = store.slot(source(["two.test", "example.test"], "two.test"));
-    assert!(!two.is_ready(), "the one of the domain is for another host");
-    let written = store.slot(source(["example.test", "x.test"], "other.test"));
-    assert_eq!(lineages(&written), ["example.test"], "who writes a name gets it");
-
-    certbot.issue("two.test", &Issue::to(&["two.test"]));
-    store.reload();
-    assert_eq!(lineages(&two), ["two.test"]);
-
-    fs::remove_dir_all(certbot.live().join("two.test")).unwrap();
-    store.reload();
-    assert_eq!(lineages(&two), ["two.test"], "better than one for another host");
-    assert!(two.problem().is_some_and(|problem| problem.contains("two.test")));
-}
