@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub drain_timeout: Duration,
     /// None if nobody is to ask.
     pub control_socket: Option<PathBuf>,
+    /// Where the last configuration that loaded is kept; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
     pub watch: bool,
     pub log_format: LogFormat,
     /// `None`: that of the EnvoyGateway document, else info.
@@ -133,6 +135,7 @@ pub(crate) fn run(
         drain_timeout: options.drain_timeout,
         notify: Notify::from_env(),
         control_socket: options.control_socket,
+        state_dir: options.state_dir,
     };
     let control = Control::start(loader, gateway, setup)?;
     runtime.block_on(async {

@@ -17,6 +17,10 @@ pub(super) struct Run {
     /// certbot's --webroot-path: HTTP-01 challenges are answered from it ahead of every route
     #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
+    /// Where the last configuration that loaded is kept, to be served at a start at which the files
+    /// do not load
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
+    state_dir: Option<PathBuf>,
     #[command(flatten)]
     socket: Socket,
     #[command(flatten)]
@@ -29,6 +33,7 @@ impl Run {
         let mut options =
             self.serve.options(sources, self.paths.letsencrypt_dir, self.acme_webroot);
         options.control_socket = Some(self.socket.control_socket);
+        options.state_dir = self.state_dir.filter(|dir| !dir.as_os_str().is_empty());
         app::run(options, handed, async {})
     }
 }

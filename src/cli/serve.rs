@@ -125,6 +125,7 @@ impl Serve {
             resolve: grouped(self.resolve),
             drain_timeout: self.drain_timeout,
             control_socket: None,
+            state_dir: None,
             watch: !self.no_watch,
             log_format: self.log_format,
             log_level: self.log_level,

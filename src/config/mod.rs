@@ -67,6 +67,13 @@ pub(crate) struct SourceFile {
     map: OnceLock<SourceMap>,
 }
 
+impl SourceFile {
+    /// As it was read, with its variables.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 impl Loaded {
     /// True if nothing of this load may be served.
     pub(crate) fn is_fatal(&self) -> bool {

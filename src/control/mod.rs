@@ -4,6 +4,7 @@
 
 mod certificates;
 mod drain;
+mod last_good;
 mod reload;
 pub(crate) mod signals;
 pub(crate) mod socket;
@@ -31,6 +32,7 @@ pub(crate) use certificates::{Certificates, Facts, Row, Verdict, certificates};
 pub(crate) use reload::{Cause, Load, Loader, Sources};
 pub(crate) use sockets::CannotBind;
 
+use last_good::LastGood;
 use signals::{Signal, Signals};
 use socket::{Ask, CannotOpen, ControlSocket, Serving, Status};
 use sockets::Sockets;
@@ -51,6 +53,7 @@ pub(crate) struct Control {
     drain_timeout: Duration,
     /// None where nobody can ask, and while `run` has it.
     socket: Option<ControlSocket>,
+    last_good: Option<LastGood>,
     /// What the service manager is told beside the counts; the first fault of the last load.
     trouble: Option<String>,
     /// The certificates are being renewed under our eyes: look again then.
@@ -90,6 +93,8 @@ pub(crate) struct Setup {
     pub notify: Notify,
     /// Where the control socket is to be.
     pub control_socket: Option<PathBuf>,
+    /// Where the last configuration that loaded is kept.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Control {
@@ -112,11 +117,12 @@ impl Control {
             notify: setup.notify,
             drain_timeout: setup.drain_timeout,
             socket: None,
+            last_good: setup.state_dir.as_deref().map(LastGood::new),
             trouble: None,
             retry: None,
         };
-        match control.load() {
-            Ok(_) => {}
+        match control.first_load() {
+            Ok(()) => {}
             Err(failed) => {
                 control.workers.abort();
                 control.workers.join();

@@ -9,7 +9,8 @@ use tracing::Level;
 use crate::api::{Kind, Object};
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
-use crate::config::{self, Diagnostic, Loaded, Located, Settings, Severity};
+use crate::config::{self, Diagnostic, Loaded, Located, Settings, Severity, SourceFile};
+use crate::control::last_good::LastGood;
 use crate::control::socket::{Reloaded, Serving};
 use crate::control::watch::Watched;
 use crate::control::{CannotStart, Control, sockets};
@@ -57,6 +58,8 @@ pub(crate) struct Load {
     pub diagnostics: Vec<Diagnostic>,
     pub files: usize,
     pub objects: usize,
+    /// What was read, where it can be served.
+    pub read: Option<(Settings, Vec<SourceFile>)>,
 }
 
 impl Loader {
@@ -87,13 +90,23 @@ impl Loader {
         std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()))
     }
 
+    /// Loads from elsewhere, once.
+    pub(super) fn load_from(&mut self, sources: Sources, previous: &Snapshot) -> Load {
+        let own = std::mem::replace(&mut self.sources, sources);
+        // What is watched are the files that somebody may mend.
+        let read = self.read.clone();
+        let load = self.load(previous);
+        (self.sources, self.read) = (own, read);
+        load
+    }
+
     /// Reads every file and compiles what it says. Changes nothing that runs.
     pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
         let environment = |name: &str| self.variable(name);
         let (settings, mut diagnostics) = match self.sources.settings(&environment) {
             Ok(read) => read,
             Err(diagnostics) => {
-                return Load { compiled: None, diagnostics, files: 0, objects: 0 };
+                return Load { compiled: None, diagnostics, files: 0, objects: 0, read: None };
             }
         };
         let mut loaded: Loaded = config::load(&settings, &environment);
@@ -104,7 +117,7 @@ impl Loader {
         if loaded.is_fatal() {
             diagnostics.extend(loaded.diagnostics);
             diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
-            return Load { compiled: None, diagnostics, files, objects };
+            return Load { compiled: None, diagnostics, files, objects, read: None };
         }
         let mut compiled = compile::compile(
             &loaded,
@@ -121,7 +134,8 @@ impl Loader {
         diagnostics.extend(loaded.diagnostics);
         diagnostics.append(&mut compiled.diagnostics);
         diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
-        Load { compiled: Some(compiled), diagnostics, files, objects }
+        let read = Some((settings, loaded.files));
+        Load { compiled: Some(compiled), diagnostics, files, objects, read }
     }
 
     /// Re-reads every certificate by itself and logs what came of it. True if a renewal seems to
@@ -257,9 +271,41 @@ impl Control {
 
     /// One load, from the files to the sockets.
     pub(super) fn load(&mut self) -> Result<Reloaded, CannotStart> {
-        let begun = clock::now();
         let previous = self.gateway.snapshot.load();
-        let load = self.loader.load(&previous);
+        let mut load = self.loader.load(&previous);
+        let read = load.read.take();
+        let reloaded = self.serve(load)?;
+        if let (Some(kept), Some((settings, files))) = (&self.last_good, read)
+            && let Err(error) = kept.keep(&settings, &files)
+        {
+            tracing::warn!("the configuration cannot be kept for a start without it: {error}");
+        }
+        Ok(reloaded)
+    }
+
+    /// The first load. Where the files cannot be read as what they say, what loaded last is served.
+    pub(super) fn first_load(&mut self) -> Result<(), CannotStart> {
+        let diagnostics = match self.load() {
+            Err(CannotStart::Configuration(diagnostics)) => diagnostics,
+            other => return other.map(|_| ()),
+        };
+        let Some(kept) = self.last_good.as_ref().and_then(LastGood::sources) else {
+            return Err(CannotStart::Configuration(diagnostics));
+        };
+        tracing::error!("the files do not load; serving the last configuration that did");
+        let load = self.loader.load_from(kept, &Snapshot::default());
+        if load.compiled.is_none() {
+            return Err(CannotStart::Configuration(diagnostics));
+        }
+        self.serve(load)?;
+        let fatal = diagnostics.iter().find(|one| one.fatal).map(ToString::to_string);
+        self.trouble = fatal.map(|fatal| format!("what loaded last is served; {fatal}"));
+        Ok(())
+    }
+
+    /// Serves what was loaded, or changes nothing.
+    fn serve(&mut self, load: Load) -> Result<Reloaded, CannotStart> {
+        let begun = clock::now();
         for diagnostic in &load.diagnostics {
             let said = diagnostic.without_severity();
             match diagnostic.severity {

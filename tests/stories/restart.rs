@@ -1,10 +1,11 @@
 //! Restarts and crashes behind sockets that the service manager keeps.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Backend, Gateway, Origin, Wire, clock, serve_all, soon};
+use crate::support::{Backend, Gateway, Message, Origin, Wire, clock, serve_all, soon};
 
 const HANDSHAKE: &str = "\
 GET /chat HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -74,4 +75,37 @@ async fn a_tunnel_outlives_a_reload_that_takes_its_route_away() {
     assert_eq!(origin.exactly(10).await, b"still here");
     origin.send("so am I").await;
     assert_eq!(client.exactly(7).await, b"so am I");
+}
+
+/// A start has nothing that runs: what loaded last is served then, until the files are mended.
+#[tokio::test]
+async fn a_start_with_a_broken_file_serves_what_loaded_last() {
+    let shop = Origin::replying("shop").await;
+    let state = tempfile::tempdir().unwrap();
+    let good = serve_all("shop", "shop.test", &[shop.address]);
+    let mut gateway = Gateway::setup()
+        .flag(&format!("--state-dir {}", state.path().display()))
+        .file("routes/shop.yaml", &good)
+        .start()
+        .await;
+    gateway.write("routes/shop.yaml", "kind: [\n");
+    let since = gateway.notify().messages().len();
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+    drop(gateway.replace());
+    gateway.replaced(since).await;
+
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+    let said = |message: &Message| {
+        message.value("STATUS").is_some_and(|status| status.contains("shop.yaml:"))
+    };
+    gateway.notify().message("STATUS=", since, said).await;
+
+    gateway.write("routes/shop.yaml", &good.replace("shop.test", "blog.test"));
+    gateway.reload().await;
+    assert_eq!(gateway.get("http://blog.test/").await.text(), "shop");
+    assert_eq!(gateway.get("http://shop.test/").await.status(), 404);
+    let kept = state.path().join("last-good");
+    let mode = std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700, "secrets may stand in it");
 }
