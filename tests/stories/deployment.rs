@@ -23,10 +23,11 @@ use crate::support::{
 };
 
 struct Deployment {
-    _ports: RwLockReadGuard<'static, ()>,
     gateway: Gateway,
     keycloak: Echo,
     _services: [Process; 2],
+    // Last, so that the processes that have the ports are killed before others may take them.
+    _ports: RwLockReadGuard<'static, ()>,
 }
 
 impl Deployment {
@@ -54,7 +55,7 @@ impl Deployment {
             .flag(&format!("--resolve keycloak.local={keycloak}"))
             .start()
             .await;
-        Some(Self { _ports: ports, gateway, keycloak: keycloak_echo, _services: services })
+        Some(Self { gateway, keycloak: keycloak_echo, _services: services, _ports: ports })
     }
 
     async fn json(&self, path: &str) -> Value {

@@ -7,15 +7,21 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::support::{GIVEN_PORTS, Origin, Process, Reply, Wire, has_ipv6, serve_all, soon};
+use crate::support::{GIVEN_PORTS, Origin, Process, Reply, Wire, clock, has_ipv6, serve_all, soon};
 
 /// Starts `dev` with `arguments`; none where another program has one of its ports, which CI does
 /// not let pass.
 async fn start(home: &TempDir, arguments: &[&str]) -> Option<Process> {
     let any = if has_ipv6() { "::" } else { "0.0.0.0" };
-    let taken =
-        [8080, 8443].map(|port| TcpListener::bind((any, port))).into_iter().find_map(Result::err);
-    if let Some(error) = taken {
+    let taken = || {
+        [8080, 8443].map(|port| TcpListener::bind((any, port))).into_iter().find_map(Result::err)
+    };
+    let begin = clock();
+    // A process of a test before this one was killed and may not be gone yet.
+    while taken().is_some() && begin.elapsed() < Duration::from_secs(10) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if let Some(error) = taken() {
         let hint = format!("left out: port 8080 or 8443 cannot be had: {error}");
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{hint}");
         eprintln!("{hint}");
