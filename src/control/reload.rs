@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::Level;
 
@@ -271,10 +271,11 @@ impl Control {
 
     /// One load, from the files to the sockets.
     pub(super) fn load(&mut self) -> Result<Reloaded, CannotStart> {
+        let begun = clock::now();
         let previous = self.gateway.snapshot.load();
         let mut load = self.loader.load(&previous);
         let read = load.read.take();
-        let reloaded = self.serve(load)?;
+        let reloaded = self.serve(load, begun)?;
         if let (Some(kept), Some((settings, files))) = (&self.last_good, read)
             && let Err(error) = kept.keep(&settings, &files)
         {
@@ -293,19 +294,19 @@ impl Control {
             return Err(CannotStart::Configuration(diagnostics));
         };
         tracing::error!("the files do not load; serving the last configuration that did");
+        let begun = clock::now();
         let load = self.loader.load_from(kept, &Snapshot::default());
         if load.compiled.is_none() {
             return Err(CannotStart::Configuration(diagnostics));
         }
-        self.serve(load)?;
+        self.serve(load, begun)?;
         let fatal = diagnostics.iter().find(|one| one.fatal).map(ToString::to_string);
         self.trouble = fatal.map(|fatal| format!("what loaded last is served; {fatal}"));
         Ok(())
     }
 
-    /// Serves what was loaded, or changes nothing.
-    fn serve(&mut self, load: Load) -> Result<Reloaded, CannotStart> {
-        let begun = clock::now();
+    /// Serves what was loaded, or changes nothing. The load began at `begun`.
+    fn serve(&mut self, load: Load, begun: Instant) -> Result<Reloaded, CannotStart> {
         for diagnostic in &load.diagnostics {
             let said = diagnostic.without_severity();
             match diagnostic.severity {

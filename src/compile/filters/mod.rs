@@ -117,7 +117,7 @@ pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
         Type::Cors => {
             Filter::Cors(cors::cors(settings(kind.as_str(), "cors", raw.cors.as_ref())?)?)
         }
-        // The graph has said that nothing is there that it could refer to.
+        // One that the graph found the answer of does not come here; see `direct_response`.
         Type::ExtensionRef => broken(),
         Type::ExternalAuth | Type::Unknown(_) => {
             return Err(InvalidFilter::Unsupported(kind.to_string()).at("type"));
