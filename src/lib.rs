@@ -33,3 +33,4 @@ mod snapshot;
 mod systemd;
 mod tls;
 mod upstream;
+mod yaml;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const FLOORS: &[&[&str]] = &[
-    &["api", "ask", "body", "clock", "net", "secret"],
+    &["api", "ask", "body", "clock", "net", "secret", "yaml"],
     &["observe", "systemd"],
     &["config", "echo", "tls"],
     &["graph", "upstream"],

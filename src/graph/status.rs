@@ -9,7 +9,7 @@ use super::gateways::{Class, Gateway};
 use super::listeners::Listener;
 use super::references::RuleRefs;
 use super::routes::Route;
-use super::{Graph, Judged, Refusal, refuse, render};
+use super::{Graph, Judged, Refusal, refuse};
 
 /// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
 ///
@@ -19,12 +19,6 @@ pub(crate) struct Statuses {
     pub classes: Vec<GatewayClassStatus>,
     pub gateways: Vec<GatewayStatus>,
     pub routes: Vec<RouteStatus>,
-}
-
-impl std::fmt::Display for Statuses {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        render::render(self, f)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
