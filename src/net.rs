@@ -172,6 +172,90 @@ impl FromStr for Cidr {
     }
 }
 
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.bits)
+    }
+}
+
+/// Addresses to be given away one by one, at least one and at most [`AddressPool::MOST`].
+///
+/// All of a range but those that mean the range itself: the first of it, and of IPv4 the last too
+/// (RFC 4291 section 2.6.1, RFC 919), unless it has no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddressPool {
+    range: Cidr,
+    /// Where its addresses begin, as a number.
+    first: u128,
+    len: u32,
+}
+
+impl AddressPool {
+    /// Looking for one that can be listened on may have to try them all.
+    pub(crate) const MOST: u32 = 1 << 16;
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The address at `place`, counted from 0; places beyond the end begin anew.
+    pub(crate) fn nth(&self, place: u32) -> IpAddr {
+        let number = self.first + u128::from(place % self.len);
+        match self.range.network {
+            // It was checked that all of them fit.
+            IpAddr::V4(_) => IpAddr::V4(u32::try_from(number).unwrap_or(u32::MAX).into()),
+            IpAddr::V6(_) => IpAddr::V6(number.into()),
+        }
+    }
+
+    /// True for an address that may be given away.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let number = match (self.range.network, address) {
+            (IpAddr::V4(_), IpAddr::V4(address)) => u128::from(u32::from(address)),
+            (IpAddr::V6(_), IpAddr::V6(address)) => u128::from(address),
+            _ => return false,
+        };
+        number.checked_sub(self.first).is_some_and(|place| place < u128::from(self.len))
+    }
+}
+
+impl FromStr for AddressPool {
+    type Err = InvalidPool;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPool> {
+        let range: Cidr = text.parse()?;
+        let (most, network) = match range.network {
+            IpAddr::V4(network) => (32, u128::from(u32::from(network))),
+            IpAddr::V6(network) => (128, u128::from(network)),
+        };
+        let free = u32::from(most - range.bits);
+        let size = 1_u32.checked_shl(free).filter(|size| *size <= Self::MOST);
+        let size = size.ok_or_else(|| InvalidPool::TooLarge { range, least: most - 16 })?;
+        let base = network >> free << free;
+        let (first, len) = match (size, range.network) {
+            (1 | 2, _) => (base, size),
+            (_, IpAddr::V4(_)) => (base + 1, size - 2),
+            (_, IpAddr::V6(_)) => (base + 1, size - 1),
+        };
+        Ok(Self { range, first, len })
+    }
+}
+
+impl fmt::Display for AddressPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.range.fmt(f)
+    }
+}
+
+/// A text that is no pool of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidPool {
+    #[error(transparent)]
+    Range(#[from] InvalidCidr),
+    #[error("`{range}` has more than 65536 addresses; use a prefix of /{least} or longer")]
+    TooLarge { range: Cidr, least: u8 },
+}
+
 /// A text that is no address range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an address range; write it like `10.0.0.0/8`, `fd00::/8` or `127.0.0.1`")]
@@ -262,6 +346,38 @@ mod tests {
         }
         for wrong in ["10.0.0.0/33", "x", "::/129", "10.0.0.0/-1"] {
             assert!(wrong.parse::<Cidr>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pool_gives_away_what_means_one_host() {
+        // (range, how many, the first, the last)
+        let table = [
+            ("127.1.0.0/16", 65534, "127.1.0.1", "127.1.255.254"),
+            ("127.1.0.0/29", 6, "127.1.0.1", "127.1.0.6"),
+            ("127.1.0.5/30", 2, "127.1.0.5", "127.1.0.6"),
+            ("127.1.0.4/31", 2, "127.1.0.4", "127.1.0.5"),
+            ("127.1.0.4", 1, "127.1.0.4", "127.1.0.4"),
+            ("255.255.255.254/31", 2, "255.255.255.254", "255.255.255.255"),
+            ("fd00::/112", 65535, "fd00::1", "fd00::ffff"),
+            ("fd00::8/126", 3, "fd00::9", "fd00::b"),
+        ];
+        for (range, len, first, last) in table {
+            let pool: AddressPool = range.parse().unwrap();
+            let ends = [pool.nth(0), pool.nth(len - 1), pool.nth(len)].map(|ip| ip.to_string());
+            assert_eq!(
+                (pool.len(), ends),
+                (len, [first, last, first].map(String::from)),
+                "{range}"
+            );
+            assert!([first, last].iter().all(|ip| pool.contains(ip.parse().unwrap())), "{range}");
+        }
+        let pool: AddressPool = "127.1.0.0/29".parse().unwrap();
+        for outside in ["127.1.0.0", "127.1.0.7", "127.1.0.8", "::1", "::ffff:127.1.0.1"] {
+            assert!(!pool.contains(outside.parse().unwrap()), "{outside}");
+        }
+        for wrong in ["0.0.0.0/0", "127.0.0.0/15", "fd00::/64", "::/0", "x", ""] {
+            assert!(wrong.parse::<AddressPool>().is_err(), "{wrong}");
         }
     }
 }

@@ -13,7 +13,7 @@ use tracing::Level;
 
 use crate::control::signals::Signals;
 use crate::control::{CannotStart, Control, Loader, Setup, Sources};
-use crate::net::Cidr;
+use crate::net::{AddressPool, Cidr};
 use crate::observe::{self, LogFormat};
 use crate::proxy::{Connections, Gateway, Limits};
 use crate::snapshot::{Snapshot, SnapshotCell};
@@ -30,10 +30,13 @@ pub(crate) struct Options {
     pub trusted_proxies: Vec<Cidr>,
     /// Names that are not looked up.
     pub resolve: Vec<(String, Vec<IpAddr>)>,
+    /// Gateways that name no address get one of these; `None` gives them all of the host.
+    pub address_pool: Option<AddressPool>,
     pub drain_timeout: Duration,
     /// None if nobody is to ask.
     pub control_socket: Option<PathBuf>,
-    /// Where the last configuration that loaded is kept; `None` keeps none.
+    /// Where is kept what the next start needs, the last configuration that loaded above all;
+    /// `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
     pub watch: bool,
     pub log_format: LogFormat,
@@ -97,6 +100,7 @@ pub(crate) fn run(
 ) -> Result<(), Failed> {
     let loader =
         loader(options.sources, options.letsencrypt_dir, options.resolve, options.variables)?;
+    let loader = loader.address_pool(options.address_pool);
     let level = options.log_level.or_else(|| loader.log_level()).unwrap_or(Level::INFO);
     let logs = observe::init(options.log_format, level).map_err(Failed::Log)?;
     for ignored in &handed.ignored {

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::app::{self, Failed};
 use crate::compile;
 use crate::config::Severity;
+use crate::net::AddressPool;
 use crate::snapshot::Snapshot;
 
 use super::paths::{Paths, Variables};
@@ -22,6 +23,9 @@ pub(super) struct Check {
     paths: Paths,
     #[command(flatten)]
     variables: Variables,
+    /// As `run` has it. What the gateway that runs has given to whom is not known here
+    #[arg(long, value_name = "CIDR")]
+    address_pool: Option<AddressPool>,
     /// Print the conditions of every object, as `kubectl get -o yaml` shows them
     #[arg(long)]
     status: bool,
@@ -34,7 +38,8 @@ impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let sources = self.paths.sources();
         let variables = self.variables.read()?;
-        let mut loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), variables)?;
+        let loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), variables)?;
+        let mut loader = loader.address_pool(self.address_pool);
         let load = loader.load(&Snapshot::default());
         let mut out = String::new();
         let count = |severity| {

@@ -18,7 +18,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
     /// Where the last configuration that loaded is kept, to be served at a start at which the files
-    /// do not load
+    /// do not load, and which Gateway has which address of --address-pool
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use tracing::Level;
 
 use crate::app::Options;
 use crate::control::Sources;
-use crate::net::Cidr;
+use crate::net::{AddressPool, Cidr};
 use crate::observe::LogFormat;
 use crate::proxy::Limits;
 
@@ -24,6 +24,10 @@ pub(super) struct Serve {
     /// An address for a backend's name in place of looking it up; may repeat
     #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
     resolve: Vec<(String, IpAddr)>,
+    /// Addresses of which each Gateway without `spec.addresses` gets one of its own
+    /// [default: it listens on every address of the host]
+    #[arg(long, value_name = "CIDR")]
+    address_pool: Option<AddressPool>,
     /// How long SIGTERM waits for what is under way
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     drain_timeout: Duration,
@@ -123,6 +127,7 @@ impl Serve {
             limits: self.limits.limits(),
             trusted_proxies: self.trusted_proxies,
             resolve: grouped(self.resolve),
+            address_pool: self.address_pool,
             drain_timeout: self.drain_timeout,
             control_socket: None,
             state_dir: None,

@@ -4,7 +4,7 @@
 //!
 //! Lines of `in.yaml` that begin with `#: ` set the scene:
 //! `#: disable Backend`, `#: domain NAME`, `#: lineage NAME` (certbot has one of that name) and
-//! `#: unusable ADDRESS`. Of the environment, `DOMAIN`, `TLS_CRT` and `TLS_KEY` (a pair that fits)
+//! `#: unusable ADDRESS`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`. Of the environment, `DOMAIN`, `TLS_CRT` and `TLS_KEY` (a pair that fits)
 //! and `OTHER_KEY` are set.
 
 use std::fmt::Write;
@@ -17,7 +17,8 @@ use std::sync::{Arc, LazyLock};
 use crate::api::{Condition, ConditionStatus};
 use crate::compile::{Compiled, Inputs, compile, describe};
 use crate::config::{Loaded, Settings, load, parse_bytes};
-use crate::graph::Statuses;
+use crate::graph::{Held, Statuses};
+use crate::net::AddressPool;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
@@ -160,6 +161,8 @@ struct Scene {
     certificates: CertStore,
     tickets: Tickets,
     unusable: Vec<IpAddr>,
+    pool: Option<AddressPool>,
+    held: Held,
 }
 
 impl Scene {
@@ -172,6 +175,8 @@ impl Scene {
             letsencrypt,
             tickets: Tickets::new().unwrap(),
             unusable: Vec::new(),
+            pool: None,
+            held: Held::new(),
         };
         for line in text.lines().filter_map(|line| line.strip_prefix("#: ")) {
             match line.split_once(' ').unwrap() {
@@ -179,6 +184,11 @@ impl Scene {
                 ("domain", name) => scene.domain = Some(name.into()),
                 ("lineage", name) => lineage(scene.letsencrypt.path(), name),
                 ("unusable", address) => scene.unusable.push(address.parse().unwrap()),
+                ("pool", range) => scene.pool = Some(range.parse().unwrap()),
+                ("held", what) => {
+                    let (holder, address) = what.split_once('=').unwrap();
+                    scene.held.insert(holder.into(), address.parse().unwrap());
+                }
                 other => panic!("{other:?} sets no scene"),
             }
         }
@@ -198,6 +208,8 @@ impl Scene {
             tickets: &self.tickets,
             names: &Names::new([]),
             unusable_address: &unusable,
+            pool: self.pool.as_ref(),
+            held: &self.held,
         };
         compile(loaded, &inputs)
     }

@@ -23,7 +23,8 @@ use std::net::IpAddr;
 
 use crate::api::{Object, ObjectKey};
 use crate::config::{Diagnostic, Loaded, Located, Settings, Severity};
-use crate::graph::{self, Facts, Fault, Graph, RuleFault, Statuses};
+use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
+use crate::net::AddressPool;
 use crate::snapshot::{Counts, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
@@ -47,6 +48,10 @@ pub(crate) struct Inputs<'a> {
     pub names: &'a Names,
     /// Why an address of `Gateway.spec.addresses` cannot be listened on, `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
+    /// Gateways that name no address get one of these; `None` gives them all of the host.
+    pub pool: Option<&'a AddressPool>,
+    /// Who held which address of the pool before.
+    pub held: &'a Held,
 }
 
 impl std::fmt::Debug for Inputs<'_> {
@@ -66,6 +71,8 @@ pub(crate) struct Compiled {
     pub snapshot: Snapshot,
     /// Conditions of everything that is ours; `Display` prints them as YAML.
     pub statuses: Statuses,
+    /// Who holds which address of the pool.
+    pub held: Held,
     /// What is wrong with the meaning of the objects, by file and place. What `loaded` has found
     /// already is not told again.
     pub diagnostics: Vec<Diagnostic>,
@@ -80,6 +87,8 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
         domain: inputs.domain,
         certificate: &|certificate| slots.readiness(certificate),
         unusable_address: inputs.unusable_address,
+        pool: inputs.pool,
+        held: inputs.held,
     };
     let objects = loaded.objects.iter().map(|located| (&located.object, &*located.faults));
     let mut graph = graph::build(objects, &facts);
@@ -111,6 +120,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     Compiled {
         snapshot: Snapshot { generation, binds, clusters, counts },
         statuses,
+        held: graph.held,
         diagnostics: diagnostics(loaded, found),
     }
 }

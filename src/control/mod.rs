@@ -2,6 +2,7 @@
 //!
 //! To see how a reload goes, read `reload.rs`.
 
+mod addresses;
 mod certificates;
 mod drain;
 mod last_good;
@@ -32,6 +33,7 @@ pub(crate) use certificates::{Certificates, Facts, Row, Verdict, certificates};
 pub(crate) use reload::{Cause, Load, Loader, Sources};
 pub(crate) use sockets::CannotBind;
 
+use addresses::KeptAddresses;
 use last_good::LastGood;
 use signals::{Signal, Signals};
 use socket::{Ask, CannotOpen, ControlSocket, Serving, Status};
@@ -54,6 +56,7 @@ pub(crate) struct Control {
     /// None where nobody can ask, and while `run` has it.
     socket: Option<ControlSocket>,
     last_good: Option<LastGood>,
+    addresses: Option<KeptAddresses>,
     /// What the service manager is told beside the counts; the first fault of the last load.
     trouble: Option<String>,
     /// The certificates are being renewed under our eyes: look again then.
@@ -93,7 +96,8 @@ pub(crate) struct Setup {
     pub notify: Notify,
     /// Where the control socket is to be.
     pub control_socket: Option<PathBuf>,
-    /// Where the last configuration that loaded is kept.
+    /// Where the last configuration that loaded is kept, and which Gateway has which address of the
+    /// pool.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -104,10 +108,14 @@ impl Control {
     ///
     /// Nothing runs then: a fatal fault of the configuration, or a socket that cannot be had.
     pub(crate) fn start(
-        loader: Loader,
+        mut loader: Loader,
         gateway: Arc<Gateway>,
         setup: Setup,
     ) -> Result<Self, CannotStart> {
+        let addresses = setup.state_dir.as_deref().map(KeptAddresses::read);
+        if let Some(kept) = &addresses {
+            loader.remember(kept.held().clone());
+        }
         let workers = Workers::start(setup.workers, &gateway).map_err(CannotStart::Workers)?;
         let mut control = Self {
             loader,
@@ -118,6 +126,7 @@ impl Control {
             drain_timeout: setup.drain_timeout,
             socket: None,
             last_good: setup.state_dir.as_deref().map(LastGood::new),
+            addresses,
             trouble: None,
             retry: None,
         };

@@ -14,6 +14,8 @@ use crate::control::last_good::LastGood;
 use crate::control::socket::{Reloaded, Serving};
 use crate::control::watch::Watched;
 use crate::control::{CannotStart, Control, sockets};
+use crate::graph::Held;
+use crate::net::AddressPool;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::Names;
@@ -45,6 +47,9 @@ pub(crate) struct Loader {
     certificates: CertStore,
     tickets: Tickets,
     names: Arc<Names>,
+    pool: Option<AddressPool>,
+    /// Who holds which address of the pool in what is served.
+    held: Held,
     /// What the last load read, for the watch.
     read: Vec<PathBuf>,
 }
@@ -69,7 +74,27 @@ impl Loader {
         tickets: Tickets,
         names: Arc<Names>,
     ) -> Self {
-        Self { sources, defaults: Vec::new(), certificates, tickets, names, read: Vec::new() }
+        Self {
+            sources,
+            defaults: Vec::new(),
+            certificates,
+            tickets,
+            names,
+            pool: None,
+            held: Held::new(),
+            read: Vec::new(),
+        }
+    }
+
+    /// Gives each Gateway that names no address one of `pool`, in place of all of the host.
+    pub(crate) fn address_pool(mut self, pool: Option<AddressPool>) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// Lets Gateways have the addresses that they had.
+    pub(super) fn remember(&mut self, held: Held) {
+        self.held = held;
     }
 
     /// Sets `name` for `${name}` where the environment does not.
@@ -129,6 +154,8 @@ impl Loader {
                 tickets: &self.tickets,
                 names: &self.names,
                 unusable_address: &sockets::unusable_address,
+                pool: self.pool.as_ref(),
+                held: &self.held,
             },
         );
         diagnostics.extend(loaded.diagnostics);
@@ -336,6 +363,10 @@ impl Control {
         for socket in prepared.gone {
             self.workers.close(socket);
         }
+        if let Some(Err(error)) = self.addresses.as_mut().map(|kept| kept.keep(&compiled.held)) {
+            tracing::warn!("the addresses of Gateways cannot be kept for the next start: {error}");
+        }
+        self.loader.remember(compiled.held);
         let took = clock::now().saturating_duration_since(begun);
         tracing::info!(
             generation,

@@ -1,13 +1,14 @@
-//! GatewayClasses and Gateways: which are ours, and on which addresses they listen.
+//! GatewayClasses and Gateways: which are ours, and whether they can be served.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::api::{self, AddressType, ENVOY_GROUP, Kind, ObjectKey};
+use crate::api::{self, ENVOY_GROUP, Kind, ObjectKey};
 
+use super::addresses::{self, Addresses, Allocation, Held};
 use super::index::Index;
 use super::listeners::{self, Listener};
-use super::{Facts, Faults, Judged, Refusal, refuse};
+use super::{Facts, Faults, Judged, Refusal};
 
 /// A GatewayClass that names our controller.
 #[derive(Debug)]
@@ -87,13 +88,15 @@ pub(super) fn classes<'a>(
     .collect()
 }
 
-/// The Gateways of `classes`, each with its listeners judged by themselves.
+/// The Gateways of `classes`, each with its listeners judged by themselves, and who holds which
+/// address of the pool.
 pub(super) fn gateways<'a>(
     index: &Index<'a>,
     classes: &[Class<'_>],
     facts: &Facts<'_>,
     faults: &mut Faults,
-) -> Vec<Gateway<'a>> {
+) -> (Vec<Gateway<'a>>, Held) {
+    let mut allocation = Allocation::new(index, facts);
     let ours: HashMap<&str, &Class<'_>> =
         classes.iter().map(|class| (&*class.object.metadata.name, class)).collect();
     let mut gateways = Vec::new();
@@ -112,7 +115,7 @@ pub(super) fn gateways<'a>(
             .map(|(place, _)| listeners::judge(object, &key, place, index, facts, faults))
             .collect();
         let Addresses { found: addresses, supported, usable } =
-            addresses(object, &key, facts, faults);
+            addresses::judge(object, &key, &mut allocation, facts, faults);
         let infrastructure = object.spec.infrastructure.as_ref();
         let parameters = infrastructure.and_then(|of| of.parameters_ref.as_ref());
         let parameters = parameters.map(|parameters| Parameters {
@@ -133,7 +136,7 @@ pub(super) fn gateways<'a>(
         warn_of_unsupported(object, &key, faults);
         gateways.push(Gateway { object, key, addresses, listeners, valid, usable });
     }
-    gateways
+    (gateways, allocation.finish())
 }
 
 fn say_why_not_ours(
@@ -215,65 +218,6 @@ fn judge_parameters(
     };
     faults.error(key, field, &*problem);
     Err(Refusal::new("InvalidParameters", problem))
-}
-
-/// The addresses of a Gateway.
-struct Addresses {
-    /// Those to listen on.
-    found: Vec<Option<IpAddr>>,
-    /// Whether those asked for are of a type that we have.
-    supported: Judged,
-    /// Whether all of them can be listened on.
-    usable: Judged,
-}
-
-fn addresses(
-    gateway: &api::Gateway,
-    key: &ObjectKey,
-    facts: &Facts<'_>,
-    faults: &mut Faults,
-) -> Addresses {
-    let mut found: Vec<Option<IpAddr>> = Vec::new();
-    let (mut supported, mut usable) = (Ok(()), Ok(()));
-    let mut unsupported = |field: String, problem: String, faults: &mut Faults| {
-        faults.error(key, field, &*problem);
-        refuse(&mut supported, Refusal::new("UnsupportedAddress", problem));
-    };
-    for (place, address) in gateway.spec.addresses.iter().enumerate() {
-        let field = format!("spec.addresses[{place}]");
-        if *address.kind() != AddressType::IpAddress {
-            let problem =
-                format!("address type `{}` is not supported; use IPAddress", address.kind());
-            unsupported(format!("{field}.type"), problem, faults);
-            continue;
-        }
-        // Without a value the choice is ours, and ours is every address.
-        let Some(value) = address.value() else {
-            found.push(None);
-            continue;
-        };
-        let Ok(ip) = value.parse::<IpAddr>() else {
-            let problem = format!("`{value}` is not an IP address; write it like `192.0.2.1`");
-            unsupported(format!("{field}.value"), problem, faults);
-            continue;
-        };
-        if let Some(why) = (facts.unusable_address)(ip) {
-            let problem =
-                format!("`{ip}` cannot be listened on: {why}; use an address of this host");
-            faults.error(key, format!("{field}.value"), &*problem);
-            refuse(&mut usable, Refusal::new("AddressNotUsable", problem));
-            continue;
-        }
-        // The unspecified IPv6 address takes IPv4 too.
-        let ip = Some(ip).filter(|ip| !(ip.is_ipv6() && ip.is_unspecified()));
-        if !found.contains(&ip) {
-            found.push(ip);
-        }
-    }
-    if gateway.spec.addresses.is_empty() || found.contains(&None) {
-        found = vec![None];
-    }
-    Addresses { found, supported, usable }
 }
 
 fn warn_of_unsupported(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {

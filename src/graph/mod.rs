@@ -12,6 +12,7 @@
 //! Invariant: no object is looked up by walking a list, so a load of ten thousand routes costs
 //! what its size says.
 
+mod addresses;
 mod attach;
 mod backends;
 mod certificates;
@@ -31,9 +32,11 @@ use std::net::IpAddr;
 
 use crate::api::{Object, ObjectKey};
 use crate::config::Severity;
+use crate::net::AddressPool;
 
 use index::Index;
 
+pub(crate) use addresses::Held;
 pub(crate) use backends::{AppProtocol, Target};
 pub(crate) use certificates::{Certificate, Readiness};
 pub(crate) use direct_response::DirectAnswer;
@@ -57,6 +60,8 @@ pub(crate) struct Graph<'a> {
     pub gateways: Vec<Gateway<'a>>,
     /// The routes that name at least one of those Gateways as a parent.
     pub routes: Vec<Route<'a>>,
+    /// Who holds which address of the pool.
+    pub held: Held,
     /// In the order of the objects above, and within one object of its fields.
     pub faults: Vec<Fault>,
 }
@@ -74,6 +79,10 @@ pub(crate) struct Facts<'a> {
     pub certificate: &'a dyn Fn(&Certificate) -> Readiness,
     /// Why an address cannot be listened on, `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
+    /// Gateways that name no address get one of these; `None` gives them all of the host.
+    pub pool: Option<&'a AddressPool>,
+    /// Who held which address of the pool before.
+    pub held: &'a Held,
 }
 
 impl std::fmt::Debug for Facts<'_> {
@@ -82,6 +91,7 @@ impl std::fmt::Debug for Facts<'_> {
             .field("controller_name", &self.controller_name)
             .field("enable_backend", &self.enable_backend)
             .field("domain", &self.domain)
+            .field("pool", &self.pool)
             .finish_non_exhaustive()
     }
 }
@@ -132,12 +142,12 @@ pub(crate) fn build<'a>(
     let index = Index::new(objects);
     let mut faults = Faults::default();
     let classes = gateways::classes(&index, facts, &mut faults);
-    let mut gateways = gateways::gateways(&index, &classes, facts, &mut faults);
+    let (mut gateways, held) = gateways::gateways(&index, &classes, facts, &mut faults);
     conflicts::judge(&mut gateways, &mut faults);
     backends::judge_slices(&index, &mut faults);
     let routes = routes::routes(&index, facts, &mut gateways, &mut faults);
     let controller_name = facts.controller_name.to_owned();
-    Graph { controller_name, classes, gateways, routes, faults: faults.0 }
+    Graph { controller_name, classes, gateways, routes, held, faults: faults.0 }
 }
 
 /// Faults as they are found.

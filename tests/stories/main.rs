@@ -10,6 +10,7 @@
 
 mod abuse;
 mod acme;
+mod addresses;
 mod certificates;
 mod commands;
 mod deployment;

@@ -1,0 +1,189 @@
+//! Where a Gateway listens: on the addresses that it asks for, on one of the pool, or everywhere.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+
+use crate::api::{self, AddressType, ObjectKey};
+use crate::net::AddressPool;
+
+use super::index::Index;
+use super::{Facts, Faults, Judged, Refusal, refuse};
+
+/// Who holds which address of the pool: `namespace/name` of a Gateway, with `#2` and so on behind
+/// it for its further ones.
+pub(crate) type Held = BTreeMap<String, IpAddr>;
+
+/// The addresses of a Gateway.
+pub(super) struct Addresses {
+    /// Those to listen on; `None` is every address of the host.
+    pub found: Vec<Option<IpAddr>>,
+    /// Whether those asked for are of a type that we have.
+    pub supported: Judged,
+    /// Whether all of them are there and can be listened on.
+    pub usable: Judged,
+}
+
+/// Judges `spec.addresses`, and takes from the pool what they leave to us.
+pub(super) fn judge(
+    gateway: &api::Gateway,
+    key: &ObjectKey,
+    allocation: &mut Allocation<'_>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> Addresses {
+    let mut found: Vec<Option<IpAddr>> = Vec::new();
+    let (mut supported, mut usable) = (Ok(()), Ok(()));
+    let mut assigned = 0;
+    let mut unsupported = |field: String, problem: String, faults: &mut Faults| {
+        faults.error(key, field, &*problem);
+        refuse(&mut supported, Refusal::new("UnsupportedAddress", problem));
+    };
+    let mut assign = |field: &str, faults: &mut Faults| {
+        assigned += 1;
+        match allocation.assign(key, assigned, facts.unusable_address) {
+            Ok(address) => Some(address),
+            Err(problem) => {
+                faults.error(key, field, &*problem);
+                refuse(&mut usable, Refusal::new("AddressNotAssigned", problem));
+                None
+            }
+        }
+    };
+    if gateway.spec.addresses.is_empty() {
+        found.extend(assign("spec.addresses", faults));
+    }
+    let mut not_usable = Ok(());
+    for (place, address) in gateway.spec.addresses.iter().enumerate() {
+        let field = format!("spec.addresses[{place}]");
+        if *address.kind() != AddressType::IpAddress {
+            let problem =
+                format!("address type `{}` is not supported; use IPAddress", address.kind());
+            unsupported(format!("{field}.type"), problem, faults);
+            continue;
+        }
+        let Some(value) = address.value() else {
+            found.extend(assign(&field, faults));
+            continue;
+        };
+        let Ok(ip) = value.parse::<IpAddr>() else {
+            let problem = format!("`{value}` is not an IP address; write it like `192.0.2.1`");
+            unsupported(format!("{field}.value"), problem, faults);
+            continue;
+        };
+        if let Some(why) = (facts.unusable_address)(ip) {
+            let problem =
+                format!("`{ip}` cannot be listened on: {why}; use an address of this host");
+            faults.error(key, format!("{field}.value"), &*problem);
+            refuse(&mut not_usable, Refusal::new("AddressNotUsable", problem));
+            continue;
+        }
+        // The unspecified IPv6 address takes IPv4 too.
+        let ip = Some(ip).filter(|ip| !(ip.is_ipv6() && ip.is_unspecified()));
+        if !found.contains(&ip) {
+            found.push(ip);
+        }
+    }
+    if found.contains(&None) {
+        found = vec![None];
+    }
+    Addresses { found, supported, usable: not_usable.and(usable) }
+}
+
+/// The pool while Gateways take addresses of it.
+///
+/// An address that a Gateway has it keeps as long as it exists. A new one begins to look at a place that its name says,
+/// so that Gateways mostly have the same addresses when nothing remembers them, and that of one
+/// that has gone is not at once another's.
+pub(super) struct Allocation<'p> {
+    pool: Option<&'p AddressPool>,
+    held: Held,
+    /// Those held, and those that somebody has written under `spec.addresses`.
+    taken: HashSet<IpAddr>,
+    /// Found to be of no use, in this load.
+    unusable: HashSet<IpAddr>,
+}
+
+impl<'p> Allocation<'p> {
+    /// What Gateways of `index` held before is theirs still, if the pool has it.
+    pub(super) fn new(index: &Index<'_>, facts: &Facts<'p>) -> Self {
+        let mut allocation = Self {
+            pool: facts.pool,
+            held: Held::new(),
+            taken: HashSet::new(),
+            unusable: HashSet::new(),
+        };
+        let Some(pool) = facts.pool else { return allocation };
+        for (holder, address) in facts.held {
+            let gateway = holder.split('#').next().unwrap_or_default();
+            let exists = gateway
+                .split_once('/')
+                .is_some_and(|(namespace, name)| index.has_gateway(namespace, name));
+            if exists && pool.contains(*address) && allocation.taken.insert(*address) {
+                allocation.held.insert(holder.clone(), *address);
+            }
+        }
+        let written = index.gateways.iter().flat_map(|gateway| &gateway.spec.addresses);
+        let written = written.filter_map(|address| address.value()?.parse::<IpAddr>().ok());
+        allocation.taken.extend(written);
+        allocation
+    }
+
+    /// What is held in the end, also by Gateways that have no need of it at the moment.
+    pub(super) fn finish(self) -> Held {
+        self.held
+    }
+
+    /// The `number`th address, from 1, that Gateway `key` leaves to us; every address of the host
+    /// where there is no pool.
+    ///
+    /// # Errors
+    ///
+    /// The pool has none that is free and can be listened on.
+    fn assign(
+        &mut self,
+        key: &ObjectKey,
+        number: usize,
+        unusable: &dyn Fn(IpAddr) -> Option<String>,
+    ) -> Result<Option<IpAddr>, String> {
+        let Some(pool) = self.pool else { return Ok(None) };
+        let holder = match number {
+            1 => format!("{}/{}", key.namespace, key.name),
+            _ => format!("{}/{}#{number}", key.namespace, key.name),
+        };
+        if let Some(address) = self.held.get(&holder) {
+            if unusable(*address).is_none() {
+                return Ok(Some(*address));
+            }
+            self.taken.remove(address);
+            self.unusable.insert(*address);
+            self.held.remove(&holder);
+        }
+        let size = pool.len();
+        let first = hash(&holder) % size;
+        for step in 0..size {
+            let address = pool.nth((first + step) % size);
+            if self.taken.contains(&address) || self.unusable.contains(&address) {
+                continue;
+            }
+            if unusable(address).is_some() {
+                self.unusable.insert(address);
+                continue;
+            }
+            self.taken.insert(address);
+            self.held.insert(holder, address);
+            return Ok(Some(address));
+        }
+        let taken = self.taken.iter().filter(|address| pool.contains(**address)).count();
+        let unusable = self.unusable.len();
+        Err(format!(
+            "no address of --address-pool {pool} is free: of {size}, {taken} are taken and \
+             {unusable} cannot be listened on here; give the Gateway one under `spec.addresses`, or \
+             use a larger pool"
+        ))
+    }
+}
+
+/// FNV-1a, folded: the same in every build, unlike the hash of the standard library.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
