@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, Readiness};
 use crate::snapshot::{self, Bind, BindKey, Entry, HostTable, RouteTable};
-use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Tickets, server_config};
+use crate::tls::{
+    CertSlot, CertSource, CertStore, ListenerCertificates, Reading, Tickets, server_config,
+};
 
 use super::routes::{CompiledRoute, refusing};
 
@@ -17,13 +19,13 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// for the listener; in between the store keeps only what somebody holds.
 #[derive(Debug)]
 pub(super) struct Slots<'a> {
-    store: &'a CertStore,
+    reading: Reading<'a>,
     held: RefCell<HashMap<Certificate, Arc<CertSlot>>>,
 }
 
 impl<'a> Slots<'a> {
     pub(super) fn new(store: &'a CertStore) -> Self {
-        Self { store, held: RefCell::default() }
+        Self { reading: store.reading(), held: RefCell::default() }
     }
 
     fn get(&self, certificate: &Certificate) -> Arc<CertSlot> {
@@ -32,11 +34,11 @@ impl<'a> Slots<'a> {
         }
         let source = match certificate.clone() {
             Certificate::Inline { object, chain, key } => CertSource::Inline { object, chain, key },
-            Certificate::Lineage { object, names, host } => {
-                CertSource::Lineage { object, names, host }
+            Certificate::Lineage { object, names, host, chosen } => {
+                CertSource::Lineage { object, names, host, chosen }
             }
         };
-        let slot = self.store.slot(source);
+        let slot = self.reading.slot(source);
         self.held.borrow_mut().insert(certificate.clone(), Arc::clone(&slot));
         slot
     }

@@ -18,9 +18,9 @@ const KEY: &str = "tls.key";
 pub(crate) enum Certificate {
     /// A pair in PEM, written in the Secret.
     Inline { object: String, chain: Vec<u8>, key: secret::Secret<Vec<u8>> },
-    /// A certbot lineage: the first of `names` that is on disk, but one for another host than the
-    /// listener's only if there is no better.
-    Lineage { object: String, names: Vec<String>, host: Option<String> },
+    /// A certbot lineage: the newest that is for `host`, the listener's hostname; by `names` where
+    /// that does not tell. Where it was `chosen`, it is the one name and its variants alone.
+    Lineage { object: String, names: Vec<String>, host: Option<String>, chosen: bool },
 }
 
 /// Whether a certificate can be served.
@@ -116,22 +116,27 @@ fn source(
         None => {
             let names = lineages(&reference.name, listener, facts);
             let host = listener.hostname().map(Into::into);
-            Ok(Certificate::Lineage { object, names, host })
+            Ok(Certificate::Lineage { object, names, host, chosen: false })
         }
         Some(secret) => {
             let key = ObjectKey::new(Kind::Secret, namespace, &reference.name);
             if let Some((field, problem)) = index.broken(&key).next() {
                 return Err(invalid(format!("{object} is not valid: {field}: {problem}")));
             }
-            inline(object, secret).map_err(invalid)
+            inline(object, secret, listener).map_err(invalid)
         }
     }
 }
 
 /// The pair of a Secret, or the lineage that its annotation names.
-fn inline(object: String, secret: &Secret) -> Result<Certificate, String> {
+fn inline(
+    object: String,
+    secret: &Secret,
+    listener: &api::Listener,
+) -> Result<Certificate, String> {
     if let Some(name) = secret.metadata.annotations.get(LINEAGE_ANNOTATION) {
-        return Ok(Certificate::Lineage { object, names: vec![name.clone()], host: None });
+        let host = listener.hostname().map(Into::into);
+        return Ok(Certificate::Lineage { object, names: vec![name.clone()], host, chosen: true });
     }
     if secret.kind() != TLS_SECRET {
         let kind = secret.kind();

@@ -7,10 +7,12 @@
 //! only if both links name the same version, and then through the links' targets, which nobody
 //! writes to any more.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::certificate::{Certificate, Pair};
 use super::fault::{Cause, CertFault};
@@ -18,41 +20,81 @@ use super::fault::{Cause, CertFault};
 /// Most bytes of one file. A chain has 4 KiB; a device or a log put there by mistake has more.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The lineages that answer to those of `names` which are there, a group a name, in the order of
-/// `names`; in a group `NAME` itself first, then its variants by name. Never empty.
+/// What stands under `live` at one moment, each lineage read once at most.
 ///
-/// Variants are what certbot or a habit puts beside it: `NAME-ecdsa`, `NAME-rsa`, `NAME-0001`. They
-/// count even where `NAME` itself is gone, as after `certbot delete`. `*.example.org` is looked for
-/// as `example.org`, which is what certbot calls it.
-///
-/// # Errors
-///
-/// `live` cannot be read, a name is not one, or nothing is there.
-pub(super) fn find(live: &Path, names: &[String]) -> Result<Vec<Vec<String>>, CertFault> {
-    let in_live = |cause| CertFault::new(live.display().to_string(), cause);
-    let names: Vec<&str> =
-        names.iter().map(|name| name.strip_prefix("*.").unwrap_or(name)).collect();
-    if let Some(wrong) = names.iter().find(|name| !is_valid(name)) {
-        return Err(in_live(Cause::InvalidName((*wrong).to_owned())));
+/// For one pass over all certificates: what was read is not looked at again.
+#[derive(Debug)]
+pub(super) struct Library {
+    live: PathBuf,
+    /// By name.
+    present: Result<Vec<String>, CertFault>,
+    read: RefCell<HashMap<String, Found>>,
+}
+
+/// The certificate of a lineage, or what is wrong with it.
+pub(super) type Found = Result<Arc<Certificate>, CertFault>;
+
+impl Library {
+    /// Lists `live`, which need not exist.
+    pub(super) fn open(live: PathBuf) -> Self {
+        let present = match directories(&live) {
+            Ok(mut present) => {
+                present.sort();
+                Ok(present)
+            }
+            // Before the first certificate there is no `live` either.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(CertFault::io(&live, &error)),
+        };
+        Self { live, present, read: RefCell::default() }
     }
-    let present = match directories(live) {
-        Ok(present) => present,
-        // Before the first certificate there is no `live` either.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(CertFault::io(live, &error)),
-    };
-    let group = |name: &&str| {
-        let mut found: Vec<String> =
-            present.iter().filter(|entry| is_variant(entry, name)).cloned().collect();
-        // `NAME` is a prefix of all its variants, so it sorts first.
-        found.sort();
-        (!found.is_empty()).then_some(found)
-    };
-    let groups: Vec<_> = names.iter().filter_map(group).collect();
-    if groups.is_empty() {
-        return Err(in_live(Cause::NoLineage(names.into_iter().map(str::to_owned).collect())));
+
+    /// Every lineage, by name.
+    ///
+    /// # Errors
+    ///
+    /// `live` cannot be read.
+    pub(super) fn lineages(&self) -> Result<&[String], CertFault> {
+        self.present.as_deref().map_err(Clone::clone)
     }
-    Ok(groups)
+
+    /// The lineages that answer to each of `names`: `NAME` itself first, then its variants by name;
+    /// none where nothing is there.
+    ///
+    /// Variants are what certbot or a habit puts beside it: `NAME-ecdsa`, `NAME-rsa`, `NAME-0001`.
+    /// They count even where `NAME` itself is gone, as after `certbot delete`. `*.example.org` is
+    /// looked for as `example.org`, which is what certbot calls it.
+    ///
+    /// # Errors
+    ///
+    /// `live` cannot be read, or a name is not one.
+    pub(super) fn groups(&self, names: &[String]) -> Result<Vec<Vec<String>>, CertFault> {
+        let present = self.lineages()?;
+        let group = |name: &String| {
+            let name = name.strip_prefix("*.").unwrap_or(name);
+            if !is_valid(name) {
+                return Err(self.fault(Cause::InvalidName(name.to_owned())));
+            }
+            // `NAME` is a prefix of all its variants, so it sorts first.
+            Ok(present.iter().filter(|entry| is_variant(entry, name)).cloned().collect())
+        };
+        names.iter().map(group).collect()
+    }
+
+    /// The pair of one lineage.
+    pub(super) fn read(&self, name: &str) -> Found {
+        if let Some(found) = self.read.borrow().get(name) {
+            return found.clone();
+        }
+        let found = read(&self.live, name).map(Arc::new);
+        self.read.borrow_mut().insert(name.to_owned(), found.clone());
+        found
+    }
+
+    /// A fault of `live` itself.
+    pub(super) fn fault(&self, cause: Cause) -> CertFault {
+        CertFault::new(self.live.display().to_string(), cause)
+    }
 }
 
 /// Reads the pair of one lineage, or nothing of it.
@@ -60,7 +102,7 @@ pub(super) fn find(live: &Path, names: &[String]) -> Result<Vec<Vec<String>>, Ce
 /// # Errors
 ///
 /// Which file and why. Faults that certbot may be about to end say `retry`.
-pub(super) fn read(live: &Path, name: &str) -> Result<Certificate, CertFault> {
+fn read(live: &Path, name: &str) -> Result<Certificate, CertFault> {
     let chain_file = live.join(name).join("fullchain.pem");
     let key_file = live.join(name).join("privkey.pem");
     let chain_target = target(&chain_file)?;
@@ -175,41 +217,39 @@ mod tests {
     use super::super::testing::{Certbot, Issue};
     use super::*;
 
-    fn found(certbot: &Certbot, names: &[&str]) -> Result<Vec<String>, String> {
-        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        let groups = find(&certbot.live(), &names).map_err(|fault| fault.to_string())?;
-        Ok(groups[0].clone())
-    }
-
     #[test]
-    fn the_first_name_that_is_there_wins_and_brings_its_variants() {
+    fn a_name_brings_its_variants_and_no_others() {
         let certbot = Certbot::new();
         for name in ["b", "b-0001", "b-ecdsa", "b-rsa-0002", "b-old", "b.org", "c", "d-0001"] {
             fs::create_dir_all(certbot.live().join(name)).unwrap();
         }
         fs::write(certbot.live().join("README"), "").unwrap();
-        // (names, lineages)
-        let table: [(&[&str], &[&str]); 5] = [
-            (&["a", "b", "c"], &["b", "b-0001", "b-ecdsa", "b-rsa-0002"]),
-            (&["c", "b"], &["c"]),
-            (&["*.b.org"], &["b.org"]),
-            (&["d"], &["d-0001"]),
-            (&["b-old"], &["b-old"]),
+        // (name, lineages)
+        let table: [(&str, &[&str]); 7] = [
+            ("a", &[]),
+            ("b", &["b", "b-0001", "b-ecdsa", "b-rsa-0002"]),
+            ("c", &["c"]),
+            ("*.b.org", &["b.org"]),
+            ("d", &["d-0001"]),
+            ("b-old", &["b-old"]),
+            ("README", &[]),
         ];
-        for (names, want) in table {
-            assert_eq!(found(&certbot, names).unwrap(), want, "{names:?}");
+        let library = Library::open(certbot.live());
+        let names = table.map(|(name, _)| name.to_owned());
+        let groups = library.groups(&names).unwrap();
+        for ((name, want), group) in table.iter().zip(groups) {
+            assert_eq!(group, *want, "{name}");
         }
-        let message = found(&certbot, &["README", "x"]).unwrap_err();
-        assert!(message.contains("`README` or `x`"), "{message}");
     }
 
     #[test]
     fn no_name_leaves_live() {
         let certbot = Certbot::new();
         fs::create_dir_all(certbot.live().join("ok")).unwrap();
+        let library = Library::open(certbot.live());
         for name in ["", ".", "..", "../archive", "a/b", "/etc", ".hidden", "a\0b", "a..b"] {
-            let message = found(&certbot, &["ok", name]).unwrap_err();
-            assert!(message.contains("not a lineage name"), "{name:?}: {message}");
+            let fault = library.groups(&["ok".into(), name.into()]).unwrap_err().to_string();
+            assert!(fault.contains("not a lineage name"), "{name:?}: {fault}");
         }
     }
 

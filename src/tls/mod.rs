@@ -34,4 +34,4 @@ pub(crate) use hello::{HelloError, accept_hello};
 pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, server_config};
 pub(crate) use slot::{CertSlot, CertSource};
-pub(crate) use store::{CertStore, News, RETRY_DELAYS};
+pub(crate) use store::{CertStore, News, RETRY_DELAYS, Reading};

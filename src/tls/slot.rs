@@ -1,6 +1,6 @@
 //! The place of one certificate: what is served there now, and how that follows from what is found.
 
-use std::path::Path;
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 use super::certificate::{CertFacts, Certificate, Pair};
 use super::fault::{Cause, CertFault};
-use super::lineage;
+use super::lineage::{Found, Library};
 
 /// Where a certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,13 +24,23 @@ pub(crate) enum CertSource {
         chain: Vec<u8>,
         key: Secret<Vec<u8>>,
     },
-    /// A certbot lineage: the first of `names` that is under `live` and covers `host`, the
-    /// listener's hostname; the first that is there where none does, or where `host` is `None`.
+    /// A certbot lineage under `live`: of those whose certificates are for `host`, the newest valid
+    /// one; of several key types each, to the clients that can check it.
     ///
-    /// What stands beside it as `NAME-ecdsa`, `NAME-rsa` or `NAME-0001` and serves the same names
-    /// belongs to it. Of several of one key type the newest valid one is served; of several key
-    /// types each, to the clients that can check it.
-    Lineage { object: String, names: Vec<String>, host: Option<String> },
+    /// The folder's name is the tie, and the answer where no certificate is for `host`: `names`, in
+    /// their order, each with what stands beside it as `NAME-ecdsa`, `NAME-rsa` or `NAME-0001`. See
+    /// [`best`] for the whole order.
+    Lineage {
+        object: String,
+        /// Never empty. The first is what a person called it, and goes before a newer stranger.
+        names: Vec<String>,
+        /// The listener's hostname. A listener without one serves every host, so each of the
+        /// lineages for `names` that has a name of its own is served, to the clients that ask for
+        /// it.
+        host: Option<String>,
+        /// True if a Secret says which lineage it is: only that one and its variants count.
+        chosen: bool,
+    },
 }
 
 impl CertSource {
@@ -134,7 +144,7 @@ impl CertSlot {
 /// What a slot serves, and what was wrong when that was last decided.
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    /// At most one of a key type, most preferred first: valid before expired, then by [`KeyType`].
+    /// Most preferred first: valid before expired, then by [`KeyType`], then the newest.
     ///
     /// [`KeyType`]: super::certificate::KeyType
     pub certificates: Vec<Arc<Certificate>>,
@@ -146,51 +156,114 @@ impl Served {
     /// (`old`) in the place of what is broken now.
     pub(super) fn next(
         source: &CertSource,
-        live: &Path,
+        library: &Library,
         old: &[Arc<Certificate>],
         now: SystemTime,
     ) -> Self {
-        let found = match source {
-            CertSource::Inline { chain, key, .. } => vec![Certificate::read(Pair {
-                chain,
-                chain_file: "tls.crt".into(),
-                key: key.reveal(),
-                key_file: "tls.key".into(),
-                lineage: None,
-            })],
-            CertSource::Lineage { names, host, .. } => match lineage::find(live, names) {
-                Ok(groups) => read_best(live, &groups, host.as_deref()),
-                Err(fault) => vec![Err(fault)],
-            },
-        };
-        choose(found, old, now)
+        match source {
+            CertSource::Inline { chain, key, .. } => {
+                let read = Certificate::read(Pair {
+                    chain,
+                    chain_file: "tls.crt".into(),
+                    key: key.reveal(),
+                    key_file: "tls.key".into(),
+                    lineage: None,
+                });
+                choose(vec![read.map(Arc::new)], &Wanted::default(), old, now)
+            }
+            CertSource::Lineage { names, host, chosen, .. } => {
+                let wanted = match library.groups(names) {
+                    Ok(groups) => Wanted { names, host: host.as_deref(), groups },
+                    Err(fault) => return choose(vec![Err(fault)], &Wanted::default(), old, now),
+                };
+                let found = if *chosen {
+                    wanted.groups[0].iter().map(|name| (&**name, library.read(name))).collect()
+                } else {
+                    wanted.all(library)
+                };
+                let mut found = wanted.relevant(found, old);
+                if found.is_empty() {
+                    found.push(Err(library.fault(Cause::NoLineage(wanted.looked_for()))));
+                }
+                choose(found, &wanted, old, now)
+            }
+        }
     }
 }
 
-/// The lineages of the first group that has a certificate for `host`; of the first group if there
-/// is none, or nobody asks.
-fn read_best(
-    live: &Path,
-    groups: &[Vec<String>],
-    host: Option<&str>,
-) -> Vec<Result<Certificate, CertFault>> {
-    let read = |group: &Vec<String>| -> Vec<_> {
-        group.iter().map(|name| lineage::read(live, name)).collect()
-    };
-    let covers = |found: &Vec<Result<Certificate, CertFault>>| {
-        let host = host.unwrap_or_default();
-        found.iter().flatten().any(|one| one.facts().covers(host))
-    };
-    let mut found = groups.iter().map(read);
-    let first = found.next().unwrap_or_default();
-    if host.is_none() || covers(&first) {
-        return first;
+/// What a listener wants of certbot's lineages.
+#[derive(Debug, Default)]
+struct Wanted<'a> {
+    names: &'a [String],
+    host: Option<&'a str>,
+    /// The lineages of each name.
+    groups: Vec<Vec<String>>,
+}
+
+impl Wanted<'_> {
+    /// Every lineage there is, those with a name that is looked for first.
+    fn all<'l>(&'l self, library: &'l Library) -> Vec<(&'l str, Found)> {
+        let others = library.lineages().unwrap_or_default().iter();
+        let mut order: Vec<&str> = Vec::new();
+        for name in self.groups.iter().flatten().chain(others) {
+            if !order.contains(&&**name) {
+                order.push(name);
+            }
+        }
+        order.into_iter().map(|name| (name, library.read(name))).collect()
     }
-    found.find(covers).unwrap_or(first)
+
+    /// Certificates that may be served, and faults that matter: those of the lineage that a person
+    /// named, of what is served now, and of what would be where nothing is for the host. The
+    /// gateway may well be forbidden to read the rest.
+    fn relevant(&self, found: Vec<(&str, Found)>, old: &[Arc<Certificate>]) -> Vec<Found> {
+        let covered = found.iter().any(|(_, one)| one.as_ref().is_ok_and(|one| self.covers(one)));
+        let in_place = |name: &str| !covered && self.by_name().iter().any(|of| of == name);
+        let served =
+            |name: &str| old.iter().any(|old| old.facts().lineage.as_deref() == Some(name));
+        let matters = |(name, one): &(&str, Found)| match one {
+            Ok(one) => self.covers(one) || in_place(name),
+            Err(_) => self.is_own(name) || served(name) || in_place(name),
+        };
+        found.into_iter().filter(matters).map(|(_, one)| one).collect()
+    }
+
+    /// True if the certificate is for the host; for a listener without one, if it is for a name
+    /// that it was looked for by, or is what a person named.
+    fn covers(&self, one: &Certificate) -> bool {
+        let facts = one.facts();
+        match self.host {
+            Some(host) => facts.covers(host),
+            None => {
+                facts.lineage.as_ref().is_some_and(|lineage| self.is_own(lineage))
+                    || self.names.iter().any(|name| facts.covers(name))
+            }
+        }
+    }
+
+    fn names_exactly(&self, one: &Certificate) -> bool {
+        self.host.is_some_and(|host| one.facts().names.iter().any(|name| name == host))
+    }
+
+    /// The lineages of the first name that has any.
+    fn by_name(&self) -> &[String] {
+        self.groups.iter().find(|group| !group.is_empty()).map_or(&[], Vec::as_slice)
+    }
+
+    /// True for what a person called by its name.
+    fn is_own(&self, name: &str) -> bool {
+        self.groups.first().is_some_and(|own| own.iter().any(|of| of == name))
+    }
+
+    /// The names as certbot would have them.
+    fn looked_for(&self) -> Vec<String> {
+        self.names.iter().map(|name| name.strip_prefix("*.").unwrap_or(name).to_owned()).collect()
+    }
 }
 
 fn choose(
-    found: Vec<Result<Certificate, CertFault>>,
+    found: Vec<Found>,
+    wanted: &Wanted<'_>,
     old: &[Arc<Certificate>],
     now: SystemTime,
 ) -> Served {
@@ -201,7 +274,7 @@ fn choose(
         match one {
             Ok(new) => fresh.push(match old.iter().find(|old| old.is_same(&new)) {
                 Some(same) => Arc::clone(same),
-                None => Arc::new(new),
+                None => new,
             }),
             Err(fault) => {
                 broken = true;
@@ -221,7 +294,7 @@ fn choose(
     };
     let kept: Vec<_> =
         old.iter().filter(|one| !is_sound(&one.facts().lineage)).map(Arc::clone).collect();
-    let certificates = best(fresh.iter().chain(&kept), now);
+    let certificates = best(fresh.iter().chain(&kept), wanted, now);
 
     // A certificate that is out of date is nobody's concern if another lineage took its place.
     for one in fresh {
@@ -236,33 +309,49 @@ fn choose(
     Served { certificates, faults }
 }
 
-/// The best of each key type, in order of preference.
+/// What is served of the candidates, in order of preference.
+///
+/// 1. Those for the host; all of them only if there is none.
+/// 2. Of these, those of the lineage that a person called by its name, while one of them is valid.
+/// 3. Valid before expired or not yet valid.
+/// 4. With the hostname itself before with a wildcard.
+/// 5. The newest by the day of issue, then by the last day: a shorter lifetime (45 days now, 90
+///    before) is no older.
+/// 6. The order in which they were found, which is that of the names.
+///
+/// One is left out if a better one of its key type serves all that it serves; and if it is not
+/// valid and another of its key type is.
 fn best<'a>(
     candidates: impl Iterator<Item = &'a Arc<Certificate>>,
+    wanted: &Wanted<'_>,
     now: SystemTime,
 ) -> Vec<Arc<Certificate>> {
-    let candidates: Vec<_> = candidates.map(Arc::clone).collect();
+    let mut fit: Vec<_> = candidates.map(Arc::clone).collect();
     let is_valid = |one: &Arc<Certificate>| one.facts().is_valid_at(now);
-    // The shortest lineage name is the one that was asked for, so its names are the ones that
-    // clients come for. A variant must have them all: `NAME-0001` may be for anything.
-    let length = |one: &&Arc<Certificate>| one.facts().lineage.as_ref().map_or(0, String::len);
-    let Some(named) = candidates.iter().min_by_key(length).map(Arc::clone) else {
-        return Vec::new();
+    let is_own = |one: &Arc<Certificate>| {
+        one.facts().lineage.as_ref().is_some_and(|lineage| wanted.is_own(lineage))
     };
-    let (mut fit, others): (Vec<_>, Vec<_>) =
-        candidates.into_iter().partition(|one| one.serves_names_of(&named));
-    if !fit.iter().any(is_valid) {
-        fit.extend(others.into_iter().filter(is_valid));
+    let covered = fit.iter().any(|one| wanted.covers(one));
+    if covered {
+        fit.retain(|one| wanted.covers(one));
     }
-
-    // Newest by the day of issue: a shorter lifetime (45 days now, 90 before) is no older.
+    if fit.iter().any(|one| is_own(one) && is_valid(one)) {
+        fit.retain(is_own);
+    }
     fit.sort_by_key(|one| {
         let facts = one.facts();
-        (is_valid(one), facts.not_before, facts.not_after)
+        Reverse((is_valid(one), wanted.names_exactly(one), facts.not_before, facts.not_after))
     });
+    let for_one_host = covered && wanted.host.is_some();
     let mut best: Vec<Arc<Certificate>> = Vec::new();
-    for one in fit.into_iter().rev() {
-        if best.iter().all(|better| better.facts().key_type != one.facts().key_type) {
+    for one in fit {
+        let is_needless = |better: &Arc<Certificate>| {
+            better.facts().key_type == one.facts().key_type
+                && (for_one_host
+                    || (is_valid(better) && !is_valid(&one))
+                    || better.serves_names_of(&one))
+        };
+        if !best.iter().any(is_needless) {
             best.push(one);
         }
     }

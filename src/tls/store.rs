@@ -10,7 +10,7 @@ use crate::clock;
 
 use super::certificate::{CertFacts, Certificate};
 use super::fault::day;
-use super::lineage;
+use super::lineage::{self, Library};
 use super::slot::{CertSlot, CertSource, Served};
 
 /// How long after a [`News::Fault`] that says `retry` to look again, attempt by attempt. certbot
@@ -44,30 +44,15 @@ impl CertStore {
         Self { letsencrypt_dir, slots: Mutex::default() }
     }
 
-    /// The slot of a source: the one that is there already, or a new one, read now.
-    ///
-    /// Never fails: a slot without a certificate is one that refuses handshakes until a
-    /// [`reload`](Self::reload) finds one. What is wrong, [`CertSlot::problem`] says.
-    ///
-    /// A source that [succeeds](CertSource::succeeds) one which another slot still serves inherits
-    /// its certificate where its own is broken: a Secret edited in place keeps its last good
-    /// version.
-    pub(crate) fn slot(&self, source: CertSource) -> Arc<CertSlot> {
-        let mut slots = self.lock();
-        if let Some(slot) = slots.get(&source).and_then(Weak::upgrade) {
-            return slot;
-        }
-        let inherited = slots
-            .values()
-            .filter_map(Weak::upgrade)
-            .filter(|slot| source.succeeds(slot.source()))
-            .map(|slot| slot.served())
-            .find(|served| !served.certificates.is_empty());
-        let old = inherited.as_ref().map_or(&[][..], |served| &served.certificates);
-        let served = Served::next(&source, &self.live(), old, clock::wall());
-        let slot = Arc::new(CertSlot::new(source.clone(), served));
-        slots.insert(Arc::new(source), Arc::downgrade(&slot));
-        slot
+    /// Begins to read what is on disk now, for the slots of one configuration.
+    pub(crate) fn reading(&self) -> Reading<'_> {
+        Reading { store: self, library: Library::open(self.live()) }
+    }
+
+    /// The slot of a source, as a [`Reading`] has it.
+    #[cfg(test)]
+    pub(super) fn slot(&self, source: CertSource) -> Arc<CertSlot> {
+        self.reading().slot(source)
     }
 
     /// Reads every slot in use again. A slot whose files are broken serves on what it served, and
@@ -77,32 +62,38 @@ impl CertStore {
     /// log each. A fault that stays is told each time.
     pub(crate) fn reload(&self) -> Vec<CertReport> {
         let now = clock::wall();
+        let library = Library::open(self.live());
         let mut slots = self.lock();
         slots.retain(|_, slot| slot.strong_count() > 0);
         let mut reports: Vec<_> = slots
             .values()
             .filter_map(Weak::upgrade)
-            .flat_map(|slot| reload(&slot, &self.live(), now))
+            .flat_map(|slot| reload(&slot, &library, now))
             .collect();
         reports.sort_by(|one, other| one.object.cmp(&other.object));
         reports
     }
 
     /// The directories whose changes call for a [`reload`](Self::reload): the one of certbot,
-    /// `live`, and for each lineage its own and those that its links lead to. All of them exist;
-    /// empty if no slot in use is a lineage. Ask again after each reload and each new
+    /// `live`, and for each lineage that counts its own and those that its links lead to. All of them
+    /// exist; empty if no slot in use is a lineage. Ask again after each reload and each new
     /// configuration.
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
         let live = self.live();
+        let library = Library::open(live.clone());
         let mut directories = BTreeSet::new();
         for slot in self.lock().values().filter_map(Weak::upgrade) {
-            let CertSource::Lineage { names, .. } = slot.source() else { continue };
+            let CertSource::Lineage { names, chosen, .. } = slot.source() else { continue };
             // Where certbot has not run yet, its directory appears in the nearest that exists.
             directories.extend(
                 self.letsencrypt_dir.ancestors().find(|dir| dir.is_dir()).map(Path::to_owned),
             );
             directories.insert(live.clone());
-            for name in lineage::find(&live, names).unwrap_or_default().into_iter().flatten() {
+            let lineages = match chosen {
+                true => library.groups(names).unwrap_or_default().concat(),
+                false => library.lineages().unwrap_or_default().to_vec(),
+            };
+            for name in lineages {
                 directories.extend(lineage::directories_of(&live, &name));
             }
         }
@@ -142,9 +133,45 @@ impl CertStore {
     }
 }
 
-fn reload(slot: &CertSlot, live: &Path, now: SystemTime) -> Vec<CertReport> {
+/// The certificates on disk as one configuration finds them; each lineage is read once, however many
+/// listeners look at it.
+#[derive(Debug)]
+pub(crate) struct Reading<'a> {
+    store: &'a CertStore,
+    library: Library,
+}
+
+impl Reading<'_> {
+    /// The slot of a source: the one that is there already, or a new one, read now.
+    ///
+    /// Never fails: a slot without a certificate is one that refuses handshakes until a
+    /// [`reload`](CertStore::reload) finds one. What is wrong, [`CertSlot::problem`] says.
+    ///
+    /// A source that [succeeds](CertSource::succeeds) one which another slot still serves inherits
+    /// its certificate where its own is broken: a Secret edited in place keeps its last good
+    /// version.
+    pub(crate) fn slot(&self, source: CertSource) -> Arc<CertSlot> {
+        let mut slots = self.store.lock();
+        if let Some(slot) = slots.get(&source).and_then(Weak::upgrade) {
+            return slot;
+        }
+        let inherited = slots
+            .values()
+            .filter_map(Weak::upgrade)
+            .filter(|slot| source.succeeds(slot.source()))
+            .map(|slot| slot.served())
+            .find(|served| !served.certificates.is_empty());
+        let old = inherited.as_ref().map_or(&[][..], |served| &served.certificates);
+        let served = Served::next(&source, &self.library, old, clock::wall());
+        let slot = Arc::new(CertSlot::new(source.clone(), served));
+        slots.insert(Arc::new(source), Arc::downgrade(&slot));
+        slot
+    }
+}
+
+fn reload(slot: &CertSlot, library: &Library, now: SystemTime) -> Vec<CertReport> {
     let old = slot.served();
-    let new = Arc::new(Served::next(slot.source(), live, &old.certificates, now));
+    let new = Arc::new(Served::next(slot.source(), library, &old.certificates, now));
     slot.replace(Arc::clone(&new));
 
     let report = |news, message| CertReport { object: slot.object().to_owned(), news, message };

@@ -87,6 +87,7 @@ impl Certbot {
             object: "Secret test/pair".into(),
             names: names.iter().map(|&name| name.to_owned()).collect(),
             host: None,
+            chosen: false,
         }
     }
 

@@ -27,6 +27,41 @@ type: kubernetes.io/tls
     assert_eq!(gateway.serial("shop.test").await, leaf.serial);
 }
 
+/// certbot's folders: which one it is issued to is certbot's affair, and what is deleted is gone.
+#[tokio::test]
+async fn of_two_lineages_the_newer_serves_until_it_is_deleted() {
+    let gateway = Gateway::setup().watching().start().await;
+    let old = ca().leaf_of(2024, &["gateway.test", "shop.test"]);
+    gateway.lineage().renew(&old);
+    until_serial(&gateway, "shop.test", old.serial).await;
+
+    // As after `certbot certonly -d shop.test -d gateway.test -d new.test`.
+    let new = ca().leaf_of(2025, &["gateway.test", "new.test", "shop.test"]);
+    let lineage = Lineage::create(&gateway.setup_ref().letsencrypt(), "gateway.test-0001", &new);
+    until_serial(&gateway, "shop.test", new.serial).await;
+    // And one whose folder tells nothing.
+    let third = ca().leaf_of(2026, &["gateway.test"]);
+    let stranger = Lineage::create(&gateway.setup_ref().letsencrypt(), "main", &third);
+    until_serial(&gateway, "gateway.test", third.serial).await;
+    assert_eq!(gateway.serial("shop.test").await, new.serial, "it is for fewer names");
+
+    for (delete, name, back) in [(stranger, "gateway.test", &new), (lineage, "shop.test", &old)] {
+        std::fs::remove_dir_all(delete.live()).unwrap();
+        until_serial(&gateway, name, back.serial).await;
+    }
+}
+
+/// Waits until the certificate that is shown for `name` is the one with this serial number.
+async fn until_serial(gateway: &Gateway, name: &str, serial: u64) {
+    soon("the certificate", async {
+        while gateway.serial(name).await != serial {
+            // Handshakes in a tight loop would take the time that the gateway needs to read.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
 /// Renewals as fast as they can be written, read in the middle of each other, under handshakes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_handshake_fails_while_links_are_swapped() {

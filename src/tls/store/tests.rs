@@ -257,7 +257,7 @@ fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
             ],
             vec!["a"],
         ),
-        // More names are as good, fewer are not.
+        // More names are as good. With fewer, each is for those who ask for it.
         (
             vec![
                 ("a", Issue::dated(&ec, &["a"], 2024, 2090)),
@@ -271,9 +271,9 @@ fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
                 ("a-0001", Issue::dated(&ec, &["a"], 2025, 2090)),
                 ("a-rsa", Issue::dated(rsa, &["b"], 2025, 2090)),
             ],
-            vec!["a"],
+            vec!["a-0001", "a", "a-rsa"],
         ),
-        // Unless there is nothing else.
+        // One that is out of date is for nobody where another is not.
         (
             vec![
                 ("a", Issue::dated(&ec, &both, 2020, 2021)),
@@ -321,7 +321,7 @@ fn a_broken_variant_leaves_the_others_and_its_last_good_self() {
 }
 
 #[test]
-fn a_variant_does_not_take_the_place_of_a_broken_namesake_with_more_names() {
+fn a_variant_takes_nothing_from_a_broken_namesake_with_more_names() {
     let certbot = Certbot::new();
     certbot.issue("a", &Issue::to(&["a", "b"]));
     certbot.issue("a-0001", &Issue::dated(&ecdsa(), &["a"], 2025, 2090));
@@ -329,7 +329,7 @@ fn a_variant_does_not_take_the_place_of_a_broken_namesake_with_more_names() {
     let slot = store.slot(Certbot::source(&["a"]));
     fs::write(certbot.archive().join("a/fullchain1.pem"), "").unwrap();
     store.reload();
-    assert_eq!(lineages(&slot), ["a"]);
+    assert_eq!(lineages(&slot), ["a-0001", "a"]);
 }
 
 #[test]
@@ -360,6 +360,7 @@ fn no_listener_shows_the_certificate_of_another() {
         object: "Secret test/pair".into(),
         names: vec!["pair".into(), host.into()],
         host: Some(host.into()),
+        chosen: false,
     };
     let first = store.slot(of_host("a.test"));
     assert!(first.is_ready());
@@ -371,9 +372,151 @@ fn no_listener_shows_the_certificate_of_another() {
     assert!(!pair.is_ready(), "nor is it the pair of a Secret");
 
     fs::remove_dir_all(certbot.live().join("a.test")).unwrap();
-    let CertSource::Lineage { object, host, .. } = of_host("a.test") else { unreachable!() };
-    let renamed = store.slot(CertSource::Lineage { object, names: vec!["other".into()], host });
+    let renamed = store.slot(CertSource::Lineage {
+        object: "Secret test/pair".into(),
+        names: vec!["other".into()],
+        host: Some("a.test".into()),
+        chosen: false,
+    });
     assert_eq!(serials(&renamed), serials(&first), "the same listener, with another `${{DOMAIN}}`");
+}
+
+/// What a listener of `host` serves by a reference to a Secret that is called `secret`.
+fn of_host(secret: &str, host: &str, chosen: bool) -> CertSource {
+    CertSource::Lineage {
+        object: format!("Secret test/{secret}"),
+        names: if chosen { vec![secret.into()] } else { vec![secret.into(), host.into()] },
+        host: Some(host.into()),
+        chosen,
+    }
+}
+
+#[test]
+fn the_names_in_the_certificate_decide_not_the_name_of_the_folder() {
+    let (ec, rsa) = (ecdsa(), rsa());
+    let shop: &[&str] = &["shop.a.test"];
+    let wild: &[&str] = &["a.test", "*.a.test"];
+    let issue = |names: &[&str], from, until| Issue::dated(&ec, names, from, until);
+    let old = || issue(shop, 2024, 2090);
+    let new = || issue(shop, 2025, 2089);
+    // (what the Secret is called, whether it chooses, lineages, lineages served)
+    type Row<'a> = (&'a str, bool, Vec<(&'a str, Issue)>, &'a [&'a str]);
+    let table: [Row<'_>; 16] = [
+        ("pair", false, vec![("other", old())], &["other"]),
+        (
+            "pair",
+            false,
+            vec![("shop.a.test", old()), ("shop.a.test-0001", new())],
+            &["shop.a.test-0001"],
+        ),
+        ("pair", false, vec![("shop.a.test", old()), ("other", new())], &["other"]),
+        ("pair", false, vec![("shop.a.test", new()), ("other", old())], &["shop.a.test"]),
+        // As new: the name is the tie.
+        ("pair", false, vec![("aaa", old()), ("shop.a.test", old())], &["shop.a.test"]),
+        // Fewer names are enough for one host, and a folder's name is not enough.
+        (
+            "pair",
+            false,
+            vec![("shop.a.test", issue(&["shop.a.test", "b.test"], 2024, 2090)), ("x", new())],
+            &["x"],
+        ),
+        (
+            "pair",
+            false,
+            vec![("shop.a.test", issue(&["b.test"], 2025, 2090)), ("x", old())],
+            &["x"],
+        ),
+        // The hostname itself before a wildcard, while it is valid.
+        ("pair", false, vec![("a.test", issue(wild, 2025, 2090)), ("x", old())], &["x"]),
+        (
+            "pair",
+            false,
+            vec![("a.test", issue(wild, 2024, 2090)), ("x", issue(shop, 2020, 2021))],
+            &["a.test"],
+        ),
+        // Not valid yet is no newer.
+        (
+            "pair",
+            false,
+            vec![("shop.a.test", old()), ("x", issue(shop, 2089, 2090))],
+            &["shop.a.test"],
+        ),
+        // Of several key types each.
+        (
+            "pair",
+            false,
+            vec![("one", Issue::dated(rsa, shop, 2025, 2090)), ("two", old())],
+            &["two", "one"],
+        ),
+        // What a person named, while it is valid and for the host.
+        ("mine", false, vec![("mine", old()), ("shop.a.test", new())], &["mine"]),
+        ("mine", false, vec![("mine", issue(shop, 2020, 2021)), ("x", new())], &["x"]),
+        ("mine", false, vec![("mine", issue(&["b.test"], 2025, 2090)), ("x", old())], &["x"]),
+        // Chosen, it is that one and its variants, come what may.
+        ("mine", true, vec![("mine", issue(&["b.test"], 2020, 2021)), ("x", new())], &["mine"]),
+        ("mine", true, vec![("mine", old()), ("mine-0001", new()), ("x", new())], &["mine-0001"]),
+    ];
+    for (number, (secret, chosen, issues, want)) in table.into_iter().enumerate() {
+        let certbot = Certbot::new();
+        for (name, issue) in &issues {
+            certbot.issue(name, issue);
+        }
+        let slot = store(&certbot).slot(of_host(secret, "shop.a.test", chosen));
+        assert_eq!(lineages(&slot), want, "row {number}");
+    }
+}
+
+#[test]
+fn without_a_newer_lineage_the_older_one_serves_again() {
+    let certbot = Certbot::new();
+    certbot.issue("a.test", &Issue::dated(&ecdsa(), &["a.test"], 2024, 2090));
+    let store = store(&certbot);
+    let slot = store.slot(of_host("pair", "a.test", false));
+    certbot.issue("b.test", &Issue::dated(&ecdsa(), &["a.test", "b.test"], 2025, 2090));
+    store.reload();
+    assert_eq!(lineages(&slot), ["b.test"]);
+    assert!(store.watched().contains(&certbot.live().join("b.test")));
+
+    // Half renewed it stays; deleted, as `certbot delete` does it, it goes.
+    fs::remove_file(certbot.live().join("b.test/privkey.pem")).unwrap();
+    store.reload();
+    assert_eq!(lineages(&slot), ["b.test"]);
+    assert!(slot.problem().unwrap().contains("b.test/privkey.pem"));
+    fs::remove_dir_all(certbot.live().join("b.test")).unwrap();
+    store.reload();
+    assert_eq!(lineages(&slot), ["a.test"]);
+    assert_eq!(slot.problem(), None);
+}
+
+#[test]
+fn a_stranger_that_cannot_be_read_is_no_concern() {
+    let certbot = Certbot::new();
+    certbot.issue("a.test", &Issue::to(&["a.test"]));
+    certbot.issue("mail", &Issue::to(&["mail.test"]));
+    fs::write(certbot.archive().join("mail/privkey1.pem"), "").unwrap();
+    let store = store(&certbot);
+    let slot = store.slot(of_host("pair", "a.test", false));
+    assert_eq!((slot.problem(), store.reload()), (None, vec![]));
+    // Nor does it hide that there is none.
+    let none = store.slot(of_host("pair", "b.test", false));
+    assert!(none.problem().unwrap().contains("no certbot lineage of the name `pair` or `b.test`"));
+}
+
+#[test]
+fn a_listener_for_every_host_serves_each_with_the_newest_for_it() {
+    let certbot = Certbot::new();
+    certbot.issue("a.test", &Issue::dated(&ecdsa(), &["a.test", "www.a.test"], 2024, 2090));
+    certbot.issue("new", &Issue::dated(&ecdsa(), &["a.test", "mail.a.test"], 2025, 2090));
+    certbot.issue("b.test", &Issue::to(&["b.test"]));
+    let slot = store(&certbot).slot(Certbot::source(&["pair", "a.test"]));
+    assert_eq!(lineages(&slot), ["new", "a.test"]);
+    let shown = |name| {
+        let picked = slot.pick(Some(name), &[rustls::SignatureScheme::ECDSA_NISTP256_SHA256]);
+        picked.map(|key| key.cert[0].to_vec())
+    };
+    assert_eq!(shown("a.test"), Some(certbot.leaf("new")));
+    assert_eq!(shown("www.a.test"), Some(certbot.leaf("a.test")));
+    assert_eq!(shown("b.test"), None);
 }
 
 #[test]
@@ -396,8 +539,11 @@ fn what_is_watched_is_there_and_is_where_changes_show() {
     certbot.issue("a", &Issue::to(&["a"]));
     certbot.issue("b", &Issue::to(&["b"]));
     let store = CertStore::new(certbot.dir());
-    let _slot = store.slot(Certbot::source(&["a"]));
+    let chosen = store.slot(of_host("a", "a", true));
     let want =
         [certbot.dir(), certbot.archive().join("a"), certbot.live(), certbot.live().join("a")];
     assert_eq!(store.watched(), want);
+    drop(chosen);
+    let _slot = store.slot(Certbot::source(&["a"]));
+    assert!(store.watched().contains(&certbot.archive().join("b")), "it may come to be for `a`");
 }

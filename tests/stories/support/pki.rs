@@ -68,6 +68,13 @@ impl Ca {
         })
     }
 
+    /// A certificate that was issued in `year`, and is valid for long.
+    pub(crate) fn leaf_of(&self, year: i32, names: &[&str]) -> Leaf {
+        self.sign(names, &KeyPair::generate().unwrap(), |params| {
+            params.not_before = date_time_ymd(year, 1, 1);
+        })
+    }
+
     /// A certificate that is still valid, and should have been renewed: it was for decades, and two
     /// years at most are left.
     pub(crate) fn overdue_leaf(&self, names: &[&str]) -> Leaf {
