@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::filters::cors::{AllowList, OriginPattern};
 use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, UrlRewrite};
 use crate::snapshot::{
-    Bind, Choice, Conditions, Limit, Listener, PathMatch, Row, Rule, Snapshot, ValueMatch,
+    Bind, Choice, Conditions, Limit, Listener, PathMatch, Retry, Row, Rule, Snapshot, ValueMatch,
     WeightedClusters,
 };
 use crate::upstream::{Cluster, EndpointSettings, Protocol};
@@ -141,6 +141,13 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
             Limit::Off => writeln!(to, "  {name} timeout off")?,
             Limit::After(limit) => writeln!(to, "  {name} timeout {limit:?}")?,
         }
+    }
+    if let Some(Retry { codes, attempts, backoff }) = &rule.retry {
+        write!(to, "  up to {attempts} retries, after {backoff:?}, on a connection that fails")?;
+        for code in codes {
+            write!(to, ", {}", code.as_u16())?;
+        }
+        to.push('\n');
     }
     Ok(())
 }

@@ -4,15 +4,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+
 use crate::api::{
-    self, BackendRef, GrpcRouteRule, HttpPathModifier, HttpRouteRule, HttpRouteTimeouts, Kind,
-    PathMatchType, PathModifierType,
+    self, BackendRef, GrpcRouteRule, HttpPathModifier, HttpRouteRetry, HttpRouteRule,
+    HttpRouteTimeouts, Kind, PathMatchType, PathModifierType,
 };
 use crate::config::Severity;
 use crate::filters::Filter;
 use crate::graph::{Fault, FilterRefs, Route, RouteObject, RuleFault, RuleRefs, Target};
 use crate::snapshot::{
-    Choice, Conditions, Limit, Mirror, PathMatch, Rule, Timeouts, WeightedClusters,
+    Choice, Conditions, Limit, Mirror, PathMatch, Retry, Rule, Timeouts, WeightedClusters,
 };
 
 use super::clusters::Clusters;
@@ -69,6 +71,7 @@ struct Written<'r, F> {
     compile: fn(&F) -> Result<Step, filters::Misfit>,
     kind: fn(&F) -> &str,
     timeouts: Timeouts,
+    retry: Option<Retry>,
 }
 
 struct Compiler<'c, 'n> {
@@ -94,7 +97,6 @@ impl Compiler<'_, '_> {
             let problem = error.to_string();
             self.fault(number, "timeouts.backendRequest", "UnsupportedValue", problem);
         }
-        self.not_yet(&format!("spec.rules[{number}].retry"), rule.retry.is_some());
         let session = rule.session_persistence.is_some();
         self.not_yet(&format!("spec.rules[{number}].sessionPersistence"), session);
         let written = Written {
@@ -104,6 +106,7 @@ impl Compiler<'_, '_> {
             compile: filters::http,
             kind: |filter| filter.kind.as_str(),
             timeouts: timeouts.unwrap_or_default(),
+            retry: rule.retry.as_ref().map(retry),
         };
         self.rule(number, written, refs);
     }
@@ -123,6 +126,7 @@ impl Compiler<'_, '_> {
             compile: filters::grpc,
             kind: |filter| filter.kind.as_str(),
             timeouts: Timeouts::default(),
+            retry: None,
         };
         self.rule(number, written, refs);
     }
@@ -181,7 +185,8 @@ impl Compiler<'_, '_> {
             refusing(name)
         } else {
             let (filters, mirrors) = (run.into(), mirrors.into());
-            Rule { name, filters, mirrors, backends, timeouts: written.timeouts }
+            let Written { timeouts, retry, .. } = written;
+            Rule { name, filters, mirrors, backends, timeouts, retry }
         };
         let rule = Arc::new(rule);
         let rows = rows.into_iter().map(|(path, of)| (path, of, Arc::clone(&rule)));
@@ -276,6 +281,7 @@ pub(super) fn refusing(name: Arc<str>) -> Rule {
         mirrors: Box::default(),
         backends: None,
         timeouts: Timeouts::default(),
+        retry: None,
     }
 }
 
@@ -341,6 +347,21 @@ fn timeouts(raw: HttpRouteTimeouts) -> Result<Timeouts, BackendOutlivesRequest> 
             Err(BackendOutlivesRequest { request, backend })
         }
         _ => Ok(timeouts),
+    }
+}
+
+/// Tries after the first where `attempts` is not written: Envoy Gateway's.
+const ATTEMPTS: u32 = 2;
+
+/// The wait where `backoff` is not written: Envoy's.
+const BACKOFF: Duration = Duration::from_millis(25);
+
+fn retry(raw: &HttpRouteRetry) -> Retry {
+    Retry {
+        // What is no status was found when the file was read.
+        codes: raw.codes.iter().filter_map(|code| StatusCode::from_u16(*code).ok()).collect(),
+        attempts: raw.attempts.unwrap_or(ATTEMPTS),
+        backoff: raw.backoff.map_or(BACKOFF, api::Duration::get),
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct AccessRecord<'a> {
     /// Until the response's head came from upstream.
     pub upstream_duration: Option<Duration>,
     pub upstream: Option<Upstream<'a>>,
+    /// Tries at a backend; 0 where none was asked.
+    pub attempts: u32,
     /// `namespace/name` of the route, with its rule if there are several.
     pub route: Option<&'a str>,
     /// Envoy's response flag; `-` for none.
@@ -101,6 +103,8 @@ impl AccessRecord<'_> {
         }
         out.extend_from_slice(b",\"upstream\":");
         json_or_null(out, self.upstream, |out, upstream| upstream.write(out, text::json));
+        out.extend_from_slice(b",\"attempts\":");
+        text::number(out, self.attempts.into());
         out.extend_from_slice(b",\"route\":");
         json_or_null(out, self.route, |out, route| text::json(out, route.as_bytes()));
         out.extend_from_slice(b",\"flags\":\"");
@@ -158,6 +162,7 @@ impl AccessRecord<'_> {
         if let Some(upstream) = self.upstream {
             fields.put("EG_UPSTREAM", |out| upstream.write(out, text::plain));
         }
+        fields.put("EG_ATTEMPTS", |out| text::number(out, self.attempts.into()));
         if let Some(route) = self.route {
             fields.put("EG_ROUTE", |out| text::plain(out, route.as_bytes()));
         }
@@ -202,6 +207,10 @@ impl AccessRecord<'_> {
         if let Some(upstream) = self.upstream {
             out.extend_from_slice(b" upstream=");
             upstream.write(out, text::plain);
+        }
+        if self.attempts > 1 {
+            out.extend_from_slice(b" attempts=");
+            text::number(out, self.attempts.into());
         }
         if self.flags != "-" {
             out.extend_from_slice(b" flags=");
@@ -260,6 +269,7 @@ pub(super) mod tests {
             duration: Duration::from_micros(12_345),
             upstream_duration: Some(Duration::from_micros(11_002)),
             upstream: Some(Upstream::Address("10.0.0.5:8080".parse().unwrap())),
+            attempts: 1,
             route: Some("shop/cart"),
             flags: "-",
             details: Some("via_upstream"),
@@ -287,7 +297,7 @@ pub(super) mod tests {
                 r#"{"time":"2026-09-14T12:00:00.001Z","method":"GET","host":"shop.example.com","#,
                 r#""path":"/cart?item=7&token=[redacted]","status":200,"request_bytes":0,"#,
                 r#""response_bytes":5321,"duration_ms":12.345,"upstream_ms":11.002,"#,
-                r#""upstream":"10.0.0.5:8080","route":"shop/cart","flags":"-","#,
+                r#""upstream":"10.0.0.5:8080","attempts":1,"route":"shop/cart","flags":"-","#,
                 r#""details":"via_upstream","request_id":"0f8fad5b-d9cb-469f-a165-70867728950e","#,
                 r#""peer":"203.0.113.9:50123","client":"198.51.100.7","protocol":"HTTP/2","#,
                 r#""user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0","#,
@@ -302,6 +312,7 @@ pub(super) mod tests {
         let record = AccessRecord {
             upstream_duration: None,
             upstream: None,
+            attempts: 1,
             route: None,
             details: None,
             user_agent: None,
@@ -325,6 +336,7 @@ pub(super) mod tests {
             request_id: "x\\\"\n",
             user_agent: Some(b"\xff\x00\"\\\n"),
             upstream: Some(Upstream::Name("/run/\"a\".sock")),
+            attempts: 1,
             ..sample()
         };
         let line = written(|out, stamp| record.json(out, stamp));

@@ -37,6 +37,8 @@ pub(crate) enum Failure {
     RequestTimeout,
     ResponseInvalid,
     UpstreamReset,
+    /// The last of several tries ended so too.
+    UpstreamResetAgain,
     UpstreamTimeout,
     // Nobody is left to answer.
     ClientGone,
@@ -63,9 +65,10 @@ impl Failure {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::ConnectFailed | Self::ConnectTimeout | Self::NoEndpoint => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::NoEndpoint
+            | Self::UpstreamResetAgain => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             // Nobody receives it. The log has the status that was sent, or 0, as Envoy's has.
@@ -94,7 +97,7 @@ impl Failure {
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
             Self::NoEndpoint => "UH",
             Self::NoUpgrade | Self::ResponseInvalid => "UPE",
-            Self::UpstreamReset => "UC",
+            Self::UpstreamReset | Self::UpstreamResetAgain => "UC",
             Self::RequestTimeout | Self::UpstreamTimeout => "UT",
             Self::ClientGone => "DC",
             Self::DrainTimeout => "DT",
@@ -127,7 +130,9 @@ impl Failure {
             Self::NoUpgrade => "upgrade_over_http2_upstream",
             Self::RequestTimeout => "request_overall_timeout",
             Self::ResponseInvalid => "upstream_reset_before_response_started{protocol_error}",
-            Self::UpstreamReset => "upstream_reset_before_response_started{connection_termination}",
+            Self::UpstreamReset | Self::UpstreamResetAgain => {
+                "upstream_reset_before_response_started{connection_termination}"
+            }
             Self::UpstreamTimeout => "upstream_response_timeout",
             Self::ClientGone => "downstream_remote_disconnect",
             Self::DrainTimeout => "drain_timeout",
@@ -158,7 +163,7 @@ impl Failure {
                 "the service behind this address is not reachable\n"
             }
             Self::NoUpgrade => "the service behind this address takes no WebSocket\n",
-            Self::ResponseInvalid | Self::UpstreamReset => {
+            Self::ResponseInvalid | Self::UpstreamReset | Self::UpstreamResetAgain => {
                 "the service behind this address gave no valid answer\n"
             }
             Self::RequestTimeout | Self::UpstreamTimeout => {
@@ -188,7 +193,8 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::NoEndpoint
             | Self::ResponseInvalid
-            | Self::UpstreamReset => "14",
+            | Self::UpstreamReset
+            | Self::UpstreamResetAgain => "14",
             Self::FilterInvalid => "2",
             Self::ClientGone | Self::DrainTimeout => "1",
             Self::AmbiguousPath(_)

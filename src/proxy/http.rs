@@ -11,7 +11,6 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::body::{Body, Response};
-use crate::clock;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Verdict};
 use crate::proxy::body::{ClientBody, Tracked};
@@ -21,10 +20,9 @@ use crate::proxy::forwarded::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::record::Record;
 use crate::proxy::upgrade::Switched;
-use crate::proxy::{acme_webroot, mirror, upgrade};
-use crate::snapshot::matcher::is_grpc;
-use crate::snapshot::{Bind, Choice, Listener, Rule};
-use crate::upstream::{Cluster, FailureKind};
+use crate::proxy::{acme_webroot, forward, mirror, upgrade};
+use crate::snapshot::{Bind, Choice, Listener};
+use crate::upstream::Aim;
 
 /// Serves one request of a connection.
 ///
@@ -141,7 +139,8 @@ async fn answer(
     };
     let body = mirror::copy(&rule.mirrors, &head, body);
     let request = http::Request::from_parts(head, body);
-    let (mut response, came_tunnel) = forward(record, cluster, rule, request, *deadline).await?;
+    let (mut response, came_tunnel) =
+        forward::send(record, cluster, rule, request, Aim::default(), *deadline).await?;
 
     match (response.status(), upgrade, tunnel, came_tunnel) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
@@ -176,53 +175,6 @@ fn listener<'a>(
         (Some(by_host), Some(by_sni)) if Arc::ptr_eq(by_host, by_sni) => Ok(by_host),
         (Some(_), _) => Err(Failure::MisdirectedRequest),
         (None, _) => Err(Failure::NoRoute),
-    }
-}
-
-/// One try at a backend, under the limits of the rule.
-async fn forward(
-    record: &mut Record,
-    cluster: &Arc<Cluster>,
-    rule: &Rule,
-    request: crate::body::Request,
-    deadline: Option<Instant>,
-) -> Result<(Response, Option<crate::upstream::Tunnel>), Failure> {
-    let limits = &record.connection.gateway.limits;
-    // A gRPC stream may be silent for as long as its ends like; its deadline travels with it.
-    let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));
-    let now = clock::now();
-    let left = deadline.map(|at| at.saturating_duration_since(now));
-    let wait = left.into_iter().chain(rule.timeouts.backend_or(default)).min();
-
-    // Noted in the record, so that it is known who did not answer in time.
-    let sending = cluster.send_telling(request, &mut record.upstream);
-    let sent = match wait {
-        Some(wait) => match tokio::time::timeout(wait, sending).await {
-            Ok(sent) => sent,
-            Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
-            Err(_) => return Err(Failure::UpstreamTimeout),
-        },
-        None => sending.await,
-    };
-    match sent {
-        Ok(answer) => {
-            record.answered_by(answer.endpoint);
-            Ok((answer.response, answer.tunnel))
-        }
-        Err(failed) => {
-            tracing::debug!(details = %failed.details, cluster = %cluster.settings().name, "no response");
-            record.upstream = failed.endpoint;
-            Err(match failed.kind {
-                FailureKind::NoEndpoint | FailureKind::Unresolved => Failure::NoEndpoint,
-                FailureKind::NoUpgrade => Failure::NoUpgrade,
-                FailureKind::ConnectRefused => Failure::ConnectFailed,
-                FailureKind::ConnectTimeout => Failure::ConnectTimeout,
-                FailureKind::ResetBeforeHead => Failure::UpstreamReset,
-                FailureKind::InvalidResponse(_) => Failure::ResponseInvalid,
-                FailureKind::RequestBody => Failure::RequestBodyBroken,
-                FailureKind::InvalidRequest(_) => Failure::BadTarget,
-            })
-        }
     }
 }
 

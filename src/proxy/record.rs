@@ -37,6 +37,10 @@ pub(super) struct Record {
     pub listener: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
     pub upstream: Option<EndpointName>,
+    /// Tries at a backend.
+    attempts: u32,
+    /// The last try would have been followed by another, had the rule one left.
+    pub exhausted: bool,
     upstream_duration: Option<Duration>,
     /// 0 until there is a response.
     status: u16,
@@ -78,6 +82,8 @@ impl Record {
             listener: None,
             route: None,
             upstream: None,
+            attempts: 0,
+            exhausted: false,
             upstream_duration: None,
             status: 0,
             failure: None,
@@ -95,6 +101,12 @@ impl Record {
 
     pub(super) fn is_http2(&self) -> bool {
         self.version == Version::HTTP_2
+    }
+
+    /// A backend is about to be asked.
+    pub(super) fn tries(&mut self) {
+        self.attempts += 1;
+        self.upstream_duration = None;
     }
 
     /// A backend's head is here.
@@ -163,6 +175,7 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
         duration: Duration::ZERO,
         upstream_duration: None,
         upstream: None,
+        attempts: 0,
         route: None,
         flags: failure.flag(),
         details: Some(failure.details()),
@@ -184,6 +197,17 @@ fn grpc_answer(failure: Failure) -> Response {
     response
 }
 
+/// Envoy's flag for a limit of retries that was reached, beside what the last try came to.
+fn exhausted(flags: &'static str) -> &'static str {
+    match flags {
+        "-" => "URX",
+        "UC" => "UC,URX",
+        "UF" => "UF,URX",
+        "UT" => "UT,URX",
+        others => others,
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if self.status == 0 {
@@ -202,6 +226,7 @@ impl Drop for Record {
             None if self.answered_here => ("-", "direct_response"),
             None => ("-", "via_upstream"),
         };
+        let flags = if self.exhausted { exhausted(flags) } else { flags };
         let named;
         let upstream = match &self.upstream {
             Some(endpoint) => match endpoint.socket_addr() {
@@ -240,6 +265,7 @@ impl Drop for Record {
             duration: clock::now().saturating_duration_since(self.started),
             upstream_duration: self.upstream_duration,
             upstream,
+            attempts: self.attempts,
             route: self.route.as_deref(),
             flags,
             details: Some(details),

@@ -19,7 +19,7 @@ pub(crate) use bind::{Bind, BindKey, Listener};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 pub(crate) use route_table::{Entry, RouteTable, Row};
-pub(crate) use rule::{Choice, Limit, Mirror, Rule, Timeouts, WeightedClusters};
+pub(crate) use rule::{Choice, Limit, Mirror, Retry, Rule, Timeouts, WeightedClusters};
 
 /// Everything that is served, as of one load.
 #[derive(Debug, Default)]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
+
 use crate::filters::Filter;
 use crate::upstream::Cluster;
 
@@ -19,6 +21,8 @@ pub(crate) struct Rule {
     /// `None`: nothing may be forwarded to (no `backendRefs`, or all weigh 0). The answer is 500.
     pub backends: Option<WeightedClusters>,
     pub timeouts: Timeouts,
+    /// None: one try, whatever comes of it.
+    pub retry: Option<Retry>,
 }
 
 /// Limits on one exchange.
@@ -62,6 +66,32 @@ impl Timeouts {
             (Limit::Unset, Limit::Unset) => default,
             (_, backend) => backend.duration(),
         }
+    }
+}
+
+/// When a request is sent to a backend again.
+///
+/// HTTPRoute `spec.rules[].retry` (GEP-1731). A connection that fails and a backend that does not
+/// answer in time are always reasons; the method of the request is none, for or against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// Answers that are not passed on while tries are left.
+    pub codes: Box<[StatusCode]>,
+    /// Tries after the first.
+    pub attempts: u32,
+    /// The least wait before the second try; it doubles with each further one, up to ten times.
+    pub backoff: Duration,
+}
+
+impl Retry {
+    /// How long to wait before try `number`, which is 2 for the first that is another. `chance` is
+    /// a number drawn at random: it adds up to half, so that those who failed together do not come
+    /// back together. Never less than `backoff`.
+    pub(crate) fn wait(&self, number: u32, chance: u32) -> Duration {
+        let growth = 1_u32.checked_shl(number.saturating_sub(2)).unwrap_or(u32::MAX).min(10);
+        let wait = self.backoff.saturating_mul(growth);
+        let share = f64::from(chance) / f64::from(u32::MAX) / 2.0;
+        wait.saturating_add(Duration::try_from_secs_f64(wait.as_secs_f64() * share).unwrap_or(wait))
     }
 }
 
@@ -199,5 +229,29 @@ mod tests {
             assert!(matches!(clusters.pick(ticket), Choice::Invalid));
         }
         assert!(WeightedClusters::new([]).is_none());
+    }
+
+    #[test]
+    fn each_try_waits_for_longer_and_never_for_less_than_asked() {
+        let retry = |millis| Retry {
+            codes: Box::default(),
+            attempts: 9,
+            backoff: Duration::from_millis(millis),
+        };
+        // (backoff, number of the try, least, most; all in milliseconds)
+        let table = [
+            (100, 2, 100, 150),
+            (100, 3, 200, 300),
+            (100, 4, 400, 600),
+            (100, 6, 1000, 1500),
+            (100, u32::MAX, 1000, 1500),
+            (0, 5, 0, 0),
+        ];
+        for (backoff, number, least, most) in table {
+            let wait = |chance| retry(backoff).wait(number, chance).as_millis();
+            assert_eq!((wait(0), wait(u32::MAX)), (least, most), "{backoff} {number}");
+        }
+        let forever = Retry { backoff: Duration::MAX, ..retry(0) };
+        assert_eq!(forever.wait(9, u32::MAX), Duration::MAX);
     }
 }

@@ -24,10 +24,23 @@ const AVOID_REFUSING: Duration = Duration::from_secs(5);
 /// timeout.
 const AVOID_SILENT: Duration = Duration::from_secs(30);
 
+/// Which endpoint a caller would have, of those of the cluster. The default is whose turn it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Aim {
+    /// Comes first, if it is an address of the cluster and was not found dead lately.
+    pub prefer: Option<EndpointName>,
+    /// These come last: they had the request before and did not serve it.
+    pub avoid: Vec<EndpointName>,
+}
+
 /// The addresses of a cluster in the order in which one request should try them, each at most once.
 #[derive(Debug)]
 pub(super) struct Candidates<'a> {
     cluster: &'a Cluster,
+    /// To be looked at before any turn.
+    prefer: Option<&'a Address>,
+    /// What it was, if it came first.
+    preferred: Option<&'a Address>,
     /// Whose turn it is.
     turn: usize,
     /// Endpoints looked at in this round.
@@ -48,13 +61,19 @@ struct Within {
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(cluster: &'a Cluster) -> Self {
+    pub(super) fn new(cluster: &'a Cluster, aim: &'a Aim) -> Self {
+        let mut avoided = cluster.avoided().now(clock::now);
+        avoided.extend(aim.avoid.iter().filter_map(EndpointName::address).cloned());
         Self {
             cluster,
-            turn: cluster.next_turn(),
+            prefer: aim.prefer.as_ref().and_then(EndpointName::address),
+            preferred: None,
+            // Another try of a request is no turn: else, of two endpoints, each would always get the
+            // same requests.
+            turn: if aim.avoid.is_empty() { cluster.next_turn() } else { cluster.turn() },
             visited: 0,
             within: None,
-            avoided: cluster.avoided().now(clock::now),
+            avoided,
             second_round: false,
         }
     }
@@ -63,10 +82,17 @@ impl<'a> Candidates<'a> {
     /// tried.
     pub(super) async fn next(&mut self) -> Option<Result<Address, SendFailure>> {
         let endpoints = self.cluster.endpoints();
+        if let Some(address) = self.prefer.take()
+            && !self.avoided.contains(address)
+            && is_of(self.cluster, address).await
+        {
+            self.preferred = Some(address);
+            return Some(Ok(address.clone()));
+        }
         loop {
             if let Some(within) = &mut self.within {
                 match within.next() {
-                    Some(address) if self.avoided.contains(&address) == self.second_round => {
+                    Some(address) if self.is_next(&address) => {
                         return Some(Ok(address));
                     }
                     Some(_) => continue,
@@ -84,7 +110,7 @@ impl<'a> Candidates<'a> {
             self.visited += 1;
             match endpoint {
                 Endpoint::Fixed(address) => {
-                    if self.avoided.contains(address) == self.second_round {
+                    if self.is_next(address) {
                         return Some(Ok(address.clone()));
                     }
                 }
@@ -106,6 +132,28 @@ impl<'a> Candidates<'a> {
             }
         }
     }
+
+    /// True if this address belongs to this round and has not had its try.
+    fn is_next(&self, address: &Address) -> bool {
+        self.avoided.contains(address) == self.second_round && self.preferred != Some(address)
+    }
+}
+
+/// True if `address` is one of the cluster's, as far as its names resolve.
+async fn is_of(cluster: &Cluster, address: &Address) -> bool {
+    for endpoint in cluster.endpoints() {
+        match (endpoint, address) {
+            (Endpoint::Fixed(fixed), _) if fixed == address => return true,
+            (Endpoint::Named { name, port }, Address::Ip(wanted)) if wanted.port() == *port => {
+                let patience = cluster.settings().connect_timeout;
+                if name.addresses(patience).await.is_ok_and(|all| all.contains(&wanted.ip())) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 impl Within {
@@ -180,7 +228,11 @@ mod tests {
 
     /// All candidates of one request by their last byte, 0 for a name that does not resolve.
     async fn order(cluster: &Cluster) -> Vec<u8> {
-        let mut candidates = Candidates::new(cluster);
+        order_of(cluster, &Aim::default()).await
+    }
+
+    async fn order_of(cluster: &Cluster, aim: &Aim) -> Vec<u8> {
+        let mut candidates = Candidates::new(cluster, aim);
         let mut order = Vec::new();
         while let Some(next) = candidates.next().await {
             order.push(match next {
@@ -227,5 +279,32 @@ mod tests {
         assert_eq!(after(6), [address(8)]);
         assert_eq!(after(31), []);
         assert_eq!(order(&cluster).await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_aim_moves_addresses_of_the_cluster_and_adds_none() {
+        let endpoints = vec![at(1), at(2), named("two.test")];
+        // (preferred, avoided, order)
+        let table: [(Option<u8>, &[u8], &[u8]); 7] = [
+            (None, &[], &[1, 2, 8, 9]),
+            (Some(2), &[], &[2, 1, 8, 9]),
+            (Some(9), &[], &[9, 1, 2, 8]),
+            (Some(7), &[], &[1, 2, 8, 9]),
+            (None, &[1, 8], &[2, 9, 1, 8]),
+            (Some(1), &[1], &[2, 8, 9, 1]),
+            (Some(8), &[2], &[8, 1, 9, 2]),
+        ];
+        for (prefer, avoid, want) in table {
+            let cluster = cluster(endpoints.clone());
+            let name = |last: u8| EndpointName::from(address(last));
+            let avoid = avoid.iter().copied().map(name).collect();
+            let aim = Aim { prefer: prefer.map(name), avoid };
+            assert_eq!(order_of(&cluster, &aim).await, want, "{aim:?}");
+        }
+
+        let lately = cluster(endpoints);
+        lately.avoided().add(address(2), FailureKind::ConnectRefused, clock::now());
+        let aim = Aim { prefer: Some(address(2).into()), avoid: Vec::new() };
+        assert_eq!(order_of(&lately, &aim).await, [1, 8, 9, 2]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::UPGRADE;
 
 use crate::body::{Request, Response};
-use crate::upstream::balance::Avoided;
+use crate::upstream::balance::{Aim, Avoided};
 use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings};
 use crate::upstream::failure::SendFailure;
 use crate::upstream::h1::{self, Tunnel};
@@ -116,11 +116,12 @@ impl Cluster {
     /// one, once, if nothing of the request was sent or it has no body and an idempotent method
     /// (RFC 9110 section 9.2.2). Nothing else is tried twice.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
-        self.send_telling(request, &mut None).await
+        self.send_telling(request, &Aim::default(), &mut None).await
     }
 
-    /// As [`send`](Self::send), and `tried` tells at any time which endpoint the request went to
-    /// last, so that whoever drops the future knows who has not answered.
+    /// As [`send`](Self::send), to the endpoint that `aim` asks for where it can be had; `tried`
+    /// tells at any time which endpoint the request went to last, so that whoever drops the future
+    /// knows who has not answered.
     ///
     /// # Errors
     ///
@@ -128,6 +129,7 @@ impl Cluster {
     pub(crate) async fn send_telling(
         self: &Arc<Self>,
         request: Request,
+        aim: &Aim,
         tried: &mut Option<EndpointName>,
     ) -> Result<Answer, SendFailure> {
         let http2 = match self.settings.protocol {
@@ -136,9 +138,9 @@ impl Cluster {
             Protocol::H2cOrUpgrade => !request.headers().contains_key(UPGRADE),
         };
         if http2 {
-            h2::send(self, request, tried).await
+            h2::send(self, request, aim, tried).await
         } else {
-            h1::send(self, request, tried).await
+            h1::send(self, request, aim, tried).await
         }
     }
 
@@ -161,6 +163,11 @@ impl Cluster {
 
     pub(super) fn avoided(&self) -> &Avoided {
         &self.avoided
+    }
+
+    /// The number that the next request gets. Who only looks takes nobody's turn.
+    pub(super) fn turn(&self) -> usize {
+        self.turn.load(Ordering::Relaxed)
     }
 
     /// A number that grows with every request, where there is anything to choose from.

@@ -52,6 +52,14 @@ impl EndpointName {
         Self(Inner::Unresolved { host: Arc::clone(host), port })
     }
 
+    /// What can be connected to, where it is known.
+    pub(super) fn address(&self) -> Option<&Address> {
+        match &self.0 {
+            Inner::At(address) => Some(address),
+            Inner::Unresolved { .. } => None,
+        }
+    }
+
     /// The socket address, where it is one: for `upstream` fields that want it typed.
     pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
         match &self.0 {

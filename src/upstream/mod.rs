@@ -22,6 +22,7 @@ mod h2;
 mod names;
 pub(crate) mod pool;
 
+pub(crate) use balance::Aim;
 pub(crate) use cluster::{Cluster, ClusterSettings, Protocol};
 pub(crate) use endpoint::{EndpointName, EndpointSettings};
 pub(crate) use failure::FailureKind;

@@ -26,6 +26,7 @@ mod operator;
 mod redirect;
 mod reload;
 mod restart;
+mod retry;
 mod routing;
 mod support;
 mod systemd;

@@ -12,6 +12,7 @@ fn rule(name: &str) -> Arc<Rule> {
         mirrors: Box::default(),
         backends: None,
         timeouts: Timeouts::default(),
+        retry: None,
     })
 }
 

@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 
 use crate::body::Request;
 use crate::clock;
-use crate::upstream::balance::Candidates;
+use crate::upstream::balance::{Aim, Candidates};
 use crate::upstream::cluster::{Answer, Cluster};
 use crate::upstream::connect::connect;
 use crate::upstream::endpoint::EndpointName;
@@ -42,10 +42,11 @@ pub(crate) use tunnel::Tunnel;
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
     request: Request,
+    aim: &Aim,
     tried: &mut Option<EndpointName>,
 ) -> Result<Answer, SendFailure> {
     let mut sending = Sending::new(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
-    let mut candidates = Candidates::new(cluster);
+    let mut candidates = Candidates::new(cluster, aim);
     let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
     while let Some(candidate) = candidates.next().await {
         let address = match candidate {

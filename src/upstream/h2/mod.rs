@@ -22,7 +22,7 @@ use http_body::Body as _;
 
 use crate::body::Request;
 use crate::clock;
-use crate::upstream::balance::Candidates;
+use crate::upstream::balance::{Aim, Candidates};
 use crate::upstream::cluster::{Answer, Cluster};
 use crate::upstream::endpoint::EndpointName;
 use crate::upstream::failure::{FailureKind, SendFailure};
@@ -39,12 +39,13 @@ pub(super) use link::{drain, sweep};
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
     request: Request,
+    aim: &Aim,
     tried: &mut Option<EndpointName>,
 ) -> Result<Answer, SendFailure> {
     let (mut request, upload) =
         prepare(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let replayable = request.method().is_idempotent() && request.body().is_end_stream();
-    let mut candidates = Candidates::new(cluster);
+    let mut candidates = Candidates::new(cluster, aim);
     let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
     let mut again = false;
     while let Some(candidate) = candidates.next().await {

@@ -1,0 +1,141 @@
+//! A request to its cluster: one try, or as many as the rule allows.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::body::{Request, Response};
+use crate::clock;
+use crate::proxy::failure::Failure;
+use crate::proxy::record::Record;
+use crate::proxy::replay::Replay;
+use crate::snapshot::matcher::is_grpc;
+use crate::snapshot::{Retry, Rule};
+use crate::upstream::{Aim, Cluster, FailureKind, Tunnel};
+
+/// A response head with its body, and the tunnel behind a 101.
+type Answered = (Response, Option<Tunnel>);
+
+/// Sends a request under the limits of the rule, and again where the rule has `retry`.
+pub(super) async fn send(
+    record: &mut Record,
+    cluster: &Arc<Cluster>,
+    rule: &Rule,
+    request: Request,
+    aim: Aim,
+    deadline: Option<Instant>,
+) -> Result<Answered, Failure> {
+    match &rule.retry {
+        None => once(record, cluster, rule, request, &aim, deadline).await,
+        Some(retry) => repeatedly(record, cluster, rule, retry, request, aim, deadline).await,
+    }
+}
+
+/// HTTPRoute `retry` (GEP-1731): as many tries as it takes, up to those that are allowed. What
+/// comes back at the end is what the last try came to.
+///
+/// The method makes no difference, as the specification makes none: who writes `retry` says that
+/// the backends of the rule bear it. A body that is too long to be kept ends the tries.
+async fn repeatedly(
+    record: &mut Record,
+    cluster: &Arc<Cluster>,
+    rule: &Rule,
+    retry: &Retry,
+    request: Request,
+    mut aim: Aim,
+    deadline: Option<Instant>,
+) -> Result<Answered, Failure> {
+    let (head, body) = request.into_parts();
+    let replay = Replay::new(body);
+    let mut number = 1;
+    loop {
+        let again = Request::from_parts(head.clone(), replay.again());
+        let came = once(record, cluster, rule, again, &aim, deadline).await;
+        if !is_worth_another(&came, retry) || !replay.is_whole() {
+            return came;
+        }
+        if number > retry.attempts {
+            record.exhausted = true;
+            return match came {
+                // What the specification's tests take for connections that fail is 500 or 503.
+                Err(Failure::UpstreamReset) => Err(Failure::UpstreamResetAgain),
+                came => came,
+            };
+        }
+        number += 1;
+        let wait = retry.wait(number, fastrand::u32(..));
+        // Better what came than a timeout that is sure to come.
+        if deadline.is_some_and(|at| at.saturating_duration_since(clock::now()) <= wait) {
+            return came;
+        }
+        // A response that is not passed on ends with its connection, and frees the backend.
+        drop(came);
+        // Not the same one again where there is another.
+        aim.prefer = None;
+        aim.avoid.extend(record.upstream.clone());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+fn is_worth_another(came: &Result<Answered, Failure>, retry: &Retry) -> bool {
+    match came {
+        Ok((response, _)) => retry.codes.contains(&response.status()),
+        Err(failure) => matches!(
+            failure,
+            Failure::ConnectFailed
+                | Failure::ConnectTimeout
+                | Failure::UpstreamReset
+                | Failure::UpstreamTimeout
+        ),
+    }
+}
+
+/// One try at a backend.
+async fn once(
+    record: &mut Record,
+    cluster: &Arc<Cluster>,
+    rule: &Rule,
+    request: Request,
+    aim: &Aim,
+    deadline: Option<Instant>,
+) -> Result<Answered, Failure> {
+    record.tries();
+    let limits = &record.connection.gateway.limits;
+    // A gRPC stream may be silent for as long as its ends like; its deadline travels with it.
+    let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));
+    let now = clock::now();
+    let left = deadline.map(|at| at.saturating_duration_since(now));
+    let wait = left.into_iter().chain(rule.timeouts.backend_or(default)).min();
+
+    // Noted in the record, so that it is known who did not answer in time.
+    let sending = cluster.send_telling(request, aim, &mut record.upstream);
+    let sent = match wait {
+        Some(wait) => match tokio::time::timeout(wait, sending).await {
+            Ok(sent) => sent,
+            Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
+            Err(_) => return Err(Failure::UpstreamTimeout),
+        },
+        None => sending.await,
+    };
+    match sent {
+        Ok(answer) => {
+            record.answered_by(answer.endpoint);
+            Ok((answer.response, answer.tunnel))
+        }
+        Err(failed) => {
+            tracing::debug!(details = %failed.details, cluster = %cluster.settings().name, "no response");
+            record.upstream = failed.endpoint;
+            Err(match failed.kind {
+                FailureKind::NoEndpoint | FailureKind::Unresolved => Failure::NoEndpoint,
+                FailureKind::NoUpgrade => Failure::NoUpgrade,
+                FailureKind::ConnectRefused => Failure::ConnectFailed,
+                FailureKind::ConnectTimeout => Failure::ConnectTimeout,
+                FailureKind::ResetBeforeHead => Failure::UpstreamReset,
+                FailureKind::InvalidResponse(_) => Failure::ResponseInvalid,
+                FailureKind::RequestBody => Failure::RequestBodyBroken,
+                FailureKind::InvalidRequest(_) => Failure::BadTarget,
+            })
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A request body that can be sent more than once, as far as it is kept.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::{Body, BodyError};
+
+/// Bytes of a body that are kept for another try. A longer one is passed on as any other, and has
+/// no other try once more than this of it was asked for.
+pub(super) const KEPT: usize = 64 << 10;
+
+/// A body for several tries, one after the other. Keeps what passes, copied, up to [`KEPT`] bytes.
+#[derive(Debug)]
+pub(super) enum Replay {
+    /// There is none, which is most requests: nothing is kept.
+    Empty,
+    Of(Arc<Mutex<Source>>),
+}
+
+/// What the client has sent so far. Only the tries of one request look at it, and only the last of
+/// them may: its lock is never waited for.
+#[derive(Debug)]
+pub(super) struct Source {
+    body: Body,
+    kept: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    /// More came than is kept, or the body broke.
+    lost: bool,
+    ended: bool,
+    /// Number of the try that may read.
+    reader: u32,
+}
+
+impl Replay {
+    pub(super) fn new(body: Body) -> Self {
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        let source =
+            Source { body, kept: Vec::new(), trailers: None, lost: false, ended: false, reader: 0 };
+        Self::Of(Arc::new(Mutex::new(source)))
+    }
+
+    /// The body from its beginning. What a try before got is of no use any more.
+    pub(super) fn again(&self) -> Body {
+        let Self::Of(source) = self else { return Body::Empty };
+        let mut locked = source.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.reader += 1;
+        let number = locked.reader;
+        drop(locked);
+        Body::boxed(Try { source: Arc::clone(source), number, at: 0, told_trailers: false })
+    }
+
+    /// True if a further try can have the whole body.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Of(source) => !source.lock().unwrap_or_else(PoisonError::into_inner).lost,
+        }
+    }
+}
+
+impl Source {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        if self.lost {
+            return;
+        }
+        match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) if self.kept.len() + data.len() > KEPT => {
+                self.lost = true;
+                self.kept = Vec::new();
+            }
+            (Some(data), _) => self.kept.extend_from_slice(data),
+            (None, Some(trailers)) => self.trailers = Some(trailers.clone()),
+            (None, None) => {}
+        }
+    }
+}
+
+/// The body of one try: what is kept, then what is still to come.
+struct Try {
+    source: Arc<Mutex<Source>>,
+    number: u32,
+    /// Bytes of what is kept that this try has had.
+    at: usize,
+    told_trailers: bool,
+}
+
+impl HttpBody for Try {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let mut source = this.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if source.reader != this.number {
+            return Poll::Ready(Some(Err("another try has the body".into())));
+        }
+        if this.at < source.kept.len() {
+            let data = Bytes::copy_from_slice(&source.kept[this.at..]);
+            this.at = source.kept.len();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if source.ended {
+            let trailers = source.trailers.clone().filter(|_| !this.told_trailers);
+            this.told_trailers = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let polled = Pin::new(&mut source.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                source.keep(frame);
+                this.at = source.kept.len();
+                this.told_trailers |= frame.is_trailers();
+                source.ended = source.body.is_end_stream();
+            }
+            Poll::Ready(Some(Err(_))) => source.lost = true,
+            Poll::Ready(None) => source.ended = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_trailers = source.trailers.is_some() && !self.told_trailers;
+        self.at == source.kept.len()
+            && !has_trailers
+            && (source.ended || source.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = (source.kept.len() - self.at.min(source.kept.len())) as u64;
+        let rest = source.body.size_hint();
+        let mut hint = SizeHint::new();
+        // The upper bound first: neither may pass the other.
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(kept));
+        }
+        hint.set_lower(rest.lower().saturating_add(kept));
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, StreamBody};
+
+    fn frames(frames: Vec<Result<Frame<Bytes>, BodyError>>) -> Body {
+        Body::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    fn data(length: usize) -> Result<Frame<Bytes>, BodyError> {
+        Ok(Frame::data(Bytes::from(vec![b'a'; length])))
+    }
+
+    fn trailers() -> Result<Frame<Bytes>, BodyError> {
+        Ok(Frame::trailers(HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-sum"),
+            http::HeaderValue::from_static("1"),
+        )])))
+    }
+
+    /// Length and trailers of what is left of a body.
+    async fn read(body: Body) -> (usize, bool) {
+        let all = body.collect().await.unwrap();
+        let has_trailers = all.trailers().is_some();
+        (all.to_bytes().len(), has_trailers)
+    }
+
+    #[tokio::test]
+    async fn every_try_has_all_of_a_short_body() {
+        let replay = Replay::new(frames(vec![data(10), data(20), trailers()]));
+        let mut first = replay.again();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap().len(), 10);
+        assert_eq!(read(replay.again()).await, (30, true));
+        assert!(replay.is_whole());
+        assert_eq!(read(replay.again()).await, (30, true));
+        assert!(first.frame().await.unwrap().is_err(), "a try that was given up gets nothing more");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_has_a_limit() {
+        // (frames, whole after the first try)
+        let table = [
+            (vec![KEPT], true),
+            (vec![KEPT, 1], false),
+            (vec![KEPT + 1], false),
+            (vec![1; 1000], true),
+        ];
+        for (lengths, whole) in table {
+            let sum = lengths.iter().sum();
+            let replay = Replay::new(frames(lengths.iter().map(|length| data(*length)).collect()));
+            assert_eq!(read(replay.again()).await, (sum, false));
+            assert_eq!(replay.is_whole(), whole, "{} frames of {sum} bytes", lengths.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_broke_has_no_other_try() {
+        let replay = Replay::new(frames(vec![data(1), Err("gone".into())]));
+        assert!(replay.again().collect().await.is_err());
+        assert!(!replay.is_whole());
+    }
+
+    #[tokio::test]
+    async fn a_length_is_told_to_every_try() {
+        let replay = Replay::new(Body::from_bytes("hello"));
+        for _ in 0..2 {
+            let body = replay.again();
+            assert_eq!(body.size_hint().exact(), Some(5));
+            assert!(!body.is_end_stream());
+            assert_eq!(read(body).await, (5, false));
+        }
+        assert!(Replay::new(Body::Empty).again().is_end_stream());
+    }
+}
