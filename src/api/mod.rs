@@ -28,6 +28,9 @@ mod kinds;
 mod open_enum;
 mod reference_grant;
 pub(crate) mod shared;
+mod tcp_route;
+mod tls_route;
+mod udp_route;
 
 pub(crate) use self::core::{
     ConfigMap, EndpointAddressType, EndpointSlice, IntOrString, Namespace, Secret, Service,
@@ -60,8 +63,11 @@ pub(crate) use self::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 pub(crate) use self::shared::{
     BackendObjectReference, BackendRef, Condition, ConditionStatus, CookieLifetime, DefaultScope,
     LabelSelector, LabelSelectorOperator, LocalObjectReference, MatchType, ParentReference,
-    SecretObjectReference, SessionPersistence, SessionPersistenceType, Timestamp,
+    PlainBackendRef, SecretObjectReference, SessionPersistence, SessionPersistenceType, Timestamp,
 };
+pub(crate) use self::tcp_route::{TcpRoute, TcpRouteSpec};
+pub(crate) use self::tls_route::{TlsRoute, TlsRouteSpec};
+pub(crate) use self::udp_route::{UdpRoute, UdpRouteSpec};
 
 /// One document that was decoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +76,9 @@ pub(crate) enum Object {
     Gateway(Gateway),
     HttpRoute(HttpRoute),
     GrpcRoute(GrpcRoute),
+    TlsRoute(TlsRoute),
+    TcpRoute(TcpRoute),
+    UdpRoute(UdpRoute),
     ReferenceGrant(ReferenceGrant),
     Backend(Backend),
     RouteFilter(RouteFilter),
@@ -90,6 +99,9 @@ impl Object {
             Self::Gateway(_) => Kind::Gateway,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
+            Self::TlsRoute(_) => Kind::TlsRoute,
+            Self::TcpRoute(_) => Kind::TcpRoute,
+            Self::UdpRoute(_) => Kind::UdpRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Backend(_) => Kind::Backend,
             Self::RouteFilter(_) => Kind::RouteFilter,
@@ -109,6 +121,9 @@ impl Object {
             Self::Gateway(object) => &object.metadata,
             Self::HttpRoute(object) => &object.metadata,
             Self::GrpcRoute(object) => &object.metadata,
+            Self::TlsRoute(object) => &object.metadata,
+            Self::TcpRoute(object) => &object.metadata,
+            Self::UdpRoute(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
             Self::Backend(object) => &object.metadata,
             Self::RouteFilter(object) => &object.metadata,

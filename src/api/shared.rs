@@ -94,6 +94,38 @@ impl<F> BackendRef<F> {
     }
 }
 
+/// `backendRefs[]` of a route that has no filters.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PlainBackendRef {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub name: String,
+    /// The route's own namespace where absent.
+    pub namespace: Option<String>,
+    /// Required for a Service, meaningless for a Backend.
+    pub port: Option<u16>,
+    pub weight: Option<u32>,
+}
+
+impl PlainBackendRef {
+    /// 1 where absent; 0 means no traffic.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.unwrap_or(1)
+    }
+
+    /// The reference without its weight.
+    pub(crate) fn object(&self) -> BackendObjectReference {
+        BackendObjectReference {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            port: self.port,
+        }
+    }
+}
+
 /// `certificateRefs[]` and `clientCertificateRef`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,8 +4,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::api::Protocol;
 use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, Readiness};
-use crate::snapshot::{self, Bind, BindKey, Entry, HostTable, RouteTable};
+use crate::snapshot::{
+    self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
+};
 use crate::tls::{
     CertSlot, CertSource, CertStore, ListenerCertificates, Reading, Tickets, server_config,
 };
@@ -61,7 +64,11 @@ pub(super) fn binds(
         for listener in gateway.listeners.iter().filter(|listener| listener.accepted.is_ok()) {
             let built = Arc::new(build(graph, gateway, listener, routes, slots, tickets));
             for address in &gateway.addresses {
-                let key = BindKey { address: *address, port: listener.spec.port };
+                let transport = match listener.spec.protocol {
+                    Protocol::Udp => Transport::Udp,
+                    _ => Transport::Tcp,
+                };
+                let key = BindKey { address: *address, port: listener.spec.port, transport };
                 let bind = binds.entry(key).or_insert_with(|| Bind {
                     key,
                     names: Vec::new(),
@@ -91,19 +98,52 @@ fn build(
     let (key, section) = (&gateway.key, &listener.spec.name);
     let certificates: Vec<_> =
         listener.certificates.iter().map(|certificate| slots.get(certificate)).collect();
-    let tls = listener
-        .tls
-        .then(|| server_config(ListenerCertificates::new(certificates.clone()), &ALPN, tickets));
+    let is_http = matches!(listener.spec.protocol, Protocol::Http | Protocol::Https);
+    // What a backend behind a TLS listener speaks is not known, so no protocol is promised.
+    let alpn: &[&[u8]] = if is_http { &ALPN } else { &[] };
+    let tls = (listener.tls && !listener.passthrough)
+        .then(|| server_config(ListenerCertificates::new(certificates.clone()), alpn, tickets));
+    let closed = |on: &Attached| listener.closed || graph.routes[on.route].closed;
+    let traffic = if is_http {
+        let rows = listener.routes.iter().flat_map(|on| entries(on, routes, closed(on)));
+        Traffic::Http(RouteTable::new(rows))
+    } else {
+        let forwards = forwards(listener.routes.iter().map(|on| (on, closed(on))), routes);
+        match listener.passthrough {
+            true => Traffic::Passthrough(forwards),
+            false => Traffic::Forward(forwards),
+        }
+    };
     snapshot::Listener {
         name: format!("{}/{}/{section}", key.namespace, key.name).into(),
         hostname: listener.hostname.clone(),
         tls,
         certificates,
-        routes: RouteTable::new(listener.routes.iter().flat_map(|on| {
-            let closed = listener.closed || graph.routes[on.route].closed;
-            entries(on, routes, closed)
-        })),
+        traffic,
     }
+}
+
+/// The routes of a listener by the hosts that they have on it. Of two with one host the first has
+/// it: the older one (TCPRoute and UDPRoute have no host, so all but the oldest get nothing).
+fn forwards<'r>(
+    routes_on: impl Iterator<Item = (&'r Attached, bool)>,
+    routes: &[CompiledRoute],
+) -> Forwards {
+    let mut forwards = Forwards::default();
+    for (on, closed) in routes_on {
+        let Some(forward) = &routes[on.route].forward else { continue };
+        let forward = match closed {
+            true => Arc::new(Forward { name: Arc::clone(&forward.name), backends: None }),
+            false => Arc::clone(forward),
+        };
+        if on.hosts.is_empty() {
+            forwards.entry(None, || Arc::clone(&forward));
+        }
+        for host in &on.hosts {
+            forwards.entry(Some(host), || Arc::clone(&forward));
+        }
+    }
+    forwards
 }
 
 /// The rows of a route, for the hosts that it has on one listener. Where it is `closed`, they are

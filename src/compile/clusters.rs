@@ -18,6 +18,15 @@ pub(super) struct Clusters<'a> {
     by_name: HashMap<Arc<str>, Arc<Cluster>>,
 }
 
+/// What a route takes to its backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    Bytes,
+    Datagrams,
+    Grpc,
+    Http,
+}
+
 impl<'a> Clusters<'a> {
     pub(super) fn new(
         previous: &'a HashMap<ClusterSettings, Arc<Cluster>>,
@@ -26,12 +35,12 @@ impl<'a> Clusters<'a> {
         Self { previous, names, by_name: HashMap::new() }
     }
 
-    /// The cluster of `target`; `grpc` if a GRPCRoute refers to it, which is spoken to by HTTP/2
-    /// whether it says so or not (GEP-1911).
+    /// The cluster of `target` for what a route carries there. gRPC is spoken by HTTP/2 whether the
+    /// backend says so or not (GEP-1911).
     ///
     /// Every rule that refers to one backend shares one cluster, so that connections and what is
     /// known of endpoints are shared too.
-    pub(super) fn get(&mut self, target: &Target<'_>, grpc: bool) -> Arc<Cluster> {
+    pub(super) fn get(&mut self, target: &Target<'_>, carries: Carries) -> Arc<Cluster> {
         let (name, written) = match target {
             Target::Backend { object, protocol } => {
                 let metadata = &object.metadata;
@@ -49,7 +58,13 @@ impl<'a> Clusters<'a> {
             Some(AppProtocol::Http1) | None => Protocol::Http1,
         };
         let h2c = spoken != Protocol::Http1;
-        let name = if grpc && !h2c { format!("{name}/grpc") } else { name };
+        let name = match carries {
+            // What the backend says that it speaks is not for these.
+            Carries::Bytes => format!("{name}/tcp"),
+            Carries::Datagrams => format!("{name}/udp"),
+            Carries::Grpc if !h2c => format!("{name}/grpc"),
+            Carries::Grpc | Carries::Http => name,
+        };
         if let Some(cluster) = self.by_name.get(&*name) {
             return Arc::clone(cluster);
         }
@@ -58,7 +73,7 @@ impl<'a> Clusters<'a> {
             Target::Backend { object, .. } => of_backend(object),
             Target::Service { port, slices, .. } => of_slices(port, slices),
         };
-        let protocol = if grpc && !h2c { Protocol::H2c } else { spoken };
+        let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
         // The one place where a cluster gets its settings.
         let settings =
             ClusterSettings { protocol, ..ClusterSettings::new(Arc::clone(&name), endpoints) };
@@ -95,11 +110,12 @@ fn of_backend(backend: &Backend) -> Vec<EndpointSettings> {
 /// of its own for one name (EndpointSlice `ports`).
 fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSettings> {
     let wanted = port.name.as_deref().unwrap_or_default();
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
     let mut endpoints = Vec::new();
     for slice in slices {
         let of_name = slice.ports.iter().find(|of| {
             of.name.as_deref().unwrap_or_default() == wanted
-                && of.protocol.as_deref().unwrap_or("TCP") == "TCP"
+                && of.protocol.as_deref().unwrap_or("TCP") == protocol
         });
         let Some(of_name) = of_name else { continue };
         // No number stands for every port: then the Service says which.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use crate::filters::cors::{AllowList, OriginPattern};
 use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, UrlRewrite};
 use crate::snapshot::{
-    Bind, Choice, Conditions, Limit, Listener, PathMatch, Retry, Row, Rule, Snapshot, ValueMatch,
-    WeightedClusters,
+    Bind, Choice, Conditions, Forward, Limit, Listener, PathMatch, Retry, Row, Rule, Snapshot,
+    Traffic, Transport, ValueMatch, WeightedClusters,
 };
-use crate::upstream::{Cluster, EndpointSettings, Protocol};
+use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
 
 use super::filters::is_secret;
 
@@ -28,12 +28,25 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
 fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
     let mut rules: Vec<&Arc<Rule>> = Vec::new();
     let mut seen: HashSet<*const Rule> = HashSet::new();
+    let mut forwards: Vec<&Arc<Forward>> = Vec::new();
     for bind in &snapshot.binds {
         write_bind(to, bind)?;
         for (_, listener) in bind.listeners.sorted() {
             write_listener(to, listener)?;
+            let routes = match &listener.traffic {
+                Traffic::Http(routes) => routes,
+                Traffic::Forward(of) | Traffic::Passthrough(of) => {
+                    for (host, forward) in of.sorted() {
+                        writeln!(to, "    {} -> {}", Host(host.as_deref()), forward.name)?;
+                        if !forwards.iter().any(|known| Arc::ptr_eq(known, forward)) {
+                            forwards.push(forward);
+                        }
+                    }
+                    continue;
+                }
+            };
             let mut host = None;
-            for row in listener.routes.rows() {
+            for row in routes.rows() {
                 if host.as_ref() != Some(&row.host) {
                     writeln!(to, "    {}", Host(row.host.as_deref()))?;
                     host = Some(row.host.clone());
@@ -45,7 +58,24 @@ fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
             }
         }
     }
-    rules.iter().try_for_each(|rule| write_rule(to, rule))
+    rules.iter().try_for_each(|rule| write_rule(to, rule))?;
+    forwards.iter().try_for_each(|forward| write_forward(to, forward))
+}
+
+fn write_forward(to: &mut String, forward: &Forward) -> Result {
+    writeln!(to, "forward {}", forward.name)?;
+    let Some(backends) = &forward.backends else {
+        return to.write_str("  no backend: refused\n");
+    };
+    for (weight, choice) in backends.weighted() {
+        match choice {
+            Choice::Invalid => writeln!(to, "  weight {weight} to nothing: refused")?,
+            Choice::Cluster { cluster, .. } => {
+                writeln!(to, "  weight {weight} to {}", Endpoints(cluster))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write_bind(to: &mut String, bind: &Bind) -> Result {
@@ -54,13 +84,27 @@ fn write_bind(to: &mut String, bind: &Bind) -> Result {
         None => write!(to, "*:{}", bind.key.port)?,
         Some(ip) => write!(to, "{}", std::net::SocketAddr::new(ip, bind.key.port))?,
     }
-    let protocol = if bind.tls { "https" } else { "http" };
+    let served = || bind.listeners.sorted().into_iter().map(|(_, listener)| &listener.traffic);
+    let only = |is: fn(&Traffic) -> bool| served().all(is);
+    let protocol = match (bind.key.transport, bind.tls) {
+        (Transport::Udp, _) => "udp",
+        (Transport::Tcp, true) if only(|traffic| matches!(traffic, Traffic::Http(_))) => "https",
+        (Transport::Tcp, true) if only(|traffic| !matches!(traffic, Traffic::Http(_))) => "tls",
+        (Transport::Tcp, true) => "https and tls",
+        (Transport::Tcp, false) if bind.forwards().is_some() => "tcp",
+        (Transport::Tcp, false) => "http",
+    };
     writeln!(to, " {protocol}, sockets named {}", bind.names.join(", "))
 }
 
 fn write_listener(to: &mut String, listener: &Listener) -> Result {
     let host = listener.hostname.as_ref().map(ToString::to_string);
-    writeln!(to, "  listener {} {}", listener.name, Host(host.as_deref()))
+    let traffic = match (&listener.traffic, &listener.tls) {
+        (Traffic::Passthrough(_), _) => ", tls passed through",
+        (Traffic::Forward(_), Some(_)) => ", tls ended here",
+        (Traffic::Forward(_) | Traffic::Http(_), _) => "",
+    };
+    writeln!(to, "  listener {} {}{traffic}", listener.name, Host(host.as_deref()))
 }
 
 struct Host<'a>(Option<&'a str>);
@@ -178,18 +222,33 @@ impl Display for Backend<'_> {
             Protocol::H2cOrUpgrade => "h2c, websocket by http/1.1",
         };
         write!(f, "{} by {protocol}:", settings.name)?;
-        if settings.endpoints.is_empty() {
-            return f.write_str(" no endpoint");
-        }
-        for endpoint in &settings.endpoints {
-            match endpoint {
-                EndpointSettings::Address(address) => write!(f, " {address}")?,
-                EndpointSettings::Name { host, port } => write!(f, " {host}:{port}")?,
-                EndpointSettings::Unix(path) => write!(f, " unix:{}", path.display())?,
-            }
-        }
-        Ok(())
+        write_endpoints(f, settings)
     }
+}
+
+/// A cluster whose protocol is nobody's concern.
+struct Endpoints<'a>(&'a Cluster);
+
+impl Display for Endpoints<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let settings = self.0.settings();
+        write!(f, "{}:", settings.name)?;
+        write_endpoints(f, settings)
+    }
+}
+
+fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result {
+    if settings.endpoints.is_empty() {
+        return f.write_str(" no endpoint");
+    }
+    for endpoint in &settings.endpoints {
+        match endpoint {
+            EndpointSettings::Address(address) => write!(f, " {address}")?,
+            EndpointSettings::Name { host, port } => write!(f, " {host}:{port}")?,
+            EndpointSettings::Unix(path) => write!(f, " unix:{}", path.display())?,
+        }
+    }
+    Ok(())
 }
 
 fn write_filter(to: &mut String, indent: &str, filter: &Filter) -> Result {

@@ -8,16 +8,16 @@ use http::StatusCode;
 
 use crate::api::{
     self, BackendRef, GrpcRouteRule, HttpPathModifier, HttpRouteRetry, HttpRouteRule,
-    HttpRouteTimeouts, Kind, PathMatchType, PathModifierType,
+    HttpRouteTimeouts, PathMatchType, PathModifierType, PlainBackendRef,
 };
 use crate::config::Severity;
 use crate::filters::Filter;
-use crate::graph::{Fault, FilterRefs, Route, RouteObject, RuleFault, RuleRefs, Target};
+use crate::graph::{Fault, FilterRefs, Resolved, Route, RouteObject, RuleFault, RuleRefs, Target};
 use crate::snapshot::{
-    Choice, Conditions, Limit, Mirror, PathMatch, Retry, Rule, Timeouts, WeightedClusters,
+    Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Timeouts, WeightedClusters,
 };
 
-use super::clusters::Clusters;
+use super::clusters::{Carries, Clusters};
 use super::filters::{self, Step};
 use super::matches;
 
@@ -26,6 +26,8 @@ use super::matches;
 pub(super) struct CompiledRoute {
     /// What it takes and where that goes, in the order in which it is written.
     pub rows: Vec<(PathMatch, Conditions, Arc<Rule>)>,
+    /// Where all of it goes, for a route that is no HTTP.
+    pub forward: Option<Arc<Forward>>,
     /// What cannot run. The rules of these are among `rows`, and answer 500.
     pub faults: Vec<RuleFault>,
 }
@@ -40,9 +42,9 @@ pub(super) fn route(
     warnings: &mut Vec<Fault>,
 ) -> CompiledRoute {
     let mut compiler = Compiler { route, clusters, warnings, into: CompiledRoute::default() };
+    compiler.not_yet("spec.useDefaultGateways", route.object.uses_default_gateways());
     match route.object {
         RouteObject::Http(object) => {
-            compiler.not_yet("spec.useDefaultGateways", object.spec.use_default_gateways.is_some());
             match &object.spec.rules {
                 // The CRD's default: one rule, which takes everything and leads nowhere.
                 None => compiler.http(0, &HttpRouteRule::default(), &RuleRefs::default()),
@@ -54,10 +56,12 @@ pub(super) fn route(
             }
         }
         RouteObject::Grpc(object) => {
-            compiler.not_yet("spec.useDefaultGateways", object.spec.use_default_gateways.is_some());
             for (number, (rule, refs)) in object.spec.rules.iter().zip(&route.rules).enumerate() {
                 compiler.grpc(number, rule, refs);
             }
+        }
+        RouteObject::Tcp(_) | RouteObject::Tls(_) | RouteObject::Udp(_) => {
+            compiler.forward(route.object.plain_rules().and_then(|rules| rules.first().copied()));
         }
     }
     compiler.into
@@ -131,6 +135,41 @@ impl Compiler<'_, '_> {
         self.rule(number, written, refs);
     }
 
+    /// The one rule of a route that is no HTTP.
+    fn forward(&mut self, written: Option<&[PlainBackendRef]>) {
+        let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
+        let written = written.filter(|_| !self.route.breaks_rules(0)).unwrap_or_default();
+        let mut choices = Vec::with_capacity(written.len());
+        for (place, (raw, target)) in written.iter().zip(refs).enumerate() {
+            if self.is_idle_fallback(place, refs) {
+                self.warn_of_fallback(0, place);
+                continue;
+            }
+            let Some(weight) = NonZeroU32::new(raw.weight()) else { continue };
+            let choice = match target {
+                Ok(target) => {
+                    Choice::Cluster { cluster: self.cluster(target), filters: Box::default() }
+                }
+                Err(_) => Choice::Invalid,
+            };
+            choices.push((weight, choice));
+        }
+        let backends = WeightedClusters::new(choices);
+        self.into.forward = Some(Arc::new(Forward { name: self.name(0), backends }));
+    }
+
+    /// True for a Backend that is a `fallback` beside others.
+    fn is_idle_fallback(&self, place: usize, refs: &[Resolved<'_>]) -> bool {
+        let is_fallback = |of: &Resolved<'_>| matches!(of, Ok(Target::Backend { object, .. }) if object.spec.fallback == Some(true));
+        refs.get(place).is_some_and(is_fallback) && !refs.iter().all(is_fallback)
+    }
+
+    fn warn_of_fallback(&mut self, rule: usize, place: usize) {
+        let problem = "this Backend is a `fallback`, which is not supported yet: while there are \
+                       others it gets no requests";
+        self.warn(format!("spec.rules[{rule}].backendRefs[{place}]"), problem.into());
+    }
+
     fn rule<F>(&mut self, number: usize, written: Written<'_, F>, refs: &RuleRefs<'_>) {
         let kinds: Vec<&str> = written.filters.iter().map(written.kind).collect();
         if let Some(problem) = incompatible(&kinds) {
@@ -200,11 +239,6 @@ impl Compiler<'_, '_> {
         compile: fn(&F) -> Result<Step, filters::Misfit>,
         refs: &RuleRefs<'_>,
     ) -> Option<WeightedClusters> {
-        let is_fallback = |place: usize| match refs.backends.get(place) {
-            Some(Ok(Target::Backend { object, .. })) => object.spec.fallback == Some(true),
-            _ => false,
-        };
-        let has_other = (0..written.len()).any(|place| !is_fallback(place));
         let mut choices = Vec::with_capacity(written.len());
         for (place, raw) in written.iter().enumerate() {
             let field = format!("backendRefs[{place}]");
@@ -219,10 +253,8 @@ impl Compiler<'_, '_> {
             if run.iter().any(|filter| matches!(filter, Filter::Broken)) {
                 run = vec![filters::broken()];
             }
-            if has_other && is_fallback(place) {
-                let problem = "this Backend is a `fallback`, which is not supported yet: while \
-                               there are others it gets no requests";
-                self.warn(format!("spec.rules[{number}].{field}"), problem.into());
+            if self.is_idle_fallback(place, &refs.backends) {
+                self.warn_of_fallback(number, place);
                 continue;
             }
             let Some(weight) = NonZeroU32::new(raw.weight()) else { continue };
@@ -238,7 +270,13 @@ impl Compiler<'_, '_> {
     }
 
     fn cluster(&mut self, target: &Target<'_>) -> Arc<crate::upstream::Cluster> {
-        self.clusters.get(target, self.route.key.kind == Kind::GrpcRoute)
+        let carries = match self.route.object {
+            RouteObject::Grpc(_) => Carries::Grpc,
+            RouteObject::Http(_) => Carries::Http,
+            RouteObject::Tcp(_) | RouteObject::Tls(_) => Carries::Bytes,
+            RouteObject::Udp(_) => Carries::Datagrams,
+        };
+        self.clusters.get(target, carries)
     }
 
     /// Envoy Gateway's name for the rule, so that dashboards carry over.
@@ -246,6 +284,9 @@ impl Compiler<'_, '_> {
         let kind = match self.route.object {
             RouteObject::Grpc(_) => "grpcroute",
             RouteObject::Http(_) => "httproute",
+            RouteObject::Tcp(_) => "tcproute",
+            RouteObject::Tls(_) => "tlsroute",
+            RouteObject::Udp(_) => "udproute",
         };
         let key = &self.route.key;
         format!("{kind}/{}/{}/rule/{number}", key.namespace, key.name).into()

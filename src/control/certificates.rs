@@ -81,14 +81,14 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-/// Looks at every HTTPS listener.
+/// Looks at every listener that ends TLS.
 pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates {
     let mut listeners: Vec<(&Arc<Listener>, u16)> = Vec::new();
     for bind in &snapshot.binds {
         for (_, listener) in bind.listeners.sorted() {
             // One listener may be on several addresses.
             let known = listeners.iter().any(|(known, _)| Arc::ptr_eq(known, listener));
-            if bind.tls && !known {
+            if listener.tls.is_some() && !known {
                 listeners.push((listener, bind.key.port));
             }
         }

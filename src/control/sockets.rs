@@ -247,12 +247,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::snapshot::HostTable;
+    use crate::snapshot::{HostTable, Transport};
 
     fn snapshot(binds: &[(u16, &str)]) -> Snapshot {
         let bind = |(port, name): &(u16, &str)| {
             Arc::new(Bind {
-                key: BindKey { address: None, port: *port },
+                key: BindKey { address: None, port: *port, transport: Transport::Tcp },
                 names: vec![(*name).into()],
                 tls: false,
                 listeners: HostTable::default(),

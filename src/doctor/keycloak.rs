@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use crate::filters::{Filter, HeaderModifier};
-use crate::snapshot::{Choice, Rule, WeightedClusters};
+use crate::snapshot::{Choice, RouteTable, Rule, WeightedClusters};
 use crate::upstream::{ClusterSettings, EndpointSettings};
 
 use super::{Finding, Subject, Verdict};
@@ -39,7 +39,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let mut seen = HashSet::new();
     for bind in subject.load.compiled.iter().flat_map(|compiled| &compiled.snapshot.binds) {
         for (_, listener) in bind.listeners.sorted() {
-            for row in listener.routes.rows() {
+            for row in listener.routes().into_iter().flat_map(RouteTable::rows) {
                 for modifiers in ways(row.rule) {
                     let host = row.host.as_deref().or(subject.domain.as_deref());
                     let way = Way {

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 use crate::control::socket::Status;
 use crate::control::{Certificates, Load};
+use crate::snapshot::Traffic;
 
 pub(crate) use redact::Redactor;
 
@@ -127,7 +128,14 @@ impl Subject {
         for bind in self.load.compiled.iter().flat_map(|compiled| &compiled.snapshot.binds) {
             for (host, listener) in bind.listeners.sorted() {
                 hosts.extend(host);
-                hosts.extend(listener.routes.rows().into_iter().filter_map(|row| row.host));
+                match &listener.traffic {
+                    Traffic::Http(routes) => {
+                        hosts.extend(routes.rows().into_iter().filter_map(|row| row.host));
+                    }
+                    Traffic::Forward(forwards) | Traffic::Passthrough(forwards) => {
+                        hosts.extend(forwards.sorted().into_iter().filter_map(|(host, _)| host));
+                    }
+                }
             }
         }
         hosts.retain(|host| !host.starts_with("*."));
@@ -139,6 +147,9 @@ impl Subject {
     /// True if there is an HTTPS listener.
     fn has_tls(&self) -> bool {
         let compiled = self.load.compiled.iter();
-        compiled.flat_map(|compiled| &compiled.snapshot.binds).any(|bind| bind.tls)
+        compiled.flat_map(|compiled| &compiled.snapshot.binds).any(|bind| {
+            let mut listeners = bind.listeners.sorted().into_iter();
+            bind.tls && listeners.any(|(_, listener)| listener.routes().is_some())
+        })
     }
 }

@@ -38,6 +38,22 @@ pub(crate) enum AppProtocol {
     Http1,
 }
 
+/// What a kind of route takes to its backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    Bytes,
+    Datagrams,
+    Requests,
+}
+
+fn carries(route: Kind) -> Carries {
+    match route {
+        Kind::TcpRoute | Kind::TlsRoute => Carries::Bytes,
+        Kind::UdpRoute => Carries::Datagrams,
+        _ => Carries::Requests,
+    }
+}
+
 /// A reference that leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BrokenRef {
@@ -59,13 +75,18 @@ pub(crate) type Resolved<'a> = Result<Target<'a>, BrokenRef>;
 
 impl Target<'_> {
     /// What is missing for requests to be answered, though the reference stands.
-    pub(super) fn lacks(&self) -> Option<String> {
+    pub(super) fn lacks(&self, route: Kind) -> Option<String> {
         let Self::Service { object, slices, .. } = self else { return None };
         let (namespace, name) = (object.metadata.namespace(), &object.metadata.name);
+        let so = match carries(route) {
+            Carries::Requests => "requests are answered 503",
+            Carries::Bytes => "connections are closed",
+            Carries::Datagrams => "datagrams are dropped",
+        };
         slices.is_empty().then(|| {
             format!(
-                "no EndpointSlice belongs to Service `{namespace}/{name}`, so requests are \
-                 answered 503; add one with the label `{SERVICE_LABEL}: {name}`"
+                "no EndpointSlice belongs to Service `{namespace}/{name}`, so {so}; add one with \
+                 the label `{SERVICE_LABEL}: {name}`"
             )
         })
     }
@@ -158,14 +179,14 @@ pub(super) fn resolve<'a>(
             .backend(namespace, &reference.name)
             .ok_or_else(|| not_found("Backend", namespace, &reference.name))?;
         keeps_rules(Kind::Backend, namespace, &reference.name, index)?;
-        let protocol = usable(object)?;
+        let protocol = usable(object, carries(route.kind))?;
         return Ok(Target::Backend { object, protocol });
     }
     let object = index
         .service(namespace, &reference.name)
         .ok_or_else(|| not_found("Service", namespace, &reference.name))?;
     keeps_rules(Kind::Service, namespace, &reference.name, index)?;
-    let (port, protocol) = service_port(object, reference)?;
+    let (port, protocol) = service_port(object, reference, carries(route.kind))?;
     let slices = index.slices(object).to_vec();
     Ok(Target::Service { object, port, slices, protocol })
 }
@@ -191,7 +212,7 @@ fn keeps_rules(
 }
 
 /// Whether a Backend can be used, and what it speaks.
-fn usable(backend: &Backend) -> Result<Option<AppProtocol>, BrokenRef> {
+fn usable(backend: &Backend, carries: Carries) -> Result<Option<AppProtocol>, BrokenRef> {
     let name = format!("Backend `{}/{}`", backend.metadata.namespace(), backend.metadata.name);
     let invalid = |what: String| BrokenRef::new("InvalidBackendRef", "", format!("{name} {what}"));
     let spec = &backend.spec;
@@ -214,6 +235,18 @@ fn usable(backend: &Backend) -> Result<Option<AppProtocol>, BrokenRef> {
         return Err(unsupported(
             "asks for TLS to its endpoints, which is not supported yet".into(),
         ));
+    }
+    if carries == Carries::Datagrams
+        && let Some(place) = spec.endpoints.iter().position(|endpoint| endpoint.unix.is_some())
+    {
+        return Err(unsupported(format!(
+            "has a UNIX socket in `spec.endpoints[{place}]`, which takes no datagrams of a \
+             UDPRoute; write `ip` or `fqdn`"
+        )));
+    }
+    // What the bytes mean is between client and backend.
+    if carries != Carries::Requests {
+        return Ok(None);
     }
     let (mut h2c, mut ws) = (false, false);
     for written in &spec.app_protocols {
@@ -254,6 +287,7 @@ fn is_one(endpoint: &BackendEndpoint) -> bool {
 fn service_port<'a>(
     service: &'a Service,
     reference: &BackendObjectReference,
+    carries: Carries,
 ) -> Result<(&'a ServicePort, Option<AppProtocol>), BrokenRef> {
     let name = format!("Service `{}/{}`", service.metadata.namespace(), service.metadata.name);
     if service.spec.kind.as_deref() == Some("ExternalName") {
@@ -272,11 +306,15 @@ fn service_port<'a>(
         return Err(BrokenRef::new("BackendNotFound", "port", problem));
     }
     // One number may stand there for TCP and for UDP.
-    let port = of_number.find(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let wanted = if carries == Carries::Datagrams { "UDP" } else { "TCP" };
+    let port = of_number.find(|port| port.protocol.as_deref().unwrap_or("TCP") == wanted);
     let Some(port) = port else {
-        let problem = format!("port {number} of {name} is not TCP");
+        let problem = format!("port {number} of {name} is not {wanted}");
         return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
     };
+    if carries != Carries::Requests {
+        return Ok((port, None));
+    }
     let protocol = match port.app_protocol.as_deref() {
         None | Some("" | "http" | "HTTP") => None,
         Some("kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "grpc") => Some(AppProtocol::H2c),

@@ -1,6 +1,8 @@
 //! certificateRefs: which certificate a listener is to show.
 
-use crate::api::{self, CORE_GROUP, GATEWAY_GROUP, Kind, ObjectKey, Secret, SecretObjectReference};
+use crate::api::{
+    self, CORE_GROUP, GATEWAY_GROUP, Kind, ObjectKey, Protocol, Secret, SecretObjectReference,
+};
 use crate::secret;
 
 use super::grants::{From, To, advice};
@@ -42,7 +44,7 @@ pub(super) struct Found {
     pub resolved: Judged,
 }
 
-/// Looks up the certificateRefs of an HTTPS listener.
+/// Looks up the certificateRefs of a listener that ends TLS.
 pub(super) fn look_up(
     gateway: &ObjectKey,
     listener: &api::Listener,
@@ -54,8 +56,13 @@ pub(super) fn look_up(
     let mut found = Found { certificates: Vec::new(), ready: false, resolved: Ok(()) };
     let references = listener.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);
     if references.is_empty() {
-        let problem = "an HTTPS listener needs a certificate; name a Secret under \
-                       `tls.certificateRefs`";
+        let problem = match listener.protocol {
+            Protocol::Tls => {
+                "a TLS listener of mode Terminate needs a certificate; name a Secret under \
+                 `tls.certificateRefs`"
+            }
+            _ => "an HTTPS listener needs a certificate; name a Secret under `tls.certificateRefs`",
+        };
         faults.error(gateway, format!("spec.listeners[{place}].tls"), problem);
         found.resolved = Err(Refusal::new("InvalidCertificateRef", problem));
         return found;

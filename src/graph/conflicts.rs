@@ -26,8 +26,8 @@ pub(super) fn judge(gateways: &mut [Gateway<'_>], faults: &mut Faults) {
     }
 }
 
-/// What the protocols that share a port have to agree on. HTTPS and TLS are told apart by the
-/// name that a client asks for.
+/// What the protocols that share a port have to agree on. HTTPS and TLS of either mode are told
+/// apart by the name that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
     Plain,
@@ -105,18 +105,20 @@ fn share_port(a: &Listener<'_>, b: &Listener<'_>) -> bool {
 /// Who has a port of an address, and for which names.
 struct Taken {
     gateway: String,
-    tls: bool,
+    transport: Option<Transport>,
     /// By hostname the listener that has it.
     names: HashMap<Option<HostPattern>, String>,
 }
 
 fn between(gateways: &mut [Gateway<'_>], faults: &mut Faults) {
-    let mut taken: HashMap<u16, HashMap<Option<IpAddr>, Taken>> = HashMap::new();
+    let mut taken: HashMap<(u16, bool), HashMap<Option<IpAddr>, Taken>> = HashMap::new();
     for gateway in gateways.iter_mut().filter(|gateway| gateway.valid.is_ok()) {
         let addresses = gateway.addresses.clone();
         let name = format!("{}/{}", gateway.key.namespace, gateway.key.name);
         for listener in gateway.listeners.iter_mut().filter(|listener| listener.accepted.is_ok()) {
-            let on_port = taken.entry(listener.spec.port).or_default();
+            let transport = transport(&listener.spec.protocol);
+            let port = (listener.spec.port, transport == Some(Transport::Udp));
+            let on_port = taken.entry(port).or_default();
             let clash =
                 addresses.iter().find_map(|address| clash(&name, listener, *address, on_port));
             if let Some((rest, conflict, refusal)) = clash {
@@ -131,7 +133,7 @@ fn between(gateways: &mut [Gateway<'_>], faults: &mut Faults) {
             for address in &addresses {
                 let taken = on_port.entry(*address).or_insert_with(|| Taken {
                     gateway: name.clone(),
-                    tls: listener.tls,
+                    transport,
                     names: HashMap::new(),
                 });
                 let full = format!("{name}/{}", listener.spec.name);
@@ -151,7 +153,7 @@ fn clash(
 ) -> Option<(&'static str, bool, Refusal)> {
     let port = listener.spec.port;
     if let Some(taken) = on_port.get(&address) {
-        if taken.tls != listener.tls {
+        if taken.transport != transport(&listener.spec.protocol) {
             let message = format!(
                 "protocol {} cannot share port {port} with the listeners of Gateway `{}`; use \
                  another port, or an address of its own under `spec.addresses`",
@@ -160,6 +162,14 @@ fn clash(
             return Some(("protocol", true, Refusal::new("ProtocolConflict", message)));
         }
         let owner = taken.names.get(&listener.hostname)?;
+        if let Some(Transport::Tcp | Transport::Udp) = taken.transport {
+            let message = format!(
+                "listener `{owner}` has {} port {port} already; give this one another port, or its \
+                 Gateway an address of its own under `spec.addresses`",
+                listener.spec.protocol
+            );
+            return Some(("port", false, Refusal::new("PortUnavailable", message)));
+        }
         let message = format!(
             "listener `{owner}` has port {port} and {} already; give this one another hostname or \
              port, or its Gateway an address of its own under `spec.addresses`",
@@ -182,18 +192,21 @@ fn clash(
     })
 }
 
-/// Condition OverlappingTLSConfig: a client may come back over a connection that it opened for
-/// another listener's name.
+/// Condition OverlappingTLSConfig: a client of HTTP may come back over a connection that it opened
+/// for another listener's name. What is no HTTP has no such clients.
 fn overlaps(gateway: &mut Gateway<'_>) {
-    let https: Vec<usize> = gateway
+    let all: Vec<usize> = gateway
         .listeners
         .iter()
         .filter(|listener| listener.tls && listener.accepted.is_ok())
         .map(|listener| listener.place)
         .collect();
-    for &place in &https {
+    for &place in &all {
         let listener = &gateway.listeners[place];
-        let other = https.iter().filter(|other| **other != place).find(|other| {
+        if listener.spec.protocol != Protocol::Https {
+            continue;
+        }
+        let other = all.iter().filter(|other| **other != place).find(|other| {
             let other = &gateway.listeners[**other];
             other.spec.port == listener.spec.port
                 && overlap(listener.hostname.as_ref(), other.hostname.as_ref())

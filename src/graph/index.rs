@@ -75,6 +75,9 @@ impl<'a> Index<'a> {
             }
             Object::HttpRoute(route) => self.routes.push(RouteObject::Http(route)),
             Object::GrpcRoute(route) => self.routes.push(RouteObject::Grpc(route)),
+            Object::TlsRoute(route) => self.routes.push(RouteObject::Tls(route)),
+            Object::TcpRoute(route) => self.routes.push(RouteObject::Tcp(route)),
+            Object::UdpRoute(route) => self.routes.push(RouteObject::Udp(route)),
             // A grant that breaks its rules grants nothing.
             Object::ReferenceGrant(_) if self.broken.contains_key(&object.key()) => {}
             Object::ReferenceGrant(grant) => self.grants.entry(name.0).or_default().push(grant),

@@ -22,7 +22,7 @@ pub(crate) struct Listener<'a> {
     pub hostname: Option<HostPattern>,
     /// The kinds of routes it takes, each a kind of the Gateway API's group.
     pub kinds: Vec<&'static str>,
-    /// The certificates of an HTTPS listener, ready or not.
+    /// The certificates of a listener that ends TLS, ready or not.
     pub certificates: Vec<Certificate>,
     /// The routes on it, in the order of ties.
     pub routes: Vec<Attached>,
@@ -30,9 +30,12 @@ pub(crate) struct Listener<'a> {
     pub accepted: Judged,
     /// True if connections begin with a TLS handshake.
     pub tls: bool,
-    /// True if all of its routes must answer 500, since what protects it is not supported.
+    /// True if the backend ends that handshake (protocol TLS, mode Passthrough).
+    pub passthrough: bool,
+    /// True if all of its routes must refuse, since what protects it is not supported.
     pub closed: bool,
-    /// False for HTTPS while there is no certificate: the bind is there and refuses handshakes.
+    /// False while a certificate is needed and there is none: the bind is there and refuses
+    /// handshakes.
     pub(super) ready: bool,
     /// Condition ResolvedRefs.
     pub(super) resolved: Judged,
@@ -99,7 +102,9 @@ pub(super) fn judge<'a>(
     let spec = &gateway.spec.listeners[place];
     let mut check = Check { key, place, faults, accepted: Ok(()) };
     check.rules(index);
-    let tls = spec.protocol == Protocol::Https;
+    let tls = matches!(spec.protocol, Protocol::Https | Protocol::Tls);
+    let mode = spec.tls.as_ref().map(api::ListenerTls::mode);
+    let passthrough = spec.protocol == Protocol::Tls && mode == Some(&TlsMode::Passthrough);
     let takes: &[&'static str] = match &spec.protocol {
         Protocol::Http | Protocol::Https => &["HTTPRoute", "GRPCRoute"],
         Protocol::Tls | Protocol::Tcp | Protocol::Udp => {
@@ -134,15 +139,16 @@ pub(super) fn judge<'a>(
         routes: Vec::new(),
         accepted,
         tls,
+        passthrough,
         closed: policies::close_listener(&gateway.metadata, &spec.name, index),
-        ready: !tls,
+        ready: !tls || passthrough,
         resolved: kinds_resolved,
         conflict: None,
         overlap: None,
         namespaces,
     };
     // Without a valid `tls` there is nothing that the references could be for.
-    if tls && listener.accepted.is_ok() {
+    if tls && !passthrough && listener.accepted.is_ok() {
         let found = certificates::look_up(key, spec, place, index, facts, faults);
         listener.certificates = found.certificates;
         listener.ready = found.ready;
@@ -182,6 +188,14 @@ impl Check<'_> {
 
     fn hostname(&mut self, spec: &api::Listener) -> Option<HostPattern> {
         let hostname = spec.hostname()?;
+        if let Protocol::Tcp | Protocol::Udp = spec.protocol {
+            let problem = format!(
+                "a {} listener has no hostname, for nothing on it says one; leave it out",
+                spec.protocol
+            );
+            self.unsupported("hostname", problem);
+            return None;
+        }
         match HostPattern::parse(hostname) {
             Ok(hostname) => Some(hostname),
             Err(error) => {
@@ -192,17 +206,32 @@ impl Check<'_> {
     }
 
     fn tls(&mut self, gateway: &api::Gateway, spec: &api::Listener) {
-        let https = spec.protocol == Protocol::Https;
-        let Some(tls) = &spec.tls else { return };
-        if !https {
-            self.unsupported("tls", "an HTTP listener has no TLS; use protocol HTTPS");
+        let Some(tls) = &spec.tls else {
+            if spec.protocol == Protocol::Tls {
+                let problem = "a TLS listener needs `tls.mode`; use Passthrough or Terminate";
+                self.unsupported("tls", problem);
+            }
             return;
-        }
-        match tls.mode() {
-            TlsMode::Terminate => {}
-            mode => {
+        };
+        match (&spec.protocol, tls.mode()) {
+            (Protocol::Https, TlsMode::Terminate)
+            | (Protocol::Tls, TlsMode::Terminate | TlsMode::Passthrough) => {}
+            (Protocol::Https, mode) => {
                 let problem = format!("an HTTPS listener cannot have mode `{mode}`; use Terminate");
                 self.unsupported("tls", problem);
+            }
+            (Protocol::Tls, mode) => {
+                let problem = format!("`{mode}` is not a mode; use Passthrough or Terminate");
+                self.unsupported("tls.mode", problem);
+            }
+            (Protocol::Http, _) => {
+                self.unsupported("tls", "an HTTP listener has no TLS; use protocol HTTPS");
+                return;
+            }
+            (protocol, _) => {
+                let problem = format!("a {protocol} listener has no TLS; use protocol TLS");
+                self.unsupported("tls", problem);
+                return;
             }
         }
         if let Some(option) = tls.options.keys().next() {
@@ -210,7 +239,7 @@ impl Check<'_> {
             self.faults.warning(self.key, field(self.place, "tls.options"), problem);
         }
         // Serving the port as if nobody had asked for certificates would let everybody in.
-        if validates_clients(gateway, spec.port) {
+        if spec.protocol == Protocol::Https && validates_clients(gateway, spec.port) {
             self.unsupported(
                 "port",
                 "`spec.tls.frontend` asks for client certificates on this port, which is not \

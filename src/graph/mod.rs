@@ -37,7 +37,7 @@ use crate::net::AddressPool;
 use index::Index;
 
 pub(crate) use addresses::Held;
-pub(crate) use backends::{AppProtocol, Target};
+pub(crate) use backends::{AppProtocol, Resolved, Target};
 pub(crate) use certificates::{Certificate, Readiness};
 pub(crate) use direct_response::DirectAnswer;
 pub(crate) use gateways::{Class, Gateway};

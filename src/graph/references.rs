@@ -2,7 +2,7 @@
 
 use crate::api::{
     self, BackendObjectReference, BackendRef, GrpcRouteFilter, HttpRouteFilter, Kind,
-    LocalObjectReference, ObjectKey,
+    LocalObjectReference, ObjectKey, PlainBackendRef,
 };
 
 use super::backends::{BrokenRef, Resolved, resolve};
@@ -77,6 +77,18 @@ impl<'a> Lookup<'_, 'a> {
         found
     }
 
+    /// A rule that is its `backendRefs` and nothing else.
+    pub(super) fn plain_rule(&mut self, rule: usize, refs: &[PlainBackendRef]) -> RuleRefs<'a> {
+        let refs = refs.iter().enumerate();
+        let backends = refs
+            .map(|(place, reference)| {
+                let field = format!("spec.rules[{rule}].backendRefs[{place}]");
+                self.backend(&reference.object(), &field)
+            })
+            .collect();
+        RuleRefs { backends, ..RuleRefs::default() }
+    }
+
     fn backend(&mut self, reference: &BackendObjectReference, field: &str) -> Resolved<'a> {
         let resolved = resolve(reference, self.route, self.index, self.facts);
         match &resolved {
@@ -88,7 +100,7 @@ impl<'a> Lookup<'_, 'a> {
                 self.faults.error(self.route, field, &*broken.problem);
             }
             Ok(target) => {
-                if let Some(problem) = target.lacks() {
+                if let Some(problem) = target.lacks(self.route.kind) {
                     self.faults.warning(self.route, field, problem);
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::api::{
     CORE_GROUP, GATEWAY_GROUP, GrpcRoute, HttpRoute, Kind, ObjectKey, ObjectMeta, ParentReference,
+    PlainBackendRef, TcpRoute, TlsRoute, UdpRoute,
 };
 use crate::net::HostPattern;
 
@@ -20,6 +21,9 @@ use super::{Facts, Faults, Judged, Refusal, refuse};
 pub(crate) enum RouteObject<'a> {
     Grpc(&'a GrpcRoute),
     Http(&'a HttpRoute),
+    Tcp(&'a TcpRoute),
+    Tls(&'a TlsRoute),
+    Udp(&'a UdpRoute),
 }
 
 impl<'a> RouteObject<'a> {
@@ -27,6 +31,9 @@ impl<'a> RouteObject<'a> {
         match self {
             Self::Grpc(_) => Kind::GrpcRoute,
             Self::Http(_) => Kind::HttpRoute,
+            Self::Tcp(_) => Kind::TcpRoute,
+            Self::Tls(_) => Kind::TlsRoute,
+            Self::Udp(_) => Kind::UdpRoute,
         }
     }
 
@@ -34,6 +41,9 @@ impl<'a> RouteObject<'a> {
         match self {
             Self::Grpc(route) => &route.metadata,
             Self::Http(route) => &route.metadata,
+            Self::Tcp(route) => &route.metadata,
+            Self::Tls(route) => &route.metadata,
+            Self::Udp(route) => &route.metadata,
         }
     }
 
@@ -41,6 +51,9 @@ impl<'a> RouteObject<'a> {
         match self {
             Self::Grpc(route) => &route.spec.parent_refs,
             Self::Http(route) => &route.spec.parent_refs,
+            Self::Tcp(route) => &route.spec.parent_refs,
+            Self::Tls(route) => &route.spec.parent_refs,
+            Self::Udp(route) => &route.spec.parent_refs,
         }
     }
 
@@ -48,6 +61,30 @@ impl<'a> RouteObject<'a> {
         match self {
             Self::Grpc(route) => &route.spec.hostnames,
             Self::Http(route) => &route.spec.hostnames,
+            Self::Tls(route) => &route.spec.hostnames,
+            Self::Tcp(_) | Self::Udp(_) => &[],
+        }
+    }
+
+    /// The `backendRefs` of each rule, for the kinds whose rules are nothing else; `None` for
+    /// those of HTTP.
+    pub(crate) fn plain_rules(self) -> Option<Vec<&'a [PlainBackendRef]>> {
+        Some(match self {
+            Self::Grpc(_) | Self::Http(_) => return None,
+            Self::Tcp(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+            Self::Tls(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+            Self::Udp(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+        })
+    }
+
+    /// True if `useDefaultGateways` is written.
+    pub(crate) fn uses_default_gateways(self) -> bool {
+        match self {
+            Self::Grpc(route) => route.spec.use_default_gateways.is_some(),
+            Self::Http(route) => route.spec.use_default_gateways.is_some(),
+            Self::Tcp(route) => route.spec.use_default_gateways.is_some(),
+            Self::Tls(route) => route.spec.use_default_gateways.is_some(),
+            Self::Udp(route) => route.spec.use_default_gateways.is_some(),
         }
     }
 }
@@ -139,6 +176,11 @@ pub(super) fn routes<'a>(
             RouteObject::Http(object) => {
                 let rules = object.spec.rules().iter().enumerate();
                 rules.map(|(rule, of)| look_up.rule(rule, &of.backend_refs, &of.filters)).collect()
+            }
+            RouteObject::Tcp(_) | RouteObject::Tls(_) | RouteObject::Udp(_) => {
+                let rules = object.plain_rules().unwrap_or_default();
+                let rules = rules.into_iter().enumerate();
+                rules.map(|(rule, refs)| look_up.plain_rule(rule, refs)).collect()
             }
         };
         routes.push(route);

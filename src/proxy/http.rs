@@ -110,8 +110,9 @@ async fn answer(
     }
     let listener = listener(&connection, bind, host.as_str())?;
     record.listener = Some(Arc::clone(&listener.name));
-    let found =
-        listener.routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;
+    // A name that another protocol is served under on this port.
+    let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
+    let found = routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;
     let rule = found.rule;
     record.route = Some(Arc::clone(&rule.name));
     *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);

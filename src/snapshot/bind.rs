@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::HostPattern;
-use crate::snapshot::{HostTable, RouteTable};
+use crate::snapshot::{Forwards, HostTable, RouteTable};
 use crate::tls::CertSlot;
 
 /// Where a bind listens, and so which it is: equal keys are one socket across a reload.
@@ -14,6 +14,15 @@ pub(crate) struct BindKey {
     pub address: Option<IpAddr>,
     /// The port as the Gateway has it. A socket that was handed over may be bound to another.
     pub port: u16,
+    /// A UDP socket shares its port with nobody but the one of TCP.
+    pub transport: Transport,
+}
+
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
 }
 
 /// One socket address: its protocol and the listeners on it.
@@ -22,11 +31,35 @@ pub(crate) struct Bind {
     pub key: BindKey,
     /// `sectionName`s of the listeners: a socket handed over under one of them serves this bind.
     pub names: Vec<Arc<str>>,
-    /// True if connections begin with a TLS handshake.
+    /// True if connections begin with a TLS handshake. If not, they begin with a request, or, where
+    /// the listener forwards, with whatever client and backend have agreed on.
     pub tls: bool,
     /// Listeners by hostname. A connection or request belongs to the most specific one, and only
     /// its routes are tried (Gateway API, listener isolation).
     pub listeners: HostTable<Arc<Listener>>,
+}
+
+impl Bind {
+    /// Where everything goes that comes in here, if it is not looked into: a TCP or UDP listener,
+    /// which has no name and so no neighbour.
+    pub(crate) fn forwards(&self) -> Option<(&Arc<Listener>, &Forwards)> {
+        let listener = self.listeners.best("").filter(|_| !self.tls)?;
+        match &listener.traffic {
+            Traffic::Forward(forwards) => Some((listener, forwards)),
+            Traffic::Http(_) | Traffic::Passthrough(_) => None,
+        }
+    }
+}
+
+/// What a listener does with a connection.
+#[derive(Debug)]
+pub(crate) enum Traffic {
+    /// What it carries, behind the handshake if there is one, goes to a backend as it is.
+    Forward(Forwards),
+    /// It is HTTP, and every request has a route of its own.
+    Http(RouteTable),
+    /// All of it goes to a backend, the TLS handshake too.
+    Passthrough(Forwards),
 }
 
 /// One listener of a Gateway.
@@ -35,10 +68,20 @@ pub(crate) struct Listener {
     /// `namespace/gateway/sectionName`, for logs.
     pub name: Arc<str>,
     pub hostname: Option<HostPattern>,
-    /// The handshake of an HTTPS listener; `None` for HTTP. A listener without any certificate has
-    /// settings too, whose handshakes are refused until the first certificate is there.
+    /// The handshake of a listener that ends TLS. One without any certificate has settings too,
+    /// whose handshakes are refused until the first certificate is there.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What `tls` chooses from, in the order of the certificateRefs; for people.
     pub certificates: Vec<Arc<CertSlot>>,
-    pub routes: RouteTable,
+    pub traffic: Traffic,
+}
+
+impl Listener {
+    /// The routes of requests; `None` where it is not HTTP that is served.
+    pub(crate) fn routes(&self) -> Option<&RouteTable> {
+        match &self.traffic {
+            Traffic::Http(routes) => Some(routes),
+            Traffic::Forward(_) | Traffic::Passthrough(_) => None,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! `compile` fills a [`Snapshot`], `proxy` reads it, and nothing else crosses between the wings.
 
 pub(crate) mod bind;
+pub(crate) mod forward;
 pub(crate) mod host_table;
 pub(crate) mod matcher;
 pub(crate) mod route_table;
@@ -15,7 +16,8 @@ use arc_swap::ArcSwap;
 
 use crate::upstream::{Cluster, ClusterSettings};
 
-pub(crate) use bind::{Bind, BindKey, Listener};
+pub(crate) use bind::{Bind, BindKey, Listener, Traffic, Transport};
+pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 pub(crate) use route_table::{Entry, RouteTable, Row};
@@ -38,7 +40,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct Counts {
     pub gateways: usize,
     pub listeners: usize,
-    /// HTTPRoutes and GRPCRoutes attached to at least one listener.
+    /// Routes attached to at least one listener.
     pub routes: usize,
     pub backends: usize,
 }

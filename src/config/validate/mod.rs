@@ -10,6 +10,7 @@ mod backend;
 mod gateway;
 mod grpc_route;
 mod http_route;
+mod l4_route;
 mod reference_grant;
 mod route;
 mod violations;
@@ -30,6 +31,9 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
         Object::Gateway(gateway) => gateway::gateway(&gateway.spec, spec, &mut found),
         Object::HttpRoute(route) => http_route::spec(&route.spec, spec, &mut found),
         Object::GrpcRoute(route) => grpc_route::spec(&route.spec, spec, &mut found),
+        Object::TlsRoute(route) => l4_route::tls(&route.spec, spec, &mut found),
+        Object::TcpRoute(route) => l4_route::tcp(&route.spec, spec, &mut found),
+        Object::UdpRoute(route) => l4_route::udp(&route.spec, spec, &mut found),
         Object::ReferenceGrant(grant) => reference_grant::spec(&grant.spec, spec, &mut found),
         Object::Backend(backend) => backend::spec(&backend.spec, spec, &mut found),
         // What matters of these is seen where they are referred to.

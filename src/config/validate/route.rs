@@ -1,4 +1,4 @@
-//! What HTTPRoute and GRPCRoute share.
+//! What the kinds of routes share.
 
 use crate::api::{
     BackendObjectReference, CookieLifetime, DefaultScope, HeaderModifier, LocalObjectReference,

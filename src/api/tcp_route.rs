@@ -1,0 +1,34 @@
+//! TCPRoute.
+
+use serde::Deserialize;
+
+use super::ObjectMeta;
+use super::shared::{DefaultScope, ParentReference, PlainBackendRef};
+
+/// Where the connections of a TCP listener go.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct TcpRoute {
+    pub metadata: ObjectMeta,
+    pub spec: TcpRouteSpec,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TcpRouteSpec {
+    #[serde(default)]
+    pub parent_refs: Vec<ParentReference>,
+    /// Experimental.
+    pub use_default_gateways: Option<DefaultScope>,
+    /// Exactly one.
+    #[serde(default)]
+    pub rules: Vec<TcpRouteRule>,
+}
+
+/// Where the connections go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TcpRouteRule {
+    pub name: Option<String>,
+    #[serde(default)]
+    pub backend_refs: Vec<PlainBackendRef>,
+}
