@@ -34,6 +34,9 @@ PATIENCE = 20
 # Between two requests of a client; a few hundred requests a second in all.
 PAUSE = 0.004
 
+# By RST, or in good order where an answer, or the server's half of a handshake, was still to come.
+CUT_OFF = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
 done = threading.Event()
 
 
@@ -63,7 +66,7 @@ class Client(threading.Thread):
                 self.count["retried"] += 1
             except ConnectionRefusedError:
                 self.count["refused"] += 1
-            except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+            except CUT_OFF:
                 self.count["reset"] += 1
             except TimeoutError:
                 self.count["timeout"] += 1
@@ -101,7 +104,7 @@ class Client(threading.Thread):
                 try:
                     stream.sendall(request("/echo/", close=False))
                     status, closes = read_response(stream)
-                except (Closed, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError) as error:
+                except (Closed, *CUT_OFF) as error:
                     # On a fresh connection nothing was kept, so nothing may be retried.
                     raise (Closed if used else ConnectionResetError) from error
                 self.answered(begun, status)

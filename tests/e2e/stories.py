@@ -489,8 +489,17 @@ def watchdog(host):
 
 def stop_means_stop(host):
     """After a stop the ports are closed, connections or none; a start opens them."""
+    # The end of a bridge makes systemd listen too, and one connection would cancel the stop.
+    host.run("systemctl restart edge-gateway")
+    eventually("the bridge is gone", lambda: host.active("edge-gateway-bridge") == "inactive", 20)
+    slow = host.machine.start("curl --silent http://127.0.0.1/echo/?delay=3s")
+    # So that it is under way.
+    time.sleep(0.3)
+    stop = host.machine.start("systemctl stop edge-gateway")
+    # While it drains, nobody but systemd could take a connection.
     host.begin_load("plain", "tls")
-    host.run("systemctl stop edge-gateway")
+    expect(stop.wait(60) == 0, "the stop has failed")
+    expect("x-request-id" in slow.communicate(timeout=20)[0], "what was under way was cut")
     eventually("port 80 is closed", lambda: host.get("http://127.0.0.1/")[0] == "000", 3)
     time.sleep(0.5)
     load = host.end_load()
