@@ -1,5 +1,6 @@
 """A Debian machine with a real systemd, in a container of its own network."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -43,6 +44,56 @@ class Failed(Exception):
     """A command inside failed, or something did not come true in time."""
 
 
+def why_not():
+    """What keeps a machine from running here; nothing if it can."""
+    if os.geteuid() != 0:
+        return "it needs root, for mounts and containers"
+    if not Path("/etc/debian_version").exists():
+        return "this is not Debian"
+    for command in ("mmdebstrap", "systemd-nspawn"):
+        if shutil.which(command) is None:
+            return f"{command} is missing"
+    # The kernel, or a container around us, may forbid one of these. The machine that is tried has
+    # this host's /usr and no more.
+    CACHE.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="try-", dir=CACHE))
+    try:
+        overlay("/usr", directory)
+        subprocess.run(["umount", directory / "root"], check=True, capture_output=True)
+        command = [*NSPAWN, "--directory=/", "--volatile=yes", "--pipe", "/bin/true"]
+        subprocess.run(command, check=True, capture_output=True, env=NSPAWN_ENVIRONMENT)
+    except subprocess.CalledProcessError as failed:
+        said = failed.stderr.decode(errors="replace").split("\n")[0]
+        return f"{failed.cmd[0]} does not work here: {said}"
+    finally:
+        shutil.rmtree(directory)
+    return None
+
+
+NSPAWN = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network"]
+NSPAWN_ENVIRONMENT = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+
+
+def control_group(name):
+    """A new one. nspawn boots in the one that it is in, and two machines in one end each other."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    groups = Path("/proc/self/cgroup").read_text().splitlines()
+    mounted = next(line.split()[4] for line in mounts if " - cgroup2 " in line)
+    own = next(line.removeprefix("0::/") for line in groups if line.startswith("0::/"))
+    group = Path(mounted) / own / name
+    group.mkdir()
+    return group
+
+
+def overlay(lower, directory):
+    """Mounts `lower` at `directory`/root; what is written there goes to `directory`."""
+    for part in ("root", "upper", "work"):
+        (directory / part).mkdir()
+    layers = f"lowerdir={lower},upperdir={directory}/upper,workdir={directory}/work"
+    command = ["mount", "-t", "overlay", "overlay", "-o", layers, directory / "root"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 class Machine:
     """Boots at once; `stop` it, or use it in a `with`."""
 
@@ -52,10 +103,8 @@ class Machine:
         lower = root_of(suite)
         self.directory = Path(tempfile.mkdtemp(prefix=f"{suite}-run-", dir=CACHE))
         self.root = self.directory / "root"
-        for part in ("root", "upper", "work"):
-            (self.directory / part).mkdir()
-        layers = f"lowerdir={lower},upperdir={self.directory}/upper,workdir={self.directory}/work"
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, self.root], check=True)
+        self.group = control_group(self.directory.name)
+        overlay(lower, self.directory)
         try:
             self.boot()
         except BaseException:
@@ -66,11 +115,11 @@ class Machine:
         """Starts it and waits until systemd has nothing left to start."""
         self.nspawn = subprocess.Popen(
             [
-                "systemd-nspawn", "--quiet", "--directory", self.root,
-                f"--machine=e2e-{self.suite}", "--register=no", "--keep-unit",
-                "--private-network", "--boot", "--console=pipe",
+                "sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"', self.group,
+                *NSPAWN, "--directory", self.root, f"--machine=e2e-{self.suite}",
+                "--boot", "--console=pipe",
             ],
-            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            env=NSPAWN_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=(self.directory / "console").open("wb"),
             stderr=subprocess.STDOUT,
@@ -158,6 +207,10 @@ class Machine:
                 self.nspawn.wait()
         subprocess.run(["umount", "--lazy", self.root], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+        for group, _, _ in os.walk(self.group, topdown=False):
+            # What still ends in it keeps it; it is empty, and costs nothing.
+            with contextlib.suppress(OSError):
+                os.rmdir(group)
 
     def __enter__(self):
         return self
