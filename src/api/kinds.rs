@@ -14,6 +14,7 @@ pub(crate) const DISCOVERY_GROUP: &str = "discovery.k8s.io";
 pub(crate) enum Kind {
     GatewayClass,
     Gateway,
+    ListenerSet,
     HttpRoute,
     GrpcRoute,
     TlsRoute,
@@ -37,6 +38,7 @@ impl Kind {
         match self {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::TlsRoute => "TLSRoute",
@@ -127,7 +129,7 @@ pub(crate) const KINDS: &[KindInfo] = &[
     KindInfo::new(GATEWAY_GROUP, Kind::TlsRoute, &["v1", "v1alpha3", "v1alpha2"]),
     KindInfo::new(GATEWAY_GROUP, Kind::TcpRoute, &["v1", "v1alpha2"]),
     KindInfo::new(GATEWAY_GROUP, Kind::UdpRoute, &["v1", "v1alpha2"]),
-    KindInfo::new(GATEWAY_GROUP, Kind::Other("ListenerSet"), &["v1"]),
+    KindInfo::new(GATEWAY_GROUP, Kind::ListenerSet, &["v1"]),
     KindInfo::new(GATEWAY_GROUP, Kind::Other("BackendTLSPolicy"), &["v1", "v1alpha3"]),
     KindInfo::new(GATEWAY_X_GROUP, Kind::Other("XBackend"), &["v1alpha1"]),
     KindInfo::new(GATEWAY_X_GROUP, Kind::Other("XBackendTrafficPolicy"), &["v1alpha1"]),

@@ -25,6 +25,7 @@ mod gateway;
 mod grpc_route;
 mod http_route;
 mod kinds;
+mod listener_set;
 mod open_enum;
 mod reference_grant;
 pub(crate) mod shared;
@@ -59,6 +60,7 @@ pub(crate) use self::http_route::{
 pub(crate) use self::kinds::{
     CORE_GROUP, ENVOY_GROUP, GATEWAY_GROUP, KINDS, Kind, KindInfo, Scope,
 };
+pub(crate) use self::listener_set::{ListenerSet, ListenerSetSpec};
 pub(crate) use self::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 pub(crate) use self::shared::{
     BackendObjectReference, BackendRef, Condition, ConditionStatus, CookieLifetime, DefaultScope,
@@ -74,6 +76,7 @@ pub(crate) use self::udp_route::{UdpRoute, UdpRouteSpec};
 pub(crate) enum Object {
     GatewayClass(GatewayClass),
     Gateway(Gateway),
+    ListenerSet(ListenerSet),
     HttpRoute(HttpRoute),
     GrpcRoute(GrpcRoute),
     TlsRoute(TlsRoute),
@@ -97,6 +100,7 @@ impl Object {
         match self {
             Self::GatewayClass(_) => Kind::GatewayClass,
             Self::Gateway(_) => Kind::Gateway,
+            Self::ListenerSet(_) => Kind::ListenerSet,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::TlsRoute(_) => Kind::TlsRoute,
@@ -119,6 +123,7 @@ impl Object {
         match self {
             Self::GatewayClass(object) => &object.metadata,
             Self::Gateway(object) => &object.metadata,
+            Self::ListenerSet(object) => &object.metadata,
             Self::HttpRoute(object) => &object.metadata,
             Self::GrpcRoute(object) => &object.metadata,
             Self::TlsRoute(object) => &object.metadata,

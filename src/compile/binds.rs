@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::api::Protocol;
-use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, Readiness};
+use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, ListenerSet, Readiness};
 use crate::snapshot::{
     self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
 };
@@ -60,42 +60,54 @@ pub(super) fn binds(
     tickets: &Tickets,
 ) -> Vec<Arc<Bind>> {
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
-    for gateway in graph.gateways.iter().filter(|gateway| gateway.is_served()) {
-        for listener in gateway.listeners.iter().filter(|listener| listener.accepted.is_ok()) {
-            let built = Arc::new(build(graph, gateway, listener, routes, slots, tickets));
-            for address in &gateway.addresses {
-                let transport = match listener.spec.protocol {
-                    Protocol::Udp => Transport::Udp,
-                    _ => Transport::Tcp,
-                };
-                let key = BindKey { address: *address, port: listener.spec.port, transport };
-                let bind = binds.entry(key).or_insert_with(|| Bind {
-                    key,
-                    names: Vec::new(),
-                    tls: listener.tls,
-                    listeners: HostTable::default(),
-                });
-                let name: Arc<str> = listener.spec.name.as_str().into();
-                if !bind.names.contains(&name) {
-                    bind.names.push(name);
-                }
-                // The graph has refused all but one listener for a name.
-                bind.listeners.entry(listener.hostname.as_ref(), || Arc::clone(&built));
+    for (gateway, set, listener) in graph.served() {
+        let name = full_name(gateway, set, listener);
+        let built = Arc::new(build(graph, name, listener, routes, slots, tickets));
+        for address in &gateway.addresses {
+            let transport = match listener.spec.protocol {
+                Protocol::Udp => Transport::Udp,
+                _ => Transport::Tcp,
+            };
+            let key = BindKey { address: *address, port: listener.spec.port, transport };
+            let bind = binds.entry(key).or_insert_with(|| Bind {
+                key,
+                names: Vec::new(),
+                tls: listener.tls,
+                listeners: HostTable::default(),
+            });
+            let name: Arc<str> = listener.spec.name.as_str().into();
+            if !bind.names.contains(&name) {
+                bind.names.push(name);
             }
+            // The graph has refused all but one listener for a name.
+            bind.listeners.entry(listener.hostname.as_ref(), || Arc::clone(&built));
         }
     }
     binds.into_values().map(Arc::new).collect()
 }
 
+/// `namespace/gateway/section`; for a listener of a ListenerSet `namespace/gateway/` and its own
+/// `namespace/set/section`.
+fn full_name(
+    gateway: &Gateway<'_>,
+    set: Option<&ListenerSet<'_>>,
+    listener: &Listener<'_>,
+) -> String {
+    let mut name = format!("{}/{}/", gateway.key.namespace, gateway.key.name);
+    if let Some(ListenerSet { key, .. }) = set {
+        name.push_str(&format!("{}/{}/", key.namespace, key.name));
+    }
+    name + &listener.spec.name
+}
+
 fn build(
     graph: &Graph<'_>,
-    gateway: &Gateway<'_>,
+    name: String,
     listener: &Listener<'_>,
     routes: &[CompiledRoute],
     slots: &Slots<'_>,
     tickets: &Tickets,
 ) -> snapshot::Listener {
-    let (key, section) = (&gateway.key, &listener.spec.name);
     let certificates: Vec<_> =
         listener.certificates.iter().map(|certificate| slots.get(certificate)).collect();
     let is_http = matches!(listener.spec.protocol, Protocol::Http | Protocol::Https);
@@ -115,7 +127,7 @@ fn build(
         }
     };
     snapshot::Listener {
-        name: format!("{}/{}/{section}", key.namespace, key.name).into(),
+        name: name.into(),
         hostname: listener.hostname.clone(),
         tls,
         certificates,

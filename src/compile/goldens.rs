@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use crate::api::{Condition, ConditionStatus};
 use crate::compile::{Compiled, Inputs, compile, describe};
 use crate::config::{Loaded, Settings, load, parse_bytes};
-use crate::graph::{Held, Statuses};
+use crate::graph::{Held, ListenerStatus, Statuses};
 use crate::net::AddressPool;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, Tickets};
@@ -240,12 +240,16 @@ fn in_short(statuses: &Statuses) -> String {
     for gateway in &statuses.gateways {
         let addresses = gateway.addresses.join(" ");
         writeln!(text, "{} generation {} [{addresses}]", gateway.key, gateway.generation).unwrap();
-        conditions(&mut text, "  ", &gateway.conditions);
-        for listener in &gateway.listeners {
-            let (routes, kinds) = (listener.attached_routes, listener.supported_kinds.join(" "));
-            writeln!(text, "  listener {}: {routes} attached [{kinds}]", listener.name).unwrap();
-            conditions(&mut text, "    ", &listener.conditions);
+        if gateway.attached_listener_sets > 0 {
+            writeln!(text, "  {} ListenerSets attached", gateway.attached_listener_sets).unwrap();
         }
+        conditions(&mut text, "  ", &gateway.conditions);
+        listeners(&mut text, &gateway.listeners);
+    }
+    for set in &statuses.listener_sets {
+        writeln!(text, "{} generation {}", set.key, set.generation).unwrap();
+        conditions(&mut text, "  ", &set.conditions);
+        listeners(&mut text, &set.listeners);
     }
     for route in &statuses.routes {
         writeln!(text, "{} generation {}", route.key, route.generation).unwrap();
@@ -253,6 +257,9 @@ fn in_short(statuses: &Statuses) -> String {
             assert_eq!(&*status.controller, "gateway.envoyproxy.io/gatewayclass-controller");
             let parent = &status.parent;
             write!(text, "  parent {}", parent.name).unwrap();
+            if parent.kind() != "Gateway" {
+                write!(text, " kind {}", parent.kind()).unwrap();
+            }
             if let Some(section) = &parent.section_name {
                 write!(text, " section {section}").unwrap();
             }
@@ -264,6 +271,14 @@ fn in_short(statuses: &Statuses) -> String {
         }
     }
     text
+}
+
+fn listeners(to: &mut String, all: &[ListenerStatus]) {
+    for listener in all {
+        let (routes, kinds) = (listener.attached_routes, listener.supported_kinds.join(" "));
+        writeln!(to, "  listener {}: {routes} attached [{kinds}]", listener.name).unwrap();
+        conditions(to, "    ", &listener.conditions);
+    }
 }
 
 fn conditions(to: &mut String, indent: &str, all: &[Condition]) {

@@ -126,16 +126,11 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
 }
 
 fn count(graph: &Graph<'_>, backends: usize) -> Counts {
-    let served = || graph.gateways.iter().filter(|gateway| gateway.is_served());
-    let listeners = || {
-        let of_all = served().flat_map(|gateway| &gateway.listeners);
-        of_all.filter(|listener| listener.accepted.is_ok())
-    };
     let routes: HashSet<usize> =
-        listeners().flat_map(|listener| &listener.routes).map(|on| on.route).collect();
+        graph.served().flat_map(|(.., listener)| &listener.routes).map(|on| on.route).collect();
     Counts {
-        gateways: served().count(),
-        listeners: listeners().count(),
+        gateways: graph.gateways.iter().filter(|gateway| gateway.is_served()).count(),
+        listeners: graph.served().count(),
         routes: routes.len(),
         backends,
     }

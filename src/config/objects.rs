@@ -116,6 +116,7 @@ impl Reading<'_> {
         match kind {
             Kind::GatewayClass => self.decode(root, spot, false, Object::GatewayClass),
             Kind::Gateway => self.decode(root, spot, false, Object::Gateway),
+            Kind::ListenerSet => self.decode(root, spot, false, Object::ListenerSet),
             Kind::HttpRoute => self.decode(root, spot, false, Object::HttpRoute),
             Kind::GrpcRoute => self.decode(root, spot, false, Object::GrpcRoute),
             Kind::TlsRoute => self.decode(root, spot, false, Object::TlsRoute),

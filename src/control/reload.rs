@@ -204,8 +204,8 @@ impl Loader {
     }
 }
 
-/// Makes a load fail in which a Gateway that is served now breaks the rules of its kind, or its class
-/// does: an API server would not have taken the change, and here it would close every listener.
+/// Makes a load fail in which a Gateway or ListenerSet that is served now breaks the rules of its
+/// kind, or the Gateway's class does: an API server would not have taken the change, and here it would close its listeners.
 fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
     if loaded.objects.iter().all(|located| located.faults.is_empty()) {
         return;
@@ -215,7 +215,11 @@ fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
         .iter()
         .filter(|located| {
             let key = located.object.key();
-            key.kind == Kind::Gateway && previous.serves_gateway(&key.namespace, &key.name)
+            match key.kind {
+                Kind::Gateway => previous.serves_gateway(&key.namespace, &key.name),
+                Kind::ListenerSet => previous.serves_listener_set(&key.namespace, &key.name),
+                _ => false,
+            }
         })
         .collect();
     let is_class_of_served = |name: &str| {

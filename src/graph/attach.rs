@@ -1,10 +1,9 @@
 //! parentRefs x allowedRoutes x hostnames: which route is on which listener.
 
-use crate::api::ParentReference;
+use crate::api::{ObjectKey, ParentReference};
 use crate::net::HostPattern;
 
 use super::Refusal;
-use super::gateways::Gateway;
 use super::index::Index;
 use super::listeners::{Attached, Listener, Namespaces};
 use super::routes::Route;
@@ -33,8 +32,8 @@ impl Refused {
     }
 }
 
-/// Puts `route`, which will stand at `number` in the graph, on the listeners of `gateway` that
-/// `reference` selects and that take it.
+/// Puts `route`, which will stand at `number` in the graph, on those of `listeners`, the ones of
+/// `parent`, that `reference` selects and that take it.
 ///
 /// Whether a listener is accepted does not matter here: attachedRoutes counts on broken ones too.
 ///
@@ -46,25 +45,24 @@ pub(super) fn attach(
     route: &Route<'_>,
     number: usize,
     reference: &ParentReference,
-    gateway: &mut Gateway<'_>,
+    parent: &ObjectKey,
+    listeners: &mut [Listener<'_>],
     index: &Index<'_>,
 ) -> Result<(), Refused> {
-    let parent = &gateway.key;
     let selected = |listener: &Listener<'_>| {
         reference.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
             && reference.port.is_none_or(|port| port == listener.spec.port)
     };
-    if !gateway.listeners.iter().any(selected) {
-        return Err(no_such_listener(reference, gateway));
+    if !listeners.iter().any(selected) {
+        return Err(no_such_listener(reference, parent, listeners));
     }
-    let allowed: Vec<usize> = gateway
-        .listeners
+    let allowed: Vec<usize> = listeners
         .iter()
         .filter(|listener| selected(listener) && allows(listener, &parent.namespace, route, index))
         .map(|listener| listener.place)
         .collect();
     if allowed.is_empty() {
-        let selected: Vec<_> = gateway.listeners.iter().filter(|one| selected(one)).collect();
+        let selected: Vec<_> = listeners.iter().filter(|one| selected(one)).collect();
         return Err(not_allowed(route, &selected, &parent.namespace));
     }
     if route.valid.is_err() {
@@ -73,7 +71,7 @@ pub(super) fn attach(
     }
     let mut taken = false;
     for place in &allowed {
-        let listener = &mut gateway.listeners[*place];
+        let listener = &mut listeners[*place];
         let Some(hosts) = hosts(listener.hostname.as_ref(), &route.hostnames) else { continue };
         taken = true;
         // Two parentRefs may select one listener.
@@ -81,25 +79,17 @@ pub(super) fn attach(
             listener.routes.push(Attached { route: number, hosts });
         }
     }
-    if taken { Ok(()) } else { Err(no_common_host(route, gateway, &allowed)) }
+    if taken { Ok(()) } else { Err(no_common_host(route, listeners, &allowed)) }
 }
 
 fn allows(
     listener: &Listener<'_>,
-    gateway_namespace: &str,
+    own_namespace: &str,
     route: &Route<'_>,
     index: &Index<'_>,
 ) -> bool {
-    let namespace = &*route.key.namespace;
     listener.kinds.contains(&route.key.kind.as_str())
-        && match listener.namespaces {
-            Namespaces::All => true,
-            Namespaces::None => false,
-            Namespaces::Same => namespace == gateway_namespace,
-            Namespaces::Selected(selector) => {
-                index.namespace_labels(namespace, |labels| selector.accepts(labels))
-            }
-        }
+        && listener.namespaces.take(&route.key.namespace, own_namespace, index)
 }
 
 /// What listener and route both accept, where empty is any host; none if they have nothing in
@@ -121,20 +111,23 @@ fn hosts(listener: Option<&HostPattern>, route: &[HostPattern]) -> Option<Vec<Ho
     (!hosts.is_empty()).then_some(hosts)
 }
 
-fn no_such_listener(reference: &ParentReference, gateway: &Gateway<'_>) -> Refused {
+fn no_such_listener(
+    reference: &ParentReference,
+    parent: &ObjectKey,
+    listeners: &[Listener<'_>],
+) -> Refused {
     let wanted = match (&reference.section_name, reference.port) {
         (Some(name), Some(port)) => format!("`{name}` on port {port}"),
         (Some(name), None) => format!("`{name}`"),
         (None, Some(port)) => format!("on port {port}"),
         (None, None) => "at all".into(),
     };
-    let there = gateway
-        .listeners
+    let there = listeners
         .iter()
         .map(|listener| format!("`{}` on port {}", listener.spec.name, listener.spec.port));
     let there = listed(there, "and");
-    let (namespace, name) = (&gateway.key.namespace, &gateway.key.name);
-    let message = format!("Gateway `{namespace}/{name}` has no listener {wanted}; it has {there}");
+    let ObjectKey { kind, namespace, name } = parent;
+    let message = format!("{kind} `{namespace}/{name}` has no listener {wanted}; it has {there}");
     let named = reference.section_name.is_some();
     Refused {
         refusal: Refusal::new("NoMatchingParent", message),
@@ -142,7 +135,7 @@ fn no_such_listener(reference: &ParentReference, gateway: &Gateway<'_>) -> Refus
     }
 }
 
-fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], gateway: &str) -> Refused {
+fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], own_namespace: &str) -> Refused {
     let kind = route.key.kind;
     let takes_kind: Vec<_> =
         selected.iter().filter(|listener| listener.kinds.contains(&kind.as_str())).collect();
@@ -151,7 +144,7 @@ fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], gateway: &str) -> 
         format!("listener {names} takes no {kind}; see its `protocol` and `allowedRoutes.kinds`")
     } else {
         let lets_in = one_of(takes_kind.iter().map(|listener| match listener.namespaces {
-            Namespaces::Same => format!("those of `{gateway}`"),
+            Namespaces::Same => format!("those of `{own_namespace}`"),
             Namespaces::Selected(_) => "those of namespaces that its selector takes".into(),
             Namespaces::All | Namespaces::None => "none".into(),
         }));
@@ -164,9 +157,9 @@ fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], gateway: &str) -> 
     Refused { refusal: Refusal::new("NotAllowedByListeners", message), at: At::Parent }
 }
 
-fn no_common_host(route: &Route<'_>, gateway: &Gateway<'_>, places: &[usize]) -> Refused {
+fn no_common_host(route: &Route<'_>, listeners: &[Listener<'_>], places: &[usize]) -> Refused {
     let names = one_of(places.iter().map(|place| {
-        let listener = &gateway.listeners[*place];
+        let listener = &listeners[*place];
         let host = listener.hostname.as_ref().map_or_else(String::new, ToString::to_string);
         format!("`{host}` of listener `{}`", listener.spec.name)
     }));

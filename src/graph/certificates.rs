@@ -113,7 +113,8 @@ fn source(
         return Err(invalid(format!("`{kind}` holds no certificates; refer to a Secret")));
     }
     let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
-    let from = From { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
+    let kind = gateway.kind.as_str();
+    let from = From { group: GATEWAY_GROUP, kind, namespace: &gateway.namespace };
     let to = To { group: CORE_GROUP, kind: "Secret", namespace, name: &reference.name };
     if !index.permits(from, to) {
         return Err(Refusal::new("RefNotPermitted", advice(from, to)));

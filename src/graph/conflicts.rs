@@ -1,29 +1,50 @@
-//! Listeners beside listeners: which cannot share a port, in one Gateway and across Gateways.
+//! Listeners beside listeners: which cannot share a port, in one Gateway with its ListenerSets and
+//! across Gateways.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use crate::api::Protocol;
+use crate::api::{ObjectKey, Protocol};
 use crate::net::HostPattern;
 
 use super::gateways::Gateway;
+use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
 use super::{Faults, Refusal};
 
 /// Marks listeners that cannot be served because of others.
 ///
-/// Within one Gateway nobody wins: all listeners that are not distinct are refused. Between
-/// Gateways the older one wins, then the first by name, so that a new file takes nothing away from
-/// what is served. (The specification gives every Gateway addresses of its own; on one host two
-/// may share one.)
-pub(super) fn judge(gateways: &mut [Gateway<'_>], faults: &mut Faults) {
+/// Within one object nobody wins: all listeners that are not distinct are refused. Between Gateways
+/// the older one wins, then the first by name, so that a new file takes nothing away from what is
+/// served. (The specification gives every Gateway addresses of its own; on one host two may share
+/// one.) A Gateway wins over every ListenerSet, and of those again the older one (GEP-1713).
+pub(super) fn judge<'a>(
+    gateways: &mut [Gateway<'a>],
+    sets: &mut [ListenerSet<'a>],
+    faults: &mut Faults,
+) {
     for gateway in &mut *gateways {
-        within(gateway, faults);
+        within(&gateway.key, &mut gateway.listeners, faults);
     }
-    between(gateways, faults);
-    for gateway in gateways {
-        overlaps(gateway);
+    let mut taken = Ports::default();
+    for gateway in gateways.iter_mut().filter(|gateway| gateway.valid.is_ok()) {
+        let Gateway { key, listeners, addresses, .. } = gateway;
+        let place = Place { gateway: key, owner: key, addresses };
+        taken.refuse(place, listeners, faults);
+        taken.add(place, listeners);
     }
+    for set in sets.iter_mut().filter(|set| set.valid.is_ok()) {
+        let Gateway { key, addresses, valid, .. } = &gateways[set.gateway];
+        if valid.is_err() {
+            continue;
+        }
+        let place = Place { gateway: key, owner: &set.key, addresses };
+        taken.refuse(place, &mut set.listeners, faults);
+        // Those that are refused already are in nobody's way.
+        within(&set.key, &mut set.listeners, faults);
+        taken.add(place, &set.listeners);
+    }
+    overlaps(gateways, sets);
 }
 
 /// What the protocols that share a port have to agree on. HTTPS and TLS of either mode are told
@@ -47,9 +68,9 @@ fn transport(protocol: &Protocol) -> Option<Transport> {
     }
 }
 
-fn within(gateway: &mut Gateway<'_>, faults: &mut Faults) {
+fn within(owner: &ObjectKey, listeners: &mut [Listener<'_>], faults: &mut Faults) {
     let mut ports: BTreeMap<(u16, bool), Vec<usize>> = BTreeMap::new();
-    for listener in &gateway.listeners {
+    for listener in listeners.iter().filter(|listener| listener.conflict.is_none()) {
         if let Some(transport) = transport(&listener.spec.protocol) {
             let port = (listener.spec.port, transport == Transport::Udp);
             ports.entry(port).or_default().push(listener.place);
@@ -57,10 +78,10 @@ fn within(gateway: &mut Gateway<'_>, faults: &mut Faults) {
     }
     for ((port, _), places) in ports {
         for &place in &places {
-            let listener = &gateway.listeners[place];
+            let listener = &listeners[place];
             let others = || {
                 let others = places.iter().filter(|other| **other != place);
-                others.map(|other| &gateway.listeners[*other])
+                others.map(|other| &listeners[*other])
             };
             let refusal = others()
                 .find(|other| !share_port(listener, other))
@@ -81,8 +102,8 @@ fn within(gateway: &mut Gateway<'_>, faults: &mut Faults) {
                     Some(("", Refusal::new("HostnameConflict", message)))
                 });
             if let Some((rest, refusal)) = refusal {
-                let listener = &mut gateway.listeners[place];
-                faults.error(&gateway.key, listener.field(rest), &*refusal.message);
+                let listener = &mut listeners[place];
+                faults.error(owner, listener.field(rest), &*refusal.message);
                 listener.conflicts(refusal);
             }
         }
@@ -102,77 +123,103 @@ fn share_port(a: &Listener<'_>, b: &Listener<'_>) -> bool {
     a == b || (a == Some(Transport::Udp)) != (b == Some(Transport::Udp))
 }
 
+/// Where listeners are to be.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    gateway: &'p ObjectKey,
+    /// The Gateway or one of its ListenerSets.
+    owner: &'p ObjectKey,
+    addresses: &'p [Option<IpAddr>],
+}
+
+/// Who has which port, by number and whether it is one of UDP, and by address.
+#[derive(Default)]
+struct Ports(HashMap<(u16, bool), HashMap<Option<IpAddr>, Taken>>);
+
 /// Who has a port of an address, and for which names.
 struct Taken {
-    gateway: String,
+    gateway: ObjectKey,
     transport: Option<Transport>,
     /// By hostname the listener that has it.
     names: HashMap<Option<HostPattern>, String>,
 }
 
-fn between(gateways: &mut [Gateway<'_>], faults: &mut Faults) {
-    let mut taken: HashMap<(u16, bool), HashMap<Option<IpAddr>, Taken>> = HashMap::new();
-    for gateway in gateways.iter_mut().filter(|gateway| gateway.valid.is_ok()) {
-        let addresses = gateway.addresses.clone();
-        let name = format!("{}/{}", gateway.key.namespace, gateway.key.name);
-        for listener in gateway.listeners.iter_mut().filter(|listener| listener.accepted.is_ok()) {
-            let transport = transport(&listener.spec.protocol);
-            let port = (listener.spec.port, transport == Some(Transport::Udp));
-            let on_port = taken.entry(port).or_default();
+/// A port's key in [`Ports`].
+fn port(listener: &Listener<'_>) -> (u16, bool) {
+    let transport = transport(&listener.spec.protocol);
+    (listener.spec.port, transport == Some(Transport::Udp))
+}
+
+impl Ports {
+    /// Refuses those of `listeners` whose place is taken.
+    fn refuse(&self, place: Place<'_>, listeners: &mut [Listener<'_>], faults: &mut Faults) {
+        for listener in listeners.iter_mut().filter(|listener| listener.accepted.is_ok()) {
+            let Some(on_port) = self.0.get(&port(listener)) else { continue };
+            let mut addresses = place.addresses.iter();
             let clash =
-                addresses.iter().find_map(|address| clash(&name, listener, *address, on_port));
-            if let Some((rest, conflict, refusal)) = clash {
-                faults.error(&gateway.key, listener.field(rest), &*refusal.message);
-                if conflict {
-                    listener.conflicts(refusal);
-                } else {
-                    listener.accepted = Err(refusal);
-                }
-                continue;
+                addresses.find_map(|address| clash(place.gateway, listener, *address, on_port));
+            let Some((rest, conflict, refusal)) = clash else { continue };
+            faults.error(place.owner, listener.field(rest), &*refusal.message);
+            if conflict {
+                listener.conflicts(refusal);
+            } else {
+                listener.accepted = Err(refusal);
             }
-            for address in &addresses {
+        }
+    }
+
+    /// Gives `listeners` their places.
+    fn add(&mut self, place: Place<'_>, listeners: &[Listener<'_>]) {
+        for listener in listeners.iter().filter(|listener| listener.accepted.is_ok()) {
+            let on_port = self.0.entry(port(listener)).or_default();
+            for address in place.addresses {
                 let taken = on_port.entry(*address).or_insert_with(|| Taken {
-                    gateway: name.clone(),
-                    transport,
+                    gateway: place.gateway.clone(),
+                    transport: transport(&listener.spec.protocol),
                     names: HashMap::new(),
                 });
-                let full = format!("{name}/{}", listener.spec.name);
+                let ObjectKey { namespace, name, .. } = place.owner;
+                let full = format!("{namespace}/{name}/{}", listener.spec.name);
                 taken.names.insert(listener.hostname.clone(), full);
             }
         }
     }
 }
 
-/// Why `listener` of Gateway `name` cannot have `address`: the field, whether it is a conflict in
+/// Why `listener` of Gateway `gateway` cannot have `address`: the field, whether it is a conflict in
 /// the specification's sense, and the refusal.
 fn clash(
-    name: &str,
+    gateway: &ObjectKey,
     listener: &Listener<'_>,
     address: Option<IpAddr>,
     on_port: &HashMap<Option<IpAddr>, Taken>,
 ) -> Option<(&'static str, bool, Refusal)> {
     let port = listener.spec.port;
     if let Some(taken) = on_port.get(&address) {
+        let advice = match taken.gateway == *gateway {
+            true => "",
+            false => ", or its Gateway an address of its own under `spec.addresses`",
+        };
         if taken.transport != transport(&listener.spec.protocol) {
+            let ObjectKey { namespace, name, .. } = &taken.gateway;
             let message = format!(
-                "protocol {} cannot share port {port} with the listeners of Gateway `{}`; use \
-                 another port, or an address of its own under `spec.addresses`",
-                listener.spec.protocol, taken.gateway
+                "protocol {} cannot share port {port} with the listeners of Gateway \
+                 `{namespace}/{name}`; give this one another port{advice}",
+                listener.spec.protocol
             );
             return Some(("protocol", true, Refusal::new("ProtocolConflict", message)));
         }
         let owner = taken.names.get(&listener.hostname)?;
         if let Some(Transport::Tcp | Transport::Udp) = taken.transport {
             let message = format!(
-                "listener `{owner}` has {} port {port} already; give this one another port, or its \
-                 Gateway an address of its own under `spec.addresses`",
+                "listener `{owner}` has {} port {port} already; give this one another port{advice}",
                 listener.spec.protocol
             );
             return Some(("port", false, Refusal::new("PortUnavailable", message)));
         }
         let message = format!(
             "listener `{owner}` has port {port} and {} already; give this one another hostname or \
-             port, or its Gateway an address of its own under `spec.addresses`",
+             port{advice}",
             host(listener.hostname.as_ref())
         );
         return Some(("hostname", true, Refusal::new("HostnameConflict", message)));
@@ -180,49 +227,68 @@ fn clash(
     // A socket on every address and one on a single address cannot both have the port.
     let other = on_port
         .iter()
-        .find(|(other, taken)| other.is_none() != address.is_none() && taken.gateway != name);
+        .find(|(other, taken)| overlap_addresses(**other, address) && taken.gateway != *gateway);
     other.map(|(_, taken)| {
+        let ObjectKey { namespace, name, .. } = &taken.gateway;
         let message = format!(
-            "Gateway `{}` has port {port} already, {}; give both Gateways addresses under \
-             `spec.addresses`",
-            taken.gateway,
-            if address.is_none() { "on one address" } else { "on every address" }
+            "Gateway `{namespace}/{name}` has port {port} already, {}; give both Gateways addresses \
+             under `spec.addresses`",
+            if is_every(address) { "on one address" } else { "on every address" }
         );
         ("port", false, Refusal::new("PortUnavailable", message))
     })
 }
 
+fn is_every(address: Option<IpAddr>) -> bool {
+    address.is_none_or(|address| address.is_unspecified())
+}
+
+/// True if no two sockets can be on both. `0.0.0.0` is every address of IPv4.
+fn overlap_addresses(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => {
+            a.is_ipv4() == b.is_ipv4() && a.is_unspecified() != b.is_unspecified()
+        }
+        (None, Some(_)) | (Some(_), None) => true,
+        (None, None) => false,
+    }
+}
+
 /// Condition OverlappingTLSConfig: a client of HTTP may come back over a connection that it opened
 /// for another listener's name. What is no HTTP has no such clients.
-fn overlaps(gateway: &mut Gateway<'_>) {
-    let all: Vec<usize> = gateway
-        .listeners
-        .iter()
-        .filter(|listener| listener.tls && listener.accepted.is_ok())
-        .map(|listener| listener.place)
-        .collect();
-    for &place in &all {
-        let listener = &gateway.listeners[place];
-        if listener.spec.protocol != Protocol::Https {
-            continue;
-        }
-        let other = all.iter().filter(|other| **other != place).find(|other| {
-            let other = &gateway.listeners[**other];
-            other.spec.port == listener.spec.port
-                && overlap(listener.hostname.as_ref(), other.hostname.as_ref())
-        });
-        if let Some(&other) = other {
-            let other = &gateway.listeners[other];
-            let message = format!(
-                "{} overlaps with {} of listener `{}`; a request that reaches the wrong one is \
-                 answered 421",
-                host(listener.hostname.as_ref()),
-                host(other.hostname.as_ref()),
-                other.spec.name
-            );
-            gateway.listeners[place].overlap = Some(message);
+fn overlaps<'a>(gateways: &mut [Gateway<'a>], sets: &mut [ListenerSet<'a>]) {
+    let mut of_gateways: Vec<Vec<&mut Listener<'a>>> =
+        gateways.iter_mut().map(|gateway| gateway.listeners.iter_mut().collect()).collect();
+    for set in sets.iter_mut().filter(|set| set.valid.is_ok()) {
+        of_gateways[set.gateway].extend(&mut set.listeners);
+    }
+    for listeners in &mut of_gateways {
+        listeners.retain(|listener| listener.tls && listener.accepted.is_ok());
+        let messages: Vec<Option<String>> =
+            (0..listeners.len()).map(|place| overlap_of(place, listeners)).collect();
+        for (listener, message) in listeners.iter_mut().zip(messages) {
+            listener.overlap = message;
         }
     }
+}
+
+/// What to say of the listener at `place` if another one of its port has hostnames in common with it.
+fn overlap_of(place: usize, all: &[&mut Listener<'_>]) -> Option<String> {
+    let listener = &all[place];
+    if listener.spec.protocol != Protocol::Https {
+        return None;
+    }
+    let others = all.iter().enumerate().filter(|(other, _)| *other != place);
+    let mut on_port =
+        others.map(|(_, other)| other).filter(|other| other.spec.port == listener.spec.port);
+    let other =
+        on_port.find(|other| overlap(listener.hostname.as_ref(), other.hostname.as_ref()))?;
+    Some(format!(
+        "{} overlaps with {} of listener `{}`; a request that reaches the wrong one is answered 421",
+        host(listener.hostname.as_ref()),
+        host(other.hostname.as_ref()),
+        other.spec.name
+    ))
 }
 
 fn overlap(a: Option<&HostPattern>, b: Option<&HostPattern>) -> bool {

@@ -7,7 +7,7 @@ use crate::api::{self, ENVOY_GROUP, Kind, ObjectKey};
 
 use super::addresses::{self, Addresses, Allocation, Held};
 use super::index::Index;
-use super::listeners::{self, Listener};
+use super::listeners::{self, Listener, Owner};
 use super::{Facts, Faults, Judged, Refusal};
 
 /// A GatewayClass that names our controller.
@@ -107,12 +107,10 @@ pub(super) fn gateways<'a>(
             say_why_not_ours(&key, class_name, index, facts, faults);
             continue;
         };
-        let listeners = object
-            .spec
-            .listeners
-            .iter()
-            .enumerate()
-            .map(|(place, _)| listeners::judge(object, &key, place, index, facts, faults))
+        let owner = Owner { key: &key, metadata: &object.metadata, gateway: object };
+        let specs = object.spec.listeners.iter().enumerate();
+        let listeners = specs
+            .map(|(place, spec)| listeners::judge(owner, spec, place, index, facts, faults))
             .collect();
         let Addresses { found: addresses, supported, usable } =
             addresses::judge(object, &key, &mut allocation, facts, faults);
@@ -227,7 +225,6 @@ fn warn_of_unsupported(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Fau
             faults.warning(key, field, format!("{what} not supported yet; this changes nothing"));
         }
     };
-    not_yet("spec.allowedListeners", spec.allowed_listeners.is_some(), "ListenerSets are");
     not_yet("spec.defaultScope", spec.default_scope.is_some(), "default Gateways are");
     let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
     not_yet("spec.tls.backend", backend.is_some(), "TLS to backends is");

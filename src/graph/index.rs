@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::api::{
-    Backend, ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, Object, ObjectKey, ObjectMeta,
-    ReferenceGrant, RouteFilter, Secret, SecurityPolicy, Service,
+    Backend, ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, ListenerSet, Object, ObjectKey,
+    ObjectMeta, ReferenceGrant, RouteFilter, Secret, SecurityPolicy, Service,
 };
 
 use super::routes::RouteObject;
@@ -24,8 +24,11 @@ pub(super) struct Index<'a> {
     /// In the order of ties.
     pub gateways: Vec<&'a Gateway>,
     /// In the order of ties.
+    pub listener_sets: Vec<&'a ListenerSet>,
+    /// In the order of ties.
     pub routes: Vec<RouteObject<'a>>,
     gateway_names: HashSet<(&'a str, &'a str)>,
+    listener_set_names: HashSet<(&'a str, &'a str)>,
     backends: ByName<'a, Backend>,
     services: ByName<'a, Service>,
     secrets: ByName<'a, Secret>,
@@ -57,6 +60,7 @@ impl<'a> Index<'a> {
         }
         index.classes.sort_by_key(|class| &class.metadata.name);
         index.gateways.sort_by_cached_key(|gateway| tie_order(&gateway.metadata));
+        index.listener_sets.sort_by_cached_key(|set| tie_order(&set.metadata));
         index.routes.sort_by_cached_key(|route| tie_order(route.metadata()));
         for slices in index.slices.values_mut() {
             slices.sort_by_key(|slice| &slice.metadata.name);
@@ -72,6 +76,10 @@ impl<'a> Index<'a> {
             Object::Gateway(gateway) => {
                 self.gateway_names.insert(name);
                 self.gateways.push(gateway);
+            }
+            Object::ListenerSet(set) => {
+                self.listener_set_names.insert(name);
+                self.listener_sets.push(set);
             }
             Object::HttpRoute(route) => self.routes.push(RouteObject::Http(route)),
             Object::GrpcRoute(route) => self.routes.push(RouteObject::Grpc(route)),
@@ -159,6 +167,11 @@ impl<'a> Index<'a> {
     /// True if there is a Gateway of the name, ours or not.
     pub(super) fn has_gateway(&self, namespace: &str, name: &str) -> bool {
         self.gateway_names.contains(&(namespace, name))
+    }
+
+    /// True if there is a ListenerSet of the name, of a Gateway of ours or not.
+    pub(super) fn has_listener_set(&self, namespace: &str, name: &str) -> bool {
+        self.listener_set_names.contains(&(namespace, name))
     }
 
     /// True if an object of an unsupported kind is on disk.

@@ -1,8 +1,8 @@
 //! One listener by itself: its protocol, hostname, certificates, and the routes that it lets in.
 
 use crate::api::{
-    self, FromNamespaces, GATEWAY_GROUP, LabelSelector, LabelSelectorOperator, ObjectKey, Protocol,
-    TlsMode,
+    self, FromNamespaces, GATEWAY_GROUP, LabelSelector, LabelSelectorOperator, ObjectKey,
+    ObjectMeta, Protocol, TlsMode,
 };
 use crate::net::HostPattern;
 
@@ -11,11 +11,11 @@ use super::index::Index;
 use super::policies;
 use super::{Facts, Faults, Judged, Refusal, refuse};
 
-/// A listener of a Gateway of ours.
+/// A listener of a Gateway of ours, or of a ListenerSet of it.
 #[derive(Debug)]
 pub(crate) struct Listener<'a> {
     pub spec: &'a api::Listener,
-    /// Its place in `spec.listeners`.
+    /// Its place in `spec.listeners` of its object.
     pub place: usize,
     /// Any host where `None`; also where what is written is no hostname and the listener is not
     /// accepted.
@@ -66,7 +66,26 @@ pub(super) enum Namespaces<'a> {
     Selected(&'a LabelSelector),
 }
 
+impl Namespaces<'_> {
+    /// True for what stands in `namespace`, where what lets it in stands in `own`.
+    pub(super) fn take(self, namespace: &str, own: &str, index: &Index<'_>) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Same => namespace == own,
+            Self::Selected(selector) => {
+                index.namespace_labels(namespace, |labels| selector.accepts(labels))
+            }
+        }
+    }
+}
+
 impl Listener<'_> {
+    /// True if a client could be answered, were its Gateway served.
+    pub(super) fn can_be_served(&self) -> bool {
+        self.accepted.is_ok() && self.ready && !self.kinds.is_empty()
+    }
+
     /// Makes the listener one that is not accepted because of others.
     pub(super) fn conflicts(&mut self, refusal: Refusal) {
         self.accepted = Err(refusal.clone());
@@ -79,7 +98,7 @@ impl Listener<'_> {
     }
 }
 
-/// The listener that a field of a Gateway belongs to.
+/// The listener that a field of a Gateway or ListenerSet belongs to.
 pub(super) fn place_of(field: &str) -> Option<usize> {
     let (place, _) = field.strip_prefix("spec.listeners[")?.split_once(']')?;
     place.parse().ok()
@@ -90,16 +109,26 @@ fn field(place: usize, rest: &str) -> String {
     format!("spec.listeners[{place}]{dot}{rest}")
 }
 
-/// Judges `spec.listeners[place]` by itself, without its neighbours.
+/// Whose a listener is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner<'o> {
+    /// A Gateway or a ListenerSet.
+    pub key: &'o ObjectKey,
+    pub metadata: &'o ObjectMeta,
+    /// The Gateway itself, or that of the ListenerSet.
+    pub gateway: &'o api::Gateway,
+}
+
+/// Judges `spec.listeners[place]` of an object by itself, without its neighbours.
 pub(super) fn judge<'a>(
-    gateway: &'a api::Gateway,
-    key: &ObjectKey,
+    owner: Owner<'_>,
+    spec: &'a api::Listener,
     place: usize,
     index: &Index<'_>,
     facts: &Facts<'_>,
     faults: &mut Faults,
 ) -> Listener<'a> {
-    let spec = &gateway.spec.listeners[place];
+    let Owner { key, gateway, .. } = owner;
     let mut check = Check { key, place, faults, accepted: Ok(()) };
     check.rules(index);
     let tls = matches!(spec.protocol, Protocol::Https | Protocol::Tls);
@@ -140,7 +169,7 @@ pub(super) fn judge<'a>(
         accepted,
         tls,
         passthrough,
-        closed: policies::close_listener(&gateway.metadata, &spec.name, index),
+        closed: policies::close_listener(owner, &spec.name, index),
         ready: !tls || passthrough,
         resolved: kinds_resolved,
         conflict: None,

@@ -21,6 +21,7 @@ mod direct_response;
 mod gateways;
 mod grants;
 mod index;
+mod listener_sets;
 mod listeners;
 mod policies;
 mod references;
@@ -41,14 +42,17 @@ pub(crate) use backends::{AppProtocol, Resolved, Target};
 pub(crate) use certificates::{Certificate, Readiness};
 pub(crate) use direct_response::DirectAnswer;
 pub(crate) use gateways::{Class, Gateway};
+pub(crate) use listener_sets::ListenerSet;
 pub(crate) use listeners::{Attached, Listener};
 pub(crate) use references::{FilterRefs, RuleRefs};
 pub(crate) use routes::{Route, RouteObject};
+#[cfg(test)]
+pub(crate) use status::ListenerStatus;
 pub(crate) use status::{RuleFault, Statuses, statuses};
 
 /// The objects of one load with their relations.
 ///
-/// Gateways and routes stand in the order in which ties are settled: the older
+/// Gateways, ListenerSets and routes stand in the order in which ties are settled: the older
 /// `creationTimestamp` first, objects without one after those with one, then by `namespace/name`.
 #[derive(Debug)]
 pub(crate) struct Graph<'a> {
@@ -58,12 +62,32 @@ pub(crate) struct Graph<'a> {
     pub classes: Vec<Class<'a>>,
     /// The Gateways of those classes.
     pub gateways: Vec<Gateway<'a>>,
-    /// The routes that name at least one of those Gateways as a parent.
+    /// The ListenerSets whose parent is one of those Gateways.
+    pub listener_sets: Vec<ListenerSet<'a>>,
+    /// The routes that name at least one of those Gateways, or a ListenerSet of one, as a parent.
     pub routes: Vec<Route<'a>>,
     /// Who holds which address of the pool.
     pub held: Held,
     /// In the order of the objects above, and within one object of its fields.
     pub faults: Vec<Fault>,
+}
+
+impl<'a> Graph<'a> {
+    /// The listeners that are served: each with its Gateway, and the ListenerSet that it is of.
+    pub(crate) fn served(
+        &self,
+    ) -> impl Iterator<Item = (&Gateway<'a>, Option<&ListenerSet<'a>>, &Listener<'a>)> {
+        let gateways = self.gateways.iter().filter(|gateway| gateway.is_served());
+        let own = gateways.flat_map(|gateway| {
+            gateway.listeners.iter().map(move |listener| (gateway, None, listener))
+        });
+        let sets = self.listener_sets.iter().map(|set| (&self.gateways[set.gateway], set));
+        let sets = sets.filter(|(gateway, set)| set.is_served(gateway));
+        let added = sets.flat_map(|(gateway, set)| {
+            set.listeners.iter().map(move |listener| (gateway, Some(set), listener))
+        });
+        own.chain(added).filter(|(_, _, listener)| listener.accepted.is_ok())
+    }
 }
 
 /// What has to be known beside the objects.
@@ -143,11 +167,12 @@ pub(crate) fn build<'a>(
     let mut faults = Faults::default();
     let classes = gateways::classes(&index, facts, &mut faults);
     let (mut gateways, held) = gateways::gateways(&index, &classes, facts, &mut faults);
-    conflicts::judge(&mut gateways, &mut faults);
+    let mut listener_sets = listener_sets::listener_sets(&index, facts, &gateways, &mut faults);
+    conflicts::judge(&mut gateways, &mut listener_sets, &mut faults);
     backends::judge_slices(&index, &mut faults);
-    let routes = routes::routes(&index, facts, &mut gateways, &mut faults);
+    let routes = routes::routes(&index, facts, &mut gateways, &mut listener_sets, &mut faults);
     let controller_name = facts.controller_name.to_owned();
-    Graph { controller_name, classes, gateways, routes, held, faults: faults.0 }
+    Graph { controller_name, classes, gateways, listener_sets, routes, held, faults: faults.0 }
 }
 
 /// Faults as they are found.

@@ -6,6 +6,7 @@
 use crate::api::{Kind, ObjectMeta, SecurityPolicy};
 
 use super::index::Index;
+use super::listeners::Owner;
 
 /// True if a policy targets the route, or one of its rules.
 pub(super) fn close_route(kind: Kind, metadata: &ObjectMeta, index: &Index<'_>) -> bool {
@@ -13,11 +14,18 @@ pub(super) fn close_route(kind: Kind, metadata: &ObjectMeta, index: &Index<'_>) 
     policies.iter().any(|policy| targets(policy, kind, metadata, |_| true))
 }
 
-/// True if a policy targets the Gateway, or this listener of it.
-pub(super) fn close_listener(gateway: &ObjectMeta, listener: &str, index: &Index<'_>) -> bool {
-    let policies = index.policies(gateway.namespace());
+/// True if a policy targets the owner of this listener or the listener itself, or the Gateway of a
+/// ListenerSet.
+pub(super) fn close_listener(owner: Owner<'_>, listener: &str, index: &Index<'_>) -> bool {
+    let Owner { key, metadata, gateway } = owner;
+    let mut policies = index.policies(metadata.namespace()).iter();
     let is_it = |section: Option<&str>| section.is_none_or(|section| section == listener);
-    policies.iter().any(|policy| targets(policy, Kind::Gateway, gateway, is_it))
+    if policies.any(|policy| targets(policy, key.kind, metadata, is_it)) {
+        return true;
+    }
+    let mut policies = index.policies(gateway.metadata.namespace()).iter();
+    let all = |section: Option<&str>| section.is_none();
+    policies.any(|policy| targets(policy, Kind::Gateway, &gateway.metadata, all))
 }
 
 fn targets(

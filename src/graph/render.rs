@@ -9,7 +9,8 @@ use crate::api::{Condition, GATEWAY_GROUP, ObjectKey, ParentReference};
 use crate::yaml::Yaml;
 
 use super::status::{
-    GatewayClassStatus, GatewayStatus, ListenerStatus, ParentStatus, RouteStatus, Statuses,
+    GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus, ParentStatus,
+    RouteStatus, Statuses,
 };
 
 impl Statuses {
@@ -17,8 +18,9 @@ impl Statuses {
     pub(crate) fn objects(&self) -> impl Iterator<Item = (&ObjectKey, Value)> {
         let classes = self.classes.iter().map(|of| (&of.key, class(of)));
         let gateways = self.gateways.iter().map(|of| (&of.key, gateway(of)));
+        let sets = self.listener_sets.iter().map(|of| (&of.key, listener_set(of)));
         let routes = self.routes.iter().map(|of| (&of.key, route(of)));
-        classes.chain(gateways).chain(routes)
+        classes.chain(gateways).chain(sets).chain(routes)
     }
 }
 
@@ -58,10 +60,19 @@ fn gateway(status: &GatewayStatus) -> Value {
     if !addresses.is_empty() {
         fields.insert("addresses".into(), addresses.into());
     }
+    fields.insert("attachedListenerSets".into(), status.attached_listener_sets.into());
     fields.insert("conditions".into(), conditions(&status.conditions, status.generation));
     let listeners = status.listeners.iter().map(|one| listener(one, status.generation));
     fields.insert("listeners".into(), listeners.collect());
     fields.into()
+}
+
+fn listener_set(status: &ListenerSetStatus) -> Value {
+    let listeners = status.listeners.iter().map(|one| listener(one, status.generation));
+    json!({
+        "conditions": conditions(&status.conditions, status.generation),
+        "listeners": listeners.collect::<Vec<_>>(),
+    })
 }
 
 fn listener(status: &ListenerStatus, generation: i64) -> Value {

@@ -11,6 +11,7 @@ use crate::net::HostPattern;
 use super::attach;
 use super::gateways::Gateway;
 use super::index::Index;
+use super::listener_sets::ListenerSet;
 use super::policies;
 use super::references::{Lookup, RuleRefs};
 use super::status::RuleFault;
@@ -89,14 +90,14 @@ impl<'a> RouteObject<'a> {
     }
 }
 
-/// A route that names at least one of our Gateways as a parent.
+/// A route that names at least one of our Gateways, or a ListenerSet of one, as a parent.
 #[derive(Debug)]
 pub(crate) struct Route<'a> {
     pub object: RouteObject<'a>,
     pub key: ObjectKey,
     /// Empty for every host of the listener.
     pub hostnames: Vec<HostPattern>,
-    /// The parentRefs that name Gateways of ours, in the order in which they are written.
+    /// The parentRefs that name Gateways of ours or their ListenerSets, in the order in which they are written.
     pub parents: Vec<Parent<'a>>,
     /// Where the references of each rule lead.
     pub rules: Vec<RuleRefs<'a>>,
@@ -108,7 +109,7 @@ pub(crate) struct Route<'a> {
     pub(super) broken: Vec<RuleFault>,
 }
 
-/// A parentRef that names a Gateway of ours.
+/// A parentRef that names a Gateway of ours, or a ListenerSet of one.
 #[derive(Debug)]
 pub(crate) struct Parent<'a> {
     pub reference: &'a ParentReference,
@@ -128,18 +129,19 @@ pub(super) fn routes<'a>(
     index: &Index<'a>,
     facts: &Facts<'_>,
     gateways: &mut [Gateway<'a>],
+    sets: &mut [ListenerSet<'a>],
     faults: &mut Faults,
 ) -> Vec<Route<'a>> {
-    let by_name: HashMap<(String, String), usize> = gateways
-        .iter()
-        .enumerate()
-        .map(|(place, gateway)| ((gateway.key.namespace.clone(), gateway.key.name.clone()), place))
-        .collect();
+    let of_gateways = gateways.iter().enumerate();
+    let of_gateways = of_gateways.map(|(place, of)| (of.key.clone(), At::Gateway(place)));
+    let of_sets = sets.iter().enumerate();
+    let of_sets = of_sets.map(|(place, of)| (of.key.clone(), At::ListenerSet(place)));
+    let by_key: HashMap<ObjectKey, At> = of_gateways.chain(of_sets).collect();
     let mut routes = Vec::with_capacity(index.routes.len());
     for object in &index.routes {
         let metadata = object.metadata();
         let key = ObjectKey::new(object.kind(), metadata.namespace(), &metadata.name);
-        let parents = parents(*object, &key, index, &by_name, faults);
+        let parents = parents(*object, &key, index, &by_key, faults);
         if parents.is_empty() {
             continue;
         }
@@ -156,15 +158,18 @@ pub(super) fn routes<'a>(
             broken,
             key,
         };
-        for (place, reference, gateway) in parents {
-            let gateway = &mut gateways[gateway];
-            let attached = attach::attach(&route, routes.len(), reference, gateway, index).map_err(
-                |refused| {
-                    let field = refused.field(place);
-                    faults.error(&route.key, field, &*refused.refusal.message);
-                    refused.refusal
-                },
-            );
+        for (place, reference, parent) in parents {
+            let (parent, listeners) = match parent {
+                At::Gateway(at) => (&gateways[at].key, &mut *gateways[at].listeners),
+                At::ListenerSet(at) => (&sets[at].key, &mut *sets[at].listeners),
+            };
+            let attached =
+                attach::attach(&route, routes.len(), reference, parent, listeners, index);
+            let attached = attached.map_err(|refused| {
+                let field = refused.field(place);
+                faults.error(&route.key, field, &*refused.refusal.message);
+                refused.refusal
+            });
             route.parents.push(Parent { reference, attached });
         }
         let mut look_up = Lookup { route: &route.key, index, facts, faults };
@@ -211,14 +216,22 @@ fn broken(key: &ObjectKey, index: &Index<'_>) -> (Vec<RuleFault>, Judged) {
     (faults, valid)
 }
 
-/// The parentRefs that name Gateways of ours: their place, themselves, the Gateway's place.
+/// Where a parent stands in the graph.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Gateway(usize),
+    ListenerSet(usize),
+}
+
+/// The parentRefs that name Gateways of ours or their ListenerSets: their place, themselves, where
+/// the parent is.
 fn parents<'a>(
     object: RouteObject<'a>,
     key: &ObjectKey,
     index: &Index<'a>,
-    gateways: &HashMap<(String, String), usize>,
+    by_key: &HashMap<ObjectKey, At>,
     faults: &mut Faults,
-) -> Vec<(usize, &'a ParentReference, usize)> {
+) -> Vec<(usize, &'a ParentReference, At)> {
     let mut parents = Vec::new();
     if object.parent_refs().is_empty() {
         let problem = "the route is attached to nothing; name a Gateway under `spec.parentRefs`";
@@ -226,29 +239,29 @@ fn parents<'a>(
     }
     for (place, reference) in object.parent_refs().iter().enumerate() {
         let field = format!("spec.parentRefs[{place}]");
-        match (reference.group(), reference.kind()) {
-            (GATEWAY_GROUP, "Gateway") => {}
+        let kind = match (reference.group(), reference.kind()) {
+            (GATEWAY_GROUP, "Gateway") => Kind::Gateway,
+            (GATEWAY_GROUP, "ListenerSet") => Kind::ListenerSet,
             // A mesh attaches routes to Services; that is no business of a gateway.
             (CORE_GROUP, "Service") => continue,
-            (GATEWAY_GROUP, "ListenerSet") => {
-                let problem = "ListenerSet is not supported yet; attach the route to its Gateway";
-                faults.warning(key, format!("{field}.kind"), problem);
-                continue;
-            }
             (group, kind) => {
                 let dot = if group.is_empty() { "" } else { "." };
                 let problem = format!("routes attach to no `{kind}{dot}{group}`; name a Gateway");
                 faults.error(key, format!("{field}.kind"), problem);
                 continue;
             }
-        }
+        };
         let namespace = reference.namespace.as_deref().unwrap_or(&key.namespace);
-        match gateways.get(&(namespace.to_owned(), reference.name.clone())) {
-            Some(gateway) => parents.push((place, reference, *gateway)),
-            // The Gateway itself says why it is not served.
-            None if index.has_gateway(namespace, &reference.name) => {}
+        let exists = match kind {
+            Kind::ListenerSet => index.has_listener_set(namespace, &reference.name),
+            _ => index.has_gateway(namespace, &reference.name),
+        };
+        match by_key.get(&ObjectKey::new(kind, namespace, &reference.name)) {
+            Some(at) => parents.push((place, reference, *at)),
+            // It says itself why it is not served.
+            None if exists => {}
             None => {
-                let problem = format!("there is no Gateway `{namespace}/{}`", reference.name);
+                let problem = format!("there is no {kind} `{namespace}/{}`", reference.name);
                 faults.error(key, format!("{field}.name"), problem);
             }
         }

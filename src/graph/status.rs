@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 
 use super::gateways::{Class, Gateway};
+use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
 use super::references::RuleRefs;
 use super::routes::Route;
@@ -18,6 +19,7 @@ use super::{Graph, Judged, Refusal, refuse};
 pub(crate) struct Statuses {
     pub classes: Vec<GatewayClassStatus>,
     pub gateways: Vec<GatewayStatus>,
+    pub listener_sets: Vec<ListenerSetStatus>,
     pub routes: Vec<RouteStatus>,
 }
 
@@ -35,6 +37,16 @@ pub(crate) struct GatewayStatus {
     pub generation: i64,
     /// IP addresses that it listens on.
     pub addresses: Vec<String>,
+    /// ListenerSets whose condition Accepted is True.
+    pub attached_listener_sets: usize,
+    pub conditions: Vec<Condition>,
+    pub listeners: Vec<ListenerStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListenerSetStatus {
+    pub key: ObjectKey,
+    pub generation: i64,
     pub conditions: Vec<Condition>,
     pub listeners: Vec<ListenerStatus>,
 }
@@ -88,7 +100,12 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<RuleFault>]) -> Statuses
     let controller: Arc<str> = graph.controller_name.as_str().into();
     Statuses {
         classes: graph.classes.iter().map(class).collect(),
-        gateways: graph.gateways.iter().map(|of| gateway(of, &verdicts)).collect(),
+        gateways: gateways(graph, &verdicts),
+        listener_sets: graph
+            .listener_sets
+            .iter()
+            .map(|of| listener_set(of, &graph.gateways[of.gateway], &verdicts))
+            .collect(),
         routes: graph
             .routes
             .iter()
@@ -173,7 +190,16 @@ fn class(class: &Class<'_>) -> GatewayClassStatus {
     }
 }
 
-fn gateway(gateway: &Gateway<'_>, routes: &[Verdict]) -> GatewayStatus {
+fn gateways(graph: &Graph<'_>, routes: &[Verdict]) -> Vec<GatewayStatus> {
+    let mut attached = vec![0; graph.gateways.len()];
+    for set in &graph.listener_sets {
+        attached[set.gateway] += usize::from(set.accepted(&graph.gateways[set.gateway]).is_ok());
+    }
+    let gateways = graph.gateways.iter().zip(attached);
+    gateways.map(|(of, attached)| gateway(of, attached, routes)).collect()
+}
+
+fn gateway(gateway: &Gateway<'_>, attached: usize, routes: &[Verdict]) -> GatewayStatus {
     let accepted = gateway.accepted();
     let programmed = programmed(gateway);
     let conditions = vec![
@@ -208,8 +234,50 @@ fn gateway(gateway: &Gateway<'_>, routes: &[Verdict]) -> GatewayStatus {
         key: gateway.key.clone(),
         generation: gateway.object.metadata.generation.unwrap_or(1),
         addresses: addresses.collect(),
+        attached_listener_sets: attached,
         conditions,
-        listeners: gateway.listeners.iter().map(|of| listener(of, gateway, routes)).collect(),
+        listeners: gateway
+            .listeners
+            .iter()
+            .map(|of| listener(of, gateway.is_served(), routes))
+            .collect(),
+    }
+}
+
+fn listener_set(
+    set: &ListenerSet<'_>,
+    gateway: &Gateway<'_>,
+    routes: &[Verdict],
+) -> ListenerSetStatus {
+    let accepted = set.accepted(gateway);
+    let programmed = match &accepted {
+        Ok(_) if gateway.is_served() => Ok(()),
+        Err(refusal) if refusal.reason != "ParentNotAccepted" => Err(refusal.clone()),
+        _ => Err(Refusal::new("ParentNotProgrammed", "its Gateway is not served; see there")),
+    };
+    let conditions = vec![
+        match &accepted {
+            Ok("Accepted") => is_true("Accepted", "Accepted", "the listeners are valid"),
+            Ok(reason) => is_true(
+                "Accepted",
+                reason,
+                "the listeners are valid, but for some of them; see their conditions",
+            ),
+            Err(refusal) => is_false("Accepted", refusal),
+        },
+        condition(
+            "Programmed",
+            "Programmed",
+            "the listeners are served on the addresses of the Gateway",
+            programmed.as_ref().err(),
+        ),
+    ];
+    let served = set.is_served(gateway);
+    ListenerSetStatus {
+        key: set.key.clone(),
+        generation: set.object.metadata.generation.unwrap_or(1),
+        conditions,
+        listeners: set.listeners.iter().map(|of| listener(of, served, routes)).collect(),
     }
 }
 
@@ -235,7 +303,7 @@ fn listeners_resolved(gateway: &Gateway<'_>) -> Judged {
     Err(Refusal::new("ListenersNotResolved", message))
 }
 
-fn listener(listener: &Listener<'_>, gateway: &Gateway<'_>, routes: &[Verdict]) -> ListenerStatus {
+fn listener(listener: &Listener<'_>, served: bool, routes: &[Verdict]) -> ListenerStatus {
     let mut conditions = vec![condition(
         "Accepted",
         "Accepted",
@@ -248,7 +316,7 @@ fn listener(listener: &Listener<'_>, gateway: &Gateway<'_>, routes: &[Verdict]) 
     if let Some(message) = &listener.overlap {
         conditions.push(is_true("OverlappingTLSConfig", "OverlappingHostnames", message));
     }
-    let programmed = listener_programmed(listener, gateway);
+    let programmed = listener_programmed(listener, served);
     conditions.push(condition(
         "Programmed",
         "Programmed",
@@ -270,13 +338,14 @@ fn listener(listener: &Listener<'_>, gateway: &Gateway<'_>, routes: &[Verdict]) 
     }
 }
 
-fn listener_programmed(listener: &Listener<'_>, gateway: &Gateway<'_>) -> Judged {
+/// `served` is whether what it belongs to is.
+fn listener_programmed(listener: &Listener<'_>, served: bool) -> Judged {
     if let Err(refusal) = &listener.accepted {
         let reason = listener.conflict.as_ref().map_or("Invalid", |conflict| conflict.reason);
         return Err(Refusal::new(reason, &*refusal.message));
     }
-    if !gateway.is_served() {
-        return Err(Refusal::new("Invalid", "its Gateway is not served; see there"));
+    if !served {
+        return Err(Refusal::new("Invalid", "what it belongs to is not served; see there"));
     }
     if !listener.ready {
         let why = "no certificate can be served, so handshakes are refused";

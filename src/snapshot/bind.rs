@@ -65,7 +65,8 @@ pub(crate) enum Traffic {
 /// One listener of a Gateway.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// `namespace/gateway/sectionName`, for logs.
+    /// `namespace/gateway/sectionName`, for logs; of a ListenerSet `namespace/gateway/` and then its
+    /// own `namespace/name/sectionName`.
     pub name: Arc<str>,
     pub hostname: Option<HostPattern>,
     /// The handshake of a listener that ends TLS. One without any certificate has settings too,

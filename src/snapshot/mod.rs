@@ -55,8 +55,20 @@ impl Snapshot {
     /// True if a listener of this Gateway is served.
     pub(crate) fn serves_gateway(&self, namespace: &str, name: &str) -> bool {
         let before = format!("{namespace}/{name}/");
-        let mut listeners = self.binds.iter().flat_map(|bind| bind.listeners.sorted());
-        listeners.any(|(_, listener)| listener.name.starts_with(&*before))
+        self.listeners().any(|listener| listener.name.starts_with(&*before))
+    }
+
+    /// True if a listener of this ListenerSet is served.
+    pub(crate) fn serves_listener_set(&self, namespace: &str, name: &str) -> bool {
+        self.listeners().any(|listener| {
+            let mut parts = listener.name.split('/').skip(2);
+            (parts.next(), parts.next(), parts.next().is_some())
+                == (Some(namespace), Some(name), true)
+        })
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
+        self.binds.iter().flat_map(|bind| bind.listeners.sorted()).map(|(_, listener)| listener)
     }
 }
 

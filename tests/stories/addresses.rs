@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tokio::net::TcpStream;
 
-use crate::support::{Gateway, Origin, Wire, backend, rule_to};
+use crate::support::{GATEWAY, Gateway, Origin, Wire, backend, rule_to, serve_all};
 
 /// A port that is free on every address.
 fn free_port() -> u16 {
@@ -97,4 +97,53 @@ async fn a_gateway_has_its_address_again_after_a_restart() {
         started.terminate();
         assert!(started.exit().await.success());
     }
+}
+
+/// A ListenerSet adds a port to a Gateway that runs, with routes of its own, and takes it away again;
+/// a mistake in it is refused rather than closing what it serves.
+#[tokio::test]
+async fn a_listener_set_comes_and_goes_beside_its_gateway() {
+    let (shop, more) = (Origin::replying("shop").await, Origin::replying("more").await);
+    let port = free_port();
+    let set = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\n\
+         metadata: {{name: more, namespace: envoy-gateway-system}}\n\
+         spec:\n  parentRef: {{name: eg}}\n  listeners:\n    \
+         - {{name: more, protocol: HTTP, port: {port}}}\n{}",
+        serve_all("more", "more.test", &[more.address])
+            .replace("- name: eg\n", "- {kind: ListenerSet, name: more}\n")
+    );
+    let allowing = GATEWAY.replace(
+        "  listeners:\n",
+        "  allowedListeners: {namespaces: {from: Same}}\n  listeners:\n",
+    );
+    let gateway = Gateway::setup()
+        .file("common/gateway.yaml", &allowing)
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    assert!(TcpStream::connect(at).await.is_err());
+
+    gateway.write("routes/more.yaml", &set);
+    gateway.reload().await;
+    let ask_more = async || {
+        let mut wire = Wire::connect(at).await;
+        wire.send("GET / HTTP/1.1\r\nHost: more.test\r\n\r\n").await;
+        wire.reply().await.text()
+    };
+    assert_eq!(ask_more().await, "more");
+    // Its routes are not those of the Gateway.
+    assert_eq!(gateway.get("http://more.test/").await.status(), 404);
+
+    gateway.write("routes/more.yaml", &set.replace("protocol: HTTP", "protocol: HTTP, tls: {}"));
+    let ready = gateway.reload().await;
+    let status = ready.value("STATUS").unwrap_or_default();
+    assert!(status.contains("more.yaml:7:"), "{status}");
+    assert_eq!(ask_more().await, "more");
+
+    gateway.remove("routes/more.yaml");
+    gateway.reload().await;
+    assert!(TcpStream::connect(at).await.is_err());
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
 }

@@ -1,11 +1,11 @@
-//! GatewayClass and Gateway.
+//! GatewayClass, Gateway and ListenerSet.
 
 use std::collections::BTreeMap;
 
 use crate::api::{
     AddressType, DefaultScope, FromNamespaces, FrontendTlsSettings, FrontendValidationMode,
     GatewayAddress, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls,
-    LabelSelectorOperator, Listener, ListenerNamespaces, ListenerTls, Protocol,
+    LabelSelectorOperator, Listener, ListenerNamespaces, ListenerSetSpec, ListenerTls, Protocol,
     SecretObjectReference, TlsMode,
 };
 use crate::config::names;
@@ -66,6 +66,18 @@ pub(super) fn gateway(spec: &GatewaySpec, at: Path<'_>, found: &mut Violations) 
     if let Some(scope) = &spec.default_scope {
         found.word(at.field("defaultScope"), scope.unknown(), DefaultScope::WORDS);
     }
+}
+
+pub(super) fn listener_set(spec: &ListenerSetSpec, at: Path<'_>, found: &mut Violations) {
+    let parent = &spec.parent_ref;
+    let to = Reference {
+        group: parent.group.as_deref(),
+        kind: parent.kind.as_deref(),
+        name: &parent.name,
+        namespace: parent.namespace.as_deref(),
+    };
+    found.reference(at.field("parentRef"), to);
+    listeners(&spec.listeners, at.field("listeners"), found);
 }
 
 fn listeners(listeners: &[Listener], at: Path<'_>, found: &mut Violations) {

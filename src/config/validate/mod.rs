@@ -29,6 +29,7 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
     match object {
         Object::GatewayClass(class) => gateway::class(&class.spec, spec, &mut found),
         Object::Gateway(gateway) => gateway::gateway(&gateway.spec, spec, &mut found),
+        Object::ListenerSet(set) => gateway::listener_set(&set.spec, spec, &mut found),
         Object::HttpRoute(route) => http_route::spec(&route.spec, spec, &mut found),
         Object::GrpcRoute(route) => grpc_route::spec(&route.spec, spec, &mut found),
         Object::TlsRoute(route) => l4_route::tls(&route.spec, spec, &mut found),

@@ -1,0 +1,45 @@
+//! ListenerSet: listeners that somebody adds to a Gateway, from a namespace of their own.
+
+use serde::Deserialize;
+
+use super::ObjectMeta;
+use super::gateway::Listener;
+use super::kinds::GATEWAY_GROUP;
+
+/// Listeners on the addresses of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct ListenerSet {
+    pub metadata: ObjectMeta,
+    pub spec: ListenerSetSpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListenerSetSpec {
+    pub parent_ref: ParentGatewayReference,
+    /// 1 to 64, each with a name of its own in this set.
+    pub listeners: Vec<Listener>,
+}
+
+/// The Gateway that the listeners are added to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ParentGatewayReference {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub name: String,
+    /// The ListenerSet's own namespace where absent.
+    pub namespace: Option<String>,
+}
+
+impl ParentGatewayReference {
+    /// `gateway.networking.k8s.io` where absent.
+    pub(crate) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(GATEWAY_GROUP)
+    }
+
+    /// `Gateway` where absent.
+    pub(crate) fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("Gateway")
+    }
+}
