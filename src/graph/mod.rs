@@ -18,6 +18,7 @@ mod backends;
 mod certificates;
 mod conflicts;
 mod direct_response;
+mod features;
 mod gateways;
 mod grants;
 mod index;

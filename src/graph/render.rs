@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::api::{Condition, GATEWAY_GROUP, ObjectKey, ParentReference};
 use crate::yaml::Yaml;
 
+use super::features::FEATURES;
 use super::status::{
     GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus, ParentStatus,
     RouteStatus, Statuses,
@@ -49,7 +50,11 @@ impl std::fmt::Display for Statuses {
 }
 
 fn class(status: &GatewayClassStatus) -> Value {
-    json!({ "conditions": conditions(&status.conditions, status.generation) })
+    let features: Vec<Value> = FEATURES.iter().map(|name| json!({ "name": name })).collect();
+    json!({
+        "conditions": conditions(&status.conditions, status.generation),
+        "supportedFeatures": features,
+    })
 }
 
 fn gateway(status: &GatewayStatus) -> Value {

@@ -35,6 +35,8 @@ fn the_deployment_has_nothing_to_complain_of() {
     for word in ["Accepted", "ResolvedRefs", "Programmed", "keycloak", "https-redirect", "eg"] {
         assert!(status.contains(word), "{word} in {status}");
     }
+    assert!(status.contains("supportedFeatures:\n"), "{status}");
+    assert!(status.contains("- name: HTTPRouteRetry\n"), "{status}");
 }
 
 #[test]
