@@ -25,11 +25,13 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzz;
 mod graph;
+mod metrics;
 mod net;
 mod observe;
 mod proxy;
 mod secret;
 mod snapshot;
+mod stats;
 mod systemd;
 mod tls;
 mod upstream;

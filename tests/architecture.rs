@@ -10,13 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const FLOORS: &[&[&str]] = &[
-    &["api", "ask", "body", "clock", "net", "secret", "yaml"],
+    &["api", "ask", "body", "clock", "net", "secret", "stats", "yaml"],
     &["observe", "systemd"],
     &["config", "echo", "tls"],
     &["graph", "upstream"],
     &["filters"],
     &["snapshot"],
     &["compile", "proxy"],
+    &["metrics"],
     &["control"],
     &["app", "doctor"],
     &["cli", "fuzz"],

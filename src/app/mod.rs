@@ -13,10 +13,12 @@ use tracing::Level;
 
 use crate::control::signals::Signals;
 use crate::control::{CannotStart, Control, Loader, Setup, Sources};
+use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{self, LogFormat};
 use crate::proxy::{Connections, Gateway, Limits};
 use crate::snapshot::{Snapshot, SnapshotCell};
+use crate::stats::Reloads;
 use crate::systemd::{Handed, Notify};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
@@ -38,6 +40,8 @@ pub(crate) struct Options {
     /// Where is kept what the next start needs, the last configuration that loaded above all;
     /// `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
+    /// Where scrapers find metrics; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     pub watch: bool,
     pub log_format: LogFormat,
     /// `None`: that of the EnvoyGateway document, else info.
@@ -133,6 +137,7 @@ pub(crate) fn run(
         access_log: logs.access_log().map_err(Failed::Log)?,
         connections: Connections::default(),
     });
+    let reloads = Arc::<Reloads>::default();
     let setup = Setup {
         inherited: handed.listeners,
         workers: options.workers,
@@ -140,11 +145,20 @@ pub(crate) fn run(
         notify: Notify::from_env(),
         control_socket: options.control_socket,
         state_dir: options.state_dir,
+        reloads: Arc::clone(&reloads),
     };
+    let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), reloads));
     let control = Control::start(loader, gateway, setup)?;
+    let scraped = async {
+        match options.metrics {
+            Some(address) => metrics::serve(address, metrics).await,
+            None => std::future::pending().await,
+        }
+    };
     runtime.block_on(async {
         tokio::select! {
             () = control.run(signals, options.watch) => {}
+            () = scraped => {}
             never = async { beside.await; std::future::pending::<std::convert::Infallible>().await } => match never {},
         }
     });

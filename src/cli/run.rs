@@ -9,6 +9,7 @@ use crate::systemd::Handed;
 
 use super::paths::{ACME_WEBROOT, Paths, Socket};
 use super::serve::Serve;
+use super::values::{AddressOrNone, address_or_none};
 
 #[derive(Args, Debug)]
 pub(super) struct Run {
@@ -21,6 +22,9 @@ pub(super) struct Run {
     /// do not load, and which Gateway has which address of --address-pool
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     state_dir: Option<PathBuf>,
+    /// Where Prometheus finds /stats/prometheus, as an address with a port, or none
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:19001", value_parser = address_or_none, overrides_with = "metrics_listen")]
+    metrics_listen: AddressOrNone,
     #[command(flatten)]
     socket: Socket,
     #[command(flatten)]
@@ -33,6 +37,7 @@ impl Run {
         let mut options =
             self.serve.options(sources, self.paths.letsencrypt_dir, self.acme_webroot);
         options.control_socket = Some(self.socket.control_socket);
+        options.metrics = self.metrics_listen.0;
         options.state_dir = self.state_dir.filter(|dir| !dir.as_os_str().is_empty());
         app::run(options, handed, async {})
     }

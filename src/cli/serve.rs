@@ -131,6 +131,7 @@ impl Serve {
             drain_timeout: self.drain_timeout,
             control_socket: None,
             state_dir: None,
+            metrics: None,
             watch: !self.no_watch,
             log_format: self.log_format,
             log_level: self.log_level,

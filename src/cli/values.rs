@@ -1,6 +1,6 @@
 //! How the values of flags are written.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub(super) fn grouped(pairs: Vec<(String, IpAddr)>) -> Vec<(String, Vec<IpAddr>)> {
@@ -19,6 +19,18 @@ pub(super) fn name_and_address(text: &str) -> Result<(String, IpAddr), String> {
         Some((name.to_owned(), address.parse().ok()?)).filter(|(name, _)| !name.is_empty())
     });
     pair.ok_or_else(|| "write it like `keycloak.local=127.0.0.1`".into())
+}
+
+/// Where to listen, if anywhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddressOrNone(pub Option<SocketAddr>);
+
+pub(super) fn address_or_none(text: &str) -> Result<AddressOrNone, String> {
+    if text == "none" {
+        return Ok(AddressOrNone(None));
+    }
+    let address = text.parse().map_err(|_| "write it like `127.0.0.1:19001`, or `none`")?;
+    Ok(AddressOrNone(Some(address)))
 }
 
 /// A time as the Gateway API writes it (GEP-2257).

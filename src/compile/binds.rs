@@ -13,6 +13,7 @@ use crate::tls::{
     CertSlot, CertSource, CertStore, ListenerCertificates, Reading, Tickets, server_config,
 };
 
+use super::Inputs;
 use super::routes::{CompiledRoute, refusing};
 
 /// The protocols of an HTTPS listener, most preferred first.
@@ -57,12 +58,12 @@ pub(super) fn binds(
     graph: &Graph<'_>,
     routes: &[CompiledRoute],
     slots: &Slots<'_>,
-    tickets: &Tickets,
+    inputs: &Inputs<'_>,
 ) -> Vec<Arc<Bind>> {
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
     for (gateway, set, listener) in graph.served() {
         let name = full_name(gateway, set, listener);
-        let built = Arc::new(build(graph, name, listener, routes, slots, tickets));
+        let built = Arc::new(build(graph, name, listener, routes, slots, inputs.tickets));
         for address in &gateway.addresses {
             let transport = match listener.spec.protocol {
                 Protocol::Udp => Transport::Udp,
@@ -74,6 +75,10 @@ pub(super) fn binds(
                 names: Vec::new(),
                 tls: listener.tls,
                 listeners: HostTable::default(),
+                counts: inputs
+                    .previous
+                    .bind(key)
+                    .map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
             });
             let name: Arc<str> = listener.spec.name.as_str().into();
             if !bind.names.contains(&name) {
@@ -170,7 +175,7 @@ fn entries<'r>(
         path: path.clone(),
         conditions: conditions.clone(),
         rule: match closed {
-            true => Arc::new(refusing(Arc::clone(&rule.name))),
+            true => Arc::new(refusing(Arc::clone(&rule.name), Arc::clone(&rule.counts))),
             false => Arc::clone(rule),
         },
     })

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, ServicePort};
 use crate::graph::{AppProtocol, Target};
+use crate::snapshot::Snapshot;
+use crate::stats::{Sharded, Upstream};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Names, Protocol};
 
 /// The clusters of the snapshot that is being made.
 #[derive(Debug)]
 pub(super) struct Clusters<'a> {
-    /// Those of the snapshot before.
-    previous: &'a HashMap<ClusterSettings, Arc<Cluster>>,
+    /// The snapshot before.
+    previous: &'a Snapshot,
     names: &'a Names,
     by_name: HashMap<Arc<str>, Arc<Cluster>>,
 }
@@ -28,10 +30,7 @@ pub(super) enum Carries {
 }
 
 impl<'a> Clusters<'a> {
-    pub(super) fn new(
-        previous: &'a HashMap<ClusterSettings, Arc<Cluster>>,
-        names: &'a Names,
-    ) -> Self {
+    pub(super) fn new(previous: &'a Snapshot, names: &'a Names) -> Self {
         Self { previous, names, by_name: HashMap::new() }
     }
 
@@ -77,12 +76,17 @@ impl<'a> Clusters<'a> {
         // The one place where a cluster gets its settings.
         let settings =
             ClusterSettings { protocol, ..ClusterSettings::new(Arc::clone(&name), endpoints) };
-        let cluster = match self.previous.get(&settings) {
+        let cluster = match self.previous.clusters.get(&settings) {
             Some(cluster) => Arc::clone(cluster),
             None => Cluster::new(settings, self.names),
         };
         self.by_name.insert(name, Arc::clone(&cluster));
         cluster
+    }
+
+    /// The counts of a rule, which go on where a rule of this name was there before.
+    pub(super) fn counts(&self, rule: &str) -> Arc<Sharded<Upstream>> {
+        self.previous.rules.get(rule).map(|rule| Arc::clone(&rule.counts)).unwrap_or_default()
     }
 
     /// All of them by what made them.

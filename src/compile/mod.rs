@@ -20,6 +20,7 @@ mod routes;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::api::{Object, ObjectKey};
 use crate::config::{Diagnostic, Loaded, Located, Settings, Severity};
@@ -93,15 +94,17 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let objects = loaded.objects.iter().map(|located| (&located.object, &*located.faults));
     let mut graph = graph::build(objects, &facts);
 
-    let mut clusters = Clusters::new(&inputs.previous.clusters, inputs.names);
+    let mut clusters = Clusters::new(inputs.previous, inputs.names);
     let mut warnings = Vec::new();
     let compiled: Vec<_> = graph
         .routes
         .iter()
         .map(|route| routes::route(route, &mut clusters, &mut warnings))
         .collect();
-    let binds = binds::binds(&graph, &compiled, &slots, inputs.tickets);
+    let binds = binds::binds(&graph, &compiled, &slots, inputs);
     let clusters = clusters.finish();
+    let rules = compiled.iter().flat_map(|route| &route.rows);
+    let rules = rules.map(|(_, _, rule)| (Arc::clone(&rule.name), Arc::clone(rule))).collect();
     let counts = count(&graph, clusters.len());
 
     let faults: Vec<Vec<RuleFault>> = compiled.into_iter().map(|route| route.faults).collect();
@@ -118,7 +121,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     }
     let generation = inputs.previous.generation + 1;
     Compiled {
-        snapshot: Snapshot { generation, binds, clusters, counts },
+        snapshot: Snapshot { generation, binds, clusters, rules, counts },
         statuses,
         held: graph.held,
         diagnostics: diagnostics(loaded, found),

@@ -16,6 +16,7 @@ use crate::graph::{Fault, FilterRefs, Resolved, Route, RouteObject, RuleFault, R
 use crate::snapshot::{
     Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Timeouts, WeightedClusters,
 };
+use crate::stats::{Sharded, Upstream};
 
 use super::clusters::{Carries, Clusters};
 use super::filters::{self, Step};
@@ -220,12 +221,13 @@ impl Compiler<'_, '_> {
             || run.iter().any(|filter| matches!(filter, Filter::Broken));
         run.sort_by_key(Filter::phase);
         let name = self.name(number);
+        let counts = self.clusters.counts(&name);
         let rule = if is_broken {
-            refusing(name)
+            refusing(name, counts)
         } else {
             let (filters, mirrors) = (run.into(), mirrors.into());
             let Written { timeouts, retry, .. } = written;
-            Rule { name, filters, mirrors, backends, timeouts, retry }
+            Rule { name, filters, mirrors, backends, timeouts, retry, counts }
         };
         let rule = Arc::new(rule);
         let rows = rows.into_iter().map(|(path, of)| (path, of, Arc::clone(&rule)));
@@ -315,7 +317,7 @@ impl Compiler<'_, '_> {
 }
 
 /// A rule that answers 500 to whatever it takes.
-pub(super) fn refusing(name: Arc<str>) -> Rule {
+pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
     Rule {
         name,
         filters: [filters::broken()].into(),
@@ -323,6 +325,7 @@ pub(super) fn refusing(name: Arc<str>) -> Rule {
         backends: None,
         timeouts: Timeouts::default(),
         retry: None,
+        counts,
     }
 }
 

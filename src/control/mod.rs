@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::clock;
 use crate::config::Diagnostic;
 use crate::proxy::Gateway;
+use crate::stats::Reloads;
 use crate::systemd::{self, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
 
@@ -61,6 +62,7 @@ pub(crate) struct Control {
     trouble: Option<String>,
     /// The certificates are being renewed under our eyes: look again then.
     retry: Option<Retry>,
+    reloads: Arc<Reloads>,
 }
 
 /// A look at the certificates that is due.
@@ -99,6 +101,8 @@ pub(crate) struct Setup {
     /// Where the last configuration that loaded is kept, and which Gateway has which address of the
     /// pool.
     pub state_dir: Option<PathBuf>,
+    /// Where loads are counted.
+    pub reloads: Arc<Reloads>,
 }
 
 impl Control {
@@ -129,6 +133,7 @@ impl Control {
             addresses,
             trouble: None,
             retry: None,
+            reloads: setup.reloads,
         };
         match control.first_load() {
             Ok(()) => {}

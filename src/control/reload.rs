@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Level;
 
@@ -306,7 +306,10 @@ impl Control {
         let previous = self.gateway.snapshot.load();
         let mut load = self.loader.load(&previous);
         let read = load.read.take();
-        let reloaded = self.serve(load, begun)?;
+        self.reloads.diagnostics.set(load.diagnostics.len() as u64);
+        let served = self.serve(load, begun);
+        self.count(served.is_ok(), begun);
+        let reloaded = served?;
         if let (Some(kept), Some((settings, files))) = (&self.last_good, read)
             && let Err(error) = kept.keep(&settings, &files)
         {
@@ -390,6 +393,20 @@ impl Control {
             diagnostics: Reloaded::told(&load.diagnostics),
             ..Reloaded::default()
         })
+    }
+
+    fn count(&self, loaded: bool, begun: Instant) {
+        let reloads = &self.reloads;
+        let took = clock::now().saturating_duration_since(begun);
+        reloads.last_took.set(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        reloads.last_was_loaded.set(u64::from(loaded));
+        if loaded {
+            reloads.loaded.one_more();
+            let since = clock::wall().duration_since(SystemTime::UNIX_EPOCH);
+            reloads.last_loaded_at.set(since.map_or(0, |since| since.as_secs()));
+        } else {
+            reloads.refused.one_more();
+        }
     }
 
     /// A load holds up the control loop, and with it the watchdog.

@@ -253,6 +253,7 @@ mod tests {
         let bind = |(port, name): &(u16, &str)| {
             Arc::new(Bind {
                 key: BindKey { address: None, port: *port, transport: Transport::Tcp },
+                counts: Arc::default(),
                 names: vec![(*name).into()],
                 tls: false,
                 listeners: HostTable::default(),

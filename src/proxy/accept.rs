@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::filters::Scheme;
-use crate::proxy::connection::Connection;
+use crate::proxy::connection::{Connection, Counted};
 use crate::proxy::connections::Place;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Origin;
@@ -64,6 +64,7 @@ async fn begin(
     let snapshot = gateway.snapshot.load();
     // A reload may have taken the bind away between accept and here.
     let Some(served) = snapshot.bind(bind) else { return Ok(()) };
+    let counts = Counted::new(&served.counts);
     let limit = gateway.limits.handshake_timeout;
     if !served.tls {
         drop(snapshot);
@@ -71,9 +72,17 @@ async fn begin(
         let (http2, replay, stream) =
             unless_ending(&watch, sniffed).await?.map_err(|_| Ended::Late)??;
         let origin = Origin::new(watch.peer, Scheme::Http, port, &gateway.trusted_proxies);
-        let stream = Metered::new(stream, Arc::clone(&watch), replay);
-        let connection =
-            Connection { gateway, bind, origin, watch, sni: None, tls: None, _place: place };
+        let stream = Metered::new(stream, Arc::clone(&watch), counts.of_bind(), replay);
+        let connection = Connection {
+            gateway,
+            bind,
+            origin,
+            watch,
+            sni: None,
+            tls: None,
+            counts,
+            _place: place,
+        };
         return Box::pin(speak(Arc::new(connection), http2, stream)).await;
     }
 
@@ -88,21 +97,19 @@ async fn begin(
         };
         Ok((sni, hello.finish(config).await?))
     };
-    let (sni, stream) = Box::pin(unless_ending(&watch, timeout(limit, handshake)))
-        .await?
-        .map_err(|_| Ended::Late)??;
+    let shaken = Box::pin(unless_ending(&watch, timeout(limit, handshake))).await;
+    let shaken = shaken.and_then(|shaken| shaken.map_err(|_| Ended::Late)?);
+    let (sni, stream) = shaken.inspect_err(|_| counts.here().handshakes_failed.one_more())?;
     drop(snapshot);
     watch.ends_handshake(coarse_now());
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLSv1.3",
-    };
+    let version = tls::version(session);
+    counts.here().negotiated(version, tls::cipher(session));
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
-    let stream = Metered::new(stream, Arc::clone(&watch), Bytes::new());
+    let stream = Metered::new(stream, Arc::clone(&watch), counts.of_bind(), Bytes::new());
     let (sni, tls) = (Some(sni), Some(version));
-    let connection = Connection { gateway, bind, origin, watch, sni, tls, _place: place };
+    let connection = Connection { gateway, bind, origin, watch, sni, tls, counts, _place: place };
     Box::pin(speak(Arc::new(connection), http2, stream)).await
 }
 
@@ -137,6 +144,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let watch = Arc::clone(&connection.watch);
+    match http2 {
+        true => connection.counts.here().connections_http2.one_more(),
+        false => connection.counts.here().connections_http1.one_more(),
+    }
     let limits = connection.gateway.limits.clone();
     let refusing = Arc::clone(&connection);
     let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));

@@ -7,6 +7,33 @@ use crate::proxy::connections::Place;
 use crate::proxy::forwarded::Origin;
 use crate::proxy::watch::Watch;
 use crate::snapshot::BindKey;
+use crate::stats::{Downstream, Sharded};
+
+/// The counts of a connection's bind, in which it counts as open as long as this lives.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Sharded<Downstream>>);
+
+impl Counted {
+    pub(super) fn new(counts: &Arc<Sharded<Downstream>>) -> Self {
+        counts.here().connections.one_more();
+        counts.here().connections_active.one_more();
+        Self(Arc::clone(counts))
+    }
+
+    pub(super) fn here(&self) -> &Downstream {
+        self.0.here()
+    }
+
+    pub(super) fn of_bind(&self) -> Arc<Sharded<Downstream>> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.here().connections_active.one_less();
+    }
+}
 
 /// What stays the same from one request of a connection to the next.
 #[derive(Debug)]
@@ -19,6 +46,7 @@ pub(super) struct Connection {
     pub sni: Option<Box<str>>,
     /// `TLSv1.3`; `None` without TLS.
     pub tls: Option<&'static str>,
+    pub counts: Counted,
     /// Held until the last exchange or tunnel of the connection is over.
     pub _place: Place,
 }

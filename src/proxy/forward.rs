@@ -10,7 +10,7 @@ use crate::proxy::record::Record;
 use crate::proxy::replay::Replay;
 use crate::snapshot::matcher::is_grpc;
 use crate::snapshot::{Retry, Rule};
-use crate::upstream::{Aim, Cluster, FailureKind, Tunnel};
+use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 
 /// A response head with its body, and the tunnel behind a 101.
 type Answered = (Response, Option<Tunnel>);
@@ -100,7 +100,7 @@ async fn once(
     aim: &Aim,
     deadline: Option<Instant>,
 ) -> Result<Answered, Failure> {
-    record.tries();
+    record.tries(rule);
     let limits = &record.connection.gateway.limits;
     // A gRPC stream may be silent for as long as its ends like; its deadline travels with it.
     let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));
@@ -109,7 +109,8 @@ async fn once(
     let wait = left.into_iter().chain(rule.timeouts.backend_or(default)).min();
 
     // Noted in the record, so that it is known who did not answer in time.
-    let sending = cluster.send_telling(request, aim, &mut record.upstream);
+    let errand = Errand { aim, counts: &rule.counts, tried: &mut record.upstream };
+    let sending = cluster.send_for(errand, request);
     let sent = match wait {
         Some(wait) => match tokio::time::timeout(wait, sending).await {
             Ok(sent) => sent,

@@ -114,7 +114,8 @@ async fn answer(
     let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
     let found = routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;
     let rule = found.rule;
-    record.route = Some(Arc::clone(&rule.name));
+    rule.counts.here().hits.one_more();
+    record.rule = Some(Arc::clone(rule));
     *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);
 
     let mut exchange =

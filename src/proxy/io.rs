@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::framing::HeadScan;
 use crate::proxy::watch::{Watch, coarse_now};
+use crate::stats::{Downstream, Sharded};
 
 /// Most bytes gathered before they are written: one TLS record.
 const GATHERED: usize = 16 << 10;
@@ -23,6 +24,7 @@ const GATHERED: usize = 16 << 10;
 pub(super) struct Metered<S> {
     stream: S,
     watch: Arc<Watch>,
+    counts: Arc<Sharded<Downstream>>,
     /// Bytes that were read to find out the protocol, and are still to be served.
     replay: Bytes,
     /// `None`: writes go straight through.
@@ -32,8 +34,13 @@ pub(super) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(stream: S, watch: Arc<Watch>, replay: Bytes) -> Self {
-        Self { stream, watch, replay, gathered: None, scan: Default::default() }
+    pub(super) fn new(
+        stream: S,
+        watch: Arc<Watch>,
+        counts: Arc<Sharded<Downstream>>,
+        replay: Bytes,
+    ) -> Self {
+        Self { stream, watch, counts, replay, gathered: None, scan: Default::default() }
     }
 
     pub(super) fn gathering(self) -> Self {
@@ -45,6 +52,7 @@ impl<S> Metered<S> {
     /// Notes that bytes came, and looks at the fields of a head among them.
     fn came(&mut self, bytes: &[u8]) {
         self.watch.read(coarse_now());
+        self.counts.here().received_bytes.add(bytes.len() as u64);
         if self.gathered.is_some() {
             return;
         }
@@ -91,6 +99,7 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
             let result = Pin::new(&mut self.stream).poll_write(cx, gathered);
             self.watch.wrote(coarse_now(), result.is_pending());
             let written = ready!(result)?;
+            self.counts.here().sent_bytes.add(written as u64);
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -134,6 +143,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
             _ => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
         };
         this.watch.wrote(coarse_now(), result.is_pending());
+        if let Poll::Ready(Ok(written)) = result {
+            this.counts.here().sent_bytes.add(written as u64);
+        }
         result
     }
 
@@ -169,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_together_and_in_order() {
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        let mut stream = Metered::new(ours, watch(), Bytes::new()).gathering();
+        let mut stream = Metered::new(ours, watch(), Arc::default(), Bytes::new()).gathering();
         stream.write_all(b"one ").await.unwrap();
         stream.write_all(b"two ").await.unwrap();
         let mut read = vec![0; 64];
@@ -193,7 +205,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(64);
         theirs.write_all(b" / HTTP/1.1").await.unwrap();
         drop(theirs);
-        let mut stream = Metered::new(ours, watch(), Bytes::from_static(b"GET"));
+        let mut stream = Metered::new(ours, watch(), Arc::default(), Bytes::from_static(b"GET"));
         let mut all = String::new();
         stream.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "GET / HTTP/1.1");

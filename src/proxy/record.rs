@@ -15,6 +15,7 @@ use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
 use crate::proxy::watch::Open;
+use crate::snapshot::Rule;
 use crate::snapshot::matcher::is_grpc;
 use crate::upstream::EndpointName;
 
@@ -35,7 +36,7 @@ pub(super) struct Record {
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub listener: Option<Arc<str>>,
-    pub route: Option<Arc<str>>,
+    pub rule: Option<Arc<Rule>>,
     pub upstream: Option<EndpointName>,
     /// Tries at a backend.
     attempts: u32,
@@ -67,6 +68,9 @@ impl Record {
         request: &http::Request<hyper::body::Incoming>,
     ) -> Box<Self> {
         let headers = request.headers();
+        let counts = connection.counts.here();
+        counts.requests.one_more();
+        counts.requests_active.one_more();
         Box::new(Self {
             open: connection.watch.open(),
             started: clock::now(),
@@ -80,7 +84,7 @@ impl Record {
             connection,
             request_id: None,
             listener: None,
-            route: None,
+            rule: None,
             upstream: None,
             attempts: 0,
             exhausted: false,
@@ -103,8 +107,15 @@ impl Record {
         self.version == Version::HTTP_2
     }
 
-    /// A backend is about to be asked.
-    pub(super) fn tries(&mut self) {
+    /// A backend of `rule` is about to be asked.
+    pub(super) fn tries(&mut self, rule: &Rule) {
+        let counts = rule.counts.here();
+        if self.attempts == 0 {
+            counts.requests.one_more();
+            counts.requests_active.one_more();
+        } else {
+            counts.retries.one_more();
+        }
         self.attempts += 1;
         self.upstream_duration = None;
     }
@@ -122,6 +133,25 @@ impl Record {
 
     pub(super) fn respond(&mut self, status: http::StatusCode) {
         self.status = status.as_u16();
+    }
+
+    /// Counts what became of it.
+    fn count(&self, took: Duration) {
+        let counts = self.connection.counts.here();
+        counts.requests_active.one_less();
+        counts.responses.add(self.status);
+        counts.times.add(took);
+        if let Some(failure) = self.failure {
+            counts.failed(failure.flag());
+        }
+        let Some(rule) = self.rule.as_ref().filter(|_| self.attempts > 0) else { return };
+        let counts = rule.counts.here();
+        counts.requests_active.one_less();
+        counts.responses.add(self.status);
+        counts.times.add(took);
+        if self.failure.is_some_and(|failure| failure.flag() == "UT") {
+            counts.timeouts.one_more();
+        }
     }
 
     /// Bytes of the bodies, or of the tunnel, from the client and to it.
@@ -161,6 +191,10 @@ impl Record {
 /// nothing is known of it but who sent it.
 pub(super) fn refused(connection: &Connection, failure: Failure) {
     let id = new_request_id();
+    let counts = connection.counts.here();
+    counts.requests.one_more();
+    counts.responses.add(failure.status().as_u16());
+    counts.failed(failure.flag());
     connection.gateway.access_log.record(&AccessRecord {
         time: clock::wall(),
         peer: connection.origin.peer,
@@ -227,6 +261,8 @@ impl Drop for Record {
             None => ("-", "via_upstream"),
         };
         let flags = if self.exhausted { exhausted(flags) } else { flags };
+        let duration = clock::now().saturating_duration_since(self.started);
+        self.count(duration);
         let named;
         let upstream = match &self.upstream {
             Some(endpoint) => match endpoint.socket_addr() {
@@ -262,11 +298,11 @@ impl Drop for Record {
             status: self.status,
             request_bytes,
             response_bytes,
-            duration: clock::now().saturating_duration_since(self.started),
+            duration,
             upstream_duration: self.upstream_duration,
             upstream,
             attempts: self.attempts,
-            route: self.route.as_deref(),
+            route: self.rule.as_ref().map(|rule| &*rule.name),
             flags,
             details: Some(details),
             request_id: id.to_str().unwrap_or("-"),

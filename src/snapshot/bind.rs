@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::net::HostPattern;
 use crate::snapshot::{Forwards, HostTable, RouteTable};
+use crate::stats::{Downstream, Sharded};
 use crate::tls::CertSlot;
 
 /// Where a bind listens, and so which it is: equal keys are one socket across a reload.
@@ -37,6 +38,8 @@ pub(crate) struct Bind {
     /// Listeners by hostname. A connection or request belongs to the most specific one, and only
     /// its routes are tried (Gateway API, listener isolation).
     pub listeners: HostTable<Arc<Listener>>,
+    /// Carried over from snapshot to snapshot.
+    pub counts: Arc<Sharded<Downstream>>,
 }
 
 impl Bind {

@@ -9,7 +9,7 @@ pub(crate) mod matcher;
 pub(crate) mod route_table;
 pub(crate) mod rule;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -31,6 +31,8 @@ pub(crate) struct Snapshot {
     pub binds: Vec<Arc<Bind>>,
     /// Every cluster of this snapshot by what made it, so that the next one can carry it over.
     pub clusters: HashMap<ClusterSettings, Arc<Cluster>>,
+    /// Every rule by its name, for those who look at what it counts.
+    pub rules: BTreeMap<Arc<str>, Arc<Rule>>,
     /// For the status line and the log.
     pub counts: Counts,
 }

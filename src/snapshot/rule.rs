@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::filters::Filter;
+use crate::stats::{Sharded, Upstream};
 use crate::upstream::Cluster;
 
 /// A rule of a route, ready to run.
@@ -23,6 +24,8 @@ pub(crate) struct Rule {
     pub timeouts: Timeouts,
     /// None: one try, whatever comes of it.
     pub retry: Option<Retry>,
+    /// Carried over from snapshot to snapshot, by name.
+    pub counts: Arc<Sharded<Upstream>>,
 }
 
 /// Limits on one exchange.

@@ -22,6 +22,7 @@ mod lineage;
 mod pem;
 mod resolver;
 mod server;
+mod session;
 mod slot;
 mod store;
 #[cfg(test)]
@@ -33,5 +34,6 @@ pub(crate) use certificate::KeyType;
 pub(crate) use hello::{HelloError, accept_hello};
 pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, server_config};
+pub(crate) use session::{cipher, version};
 pub(crate) use slot::{CertSlot, CertSource};
 pub(crate) use store::{CertStore, News, RETRY_DELAYS, Reading};

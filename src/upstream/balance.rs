@@ -187,7 +187,7 @@ impl Avoided {
         self.any.store(true, Ordering::Relaxed);
     }
 
-    fn now(&self, now: impl FnOnce() -> Instant) -> Vec<Address> {
+    pub(super) fn now(&self, now: impl FnOnce() -> Instant) -> Vec<Address> {
         if !self.any.load(Ordering::Relaxed) {
             return Vec::new();
         }

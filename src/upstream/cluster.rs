@@ -7,6 +7,8 @@ use std::time::Duration;
 use http::header::UPGRADE;
 
 use crate::body::{Request, Response};
+use crate::clock;
+use crate::stats::{Sharded, Upstream};
 use crate::upstream::balance::{Aim, Avoided};
 use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings};
 use crate::upstream::failure::SendFailure;
@@ -66,7 +68,20 @@ pub(crate) struct Cluster {
     endpoints: Box<[Endpoint]>,
     turn: AtomicUsize,
     avoided: Avoided,
-    counts: Arc<Counts>,
+    /// Of those who send on nobody's account.
+    counts: Arc<Sharded<Upstream>>,
+}
+
+/// Where a request is to go, on whose account, and who is told how it goes.
+#[derive(Debug)]
+pub(crate) struct Errand<'a> {
+    pub aim: &'a Aim,
+    /// What happens to connections that are opened for the request is counted here, for as long as
+    /// they live.
+    pub counts: &'a Arc<Sharded<Upstream>>,
+    /// Tells at any time which endpoint the request went to last, so that whoever drops the future
+    /// knows who has not answered.
+    pub tried: &'a mut Option<EndpointName>,
 }
 
 /// What came back, up to the head.
@@ -116,21 +131,19 @@ impl Cluster {
     /// one, once, if nothing of the request was sent or it has no body and an idempotent method
     /// (RFC 9110 section 9.2.2). Nothing else is tried twice.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
-        self.send_telling(request, &Aim::default(), &mut None).await
+        let (aim, tried) = (&Aim::default(), &mut None);
+        self.send_for(Errand { aim, counts: &self.counts, tried }, request).await
     }
 
-    /// As [`send`](Self::send), to the endpoint that `aim` asks for where it can be had; `tried`
-    /// tells at any time which endpoint the request went to last, so that whoever drops the future
-    /// knows who has not answered.
+    /// As [`send`](Self::send), to the endpoint that the errand asks for where it can be had.
     ///
     /// # Errors
     ///
     /// Those of [`send`](Self::send).
-    pub(crate) async fn send_telling(
+    pub(crate) async fn send_for(
         self: &Arc<Self>,
+        errand: Errand<'_>,
         request: Request,
-        aim: &Aim,
-        tried: &mut Option<EndpointName>,
     ) -> Result<Answer, SendFailure> {
         let http2 = match self.settings.protocol {
             Protocol::Http1 => false,
@@ -138,9 +151,9 @@ impl Cluster {
             Protocol::H2cOrUpgrade => !request.headers().contains_key(UPGRADE),
         };
         if http2 {
-            h2::send(self, request, aim, tried).await
+            h2::send(self, errand, request).await
         } else {
-            h1::send(self, request, aim, tried).await
+            h1::send(self, errand, request).await
         }
     }
 
@@ -148,9 +161,20 @@ impl Cluster {
         &self.settings
     }
 
-    /// What happened to the connections of this cluster, on all workers.
-    pub(crate) fn counts(&self) -> &Arc<Counts> {
+    /// What happened to requests that were sent on nobody's account.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> &Arc<Sharded<Upstream>> {
         &self.counts
+    }
+
+    /// How many addresses there are, and how many of them did not take a connection lately.
+    pub(crate) fn members(&self) -> (usize, usize) {
+        let all = self.endpoints.iter().map(|endpoint| match endpoint {
+            Endpoint::Fixed(_) => 1,
+            Endpoint::Named { name, .. } => name.known().len(),
+        });
+        let all = all.sum();
+        (all, self.avoided.now(clock::now).len().min(all))
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -177,24 +201,6 @@ impl Cluster {
             _ => self.turn.fetch_add(1, Ordering::Relaxed),
         }
     }
-}
-
-/// Counters of one cluster. All but `open` only grow.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    /// Connections begun, whatever came of them.
-    pub connects: AtomicU64,
-    pub connect_failures: AtomicU64,
-    pub connect_timeouts: AtomicU64,
-    /// Connections closed because the backend sent more than one response has: a fault of the
-    /// backend, or someone's attempt to slip a response to the next client.
-    pub leftovers: AtomicU64,
-    /// Connections that are open now, resting ones too.
-    pub open: AtomicU64,
-    pub received_bytes: AtomicU64,
-    /// Requests sent again because the pooled connection was dead.
-    pub resends: AtomicU64,
-    pub sent_bytes: AtomicU64,
 }
 
 #[cfg(test)]

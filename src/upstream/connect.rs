@@ -5,7 +5,6 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,14 +12,14 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::upstream::cluster::Counts;
+use crate::stats::{Sharded, Upstream};
 use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
 
 /// An open stream to an endpoint.
 pub(super) struct Stream {
     kind: Kind,
-    counts: Arc<Counts>,
+    counts: Arc<Sharded<Upstream>>,
 }
 
 enum Kind {
@@ -50,9 +49,14 @@ impl Stream {
         outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// On whose account it was opened.
+    pub(super) fn counts(&self) -> &Sharded<Upstream> {
+        &self.counts
+    }
+
     fn count_sent(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(sent)) = outcome {
-            self.counts.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
+            self.counts.here().sent_bytes.add(sent as u64);
         }
         outcome
     }
@@ -70,20 +74,20 @@ fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
 pub(super) async fn connect(
     address: &Address,
     patience: Duration,
-    counts: &Arc<Counts>,
+    counts: &Arc<Sharded<Upstream>>,
 ) -> Result<Stream, SendFailure> {
-    counts.connects.fetch_add(1, Ordering::Relaxed);
+    counts.here().connects.one_more();
     let failed = match tokio::time::timeout(patience, open(address)).await {
         Ok(Ok(kind)) => {
-            counts.open.fetch_add(1, Ordering::Relaxed);
+            counts.here().open.one_more();
             return Ok(Stream { kind, counts: Arc::clone(counts) });
         }
         Ok(Err(error)) => {
-            counts.connect_failures.fetch_add(1, Ordering::Relaxed);
+            counts.here().connect_failures.one_more();
             SendFailure::new(FailureKind::ConnectRefused, error.to_string())
         }
         Err(_) => {
-            counts.connect_timeouts.fetch_add(1, Ordering::Relaxed);
+            counts.here().connect_timeouts.one_more();
             SendFailure::new(FailureKind::ConnectTimeout, format!("no answer in {patience:?}"))
         }
     };
@@ -104,7 +108,7 @@ async fn open(address: &Address) -> io::Result<Kind> {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.counts.open.fetch_sub(1, Ordering::Relaxed);
+        self.counts.here().open.one_less();
     }
 }
 
@@ -130,7 +134,7 @@ impl AsyncRead for Stream {
         };
         if outcome.is_ready() {
             let received = (buf.filled().len() - before) as u64;
-            self.counts.received_bytes.fetch_add(received, Ordering::Relaxed);
+            self.counts.here().received_bytes.add(received);
         }
         outcome
     }

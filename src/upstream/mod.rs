@@ -23,7 +23,7 @@ mod names;
 pub(crate) mod pool;
 
 pub(crate) use balance::Aim;
-pub(crate) use cluster::{Cluster, ClusterSettings, Protocol};
+pub(crate) use cluster::{Cluster, ClusterSettings, Errand, Protocol};
 pub(crate) use endpoint::{EndpointName, EndpointSettings};
 pub(crate) use failure::FailureKind;
 pub(crate) use h1::Tunnel;

@@ -21,6 +21,7 @@ mod forwarding;
 mod grpc;
 mod http2;
 mod limits;
+mod metrics;
 mod names;
 mod operator;
 mod redirect;

@@ -11,6 +11,7 @@ fn rule(name: &str) -> Arc<Rule> {
         filters: Box::default(),
         mirrors: Box::default(),
         backends: None,
+        counts: Arc::default(),
         timeouts: Timeouts::default(),
         retry: None,
     })

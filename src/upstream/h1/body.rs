@@ -3,7 +3,6 @@
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -60,7 +59,7 @@ impl Flow {
     /// The response has ended as it should: the connection rests, if it can.
     fn end(self) {
         if !self.connection.input.is_empty() {
-            self.cluster.counts().leftovers.fetch_add(1, Ordering::Relaxed);
+            self.connection.stream.counts().here().leftovers.one_more();
             let cluster = &self.cluster.settings().name;
             tracing::debug!(%cluster, endpoint = %self.address, "more than one response");
             return;

@@ -20,14 +20,12 @@ mod response;
 mod tunnel;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::body::Request;
 use crate::clock;
-use crate::upstream::balance::{Aim, Candidates};
-use crate::upstream::cluster::{Answer, Cluster};
+use crate::upstream::balance::Candidates;
+use crate::upstream::cluster::{Answer, Cluster, Errand};
 use crate::upstream::connect::connect;
-use crate::upstream::endpoint::EndpointName;
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::pool;
 
@@ -38,15 +36,14 @@ pub(super) use pump::Mismatch;
 pub(super) use request::RequestFraming;
 pub(crate) use tunnel::Tunnel;
 
-/// [`Cluster::send_telling`] for HTTP/1.1.
+/// [`Cluster::send_for`] for HTTP/1.1.
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
+    errand: Errand<'_>,
     request: Request,
-    aim: &Aim,
-    tried: &mut Option<EndpointName>,
 ) -> Result<Answer, SendFailure> {
     let mut sending = Sending::new(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
-    let mut candidates = Candidates::new(cluster, aim);
+    let mut candidates = Candidates::new(cluster, errand.aim);
     let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
     while let Some(candidate) = candidates.next().await {
         let address = match candidate {
@@ -56,19 +53,19 @@ pub(super) async fn send(
                 continue;
             }
         };
-        *tried = Some(address.clone().into());
+        *errand.tried = Some(address.clone().into());
         if let Some(mut connection) = pool::take(cluster, &address, sending.look()) {
             match sending.exchange(&mut connection).await {
                 Ok(head) => return sending.answer(head, connection, cluster, address),
                 Err(broken) if sending.may_go_again(&broken) => {
-                    cluster.counts().resends.fetch_add(1, Ordering::Relaxed);
+                    errand.counts.here().resends.one_more();
                     tracing::debug!(endpoint = %address, "pooled connection was dead, sending again");
                     sending.rewind();
                 }
                 Err(broken) => return Err(broken.into_failure().at(address)),
             }
         }
-        match connect(&address, cluster.settings().connect_timeout, cluster.counts()).await {
+        match connect(&address, cluster.settings().connect_timeout, errand.counts).await {
             Ok(stream) => {
                 let mut connection = Box::new(Connection::new(stream));
                 return match sending.exchange(&mut connection).await {

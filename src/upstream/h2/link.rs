@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::stats::{Sharded, Upstream};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::endpoint::Address;
@@ -153,6 +154,7 @@ impl Drop for OpenStream {
 /// Room for a stream to `address`: on a connection that has some, else on a new one.
 pub(super) async fn open_stream(
     cluster: &Arc<Cluster>,
+    counts: &Arc<Sharded<Upstream>>,
     address: &Address,
     upload: &Arc<Upload>,
 ) -> Result<OpenStream, SendFailure> {
@@ -170,7 +172,7 @@ pub(super) async fn open_stream(
     {
         return Err(failure.clone());
     }
-    match open_link(cluster, address).await {
+    match open_link(cluster, counts, address).await {
         Ok(link) => {
             let stream = OpenStream::new(&link, true, upload);
             shelve(cluster, address, link);
@@ -247,9 +249,13 @@ impl Shared {
     }
 }
 
-async fn open_link(cluster: &Arc<Cluster>, address: &Address) -> Result<Link, SendFailure> {
+async fn open_link(
+    cluster: &Arc<Cluster>,
+    counts: &Arc<Sharded<Upstream>>,
+    address: &Address,
+) -> Result<Link, SendFailure> {
     let patience = cluster.settings().connect_timeout;
-    let stream = connect(address, patience, cluster.counts()).await?;
+    let stream = connect(address, patience, counts).await?;
     let (sender, connection) = Builder::new(Worker)
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -13,7 +13,6 @@ mod request_body;
 mod response;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -22,9 +21,8 @@ use http_body::Body as _;
 
 use crate::body::Request;
 use crate::clock;
-use crate::upstream::balance::{Aim, Candidates};
-use crate::upstream::cluster::{Answer, Cluster};
-use crate::upstream::endpoint::EndpointName;
+use crate::upstream::balance::Candidates;
+use crate::upstream::cluster::{Answer, Cluster, Errand};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h1::RequestFraming;
 
@@ -35,17 +33,16 @@ use response::response;
 
 pub(super) use link::{drain, sweep};
 
-/// [`Cluster::send_telling`] for HTTP/2.
+/// [`Cluster::send_for`] for HTTP/2.
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
+    errand: Errand<'_>,
     request: Request,
-    aim: &Aim,
-    tried: &mut Option<EndpointName>,
 ) -> Result<Answer, SendFailure> {
     let (mut request, upload) =
         prepare(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let replayable = request.method().is_idempotent() && request.body().is_end_stream();
-    let mut candidates = Candidates::new(cluster, aim);
+    let mut candidates = Candidates::new(cluster, errand.aim);
     let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
     let mut again = false;
     while let Some(candidate) = candidates.next().await {
@@ -56,9 +53,9 @@ pub(super) async fn send(
                 continue;
             }
         };
-        *tried = Some(address.clone().into());
+        *errand.tried = Some(address.clone().into());
         loop {
-            let mut stream = match open_stream(cluster, &address, &upload).await {
+            let mut stream = match open_stream(cluster, errand.counts, &address, &upload).await {
                 Ok(stream) => stream,
                 Err(refused) => {
                     cluster.avoided().add(address, refused.kind, clock::now());
@@ -86,7 +83,7 @@ pub(super) async fn send(
             match unsent.or_else(|| copy.filter(|_| fault.may_go_again)) {
                 Some(same) if !again => {
                     tracing::debug!(endpoint = %address, "connection was closing, sending again");
-                    cluster.counts().resends.fetch_add(1, Ordering::Relaxed);
+                    errand.counts.here().resends.one_more();
                     drop(stream);
                     upload.begin_again();
                     request = same;

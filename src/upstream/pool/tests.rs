@@ -25,7 +25,7 @@ async fn one_connection_serves_one_request_after_the_other() {
         assert_eq!(resting(&cluster), 1);
     }
     assert_eq!(origin.accepted(), 1);
-    assert_eq!(cluster.counts().open.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(cluster.counts().sum(|of| &of.open), 1);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_sweep_closes_what_belongs_to_no_cluster() {
     let cluster = cluster(&[origin.address]);
     warm(&cluster, 1).await;
     let (counts, id) = (Arc::clone(cluster.counts()), cluster.id());
-    let open = || counts.open.load(std::sync::atomic::Ordering::Relaxed);
+    let open = || counts.sum(|of| &of.open);
     drop(cluster);
     assert_eq!(open(), 1);
     sweep(clock::now());

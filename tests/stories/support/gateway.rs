@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     log_to: Option<PathBuf>,
     lineage: Lineage,
     control_socket: PathBuf,
+    /// `--metrics-listen`.
+    metrics: String,
 }
 
 impl Setup {
@@ -59,6 +61,7 @@ impl Setup {
             descriptors: None,
             log_to: None,
             lineage,
+            metrics: "none".into(),
         };
         setup.socket("http", "127.0.0.1:0").socket("https", "127.0.0.1:0")
     }
@@ -81,6 +84,12 @@ impl Setup {
     /// Where the gateway can be asked.
     pub(crate) fn control_socket(&self) -> &Path {
         &self.control_socket
+    }
+
+    /// Has the gateway answer scrapers on `address`.
+    pub(crate) fn metrics_at(mut self, address: SocketAddr) -> Self {
+        self.metrics = address.to_string();
+        self
     }
 
     /// Has the gateway open its control socket elsewhere.
@@ -226,7 +235,7 @@ impl Setup {
         command.arg("--letsencrypt-dir").arg(self.letsencrypt());
         command.arg("--acme-webroot").arg(self.acme());
         command.arg("--control-socket").arg(self.control_socket());
-        command.args(["--log-format", "json"]);
+        command.args(["--log-format", "json", "--metrics-listen", &self.metrics]);
         if !self.watches {
             command.arg("--no-watch");
         }

@@ -1,6 +1,5 @@
 //! Connections that fail: what is tried again, and what never is.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
@@ -71,7 +70,7 @@ async fn only_what_may_be_seen_twice_is_sent_twice_over_a_dead_connection() {
                 assert_eq!(failure.kind, FailureKind::ResetBeforeHead, "{row}");
             }
         }
-        let resends = cluster.counts().resends.load(Ordering::Relaxed);
+        let resends = cluster.counts().sum(|of| &of.resends);
         assert_eq!(resends, u64::from(answered), "{row}");
     }
 }
@@ -146,7 +145,7 @@ async fn the_next_endpoint_takes_what_the_first_refuses() {
         let answer = soon(cluster.send(post)).await.unwrap();
         assert_eq!(answer.endpoint.socket_addr(), Some(origin.address));
     }
-    let failures = cluster.counts().connect_failures.load(Ordering::Relaxed);
+    let failures = cluster.counts().sum(|of| &of.connect_failures);
     assert_eq!(failures, 2, "an endpoint that refused is not tried first again");
 }
 
@@ -161,7 +160,7 @@ async fn a_cluster_where_nobody_listens_says_who_was_tried() {
         let tried = failure.endpoint.unwrap().socket_addr().unwrap();
         assert!([gone, gone_too].contains(&tried));
     }
-    assert_eq!(cluster.counts().connect_failures.load(Ordering::Relaxed), 4, "each once a request");
+    assert_eq!(cluster.counts().sum(|of| &of.connect_failures), 4, "each once a request");
 }
 
 #[tokio::test]

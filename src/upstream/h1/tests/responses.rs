@@ -1,7 +1,5 @@
 //! What a backend may answer, and what must come of it.
 
-use std::sync::atomic::Ordering;
-
 use http::StatusCode;
 
 use crate::body::Body;
@@ -81,7 +79,7 @@ async fn a_whole_response_arrives_and_its_connection_rests_if_it_may() {
         assert!(answer.tunnel.is_none());
         assert_eq!(collect(answer.response.into_body()).await.expect(bytes).0, body, "{bytes:?}");
         assert_eq!(pool::resting(&cluster), rest, "{bytes:?}");
-        assert_eq!(cluster.counts().leftovers.load(Ordering::Relaxed), 0, "{bytes:?}");
+        assert_eq!(cluster.counts().sum(|of| &of.leftovers), 0, "{bytes:?}");
     }
 }
 
@@ -106,8 +104,8 @@ async fn bytes_behind_a_response_end_the_connection_and_reach_nobody() {
         let answer = soon(cluster.send(request(method, &[], Body::Empty))).await.expect(bytes);
         assert_eq!(collect(answer.response.into_body()).await.expect(bytes).0, body, "{bytes:?}");
         assert_eq!(pool::resting(&cluster), 0, "{bytes:?}");
-        assert_eq!(cluster.counts().leftovers.load(Ordering::Relaxed), 1, "{bytes:?}");
-        assert_eq!(cluster.counts().open.load(Ordering::Relaxed), 0, "{bytes:?}");
+        assert_eq!(cluster.counts().sum(|of| &of.leftovers), 1, "{bytes:?}");
+        assert_eq!(cluster.counts().sum(|of| &of.open), 0, "{bytes:?}");
     }
 }
 
@@ -177,7 +175,7 @@ async fn what_is_no_response_is_a_failure_and_ends_the_connection() {
             other => panic!("{short:?}: {other}"),
         }
         assert_eq!(failure.endpoint.unwrap().socket_addr(), Some(origin.address));
-        assert_eq!(cluster.counts().open.load(Ordering::Relaxed), 0, "{short:?}");
+        assert_eq!(cluster.counts().sum(|of| &of.open), 0, "{short:?}");
         assert_eq!(origin.accepted(), 1, "{short:?}: not tried again");
     }
 }

@@ -284,7 +284,7 @@ async fn giving_up_closes_the_connection_at_once() {
             begun = told.next() => assert_eq!(begun, "begun"),
         }
         assert_eq!(told.next().await, "closed", "{stage}");
-        assert_eq!(cluster.counts().open.load(Ordering::Relaxed), 0, "{stage}");
+        assert_eq!(cluster.counts().sum(|of| &of.open), 0, "{stage}");
     }
 }
 

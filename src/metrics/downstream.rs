@@ -1,0 +1,198 @@
+//! The side of the clients: binds, as Envoy's HTTP connection managers and listeners.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::snapshot::{Bind, Snapshot};
+use crate::stats::{CIPHERS, Counter, Downstream, FLAGS, TLS_VERSIONS, Times};
+
+use super::exposition::{Exposition, Labels};
+use super::unix_seconds;
+
+/// A counter of a bind.
+type Of = fn(&Downstream) -> &Counter;
+
+pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
+    managers(text, snapshot);
+    listeners(text, snapshot);
+    certificates(text, snapshot);
+    failures(text, snapshot);
+}
+
+/// Envoy Gateway's `stat_prefix`: the scheme and the port. Binds of one port and several addresses
+/// are one.
+fn managers(text: &mut Exposition, snapshot: &Snapshot) {
+    let mut managers: BTreeMap<String, Vec<&Bind>> = BTreeMap::new();
+    for bind in &snapshot.binds {
+        let scheme = if bind.tls { "https" } else { "http" };
+        managers.entry(format!("{scheme}-{}", bind.key.port)).or_default().push(bind);
+    }
+    let managers: Vec<_> = managers
+        .iter()
+        .map(|(name, binds)| (Labels::new("envoy_http_conn_manager_prefix", name), binds))
+        .collect();
+    let sums = |of: Of| {
+        managers.iter().map(move |(labels, binds)| {
+            (labels.clone(), binds.iter().map(|bind| bind.counts.sum(of)).sum::<u64>())
+        })
+    };
+    let counters: [(&str, &str, Of); 6] = [
+        ("rq_total", "Requests.", |of| &of.requests),
+        ("cx_total", "Connections.", |of| &of.connections),
+        ("cx_http1_total", "Connections that spoke HTTP/1.", |of| &of.connections_http1),
+        ("cx_http2_total", "Connections that spoke HTTP/2.", |of| &of.connections_http2),
+        ("cx_rx_bytes_total", "Bytes from clients.", |of| &of.received_bytes),
+        ("cx_tx_bytes_total", "Bytes to clients.", |of| &of.sent_bytes),
+    ];
+    for (name, help, of) in counters {
+        text.counters(&format!("envoy_http_downstream_{name}"), help, sums(of));
+    }
+    let gauges: [(&str, &str, Of); 2] = [
+        ("rq_active", "Requests under way.", |of| &of.requests_active),
+        ("cx_active", "Open connections.", |of| &of.connections_active),
+    ];
+    for (name, help, of) in gauges {
+        text.gauges(&format!("envoy_http_downstream_{name}"), help, sums(of));
+    }
+    let classes = (1..=5).flat_map(|class| {
+        managers.iter().map(move |(labels, binds)| {
+            let of_bind = |bind: &&Bind| bind.counts.sum(|of| of.responses.of(class));
+            let labels = labels.and("envoy_response_code_class", &class.to_string());
+            (labels, binds.iter().map(of_bind).sum::<u64>())
+        })
+    });
+    text.counters("envoy_http_downstream_rq_xx", "Responses by class.", classes);
+    let times = managers.iter().map(|(labels, binds)| {
+        let of_binds = binds.iter().map(|bind| Times::of(&bind.counts, |of| &of.times));
+        (labels.clone(), of_binds.fold(Times::default(), |sum, of| sum.and(&of)))
+    });
+    text.times(
+        "envoy_http_downstream_rq_time",
+        "Milliseconds from a request to the last byte of its response.",
+        times,
+    );
+}
+
+fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
+    let binds: Vec<_> = snapshot.binds.iter().map(|bind| (listener(bind), bind)).collect();
+    let sums =
+        |of: Of| binds.iter().map(move |(labels, bind)| (labels.clone(), bind.counts.sum(of)));
+    text.counters(
+        "envoy_listener_downstream_cx_total",
+        "Connections by the socket they came to.",
+        sums(|of| &of.connections),
+    );
+    text.gauges(
+        "envoy_listener_downstream_cx_active",
+        "Open connections by the socket they came to.",
+        sums(|of| &of.connections_active),
+    );
+
+    let tls: Vec<_> = binds.into_iter().filter(|(_, bind)| bind.tls).collect();
+    let sums = |of: Of| tls.iter().map(move |(labels, bind)| (labels.clone(), bind.counts.sum(of)));
+    text.counters(
+        "envoy_listener_ssl_handshake",
+        "TLS sessions that were made.",
+        sums(|of| &of.handshakes),
+    );
+    text.counters(
+        "envoy_listener_ssl_connection_error",
+        "TLS handshakes that failed.",
+        sums(|of| &of.handshakes_failed),
+    );
+    let ciphers: Vec<_> = tls
+        .iter()
+        .flat_map(|(labels, bind)| {
+            CIPHERS.iter().enumerate().map(move |(place, name)| {
+                let count = bind.counts.sum(|of| &of.ciphers[place]);
+                (labels.and("envoy_ssl_cipher", name), count)
+            })
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let help = "TLS sessions by cipher.";
+    // Both names are asked for: Envoy's own, and that of its older dashboards.
+    text.counters("envoy_listener_ssl_ciphers", help, ciphers.clone());
+    text.counters("envoy_ssl_ciphers", help, ciphers);
+    let versions = tls.iter().flat_map(|(labels, bind)| {
+        TLS_VERSIONS.iter().enumerate().map(move |(place, name)| {
+            let count = bind.counts.sum(|of| &of.tls_versions[place]);
+            (labels.and("envoy_ssl_version", name), count)
+        })
+    });
+    text.counters("envoy_listener_ssl_versions", "TLS sessions by version.", versions);
+}
+
+/// `0.0.0.0_443`, as Envoy calls a socket.
+fn listener(bind: &Bind) -> Labels {
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let address = SocketAddr::new(bind.key.address.unwrap_or(any), bind.key.port);
+    Labels::new("envoy_listener_address", &format!("{}_{}", address.ip(), address.port()))
+}
+
+/// Every certificate that is served, once.
+fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
+    let mut certificates = BTreeMap::new();
+    for bind in &snapshot.binds {
+        for (_, listener) in bind.listeners.sorted() {
+            for slot in &listener.certificates {
+                for facts in slot.facts() {
+                    certificates
+                        .entry(facts.serial.clone())
+                        .or_insert_with(|| (Arc::clone(slot), facts));
+                }
+            }
+        }
+    }
+    let expiries: Vec<_> = certificates
+        .values()
+        .map(|(slot, facts)| {
+            let of = facts.lineage.as_deref().unwrap_or_else(|| slot.object());
+            let name = facts.names.first().map_or("", String::as_str);
+            (
+                of,
+                name,
+                &*facts.serial,
+                unix_seconds(facts.not_before),
+                unix_seconds(facts.not_after),
+            )
+        })
+        .collect();
+    text.gauges(
+        "envoy_listener_ssl_certificate_expiration_unix_time_seconds",
+        "When a certificate expires.",
+        expiries
+            .iter()
+            .map(|(of, .., not_after)| (Labels::new("envoy_tls_certificate", of), not_after)),
+    );
+    let labels = |of: &str, name: &str, serial: &str| {
+        Labels::new("lineage", of).and("name", name).and("serial", serial)
+    };
+    text.gauges(
+        "edge_gateway_certificate_not_before_timestamp_seconds",
+        "When a certificate became valid.",
+        expiries
+            .iter()
+            .map(|(of, name, serial, not_before, _)| (labels(of, name, serial), not_before)),
+    );
+    text.gauges(
+        "edge_gateway_certificate_not_after_timestamp_seconds",
+        "When a certificate expires.",
+        expiries
+            .iter()
+            .map(|(of, name, serial, _, not_after)| (labels(of, name, serial), not_after)),
+    );
+}
+
+fn failures(text: &mut Exposition, snapshot: &Snapshot) {
+    let flags = FLAGS.iter().enumerate().map(|(place, flag)| {
+        let of_bind = |bind: &Arc<Bind>| bind.counts.sum(|of| of.flag(place));
+        (Labels::new("flag", flag), snapshot.binds.iter().map(of_bind).sum::<u64>())
+    });
+    text.counters(
+        "edge_gateway_requests_failed_total",
+        "Requests that were not completed, by Envoy's response flag.",
+        flags,
+    );
+}

@@ -1,0 +1,98 @@
+//! The process, its configuration and its log.
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::snapshot::Snapshot;
+use crate::stats::Reloads;
+
+use super::exposition::{Exposition, Labels};
+use super::process::Process;
+use super::{Metrics, alone, level, unix_seconds};
+
+pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapshot) {
+    let gateway = &metrics.gateway;
+    let uptime = clock::now().saturating_duration_since(metrics.begun).as_secs();
+    let process = Process::read();
+    text.gauges("envoy_server_live", "Always 1.", alone(1));
+    text.gauges("envoy_server_uptime", "Seconds since the start.", alone(uptime));
+    text.gauges(
+        "envoy_server_memory_allocated",
+        "Bytes of memory of our own.",
+        alone(process.anonymous_bytes),
+    );
+    text.gauges(
+        "envoy_server_memory_heap_size",
+        "Bytes of memory that are resident.",
+        alone(process.resident_bytes),
+    );
+    text.gauges(
+        "envoy_server_total_connections",
+        "Open connections of clients.",
+        alone(gateway.connections.count()),
+    );
+    configuration(text, &metrics.reloads, snapshot);
+    text.counters(
+        "edge_gateway_access_log_dropped_total",
+        "Lines that the access log had no room for.",
+        alone(gateway.access_log.dropped()),
+    );
+    text.counters(
+        "process_cpu_seconds_total",
+        "Seconds of processor time.",
+        alone(process.cpu_seconds),
+    );
+    text.gauges("process_resident_memory_bytes", "Resident memory.", alone(process.resident_bytes));
+    text.gauges("process_virtual_memory_bytes", "Mapped memory.", alone(process.virtual_bytes));
+    text.gauges("process_open_fds", "Open files.", alone(process.open_files));
+    text.gauges(
+        "process_start_time_seconds",
+        "When the process began.",
+        alone(unix_seconds(metrics.begun_wall)),
+    );
+}
+
+fn configuration(text: &mut Exposition, reloads: &Reloads, snapshot: &Snapshot) {
+    let version = Labels::new("version", env!("CARGO_PKG_VERSION"));
+    text.gauges("edge_gateway_build_info", "Always 1.", [(version, 1)]);
+    text.gauges(
+        "edge_gateway_config_generation",
+        "Number of the configuration that is served.",
+        alone(snapshot.generation),
+    );
+    let by_result = [("loaded", &reloads.loaded), ("refused", &reloads.refused)];
+    text.counters(
+        "edge_gateway_config_reloads_total",
+        "Loads of the configuration, the first included.",
+        by_result.map(|(result, count)| (Labels::new("result", result), count.value())),
+    );
+    text.gauges(
+        "edge_gateway_config_last_reload_successful",
+        "1 if the last load is what is served.",
+        level(&reloads.last_was_loaded),
+    );
+    text.gauges(
+        "edge_gateway_config_last_reload_success_timestamp_seconds",
+        "When what is served was loaded.",
+        level(&reloads.last_loaded_at),
+    );
+    text.gauges(
+        "edge_gateway_config_last_reload_seconds",
+        "How long the last load took.",
+        alone(Duration::from_micros(reloads.last_took.value()).as_secs_f64()),
+    );
+    text.gauges(
+        "edge_gateway_config_diagnostics",
+        "Faults and warnings in what was read last.",
+        level(&reloads.diagnostics),
+    );
+    let counts = snapshot.counts;
+    for (kind, count) in [
+        ("gateways", counts.gateways),
+        ("listeners", counts.listeners),
+        ("routes", counts.routes),
+        ("backends", counts.backends),
+    ] {
+        text.gauges(&format!("edge_gateway_config_{kind}"), "How many are served.", alone(count));
+    }
+}
