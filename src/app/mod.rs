@@ -1,6 +1,7 @@
 //! Builds the runtimes, starts every task and stops them in order.
 
 pub(crate) mod dev;
+mod room;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::Level;
 
 use crate::control::signals::Signals;
@@ -16,12 +16,14 @@ use crate::control::{CannotStart, Control, Loader, Setup, Sources};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{self, LogFormat};
-use crate::proxy::{Connections, Gateway, Limits};
+use crate::proxy::{Connections, Gateway, Limits, Shortage};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::stats::Reloads;
 use crate::systemd::{Handed, Notify};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
+
+pub(crate) use room::Wishes;
 
 /// Everything that the command line settles for a gateway.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct Options {
     /// `None`: that of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
     pub limits: Limits,
+    /// What of the limits the command line sets against what is found.
+    pub wishes: Wishes,
     /// Threads that serve.
     pub workers: usize,
     /// Values for `${NAME}` where the environment has none.
@@ -110,16 +114,7 @@ pub(crate) fn run(
     for ignored in &handed.ignored {
         tracing::warn!("{ignored}");
     }
-    let mut limits = options.limits;
-    let (descriptors, affordable) = affordable_connections();
-    if affordable < limits.connections {
-        tracing::info!(
-            "--max-connections is {affordable} instead of {}: a connection takes two files, and \
-             {descriptors} may be open (LimitNOFILE=, `ulimit -n`)",
-            limits.connections
-        );
-        limits.connections = affordable;
-    }
+    let (limits, memory) = room::make(options.limits, options.wishes);
     let system = |what| move |source| Failed::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -136,6 +131,7 @@ pub(crate) fn run(
         acme_webroot: options.acme_webroot,
         access_log: logs.access_log().map_err(Failed::Log)?,
         connections: Connections::default(),
+        shortage: Shortage::new(memory),
     });
     let reloads = Arc::<Reloads>::default();
     let setup = Setup {
@@ -164,15 +160,4 @@ pub(crate) fn run(
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(())
-}
-
-/// The limit on descriptors, raised as far as it goes, and how many connections it allows: a
-/// connection and that to its backend take two, and some are for everything else.
-fn affordable_connections() -> (u64, usize) {
-    const ELSE: u64 = 128;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return (0, usize::MAX) };
-    let raised = soft == hard || setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-    let limit = if raised { hard } else { soft };
-    let affordable = usize::try_from(limit.saturating_sub(ELSE) / 2).unwrap_or(usize::MAX).max(16);
-    (limit, affordable)
 }

@@ -9,6 +9,7 @@ use crate::app::{self, Failed};
 use crate::compile;
 use crate::config::Severity;
 use crate::net::AddressPool;
+use crate::observe::counted;
 use crate::snapshot::Snapshot;
 
 use super::paths::{Paths, Variables};
@@ -67,9 +68,4 @@ impl Check {
         let _ = io::stdout().write_all(out.as_bytes());
         Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-/// `1 warning`, `2 warnings`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::control::socket::{Status, call};
 use crate::control::{Certificates, certificates};
 use crate::doctor::{Finding, Redactor, Subject, Verdict, examine};
+use crate::observe::counted;
 use crate::snapshot::Snapshot;
 
 use super::paths::{ACME_WEBROOT, Given, Paths, Socket, Variables};
@@ -147,8 +148,8 @@ fn report(findings: &[Finding], colours: bool) -> String {
     }
     let count = |wanted| findings.iter().filter(|finding| finding.verdict == wanted).count();
     let (failed, warnings) = (count(Verdict::Fail), count(Verdict::Warn));
-    let plural = if warnings == 1 { "" } else { "s" };
-    text + &format!("{} findings: {failed} failed, {warnings} warning{plural}\n", findings.len())
+    let (all, warnings) = (counted(findings.len(), "finding"), counted(warnings, "warning"));
+    text + &format!("{all}: {failed} failed, {warnings}\n")
 }
 
 #[cfg(test)]

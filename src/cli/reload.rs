@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::control::socket::{CannotAsk, Reloaded, Serving, call};
+use crate::observe::counted;
 
 use super::fail;
 use super::paths::Socket;
@@ -57,8 +58,10 @@ fn outcome(reloaded: &Reloaded) -> Result<String, String> {
     let took = reloaded.took_ms;
     if reloaded.loaded {
         return Ok(format!(
-            "loaded in {took} ms: serving {routes} routes on {listeners} listeners to {backends} \
-             backends, generation {generation}"
+            "loaded in {took} ms: serving {} on {} to {}, generation {generation}",
+            counted(routes, "route"),
+            counted(listeners, "listener"),
+            counted(backends, "backend"),
         ));
     }
     let why = match &reloaded.refused {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use tracing::Level;
 
-use crate::app::Options;
+use crate::app::{Options, Wishes};
 use crate::control::Sources;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::LogFormat;
@@ -51,9 +51,17 @@ pub(super) struct Serve {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// Connections open at once; beyond it the longest idle one is closed
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    max_connections: usize,
+    /// Connections open at once; beyond it the longest idle one is closed [default: 20000, or fewer as
+    /// memory and files allow]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// Connections open at once from one address, or one /64 of IPv6, but for trusted proxies [default:
+    /// a quarter of all, 64 at least]
+    #[arg(long, value_name = "N")]
+    max_connections_per_peer: Option<usize>,
+    /// Memory to keep to [default: what the cgroup or the host has]
+    #[arg(long, value_name = "SIZE", value_parser = size, allow_hyphen_values = true)]
+    memory_limit: Option<usize>,
     /// For a request head, from its first byte to its last
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, allow_hyphen_values = true)]
     head_timeout: Duration,
@@ -95,7 +103,6 @@ struct LimitArgs {
 impl LimitArgs {
     fn limits(&self) -> Limits {
         Limits {
-            connections: self.max_connections,
             head_timeout: self.head_timeout,
             handshake_timeout: self.tls_handshake_timeout,
             idle_timeout: self.idle_timeout,
@@ -108,6 +115,8 @@ impl LimitArgs {
             target_bytes: self.max_target_bytes,
             http2_streams: self.h2_max_streams,
             upgrades: self.upgrade.clone(),
+            // As the system has room for; see `app/room.rs`.
+            ..Limits::default()
         }
     }
 }
@@ -125,6 +134,11 @@ impl Serve {
             letsencrypt_dir,
             acme_webroot,
             limits: self.limits.limits(),
+            wishes: Wishes {
+                connections: self.limits.max_connections,
+                connections_a_peer: self.limits.max_connections_per_peer,
+                memory: self.limits.memory_limit.and_then(|bytes| u64::try_from(bytes).ok()),
+            },
             trusted_proxies: self.trusted_proxies,
             resolve: grouped(self.resolve),
             address_pool: self.address_pool,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::control::Control;
 use crate::control::signals::{Signal, Signals};
+use crate::observe::counted;
 
 /// What a drain may take beyond its timeout, for the last records to be written.
 const GRACE: Duration = Duration::from_secs(2);
@@ -18,13 +19,10 @@ impl Control {
         // Told only when it is true: a connection that is made after this is for the next process.
         let _ = tokio::time::timeout(GRACE, self.workers.answer()).await;
         self.notify.stopping();
-        let connections = self.gateway.connections.count();
-        self.notify.status(&format!("draining {connections} connections"));
+        let connections = counted(self.gateway.connections.count(), "connection");
+        self.notify.status(&format!("draining {connections}"));
         self.notify.extend_timeout(self.drain_timeout + GRACE);
-        tracing::info!(
-            "draining {connections} connections for up to {} s",
-            self.drain_timeout.as_secs()
-        );
+        tracing::info!("draining {connections} for up to {} s", self.drain_timeout.as_secs());
         // A worker that hangs must not hold the process: whoever restarts it is waiting.
         let mut end = pin!(tokio::time::sleep(self.drain_timeout + GRACE));
         loop {
@@ -50,7 +48,10 @@ impl Control {
         self.gateway.access_log.flush();
         match self.gateway.access_log.dropped() {
             0 => tracing::info!("stopped"),
-            dropped => tracing::info!("stopped; {dropped} records of the access log were lost"),
+            dropped => {
+                let lost = counted(dropped, "record");
+                tracing::info!("stopped; {lost} of the access log lost");
+            }
         }
     }
 }

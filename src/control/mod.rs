@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock;
 use crate::config::Diagnostic;
+use crate::observe::counted;
 use crate::proxy::Gateway;
 use crate::stats::Reloads;
 use crate::systemd::{self, Inherited, Notify};
@@ -266,8 +267,11 @@ impl Control {
         let snapshot = self.gateway.snapshot.load();
         let counts = snapshot.counts;
         let mut status = format!(
-            "serving {} routes on {} listeners to {} backends, generation {}",
-            counts.routes, counts.listeners, counts.backends, snapshot.generation
+            "serving {} on {} to {}, generation {}",
+            counted(counts.routes, "route"),
+            counted(counts.listeners, "listener"),
+            counted(counts.backends, "backend"),
+            snapshot.generation
         );
         if let Some(trouble) = self.trouble.as_ref() {
             status.push_str("; last reload failed: ");

@@ -16,6 +16,7 @@ use crate::control::watch::Watched;
 use crate::control::{CannotStart, Control, sockets};
 use crate::graph::Held;
 use crate::net::AddressPool;
+use crate::observe::counted;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::Names;
@@ -378,12 +379,12 @@ impl Control {
         tracing::info!(
             generation,
             took_ms = took.as_millis(),
-            "serving {} routes on {} listeners to {} backends, from {} objects in {} files",
-            counts.routes,
-            counts.listeners,
-            counts.backends,
-            load.objects,
-            load.files,
+            "serving {} on {} to {}, from {} in {}",
+            counted(counts.routes, "route"),
+            counted(counts.listeners, "listener"),
+            counted(counts.backends, "backend"),
+            counted(load.objects, "object"),
+            counted(load.files, "file"),
         );
         self.warn_if_slow(took);
         Ok(Reloaded {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use crate::observe::counted;
 use crate::upstream::EndpointSettings;
 
 use super::dns::look_up;
@@ -56,10 +57,13 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     }
     let answering = endpoints.len() - findings.len();
     if answering > 0 {
-        findings.insert(0, Finding::ok(CHECK, format!("{answering} endpoints take connections")));
+        let take = if answering == 1 { "takes" } else { "take" };
+        let what = format!("{} {take} connections", counted(answering, "endpoint"));
+        findings.insert(0, Finding::ok(CHECK, what));
     }
     if left_out > 0 {
-        findings.push(Finding::ok(CHECK, format!("{left_out} more endpoints are not tried")));
+        findings
+            .push(Finding::ok(CHECK, format!("not tried: {}", counted(left_out, "more endpoint"))));
     }
     findings
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{Diagnostic, Severity};
 use crate::control::socket::Serving;
+use crate::observe::counted;
 
 use super::{Finding, Subject};
 
@@ -24,7 +25,7 @@ fn files(diagnostics: &[Diagnostic], objects: usize, files: usize) -> Vec<Findin
         .collect();
     let (faults, warnings) = (of(Severity::Error).count(), of(Severity::Warning).count());
     if faults > FAULTS {
-        let more = format!("{} more faults", faults - FAULTS);
+        let more = counted(faults - FAULTS, "more fault");
         findings.push(Finding::fail(CHECK, more, "edge-gateway check"));
     }
     if let Some(first) = of(Severity::Warning).next() {
@@ -35,7 +36,10 @@ fn files(diagnostics: &[Diagnostic], objects: usize, files: usize) -> Vec<Findin
         findings.push(Finding::warn(CHECK, what, Some("edge-gateway check".into())));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, format!("{objects} objects in {files} files")));
+        findings.push(Finding::ok(
+            CHECK,
+            format!("{} in {}", counted(objects, "object"), counted(files, "file")),
+        ));
     }
     findings
 }
@@ -51,9 +55,11 @@ fn gateway(subject: &Subject) -> Finding {
             None => {
                 let Serving { routes, listeners, backends, generation, .. } = status.serving;
                 let what = format!(
-                    "pid {} serves {routes} routes on {listeners} listeners to {backends} backends, \
-                     generation {generation}",
-                    status.pid
+                    "pid {} serves {} on {} to {}, generation {generation}",
+                    status.pid,
+                    counted(routes, "route"),
+                    counted(listeners, "listener"),
+                    counted(backends, "backend"),
                 );
                 Finding::ok(GATEWAY, what)
             }

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 use crate::control::socket::Status;
 use crate::control::{Certificates, Load};
+use crate::observe::counted;
 use crate::snapshot::Traffic;
 
 pub(crate) use redact::Redactor;
@@ -107,7 +108,7 @@ pub(crate) fn examine(subject: &Subject) -> Vec<Finding> {
     findings.push(firewall::look(subject));
     findings.extend(dns::look(&names));
     if hosts.len() > HOSTS {
-        let what = format!("{} more names are not looked up", hosts.len() - HOSTS);
+        let what = format!("not looked up: {}", counted(hosts.len() - HOSTS, "more name"));
         findings.push(Finding::ok("DNS", what));
     }
     findings.extend(challenge::look(subject, &names));

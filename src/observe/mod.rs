@@ -14,6 +14,7 @@
 //! so does [`EventLine`] in text.
 
 mod access_log;
+mod counted;
 mod journal;
 mod record;
 mod redact;
@@ -34,6 +35,7 @@ use tracing_subscriber::{Layer, Registry};
 use spool::{Descriptor, Spool};
 
 pub(crate) use access_log::AccessLog;
+pub(crate) use counted::counted;
 pub(crate) use record::{AccessRecord, Upstream};
 
 /// How log lines name us in the journal.

@@ -158,9 +158,9 @@ where
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-            .max_send_buf_size(128 << 10)
-            .initial_stream_window_size(256 << 10)
-            .initial_connection_window_size(1 << 20)
+            .max_send_buf_size(limits.http2_send_buffer)
+            .initial_stream_window_size(limits.http2_window / 4)
+            .initial_connection_window_size(limits.http2_window)
             .keep_alive_interval(limits.idle_timeout / 2)
             .keep_alive_timeout(limits.send_timeout)
             .enable_connect_protocol();

@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -14,17 +15,57 @@ use tokio::time::Sleep;
 use crate::body::{Body, BodyError, Response};
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
-use crate::proxy::watch::{Ending, Watch, coarse_now};
+use crate::proxy::watch::{Ending, Millis, Watch, coarse_now};
 
 /// A request's body: counted, and watched for a client that stalls.
 #[derive(Debug)]
 pub(super) struct ClientBody {
     incoming: Incoming,
     watch: Arc<Watch>,
-    count: Arc<AtomicU64>,
+    received: Arc<Received>,
     waiting: bool,
+    /// HTTP/2: the streams of a connection stall each by itself, so the connection's own clock does
+    /// not tell. `None` for HTTP/1, and for gRPC, whose streams are silent for as long as they like.
+    stall: Option<Stall>,
     /// HTTP/1.
     closes_on_trailers: bool,
+}
+
+/// What came of a request's body so far.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    pub bytes: AtomicU64,
+    /// The client let it rest for too long, and it was given up.
+    pub stalled: AtomicBool,
+}
+
+/// How long a body may rest. The timer is armed by the first wait and moved only when it fires, so a
+/// body that flows costs none.
+#[derive(Debug)]
+struct Stall {
+    limit: Duration,
+    since: Millis,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// True once the body has rested for the limit; else the task is woken when it may have.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = u64::try_from(self.limit.as_millis()).unwrap_or(Millis::MAX);
+        loop {
+            let rested = coarse_now().saturating_sub(self.since);
+            let Some(left) = limit.checked_sub(rested).filter(|left| *left > 0) else {
+                return true;
+            };
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(left))));
+            if timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            self.timer = None;
+        }
+    }
 }
 
 impl ClientBody {
@@ -33,18 +74,37 @@ impl ClientBody {
         if incoming.is_end_stream() {
             return Body::Empty;
         }
-        let count = Arc::<AtomicU64>::default();
-        record.request_bytes = Some(Arc::clone(&count));
+        let received = Arc::<Received>::default();
+        record.received = Some(Arc::clone(&received));
         let watch = Arc::clone(&record.connection.watch);
+        let limit = record.connection.gateway.limits.body_timeout;
+        let stall = (record.is_http2() && !record.is_grpc()).then_some(Stall {
+            limit,
+            since: 0,
+            timer: None,
+        });
         let closes_on_trailers = !record.is_http2();
-        Body::boxed(Self { incoming, watch, count, waiting: false, closes_on_trailers })
+        Body::boxed(Self { incoming, watch, received, waiting: false, stall, closes_on_trailers })
     }
 
     fn waits(&mut self, waiting: bool) {
         if self.waiting != waiting {
             self.waiting = waiting;
-            self.watch.awaits_body(waiting, coarse_now());
+            let now = coarse_now();
+            self.watch.awaits_body(waiting, now);
+            if let Some(stall) = &mut self.stall {
+                stall.since = now;
+            }
         }
+    }
+
+    /// True if the client has let the body rest for too long.
+    fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let stalled = self.waiting && self.stall.as_mut().is_some_and(|stall| stall.poll(cx));
+        if stalled {
+            self.received.stalled.store(true, Ordering::Relaxed);
+        }
+        stalled
     }
 }
 
@@ -58,10 +118,13 @@ impl HttpBody for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.waits(polled.is_pending());
+        if self.is_stalled(cx) {
+            return Poll::Ready(Some(Err(Failure::RequestBodyStalled.text().into())));
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             match frame.data_ref() {
                 Some(data) => {
-                    self.count.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    self.received.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                 }
                 // hyper takes a bare LF in trailers for no line end where others do, and what
                 // they would read as the next request for more trailers. So nothing follows them.
@@ -192,7 +255,11 @@ impl HttpBody for Tracked {
                 }
             }
             Poll::Ready(Some(Err(_))) => {
-                self.broke(Failure::UpstreamReset);
+                let stalled = self.record.as_ref().is_some_and(|record| record.is_body_stalled());
+                self.broke(match stalled {
+                    true => Failure::RequestBodyStalled,
+                    false => Failure::UpstreamReset,
+                });
             }
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => {}

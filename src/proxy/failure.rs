@@ -1,6 +1,6 @@
 //! Cause to status, in one place.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::proxy::path::Ambiguous;
 
@@ -21,6 +21,7 @@ pub(crate) enum Failure {
     MethodNotServed,
     MisdirectedRequest,
     RequestBodyBroken,
+    RequestBodyStalled,
     TargetTooLong,
     TooManyFields,
     TwofoldLength,
@@ -44,6 +45,8 @@ pub(crate) enum Failure {
     ClientGone,
     /// The process ends, and did not wait any longer.
     DrainTimeout,
+    // There is no room.
+    Overloaded,
 }
 
 impl Failure {
@@ -59,6 +62,7 @@ impl Failure {
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
+            Self::RequestBodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BackendInvalid | Self::FilterInvalid | Self::NoBackend => {
@@ -68,6 +72,7 @@ impl Failure {
             Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::NoEndpoint
+            | Self::Overloaded
             | Self::UpstreamResetAgain => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -99,8 +104,10 @@ impl Failure {
             Self::NoUpgrade | Self::ResponseInvalid => "UPE",
             Self::UpstreamReset | Self::UpstreamResetAgain => "UC",
             Self::RequestTimeout | Self::UpstreamTimeout => "UT",
+            Self::RequestBodyStalled => "SI",
             Self::ClientGone => "DC",
             Self::DrainTimeout => "DT",
+            Self::Overloaded => "OM",
         }
     }
 
@@ -117,6 +124,7 @@ impl Failure {
             Self::MethodNotServed => "method_not_served",
             Self::MisdirectedRequest => "misdirected_request",
             Self::RequestBodyBroken => "request_body_broken",
+            Self::RequestBodyStalled => "stream_idle_timeout",
             Self::TargetTooLong => "target_too_long",
             Self::TooManyFields => "too_many_headers",
             Self::TwofoldLength => "length_and_transfer_encoding",
@@ -136,6 +144,7 @@ impl Failure {
             Self::UpstreamTimeout => "upstream_response_timeout",
             Self::ClientGone => "downstream_remote_disconnect",
             Self::DrainTimeout => "drain_timeout",
+            Self::Overloaded => "overload",
         }
     }
 
@@ -152,6 +161,7 @@ impl Failure {
             Self::MethodNotServed => "this method is not served here\n",
             Self::MisdirectedRequest => "this connection does not serve that host\n",
             Self::RequestBodyBroken => "the request body is malformed\n",
+            Self::RequestBodyStalled => "the request body did not come in time\n",
             Self::TargetTooLong => "the request target is too long\n",
             Self::TooManyFields => "too many header fields\n",
             Self::TwofoldLength => "the request says its length twice\n",
@@ -170,6 +180,7 @@ impl Failure {
                 "the service behind this address did not answer in time\n"
             }
             Self::ClientGone | Self::DrainTimeout => "",
+            Self::Overloaded => "the gateway is short of memory; try again in a moment\n",
         }
     }
 
@@ -179,6 +190,11 @@ impl Failure {
         self.flag() == "DPE"
     }
 
+    /// When to try again, in seconds (RFC 9110 section 10.2.3), where that is known.
+    pub(crate) fn retry_after(self) -> Option<HeaderValue> {
+        (self == Self::Overloaded).then(|| HeaderValue::from_static("1"))
+    }
+
     /// The gRPC status for a gRPC client, which reads no HTTP status (grpc/doc/statuscodes.md, with
     /// a broken backend as UNAVAILABLE, as GRPCRoute asks).
     pub(crate) fn grpc_status(self) -> &'static str {
@@ -186,12 +202,13 @@ impl Failure {
             Self::NoRoute | Self::MethodNotServed | Self::MisdirectedRequest | Self::NoUpgrade => {
                 "12"
             }
-            Self::RequestTimeout | Self::UpstreamTimeout => "4",
+            Self::RequestBodyStalled | Self::RequestTimeout | Self::UpstreamTimeout => "4",
             Self::BackendInvalid
             | Self::NoBackend
             | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::NoEndpoint
+            | Self::Overloaded
             | Self::ResponseInvalid
             | Self::UpstreamReset
             | Self::UpstreamResetAgain => "14",

@@ -134,6 +134,7 @@ async fn once(
                 FailureKind::ConnectTimeout => Failure::ConnectTimeout,
                 FailureKind::ResetBeforeHead => Failure::UpstreamReset,
                 FailureKind::InvalidResponse(_) => Failure::ResponseInvalid,
+                FailureKind::RequestBody if record.is_body_stalled() => Failure::RequestBodyStalled,
                 FailureKind::RequestBody => Failure::RequestBodyBroken,
                 FailureKind::InvalidRequest(_) => Failure::BadTarget,
             })

@@ -100,6 +100,9 @@ async fn answer(
     {
         return Ok(here(record, answer));
     }
+    if gateway.shortage.is_severe() {
+        return Err(Failure::Overloaded);
+    }
     let Told { client, request_id, scheme, port } =
         connection.origin.tell(&mut head.headers, &host_field, &gateway.trusted_proxies);
     (record.client, record.request_id) = (client, Some(request_id));

@@ -7,6 +7,9 @@ use std::time::Duration;
 pub(crate) struct Limits {
     /// Downstream connections open at once; beyond it the longest idle one is closed. 20,000.
     pub connections: usize,
+    /// Of them, those of one peer that is no trusted proxy: an IPv4 address, or a /64 of IPv6; beyond
+    /// it the longest idle one of that peer is closed. 5,000.
+    pub connections_a_peer: usize,
     /// From the first byte of a request head (or from the handshake, for the first request) to its
     /// end. 10 s.
     pub head_timeout: Duration,
@@ -31,6 +34,12 @@ pub(crate) struct Limits {
     pub target_bytes: usize,
     /// Streams open at once on an HTTP/2 connection. 100.
     pub http2_streams: u32,
+    /// Bytes of request bodies that an HTTP/2 connection may hold for backends that do not read yet;
+    /// a stream may have a quarter of it. 1 MiB.
+    pub http2_window: u32,
+    /// Bytes of a response that an HTTP/2 stream may hold for a client that does not read yet.
+    /// 128 KiB.
+    pub http2_send_buffer: usize,
     /// Tokens of `Upgrade` that travel on. `websocket`.
     pub upgrades: Vec<String>,
 }
@@ -39,6 +48,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            connections_a_peer: 5_000,
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
@@ -50,6 +60,8 @@ impl Default for Limits {
             head_fields: 100,
             target_bytes: 8 << 10,
             http2_streams: 100,
+            http2_window: 1 << 20,
+            http2_send_buffer: 128 << 10,
             upgrades: vec!["websocket".into()],
         }
     }

@@ -25,6 +25,7 @@ mod mirror;
 mod path;
 mod record;
 mod replay;
+mod shortage;
 mod tasks;
 mod upgrade;
 mod watch;
@@ -40,6 +41,7 @@ pub(crate) use acme_webroot::token as acme_token;
 pub(crate) use connections::Connections;
 pub(crate) use limits::Limits;
 pub(crate) use path::normalise;
+pub(crate) use shortage::{BYTES_A_CONNECTION, Shortage};
 pub(crate) use worker::{Command, SocketId, run_worker};
 
 /// What all workers share.
@@ -54,4 +56,5 @@ pub(crate) struct Gateway {
     pub access_log: AccessLog,
     /// Downstream connections, over all workers.
     pub connections: Connections,
+    pub shortage: Shortage,
 }

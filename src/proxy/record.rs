@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, Uri, Version};
 
 use crate::body::{Body, Response};
 use crate::clock;
 use crate::observe::{AccessRecord, Upstream};
+use crate::proxy::body::Received;
 use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
@@ -48,7 +49,8 @@ pub(super) struct Record {
     failure: Option<Failure>,
     /// Where no backend answered and nothing failed.
     answered_here: bool,
-    pub request_bytes: Option<Arc<AtomicU64>>,
+    /// The request's body, if it has one that was forwarded.
+    pub received: Option<Arc<Received>>,
     pub response_bytes: u64,
     /// The exchange became a tunnel.
     pub carried: Option<Arc<Carried>>,
@@ -92,7 +94,7 @@ impl Record {
             status: 0,
             failure: None,
             answered_here: false,
-            request_bytes: None,
+            received: None,
             response_bytes: 0,
             carried: None,
         })
@@ -118,6 +120,15 @@ impl Record {
         }
         self.attempts += 1;
         self.upstream_duration = None;
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    /// True if the client did not send on its body in time.
+    pub(super) fn is_body_stalled(&self) -> bool {
+        self.received.as_ref().is_some_and(|body| body.stalled.load(Ordering::Relaxed))
     }
 
     /// A backend's head is here.
@@ -159,8 +170,8 @@ impl Record {
         if let Some(Carried { up, down }) = self.carried.as_deref() {
             return (up.load(Ordering::Relaxed), down.load(Ordering::Relaxed));
         }
-        let request = self.request_bytes.as_ref();
-        (request.map_or(0, |count| count.load(Ordering::Relaxed)), self.response_bytes)
+        let received = self.received.as_ref();
+        (received.map_or(0, |body| body.bytes.load(Ordering::Relaxed)), self.response_bytes)
     }
 
     /// Something went wrong after the response head was sent.
@@ -180,6 +191,9 @@ impl Record {
             response.headers_mut().insert(CONTENT_TYPE, text);
             response
         };
+        if let Some(seconds) = failure.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
         if failure.closes() && self.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

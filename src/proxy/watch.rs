@@ -228,6 +228,25 @@ impl Watch {
         stalled.then_some(Ending::AtOnce)
     }
 
+    /// How many exchanges are under way.
+    pub(super) fn open_exchanges(&self) -> usize {
+        self.open.load(Ordering::Relaxed) as usize
+    }
+
+    /// True if nothing has been asked or awaited for `patience`.
+    pub(super) fn rests(&self, now: Millis, patience: Millis) -> bool {
+        !self.handshake.load(Ordering::Relaxed)
+            && self.idle_since().is_some_and(|since| now.saturating_sub(since) > patience)
+    }
+
+    /// True if the client has made no room for `patience` for what it is owed.
+    pub(super) fn is_stuck(&self, now: Millis, patience: Millis) -> bool {
+        let over = |since: Millis| since != 0 && now.saturating_sub(since) > patience;
+        over(self.write_stuck_since.load(Ordering::Relaxed))
+            || (self.owed_bodies.load(Ordering::Relaxed) > 0
+                && over(self.room_at.load(Ordering::Relaxed)))
+    }
+
     /// Since when no exchange is open, if so.
     pub(super) fn idle_since(&self) -> Option<Millis> {
         (self.open.load(Ordering::Relaxed) == 0).then(|| self.idle_since.load(Ordering::Relaxed))
@@ -380,6 +399,20 @@ mod tests {
         watch.wrote(81_000, false);
         assert_eq!(watch.overdue(90_000, &limits()), None);
         drop(open);
+    }
+
+    #[test]
+    fn a_client_that_makes_no_room_is_stuck() {
+        let watch = watch(1000);
+        assert!(!watch.is_stuck(1_000_000, 1000), "it is owed nothing");
+        watch.wrote(5000, true);
+        assert_eq!((watch.is_stuck(6000, 1000), watch.is_stuck(6001, 1000)), (false, true));
+        watch.wrote(6000, false);
+        assert!(!watch.is_stuck(9000, 1000));
+        watch.owes_body(true, 8000);
+        assert_eq!((watch.is_stuck(9000, 1000), watch.is_stuck(9001, 1000)), (false, true));
+        watch.owes_body(false, 9000);
+        assert!(!watch.is_stuck(20_000, 1000));
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::net::canonical;
-use crate::proxy::connections::{Place, Shelf};
+use crate::proxy::connections::{Peer, Place, Shelf};
 use crate::proxy::watch::{Ending, Millis, Watch, coarse_now, set_coarse_now};
 use crate::proxy::{Gateway, accept, tasks};
 use crate::snapshot::BindKey;
@@ -106,22 +106,40 @@ impl Worker {
         // Milliseconds from a start of 1, since 0 means "not".
         set_coarse_now(Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1);
         let millis = coarse_now();
-        let snapshot = self.gateway.snapshot.load();
+        let Gateway { snapshot, limits, connections, shortage, .. } = &*self.gateway;
+        let snapshot = snapshot.load();
+        shortage.look(millis, connections, limits.idle_timeout);
+        let (patience, severe) = (shortage.patience(), shortage.is_severe());
         self.connections.end_where(|bind, watch| {
+            let is_needless = || {
+                snapshot.bind(bind).is_none()
+                    || patience.is_some_and(|patience| watch.rests(millis, patience))
+            };
+            let is_stuck =
+                || patience.is_some_and(|patience| severe && watch.is_stuck(millis, patience));
             watch
-                .overdue(millis, &self.gateway.limits)
-                .or_else(|| snapshot.bind(bind).is_none().then_some(Ending::Gracefully))
+                .overdue(millis, limits)
+                .or_else(|| is_stuck().then_some(Ending::AtOnce))
+                .or_else(|| is_needless().then_some(Ending::Gracefully))
         });
         upstream::pool::sweep(now);
     }
 
-    /// Takes a place for a connection; at the limit the longest idle one has to go for it.
+    /// Takes a place for a connection; at the limit the longest idle one has to go for it, and at
+    /// that of its peer the longest idle one of the peer.
     fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
-        let peer = canonical(stream.peer_addr().ok()?);
-        let number = self.gateway.connections.admit(self.gateway.limits.connections)?;
-        let watch = Arc::new(Watch::new(peer, coarse_now()));
+        let address = canonical(stream.peer_addr().ok()?);
+        let Gateway { connections, limits, trusted_proxies, .. } = &*self.gateway;
+        let number = connections.admit(limits.connections)?;
+        let is_proxy = trusted_proxies.iter().any(|proxies| proxies.contains(address.ip()));
+        let peer = (!is_proxy).then(|| Peer::of(address.ip()));
+        if peer.is_some_and(|peer| !connections.admit_peer(peer, limits.connections_a_peer)) {
+            connections.left();
+            return None;
+        }
+        let watch = Arc::new(Watch::new(address, coarse_now()));
         let gateway = Arc::clone(&self.gateway);
-        let place = Place::new(gateway, Arc::clone(&self.connections), number, bind, &watch);
+        let place = Place::new(gateway, Arc::clone(&self.connections), number, bind, peer, &watch);
         Some((watch, place))
     }
 }

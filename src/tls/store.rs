@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use crate::clock;
+use crate::observe::counted;
 
 use super::certificate::{CertFacts, Certificate};
 use super::fault::day;
@@ -113,7 +114,7 @@ impl CertStore {
             .map(|facts| {
                 let left = facts.not_after.duration_since(now).unwrap_or_default();
                 let days = left.as_secs() / 86_400;
-                format!("renewal of {} is overdue, {days} days are left", facts.file)
+                format!("renewal of {} is overdue, {} left", facts.file, counted(days, "day"))
             })
             .collect();
         slots.iter().filter_map(|slot| slot.problem()).chain(overdue).collect()

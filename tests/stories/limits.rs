@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Request;
 
 use crate::support::{
-    CONTINUATION, END_STREAM, Frame, GOAWAY, Gateway, H2, HEADERS, Origin, PING, Target, Tls, Wire,
-    clock, empty, literal, request_fields, serve_all, soon, until,
+    Answer, CONTINUATION, DATA, END_STREAM, Frame, GOAWAY, Gateway, H2, HEADERS, Origin, PING,
+    Target, Tls, Wire, clock, empty, literal, request_fields, serve_all, soon, until,
 };
 
 fn get(target: &str, lines: &str) -> Vec<u8> {
@@ -227,6 +227,149 @@ async fn a_body_that_stalls_does_not_hold_its_backend_for_ever() {
     until("the backend is let go", || target.origin.open() <= 2).await;
 }
 
+/// The streams of an HTTP/2 connection stall each by itself, however busy the others are.
+#[tokio::test]
+async fn a_body_that_stalls_on_a_stream_ends_that_stream_alone() {
+    let shop = Origin::replying("ok").await;
+    let gateway = Gateway::setup()
+        .flag("--body-timeout 1s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let mut h2 = H2::connect(&gateway).await;
+    h2.frame(&Frame::head(1, 0, &request_fields("POST", "/attack"))).await;
+    h2.frame(&Frame::new(DATA, 0, 1, *b"half")).await;
+    for stream in (3..83).step_by(2) {
+        // Somebody else is served meanwhile, so that the connection itself is never silent.
+        h2.frame(&Frame::get(stream, "/busy")).await;
+        // The pace of a client that is busy, for twice the limit.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let outcome = h2.outcome(1).await;
+    assert_eq!(outcome.status(), Some(408), "{outcome:?}");
+    let entry = gateway.logged("the stalled one", |entry| entry["path"] == "/attack").await;
+    assert_eq!((&entry["status"], &entry["flags"]), (&408.into(), &"SI".into()), "{entry}");
+    assert!(entry["duration_ms"].as_f64().unwrap() < 1800.0, "{entry}");
+    assert!(!shop.targets().contains(&"/attack".to_owned()), "no request was whole");
+    until("the backend is let go", || shop.open() <= 2).await;
+
+    // A gRPC stream is silent for as long as its ends like.
+    let fields = request_fields("POST", "/grpc");
+    let grpc = [&fields[..], &[(b"content-type", b"application/grpc")]].concat();
+    h2.frame(&Frame::head(83, 0, &grpc)).await;
+    // Longer than the limit.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    h2.frame(&Frame::new(DATA, END_STREAM, 83, *b"whole")).await;
+    assert_eq!(h2.outcome(83).await.status(), Some(200));
+}
+
+/// One peer alone takes no room from the others.
+#[tokio::test]
+async fn a_peer_has_a_limit_of_its_own() {
+    let shop = Origin::replying("ok").await;
+    let route = serve_all("shop", "shop.test", &[shop.address]);
+    let limited = || {
+        let setup = Gateway::setup().flag("--max-connections-per-peer 3");
+        setup.file("routes/shop.yaml", &route)
+    };
+    let gateway = limited().start().await;
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        let mut wire = gateway.wire().await;
+        wire.send(get("/", "")).await;
+        assert_eq!(wire.reply().await.status(), 200);
+        idle.push(wire);
+    }
+    assert_eq!(gateway.get("http://shop.test/").await.status(), 200, "the fourth");
+    assert_eq!(idle[0].rest().await, b"", "the first one of the peer made room");
+
+    // Whoever has none idle has to wait; another address does not.
+    let mut busy = Vec::new();
+    for _ in 0..3 {
+        let mut wire = gateway.wire().await;
+        wire.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 9\r\n\r\n").await;
+        busy.push(wire);
+    }
+    until("three are at work", || shop.open() >= 3).await;
+    let mut refused = gateway.wire().await;
+    let _ = refused.push(&get("/", "")).await;
+    assert_eq!(refused.rest().await, b"");
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = Wire::tcp(other.connect(gateway.http()).await.unwrap());
+    other.send(get("/", "Connection: close\r\n")).await;
+    assert_eq!(other.reply().await.status(), 200);
+
+    // The connections of a proxy are those of many.
+    let gateway = limited().flag("--trusted-proxies 127.0.0.0/8").start().await;
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        let mut wire = gateway.wire().await;
+        wire.send(get("/", "")).await;
+        assert_eq!(wire.reply().await.status(), 200);
+        open.push(wire);
+    }
+    open[0].send(get("/", "")).await;
+    assert_eq!(open[0].reply().await.status(), 200);
+}
+
+/// The memory that was found is kept to: whoever rests goes, whoever comes then is told to wait, and
+/// afterwards all is as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_takes_no_more_memory_than_there_is() {
+    let shop = Origin::scripted(|seen| match seen.target().as_str() {
+        "/large" => Answer::ok(&"x".repeat(1 << 20)),
+        _ => Answer::ok("ok"),
+    })
+    .await;
+    let gateway = Gateway::setup()
+        .flag("--memory-limit 64MiB --workers 1")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let told = "in 64 MiB of memory (--memory-limit)";
+    until("a line about it", || gateway.process().stderr().contains(told)).await;
+    let mut resting = gateway.wire().await;
+    resting.send(get("/", "")).await;
+    assert_eq!(resting.reply().await.status(), 200);
+
+    // Clients that ask for a hundred large answers and read none.
+    let requests: Vec<u8> =
+        (0..100).flat_map(|number| Frame::get(1 + 2 * number, "/large").bytes()).collect();
+    let mut flood = Vec::new();
+    let mut most = 0;
+    let mut refused = None;
+    for _ in 0..60 {
+        // The largest window, so that it is the gateway that has to hold what comes.
+        let mut h2 = H2::connect_with(&gateway, &[(4, i32::MAX.cast_unsigned())]).await;
+        h2.push(&requests).await;
+        flood.push(h2);
+        most = most.max(gateway.process().resident_kib());
+        let reply = gateway.get("http://shop.test/").await;
+        if reply.status() == 503 {
+            refused = Some(reply);
+            break;
+        }
+    }
+    let refused = refused.expect("there is an end to it");
+    assert_eq!(refused.header("retry-after").as_deref(), Some("1"));
+    let entry = gateway.logged("the refusal", |entry| entry["flags"] == "OM").await;
+    assert_eq!(entry["details"], "overload", "{entry}");
+    assert_eq!(resting.rest().await, b"", "it made room");
+    // Four times a second is not at once, and what is under way goes on.
+    most = most.max(gateway.process().resident_kib());
+    assert!(most < 96 << 10, "{most} KiB");
+
+    drop(flood);
+    soon("it serves again", async {
+        while gateway.get("http://shop.test/").await.status() != 200 {
+            // It looks four times a second.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
 /// At the limit, the connection that has been idle for longest makes room.
 #[tokio::test]
 async fn connections_have_a_limit_and_the_oldest_idle_one_makes_room() {
@@ -261,7 +404,7 @@ async fn descriptors_that_run_out_are_waited_for() {
         .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
         .start()
         .await;
-    let told = "--max-connections is 16 instead of 20000";
+    let told = "room for 16 connections, 64 of one peer";
     until("a line about it", || gateway.process().stderr().contains(told)).await;
     let mut crowd = Vec::new();
     for _ in 0..100 {

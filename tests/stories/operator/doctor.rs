@@ -85,7 +85,7 @@ async fn a_sound_host_is_told_so() {
     let pid = patient.gateway.process().pid();
     let lines = [
         "OK configuration 4 objects in 3 files".to_owned(),
-        format!("OK gateway pid {pid} serves 1 routes on 2 listeners to 1 backends"),
+        format!("OK gateway pid {pid} serves 1 route on 2 listeners to 1 backend"),
         format!("WARN port {} edge-gateway (pid {pid}) listens", patient.gateway.http().port()),
         format!("WARN port {} edge-gateway (pid {pid}) listens", patient.gateway.https().port()),
         "OK firewall".into(),
@@ -97,7 +97,7 @@ async fn a_sound_host_is_told_so() {
         "OK deploy hook".into(),
         "OK renewal timer certbot.timer is active".into(),
         "OK renewal gateway.test".into(),
-        "OK backend 1 endpoints take connections".into(),
+        "OK backend 1 endpoint takes connections".into(),
         "OK Keycloak httproute/envoy-gateway-system/keycloak/rule/0".into(),
     ];
     for line in lines {

@@ -23,7 +23,7 @@ async fn a_reload_that_is_waited_for_says_what_came_of_it() {
     let reloaded = operator(setup, "reload", &["--wait"]).await;
     assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
     let told = stdout(&reloaded);
-    assert!(told.contains("serving 1 routes on 2 listeners to 1 backends, generation 2"), "{told}");
+    assert!(told.contains("serving 1 route on 2 listeners to 1 backend, generation 2"), "{told}");
     assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
 
     gateway.write("routes/shop.yaml", &good.replace("kind: HTTPRoute", "kind: [HTTPRoute"));

@@ -1,0 +1,179 @@
+//! What gives when memory runs short: first the connections that rest, then new requests.
+//!
+//! Whoever sweeps looks, four times a second over all workers. From 95 % of the memory that was found
+//! on, connections that rest are ended, the longest first: how long one may rest is halved at each
+//! look. From 98 % on a new request is answered 503, and who takes nothing of an answer for as long is
+//! ended: what is under way would else go on to fill its buffers. Below 90 % all is as before.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::proxy::connections::Connections;
+use crate::proxy::watch::Millis;
+use crate::systemd::Memory;
+
+/// How often memory is looked at.
+const LOOK: Millis = 250;
+/// What a connection may rest in any case: a client that asks one thing after the other is not cut.
+const SHORTEST: Millis = 1000;
+
+/// What a connection takes at rest; docs/configuration.md has what was measured.
+pub(crate) const BYTES_A_CONNECTION: u64 = 52 << 10;
+
+/// What an exchange may take: the client's window and the send buffer, both full.
+const BYTES_AN_EXCHANGE: u64 = (256 + 128) << 10;
+
+/// How short memory is.
+#[derive(Debug)]
+pub(crate) struct Shortage {
+    /// `None` where the system tells no limit.
+    memory: Option<Memory>,
+    looked_at: AtomicU64,
+    level: AtomicU8,
+    /// How long a connection may rest.
+    patience: AtomicU64,
+}
+
+/// The order is that of severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Ample = 0,
+    Short = 1,
+    Severe = 2,
+}
+
+impl Shortage {
+    pub(crate) fn new(memory: Option<Memory>) -> Self {
+        Self { memory, looked_at: 0.into(), level: 0.into(), patience: 0.into() }
+    }
+
+    /// How long a connection may rest now; `None` for as long as its own limits let it.
+    pub(super) fn patience(&self) -> Option<Millis> {
+        (self.level() > Level::Ample).then(|| self.patience.load(Ordering::Relaxed))
+    }
+
+    /// True if a new request is to be refused.
+    pub(super) fn is_severe(&self) -> bool {
+        self.level.load(Ordering::Relaxed) == Level::Severe as u8
+    }
+
+    /// Looks at the memory in use, unless somebody just did.
+    pub(super) fn look(&self, now: Millis, connections: &Connections, idle_timeout: Duration) {
+        let Some(memory) = &self.memory else { return };
+        let last = self.looked_at.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= LOOK;
+        if !due
+            || self
+                .looked_at
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let Some(used) = memory.used() else { return };
+        let ours = connections.count() as u64 * BYTES_A_CONNECTION
+            + connections.exchanges() as u64 * BYTES_AN_EXCHANGE;
+        let before = self.level();
+        let level = judge(before, used, ours, memory.limit());
+        let patience = match before {
+            Level::Ample => u64::try_from(idle_timeout.as_millis()).unwrap_or(Millis::MAX),
+            _ => self.patience.load(Ordering::Relaxed),
+        };
+        self.patience.store((patience / 2).max(SHORTEST), Ordering::Relaxed);
+        self.level.store(level as u8, Ordering::Relaxed);
+        let (used_mib, limit_mib) = (used >> 20, memory.limit() >> 20);
+        match level {
+            level if level == before => {}
+            Level::Ample => tracing::info!(used_mib, limit_mib, "memory is no longer short"),
+            Level::Short if before == Level::Severe => {}
+            Level::Short => {
+                tracing::warn!(used_mib, limit_mib, "memory is short, closing idle connections");
+            }
+            Level::Severe => {
+                tracing::error!(used_mib, limit_mib, "memory is short, refusing requests");
+            }
+        }
+    }
+
+    fn level(&self) -> Level {
+        match self.level.load(Ordering::Relaxed) {
+            0 => Level::Ample,
+            1 => Level::Short,
+            _ => Level::Severe,
+        }
+    }
+}
+
+/// How short memory is with `used` of `limit` bytes, of which connections and exchanges may have
+/// `ours`. A level is left a little later than it was reached, so that it does not flutter.
+///
+/// Where connections and exchanges may have less than a quarter, the rest is taken by something else:
+/// most of all by the allocator, which keeps what it once needed and gives it to the next. No refusal
+/// would bring it back, so there is none.
+fn judge(before: Level, used: u64, ours: u64, limit: u64) -> Level {
+    let over = |percent: u64| used >= limit / 100 * percent;
+    let severe = if before == Level::Severe { 97 } else { 98 };
+    let short = if before == Level::Ample { 95 } else { 90 };
+    if ours < limit / 4 {
+        Level::Ample
+    } else if over(severe) {
+        Level::Severe
+    } else if over(short) {
+        Level::Short
+    } else {
+        Level::Ample
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_connections_go_first_and_requests_are_refused_last() {
+        use Level::{Ample, Severe, Short};
+        // (before, used, of connections and exchanges, level); of 1,000
+        let table = [
+            (Ample, 940, 900, Ample),
+            (Ample, 950, 900, Short),
+            (Ample, 980, 900, Severe),
+            // What is taken by something else is not given back by refusing.
+            (Ample, 999, 249, Ample),
+            (Ample, 999, 250, Severe),
+            (Severe, 999, 249, Ample),
+            (Short, 940, 900, Short),
+            (Short, 900, 900, Short),
+            (Short, 899, 800, Ample),
+            (Short, 979, 900, Short),
+            (Severe, 970, 900, Severe),
+            (Severe, 969, 900, Short),
+            (Severe, 500, 400, Ample),
+        ];
+        for (before, used, ours, want) in table {
+            assert_eq!(judge(before, used, ours, 1000), want, "{before:?} {used} {ours}");
+        }
+    }
+
+    #[test]
+    fn the_longer_it_lasts_the_less_may_a_connection_rest() {
+        // No process takes less than 64 KiB, of which one connection may have most.
+        let short = Shortage::new(Some(Memory::of(64 << 10)));
+        let one = Connections::default();
+        assert!(one.admit(1).is_some());
+        let mut patience = Vec::new();
+        for look in 1..=8 {
+            short.look(look * LOOK, &one, Duration::from_secs(60));
+            // Nobody looks again so soon.
+            short.look(look * LOOK + 1, &one, Duration::from_secs(60));
+            patience.extend(short.patience());
+        }
+        assert_eq!(patience, [30_000, 15_000, 7_500, 3_750, 1_875, 1_000, 1_000, 1_000]);
+        assert!(short.is_severe());
+        // (limit, connections)
+        for (limit, connections) in [(1 << 50, &one), (64 << 10, &Connections::default())] {
+            let ample = Shortage::new(Some(Memory::of(limit)));
+            ample.look(LOOK, connections, Duration::from_secs(60));
+            assert_eq!((ample.patience(), ample.is_severe()), (None, false), "{limit}");
+        }
+    }
+}
