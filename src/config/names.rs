@@ -37,6 +37,18 @@ pub(super) fn subdomain(text: &str) -> Result<(), &'static str> {
     text.split('.').try_for_each(characters)
 }
 
+/// A subdomain, possibly with `*` for its first label.
+///
+/// # Errors
+///
+/// Why it is none.
+pub(super) fn hostname(text: &str) -> Result<(), &'static str> {
+    if text.len() > 253 {
+        return Err("it is longer than 253 characters");
+    }
+    subdomain(text.strip_prefix("*.").unwrap_or(text))
+}
+
 /// RFC 1123 label: 63 letters, digits and hyphens.
 ///
 /// # Errors

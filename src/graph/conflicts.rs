@@ -151,14 +151,19 @@ fn port(listener: &Listener<'_>) -> (u16, bool) {
 }
 
 impl Ports {
-    /// Refuses those of `listeners` whose place is taken.
+    /// Refuses those of `listeners` whose place is taken, also where there is more wrong with them.
     fn refuse(&self, place: Place<'_>, listeners: &mut [Listener<'_>], faults: &mut Faults) {
-        for listener in listeners.iter_mut().filter(|listener| listener.accepted.is_ok()) {
+        for listener in listeners.iter_mut().filter(|listener| {
+            listener.conflict.is_none() && transport(&listener.spec.protocol).is_some()
+        }) {
             let Some(on_port) = self.0.get(&port(listener)) else { continue };
             let mut addresses = place.addresses.iter();
             let clash =
                 addresses.find_map(|address| clash(place.gateway, listener, *address, on_port));
             let Some((rest, conflict, refusal)) = clash else { continue };
+            if !conflict && listener.accepted.is_err() {
+                continue;
+            }
             faults.error(place.owner, listener.field(rest), &*refusal.message);
             if conflict {
                 listener.conflicts(refusal);

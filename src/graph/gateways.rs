@@ -7,6 +7,7 @@ use crate::api::{self, ENVOY_GROUP, Kind, ObjectKey};
 
 use super::addresses::{self, Addresses, Allocation, Held};
 use super::index::Index;
+use super::listener_sets;
 use super::listeners::{self, Listener, Owner};
 use super::{Facts, Faults, Judged, Refusal};
 
@@ -131,6 +132,7 @@ pub(super) fn gateways<'a>(
             supported,
         ];
         let valid = judged.into_iter().collect();
+        listener_sets::judge_allowed(object, &key, faults);
         warn_of_unsupported(object, &key, faults);
         gateways.push(Gateway { object, key, addresses, listeners, valid, usable });
     }

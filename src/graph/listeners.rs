@@ -286,7 +286,9 @@ impl Check<'_> {
             FromNamespaces::Selector => {
                 match allowed.and_then(|namespaces| namespaces.selector.as_ref()) {
                     Some(selector) => {
-                        self.selector(selector);
+                        for (field, problem) in selector_faults(selector) {
+                            self.unsupported(&format!("{rest}.selector.{field}"), problem);
+                        }
                         Namespaces::Selected(selector)
                     }
                     None => {
@@ -303,19 +305,32 @@ impl Check<'_> {
             }
         }
     }
+}
 
-    fn selector(&mut self, selector: &LabelSelector) {
-        for (number, requirement) in selector.match_expressions.iter().enumerate() {
-            if let LabelSelectorOperator::Unknown(word) = &requirement.operator {
-                let rest = format!(
-                    "allowedRoutes.namespaces.selector.matchExpressions[{number}].operator"
-                );
-                let problem =
-                    format!("`{word}` is not an operator; use In, NotIn, Exists or DoesNotExist");
-                self.unsupported(&rest, problem);
+/// What is wrong with a selector: the field below it, and the problem. An API server does not look.
+pub(super) fn selector_faults(selector: &LabelSelector) -> impl Iterator<Item = (String, String)> {
+    selector.match_expressions.iter().enumerate().filter_map(|(number, requirement)| {
+        let none = requirement.values.is_empty();
+        let (rest, problem) = match &requirement.operator {
+            LabelSelectorOperator::Unknown(word) => (
+                "operator",
+                format!("`{word}` is not an operator; use In, NotIn, Exists or DoesNotExist"),
+            ),
+            word @ (LabelSelectorOperator::In | LabelSelectorOperator::NotIn) if none => {
+                ("values", format!("`{word}` needs values; write at least one"))
             }
-        }
-    }
+            word @ (LabelSelectorOperator::Exists | LabelSelectorOperator::DoesNotExist)
+                if !none =>
+            {
+                ("values", format!("`{word}` has no values; leave them out"))
+            }
+            LabelSelectorOperator::In
+            | LabelSelectorOperator::NotIn
+            | LabelSelectorOperator::Exists
+            | LabelSelectorOperator::DoesNotExist => return None,
+        };
+        Some((format!("matchExpressions[{number}].{rest}"), problem))
+    })
 }
 
 /// True if clients on `port` are asked for certificates: by the setting of the port, which

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::api::{
     AddressType, DefaultScope, FromNamespaces, FrontendTlsSettings, FrontendValidationMode,
-    GatewayAddress, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls,
-    LabelSelectorOperator, Listener, ListenerNamespaces, ListenerSetSpec, ListenerTls, Protocol,
-    SecretObjectReference, TlsMode,
+    GatewayAddress, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls, Listener,
+    ListenerNamespaces, ListenerSetSpec, ListenerTls, Protocol, SecretObjectReference, TlsMode,
 };
 use crate::config::names;
 use crate::config::path::Path;
@@ -17,9 +16,7 @@ use super::violations::{Reference, Violations};
 pub(super) fn class(spec: &GatewayClassSpec, at: Path<'_>, found: &mut Violations) {
     let controller = &spec.controller_name;
     let is_controller = controller.split_once('/').is_some_and(|(domain, path)| {
-        names::subdomain(domain).is_ok()
-            && !path.is_empty()
-            && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b))
+        names::subdomain(domain).is_ok() && !path.is_empty() && path.bytes().all(is_path_byte)
     });
     if !is_controller || controller.len() > 253 {
         let problem = format!(
@@ -99,7 +96,16 @@ fn listener(listener: &Listener, at: Path<'_>, found: &mut Violations) {
     }
     found.port(at.field("port"), listener.port);
     // A protocol that is not known is a matter of status, not of form; an empty one is neither.
-    found.length(at.field("protocol"), listener.protocol.as_str(), 1..=255);
+    let protocol_at = at.field("protocol");
+    found.length(protocol_at, listener.protocol.as_str(), 1..=255);
+    if !listener.protocol.as_str().is_empty() && !is_protocol(listener.protocol.as_str()) {
+        let problem = format!(
+            "`{}` is not a protocol; use letters and digits, behind a domain and `/` for one of \
+             somebody's own",
+            shown(listener.protocol.as_str())
+        );
+        found.add(protocol_at, problem);
+    }
 
     let (protocol, tls) = (&listener.protocol, listener.tls.as_ref());
     if matches!(protocol, Protocol::Http | Protocol::Tcp | Protocol::Udp) {
@@ -128,7 +134,9 @@ fn listener(listener: &Listener, at: Path<'_>, found: &mut Violations) {
         let at = at.field("kinds");
         found.count(at, allowed.kinds.len(), 0..=8);
         for (index, kind) in allowed.kinds.iter().enumerate() {
-            found.kind(at.item(index).field("kind"), &kind.kind);
+            let at = at.item(index);
+            found.group(at.field("group"), kind.group());
+            found.kind(at.field("kind"), &kind.kind);
         }
     }
 }
@@ -146,7 +154,32 @@ fn listener_tls(tls: &ListenerTls, at: Path<'_>, found: &mut Violations) {
     for (index, reference) in tls.certificate_refs.iter().enumerate() {
         secret(reference, refs.item(index), found);
     }
-    found.count(at.field("options"), tls.options.len(), 0..=16);
+    let at = at.field("options");
+    found.count(at, tls.options.len(), 0..=16);
+    for (option, value) in &tls.options {
+        found.length(at.field(option), value, 0..=4096);
+    }
+}
+
+/// The pattern of a protocol, of which only the first half stands alone.
+fn is_protocol(text: &str) -> bool {
+    let ends = |text: &str| {
+        let ends = [text.bytes().next(), text.bytes().last()];
+        ends.iter().all(|b| b.is_some_and(|b| b.is_ascii_alphanumeric()))
+    };
+    let is_word = ends(text) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    is_word || has_domain_and_path(text, |b| b.is_ascii_alphanumeric())
+}
+
+/// True if `text` ends in a domain, `/` and a path of these bytes. What stands before them does not
+/// matter: upstream's patterns are not anchored there.
+fn has_domain_and_path(text: &str, path: impl Fn(u8) -> bool) -> bool {
+    text.match_indices('/').any(|(slash, _)| {
+        let (before, after) = (&text[..slash], &text[slash + 1..]);
+        let domain =
+            before.bytes().last().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        domain && !after.is_empty() && after.bytes().all(&path)
+    })
 }
 
 fn secret(reference: &SecretObjectReference, at: Path<'_>, found: &mut Violations) {
@@ -162,33 +195,26 @@ fn secret(reference: &SecretObjectReference, at: Path<'_>, found: &mut Violation
 fn namespaces(spec: &ListenerNamespaces, words: &[&str], at: Path<'_>, found: &mut Violations) {
     let from = spec.from.as_ref().map(FromNamespaces::as_str);
     found.word(at.field("from"), from.filter(|from| !words.contains(from)), words);
-    let Some(selector) = &spec.selector else { return };
-    let at = at.field("selector");
-    let at = at.field("matchExpressions");
-    for (index, expression) in selector.match_expressions.iter().enumerate() {
-        let (at, operator) = (at.item(index), &expression.operator);
-        found.word(at.field("operator"), operator.unknown(), LabelSelectorOperator::WORDS);
-        let values = expression.values.len();
-        match operator {
-            LabelSelectorOperator::In | LabelSelectorOperator::NotIn => {
-                found.count(at.field("values"), values, 1..=usize::MAX);
-            }
-            LabelSelectorOperator::Exists | LabelSelectorOperator::DoesNotExist => {
-                found.count(at.field("values"), values, 0..=0);
-            }
-            LabelSelectorOperator::Unknown(_) => {}
-        }
-    }
 }
 
 fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations) {
     found.count(at, addresses.len(), 0..=16);
     for (index, address) in addresses.iter().enumerate() {
         let at = at.item(index);
-        let value = at.field("value");
-        found.length(value, address.value().unwrap_or_default(), 0..=253);
-        if let (AddressType::Hostname, Some(host)) = (address.kind(), address.value()) {
-            found.hostname(value, host);
+        let (kind, value) = (at.field("type"), at.field("value"));
+        found.length(kind, address.kind().as_str(), 1..=253);
+        if !address.kind().as_str().is_empty() && !is_address_type(address.kind().as_str()) {
+            let problem = format!(
+                "`{}` is not a type of addresses; use IPAddress",
+                shown(address.kind().as_str())
+            );
+            found.add(kind, problem);
+        }
+        found.length(value, address.value.as_deref().unwrap_or_default(), 0..=253);
+        if let (AddressType::Hostname, Some(host)) = (address.kind(), &address.value) {
+            let problem = "Hostname value must be empty or contain only valid characters (matching \
+                           ^(\\*\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$)";
+            found.require(names::hostname(host).is_ok(), value, problem);
         }
     }
     for (kind, problem) in [
@@ -197,7 +223,7 @@ fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations)
     ] {
         // What is not of this kind, or has no value, is told apart by its place.
         let values = addresses.iter().enumerate().map(|(index, address)| {
-            match address.value().filter(|_| *address.kind() == kind) {
+            match address.value.as_deref().filter(|_| *address.kind() == kind) {
                 Some(value) => (None, value),
                 None => (Some(index), ""),
             }
@@ -206,9 +232,21 @@ fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations)
     }
 }
 
+/// The pattern of a type of addresses, with its alternatives as little anchored as upstream's.
+fn is_address_type(text: &str) -> bool {
+    text.starts_with("Hostname")
+        || ["IPAddress", "NamedAddress"].iter().any(|word| text.contains(word))
+        || has_domain_and_path(text, is_path_byte)
+}
+
+/// What may stand behind the `/` of a name with a domain.
+fn is_path_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)
+}
+
 fn infrastructure(spec: &GatewayInfrastructure, at: Path<'_>, found: &mut Violations) {
-    keys(&spec.labels, 8, "Label", at.field("labels"), found);
-    keys(&spec.annotations, 16, "Annotation", at.field("annotations"), found);
+    keys(&spec.labels, 8, "Label", "label", at.field("labels"), found);
+    keys(&spec.annotations, 16, "Annotation", "annotation", at.field("annotations"), found);
     for (key, value) in &spec.labels {
         let labels = at.field("labels");
         let ends = |text: &str| {
@@ -242,7 +280,8 @@ fn infrastructure(spec: &GatewayInfrastructure, at: Path<'_>, found: &mut Violat
 fn keys(
     map: &BTreeMap<String, String>,
     most: usize,
-    what: &str,
+    at_the_start: &str,
+    within: &str,
     at: Path<'_>,
     found: &mut Violations,
 ) {
@@ -258,8 +297,15 @@ fn keys(
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !is_name || prefix.is_some_and(|prefix| names::subdomain(prefix).is_err()) {
             let problem = format!(
-                "{what} keys must be in the form of an optional DNS subdomain prefix followed by a \
-                 required name segment of up to 63 characters."
+                "{at_the_start} keys must be in the form of an optional DNS subdomain prefix followed \
+                 by a required name segment of up to 63 characters."
+            );
+            found.add(at.field(key), problem);
+        }
+        if key.split('/').next().is_some_and(|prefix| prefix.len() >= 253) {
+            let problem = format!(
+                "If specified, the {within} key's prefix must be a DNS subdomain not longer than 253 \
+                 characters in total."
             );
             found.add(at.field(key), problem);
         }

@@ -96,10 +96,19 @@ impl Violations {
         }
     }
 
-    /// A hostname, possibly with a wildcard as its first label.
+    /// A hostname, possibly with a wildcard as its first label. That it is no IP address, and what
+    /// else DNS wants of it, is seen where it is used: an API server does not look.
     pub(super) fn hostname(&mut self, at: Path<'_>, host: &str) {
-        if let Err(why) = HostPattern::parse(host) {
-            self.add(at, format!("`{}` is not a hostname: {why}", shown(host)));
+        let Err(why) = names::hostname(host) else { return };
+        // Our own parser knows better what is wrong, and takes less.
+        let why = HostPattern::parse(host).map_or_else(|why| why.to_string(), |_| why.into());
+        self.add(at, format!("`{}` is not a hostname: {why}", shown(host)));
+    }
+
+    /// An API group; empty for the core group.
+    pub(super) fn group(&mut self, at: Path<'_>, group: &str) {
+        if !group.is_empty() {
+            self.named(at, "an API group", group, names::subdomain);
         }
     }
 
@@ -133,8 +142,8 @@ impl Violations {
 
     /// Group, kind, name and namespace of a reference, below `at`.
     pub(super) fn reference(&mut self, at: Path<'_>, to: Reference<'_>) {
-        if let Some(group) = to.group.filter(|group| !group.is_empty()) {
-            self.named(at.field("group"), "an API group", group, names::subdomain);
+        if let Some(group) = to.group {
+            self.group(at.field("group"), group);
         }
         if let Some(kind) = to.kind {
             self.kind(at.field("kind"), kind);
@@ -197,8 +206,8 @@ mod tests {
         let table: [(Check, &[&str], &[&str]); 6] = [
             (
                 Violations::hostname,
-                &["a.b", "*.a.b", "a"],
-                &["", "A", "*", "a.*", "a:80", "1.2.3.4"],
+                &["a.b", "*.a.b", "a", "1.2.3.4"],
+                &["", "A", "*", "a.*", "a:80", &long],
             ),
             (Violations::precise_hostname, &["a.b", "1.2.3.4"], &["*.a", "", "a b", &long]),
             (Violations::section_name, &["http", "a.b"], &["HTTP", "a_b", "-a", "", &long]),
