@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 /// Figures of `/proc/self`; 0 for what cannot be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Process {
@@ -10,6 +12,8 @@ pub(super) struct Process {
     pub anonymous_bytes: u64,
     pub virtual_bytes: u64,
     pub open_files: usize,
+    /// As many may be open.
+    pub most_files: u64,
     pub cpu_seconds: f64,
 }
 
@@ -26,6 +30,7 @@ impl Process {
             anonymous_bytes: bytes("RssAnon:"),
             virtual_bytes: bytes("VmSize:"),
             open_files: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+            most_files: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
             cpu_seconds: cpu_seconds(&fs::read_to_string("/proc/self/stat").unwrap_or_default()),
         }
     }

@@ -31,6 +31,11 @@ pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapsho
         "Open connections of clients.",
         alone(gateway.connections.count()),
     );
+    text.gauges(
+        "edge_gateway_connections_limit",
+        "Connections of clients that may be open.",
+        alone(gateway.limits.connections),
+    );
     configuration(text, &metrics.reloads, snapshot);
     text.counters(
         "edge_gateway_access_log_dropped_total",
@@ -45,6 +50,7 @@ pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapsho
     text.gauges("process_resident_memory_bytes", "Resident memory.", alone(process.resident_bytes));
     text.gauges("process_virtual_memory_bytes", "Mapped memory.", alone(process.virtual_bytes));
     text.gauges("process_open_fds", "Open files.", alone(process.open_files));
+    text.gauges("process_max_fds", "Files that may be open.", alone(process.most_files));
     text.gauges(
         "process_start_time_seconds",
         "When the process began.",

@@ -1,13 +1,17 @@
 //! What a scraper reads: Envoy's names for what happened, on an address of its own.
 
+use std::collections::BTreeSet;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Answer, Gateway, Http2, Origin, Wire, backend, http_route, own_loopback, refusing_address,
-    rule_to, soon,
+    Answer, Gateway, Http2, Origin, Wire, backend, http_route, in_package, own_loopback,
+    refusing_address, rule_to, soon,
 };
 
 /// A port on an address of this test's own, which is free now.
@@ -175,4 +179,127 @@ async fn a_scraper_is_told_metrics_and_nothing_else() {
     assert!(text.ends_with("# EOF\n"));
     // Not on what the world sees.
     assert_eq!(gateway.get("http://shop.test/stats/prometheus").await.status(), 404);
+}
+
+/// What dashboards and alerts ask for, those that come with us and Envoy Gateway's own.
+#[tokio::test]
+async fn whatever_a_dashboard_asks_for_is_there() {
+    let at = free();
+    let origin = Origin::replying("yes").await;
+    let gateway = Gateway::setup()
+        .metrics_at(at)
+        .file("routes/backend-api.yaml", &backend("api", &[origin.address]))
+        .file("routes/api.yaml", &http_route("api", &["shop.test"], &rule_to("/", "api")))
+        .start()
+        .await;
+    assert_eq!(gateway.get("https://shop.test/").await.status(), 200);
+    let text = scrape(at).await;
+    let told: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+
+    let dashboard = read("docs/dashboards/edge-gateway.json");
+    let rules = read("docs/dashboards/edge-gateway.rules.yaml");
+    let mut asked: BTreeSet<&str> = names(&dashboard).chain(names(&rules)).collect();
+    assert!(asked.len() > 30, "{asked:?}");
+    asked.extend(ENVOYS);
+    let missing: Vec<_> = asked.difference(&told).collect();
+    assert!(missing.is_empty(), "{missing:?} of\n{text}");
+}
+
+/// The metrics in Envoy Gateway's dashboards of its data plane.
+const ENVOYS: [&str; 30] = [
+    "envoy_cluster_membership_degraded",
+    "envoy_cluster_membership_excluded",
+    "envoy_cluster_membership_healthy",
+    "envoy_cluster_membership_total",
+    "envoy_cluster_outlier_detection_ejections_active",
+    "envoy_cluster_upstream_cx_active",
+    "envoy_cluster_upstream_cx_connect_fail",
+    "envoy_cluster_upstream_cx_connect_timeout",
+    "envoy_cluster_upstream_cx_rx_bytes_total",
+    "envoy_cluster_upstream_cx_total",
+    "envoy_cluster_upstream_cx_tx_bytes_total",
+    "envoy_cluster_upstream_rq_active",
+    "envoy_cluster_upstream_rq_retry",
+    "envoy_cluster_upstream_rq_time_bucket",
+    "envoy_cluster_upstream_rq_timeout",
+    "envoy_cluster_upstream_rq_total",
+    "envoy_cluster_upstream_rq_xx",
+    "envoy_http_downstream_cx_active",
+    "envoy_http_downstream_cx_rx_bytes_total",
+    "envoy_http_downstream_cx_total",
+    "envoy_http_downstream_cx_tx_bytes_total",
+    "envoy_http_downstream_rq_time_bucket",
+    "envoy_http_downstream_rq_total",
+    "envoy_http_downstream_rq_xx",
+    "envoy_listener_downstream_cx_active",
+    "envoy_listener_ssl_certificate_expiration_unix_time_seconds",
+    "envoy_server_live",
+    "envoy_server_memory_allocated",
+    "envoy_server_uptime",
+    "envoy_ssl_ciphers",
+];
+
+/// Our metrics that a text names.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| {
+            ["envoy_", "edge_gateway_", "process_"].iter().any(|of| word.starts_with(of))
+        })
+        .filter(|word| !LABELS.contains(word))
+}
+
+const LABELS: [&str; 5] = [
+    "envoy_cluster_name",
+    "envoy_http_conn_manager_prefix",
+    "envoy_response_code_class",
+    "envoy_ssl_cipher",
+    "envoy_ssl_version",
+];
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(in_package(path)).unwrap()
+}
+
+/// Prometheus' own judgement: of a scrape, and of the alerts.
+#[tokio::test]
+async fn prometheus_takes_the_metrics_and_the_alerts() {
+    let Some(promtool) = promtool() else {
+        println!("left out: promtool is missing (scripts/install test)");
+        return;
+    };
+    let at = free();
+    let gateway = Gateway::setup().metrics_at(at).start().await;
+    gateway.get("https://shop.test/").await;
+    let text = scrape(at).await;
+    let judged = said(Command::new(&promtool).args(["check", "metrics"]), &text);
+    // It would have every counter end in `_total`, and no unit but the base one; Envoy's do not.
+    let complaints: Vec<_> = String::from_utf8_lossy(&judged.stderr)
+        .lines()
+        .filter(|line| !line.starts_with("envoy_"))
+        .map(str::to_owned)
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+
+    for (verb, file) in
+        [("check", "edge-gateway.rules.yaml"), ("test", "edge-gateway.rules.test.yaml")]
+    {
+        let file = in_package("docs/dashboards").join(file);
+        let judged = said(Command::new(&promtool).args([verb, "rules"]).arg(file), "");
+        assert!(judged.status.success(), "{verb}: {judged:?}");
+    }
+}
+
+fn promtool() -> Option<PathBuf> {
+    let unpacked = in_package("tests/.cache/prometheus/usr/bin/promtool");
+    let candidates = [unpacked, Path::new("/usr/bin/promtool").into()];
+    candidates.into_iter().find(|path| path.exists())
+}
+
+fn said(command: &mut Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // What it has not read when it is done is its business.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
 }
