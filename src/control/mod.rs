@@ -160,6 +160,14 @@ impl Control {
         });
         let mut socket = self.socket.take();
         self.notify.ready(&self.status_line());
+        match self.watched(watch_files).changed_since(self.loader.read_at()) {
+            Changed { configuration: true, .. } => {
+                self.reload(Cause::Files);
+                watch.rewatch(self.watched(watch_files));
+            }
+            Changed { certificates: true, .. } => self.look_at_certificates(0),
+            Changed { .. } => {}
+        }
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {

@@ -53,6 +53,8 @@ pub(crate) struct Loader {
     held: Held,
     /// What the last load read, for the watch.
     read: Vec<PathBuf>,
+    /// When it began to.
+    read_at: SystemTime,
 }
 
 /// What a load came to.
@@ -84,6 +86,7 @@ impl Loader {
             pool: None,
             held: Held::new(),
             read: Vec::new(),
+            read_at: SystemTime::UNIX_EPOCH,
         }
     }
 
@@ -128,6 +131,7 @@ impl Loader {
 
     /// Reads every file and compiles what it says. Changes nothing that runs.
     pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
+        self.read_at = clock::wall();
         let environment = |name: &str| self.variable(name);
         let (settings, mut diagnostics) = match self.sources.settings(&environment) {
             Ok(read) => read,
@@ -192,6 +196,11 @@ impl Loader {
 
     pub(crate) fn letsencrypt_dir(&self) -> &Path {
         self.certificates.letsencrypt_dir()
+    }
+
+    /// When the last load began to read.
+    pub(super) fn read_at(&self) -> SystemTime {
+        self.read_at
     }
 
     /// What a change of should make a reload.

@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
@@ -47,6 +47,27 @@ pub(crate) struct Watched {
 pub(crate) struct Changed {
     pub configuration: bool,
     pub certificates: bool,
+}
+
+/// How far the times of files may lag behind the clock: a tick of the kernel, and a little.
+const LAG: Duration = Duration::from_millis(10);
+
+impl Watched {
+    /// What of it was changed at `moment` or later, by the times that files have. For the time
+    /// between a load and the watch, in which nobody is told.
+    pub(super) fn changed_since(&self, moment: SystemTime) -> Changed {
+        let any = |paths: &[PathBuf]| paths.iter().any(|path| is_newer(path, moment));
+        Changed { configuration: any(&self.configuration), certificates: any(&self.certificates) }
+    }
+}
+
+/// True for a file that was changed then, and for a directory in which something was.
+fn is_newer(path: &Path, moment: SystemTime) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let newer = |path: &Path| changed(path).is_ok_and(|at| at + LAG >= moment);
+    newer(path)
+        || fs::read_dir(path)
+            .is_ok_and(|entries| entries.flatten().any(|entry| newer(&entry.path())))
 }
 
 const EVERYTHING: Changed = Changed { configuration: true, certificates: true };
@@ -538,5 +559,30 @@ mod tests {
         expect_silence(&mut watch, "the old directory").await;
         fs::write(root.join("other/a.yaml"), "x").unwrap();
         expect(&mut watch, CONFIGURATION, "the new directory").await;
+    }
+
+    #[test]
+    fn what_was_saved_before_the_watch_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let [configuration, certificates] =
+            ["configuration", "certificates"].map(|name| folder.path().join(name));
+        for name in [&configuration, &certificates] {
+            fs::create_dir(name).unwrap();
+            fs::write(name.join("a"), "").unwrap();
+        }
+        let at = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let watched = Watched {
+            configuration: vec![configuration.clone(), folder.path().join("not there")],
+            certificates: vec![certificates.clone()],
+        };
+        let later = at(&certificates.join("a")) + Duration::from_secs(5);
+        assert_eq!(watched.changed_since(later), Changed::default());
+        let file = fs::File::options().write(true).open(configuration.join("a")).unwrap();
+        file.set_modified(later).unwrap();
+        let changed = Changed { configuration: true, certificates: false };
+        assert_eq!(watched.changed_since(later), changed);
+        file.set_modified(later - Duration::from_secs(1)).unwrap();
+        assert_eq!(watched.changed_since(later), Changed::default());
+        assert!(watched.changed_since(at(&certificates)).certificates);
     }
 }
