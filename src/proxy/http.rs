@@ -150,7 +150,8 @@ async fn answer(
     match (response.status(), upgrade, tunnel, came_tunnel) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
             upgrade::answer(kind, &mut response);
-            *switched = Some(Switched { kind, downstream, upstream });
+            let websocket = upgrade::is_websocket(&response);
+            *switched = Some(Switched { kind, websocket, downstream, upstream });
         }
         (StatusCode::SWITCHING_PROTOCOLS, ..) => return Err(Failure::ResponseInvalid),
         _ => guard::remove_hop_by_hop(response.headers_mut()),

@@ -29,6 +29,7 @@ mod shortage;
 mod tasks;
 mod upgrade;
 mod watch;
+mod websocket;
 mod worker;
 
 use std::path::PathBuf;

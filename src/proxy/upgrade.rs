@@ -9,13 +9,14 @@ use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCK
 use http::{HeaderValue, Method, StatusCode, Version, request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use crate::body::Response;
 use crate::proxy::guard::Upgrade;
 use crate::proxy::record::{Carried, Record};
 use crate::proxy::tasks;
 use crate::proxy::watch::{Ending, coarse_now};
+use crate::proxy::websocket::{Frames, GOING_AWAY};
 use crate::upstream::Tunnel;
 
 /// Bytes read at once in each direction of a tunnel.
@@ -65,10 +66,19 @@ pub(super) fn answer(kind: Upgrade, response: &mut Response) {
     }
 }
 
+/// True if the answer begins a WebSocket over HTTP/1.1, rather than another protocol that was let
+/// through.
+pub(super) fn is_websocket(answer: &Response) -> bool {
+    let token = answer.headers().get(UPGRADE);
+    token.is_some_and(|token| token.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 /// An exchange that has become a tunnel, but for the answer that says so to the client.
 #[derive(Debug)]
 pub(super) struct Switched {
     pub kind: Upgrade,
+    /// What is carried are frames of WebSocket over HTTP/1.1.
+    pub websocket: bool,
     pub downstream: OnUpgrade,
     pub upstream: Tunnel,
 }
@@ -82,7 +92,7 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     record.carried = Some(Arc::clone(&carried));
     let limit = record.connection.gateway.limits.tunnel_timeout;
     tasks::spawn(async move {
-        let Switched { kind, downstream, upstream } = switched;
+        let Switched { kind, websocket, downstream, upstream } = switched;
         let Ok(downstream) = downstream.await else { return };
         let watch = record.open.watch();
         let ending = async {
@@ -93,48 +103,97 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
                 Upgrade::Http2 => std::future::pending().await,
             }
         };
-        let ended = tokio::select! {
-            ended = carry(TokioIo::new(downstream), upstream, limit, &carried) => ended,
-            _ = ending => Err(io::ErrorKind::ConnectionAborted.into()),
-        };
+        let tunnel = Tunnelled::between(TokioIo::new(downstream), upstream);
+        let ended = tunnel.carry(ending, limit, &carried, websocket).await;
         if let Err(error) = ended {
             tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
         }
     });
 }
 
-async fn carry(
-    client: impl AsyncRead + AsyncWrite + Unpin,
-    backend: impl AsyncRead + AsyncWrite + Unpin,
-    limit: Duration,
-    carried: &Carried,
-) -> io::Result<()> {
-    let moved = AtomicU64::new(coarse_now());
-    let (client_reader, client_writer) = tokio::io::split(client);
-    let (backend_reader, backend_writer) = tokio::io::split(backend);
-    let up = one_way(client_reader, backend_writer, &moved, &carried.up);
-    let down = one_way(backend_reader, client_writer, &moved, &carried.down);
-    tokio::select! {
-        ended = async { tokio::try_join!(up, down) } => ended.map(|_| ()),
-        () = silence(&moved, limit) => Err(io::ErrorKind::TimedOut.into()),
+/// The two ends of a tunnel, each to be read and to be written.
+struct Tunnelled<C, B> {
+    client: (ReadHalf<C>, WriteHalf<C>),
+    backend: (ReadHalf<B>, WriteHalf<B>),
+}
+
+impl<C, B> Tunnelled<C, B>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    fn between(client: C, backend: B) -> Self {
+        Self { client: tokio::io::split(client), backend: tokio::io::split(backend) }
+    }
+
+    /// Carries bytes until both ends have ended, nothing moved for `limit`, or `ending` resolves. In
+    /// the last case the client of a `websocket` is told that it is going away, if its last frame is
+    /// whole: in the middle of one it could not tell that from the payload.
+    async fn carry(
+        mut self,
+        ending: impl Future<Output = Ending>,
+        limit: Duration,
+        carried: &Carried,
+        websocket: bool,
+    ) -> io::Result<()> {
+        let moved = AtomicU64::new(coarse_now());
+        let (mut frames_up, mut frames_down) = (Follow::default(), Follow::default());
+        let up =
+            one_way(&mut self.client.0, &mut self.backend.1, &moved, &carried.up, &mut frames_up);
+        let down = one_way(
+            &mut self.backend.0,
+            &mut self.client.1,
+            &moved,
+            &carried.down,
+            &mut frames_down,
+        );
+        tokio::select! {
+            ended = async { tokio::try_join!(up, down) } => return ended.map(|_| ()),
+            () = silence(&moved, limit) => return Err(io::ErrorKind::TimedOut.into()),
+            _ = ending => {}
+        }
+        if websocket && frames_down.is_whole() {
+            self.client.1.write_all(&GOING_AWAY).await?;
+            self.client.1.flush().await?;
+        }
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+}
+
+/// What one direction of a tunnel has passed on.
+#[derive(Debug, Default)]
+struct Follow {
+    frames: Frames,
+    /// A write is under way, so nobody knows how much of it is there.
+    writing: bool,
+}
+
+impl Follow {
+    fn is_whole(&self) -> bool {
+        !self.writing && self.frames.may_close()
     }
 }
 
 async fn one_way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
     moved: &AtomicU64,
     count: &AtomicU64,
+    follow: &mut Follow,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let length = from.read(&mut chunk).await?;
         if length == 0 {
+            follow.writing = true;
             return to.shutdown().await;
         }
         moved.store(coarse_now(), Ordering::Relaxed);
+        follow.writing = true;
         to.write_all(&chunk[..length]).await?;
         to.flush().await?;
+        follow.writing = false;
+        follow.frames.pass(&chunk[..length]);
         count.fetch_add(length as u64, Ordering::Relaxed);
     }
 }

@@ -172,6 +172,45 @@ async fn a_tunnel_is_waited_for_and_cut_at_the_limit() {
     }
 }
 
+/// RFC 6455 section 7.4.1. Whoever is between two frames learns that the server goes away; in the
+/// middle of one, the bytes of a close would be payload.
+#[tokio::test]
+async fn a_websocket_that_is_cut_is_told_so_between_frames() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::setup()
+        .flag("--drain-timeout 1s --upgrade websocket,other")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    // (protocol, what the backend sends, what the client gets after it)
+    let close: &[u8] = &[0x88, 2, 0x03, 0xE9];
+    let table: [(&str, &[u8], &[u8]); 5] = [
+        ("websocket", b"", close),
+        ("WebSocket", b"\x81\x05hello", close),
+        ("websocket", b"\x81\x05hel", b""),
+        ("websocket", b"\x88\x02\x03\xe8", b""),
+        ("other", b"\x81\x05hello", b""),
+    ];
+    let mut tunnels = Vec::new();
+    for (protocol, sent, after) in table {
+        let mut client = gateway.tls_wire("shop.test").await;
+        let lines = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        client.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\n{lines}")).await;
+        let mut origin = backend.accept().await;
+        origin.request().await.unwrap();
+        origin.send(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}")).await;
+        assert_eq!(client.head().await.unwrap().status(), 101);
+        origin.send(sent).await;
+        assert_eq!(client.exactly(sent.len()).await, sent);
+        tunnels.push((client, origin, after));
+    }
+    gateway.terminate();
+    for (number, (mut client, _origin, after)) in tunnels.into_iter().enumerate() {
+        assert_eq!(client.rest().await, after, "row {number}");
+    }
+    assert!(gateway.exit().await.success());
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let backend = Backend::bind().await;
