@@ -23,6 +23,22 @@ pub(crate) struct Reply {
 /// What the stream says; `InvalidData` for what is no answer, `UnexpectedEof` for one that was cut
 /// off.
 pub(crate) fn ask(
+    stream: impl Read + Write,
+    method: &str,
+    host: &str,
+    target: &str,
+    most: u64,
+) -> io::Result<Reply> {
+    ask_for("*/*", stream, method, host, target, most)
+}
+
+/// As [`ask`], for an answer of the media types `accept`.
+///
+/// # Errors
+///
+/// Those of [`ask`].
+pub(crate) fn ask_for(
+    accept: &str,
     mut stream: impl Read + Write,
     method: &str,
     host: &str,
@@ -31,7 +47,7 @@ pub(crate) fn ask(
 ) -> io::Result<Reply> {
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: edge-gateway/{}\r\n\
-         Accept: */*\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+         Accept: {accept}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         env!("CARGO_PKG_VERSION")
     );
     stream.write_all(request.as_bytes())?;

@@ -25,6 +25,7 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzz;
 mod graph;
+mod kube_api;
 mod metrics;
 mod net;
 mod observe;

@@ -13,6 +13,7 @@ use tracing::Level;
 
 use crate::control::signals::Signals;
 use crate::control::{CannotStart, Control, Loader, Setup, Sources};
+use crate::kube_api::{Listen, Rules};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{self, LogFormat};
@@ -45,6 +46,12 @@ pub(crate) struct Options {
     /// Where scrapers find metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     pub watch: bool,
+    /// What the API allows.
+    pub api: Rules,
+    /// Where the API is served beside the control socket.
+    pub api_listen: Option<Listen>,
+    /// Where the API writes, if not below the first directory of resources.
+    pub api_dir: Option<PathBuf>,
     pub log_format: LogFormat,
     /// `None`: that of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
@@ -108,7 +115,7 @@ pub(crate) fn run(
 ) -> Result<(), Failed> {
     let loader =
         loader(options.sources, options.letsencrypt_dir, options.resolve, options.variables)?;
-    let loader = loader.address_pool(options.address_pool);
+    let loader = loader.address_pool(options.address_pool).api_dir(options.api_dir);
     let level = options.log_level.or_else(|| loader.log_level()).unwrap_or(Level::INFO);
     let logs = observe::init(options.log_format, level).map_err(Failed::Log)?;
     for ignored in &handed.ignored {
@@ -142,6 +149,8 @@ pub(crate) fn run(
         control_socket: options.control_socket,
         state_dir: options.state_dir,
         reloads: Arc::clone(&reloads),
+        api: options.api,
+        api_listen: options.api_listen,
     };
     let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), reloads));
     let control = Control::start(loader, gateway, setup)?;

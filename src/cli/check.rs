@@ -40,7 +40,7 @@ impl Check {
         let sources = self.paths.sources();
         let variables = self.variables.read()?;
         let loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), variables)?;
-        let mut loader = loader.address_pool(self.address_pool);
+        let mut loader = loader.address_pool(self.address_pool).api_dir(self.paths.api_dir);
         let load = loader.load(&Snapshot::default());
         let mut out = String::new();
         let count = |severity| {

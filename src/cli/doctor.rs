@@ -87,6 +87,7 @@ impl Doctor {
                 config: status.config.clone().unwrap_or(usual.config),
                 config_root: status.config_root.clone(),
                 letsencrypt_dir: status.letsencrypt_dir.clone(),
+                api_dir: status.api_dir.clone(),
             },
             None => usual,
         };
@@ -102,7 +103,8 @@ impl Doctor {
         let resolve = grouped(self.resolve);
         let sources = paths.sources();
         let letsencrypt_dir = paths.letsencrypt_dir;
-        let mut loader = app::loader(sources, letsencrypt_dir.clone(), resolve.clone(), variables)?;
+        let loader = app::loader(sources, letsencrypt_dir.clone(), resolve.clone(), variables)?;
+        let mut loader = loader.api_dir(paths.api_dir);
         let load = loader.load(&Snapshot::default());
         let served: Option<Certificates> = match running {
             Some(_) if !given => call(&self.socket.control_socket, "GET", "/certs", PATIENCE).ok(),

@@ -1,14 +1,17 @@
 //! The command line: one file a command, and the flags that several share.
 
+mod api;
 mod certs;
 mod check;
 mod dev;
 mod doctor;
 mod echo;
+mod kubeconfig;
 mod paths;
 mod reload;
 mod run;
 mod serve;
+mod status;
 mod text;
 mod values;
 
@@ -25,8 +28,10 @@ use check::Check;
 use dev::Dev;
 use doctor::Doctor;
 use echo::Echo;
+use kubeconfig::Kubeconfig;
 use reload::Reload;
 use run::Run;
+use status::Status;
 
 /// Runs the command that the arguments name.
 #[must_use]
@@ -41,6 +46,8 @@ pub fn main() -> ExitCode {
         Command::Dev(dev) => dev.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Check(check) => check.run().unwrap_or_else(fail),
         Command::Certs(certs) => certs.run().unwrap_or_else(fail),
+        Command::Status(status) => status.run().unwrap_or_else(fail),
+        Command::Kubeconfig(kubeconfig) => kubeconfig.run().unwrap_or_else(fail),
         Command::Reload(reload) => reload.run().unwrap_or_else(fail),
         Command::Doctor(doctor) => doctor.run().unwrap_or_else(fail),
         Command::Echo(echo) => echo.run().map_or_else(fail, |()| ExitCode::SUCCESS),
@@ -89,6 +96,10 @@ enum Command {
     Check(Check),
     /// Show the certificates that are served: how long they last, and what is wrong with them
     Certs(Certs),
+    /// Show the objects of the gateway that runs with their conditions, as `kubectl get` does
+    Status(Status),
+    /// Print a configuration of kubectl for the gateway that runs with --api-listen
+    Kubeconfig(Kubeconfig),
     /// Have the gateway that runs read certificates and configuration again
     Reload(Reload),
     /// Look for what is wrong with this host, and say what mends it

@@ -32,6 +32,10 @@ pub(super) struct Paths {
     /// certbot's directory, the one with `live` in it
     #[arg(long, value_name = "DIR", default_value = LETSENCRYPT)]
     pub letsencrypt_dir: PathBuf,
+    /// Where objects are kept that were written over the API
+    /// [default: `api` in the first directory of resources]
+    #[arg(long, value_name = "DIR")]
+    pub api_dir: Option<PathBuf>,
 }
 
 impl Paths {
@@ -42,6 +46,7 @@ impl Paths {
             config: config.map_or_else(|| CONFIG.into(), PathBuf::from),
             config_root: None,
             letsencrypt_dir: LETSENCRYPT.into(),
+            api_dir: None,
         }
     }
 
@@ -97,6 +102,7 @@ impl Given {
             config_root: config_root.or_else(|| others.config_root.filter(|_| config.is_none())),
             config: config.unwrap_or(others.config),
             letsencrypt_dir: letsencrypt_dir.unwrap_or(others.letsencrypt_dir),
+            api_dir: others.api_dir,
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::app::{self, Failed};
 use crate::systemd::Handed;
 
+use super::api::Api;
 use super::paths::{ACME_WEBROOT, Paths, Socket};
 use super::serve::Serve;
 use super::values::{AddressOrNone, address_or_none};
@@ -28,6 +29,8 @@ pub(super) struct Run {
     #[command(flatten)]
     socket: Socket,
     #[command(flatten)]
+    api: Api,
+    #[command(flatten)]
     serve: Serve,
 }
 
@@ -36,6 +39,9 @@ impl Run {
         let sources = self.paths.sources();
         let mut options =
             self.serve.options(sources, self.paths.letsencrypt_dir, self.acme_webroot);
+        options.api = self.api.rules();
+        options.api_listen = self.api.listen(&self.socket.control_socket);
+        options.api_dir = self.paths.api_dir;
         options.control_socket = Some(self.socket.control_socket);
         options.metrics = self.metrics_listen.0;
         options.state_dir = self.state_dir.filter(|dir| !dir.as_os_str().is_empty());

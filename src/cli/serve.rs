@@ -9,6 +9,7 @@ use tracing::Level;
 
 use crate::app::{Options, Wishes};
 use crate::control::Sources;
+use crate::kube_api::Rules;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::LogFormat;
 use crate::proxy::Limits;
@@ -146,6 +147,9 @@ impl Serve {
             control_socket: None,
             state_dir: None,
             metrics: None,
+            api: Rules::default(),
+            api_listen: None,
+            api_dir: None,
             watch: !self.no_watch,
             log_format: self.log_format,
             log_level: self.log_level,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +60,25 @@ pub(super) fn read(paths: &[PathBuf]) -> (Vec<ReadFile>, Vec<Diagnostic>) {
         }
     }
     (read, diagnostics)
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FilePrint {
+    path: PathBuf,
+    /// Device, inode, bytes, and when it was last changed (seconds, nanoseconds); none where it
+    /// cannot be seen.
+    state: Option<(u64, u64, u64, i64, i64)>,
+}
+
+/// The files that [`read`] would read, as they are now.
+pub(crate) fn fingerprint(paths: &[PathBuf]) -> Vec<FilePrint> {
+    let files = paths.iter().flat_map(|path| candidates(path).unwrap_or_default());
+    let state = |path: &Path| {
+        let data = fs::metadata(path).ok()?;
+        Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
+    };
+    files.map(|path| FilePrint { state: state(&path), path }).collect()
 }
 
 fn unreadable(error: &io::Error) -> String {
@@ -151,6 +171,24 @@ mod tests {
         assert_eq!(names(&read, dir.path()), ["a/1.yml", "a/2.yaml", "a/link.yaml", "b/0.yaml"]);
         assert_eq!(diagnostics, []);
         assert_eq!(read[2].bytes, b"target/real.yaml");
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_has_another_print() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [dir.path().to_owned()];
+        fs::write(dir.path().join("a.yaml"), "one").unwrap();
+        let before = fingerprint(&paths);
+        assert_eq!(fingerprint(&paths), before);
+        fs::write(dir.path().join("b.yaml"), "two").unwrap();
+        let more = fingerprint(&paths);
+        assert_ne!(more, before);
+        fs::write(dir.path().join("a.yaml"), "three").unwrap();
+        assert_ne!(fingerprint(&paths), more);
+        fs::write(dir.path().join("notes.txt"), "four").unwrap();
+        let last = fingerprint(&paths);
+        fs::remove_file(dir.path().join("notes.txt")).unwrap();
+        assert_eq!(fingerprint(&paths), last);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::api::{Object, ObjectKey};
 mod decode;
 mod diagnostic;
 mod files;
+mod json;
 mod names;
 mod objects;
 mod path;
@@ -29,6 +30,8 @@ mod yaml;
 
 pub(crate) use self::decode::Environment;
 pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
+pub(crate) use self::files::{FilePrint, fingerprint};
+pub(crate) use self::json::{Rejected, Written, offered, read_yaml, without_variables};
 pub(crate) use self::settings::Settings;
 
 use self::objects::Reading;
@@ -43,6 +46,8 @@ pub(crate) struct Located<T> {
     pub document: usize,
     /// `items[3]` where the object is an item of a list, else empty.
     pub prefix: String,
+    /// All of it as it was written.
+    pub written: Written,
     /// The rules of its kind that the object breaks, as `field: problem`. An API server would not
     /// have taken it: it must not be served, and is Accepted=False.
     pub faults: Vec<String>,
@@ -144,8 +149,13 @@ impl Loaded {
                 return;
             }
         };
-        let mut reading =
-            Reading { file: path, environment, objects: Vec::new(), diagnostics: Vec::new() };
+        let mut reading = Reading {
+            file: path,
+            environment,
+            lenient: false,
+            objects: Vec::new(),
+            diagnostics: Vec::new(),
+        };
         for (index, document) in yaml::documents(text).iter().enumerate() {
             reading.document(index, document);
         }

@@ -17,7 +17,7 @@ use super::diagnostic::{Diagnostic, Place, Position, Severity};
 use super::path::join;
 use super::suggest::nearest;
 use super::yaml::{Document, Entry, Node, Value};
-use super::{Located, names};
+use super::{Located, json, names};
 
 /// Fields that stand beside those of every kind.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
@@ -26,6 +26,8 @@ const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
 pub(super) struct Reading<'a> {
     pub file: &'a Arc<Path>,
     pub environment: Environment<'a>,
+    /// Fields that are not known are warnings.
+    pub lenient: bool,
     pub objects: Vec<Located<Object>>,
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -144,13 +146,19 @@ impl Reading<'_> {
     ) {
         let rules = Rules { environment: self.environment, root_fields: ROOT_FIELDS, secret };
         let Decoded { value, mut faults, unknown } = decode(root, rules);
-        faults.extend(unknown);
+        if self.lenient {
+            for Fault { at, field, problem } in unknown {
+                self.report(Severity::Warning, spot.object, at, field, problem);
+            }
+        } else {
+            faults.extend(unknown);
+        }
         if let Some(object) = value.map(make)
             && faults.is_empty()
         {
             let wrong = names::check(object.kind(), object.metadata());
             let Some((field, problem)) = wrong else {
-                return self.keep(object, spot);
+                return self.keep(object, root, spot);
             };
             let named =
                 root.entry("metadata").and_then(|m| m.value.entry(&field["metadata.".len()..]));
@@ -177,7 +185,7 @@ impl Reading<'_> {
         let problem = format!("{kind} is not supported yet, ignored");
         let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
         self.report(Severity::Warning, spot.object, at, spot.prefix.into(), problem);
-        self.keep(Object::Unsupported(Unsupported { kind, metadata }), spot);
+        self.keep(Object::Unsupported(Unsupported { kind, metadata }), root, spot);
     }
 
     /// What it protects is all that is read of it: that must not be open.
@@ -200,15 +208,16 @@ impl Reading<'_> {
             field: spot.prefix.into(),
             problem: problem.into(),
         });
-        self.keep(Object::SecurityPolicy(policy), spot);
+        self.keep(Object::SecurityPolicy(policy), root, spot);
     }
 
-    fn keep(&mut self, object: Object, spot: Spot<'_>) {
+    fn keep(&mut self, object: Object, root: &Node, spot: Spot<'_>) {
         self.objects.push(Located {
             object,
             file: Arc::clone(self.file),
             document: spot.document,
             prefix: spot.prefix.into(),
+            written: json::written(root, self.environment),
             faults: Vec::new(),
         });
     }

@@ -54,6 +54,18 @@ pub(super) struct Entry {
 }
 
 impl Node {
+    /// A value that stands in no text; none where it is deeper or larger than a text may make it.
+    pub(super) fn new(at: Position, value: Value) -> Option<Self> {
+        let children: Vec<&Arc<Self>> = match &value {
+            Value::List(items) => items.iter().collect(),
+            Value::Map(entries) => entries.iter().map(|entry| &entry.value).collect(),
+            Value::Scalar { .. } => Vec::new(),
+        };
+        let depth = 1 + children.iter().map(|child| child.depth).max().unwrap_or(0);
+        let values = children.iter().fold(1, |sum: usize, child| sum.saturating_add(child.values));
+        (depth <= MAX_DEPTH && values <= MAX_VALUES).then_some(Self { at, value, depth, values })
+    }
+
     /// The value under `key`, if this is a mapping and has it.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {

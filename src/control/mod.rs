@@ -3,6 +3,7 @@
 //! To see how a reload goes, read `reload.rs`.
 
 mod addresses;
+mod api;
 mod certificates;
 mod drain;
 mod last_good;
@@ -19,10 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{getegid, geteuid};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock;
 use crate::config::Diagnostic;
+use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
 use crate::observe::counted;
 use crate::proxy::Gateway;
 use crate::stats::Reloads;
@@ -38,7 +41,7 @@ pub(crate) use sockets::CannotBind;
 use addresses::KeptAddresses;
 use last_good::LastGood;
 use signals::{Signal, Signals};
-use socket::{Ask, CannotOpen, ControlSocket, Serving, Status};
+use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Serving, Status};
 use sockets::Sockets;
 use watch::{Changed, Watch, Watched};
 use workers::Workers;
@@ -64,6 +67,15 @@ pub(crate) struct Control {
     /// The certificates are being renewed under our eyes: look again then.
     retry: Option<Retry>,
     reloads: Arc<Reloads>,
+    api: KubeApi,
+    /// What is asked of the API; none while `run` has it.
+    changes: Option<mpsc::Receiver<Asked>>,
+    /// Where the API is served beside the control socket.
+    api_at: Option<ApiAt>,
+    /// Where the API writes.
+    api_dir: Option<PathBuf>,
+    /// True if what was loaded last was written over the API: the watch will tell of it, too.
+    is_own_change: bool,
 }
 
 /// A look at the certificates that is due.
@@ -104,6 +116,10 @@ pub(crate) struct Setup {
     pub state_dir: Option<PathBuf>,
     /// Where loads are counted.
     pub reloads: Arc<Reloads>,
+    /// What the API allows.
+    pub api: Rules,
+    /// Where it is served beside the control socket.
+    pub api_listen: Option<Listen>,
 }
 
 impl Control {
@@ -122,6 +138,7 @@ impl Control {
             loader.remember(kept.held().clone());
         }
         let workers = Workers::start(setup.workers, &gateway).map_err(CannotStart::Workers)?;
+        let (api, changes) = KubeApi::new(setup.api);
         let mut control = Self {
             loader,
             gateway,
@@ -135,6 +152,11 @@ impl Control {
             trouble: None,
             retry: None,
             reloads: setup.reloads,
+            api,
+            changes: Some(changes),
+            api_at: None,
+            api_dir: None,
+            is_own_change: false,
         };
         match control.first_load() {
             Ok(()) => {}
@@ -144,7 +166,11 @@ impl Control {
                 return Err(failed);
             }
         }
-        control.socket = setup.control_socket.and_then(|path| open(&path));
+        let front = control.api.front().clone();
+        control.socket = setup.control_socket.and_then(|path| open(&path, front));
+        if let Some(listen) = &setup.api_listen {
+            control.listen(listen);
+        }
         Ok(control)
     }
 
@@ -159,6 +185,7 @@ impl Control {
             ticks
         });
         let mut socket = self.socket.take();
+        let mut changes = self.changes.take();
         self.notify.ready(&self.status_line());
         match self.watched(watch_files).changed_since(self.loader.read_at()) {
             Changed { configuration: true, .. } => {
@@ -195,7 +222,10 @@ impl Control {
                         continue;
                     }
                 },
+                Some(asked) = wanted(changes.as_mut()) => self.change(asked),
                 changed = watch.next() => match changed {
+                    Changed { configuration: true, certificates: false }
+                        if self.is_own_change && self.loader.is_up_to_date() => continue,
                     Changed { configuration: true, .. } => {
                         self.reload(Cause::Files);
                     }
@@ -215,6 +245,8 @@ impl Control {
         }
         // Before the drain: what is asked from now on is for the next process.
         drop(socket);
+        drop(changes);
+        self.api.close();
         self.drain(signals).await;
     }
 
@@ -265,6 +297,8 @@ impl Control {
             connections: self.gateway.connections.count(),
             config,
             config_root,
+            api_dir: self.api_dir.clone(),
+            api: self.api_at.clone(),
             letsencrypt_dir: self.loader.letsencrypt_dir().to_owned(),
             acme_webroot: self.gateway.acme_webroot.clone(),
         }
@@ -294,8 +328,8 @@ impl Control {
 
 /// The control socket, or word of why there is none: the gateway serves without it all the same,
 /// so that two of them can share the sockets of a restart.
-fn open(path: &Path) -> Option<ControlSocket> {
-    match ControlSocket::open(path) {
+fn open(path: &Path, front: Front) -> Option<ControlSocket> {
+    match ControlSocket::open(path, front) {
         Ok(socket) => {
             tracing::debug!("control socket at {}", socket.path().display());
             Some(socket)
@@ -314,6 +348,13 @@ fn open(path: &Path) -> Option<ControlSocket> {
 async fn asked(socket: Option<&mut ControlSocket>) -> Ask {
     match socket {
         Some(socket) => socket.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wanted(changes: Option<&mut mpsc::Receiver<Asked>>) -> Option<Asked> {
+    match changes {
+        Some(changes) => changes.recv().await,
         None => std::future::pending().await,
     }
 }

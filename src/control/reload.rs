@@ -1,5 +1,6 @@
 //! A reload, step by step: everything changes, or nothing does.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,12 +10,13 @@ use tracing::Level;
 use crate::api::{Kind, Object};
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
-use crate::config::{self, Diagnostic, Loaded, Located, Settings, Severity, SourceFile};
+use crate::config::{self, Diagnostic, FilePrint, Loaded, Located, Settings, Severity, SourceFile};
 use crate::control::last_good::LastGood;
 use crate::control::socket::{Reloaded, Serving};
 use crate::control::watch::Watched;
 use crate::control::{CannotStart, Control, sockets};
 use crate::graph::Held;
+use crate::kube_api::Source;
 use crate::net::AddressPool;
 use crate::observe::counted;
 use crate::snapshot::Snapshot;
@@ -24,6 +26,8 @@ use crate::upstream::Names;
 /// Why a reload happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
+    /// An object was written over the API.
+    Api,
     /// Over the control socket.
     Asked,
     Files,
@@ -38,6 +42,9 @@ pub(crate) enum Sources {
     /// Directories of resources, without such a document.
     Directories(Vec<PathBuf>),
 }
+
+/// Below the first directory of resources.
+const API_DIRECTORY: &str = "api";
 
 /// Turns files into snapshots. Serves the reload and `edge-gateway check` alike.
 #[derive(Debug)]
@@ -55,6 +62,10 @@ pub(crate) struct Loader {
     read: Vec<PathBuf>,
     /// When it began to.
     read_at: SystemTime,
+    /// Where the API writes, if not below the first directory of resources.
+    api_dir: Option<PathBuf>,
+    /// The files of the last load, as they were when it began.
+    print: Vec<FilePrint>,
 }
 
 /// What a load came to.
@@ -68,6 +79,10 @@ pub(crate) struct Load {
     pub objects: usize,
     /// What was read, where it can be served.
     pub read: Option<(Settings, Vec<SourceFile>)>,
+    /// The same as objects, for the API.
+    pub sources: Vec<Source>,
+    /// Where the API writes; none where nothing is known of directories.
+    pub api_dir: Option<PathBuf>,
 }
 
 impl Loader {
@@ -87,6 +102,8 @@ impl Loader {
             held: Held::new(),
             read: Vec::new(),
             read_at: SystemTime::UNIX_EPOCH,
+            api_dir: None,
+            print: Vec::new(),
         }
     }
 
@@ -107,6 +124,32 @@ impl Loader {
         self
     }
 
+    /// Has the API write to `directory`, in place of `api` below the first directory of resources.
+    pub(crate) fn api_dir(mut self, directory: Option<PathBuf>) -> Self {
+        self.api_dir = directory;
+        self
+    }
+
+    /// Where the API writes: one directory that is its own.
+    fn api_directory(&self, settings: &Settings) -> Option<PathBuf> {
+        let below = || settings.paths.first().map(|first| first.join(API_DIRECTORY));
+        self.api_dir.clone().or_else(below)
+    }
+
+    /// The files that a load of `paths` reads, to be known again.
+    fn fingerprint(&self, paths: &[PathBuf]) -> Vec<FilePrint> {
+        let mut print = config::fingerprint(paths);
+        if let Sources::Document { file, .. } = &self.sources {
+            print.extend(config::fingerprint(std::slice::from_ref(file)));
+        }
+        print
+    }
+
+    /// True if no file has changed since the last load began.
+    pub(super) fn is_up_to_date(&self) -> bool {
+        self.print == self.fingerprint(&self.read)
+    }
+
     /// The log level that the EnvoyGateway document asks for, if it can be read and does.
     pub(crate) fn log_level(&self) -> Option<Level> {
         let (settings, _) = self.sources.settings(&|name| self.variable(name)).ok()?;
@@ -123,9 +166,9 @@ impl Loader {
     pub(super) fn load_from(&mut self, sources: Sources, previous: &Snapshot) -> Load {
         let own = std::mem::replace(&mut self.sources, sources);
         // What is watched are the files that somebody may mend.
-        let read = self.read.clone();
+        let (read, api_dir) = (self.read.clone(), self.api_dir.take());
         let load = self.load(previous);
-        (self.sources, self.read) = (own, read);
+        (self.sources, self.read, self.api_dir) = (own, read, api_dir);
         load
     }
 
@@ -133,21 +176,29 @@ impl Loader {
     pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
         self.read_at = clock::wall();
         let environment = |name: &str| self.variable(name);
-        let (settings, mut diagnostics) = match self.sources.settings(&environment) {
+        let (mut settings, mut diagnostics) = match self.sources.settings(&environment) {
             Ok(read) => read,
             Err(diagnostics) => {
-                return Load { compiled: None, diagnostics, files: 0, objects: 0, read: None };
+                return Load::failed(diagnostics, 0, 0);
             }
         };
+        let api_dir = self.api_directory(&settings);
+        if let Some(directory) = api_dir.as_ref().filter(|directory| directory.is_dir())
+            && !settings.paths.contains(directory)
+        {
+            settings.paths.push(directory.clone());
+        }
+        let print = self.fingerprint(&settings.paths);
         let mut loaded: Loaded = config::load(&settings, &environment);
         refuse_what_closes_gateways(&mut loaded, previous);
         let (files, objects) = (loaded.files.len(), loaded.objects.len());
         let domain = environment("DOMAIN");
         self.read.clone_from(&settings.paths);
+        self.print = print;
         if loaded.is_fatal() {
             diagnostics.extend(loaded.diagnostics);
             diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
-            return Load { compiled: None, diagnostics, files, objects, read: None };
+            return Load::failed(diagnostics, files, objects);
         }
         let mut compiled = compile::compile(
             &loaded,
@@ -166,8 +217,9 @@ impl Loader {
         diagnostics.extend(loaded.diagnostics);
         diagnostics.append(&mut compiled.diagnostics);
         diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
+        let sources = sources(loaded.objects);
         let read = Some((settings, loaded.files));
-        Load { compiled: Some(compiled), diagnostics, files, objects, read }
+        Load { compiled: Some(compiled), diagnostics, files, objects, read, sources, api_dir }
     }
 
     /// Re-reads every certificate by itself and logs what came of it. True if a renewal seems to
@@ -212,6 +264,37 @@ impl Loader {
         }
         Watched { configuration, certificates: self.certificates.watched() }
     }
+}
+
+impl Load {
+    fn failed(diagnostics: Vec<Diagnostic>, files: usize, objects: usize) -> Self {
+        Self {
+            compiled: None,
+            diagnostics,
+            files,
+            objects,
+            read: None,
+            sources: Vec::new(),
+            api_dir: None,
+        }
+    }
+}
+
+/// What was read, as the API shows it.
+fn sources(objects: Vec<Located<Object>>) -> Vec<Source> {
+    let mut in_file: HashMap<Arc<Path>, usize> = HashMap::new();
+    for located in &objects {
+        *in_file.entry(Arc::clone(&located.file)).or_default() += 1;
+    }
+    objects
+        .into_iter()
+        .map(|located| Source {
+            key: located.object.key(),
+            written: located.written.0,
+            alone: in_file.get(&located.file) == Some(&1) && located.prefix.is_empty(),
+            file: located.file,
+        })
+        .collect()
 }
 
 /// Makes a load fail in which a Gateway or ListenerSet that is served now breaks the rules of its
@@ -270,6 +353,7 @@ impl Control {
     /// Replaces what runs, or changes nothing; either way the service manager hears the end of it.
     pub(super) fn reload(&mut self, cause: Cause) -> Reloaded {
         let begun = clock::now();
+        self.is_own_change = cause == Cause::Api;
         self.notify.reloading();
         // First and by themselves: a broken YAML file must never keep an old certificate in
         // service.
@@ -277,6 +361,7 @@ impl Control {
         tracing::info!(
             "reloading because {}",
             match cause {
+                Cause::Api => "an object was written over the API",
                 Cause::Asked => "the control socket was asked to",
                 Cause::Files => "files have changed",
                 Cause::Signal => "of SIGHUP",
@@ -370,6 +455,9 @@ impl Control {
 
         // From here on nothing can fail.
         let (generation, counts) = (next.generation, next.counts);
+        let statuses = compiled.statuses.objects().map(|(key, status)| (key.clone(), status));
+        self.api.show(load.sources, statuses, load.api_dir.as_deref());
+        self.api_dir = load.api_dir;
         self.gateway.snapshot.publish(next);
         self.sockets.commit(&mut prepared);
         for (bind, socket, listener) in &prepared.new {

@@ -20,6 +20,7 @@ mod forwarded;
 mod forwarding;
 mod grpc;
 mod http2;
+mod kube_api;
 mod limits;
 mod metrics;
 mod names;

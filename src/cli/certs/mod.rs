@@ -85,7 +85,8 @@ impl Certs {
 /// What a gateway would serve that was started with these files.
 fn offline(paths: Paths, variables: &Variables) -> Result<Certificates, Failed> {
     let sources = paths.sources();
-    let mut loader = app::loader(sources, paths.letsencrypt_dir, Vec::new(), variables.read()?)?;
+    let loader = app::loader(sources, paths.letsencrypt_dir, Vec::new(), variables.read()?)?;
+    let mut loader = loader.api_dir(paths.api_dir);
     let load = loader.load(&Snapshot::default());
     let Some(compiled) = load.compiled else {
         for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::ask::{Reply, ask};
+use crate::ask::{Reply, ask_for};
 
 use super::words::Refused;
 
@@ -25,12 +25,27 @@ pub(crate) fn call<T: DeserializeOwned>(
     target: &str,
     patience: Duration,
 ) -> Result<T, CannotAsk> {
+    call_for("*/*", socket, method, target, patience)
+}
+
+/// As [`call`], for an answer of the media types `accept`.
+///
+/// # Errors
+///
+/// Those of [`call`].
+pub(crate) fn call_for<T: DeserializeOwned>(
+    accept: &str,
+    socket: &Path,
+    method: &str,
+    target: &str,
+    patience: Duration,
+) -> Result<T, CannotAsk> {
     let silent = |source| CannotAsk::Silent { socket: socket.to_owned(), source };
     let stream = UnixStream::connect(socket).map_err(silent)?;
     stream.set_read_timeout(Some(patience)).map_err(silent)?;
     stream.set_write_timeout(Some(patience)).map_err(silent)?;
     let Reply { status, body, .. } =
-        ask(stream, method, "localhost", target, LARGEST).map_err(silent)?;
+        ask_for(accept, stream, method, "localhost", target, LARGEST).map_err(silent)?;
     // A reload that was refused is an answer, too.
     if let Ok(answer) = serde_json::from_slice(&body)
         && (status < 300 || status == 422)

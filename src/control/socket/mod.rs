@@ -5,6 +5,7 @@
 //! POST /reload?wait=false    the same, answered with 202 before it is done
 //! GET  /certs                the certificates that are served, or should be
 //! GET  /status               what runs
+//! ...  /api, /apis           the objects, as an API server shows them: `kube_api`
 //! ```
 //!
 //! The tasks here only carry questions: the control loop answers them, one at a time, between its
@@ -30,9 +31,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::control::certificates::Certificates;
+use crate::kube_api::Front;
 
-pub(crate) use client::{CannotAsk, call};
-pub(crate) use words::{Reloaded, Serving, Status};
+pub(crate) use client::{CannotAsk, call, call_for};
+pub(crate) use words::{ApiAt, Reloaded, Serving, Status};
 
 use server::{Asks, Patience, QUEUE, serve};
 
@@ -83,11 +85,11 @@ impl ControlSocket {
     /// # Errors
     ///
     /// Another process listens there, or there can be no socket there.
-    pub(super) fn open(path: &Path) -> Result<Self, CannotOpen> {
-        Self::open_with(path, Patience::default())
+    pub(super) fn open(path: &Path, front: Front) -> Result<Self, CannotOpen> {
+        Self::open_with(path, front, Patience::default())
     }
 
-    fn open_with(path: &Path, patience: Patience) -> Result<Self, CannotOpen> {
+    fn open_with(path: &Path, front: Front, patience: Patience) -> Result<Self, CannotOpen> {
         let failed = |source| CannotOpen::File { path: path.to_owned(), source };
         make_room(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -96,7 +98,7 @@ impl ControlSocket {
         let (reload, reloads) = mpsc::channel(QUEUE);
         let (question, questions) = mpsc::channel(QUEUE);
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, Asks { reload, question }, patience));
+        server.spawn(serve(listener, Asks { reload, question }, front, patience));
         Ok(Self { reloads, questions, file, _server: server })
     }
 

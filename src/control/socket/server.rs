@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,6 +16,8 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+
+use crate::kube_api::Front;
 
 use super::Ask;
 use super::words::{Refused, Reloaded};
@@ -50,13 +52,13 @@ pub(super) struct Asks {
 }
 
 /// Accepts for ever.
-pub(super) async fn serve(listener: UnixListener, asks: Asks, patience: Patience) {
+pub(super) async fn serve(listener: UnixListener, asks: Asks, front: Front, patience: Patience) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, asks.clone(), patience));
+                    connections.spawn(connection(stream, asks.clone(), front.clone(), patience));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "control socket: no connection is accepted");
@@ -69,12 +71,19 @@ pub(super) async fn serve(listener: UnixListener, asks: Asks, patience: Patience
     }
 }
 
-async fn connection(stream: UnixStream, asks: Asks, patience: Patience) {
+async fn connection(stream: UnixStream, asks: Asks, front: Front, patience: Patience) {
     let may_change =
         stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
     let service = service_fn(|request: Request<Incoming>| {
-        let asks = asks.clone();
-        async move { Ok::<_, Infallible>(answer(&request, may_change, &asks).await) }
+        let (asks, front) = (asks.clone(), front.clone());
+        async move {
+            let response = if Front::is_for(request.uri().path()) {
+                front.serve(request, may_change).await
+            } else {
+                answer(&request, may_change, &asks).await.map(BodyExt::boxed_unsync)
+            };
+            Ok::<_, Infallible>(response)
+        }
     });
     let served = http1::Builder::new()
         .keep_alive(false)

@@ -2,9 +2,15 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::kube_api::{KubeApi, Rules};
+
 use super::*;
 
 const SOON: Duration = Duration::from_secs(10);
+
+fn front() -> Front {
+    KubeApi::new(Rules::default()).0.front().clone()
+}
 
 fn place() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -14,7 +20,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 
 /// Answers every question with the same, as the control loop would.
 async fn answering(path: &Path, patience: Patience) -> JoinSet<()> {
-    let mut socket = ControlSocket::open_with(path, patience).unwrap();
+    let mut socket = ControlSocket::open_with(path, front(), patience).unwrap();
     let mut task = JoinSet::new();
     task.spawn(async move {
         loop {
@@ -62,7 +68,7 @@ async fn what_is_asked_is_answered() {
 #[tokio::test]
 async fn only_owner_and_group_may_connect() {
     let (_dir, path) = place();
-    let _socket = ControlSocket::open(&path).unwrap();
+    let _socket = ControlSocket::open(&path, front()).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
 }
 
@@ -71,28 +77,28 @@ async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     let (_dir, path) = place();
     // A process that was killed leaves its file behind.
     drop(net::UnixListener::bind(&path).unwrap());
-    let first = ControlSocket::open(&path).unwrap();
-    let failed = ControlSocket::open(&path).unwrap_err();
+    let first = ControlSocket::open(&path, front()).unwrap();
+    let failed = ControlSocket::open(&path, front()).unwrap_err();
     assert!(matches!(failed, CannotOpen::Live { .. }), "{failed}");
     drop(first);
     assert!(!path.exists(), "an own file is removed");
 
     fs::write(&path, "notes").unwrap();
-    let failed = ControlSocket::open(&path).unwrap_err();
+    let failed = ControlSocket::open(&path, front()).unwrap_err();
     assert!(matches!(failed, CannotOpen::NoSocket { .. }), "{failed}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "notes");
 
     let nowhere = path.with_file_name("nowhere").join("control.sock");
-    let failed = ControlSocket::open(&nowhere).unwrap_err();
+    let failed = ControlSocket::open(&nowhere, front()).unwrap_err();
     assert!(failed.to_string().contains("nowhere"), "{failed}");
 }
 
 #[tokio::test]
 async fn the_file_of_a_successor_stays() {
     let (_dir, path) = place();
-    let old = ControlSocket::open(&path).unwrap();
+    let old = ControlSocket::open(&path, front()).unwrap();
     fs::remove_file(&path).unwrap();
-    let _new = ControlSocket::open(&path).unwrap();
+    let _new = ControlSocket::open(&path, front()).unwrap();
     drop(old);
     assert!(path.exists());
 }
@@ -133,7 +139,7 @@ async fn a_head_without_end_is_refused() {
 #[tokio::test]
 async fn reloads_that_wait_are_done_as_one() {
     let (_dir, path) = place();
-    let mut socket = ControlSocket::open(&path).unwrap();
+    let mut socket = ControlSocket::open(&path, front()).unwrap();
     let mut callers = JoinSet::new();
     for _ in 0..5 {
         let path = path.clone();

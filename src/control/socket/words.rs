@@ -3,6 +3,7 @@
 //! A field may be added at any time; one that is there keeps its meaning, for the command that asks
 //! may be older or newer than the gateway that answers.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -79,14 +80,29 @@ pub(crate) struct Status {
     /// The EnvoyGateway document, and what stands before its absolute paths.
     pub config: Option<PathBuf>,
     pub config_root: Option<PathBuf>,
+    /// Where the API writes.
+    pub api_dir: Option<PathBuf>,
+    /// Where the API is served beside this socket, if it is.
+    pub api: Option<ApiAt>,
     pub letsencrypt_dir: PathBuf,
     pub acme_webroot: PathBuf,
+}
+
+/// How the API is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct ApiAt {
+    pub address: SocketAddr,
+    pub token_file: PathBuf,
+    /// The certificate of this start.
+    pub ca_file: PathBuf,
 }
 
 /// The answer where something else was asked for than there is, or may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Refused {
+    /// An API server's Status has it under another name.
+    #[serde(alias = "message")]
     pub error: String,
 }
 

@@ -1,0 +1,282 @@
+//! A call in parts: path, query and what is acceptable.
+
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderName, Method};
+
+use super::kinds::{self, Resource};
+use super::refused::Refused;
+
+/// What is asked, but for its body.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub method: Method,
+    pub path: String,
+    pub query: Query,
+    pub shape: Shape,
+    /// Without parameters.
+    pub content_type: String,
+}
+
+/// In which form the answer is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Groups and resources in one document.
+    Discovery,
+    /// Names and labels alone.
+    Metadata,
+    #[default]
+    Object,
+    Table,
+}
+
+impl Call {
+    /// # Errors
+    ///
+    /// Nothing that is acceptable can be served.
+    pub(super) fn new(parts: &Parts) -> Result<Self, Refused> {
+        let text = |name: HeaderName| {
+            parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        };
+        let content_type = text(CONTENT_TYPE).split(';').next().unwrap_or_default();
+        let path = decoded(parts.uri.path());
+        Ok(Self {
+            method: parts.method.clone(),
+            shape: shape(text(ACCEPT))?,
+            path,
+            query: Query::new(parts.uri.query().unwrap_or_default()),
+            content_type: content_type.trim().to_ascii_lowercase(),
+        })
+    }
+}
+
+/// The first form that is acceptable and is served.
+fn shape(accept: &str) -> Result<Shape, Refused> {
+    if accept.trim().is_empty() {
+        return Ok(Shape::Object);
+    }
+    for media in accept.split(',') {
+        let mut parts = media.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        if !matches!(&*kind, "application/json" | "*/*" | "application/*") {
+            continue;
+        }
+        let mut wanted = None;
+        let mut version = "v1";
+        for parameter in parts {
+            match parameter.split_once('=') {
+                Some(("as", value)) => wanted = Some(value),
+                Some(("v", value)) => version = value,
+                _ => {}
+            }
+        }
+        match (wanted, version) {
+            (None, _) => return Ok(Shape::Object),
+            (Some("Table"), "v1") => return Ok(Shape::Table),
+            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), "v1") => {
+                return Ok(Shape::Metadata);
+            }
+            (Some("APIGroupDiscoveryList"), "v2") => return Ok(Shape::Discovery),
+            _ => {}
+        }
+    }
+    // What kubectl asks for of the OpenAPI document has names of its own, and is answered whatever
+    // is acceptable; so is an object for whoever would rather have protobuf.
+    if accept.contains("openapi") || accept.contains("protobuf") || accept.contains("text/plain") {
+        return Ok(Shape::Object);
+    }
+    Err(Refused::not_acceptable())
+}
+
+/// The fields of a query, in order.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn new(text: &str) -> Self {
+        let pairs = text.split('&').filter(|part| !part.is_empty());
+        Self(
+            pairs
+                .map(|part| part.split_once('=').unwrap_or((part, "")))
+                .map(|(name, value)| (decoded(name), decoded(&value.replace('+', " "))))
+                .collect(),
+        )
+    }
+
+    /// The first value of a field; empty where it is not there.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.0.iter().find(|(one, _)| one == name).map_or("", |(_, value)| value)
+    }
+
+    pub(super) fn is_true(&self, name: &str) -> bool {
+        matches!(self.text(name), "true" | "1")
+    }
+}
+
+/// Replaces `%41` by `A`. What is no such escape stands for itself.
+fn decoded(text: &str) -> String {
+    if !text.contains('%') {
+        return text.into();
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 3).filter(|_| *byte == b'%');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(value) => {
+                out.push(value);
+                at += 3;
+            }
+            None => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// What a path means.
+#[derive(Debug)]
+pub(super) enum Place<'p> {
+    /// `/api`, `/apis`, `/apis/GROUP`, `/apis/GROUP/VERSION`, `/version` and so on.
+    About(&'p str),
+    Of(Target<'p>),
+}
+
+/// A collection, an object, or a part of one.
+#[derive(Debug)]
+pub(super) struct Target<'p> {
+    pub resource: &'static Resource,
+    pub version: &'p str,
+    /// None for all namespaces, and for kinds that have none.
+    pub namespace: Option<&'p str>,
+    pub name: Option<&'p str>,
+    pub part: Option<&'p str>,
+}
+
+/// What `path` means.
+///
+/// # Errors
+///
+/// A resource that is not served.
+pub(super) fn place(path: &str) -> Result<Place<'_>, Refused> {
+    let steps: Vec<&str> = path.split('/').filter(|step| !step.is_empty()).collect();
+    let (group, version, rest) = match &steps[..] {
+        ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
+        ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
+        _ => return Ok(Place::About(path)),
+    };
+    let (namespace, rest) = match rest {
+        // `namespaces/NAME` alone is the object, and so are its parts.
+        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, rest),
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some(*namespace), rest),
+        _ => (None, rest),
+    };
+    let (plural, name, part) = match rest {
+        [plural] => (*plural, None, None),
+        [plural, name] => (*plural, Some(*name), None),
+        [plural, name, part] => (*plural, Some(*name), Some(*part)),
+        _ => return Err(Refused::no_such_resource()),
+    };
+    if (group, version, plural, name) == ("", "v1", "events", None) {
+        return Ok(Place::About("/api/v1/events"));
+    }
+    let resource = kinds::find(group, version, plural).ok_or_else(Refused::no_such_resource)?;
+    let misplaced = resource.is_namespaced() != namespace.is_some()
+        && !(resource.is_namespaced() && name.is_none());
+    if misplaced {
+        return Err(Refused::no_such_resource());
+    }
+    Ok(Place::Of(Target { resource, version, namespace, name, part }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_a_collection_or_an_object() {
+        let gateway = "/apis/gateway.networking.k8s.io/v1";
+        // (path, kind, namespace, name, part)
+        type Row<'a> = (&'a str, &'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+        let table: [Row<'_>; 8] = [
+            ("/httproutes", "HTTPRoute", None, None, None),
+            ("/namespaces/shop/httproutes", "HTTPRoute", Some("shop"), None, None),
+            ("/namespaces/shop/httproutes/cart", "HTTPRoute", Some("shop"), Some("cart"), None),
+            (
+                "/namespaces/shop/gateways/eg/status",
+                "Gateway",
+                Some("shop"),
+                Some("eg"),
+                Some("status"),
+            ),
+            ("/gatewayclasses/eg", "GatewayClass", None, Some("eg"), None),
+            ("/../../../api/v1/namespaces", "", None, None, None),
+            ("/gateways/eg", "", None, None, None),
+            ("/namespaces/shop/gatewayclasses/eg", "", None, None, None),
+        ];
+        for (path, kind, namespace, name, part) in table {
+            let path = format!("{gateway}{path}");
+            match place(&path) {
+                Ok(Place::Of(found)) => {
+                    assert_eq!(found.resource.info.kind.as_str(), kind, "{path}");
+                    let got = (found.namespace, found.name, found.part);
+                    assert_eq!(got, (namespace, name, part), "{path}");
+                }
+                Ok(Place::About(_)) => panic!("{path}"),
+                Err(refused) => assert_eq!((kind, refused.code), ("", 404), "{path}"),
+            }
+        }
+        for path in ["/api", "/apis", "/apis/x/v1", "/version", "/", "/api/v1", "/healthz"] {
+            assert!(matches!(place(path), Ok(Place::About(_))), "{path}");
+        }
+        let Ok(Place::Of(found)) = place("/api/v1/namespaces/shop") else { panic!("a namespace") };
+        assert_eq!(
+            (found.resource.info.kind, found.name),
+            (crate::api::Kind::Namespace, Some("shop"))
+        );
+        let Ok(Place::Of(found)) = place("/api/v1/namespaces/shop/secrets") else {
+            panic!("secrets")
+        };
+        assert_eq!((found.namespace, found.name), (Some("shop"), None));
+    }
+
+    #[test]
+    fn the_first_form_that_is_served_is_taken() {
+        let tables = "application/json;as=Table;v=v1;g=meta.k8s.io,\
+                      application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+                         application/json";
+        // (accept, shape)
+        let table = [
+            ("", Some(Shape::Object)),
+            ("*/*", Some(Shape::Object)),
+            ("application/json", Some(Shape::Object)),
+            ("application/vnd.kubernetes.protobuf,application/json", Some(Shape::Object)),
+            (tables, Some(Shape::Table)),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Some(Shape::Object),
+            ),
+            (discovery, Some(Shape::Discovery)),
+            ("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", Some(Shape::Metadata)),
+            ("text/html", None),
+            ("application/xml;q=1", None),
+        ];
+        for (accept, want) in table {
+            assert_eq!(shape(accept).ok(), want, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded() {
+        let query = Query::new("labelSelector=a%3Db%2Cc&watch=1&limit=5&x&y=%zz+z");
+        assert_eq!(query.text("labelSelector"), "a=b,c");
+        assert!(query.is_true("watch") && !query.is_true("limit") && !query.is_true("x"));
+        assert_eq!(query.text("y"), "%zz z");
+        assert_eq!(query.text("absent"), "");
+    }
+}

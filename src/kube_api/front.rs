@@ -1,0 +1,170 @@
+//! The face towards HTTP: requests in, responses out, whatever they came over.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, WARNING};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::clock;
+
+use super::answer::{Answer, Body, Rules, Todo, decide};
+use super::call::Call;
+use super::refused::Refused;
+use super::view::View;
+use super::write::{Change, Prepared};
+
+/// Bytes of a body: those of an API server.
+const BODY: usize = 3 << 20;
+/// For a body to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// For a change to be made, the load included.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
+/// Watches at once.
+const WATCHES: usize = 128;
+/// Changes that wait for the control loop.
+pub(super) const QUEUE: usize = 64;
+/// Warnings that one answer has.
+const WARNINGS: usize = 20;
+
+pub(crate) type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A change for the control loop, and where the answer goes.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub change: Change,
+    /// What was done, and how all is after it.
+    pub answer: oneshot::Sender<Result<(Prepared, Arc<View>), Refused>>,
+}
+
+/// Answers requests: from the last view, or by asking the control loop. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Front {
+    views: watch::Receiver<Arc<View>>,
+    changes: mpsc::Sender<Asked>,
+    rules: Rules,
+    watches: Arc<Semaphore>,
+}
+
+impl Front {
+    pub(super) fn new(
+        views: watch::Receiver<Arc<View>>,
+        changes: mpsc::Sender<Asked>,
+        rules: Rules,
+    ) -> Self {
+        Self { views, changes, rules, watches: Arc::new(Semaphore::new(WATCHES)) }
+    }
+
+    /// True for a path that is answered here.
+    pub(crate) fn is_for(path: &str) -> bool {
+        let first = path.split('/').nth(1).unwrap_or_default();
+        matches!(first, "api" | "apis" | "openapi" | "version" | "healthz" | "livez" | "readyz")
+    }
+
+    /// Answers a request of somebody who may read, and with `may_change` change what `--api-writable`
+    /// lets be changed.
+    pub(crate) async fn serve(
+        &self,
+        request: Request<Incoming>,
+        may_change: bool,
+    ) -> Response<AnyBody> {
+        match self.answer(request, may_change).await {
+            Ok(response) => response,
+            Err(refused) => self.refused(refused),
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        may_change: bool,
+    ) -> Result<Response<AnyBody>, Refused> {
+        if request.headers().contains_key(ORIGIN) {
+            return Err(Refused::forbidden("pages of a browser are not answered"));
+        }
+        let (parts, body) = request.into_parts();
+        let call = Call::new(&parts)?;
+        let body = read(body).await?;
+        let rules = Rules { writable: self.rules.writable && may_change, ..self.rules };
+        let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let view = Arc::clone(&self.views.borrow());
+        match decide(&view, &call, &body, rules, now)? {
+            Todo::Answer(answer) => Ok(respond(answer)),
+            Todo::Change(change, presenting) => {
+                let (answer, answered) = oneshot::channel();
+                let stopping = || Refused::unavailable("the gateway is stopping");
+                self.changes.send(Asked { change, answer }).await.map_err(|_| stopping())?;
+                let done = tokio::time::timeout(CHANGE_PATIENCE, answered).await;
+                let done = done.map_err(|_| Refused::timeout())?.map_err(|_| stopping())?;
+                let (prepared, view) = done?;
+                presenting.changed(prepared, &view).map(respond)
+            }
+            Todo::Watch(watching) => {
+                let permit = Arc::clone(&self.watches).try_acquire_owned();
+                let permit = permit.map_err(|_| Refused::too_many("watches"))?;
+                let lines = watching.lines(self.views.clone(), permit);
+                let frames = lines.map(|line| Ok(Frame::data(line)));
+                let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+                let json = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(CONTENT_TYPE, json);
+                Ok(response)
+            }
+        }
+    }
+
+    /// The answer to what is refused.
+    pub(crate) fn refused(&self, refused: Refused) -> Response<AnyBody> {
+        let mut response = respond(Answer::from(refused));
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            let methods = if self.rules.writable { "GET, POST, PUT, PATCH, DELETE" } else { "GET" };
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        response
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refused> {
+    let limited = Limited::new(body, BODY).collect();
+    match tokio::time::timeout(BODY_PATIENCE, limited).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::too_large()),
+        Ok(Err(_)) => Err(Refused::bad_request("the body was cut off")),
+        Err(_) => Err(Refused::bad_request("the body did not come in time")),
+    }
+}
+
+fn respond(answer: Answer) -> Response<AnyBody> {
+    let (content_type, bytes) = match answer.body {
+        Body::Bytes { content_type, bytes } => (content_type, bytes),
+        Body::Json(value) => {
+            // A value has text for keys, so it can be written.
+            let mut bytes = serde_json::to_vec(&value).unwrap_or_default();
+            bytes.push(b'\n');
+            ("application/json", bytes)
+        }
+    };
+    let mut response = Response::new(Full::new(Bytes::from(bytes)).boxed_unsync());
+    *response.status_mut() =
+        StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    for warning in answer.warnings.iter().take(WARNINGS) {
+        let text: String = warning
+            .chars()
+            .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+            .collect();
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            headers.append(WARNING, value);
+        }
+    }
+    response
+}

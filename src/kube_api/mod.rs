@@ -1,0 +1,116 @@
+//! The objects of this gateway over an API like that of Kubernetes: `kubectl` without Kubernetes.
+//!
+//! ```text
+//!  front    a request in, a response out; server   on a loopback address; token
+//!  call     what is asked: path, query, form
+//!  answer   what is done about it; discovery, table, watch, selector: what is read
+//!  write    what a change comes to, as files; patch, apply, defaults, secrets
+//!  view     everything there is, as of one load; services
+//!  refused  the errors of an API server
+//! ```
+//!
+//! Files stay the truth. Each load makes a [`View`] of what stands in them, from which every read is
+//! answered; a change is written to a file, and answered once that is loaded. No request that the
+//! gateway serves comes through here, and nothing here knows a route from a listener: an object is
+//! JSON that `config` has held against the rules of its kind, with the status that `graph` gives it.
+//!
+//! Everything that a peer could hold is limited: connections, bodies, watches, the history that they
+//! read, the time for all of it.
+
+mod answer;
+mod apply;
+mod call;
+mod defaults;
+mod discovery;
+mod files;
+mod front;
+mod kinds;
+mod patch;
+mod refused;
+mod secrets;
+mod selector;
+mod server;
+mod services;
+mod table;
+mod token;
+mod view;
+mod watch;
+mod write;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::JoinSet;
+
+use crate::api::ObjectKey;
+use crate::clock;
+
+pub(crate) use answer::Rules;
+pub(crate) use files::change;
+pub(crate) use front::{Asked, Front};
+pub(crate) use refused::Refused;
+pub(crate) use server::{CannotListen, Listen};
+pub(crate) use view::{Source, View};
+pub(crate) use write::{Change, Prepared};
+
+use front::QUEUE;
+
+/// The API of one gateway: its view, which the control loop renews, and those who serve it.
+#[derive(Debug)]
+pub(crate) struct KubeApi {
+    views: channel::Sender<Arc<View>>,
+    front: Front,
+    tasks: JoinSet<()>,
+}
+
+impl KubeApi {
+    /// An API that shows nothing yet; the changes that are asked of it come out at the other end.
+    pub(crate) fn new(rules: Rules) -> (Self, mpsc::Receiver<Asked>) {
+        let (views, seen) = channel::channel(Arc::new(View::new(now())));
+        let (changes, asked) = mpsc::channel(QUEUE);
+        let front = Front::new(seen, changes, rules);
+        (Self { views, front, tasks: JoinSet::new() }, asked)
+    }
+
+    /// Who answers requests.
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// Serves on a loopback address, too. Needs a runtime around it.
+    ///
+    /// # Errors
+    ///
+    /// There can be no socket, token or certificate.
+    pub(crate) fn listen(&mut self, listen: &Listen) -> Result<SocketAddr, CannotListen> {
+        server::listen(listen, self.front.clone(), &mut self.tasks)
+    }
+
+    /// Everything as of the last load.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.views.borrow())
+    }
+
+    /// Shows what was loaded from now on. `api` is the directory that is written to.
+    pub(crate) fn show(
+        &self,
+        sources: Vec<Source>,
+        statuses: impl IntoIterator<Item = (ObjectKey, Value)>,
+        api: Option<&Path>,
+    ) {
+        let next = self.view().next(sources, statuses, api, now());
+        self.views.send_replace(Arc::new(next));
+    }
+
+    /// Ends every conversation.
+    pub(crate) fn close(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::try_from(clock::wall()).unwrap_or_default()
+}

@@ -1,0 +1,466 @@
+//! What is served, as an API server would show it: every object of the last load with its defaults,
+//! its metadata and its status, and what changed in the loads before.
+//!
+//! A [`View`] never changes; each load makes the next one of it. Objects that are the same in both
+//! are shared, and keep their version.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::api::{Kind, ObjectKey};
+
+use super::kinds::{self, Resource};
+use super::{defaults, services};
+
+/// Changes that are kept for those who watch; who is further behind lists again.
+const HISTORY: usize = 4096;
+
+/// An object as it was written.
+pub(crate) struct Source {
+    pub key: ObjectKey,
+    /// Its document, variables replaced.
+    pub written: Value,
+    pub file: Arc<Path>,
+    /// True if nothing else stands in the file.
+    pub alone: bool,
+}
+
+impl fmt::Debug for Source {
+    // What was written may be a Secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.key, self.file.display())
+    }
+}
+
+/// Where an object comes from, which says whether it can be changed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Written here, into this file.
+    Api(PathBuf),
+    /// Written by hand.
+    File(Arc<Path>),
+    /// Written nowhere.
+    Made(&'static str),
+}
+
+/// One object, complete but for `metadata.resourceVersion`.
+pub(super) struct Item {
+    pub key: ObjectKey,
+    pub version: u64,
+    pub origin: Origin,
+    pub json: Value,
+    /// As it stands in its file.
+    pub written: Value,
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.key, self.version)
+    }
+}
+
+/// What became of an object.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub version: u64,
+    /// None where there was none.
+    pub before: Option<Arc<Item>>,
+    /// None where it was deleted.
+    pub after: Option<Arc<Item>>,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// `resourceVersion` of all lists.
+    pub(super) version: u64,
+    pub(super) items: BTreeMap<ObjectKey, Arc<Item>>,
+    pub(super) events: VecDeque<Event>,
+    /// Changes up to this version are not in `events`.
+    pub(super) oldest: u64,
+}
+
+impl View {
+    /// The view of a process that has loaded nothing. Versions count from the time of its start in
+    /// milliseconds, so that those of the process before are all smaller, and known to be gone.
+    pub(crate) fn new(start: jiff::Timestamp) -> Self {
+        let version = u64::try_from(start.as_millisecond()).unwrap_or_default();
+        Self { version, oldest: version, ..Self::default() }
+    }
+
+    pub(super) fn item(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Arc<Item>> {
+        self.items.get(&ObjectKey::new(kind, namespace, name))
+    }
+
+    /// Objects of a kind, by namespace and name; of one namespace, where one is given.
+    pub(super) fn list(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = &Arc<Item>> {
+        let from = ObjectKey::new(kind, namespace.unwrap_or_default(), "");
+        let items = self.items.range(from..).map(|(_, item)| item);
+        items.take_while(move |item| {
+            item.key.kind == kind && namespace.is_none_or(|one| item.key.namespace == one)
+        })
+    }
+
+    /// The view after a load. `api` is the directory whose objects were written here.
+    pub(crate) fn next(
+        &self,
+        sources: Vec<Source>,
+        statuses: impl IntoIterator<Item = (ObjectKey, Value)>,
+        api: Option<&Path>,
+        now: jiff::Timestamp,
+    ) -> Self {
+        let now = time(now);
+        let mut statuses: BTreeMap<ObjectKey, Value> = statuses.into_iter().collect();
+        let mut drafts: BTreeMap<ObjectKey, (Origin, Value, Value)> = BTreeMap::new();
+        for Source { key, written, file, alone } in sources {
+            let Some(resource) = kinds::of(key.kind) else { continue };
+            let is_api = alone && api.is_some() && file.parent() == api;
+            let origin = if is_api { Origin::Api(file.to_path_buf()) } else { Origin::File(file) };
+            let json = self.complete(&key, resource, &written, statuses.remove(&key), &now);
+            // Of policies that stand twice the first is shown.
+            drafts.entry(key).or_insert((origin, json, written));
+        }
+        self.add_namespaces(&mut drafts, &now);
+        self.add_services(&mut drafts, &now);
+        self.with(drafts)
+    }
+
+    /// The object of a document: with its defaults, its metadata and its status.
+    fn complete(
+        &self,
+        key: &ObjectKey,
+        resource: &Resource,
+        written: &Value,
+        status: Option<Value>,
+        now: &str,
+    ) -> Value {
+        let before = self.items.get(key).map(|item| &item.json);
+        let mut json = written.clone();
+        let Some(fields) = json.as_object_mut() else { return json };
+        fields.insert("apiVersion".into(), resource.info.api_version().into());
+        // What is written there is another's, and of another time.
+        fields.shift_remove("status");
+        if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.shift_remove("resourceVersion");
+            metadata.shift_remove("selfLink");
+            if resource.is_namespaced() {
+                metadata.entry("namespace").or_insert_with(|| key.namespace.as_str().into());
+            }
+            stamp(metadata, key, before, now);
+            if resource.has_generation() {
+                metadata.entry("generation").or_insert_with(|| 1.into());
+            }
+            if resource.kind() == Kind::Namespace {
+                label_namespace(metadata, &key.name);
+            }
+        }
+        if let Some(mut status) = status {
+            keep_times(before.and_then(|before| before.get("status")), &mut status, now);
+            fields.insert("status".into(), status);
+        }
+        defaults::fill(resource.info.kind.as_str(), &mut json);
+        json
+    }
+
+    /// A namespace is there as soon as an object is in it, written or not.
+    fn add_namespaces(&self, drafts: &mut BTreeMap<ObjectKey, (Origin, Value, Value)>, now: &str) {
+        let mut named: BTreeSet<String> = drafts.keys().map(|key| key.namespace.clone()).collect();
+        named.insert("default".into());
+        for name in named.into_iter().filter(|name| !name.is_empty()) {
+            let key = ObjectKey::new(Kind::Namespace, "", &name);
+            if drafts.contains_key(&key) {
+                continue;
+            }
+            let Some(resource) = kinds::of(Kind::Namespace) else { continue };
+            let written = json!({ "kind": "Namespace", "metadata": { "name": name } });
+            let written = first("apiVersion", "v1".into(), written);
+            let json = self.complete(&key, resource, &written, None, now);
+            let why = "it is written nowhere, and there because objects are in it";
+            drafts.insert(key, (Origin::Made(why), json, written));
+        }
+    }
+
+    /// A Service for each Gateway that is served: its own sockets.
+    fn add_services(&self, drafts: &mut BTreeMap<ObjectKey, (Origin, Value, Value)>, now: &str) {
+        let gateways = drafts.iter().filter(|(key, _)| key.kind == Kind::Gateway);
+        let made: Vec<_> =
+            gateways.filter_map(|(_, (_, gateway, _))| services::of(gateway)).collect();
+        for (key, written) in made {
+            let Some(resource) = kinds::of(Kind::Service) else { continue };
+            let mut json = self.complete(&key, resource, &written, None, now);
+            if let Some(status) = written.get("status") {
+                json["status"] = status.clone();
+            }
+            let why = "it describes the gateway's own sockets; change the Gateway";
+            // One that somebody wrote stands.
+            drafts.entry(key).or_insert((Origin::Made(why), json, written));
+        }
+    }
+
+    fn with(&self, drafts: BTreeMap<ObjectKey, (Origin, Value, Value)>) -> Self {
+        let mut version = self.version;
+        let mut events = self.events.clone();
+        let mut items = BTreeMap::new();
+        for (key, item) in &self.items {
+            if !drafts.contains_key(key) {
+                version += 1;
+                events.push_back(Event { version, before: Some(Arc::clone(item)), after: None });
+            }
+        }
+        for (key, (origin, json, written)) in drafts {
+            let before = self.items.get(&key);
+            if let Some(before) = before.filter(|before| before.json == json) {
+                let same = before.origin == origin && before.written == written;
+                let item = if same {
+                    Arc::clone(before)
+                } else {
+                    let (key, version) = (key.clone(), before.version);
+                    Arc::new(Item { key, version, origin, json, written })
+                };
+                items.insert(key, item);
+                continue;
+            }
+            version += 1;
+            let item = Arc::new(Item { key: key.clone(), version, origin, json, written });
+            let after = Some(Arc::clone(&item));
+            events.push_back(Event { version, before: before.cloned(), after });
+            items.insert(key, item);
+        }
+        let mut oldest = self.oldest;
+        while events.len() > HISTORY {
+            oldest = events.pop_front().map_or(oldest, |event| event.version);
+        }
+        Self { version, items, events, oldest }
+    }
+}
+
+/// Puts a field before all others.
+fn first(name: &str, value: Value, mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.shift_insert(0, name.into(), value);
+    }
+    object
+}
+
+/// `uid` and `creationTimestamp`, where they are not written: of an object in a file of somebody's,
+/// the identity is that of its name, and it came into being when it was first read here.
+fn stamp(metadata: &mut Map<String, Value>, key: &ObjectKey, before: Option<&Value>, now: &str) {
+    metadata.entry("uid").or_insert_with(|| named_uid(key).into());
+    let known = || before.and_then(|before| before.pointer("/metadata/creationTimestamp").cloned());
+    metadata.entry("creationTimestamp").or_insert_with(|| known().unwrap_or_else(|| now.into()));
+}
+
+/// A UUID (version 8, RFC 9562) that is the same whenever an object has this name.
+fn named_uid(key: &ObjectKey) -> String {
+    let text = key.to_string();
+    let hash = |seed: u64| {
+        // FNV-1a: any hash that stays the same over builds and machines would do.
+        text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    };
+    uuid(hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4), 8)
+}
+
+/// A UUID that no other object has.
+pub(super) fn new_uid() -> String {
+    uuid(fastrand::u64(..), fastrand::u64(..), 4)
+}
+
+fn uuid(high: u64, low: u64, version: u64) -> String {
+    let (high, low) = (high & !0xf000 | version << 12, low & !(3 << 62) | 2 << 62);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}
+
+fn label_namespace(metadata: &mut Map<String, Value>, name: &str) {
+    let labels = metadata.entry("labels").or_insert_with(|| Map::new().into());
+    if let Some(labels) = labels.as_object_mut() {
+        labels.insert("kubernetes.io/metadata.name".into(), name.into());
+    }
+}
+
+/// RFC 3339 in UTC, whole seconds.
+pub(super) fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Adds `lastTransitionTime` to every condition: of one whose status is as before, the time before.
+/// What holds conditions is found in the old status by what names it: a listener by its name, a
+/// parent by its reference.
+fn keep_times(before: Option<&Value>, status: &mut Value, now: &str) {
+    let Value::Object(fields) = status else { return };
+    for (name, value) in fields {
+        let before = before.and_then(|before| before.get(name));
+        match value {
+            Value::Array(items) if name == "conditions" => {
+                items.iter_mut().for_each(|item| condition_time(before, item, now));
+            }
+            Value::Array(items) => {
+                for item in items {
+                    keep_times(counterpart(before, item), item, now);
+                }
+            }
+            other => keep_times(before, other, now),
+        }
+    }
+}
+
+fn counterpart<'v>(before: Option<&'v Value>, item: &Value) -> Option<&'v Value> {
+    const NAMES: [&str; 4] = ["name", "parentRef", "ancestorRef", "controllerName"];
+    let items = before?.as_array()?;
+    items.iter().find(|old| NAMES.iter().all(|name| old.get(name) == item.get(name)))
+}
+
+fn condition_time(before: Option<&Value>, condition: &mut Value, now: &str) {
+    let same = |old: &&Value| {
+        old.get("type") == condition.get("type") && old.get("status") == condition.get("status")
+    };
+    let old = before.and_then(Value::as_array).and_then(|all| all.iter().find(same));
+    let at = old.and_then(|old| old.get("lastTransitionTime")).cloned();
+    if condition.is_object() {
+        let at = at.unwrap_or_else(|| now.into());
+        *condition = first("lastTransitionTime", at, condition.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(second).unwrap()
+    }
+
+    fn source(kind: Kind, name: &str, spec: Value) -> Source {
+        let resource = kinds::of(kind).unwrap();
+        let mut written = json!({
+            "apiVersion": resource.info.api_version(),
+            "kind": kind.as_str(),
+            "metadata": { "name": name, "namespace": "shop" },
+        });
+        written["spec"] = spec;
+        Source {
+            key: ObjectKey::new(kind, "shop", name),
+            written,
+            file: Path::new("/etc/routes/a.yaml").into(),
+            alone: false,
+        }
+    }
+
+    fn status(name: &str, status: &str) -> (ObjectKey, Value) {
+        let key = ObjectKey::new(Kind::HttpRoute, "shop", name);
+        let conditions = json!([{ "type": "Accepted", "status": status }]);
+        let parent = json!({ "conditions": conditions, "parentRef": { "name": "eg" } });
+        (key, json!({ "parents": [parent] }))
+    }
+
+    fn time_of(view: &View, name: &str) -> String {
+        let item = view.item(Kind::HttpRoute, "shop", name).unwrap();
+        let path = "/status/parents/0/conditions/0/lastTransitionTime";
+        item.json.pointer(path).unwrap().as_str().unwrap().into()
+    }
+
+    #[test]
+    fn a_load_that_changes_nothing_changes_no_version() {
+        let load = |view: &View, second| {
+            let sources = vec![source(Kind::HttpRoute, "cart", json!({}))];
+            view.next(sources, [status("cart", "True")], None, at(second))
+        };
+        let first = load(&View::new(at(1000)), 1001);
+        // The route, its namespace, and `default`.
+        assert_eq!(first.version, 1_000_003);
+        let second = load(&first, 1100);
+        assert_eq!(second.version, first.version);
+        assert_eq!(second.events.len(), 3);
+        let key = ObjectKey::new(Kind::HttpRoute, "shop", "cart");
+        assert!(Arc::ptr_eq(&first.items[&key], &second.items[&key]));
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_until_its_status_changes() {
+        let load = |view: &View, word: &str, second| {
+            let sources = vec![source(Kind::HttpRoute, "cart", json!({}))];
+            view.next(sources, [status("cart", word)], None, at(second))
+        };
+        let view = load(&View::new(at(0)), "True", 10);
+        assert_eq!(time_of(&view, "cart"), "1970-01-01T00:00:10Z");
+        let view = load(&view, "True", 20);
+        assert_eq!(time_of(&view, "cart"), "1970-01-01T00:00:10Z");
+        let view = load(&view, "False", 30);
+        assert_eq!(time_of(&view, "cart"), "1970-01-01T00:00:30Z");
+    }
+
+    #[test]
+    fn what_comes_changes_and_goes_is_an_event() {
+        let load = |view: &View, names: &[(&str, i64)]| {
+            let sources = names
+                .iter()
+                .map(|(name, n)| source(Kind::HttpRoute, name, json!({ "rules": n })))
+                .collect();
+            view.next(sources, [], None, at(1))
+        };
+        let view = load(&View::new(at(0)), &[("a", 1), ("b", 1)]);
+        let before = view.version;
+        let view = load(&view, &[("a", 2), ("c", 1)]);
+        let new: Vec<_> = view
+            .events
+            .iter()
+            .filter(|event| event.version > before)
+            .map(|event| {
+                let of = event.after.as_ref().or(event.before.as_ref()).unwrap();
+                (&*of.key.name, event.before.is_some(), event.after.is_some())
+            })
+            .collect();
+        assert_eq!(new, [("b", true, false), ("a", true, true), ("c", false, true)]);
+    }
+
+    #[test]
+    fn history_is_bounded() {
+        let mut view = View::new(at(0));
+        for n in 0..HISTORY {
+            let sources = vec![source(Kind::HttpRoute, "a", json!({ "rules": n }))];
+            view = view.next(sources, [], None, at(1));
+        }
+        assert_eq!(view.events.len(), HISTORY);
+        assert_eq!(view.oldest, view.events[0].version - 1);
+    }
+
+    #[test]
+    fn a_namespace_is_there_once_something_is_in_it() {
+        let sources = vec![source(Kind::HttpRoute, "cart", json!({}))];
+        let view = View::new(at(0)).next(sources, [], None, at(1));
+        let names: Vec<_> = view.list(Kind::Namespace, None).map(|item| &*item.key.name).collect();
+        assert_eq!(names, ["default", "shop"]);
+        let shop = view.item(Kind::Namespace, "", "shop").unwrap();
+        let labels = json!({ "kubernetes.io/metadata.name": "shop" });
+        assert_eq!(shop.json["metadata"]["labels"], labels);
+        assert!(matches!(shop.origin, Origin::Made(_)));
+    }
+
+    #[test]
+    fn identities_are_uuids() {
+        let key = ObjectKey::new(Kind::HttpRoute, "shop", "cart");
+        let (named, again, new) = (named_uid(&key), named_uid(&key), new_uid());
+        assert_eq!(named, again);
+        assert_ne!(new, new_uid());
+        for (uid, version) in [(named, '8'), (new, '4')] {
+            let lengths: Vec<_> = uid.split('-').map(str::len).collect();
+            assert_eq!(lengths, [8, 4, 4, 4, 12], "{uid}");
+            assert_eq!(uid.chars().nth(14), Some(version), "{uid}");
+            assert!("89ab".contains(uid.chars().nth(19).unwrap()), "{uid}");
+        }
+    }
+}

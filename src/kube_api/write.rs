@@ -1,0 +1,513 @@
+//! Changes: what somebody wants of an object, as changes of files.
+//!
+//! [`Change::prepare`] decides everything that can be decided without touching anything: whether
+//! the object is there, whether it may be changed, what it will be, whether an API server would take
+//! it. The control loop then writes the files and loads them, and only then there is an answer.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::api::{Kind, ObjectKey};
+use crate::config::{self, Rejected};
+
+use super::apply::{self, Conflict};
+use super::files::{self, FileChange};
+use super::kinds::Resource;
+use super::refused::{self, Refused};
+use super::secrets;
+use super::view::{Item, Origin, View, new_uid};
+use super::{defaults, patch};
+
+/// A call that changes something.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(super) resource: &'static Resource,
+    /// The version of the kind in which the caller speaks.
+    pub(super) version: String,
+    pub(super) namespace: String,
+    /// Empty where a new object says it itself.
+    pub(super) name: String,
+    pub(super) verb: Verb,
+    pub(super) options: WriteOptions,
+}
+
+/// What the query says beside the path.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct WriteOptions {
+    pub validation: Validation,
+    pub dry_run: bool,
+    pub manager: String,
+    pub force: bool,
+    /// Now, for what gets a time.
+    pub now: String,
+}
+
+/// What is done about fields that are not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Validation {
+    Ignore,
+    Strict,
+    #[default]
+    Warn,
+}
+
+/// What is to be done. The bodies may hold secrets, and print as their verb.
+pub(super) enum Verb {
+    Apply(Value),
+    Create(Value),
+    Delete { uid: Option<String>, version: Option<String> },
+    JsonPatch(Value),
+    MergePatch(Value),
+    StrategicPatch(Value),
+    Update(Value),
+}
+
+impl std::fmt::Debug for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Apply(_) => "apply",
+            Self::Create(_) => "create",
+            Self::Delete { .. } => "delete",
+            Self::JsonPatch(_) | Self::MergePatch(_) | Self::StrategicPatch(_) => "patch",
+            Self::Update(_) => "update",
+        })
+    }
+}
+
+/// A change that can be made.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Empty where everything is as it should be.
+    pub files: Vec<FileChange>,
+    pub key: ObjectKey,
+    pub(super) outcome: Outcome,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What is answered once the files are loaded.
+pub(super) enum Outcome {
+    Created,
+    Deleted(Value),
+    /// Nothing is written: this is what it would be.
+    DryRun {
+        object: Value,
+        created: bool,
+    },
+    Updated,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Deleted(_) => "deleted",
+            Self::DryRun { .. } => "nothing, as asked for",
+            Self::Updated => "updated",
+        })
+    }
+}
+
+impl Change {
+    /// Says in a line of the log what is wanted.
+    pub(crate) fn label(&self) -> String {
+        let Self { verb, resource, namespace, name, .. } = self;
+        let separator = if namespace.is_empty() { "" } else { "/" };
+        format!("{verb:?} {} {namespace}{separator}{name}", resource.singular)
+    }
+
+    /// Decides what will be, as `view` is now; new objects go to `directory`.
+    ///
+    /// # Errors
+    ///
+    /// Why an API server would not do it, or why it is not done here.
+    pub(crate) fn prepare(&self, view: &View, directory: &Path) -> Result<Prepared, Refused> {
+        let Self { resource, namespace, name, .. } = self;
+        let current = view.item(resource.kind(), namespace, name).filter(|_| !name.is_empty());
+        match (&self.verb, current) {
+            (Verb::Create(body), _) => self.create(view, directory, body),
+            (Verb::Delete { .. }, Some(current)) => self.delete(view, current),
+            (Verb::Apply(body), None) => {
+                let applied = self.applied(None, body)?;
+                self.create(view, directory, &applied)
+            }
+            (_, None) => Err(Refused::not_found(resource, name)),
+            (Verb::Apply(body), Some(current)) => {
+                let applied = self.applied(Some(&current.json), body)?;
+                self.update(current, directory, applied)
+            }
+            (Verb::Update(body), Some(current)) => self.update(current, directory, body.clone()),
+            (Verb::MergePatch(body), Some(current)) => {
+                let mut object = self.read(current);
+                patch::merge(&mut object, body.clone());
+                self.update(current, directory, object)
+            }
+            (Verb::StrategicPatch(body), Some(current)) => {
+                if !resource.info.group.is_empty() && resource.kind() != Kind::EndpointSlice {
+                    let found = "application/strategic-merge-patch+json";
+                    return Err(Refused::unsupported_media_type(found, PATCHES));
+                }
+                let mut object = self.read(current);
+                let patched = patch::strategic(&mut object, body.clone());
+                patched.map_err(Refused::bad_request)?;
+                self.update(current, directory, object)
+            }
+            (Verb::JsonPatch(body), Some(current)) => {
+                let mut object = self.read(current);
+                let patched = patch::json_patch(&mut object, body.clone());
+                let wrong = |problem| vec![Rejected { field: String::new(), problem }];
+                patched.map_err(|problem| Refused::invalid(resource, name, &wrong(problem)))?;
+                self.update(current, directory, object)
+            }
+        }
+    }
+
+    /// The object as the caller would read it, for a patch.
+    fn read(&self, current: &Item) -> Value {
+        let mut object = current.json.clone();
+        object["apiVersion"] = self.resource.api_version(&self.version).into();
+        object["metadata"]["resourceVersion"] = current.version.to_string().into();
+        object
+    }
+
+    fn applied(&self, current: Option<&Value>, body: &Value) -> Result<Value, Refused> {
+        let WriteOptions { manager, force, now, .. } = &self.options;
+        if manager.is_empty() {
+            return Err(Refused::bad_request("fieldManager is required for apply patch"));
+        }
+        if body.pointer("/metadata/managedFields").is_some() {
+            let why = "metadata.managedFields must be nil";
+            return Err(Refused::bad_request(why));
+        }
+        apply::apply(current, body, manager, *force, now)
+            .map_err(|Conflict { owned }| Refused::owned_by_others(&owned))
+    }
+
+    fn create(&self, view: &View, directory: &Path, body: &Value) -> Result<Prepared, Refused> {
+        let resource = self.resource;
+        let mut object = self.checked(body.clone())?;
+        let metadata = metadata_of(&mut object)?;
+        let generate = metadata.shift_remove("generateName");
+        let name = match (text(metadata, "name"), &generate) {
+            (Some(name), _) if !name.is_empty() => name,
+            (_, Some(Value::String(prefix))) => format!("{prefix}{}", random_suffix()),
+            _ => {
+                let problem = "name or generateName is required".into();
+                let wrong = [Rejected { field: "metadata.name".into(), problem }];
+                return Err(Refused::invalid(resource, "", &wrong));
+            }
+        };
+        if !self.name.is_empty() && self.name != name {
+            return Err(Refused::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                self.name
+            )));
+        }
+        metadata.insert("name".into(), name.as_str().into());
+        metadata.insert("uid".into(), new_uid().into());
+        metadata.insert("creationTimestamp".into(), self.options.now.as_str().into());
+        if resource.has_generation() {
+            metadata.insert("generation".into(), 1.into());
+        }
+        let is_applied = matches!(self.verb, Verb::Apply(_));
+        if !is_applied {
+            metadata.shift_remove("managedFields");
+        }
+        let existing = view.item(resource.kind(), &self.namespace, &name);
+        if existing.is_some_and(|item| !self.is_implicit(item)) {
+            return Err(Refused::already_exists(resource, &name));
+        }
+        let (object, key, warnings) = self.valid(object, None, &name)?;
+        let file = FileChange {
+            path: files::path(directory, &key),
+            text: Some(files::text(&object)),
+            secret: files::is_secret(key.kind),
+        };
+        if self.options.dry_run {
+            let outcome = Outcome::DryRun { object: self.shown(object), created: true };
+            return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
+        }
+        Ok(Prepared { files: vec![file], key, outcome: Outcome::Created, warnings })
+    }
+
+    /// A namespace that is there because something is in it can still be written.
+    fn is_implicit(&self, item: &Item) -> bool {
+        self.resource.kind() == Kind::Namespace && matches!(item.origin, Origin::Made(_))
+    }
+
+    fn update(&self, current: &Item, directory: &Path, body: Value) -> Result<Prepared, Refused> {
+        let Self { resource, name, .. } = self;
+        let path = match &current.origin {
+            Origin::Api(path) => path.clone(),
+            // Labels of a namespace that is written nowhere: now it is.
+            Origin::Made(_) if self.is_implicit(current) => files::path(directory, &current.key),
+            other => return Err(not_ours(resource, name, other)),
+        };
+        let mut object = self.checked(body)?;
+        let before = &current.json["metadata"];
+        let metadata = metadata_of(&mut object)?;
+        let version = current.version.to_string();
+        if text(metadata, "resourceVersion").is_some_and(|one| !one.is_empty() && one != version) {
+            return Err(Refused::conflict(resource, name));
+        }
+        if text(metadata, "uid").is_some_and(|uid| !uid.is_empty() && before["uid"] != uid) {
+            let why = format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+                text(metadata, "uid").unwrap_or_default(),
+                before["uid"].as_str().unwrap_or_default()
+            );
+            return Err(Refused::conflict_because(resource, name, &why));
+        }
+        if text(metadata, "name").is_none_or(|one| one != *name) {
+            return Err(Refused::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                text(metadata, "name").unwrap_or_default()
+            )));
+        }
+        for field in ["uid", "creationTimestamp", "generation"] {
+            match before.get(field) {
+                Some(value) => metadata.insert(field.into(), value.clone()),
+                None => metadata.shift_remove(field),
+            };
+        }
+        if !matches!(self.verb, Verb::Apply(_)) {
+            match before.get("managedFields") {
+                Some(value) => metadata.insert("managedFields".into(), value.clone()),
+                None => metadata.shift_remove("managedFields"),
+            };
+        }
+        let (mut object, key, warnings) = self.valid(object, Some(current), name)?;
+        if key.kind == Kind::GatewayClass
+            && object.pointer("/spec/controllerName")
+                != current.json.pointer("/spec/controllerName")
+        {
+            let problem = "Value is immutable".into();
+            let wrong = [Rejected { field: "spec.controllerName".into(), problem }];
+            return Err(Refused::invalid(resource, name, &wrong));
+        }
+        let mut complete = object.clone();
+        defaults::fill(resource.info.kind.as_str(), &mut complete);
+        let outcome = Outcome::Updated;
+        if same(&complete, &current.json, &["status"]) {
+            let outcome = match self.options.dry_run {
+                true => Outcome::DryRun { object: self.shown(object), created: false },
+                false => outcome,
+            };
+            return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
+        }
+        let is_changed =
+            !same(&complete, &current.json, &["apiVersion", "kind", "metadata", "status"]);
+        if is_changed && resource.has_generation() {
+            let generation = before["generation"].as_i64().unwrap_or(1) + 1;
+            object["metadata"]["generation"] = generation.into();
+        }
+        if self.options.dry_run {
+            let outcome = Outcome::DryRun { object: self.shown(object), created: false };
+            return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
+        }
+        let secret = files::is_secret(key.kind);
+        let file = FileChange { path, text: Some(files::text(&object)), secret };
+        Ok(Prepared { files: vec![file], key, outcome, warnings })
+    }
+
+    fn delete(&self, view: &View, current: &Item) -> Result<Prepared, Refused> {
+        let Self { resource, name, .. } = self;
+        let current_uid = current.json["metadata"]["uid"].as_str().unwrap_or_default();
+        if let Verb::Delete { uid, version } = &self.verb {
+            let other_uid = uid.as_ref().is_some_and(|uid| uid != current_uid);
+            let other_version =
+                version.as_ref().is_some_and(|version| *version != current.version.to_string());
+            if other_uid || other_version {
+                return Err(Refused::conflict(resource, name));
+            }
+        }
+        let mut items = vec![current];
+        if resource.kind() == Kind::Namespace {
+            items = self.inhabitants(view, current)?;
+        }
+        let mut changes = Vec::with_capacity(items.len());
+        for item in items {
+            match &item.origin {
+                Origin::Api(path) => changes.push(FileChange {
+                    path: path.clone(),
+                    text: None,
+                    secret: files::is_secret(item.key.kind),
+                }),
+                other => return Err(not_ours(resource, name, other)),
+            }
+        }
+        let outcome = Outcome::Deleted(refused::deleted(resource, name, current_uid));
+        if self.options.dry_run {
+            changes.clear();
+        }
+        let (key, warnings) = (current.key.clone(), Vec::new());
+        Ok(Prepared { files: changes, key, outcome, warnings })
+    }
+
+    /// A namespace goes with everything in it, or stays.
+    fn inhabitants<'v>(
+        &self,
+        view: &'v View,
+        namespace: &'v Item,
+    ) -> Result<Vec<&'v Item>, Refused> {
+        let mut going = Vec::new();
+        if !matches!(namespace.origin, Origin::Made(_)) {
+            going.push(namespace);
+        }
+        for item in view.items.values().filter(|item| item.key.namespace == namespace.key.name) {
+            match &item.origin {
+                Origin::Api(_) => going.push(item),
+                Origin::Made(_) => {}
+                Origin::File(file) => {
+                    let why = format!("{} is in it, and stands in {}", item.key, file.display());
+                    return Err(Refused::not_ours(self.resource, &self.name, &why));
+                }
+            }
+        }
+        if going.is_empty() {
+            return Err(not_ours(self.resource, &self.name, &namespace.origin));
+        }
+        Ok(going)
+    }
+
+    /// The body as an object of this resource: of its kind, in its namespace.
+    fn checked(&self, mut body: Value) -> Result<Value, Refused> {
+        let Self { resource, version, namespace, .. } = self;
+        let wanted = resource.api_version(version);
+        let Some(fields) = body.as_object_mut() else {
+            return Err(Refused::bad_request("the body is no object"));
+        };
+        for (name, wanted) in [("apiVersion", &*wanted), ("kind", resource.info.kind.as_str())] {
+            match fields.get(name) {
+                None => {
+                    fields.insert(name.into(), wanted.into());
+                }
+                Some(found) if *found == wanted => {}
+                Some(found) => {
+                    return Err(Refused::bad_request(format!(
+                        "the {name} in the data ({}) does not match the expected {name} ({wanted})",
+                        found.as_str().unwrap_or_default()
+                    )));
+                }
+            }
+        }
+        // It is written, and read, in the version that is stored.
+        fields.insert("apiVersion".into(), resource.info.api_version().into());
+        fields.shift_remove("status");
+        let metadata = fields.entry("metadata").or_insert_with(|| Map::new().into());
+        let Some(metadata) = metadata.as_object_mut() else {
+            return Err(Refused::bad_request("metadata is no object"));
+        };
+        if !resource.is_namespaced() {
+            metadata.shift_remove("namespace");
+        } else if namespace.is_empty() {
+            return Err(Refused::bad_request("an empty namespace may not be set during creation"));
+        } else {
+            match text(metadata, "namespace") {
+                Some(found) if !found.is_empty() && found != *namespace => {
+                    return Err(Refused::bad_request(format!(
+                        "the namespace of the provided object does not match the namespace sent on \
+                         the request ({namespace})"
+                    )));
+                }
+                _ => metadata.insert("namespace".into(), namespace.as_str().into()),
+            };
+        }
+        Ok(body)
+    }
+
+    /// The object without what is not stored, if an API server would take it.
+    fn valid(
+        &self,
+        mut object: Value,
+        current: Option<&Item>,
+        name: &str,
+    ) -> Result<(Value, ObjectKey, Vec<String>), Refused> {
+        let resource = self.resource;
+        if let Ok(metadata) = metadata_of(&mut object) {
+            for field in
+                ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"]
+            {
+                metadata.shift_remove(field);
+            }
+        }
+        if resource.kind() == Kind::Secret {
+            defaults::fill("Secret", &mut object);
+            let kept = secrets::restore(&mut object, current.map(|item| &item.json));
+            kept.map_err(|wrong| Refused::invalid(resource, name, &[wrong]))?;
+        }
+        let offered = config::offered(object);
+        if self.options.validation == Validation::Strict && !offered.unknown.is_empty() {
+            let told: Vec<_> = offered.unknown.iter().map(|one| &*one.problem).collect();
+            return Err(Refused::bad_request(format!(
+                "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+                resource.info.kind,
+                self.version,
+                resource.info.kind,
+                told.join(", ")
+            )));
+        }
+        if !offered.faults.is_empty() {
+            return Err(Refused::invalid(resource, name, &offered.faults));
+        }
+        let Some(object) = offered.object else {
+            return Err(Refused::bad_request("the body is no object of this kind"));
+        };
+        let warnings = match self.options.validation {
+            Validation::Warn => offered.unknown.into_iter().map(|one| one.problem).collect(),
+            _ => Vec::new(),
+        };
+        Ok((offered.known.0, object.key(), warnings))
+    }
+
+    /// What a dry run answers.
+    fn shown(&self, mut object: Value) -> Value {
+        defaults::fill(self.resource.info.kind.as_str(), &mut object);
+        object["apiVersion"] = self.resource.api_version(&self.version).into();
+        object
+    }
+}
+
+/// The patches that are known, for the one that is not.
+pub(super) const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
+                                  application/apply-patch+yaml";
+
+fn not_ours(resource: &Resource, name: &str, origin: &Origin) -> Refused {
+    let why = match origin {
+        Origin::Api(_) => "it cannot be changed".into(),
+        Origin::File(file) => format!(
+            "it stands in {}, which is yours and is not changed over the API; change the file",
+            file.display()
+        ),
+        Origin::Made(why) => (*why).to_owned(),
+    };
+    Refused::not_ours(resource, name, &why)
+}
+
+fn metadata_of(object: &mut Value) -> Result<&mut Map<String, Value>, Refused> {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    metadata.ok_or_else(|| Refused::bad_request("metadata is no object"))
+}
+
+fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    fields.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Five characters, none of which make a word: as an API server ends a name that it makes up.
+fn random_suffix() -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..5).map(|_| char::from(LETTERS[fastrand::usize(..LETTERS.len())])).collect()
+}
+
+/// True if both are the same but for the fields `without`, in whatever order.
+fn same(one: &Value, other: &Value, without: &[&str]) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return false };
+    let rest = |fields: &Map<String, Value>| -> usize {
+        fields.keys().filter(|name| !without.contains(&name.as_str())).count()
+    };
+    rest(one) == rest(other)
+        && one
+            .iter()
+            .filter(|(name, _)| !without.contains(&name.as_str()))
+            .all(|(name, value)| other.get(name) == Some(value))
+}

@@ -1,0 +1,785 @@
+//! The objects of the gateway over an API like that of Kubernetes: what may be read and written, by
+//! whom, and what becomes of it; by hand, and with kubectl.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+use crate::support::{
+    Gateway, Origin, Reply, Setup, Tls, Wire, backend, http_route, rule_to, serve_all, soon, until,
+};
+
+const GROUP: &str = "/apis/gateway.networking.k8s.io/v1";
+const NAMESPACE: &str = "envoy-gateway-system";
+
+/// The API of a gateway, as somebody sees it who has the token.
+struct Api {
+    gateway: Gateway,
+    address: SocketAddr,
+    token: String,
+    kubeconfig: String,
+}
+
+impl Api {
+    async fn start(setup: Setup) -> Self {
+        let gateway = setup.flag("--api-listen 127.0.0.1:0").start().await;
+        let kubeconfig = output(gateway.setup_ref().command("kubeconfig")).await;
+        let kubeconfig = String::from_utf8(kubeconfig.stdout).unwrap();
+        let word = |name: &str| {
+            let (_, rest) = kubeconfig.split_once(name).unwrap_or_else(|| panic!("{kubeconfig}"));
+            rest.lines().next().unwrap().trim().trim_matches('"').to_owned()
+        };
+        let address = word("server: https://").parse().unwrap();
+        let token = fs::read_to_string(word("tokenFile: ")).unwrap();
+        Self { gateway, address, token, kubeconfig }
+    }
+
+    async fn writable() -> Self {
+        Self::start(Gateway::setup().flag("--api-writable")).await
+    }
+
+    async fn raw(&self, head: &str, body: &str) -> Reply {
+        let mut wire = Wire::connect(self.address).await;
+        let length = body.len();
+        wire.send(format!("{head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"))
+            .await;
+        wire.reply().await
+    }
+
+    async fn call(&self, method: &str, path: &str, kind: &str, body: &str) -> (Reply, Value) {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: {kind}",
+            self.address, self.token
+        );
+        let reply = self.raw(&head, body).await;
+        let body = serde_json::from_str(&reply.text()).unwrap_or_default();
+        (reply, body)
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let (reply, body) = self.call("GET", path, "", "").await;
+        (reply.status(), body)
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let kind = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let (reply, body) = self.call(method, path, kind, &body.to_string()).await;
+        (reply.status(), body)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.gateway.path("common/api").join(name)
+    }
+}
+
+async fn output(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn routes() -> String {
+    format!("{GROUP}/namespaces/{NAMESPACE}/httproutes")
+}
+
+/// A route of the Gateway to the Backend `shop`.
+fn route(name: &str, host: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": { "name": name },
+        "spec": {
+            "parentRefs": [{ "name": "eg" }],
+            "hostnames": [host],
+            "rules": [{
+                "backendRefs": [
+                    { "group": "gateway.envoyproxy.io", "kind": "Backend", "name": "shop" }
+                ],
+            }],
+        },
+    })
+}
+
+/// Waits for no watch of files: what was written is served when the answer is there.
+#[tokio::test]
+async fn what_is_written_is_served_before_the_answer() {
+    let shop = Origin::replying("shop").await;
+    let setup = Gateway::setup().file("routes/shop.yaml", &backend("shop", &[shop.address]));
+    let api = Api::start(setup.flag("--api-writable")).await;
+    assert_eq!(api.gateway.get("http://shop.test/").await.status(), 404);
+
+    let (status, made) = api.send("POST", &routes(), &route("cart", "shop.test")).await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(api.gateway.get("http://shop.test/").await.text(), "shop");
+    let metadata = &made["metadata"];
+    assert_eq!(metadata["generation"], 1, "{made}");
+    assert_eq!(metadata["namespace"], NAMESPACE, "{made}");
+    for field in ["uid", "creationTimestamp", "resourceVersion"] {
+        assert!(metadata[field].is_string(), "{field}: {made}");
+    }
+    // As the CRD has it by default, and as the gateway found it.
+    assert_eq!(made["spec"]["rules"][0]["backendRefs"][0]["weight"], 1, "{made}");
+    let condition = &made["status"]["parents"][0]["conditions"][0];
+    assert_eq!((&condition["type"], &condition["status"]), (&"Accepted".into(), &"True".into()));
+    assert_eq!(condition["observedGeneration"], 1, "{condition}");
+    let file = api.file(&format!("httproute.{NAMESPACE}.cart.yaml"));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("hostnames:\n  - shop.test\n") && !text.contains("status"), "{text}");
+
+    // Labels are no change of what is meant.
+    let one = format!("{}/cart", routes());
+    let (status, labelled) =
+        api.send("PATCH", &one, &json!({ "metadata": { "labels": { "a": "b" } } })).await;
+    assert_eq!((status, &labelled["metadata"]["generation"]), (200, &1.into()), "{labelled}");
+    let (status, patched) =
+        api.send("PATCH", &one, &json!({ "spec": { "hostnames": ["blog.test"] } })).await;
+    assert_eq!((status, &patched["metadata"]["generation"]), (200, &2.into()), "{patched}");
+    let condition = &patched["status"]["parents"][0]["conditions"][0];
+    assert_eq!(condition["observedGeneration"], 2, "{condition}");
+    assert_eq!(api.gateway.get("http://shop.test/").await.status(), 404);
+    assert_eq!(api.gateway.get("http://blog.test/").await.text(), "shop");
+
+    let (status, conflict) = api.send("PUT", &one, &made).await;
+    assert_eq!((status, &conflict["reason"]), (409, &"Conflict".into()), "{conflict}");
+    let mut next = patched.clone();
+    next["spec"]["hostnames"] = json!(["shop.test"]);
+    let (status, next) = api.send("PUT", &one, &next).await;
+    assert_eq!(status, 200, "{next}");
+    let (status, again) = api.send("POST", &routes(), &route("cart", "shop.test")).await;
+    assert_eq!((status, &again["reason"]), (409, &"AlreadyExists".into()), "{again}");
+
+    // A restart finds it as it was.
+    let reloaded = api.gateway.reload().await;
+    assert!(reloaded.is("READY"));
+    let (_, read) = api.get(&one).await;
+    assert_eq!(read["metadata"], next["metadata"]);
+
+    let (status, gone) = api.send("DELETE", &one, &Value::Null).await;
+    assert_eq!((status, &gone["status"]), (200, &"Success".into()), "{gone}");
+    assert!(!file.exists());
+    assert_eq!(api.gateway.get("http://shop.test/").await.status(), 404);
+    let (status, missing) = api.get(&one).await;
+    assert_eq!((status, &missing["reason"]), (404, &"NotFound".into()), "{missing}");
+    let message = "httproutes.gateway.networking.k8s.io \"cart\" not found";
+    assert_eq!(missing["message"], message);
+}
+
+#[tokio::test]
+async fn what_stands_in_a_file_of_somebodys_is_read_and_left_alone() {
+    let api = Api::writable().await;
+    let one = format!("{GROUP}/namespaces/{NAMESPACE}/gateways/eg");
+    let (status, gateway) = api.get(&one).await;
+    assert_eq!(status, 200, "{gateway}");
+    assert_eq!(gateway["spec"]["listeners"][0]["allowedRoutes"]["namespaces"]["from"], "Same");
+    let before = fs::read_to_string(api.gateway.path("common/gateway.yaml")).unwrap();
+    for (method, body) in [
+        ("PATCH", json!({ "spec": { "listeners": [] } })),
+        ("PUT", gateway.clone()),
+        ("DELETE", Value::Null),
+    ] {
+        let (status, refused) = api.send(method, &one, &body).await;
+        assert_eq!((status, &refused["reason"]), (403, &"Forbidden".into()), "{method}: {refused}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("common/gateway.yaml"), "{message}");
+    }
+    assert_eq!(fs::read_to_string(api.gateway.path("common/gateway.yaml")).unwrap(), before);
+
+    // Its own sockets, as a Service that nobody can change.
+    let services = format!(
+        "/api/v1/namespaces/{NAMESPACE}/services?labelSelector=gateway.networking.k8s.io%2Fgateway-name%3Deg"
+    );
+    let (_, list) = api.get(&services).await;
+    let service = &list["items"][0];
+    assert_eq!(service["spec"]["ports"][0]["port"], 8080, "{list}");
+    let (status, _) = api
+        .send("DELETE", &format!("/api/v1/namespaces/{NAMESPACE}/services/eg-eg"), &Value::Null)
+        .await;
+    assert_eq!(status, 403);
+}
+
+#[tokio::test]
+async fn what_an_api_server_would_refuse_is_refused_as_it_would() {
+    let api = Api::writable().await;
+    let bad = |edit: fn(&mut Value)| {
+        let mut route = route("cart", "shop.test");
+        edit(&mut route);
+        route
+    };
+    // (object, status, reason, part of the message)
+    let table = [
+        (
+            bad(|route| route["spec"]["hostnames"] = json!(["A.test"])),
+            422,
+            "Invalid",
+            "HTTPRoute.gateway.networking.k8s.io \"cart\" is invalid: spec.hostnames[0]: Invalid value:",
+        ),
+        (bad(|route| route["spec"]["rules"] = json!("x")), 422, "Invalid", "spec.rules"),
+        (bad(|route| route["metadata"]["name"] = "A".into()), 422, "Invalid", "metadata.name"),
+        (bad(|route| route["metadata"] = json!({})), 422, "Invalid", "name or generateName"),
+        (bad(|route| route["kind"] = "Gateway".into()), 400, "BadRequest", "does not match"),
+        (
+            bad(|route| route["metadata"]["namespace"] = "other".into()),
+            400,
+            "BadRequest",
+            "does not match the namespace",
+        ),
+    ];
+    for (object, status, reason, part) in table {
+        let (got, refused) = api.send("POST", &routes(), &object).await;
+        assert_eq!((got, &refused["reason"]), (status, &reason.into()), "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(part), "{part}: {refused}");
+        assert_eq!(refused["code"], status, "{refused}");
+    }
+    let (_, refused) = api
+        .send("POST", &routes(), &bad(|route| route["spec"]["hostnames"] = json!(["A.test"])))
+        .await;
+    assert_eq!(refused["details"]["causes"][0]["field"], "spec.hostnames[0]", "{refused}");
+
+    let misspelt = bad(|route| route["spec"]["hostname"] = "x".into());
+    let strict = format!("{}?fieldValidation=Strict", routes());
+    let (status, refused) = api.send("POST", &strict, &misspelt).await;
+    assert_eq!(status, 400, "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("strict decoding error: unknown field \"spec.hostname\""),
+        "{message}"
+    );
+    let (reply, made) =
+        api.call("POST", &routes(), "application/json", &misspelt.to_string()).await;
+    assert_eq!(reply.status(), 201, "{made}");
+    let warning = reply.header("warning").unwrap();
+    assert!(warning.starts_with("299 - \"unknown field \\\"spec.hostname\\\"\""), "{warning}");
+    assert!(made["spec"].get("hostname").is_none(), "{made}");
+
+    let (reply, body) =
+        api.call("PATCH", &format!("{}/cart", routes()), "application/x", "{}").await;
+    assert_eq!((reply.status(), &body["reason"]), (415, &"UnsupportedMediaType".into()), "{body}");
+    let strategic = "application/strategic-merge-patch+json";
+    let (reply, _) = api.call("PATCH", &format!("{}/cart", routes()), strategic, "{}").await;
+    assert_eq!(reply.status(), 415);
+    let (status, _) = api.send("PUT", &format!("{}/cart/status", routes()), &made).await;
+    assert_eq!(status, 403);
+    assert_eq!(api.send("DELETE", &routes(), &Value::Null).await.0, 405);
+    assert_eq!(api.get("/apis/gateway.networking.k8s.io/v1/nothings").await.0, 404);
+    assert_eq!(api.get("/api/v1/pods").await.0, 404);
+    assert_eq!(api.call("POST", &routes(), "application/json", "{").await.0.status(), 400);
+}
+
+/// What runs is served on, and the file that would have broken it is gone again.
+#[tokio::test]
+async fn a_change_with_which_nothing_loads_is_undone() {
+    let api = Api::writable().await;
+    let (status, _) = api.send("POST", &routes(), &route("first", "shop.test")).await;
+    assert_eq!(status, 201);
+    api.gateway.write("routes/broken.yaml", "kind: [\n");
+    let (status, refused) = api.send("POST", &routes(), &route("second", "shop.test")).await;
+    assert_eq!(status, 500, "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("nothing was changed") && message.contains("broken.yaml"),
+        "{message}"
+    );
+    assert_eq!(api.send("DELETE", &format!("{}/first", routes()), &Value::Null).await.0, 500);
+    assert_eq!(fs::read_dir(api.file("")).unwrap().count(), 1);
+    api.gateway.remove("routes/broken.yaml");
+    assert_eq!(api.send("DELETE", &format!("{}/first", routes()), &Value::Null).await.0, 200);
+}
+
+#[tokio::test]
+async fn nobody_is_answered_without_the_token() {
+    let api = Api::start(Gateway::setup()).await;
+    let host = api.address;
+    let bearer = format!("Authorization: Bearer {}", api.token);
+    // (head after the request line, status)
+    let table = [
+        (format!("Host: {host}\r\n{bearer}"), 200),
+        (format!("Host: localhost\r\n{bearer}"), 200),
+        (format!("Host: [::1]:1\r\n{}", bearer.replace("Bearer", "bearer")), 200),
+        (format!("Host: {host}"), 401),
+        (format!("Host: {host}\r\nAuthorization: Bearer x{}", api.token), 401),
+        (format!("Host: {host}\r\nAuthorization: Bearer {}", &api.token[1..]), 401),
+        (format!("Host: {host}\r\nAuthorization: Basic {}", api.token), 401),
+        (format!("Host: example.com\r\n{bearer}"), 403),
+        (format!("Host: {host}\r\n{bearer}\r\nOrigin: http://localhost"), 403),
+        (format!("Host: {host}\r\n{bearer}\r\nAccept: text/html"), 406),
+    ];
+    for (head, status) in table {
+        let reply = api.raw(&format!("GET /api HTTP/1.1\r\n{head}"), "").await;
+        assert_eq!(reply.status(), status, "{head}");
+    }
+    // Without --api-writable it is there to be read.
+    let (status, refused) = api.send("POST", &routes(), &route("cart", "shop.test")).await;
+    assert_eq!(status, 403, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("--api-writable"), "{refused}");
+    let token = api.gateway.setup_ref().control_socket().with_file_name("api-token");
+    let mode = fs::metadata(token).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn bodies_and_heads_have_an_end() {
+    let api = Api::writable().await;
+    let large = format!("{{\"data\": \"{}\"}}", "x".repeat(3 << 20));
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}",
+        routes(),
+        api.token
+    );
+    let mut wire = Wire::connect(api.address).await;
+    // The gateway may have answered before all of it is sent.
+    let _ = wire
+        .push(format!("{head}\r\nContent-Length: {}\r\n\r\n{large}", large.len()).as_bytes())
+        .await;
+    assert_eq!(wire.reply().await.status(), 413);
+
+    let mut wire = Wire::connect(api.address).await;
+    let _ = wire.push(format!("{head}\r\nX: {}\r\n\r\n", "x".repeat(300 << 10)).as_bytes()).await;
+    let rest = String::from_utf8_lossy(&wire.rest().await).into_owned();
+    assert!(rest.starts_with("HTTP/1.1 431"), "{rest}");
+
+    // A body that does not come.
+    let mut wire = Wire::connect(api.address).await;
+    wire.send(format!("{head}\r\nContent-Length: 10\r\n\r\n")).await;
+    assert_eq!(wire.reply().await.status(), 400);
+    // Silence where a handshake or a request should be.
+    let mut silent = Wire::connect(api.address).await;
+    assert_eq!(soon("the end of a silent connection", silent.rest()).await, b"");
+}
+
+/// Reads the lines of a watch.
+struct Watch(Wire);
+
+impl Watch {
+    async fn start(api: &Api, query: &str) -> (u16, Self) {
+        let mut wire = Wire::connect(api.address).await;
+        let path = format!("{}?watch=true{query}", routes());
+        wire.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+            api.token
+        ))
+        .await;
+        let head = wire.head().await.unwrap();
+        (head.status(), Self(wire))
+    }
+
+    /// Type and name of the next event.
+    async fn next(&mut self) -> (String, String) {
+        let chunk = soon("an event", self.0.through(b"\r\n")).await.unwrap();
+        let size = String::from_utf8(chunk).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let line = self.0.exactly(size + 2).await;
+        let event: Value = serde_json::from_slice(&line).unwrap();
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+        (event["type"].as_str().unwrap().to_owned(), name.to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_happens_and_to_whom_it_matters() {
+    let api = Api::writable().await;
+    api.send("POST", &routes(), &route("first", "shop.test")).await;
+    let (_, list) = api.get(&routes()).await;
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let (_, mut all) = Watch::start(&api, "").await;
+    let (_, mut later) = Watch::start(&api, &format!("&resourceVersion={version}")).await;
+    let (_, mut labelled) = Watch::start(&api, "&labelSelector=a%3Db").await;
+    let event = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());
+    assert_eq!(all.next().await, event("ADDED", "first"));
+
+    let one = format!("{}/first", routes());
+    api.send("PATCH", &one, &json!({ "metadata": { "labels": { "a": "b" } } })).await;
+    api.send("PATCH", &one, &json!({ "metadata": { "labels": { "a": "c" } } })).await;
+    api.send("DELETE", &one, &Value::Null).await;
+    for kind in ["MODIFIED", "MODIFIED", "DELETED"] {
+        assert_eq!(all.next().await, event(kind, "first"));
+        assert_eq!(later.next().await, event(kind, "first"));
+    }
+    // To who looks for a label, an object is there while it has it.
+    assert_eq!(labelled.next().await, event("ADDED", "first"));
+    assert_eq!(labelled.next().await, event("DELETED", "first"));
+
+    let (status, _) = Watch::start(&api, "&resourceVersion=7").await;
+    assert_eq!(status, 410);
+    let (status, mut short) = Watch::start(&api, "&timeoutSeconds=1").await;
+    assert_eq!(status, 200);
+    let end = soon("the end of a watch", short.0.through(b"0\r\n\r\n")).await;
+    assert_eq!(end.as_deref(), Some(&b"0\r\n\r\n"[..]));
+}
+
+#[tokio::test]
+async fn watches_are_limited() {
+    let api = Api::start(Gateway::setup()).await;
+    let mut watches = Vec::new();
+    let refused = loop {
+        let (status, watch) = Watch::start(&api, "").await;
+        watches.push(watch);
+        if status != 200 || watches.len() > 1000 {
+            break status;
+        }
+    };
+    assert_eq!((refused, watches.len()), (429, 129));
+    // Those that end make room for others.
+    watches.clear();
+    soon("room for a watch", async { while Watch::start(&api, "").await.0 != 200 {} }).await;
+    assert_eq!(api.get("/version").await.0, 200);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages() {
+    let api = Api::writable().await;
+    for name in ["a", "b", "c"] {
+        api.send("POST", &routes(), &route(name, "shop.test")).await;
+    }
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let (_, first) = api.get(&format!("{}?limit=2", routes())).await;
+    assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(first["metadata"]["remainingItemCount"], 1);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let (_, rest) = api.get(&format!("{}?limit=2&continue={token}", routes())).await;
+    assert_eq!(names(&rest), ["c"]);
+    assert!(rest["metadata"].get("continue").is_none(), "{rest}");
+    assert_eq!(api.get(&format!("{}?continue=%25", routes())).await.0, 400);
+}
+
+fn secret() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": "key" },
+        "stringData": { "password": "hunter2" },
+    })
+}
+
+#[tokio::test]
+async fn secrets_are_written_and_not_told() {
+    let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
+    let one = format!("{secrets}/key");
+    let api = Api::writable().await;
+    let (status, made) = api.send("POST", &secrets, &secret()).await;
+    assert_eq!((status, &made["data"]["password"]), (201, &"cmVkYWN0ZWQ=".into()), "{made}");
+    let file = api.file(&format!("secret.{NAMESPACE}.key.yaml"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(fs::read_to_string(&file).unwrap().contains("password: aHVudGVyMg=="));
+    // The mark that stands for it leaves it as it is.
+    let mut read = made.clone();
+    read["metadata"]["labels"] = json!({ "a": "b" });
+    assert_eq!(api.send("PUT", &one, &read).await.0, 200);
+    assert!(fs::read_to_string(&file).unwrap().contains("password: aHVudGVyMg=="));
+    for path in [&one, &secrets, &"/api/v1/secrets".to_owned()] {
+        let (reply, _) = api.call("GET", path, "", "").await;
+        assert!(!reply.text().contains("aHVudGVyMg"), "{path}: {}", reply.text());
+    }
+    assert!(!api.gateway.process().stderr().contains("hunter2"));
+
+    let open = Api::start(Gateway::setup().flag("--api-writable --api-secrets")).await;
+    let (_, made) = open.send("POST", &secrets, &secret()).await;
+    assert_eq!(made["data"]["password"], "aHVudGVyMg==", "{made}");
+}
+
+/// Server-side apply, and the two patches that are no merge patch.
+#[tokio::test]
+async fn objects_are_applied_and_patched() {
+    let api = Api::writable().await;
+    let one = format!("{}/cart", routes());
+    let apply = format!("{one}?fieldManager=me");
+    let text = |host: &str, more: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+             metadata: {{name: cart{more}}}\nspec: {{hostnames: [{host}]}}\n"
+        )
+    };
+    let yaml = "application/apply-patch+yaml";
+    let (reply, made) = api.call("PATCH", &apply, yaml, &text("a.test", ", labels: {x: y}")).await;
+    assert_eq!(reply.status(), 201, "{made}");
+    assert_eq!(made["metadata"]["managedFields"][0]["manager"], "me", "{made}");
+    let (reply, next) = api.call("PATCH", &apply, yaml, &text("b.test", "")).await;
+    assert_eq!(reply.status(), 200, "{next}");
+    assert_eq!(next["spec"]["hostnames"], json!(["b.test"]));
+    assert!(next["metadata"]["labels"].get("x").is_none(), "{next}");
+    let other = format!("{one}?fieldManager=you");
+    let (reply, refused) = api.call("PATCH", &other, yaml, &text("c.test", "")).await;
+    assert_eq!(reply.status(), 409, "{refused}");
+    assert_eq!(refused["details"]["causes"][0]["reason"], "FieldManagerConflict", "{refused}");
+    let forced = format!("{other}&force=true");
+    let (reply, taken) = api.call("PATCH", &forced, yaml, &text("c.test", "")).await;
+    assert_eq!((reply.status(), &taken["spec"]["hostnames"]), (200, &json!(["c.test"])));
+
+    let operations = r#"[{"op":"replace","path":"/spec/hostnames/0","value":"d.test"}]"#;
+    let (reply, patched) = api.call("PATCH", &one, "application/json-patch+json", operations).await;
+    assert_eq!((reply.status(), &patched["spec"]["hostnames"]), (200, &json!(["d.test"])));
+    let dry = format!("{one}?dryRun=All");
+    let (status, would) =
+        api.send("PATCH", &dry, &json!({ "spec": { "hostnames": ["e.test"] } })).await;
+    assert_eq!((status, &would["spec"]["hostnames"]), (200, &json!(["e.test"])));
+    assert_eq!(api.get(&one).await.1["spec"]["hostnames"], json!(["d.test"]));
+}
+
+#[tokio::test]
+async fn a_namespace_goes_with_what_was_written_into_it() {
+    let api = Api::writable().await;
+    let routes = format!("{GROUP}/namespaces/shop/httproutes");
+    assert_eq!(api.send("POST", &routes, &route("cart", "shop.test")).await.0, 201);
+    // It is there because something is in it.
+    let (status, shop) = api.get("/api/v1/namespaces/shop").await;
+    assert_eq!(status, 200, "{shop}");
+    assert_eq!(shop["metadata"]["labels"]["kubernetes.io/metadata.name"], "shop");
+    let namespace = json!({ "metadata": { "name": "shop", "labels": { "a": "b" } } });
+    assert_eq!(api.send("POST", "/api/v1/namespaces", &namespace).await.0, 201);
+    assert_eq!(api.send("POST", "/api/v1/namespaces", &namespace).await.0, 409);
+    assert_eq!(api.send("DELETE", "/api/v1/namespaces/shop", &Value::Null).await.0, 200);
+    assert_eq!(api.get("/api/v1/namespaces/shop").await.0, 404);
+    assert_eq!(api.get(&format!("{routes}/cart")).await.0, 404);
+    let own = format!("/api/v1/namespaces/{NAMESPACE}");
+    assert_eq!(api.send("DELETE", &own, &Value::Null).await.0, 403);
+}
+
+/// The control socket answers whoever may connect to it, without a token and without TCP.
+#[tokio::test]
+async fn the_control_socket_serves_it_too() {
+    let gateway = Gateway::setup().flag("--api-writable").start().await;
+    let ask = async |head: &str, body: &str| {
+        let stream = UnixStream::connect(gateway.setup_ref().control_socket()).await.unwrap();
+        let mut wire = Wire::over(stream);
+        let length = body.len();
+        wire.send(format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"))
+            .await;
+        wire.reply().await
+    };
+    let reply = ask(&format!("GET {GROUP}/gateways"), "").await;
+    assert!(reply.status() == 200 && reply.text().contains("\"GatewayList\""), "{}", reply.text());
+    let made = ask(&format!("POST {}", routes()), &route("cart", "shop.test").to_string()).await;
+    assert_eq!(made.status(), 201, "{}", made.text());
+}
+
+#[tokio::test]
+async fn status_shows_what_is_served_and_what_is_wrong() {
+    let shop = Origin::replying("shop").await;
+    let broken = http_route("blog", &["blog.test"], &rule_to("/", "gone"));
+    let setup = Gateway::setup()
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .file("routes/blog.yaml", &broken);
+    let gateway = setup.start().await;
+    let setup = gateway.setup_ref();
+    let table = output(setup.command("status")).await;
+    assert!(table.status.success(), "{table:?}");
+    let text = String::from_utf8(table.stdout).unwrap();
+    for part in [
+        "GATEWAYCLASS   CONTROLLER",
+        "NAMESPACE              GATEWAY   CLASS   ADDRESS   PROGRAMMED   AGE\n",
+        "envoy-gateway-system   eg        eg      ",
+        "[\"shop.test\"]",
+        "! HTTPRoute envoy-gateway-system/blog, on eg: ResolvedRefs is False, BackendNotFound:",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let yaml = output(setup.command("status httproute shop -o yaml")).await;
+    let text = String::from_utf8(yaml.stdout).unwrap();
+    assert!(
+        text.starts_with("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"),
+        "{text}"
+    );
+    assert!(text.contains("    - lastTransitionTime: \"20"), "{text}");
+    let json = output(setup.command("status gtw -o json")).await;
+    let list: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(list["items"][0]["status"]["listeners"][0]["attachedRoutes"], 2, "{list}");
+    for (arguments, word) in
+        [("status httproute nobody", "no such object"), ("status pods", "`pods`")]
+    {
+        let output = output(setup.command(arguments)).await;
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(word), "{output:?}");
+    }
+}
+
+/// Changes of files that were written over the API are loaded once, not again by the watch.
+#[tokio::test]
+async fn the_watch_of_files_knows_what_was_written_here() {
+    let api = Api::start(Gateway::setup().watching().flag("--api-writable")).await;
+    let loads = || {
+        let process = api.gateway.process();
+        let log = process.stdout().join("\n") + &process.stderr();
+        (log.matches("written over the API").count(), log.matches("files have changed").count())
+    };
+    assert_eq!(api.send("POST", &routes(), &route("cart", "shop.test")).await.0, 201);
+    // That nothing happens can only be seen by waiting: the watch tells 300 ms after a change.
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert_eq!(loads(), (1, 0));
+    api.gateway.write("routes/more.yaml", &http_route("more", &["more.test"], "- {}"));
+    let more = format!("{}/more", routes());
+    soon("the file", async { while api.get(&more).await.0 != 200 {} }).await;
+    assert_eq!(loads(), (1, 1));
+}
+
+// --- kubectl
+
+/// Every kubectl that is to be tried: the one in the path, and Debian's where it was unpacked.
+fn kubectls() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let named = std::env::split_paths(&path).map(|directory| directory.join("kubectl"));
+    let debian = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/.cache/kubernetes-client/usr/bin/kubectl");
+    let mut found: Vec<PathBuf> = named.filter(|path| path.is_file()).take(1).collect();
+    found.extend(Some(debian).filter(|path| path.is_file()));
+    assert!(!found.is_empty(), "there is no kubectl; `scripts/install test` gets one");
+    found
+}
+
+struct Kubectl<'a> {
+    program: PathBuf,
+    api: &'a Api,
+    home: tempfile::TempDir,
+}
+
+impl Kubectl<'_> {
+    fn command(&self, arguments: &str) -> Command {
+        let config = self.home.path().join("config");
+        fs::write(&config, &self.api.kubeconfig).unwrap();
+        let mut command = Command::new(&self.program);
+        command.env_clear().env("HOME", self.home.path()).env("KUBECONFIG", config);
+        command.args(arguments.split_whitespace());
+        command
+    }
+
+    async fn run(&self, arguments: &str) -> String {
+        let output = output(self.command(arguments)).await;
+        let text = [&output.stdout[..], &output.stderr].concat();
+        String::from_utf8(text).unwrap()
+    }
+}
+
+const SHOP: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: shop
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: cart
+  namespace: shop
+spec:
+  ports:
+    - name: http
+      port: 80
+      targetPort: 8080
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: texts
+  namespace: shop
+data:
+  a: ${HOME}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: cart
+  namespace: shop
+spec:
+  parentRefs:
+    - name: eg
+      namespace: envoy-gateway-system
+  hostnames:
+    - shop.test
+  rules:
+    - backendRefs:
+        - name: cart
+          port: 80
+";
+
+#[tokio::test]
+async fn kubectl_gets_describes_applies_watches_and_deletes() {
+    for program in kubectls() {
+        let api = Api::writable().await;
+        let kubectl = Kubectl { program, api: &api, home: tempfile::TempDir::new().unwrap() };
+        let of = kubectl.program.display();
+        let gateways = kubectl.run("get gateways,httproutes,gatewayclasses -A").await;
+        assert!(gateways.contains("CLASS   ADDRESS"), "{of}: {gateways}");
+        assert!(gateways.contains("gateway.gateway.networking.k8s.io/eg"), "{of}: {gateways}");
+
+        let file = kubectl.home.path().join("shop.yaml");
+        let apply = format!("apply -f {}", file.display());
+        fs::write(&file, SHOP).unwrap();
+        let applied = kubectl.run(&apply).await;
+        let made = ["namespace/shop", "service/cart", "configmap/texts"]
+            .map(|one| format!("{one} created"));
+        for line in made
+            .iter()
+            .map(String::as_str)
+            .chain(["httproute.gateway.networking.k8s.io/cart created"])
+        {
+            assert!(applied.contains(line), "{of}: {line} in {applied}");
+        }
+        let again = kubectl.run(&apply).await;
+        // Of a route kubectl sees the defaults that it did not write, and so it is as in a cluster.
+        assert_eq!(again.matches("unchanged").count(), 3, "{of}: {again}");
+        let route = "get httproute cart -n shop -o jsonpath={.metadata.generation}";
+        assert_eq!(kubectl.run(route).await, "1", "{of}");
+        fs::write(&file, SHOP.replace("8080", "8081").replace("shop.test", "cart.test")).unwrap();
+        let changed = kubectl.run(&apply).await;
+        assert_eq!(changed.matches("configured").count(), 2, "{of}: {changed}");
+        let route = kubectl.run("get httproute cart -n shop -o yaml").await;
+        assert!(route.contains("- cart.test") && route.contains("generation: 2"), "{of}: {route}");
+        let service =
+            kubectl.run("get service cart -n shop -o jsonpath={.spec.ports[*].targetPort}").await;
+        assert_eq!(service, "8081", "{of}");
+        let text = kubectl.run("get configmap texts -n shop -o jsonpath={.data.a}").await;
+        assert_eq!(text, "${HOME}", "{of}");
+
+        let described = kubectl.run("describe httproute cart -n shop").await;
+        for part in ["NotAllowedByListeners", "Controller Name:", "Events:"] {
+            assert!(described.contains(part), "{of}: {part} in {described}");
+        }
+        fs::write(&file, SHOP.replace("hostnames", "hostnams")).unwrap();
+        let refused = kubectl.run(&apply).await;
+        // Before 1.25 kubectl has no such question, and the field is left out with a warning.
+        assert!(refused.contains("spec.hostnams"), "{of}: {refused}");
+
+        // A watch sees what another does.
+        let mut watching = kubectl.command("get httproutes -n shop -w --no-headers");
+        let log = kubectl.home.path().join("watch");
+        watching.stdout(fs::File::create(&log).unwrap());
+        let mut child = watching.spawn().unwrap();
+        let told = || fs::read_to_string(&log).unwrap();
+        until("the first line of a watch", || told().contains("cart")).await;
+        let labelled = kubectl.run("label httproute cart -n shop a=b").await;
+        assert!(labelled.contains("labeled"), "{of}: {labelled}");
+        until("the second line of a watch", || told().matches("cart").count() > 1).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let hand = kubectl.run("delete gateway eg -n envoy-gateway-system").await;
+        assert!(hand.contains("gateway.yaml"), "{of}: {hand}");
+        let waited = kubectl
+            .run("wait --for=condition=Programmed gateway/eg -n envoy-gateway-system --timeout=10s")
+            .await;
+        assert!(waited.contains("condition met"), "{of}: {waited}");
+        let deleted = kubectl.run("delete httproute/cart service/cart -n shop").await;
+        assert_eq!(deleted.matches("deleted").count(), 2, "{of}: {deleted}");
+        let left = kubectl.run("get httproutes -n shop").await;
+        assert!(left.contains("No resources found"), "{of}: {left}");
+    }
+}
+
+/// Over TLS the certificate is that of this start, which the kubeconfig names.
+#[tokio::test]
+async fn what_begins_as_tls_is_tls() {
+    let api = Api::start(Gateway::setup()).await;
+    let ca = api.gateway.setup_ref().control_socket().with_file_name("api-ca.pem");
+    assert!(fs::read_to_string(ca).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    // Not signed by the authority of the stories, so that client must not take it.
+    let refused = Tls::of("localhost").connect(api.address).await;
+    assert!(refused.unwrap_err().to_string().contains("certificate"), "an unknown issuer");
+}
