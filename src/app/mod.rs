@@ -2,6 +2,7 @@
 
 pub(crate) mod dev;
 mod room;
+mod session_key;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -136,6 +137,8 @@ pub(crate) fn run(
         limits,
         trusted_proxies: options.trusted_proxies,
         acme_webroot: options.acme_webroot,
+        session_key: session_key::session_key(options.state_dir.as_deref())
+            .map_err(system("random numbers"))?,
         access_log: logs.access_log().map_err(Failed::Log)?,
         connections: Connections::default(),
         shortage: Shortage::new(memory),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::filters::cors::{AllowList, OriginPattern};
 use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, UrlRewrite};
 use crate::snapshot::{
-    Bind, Choice, Conditions, Forward, Limit, Listener, PathMatch, Retry, Row, Rule, Snapshot,
-    Traffic, Transport, ValueMatch, WeightedClusters,
+    Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, PathMatch, Retry, Row, Rule,
+    Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
 };
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
 
@@ -184,6 +184,19 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
             Limit::Unset => {}
             Limit::Off => writeln!(to, "  {name} timeout off")?,
             Limit::After(limit) => writeln!(to, "  {name} timeout {limit:?}")?,
+        }
+    }
+    if let Some(session) = &rule.session {
+        let Session { carrier, absolute_timeout, choices, .. } = &**session;
+        match carrier {
+            Carrier::Cookie { name, permanent: true } => write!(to, "  permanent cookie {name}")?,
+            Carrier::Cookie { name, .. } => write!(to, "  cookie {name}")?,
+            Carrier::Header(name) => write!(to, "  header {name}")?,
+        }
+        write!(to, " keeps to an endpoint of {}", choices.len())?;
+        match absolute_timeout {
+            Some(timeout) => writeln!(to, ", for {timeout:?}")?,
+            None => to.push('\n'),
         }
     }
     if let Some(Retry { codes, attempts, backoff }) = &rule.retry {

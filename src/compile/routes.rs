@@ -4,17 +4,19 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 
 use crate::api::{
-    self, BackendRef, GrpcRouteRule, HttpPathModifier, HttpRouteRetry, HttpRouteRule,
-    HttpRouteTimeouts, PathMatchType, PathModifierType, PlainBackendRef,
+    self, BackendRef, CookieLifetime, GrpcRouteRule, HttpPathModifier, HttpRouteRetry,
+    HttpRouteRule, HttpRouteTimeouts, PathMatchType, PathModifierType, PlainBackendRef,
+    SessionPersistence, SessionPersistenceType,
 };
 use crate::config::Severity;
 use crate::filters::Filter;
 use crate::graph::{Fault, FilterRefs, Resolved, Route, RouteObject, RuleFault, RuleRefs, Target};
 use crate::snapshot::{
-    Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Timeouts, WeightedClusters,
+    Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
+    WeightedClusters,
 };
 use crate::stats::{Sharded, Upstream};
 
@@ -77,6 +79,8 @@ struct Written<'r, F> {
     kind: fn(&F) -> &str,
     timeouts: Timeouts,
     retry: Option<Retry>,
+    /// Scope, carrier and timeout.
+    session: Option<(Box<str>, Carrier, Option<Duration>)>,
 }
 
 struct Compiler<'c, 'n> {
@@ -102,8 +106,8 @@ impl Compiler<'_, '_> {
             let problem = error.to_string();
             self.fault(number, "timeouts.backendRequest", "UnsupportedValue", problem);
         }
-        let session = rule.session_persistence.is_some();
-        self.not_yet(&format!("spec.rules[{number}].sessionPersistence"), session);
+        let session = rule.session_persistence.as_ref();
+        let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
         let written = Written {
             rows,
             filters: &rule.filters,
@@ -112,6 +116,7 @@ impl Compiler<'_, '_> {
             kind: |filter| filter.kind.as_str(),
             timeouts: timeouts.unwrap_or_default(),
             retry: rule.retry.as_ref().map(retry),
+            session,
         };
         self.rule(number, written, refs);
     }
@@ -122,8 +127,8 @@ impl Compiler<'_, '_> {
             let conditions = Conditions { grpc: true, ..Conditions::default() };
             rows.push(Ok((matches::everything(), conditions)));
         }
-        let session = rule.session_persistence.is_some();
-        self.not_yet(&format!("spec.rules[{number}].sessionPersistence"), session);
+        let session = rule.session_persistence.as_ref();
+        let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
         let written = Written {
             rows,
             filters: &rule.filters,
@@ -132,6 +137,7 @@ impl Compiler<'_, '_> {
             kind: |filter| filter.kind.as_str(),
             timeouts: Timeouts::default(),
             retry: None,
+            session,
         };
         self.rule(number, written, refs);
     }
@@ -203,7 +209,7 @@ impl Compiler<'_, '_> {
                 Err(misfit) => self.misfit(number, &format!("filters[{place}]"), &misfit),
             }
         }
-        let backends = self.backends(number, written.backend_refs, written.compile, refs);
+        let choices = self.choices(number, written.backend_refs, written.compile, refs);
 
         let cors = run.iter().any(|filter| matches!(filter, Filter::Cors(_)));
         if cors {
@@ -227,20 +233,29 @@ impl Compiler<'_, '_> {
         } else {
             let (filters, mirrors) = (run.into(), mirrors.into());
             let Written { timeouts, retry, .. } = written;
-            Rule { name, filters, mirrors, backends, timeouts, retry, counts }
+            let backends =
+                WeightedClusters::new(choices.iter().filter_map(|(weight, choice)| {
+                    Some((NonZeroU32::new(*weight)?, choice.clone()))
+                }));
+            let session = written.session.map(|(scope, carrier, absolute_timeout)| {
+                let choices = choices.into_iter().map(|(_, choice)| choice).collect();
+                Box::new(Session { scope, carrier, absolute_timeout, choices })
+            });
+            Rule { name, filters, mirrors, backends, timeouts, retry, session, counts }
         };
         let rule = Arc::new(rule);
         let rows = rows.into_iter().map(|(path, of)| (path, of, Arc::clone(&rule)));
         self.into.rows.extend(rows);
     }
 
-    fn backends<F>(
+    /// The backends of a rule with their weights, those of weight 0 too.
+    fn choices<F>(
         &mut self,
         number: usize,
         written: &[BackendRef<F>],
         compile: fn(&F) -> Result<Step, filters::Misfit>,
         refs: &RuleRefs<'_>,
-    ) -> Option<WeightedClusters> {
+    ) -> Vec<(u32, Choice)> {
         let mut choices = Vec::with_capacity(written.len());
         for (place, raw) in written.iter().enumerate() {
             let field = format!("backendRefs[{place}]");
@@ -259,16 +274,63 @@ impl Compiler<'_, '_> {
                 self.warn_of_fallback(number, place);
                 continue;
             }
-            let Some(weight) = NonZeroU32::new(raw.weight()) else { continue };
             let choice = match refs.backends.get(place) {
                 Some(Ok(target)) => {
                     Choice::Cluster { cluster: self.cluster(target), filters: run.into() }
                 }
                 Some(Err(_)) | None => Choice::Invalid,
             };
-            choices.push((weight, choice));
+            choices.push((raw.weight(), choice));
         }
-        WeightedClusters::new(choices)
+        choices
+    }
+
+    /// Whose sessions, how they travel, and for how long (GEP-1619).
+    fn session(
+        &mut self,
+        number: usize,
+        rule: Option<&str>,
+        raw: &SessionPersistence,
+    ) -> Option<(Box<str>, Carrier, Option<Duration>)> {
+        let of = self.name(number);
+        // A rule that has a name keeps its sessions where it is moved within the route.
+        let scope = match (rule, of.rsplit_once('/')) {
+            (Some(name), Some((before, _))) => format!("{before}/{name}"),
+            _ => of.to_string(),
+        };
+        let name = raw.session_name.clone().filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| format!("edge-session-{:08x}", hash(&scope)));
+        let field = "sessionPersistence.sessionName";
+        let header = HeaderName::try_from(&*name).ok();
+        let carrier = match raw.kind() {
+            // A cookie's name is a token, as a header's is (RFC 6265 section 4.1.1).
+            SessionPersistenceType::Cookie if header.is_some() => {
+                let lifetime = raw.cookie_config.as_ref().and_then(|of| of.lifetime_type.as_ref());
+                let permanent = lifetime == Some(&CookieLifetime::Permanent);
+                Carrier::Cookie { name: name.into(), permanent }
+            }
+            SessionPersistenceType::Header if filters::changeable(&name).is_ok() => {
+                Carrier::Header(header?)
+            }
+            // Found when the file was read.
+            SessionPersistenceType::Unknown(_) => return None,
+            SessionPersistenceType::Cookie => {
+                let problem =
+                    format!("`{name}` is not the name of a cookie; use letters and digits");
+                self.fault(number, field, "UnsupportedValue", problem);
+                return None;
+            }
+            SessionPersistenceType::Header => {
+                let problem = format!(
+                    "`{name}` is not a header that a session can have; write it like `X-Session`"
+                );
+                self.fault(number, field, "UnsupportedValue", problem);
+                return None;
+            }
+        };
+        // `0s` would end every session with its first request.
+        let timeout = raw.absolute_timeout.map(api::Duration::get).filter(|limit| !limit.is_zero());
+        Some((scope.into(), carrier, timeout))
     }
 
     fn cluster(&mut self, target: &Target<'_>) -> Arc<crate::upstream::Cluster> {
@@ -316,6 +378,11 @@ impl Compiler<'_, '_> {
     }
 }
 
+/// FNV-1a, folded: the same in every process, and no secret.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 /// A rule that answers 500 to whatever it takes.
 pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
     Rule {
@@ -326,6 +393,7 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
         timeouts: Timeouts::default(),
         retry: None,
         counts,
+        session: None,
     }
 }
 

@@ -84,6 +84,7 @@ mod tests {
                 backends: None,
                 timeouts: Timeouts::default(),
                 retry: None,
+                session: None,
                 counts: Arc::default(),
             };
             let counts = rule.counts.here();

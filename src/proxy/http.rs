@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::body::{Body, Response};
+use crate::clock;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Verdict};
 use crate::proxy::body::{ClientBody, Tracked};
@@ -20,9 +21,8 @@ use crate::proxy::forwarded::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::record::Record;
 use crate::proxy::upgrade::Switched;
-use crate::proxy::{acme_webroot, forward, mirror, upgrade};
+use crate::proxy::{acme_webroot, forward, mirror, session, upgrade};
 use crate::snapshot::{Bind, Choice, Listener};
-use crate::upstream::Aim;
 
 /// Serves one request of a connection.
 ///
@@ -119,6 +119,11 @@ async fn answer(
     let rule = found.rule;
     rule.counts.here().hits.one_more();
     record.rule = Some(Arc::clone(rule));
+    // As the client wrote it: a filter may change the path, and the cookie is the client's.
+    let session_path: Box<str> = match rule.session {
+        Some(_) => path_of(&head.uri)[..found.fixed].into(),
+        None => Box::default(),
+    };
     *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);
 
     let mut exchange =
@@ -129,7 +134,13 @@ async fn answer(
             return answered_by(filter, record, answer);
         }
     }
-    let choice = rule.backends.as_ref().ok_or(Failure::NoBackend)?.next();
+    let session = rule.session.as_deref();
+    let now = session.map_or(SystemTime::UNIX_EPOCH, |_| clock::wall());
+    let held = session.and_then(|of| session::held(of, &gateway.session_key, &head.headers, now));
+    let choice = match &held {
+        Some(held) => held.choice,
+        None => rule.backends.as_ref().ok_or(Failure::NoBackend)?.next(),
+    };
     let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
     for filter in filters {
         if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
@@ -144,8 +155,9 @@ async fn answer(
     };
     let body = mirror::copy(&rule.mirrors, &head, body);
     let request = http::Request::from_parts(head, body);
+    let aim = held.as_ref().map(session::Held::aim).unwrap_or_default();
     let (mut response, came_tunnel) =
-        forward::send(record, cluster, rule, request, Aim::default(), *deadline).await?;
+        forward::send(record, cluster, rule, request, aim, *deadline).await?;
 
     match (response.status(), upgrade, tunnel, came_tunnel) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
@@ -158,6 +170,11 @@ async fn answer(
     }
     for filter in filters.iter().rev().chain(rule.filters.iter().rev()) {
         filter.on_response(&exchange, response.headers_mut());
+    }
+    if let Some(of) = session {
+        let sent_to = (choice, record.upstream.as_ref());
+        let (key, place) = (&gateway.session_key, (exchange.scheme, &*session_path));
+        session::tell(of, key, sent_to, held.as_ref(), place, now, response.headers_mut());
     }
     Ok(response)
 }

@@ -25,6 +25,7 @@ mod mirror;
 mod path;
 mod record;
 mod replay;
+mod session;
 mod shortage;
 mod tasks;
 mod upgrade;
@@ -42,6 +43,7 @@ pub(crate) use acme_webroot::token as acme_token;
 pub(crate) use connections::Connections;
 pub(crate) use limits::Limits;
 pub(crate) use path::normalise;
+pub(crate) use session::{KEY_LENGTH, SessionKey};
 pub(crate) use shortage::{BYTES_A_CONNECTION, Shortage};
 pub(crate) use worker::{Command, SocketId, run_worker};
 
@@ -54,6 +56,8 @@ pub(crate) struct Gateway {
     pub trusted_proxies: Vec<Cidr>,
     /// certbot's `--webroot-path`.
     pub acme_webroot: PathBuf,
+    /// Seals the tokens of sessions.
+    pub session_key: SessionKey,
     pub access_log: AccessLog,
     /// Downstream connections, over all workers.
     pub connections: Connections,

@@ -8,6 +8,7 @@ pub(crate) mod host_table;
 pub(crate) mod matcher;
 pub(crate) mod route_table;
 pub(crate) mod rule;
+pub(crate) mod session;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 pub(crate) use route_table::{Entry, RouteTable, Row};
 pub(crate) use rule::{Choice, Limit, Mirror, Retry, Rule, Timeouts, WeightedClusters};
+pub(crate) use session::{Carrier, Session};
 
 /// Everything that is served, as of one load.
 #[derive(Debug, Default)]

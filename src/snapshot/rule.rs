@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::filters::Filter;
+use crate::snapshot::Session;
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::Cluster;
 
@@ -26,6 +27,8 @@ pub(crate) struct Rule {
     pub retry: Option<Retry>,
     /// Carried over from snapshot to snapshot, by name.
     pub counts: Arc<Sharded<Upstream>>,
+    /// None: every request is by itself.
+    pub session: Option<Box<Session>>,
 }
 
 /// Limits on one exchange.

@@ -52,6 +52,15 @@ impl EndpointName {
         Self(Inner::Unresolved { host: Arc::clone(host), port })
     }
 
+    /// Reads what an endpoint with an address prints as.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let address = match text.strip_prefix("unix:") {
+            Some(path) => Address::Unix(Path::new(path).into()),
+            None => Address::Ip(text.parse().ok()?),
+        };
+        Some(Self(Inner::At(address)))
+    }
+
     /// What can be connected to, where it is known.
     pub(super) fn address(&self) -> Option<&Address> {
         match &self.0 {
@@ -118,6 +127,8 @@ mod tests {
         ];
         for (name, want) in table {
             assert_eq!(name.to_string(), want);
+            let read = EndpointName::parse(want);
+            assert_eq!(read, name.address().map(|_| name.clone()), "{want}");
         }
     }
 }

@@ -30,6 +30,7 @@ mod reload;
 mod restart;
 mod retry;
 mod routing;
+mod session;
 mod support;
 mod systemd;
 mod tls;

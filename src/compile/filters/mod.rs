@@ -210,7 +210,7 @@ fn header_modifier(raw: &api::HeaderModifier, field: &str) -> Result<HeaderModif
 
 /// A header that a filter may touch. Those of the connection frame the message (RFC 9110 section
 /// 7.6.1, RFC 9112 section 6): to change one is to change what the backend takes for a request.
-fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
+pub(super) fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
     const CONNECTION: [&str; 9] = [
         "connection",
         "content-length",

@@ -46,13 +46,16 @@ pub(crate) struct Found<'a> {
     pub rule: &'a Arc<Rule>,
     /// Bytes of the path under the matched prefix; see `Exchange::matched_prefix`.
     pub matched_prefix: usize,
+    /// Bytes of the path that every request of the match begins with, whole elements: all of an
+    /// exact path, a prefix, what stands before the first sign of a regular expression.
+    pub fixed: usize,
 }
 
 /// The rules of one hostname by path.
 #[derive(Debug, Default)]
 struct PathTable {
     exact: HashMap<Box<str>, Vec<Candidate>>,
-    regex: Vec<(Regex, Candidate)>,
+    regex: Vec<(Regex, usize, Candidate)>,
     prefix: Node,
 }
 
@@ -97,7 +100,9 @@ impl PathTable {
     fn file(&mut self, path: &PathMatch, candidate: Candidate) {
         match path {
             PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(candidate),
-            PathMatch::Regex(regex) => self.regex.push((regex.clone(), candidate)),
+            PathMatch::Regex(regex) => {
+                self.regex.push((regex.clone(), fixed_part(regex.as_str()), candidate));
+            }
             PathMatch::Prefix(prefix) => {
                 let mut node = &mut self.prefix;
                 for element in prefix.split('/').filter(|element| !element.is_empty()) {
@@ -110,20 +115,19 @@ impl PathTable {
 
     fn sort(&mut self) {
         self.exact.values_mut().for_each(|candidates: &mut Vec<Candidate>| sort(candidates));
-        self.regex.sort_by_key(|(_, candidate)| Reverse(candidate.conditions.rank()));
+        self.regex.sort_by_key(|(_, _, candidate)| Reverse(candidate.conditions.rank()));
         self.prefix.sort();
     }
 
     fn find(&self, path: &str, head: &request::Parts) -> Option<Found<'_>> {
         if let Some(candidate) = self.exact.get(path).and_then(|here| first(here, head)) {
-            return Some(Found { rule: &candidate.rule, matched_prefix: 0 });
+            return Some(Found { rule: &candidate.rule, matched_prefix: 0, fixed: path.len() });
         }
-        let by_regex = self
-            .regex
-            .iter()
-            .find(|(regex, candidate)| regex.is_match(path) && candidate.conditions.accept(head));
-        if let Some((_, candidate)) = by_regex {
-            return Some(Found { rule: &candidate.rule, matched_prefix: 0 });
+        let by_regex = self.regex.iter().find(|(regex, _, candidate)| {
+            regex.is_match(path) && candidate.conditions.accept(head)
+        });
+        if let Some((_, fixed, candidate)) = by_regex {
+            return Some(Found { rule: &candidate.rule, matched_prefix: 0, fixed: *fixed });
         }
         self.prefix.find(path, 0, head)
     }
@@ -148,8 +152,24 @@ impl Node {
                 return Some(found);
             }
         }
-        first(&self.here, head).map(|candidate| Found { rule: &candidate.rule, matched_prefix: at })
+        let candidate = first(&self.here, head)?;
+        Some(Found { rule: &candidate.rule, matched_prefix: at, fixed: at })
     }
+}
+
+/// Bytes of whole path elements before the first sign of a regular expression.
+///
+/// What may be there or not, as `b` in `/a/b?`, is in the last element and so is left out.
+fn fixed_part(regex: &str) -> usize {
+    let pattern = regex.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
+    let pattern = pattern.unwrap_or(regex);
+    // One alternative begins as it likes.
+    if pattern.contains('|') {
+        return 0;
+    }
+    let sign = |b: u8| b"\\.+*?()[]{}^$".contains(&b);
+    let literal = pattern.bytes().position(sign).unwrap_or(pattern.len());
+    pattern[..literal].rfind('/').unwrap_or(0)
 }
 
 fn sort(candidates: &mut [Candidate]) {

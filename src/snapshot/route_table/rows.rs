@@ -42,7 +42,7 @@ impl PathTable {
         for (path, candidates) in exact {
             rows.extend(candidates.iter().map(|of| (PathMatch::Exact(path.clone()), of)));
         }
-        let regex = self.regex.iter().map(|(regex, of)| (PathMatch::Regex(regex.clone()), of));
+        let regex = self.regex.iter().map(|(regex, _, of)| (PathMatch::Regex(regex.clone()), of));
         rows.extend(regex);
         self.prefix.rows("", rows);
     }

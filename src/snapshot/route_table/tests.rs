@@ -14,6 +14,7 @@ fn rule(name: &str) -> Arc<Rule> {
         counts: Arc::default(),
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     })
 }
 
@@ -174,5 +175,20 @@ proptest! {
             let got = table.find(host, &path, &head).map(|found| &*found.rule.name);
             prop_assert_eq!(got, linear(&entries, host, &path, &head), "{} {}", host, target);
         }
+    }
+}
+
+#[test]
+fn a_session_of_a_regular_expression_is_of_the_folder_before_it() {
+    let table = [
+        ("/p1/p2/.*/p3", "/p1/p2"),
+        ("/a/b?", "/a"),
+        ("/[a-z]+", ""),
+        ("/a/x|/b/.*", ""),
+        ("/a/b/c", "/a/b"),
+        (".*", ""),
+    ];
+    for (pattern, want) in table {
+        assert_eq!(&pattern[..fixed_part(&format!("^(?:{pattern})$"))], want, "{pattern}");
     }
 }

@@ -1,0 +1,156 @@
+//! A client back to the endpoint that it had (GEP-1619).
+
+mod token;
+
+use std::time::SystemTime;
+
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::filters::exchange::Scheme;
+use crate::snapshot::Choice;
+use crate::snapshot::session::{Carrier, Session};
+use crate::upstream::{Aim, EndpointName};
+
+pub(crate) use token::{KEY_LENGTH, SessionKey};
+
+use token::Token;
+
+/// Cookies of a request that are looked at; a rule's own is among the first, for a browser sends
+/// those of the longest path first.
+const MAX_COOKIES: usize = 128;
+
+/// A session that a request is part of.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    pub choice: &'a Choice,
+    endpoint: EndpointName,
+}
+
+impl Held<'_> {
+    /// To the endpoint that the session has, where it can be had.
+    pub(super) fn aim(&self) -> Aim {
+        Aim { prefer: Some(self.endpoint.clone()), avoid: Vec::new() }
+    }
+}
+
+/// The session that a request says it belongs to, if it is one and its backend is still the rule's.
+pub(super) fn held<'a>(
+    session: &'a Session,
+    key: &SessionKey,
+    headers: &HeaderMap,
+    now: SystemTime,
+) -> Option<Held<'a>> {
+    let open = |text: &[u8]| Token::open(text, key, &session.scope);
+    let token = match &session.carrier {
+        Carrier::Cookie { name, .. } => cookies(headers, name).take(MAX_COOKIES).find_map(open)?,
+        Carrier::Header(name) => open(headers.get(name)?.as_bytes())?,
+    };
+    if let Some(limit) = session.absolute_timeout
+        && now.duration_since(token.since).is_ok_and(|age| age >= limit)
+    {
+        return None;
+    }
+    let choice = session.choices.iter().find(|choice| match choice {
+        Choice::Cluster { cluster, .. } => *cluster.settings().name == *token.cluster,
+        Choice::Invalid => false,
+    })?;
+    Some(Held { choice, endpoint: EndpointName::parse(&token.endpoint)? })
+}
+
+/// Tells the client of its session, if it has none or has another now.
+///
+/// `path` is that part of the request's path which the rule's match fixes: the session is of the
+/// paths below it, as are the rule's requests.
+pub(super) fn tell(
+    session: &Session,
+    key: &SessionKey,
+    (choice, endpoint): (&Choice, Option<&EndpointName>),
+    had: Option<&Held<'_>>,
+    (scheme, path): (Scheme, &str),
+    now: SystemTime,
+    headers: &mut HeaderMap,
+) {
+    let (Choice::Cluster { cluster, .. }, Some(endpoint)) = (choice, endpoint) else { return };
+    if had.is_some_and(|had| had.endpoint == *endpoint) {
+        return;
+    }
+    let cluster = cluster.settings().name.to_string();
+    let token = Token { cluster, endpoint: endpoint.to_string(), since: now };
+    let Some(token) = token.seal(key, &session.scope) else { return };
+    match &session.carrier {
+        Carrier::Header(name) => {
+            if let Ok(value) = HeaderValue::try_from(token) {
+                headers.insert(name, value);
+            }
+        }
+        Carrier::Cookie { name, permanent } => {
+            let lifetime = match session.absolute_timeout.filter(|_| *permanent) {
+                Some(lifetime) => format!("; Max-Age={}", lifetime.as_secs()),
+                None => String::new(),
+            };
+            let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
+            let path = cookie_path(path);
+            let cookie =
+                format!("{name}={token}; Path={path}{lifetime}{secure}; HttpOnly; SameSite=Lax");
+            if let Ok(value) = HeaderValue::try_from(cookie) {
+                headers.append(SET_COOKIE, value);
+            }
+        }
+    }
+}
+
+/// `Path` cannot hold a semicolon: then the folder above has to do.
+fn cookie_path(path: &str) -> &str {
+    let path = match path.split_once(';') {
+        Some((before, _)) => &before[..before.rfind('/').unwrap_or(0)],
+        None => path,
+    };
+    if path.is_empty() { "/" } else { path }
+}
+
+/// The values of the cookies of this name (RFC 6265 section 5.4; HTTP/2 may split the field).
+fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs =
+        headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
+    pairs
+        .filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_by_their_whole_name() {
+        // (fields, values of `a`)
+        let table: [(&[&str], &[&str]); 6] = [
+            (&[], &[]),
+            (&["a=1"], &["1"]),
+            (&["b=2; a=1;c=3"], &["1"]),
+            (&["aa=1; ba=2; A=3; a"], &[]),
+            (&["a=1; a=2", "c=3", "a=3"], &["1", "2", "3"]),
+            (&["a=x=y; b=a=2"], &["x=y"]),
+        ];
+        for (fields, want) in table {
+            let headers: HeaderMap = fields
+                .iter()
+                .map(|field| (COOKIE, HeaderValue::from_str(field).unwrap()))
+                .fold(HeaderMap::new(), |mut all, (name, value)| {
+                    all.append(name, value);
+                    all
+                });
+            let got: Vec<&[u8]> = cookies(&headers, "a").collect();
+            let want: Vec<&[u8]> = want.iter().map(|value| value.as_bytes()).collect();
+            assert_eq!(got, want, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_fits_into_a_cookie() {
+        let table = [("", "/"), ("/a/b", "/a/b"), ("/a/b;c/d", "/a"), ("/;a", "/"), ("/a;b", "/")];
+        for (path, want) in table {
+            assert_eq!(cookie_path(path), want, "{path}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Tokens of sessions: which endpoint, since when; sealed.
+//!
+//! AES-256-GCM under a key of this host, with the rule as associated data. So a token tells its
+//! bearer nothing of the inside, cannot be made or changed by anybody else, and is good for one rule
+//! alone; and what it names is looked up among the rule's own endpoints before it is used.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// Bytes of a key.
+pub(crate) const KEY_LENGTH: usize = 32;
+
+/// A token that is longer was not given here: an endpoint and a cluster have at most 108 (the path
+/// of a socket) and some 600 bytes.
+const MAX_TOKEN: usize = 2 << 10;
+
+/// The key that tokens are sealed with. Who has it can choose among the endpoints of a rule, and
+/// no more.
+pub(crate) struct SessionKey(RandomizedNonceKey);
+
+impl SessionKey {
+    /// # Errors
+    ///
+    /// The bytes are not [`KEY_LENGTH`] long.
+    pub(crate) fn new(bytes: &[u8]) -> Result<Self, InvalidKey> {
+        RandomizedNonceKey::new(&AES_256_GCM, bytes).map(Self).map_err(|_| InvalidKey)
+    }
+
+    /// Bytes for a new key.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub(crate) fn random_bytes() -> Result<[u8; KEY_LENGTH], InvalidKey> {
+        let mut bytes = [0; KEY_LENGTH];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| InvalidKey)?;
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey")
+    }
+}
+
+/// Bytes that are no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a session key has {KEY_LENGTH} bytes")]
+pub(crate) struct InvalidKey;
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    /// Of the cluster.
+    pub cluster: String,
+    /// As the endpoint prints.
+    pub endpoint: String,
+    /// When the session began.
+    pub since: SystemTime,
+}
+
+impl Token {
+    /// The token as it travels: letters, digits, `-` and `_`. None if it cannot be sealed.
+    pub(super) fn seal(&self, key: &SessionKey, scope: &str) -> Option<String> {
+        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        let mut text = since.to_be_bytes().to_vec();
+        text.extend_from_slice(self.cluster.as_bytes());
+        // No name of ours has a newline.
+        text.push(b'\n');
+        text.extend_from_slice(self.endpoint.as_bytes());
+        let scope = Aad::from(scope.as_bytes());
+        let nonce = key.0.seal_in_place_append_tag(scope, &mut text).ok()?;
+        let mut sealed = nonce.as_ref().to_vec();
+        sealed.append(&mut text);
+        let token = URL_SAFE_NO_PAD.encode(sealed);
+        (token.len() <= MAX_TOKEN).then_some(token)
+    }
+
+    /// What `text` says, if it was sealed with this key for this scope.
+    pub(super) fn open(text: &[u8], key: &SessionKey, scope: &str) -> Option<Self> {
+        if text.len() > MAX_TOKEN {
+            return None;
+        }
+        let mut sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
+        if sealed.len() < NONCE_LEN {
+            return None;
+        }
+        let mut rest = sealed.split_off(NONCE_LEN);
+        let nonce = Nonce::try_assume_unique_for_key(&sealed).ok()?;
+        let opened = key.0.open_in_place(nonce, Aad::from(scope.as_bytes()), &mut rest).ok()?;
+        let (since, names) = opened.split_first_chunk::<8>()?;
+        let since = Duration::from_secs(u64::from_be_bytes(*since));
+        let (cluster, endpoint) = std::str::from_utf8(names).ok()?.split_once('\n')?;
+        Some(Self {
+            cluster: cluster.into(),
+            endpoint: endpoint.into(),
+            since: SystemTime::UNIX_EPOCH.checked_add(since)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> Token {
+        Token {
+            cluster: "backend/default/shop".into(),
+            endpoint: "10.0.0.7:8080".into(),
+            since: SystemTime::UNIX_EPOCH + Duration::from_secs(1_789_387_200),
+        }
+    }
+
+    fn key(byte: u8) -> SessionKey {
+        SessionKey::new(&[byte; KEY_LENGTH]).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_with_its_key_and_for_its_rule_alone() {
+        let sealed = token().seal(&key(1), "one").unwrap();
+        assert_eq!(Token::open(sealed.as_bytes(), &key(1), "one"), Some(token()));
+        assert_eq!(Token::open(sealed.as_bytes(), &key(2), "one"), None);
+        assert_eq!(Token::open(sealed.as_bytes(), &key(1), "two"), None);
+        assert_ne!(token().seal(&key(1), "one").unwrap(), sealed, "two tokens never look alike");
+        assert!(!sealed.contains("10.0.0.7"));
+    }
+
+    #[test]
+    fn whatever_else_is_sent_is_no_token() {
+        let sealed = token().seal(&key(1), "one").unwrap().into_bytes();
+        for at in 0..sealed.len() {
+            let mut other = sealed.clone();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            // The last letter has bits that mean nothing; the decoder takes none but zeros there.
+            assert_eq!(Token::open(&other, &key(1), "one"), None, "byte {at}");
+            assert_eq!(Token::open(&sealed[..at], &key(1), "one"), None, "first {at} bytes");
+        }
+        let long = vec![b'A'; 1 << 20];
+        for text in [&b""[..], b"10.0.0.7:8080", b"\xff\xfe", &long] {
+            assert_eq!(Token::open(text, &key(1), "one"), None);
+        }
+    }
+
+    #[test]
+    fn a_key_has_one_length() {
+        assert!(SessionKey::new(&[0; KEY_LENGTH - 1]).is_err());
+        let bytes = SessionKey::random_bytes().unwrap();
+        assert_ne!(bytes, SessionKey::random_bytes().unwrap());
+    }
+}
