@@ -21,7 +21,7 @@ check: ## format, shell scripts, dependencies, lints, documentation
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-SCRIPTS := scripts/cargo-deny scripts/deb scripts/fuzz scripts/install \
+SCRIPTS := scripts/cargo-deny scripts/deb scripts/fuzz scripts/install tests/conformance/run \
 	deploy-hooks/edge-gateway systemd/bridge systemd/certs \
 	packaging/debian/bug-script packaging/debian/postinst packaging/debian/postrm \
 	packaging/debian/prerm
@@ -62,6 +62,13 @@ e2e: ## the package in real systemd, with certbot and an ACME server; needs root
 	@scripts/install e2e
 	scripts/deb --profile dev --fast
 	tests/e2e/run
+
+.PHONY: conformance
+conformance: ## the Gateway API's conformance suite, or its test RUN=NAME; needs Go 1.26
+	@scripts/install conformance
+	cargo build --locked --release
+	tests/conformance/run $(if $(RUN),,--docs) target/release/edge-gateway \
+		$(if $(RUN),-run-test $(RUN))
 
 .PHONY: clean
 clean: ## removes all that was built or installed here
