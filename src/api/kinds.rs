@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     EndpointSlice,
     Namespace,
     SecurityPolicy,
+    BackendTlsPolicy,
     Other(&'static str),
 }
 
@@ -53,6 +54,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Namespace => "Namespace",
             Self::SecurityPolicy => "SecurityPolicy",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::Other(name) => name,
         }
     }
@@ -130,7 +132,7 @@ pub(crate) const KINDS: &[KindInfo] = &[
     KindInfo::new(GATEWAY_GROUP, Kind::TcpRoute, &["v1", "v1alpha2"]),
     KindInfo::new(GATEWAY_GROUP, Kind::UdpRoute, &["v1", "v1alpha2"]),
     KindInfo::new(GATEWAY_GROUP, Kind::ListenerSet, &["v1"]),
-    KindInfo::new(GATEWAY_GROUP, Kind::Other("BackendTLSPolicy"), &["v1", "v1alpha3"]),
+    KindInfo::new(GATEWAY_GROUP, Kind::BackendTlsPolicy, &["v1", "v1alpha3"]),
     KindInfo::new(GATEWAY_X_GROUP, Kind::Other("XBackend"), &["v1alpha1"]),
     KindInfo::new(GATEWAY_X_GROUP, Kind::Other("XBackendTrafficPolicy"), &["v1alpha1"]),
     KindInfo::new(GATEWAY_X_GROUP, Kind::Other("XListenerSet"), &["v1alpha1"]),

@@ -18,6 +18,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+mod backend_tls_policy;
 mod core;
 mod duration;
 pub(crate) mod envoy;
@@ -33,6 +34,10 @@ mod tcp_route;
 mod tls_route;
 mod udp_route;
 
+pub(crate) use self::backend_tls_policy::{
+    BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsValidation, PolicyTargetReference,
+    SubjectAltName, SubjectAltNameType,
+};
 pub(crate) use self::core::{
     ConfigMap, EndpointAddressType, EndpointSlice, IntOrString, Namespace, Secret, Service,
     ServicePort,
@@ -42,9 +47,10 @@ pub(crate) use self::envoy::{
     Backend, DirectBodyType, DirectResponse, RouteFilter, SecurityPolicy,
 };
 pub(crate) use self::gateway::{
-    AddressType, FromNamespaces, FrontendTlsSettings, FrontendValidationMode, Gateway,
-    GatewayAddress, GatewayClass, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GatewayTls,
-    Listener, ListenerNamespaces, ListenerTls, Protocol, TlsMode,
+    AddressType, FromNamespaces, FrontendTlsSettings, FrontendTlsValidation,
+    FrontendValidationMode, Gateway, GatewayAddress, GatewayClass, GatewayClassSpec,
+    GatewayInfrastructure, GatewaySpec, GatewayTls, Listener, ListenerNamespaces, ListenerTls,
+    Protocol, TlsMode,
 };
 pub(crate) use self::grpc_route::{
     GrpcFilterType, GrpcMethodMatch, GrpcRoute, GrpcRouteFilter, GrpcRouteMatch, GrpcRouteRule,
@@ -64,8 +70,9 @@ pub(crate) use self::listener_set::{ListenerSet, ListenerSetSpec};
 pub(crate) use self::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
 pub(crate) use self::shared::{
     BackendObjectReference, BackendRef, Condition, ConditionStatus, CookieLifetime, DefaultScope,
-    LabelSelector, LabelSelectorOperator, LocalObjectReference, MatchType, ParentReference,
-    PlainBackendRef, SecretObjectReference, SessionPersistence, SessionPersistenceType, Timestamp,
+    LabelSelector, LabelSelectorOperator, LocalObjectReference, MatchType, ObjectReference,
+    ParentReference, PlainBackendRef, SecretObjectReference, SessionPersistence,
+    SessionPersistenceType, Timestamp,
 };
 pub(crate) use self::tcp_route::{TcpRoute, TcpRouteSpec};
 pub(crate) use self::tls_route::{TlsRoute, TlsRouteSpec};
@@ -91,6 +98,7 @@ pub(crate) enum Object {
     EndpointSlice(EndpointSlice),
     Namespace(Namespace),
     SecurityPolicy(SecurityPolicy),
+    BackendTlsPolicy(BackendTlsPolicy),
     /// A kind that is known and that this gateway does nothing with.
     Unsupported(Unsupported),
 }
@@ -115,6 +123,7 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Namespace(_) => Kind::Namespace,
             Self::SecurityPolicy(_) => Kind::SecurityPolicy,
+            Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
             Self::Unsupported(object) => object.kind,
         }
     }
@@ -138,6 +147,7 @@ impl Object {
             Self::EndpointSlice(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
             Self::SecurityPolicy(object) => &object.metadata,
+            Self::BackendTlsPolicy(object) => &object.metadata,
             Self::Unsupported(object) => &object.metadata,
         }
     }

@@ -9,12 +9,11 @@ use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, ListenerSet,
 use crate::snapshot::{
     self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
 };
-use crate::tls::{
-    CertSlot, CertSource, CertStore, ListenerCertificates, Reading, Tickets, server_config,
-};
+use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Reading, server_config};
 
 use super::Inputs;
-use super::routes::{CompiledRoute, refusing};
+use super::encryption::Trust;
+use super::routes::{CompiledRoute, CompiledRoutes, refusing};
 
 /// The protocols of an HTTPS listener, most preferred first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -32,7 +31,7 @@ impl<'a> Slots<'a> {
         Self { reading: store.reading(), held: RefCell::default() }
     }
 
-    fn get(&self, certificate: &Certificate) -> Arc<CertSlot> {
+    pub(super) fn get(&self, certificate: &Certificate) -> Arc<CertSlot> {
         if let Some(slot) = self.held.borrow().get(certificate) {
             return Arc::clone(slot);
         }
@@ -53,17 +52,22 @@ impl<'a> Slots<'a> {
     }
 }
 
+/// What listeners are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts<'p> {
+    pub graph: &'p Graph<'p>,
+    pub routes: &'p CompiledRoutes,
+    pub slots: &'p Slots<'p>,
+    pub trust: &'p Trust,
+    pub inputs: &'p Inputs<'p>,
+}
+
 /// The binds of every Gateway that is served, in the order of their addresses.
-pub(super) fn binds(
-    graph: &Graph<'_>,
-    routes: &[CompiledRoute],
-    slots: &Slots<'_>,
-    inputs: &Inputs<'_>,
-) -> Vec<Arc<Bind>> {
+pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
-    for (gateway, set, listener) in graph.served() {
+    for (gateway, set, listener) in parts.graph.served() {
         let name = full_name(gateway, set, listener);
-        let built = Arc::new(build(graph, name, listener, routes, slots, inputs.tickets));
+        let built = Arc::new(build(gateway, name, listener, parts));
         for address in &gateway.addresses {
             let transport = match listener.spec.protocol {
                 Protocol::Udp => Transport::Udp,
@@ -75,7 +79,8 @@ pub(super) fn binds(
                 names: Vec::new(),
                 tls: listener.tls,
                 listeners: HostTable::default(),
-                counts: inputs
+                counts: parts
+                    .inputs
                     .previous
                     .bind(key)
                     .map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
@@ -106,35 +111,49 @@ fn full_name(
 }
 
 fn build(
-    graph: &Graph<'_>,
+    gateway: &Gateway<'_>,
     name: String,
     listener: &Listener<'_>,
-    routes: &[CompiledRoute],
-    slots: &Slots<'_>,
-    tickets: &Tickets,
+    parts: Parts<'_>,
 ) -> snapshot::Listener {
+    let Parts { graph, routes, slots, trust, inputs } = parts;
     let certificates: Vec<_> =
         listener.certificates.iter().map(|certificate| slots.get(certificate)).collect();
     let is_http = matches!(listener.spec.protocol, Protocol::Http | Protocol::Https);
     // What a backend behind a TLS listener speaks is not known, so no protocol is promised.
     let alpn: &[&[u8]] = if is_http { &ALPN } else { &[] };
-    let tls = (listener.tls && !listener.passthrough)
-        .then(|| server_config(ListenerCertificates::new(certificates.clone()), alpn, tickets));
+    let clients = listener.clients.as_ref();
+    // Nobody is let in who cannot be checked: a listener without certificates refuses handshakes.
+    let clients = clients.map(|clients| trust.of_clients(clients));
+    let shown = if clients == Some(None) { Vec::new() } else { certificates.clone() };
+    let clients = clients.flatten();
+    let tls = (listener.tls && !listener.passthrough).then(|| {
+        server_config(ListenerCertificates::new(shown), alpn, inputs.tickets, clients.as_ref())
+    });
     let closed = |on: &Attached| listener.closed || graph.routes[on.route].closed;
     let traffic = if is_http {
-        let rows = listener.routes.iter().flat_map(|on| entries(on, routes, closed(on)));
+        let rows = listener
+            .routes
+            .iter()
+            .flat_map(|on| entries(on, routes.on(on.route, gateway), closed(on)));
         Traffic::Http(RouteTable::new(rows))
     } else {
-        let forwards = forwards(listener.routes.iter().map(|on| (on, closed(on))), routes);
+        let on = listener.routes.iter().map(|on| {
+            let route = routes.on(on.route, gateway);
+            // What this listener decrypts is encrypted again where a policy says so.
+            let decrypted = route.decrypted.as_ref().filter(|_| tls.is_some());
+            (on, decrypted.or(route.forward.as_ref()), closed(on))
+        });
         match listener.passthrough {
-            true => Traffic::Passthrough(forwards),
-            false => Traffic::Forward(forwards),
+            true => Traffic::Passthrough(forwards(on)),
+            false => Traffic::Forward(forwards(on)),
         }
     };
     snapshot::Listener {
         name: name.into(),
         hostname: listener.hostname.clone(),
         tls,
+        clients,
         certificates,
         traffic,
     }
@@ -143,12 +162,11 @@ fn build(
 /// The routes of a listener by the hosts that they have on it. Of two with one host the first has
 /// it: the older one (TCPRoute and UDPRoute have no host, so all but the oldest get nothing).
 fn forwards<'r>(
-    routes_on: impl Iterator<Item = (&'r Attached, bool)>,
-    routes: &[CompiledRoute],
+    routes_on: impl Iterator<Item = (&'r Attached, Option<&'r Arc<Forward>>, bool)>,
 ) -> Forwards {
     let mut forwards = Forwards::default();
-    for (on, closed) in routes_on {
-        let Some(forward) = &routes[on.route].forward else { continue };
+    for (on, forward, closed) in routes_on {
+        let Some(forward) = forward else { continue };
         let forward = match closed {
             true => Arc::new(Forward { name: Arc::clone(&forward.name), backends: None }),
             false => Arc::clone(forward),
@@ -167,10 +185,10 @@ fn forwards<'r>(
 /// there all the same: what they take must not fall to a broader route.
 fn entries<'r>(
     on: &'r Attached,
-    routes: &'r [CompiledRoute],
+    route: &'r CompiledRoute,
     closed: bool,
 ) -> impl Iterator<Item = Entry> + 'r {
-    routes[on.route].rows.iter().map(move |(path, conditions, rule)| Entry {
+    route.rows.iter().map(move |(path, conditions, rule)| Entry {
         hosts: on.hosts.clone(),
         path: path.clone(),
         conditions: conditions.clone(),

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, ServicePort};
-use crate::graph::{AppProtocol, Target};
+use crate::graph::{AppProtocol, Certificate, Encryption, Target};
 use crate::snapshot::Snapshot;
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Names, Protocol};
+
+use super::binds::Slots;
+use super::encryption::Trust;
 
 /// The clusters of the snapshot that is being made.
 #[derive(Debug)]
@@ -17,7 +20,11 @@ pub(super) struct Clusters<'a> {
     /// The snapshot before.
     previous: &'a Snapshot,
     names: &'a Names,
+    slots: &'a Slots<'a>,
+    trust: &'a Trust,
     by_name: HashMap<Arc<str>, Arc<Cluster>>,
+    /// By the name of the rule.
+    counts: HashMap<Arc<str>, Arc<Sharded<Upstream>>>,
 }
 
 /// What a route takes to its backends.
@@ -25,23 +32,44 @@ pub(super) struct Clusters<'a> {
 pub(super) enum Carries {
     Bytes,
     Datagrams,
+    /// Bytes that a listener has decrypted, and that a policy wants encrypted again.
+    Decrypted,
     Grpc,
     Http,
 }
 
 impl<'a> Clusters<'a> {
-    pub(super) fn new(previous: &'a Snapshot, names: &'a Names) -> Self {
-        Self { previous, names, by_name: HashMap::new() }
+    pub(super) fn new(
+        previous: &'a Snapshot,
+        names: &'a Names,
+        slots: &'a Slots<'a>,
+        trust: &'a Trust,
+    ) -> Self {
+        Self { previous, names, slots, trust, by_name: HashMap::new(), counts: HashMap::new() }
     }
 
     /// The cluster of `target` for what a route carries there. gRPC is spoken by HTTP/2 whether the
     /// backend says so or not (GEP-1911).
     ///
     /// Every rule that refers to one backend shares one cluster, so that connections and what is
-    /// known of endpoints are shared too.
-    pub(super) fn get(&mut self, target: &Target<'_>, carries: Carries) -> Arc<Cluster> {
+    /// known of endpoints are shared too; but those of a Gateway that shows a certificate of its own
+    /// to backends, `client`, share theirs with nobody who does not.
+    ///
+    /// None where TLS is asked for and cannot be had: then no request may go there.
+    pub(super) fn get(
+        &mut self,
+        target: &Target<'_>,
+        carries: Carries,
+        client: Option<&Certificate>,
+    ) -> Option<Arc<Cluster>> {
+        let tls = match (carries, target.encryption()) {
+            // What the bytes mean is between client and backend.
+            (Carries::Bytes | Carries::Datagrams, _) | (_, Encryption::Clear) => None,
+            (_, Encryption::Refused) => return None,
+            (_, Encryption::Tls(tls)) => Some(self.trust.to_backend(tls, client, self.slots)?),
+        };
         let (name, written) = match target {
-            Target::Backend { object, protocol } => {
+            Target::Backend { object, protocol, .. } => {
                 let metadata = &object.metadata;
                 (format!("backend/{}/{}", metadata.namespace(), metadata.name), protocol)
             }
@@ -60,12 +88,19 @@ impl<'a> Clusters<'a> {
         let name = match carries {
             // What the backend says that it speaks is not for these.
             Carries::Bytes => format!("{name}/tcp"),
+            Carries::Decrypted if tls.is_some() => format!("{name}/tls"),
+            Carries::Decrypted => format!("{name}/tcp"),
             Carries::Datagrams => format!("{name}/udp"),
             Carries::Grpc if !h2c => format!("{name}/grpc"),
             Carries::Grpc | Carries::Http => name,
         };
+        let shown = tls.as_ref().filter(|_| client.is_some()).and_then(|of| of.identity.as_ref());
+        let name = match shown {
+            Some(identity) => format!("{name}/showing/{}", identity.object().replace(' ', "/")),
+            None => name,
+        };
         if let Some(cluster) = self.by_name.get(&*name) {
-            return Arc::clone(cluster);
+            return Some(Arc::clone(cluster));
         }
         let name: Arc<str> = name.into();
         let endpoints = match target {
@@ -75,18 +110,23 @@ impl<'a> Clusters<'a> {
         let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
         // The one place where a cluster gets its settings.
         let settings =
-            ClusterSettings { protocol, ..ClusterSettings::new(Arc::clone(&name), endpoints) };
+            ClusterSettings { protocol, tls, ..ClusterSettings::new(Arc::clone(&name), endpoints) };
         let cluster = match self.previous.clusters.get(&settings) {
             Some(cluster) => Arc::clone(cluster),
             None => Cluster::new(settings, self.names),
         };
         self.by_name.insert(name, Arc::clone(&cluster));
-        cluster
+        Some(cluster)
     }
 
-    /// The counts of a rule, which go on where a rule of this name was there before.
-    pub(super) fn counts(&self, rule: &str) -> Arc<Sharded<Upstream>> {
-        self.previous.rules.get(rule).map(|rule| Arc::clone(&rule.counts)).unwrap_or_default()
+    /// The counts of a rule, however often it is compiled; they go on where a rule of this name was
+    /// there before.
+    pub(super) fn counts(&mut self, rule: &Arc<str>) -> Arc<Sharded<Upstream>> {
+        let previous = self.previous.rules.get(rule);
+        let made = self.counts.entry(Arc::clone(rule));
+        let made = made
+            .or_insert_with(|| previous.map(|rule| Arc::clone(&rule.counts)).unwrap_or_default());
+        Arc::clone(made)
     }
 
     /// All of them by what made them.

@@ -13,6 +13,7 @@ use crate::snapshot::{
     Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, PathMatch, Retry, Row, Rule,
     Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
 };
+use crate::tls::{AltName, ClientSettings};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
 
 use super::filters::is_secret;
@@ -104,7 +105,14 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
         (Traffic::Forward(_), Some(_)) => ", tls ended here",
         (Traffic::Forward(_) | Traffic::Http(_), _) => "",
     };
-    writeln!(to, "  listener {} {}{traffic}", listener.name, Host(host.as_deref()))
+    let clients = match &listener.clients {
+        None => "",
+        Some(clients) if clients.insecure_fallback => {
+            ", asking clients for certificates that need not be valid"
+        }
+        Some(_) => ", for clients with valid certificates",
+    };
+    writeln!(to, "  listener {} {}{traffic}{clients}", listener.name, Host(host.as_deref()))
 }
 
 struct Host<'a>(Option<&'a str>);
@@ -229,12 +237,14 @@ struct Backend<'a>(&'a Cluster);
 impl Display for Backend<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let settings = self.0.settings();
-        let protocol = match settings.protocol {
-            Protocol::Http1 => "http/1.1",
-            Protocol::H2c => "h2c",
-            Protocol::H2cOrUpgrade => "h2c, websocket by http/1.1",
+        let protocol = match (settings.protocol, &settings.tls) {
+            (Protocol::Http1, _) => "http/1.1",
+            (Protocol::H2c, None) => "h2c",
+            (Protocol::H2c, Some(_)) => "h2",
+            (Protocol::H2cOrUpgrade, None) => "h2c, websocket by http/1.1",
+            (Protocol::H2cOrUpgrade, Some(_)) => "h2, websocket by http/1.1",
         };
-        write!(f, "{} by {protocol}:", settings.name)?;
+        write!(f, "{} by {protocol}", settings.name)?;
         write_endpoints(f, settings)
     }
 }
@@ -245,12 +255,17 @@ struct Endpoints<'a>(&'a Cluster);
 impl Display for Endpoints<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let settings = self.0.settings();
-        write!(f, "{}:", settings.name)?;
+        write!(f, "{}", settings.name)?;
         write_endpoints(f, settings)
     }
 }
 
+/// What follows the name.
 fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result {
+    if let Some(tls) = &settings.tls {
+        write!(f, "{}", Tls(tls))?;
+    }
+    f.write_str(":")?;
     if settings.endpoints.is_empty() {
         return f.write_str(" no endpoint");
     }
@@ -262,6 +277,35 @@ fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result 
         }
     }
     Ok(())
+}
+
+struct Tls<'a>(&'a ClientSettings);
+
+impl Display for Tls<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let ClientSettings { authorities, server_name, names, identity } = self.0;
+        f.write_str(" over tls")?;
+        if let Some(name) = server_name {
+            write!(f, " to {}", name.to_str())?;
+        }
+        match authorities {
+            None => f.write_str(", verified by nobody")?,
+            Some(authorities) if authorities.count() == 1 => f.write_str(", verified by 1 ca")?,
+            Some(authorities) => write!(f, ", verified by {} cas", authorities.count())?,
+        }
+        for (place, name) in names.iter().enumerate() {
+            f.write_str(if place == 0 { " as " } else { " or " })?;
+            match name {
+                AltName::Host(host) => f.write_str(&host.to_str())?,
+                AltName::Uri(uri) => f.write_str(uri)?,
+                AltName::Wildcard(suffix) => write!(f, "*.{suffix}")?,
+            }
+        }
+        if let Some(identity) = identity {
+            write!(f, ", showing {}", identity.object())?;
+        }
+        Ok(())
+    }
 }
 
 fn write_filter(to: &mut String, indent: &str, filter: &Filter) -> Result {

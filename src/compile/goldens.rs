@@ -270,6 +270,13 @@ fn in_short(statuses: &Statuses) -> String {
             conditions(&mut text, "    ", &status.conditions);
         }
     }
+    for policy in &statuses.policies {
+        writeln!(text, "{} generation {}", policy.key, policy.generation).unwrap();
+        for status in &policy.ancestors {
+            writeln!(text, "  ancestor {}", status.ancestor).unwrap();
+            conditions(&mut text, "    ", &status.conditions);
+        }
+    }
     text
 }
 

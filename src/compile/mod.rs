@@ -12,6 +12,7 @@
 mod binds;
 mod clusters;
 mod describe;
+mod encryption;
 mod filters;
 #[cfg(test)]
 mod goldens;
@@ -30,8 +31,10 @@ use crate::snapshot::{Counts, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
 
-use binds::Slots;
+use binds::{Parts, Slots};
 use clusters::Clusters;
+use encryption::{Trust, is_server_name};
+use routes::CompiledRoutes;
 
 pub(crate) use describe::describe;
 
@@ -82,11 +85,14 @@ pub(crate) struct Compiled {
 /// Makes the next snapshot of what was loaded.
 pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let slots = Slots::new(inputs.certificates);
+    let trust = Trust::default();
     let facts = Facts {
         controller_name: &inputs.settings.controller_name,
         enable_backend: inputs.settings.enable_backend,
         domain: inputs.domain,
         certificate: &|certificate| slots.readiness(certificate),
+        authorities: &|authorities| trust.check(authorities),
+        server_name: &is_server_name,
         unusable_address: inputs.unusable_address,
         pool: inputs.pool,
         held: inputs.held,
@@ -94,20 +100,22 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let objects = loaded.objects.iter().map(|located| (&located.object, &*located.faults));
     let mut graph = graph::build(objects, &facts);
 
-    let mut clusters = Clusters::new(inputs.previous, inputs.names);
+    let mut clusters = Clusters::new(inputs.previous, inputs.names, &slots, &trust);
     let mut warnings = Vec::new();
-    let compiled: Vec<_> = graph
-        .routes
-        .iter()
-        .map(|route| routes::route(route, &mut clusters, &mut warnings))
-        .collect();
-    let binds = binds::binds(&graph, &compiled, &slots, inputs);
+    let compiled = CompiledRoutes::new(&graph, &mut clusters, &mut warnings);
+    let binds = binds::binds(Parts {
+        graph: &graph,
+        routes: &compiled,
+        slots: &slots,
+        trust: &trust,
+        inputs,
+    });
     let clusters = clusters.finish();
     let rules = compiled.iter().flat_map(|route| &route.rows);
     let rules = rules.map(|(_, _, rule)| (Arc::clone(&rule.name), Arc::clone(rule))).collect();
     let counts = count(&graph, clusters.len());
 
-    let faults: Vec<Vec<RuleFault>> = compiled.into_iter().map(|route| route.faults).collect();
+    let faults: Vec<Vec<RuleFault>> = compiled.into_faults();
     let statuses = graph::statuses(&graph, &faults);
     let mut found = std::mem::take(&mut graph.faults);
     found.append(&mut warnings);

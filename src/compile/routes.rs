@@ -13,7 +13,10 @@ use crate::api::{
 };
 use crate::config::Severity;
 use crate::filters::Filter;
-use crate::graph::{Fault, FilterRefs, Resolved, Route, RouteObject, RuleFault, RuleRefs, Target};
+use crate::graph::{
+    Certificate, Fault, FilterRefs, Gateway, Graph, Resolved, Route, RouteObject, RuleFault,
+    RuleRefs, Target,
+};
 use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
     WeightedClusters,
@@ -31,20 +34,88 @@ pub(super) struct CompiledRoute {
     pub rows: Vec<(PathMatch, Conditions, Arc<Rule>)>,
     /// Where all of it goes, for a route that is no HTTP.
     pub forward: Option<Arc<Forward>>,
+    /// The same for what a listener has decrypted, where a backend is spoken to by TLS.
+    pub decrypted: Option<Arc<Forward>>,
     /// What cannot run. The rules of these are among `rows`, and answer 500.
     pub faults: Vec<RuleFault>,
+}
+
+/// Every route, once for each certificate that Gateways with it show to its backends.
+#[derive(Debug)]
+pub(super) struct CompiledRoutes(Vec<Vec<(Option<Certificate>, CompiledRoute)>>);
+
+impl CompiledRoutes {
+    /// Compiles all routes. What is written and means nothing yet goes to `warnings`.
+    pub(super) fn new(
+        graph: &Graph<'_>,
+        clusters: &mut Clusters<'_>,
+        warnings: &mut Vec<Fault>,
+    ) -> Self {
+        let shown = shown(graph);
+        let compiled = graph.routes.iter().zip(shown).map(|(of, mut shown)| {
+            let first = shown.pop().flatten();
+            let compiled = route(of, clusters, first, warnings);
+            let mut all = vec![(first.cloned(), compiled)];
+            all.extend(shown.into_iter().map(|client| {
+                // What is wrong with it was found the first time.
+                (client.cloned(), route(of, clusters, client, &mut Vec::new()))
+            }));
+            all
+        });
+        Self(compiled.collect())
+    }
+
+    /// A route as it runs on the listeners of `gateway`.
+    pub(super) fn on(&self, route: usize, gateway: &Gateway<'_>) -> &CompiledRoute {
+        let all = &self.0[route];
+        let fits = all.iter().find(|(client, _)| *client == gateway.client_certificate);
+        // A route that speaks to nobody by TLS is compiled once, for all of them.
+        &fits.unwrap_or(&all[0]).1
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &CompiledRoute> {
+        self.0.iter().flatten().map(|(_, route)| route)
+    }
+
+    /// What cannot run of each route.
+    pub(super) fn into_faults(self) -> Vec<Vec<RuleFault>> {
+        let first = |mut all: Vec<(_, CompiledRoute)>| all.swap_remove(0).1.faults;
+        self.0.into_iter().map(first).collect()
+    }
+}
+
+/// For each route what Gateways that it is on show to backends, each once. Empty where it is on
+/// none, or speaks to no backend by TLS.
+fn shown<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Option<&'g Certificate>>> {
+    let mut shown: Vec<Vec<Option<&Certificate>>> = vec![Vec::new(); graph.routes.len()];
+    let own = graph.gateways.iter().map(|gateway| (gateway, &gateway.listeners));
+    let sets = graph.listener_sets.iter();
+    let added = sets.map(|set| (&graph.gateways[set.gateway], &set.listeners));
+    for (gateway, listeners) in own.chain(added) {
+        let client = gateway.client_certificate.as_ref();
+        for on in listeners.iter().flat_map(|listener| &listener.routes) {
+            let known = &mut shown[on.route];
+            if !known.contains(&client) && graph.routes[on.route].is_encrypted() {
+                known.push(client);
+            }
+        }
+    }
+    shown
 }
 
 /// Compiles the rules of a route. What is written and means nothing yet goes to `warnings`.
 ///
 /// A rule that cannot run as it is written answers 500 for what it takes. To leave it out would
 /// give its requests to a broader rule, and so around whatever the rule was there for.
-pub(super) fn route(
+fn route(
     route: &Route<'_>,
     clusters: &mut Clusters<'_>,
+    client: Option<&Certificate>,
     warnings: &mut Vec<Fault>,
 ) -> CompiledRoute {
-    let mut compiler = Compiler { route, clusters, warnings, into: CompiledRoute::default() };
+    let mut compiler =
+        Compiler { route, clusters, client, warnings, into: CompiledRoute::default() };
     compiler.not_yet("spec.useDefaultGateways", route.object.uses_default_gateways());
     match route.object {
         RouteObject::Http(object) => {
@@ -64,7 +135,15 @@ pub(super) fn route(
             }
         }
         RouteObject::Tcp(_) | RouteObject::Tls(_) | RouteObject::Udp(_) => {
-            compiler.forward(route.object.plain_rules().and_then(|rules| rules.first().copied()));
+            let rule = route.object.plain_rules().and_then(|rules| rules.first().copied());
+            let forward = compiler.forward(rule, compiler.carries());
+            compiler.into.forward = Some(forward);
+            if matches!(route.object, RouteObject::Tls(_)) && route.is_encrypted() {
+                let mut none = Vec::new();
+                let mut again = Compiler { warnings: &mut none, ..compiler };
+                again.into.decrypted = Some(again.forward(rule, Carries::Decrypted));
+                return again.into;
+            }
         }
     }
     compiler.into
@@ -86,6 +165,8 @@ struct Written<'r, F> {
 struct Compiler<'c, 'n> {
     route: &'c Route<'c>,
     clusters: &'c mut Clusters<'n>,
+    /// What is shown to backends that are spoken to by TLS.
+    client: Option<&'c Certificate>,
     warnings: &'c mut Vec<Fault>,
     into: CompiledRoute,
 }
@@ -143,7 +224,7 @@ impl Compiler<'_, '_> {
     }
 
     /// The one rule of a route that is no HTTP.
-    fn forward(&mut self, written: Option<&[PlainBackendRef]>) {
+    fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
         let written = written.filter(|_| !self.route.breaks_rules(0)).unwrap_or_default();
         let mut choices = Vec::with_capacity(written.len());
@@ -154,15 +235,12 @@ impl Compiler<'_, '_> {
             }
             let Some(weight) = NonZeroU32::new(raw.weight()) else { continue };
             let choice = match target {
-                Ok(target) => {
-                    Choice::Cluster { cluster: self.cluster(target), filters: Box::default() }
-                }
+                Ok(target) => self.choice(target, carries, Box::default()),
                 Err(_) => Choice::Invalid,
             };
             choices.push((weight, choice));
         }
-        let backends = WeightedClusters::new(choices);
-        self.into.forward = Some(Arc::new(Forward { name: self.name(0), backends }));
+        Arc::new(Forward { name: self.name(0), backends: WeightedClusters::new(choices) })
     }
 
     /// True for a Backend that is a `fallback` beside others.
@@ -201,8 +279,9 @@ impl Compiler<'_, '_> {
                 }),
                 Ok(Step::Mirror { numerator, denominator }) => {
                     // A mirror that leads nowhere is left out (HTTPRoute `requestMirror`).
-                    if let Some(FilterRefs::Mirror(Ok(target))) = refs.filters.get(place) {
-                        let cluster = self.cluster(target);
+                    if let Some(FilterRefs::Mirror(Ok(target))) = refs.filters.get(place)
+                        && let Some(cluster) = self.cluster(target, self.carries())
+                    {
                         mirrors.push(Mirror { cluster, numerator, denominator });
                     }
                 }
@@ -275,9 +354,7 @@ impl Compiler<'_, '_> {
                 continue;
             }
             let choice = match refs.backends.get(place) {
-                Some(Ok(target)) => {
-                    Choice::Cluster { cluster: self.cluster(target), filters: run.into() }
-                }
+                Some(Ok(target)) => self.choice(target, self.carries(), run.into()),
                 Some(Err(_)) | None => Choice::Invalid,
             };
             choices.push((raw.weight(), choice));
@@ -333,14 +410,29 @@ impl Compiler<'_, '_> {
         Some((scope.into(), carrier, timeout))
     }
 
-    fn cluster(&mut self, target: &Target<'_>) -> Arc<crate::upstream::Cluster> {
-        let carries = match self.route.object {
+    /// Where a share of the traffic goes: to the backend, or nowhere if it cannot be spoken to.
+    fn choice(&mut self, target: &Target<'_>, carries: Carries, filters: Box<[Filter]>) -> Choice {
+        match self.cluster(target, carries) {
+            Some(cluster) => Choice::Cluster { cluster, filters },
+            None => Choice::Invalid,
+        }
+    }
+
+    fn cluster(
+        &mut self,
+        target: &Target<'_>,
+        carries: Carries,
+    ) -> Option<Arc<crate::upstream::Cluster>> {
+        self.clusters.get(target, carries, self.client)
+    }
+
+    fn carries(&self) -> Carries {
+        match self.route.object {
             RouteObject::Grpc(_) => Carries::Grpc,
             RouteObject::Http(_) => Carries::Http,
             RouteObject::Tcp(_) | RouteObject::Tls(_) => Carries::Bytes,
             RouteObject::Udp(_) => Carries::Datagrams,
-        };
-        self.clusters.get(target, carries)
+        }
     }
 
     /// Envoy Gateway's name for the rule, so that dashboards carry over.

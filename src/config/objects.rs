@@ -132,6 +132,7 @@ impl Reading<'_> {
             Kind::Service => self.decode(root, spot, false, Object::Service),
             Kind::EndpointSlice => self.decode(root, spot, false, Object::EndpointSlice),
             Kind::Namespace => self.decode(root, spot, false, Object::Namespace),
+            Kind::BackendTlsPolicy => self.decode(root, spot, false, Object::BackendTlsPolicy),
             Kind::SecurityPolicy => self.security_policy(root, spot),
             Kind::Other(_) => self.unsupported(kind, root, spot),
         }

@@ -1,6 +1,7 @@
 //! backendRefs: where a request may be sent. What is broken stays, marked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::api::envoy::{AppProtocol as Written, BackendEndpoint, BackendType};
 use crate::api::{
@@ -8,9 +9,13 @@ use crate::api::{
     GATEWAY_GROUP, Kind, ObjectKey, Service, ServicePort,
 };
 
+use super::backend_tls::Encryption;
 use super::grants::{From, To, advice};
 use super::index::{Index, SERVICE_LABEL};
 use super::{Facts, Faults};
+
+/// How TLS to a backend is asked for.
+const ENCRYPT: &str = "write a BackendTLSPolicy for it, so that it is known whom to believe";
 
 /// A reference that leads somewhere.
 #[derive(Clone, Debug)]
@@ -18,6 +23,7 @@ pub(crate) enum Target<'a> {
     Backend {
         object: &'a Backend,
         protocol: Option<AppProtocol>,
+        encryption: Encryption,
     },
     Service {
         object: &'a Service,
@@ -25,6 +31,7 @@ pub(crate) enum Target<'a> {
         /// All EndpointSlices of the Service, in the order of their names.
         slices: Vec<&'a EndpointSlice>,
         protocol: Option<AppProtocol>,
+        encryption: Encryption,
     },
 }
 
@@ -74,6 +81,13 @@ impl BrokenRef {
 pub(crate) type Resolved<'a> = Result<Target<'a>, BrokenRef>;
 
 impl Target<'_> {
+    /// Whether its endpoints are spoken to by TLS.
+    pub(crate) fn encryption(&self) -> &Encryption {
+        match self {
+            Self::Backend { encryption, .. } | Self::Service { encryption, .. } => encryption,
+        }
+    }
+
     /// What is missing for requests to be answered, though the reference stands.
     pub(super) fn lacks(&self, route: Kind) -> Option<String> {
         let Self::Service { object, slices, .. } = self else { return None };
@@ -179,16 +193,61 @@ pub(super) fn resolve<'a>(
             .backend(namespace, &reference.name)
             .ok_or_else(|| not_found("Backend", namespace, &reference.name))?;
         keeps_rules(Kind::Backend, namespace, &reference.name, index)?;
-        let protocol = usable(object, carries(route.kind))?;
-        return Ok(Target::Backend { object, protocol });
+        let encryption = of_backend(object, index)?;
+        let is_encrypted = encryption != Encryption::Clear;
+        let protocol = usable(object, carries(route.kind), is_encrypted)?;
+        return Ok(Target::Backend { object, protocol, encryption });
     }
     let object = index
         .service(namespace, &reference.name)
         .ok_or_else(|| not_found("Service", namespace, &reference.name))?;
     keeps_rules(Kind::Service, namespace, &reference.name, index)?;
-    let (port, protocol) = service_port(object, reference, carries(route.kind))?;
+    let port = service_port(object, reference, carries(route.kind))?;
+    let key = ObjectKey::new(Kind::Service, namespace, &reference.name);
+    let encryption = index.backend_tls.encryption(&key, port.name.as_deref()).unwrap_or_default();
+    let is_encrypted = encryption != Encryption::Clear;
+    let protocol = port_protocol(object, port, carries(route.kind), is_encrypted)?;
     let slices = index.slices(object).to_vec();
-    Ok(Target::Service { object, port, slices, protocol })
+    Ok(Target::Service { object, port, slices, protocol, encryption })
+}
+
+/// The policies that name what a reference of `route` means, whether it is there or not.
+pub(super) fn naming<'i>(
+    reference: &BackendObjectReference,
+    route: &ObjectKey,
+    index: &'i Index<'_>,
+) -> &'i [usize] {
+    let kind = match (reference.group(), reference.kind()) {
+        (CORE_GROUP, "Service") => Kind::Service,
+        (ENVOY_GROUP, "Backend") => Kind::Backend,
+        _ => return &[],
+    };
+    let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
+    index.backend_tls.naming(&ObjectKey::new(kind, namespace, &reference.name))
+}
+
+/// What is asked for a Backend: by a policy, else by its own `spec.tls`.
+fn of_backend(backend: &Backend, index: &Index<'_>) -> Result<Encryption, BrokenRef> {
+    let metadata = &backend.metadata;
+    let key = ObjectKey::new(Kind::Backend, metadata.namespace(), &metadata.name);
+    if let Some(encryption) = index.backend_tls.encryption(&key, None) {
+        return Ok(encryption);
+    }
+    // One for a section of it, of which it has none: whoever wrote that wants TLS.
+    if !index.backend_tls.naming(&key).is_empty() {
+        return Ok(Encryption::Refused);
+    }
+    match index.tls_of_backends.get(&key) {
+        None => Ok(Encryption::Clear),
+        Some(Ok(tls)) => Ok(Encryption::Tls(Arc::clone(tls))),
+        Some(Err(why)) => {
+            let problem = format!(
+                "Backend `{}/{}` cannot be spoken to by TLS: {why}",
+                key.namespace, key.name
+            );
+            Err(BrokenRef::new("InvalidBackendRef", "", problem))
+        }
+    }
 }
 
 fn not_found(kind: &str, namespace: &str, name: &str) -> BrokenRef {
@@ -212,7 +271,11 @@ fn keeps_rules(
 }
 
 /// Whether a Backend can be used, and what it speaks.
-fn usable(backend: &Backend, carries: Carries) -> Result<Option<AppProtocol>, BrokenRef> {
+fn usable(
+    backend: &Backend,
+    carries: Carries,
+    is_encrypted: bool,
+) -> Result<Option<AppProtocol>, BrokenRef> {
     let name = format!("Backend `{}/{}`", backend.metadata.namespace(), backend.metadata.name);
     let invalid = |what: String| BrokenRef::new("InvalidBackendRef", "", format!("{name} {what}"));
     let spec = &backend.spec;
@@ -231,11 +294,6 @@ fn usable(backend: &Backend, carries: Carries) -> Result<Option<AppProtocol>, Br
     }
     let unsupported =
         |what: String| BrokenRef::new("UnsupportedProtocol", "", format!("{name} {what}"));
-    if spec.tls.is_some() {
-        return Err(unsupported(
-            "asks for TLS to its endpoints, which is not supported yet".into(),
-        ));
-    }
     if carries == Carries::Datagrams
         && let Some(place) = spec.endpoints.iter().position(|endpoint| endpoint.unix.is_some())
     {
@@ -253,10 +311,9 @@ fn usable(backend: &Backend, carries: Carries) -> Result<Option<AppProtocol>, Br
         match written {
             Written::H2c => h2c = true,
             Written::Ws => ws = true,
+            Written::Wss if is_encrypted => ws = true,
             Written::Wss => {
-                return Err(unsupported(format!(
-                    "speaks `{written}`, which needs TLS and is not supported yet"
-                )));
+                return Err(unsupported(format!("speaks `{written}`, which needs TLS; {ENCRYPT}")));
             }
             Written::Unknown(_) => {
                 return Err(unsupported(format!(
@@ -288,7 +345,7 @@ fn service_port<'a>(
     service: &'a Service,
     reference: &BackendObjectReference,
     carries: Carries,
-) -> Result<(&'a ServicePort, Option<AppProtocol>), BrokenRef> {
+) -> Result<&'a ServicePort, BrokenRef> {
     let name = format!("Service `{}/{}`", service.metadata.namespace(), service.metadata.name);
     if service.spec.kind.as_deref() == Some("ExternalName") {
         let problem =
@@ -312,18 +369,32 @@ fn service_port<'a>(
         let problem = format!("port {number} of {name} is not {wanted}");
         return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
     };
+    Ok(port)
+}
+
+/// What a port of a Service speaks, where it says so.
+fn port_protocol(
+    service: &Service,
+    port: &ServicePort,
+    carries: Carries,
+    is_encrypted: bool,
+) -> Result<Option<AppProtocol>, BrokenRef> {
     if carries != Carries::Requests {
-        return Ok((port, None));
+        return Ok(None);
     }
-    let protocol = match port.app_protocol.as_deref() {
+    let name = format!("Service `{}/{}`", service.metadata.namespace(), service.metadata.name);
+    let number = port.port;
+    Ok(match port.app_protocol.as_deref() {
         None | Some("" | "http" | "HTTP") => None,
         Some("kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "grpc") => Some(AppProtocol::H2c),
         Some("kubernetes.io/ws" | "gateway.envoyproxy.io/ws") => Some(AppProtocol::Http1),
+        Some("https" | "HTTPS") if is_encrypted => None,
+        Some("kubernetes.io/wss" | "gateway.envoyproxy.io/wss") if is_encrypted => {
+            Some(AppProtocol::Http1)
+        }
         Some(written @ ("https" | "HTTPS" | "kubernetes.io/wss" | "gateway.envoyproxy.io/wss")) => {
-            let problem = format!(
-                "port {number} of {name} speaks `{written}`, which needs TLS and is not supported \
-                 yet"
-            );
+            let problem =
+                format!("port {number} of {name} speaks `{written}`, which needs TLS; {ENCRYPT}");
             return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
         }
         Some(written) => {
@@ -333,8 +404,7 @@ fn service_port<'a>(
             );
             return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
         }
-    };
-    Ok((port, protocol))
+    })
 }
 
 fn ports(service: &Service) -> String {

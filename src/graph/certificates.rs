@@ -1,8 +1,6 @@
 //! certificateRefs: which certificate a listener is to show.
 
-use crate::api::{
-    self, CORE_GROUP, GATEWAY_GROUP, Kind, ObjectKey, Protocol, Secret, SecretObjectReference,
-};
+use crate::api::{self, CORE_GROUP, Kind, ObjectKey, Protocol, Secret, SecretObjectReference};
 use crate::secret;
 
 use super::grants::{From, To, advice};
@@ -97,6 +95,32 @@ pub(super) fn look_up(
     found
 }
 
+/// The certificate that `from` shows to backends.
+///
+/// # Errors
+///
+/// The reference cannot be used. A Secret that is not written is one: nothing says that certbot has
+/// a certificate for clients.
+pub(super) fn of_client(
+    from: &ObjectKey,
+    reference: &SecretObjectReference,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+) -> Result<Certificate, Refusal> {
+    let invalid = |message: String| Refusal::new("InvalidClientCertificateRef", message);
+    let (object, secret) = secret(from, reference, index, invalid)?;
+    let Some(secret) = secret else {
+        return Err(invalid(format!("there is no {object}; write it with `{CHAIN}` and `{KEY}`")));
+    };
+    let certificate = inline(object.clone(), secret, None).map_err(invalid)?;
+    let Readiness { ready, problem } = (facts.certificate)(&certificate);
+    if ready {
+        return Ok(certificate);
+    }
+    let problem = problem.unwrap_or_else(|| "it cannot be shown".into());
+    Err(invalid(format!("{object}: {problem}")))
+}
+
 fn source(
     gateway: &ObjectKey,
     listener: &api::Listener,
@@ -105,6 +129,28 @@ fn source(
     facts: &Facts<'_>,
 ) -> Result<Certificate, Refusal> {
     let invalid = |message: String| Refusal::new("InvalidCertificateRef", message);
+    let (object, secret) = secret(gateway, reference, index, invalid)?;
+    match secret {
+        None => {
+            let names = lineages(&reference.name, listener, facts);
+            let host = listener.hostname().map(Into::into);
+            Ok(Certificate::Lineage { object, names, host, chosen: false })
+        }
+        Some(secret) => inline(object, secret, listener.hostname()).map_err(invalid),
+    }
+}
+
+/// The Secret that a reference leads to, if it is written, and what messages call it.
+///
+/// # Errors
+///
+/// It leads to no Secret, may not lead there, or the Secret breaks the rules of its kind.
+fn secret<'a>(
+    from: &ObjectKey,
+    reference: &SecretObjectReference,
+    index: &Index<'a>,
+    invalid: impl Fn(String) -> Refusal,
+) -> Result<(String, Option<&'a Secret>), Refusal> {
     if (reference.group(), reference.kind()) != (CORE_GROUP, "Secret") {
         let kind = match reference.group() {
             CORE_GROUP => reference.kind().to_owned(),
@@ -112,38 +158,26 @@ fn source(
         };
         return Err(invalid(format!("`{kind}` holds no certificates; refer to a Secret")));
     }
-    let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
-    let kind = gateway.kind.as_str();
-    let from = From { group: GATEWAY_GROUP, kind, namespace: &gateway.namespace };
+    let namespace = reference.namespace.as_deref().unwrap_or(&from.namespace);
+    let (group, kind) = (from.kind.group(), from.kind.as_str());
+    let from = From { group, kind, namespace: &from.namespace };
     let to = To { group: CORE_GROUP, kind: "Secret", namespace, name: &reference.name };
     if !index.permits(from, to) {
         return Err(Refusal::new("RefNotPermitted", advice(from, to)));
     }
     let object = format!("Secret {namespace}/{}", reference.name);
-    match index.secret(namespace, &reference.name) {
-        None => {
-            let names = lineages(&reference.name, listener, facts);
-            let host = listener.hostname().map(Into::into);
-            Ok(Certificate::Lineage { object, names, host, chosen: false })
-        }
-        Some(secret) => {
-            let key = ObjectKey::new(Kind::Secret, namespace, &reference.name);
-            if let Some((field, problem)) = index.broken(&key).next() {
-                return Err(invalid(format!("{object} is not valid: {field}: {problem}")));
-            }
-            inline(object, secret, listener).map_err(invalid)
-        }
+    let found = index.secret(namespace, &reference.name);
+    let key = ObjectKey::new(Kind::Secret, namespace, &reference.name);
+    if let (Some(_), Some((field, problem))) = (found, index.broken(&key).next()) {
+        return Err(invalid(format!("{object} is not valid: {field}: {problem}")));
     }
+    Ok((object, found))
 }
 
 /// The pair of a Secret, or the lineage that its annotation names.
-fn inline(
-    object: String,
-    secret: &Secret,
-    listener: &api::Listener,
-) -> Result<Certificate, String> {
+fn inline(object: String, secret: &Secret, host: Option<&str>) -> Result<Certificate, String> {
     if let Some(name) = secret.metadata.annotations.get(LINEAGE_ANNOTATION) {
-        let host = listener.hostname().map(Into::into);
+        let host = host.map(Into::into);
         return Ok(Certificate::Lineage { object, names: vec![name.clone()], host, chosen: true });
     }
     if secret.kind() != TLS_SECRET {

@@ -5,11 +5,16 @@
 
 /// Names of the API's package `features`, in the order that the specification asks for: that of
 /// their bytes.
-pub(super) const FEATURES: [&str; 36] = [
+pub(super) const FEATURES: [&str; 41] = [
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",
     "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use crate::api::{self, ENVOY_GROUP, Kind, ObjectKey};
 
 use super::addresses::{self, Addresses, Allocation, Held};
+use super::certificates::{self, Certificate};
+use super::frontend;
 use super::index::Index;
 use super::listener_sets;
 use super::listeners::{self, Listener, Owner};
@@ -32,6 +34,10 @@ pub(crate) struct Gateway<'a> {
     pub(super) valid: Judged,
     /// Whether every address that was asked for can be listened on.
     pub(super) usable: Judged,
+    /// What is shown to backends that are spoken to by TLS.
+    pub client_certificate: Option<Certificate>,
+    /// Whether what is to be shown to backends can be.
+    pub(super) client_resolved: Judged,
 }
 
 impl Gateway<'_> {
@@ -110,9 +116,11 @@ pub(super) fn gateways<'a>(
         };
         let owner = Owner { key: &key, metadata: &object.metadata, gateway: object };
         let specs = object.spec.listeners.iter().enumerate();
-        let listeners = specs
+        let mut listeners: Vec<_> = specs
             .map(|(place, spec)| listeners::judge(owner, spec, place, index, facts, faults))
             .collect();
+        frontend::apply(object, &key, &mut listeners, index, facts, faults);
+        let client = client_certificate(object, &key, index, facts, faults);
         let Addresses { found: addresses, supported, usable } =
             addresses::judge(object, &key, &mut allocation, facts, faults);
         let infrastructure = object.spec.infrastructure.as_ref();
@@ -134,9 +142,42 @@ pub(super) fn gateways<'a>(
         let valid = judged.into_iter().collect();
         listener_sets::judge_allowed(object, &key, faults);
         warn_of_unsupported(object, &key, faults);
-        gateways.push(Gateway { object, key, addresses, listeners, valid, usable });
+        let client_resolved =
+            client.as_ref().map_or_else(|refusal| Err(refusal.clone()), |_| Ok(()));
+        gateways.push(Gateway {
+            object,
+            key,
+            addresses,
+            listeners,
+            valid,
+            usable,
+            client_certificate: client.ok().flatten(),
+            client_resolved,
+        });
     }
     (gateways, allocation.finish())
+}
+
+/// `spec.tls.backend.clientCertificateRef`. Without it backends that ask for a certificate get none,
+/// and say themselves what comes of that.
+fn client_certificate(
+    gateway: &api::Gateway,
+    key: &ObjectKey,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> Result<Option<Certificate>, Refusal> {
+    let backend = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    let Some(reference) = backend.and_then(|of| of.client_certificate_ref.as_ref()) else {
+        return Ok(None);
+    };
+    match certificates::of_client(key, reference, index, facts) {
+        Ok(certificate) => Ok(Some(certificate)),
+        Err(refusal) => {
+            faults.error(key, "spec.tls.backend.clientCertificateRef", &*refusal.message);
+            Err(refusal)
+        }
+    }
 }
 
 fn say_why_not_ours(
@@ -228,6 +269,4 @@ fn warn_of_unsupported(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Fau
         }
     };
     not_yet("spec.defaultScope", spec.default_scope.is_some(), "default Gateways are");
-    let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
-    not_yet("spec.tls.backend", backend.is_some(), "TLS to backends is");
 }

@@ -1,12 +1,14 @@
 //! The objects of a load by kind and name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::api::{
-    Backend, ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, ListenerSet, Object, ObjectKey,
-    ObjectMeta, ReferenceGrant, RouteFilter, Secret, SecurityPolicy, Service,
+    Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, ListenerSet,
+    Object, ObjectKey, ObjectMeta, ReferenceGrant, RouteFilter, Secret, SecurityPolicy, Service,
 };
 
+use super::backend_tls::{BackendTls, Policies};
 use super::routes::RouteObject;
 
 /// The label that names a namespace; every namespace has it, written or not.
@@ -42,6 +44,12 @@ pub(super) struct Index<'a> {
     grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
     /// By the namespace that they stand in.
     policies: HashMap<&'a str, Vec<&'a SecurityPolicy>>,
+    /// In the order of ties.
+    pub tls_policies: Vec<&'a BackendTlsPolicy>,
+    /// The same, judged. Empty until that is done.
+    pub backend_tls: Policies<'a>,
+    /// `spec.tls` of Backends, judged. Empty until that is done.
+    pub tls_of_backends: HashMap<ObjectKey, Result<Arc<BackendTls>, String>>,
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
     /// By object the rules of its kind that it breaks.
     broken: HashMap<ObjectKey, &'a [String]>,
@@ -62,6 +70,7 @@ impl<'a> Index<'a> {
         index.gateways.sort_by_cached_key(|gateway| tie_order(&gateway.metadata));
         index.listener_sets.sort_by_cached_key(|set| tie_order(&set.metadata));
         index.routes.sort_by_cached_key(|route| tie_order(route.metadata()));
+        index.tls_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         for slices in index.slices.values_mut() {
             slices.sort_by_key(|slice| &slice.metadata.name);
         }
@@ -118,6 +127,7 @@ impl<'a> Index<'a> {
             Object::RouteFilter(filter) => {
                 self.route_filters.entry(name).or_insert(filter);
             }
+            Object::BackendTlsPolicy(policy) => self.tls_policies.push(policy),
             Object::SecurityPolicy(policy) => self.policies.entry(name.0).or_default().push(policy),
         }
     }
@@ -126,6 +136,13 @@ impl<'a> Index<'a> {
     pub(super) fn broken(&self, key: &ObjectKey) -> impl Iterator<Item = (&'a str, &'a str)> {
         let broken = self.broken.get(key).copied().unwrap_or_default();
         broken.iter().map(|told| told.split_once(": ").unwrap_or(("", told)))
+    }
+
+    /// Every Backend, in the order of their names.
+    pub(super) fn all_backends(&self) -> Vec<&'a Backend> {
+        let mut all: Vec<_> = self.backends.iter().collect();
+        all.sort_by_key(|(name, _)| **name);
+        all.into_iter().map(|(_, backend)| *backend).collect()
     }
 
     pub(super) fn backend(&self, namespace: &str, name: &str) -> Option<&'a Backend> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::api::{self, FromNamespaces, GATEWAY_GROUP, Kind, ObjectKey};
 
+use super::frontend;
 use super::gateways::Gateway;
 use super::index::Index;
 use super::listeners::{self, Listener, Namespaces, Owner};
@@ -89,9 +90,12 @@ pub(super) fn listener_sets<'a>(
         let valid = judge_rules(&key, index).and(allowed);
         let owner = Owner { key: &key, metadata, gateway: gateways[gateway].object };
         let specs = object.spec.listeners.iter().enumerate();
-        let listeners = specs
+        let mut listeners: Vec<_> = specs
             .map(|(place, spec)| listeners::judge(owner, spec, place, index, facts, faults))
             .collect();
+        // What is wrong with what the Gateway asks of clients was told with the Gateway.
+        let Gateway { object: of, key: named, .. } = &gateways[gateway];
+        frontend::apply(of, named, &mut listeners, index, facts, &mut Faults::default());
         sets.push(ListenerSet { object, key, gateway, listeners, valid });
     }
     sets

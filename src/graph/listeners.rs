@@ -7,6 +7,7 @@ use crate::api::{
 use crate::net::HostPattern;
 
 use super::certificates::{self, Certificate};
+use super::frontend::ClientValidation;
 use super::index::Index;
 use super::policies;
 use super::{Facts, Faults, Judged, Refusal, refuse};
@@ -24,6 +25,8 @@ pub(crate) struct Listener<'a> {
     pub kinds: Vec<&'static str>,
     /// The certificates of a listener that ends TLS, ready or not.
     pub certificates: Vec<Certificate>,
+    /// What clients of an HTTPS listener have to show; none where nobody asks.
+    pub clients: Option<ClientValidation>,
     /// The routes on it, in the order of ties.
     pub routes: Vec<Attached>,
     /// Condition Accepted. What is not accepted is not served, though routes attach.
@@ -128,7 +131,7 @@ pub(super) fn judge<'a>(
     facts: &Facts<'_>,
     faults: &mut Faults,
 ) -> Listener<'a> {
-    let Owner { key, gateway, .. } = owner;
+    let Owner { key, .. } = owner;
     let mut check = Check { key, place, faults, accepted: Ok(()) };
     check.rules(index);
     let tls = matches!(spec.protocol, Protocol::Https | Protocol::Tls);
@@ -153,7 +156,7 @@ pub(super) fn judge<'a>(
     }
     let hostname = check.hostname(spec);
     if !takes.is_empty() {
-        check.tls(gateway, spec);
+        check.tls(spec);
     }
     let namespaces = check.namespaces(spec);
     let accepted = check.accepted;
@@ -165,6 +168,7 @@ pub(super) fn judge<'a>(
         hostname,
         kinds,
         certificates: Vec::new(),
+        clients: None,
         routes: Vec::new(),
         accepted,
         tls,
@@ -234,7 +238,7 @@ impl Check<'_> {
         }
     }
 
-    fn tls(&mut self, gateway: &api::Gateway, spec: &api::Listener) {
+    fn tls(&mut self, spec: &api::Listener) {
         let Some(tls) = &spec.tls else {
             if spec.protocol == Protocol::Tls {
                 let problem = "a TLS listener needs `tls.mode`; use Passthrough or Terminate";
@@ -266,14 +270,6 @@ impl Check<'_> {
         if let Some(option) = tls.options.keys().next() {
             let problem = format!("option `{option}` is not known here and changes nothing");
             self.faults.warning(self.key, field(self.place, "tls.options"), problem);
-        }
-        // Serving the port as if nobody had asked for certificates would let everybody in.
-        if spec.protocol == Protocol::Https && validates_clients(gateway, spec.port) {
-            self.unsupported(
-                "port",
-                "`spec.tls.frontend` asks for client certificates on this port, which is not \
-                 supported yet; leave it out to serve everybody",
-            );
         }
     }
 
@@ -330,16 +326,6 @@ pub(super) fn selector_faults(selector: &LabelSelector) -> impl Iterator<Item = 
             | LabelSelectorOperator::DoesNotExist => return None,
         };
         Some((format!("matchExpressions[{number}].{rest}"), problem))
-    })
-}
-
-/// True if clients on `port` are asked for certificates: by the setting of the port, which
-/// replaces the default even where it is empty.
-fn validates_clients(gateway: &api::Gateway, port: u16) -> bool {
-    let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
-    frontend.is_some_and(|frontend| {
-        let of_port = frontend.per_port.iter().find(|of_port| of_port.port == port);
-        of_port.map_or(&frontend.default, |of_port| &of_port.tls).validation.is_some()
     })
 }
 

@@ -14,11 +14,14 @@
 
 mod addresses;
 mod attach;
+mod authorities;
+mod backend_tls;
 mod backends;
 mod certificates;
 mod conflicts;
 mod direct_response;
 mod features;
+mod frontend;
 mod gateways;
 mod grants;
 mod index;
@@ -39,9 +42,11 @@ use crate::net::AddressPool;
 use index::Index;
 
 pub(crate) use addresses::Held;
+pub(crate) use backend_tls::{AltName, BackendTls, Encryption, Policy};
 pub(crate) use backends::{AppProtocol, Resolved, Target};
 pub(crate) use certificates::{Certificate, Readiness};
 pub(crate) use direct_response::DirectAnswer;
+pub(crate) use frontend::ClientValidation;
 pub(crate) use gateways::{Class, Gateway};
 pub(crate) use listener_sets::ListenerSet;
 pub(crate) use listeners::{Attached, Listener};
@@ -69,6 +74,8 @@ pub(crate) struct Graph<'a> {
     pub routes: Vec<Route<'a>>,
     /// Who holds which address of the pool.
     pub held: Held,
+    /// The BackendTLSPolicies, in the order in which ties are settled.
+    pub policies: Vec<Policy<'a>>,
     /// In the order of the objects above, and within one object of its fields.
     pub faults: Vec<Fault>,
 }
@@ -102,6 +109,10 @@ pub(crate) struct Facts<'a> {
     pub domain: Option<&'a str>,
     /// Whether a certificate can be served now.
     pub certificate: &'a dyn Fn(&Certificate) -> Readiness,
+    /// Whether certificates can be checked by these.
+    pub authorities: &'a dyn Fn(&Authorities) -> Result<(), String>,
+    /// True if a certificate can be asked for by this name, a wildcard as its first label aside.
+    pub server_name: &'a dyn Fn(&str) -> bool,
     /// Why an address cannot be listened on, `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
     /// Gateways that name no address get one of these; `None` gives them all of the host.
@@ -119,6 +130,17 @@ impl std::fmt::Debug for Facts<'_> {
             .field("pool", &self.pool)
             .finish_non_exhaustive()
     }
+}
+
+/// Whose signatures are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Authorities {
+    /// Nobody's: whoever answers is believed, whatever it shows.
+    Nobody,
+    /// Bundles of certificates in PEM.
+    Pem(Vec<Vec<u8>>),
+    /// Those that the host trusts.
+    System,
 }
 
 /// One thing wrong with the meaning of one object.
@@ -164,16 +186,28 @@ pub(crate) fn build<'a>(
     objects: impl IntoIterator<Item = (&'a Object, &'a [String])>,
     facts: &Facts<'_>,
 ) -> Graph<'a> {
-    let index = Index::new(objects);
+    let mut index = Index::new(objects);
     let mut faults = Faults::default();
+    index.backend_tls = backend_tls::policies(&index, facts, &mut faults);
+    index.tls_of_backends = backend_tls::backends(&index, facts, &mut faults);
     let classes = gateways::classes(&index, facts, &mut faults);
     let (mut gateways, held) = gateways::gateways(&index, &classes, facts, &mut faults);
     let mut listener_sets = listener_sets::listener_sets(&index, facts, &gateways, &mut faults);
     conflicts::judge(&mut gateways, &mut listener_sets, &mut faults);
     backends::judge_slices(&index, &mut faults);
     let routes = routes::routes(&index, facts, &mut gateways, &mut listener_sets, &mut faults);
-    let controller_name = facts.controller_name.to_owned();
-    Graph { controller_name, classes, gateways, listener_sets, routes, held, faults: faults.0 }
+    let mut policies = index.backend_tls;
+    backend_tls::find_ancestors(&mut policies, &gateways, &listener_sets, &routes);
+    Graph {
+        controller_name: facts.controller_name.to_owned(),
+        classes,
+        gateways,
+        listener_sets,
+        routes,
+        policies: policies.all,
+        held,
+        faults: faults.0,
+    }
 }
 
 /// Faults as they are found.

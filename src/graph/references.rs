@@ -1,11 +1,13 @@
 //! The references of a route's rules: those of backendRefs, and those of filters.
 
+use std::collections::BTreeSet;
+
 use crate::api::{
     self, BackendObjectReference, BackendRef, GrpcRouteFilter, HttpRouteFilter, Kind,
     LocalObjectReference, ObjectKey, PlainBackendRef,
 };
 
-use super::backends::{BrokenRef, Resolved, resolve};
+use super::backends::{BrokenRef, Resolved, Target, naming, resolve};
 use super::direct_response::{self, DirectAnswer};
 use super::index::Index;
 use super::{Facts, Faults};
@@ -19,6 +21,8 @@ pub(crate) struct RuleRefs<'a> {
     pub filters: Vec<FilterRefs<'a>>,
     /// One for each of the `filters` of each of `backendRefs`.
     pub backend_filters: Vec<Vec<FilterRefs<'a>>>,
+    /// The BackendTLSPolicies that name what is referred to, by their places in the graph.
+    pub policies: BTreeSet<usize>,
 }
 
 /// What a filter refers to.
@@ -33,7 +37,17 @@ pub(crate) enum FilterRefs<'a> {
     Nothing,
 }
 
-impl RuleRefs<'_> {
+impl<'a> RuleRefs<'a> {
+    /// Everything that a reference of the rule leads to, mirrors included.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target<'a>> {
+        let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
+        let mirrors = filters.filter_map(|filter| match filter {
+            FilterRefs::Mirror(Ok(target)) => Some(target),
+            _ => None,
+        });
+        self.backends.iter().filter_map(|backend| backend.as_ref().ok()).chain(mirrors)
+    }
+
     /// Every reference of the rule that is broken.
     pub(super) fn broken(&self) -> impl Iterator<Item = &BrokenRef> {
         let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
@@ -73,6 +87,11 @@ impl<'a> Lookup<'_, 'a> {
                     self.filter(filter, &format!("{field}.filters[{number}]"))
                 });
             found.backend_filters.push(filters.collect());
+        }
+        let (of_rule, of_backends) = (filters.iter(), refs.iter().flat_map(|of| &of.filters));
+        let mirrors = of_rule.chain(of_backends).filter_map(F::mirror).cloned();
+        for reference in refs.iter().map(BackendRef::object).chain(mirrors) {
+            found.policies.extend(naming(&reference, self.route, self.index));
         }
         found
     }

@@ -10,8 +10,8 @@ use crate::yaml::Yaml;
 
 use super::features::FEATURES;
 use super::status::{
-    GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus, ParentStatus,
-    RouteStatus, Statuses,
+    AncestorStatus, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus,
+    ParentStatus, PolicyStatus, RouteStatus, Statuses,
 };
 
 impl Statuses {
@@ -21,7 +21,8 @@ impl Statuses {
         let gateways = self.gateways.iter().map(|of| (&of.key, gateway(of)));
         let sets = self.listener_sets.iter().map(|of| (&of.key, listener_set(of)));
         let routes = self.routes.iter().map(|of| (&of.key, route(of)));
-        classes.chain(gateways).chain(sets).chain(routes)
+        let policies = self.policies.iter().map(|of| (&of.key, policy(of)));
+        classes.chain(gateways).chain(sets).chain(routes).chain(policies)
     }
 }
 
@@ -104,6 +105,27 @@ fn parent(status: &ParentStatus, generation: i64) -> Value {
         "conditions": conditions(all, generation),
         "controllerName": &**controller,
         "parentRef": reference(parent),
+    })
+}
+
+fn policy(status: &PolicyStatus) -> Value {
+    let ancestors: Vec<Value> =
+        status.ancestors.iter().map(|one| ancestor(one, status.generation)).collect();
+    json!({ "ancestors": ancestors })
+}
+
+fn ancestor(status: &AncestorStatus, generation: i64) -> Value {
+    let AncestorStatus { ancestor, controller, conditions: all } = status;
+    let ObjectKey { kind, namespace, name } = ancestor;
+    json!({
+        "ancestorRef": {
+            "group": kind.group(),
+            "kind": kind.as_str(),
+            "name": name,
+            "namespace": namespace,
+        },
+        "conditions": conditions(all, generation),
+        "controllerName": &**controller,
     })
 }
 

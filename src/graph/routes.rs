@@ -9,6 +9,7 @@ use crate::api::{
 use crate::net::HostPattern;
 
 use super::attach;
+use super::backend_tls::Encryption;
 use super::gateways::Gateway;
 use super::index::Index;
 use super::listener_sets::ListenerSet;
@@ -118,6 +119,14 @@ pub(crate) struct Parent<'a> {
 }
 
 impl Route<'_> {
+    /// True if TLS is asked for with a backend of it.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.rules
+            .iter()
+            .flat_map(RuleRefs::targets)
+            .any(|target| *target.encryption() != Encryption::Clear)
+    }
+
     /// True if a rule breaks the rules of its kind: it cannot run, whatever its values are.
     pub(crate) fn breaks_rules(&self, rule: usize) -> bool {
         self.broken.iter().any(|fault| fault.rule == rule)

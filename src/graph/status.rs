@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 
+use super::backend_tls::Policy;
+use super::frontend;
 use super::gateways::{Class, Gateway};
 use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
@@ -21,6 +23,7 @@ pub(crate) struct Statuses {
     pub gateways: Vec<GatewayStatus>,
     pub listener_sets: Vec<ListenerSetStatus>,
     pub routes: Vec<RouteStatus>,
+    pub policies: Vec<PolicyStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +79,23 @@ pub(crate) struct ParentStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// The status of a BackendTLSPolicy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PolicyStatus {
+    pub key: ObjectKey,
+    pub generation: i64,
+    /// One for each Gateway whose routes refer to what it targets, at most 16.
+    pub ancestors: Vec<AncestorStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AncestorStatus {
+    /// The Gateway.
+    pub ancestor: ObjectKey,
+    pub controller: Arc<str>,
+    pub conditions: Vec<Condition>,
+}
+
 /// Something in the values of a rule that cannot run. Such a rule answers 500 for what it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RuleFault {
@@ -112,6 +132,7 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<RuleFault>]) -> Statuses
             .zip(&verdicts)
             .map(|(of, verdict)| route(of, verdict, &controller))
             .collect(),
+        policies: graph.policies.iter().map(|of| policy(of, graph, &controller)).collect(),
     }
 }
 
@@ -202,7 +223,7 @@ fn gateways(graph: &Graph<'_>, routes: &[Verdict]) -> Vec<GatewayStatus> {
 fn gateway(gateway: &Gateway<'_>, attached: usize, routes: &[Verdict]) -> GatewayStatus {
     let accepted = gateway.accepted();
     let programmed = programmed(gateway);
-    let conditions = vec![
+    let mut conditions = vec![
         match &accepted {
             Ok("Accepted") => is_true("Accepted", "Accepted", "the Gateway is valid"),
             Ok(reason) => is_true(
@@ -222,9 +243,16 @@ fn gateway(gateway: &Gateway<'_>, attached: usize, routes: &[Verdict]) -> Gatewa
             "ResolvedRefs",
             "ResolvedRefs",
             "every reference was found",
-            listeners_resolved(gateway).as_ref().err(),
+            gateway_resolved(gateway).as_ref().err(),
         ),
     ];
+    let insecure = frontend::insecure(gateway.object);
+    if !insecure.is_empty() {
+        let message =
+            format!("clients without a valid certificate are let in: {}", insecure.join(", "));
+        let kind = "InsecureFrontendValidationMode";
+        conditions.push(is_true(kind, "ConfigurationChanged", &message));
+    }
     let served = accepted.is_ok();
     let addresses = gateway.addresses.iter().filter(|_| served).flat_map(|address| match address {
         Some(address) => vec![address.to_string()],
@@ -288,8 +316,9 @@ fn programmed(gateway: &Gateway<'_>) -> Judged {
     gateway.usable.clone()
 }
 
-/// The summary of the listeners' ResolvedRefs.
-fn listeners_resolved(gateway: &Gateway<'_>) -> Judged {
+/// The Gateway's own references, then the summary of its listeners' ResolvedRefs.
+fn gateway_resolved(gateway: &Gateway<'_>) -> Judged {
+    gateway.client_resolved.clone()?;
     let unresolved: Vec<_> = gateway
         .listeners
         .iter()
@@ -385,6 +414,33 @@ fn route(route: &Route<'_>, verdict: &Verdict, controller: &Arc<str>) -> RouteSt
         key: route.key.clone(),
         generation: route.object.metadata().generation.unwrap_or(1),
         parents: parents.collect(),
+    }
+}
+
+fn policy(policy: &Policy<'_>, graph: &Graph<'_>, controller: &Arc<str>) -> PolicyStatus {
+    let conditions = vec![
+        condition(
+            "Accepted",
+            "Accepted",
+            "the backends are spoken to by TLS",
+            policy.accepted.as_ref().err(),
+        ),
+        condition(
+            "ResolvedRefs",
+            "ResolvedRefs",
+            "every reference was found",
+            policy.resolved.as_ref().err(),
+        ),
+    ];
+    let ancestors = policy.ancestors.iter().map(|gateway| AncestorStatus {
+        ancestor: graph.gateways[*gateway].key.clone(),
+        controller: Arc::clone(controller),
+        conditions: conditions.clone(),
+    });
+    PolicyStatus {
+        key: policy.key.clone(),
+        generation: policy.object.metadata.generation.unwrap_or(1),
+        ancestors: ancestors.collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use crate::proxy::path::Ambiguous;
+use crate::tls::TlsCause;
 
 /// Why an exchange could not be completed, and so what the client gets.
 ///
@@ -37,6 +38,8 @@ pub(crate) enum Failure {
     NoUpgrade,
     RequestTimeout,
     ResponseInvalid,
+    /// It took the connection, and there was no TLS session on it.
+    Tls(TlsCause),
     UpstreamReset,
     /// The last of several tries ended so too.
     UpstreamResetAgain,
@@ -73,6 +76,7 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::NoEndpoint
             | Self::Overloaded
+            | Self::Tls(_)
             | Self::UpstreamResetAgain => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -99,7 +103,7 @@ impl Failure {
             Self::MisdirectedRequest | Self::NoRoute => "NR",
             Self::BackendInvalid | Self::NoBackend => "NC",
             Self::FilterInvalid => "LR",
-            Self::ConnectFailed | Self::ConnectTimeout => "UF",
+            Self::ConnectFailed | Self::ConnectTimeout | Self::Tls(_) => "UF",
             Self::NoEndpoint => "UH",
             Self::NoUpgrade | Self::ResponseInvalid => "UPE",
             Self::UpstreamReset | Self::UpstreamResetAgain => "UC",
@@ -138,6 +142,7 @@ impl Failure {
             Self::NoUpgrade => "upgrade_over_http2_upstream",
             Self::RequestTimeout => "request_overall_timeout",
             Self::ResponseInvalid => "upstream_reset_before_response_started{protocol_error}",
+            Self::Tls(cause) => tls_details(cause),
             Self::UpstreamReset | Self::UpstreamResetAgain => {
                 "upstream_reset_before_response_started{connection_termination}"
             }
@@ -169,7 +174,7 @@ impl Failure {
                 "the route for this request is not usable\n"
             }
             Self::NoRoute => "no route matches this host and path\n",
-            Self::ConnectFailed | Self::ConnectTimeout | Self::NoEndpoint => {
+            Self::ConnectFailed | Self::ConnectTimeout | Self::NoEndpoint | Self::Tls(_) => {
                 "the service behind this address is not reachable\n"
             }
             Self::NoUpgrade => "the service behind this address takes no WebSocket\n",
@@ -210,6 +215,7 @@ impl Failure {
             | Self::NoEndpoint
             | Self::Overloaded
             | Self::ResponseInvalid
+            | Self::Tls(_)
             | Self::UpstreamReset
             | Self::UpstreamResetAgain => "14",
             Self::FilterInvalid => "2",
@@ -225,6 +231,36 @@ impl Failure {
             | Self::TargetTooLong
             | Self::TooManyFields
             | Self::TwofoldLength => "13",
+        }
+    }
+}
+
+/// Envoy's words up to what BoringSSL says; those of rustls are others.
+fn tls_details(cause: TlsCause) -> &'static str {
+    match cause {
+        TlsCause::CertificateDated => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:certificate_expired}"
+        }
+        TlsCause::CertificateInvalid => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:certificate_invalid}"
+        }
+        TlsCause::CertificateName => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:certificate_for_another_name}"
+        }
+        TlsCause::CertificateUnknown => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:certificate_of_unknown_issuer}"
+        }
+        TlsCause::Closed => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:connection_closed}"
+        }
+        TlsCause::NoProtocol => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:no_application_protocol}"
+        }
+        TlsCause::Protocol => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:not_tls}"
+        }
+        TlsCause::Refused => {
+            "upstream_reset_before_response_started{connection_failure|TLS_error:refused_by_backend}"
         }
     }
 }

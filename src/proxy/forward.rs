@@ -85,6 +85,7 @@ fn is_worth_another(came: &Result<Answered, Failure>, retry: &Retry) -> bool {
             failure,
             Failure::ConnectFailed
                 | Failure::ConnectTimeout
+                | Failure::Tls(_)
                 | Failure::UpstreamReset
                 | Failure::UpstreamTimeout
         ),
@@ -132,6 +133,7 @@ async fn once(
                 FailureKind::NoUpgrade => Failure::NoUpgrade,
                 FailureKind::ConnectRefused => Failure::ConnectFailed,
                 FailureKind::ConnectTimeout => Failure::ConnectTimeout,
+                FailureKind::Tls(cause) => Failure::Tls(cause),
                 FailureKind::ResetBeforeHead => Failure::UpstreamReset,
                 FailureKind::InvalidResponse(_) => Failure::ResponseInvalid,
                 FailureKind::RequestBody if record.is_body_stalled() => Failure::RequestBodyStalled,

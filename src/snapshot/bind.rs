@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::net::HostPattern;
 use crate::snapshot::{Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
-use crate::tls::CertSlot;
+use crate::tls::{CertSlot, ClientValidation};
 
 /// Where a bind listens, and so which it is: equal keys are one socket across a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +75,8 @@ pub(crate) struct Listener {
     /// The handshake of a listener that ends TLS. One without any certificate has settings too,
     /// whose handshakes are refused until the first certificate is there.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What `tls` asks clients for; for people.
+    pub clients: Option<ClientValidation>,
     /// What `tls` chooses from, in the order of the certificateRefs; for people.
     pub certificates: Vec<Arc<CertSlot>>,
     pub traffic: Traffic,

@@ -4,7 +4,10 @@
 //! [`CertSlot`], re-reads all of them when told to, and never lets a fault on disk take away what a
 //! slot already serves. [`ListenerCertificates`] chooses among the slots of one listener while a
 //! client waits; [`server_config`] wraps it for rustls; [`accept_hello`] reads a ClientHello before
-//! any of them is chosen.
+//! any of them is chosen. [`ClientValidation`] says what clients of a listener have to show.
+//!
+//! Towards backends [`Client`] makes the handshakes that [`ClientSettings`] describe; both wings of
+//! it check certificates by [`Authorities`].
 //!
 //! Invariants: a key is served only with the chain it was checked against; files are read by
 //! [`CertStore`] alone, with plain blocking calls on the caller's thread, never on the way of a
@@ -15,7 +18,10 @@
 //! replayed), and any judgement whether a certificate fits a listener's hostname: the listener
 //! picks the certificate, and a client that minds will say so. `certs` says it beforehand.
 
+mod authorities;
 mod certificate;
+mod client;
+mod clients;
 mod fault;
 mod hello;
 mod lineage;
@@ -28,9 +34,12 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use authorities::Authorities;
 pub(crate) use certificate::CertFacts;
 #[cfg(test)]
 pub(crate) use certificate::KeyType;
+pub(crate) use client::{Alpn, AltName, Client, ClientSettings, Identity, TlsCause, TlsFailure};
+pub(crate) use clients::ClientValidation;
 pub(crate) use hello::{HelloError, accept_hello};
 pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, server_config};

@@ -1,13 +1,17 @@
 //! TLS settings of a listener.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
-use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
+};
 
+use super::clients::ClientValidation;
 use super::resolver::ListenerCertificates;
 
 /// TLS 1.2 sessions kept for clients that resume by session id; a few hundred bytes each. Only old
@@ -42,13 +46,55 @@ pub(crate) fn crypto() -> &'static Arc<CryptoProvider> {
 /// What lets a client resume its session, also after a reload: made once, given to every
 /// [`server_config`].
 ///
-/// Shared by all listeners. rustls resumes a session only under the server name it began with, and
-/// no listener asks for client certificates; one that does must have `Tickets` of its own, or a
-/// session begun elsewhere would get around that.
+/// Shared by all listeners that ask for no client certificate; rustls resumes a session only under
+/// the server name it began with. Listeners that ask share theirs with those that ask for the same,
+/// and with nobody else: a session begun elsewhere, or before an authority was taken away, would get
+/// around the question.
 #[derive(Clone)]
 pub(crate) struct Tickets {
+    shared: Arc<Resumption>,
+    /// By what clients are asked for; gone with the last listener that asks.
+    of_clients: Arc<Mutex<HashMap<ClientValidation, Weak<Resumption>>>>,
+}
+
+/// The keys of tickets, and the sessions of clients that hold none.
+struct Resumption {
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
+}
+
+impl Resumption {
+    fn new() -> Result<Self, rustls::Error> {
+        Ok(Self {
+            ticketer: Ticketer::new()?,
+            sessions: ServerSessionMemoryCache::new(MAX_SESSIONS),
+        })
+    }
+}
+
+/// So that a listener's settings keep all of it.
+impl ProducesTickets for Resumption {
+    fn enabled(&self) -> bool {
+        self.ticketer.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.ticketer.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.ticketer.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.ticketer.decrypt(cipher)
+    }
+}
+
+impl fmt::Debug for Resumption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resumption([redacted])")
+    }
 }
 
 impl Tickets {
@@ -59,10 +105,22 @@ impl Tickets {
     ///
     /// The system gives no randomness.
     pub(crate) fn new() -> Result<Self, rustls::Error> {
-        Ok(Self {
-            ticketer: Ticketer::new()?,
-            sessions: ServerSessionMemoryCache::new(MAX_SESSIONS),
-        })
+        Ok(Self { shared: Arc::new(Resumption::new()?), of_clients: Arc::default() })
+    }
+
+    /// Those for a listener that asks its clients for `clients`; None where the system gives no
+    /// randomness, and so nobody resumes.
+    fn of(&self, clients: Option<&ClientValidation>) -> Option<Arc<Resumption>> {
+        let Some(clients) = clients else { return Some(Arc::clone(&self.shared)) };
+        // Nothing is half done under the lock, so a panic elsewhere is no reason to stop.
+        let mut known = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, tickets| tickets.strong_count() > 0);
+        if let Some(tickets) = known.get(clients).and_then(Weak::upgrade) {
+            return Some(tickets);
+        }
+        let tickets = Arc::new(Resumption::new().ok()?);
+        known.insert(clients.clone(), Arc::downgrade(&tickets));
+        Some(tickets)
     }
 }
 
@@ -74,7 +132,7 @@ impl fmt::Debug for Tickets {
 }
 
 /// TLS settings of one listener: TLS 1.2 and 1.3, `alpn` most preferred first (`h2`, `http/1.1`),
-/// no early data, the server's order of cipher suites.
+/// no early data, the server's order of cipher suites. With `clients` it asks for a certificate.
 ///
 /// A client that offers ALPN and none of `alpn` is refused with `no_application_protocol`
 /// (RFC 7301 section 3.2); one that offers none is served without.
@@ -82,15 +140,22 @@ pub(crate) fn server_config(
     certificates: ListenerCertificates,
     alpn: &[&[u8]],
     tickets: &Tickets,
+    clients: Option<&ClientValidation>,
 ) -> Arc<ServerConfig> {
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(crypto()))
+    let config = ServerConfig::builder_with_provider(Arc::clone(crypto()))
         .with_safe_default_protocol_versions()
-        .expect("the list of cipher suites has some for TLS 1.2 and for TLS 1.3")
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
+        .expect("the list of cipher suites has some for TLS 1.2 and for TLS 1.3");
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(clients) => config.with_client_cert_verifier(clients.verifier()),
+    };
+    let mut config = config.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.ignore_client_order = true;
-    config.ticketer = Arc::clone(&tickets.ticketer);
-    config.session_storage = Arc::clone(&tickets.sessions);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if let Some(tickets) = tickets.of(clients) {
+        config.session_storage = Arc::clone(&tickets.sessions);
+        config.ticketer = tickets;
+    }
     Arc::new(config)
 }

@@ -9,6 +9,7 @@ use http::header::UPGRADE;
 use crate::body::{Request, Response};
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
+use crate::tls;
 use crate::upstream::balance::{Aim, Avoided};
 use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings};
 use crate::upstream::failure::SendFailure;
@@ -24,7 +25,9 @@ pub(crate) struct ClusterSettings {
     /// May be empty: then every request fails with `NoEndpoint`.
     pub endpoints: Vec<EndpointSettings>,
     pub protocol: Protocol,
-    /// For one address, and for the first lookup of a name. Default 10 s, as in Envoy.
+    /// Each connection begins with a handshake; None speaks in clear. Default None.
+    pub tls: Option<tls::ClientSettings>,
+    /// For one address, the TLS handshake included, and for the first lookup of a name. Default 10 s, as in Envoy.
     pub connect_timeout: Duration,
     /// How long a connection may rest in the pool. Default 4 s: below the 5 s after which Node and
     /// uvicorn close theirs, so that no POST meets a connection that is being closed. A backend
@@ -41,6 +44,7 @@ impl ClusterSettings {
             name: name.into(),
             endpoints,
             protocol: Protocol::Http1,
+            tls: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(4),
             max_idle_per_endpoint: 256,
@@ -53,7 +57,7 @@ impl ClusterSettings {
 pub(crate) enum Protocol {
     #[default]
     Http1,
-    /// HTTP/2 over cleartext with prior knowledge (RFC 9113 section 3.3).
+    /// HTTP/2: in clear with prior knowledge (RFC 9113 section 3.3), over TLS as negotiated.
     H2c,
     /// As `H2c`, but HTTP/1.1 for a request that asks for an upgrade.
     H2cOrUpgrade,
@@ -65,6 +69,7 @@ pub(crate) struct Cluster {
     /// Unlike the address of this value, never used twice: pools are keyed by it.
     id: u64,
     settings: ClusterSettings,
+    tls: Option<tls::Client>,
     endpoints: Box<[Endpoint]>,
     turn: AtomicUsize,
     avoided: Avoided,
@@ -103,6 +108,7 @@ impl Cluster {
         let endpoints = settings.endpoints.iter().map(|one| Endpoint::new(one, names)).collect();
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            tls: settings.tls.as_ref().map(tls::Client::new),
             settings,
             endpoints,
             turn: AtomicUsize::new(0),
@@ -175,6 +181,11 @@ impl Cluster {
         });
         let all = all.sum();
         (all, self.avoided.now(clock::now).len().min(all))
+    }
+
+    /// Makes the handshakes, where there are any.
+    pub(super) fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref()
     }
 
     pub(super) fn id(&self) -> u64 {

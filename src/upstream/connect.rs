@@ -5,14 +5,16 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::stats::{Sharded, Upstream};
+use crate::tls::{Alpn, TlsFailure};
+use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
 
@@ -23,6 +25,12 @@ pub(super) struct Stream {
 }
 
 enum Kind {
+    Clear(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// A stream of the system's.
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -39,14 +47,11 @@ pub(super) enum Look {
 
 impl Stream {
     /// True if the peer has neither closed the stream nor sent anything.
-    pub(super) fn is_quiet(&self, look: Look) -> bool {
-        let outcome = match (&self.kind, look) {
-            (Kind::Tcp(stream), Look::Seen) => stream.try_read(&mut [0]),
-            (Kind::Unix(stream), Look::Seen) => stream.try_read(&mut [0]),
-            (Kind::Tcp(stream), Look::Now) => peek(&SockRef::from(stream)),
-            (Kind::Unix(stream), Look::Now) => peek(&SockRef::from(stream)),
-        };
-        outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    pub(super) fn is_quiet(&mut self, look: Look) -> bool {
+        match &mut self.kind {
+            Kind::Clear(socket) => socket.is_quiet(look),
+            Kind::Tls(stream) => is_tls_quiet(stream, look),
+        }
     }
 
     /// On whose account it was opened.
@@ -62,29 +67,54 @@ impl Stream {
     }
 }
 
+/// A peer may send a session ticket at any time: that is no reason to leave a connection. So what the
+/// event loop has seen is read as TLS, and where the kernel then still has something, nobody knows
+/// what it is.
+fn is_tls_quiet(stream: &mut TlsStream<Socket>, look: Look) -> bool {
+    let mut byte = [0];
+    let read = Pin::new(&mut *stream)
+        .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
+    read.is_pending() && (look == Look::Seen || stream.get_ref().0.is_quiet(look))
+}
+
+impl Socket {
+    fn is_quiet(&self, look: Look) -> bool {
+        let outcome = match (self, look) {
+            (Self::Tcp(stream), Look::Seen) => stream.try_read(&mut [0]),
+            (Self::Unix(stream), Look::Seen) => stream.try_read(&mut [0]),
+            (Self::Tcp(stream), Look::Now) => peek(&SockRef::from(stream)),
+            (Self::Unix(stream), Look::Now) => peek(&SockRef::from(stream)),
+        };
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
     socket.peek(&mut [MaybeUninit::uninit()])
 }
 
-/// Opens a stream to `address` within `patience`.
+/// Opens a stream to `address` within the cluster's patience, TLS session included where it has one;
+/// such a session is for `alpn`.
 ///
 /// # Errors
 ///
-/// `ConnectTimeout` or `ConnectRefused`, with the system's words and the endpoint.
+/// `ConnectTimeout`, `ConnectRefused` or `Tls`, with the system's words and the endpoint.
 pub(super) async fn connect(
+    cluster: &Cluster,
     address: &Address,
-    patience: Duration,
+    alpn: Alpn,
     counts: &Arc<Sharded<Upstream>>,
 ) -> Result<Stream, SendFailure> {
+    let patience = cluster.settings().connect_timeout;
     counts.here().connects.one_more();
-    let failed = match tokio::time::timeout(patience, open(address)).await {
+    let failed = match tokio::time::timeout(patience, open(cluster, address, alpn)).await {
         Ok(Ok(kind)) => {
             counts.here().open.one_more();
             return Ok(Stream { kind, counts: Arc::clone(counts) });
         }
-        Ok(Err(error)) => {
+        Ok(Err(failed)) => {
             counts.here().connect_failures.one_more();
-            SendFailure::new(FailureKind::ConnectRefused, error.to_string())
+            failed
         }
         Err(_) => {
             counts.here().connect_timeouts.one_more();
@@ -95,14 +125,28 @@ pub(super) async fn connect(
     Err(failed.at(address.clone()))
 }
 
-async fn open(address: &Address) -> io::Result<Kind> {
+async fn open(cluster: &Cluster, address: &Address, alpn: Alpn) -> Result<Kind, SendFailure> {
+    let socket = open_socket(address)
+        .await
+        .map_err(|error| SendFailure::new(FailureKind::ConnectRefused, error.to_string()))?;
+    let Some(client) = cluster.tls() else { return Ok(Kind::Clear(socket)) };
+    // Boxed, so that an exchange in clear need not hold the room for it.
+    match Box::pin(client.handshake(socket, alpn)).await {
+        Ok(stream) => Ok(Kind::Tls(Box::new(stream))),
+        Err(TlsFailure { cause, details }) => {
+            Err(SendFailure::new(FailureKind::Tls(cause), details))
+        }
+    }
+}
+
+async fn open_socket(address: &Address) -> io::Result<Socket> {
     Ok(match address {
         Address::Ip(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Kind::Tcp(stream)
+            Socket::Tcp(stream)
         }
-        Address::Unix(path) => Kind::Unix(UnixStream::connect(path).await?),
+        Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
     })
 }
 
@@ -115,8 +159,9 @@ impl Drop for Stream {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            Kind::Tcp(_) => "Stream(tcp)",
-            Kind::Unix(_) => "Stream(unix)",
+            Kind::Clear(Socket::Tcp(_)) => "Stream(tcp)",
+            Kind::Clear(Socket::Unix(_)) => "Stream(unix)",
+            Kind::Tls(_) => "Stream(tls)",
         })
     }
 }
@@ -129,8 +174,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Clear(socket) => Pin::new(socket).poll_read(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if outcome.is_ready() {
             let received = (buf.filled().len() - before) as u64;
@@ -140,6 +185,7 @@ impl AsyncRead for Stream {
     }
 }
 
+/// Over TLS what was written may wait here until it is flushed.
 impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -147,8 +193,8 @@ impl AsyncWrite for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Clear(socket) => Pin::new(socket).poll_write(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         self.count_sent(outcome)
     }
@@ -159,8 +205,8 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Clear(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         self.count_sent(outcome)
     }
@@ -171,15 +217,70 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Clear(socket) => Pin::new(socket).poll_flush(cx),
+            Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Clear(socket) => Pin::new(socket).poll_shutdown(cx),
+            Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

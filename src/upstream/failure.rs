@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use crate::body::BodyError;
+use crate::tls::{TlsCause, TlsFailure};
 use crate::upstream::endpoint::EndpointName;
 
 /// Why there is no response head. Which status and which response flag that makes is `proxy`'s to
@@ -33,6 +34,9 @@ pub(crate) enum FailureKind {
     /// The connection ended before a whole response head. The backend may have acted on the request.
     #[error("connection ended before the response")]
     ResetBeforeHead,
+    /// The connection was taken, and then there was no TLS session on it.
+    #[error("no TLS session")]
+    Tls(TlsCause),
     #[error("name does not resolve")]
     Unresolved,
 }
@@ -51,6 +55,15 @@ pub(crate) struct SendFailure {
 impl SendFailure {
     pub(super) fn new(kind: FailureKind, details: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, endpoint: None, details: details.into() }
+    }
+
+    /// A connection that ended before a response head, with the system's words; or with the backend's
+    /// refusal of the handshake, which over TLS 1.3 comes only after we have made ours.
+    pub(super) fn reset(error: &io::Error) -> Self {
+        match TlsFailure::refusal(error) {
+            Some(TlsFailure { cause, details }) => Self::new(FailureKind::Tls(cause), details),
+            None => Self::new(FailureKind::ResetBeforeHead, error.to_string()),
+        }
     }
 
     pub(super) fn at(self, endpoint: impl Into<EndpointName>) -> Self {

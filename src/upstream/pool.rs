@@ -95,7 +95,7 @@ impl Pool {
                 return false;
             }
             let limit = shelf.idle_timeout;
-            shelf.resting.retain(|(since, connection)| {
+            shelf.resting.retain_mut(|(since, connection)| {
                 now.saturating_duration_since(*since) < limit && connection.is_quiet(Look::Seen)
             });
             !shelf.resting.is_empty()
@@ -105,7 +105,7 @@ impl Pool {
 
 impl Shelf {
     fn take(&mut self, now: Instant, look: Look) -> Option<Box<Connection>> {
-        while let Some((since, connection)) = self.resting.pop_back() {
+        while let Some((since, mut connection)) = self.resting.pop_back() {
             if now.saturating_duration_since(since) >= self.idle_timeout {
                 // The others have rested longer still.
                 self.resting.clear();

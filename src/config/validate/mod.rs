@@ -7,6 +7,7 @@
 //! Not here: whether a regular expression is one, which `compile` finds out by making it.
 
 mod backend;
+mod backend_tls_policy;
 mod gateway;
 mod grpc_route;
 mod http_route;
@@ -37,6 +38,9 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
         Object::UdpRoute(route) => l4_route::udp(&route.spec, spec, &mut found),
         Object::ReferenceGrant(grant) => reference_grant::spec(&grant.spec, spec, &mut found),
         Object::Backend(backend) => backend::spec(&backend.spec, spec, &mut found),
+        Object::BackendTlsPolicy(policy) => {
+            backend_tls_policy::spec(&policy.spec, spec, &mut found);
+        }
         // What matters of these is seen where they are referred to.
         Object::RouteFilter(_)
         | Object::Secret(_)

@@ -109,13 +109,13 @@ impl Listener {
 
     fn of(certbot: Certbot, store: CertStore, certificates: ListenerCertificates) -> Self {
         let tickets = Tickets::new().unwrap();
-        let config = server_config(certificates.clone(), ALPN, &tickets);
+        let config = server_config(certificates.clone(), ALPN, &tickets, None);
         Self { certbot, store, certificates, tickets, config }
     }
 
     /// What a new configuration does: everything new but what `server_config` is given.
     fn reconfigure(&mut self) {
-        self.config = server_config(self.certificates.clone(), ALPN, &self.tickets);
+        self.config = server_config(self.certificates.clone(), ALPN, &self.tickets, None);
     }
 
     /// Both ends of a handshake, whatever came of it.

@@ -88,7 +88,7 @@ impl Connection {
     }
 
     /// True if the peer has neither closed the connection nor sent anything since.
-    pub(in crate::upstream) fn is_quiet(&self, look: Look) -> bool {
+    pub(in crate::upstream) fn is_quiet(&mut self, look: Look) -> bool {
         self.stream.is_quiet(look)
     }
 

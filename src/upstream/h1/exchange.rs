@@ -217,9 +217,7 @@ impl Sending {
 impl Broken {
     pub(super) fn into_failure(self) -> SendFailure {
         match self {
-            Self::Ended { error: Some(error), .. } => {
-                SendFailure::new(FailureKind::ResetBeforeHead, error.to_string())
-            }
+            Self::Ended { error: Some(error), .. } => SendFailure::reset(&error),
             Self::Ended { heard: true, .. } => {
                 SendFailure::new(FailureKind::ResetBeforeHead, "closed within the head")
             }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use crate::body::Request;
 use crate::clock;
+use crate::tls::Alpn;
 use crate::upstream::balance::Candidates;
 use crate::upstream::cluster::{Answer, Cluster, Errand};
 use crate::upstream::connect::connect;
@@ -65,7 +66,7 @@ pub(super) async fn send(
                 Err(broken) => return Err(broken.into_failure().at(address)),
             }
         }
-        match connect(&address, cluster.settings().connect_timeout, errand.counts).await {
+        match connect(cluster, &address, Alpn::Http11, errand.counts).await {
             Ok(stream) => {
                 let mut connection = Box::new(Connection::new(stream));
                 return match sending.exchange(&mut connection).await {

@@ -73,7 +73,7 @@ impl Pump {
         self.started = false;
     }
 
-    /// Ready when the whole request is written.
+    /// Ready when the whole request is written and flushed; a stream in clear has nothing to flush.
     pub(super) fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -84,7 +84,13 @@ impl Pump {
             if !self.ended && self.data.is_empty() && self.tail.is_empty() {
                 match self.poll_gather(cx) {
                     Poll::Ready(gathered) => gathered.map_err(PumpFault::Body)?,
-                    Poll::Pending if self.written == self.output.len() => return Poll::Pending,
+                    Poll::Pending if self.written == self.output.len() => {
+                        // The body may be long in coming; what is written must not wait for it.
+                        return match Pin::new(&mut *stream).poll_flush(cx) {
+                            Poll::Ready(Err(_)) => Poll::Ready(Err(PumpFault::Refused)),
+                            _ => Poll::Pending,
+                        };
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -92,7 +98,8 @@ impl Pump {
             let count = if self.data.is_empty() && self.tail.is_empty() {
                 if text.is_empty() {
                     debug_assert!(self.ended, "gathering yields something to write or the end");
-                    return Poll::Ready(Ok(()));
+                    let flushed = ready!(Pin::new(&mut *stream).poll_flush(cx));
+                    return Poll::Ready(flushed.map_err(|_| PumpFault::Refused));
                 }
                 ready!(Pin::new(&mut *stream).poll_write(cx, text))
             } else {

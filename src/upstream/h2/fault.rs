@@ -25,7 +25,11 @@ impl Fault {
         let reset = |details: String| SendFailure::new(FailureKind::ResetBeforeHead, details);
         match protocol {
             Some(h2) if h2.is_io() || (h2.is_go_away() && h2.is_remote()) => {
-                Self { failure: reset(describe(h2)), may_go_again: true, link_is_over: true }
+                let failure = match h2.get_io() {
+                    Some(error) => SendFailure::reset(error),
+                    None => reset(describe(h2)),
+                };
+                Self { failure, may_go_again: true, link_is_over: true }
             }
             Some(h2) if h2.is_remote() => Self {
                 failure: reset(describe(h2)),

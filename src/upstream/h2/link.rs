@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
+use crate::tls::Alpn;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::endpoint::Address;
@@ -254,8 +255,7 @@ async fn open_link(
     counts: &Arc<Sharded<Upstream>>,
     address: &Address,
 ) -> Result<Link, SendFailure> {
-    let patience = cluster.settings().connect_timeout;
-    let stream = connect(address, patience, counts).await?;
+    let stream = connect(cluster, address, Alpn::Http2, counts).await?;
     let (sender, connection) = Builder::new(Worker)
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,4 +1,4 @@
-//! HTTP/2 over cleartext, to backends that are known to speak it (RFC 9113 section 3.3).
+//! HTTP/2 to backends that are known to speak it: in clear (RFC 9113 section 3.3), or over TLS.
 //!
 //! hyper does the protocol. What is ours: a few connections for each worker and address, shared by
 //! their streams; a new one when all are full; and the knowledge of when a request may be sent
@@ -39,8 +39,9 @@ pub(super) async fn send(
     errand: Errand<'_>,
     request: Request,
 ) -> Result<Answer, SendFailure> {
+    let scheme = if cluster.tls().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let (mut request, upload) =
-        prepare(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
+        prepare(request, scheme).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let replayable = request.method().is_idempotent() && request.body().is_end_stream();
     let mut candidates = Candidates::new(cluster, errand.aim);
     let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
@@ -99,7 +100,7 @@ pub(super) async fn send(
 type Outgoing = http::Request<RequestBody>;
 
 /// The request as HTTP/2 wants it: `:authority` from `host`, and a body that is held to its length.
-fn prepare(request: Request) -> Result<(Outgoing, Arc<Upload>), FailureKind> {
+fn prepare(request: Request, scheme: Scheme) -> Result<(Outgoing, Arc<Upload>), FailureKind> {
     let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
         return Err(FailureKind::NoUpgrade);
@@ -117,7 +118,7 @@ fn prepare(request: Request) -> Result<(Outgoing, Arc<Upload>), FailureKind> {
         None => parts.uri.authority().cloned(),
     };
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme);
     uri.authority = Some(authority.ok_or(FailureKind::InvalidRequest("host is no authority"))?);
     uri.path_and_query =
         Some(parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));

@@ -1,0 +1,87 @@
+//! BackendTLSPolicy: which backends are spoken to by TLS, and how they are known (GEP-1897).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::ObjectMeta;
+use super::open_enum::open_enum;
+use super::shared::LocalObjectReference;
+
+/// TLS to the backends that it targets, in its own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct BackendTlsPolicy {
+    pub metadata: ObjectMeta,
+    pub spec: BackendTlsPolicySpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackendTlsPolicySpec {
+    /// 1 to 16, each another target or another section of it.
+    pub target_refs: Vec<PolicyTargetReference>,
+    pub validation: BackendTlsValidation,
+    /// Implementation-specific; none is known here.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// `targetRefs[]`: what a policy is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyTargetReference {
+    pub group: String,
+    pub kind: String,
+    pub name: String,
+    /// Of a Service the name of one port; all of it where absent.
+    pub section_name: Option<String>,
+}
+
+/// Whom to believe that it is the backend.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackendTlsValidation {
+    /// ConfigMaps or Secrets with a `ca.crt`, at most 8. Either these or the next.
+    #[serde(default)]
+    pub ca_certificate_refs: Vec<LocalObjectReference>,
+    /// `System`: the authorities that the host trusts.
+    #[serde(rename = "wellKnownCACertificates")]
+    pub well_known_ca_certificates: Option<String>,
+    /// The name asked for in the handshake (SNI). The certificate must be for it, unless there are
+    /// `subject_alt_names`.
+    pub hostname: String,
+    /// At most 5. Where there are any, the certificate must have one of them, and nothing else
+    /// counts.
+    #[serde(default)]
+    pub subject_alt_names: Vec<SubjectAltName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubjectAltName {
+    #[serde(rename = "type")]
+    pub kind: SubjectAltNameType,
+    /// Meant where the type is `Hostname`.
+    pub hostname: Option<String>,
+    /// Meant where the type is `URI`.
+    pub uri: Option<String>,
+}
+
+impl SubjectAltName {
+    /// The hostname, if one is written and not empty.
+    pub(crate) fn hostname(&self) -> Option<&str> {
+        self.hostname.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// The URI, if one is written and not empty.
+    pub(crate) fn uri(&self) -> Option<&str> {
+        self.uri.as_deref().filter(|uri| !uri.is_empty())
+    }
+}
+
+open_enum! {
+    SubjectAltNameType {
+        Hostname = "Hostname",
+        Uri = "URI",
+    }
+}

@@ -1,0 +1,83 @@
+//! TLS to backends and certificates of clients: as found in the graph to what handshakes are made of.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+
+use rustls::pki_types::ServerName;
+
+use crate::graph::{self, BackendTls};
+use crate::tls::{AltName, Authorities, ClientSettings, ClientValidation, Identity};
+
+use super::binds::Slots;
+
+/// Authorities by what they are made of, each read once in a load.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    of_host: OnceCell<Result<Authorities, String>>,
+    of_pem: RefCell<HashMap<Vec<Vec<u8>>, Result<Authorities, String>>>,
+}
+
+impl Trust {
+    /// Whether certificates can be checked by these.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn check(&self, authorities: &graph::Authorities) -> Result<(), String> {
+        self.get(authorities).map(drop)
+    }
+
+    /// None where nobody is checked.
+    fn get(&self, authorities: &graph::Authorities) -> Result<Option<Authorities>, String> {
+        let found = match authorities {
+            graph::Authorities::Nobody => return Ok(None),
+            graph::Authorities::System => self.of_host.get_or_init(Authorities::of_host).clone(),
+            graph::Authorities::Pem(bundles) => {
+                let mut known = self.of_pem.borrow_mut();
+                let make = || Authorities::of_pem(bundles.iter().map(Vec::as_slice));
+                known.entry(bundles.clone()).or_insert_with(make).clone()
+            }
+        };
+        found.map(Some)
+    }
+
+    /// How a backend is spoken to by TLS. None if it cannot be, which the graph has told of.
+    pub(super) fn to_backend(
+        &self,
+        tls: &BackendTls,
+        gateway: Option<&graph::Certificate>,
+        slots: &Slots<'_>,
+    ) -> Option<ClientSettings> {
+        let names = tls.names.iter().map(|name| match name {
+            graph::AltName::Hostname(host) => AltName::host(host),
+            graph::AltName::Uri(uri) => Some(AltName::Uri(uri.clone())),
+        });
+        let server_name = match &tls.server_name {
+            None => None,
+            Some(name) => Some(server_name(name)?),
+        };
+        let certificate = tls.client.as_ref().or(gateway);
+        Some(ClientSettings {
+            authorities: self.get(&tls.authorities).ok()?,
+            server_name,
+            // All or nothing: without names, another rule would hold.
+            names: names.collect::<Option<_>>()?,
+            identity: certificate.map(|certificate| Identity::new(slots.get(certificate))),
+        })
+    }
+
+    /// What clients have to show. None if nobody could be let in, which the graph has told of.
+    pub(super) fn of_clients(&self, clients: &graph::ClientValidation) -> Option<ClientValidation> {
+        let authorities = self.get(&clients.authorities).ok()??;
+        Some(ClientValidation { authorities, insecure_fallback: clients.insecure_fallback })
+    }
+}
+
+/// True if a certificate can be asked for by this name.
+pub(super) fn is_server_name(name: &str) -> bool {
+    server_name(name.strip_prefix("*.").unwrap_or(name)).is_some()
+}
+
+fn server_name(name: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(name.to_owned()).ok()
+}

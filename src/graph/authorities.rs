@@ -1,0 +1,68 @@
+//! caCertificateRefs: whose signature under a certificate is believed.
+
+use crate::api::{CORE_GROUP, Kind, ObjectKey};
+
+use super::index::Index;
+use super::{Authorities, Facts};
+
+/// The key of a ConfigMap or Secret that holds authorities.
+const BUNDLE: &str = "ca.crt";
+
+/// Why a reference to authorities is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// It leads to something that holds no authorities.
+    Kind(String),
+    /// It leads nowhere, or to something without authorities in it.
+    Content(String),
+}
+
+/// The bundle, in PEM, that a reference leads to. Whether it may lead there was asked before.
+///
+/// # Errors
+///
+/// What is wrong with the reference or with what it leads to; what would be right.
+pub(super) fn look_up(
+    (group, kind): (&str, &str),
+    namespace: &str,
+    name: &str,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+) -> Result<Vec<u8>, Unusable> {
+    let kind = match (group, kind) {
+        (CORE_GROUP, "ConfigMap") => Kind::ConfigMap,
+        (CORE_GROUP, "Secret") => Kind::Secret,
+        (group, kind) => {
+            let kind = match group {
+                CORE_GROUP => kind.to_owned(),
+                group => format!("{kind}.{group}"),
+            };
+            let problem =
+                format!("`{kind}` holds no CA certificates; refer to a ConfigMap or a Secret");
+            return Err(Unusable::Kind(problem));
+        }
+    };
+    let object = format!("{kind} `{namespace}/{name}`");
+    if let Some((field, problem)) = index.broken(&ObjectKey::new(kind, namespace, name)).next() {
+        return Err(Unusable::Content(format!("{object} is not valid: {field}: {problem}")));
+    }
+    let value = match kind {
+        Kind::ConfigMap => {
+            index.config_map(namespace, name).map(|map| map.data.get(BUNDLE).map(String::as_bytes))
+        }
+        _ => index.secret(namespace, name).map(|secret| secret.value(BUNDLE)),
+    };
+    let Some(value) = value else {
+        return Err(Unusable::Content(format!("there is no {object}")));
+    };
+    let Some(value) = value.filter(|value| !value.trim_ascii().is_empty()) else {
+        let problem =
+            format!("{object} has no `{BUNDLE}`; write the CA certificates there, in PEM");
+        return Err(Unusable::Content(problem));
+    };
+    let bundle = Authorities::Pem(vec![value.to_vec()]);
+    match (facts.authorities)(&bundle) {
+        Ok(()) => Ok(value.to_vec()),
+        Err(why) => Err(Unusable::Content(format!("`{BUNDLE}` of {object}: {why}"))),
+    }
+}

@@ -1,0 +1,139 @@
+//! `spec.tls.frontend`: the certificates that clients of HTTPS listeners are asked for (GEP-91).
+
+use crate::api::{
+    self, FrontendTlsSettings, FrontendTlsValidation, FrontendValidationMode, GATEWAY_GROUP,
+    ObjectKey, ObjectReference, Protocol,
+};
+
+use super::authorities::{self, Unusable};
+use super::grants::{From, To, advice};
+use super::index::Index;
+use super::listeners::Listener;
+use super::{Authorities, Facts, Faults, Judged, Refusal, refuse};
+
+/// What clients have to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientValidation {
+    /// Who must have signed it. Never empty.
+    pub authorities: Authorities,
+    /// True if a client without a certificate, or with one that nobody vouches for, is let in all
+    /// the same. It is asked for one.
+    pub insecure_fallback: bool,
+}
+
+/// The validation of some ports, looked up.
+#[derive(Clone, Debug)]
+struct Found {
+    /// None if no authority can be used: then nobody can be let in.
+    validation: Option<ClientValidation>,
+    /// Condition ResolvedRefs of the listeners that it is for.
+    resolved: Judged,
+}
+
+/// Asks clients of the HTTPS listeners for what the Gateway wants of them: by the setting of the
+/// port, which replaces the default even where it is empty.
+pub(super) fn apply(
+    gateway: &api::Gateway,
+    key: &ObjectKey,
+    listeners: &mut [Listener<'_>],
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) {
+    let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
+    let Some(frontend) = frontend else { return };
+    let mut look_up = |settings: &FrontendTlsSettings, at: &str| {
+        let validation = settings.validation.as_ref()?;
+        let at = format!("spec.tls.frontend.{at}.validation");
+        Some(found(validation, key, &at, index, facts, faults))
+    };
+    let default = look_up(&frontend.default, "default");
+    let per_port: Vec<(u16, Option<Found>)> = frontend
+        .per_port
+        .iter()
+        .enumerate()
+        .map(|(place, of)| (of.port, look_up(&of.tls, &format!("perPort[{place}].tls"))))
+        .collect();
+    for listener in listeners.iter_mut().filter(|of| of.spec.protocol == Protocol::Https) {
+        let of_port = per_port.iter().find(|(port, _)| *port == listener.spec.port);
+        let Some(found) = of_port.map_or(&default, |(_, found)| found) else { continue };
+        if let Err(refusal) = &found.resolved {
+            refuse(&mut listener.resolved, refusal.clone());
+        }
+        listener.clients.clone_from(&found.validation);
+        if found.validation.is_none() {
+            let why = found.resolved.as_ref().err().map_or("", |refusal| &refusal.message);
+            let message = format!("there is no CA to check client certificates by: {why}");
+            refuse(&mut listener.accepted, Refusal::new("NoValidCACertificate", message));
+        }
+    }
+}
+
+/// Where clients are let in that cannot show what is asked for: the fields that say so.
+pub(super) fn insecure(gateway: &api::Gateway) -> Vec<String> {
+    let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
+    let Some(frontend) = frontend else { return Vec::new() };
+    let falls_back = |settings: &FrontendTlsSettings| {
+        settings.validation.as_ref().is_some_and(|of| {
+            of.mode.as_ref() == Some(&FrontendValidationMode::AllowInsecureFallback)
+        })
+    };
+    let ports = frontend.per_port.iter().filter(|of| falls_back(&of.tls));
+    let ports = ports.map(|of| format!("port {}", of.port));
+    falls_back(&frontend.default)
+        .then(|| "the default".to_owned())
+        .into_iter()
+        .chain(ports)
+        .collect()
+}
+
+fn found(
+    validation: &FrontendTlsValidation,
+    gateway: &ObjectKey,
+    at: &str,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) -> Found {
+    let mut resolved = Ok(());
+    let mut bundles = Vec::new();
+    for (place, reference) in validation.ca_certificate_refs.iter().enumerate() {
+        match bundle(reference, gateway, index, facts) {
+            Ok(bundle) => bundles.push(bundle),
+            Err(refusal) => {
+                let field = format!("{at}.caCertificateRefs[{place}]");
+                faults.error(gateway, field, &*refusal.message);
+                refuse(&mut resolved, refusal);
+            }
+        }
+    }
+    let insecure_fallback = match &validation.mode {
+        None | Some(FrontendValidationMode::AllowValidOnly) => false,
+        Some(FrontendValidationMode::AllowInsecureFallback) => true,
+        // A rule of the kind is broken: the Gateway is not served.
+        Some(FrontendValidationMode::Unknown(_)) => false,
+    };
+    let authorities = Authorities::Pem(bundles);
+    let validation = (authorities != Authorities::Pem(Vec::new()))
+        .then_some(ClientValidation { authorities, insecure_fallback });
+    Found { validation, resolved }
+}
+
+fn bundle(
+    reference: &ObjectReference,
+    gateway: &ObjectKey,
+    index: &Index<'_>,
+    facts: &Facts<'_>,
+) -> Result<Vec<u8>, Refusal> {
+    let ObjectReference { group, kind, name, namespace } = reference;
+    let namespace = namespace.as_deref().unwrap_or(&gateway.namespace);
+    let from = From { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
+    let to = To { group, kind, namespace, name };
+    if !index.permits(from, to) {
+        return Err(Refusal::new("RefNotPermitted", advice(from, to)));
+    }
+    authorities::look_up((group, kind), namespace, name, index, facts).map_err(|why| match why {
+        Unusable::Kind(problem) => Refusal::new("InvalidCACertificateKind", problem),
+        Unusable::Content(problem) => Refusal::new("InvalidCACertificateRef", problem),
+    })
+}
