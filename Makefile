@@ -27,9 +27,12 @@ SCRIPTS := scripts/cargo-deny scripts/deb scripts/fuzz scripts/install tests/con
 	packaging/debian/prerm
 
 .PHONY: test
-test: ## unit tests, goldens and stories; installs what they need
+test: ## unit tests, goldens, stories, and e2e where it can run; installs what they need
 	@scripts/install test
 	cargo test --locked
+	@why=$$(tests/e2e/run --why-not || echo "see above"); \
+	if [ -z "$$why" ]; then $(MAKE) --no-print-directory e2e; \
+	else echo "left out, make e2e: $$why"; fi
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for T seconds (30)
