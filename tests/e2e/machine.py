@@ -219,7 +219,7 @@ class Machine:
         self.stop()
 
 
-def eventually(what, check, seconds=10):
+def eventually(what, check, seconds=30):
     """Waits until `check` is true; how long that took."""
     begun = time.monotonic()
     while not check():

@@ -269,13 +269,14 @@ def first_certificate(host):
         "cd /root && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
         " -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout ca.key -out ca.pem 2>&1"
     )
-    # Newer ones serve DNS over HTTPS, too, and have another word for DNS.
+    # Newer ones serve DNS over HTTPS, too, and later have another word for DNS.
     flags = run("pebble-challtestsrv -help 2>&1", check=False).stdout
-    dns = "-doh '' -dnsserver" if "-doh" in flags else "-dns01"
+    doh = "-doh ''" if "-doh" in flags else ""
+    dns = "-dnsserver" if "-dnsserver" in flags else "-dns01"
     run(
         "systemd-run --quiet --unit=dns pebble-challtestsrv -defaultIPv4 127.0.0.1 -defaultIPv6 ''"
         " -http01 '' -https01 '' -tlsalpn01 '' -management 127.0.0.1:8055"
-        f" {dns} 127.0.0.1:8053"
+        f" {doh} {dns} 127.0.0.1:8053"
     )
     run(
         "systemd-run --quiet --unit=pebble --setenv=PEBBLE_VA_NOSLEEP=1"
@@ -283,6 +284,8 @@ def first_certificate(host):
     )
     host.machine.write("/etc/systemd/system/echo.service", ECHO_UNIT)
     run("systemctl enable --quiet --now echo")
+    eventually("the name server listens",
+               lambda: run("ss -Hlun 'sport = :8053'").stdout and run("ss -Hltn 'sport = :8053'").stdout)
     eventually("the ACME server listens", lambda: host.get(CA)[0] == "200")
     # A drain as short as the slowest request of these stories needs, since each restart waits for it.
     run("printf 'DOMAIN=gw.example.test\\nEDGE_GATEWAY_OPTS=--drain-timeout 4s\\n' >>/etc/default/edge-gateway")
