@@ -21,6 +21,7 @@ mod config;
 mod control;
 mod doctor;
 mod echo;
+mod explain;
 mod filters;
 #[doc(hidden)]
 pub mod fuzz;

@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["filters"],
     &["snapshot"],
     &["compile", "kube_api", "proxy"],
-    &["metrics"],
+    &["explain", "metrics"],
     &["control"],
     &["app", "doctor"],
     &["cli", "fuzz"],

@@ -14,6 +14,7 @@ use tracing::Level;
 
 use crate::control::signals::Signals;
 use crate::control::{CannotStart, Control, Loader, Setup, Sources};
+use crate::explain::InvalidQuestion;
 use crate::kube_api::{Listen, Rules};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
@@ -73,6 +74,8 @@ pub(crate) enum Failed {
     Configuration,
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Question(#[from] InvalidQuestion),
     #[error("the log cannot be opened: {0}")]
     Log(#[source] io::Error),
     #[error("{0}")]

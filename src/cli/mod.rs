@@ -6,6 +6,7 @@ mod check;
 mod dev;
 mod doctor;
 mod echo;
+mod explain;
 mod kubeconfig;
 mod paths;
 mod reload;
@@ -28,6 +29,7 @@ use check::Check;
 use dev::Dev;
 use doctor::Doctor;
 use echo::Echo;
+use explain::Explain;
 use kubeconfig::Kubeconfig;
 use reload::Reload;
 use run::Run;
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Dev(dev) => dev.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Check(check) => check.run().unwrap_or_else(fail),
+        Command::Explain(explain) => explain.run().unwrap_or_else(fail),
         Command::Certs(certs) => certs.run().unwrap_or_else(fail),
         Command::Status(status) => status.run().unwrap_or_else(fail),
         Command::Kubeconfig(kubeconfig) => kubeconfig.run().unwrap_or_else(fail),
@@ -94,6 +97,8 @@ enum Command {
     Dev(Box<Dev>),
     /// Say what is wrong with a configuration; exit code 1 if anything is
     Check(Check),
+    /// Say what would become of a request: which route takes it, what lost, where it goes
+    Explain(Explain),
     /// Show the certificates that are served: how long they last, and what is wrong with them
     Certs(Certs),
     /// Show the objects of the gateway that runs with their conditions, as `kubectl get` does

@@ -26,6 +26,23 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
     text
 }
 
+/// One filter, as [`describe`] has it.
+pub(crate) fn describe_filter(filter: &Filter) -> String {
+    let mut text = String::new();
+    let _ = write_filter(&mut text, "", filter);
+    text.trim_end().into()
+}
+
+/// Where a cluster's requests go, as [`describe`] has it.
+pub(crate) fn describe_backend(cluster: &Cluster) -> String {
+    Backend(cluster).to_string()
+}
+
+/// One row with its rule, as [`describe`] has it.
+pub(crate) fn describe_match(row: &Row<'_>) -> String {
+    format!("{}, {}", Host(row.host.as_deref()), Match(row))
+}
+
 fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
     let mut rules: Vec<&Arc<Rule>> = Vec::new();
     let mut seen: HashSet<*const Rule> = HashSet::new();

@@ -36,7 +36,8 @@ use clusters::Clusters;
 use encryption::{Trust, is_server_name};
 use routes::CompiledRoutes;
 
-pub(crate) use describe::describe;
+pub(crate) use describe::{describe, describe_backend, describe_filter, describe_match};
+pub(crate) use filters::is_secret;
 
 /// What a compilation needs beside the objects.
 #[derive(Clone, Copy)]

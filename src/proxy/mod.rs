@@ -35,12 +35,14 @@ mod worker;
 
 use std::path::PathBuf;
 
+use crate::filters::HostName;
 use crate::net::Cidr;
 use crate::observe::AccessLog;
 use crate::snapshot::SnapshotCell;
 
 pub(crate) use acme_webroot::token as acme_token;
 pub(crate) use connections::Connections;
+pub(crate) use failure::Failure;
 pub(crate) use limits::Limits;
 pub(crate) use path::normalise;
 pub(crate) use session::{KEY_LENGTH, SessionKey};
@@ -62,4 +64,16 @@ pub(crate) struct Gateway {
     /// Downstream connections, over all workers.
     pub connections: Connections,
     pub shortage: Shortage,
+}
+
+/// The host of a request whose head is let through, which is left as routes see it.
+///
+/// # Errors
+///
+/// Why no route may see it.
+pub(crate) fn admit(
+    head: &mut ::http::request::Parts,
+    limits: &Limits,
+) -> Result<HostName, Failure> {
+    guard::admit(head, limits).map(|admitted| admitted.host)
 }

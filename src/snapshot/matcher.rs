@@ -69,6 +69,23 @@ impl Conditions {
             && self.query.iter().all(|query| accepts_query(query, head.uri.query()))
     }
 
+    /// The first condition that the request does not meet, for people.
+    pub(crate) fn missed(&self, head: &request::Parts) -> Option<String> {
+        if let Some(method) = self.method.as_ref().filter(|method| **method != head.method) {
+            return Some(format!("the method is not {method}"));
+        }
+        if self.grpc && !is_grpc(&head.headers) {
+            return Some("it is not gRPC".into());
+        }
+        let header = self.headers.iter().find(|header| !accepts_header(header, &head.headers));
+        if let Some(HeaderMatch { name, .. }) = header {
+            let is = if head.headers.contains_key(name) { "another" } else { "missing" };
+            return Some(format!("the header {name} is {is}"));
+        }
+        let query = self.query.iter().find(|query| !accepts_query(query, head.uri.query()))?;
+        Some(format!("the query parameter {} is missing or another", query.name))
+    }
+
     /// Precedence beyond host and path (HTTPRoute "matches", GRPCRoute likewise): a method before
     /// none, then more headers, then more query parameters. Greater wins.
     pub(crate) fn rank(&self) -> (bool, bool, usize, usize) {

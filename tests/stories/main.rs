@@ -16,6 +16,7 @@ mod commands;
 mod deployment;
 mod dev;
 mod drain;
+mod explain;
 mod forwarded;
 mod forwarding;
 mod grpc;

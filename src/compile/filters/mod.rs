@@ -232,7 +232,7 @@ pub(super) fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
 }
 
 /// True for headers whose values are nobody's business, by their names.
-pub(super) fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     let words = ["authorization", "cookie", "password", "secret", "token", "api-key", "apikey"];
     words.iter().any(|word| name.contains(word))
 }

@@ -1,0 +1,68 @@
+//! `edge-gateway explain`: what would become of a request, and why.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::app::{self, Failed};
+use crate::explain::{Question, explain};
+use crate::proxy::Limits;
+use crate::snapshot::Snapshot;
+
+use super::paths::{Paths, Variables};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  edge-gateway explain https://example.org/cart
+  edge-gateway explain POST https://example.org/api -H 'Content-Type: application/json'
+  edge-gateway explain http://example.org --config standalone-prod.yaml --json")]
+pub(super) struct Explain {
+    /// [METHOD] URL: GET where there is no method, https where there is no scheme
+    #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
+    request: Vec<String>,
+    /// A field of the request, as `Name: value`; may repeat
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    paths: Paths,
+    #[command(flatten)]
+    variables: Variables,
+}
+
+impl Explain {
+    /// Exit code 1 where no backend is reached and no filter answers.
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        let (method, url) = match &*self.request {
+            [method, url] => (method.as_str(), url.as_str()),
+            [url] => ("GET", url.as_str()),
+            _ => ("GET", ""),
+        };
+        let question = Question::new(method, url, &self.headers)?;
+        let sources = self.paths.sources();
+        let variables = self.variables.read()?;
+        let loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), variables)?;
+        let mut loader = loader.api_dir(self.paths.api_dir);
+        let load = loader.load(&Snapshot::default());
+        let Some(compiled) = load.compiled else {
+            for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
+                let _ = writeln!(io::stderr(), "{diagnostic}");
+            }
+            return Err(Failed::Configuration);
+        };
+        let explained = explain(&compiled.snapshot, &Limits::default(), &question);
+        let text = match self.json {
+            // Plain data with text for keys: nothing in it can fail to be written.
+            true => serde_json::to_string_pretty(&explained).unwrap_or_default() + "\n",
+            false => explained.to_string(),
+        };
+        let _ = io::stdout().write_all(text.as_bytes());
+        let failed =
+            explained.answer.is_some_and(|answer| answer.flag.is_some() || answer.status == 0);
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}

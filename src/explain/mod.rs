@@ -1,0 +1,320 @@
+//! What would become of a request: the same snapshot, the same guard, matchers and filters as for a
+//! real one, and beside the answer whatever stood against it.
+//!
+//! Nothing is decided here. The rule is the one that the route table finds; the list of what lost is
+//! the table read in its order of precedence, each row with the first condition that the request
+//! does not meet.
+
+mod question;
+mod rows;
+mod text;
+
+use std::sync::Arc;
+
+use http::request;
+use serde::{Deserialize, Serialize};
+
+use crate::compile;
+use crate::filters::exchange::path_of;
+use crate::filters::{Exchange, Filter, Scheme, Verdict};
+use crate::proxy::{self, Limits};
+use crate::snapshot::{Bind, Choice, Listener, Rule, Snapshot, Traffic, Transport};
+
+pub(crate) use question::{InvalidQuestion, Question};
+
+/// What would become of a request.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Explained {
+    /// `GET https://shop.test/cart`.
+    pub request: String,
+    pub listener: Option<Chosen>,
+    /// Listeners of the same port that were not chosen.
+    pub other_listeners: Vec<Lost>,
+    /// `httproute/NAMESPACE/NAME/rule/N`.
+    pub rule: Option<String>,
+    /// The match of the rule that took the request.
+    pub matched: Option<String>,
+    /// Other matches, in the order in which they are tried.
+    pub lost: Vec<Lost>,
+    /// Matches that are not listed since there are too many.
+    pub left_out: usize,
+    /// What each filter does to this request, in running order.
+    pub filters: Vec<Effect>,
+    /// Where it could go, with the share of each in percent.
+    pub backends: Vec<Backend>,
+    /// What the backend gets: request line and fields that were changed.
+    pub forwarded: Option<String>,
+    /// The answer, where it is made here.
+    pub answer: Option<Answer>,
+}
+
+/// The listener that takes a request.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Chosen {
+    /// `namespace/gateway/sectionName`.
+    pub name: String,
+    pub hostname: Option<String>,
+    pub port: u16,
+    /// Names in the certificates that it would show.
+    pub certificates: Vec<String>,
+}
+
+/// What did not take the request, and why not.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Lost {
+    pub what: String,
+    pub why: String,
+}
+
+/// What a filter does.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Effect {
+    /// As `check --table` has it.
+    pub filter: String,
+    /// `path: /shop/cart -> /cart`; empty if it leaves this request alone.
+    pub changes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Backend {
+    /// With its protocol and endpoints.
+    pub what: String,
+    pub percent: f64,
+    /// What the filters of the reference do.
+    pub filters: Vec<Effect>,
+}
+
+/// An answer without a backend.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Answer {
+    pub status: u16,
+    pub headers: Vec<String>,
+    /// Envoy's response flag, where the request is not completed.
+    pub flag: Option<String>,
+    /// Why; what would change it.
+    pub why: String,
+}
+
+/// Follows `question` through what `snapshot` serves.
+pub(crate) fn explain(snapshot: &Snapshot, limits: &Limits, question: &Question) -> Explained {
+    let mut told = Explained { request: question.to_string(), ..Explained::default() };
+    told.answer = follow(snapshot, limits, question, &mut told).err();
+    told
+}
+
+/// The way of a request, as `proxy/http.rs` has it. An answer that is made here ends it.
+fn follow(
+    snapshot: &Snapshot,
+    limits: &Limits,
+    question: &Question,
+    told: &mut Explained,
+) -> Result<(), Answer> {
+    let mut head = question.head();
+    let host = proxy::admit(&mut head, limits).map_err(|failure| Answer {
+        status: failure.status().as_u16(),
+        flag: Some(failure.flag().into()),
+        why: failure.text().trim_end().into(),
+        ..Answer::default()
+    })?;
+    let bind = bind(snapshot, question)?;
+    let (listener, rule, prefix) = route(bind, host.as_str(), &head, told)?;
+    told.rule = Some(rule.name.to_string());
+
+    let mut exchange = Exchange {
+        scheme: question.scheme,
+        host,
+        port: question.port,
+        matched_prefix: prefix,
+        allowed_origin: None,
+    };
+    let before = head.clone();
+    for filter in &rule.filters {
+        let (effect, answer) = run(filter, &mut exchange, &mut head);
+        told.filters.push(effect);
+        if let Some(answer) = answer {
+            return Err(answer);
+        }
+    }
+    backends(&rule, listener, &exchange, &head, told)?;
+    told.forwarded = Some(forwarded(&before, &head));
+    Ok(())
+}
+
+/// The socket that a request comes to: one of several addresses is as good as the other.
+fn bind<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<&'s Arc<Bind>, Answer> {
+    let tcp = || snapshot.binds.iter().filter(|bind| bind.key.transport == Transport::Tcp);
+    let of_port: Vec<_> = tcp().filter(|bind| bind.key.port == question.port).collect();
+    let tls = question.scheme == Scheme::Https;
+    if let Some(bind) = of_port.iter().find(|bind| bind.tls == tls) {
+        return Ok(bind);
+    }
+    // A socket that is handed over may have the port of the URL, and its listener another.
+    if !question.names_port
+        && let Some(bind) = tcp().find(|bind| bind.tls == tls)
+    {
+        return Ok(bind);
+    }
+    let why = if of_port.is_empty() {
+        let mut ports: Vec<_> = snapshot.binds.iter().map(|bind| bind.key.port).collect();
+        ports.dedup();
+        let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+        match &*ports {
+            [] => "nothing is served; `edge-gateway check --status` says why".into(),
+            _ => format!("no listener has port {}; there are {}", question.port, ports.join(", ")),
+        }
+    } else {
+        let spoken = if tls { "in clear, not TLS" } else { "TLS, not in clear" };
+        format!("the listeners of port {} speak {spoken}", question.port)
+    };
+    Err(Answer { why, ..Answer::default() })
+}
+
+/// Listener and rule, and what lost against them.
+fn route<'s>(
+    bind: &'s Arc<Bind>,
+    host: &str,
+    head: &request::Parts,
+    told: &mut Explained,
+) -> Result<(&'s Arc<Listener>, Arc<Rule>, usize), Answer> {
+    let port = bind.key.port;
+    let chosen = bind.listeners.best(host);
+    for (hostname, other) in bind.listeners.sorted() {
+        if chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, other)) {
+            continue;
+        }
+        let why = match other.hostname.as_ref().is_none_or(|pattern| pattern.accepts(host)) {
+            true => "another listener names the host more exactly".into(),
+            false => format!("its hostname is {}", hostname.as_deref().unwrap_or("any")),
+        };
+        told.other_listeners.push(Lost { what: other.name.to_string(), why });
+    }
+    let Some(listener) = chosen else {
+        let why = format!("no listener of port {port} takes the host {host}");
+        return Err(Answer { status: 404, flag: Some("NR".into()), why, ..Answer::default() });
+    };
+    let facts = listener.certificates.iter().flat_map(|slot| slot.facts());
+    told.listener = Some(Chosen {
+        name: listener.name.to_string(),
+        hostname: listener.hostname.as_ref().map(ToString::to_string),
+        port,
+        certificates: facts.map(|facts| facts.names.join(", ")).collect(),
+    });
+    let Traffic::Http(routes) = &listener.traffic else {
+        let why = "the listener passes on what comes as it is, and looks at no request".into();
+        return Err(Answer { why, ..Answer::default() });
+    };
+    let found = routes.find(host, path_of(&head.uri), head);
+    let taken = rows::judge(routes, host, head, found.map(|found| found.rule), told);
+    let Some(found) = found else {
+        let why = match taken {
+            0 => format!("no route of {} is for the host {host}", listener.name),
+            _ => "no match of a route takes it".into(),
+        };
+        return Err(Answer { status: 404, flag: Some("NR".into()), why, ..Answer::default() });
+    };
+    Ok((listener, Arc::clone(found.rule), found.matched_prefix))
+}
+
+/// Runs one filter for real, and says what it did.
+fn run(
+    filter: &Filter,
+    exchange: &mut Exchange,
+    head: &mut request::Parts,
+) -> (Effect, Option<Answer>) {
+    let before = head.clone();
+    let verdict = filter.on_request(exchange, head);
+    let filter_text = compile::describe_filter(filter);
+    let effect = Effect { filter: filter_text, changes: changes(&before, head) };
+    let Verdict::Break(answer) = verdict else { return (effect, None) };
+    let broken = matches!(filter, Filter::Broken);
+    let why = match broken {
+        true => "the rule has a fault and is refused; `edge-gateway check` says which",
+        false => "a filter answers in place of a backend",
+    };
+    let headers = answer.headers().iter();
+    let headers = headers.map(|(name, value)| format!("{name}: {}", shown(name.as_str(), value)));
+    let answer = Answer {
+        status: answer.status().as_u16(),
+        headers: headers.collect(),
+        flag: broken.then(|| "LR".into()),
+        why: why.into(),
+    };
+    (effect, Some(answer))
+}
+
+fn backends(
+    rule: &Rule,
+    listener: &Listener,
+    exchange: &Exchange,
+    head: &request::Parts,
+    told: &mut Explained,
+) -> Result<(), Answer> {
+    let Some(backends) = &rule.backends else {
+        let why = format!("the rule, on {}, has no backend with a weight", listener.name);
+        return Err(Answer { status: 500, flag: Some("NC".into()), why, ..Answer::default() });
+    };
+    let total: u32 = backends.weighted().map(|(weight, _)| weight).sum();
+    for (weight, choice) in backends.weighted() {
+        let percent = f64::from(weight) * 100.0 / f64::from(total);
+        let (what, filters) = match choice {
+            Choice::Invalid => ("a reference that leads nowhere: 500".into(), Vec::new()),
+            Choice::Cluster { cluster, filters } => {
+                let (mut exchange, mut head) = (exchange.clone(), head.clone());
+                let effects = filters.iter().map(|filter| run(filter, &mut exchange, &mut head).0);
+                (compile::describe_backend(cluster), effects.collect())
+            }
+        };
+        told.backends.push(Backend { what, percent, filters });
+    }
+    Ok(())
+}
+
+/// The request as a backend gets it, as far as filters made it another.
+fn forwarded(before: &request::Parts, after: &request::Parts) -> String {
+    let mut text = format!("{} {}", after.method, after.uri);
+    for change in changes(before, after) {
+        if !change.starts_with("target: ") {
+            text.push('\n');
+            text.push_str(&change);
+        }
+    }
+    text
+}
+
+/// How two heads differ.
+fn changes(before: &request::Parts, after: &request::Parts) -> Vec<String> {
+    let mut changes = Vec::new();
+    if before.uri != after.uri {
+        changes.push(format!("target: {} -> {}", before.uri, after.uri));
+    }
+    let mut names: Vec<_> = before.headers.keys().chain(after.headers.keys()).collect();
+    names.sort_by_key(|name| name.as_str());
+    names.dedup();
+    for name in names {
+        let all = |head: &request::Parts| {
+            let values = head.headers.get_all(name).iter();
+            values.map(|value| shown(name.as_str(), value)).collect::<Vec<_>>().join(", ")
+        };
+        let same = before.headers.get_all(name).iter().eq(after.headers.get_all(name).iter());
+        match (same, before.headers.contains_key(name), after.headers.contains_key(name)) {
+            (true, ..) => {}
+            (_, true, false) => changes.push(format!("{name}: removed")),
+            (_, false, _) => changes.push(format!("{name}: {}", all(after))),
+            (_, true, true) => changes.push(format!("{name}: {} -> {}", all(before), all(after))),
+        }
+    }
+    changes
+}
+
+fn shown(name: &str, value: &http::HeaderValue) -> String {
+    if value.is_sensitive() || compile::is_secret(name) {
+        return "[redacted]".into();
+    }
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}

@@ -1,0 +1,77 @@
+//! The table of a listener, row by row: which took the request, and why the others did not.
+
+use std::sync::Arc;
+
+use http::request;
+
+use crate::compile;
+use crate::filters::exchange::path_of;
+use crate::net::HostPattern;
+use crate::snapshot::{PathMatch, RouteTable, Row, Rule};
+
+use super::{Explained, Lost};
+
+/// Rows that are told at most, before and after the one that took the request.
+const MOST: usize = 20;
+
+/// Fills in what matched and what lost. Returns how many rows are for this host.
+pub(super) fn judge(
+    routes: &RouteTable,
+    host: &str,
+    head: &request::Parts,
+    found: Option<&Arc<Rule>>,
+    told: &mut Explained,
+) -> usize {
+    let rows = routes.rows();
+    let of_host: Vec<_> = rows.iter().filter(|row| is_for(row, host)).collect();
+    // What is about other paths is of interest only where nothing is about this one.
+    let on_path = |row: &&&Row<'_>| misses_path(row, head).is_none();
+    let near: Vec<_> = match of_host.iter().any(|row| on_path(&row)) {
+        true => of_host.iter().filter(on_path).collect(),
+        false => of_host.iter().collect(),
+    };
+    for row in near {
+        let lost = match why_not(row, head) {
+            None if told.matched.is_none()
+                && found.is_some_and(|rule| Arc::ptr_eq(rule, row.rule)) =>
+            {
+                told.matched = Some(compile::describe_match(row));
+                continue;
+            }
+            None => "a match that is tried before it takes the request".into(),
+            Some(why) => why,
+        };
+        if told.lost.len() == MOST {
+            told.left_out += 1;
+            continue;
+        }
+        told.lost.push(Lost { what: compile::describe_match(row), why: lost });
+    }
+    of_host.len()
+}
+
+fn is_for(row: &Row<'_>, host: &str) -> bool {
+    let Some(pattern) = &row.host else { return true };
+    HostPattern::parse(pattern).is_ok_and(|pattern| pattern.accepts(host))
+}
+
+/// The first thing that the row asks for and the request does not have.
+fn why_not(row: &Row<'_>, head: &request::Parts) -> Option<String> {
+    misses_path(row, head).or_else(|| row.conditions.missed(head))
+}
+
+fn misses_path(row: &Row<'_>, head: &request::Parts) -> Option<String> {
+    let path = path_of(&head.uri);
+    let (takes, what) = match &row.path {
+        PathMatch::Exact(exact) => (**exact == *path, format!("the path is not {exact}")),
+        PathMatch::Regex(regex) => {
+            (regex.is_match(path), format!("the path does not match {regex}"))
+        }
+        PathMatch::Prefix(prefix) => {
+            let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+            let takes = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            (takes, format!("the path is not below {prefix}"))
+        }
+    };
+    (!takes).then_some(what)
+}
