@@ -185,6 +185,7 @@ fn aggregate(core: bool, writable: bool) -> Answer {
                 .map(|version| {
                     let resources: Vec<Value> = of_version(group, version)
                         .map(|resource| aggregated(resource, version, writable))
+                        .chain(core.then(events))
                         .collect();
                     json!({ "version": version, "resources": resources, "freshness": "Current" })
                 })
@@ -201,6 +202,18 @@ fn aggregate(core: bool, writable: bool) -> Answer {
     // By its media type alone a client knows that it got what it would rather have.
     let content_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     Answer::bytes(content_type, list.to_string().into_bytes())
+}
+
+/// Of events there is the list alone, and it is empty.
+fn events() -> Value {
+    json!({
+        "resource": "events",
+        "responseKind": { "group": "", "version": "v1", "kind": "Event" },
+        "scope": "Namespaced",
+        "singularResource": "event",
+        "shortNames": ["ev"],
+        "verbs": ["list"],
+    })
 }
 
 fn aggregated(resource: &Resource, version: &str, writable: bool) -> Value {

@@ -224,7 +224,7 @@ impl Change {
             secret: files::is_secret(key.kind),
         };
         if self.options.dry_run {
-            let outcome = Outcome::DryRun { object: self.shown(object), created: true };
+            let outcome = Outcome::DryRun { object: self.shown(object, None), created: true };
             return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
         }
         Ok(Prepared { files: vec![file], key, outcome: Outcome::Created, warnings })
@@ -290,7 +290,9 @@ impl Change {
         let outcome = Outcome::Updated;
         if same(&complete, &current.json, &["status"]) {
             let outcome = match self.options.dry_run {
-                true => Outcome::DryRun { object: self.shown(object), created: false },
+                true => {
+                    Outcome::DryRun { object: self.shown(object, Some(current)), created: false }
+                }
                 false => outcome,
             };
             return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
@@ -302,7 +304,8 @@ impl Change {
             object["metadata"]["generation"] = generation.into();
         }
         if self.options.dry_run {
-            let outcome = Outcome::DryRun { object: self.shown(object), created: false };
+            let outcome =
+                Outcome::DryRun { object: self.shown(object, Some(current)), created: false };
             return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
         }
         let secret = files::is_secret(key.kind);
@@ -391,6 +394,9 @@ impl Change {
                 }
             }
         }
+        // What is null is not there; clients in Go send much of it.
+        fields.values_mut().for_each(without_nulls);
+        fields.retain(|_, value| !value.is_null());
         // It is written, and read, in the version that is stored.
         fields.insert("apiVersion".into(), resource.info.api_version().into());
         fields.shift_remove("status");
@@ -431,6 +437,9 @@ impl Change {
                 metadata.shift_remove(field);
             }
         }
+        if resource.kind() == Kind::Service {
+            without_zero_ports(&mut object);
+        }
         if resource.kind() == Kind::Secret {
             defaults::fill("Secret", &mut object);
             let kept = secrets::restore(&mut object, current.map(|item| &item.json));
@@ -460,10 +469,16 @@ impl Change {
         Ok((offered.known.0, object.key(), warnings))
     }
 
-    /// What a dry run answers.
-    fn shown(&self, mut object: Value) -> Value {
-        defaults::fill(self.resource.info.kind.as_str(), &mut object);
+    /// What a dry run answers: the object as it would be read, with the status that it has now.
+    fn shown(&self, mut object: Value, current: Option<&Item>) -> Value {
         object["apiVersion"] = self.resource.api_version(&self.version).into();
+        if let Some(current) = current {
+            object["metadata"]["resourceVersion"] = current.version.to_string().into();
+            if let Some(status) = current.json.get("status") {
+                object["status"] = status.clone();
+            }
+        }
+        defaults::fill(self.resource.info.kind.as_str(), &mut object);
         object
     }
 }
@@ -493,6 +508,28 @@ fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
     fields.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
+/// Takes out fields that are null, at every depth.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(without_nulls);
+            fields.retain(|_, value| !value.is_null());
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A `targetPort` of 0 is how a client in Go says that it names none.
+fn without_zero_ports(service: &mut Value) {
+    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if port.get("targetPort").is_some_and(|target| *target == 0 || *target == "") {
+            port.shift_remove("targetPort");
+        }
+    }
+}
+
 /// Five characters, none of which make a word: as an API server ends a name that it makes up.
 fn random_suffix() -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -510,4 +547,134 @@ fn same(one: &Value, other: &Value, without: &[&str]) -> bool {
             .iter()
             .filter(|(name, _)| !without.contains(&name.as_str()))
             .all(|(name, value)| other.get(name) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::kube_api::kinds;
+    use crate::kube_api::view::Source;
+
+    use super::*;
+
+    const NOW: &str = "2026-01-31T12:00:00Z";
+
+    fn change(kind: Kind, name: &str, verb: Verb) -> Change {
+        Change {
+            resource: kinds::of(kind).unwrap(),
+            version: "v1".into(),
+            namespace: if kind == Kind::GatewayClass { String::new() } else { "shop".into() },
+            name: name.into(),
+            verb,
+            options: WriteOptions { now: NOW.into(), ..WriteOptions::default() },
+        }
+    }
+
+    /// A view of the objects that were written over the API.
+    fn view(written: &[Value]) -> View {
+        let sources = written.iter().enumerate().map(|(number, written)| {
+            let object = config::offered(written.clone()).object.unwrap();
+            let file: Arc<Path> = Path::new("/api").join(format!("{number}.yaml")).into();
+            Source { key: object.key(), written: written.clone(), file, alone: true }
+        });
+        let start = jiff::Timestamp::from_second(1).unwrap();
+        View::new(start).next(sources.collect(), [], Some(Path::new("/api")), start)
+    }
+
+    fn prepared(view: &View, change: &Change) -> Result<Prepared, Refused> {
+        change.prepare(view, Path::new("/api"))
+    }
+
+    /// The object that a change writes.
+    fn written(prepared: &Prepared) -> Value {
+        let [file] = &prepared.files[..] else { panic!("{prepared:?}") };
+        config::read_yaml(file.text.as_ref().unwrap()).unwrap()
+    }
+
+    fn service() -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": "cart", "namespace": "shop" },
+            "spec": { "ports": [{ "port": 80 }] },
+        })
+    }
+
+    #[test]
+    fn what_a_client_in_go_leaves_empty_is_not_written() {
+        let mut body = service();
+        body["metadata"]["creationTimestamp"] = Value::Null;
+        body["metadata"]["resourceVersion"] = "".into();
+        body["spec"]["ports"][0]["targetPort"] = 0.into();
+        body["spec"]["selector"] = Value::Null;
+        body["status"] = json!({ "loadBalancer": {} });
+        let made = prepared(&view(&[]), &change(Kind::Service, "", Verb::Create(body))).unwrap();
+        let mut want = service();
+        want["metadata"]["uid"] = written(&made)["metadata"]["uid"].clone();
+        want["metadata"]["creationTimestamp"] = NOW.into();
+        assert_eq!(written(&made), want);
+    }
+
+    #[test]
+    fn what_changes_nothing_writes_nothing() {
+        let view = view(&[service()]);
+        let read = view.item(Kind::Service, "shop", "cart").unwrap().json.clone();
+        let same = [
+            Verb::Update(read),
+            Verb::Update(service()),
+            Verb::MergePatch(json!({ "spec": { "ports": [{ "port": 80 }] } })),
+            Verb::StrategicPatch(json!({ "spec": { "ports": [{ "port": 80 }] } })),
+            Verb::JsonPatch(json!([])),
+        ];
+        for verb in same {
+            let change = change(Kind::Service, "cart", verb);
+            assert_eq!(prepared(&view, &change).unwrap().files, [], "{change:?}");
+        }
+    }
+
+    #[test]
+    fn a_class_keeps_its_controller() {
+        let class = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": { "name": "eg" },
+            "spec": { "controllerName": "example.com/a" },
+        });
+        let view = view(&[class]);
+        let patch = |controller: &str| {
+            let patch = json!({ "spec": { "controllerName": controller, "description": "x" } });
+            prepared(&view, &change(Kind::GatewayClass, "eg", Verb::MergePatch(patch)))
+        };
+        assert_eq!(written(&patch("example.com/a").unwrap())["metadata"]["generation"], 2);
+        let refused = patch("example.com/b").unwrap_err();
+        assert_eq!(refused.code, 422);
+        let message = "spec.controllerName: Invalid value: Value is immutable";
+        assert!(refused.message.contains(message), "{}", refused.message);
+    }
+
+    #[test]
+    fn a_name_is_made_up_where_one_is_asked_for() {
+        let mut body = service();
+        body["metadata"] = json!({ "generateName": "cart-" });
+        let made = prepared(&view(&[]), &change(Kind::Service, "", Verb::Create(body))).unwrap();
+        assert!(made.key.name.starts_with("cart-") && made.key.name.len() == 10, "{}", made.key);
+    }
+
+    #[test]
+    fn a_deletion_holds_to_its_preconditions() {
+        let view = view(&[service()]);
+        let item = view.item(Kind::Service, "shop", "cart").unwrap();
+        let uid = item.json["metadata"]["uid"].as_str().map(str::to_owned);
+        let delete = |uid: Option<String>, version: Option<String>| {
+            let verb = Verb::Delete { uid, version };
+            prepared(&view, &change(Kind::Service, "cart", verb)).map_err(|refused| refused.code)
+        };
+        assert!(delete(None, None).is_ok());
+        assert!(delete(uid, Some(item.version.to_string())).is_ok());
+        assert_eq!(delete(Some("other".into()), None).unwrap_err(), 409);
+        assert_eq!(delete(None, Some("1".into())).unwrap_err(), 409);
+    }
 }
