@@ -23,10 +23,10 @@ use super::{path, validate};
 /// Rounds in which fields that are not known are taken out: each finds at most 50.
 const ROUNDS: usize = 20;
 
-/// A document as JSON, its variables replaced, its fields in order. Prints as `[written]`: it may
-/// be a Secret.
+/// A document as the text of a JSON value, its variables replaced, its fields in order: as text,
+/// since a tree of values takes ten times the memory. Prints as `[written]`: it may be a Secret.
 #[derive(Clone, PartialEq)]
-pub(crate) struct Written(pub Value);
+pub(crate) struct Written(pub Box<str>);
 
 impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +35,6 @@ impl fmt::Debug for Written {
 }
 
 /// What an object that was offered as JSON is by the rules of its kind.
-#[derive(Debug)]
 pub(crate) struct Offered {
     /// None where it does not decode.
     pub object: Option<Object>,
@@ -44,7 +43,17 @@ pub(crate) struct Offered {
     /// Fields that its kind does not have; taken out of [`known`](Self::known).
     pub unknown: Vec<Rejected>,
     /// The object without those.
-    pub known: Written,
+    pub known: Value,
+}
+
+impl fmt::Debug for Offered {
+    // The object may be a Secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offered")
+            .field("faults", &self.faults)
+            .field("unknown", &self.unknown)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A field, and what is wrong with it.
@@ -62,7 +71,7 @@ pub(crate) fn offered(value: Value) -> Offered {
         let mut numbers = Numbers::default();
         let Some(root) = numbers.node(&known) else {
             let fault = Rejected { field: String::new(), problem: "it is nested too deep".into() };
-            return Offered { object: None, faults: vec![fault], unknown, known: Written(known) };
+            return Offered { object: None, faults: vec![fault], unknown, known };
         };
         let file: Arc<Path> = Path::new("").into();
         let mut reading = Reading {
@@ -100,10 +109,10 @@ pub(crate) fn offered(value: Value) -> Offered {
             faults
                 .extend(violations.map(|one| Rejected { field: one.field, problem: one.problem }));
         }
-        return Offered { object, faults, unknown, known: Written(known) };
+        return Offered { object, faults, unknown, known };
     }
     let fault = Rejected { field: String::new(), problem: "it has too many unknown fields".into() };
-    Offered { object: None, faults: vec![fault], unknown, known: Written(known) }
+    Offered { object: None, faults: vec![fault], unknown, known }
 }
 
 /// What `text` says, a document of YAML or of JSON, where every `$` is a dollar sign.
@@ -126,7 +135,8 @@ pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
 
 /// What a document says. Fields that are null are not there, as everywhere in Kubernetes.
 pub(super) fn written(root: &Node, environment: Environment<'_>) -> Written {
-    Written(value(root, &|text| interpolate(text, environment).ok().flatten()))
+    let value = value(root, &|text| interpolate(text, environment).ok().flatten());
+    Written(value.to_string().into())
 }
 
 /// `replaced` gives another text for a scalar, or none.
@@ -260,7 +270,7 @@ mod tests {
             "A" => Some("a".into()),
             _ => None,
         };
-        let Written(value) = written(documents[0].root.as_ref().unwrap(), &environment);
+        let Written(text) = written(documents[0].root.as_ref().unwrap(), &environment);
         let want = json!({
             "kind": "X",
             "port": 8080,
@@ -268,7 +278,7 @@ mod tests {
             "no": false,
             "list": [1.5, -1, 16, "a", "${A}"],
         });
-        assert_eq!(value, want);
+        assert_eq!(*text, want.to_string());
     }
 
     #[test]
@@ -294,7 +304,7 @@ mod tests {
                 { "backendRefs": [{ "name": "a", "port": 80 }] },
             ],
         }));
-        assert_eq!(offered.known.0, want);
+        assert_eq!(offered.known, want);
     }
 
     #[test]
@@ -331,7 +341,7 @@ mod tests {
         let Some(Object::ConfigMap(map)) = offered.object else { panic!("a ConfigMap") };
         assert_eq!(map.data["a"], "${HOME} $$ $x");
         assert_eq!(map.data["b"], "^/a$");
-        assert_eq!(offered.known.0, value);
+        assert_eq!(offered.known, value);
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn list(
     let mut items = view
         .list(target.resource.kind(), target.namespace)
         .filter(|item| after.as_ref().is_none_or(|after| item.key > *after))
-        .filter(|item| selector.accepts(&item.json))
+        .filter(|item| selector.is_empty() || selector.accepts(&item.value()))
         .peekable();
     let mut page: Vec<&Arc<Item>> = Vec::new();
     while let Some(item) = items.next_if(|_| limit == 0 || page.len() < limit) {
@@ -199,7 +199,7 @@ fn continued(token: &str, kind: Kind) -> Result<ObjectKey, Refused> {
 impl Presenting {
     /// The object as JSON, in the version that was asked for.
     pub(super) fn object(&self, item: &Item) -> Value {
-        let mut object = item.json.clone();
+        let mut object = item.value();
         let fields = object.as_object_mut();
         if let Some(fields) = fields {
             fields.insert("apiVersion".into(), self.resource.api_version(&self.version).into());

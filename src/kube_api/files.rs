@@ -180,7 +180,7 @@ mod tests {
         });
         let loaded = config::parse_bytes(Path::new("a.yaml"), text(&object).as_bytes(), &|_| None);
         assert_eq!(loaded.diagnostics, []);
-        assert_eq!(loaded.objects[0].written.0, object);
+        assert_eq!(*loaded.objects[0].written.0, object.to_string());
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl Selector {
         Ok(Self { labels, fields })
     }
 
+    /// True if it takes everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     pub(super) fn accepts(&self, object: &Value) -> bool {
         let label = |key: &str| {
             let labels = object.pointer("/metadata/labels");

@@ -114,7 +114,7 @@ pub(super) fn table(of: &Presenting, items: &[&Item], metadata: Value) -> Value 
     let rows: Vec<Value> = items
         .iter()
         .map(|item| {
-            let object = &item.json;
+            let object = &item.value();
             let mut cells = vec![(NAME.cell)(object)];
             cells.extend(own.iter().map(|column| (column.cell)(object)));
             cells.push(age(object, of.now).into());

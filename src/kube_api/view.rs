@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ const HISTORY: usize = 4096;
 /// An object as it was written.
 pub(crate) struct Source {
     pub key: ObjectKey,
-    /// Its document, variables replaced.
-    pub written: Value,
+    /// Its document as JSON, variables replaced.
+    pub written: Box<str>,
     pub file: Arc<Path>,
     /// True if nothing else stands in the file.
     pub alone: bool,
@@ -52,9 +53,17 @@ pub(super) struct Item {
     pub key: ObjectKey,
     pub version: u64,
     pub origin: Origin,
-    pub json: Value,
-    /// As it stands in its file.
-    pub written: Value,
+    /// As text: a tree of values takes ten times the memory, and is seldom wanted.
+    pub json: Box<str>,
+    /// Of what it was made; equal ones make equal objects.
+    pub print: u64,
+}
+
+impl Item {
+    pub(super) fn value(&self) -> Value {
+        // It was written from a value.
+        serde_json::from_str(&self.json).unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for Item {
@@ -118,60 +127,46 @@ impl View {
         now: jiff::Timestamp,
     ) -> Self {
         let now = time(now);
-        let mut statuses: BTreeMap<ObjectKey, Value> = statuses.into_iter().collect();
-        let mut drafts: BTreeMap<ObjectKey, (Origin, Value, Value)> = BTreeMap::new();
+        let texts = statuses.into_iter().map(|(key, status)| (key, status.to_string()));
+        let mut statuses: BTreeMap<ObjectKey, String> = texts.collect();
+        let mut drafts = Drafts::new();
         for Source { key, written, file, alone } in sources {
-            let Some(resource) = kinds::of(key.kind) else { continue };
             let is_api = alone && api.is_some() && file.parent() == api;
             let origin = if is_api { Origin::Api(file.to_path_buf()) } else { Origin::File(file) };
-            let json = self.complete(&key, resource, &written, statuses.remove(&key), &now);
+            let status = statuses.remove(&key).unwrap_or_default();
+            let Some(draft) = self.draft(&key, origin, &written, &status, &now) else { continue };
             // Of policies that stand twice the first is shown.
-            drafts.entry(key).or_insert((origin, json, written));
+            drafts.entry(key).or_insert(draft);
         }
         self.add_namespaces(&mut drafts, &now);
         self.add_services(&mut drafts, &now);
         self.with(drafts)
     }
 
-    /// The object of a document: with its defaults, its metadata and its status.
-    fn complete(
+    /// What is to be shown of a document and its status, both as text; a status may be empty.
+    fn draft(
         &self,
         key: &ObjectKey,
-        resource: &Resource,
-        written: &Value,
-        status: Option<Value>,
+        origin: Origin,
+        written: &str,
+        status: &str,
         now: &str,
-    ) -> Value {
-        let before = self.items.get(key).map(|item| &item.json);
-        let mut json = written.clone();
-        let Some(fields) = json.as_object_mut() else { return json };
-        fields.insert("apiVersion".into(), resource.info.api_version().into());
-        // What is written there is another's, and of another time.
-        fields.shift_remove("status");
-        if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.shift_remove("resourceVersion");
-            metadata.shift_remove("selfLink");
-            if resource.is_namespaced() {
-                metadata.entry("namespace").or_insert_with(|| key.namespace.as_str().into());
-            }
-            stamp(metadata, key, before, now);
-            if resource.has_generation() {
-                metadata.entry("generation").or_insert_with(|| 1.into());
-            }
-            if resource.kind() == Kind::Namespace {
-                label_namespace(metadata, &key.name);
-            }
+    ) -> Option<Draft> {
+        let resource = kinds::of(key.kind)?;
+        let mut hasher = DefaultHasher::new();
+        (written, status).hash(&mut hasher);
+        let print = hasher.finish();
+        let before = self.items.get(key);
+        if before.is_some_and(|before| before.print == print) {
+            return Some(Draft { origin, print, json: None });
         }
-        if let Some(mut status) = status {
-            keep_times(before.and_then(|before| before.get("status")), &mut status, now);
-            fields.insert("status".into(), status);
-        }
-        defaults::fill(resource.info.kind.as_str(), &mut json);
-        json
+        let before = before.map(|before| before.value());
+        let json = complete(key, resource, before.as_ref(), written, status, now);
+        Some(Draft { origin, print, json: Some(json.to_string().into()) })
     }
 
     /// A namespace is there as soon as an object is in it, written or not.
-    fn add_namespaces(&self, drafts: &mut BTreeMap<ObjectKey, (Origin, Value, Value)>, now: &str) {
+    fn add_namespaces(&self, drafts: &mut Drafts, now: &str) {
         let mut named: BTreeSet<String> = drafts.keys().map(|key| key.namespace.clone()).collect();
         named.insert("default".into());
         for name in named.into_iter().filter(|name| !name.is_empty()) {
@@ -179,33 +174,35 @@ impl View {
             if drafts.contains_key(&key) {
                 continue;
             }
-            let Some(resource) = kinds::of(Kind::Namespace) else { continue };
-            let written = json!({ "kind": "Namespace", "metadata": { "name": name } });
-            let written = first("apiVersion", "v1".into(), written);
-            let json = self.complete(&key, resource, &written, None, now);
-            let why = "it is written nowhere, and there because objects are in it";
-            drafts.insert(key, (Origin::Made(why), json, written));
+            let metadata = json!({ "name": name });
+            let written = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
+            let origin = Origin::Made("it is written nowhere, and there because objects are in it");
+            let draft = self.draft(&key, origin, &written.to_string(), "", now);
+            drafts.extend(draft.map(|draft| (key, draft)));
         }
     }
 
     /// A Service for each Gateway that is served: its own sockets.
-    fn add_services(&self, drafts: &mut BTreeMap<ObjectKey, (Origin, Value, Value)>, now: &str) {
+    fn add_services(&self, drafts: &mut Drafts, now: &str) {
         let gateways = drafts.iter().filter(|(key, _)| key.kind == Kind::Gateway);
-        let made: Vec<_> =
-            gateways.filter_map(|(_, (_, gateway, _))| services::of(gateway)).collect();
+        let texts = gateways.filter_map(|(key, draft)| match &draft.json {
+            Some(json) => Some(json),
+            None => self.items.get(key).map(|item| &item.json),
+        });
+        let gateways = texts.filter_map(|text| serde_json::from_str(text).ok());
+        let made: Vec<_> = gateways.filter_map(|gateway| services::of(&gateway)).collect();
         for (key, written) in made {
-            let Some(resource) = kinds::of(Kind::Service) else { continue };
-            let mut json = self.complete(&key, resource, &written, None, now);
-            if let Some(status) = written.get("status") {
-                json["status"] = status.clone();
+            let status = written["status"].to_string();
+            let origin = Origin::Made("it describes the gateway's own sockets; change the Gateway");
+            let draft = self.draft(&key, origin, &written.to_string(), &status, now);
+            if let Some(draft) = draft {
+                // One that somebody wrote stands.
+                drafts.entry(key).or_insert(draft);
             }
-            let why = "it describes the gateway's own sockets; change the Gateway";
-            // One that somebody wrote stands.
-            drafts.entry(key).or_insert((Origin::Made(why), json, written));
         }
     }
 
-    fn with(&self, drafts: BTreeMap<ObjectKey, (Origin, Value, Value)>) -> Self {
+    fn with(&self, drafts: Drafts) -> Self {
         let mut version = self.version;
         let mut events = self.events.clone();
         let mut items = BTreeMap::new();
@@ -215,21 +212,24 @@ impl View {
                 events.push_back(Event { version, before: Some(Arc::clone(item)), after: None });
             }
         }
-        for (key, (origin, json, written)) in drafts {
+        for (key, Draft { origin, print, json }) in drafts {
             let before = self.items.get(&key);
-            if let Some(before) = before.filter(|before| before.json == json) {
-                let same = before.origin == origin && before.written == written;
-                let item = if same {
+            let same =
+                before.filter(|before| json.as_ref().is_none_or(|json| *json == before.json));
+            if let Some(before) = same {
+                let item = if before.origin == origin && before.print == print {
                     Arc::clone(before)
                 } else {
-                    let (key, version) = (key.clone(), before.version);
-                    Arc::new(Item { key, version, origin, json, written })
+                    let (version, json) = (before.version, before.json.clone());
+                    Arc::new(Item { key: key.clone(), version, origin, json, print })
                 };
                 items.insert(key, item);
                 continue;
             }
             version += 1;
-            let item = Arc::new(Item { key: key.clone(), version, origin, json, written });
+            // Without an object before, there is always a text.
+            let json = json.unwrap_or_default();
+            let item = Arc::new(Item { key: key.clone(), version, origin, json, print });
             let after = Some(Arc::clone(&item));
             events.push_back(Event { version, before: before.cloned(), after });
             items.insert(key, item);
@@ -240,6 +240,53 @@ impl View {
         }
         Self { version, items, events, oldest }
     }
+}
+
+/// An object of the next view.
+struct Draft {
+    origin: Origin,
+    print: u64,
+    /// None where it is as before.
+    json: Option<Box<str>>,
+}
+
+type Drafts = BTreeMap<ObjectKey, Draft>;
+
+/// The object of a document: with its defaults, its metadata and its status.
+fn complete(
+    key: &ObjectKey,
+    resource: &Resource,
+    before: Option<&Value>,
+    written: &str,
+    status: &str,
+    now: &str,
+) -> Value {
+    // Both were written from values.
+    let mut json: Value = serde_json::from_str(written).unwrap_or_default();
+    let Some(fields) = json.as_object_mut() else { return json };
+    fields.insert("apiVersion".into(), resource.info.api_version().into());
+    // What is written there is another's, and of another time.
+    fields.shift_remove("status");
+    if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.shift_remove("resourceVersion");
+        metadata.shift_remove("selfLink");
+        if resource.is_namespaced() {
+            metadata.entry("namespace").or_insert_with(|| key.namespace.as_str().into());
+        }
+        stamp(metadata, key, before, now);
+        if resource.has_generation() {
+            metadata.entry("generation").or_insert_with(|| 1.into());
+        }
+        if resource.kind() == Kind::Namespace {
+            label_namespace(metadata, &key.name);
+        }
+    }
+    if let Ok(mut status) = serde_json::from_str(status) {
+        keep_times(before.and_then(|before| before.get("status")), &mut status, now);
+        fields.insert("status".into(), status);
+    }
+    defaults::fill(resource.info.kind.as_str(), &mut json);
+    json
 }
 
 /// Puts a field before all others.
@@ -352,6 +399,7 @@ mod tests {
             "metadata": { "name": name, "namespace": "shop" },
         });
         written["spec"] = spec;
+        let written = written.to_string().into();
         Source {
             key: ObjectKey::new(kind, "shop", name),
             written,
@@ -370,7 +418,7 @@ mod tests {
     fn time_of(view: &View, name: &str) -> String {
         let item = view.item(Kind::HttpRoute, "shop", name).unwrap();
         let path = "/status/parents/0/conditions/0/lastTransitionTime";
-        item.json.pointer(path).unwrap().as_str().unwrap().into()
+        item.value().pointer(path).unwrap().as_str().unwrap().into()
     }
 
     #[test]
@@ -446,7 +494,7 @@ mod tests {
         assert_eq!(names, ["default", "shop"]);
         let shop = view.item(Kind::Namespace, "", "shop").unwrap();
         let labels = json!({ "kubernetes.io/metadata.name": "shop" });
-        assert_eq!(shop.json["metadata"]["labels"], labels);
+        assert_eq!(shop.value()["metadata"]["labels"], labels);
         assert!(matches!(shop.origin, Origin::Made(_)));
     }
 

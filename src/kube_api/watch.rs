@@ -98,7 +98,8 @@ impl Watching {
     /// Everything there is, as if it had just been made.
     fn initial(&self, view: &View, mark_the_end: bool) -> VecDeque<Bytes> {
         let items = view.list(self.of.resource.kind(), self.namespace.as_deref());
-        let items = items.filter(|item| self.selector.accepts(&item.json));
+        let items =
+            items.filter(|item| self.selector.is_empty() || self.selector.accepts(&item.value()));
         let mut lines: VecDeque<Bytes> =
             items.map(|item| line("ADDED", self.shown(item))).collect();
         if mark_the_end {
@@ -126,7 +127,7 @@ impl Watching {
         let matching = |item: &Arc<Item>| {
             item.key.kind == self.of.resource.kind()
                 && self.namespace.as_ref().is_none_or(|one| item.key.namespace == *one)
-                && self.selector.accepts(&item.json)
+                && (self.selector.is_empty() || self.selector.accepts(&item.value()))
         };
         let before = event.before.as_ref().filter(|item| matching(item));
         let after = event.after.as_ref().filter(|item| matching(item));
@@ -141,7 +142,7 @@ impl Watching {
                     version: event.version,
                     origin: before.origin.clone(),
                     json: before.json.clone(),
-                    written: Value::Null,
+                    print: before.print,
                 };
                 Some(line("DELETED", self.shown(&gone)))
             }

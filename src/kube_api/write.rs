@@ -133,7 +133,7 @@ impl Change {
             }
             (_, None) => Err(Refused::not_found(resource, name)),
             (Verb::Apply(body), Some(current)) => {
-                let applied = self.applied(Some(&current.json), body)?;
+                let applied = self.applied(Some(&current.value()), body)?;
                 self.update(current, directory, applied)
             }
             (Verb::Update(body), Some(current)) => self.update(current, directory, body.clone()),
@@ -164,7 +164,7 @@ impl Change {
 
     /// The object as the caller would read it, for a patch.
     fn read(&self, current: &Item) -> Value {
-        let mut object = current.json.clone();
+        let mut object = current.value();
         object["apiVersion"] = self.resource.api_version(&self.version).into();
         object["metadata"]["resourceVersion"] = current.version.to_string().into();
         object
@@ -244,7 +244,8 @@ impl Change {
             other => return Err(not_ours(resource, name, other)),
         };
         let mut object = self.checked(body)?;
-        let before = &current.json["metadata"];
+        let stored = current.value();
+        let before = &stored["metadata"];
         let metadata = metadata_of(&mut object)?;
         let version = current.version.to_string();
         if text(metadata, "resourceVersion").is_some_and(|one| !one.is_empty() && one != version) {
@@ -276,10 +277,9 @@ impl Change {
                 None => metadata.shift_remove("managedFields"),
             };
         }
-        let (mut object, key, warnings) = self.valid(object, Some(current), name)?;
+        let (mut object, key, warnings) = self.valid(object, Some(&stored), name)?;
         if key.kind == Kind::GatewayClass
-            && object.pointer("/spec/controllerName")
-                != current.json.pointer("/spec/controllerName")
+            && object.pointer("/spec/controllerName") != stored.pointer("/spec/controllerName")
         {
             let problem = "Value is immutable".into();
             let wrong = [Rejected { field: "spec.controllerName".into(), problem }];
@@ -288,7 +288,7 @@ impl Change {
         let mut complete = object.clone();
         defaults::fill(resource.info.kind.as_str(), &mut complete);
         let outcome = Outcome::Updated;
-        if same(&complete, &current.json, &["status"]) {
+        if same(&complete, &stored, &["status"]) {
             let outcome = match self.options.dry_run {
                 true => {
                     Outcome::DryRun { object: self.shown(object, Some(current)), created: false }
@@ -297,8 +297,7 @@ impl Change {
             };
             return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
         }
-        let is_changed =
-            !same(&complete, &current.json, &["apiVersion", "kind", "metadata", "status"]);
+        let is_changed = !same(&complete, &stored, &["apiVersion", "kind", "metadata", "status"]);
         if is_changed && resource.has_generation() {
             let generation = before["generation"].as_i64().unwrap_or(1) + 1;
             object["metadata"]["generation"] = generation.into();
@@ -315,7 +314,8 @@ impl Change {
 
     fn delete(&self, view: &View, current: &Item) -> Result<Prepared, Refused> {
         let Self { resource, name, .. } = self;
-        let current_uid = current.json["metadata"]["uid"].as_str().unwrap_or_default();
+        let stored = current.value();
+        let current_uid = stored["metadata"]["uid"].as_str().unwrap_or_default();
         if let Verb::Delete { uid, version } = &self.verb {
             let other_uid = uid.as_ref().is_some_and(|uid| uid != current_uid);
             let other_version =
@@ -426,7 +426,7 @@ impl Change {
     fn valid(
         &self,
         mut object: Value,
-        current: Option<&Item>,
+        current: Option<&Value>,
         name: &str,
     ) -> Result<(Value, ObjectKey, Vec<String>), Refused> {
         let resource = self.resource;
@@ -442,7 +442,7 @@ impl Change {
         }
         if resource.kind() == Kind::Secret {
             defaults::fill("Secret", &mut object);
-            let kept = secrets::restore(&mut object, current.map(|item| &item.json));
+            let kept = secrets::restore(&mut object, current);
             kept.map_err(|wrong| Refused::invalid(resource, name, &[wrong]))?;
         }
         let offered = config::offered(object);
@@ -466,7 +466,7 @@ impl Change {
             Validation::Warn => offered.unknown.into_iter().map(|one| one.problem).collect(),
             _ => Vec::new(),
         };
-        Ok((offered.known.0, object.key(), warnings))
+        Ok((offered.known, object.key(), warnings))
     }
 
     /// What a dry run answers: the object as it would be read, with the status that it has now.
@@ -474,7 +474,7 @@ impl Change {
         object["apiVersion"] = self.resource.api_version(&self.version).into();
         if let Some(current) = current {
             object["metadata"]["resourceVersion"] = current.version.to_string().into();
-            if let Some(status) = current.json.get("status") {
+            if let Some(status) = current.value().get("status") {
                 object["status"] = status.clone();
             }
         }
@@ -578,7 +578,7 @@ mod tests {
         let sources = written.iter().enumerate().map(|(number, written)| {
             let object = config::offered(written.clone()).object.unwrap();
             let file: Arc<Path> = Path::new("/api").join(format!("{number}.yaml")).into();
-            Source { key: object.key(), written: written.clone(), file, alone: true }
+            Source { key: object.key(), written: written.to_string().into(), file, alone: true }
         });
         let start = jiff::Timestamp::from_second(1).unwrap();
         View::new(start).next(sources.collect(), [], Some(Path::new("/api")), start)
@@ -621,7 +621,7 @@ mod tests {
     #[test]
     fn what_changes_nothing_writes_nothing() {
         let view = view(&[service()]);
-        let read = view.item(Kind::Service, "shop", "cart").unwrap().json.clone();
+        let read = view.item(Kind::Service, "shop", "cart").unwrap().value();
         let same = [
             Verb::Update(read),
             Verb::Update(service()),
@@ -667,7 +667,7 @@ mod tests {
     fn a_deletion_holds_to_its_preconditions() {
         let view = view(&[service()]);
         let item = view.item(Kind::Service, "shop", "cart").unwrap();
-        let uid = item.json["metadata"]["uid"].as_str().map(str::to_owned);
+        let uid = item.value()["metadata"]["uid"].as_str().map(str::to_owned);
         let delete = |uid: Option<String>, version: Option<String>| {
             let verb = Verb::Delete { uid, version };
             prepared(&view, &change(Kind::Service, "cart", verb)).map_err(|refused| refused.code)
