@@ -11,7 +11,9 @@
 mod abuse;
 mod acme;
 mod addresses;
+mod backend_tls;
 mod certificates;
+mod client_certificates;
 mod commands;
 mod deployment;
 mod dev;

@@ -43,7 +43,7 @@ fn several_hosts(setup: Setup) -> (Setup, [u64; 3]) {
 }
 
 /// A Secret that holds the pair itself.
-fn secret(name: &str, leaf: &Leaf) -> String {
+pub(crate) fn secret(name: &str, leaf: &Leaf) -> String {
     let indented = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
     format!(
         "---\napiVersion: v1\nkind: Secret\n\

@@ -34,7 +34,7 @@ pub(crate) use self::hello::{Hello, Record, record, server_name};
 pub(crate) use self::hostile::{Faults, Target, replies};
 pub(crate) use self::notify::Message;
 pub(crate) use self::origin::{Answer, Backend, Origin, Seen, Step};
-pub(crate) use self::pki::{Leaf, Lineage, ca};
+pub(crate) use self::pki::{Ca, Leaf, Lineage, ca};
 pub(crate) use self::process::Process;
 pub(crate) use self::web::{Fetched, Http2, SendBody, channel, empty, full};
 pub(crate) use self::wire::{Head, Reply, Tls, Wire};

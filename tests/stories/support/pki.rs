@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256,
-    RsaKeySize, SerialNumber, date_time_ymd,
+    RsaKeySize, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -36,13 +36,18 @@ pub(crate) struct Leaf {
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Stories Root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.pem()
     }
 
     pub(crate) fn roots(&self) -> RootCertStore {
@@ -59,6 +64,13 @@ impl Ca {
     pub(crate) fn rsa_leaf(&self, names: &[&str]) -> Leaf {
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
         self.sign(names, &key, |_| {})
+    }
+
+    /// A certificate that has a URI among its names.
+    pub(crate) fn leaf_with_uri(&self, names: &[&str], uri: &str) -> Leaf {
+        self.sign(names, &KeyPair::generate().unwrap(), |params| {
+            params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        })
     }
 
     pub(crate) fn expired_leaf(&self, names: &[&str]) -> Leaf {
