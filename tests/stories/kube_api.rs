@@ -353,6 +353,43 @@ async fn bodies_and_heads_have_an_end() {
     assert_eq!(soon("the end of a silent connection", silent.rest()).await, b"");
 }
 
+#[tokio::test]
+async fn those_who_say_nothing_keep_nobody_out() {
+    let api = Api::start(Gateway::setup()).await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(Wire::connect(api.address).await);
+    }
+    // All that may be open are, until the first of them have been silent for too long.
+    assert_eq!(soon("an answer", api.get("/version")).await.0, 200);
+}
+
+/// Without its address the API is not served, and everything else is.
+#[tokio::test]
+async fn an_address_that_is_taken_stops_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let flag = format!("--api-listen {}", taken.local_addr().unwrap());
+    let gateway = Gateway::setup().flag(&flag).start().await;
+    assert_eq!(gateway.get("http://shop.test/").await.status(), 404);
+    let config = output(gateway.setup_ref().command("kubeconfig")).await;
+    assert_eq!(config.status.code(), Some(1), "{config:?}");
+    assert!(String::from_utf8_lossy(&config.stderr).contains("--api-listen"), "{config:?}");
+}
+
+/// A token that others can read, or that is none, opens nothing.
+#[tokio::test]
+async fn a_token_file_that_keeps_no_secret_is_not_used() {
+    let setup = Gateway::setup().file("token", "0123456789abcdef");
+    let flag =
+        format!("--api-listen 127.0.0.1:0 --api-token-file {}", setup.path("token").display());
+    fs::set_permissions(setup.path("token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let gateway = setup.flag(&flag).start().await;
+    let config = output(gateway.setup_ref().command("kubeconfig")).await;
+    assert_eq!(config.status.code(), Some(1), "{config:?}");
+    let log = gateway.process().stdout().join("\n") + &gateway.process().stderr();
+    assert!(log.contains("chmod 600"), "{log}");
+}
+
 /// Reads the lines of a watch.
 struct Watch(Wire);
 
