@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::api::Protocol;
+use crate::api::{self, Protocol};
 use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, ListenerSet, Readiness};
 use crate::snapshot::{
     self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
@@ -69,11 +70,7 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
         let name = full_name(gateway, set, listener);
         let built = Arc::new(build(gateway, name, listener, parts));
         for address in &gateway.addresses {
-            let transport = match listener.spec.protocol {
-                Protocol::Udp => Transport::Udp,
-                _ => Transport::Tcp,
-            };
-            let key = BindKey { address: *address, port: listener.spec.port, transport };
+            let key = key(*address, listener.spec);
             let bind = binds.entry(key).or_insert_with(|| Bind {
                 key,
                 names: Vec::new(),
@@ -94,6 +91,15 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
         }
     }
     binds.into_values().map(Arc::new).collect()
+}
+
+/// Where a listener of a Gateway with this address is to be.
+pub(super) fn key(address: Option<IpAddr>, listener: &api::Listener) -> BindKey {
+    let transport = match listener.protocol {
+        Protocol::Udp => Transport::Udp,
+        _ => Transport::Tcp,
+    };
+    BindKey { address, port: listener.port, transport }
 }
 
 /// `namespace/gateway/section`; for a listener of a ListenerSet `namespace/gateway/` and its own

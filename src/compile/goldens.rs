@@ -4,7 +4,8 @@
 //!
 //! Lines of `in.yaml` that begin with `#: ` set the scene:
 //! `#: disable Backend`, `#: domain NAME`, `#: lineage NAME` (certbot has one of that name) and
-//! `#: unusable ADDRESS`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`. Of the environment, `DOMAIN`, `TLS_CRT` and `TLS_KEY` (a pair that fits)
+//! `#: unusable ADDRESS`, `#: taken PORT`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`.
+//! Of the environment, `DOMAIN`, `TLS_CRT` and `TLS_KEY` (a pair that fits)
 //! and `OTHER_KEY` are set.
 
 use std::fmt::Write;
@@ -161,6 +162,7 @@ struct Scene {
     certificates: CertStore,
     tickets: Tickets,
     unusable: Vec<IpAddr>,
+    taken: Vec<u16>,
     pool: Option<AddressPool>,
     held: Held,
 }
@@ -175,6 +177,7 @@ impl Scene {
             letsencrypt,
             tickets: Tickets::new().unwrap(),
             unusable: Vec::new(),
+            taken: Vec::new(),
             pool: None,
             held: Held::new(),
         };
@@ -184,6 +187,7 @@ impl Scene {
                 ("domain", name) => scene.domain = Some(name.into()),
                 ("lineage", name) => lineage(scene.letsencrypt.path(), name),
                 ("unusable", address) => scene.unusable.push(address.parse().unwrap()),
+                ("taken", port) => scene.taken.push(port.parse().unwrap()),
                 ("pool", range) => scene.pool = Some(range.parse().unwrap()),
                 ("held", what) => {
                     let (holder, address) = what.split_once('=').unwrap();
@@ -208,6 +212,9 @@ impl Scene {
             tickets: &self.tickets,
             names: &Names::new([]),
             unusable_address: &unusable,
+            unusable_bind: &|key| {
+                self.taken.contains(&key.port).then(|| format!("port {} is taken", key.port))
+            },
             pool: self.pool.as_ref(),
             held: &self.held,
         };

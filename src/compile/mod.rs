@@ -27,7 +27,7 @@ use crate::api::{Object, ObjectKey};
 use crate::config::{Diagnostic, Loaded, Located, Settings, Severity};
 use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
 use crate::net::AddressPool;
-use crate::snapshot::{Counts, Snapshot};
+use crate::snapshot::{BindKey, Counts, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
 
@@ -53,6 +53,8 @@ pub(crate) struct Inputs<'a> {
     pub names: &'a Names,
     /// Why an address of `Gateway.spec.addresses` cannot be listened on, `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
+    /// Why a bind cannot be had, `None` if nothing speaks against it.
+    pub unusable_bind: &'a dyn Fn(BindKey) -> Option<String>,
     /// Gateways that name no address get one of these; `None` gives them all of the host.
     pub pool: Option<&'a AddressPool>,
     /// Who held which address of the pool before.
@@ -95,6 +97,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
         authorities: &|authorities| trust.check(authorities),
         server_name: &is_server_name,
         unusable_address: inputs.unusable_address,
+        unusable_port: &|address, listener| (inputs.unusable_bind)(binds::key(address, listener)),
         pool: inputs.pool,
         held: inputs.held,
     };

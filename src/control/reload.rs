@@ -14,7 +14,7 @@ use crate::config::{self, Diagnostic, FilePrint, Loaded, Located, Settings, Seve
 use crate::control::last_good::LastGood;
 use crate::control::socket::{Reloaded, Serving};
 use crate::control::watch::Watched;
-use crate::control::{CannotStart, Control, sockets};
+use crate::control::{CannotBind, CannotStart, Control, sockets};
 use crate::graph::Held;
 use crate::kube_api::Source;
 use crate::net::AddressPool;
@@ -174,6 +174,11 @@ impl Loader {
 
     /// Reads every file and compiles what it says. Changes nothing that runs.
     pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
+        self.load_without(previous, &[])
+    }
+
+    /// As [`load`](Self::load), but without the listeners of these binds.
+    fn load_without(&mut self, previous: &Snapshot, failed: &[CannotBind]) -> Load {
         self.read_at = clock::wall();
         let environment = |name: &str| self.variable(name);
         let (mut settings, mut diagnostics) = match self.sources.settings(&environment) {
@@ -210,6 +215,9 @@ impl Loader {
                 tickets: &self.tickets,
                 names: &self.names,
                 unusable_address: &sockets::unusable_address,
+                unusable_bind: &|key| {
+                    failed.iter().find(|one| one.key == key).map(ToString::to_string)
+                },
                 pool: self.pool.as_ref(),
                 held: &self.held,
             },
@@ -297,8 +305,24 @@ fn sources(objects: Vec<Located<Object>>) -> Vec<Source> {
         .collect()
 }
 
+/// True if it is better to serve on without these binds than to refuse the load.
+fn can_do_without(previous: &Snapshot, failed: &[CannotBind]) -> bool {
+    previous.generation > 0 && failed.iter().all(|one| !one.ours)
+}
+
+fn tell(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        let said = diagnostic.without_severity();
+        match diagnostic.severity {
+            Severity::Error => tracing::error!("{said}"),
+            Severity::Warning => tracing::warn!("{said}"),
+        }
+    }
+}
+
 /// Makes a load fail in which a Gateway or ListenerSet that is served now breaks the rules of its
-/// kind, or the Gateway's class does: an API server would not have taken the change, and here it would close its listeners.
+/// kind, or the Gateway's class does: an API server would not have taken the change, and here it
+/// would close its listeners.
 fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
     if loaded.objects.iter().all(|located| located.faults.is_empty()) {
         return;
@@ -400,9 +424,19 @@ impl Control {
         let begun = clock::now();
         let previous = self.gateway.snapshot.load();
         let mut load = self.loader.load(&previous);
-        let read = load.read.take();
+        let mut read = load.read.take();
         self.reloads.diagnostics.set(load.diagnostics.len() as u64);
-        let served = self.serve(load, begun);
+        let mut served = self.serve(load, begun);
+        // A port that somebody else has takes its listeners out, where something runs already that
+        // is not to wait for it.
+        if let Err(CannotStart::Binds(failed)) = &served
+            && can_do_without(&previous, failed)
+        {
+            let mut load = self.loader.load_without(&previous, failed);
+            read = load.read.take();
+            self.reloads.diagnostics.set(load.diagnostics.len() as u64);
+            served = self.serve(load, begun);
+        }
         self.count(served.is_ok(), begun);
         let reloaded = served?;
         if let (Some(kept), Some((settings, files))) = (&self.last_good, read)
@@ -436,19 +470,23 @@ impl Control {
 
     /// Serves what was loaded, or changes nothing. The load began at `begun`.
     fn serve(&mut self, load: Load, begun: Instant) -> Result<Reloaded, CannotStart> {
-        for diagnostic in &load.diagnostics {
-            let said = diagnostic.without_severity();
-            match diagnostic.severity {
-                Severity::Error => tracing::error!("{said}"),
-                Severity::Warning => tracing::warn!("{said}"),
-            }
-        }
         let Some(compiled) = load.compiled else {
+            tell(&load.diagnostics);
             return Err(CannotStart::Configuration(load.diagnostics));
         };
         let next = compiled.snapshot;
-        let mut prepared = self.sockets.prepare(&next).map_err(CannotStart::Binds)?;
+        let mut prepared = match self.sockets.prepare(&next) {
+            Ok(prepared) => prepared,
+            Err(failed) => {
+                // Else they are told with the load that does without those binds.
+                if !can_do_without(&self.gateway.snapshot.load(), &failed) {
+                    tell(&load.diagnostics);
+                }
+                return Err(CannotStart::Binds(failed));
+            }
+        };
 
+        tell(&load.diagnostics);
         for warning in &prepared.warnings {
             tracing::warn!("{warning}");
         }

@@ -45,9 +45,12 @@ pub(super) struct Prepared {
 
 /// A bind without a socket.
 #[derive(Debug, thiserror::Error)]
-#[error("port {port} cannot be listened on: {source}{hint}")]
+#[error("port {} cannot be listened on: {source}{hint}", key.port)]
 pub(crate) struct CannotBind {
-    port: u16,
+    pub(super) key: BindKey,
+    /// True if the port is served now, on another address: what serves it would be closed for
+    /// nothing.
+    pub(super) ours: bool,
     hint: &'static str,
     source: io::Error,
 }
@@ -72,7 +75,9 @@ impl Sockets {
         let mut prepared = Prepared { next: self.next, ..Prepared::default() };
         let mut failed = Vec::new();
         let mut fail = |bind: &Bind, source: io::Error| {
-            failed.push(CannotBind { port: bind.key.port, hint: hint(&source), source });
+            let ours = self.open.keys().any(|key| overlap(*key, bind.key));
+            let hint = if ours { OURS } else { hint(&source) };
+            failed.push(CannotBind { key: bind.key, ours, hint, source });
         };
         for bind in &next.binds {
             if let Some(sockets) = self.open.get(&bind.key) {
@@ -229,6 +234,16 @@ fn no_ipv6(error: &io::Error) -> bool {
     let codes = [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL, Errno::EPROTONOSUPPORT];
     codes.iter().any(|code| error.raw_os_error() == Some(*code as i32))
 }
+
+/// True for two sockets on one port of which one is on every address.
+fn overlap(a: BindKey, b: BindKey) -> bool {
+    let is_every = |key: BindKey| key.address.is_none_or(|address| address.is_unspecified());
+    (a.port, a.transport) == (b.port, b.transport) && (is_every(a) || is_every(b))
+}
+
+/// What to do about a port that we have ourselves, on addresses that overlap.
+const OURS: &str =
+    "; this gateway has it on other addresses, and can change them in a restart alone";
 
 /// What to do about it.
 fn hint(error: &io::Error) -> &'static str {

@@ -10,7 +10,7 @@ use crate::net::HostPattern;
 use super::gateways::Gateway;
 use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
-use super::{Faults, Refusal};
+use super::{Facts, Faults, Refusal};
 
 /// Marks listeners that cannot be served because of others.
 ///
@@ -21,6 +21,7 @@ use super::{Faults, Refusal};
 pub(super) fn judge<'a>(
     gateways: &mut [Gateway<'a>],
     sets: &mut [ListenerSet<'a>],
+    facts: &Facts<'_>,
     faults: &mut Faults,
 ) {
     for gateway in &mut *gateways {
@@ -31,6 +32,7 @@ pub(super) fn judge<'a>(
         let Gateway { key, listeners, addresses, .. } = gateway;
         let place = Place { gateway: key, owner: key, addresses };
         taken.refuse(place, listeners, faults);
+        unavailable(place, listeners, facts, faults);
         taken.add(place, listeners);
     }
     for set in sets.iter_mut().filter(|set| set.valid.is_ok()) {
@@ -42,6 +44,7 @@ pub(super) fn judge<'a>(
         taken.refuse(place, &mut set.listeners, faults);
         // Those that are refused already are in nobody's way.
         within(&set.key, &mut set.listeners, faults);
+        unavailable(place, &mut set.listeners, facts, faults);
         taken.add(place, &set.listeners);
     }
     overlaps(gateways, sets);
@@ -242,6 +245,23 @@ fn clash(
         );
         ("port", false, Refusal::new("PortUnavailable", message))
     })
+}
+
+/// Refuses those of `listeners` whose port somebody else on this host has.
+fn unavailable(
+    place: Place<'_>,
+    listeners: &mut [Listener<'_>],
+    facts: &Facts<'_>,
+    faults: &mut Faults,
+) {
+    for listener in listeners.iter_mut().filter(|listener| listener.accepted.is_ok()) {
+        let mut addresses = place.addresses.iter();
+        let problem = addresses.find_map(|address| (facts.unusable_port)(*address, listener.spec));
+        if let Some(problem) = problem {
+            faults.error(place.owner, listener.field("port"), &*problem);
+            listener.accepted = Err(Refusal::new("PortUnavailable", problem));
+        }
+    }
 }
 
 fn is_every(address: Option<IpAddr>) -> bool {

@@ -5,7 +5,7 @@
 
 /// Names of the API's package `features`, in the order that the specification asks for: that of
 /// their bytes.
-pub(super) const FEATURES: [&str; 41] = [
+pub(super) const FEATURES: [&str; 42] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -46,6 +46,7 @@ pub(super) const FEATURES: [&str; 41] = [
     "HTTPRouteRetryBackendTimeout",
     "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
+    "ListenerSet",
     "ReferenceGrant",
 ];
 

@@ -35,7 +35,7 @@ mod status;
 
 use std::net::IpAddr;
 
-use crate::api::{Object, ObjectKey};
+use crate::api::{self, Object, ObjectKey};
 use crate::config::Severity;
 use crate::net::AddressPool;
 
@@ -115,6 +115,9 @@ pub(crate) struct Facts<'a> {
     pub server_name: &'a dyn Fn(&str) -> bool,
     /// Why an address cannot be listened on, `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
+    /// Why the port of a listener cannot be listened on at an address, every one where there is
+    /// none; `None` if nothing speaks against it.
+    pub unusable_port: &'a dyn Fn(Option<IpAddr>, &api::Listener) -> Option<String>,
     /// Gateways that name no address get one of these; `None` gives them all of the host.
     pub pool: Option<&'a AddressPool>,
     /// Who held which address of the pool before.
@@ -193,7 +196,7 @@ pub(crate) fn build<'a>(
     let classes = gateways::classes(&index, facts, &mut faults);
     let (mut gateways, held) = gateways::gateways(&index, &classes, facts, &mut faults);
     let mut listener_sets = listener_sets::listener_sets(&index, facts, &gateways, &mut faults);
-    conflicts::judge(&mut gateways, &mut listener_sets, &mut faults);
+    conflicts::judge(&mut gateways, &mut listener_sets, facts, &mut faults);
     backends::judge_slices(&index, &mut faults);
     let routes = routes::routes(&index, facts, &mut gateways, &mut listener_sets, &mut faults);
     let mut policies = index.backend_tls;

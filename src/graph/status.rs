@@ -370,7 +370,10 @@ fn listener(listener: &Listener<'_>, served: bool, routes: &[Verdict]) -> Listen
 /// `served` is whether what it belongs to is.
 fn listener_programmed(listener: &Listener<'_>, served: bool) -> Judged {
     if let Err(refusal) = &listener.accepted {
-        let reason = listener.conflict.as_ref().map_or("Invalid", |conflict| conflict.reason);
+        let reason = match refusal.reason {
+            "PortUnavailable" => "PortUnavailable",
+            _ => listener.conflict.as_ref().map_or("Invalid", |conflict| conflict.reason),
+        };
         return Err(Refusal::new(reason, &*refusal.message));
     }
     if !served {

@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use tokio::net::TcpStream;
 
-use crate::support::{GATEWAY, Gateway, Origin, Wire, backend, rule_to, serve_all};
-
-/// A port that is free on every address.
-fn free_port() -> u16 {
-    TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port()
-}
+use crate::support::{GATEWAY, Gateway, Origin, Wire, backend, free_port, rule_to, serve_all};
 
 /// A Gateway on `port`, with a route to the Backend of the same name.
 fn gateway(name: &str, port: u16, origin: SocketAddr) -> String {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Gateway, Origin, serve_all, until};
+use crate::support::{GATEWAY, Gateway, Origin, Wire, free_port, serve_all, until};
 
 use super::{operator, stderr, stdout};
 
@@ -43,18 +43,53 @@ async fn a_reload_that_is_waited_for_says_what_came_of_it() {
     assert!(told.contains("shop.yaml:27:20:") && told.contains("generation 3"), "{told}");
 }
 
-/// A port that another process has: nothing in the files is wrong, and the reload says so.
+/// A port that another process has keeps its own listener out, and nothing else. Once it is free, the
+/// next load has it.
 #[tokio::test]
-async fn a_reload_is_refused_for_a_port_that_is_taken() {
-    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+async fn a_port_that_is_taken_keeps_its_listener_out_until_it_is_free() {
+    let shop = Origin::replying("shop").await;
+    let port = free_port();
+    let taken = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
     let gateway = Gateway::start().await;
     let file = fs::read_to_string(gateway.path("common/gateway.yaml")).unwrap();
     let more = format!("    - name: more\n      protocol: HTTP\n      port: {port}\n");
     gateway.write("common/gateway.yaml", &(file + &more));
+    gateway.write("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]));
+    let reloaded = operator(gateway.setup_ref(), "reload", &["--wait"]).await;
+    let said = format!(
+        "gateway.yaml:22:13: Gateway envoy-gateway-system/eg: spec.listeners[2].port: port {port} cannot be listened on"
+    );
+    assert!(stdout(&reloaded).contains(&said), "{reloaded:?}");
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+
+    drop(taken);
+    let reloaded = operator(gateway.setup_ref(), "reload", &["--wait"]).await;
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    let mut more = Wire::connect(([127, 0, 0, 1], port).into()).await;
+    more.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(more.reply().await.text(), "shop");
+}
+
+/// A port cannot change from every address to one of them without a gap, so what serves it stays.
+#[tokio::test]
+async fn a_reload_is_refused_that_would_leave_a_port_without_a_socket() {
+    let shop = Origin::replying("shop").await;
+    let port = free_port();
+    let file = GATEWAY.replace("port: 8080", &format!("port: {port}"));
+    let gateway = Gateway::setup()
+        .without_sockets()
+        .file("common/gateway.yaml", &file[..file.find("    - name: https").unwrap()])
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let alone = file.replace("  listeners:", "  addresses: [{value: 127.0.0.1}]\n  listeners:");
+    gateway.write("common/gateway.yaml", &alone[..alone.find("    - name: https").unwrap()]);
     let reloaded = operator(gateway.setup_ref(), "reload", &["--wait"]).await;
     assert_eq!(reloaded.status.code(), Some(1), "{reloaded:?}");
-    assert!(stderr(&reloaded).contains(&port.to_string()), "{reloaded:?}");
+    assert!(stderr(&reloaded).contains("in a restart alone"), "{reloaded:?}");
+    let mut wire = Wire::connect(([127, 0, 0, 1], port).into()).await;
+    wire.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(wire.reply().await.text(), "shop");
 }
 
 #[tokio::test]

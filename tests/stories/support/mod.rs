@@ -17,8 +17,8 @@ mod web;
 mod wire;
 mod yaml;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::RwLock;
@@ -41,6 +41,20 @@ pub(crate) use self::wire::{Head, Reply, Tls, Wire};
 pub(crate) use self::yaml::{
     ENVOY_GATEWAY, GATEWAY, GATEWAY_CLASS, backend, h2c_backend, http_route, rule_to, serve_all,
 };
+
+/// A port that is free on every address, for a gateway that binds it itself. It is none of those
+/// that the kernel gives away, so nobody else takes it meanwhile.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + std::process::id() % 10_000;
+    loop {
+        let next = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(20_000 + (first + next) % 10_000).unwrap();
+        if TcpListener::bind(("::", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// How long a story waits for what must happen at once. Long, for a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -90,7 +104,7 @@ pub(crate) fn refusing_address() -> SocketAddr {
 
 /// Whether this machine has IPv6; a container may be without.
 pub(crate) fn has_ipv6() -> bool {
-    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// For who needs a port that is given: those that bind it on loopback addresses of their own share
