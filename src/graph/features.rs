@@ -5,7 +5,7 @@
 
 /// Names of the API's package `features`, in the order that the specification asks for: that of
 /// their bytes.
-pub(super) const FEATURES: [&str; 42] = [
+pub(super) const FEATURES: &[&str] = &[
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -17,6 +17,7 @@ pub(super) const FEATURES: [&str; 42] = [
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayInfrastructurePropagation",
     "GatewayPort8080",
     "GatewayStaticAddresses",
     "HTTPRoute",
