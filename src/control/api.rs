@@ -47,7 +47,7 @@ impl Control {
         let trouble = self.trouble.clone();
         let reloaded = self.reload(Cause::Api);
         if reloaded.loaded {
-            tracing::info!("{}", change.label());
+            tracing::info!("{prepared} over the API");
             return Ok(prepared);
         }
         undo.undo();

@@ -108,6 +108,13 @@ impl std::fmt::Debug for Outcome {
     }
 }
 
+/// `created HTTPRoute shop/cart`, for the log.
+impl std::fmt::Display for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}", self.outcome, self.key)
+    }
+}
+
 impl Change {
     /// Says in a line of the log what is wanted.
     pub(crate) fn label(&self) -> String {

@@ -132,6 +132,8 @@ async fn what_is_written_is_served_before_the_answer() {
     let file = api.file(&format!("httproute.{NAMESPACE}.cart.yaml"));
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("hostnames:\n  - shop.test\n") && !text.contains("status"), "{text}");
+    let log = api.gateway.process().stdout().join("\n") + &api.gateway.process().stderr();
+    assert!(log.contains(&format!("created HTTPRoute {NAMESPACE}/cart over the API")), "{log}");
 
     // Labels are no change of what is meant.
     let one = format!("{}/cart", routes());
