@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod echo;
 mod explain;
+mod export;
 mod kubeconfig;
 mod paths;
 mod reload;
@@ -30,6 +31,7 @@ use dev::Dev;
 use doctor::Doctor;
 use echo::Echo;
 use explain::Explain;
+use export::Export;
 use kubeconfig::Kubeconfig;
 use reload::Reload;
 use run::Run;
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Kubeconfig(kubeconfig) => kubeconfig.run().unwrap_or_else(fail),
         Command::Reload(reload) => reload.run().unwrap_or_else(fail),
         Command::Doctor(doctor) => doctor.run().unwrap_or_else(fail),
+        Command::Export(export) => export.run().unwrap_or_else(fail),
         Command::Echo(echo) => echo.run().map_or_else(fail, |()| ExitCode::SUCCESS),
     }
 }
@@ -109,6 +112,8 @@ enum Command {
     Reload(Reload),
     /// Look for what is wrong with this host, and say what mends it
     Doctor(Box<Doctor>),
+    /// Write the configuration as a Kubernetes cluster takes it
+    Export(Export),
     /// Run the echo backend alone: it answers with the request that it received
     Echo(Echo),
 }

@@ -149,3 +149,62 @@ async fn the_document_sets_the_log_level() {
     told.exit().await;
     until("INFO", || told.process().stderr().contains("INFO")).await;
 }
+
+/// What comes out is what a cluster takes: the gateway itself takes it, by the rules of the CRDs.
+#[test]
+fn the_deployment_moves_to_a_cluster() {
+    let config = in_package("tests/fixtures/deployment/standalone-prod.yaml");
+    let root = TempDir::new().unwrap();
+    fs::create_dir_all(root.path().join("etc")).unwrap();
+    let folder = in_package("tests/fixtures/deployment");
+    std::os::unix::fs::symlink(folder, root.path().join("etc/envoy-gateway")).unwrap();
+    let out = root.path().join("cluster");
+    let output = run(&[
+        "export",
+        "kubernetes",
+        "--config",
+        config.to_str().unwrap(),
+        "--config-root",
+        root.path().to_str().unwrap(),
+        "--dns-name",
+        "gateway.test",
+        "--dir",
+        out.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output));
+
+    let mut all = String::new();
+    for entry in fs::read_dir(&out).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "yaml") {
+            all += &format!("---\n{}", fs::read_to_string(&path).unwrap());
+        }
+    }
+    for part in [
+        "hostname: keycloak.default.svc.cluster.local",
+        "kind: Certificate",
+        "- gateway.test",
+        "secretName: eih-tls-cert",
+        "kind: HTTPRoute",
+        "kind: GatewayClass",
+    ] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    assert!(!all.contains("keycloak.local") && !all.contains("kind: Secret\nmetadata"), "{all}");
+    let list = fs::read_to_string(out.join("PROVIDE.txt")).unwrap();
+    for part in ["cert-manager", "ClusterIssuer letsencrypt", "experimental", "enableBackend"] {
+        assert!(list.contains(part), "{part} in {list}");
+    }
+
+    // The same objects, read again: every rule of the kinds holds, and every reference resolves.
+    let again = TempDir::new().unwrap();
+    for folder in ["common", "routes"] {
+        fs::create_dir_all(again.path().join("etc/envoy-gateway").join(folder)).unwrap();
+    }
+    fs::write(again.path().join("etc/envoy-gateway/common/all.yaml"), all).unwrap();
+    let config = again.path().join("gateway.yaml");
+    fs::write(&config, ENVOY_GATEWAY).unwrap();
+    let (config, root) = (config.to_str().unwrap(), again.path().to_str().unwrap());
+    let output = run(&["check", "--config", config, "--config-root", root]);
+    assert!(output.status.success(), "{}", text(&output));
+}
