@@ -75,6 +75,8 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 key,
                 names: Vec::new(),
                 tls: listener.tls,
+                https: false,
+                forwards_tls: false,
                 listeners: HostTable::default(),
                 counts: parts
                     .inputs
@@ -82,6 +84,8 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                     .bind(key)
                     .map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
             });
+            bind.https |= listener.spec.protocol == Protocol::Https;
+            bind.forwards_tls |= listener.spec.protocol == Protocol::Tls;
             let name: Arc<str> = listener.spec.name.as_str().into();
             if !bind.names.contains(&name) {
                 bind.names.push(name);
@@ -174,7 +178,11 @@ fn forwards<'r>(
     for (on, forward, closed) in routes_on {
         let Some(forward) = forward else { continue };
         let forward = match closed {
-            true => Arc::new(Forward { name: Arc::clone(&forward.name), backends: None }),
+            true => Arc::new(Forward {
+                name: Arc::clone(&forward.name),
+                backends: None,
+                counts: Arc::default(),
+            }),
             false => Arc::clone(forward),
         };
         if on.hosts.is_empty() {

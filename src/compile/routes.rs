@@ -240,7 +240,8 @@ impl Compiler<'_, '_> {
             };
             choices.push((weight, choice));
         }
-        Arc::new(Forward { name: self.name(0), backends: WeightedClusters::new(choices) })
+        let backends = WeightedClusters::new(choices);
+        Arc::new(Forward { name: self.name(0), backends, counts: Arc::default() })
     }
 
     /// True for a Backend that is a `fallback` beside others.

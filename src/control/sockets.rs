@@ -271,6 +271,8 @@ mod tests {
                 counts: Arc::default(),
                 names: vec![(*name).into()],
                 tls: false,
+                https: false,
+                forwards_tls: false,
                 listeners: HostTable::default(),
             })
         };

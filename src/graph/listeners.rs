@@ -139,14 +139,15 @@ pub(super) fn judge<'a>(
     let passthrough = spec.protocol == Protocol::Tls && mode == Some(&TlsMode::Passthrough);
     let takes: &[&'static str] = match &spec.protocol {
         Protocol::Http | Protocol::Https => &["HTTPRoute", "GRPCRoute"],
-        Protocol::Tls | Protocol::Tcp | Protocol::Udp => {
-            let problem =
-                format!("{} listeners are not supported yet; use HTTP or HTTPS", spec.protocol);
+        Protocol::Tls => &["TLSRoute"],
+        Protocol::Tcp => &["TCPRoute"],
+        Protocol::Udp => {
+            let problem = "UDP listeners are not supported yet; use HTTP, HTTPS, TLS or TCP";
             check.refuse("UnsupportedProtocol", "protocol", problem);
             &[]
         }
         Protocol::Unknown(word) => {
-            let problem = format!("`{word}` is not a protocol; use HTTP or HTTPS");
+            let problem = format!("`{word}` is not a protocol; use HTTP, HTTPS, TLS, TCP or UDP");
             check.refuse("UnsupportedProtocol", "protocol", problem);
             &[]
         }
@@ -239,13 +240,7 @@ impl Check<'_> {
     }
 
     fn tls(&mut self, spec: &api::Listener) {
-        let Some(tls) = &spec.tls else {
-            if spec.protocol == Protocol::Tls {
-                let problem = "a TLS listener needs `tls.mode`; use Passthrough or Terminate";
-                self.unsupported("tls", problem);
-            }
-            return;
-        };
+        let Some(tls) = &spec.tls else { return };
         match (&spec.protocol, tls.mode()) {
             (Protocol::Https, TlsMode::Terminate)
             | (Protocol::Tls, TlsMode::Terminate | TlsMode::Passthrough) => {}

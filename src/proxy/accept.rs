@@ -12,16 +12,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 use crate::filters::Scheme;
 use crate::proxy::connection::{Connection, Counted};
 use crate::proxy::connections::Place;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Origin;
-use crate::proxy::io::Metered;
+use crate::proxy::io::{Metered, Rewound};
+use crate::proxy::passage::Passage;
+use crate::proxy::tcp::{self, Chosen, Held};
 use crate::proxy::watch::{Ending, Watch, coarse_now};
 use crate::proxy::{Gateway, http, record, tasks};
-use crate::snapshot::BindKey;
+use crate::snapshot::{Bind, BindKey, Traffic};
 use crate::tls;
 
 /// What HTTP/2 over cleartext begins with (RFC 9113 section 3.4).
@@ -66,6 +69,13 @@ async fn begin(
     let Some(served) = snapshot.bind(bind) else { return Ok(()) };
     let counts = Counted::new(&served.counts);
     let limit = gateway.limits.handshake_timeout;
+    if let Some((listener, forwards)) = served.forwards() {
+        let mut passage = Passage::begin(Arc::clone(&gateway), watch.peer, "TCP");
+        passage.listener = Some(Arc::clone(&listener.name));
+        let chosen = tcp::choose(forwards.best(""), &mut passage);
+        drop(snapshot);
+        return forward(passage, chosen, counts, watch, place, stream).await;
+    }
     if !served.tls {
         drop(snapshot);
         let sniffed = timeout(gateway.limits.head_timeout, sniff(stream));
@@ -87,30 +97,131 @@ async fn begin(
     }
 
     watch.begins_handshake();
-    let handshake = async {
-        let hello = tls::accept_hello(stream).await?;
-        let sni: Box<str> = hello.sni().unwrap_or_default().into();
-        let listener = served.listeners.best(&sni);
-        let Some(config) = listener.and_then(|listener| listener.tls.clone()) else {
-            hello.refuse_unrecognized_name().await;
-            return Err(Ended::UnknownName);
-        };
-        Ok((sni, hello.finish(config).await?))
-    };
+    let handshake = handshake(&gateway, served, &watch, stream);
     let shaken = Box::pin(unless_ending(&watch, timeout(limit, handshake))).await;
     let shaken = shaken.and_then(|shaken| shaken.map_err(|_| Ended::Late)?);
-    let (sni, stream) = shaken.inspect_err(|_| counts.here().handshakes_failed.one_more())?;
+    let met = shaken.inspect_err(|_| counts.here().handshakes_failed.one_more())?;
     drop(snapshot);
     watch.ends_handshake(coarse_now());
+    let (sni, stream) = match met {
+        Met::Http { sni, stream } => (sni, stream),
+        Met::Passed { passage, chosen, stream } => {
+            return forward(passage, chosen, counts, watch, place, stream).await;
+        }
+        Met::Ended { mut passage, chosen, stream } => {
+            let (_, session) = stream.get_ref();
+            let version = tls::version(session);
+            counts.here().negotiated(version, tls::cipher(session));
+            passage.tls = Some(version);
+            return forward(passage, Ok(chosen), counts, watch, place, *stream).await;
+        }
+    };
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let version = tls::version(session);
     counts.here().negotiated(version, tls::cipher(session));
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
-    let stream = Metered::new(stream, Arc::clone(&watch), counts.of_bind(), Bytes::new());
+    let stream = Metered::new(*stream, Arc::clone(&watch), counts.of_bind(), Bytes::new());
     let (sni, tls) = (Some(sni), Some(version));
     let connection = Connection { gateway, bind, origin, watch, sni, tls, counts, _place: place };
     Box::pin(speak(Arc::new(connection), http2, stream)).await
+}
+
+/// The stream of a connection whose handshake was done here.
+type Secured = TlsStream<Rewound<TcpStream>>;
+
+/// What a TLS connection turns out to be.
+enum Met {
+    /// An HTTPS listener's.
+    Http { sni: Box<str>, stream: Box<Secured> },
+    /// For a backend, behind a handshake with us.
+    Ended { passage: Passage, chosen: Chosen, stream: Box<Secured> },
+    /// For a backend, its handshake too; or for nobody.
+    Passed { passage: Passage, chosen: Result<Chosen, Failure>, stream: Rewound<TcpStream> },
+}
+
+/// From the ClientHello to the end of the handshake, if it is ours.
+///
+/// Where TLS listeners share the port, the name is read first and nothing is answered before it is
+/// known whose connection it is: what belongs to no listener or route of theirs is closed without
+/// an alert.
+async fn handshake(
+    gateway: &Arc<Gateway>,
+    bind: &Bind,
+    watch: &Watch,
+    mut stream: TcpStream,
+) -> Result<Met, Ended> {
+    let mut read = Bytes::new();
+    if bind.forwards_tls {
+        let opening = tls::read_server_name(&mut stream).await?;
+        read = opening.bytes;
+        let (listener, name) = match &opening.name {
+            Ok(name) => (bind.listeners.best(name), &**name),
+            Err(fault) if bind.https => {
+                tracing::debug!(peer = %watch.peer, %fault, "no name, so it is for HTTPS");
+                (None, "")
+            }
+            Err(fault) => return Err(Ended::NoHello(*fault)),
+        };
+        let to = listener.map(|listener| (listener, &listener.traffic));
+        if let Some((listener, Traffic::Passthrough(forwards))) = to {
+            let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TLS");
+            passage.listener = Some(Arc::clone(&listener.name));
+            passage.sni = name.into();
+            let chosen = tcp::choose(forwards.best(name), &mut passage);
+            return Ok(Met::Passed { passage, chosen, stream: Rewound::new(stream, read) });
+        }
+        if listener.is_none() && !bind.https {
+            let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TLS");
+            passage.sni = name.into();
+            let chosen = Err(Failure::NoRoute);
+            return Ok(Met::Passed { passage, chosen, stream: Rewound::new(stream, read) });
+        }
+    }
+    let hello = tls::accept_hello(Rewound::new(stream, read)).await?;
+    let sni: Box<str> = hello.sni().unwrap_or_default().into();
+    let listener = bind.listeners.best(&sni);
+    let Some((listener, config)) = listener.and_then(|of| Some((of, of.tls.clone()?))) else {
+        hello.refuse_unrecognized_name().await;
+        return Err(Ended::UnknownName);
+    };
+    let Traffic::Forward(forwards) = &listener.traffic else {
+        let stream = Box::new(hello.finish(config).await?);
+        return Ok(Met::Http { sni, stream });
+    };
+    let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TCP");
+    passage.listener = Some(Arc::clone(&listener.name));
+    passage.sni.clone_from(&sni);
+    match tcp::choose(forwards.best(&sni), &mut passage) {
+        Ok(chosen) => {
+            let stream = Box::new(hello.finish(config).await?);
+            Ok(Met::Ended { passage, chosen, stream })
+        }
+        // Before the handshake, so that nobody thinks it has begun.
+        Err(failure) => {
+            Ok(Met::Passed { passage, chosen: Err(failure), stream: hello.into_stream() })
+        }
+    }
+}
+
+/// Hands a connection to its backend, or closes it where there is none.
+async fn forward(
+    mut passage: Passage,
+    chosen: Result<Chosen, Failure>,
+    counts: Counted,
+    watch: Arc<Watch>,
+    place: Place,
+    client: impl tcp::Client,
+) -> Result<(), Ended> {
+    match chosen {
+        Ok(chosen) => {
+            let open = watch.open();
+            let held = Held { passage, open, watch, counts, place };
+            Box::pin(tcp::serve(held, chosen, client)).await;
+        }
+        Err(failure) => passage.failure = Some(failure),
+    }
+    Ok(())
 }
 
 /// Does `work`, unless the connection is to end meanwhile and has used up its grace.
@@ -230,6 +341,8 @@ enum Ended {
     Io(#[from] io::Error),
     #[error("a time limit passed or a drain ended")]
     Late,
+    #[error("TLS")]
+    NoHello(#[source] tls::NoHello),
     #[error("TLS")]
     Tls(#[from] tls::HelloError),
     #[error("no listener for the name of the TLS handshake")]

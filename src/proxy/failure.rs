@@ -48,6 +48,8 @@ pub(crate) enum Failure {
     ClientGone,
     /// The process ends, and did not wait any longer.
     DrainTimeout,
+    /// Nothing moved in a tunnel or flow for as long as it may rest.
+    TunnelIdle,
     // There is no room.
     Overloaded,
 }
@@ -81,7 +83,9 @@ impl Failure {
             Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             // Nobody receives it. The log has the status that was sent, or 0, as Envoy's has.
-            Self::ClientGone | Self::DrainTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -112,6 +116,7 @@ impl Failure {
             Self::ClientGone => "DC",
             Self::DrainTimeout => "DT",
             Self::Overloaded => "OM",
+            Self::TunnelIdle => "SI",
         }
     }
 
@@ -150,6 +155,7 @@ impl Failure {
             Self::ClientGone => "downstream_remote_disconnect",
             Self::DrainTimeout => "drain_timeout",
             Self::Overloaded => "overload",
+            Self::TunnelIdle => "stream_idle_timeout",
         }
     }
 
@@ -184,7 +190,7 @@ impl Failure {
             Self::RequestTimeout | Self::UpstreamTimeout => {
                 "the service behind this address did not answer in time\n"
             }
-            Self::ClientGone | Self::DrainTimeout => "",
+            Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => "",
             Self::Overloaded => "the gateway is short of memory; try again in a moment\n",
         }
     }
@@ -219,7 +225,7 @@ impl Failure {
             | Self::UpstreamReset
             | Self::UpstreamResetAgain => "14",
             Self::FilterInvalid => "2",
-            Self::ClientGone | Self::DrainTimeout => "1",
+            Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => "1",
             Self::AmbiguousPath(_)
             | Self::BadHost
             | Self::BadTarget

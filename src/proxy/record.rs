@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
@@ -15,6 +15,7 @@ use crate::proxy::body::Received;
 use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
+use crate::proxy::tunnel::Carried;
 use crate::proxy::watch::Open;
 use crate::snapshot::Rule;
 use crate::snapshot::matcher::is_grpc;
@@ -54,14 +55,6 @@ pub(super) struct Record {
     pub response_bytes: u64,
     /// The exchange became a tunnel.
     pub carried: Option<Arc<Carried>>,
-}
-
-/// Bytes that a tunnel has carried so far.
-#[derive(Debug, Default)]
-pub(super) struct Carried {
-    /// From the client to the backend.
-    pub up: AtomicU64,
-    pub down: AtomicU64,
 }
 
 impl Record {
@@ -167,8 +160,8 @@ impl Record {
 
     /// Bytes of the bodies, or of the tunnel, from the client and to it.
     fn bytes(&self) -> (u64, u64) {
-        if let Some(Carried { up, down }) = self.carried.as_deref() {
-            return (up.load(Ordering::Relaxed), down.load(Ordering::Relaxed));
+        if let Some(carried) = self.carried.as_deref() {
+            return carried.bytes();
         }
         let received = self.received.as_ref();
         (received.map_or(0, |body| body.bytes.load(Ordering::Relaxed)), self.response_bytes)

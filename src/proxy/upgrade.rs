@@ -13,14 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 
 use crate::body::Response;
 use crate::proxy::guard::Upgrade;
-use crate::proxy::record::{Carried, Record};
+use crate::proxy::record::Record;
 use crate::proxy::tasks;
+use crate::proxy::tunnel::{CHUNK, Carried, silence};
 use crate::proxy::watch::{Ending, coarse_now};
 use crate::proxy::websocket::{Frames, GOING_AWAY};
 use crate::upstream::Tunnel;
-
-/// Bytes read at once in each direction of a tunnel.
-const CHUNK: usize = 16 << 10;
 
 /// The client's side of a tunnel, where its request asks for one.
 pub(super) fn wanted<B>(request: &mut http::Request<B>) -> Option<OnUpgrade> {
@@ -195,15 +193,5 @@ async fn one_way(
         follow.writing = false;
         follow.frames.pass(&chunk[..length]);
         count.fetch_add(length as u64, Ordering::Relaxed);
-    }
-}
-
-/// Resolves when nothing has moved for `limit`.
-async fn silence(moved: &AtomicU64, limit: Duration) {
-    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    loop {
-        let still = coarse_now().saturating_sub(moved.load(Ordering::Relaxed));
-        let Some(left) = limit_ms.checked_sub(still).filter(|left| *left > 0) else { return };
-        tokio::time::sleep(Duration::from_millis(left)).await;
     }
 }

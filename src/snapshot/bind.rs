@@ -35,6 +35,11 @@ pub(crate) struct Bind {
     /// True if connections begin with a TLS handshake. If not, they begin with a request, or, where
     /// the listener forwards, with whatever client and backend have agreed on.
     pub tls: bool,
+    /// True if a listener of HTTPS is among them: who asks for a name that nobody has is told so.
+    pub https: bool,
+    /// True if a listener of protocol TLS is among them: nothing is answered before it is known whose
+    /// connection it is.
+    pub forwards_tls: bool,
     /// Listeners by hostname. A connection or request belongs to the most specific one, and only
     /// its routes are tried (Gateway API, listener isolation).
     pub listeners: HostTable<Arc<Listener>>,

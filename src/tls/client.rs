@@ -118,12 +118,15 @@ pub(crate) enum Alpn {
     Http2,
     /// `http/1.1`, which a backend may pass over in silence.
     Http11,
+    /// None: what is spoken behind the handshake is not known.
+    Unspoken,
 }
 
 /// Makes handshakes with backends. Resumes the sessions that it had.
 pub(crate) struct Client {
     http11: TlsConnector,
     http2: TlsConnector,
+    unspoken: TlsConnector,
     server_name: ServerName<'static>,
 }
 
@@ -133,7 +136,7 @@ impl Client {
             authorities: settings.authorities.clone(),
             names: settings.names.clone().into(),
         });
-        let connector = |alpn: &[u8]| {
+        let connector = |alpn: &[&[u8]]| {
             let config = ClientConfig::builder_with_provider(Arc::clone(crypto()))
                 .with_safe_default_protocol_versions()
                 .expect("the list of cipher suites has some for TLS 1.2 and for TLS 1.3")
@@ -143,14 +146,15 @@ impl Client {
                 None => config.with_no_client_auth(),
                 Some(identity) => config.with_client_cert_resolver(Arc::new(identity.clone())),
             };
-            config.alpn_protocols = vec![alpn.to_vec()];
+            config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
             TlsConnector::from(Arc::new(config))
         };
         // An address is never sent, and nobody verifies it where no name is known.
         let nobody = || ServerName::IpAddress(IpAddr::from(std::net::IpAddr::from([0, 0, 0, 0])));
         Self {
-            http11: connector(b"http/1.1"),
-            http2: connector(b"h2"),
+            http11: connector(&[b"http/1.1"]),
+            http2: connector(&[b"h2"]),
+            unspoken: connector(&[]),
             server_name: settings.server_name.clone().unwrap_or_else(nobody),
         }
     }
@@ -171,6 +175,7 @@ impl Client {
         let connector = match alpn {
             Alpn::Http11 => &self.http11,
             Alpn::Http2 => &self.http2,
+            Alpn::Unspoken => &self.unspoken,
         };
         let stream = connector
             .connect(self.server_name.clone(), stream)

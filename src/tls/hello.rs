@@ -86,6 +86,11 @@ where
         self.start.into_stream(config).await
     }
 
+    /// The connection, for whoever has nothing to say on it. What was read is gone.
+    pub(crate) fn into_stream(self) -> IO {
+        self.start.io
+    }
+
     /// Ends the connection with the fatal alert `unrecognized_name` (RFC 6066 section 3).
     pub(crate) async fn refuse_unrecognized_name(self) {
         let mut io = self.start.io;

@@ -4,7 +4,8 @@
 //! [`CertSlot`], re-reads all of them when told to, and never lets a fault on disk take away what a
 //! slot already serves. [`ListenerCertificates`] chooses among the slots of one listener while a
 //! client waits; [`server_config`] wraps it for rustls; [`accept_hello`] reads a ClientHello before
-//! any of them is chosen. [`ClientValidation`] says what clients of a listener have to show.
+//! any of them is chosen, and [`read_server_name`] where it may be for another to answer.
+//! [`ClientValidation`] says what clients of a listener have to show.
 //!
 //! Towards backends [`Client`] makes the handshakes that [`ClientSettings`] describe; both wings of
 //! it check certificates by [`Authorities`].
@@ -28,6 +29,7 @@ mod lineage;
 mod pem;
 mod resolver;
 mod server;
+mod server_name;
 mod session;
 mod slot;
 mod store;
@@ -43,6 +45,7 @@ pub(crate) use clients::ClientValidation;
 pub(crate) use hello::{HelloError, accept_hello};
 pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, server_config};
+pub(crate) use server_name::{NoHello, read_server_name};
 pub(crate) use session::{cipher, version};
 pub(crate) use slot::{CertSlot, CertSource};
 pub(crate) use store::{CertStore, News, RETRY_DELAYS, Reading};

@@ -6,8 +6,9 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -19,7 +20,7 @@ use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
 
 /// An open stream to an endpoint.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     kind: Kind,
     counts: Arc<Sharded<Upstream>>,
 }
@@ -46,6 +47,27 @@ pub(super) enum Look {
 }
 
 impl Stream {
+    /// Has the kernel ask a silent peer whether it is still there; see [`keep_alive`].
+    pub(crate) fn keep_alive(&self) {
+        if let Socket::Tcp(stream) = self.socket() {
+            keep_alive(stream);
+        }
+    }
+
+    /// Ends the stream in a way that cannot be taken for an orderly end: by RST.
+    pub(crate) fn cut(self) {
+        if let Socket::Tcp(stream) = self.socket() {
+            cut(stream);
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        match &self.kind {
+            Kind::Clear(socket) => socket,
+            Kind::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// True if the peer has neither closed the stream nor sent anything.
     pub(super) fn is_quiet(&mut self, look: Look) -> bool {
         match &mut self.kind {
@@ -87,6 +109,24 @@ impl Socket {
         };
         outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
+}
+
+/// Has the kernel ask a silent peer of a long connection whether it is still there: after a minute,
+/// then four times more, a quarter of a minute apart. One that has lost its power or its route says
+/// nothing, and would be held for as long as nobody sends.
+pub(crate) fn keep_alive(stream: &TcpStream) {
+    let settings = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    // Without it the idle timeout has to do.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&settings);
+}
+
+/// What closes `stream` next does so by RST: its peer must not take a broken connection for a
+/// finished one.
+pub(crate) fn cut(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 fn peek(socket: &SockRef<'_>) -> io::Result<usize> {

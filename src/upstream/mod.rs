@@ -1,10 +1,12 @@
 //! Backends: everything between "this request goes to this cluster" and the backend's bytes.
 //!
-//! [`Cluster::send`] is the way in: it chooses an endpoint, takes a pooled connection or opens one,
+//! [`Cluster::send`] is the way in for requests: it chooses an endpoint, takes a pooled connection or opens one,
 //! sends, and returns with the head of the response. Bodies stream both ways inside the futures of
 //! the exchange itself: an HTTP/1.1 exchange ([`h1`]) has no task and no channel, and dropping it
 //! closes its connection. Connections rest in a pool of their own worker ([`pool`]), so that no
 //! request meets a lock.
+//!
+//! What is no HTTP goes by [`Cluster::open`], which chooses alike.
 //!
 //! To add a protocol: a variant of [`Protocol`], a file beside `h1` and `h2`, an arm in
 //! [`Cluster::send`].
@@ -21,11 +23,13 @@ mod h1;
 mod h2;
 mod names;
 pub(crate) mod pool;
+mod raw;
 
 pub(crate) use balance::Aim;
 pub(crate) use cluster::{Cluster, ClusterSettings, Errand, Protocol};
+pub(crate) use connect::{cut, keep_alive};
 pub(crate) use endpoint::{EndpointName, EndpointSettings};
-pub(crate) use failure::FailureKind;
+pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
 pub(crate) use names::Names;
 

@@ -7,6 +7,7 @@
 mod echo;
 mod frames;
 mod gateway;
+mod greeter;
 mod hello;
 mod hostile;
 mod notify;
@@ -30,6 +31,7 @@ pub(crate) use self::frames::{
     request_fields,
 };
 pub(crate) use self::gateway::{Gateway, NAMES, Setup};
+pub(crate) use self::greeter::Greeter;
 pub(crate) use self::hello::{Hello, Record, record, server_name};
 pub(crate) use self::hostile::{Faults, Target, replies};
 pub(crate) use self::notify::Message;
@@ -39,7 +41,8 @@ pub(crate) use self::process::Process;
 pub(crate) use self::web::{Fetched, Http2, SendBody, channel, empty, full};
 pub(crate) use self::wire::{Head, Reply, Tls, Wire};
 pub(crate) use self::yaml::{
-    ENVOY_GATEWAY, GATEWAY, GATEWAY_CLASS, backend, h2c_backend, http_route, rule_to, serve_all,
+    ENVOY_GATEWAY, GATEWAY, GATEWAY_CLASS, backend, forward_route, gateway_of, h2c_backend,
+    http_route, rule_to, serve_all,
 };
 
 /// A port that is free on every address, for a gateway that binds it itself. It is none of those

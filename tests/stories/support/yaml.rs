@@ -115,3 +115,41 @@ pub(crate) fn rule_to(prefix: &str, name: &str) -> String {
 pub(crate) fn serve_all(name: &str, host: &str, addresses: &[SocketAddr]) -> String {
     format!("{}{}", backend(name, addresses), http_route(name, &[host], &rule_to("/", name)))
 }
+
+/// The Gateway of [`GATEWAY`] with these listeners, a YAML list written at the left edge.
+pub(crate) fn gateway_of(listeners: &str) -> String {
+    let (head, _) = GATEWAY.split_once("    - name: http\n").unwrap();
+    let listeners = listeners.lines().map(|line| format!("    {line}\n"));
+    format!("{head}{}", listeners.collect::<String>())
+}
+
+/// A route of `kind` that is no HTTP, for the listener `section` of the Gateway, with a Backend for
+/// each address and the weight that it has.
+pub(crate) fn forward_route(
+    kind: &str,
+    name: &str,
+    section: &str,
+    hosts: &[&str],
+    backends: &[(SocketAddr, u32)],
+) -> String {
+    let mut text = String::new();
+    let mut refs = String::new();
+    for (place, (address, weight)) in backends.iter().enumerate() {
+        let backend_name = format!("{name}-{place}");
+        text.push_str(&backend(&backend_name, &[*address]));
+        refs.push_str(&format!(
+            "        - {{group: gateway.envoyproxy.io, kind: Backend, name: {backend_name}, \
+             weight: {weight}}}\n"
+        ));
+    }
+    let hosts: String = hosts.iter().map(|host| format!("    - \"{host}\"\n")).collect();
+    let hosts = if hosts.is_empty() { hosts } else { format!("  hostnames:\n{hosts}") };
+    text + &format!(
+        "---\n\
+         apiVersion: gateway.networking.k8s.io/v1\n\
+         kind: {kind}\n\
+         metadata:\n  name: {name}\n  namespace: envoy-gateway-system\n\
+         spec:\n  parentRefs:\n    - name: eg\n      sectionName: {section}\n\
+         {hosts}  rules:\n    - backendRefs:\n{refs}"
+    )
+}

@@ -1,0 +1,121 @@
+//! One connection or flow that is not looked into: what the log will say of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::observe::{AccessRecord, Upstream};
+use crate::proxy::Gateway;
+use crate::proxy::failure::Failure;
+use crate::proxy::forwarded::new_request_id;
+use crate::proxy::tunnel::Carried;
+use crate::upstream::{EndpointName, FailureKind, SendFailure};
+
+/// What is known of a connection or flow so far. Dropping it writes the access log's line, so there
+/// is one for each, whatever became of it.
+#[derive(Debug)]
+pub(super) struct Passage {
+    gateway: Arc<Gateway>,
+    peer: SocketAddr,
+    started: Instant,
+    /// `TCP`, `TLS` where the backend ends it, `UDP`.
+    pub protocol: &'static str,
+    /// The name that the client asked for.
+    pub sni: Box<str>,
+    /// The TLS version, where TLS ended here.
+    pub tls: Option<&'static str>,
+    pub listener: Option<Arc<str>>,
+    pub route: Option<Arc<str>>,
+    pub upstream: Option<EndpointName>,
+    upstream_duration: Option<Duration>,
+    pub failure: Option<Failure>,
+    pub carried: Arc<Carried>,
+}
+
+impl Passage {
+    pub(super) fn begin(gateway: Arc<Gateway>, peer: SocketAddr, protocol: &'static str) -> Self {
+        Self {
+            gateway,
+            peer,
+            started: clock::now(),
+            protocol,
+            sni: Box::default(),
+            tls: None,
+            listener: None,
+            route: None,
+            upstream: None,
+            upstream_duration: None,
+            failure: None,
+            carried: Arc::default(),
+        }
+    }
+
+    /// How long nothing may move.
+    pub(super) fn limit(&self) -> Duration {
+        self.gateway.limits.tunnel_timeout
+    }
+
+    /// A backend has taken the connection.
+    pub(super) fn connected(&mut self) {
+        self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
+    }
+
+    /// No backend has.
+    pub(super) fn not_connected(&mut self, failed: SendFailure) {
+        tracing::debug!(details = %failed.details, peer = %self.peer, "no backend");
+        self.upstream = failed.endpoint;
+        self.failure = Some(match failed.kind {
+            FailureKind::ConnectRefused => Failure::ConnectFailed,
+            FailureKind::ConnectTimeout => Failure::ConnectTimeout,
+            FailureKind::Tls(cause) => Failure::Tls(cause),
+            // The others are of requests.
+            _ => Failure::NoEndpoint,
+        });
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        let (flags, details) = match self.failure {
+            Some(failure) => (failure.flag(), failure.details()),
+            None => ("-", "via_upstream"),
+        };
+        let named;
+        let upstream = match &self.upstream {
+            Some(endpoint) => match endpoint.socket_addr() {
+                Some(address) => Some(Upstream::Address(address)),
+                None => {
+                    named = endpoint.to_string();
+                    Some(Upstream::Name(&named))
+                }
+            },
+            None => None,
+        };
+        let id = new_request_id();
+        let (request_bytes, response_bytes) = self.carried.bytes();
+        self.gateway.access_log.record(&AccessRecord {
+            time: clock::wall(),
+            peer: self.peer,
+            client: self.peer.ip().to_canonical(),
+            method: "-",
+            host: if self.sni.is_empty() { "-" } else { &self.sni },
+            path: "",
+            protocol: self.protocol,
+            status: 0,
+            request_bytes,
+            response_bytes,
+            duration: clock::now().saturating_duration_since(self.started),
+            upstream_duration: self.upstream_duration,
+            upstream,
+            attempts: u32::from(self.upstream.is_some()),
+            route: self.route.as_deref(),
+            flags,
+            details: Some(details),
+            request_id: id.to_str().unwrap_or("-"),
+            user_agent: None,
+            listener: self.listener.as_deref().unwrap_or("-"),
+            tls: self.tls,
+        });
+    }
+}

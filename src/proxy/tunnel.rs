@@ -1,0 +1,116 @@
+//! Bytes both ways between two streams, whatever they mean.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::proxy::watch::coarse_now;
+
+/// Bytes read at once in each direction.
+pub(super) const CHUNK: usize = 16 << 10;
+
+/// Bytes that were carried so far.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// From the client to the backend.
+    pub up: AtomicU64,
+    pub down: AtomicU64,
+}
+
+impl Carried {
+    /// From the client, and to it.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+    }
+}
+
+/// Why no more is carried, though an end had not ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("backend")]
+    Backend(#[source] io::Error),
+    #[error("client")]
+    Client(#[source] io::Error),
+    /// Nothing moved for the limit.
+    #[error("nothing moved for the tunnel timeout")]
+    Silent,
+}
+
+/// Carries bytes both ways until both ends have ended. Where one has, the other hears of it and may
+/// go on sending.
+///
+/// # Errors
+///
+/// Which end broke, or that nothing moved for `limit`.
+pub(super) async fn carry(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    backend: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    limit: Duration,
+    carried: &Carried,
+) -> Result<(), Broken> {
+    let moved = AtomicU64::new(coarse_now());
+    let (client_reader, client_writer) = tokio::io::split(client);
+    let (backend_reader, backend_writer) = tokio::io::split(backend);
+    let up = async {
+        let ended = one_way(client_reader, backend_writer, &moved, &carried.up).await;
+        ended.map_err(|Fault { reading, error }| match reading {
+            true => Broken::Client(error),
+            false => Broken::Backend(error),
+        })
+    };
+    let down = async {
+        let ended = one_way(backend_reader, client_writer, &moved, &carried.down).await;
+        ended.map_err(|Fault { reading, error }| match reading {
+            true => Broken::Backend(error),
+            false => Broken::Client(error),
+        })
+    };
+    tokio::select! {
+        ended = async { tokio::try_join!(up, down) } => ended.map(|_| ()),
+        () = silence(&moved, limit) => Err(Broken::Silent),
+    }
+}
+
+/// What went wrong on one way.
+struct Fault {
+    /// With the end that is read from, not the other.
+    reading: bool,
+    error: io::Error,
+}
+
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &AtomicU64,
+    count: &AtomicU64,
+) -> Result<(), Fault> {
+    let reading = |error| Fault { reading: true, error };
+    let writing = |error| Fault { reading: false, error };
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let length = from.read(&mut chunk).await.map_err(reading)?;
+        if length == 0 {
+            return match to.shutdown().await {
+                // Whoever has left already need not be told.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+                ended => ended.map_err(writing),
+            };
+        }
+        moved.store(coarse_now(), Ordering::Relaxed);
+        to.write_all(&chunk[..length]).await.map_err(writing)?;
+        to.flush().await.map_err(writing)?;
+        count.fetch_add(length as u64, Ordering::Relaxed);
+    }
+}
+
+/// Resolves when nothing has moved for `limit`.
+pub(super) async fn silence(moved: &AtomicU64, limit: Duration) {
+    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let still = coarse_now().saturating_sub(moved.load(Ordering::Relaxed));
+        let Some(left) = limit_ms.checked_sub(still).filter(|left| *left > 0) else { return };
+        tokio::time::sleep(Duration::from_millis(left)).await;
+    }
+}
