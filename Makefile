@@ -17,6 +17,8 @@ check: ## format, shell scripts, dependencies, lints, documentation
 	cargo fmt --check
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run $(SCRIPTS); \
 	else echo "shell scripts not checked: shellcheck is missing"; fi
+	@if command -v gofmt >/dev/null; then test -z "$$(gofmt -l tests/conformance | tee /dev/stderr)"; \
+	else echo "Go not checked: gofmt is missing"; fi
 	scripts/cargo-deny
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -3,8 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -54,7 +52,7 @@ func (c *Cluster) writeEndpointSlices(ctx context.Context) error {
 			failures = append(failures, c.gateway.Update(ctx, wanted))
 		}
 	}
-	for _, slice := range slices.Collect(maps.Values(stale)) {
+	for _, slice := range stale {
 		if err := c.gateway.Delete(ctx, slice); !apierrors.IsNotFound(err) {
 			failures = append(failures, err)
 		}
