@@ -10,6 +10,7 @@
 //! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
 //! `control/reload.rs`. Which room may use which is checked by `tests/architecture.rs`.
 
+mod admin;
 mod api;
 mod app;
 mod ask;
@@ -27,6 +28,7 @@ mod filters;
 pub mod fuzz;
 mod graph;
 mod kube_api;
+mod loopback;
 mod metrics;
 mod net;
 mod observe;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const FLOORS: &[&[&str]] = &[
-    &["api", "ask", "body", "clock", "net", "secret", "stats", "yaml"],
+    &["api", "ask", "body", "clock", "loopback", "net", "secret", "stats", "yaml"],
     &["observe", "systemd"],
     &["config", "echo", "tls"],
     &["graph", "upstream"],
@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["snapshot"],
     &["compile", "kube_api", "proxy"],
     &["explain", "metrics"],
+    &["admin"],
     &["control"],
     &["app", "doctor"],
     &["cli", "fuzz"],

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
+use crate::admin::Admin;
 use crate::control::signals::Signals;
 use crate::control::{CannotStart, Control, Loader, Setup, Sources};
 use crate::explain::InvalidQuestion;
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     pub state_dir: Option<PathBuf>,
     /// Where scrapers find metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where the admin API and the dashboard are beside the control socket; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     pub watch: bool,
     /// What the API allows.
     pub api: Rules,
@@ -147,18 +150,20 @@ pub(crate) fn run(
         shortage: Shortage::new(memory),
     });
     let reloads = Arc::<Reloads>::default();
+    let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::clone(&reloads)));
     let setup = Setup {
         inherited: handed.listeners,
         workers: options.workers,
         drain_timeout: options.drain_timeout,
         notify: Notify::from_env(),
         control_socket: options.control_socket,
+        admin: Admin::new(Arc::clone(&gateway), Arc::clone(&metrics), logs.level()),
+        admin_listen: options.admin,
         state_dir: options.state_dir,
-        reloads: Arc::clone(&reloads),
+        reloads,
         api: options.api,
         api_listen: options.api_listen,
     };
-    let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), reloads));
     let control = Control::start(loader, gateway, setup)?;
     let scraped = async {
         match options.metrics {

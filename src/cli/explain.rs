@@ -2,20 +2,27 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
+use crate::admin::encoded;
 use crate::app::{self, Failed};
-use crate::explain::{Question, explain};
+use crate::control::socket::{CannotAsk, call};
+use crate::explain::{Explained, Question, explain};
 use crate::proxy::Limits;
 use crate::snapshot::Snapshot;
 
-use super::paths::{Paths, Variables};
+use super::fail;
+use super::paths::{Given, Paths, Socket, Variables};
+
+/// For an answer, which a reload may hold up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  edge-gateway explain https://example.org/cart
+  edge-gateway explain https://example.org/cart     by the gateway that runs, else by the files
   edge-gateway explain POST https://example.org/api -H 'Content-Type: application/json'
   edge-gateway explain http://example.org --config standalone-prod.yaml --json")]
 pub(super) struct Explain {
@@ -29,9 +36,11 @@ pub(super) struct Explain {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    paths: Paths,
-    #[command(flatten)]
     variables: Variables,
+    #[command(flatten)]
+    socket: Socket,
+    #[command(flatten)]
+    given: Given,
 }
 
 impl Explain {
@@ -43,18 +52,25 @@ impl Explain {
             _ => ("GET", ""),
         };
         let question = Question::new(method, url, &self.headers)?;
-        let sources = self.paths.sources();
-        let variables = self.variables.read()?;
-        let loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), variables)?;
-        let mut loader = loader.api_dir(self.paths.api_dir);
-        let load = loader.load(&Snapshot::default());
-        let Some(compiled) = load.compiled else {
-            for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
-                let _ = writeln!(io::stderr(), "{diagnostic}");
+        let explained = match self.given.paths() {
+            Some(paths) => offline(paths, &self.variables, &question)?,
+            None => {
+                let mut target =
+                    format!("/explain?method={}&url={}", encoded(method), encoded(url));
+                for header in &self.headers {
+                    target.push_str("&header=");
+                    target.push_str(&encoded(header));
+                }
+                match call(&self.socket.control_socket, "GET", &target, PATIENCE) {
+                    Ok(explained) => explained,
+                    Err(error @ CannotAsk::Refused(_)) => return Ok(fail(error)),
+                    Err(error) => {
+                        let _ = writeln!(io::stderr(), "{error}\nThis is what the files say:\n");
+                        offline(Paths::usual(), &self.variables, &question)?
+                    }
+                }
             }
-            return Err(Failed::Configuration);
         };
-        let explained = explain(&compiled.snapshot, &Limits::default(), &question);
         let text = match self.json {
             // Plain data with text for keys: nothing in it can fail to be written.
             true => serde_json::to_string_pretty(&explained).unwrap_or_default() + "\n",
@@ -65,4 +81,19 @@ impl Explain {
             explained.answer.is_some_and(|answer| answer.flag.is_some() || answer.status == 0);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// What a gateway would do that was started with these files.
+fn offline(paths: Paths, variables: &Variables, question: &Question) -> Result<Explained, Failed> {
+    let sources = paths.sources();
+    let loader = app::loader(sources, paths.letsencrypt_dir, Vec::new(), variables.read()?)?;
+    let mut loader = loader.api_dir(paths.api_dir);
+    let load = loader.load(&Snapshot::default());
+    let Some(compiled) = load.compiled else {
+        for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
+            let _ = writeln!(io::stderr(), "{diagnostic}");
+        }
+        return Err(Failed::Configuration);
+    };
+    Ok(explain(&compiled.snapshot, &Limits::default(), question))
 }

@@ -11,10 +11,12 @@ mod export;
 mod kubeconfig;
 mod paths;
 mod reload;
+mod routes;
 mod run;
 mod serve;
 mod status;
 mod text;
+mod top;
 mod values;
 
 use std::fmt::Display;
@@ -34,8 +36,10 @@ use explain::Explain;
 use export::Export;
 use kubeconfig::Kubeconfig;
 use reload::Reload;
+use routes::Routes;
 use run::Run;
 use status::Status;
+use top::Top;
 
 /// Runs the command that the arguments name.
 #[must_use]
@@ -51,6 +55,8 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run().unwrap_or_else(fail),
         Command::Explain(explain) => explain.run().unwrap_or_else(fail),
         Command::Certs(certs) => certs.run().unwrap_or_else(fail),
+        Command::Routes(routes) => routes.run().unwrap_or_else(fail),
+        Command::Top(top) => top.run().unwrap_or_else(fail),
         Command::Status(status) => status.run().unwrap_or_else(fail),
         Command::Kubeconfig(kubeconfig) => kubeconfig.run().unwrap_or_else(fail),
         Command::Reload(reload) => reload.run().unwrap_or_else(fail),
@@ -106,6 +112,10 @@ enum Command {
     Certs(Certs),
     /// Show the objects of the gateway that runs with their conditions, as `kubectl get` does
     Status(Status),
+    /// Show what the gateway that runs serves: every match with its backends and its hits
+    Routes(Routes),
+    /// Show what the gateway that runs is doing now: requests, errors and latency by route
+    Top(Top),
     /// Print a configuration of kubectl for the gateway that runs with --api-listen
     Kubeconfig(Kubeconfig),
     /// Have the gateway that runs read certificates and configuration again

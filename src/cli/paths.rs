@@ -58,7 +58,7 @@ impl Paths {
 /// Where the gateway that runs can be asked.
 #[derive(Args, Debug)]
 pub(super) struct Socket {
-    /// Where `reload`, `certs` and `doctor` reach the gateway that runs
+    /// Where `reload`, `certs`, `top` and their like reach the gateway that runs
     #[arg(
         long,
         value_name = "PATH",

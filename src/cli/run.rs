@@ -10,7 +10,7 @@ use crate::systemd::Handed;
 use super::api::Api;
 use super::paths::{ACME_WEBROOT, Paths, Socket};
 use super::serve::Serve;
-use super::values::{AddressOrNone, address_or_none};
+use super::values::{AddressOrNone, address_or_none, loopback_or_none};
 
 #[derive(Args, Debug)]
 pub(super) struct Run {
@@ -26,6 +26,10 @@ pub(super) struct Run {
     /// Where Prometheus finds /stats/prometheus, as an address with a port, or none
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:19001", value_parser = address_or_none, overrides_with = "metrics_listen")]
     metrics_listen: AddressOrNone,
+    /// Where browsers of this host find the dashboard, and programs the admin API, as a loopback
+    /// address with a port, or none
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:19000", value_parser = loopback_or_none, overrides_with = "admin_listen")]
+    admin_listen: AddressOrNone,
     #[command(flatten)]
     socket: Socket,
     #[command(flatten)]
@@ -43,6 +47,7 @@ impl Run {
         options.api_listen = self.api.listen(&self.socket.control_socket);
         options.api_dir = self.paths.api_dir;
         options.control_socket = Some(self.socket.control_socket);
+        options.admin = self.admin_listen.0;
         options.metrics = self.metrics_listen.0;
         options.state_dir = self.state_dir.filter(|dir| !dir.as_os_str().is_empty());
         app::run(options, handed, async {})

@@ -147,6 +147,7 @@ impl Serve {
             control_socket: None,
             state_dir: None,
             metrics: None,
+            admin: None,
             api: Rules::default(),
             api_listen: None,
             api_dir: None,

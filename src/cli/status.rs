@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::control::socket::{CannotAsk, call, call_for};
+use crate::control::{Condition, Conditions};
 use crate::yaml::Yaml;
 
 use super::fail;
@@ -237,44 +238,21 @@ fn lines(of: &Found, table: &Value, rows: &[Value]) -> String {
 
 /// The conditions of an object that are not as they should be, each with its message.
 fn trouble(kind: &str, object: &Value, colours: bool) -> String {
-    // True of these is what is True of no object that is in order.
-    const BAD: [&str; 3] = ["Conflicted", "OverlappingTLSConfig", "PartiallyInvalid"];
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let name = match metadata["namespace"].as_str() {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
     };
+    let mut bad = Conditions::default();
+    bad.add(&name, &object["status"]);
     let mut text = String::new();
-    let mut tell = |place: &str, holder: &Value| {
-        for condition in holder["conditions"].as_array().into_iter().flatten() {
-            let word = |field: &str| condition[field].as_str().unwrap_or_default();
-            if (word("status") == "True") != BAD.contains(&word("type")) {
-                continue;
-            }
-            let said = format!(
-                "{name}{place}: {} is {}, {}: {}",
-                word("type"),
-                word("status"),
-                word("reason"),
-                word("message")
-            );
-            for line in wrapped("! ", &said).lines() {
-                text.push_str(&paint(line, Colour::Red, colours));
-                text.push('\n');
-            }
-        }
-    };
-    let status = &object["status"];
-    tell("", status);
-    for listener in status["listeners"].as_array().into_iter().flatten() {
-        let name = listener["name"].as_str().unwrap_or_default();
-        tell(&format!(", listener {name}"), listener);
-    }
-    for (list, reference) in [("parents", "parentRef"), ("ancestors", "ancestorRef")] {
-        for parent in status[list].as_array().into_iter().flatten() {
-            let to = parent[reference]["name"].as_str().unwrap_or_default();
-            tell(&format!(", on {to}"), parent);
+    for Condition { object, part, kind, status, reason, message } in bad.conditions {
+        let part = if part.is_empty() { part } else { format!(", {part}") };
+        let said = format!("{object}{part}: {kind} is {status}, {reason}: {message}");
+        for line in wrapped("! ", &said).lines() {
+            text.push_str(&paint(line, Colour::Red, colours));
+            text.push('\n');
         }
     }
     text

@@ -33,6 +33,22 @@ pub(super) fn address_or_none(text: &str) -> Result<AddressOrNone, String> {
     Ok(AddressOrNone(Some(address)))
 }
 
+/// Where to listen for this host alone, if anywhere.
+pub(super) fn loopback_or_none(text: &str) -> Result<AddressOrNone, String> {
+    let where_to = match text {
+        "none" => None,
+        text => Some(
+            text.parse::<SocketAddr>().map_err(|_| "write it like `127.0.0.1:19000`, or `none`")?,
+        ),
+    };
+    match where_to {
+        Some(address) if !address.ip().is_loopback() => {
+            Err("it is no loopback address; put a tunnel before it for other hosts".into())
+        }
+        where_to => Ok(AddressOrNone(where_to)),
+    }
+}
+
 /// A time as the Gateway API writes it (GEP-2257).
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let parsed: Result<crate::api::Duration, _> = text.parse();

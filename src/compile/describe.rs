@@ -43,6 +43,19 @@ pub(crate) fn describe_match(row: &Row<'_>) -> String {
     format!("{}, {}", Host(row.host.as_deref()), Match(row))
 }
 
+/// What a row asks of a request beside its host, as [`describe`] has it.
+pub(crate) fn describe_conditions(row: &Row<'_>) -> String {
+    Asked(row).to_string()
+}
+
+/// What a rule does, a line each, as [`describe`] has it.
+pub(crate) fn describe_rule(rule: &Rule) -> Vec<String> {
+    let mut text = String::new();
+    let _ = write_rule(&mut text, rule);
+    // The first line is the name.
+    text.lines().skip(1).map(|line| line.trim_start().to_owned()).collect()
+}
+
 fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
     let mut rules: Vec<&Arc<Rule>> = Vec::new();
     let mut seen: HashSet<*const Rule> = HashSet::new();
@@ -147,7 +160,16 @@ struct Match<'r, 'a>(&'r Row<'a>);
 
 impl Display for Match<'_, '_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Row { path, conditions, rule, .. } = self.0;
+        write!(f, "{} -> {}", Asked(self.0), self.0.rule.name)
+    }
+}
+
+/// What a row asks of a request beside its host.
+struct Asked<'r, 'a>(&'r Row<'a>);
+
+impl Display for Asked<'_, '_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let Row { path, conditions, .. } = self.0;
         match path {
             PathMatch::Exact(path) => write!(f, "exact {path}")?,
             PathMatch::Prefix(path) => write!(f, "prefix {path}")?,
@@ -169,7 +191,7 @@ impl Display for Match<'_, '_> {
         for param in query {
             write!(f, " query {}{}", param.name, Value(&param.value))?;
         }
-        write!(f, " -> {}", rule.name)
+        Ok(())
     }
 }
 

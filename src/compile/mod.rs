@@ -36,7 +36,9 @@ use clusters::Clusters;
 use encryption::{Trust, is_server_name};
 use routes::CompiledRoutes;
 
-pub(crate) use describe::{describe, describe_backend, describe_filter, describe_match};
+pub(crate) use describe::{
+    describe, describe_backend, describe_conditions, describe_filter, describe_match, describe_rule,
+};
 pub(crate) use filters::is_secret;
 
 /// What a compilation needs beside the objects.

@@ -5,6 +5,7 @@
 mod addresses;
 mod api;
 mod certificates;
+mod conditions;
 mod drain;
 mod last_good;
 mod reload;
@@ -14,7 +15,9 @@ mod sockets;
 pub(crate) mod watch;
 mod workers;
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,7 @@ use nix::unistd::{getegid, geteuid};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::admin::Admin;
 use crate::clock;
 use crate::config::Diagnostic;
 use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
@@ -35,19 +39,22 @@ use crate::tls::RETRY_DELAYS;
 #[cfg(test)]
 pub(crate) use certificates::On;
 pub(crate) use certificates::{Certificates, Facts, Row, Verdict, certificates};
+pub(crate) use conditions::{Condition, Conditions};
 pub(crate) use reload::{Cause, Load, Loader, Sources};
 pub(crate) use sockets::CannotBind;
 
 use addresses::KeptAddresses;
 use last_good::LastGood;
 use signals::{Signal, Signals};
-use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Serving, Status};
+use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Draining, Past, Serving, Status};
 use sockets::Sockets;
 use watch::{Changed, Watch, Watched};
 use workers::Workers;
 
 /// Certificates expire without a file being touched, so they are looked at this often too.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
+/// For the answer to whoever had the gateway drain to be sent.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 /// What runs: everything that a reload changes, and the tasks that serve.
 #[derive(Debug)]
@@ -58,8 +65,12 @@ pub(crate) struct Control {
     workers: Workers,
     notify: Notify,
     drain_timeout: Duration,
-    /// None where nobody can ask, and while `run` has it.
+    /// None while `run` has it.
     socket: Option<ControlSocket>,
+    /// The last loads, the latest first.
+    past: VecDeque<Past>,
+    /// What was not as it should be when the last one was served.
+    conditions: Conditions,
     last_good: Option<LastGood>,
     addresses: Option<KeptAddresses>,
     /// What the service manager is told beside the counts; the first fault of the last load.
@@ -111,6 +122,10 @@ pub(crate) struct Setup {
     pub notify: Notify,
     /// Where the control socket is to be.
     pub control_socket: Option<PathBuf>,
+    /// Answers what needs no answer of ours.
+    pub admin: Admin,
+    /// Where it does beside the control socket.
+    pub admin_listen: Option<SocketAddr>,
     /// Where the last configuration that loaded is kept, and which Gateway has which address of the
     /// pool.
     pub state_dir: Option<PathBuf>,
@@ -147,6 +162,8 @@ impl Control {
             notify: setup.notify,
             drain_timeout: setup.drain_timeout,
             socket: None,
+            past: VecDeque::new(),
+            conditions: Conditions::default(),
             last_good: setup.state_dir.as_deref().map(LastGood::new),
             addresses,
             trouble: None,
@@ -166,8 +183,14 @@ impl Control {
                 return Err(failed);
             }
         }
-        let front = control.api.front().clone();
-        control.socket = setup.control_socket.and_then(|path| open(&path, front));
+        let mut socket = ControlSocket::new();
+        if let Some(path) = &setup.control_socket {
+            open(&mut socket, path, control.api.front().clone(), setup.admin.clone());
+        }
+        if let Some(address) = setup.admin_listen {
+            socket.listen(address, setup.admin);
+        }
+        control.socket = Some(socket);
         if let Some(listen) = &setup.api_listen {
             control.listen(listen);
         }
@@ -215,6 +238,22 @@ impl Control {
                     Ask::Certificates(answer) => {
                         let snapshot = self.gateway.snapshot.load();
                         let _ = answer.send(certificates(&snapshot, clock::wall()));
+                        continue;
+                    }
+                    Ask::Conditions(answer) => {
+                        let _ = answer.send(self.conditions.clone());
+                        continue;
+                    }
+                    Ask::Drain(answer) => {
+                        let _ = answer.send(self.draining());
+                        tracing::info!("told to drain");
+                        // The sockets are closed next; whoever asked is to hear of it before.
+                        tokio::time::sleep(LAST_ANSWER).await;
+                        break;
+                    }
+                    Ask::Reloads(answer) => {
+                        let reloads = self.past.iter().cloned().collect();
+                        let _ = answer.send(socket::Reloads { reloads });
                         continue;
                     }
                     Ask::Status(answer) => {
@@ -279,6 +318,13 @@ impl Control {
             .map(|delay| Retry { at: Instant::from_std(clock::now()) + *delay, tries: tries + 1 });
     }
 
+    fn draining(&self) -> Draining {
+        Draining {
+            connections: self.gateway.connections.count(),
+            timeout_ms: u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
     /// What the control socket tells of us.
     fn status(&self) -> Status {
         let snapshot = self.gateway.snapshot.load();
@@ -326,21 +372,16 @@ impl Control {
     }
 }
 
-/// The control socket, or word of why there is none: the gateway serves without it all the same,
+/// Opens the control socket, or says why there is none: the gateway serves without it all the same,
 /// so that two of them can share the sockets of a restart.
-fn open(path: &Path, front: Front) -> Option<ControlSocket> {
-    match ControlSocket::open(path, front) {
-        Ok(socket) => {
-            tracing::debug!("control socket at {}", socket.path().display());
-            Some(socket)
-        }
+fn open(socket: &mut ControlSocket, path: &Path, front: Front, admin: Admin) {
+    match socket.open(path, front, admin) {
+        Ok(()) => tracing::debug!("control socket at {}", path.display()),
         Err(error @ CannotOpen::Live { .. }) => {
             tracing::error!("no control socket, so `reload` and `certs` ask the other: {error}");
-            None
         }
         Err(error) => {
             tracing::warn!("no control socket, so `reload` and `certs` do not reach us: {error}");
-            None
         }
     }
 }

@@ -11,8 +11,9 @@ use crate::api::{Kind, Object};
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
 use crate::config::{self, Diagnostic, FilePrint, Loaded, Located, Settings, Severity, SourceFile};
+use crate::control::conditions::Conditions;
 use crate::control::last_good::LastGood;
-use crate::control::socket::{Reloaded, Serving};
+use crate::control::socket::{Past, Reloaded, Serving};
 use crate::control::watch::Watched;
 use crate::control::{CannotBind, CannotStart, Control, sockets};
 use crate::graph::Held;
@@ -34,6 +35,17 @@ pub(crate) enum Cause {
     Signal,
 }
 
+impl Cause {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Asked => "asked",
+            Self::Files => "files",
+            Self::Signal => "signal",
+        }
+    }
+}
+
 /// Where the configuration is.
 #[derive(Clone, Debug)]
 pub(crate) enum Sources {
@@ -43,6 +55,8 @@ pub(crate) enum Sources {
     Directories(Vec<PathBuf>),
 }
 
+/// Loads that are told of.
+const PAST: usize = 20;
 /// Below the first directory of resources.
 const API_DIRECTORY: &str = "api";
 
@@ -416,7 +430,19 @@ impl Control {
         reloaded.serving = Serving::new(snapshot.generation, snapshot.counts);
         let took = clock::now().saturating_duration_since(begun);
         reloaded.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.note(cause.word(), reloaded.clone());
         reloaded
+    }
+
+    /// Keeps what a load came to, for those who ask later.
+    fn note(&mut self, cause: &str, came_to: Reloaded) {
+        if let Some(before) = self.past.front_mut() {
+            before.came_to.diagnostics = Vec::new();
+        }
+        let at = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let at = format!("{at:.0}");
+        self.past.push_front(Past { at, cause: cause.into(), came_to });
+        self.past.truncate(PAST);
     }
 
     /// One load, from the files to the sockets.
@@ -451,7 +477,11 @@ impl Control {
     pub(super) fn first_load(&mut self) -> Result<(), CannotStart> {
         let diagnostics = match self.load() {
             Err(CannotStart::Configuration(diagnostics)) => diagnostics,
-            other => return other.map(|_| ()),
+            Err(other) => return Err(other),
+            Ok(reloaded) => {
+                self.note("start", reloaded);
+                return Ok(());
+            }
         };
         let Some(kept) = self.last_good.as_ref().and_then(LastGood::sources) else {
             return Err(CannotStart::Configuration(diagnostics));
@@ -462,7 +492,9 @@ impl Control {
         if load.compiled.is_none() {
             return Err(CannotStart::Configuration(diagnostics));
         }
-        self.serve(load, begun)?;
+        let kept = self.serve(load, begun)?;
+        let told = Reloaded::told(&diagnostics);
+        self.note("start", Reloaded { loaded: false, diagnostics: told, ..kept });
         let fatal = diagnostics.iter().find(|one| one.fatal).map(ToString::to_string);
         self.trouble = fatal.map(|fatal| format!("what loaded last is served; {fatal}"));
         Ok(())
@@ -493,6 +525,10 @@ impl Control {
 
         // From here on nothing can fail.
         let (generation, counts) = (next.generation, next.counts);
+        self.conditions = Conditions::default();
+        for (key, status) in compiled.statuses.objects() {
+            self.conditions.add(&key.to_string(), &status);
+        }
         let statuses = compiled.statuses.objects().map(|(key, status)| (key.clone(), status));
         self.api.show(load.sources, statuses, load.api_dir.as_deref());
         self.api_dir = load.api_dir;

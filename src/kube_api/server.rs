@@ -3,18 +3,14 @@
 //! kubectl sends a token over TLS alone, so there is TLS, with a certificate that is made at each
 //! start; what begins like a TLS handshake is taken for one.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls_pemfile::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,18 +18,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::loopback::{self, Limits};
+
 use super::front::{AnyBody, Front};
 use super::refused::Refused;
 use super::token::{NoToken, Token, publish};
 
 /// Connections at once; others wait in the backlog.
 const CONNECTIONS: usize = 256;
-const HEAD_BYTES: usize = 64 << 10;
-const HEAD_FIELDS: usize = 64;
 /// For a TLS handshake, and for the first byte that says whether there is one.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// For the head of a request, and between two of them.
-const HEAD: Duration = Duration::from_secs(60);
+const LIMITS: Limits = Limits {
+    head_bytes: 64 << 10,
+    head_fields: 64,
+    head_time: Duration::from_secs(60),
+    // A watch stays open.
+    connection_time: None,
+};
 
 /// Where to listen, and where the token and the certificate are.
 #[derive(Clone, Debug)]
@@ -81,7 +82,11 @@ pub(super) fn listen(
     let listener = bind(*address).map_err(|source| CannotListen::Address(*address, source))?;
     let tls = certificate(*address, ca_file)?;
     let bound = listener.local_addr().map_err(|source| CannotListen::Address(*address, source))?;
-    tasks.spawn(accept(listener, Door { front, token, tls }));
+    let door = Door { front, token, tls };
+    tasks.spawn(async move {
+        let answers = |stream| connection(stream, door.clone());
+        loopback::accept(listener, CONNECTIONS, "API", answers).await;
+    });
     Ok(bound)
 }
 
@@ -119,25 +124,6 @@ fn certificate(address: SocketAddr, ca_file: &Path) -> Result<TlsAcceptor, Canno
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn accept(listener: TcpListener, door: Door) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, door.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "API: no connection is accepted");
-                    // Out of descriptors, most likely: trying again at once would spin.
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
 async fn connection(stream: TcpStream, door: Door) {
     let mut first = [0];
     let peeked = tokio::time::timeout(HANDSHAKE, stream.peek(&mut first)).await;
@@ -155,24 +141,16 @@ async fn connection(stream: TcpStream, door: Door) {
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door) {
-    let service = service_fn(|request: Request<Incoming>| {
+    loopback::serve(stream, LIMITS, move |request| {
         let door = door.clone();
-        async move { Ok::<_, Infallible>(door.answer(request).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEAD_FIELDS)
-        .serve_connection(TokioIo::new(stream), service);
-    // Whatever went wrong is the peer's to notice.
-    let _ = served.await;
+        async move { door.answer(request).await }
+    })
+    .await;
 }
 
 impl Door {
     async fn answer(&self, request: Request<Incoming>) -> Response<AnyBody> {
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        if !host.is_some_and(is_loopback) {
+        if !loopback::is_own_name(request.headers()) {
             // Another name that leads here is a page's in somebody's browser.
             let why = "Host must be a name of this host's loopback: localhost, 127.0.0.1 or [::1]";
             return self.front.refused(Refused::forbidden(why));
@@ -186,40 +164,5 @@ impl Door {
             return self.front.refused(Refused::unauthorized());
         }
         self.front.serve(request, true).await
-    }
-}
-
-/// True for `localhost`, an address of 127.0.0.0/8 and `[::1]`, with any port.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    let is_address = |name: &str| name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    name.eq_ignore_ascii_case("localhost") || is_address(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_one_of_the_loopback_or_refused() {
-        let table = [
-            ("localhost", true),
-            ("LOCALHOST:6443", true),
-            ("127.0.0.1:6443", true),
-            ("127.1.2.3", true),
-            ("[::1]:6443", true),
-            ("example.com", false),
-            ("127.0.0.1.example.com", false),
-            ("localhost.example.com:6443", false),
-            ("192.0.2.1", false),
-            ("[::2]", false),
-            ("", false),
-        ];
-        for (host, want) in table {
-            assert_eq!(is_loopback(host), want, "{host}");
-        }
     }
 }

@@ -4,10 +4,12 @@ use std::cell::RefCell;
 use std::io;
 #[cfg(test)]
 use std::io::Write;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::journal::JournalSocket;
+use super::recent::Recent;
 use super::record::AccessRecord;
 use super::spool::{Descriptor, Spool};
 use super::text::Stamp;
@@ -28,6 +30,7 @@ pub(crate) struct AccessLog {
     output: Output,
     /// None for a log that nobody keeps.
     spool: Option<Spool>,
+    recent: Arc<Recent>,
 }
 
 thread_local! {
@@ -51,7 +54,7 @@ impl AccessLog {
             Output::Journald => spool(JournalSocket::system()?)?,
             Output::Json | Output::Text => spool(Descriptor::stdout()?)?,
         };
-        Ok(Self { output, spool: Some(spool) })
+        Ok(Self { output, spool: Some(spool), recent: Arc::default() })
     }
 
     /// Writes lines to `to`; JSON unless `output` is text.
@@ -62,13 +65,14 @@ impl AccessLog {
     #[cfg(test)]
     pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
         let output = if output == Output::Text { Output::Text } else { Output::Json };
-        Ok(Self { output, spool: Some(spool(Descriptor::new(to))?) })
+        let spool = Some(spool(Descriptor::new(to))?);
+        Ok(Self { output, spool, recent: Arc::default() })
     }
 
     /// A log that nobody keeps.
     #[cfg(test)]
     pub(crate) fn discard() -> Self {
-        Self { output: Output::Json, spool: None }
+        Self { output: Output::Json, spool: None, recent: Arc::default() }
     }
 
     /// Writes down one exchange. Never blocks.
@@ -85,12 +89,18 @@ impl AccessLog {
                 Output::Text => record.text(line, stamp),
             }
             spool.push(line);
+            self.recent.record(record, stamp);
             true
         });
         if !matches!(written, Ok(true)) {
             // The thread is ending and has no desk any more.
             spool.lost();
         }
+    }
+
+    /// The last exchanges, for whoever watches them.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// How many records were dropped since the start.
@@ -134,6 +144,11 @@ mod tests {
         }
     }
 
+    fn journal_log(sink: JournalSocket) -> AccessLog {
+        let spool = Some(spool(sink).unwrap());
+        AccessLog { output: Output::Journald, spool, recent: Arc::default() }
+    }
+
     #[test]
     fn records_come_out_whole_and_in_the_form_asked_for() {
         for (output, begins) in [(Output::Json, "{\"time\":"), (Output::Text, "2026-09-14T")] {
@@ -165,7 +180,7 @@ mod tests {
         let journald = UnixDatagram::bind(&path).unwrap();
         journald.set_read_timeout(Some(PATIENCE)).unwrap();
         let sink = JournalSocket::to(&path).unwrap();
-        let log = AccessLog { output: Output::Journald, spool: Some(spool(sink).unwrap()) };
+        let log = journal_log(sink);
 
         let hostile = AccessRecord { user_agent: Some(b"a\nPRIORITY=0"), ..sample() };
         log.record(&hostile);
@@ -207,7 +222,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let sink = JournalSocket::to(&path).unwrap();
-        let log = AccessLog { output: Output::Journald, spool: Some(spool(sink).unwrap()) };
+        let log = journal_log(sink);
         log.record(&sample());
         assert!(log.flush());
         assert_eq!(log.dropped(), 1);

@@ -16,6 +16,7 @@
 mod access_log;
 mod counted;
 mod journal;
+mod recent;
 mod record;
 mod redact;
 mod spool;
@@ -24,13 +25,14 @@ mod text;
 use std::fmt::{Display, Formatter, Result as Formatted};
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use spool::{Descriptor, Spool};
 
@@ -103,6 +105,38 @@ pub(crate) struct Logs {
     output: Output,
     /// None where journald takes the events.
     events: Option<Spool>,
+    level: LogLevel,
+}
+
+/// From which level up events are logged; clones are the same.
+#[derive(Clone)]
+pub(crate) struct LogLevel {
+    level: Arc<Mutex<Level>>,
+    apply: Arc<dyn Fn(Level) + Send + Sync>,
+}
+
+impl LogLevel {
+    /// `apply` has what is logged follow from then on.
+    pub(crate) fn new(level: Level, apply: impl Fn(Level) + Send + Sync + 'static) -> Self {
+        Self { level: Arc::new(Mutex::new(level)), apply: Arc::new(apply) }
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs from `level` up, from now on.
+    pub(crate) fn set(&self, level: Level) {
+        let mut current = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = level;
+        (self.apply)(level);
+    }
+}
+
+impl std::fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Formatted {
+        write!(f, "LogLevel({})", self.level())
+    }
 }
 
 impl Logs {
@@ -113,6 +147,11 @@ impl Logs {
     /// The thread that writes cannot be started, or standard output is closed.
     pub(crate) fn access_log(&self) -> io::Result<AccessLog> {
         AccessLog::start(self.output)
+    }
+
+    /// What is logged, and the way to change it.
+    pub(crate) fn level(&self) -> LogLevel {
+        self.level.clone()
     }
 }
 
@@ -138,8 +177,8 @@ pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
     if wanted == Output::Journald {
         match journal::events() {
             Ok(layer) => {
-                install(layer, level);
-                return Ok(Logs { output: Output::Journald, events: None });
+                let level = install(layer, level);
+                return Ok(Logs { output: Output::Journald, events: None, level });
             }
             Err(_) => to_journal_by_pipe = journal::is_stderr(),
         }
@@ -147,28 +186,22 @@ pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
     let events = Spool::start("events", Descriptor::stderr()?, 1, Duration::ZERO)?;
     let writer = EventWriter { to: events.clone(), escape: wanted != Output::Json };
     let fmt = fmt::layer().with_writer(writer);
-    let output = match wanted {
-        Output::Json => {
-            install(fmt.json().flatten_event(true), level);
-            Output::Json
-        }
-        Output::Text => {
-            install(fmt.with_target(level > Level::INFO), level);
-            Output::Text
-        }
+    let (output, level) = match wanted {
+        Output::Json => (Output::Json, install(fmt.json().flatten_event(true), level)),
+        Output::Text => (Output::Text, install(fmt.with_target(level > Level::INFO), level)),
         Output::Journald => {
-            if to_journal_by_pipe {
+            let level = if to_journal_by_pipe {
                 // The journal stamps each line and reads `<n>` as its priority.
                 let fmt = fmt.with_target(false).without_time();
-                install(fmt.map_event_format(journal::Prefixed), level);
+                install(fmt.map_event_format(journal::Prefixed), level)
             } else {
-                install(fmt.with_target(false), level);
-            }
+                install(fmt.with_target(false), level)
+            };
             tracing::warn!("journald not reached, logging to standard error and output");
-            Output::Json
+            (Output::Json, level)
         }
     };
-    Ok(Logs { output, events: Some(events) })
+    Ok(Logs { output, events: Some(events), level })
 }
 
 fn settle(format: LogFormat) -> Output {
@@ -182,12 +215,21 @@ fn settle(format: LogFormat) -> Output {
     }
 }
 
-fn install(layer: impl Layer<Registry> + Send + Sync, level: Level) {
-    let libraries = if level == Level::TRACE { LevelFilter::DEBUG } else { LevelFilter::ERROR };
-    let wanted = Targets::new().with_default(libraries).with_target("edge_gateway", level);
+fn install(layer: impl Layer<Registry> + Send + Sync, level: Level) -> LogLevel {
+    let (wanted, handle) = reload::Layer::new(wanted(level));
     let subscriber = Registry::default().with(layer).with(wanted);
     // Fails only when a subscriber is in place; the first one stays.
     let _ = tracing::subscriber::set_global_default(subscriber);
+    let apply = move |level| {
+        // Fails only where that subscriber is gone, and with it whoever could read the log.
+        let _ = handle.reload(self::wanted(level));
+    };
+    LogLevel::new(level, apply)
+}
+
+fn wanted(level: Level) -> Targets {
+    let libraries = if level == Level::TRACE { LevelFilter::DEBUG } else { LevelFilter::ERROR };
+    Targets::new().with_default(libraries).with_target("edge_gateway", level)
 }
 
 /// Hands events to the thread that writes them.

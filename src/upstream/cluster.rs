@@ -1,5 +1,6 @@
 //! A cluster: the backends that one name stands for, and the way to send them a request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls;
 use crate::upstream::balance::{Aim, Avoided};
-use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings};
+use crate::upstream::endpoint::{Address, Endpoint, EndpointName, EndpointSettings, EndpointState};
 use crate::upstream::failure::SendFailure;
 use crate::upstream::h1::{self, Tunnel};
 use crate::upstream::h2;
@@ -181,6 +182,29 @@ impl Cluster {
         });
         let all = all.sum();
         (all, self.avoided.now(clock::now).len().min(all))
+    }
+
+    /// Every address as it is now, and every name of which none is known. Looks no name up.
+    pub(crate) fn states(&self) -> Vec<EndpointState> {
+        let avoided = self.avoided.now(clock::now);
+        let state = |address: Address, name| EndpointState {
+            avoided: avoided.contains(&address),
+            address: Some(address.to_string()),
+            name,
+        };
+        let of_endpoint = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Fixed(address) => vec![state(address.clone(), None)],
+            Endpoint::Named { name, port } => {
+                let called = Some(format!("{}:{port}", name.host()));
+                let known = name.known();
+                if known.is_empty() {
+                    return vec![EndpointState { address: None, name: called, avoided: false }];
+                }
+                let addresses = known.iter().map(|ip| Address::Ip(SocketAddr::new(*ip, *port)));
+                addresses.map(|address| state(address, called.clone())).collect()
+            }
+        };
+        self.endpoints.iter().flat_map(of_endpoint).collect()
     }
 
     /// Makes the handshakes, where there are any.

@@ -93,6 +93,17 @@ impl fmt::Display for EndpointName {
     }
 }
 
+/// How one address of a cluster is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EndpointState {
+    /// None for a name of which no address is known.
+    pub address: Option<String>,
+    /// `host:port`, where it is one of the addresses of a name.
+    pub name: Option<String>,
+    /// It did not take a connection lately.
+    pub avoided: bool,
+}
+
 /// An endpoint of a running cluster.
 #[derive(Debug)]
 pub(super) enum Endpoint {

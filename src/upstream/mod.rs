@@ -28,7 +28,7 @@ mod raw;
 pub(crate) use balance::Aim;
 pub(crate) use cluster::{Cluster, ClusterSettings, Errand, Protocol};
 pub(crate) use connect::{cut, keep_alive};
-pub(crate) use endpoint::{EndpointName, EndpointSettings};
+pub(crate) use endpoint::{EndpointName, EndpointSettings, EndpointState};
 pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
 pub(crate) use names::Names;

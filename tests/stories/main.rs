@@ -11,6 +11,7 @@
 mod abuse;
 mod acme;
 mod addresses;
+mod admin;
 mod backend_tls;
 mod certificates;
 mod client_certificates;

@@ -1,27 +1,36 @@
-//! The control socket: the running gateway, asked over HTTP/1.1 on a UNIX socket.
+//! The control socket: the running gateway, asked over HTTP/1.1 on a UNIX socket; and the same on the
+//! admin address, for browsers.
 //!
 //! ```text
 //! POST /reload               reads everything again; 200 if it was loaded, 422 if it was refused
 //! POST /reload?wait=false    the same, answered with 202 before it is done
+//! POST /drain_listeners      ends what is under way and then the process, as SIGTERM does
 //! GET  /certs                the certificates that are served, or should be
+//! GET  /conditions           what is not as it should be with the objects
+//! GET  /reloads              the last loads, with what was wrong
 //! GET  /status               what runs
-//! ...  /api, /apis           the objects, as an API server shows them: `kube_api`
+//! ...  /api, /apis           the objects, as an API server shows them: `kube_api`; here alone
+//! ...  the rest              what needs no answer of the loop: `admin`
 //! ```
 //!
 //! The tasks here only carry questions: the control loop answers them, one at a time, between its
 //! other events, so nothing is ever asked of a gateway that is half way through a reload. Who may
-//! connect is settled by the mode of the file (owner and group), and who may change anything by the
-//! kernel's word on who it is: root and our own user.
+//! connect to the socket is settled by the mode of the file (owner and group), and who may change
+//! anything by the kernel's word on who it is: root and our own user. The admin address is for
+//! whoever is on this host; it refuses what a foreign page in a browser sends, and changes something
+//! only for a request with a field that no such page can set ([`loopback`]).
 //!
-//! Everything that a peer could hold is limited: connections, one request on each, its head, the
-//! time for all of it.
+//! Everything that a peer could hold is limited: connections, one request on each of the socket's,
+//! its head, the time for all of it.
 
 mod client;
+mod loopback;
 mod server;
 mod words;
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
@@ -30,13 +39,15 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::admin::Admin;
 use crate::control::certificates::Certificates;
+use crate::control::conditions::Conditions;
 use crate::kube_api::Front;
 
 pub(crate) use client::{CannotAsk, call, call_for};
-pub(crate) use words::{ApiAt, Reloaded, Serving, Status};
+pub(crate) use words::{ApiAt, Draining, Past, Reloaded, Reloads, Serving, Status};
 
-use server::{Asks, Patience, QUEUE, serve};
+use server::{Asks, Door, Patience, QUEUE, serve};
 
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
@@ -45,18 +56,23 @@ const MODE: u32 = 0o660;
 #[derive(Debug)]
 pub(super) enum Ask {
     Certificates(oneshot::Sender<Certificates>),
+    Conditions(oneshot::Sender<Conditions>),
+    Drain(oneshot::Sender<Draining>),
     /// Without an address for an answer where nobody waits for it.
     Reload(Option<oneshot::Sender<Reloaded>>),
+    Reloads(oneshot::Sender<Reloads>),
     Status(oneshot::Sender<Status>),
 }
 
-/// The open socket. Dropping it ends every conversation and removes the file.
+/// Who asks, by the socket and by the admin address, as far as they are open. Dropping it ends every
+/// conversation and removes the socket's file.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
+    asks: Asks,
     reloads: mpsc::Receiver<Option<oneshot::Sender<Reloaded>>>,
     questions: mpsc::Receiver<Ask>,
-    file: OwnFile,
-    _server: JoinSet<()>,
+    file: Option<OwnFile>,
+    servers: JoinSet<()>,
 }
 
 /// The socket's file, as long as it is ours.
@@ -79,31 +95,44 @@ pub(super) enum CannotOpen {
 }
 
 impl ControlSocket {
+    /// One that nobody can reach yet.
+    pub(super) fn new() -> Self {
+        let (reload, reloads) = mpsc::channel(QUEUE);
+        let (question, questions) = mpsc::channel(QUEUE);
+        let asks = Asks { reload, question };
+        Self { asks, reloads, questions, file: None, servers: JoinSet::new() }
+    }
+
     /// Listens at `path`. The file that a process left behind which is gone is replaced. Needs a
     /// runtime around it.
     ///
     /// # Errors
     ///
     /// Another process listens there, or there can be no socket there.
-    pub(super) fn open(path: &Path, front: Front) -> Result<Self, CannotOpen> {
-        Self::open_with(path, front, Patience::default())
+    pub(super) fn open(
+        &mut self,
+        path: &Path,
+        front: Front,
+        admin: Admin,
+    ) -> Result<(), CannotOpen> {
+        let listener = self.bind(path)?;
+        let door = Door { asks: self.asks.clone(), front, admin };
+        self.servers.spawn(serve(listener, door, Patience::default()));
+        Ok(())
     }
 
-    fn open_with(path: &Path, front: Front, patience: Patience) -> Result<Self, CannotOpen> {
+    fn bind(&mut self, path: &Path) -> Result<UnixListener, CannotOpen> {
         let failed = |source| CannotOpen::File { path: path.to_owned(), source };
         make_room(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        let file = OwnFile { path: path.to_owned(), identity: identity(path) };
+        self.file = Some(OwnFile { path: path.to_owned(), identity: identity(path) });
         fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(failed)?;
-        let (reload, reloads) = mpsc::channel(QUEUE);
-        let (question, questions) = mpsc::channel(QUEUE);
-        let mut server = JoinSet::new();
-        server.spawn(serve(listener, Asks { reload, question }, front, patience));
-        Ok(Self { reloads, questions, file, _server: server })
+        Ok(listener)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.file.path
+    /// Answers on `address`, too, as soon as it can be had. Needs a runtime around it.
+    pub(super) fn listen(&mut self, address: SocketAddr, admin: Admin) {
+        self.servers.spawn(loopback::serve(address, self.asks.clone(), admin));
     }
 
     /// The next thing that is wanted. Cancel safe.
@@ -116,7 +145,7 @@ impl ControlSocket {
         };
         match ask {
             Some(ask) => ask,
-            // The senders live as long as the server task, which is ours.
+            // A sender of each is ours.
             None => std::future::pending().await,
         }
     }

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,6 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::admin::{Admin, Answer};
 use crate::kube_api::Front;
 
 use super::Ask;
@@ -51,14 +52,22 @@ pub(super) struct Asks {
     pub question: mpsc::Sender<Ask>,
 }
 
+/// Who answers those who come by the socket.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub asks: Asks,
+    pub front: Front,
+    pub admin: Admin,
+}
+
 /// Accepts for ever.
-pub(super) async fn serve(listener: UnixListener, asks: Asks, front: Front, patience: Patience) {
+pub(super) async fn serve(listener: UnixListener, door: Door, patience: Patience) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, asks.clone(), front.clone(), patience));
+                    connections.spawn(connection(stream, door.clone(), patience));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "control socket: no connection is accepted");
@@ -71,16 +80,20 @@ pub(super) async fn serve(listener: UnixListener, asks: Asks, front: Front, pati
     }
 }
 
-async fn connection(stream: UnixStream, asks: Asks, front: Front, patience: Patience) {
-    let may_change =
+async fn connection(stream: UnixStream, door: Door, patience: Patience) {
+    let trusted =
         stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
+    let may_change = match trusted {
+        true => Ok(()),
+        false => Err("only root and the user of the gateway may change anything"),
+    };
     let service = service_fn(|request: Request<Incoming>| {
-        let (asks, front) = (asks.clone(), front.clone());
+        let Door { asks, front, admin } = door.clone();
         async move {
             let response = if Front::is_for(request.uri().path()) {
-                front.serve(request, may_change).await
+                front.serve(request, trusted).await
             } else {
-                answer(&request, may_change, &asks).await.map(BodyExt::boxed_unsync)
+                answer(&request, may_change, &asks, &admin).await.map(BodyExt::boxed_unsync)
             };
             Ok::<_, Infallible>(response)
         }
@@ -96,25 +109,64 @@ async fn connection(stream: UnixStream, asks: Asks, front: Front, patience: Pati
     let _ = tokio::time::timeout(patience.connection, served).await;
 }
 
-async fn answer<B>(request: &Request<B>, may_change: bool, asks: &Asks) -> Response<Full<Bytes>> {
+/// Answers a request of somebody who may look, and where `may_change` does not say why not, change
+/// something.
+pub(super) async fn answer<B>(
+    request: &Request<B>,
+    may_change: Result<(), &'static str>,
+    asks: &Asks,
+    admin: &Admin,
+) -> Response<Full<Bytes>> {
+    let uri = request.uri();
+    let Some(methods) = Admin::methods(uri.path()) else {
+        return answer_by_loop(request, may_change, asks).await;
+    };
+    if let Some(refused) = forbidden(request, methods, may_change) {
+        return refused;
+    }
+    let changes = request.method() == Method::POST;
+    let answer = admin.answer(changes, uri.path(), uri.query().unwrap_or_default()).await;
+    let mut response = Response::new(Full::new(answer.body.clone()));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.fields();
+    response
+}
+
+/// Refuses a method that the path does not have, and changes by those who may not.
+fn forbidden<B>(
+    request: &Request<B>,
+    methods: &'static str,
+    may_change: Result<(), &'static str>,
+) -> Option<Response<Full<Bytes>>> {
+    let method = request.method();
+    if !methods.split(", ").any(|one| one == method) {
+        let error = format!("`{method}` is not for `{}`; use {methods}", request.uri().path());
+        let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, error);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        return Some(response);
+    }
+    match may_change {
+        Err(why) if method == Method::POST => Some(refused(StatusCode::FORBIDDEN, why.into())),
+        _ => None,
+    }
+}
+
+async fn answer_by_loop<B>(
+    request: &Request<B>,
+    may_change: Result<(), &'static str>,
+    asks: &Asks,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    let (method, changes) = match path {
-        "/reload" => ("POST", true),
-        "/certs" | "/status" => ("GET", false),
+    let methods = match path {
+        "/drain_listeners" | "/reload" => "POST",
+        "/certs" | "/conditions" | "/reloads" | "/status" => "GET, HEAD",
         _ => return refused(StatusCode::NOT_FOUND, format!("`{path}` is nothing here")),
     };
-    if request.method() != method {
-        let error = format!("`{}` is not for `{path}`; use {method}", request.method());
-        let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, error);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(method));
-        return response;
-    }
-    if changes && !may_change {
-        let error = "only root and the user of the gateway may change anything";
-        return refused(StatusCode::FORBIDDEN, error.into());
+    if let Some(refused) = forbidden(request, methods, may_change) {
+        return refused;
     }
     match (path, request.uri().query()) {
-        ("/reload", None) => {
+        ("/reload", None | Some("wait=true")) => {
             let (answer, answered) = oneshot::channel();
             let _ = asks.reload.send(Some(answer)).await;
             reply(answered, |reloaded| match reloaded.loaded {
@@ -127,7 +179,14 @@ async fn answer<B>(request: &Request<B>, may_change: bool, asks: &Asks) -> Respo
             Ok(()) => json(StatusCode::ACCEPTED, &serde_json::Map::new()),
             Err(_) => stopping(),
         },
+        ("/drain_listeners", None) => {
+            let (answer, answered) = oneshot::channel();
+            let _ = asks.question.send(Ask::Drain(answer)).await;
+            reply(answered, |_| StatusCode::ACCEPTED).await
+        }
         ("/certs", None) => ask(asks, Ask::Certificates).await,
+        ("/conditions", None) => ask(asks, Ask::Conditions).await,
+        ("/reloads", None) => ask(asks, Ask::Reloads).await,
         ("/status", None) => ask(asks, Ask::Status).await,
         (_, query) => {
             let query = query.unwrap_or_default();
@@ -159,17 +218,15 @@ fn stopping() -> Response<Full<Bytes>> {
     refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".into())
 }
 
-fn refused(status: StatusCode, error: String) -> Response<Full<Bytes>> {
+pub(super) fn refused(status: StatusCode, error: String) -> Response<Full<Bytes>> {
     json(status, &Refused { error })
 }
 
 fn json(status: StatusCode, answer: &impl Serialize) -> Response<Full<Bytes>> {
-    // Plain data with text for keys: nothing in it can fail to be written.
-    let mut text = serde_json::to_vec_pretty(answer).unwrap_or_default();
-    text.push(b'\n');
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+    let answer = Answer::json(answer);
+    let mut response = Response::new(Full::new(answer.body.clone()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.headers_mut() = answer.fields();
     response
 }
 
@@ -194,13 +251,16 @@ mod tests {
             ("POST", "/reload?wait=perhaps", true, 400, 0),
             ("POST", "/status", true, 405, 0),
             ("GET", "/status?x", true, 400, 0),
-            ("GET", "/", true, 404, 0),
+            ("GET", "/nothing", true, 404, 0),
+            ("GET", "/drain_listeners", true, 405, 0),
+            ("POST", "/drain_listeners", false, 403, 0),
             ("GET", "/reload/", true, 404, 0),
         ];
         for (method, target, may_change, status, reloads) in table {
             let (asks, mut asked) = asks();
             let request = Request::builder().method(method).uri(target).body(()).unwrap();
-            let response = answer(&request, may_change, &asks).await;
+            let may_change = if may_change { Ok(()) } else { Err("you may not") };
+            let response = answer_by_loop(&request, may_change, &asks).await;
             assert_eq!(response.status(), status, "{method} {target}");
             let mut count = 0;
             while asked.try_recv().is_ok() {
@@ -215,10 +275,10 @@ mod tests {
         let (asks, reloads) = asks();
         drop(reloads);
         let request = Request::post("/reload").body(()).unwrap();
-        assert_eq!(answer(&request, true, &asks).await.status(), 503);
+        assert_eq!(answer_by_loop(&request, Ok(()), &asks).await.status(), 503);
         let request = Request::post("/reload?wait=false").body(()).unwrap();
-        assert_eq!(answer(&request, true, &asks).await.status(), 503);
+        assert_eq!(answer_by_loop(&request, Ok(()), &asks).await.status(), 503);
         let request = Request::get("/status").body(()).unwrap();
-        assert_eq!(answer(&request, true, &asks).await.status(), 503);
+        assert_eq!(answer_by_loop(&request, Ok(()), &asks).await.status(), 503);
     }
 }

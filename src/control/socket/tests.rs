@@ -1,8 +1,13 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kube_api::{KubeApi, Rules};
+use crate::metrics::Metrics;
+use crate::observe::{AccessLog, LogLevel};
+use crate::proxy::{Connections, Gateway, KEY_LENGTH, Limits, SessionKey, Shortage};
+use crate::snapshot::{Snapshot, SnapshotCell};
 
 use super::*;
 
@@ -10,6 +15,33 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn front() -> Front {
     KubeApi::new(Rules::default()).0.front().clone()
+}
+
+fn admin() -> Admin {
+    let gateway = Arc::new(Gateway {
+        snapshot: SnapshotCell::new(Snapshot::default()),
+        limits: Limits::default(),
+        trusted_proxies: Vec::new(),
+        acme_webroot: PathBuf::new(),
+        session_key: SessionKey::new(&[7; KEY_LENGTH]).unwrap(),
+        access_log: AccessLog::discard(),
+        connections: Connections::default(),
+        shortage: Shortage::new(None),
+    });
+    let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::default()));
+    Admin::new(gateway, metrics, LogLevel::new(tracing::Level::INFO, |_| {}))
+}
+
+fn open(path: &Path) -> Result<ControlSocket, CannotOpen> {
+    open_with(path, Patience::default())
+}
+
+fn open_with(path: &Path, patience: Patience) -> Result<ControlSocket, CannotOpen> {
+    let mut socket = ControlSocket::new();
+    let listener = socket.bind(path)?;
+    let door = Door { asks: socket.asks.clone(), front: front(), admin: admin() };
+    socket.servers.spawn(serve(listener, door, patience));
+    Ok(socket)
 }
 
 fn place() -> (tempfile::TempDir, PathBuf) {
@@ -20,7 +52,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 
 /// Answers every question with the same, as the control loop would.
 async fn answering(path: &Path, patience: Patience) -> JoinSet<()> {
-    let mut socket = ControlSocket::open_with(path, front(), patience).unwrap();
+    let mut socket = open_with(path, patience).unwrap();
     let mut task = JoinSet::new();
     task.spawn(async move {
         loop {
@@ -33,6 +65,15 @@ async fn answering(path: &Path, patience: Patience) -> JoinSet<()> {
                 }
                 Ask::Certificates(answer) => {
                     let _ = answer.send(Certificates::default());
+                }
+                Ask::Conditions(answer) => {
+                    let _ = answer.send(Conditions::default());
+                }
+                Ask::Drain(answer) => {
+                    let _ = answer.send(Draining { connections: 3, timeout_ms: 1 });
+                }
+                Ask::Reloads(answer) => {
+                    let _ = answer.send(Reloads::default());
                 }
                 Ask::Status(answer) => {
                     let _ = answer.send(Status { pid: 42, ..Status::default() });
@@ -61,6 +102,10 @@ async fn what_is_asked_is_answered() {
     assert_eq!((reloaded.loaded, reloaded.took_ms), (true, 7));
     let status: Status = asked(&path, "GET", "/status").await.unwrap();
     assert_eq!(status.pid, 42);
+    let draining: Draining = asked(&path, "POST", "/drain_listeners").await.unwrap();
+    assert_eq!(draining.connections, 3);
+    let dump: serde_json::Value = asked(&path, "GET", "/config_dump").await.unwrap();
+    assert_eq!(dump["routes"], serde_json::json!([]));
     let refused = asked::<Status>(&path, "GET", "/nothing").await.unwrap_err().to_string();
     assert!(refused.contains("`/nothing` is nothing here"), "{refused}");
 }
@@ -68,7 +113,7 @@ async fn what_is_asked_is_answered() {
 #[tokio::test]
 async fn only_owner_and_group_may_connect() {
     let (_dir, path) = place();
-    let _socket = ControlSocket::open(&path, front()).unwrap();
+    let _socket = open(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
 }
 
@@ -77,28 +122,28 @@ async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     let (_dir, path) = place();
     // A process that was killed leaves its file behind.
     drop(net::UnixListener::bind(&path).unwrap());
-    let first = ControlSocket::open(&path, front()).unwrap();
-    let failed = ControlSocket::open(&path, front()).unwrap_err();
+    let first = open(&path).unwrap();
+    let failed = open(&path).unwrap_err();
     assert!(matches!(failed, CannotOpen::Live { .. }), "{failed}");
     drop(first);
     assert!(!path.exists(), "an own file is removed");
 
     fs::write(&path, "notes").unwrap();
-    let failed = ControlSocket::open(&path, front()).unwrap_err();
+    let failed = open(&path).unwrap_err();
     assert!(matches!(failed, CannotOpen::NoSocket { .. }), "{failed}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "notes");
 
     let nowhere = path.with_file_name("nowhere").join("control.sock");
-    let failed = ControlSocket::open(&nowhere, front()).unwrap_err();
+    let failed = open(&nowhere).unwrap_err();
     assert!(failed.to_string().contains("nowhere"), "{failed}");
 }
 
 #[tokio::test]
 async fn the_file_of_a_successor_stays() {
     let (_dir, path) = place();
-    let old = ControlSocket::open(&path, front()).unwrap();
+    let old = open(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    let _new = ControlSocket::open(&path, front()).unwrap();
+    let _new = open(&path).unwrap();
     drop(old);
     assert!(path.exists());
 }
@@ -139,7 +184,7 @@ async fn a_head_without_end_is_refused() {
 #[tokio::test]
 async fn reloads_that_wait_are_done_as_one() {
     let (_dir, path) = place();
-    let mut socket = ControlSocket::open(&path, front()).unwrap();
+    let mut socket = open(&path).unwrap();
     let mut callers = JoinSet::new();
     for _ in 0..5 {
         let path = path.clone();

@@ -14,6 +14,16 @@ use crate::snapshot::Counts;
 /// Diagnostics that one answer holds.
 const DIAGNOSTICS: usize = 1000;
 
+/// The answer to `POST /drain_listeners`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Draining {
+    /// Connections of clients that are open.
+    pub connections: usize,
+    /// How long they have.
+    pub timeout_ms: u64,
+}
+
 /// What a reload came to: the answer to `POST /reload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
@@ -29,6 +39,26 @@ pub(crate) struct Reloaded {
     pub refused: Option<String>,
     /// Faults and warnings by file and place, the first thousand.
     pub diagnostics: Vec<Told>,
+}
+
+/// The answer to `GET /reloads`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Reloads {
+    /// The last loads, the latest first. Only that one has its diagnostics.
+    pub reloads: Vec<Past>,
+}
+
+/// A load that was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Past {
+    /// RFC 3339.
+    pub at: String,
+    /// `start`, `files`, `signal`, `asked` or `api`.
+    pub cause: String,
+    #[serde(flatten)]
+    pub came_to: Reloaded,
 }
 
 /// One thing wrong with the files.

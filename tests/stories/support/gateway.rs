@@ -39,6 +39,8 @@ pub(crate) struct Setup {
     control_socket: PathBuf,
     /// `--metrics-listen`.
     metrics: String,
+    /// `--admin-listen`.
+    admin: String,
 }
 
 impl Setup {
@@ -62,6 +64,7 @@ impl Setup {
             log_to: None,
             lineage,
             metrics: "none".into(),
+            admin: "none".into(),
         };
         setup.socket("http", "127.0.0.1:0").socket("https", "127.0.0.1:0")
     }
@@ -89,6 +92,12 @@ impl Setup {
     /// Has the gateway answer scrapers on `address`.
     pub(crate) fn metrics_at(mut self, address: SocketAddr) -> Self {
         self.metrics = address.to_string();
+        self
+    }
+
+    /// Has the gateway answer the admin API on `address`.
+    pub(crate) fn admin_at(mut self, address: SocketAddr) -> Self {
+        self.admin = address.to_string();
         self
     }
 
@@ -236,6 +245,7 @@ impl Setup {
         command.arg("--acme-webroot").arg(self.acme());
         command.arg("--control-socket").arg(self.control_socket());
         command.args(["--log-format", "json", "--metrics-listen", &self.metrics]);
+        command.args(["--admin-listen", &self.admin]);
         if !self.watches {
             command.arg("--no-watch");
         }

@@ -1,0 +1,76 @@
+//! Where requests can go, and how those places are.
+
+use serde::Serialize;
+
+use crate::snapshot::Snapshot;
+use crate::upstream::{Cluster, EndpointState, Protocol};
+
+/// The answer to `GET /clusters`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Clusters {
+    pub clusters: Vec<One>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct One {
+    pub name: String,
+    /// `http/1.1`, `h2c` or `h2`.
+    pub protocol: &'static str,
+    pub tls: bool,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Endpoint {
+    /// As in the access log: `10.0.0.7:8080`, `unix:/run/app.sock`, `keycloak.local:8080`.
+    pub address: String,
+    /// The name that it was found under.
+    pub name: Option<String>,
+    pub health: Health,
+}
+
+/// How an endpoint is, as far as requests have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Health {
+    Healthy,
+    /// No address is known for its name.
+    Unresolved,
+    /// It did not take a connection a moment ago, and is passed over for a while.
+    Unreachable,
+}
+
+impl Clusters {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let mut clusters: Vec<_> = snapshot.clusters.values().map(|of| One::of(of)).collect();
+        clusters.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { clusters }
+    }
+}
+
+impl One {
+    fn of(cluster: &Cluster) -> Self {
+        let settings = cluster.settings();
+        let endpoints = cluster.states().into_iter().map(|state| {
+            let EndpointState { address, name, avoided } = state;
+            let health = match (&address, avoided) {
+                (None, _) => Health::Unresolved,
+                (Some(_), true) => Health::Unreachable,
+                (Some(_), false) => Health::Healthy,
+            };
+            let address = address.or_else(|| name.clone()).unwrap_or_default();
+            Endpoint { address, name, health }
+        });
+        let tls = settings.tls.is_some();
+        Self {
+            name: settings.name.to_string(),
+            protocol: match (settings.protocol, tls) {
+                (Protocol::Http1, _) => "http/1.1",
+                (_, false) => "h2c",
+                (_, true) => "h2",
+            },
+            tls,
+            endpoints: endpoints.collect(),
+        }
+    }
+}

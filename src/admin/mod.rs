@@ -1,0 +1,222 @@
+//! What an operator asks of the gateway that runs.
+//!
+//! Nothing here listens: the control socket and the admin address (`control/socket`) hand over what
+//! is asked, and answer themselves what only the control loop knows. All of it is read from the
+//! snapshot and from counters, beside whatever is being served; a request never waits for it.
+//!
+//! Invariant: nothing that is shown holds a secret. Rules and filters come from `compile::describe`,
+//! which leaves them out; access records had theirs removed when they were written.
+
+mod clusters;
+mod listeners;
+mod query;
+mod routes;
+mod stats;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::clock;
+use crate::explain::{Question, explain};
+use crate::metrics::{Format, Metrics};
+use crate::observe::LogLevel;
+use crate::proxy::Gateway;
+use crate::snapshot::Snapshot;
+
+use clusters::Clusters;
+use query::{Query, Unasked};
+
+pub(crate) use query::encoded;
+pub(crate) use routes::Routes;
+pub(crate) use stats::{Counted, Stats, quantile};
+
+/// Bytes of a request that somebody asks about.
+const QUESTION: usize = 16 << 10;
+
+/// Answers what can be answered without the control loop. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin(Arc<Sources>);
+
+/// Where the answers are.
+#[derive(Debug)]
+struct Sources {
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    log: LogLevel,
+}
+
+/// What is told.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub status: StatusCode,
+    pub content_type: &'static str,
+    pub body: Bytes,
+    /// Beside those that every answer has.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
+impl Admin {
+    pub(crate) fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, log: LogLevel) -> Self {
+        Self(Arc::new(Sources { gateway, metrics, log }))
+    }
+
+    /// The methods of a path that is answered here; all but POST only look.
+    pub(crate) fn methods(path: &str) -> Option<&'static str> {
+        match path {
+            "/clusters" | "/config_dump" | "/explain" | "/healthz" | "/listeners" | "/ready"
+            | "/requests" | "/routes" | "/stats" => Some("GET, HEAD"),
+            "/logging" => Some("GET, HEAD, POST"),
+            _ => None,
+        }
+    }
+
+    /// Answers a request whose method is one of [`methods`](Self::methods).
+    pub(crate) async fn answer(&self, changes: bool, path: &str, query: &str) -> Answer {
+        let (this, path) = (self.clone(), path.to_owned());
+        let query = Query::new(query);
+        // Ten thousand routes take a while, which the control loop is not to wait for.
+        let answered = tokio::task::spawn_blocking(move || this.look(changes, &path, query)).await;
+        match answered {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(unasked)) => Answer::refused(StatusCode::BAD_REQUEST, &unasked.to_string()),
+            Err(_) => Answer::refused(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
+        }
+    }
+
+    fn look(&self, changes: bool, path: &str, mut query: Query) -> Result<Answer, Unasked> {
+        let Sources { gateway, metrics, log } = &*self.0;
+        let snapshot = gateway.snapshot.load();
+        let answer = match path {
+            "/healthz" => Answer::text("ok\n".into()),
+            // Asked over a socket that is closed when a drain begins, so there is no other answer.
+            "/ready" => Answer::text("LIVE\n".into()),
+            "/clusters" => Answer::json(&Clusters::of(&snapshot)),
+            "/listeners" => Answer::json(&listeners::Listeners::of(&snapshot)),
+            "/routes" => Answer::json(&Routes::of(&snapshot)),
+            "/config_dump" => Answer::json(&dump(&snapshot)),
+            "/stats" => match query.one("format")?.as_deref() {
+                None | Some("text") => Answer::text(plain(&metrics.text(Format::Prometheus))),
+                Some("json") => Answer::json(&Stats::of(gateway, &snapshot)),
+                Some("prometheus") => {
+                    let format = Format::Prometheus;
+                    let body = metrics.text(format).into();
+                    Answer { content_type: format.content_type(), ..Answer::of(body) }
+                }
+                Some(_) => return Err(query.wrong("format", "text, json or prometheus")),
+            },
+            "/explain" => {
+                let method = query.one("method")?.unwrap_or_else(|| "GET".into());
+                let url = query.one("url")?.ok_or(Unasked::Missing("url"))?;
+                let headers = query.all("header");
+                let length = headers.iter().map(String::len).sum::<usize>() + url.len();
+                if length > QUESTION {
+                    return Err(Unasked::Question("the request is too long".into()));
+                }
+                let question = Question::new(&method, &url, &headers)
+                    .map_err(|error| Unasked::Question(error.to_string()))?;
+                Answer::json(&explain(&snapshot, &gateway.limits, &question))
+            }
+            "/requests" => {
+                let after = match query.one("after")? {
+                    Some(text) => text.parse().map_err(|_| query.wrong("after", "a number"))?,
+                    None => 0,
+                };
+                let recent = gateway.access_log.recent().since(after, clock::wall());
+                Answer { content_type: "application/json", ..Answer::of(recent.into()) }
+            }
+            "/logging" => {
+                if let Some(level) = query.one("level")?.filter(|_| changes) {
+                    let level = level
+                        .parse()
+                        .map_err(|_| query.wrong("level", "error, warn, info, debug or trace"))?;
+                    log.set(level);
+                    tracing::info!(to = %level, "log level changed");
+                } else if changes {
+                    return Err(Unasked::Missing("level"));
+                }
+                Answer::json(&json!({ "level": log.level().as_str().to_ascii_lowercase() }))
+            }
+            // `methods` knows no other.
+            _ => Answer::refused(StatusCode::NOT_FOUND, "there is nothing here"),
+        };
+        query.finish()?;
+        Ok(answer)
+    }
+}
+
+impl Answer {
+    fn of(body: Bytes) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: "text/plain; charset=utf-8",
+            body,
+            headers: &[],
+        }
+    }
+
+    fn text(body: String) -> Self {
+        Self::of(body.into())
+    }
+
+    /// `value` as JSON.
+    pub(crate) fn json(value: &impl Serialize) -> Self {
+        // Plain data with text for keys: nothing in it can fail to be written.
+        let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+        text.push(b'\n');
+        Self { content_type: "application/json", ..Self::of(text.into()) }
+    }
+
+    /// Why something else is not told.
+    pub(crate) fn refused(status: StatusCode, error: &str) -> Self {
+        Self { status, ..Self::json(&json!({ "error": error })) }
+    }
+
+    /// The fields that it is sent with.
+    pub(crate) fn fields(&self) -> HeaderMap {
+        let always = [
+            ("content-type", self.content_type),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ];
+        let fields = always.iter().chain(self.headers);
+        fields
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+}
+
+/// Everything that is served, for a bug report or a look.
+fn dump(snapshot: &Snapshot) -> serde_json::Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "generation": snapshot.generation,
+        "listeners": listeners::Listeners::of(snapshot).listeners,
+        "routes": Routes::of(snapshot).routes,
+        "rules": routes::rules(snapshot),
+        "clusters": Clusters::of(snapshot).clusters,
+    })
+}
+
+/// Samples alone, as `name{labels}: value`.
+fn plain(exposition: &str) -> String {
+    let samples = exposition.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .filter_map(|line| line.rsplit_once(' '))
+        .fold(String::new(), |text, (name, value)| text + name + ": " + value + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_statistics_are_samples_alone() {
+        let text = "# HELP a b\n# TYPE a counter\na{x=\"y z\"} 3\nb 0.5\n";
+        assert_eq!(plain(text), "a{x=\"y z\"}: 3\nb: 0.5\n");
+    }
+}

@@ -1,0 +1,105 @@
+//! What is served: every match in the order in which it is tried, and every rule.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::compile;
+use crate::snapshot::{Choice, Forward, Row, Rule, Snapshot, Traffic, WeightedClusters};
+
+/// The answer to `GET /routes`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Routes {
+    pub routes: Vec<Route>,
+}
+
+/// A match on a listener.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Route {
+    /// `namespace/gateway/sectionName`.
+    pub listener: String,
+    /// The port as the Gateway has it.
+    pub port: u16,
+    /// None: any.
+    pub host: Option<String>,
+    /// `prefix /cart method GET`; empty where nothing is looked into.
+    #[serde(rename = "match")]
+    pub matched: String,
+    /// `httproute/NAMESPACE/NAME/rule/N`.
+    pub rule: String,
+    pub filters: Vec<String>,
+    pub backends: Vec<Backend>,
+    /// Requests that matched the rule, by whichever of its matches; none where nobody counts.
+    pub hits: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Backend {
+    /// None for a reference that leads nowhere.
+    pub name: Option<String>,
+    pub weight: u32,
+}
+
+impl Routes {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let mut routes = Vec::new();
+        for bind in &snapshot.binds {
+            for (_, listener) in bind.listeners.sorted() {
+                let on = |route: Route| Route {
+                    listener: listener.name.to_string(),
+                    port: bind.key.port,
+                    ..route
+                };
+                match &listener.traffic {
+                    Traffic::Http(table) => {
+                        routes.extend(table.rows().iter().map(|row| on(Route::matching(row))));
+                    }
+                    Traffic::Forward(of) | Traffic::Passthrough(of) => {
+                        let all = of.sorted().into_iter();
+                        routes.extend(all.map(|(host, to)| on(Route::forwarding(host, to))));
+                    }
+                }
+            }
+        }
+        Self { routes }
+    }
+}
+
+impl Route {
+    fn matching(row: &Row<'_>) -> Self {
+        Self {
+            host: row.host.clone(),
+            matched: compile::describe_conditions(row),
+            rule: row.rule.name.to_string(),
+            filters: row.rule.filters.iter().map(compile::describe_filter).collect(),
+            backends: backends(row.rule.backends.as_ref()),
+            hits: Some(row.rule.counts.sum(|of| &of.hits)),
+            ..Self::default()
+        }
+    }
+
+    fn forwarding(host: Option<String>, to: &Forward) -> Self {
+        let rule = to.name.to_string();
+        Self { host, rule, backends: backends(to.backends.as_ref()), ..Self::default() }
+    }
+}
+
+fn backends(of: Option<&WeightedClusters>) -> Vec<Backend> {
+    let all = of.into_iter().flat_map(WeightedClusters::weighted);
+    all.map(|(weight, choice)| Backend {
+        name: match choice {
+            Choice::Invalid => None,
+            Choice::Cluster { cluster, .. } => Some(cluster.settings().name.to_string()),
+        },
+        weight,
+    })
+    .collect()
+}
+
+/// Every rule with all that it does, in the words of `check --table`.
+pub(super) fn rules(snapshot: &Snapshot) -> Vec<Value> {
+    let told = |rule: &Rule| json!({ "name": &*rule.name, "does": compile::describe_rule(rule) });
+    snapshot.rules.values().map(|rule| told(rule)).collect()
+}

@@ -1,0 +1,67 @@
+//! Conditions that are not as they should be, for people.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The answer to `GET /conditions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Conditions {
+    /// As of the last load, in the order of the objects; the first thousand.
+    pub conditions: Vec<Condition>,
+}
+
+/// A condition of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Condition {
+    /// `HTTPRoute namespace/name`.
+    pub object: String,
+    /// `listener https`, `on eg`; empty where it is the object's own.
+    pub part: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    pub reason: String,
+    pub message: String,
+}
+
+/// Conditions that one answer holds.
+const MOST: usize = 1000;
+/// True of these is what is True of no object that is in order.
+const BAD: [&str; 3] = ["Conflicted", "OverlappingTLSConfig", "PartiallyInvalid"];
+
+impl Conditions {
+    /// Those of `object` that are not as they should be, of its `status`.
+    pub(crate) fn add(&mut self, object: &str, status: &Value) {
+        self.tell(object, "", status);
+        for listener in status["listeners"].as_array().into_iter().flatten() {
+            let name = listener["name"].as_str().unwrap_or_default();
+            self.tell(object, &format!("listener {name}"), listener);
+        }
+        for (list, reference) in [("parents", "parentRef"), ("ancestors", "ancestorRef")] {
+            for parent in status[list].as_array().into_iter().flatten() {
+                let to = parent[reference]["name"].as_str().unwrap_or_default();
+                self.tell(object, &format!("on {to}"), parent);
+            }
+        }
+    }
+
+    fn tell(&mut self, object: &str, part: &str, holder: &Value) {
+        for condition in holder["conditions"].as_array().into_iter().flatten() {
+            let word = |field: &str| condition[field].as_str().unwrap_or_default();
+            let in_order = (word("status") == "True") != BAD.contains(&word("type"));
+            if in_order || self.conditions.len() == MOST {
+                continue;
+            }
+            self.conditions.push(Condition {
+                object: object.into(),
+                part: part.into(),
+                kind: word("type").into(),
+                status: word("status").into(),
+                reason: word("reason").into(),
+                message: word("message").into(),
+            });
+        }
+    }
+}
