@@ -19,7 +19,7 @@ use crate::explain::InvalidQuestion;
 use crate::kube_api::{Listen, Rules};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
-use crate::observe::{self, LogFormat};
+use crate::observe::{self, AccessFormat, LogFormat};
 use crate::proxy::{Connections, Gateway, Limits, Shortage};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::stats::Reloads;
@@ -58,6 +58,7 @@ pub(crate) struct Options {
     /// Where the API writes, if not below the first directory of resources.
     pub api_dir: Option<PathBuf>,
     pub log_format: LogFormat,
+    pub access_log_format: AccessFormat,
     /// `None`: that of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
     pub limits: Limits,
@@ -145,7 +146,7 @@ pub(crate) fn run(
         acme_webroot: options.acme_webroot,
         session_key: session_key::session_key(options.state_dir.as_deref())
             .map_err(system("random numbers"))?,
-        access_log: logs.access_log().map_err(Failed::Log)?,
+        access_log: logs.access_log(options.access_log_format).map_err(Failed::Log)?,
         connections: Connections::default(),
         shortage: Shortage::new(memory),
     });

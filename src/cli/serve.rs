@@ -11,7 +11,7 @@ use crate::app::{Options, Wishes};
 use crate::control::Sources;
 use crate::kube_api::Rules;
 use crate::net::{AddressPool, Cidr};
-use crate::observe::LogFormat;
+use crate::observe::{AccessFormat, LogFormat};
 use crate::proxy::Limits;
 
 use super::values::{grouped, name_and_address, size, time};
@@ -38,6 +38,9 @@ pub(super) struct Serve {
     /// auto, journald, json or text; auto is journald under systemd, text on a terminal, else json
     #[arg(long, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
+    /// auto, as the other log has it, or envoy-json: Envoy Gateway's default, on standard output
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    access_log_format: AccessFormat,
     /// error, warn, info, debug or trace [default: the document's logging.level.default, or info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<Level>,
@@ -153,6 +156,7 @@ impl Serve {
             api_dir: None,
             watch: !self.no_watch,
             log_format: self.log_format,
+            access_log_format: self.access_log_format,
             log_level: self.log_level,
             workers: self.workers.map_or(processors, usize::from),
             variables: Vec::new(),

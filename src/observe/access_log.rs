@@ -13,7 +13,7 @@ use super::recent::Recent;
 use super::record::AccessRecord;
 use super::spool::{Descriptor, Spool};
 use super::text::Stamp;
-use super::{LAST_FLUSH, Output};
+use super::{AccessFormat, LAST_FLUSH, Output};
 
 /// A record is written within this time, and at once when many come.
 const DELAY: Duration = Duration::from_millis(100);
@@ -27,10 +27,30 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// counted, and the loss is logged once records flow again.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessLog {
-    output: Output,
+    form: Form,
     /// None for a log that nobody keeps.
     spool: Option<Spool>,
     recent: Arc<Recent>,
+}
+
+/// How a record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    EnvoyJson,
+    Journald,
+    Json,
+    Text,
+}
+
+impl Form {
+    fn of(output: Output, format: AccessFormat) -> Self {
+        match (format, output) {
+            (AccessFormat::EnvoyJson, _) => Self::EnvoyJson,
+            (AccessFormat::Auto, Output::Journald) => Self::Journald,
+            (AccessFormat::Auto, Output::Json) => Self::Json,
+            (AccessFormat::Auto, Output::Text) => Self::Text,
+        }
+    }
 }
 
 thread_local! {
@@ -44,17 +64,19 @@ struct Desk {
 }
 
 impl AccessLog {
-    /// Writes to where `output` says: datagrams to journald, else lines to standard output.
+    /// Writes to where `output` says, datagrams to journald or lines to standard output; a `format`
+    /// of its own is lines.
     ///
     /// # Errors
     ///
     /// The thread that writes cannot be started, or there is nowhere to write.
-    pub(crate) fn start(output: Output) -> io::Result<Self> {
-        let spool = match output {
-            Output::Journald => spool(JournalSocket::system()?)?,
-            Output::Json | Output::Text => spool(Descriptor::stdout()?)?,
+    pub(crate) fn start(output: Output, format: AccessFormat) -> io::Result<Self> {
+        let form = Form::of(output, format);
+        let spool = match form {
+            Form::Journald => spool(JournalSocket::system()?)?,
+            Form::EnvoyJson | Form::Json | Form::Text => spool(Descriptor::stdout()?)?,
         };
-        Ok(Self { output, spool: Some(spool), recent: Arc::default() })
+        Ok(Self { form, spool: Some(spool), recent: Arc::default() })
     }
 
     /// Writes lines to `to`; JSON unless `output` is text.
@@ -64,15 +86,15 @@ impl AccessLog {
     /// The thread that writes cannot be started.
     #[cfg(test)]
     pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
-        let output = if output == Output::Text { Output::Text } else { Output::Json };
+        let form = if output == Output::Text { Form::Text } else { Form::Json };
         let spool = Some(spool(Descriptor::new(to))?);
-        Ok(Self { output, spool, recent: Arc::default() })
+        Ok(Self { form, spool, recent: Arc::default() })
     }
 
     /// A log that nobody keeps.
     #[cfg(test)]
     pub(crate) fn discard() -> Self {
-        Self { output: Output::Json, spool: None, recent: Arc::default() }
+        Self { form: Form::Json, spool: None, recent: Arc::default() }
     }
 
     /// Writes down one exchange. Never blocks.
@@ -83,10 +105,11 @@ impl AccessLog {
             let Desk { line, stamp } = &mut *desk;
             line.clear();
             line.shrink_to(BUFFER_BYTES);
-            match self.output {
-                Output::Journald => record.journal(line, stamp),
-                Output::Json => record.json(line, stamp),
-                Output::Text => record.text(line, stamp),
+            match self.form {
+                Form::EnvoyJson => record.envoy(line, stamp),
+                Form::Journald => record.journal(line, stamp),
+                Form::Json => record.json(line, stamp),
+                Form::Text => record.text(line, stamp),
             }
             spool.push(line);
             self.recent.record(record, stamp);
@@ -146,7 +169,7 @@ mod tests {
 
     fn journal_log(sink: JournalSocket) -> AccessLog {
         let spool = Some(spool(sink).unwrap());
-        AccessLog { output: Output::Journald, spool, recent: Arc::default() }
+        AccessLog { form: Form::Journald, spool, recent: Arc::default() }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 mod access_log;
 mod counted;
+mod envoy;
 mod journal;
 mod recent;
 mod record;
@@ -86,6 +87,41 @@ impl Display for LogFormat {
     }
 }
 
+/// `--access-log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AccessFormat {
+    /// That of the events.
+    #[default]
+    Auto,
+    /// Lines on standard output with the keys of Envoy Gateway's default.
+    EnvoyJson,
+}
+
+impl FromStr for AccessFormat {
+    type Err = InvalidAccessFormat;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAccessFormat> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "envoy-json" => Ok(Self::EnvoyJson),
+            _ => Err(InvalidAccessFormat(text.to_owned())),
+        }
+    }
+}
+
+impl Display for AccessFormat {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Formatted {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::EnvoyJson => "envoy-json",
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a format of the access log; use auto or envoy-json")]
+pub(crate) struct InvalidAccessFormat(String);
+
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("`{0}` is not a log format; use auto, journald, json or text")]
 pub(crate) struct InvalidFormat(String);
@@ -140,13 +176,14 @@ impl std::fmt::Debug for LogLevel {
 }
 
 impl Logs {
-    /// Starts the access log, in the same place and form as the events.
+    /// Starts the access log, in the same place and form as the events where `format` says nothing
+    /// else.
     ///
     /// # Errors
     ///
     /// The thread that writes cannot be started, or standard output is closed.
-    pub(crate) fn access_log(&self) -> io::Result<AccessLog> {
-        AccessLog::start(self.output)
+    pub(crate) fn access_log(&self, format: AccessFormat) -> io::Result<AccessLog> {
+        AccessLog::start(self.output, format)
     }
 
     /// What is logged, and the way to change it.

@@ -1,4 +1,4 @@
-//! One record per exchange, and the three forms it is written in.
+//! One record per exchange, and the forms it is written in.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -54,6 +54,10 @@ pub(crate) struct AccessRecord<'a> {
     pub request_id: &'a str,
     pub user_agent: Option<&'a [u8]>,
     pub listener: &'a str,
+    /// Our end of the connection.
+    pub local: Option<SocketAddr>,
+    /// The name of the TLS handshake, where it had one.
+    pub sni: Option<&'a str>,
     /// The TLS version, on a TLS listener.
     pub tls: Option<&'static str>,
 }
@@ -226,7 +230,7 @@ impl AccessRecord<'_> {
 }
 
 impl Upstream<'_> {
-    fn write(self, out: &mut Vec<u8>, escape: Escape) {
+    pub(super) fn write(self, out: &mut Vec<u8>, escape: Escape) {
         match self {
             Self::Address(address) => text::socket_address(out, address),
             Self::Name(name) => escape(out, name.as_bytes()),
@@ -234,7 +238,11 @@ impl Upstream<'_> {
     }
 }
 
-fn json_or_null<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+pub(super) fn json_or_null<T>(
+    out: &mut Vec<u8>,
+    value: Option<T>,
+    write: impl FnOnce(&mut Vec<u8>, T),
+) {
     match value {
         Some(value) => {
             out.push(b'"');
@@ -245,7 +253,7 @@ fn json_or_null<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut 
     }
 }
 
-fn cut(words: &(impl AsRef<[u8]> + ?Sized), most: usize) -> &[u8] {
+pub(super) fn cut(words: &(impl AsRef<[u8]> + ?Sized), most: usize) -> &[u8] {
     let words = words.as_ref();
     &words[..words.len().min(most)]
 }
@@ -278,6 +286,8 @@ pub(super) mod tests {
                 b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
             ),
             listener: "https",
+            local: Some("192.0.2.1:443".parse().unwrap()),
+            sni: Some("shop.example.com"),
             tls: Some("TLSv1.3"),
         }
     }

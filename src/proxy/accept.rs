@@ -63,7 +63,8 @@ async fn begin(
     place: Place,
 ) -> Result<(), Ended> {
     stream.set_nodelay(true)?;
-    let port = stream.local_addr()?.port();
+    let local = stream.local_addr()?;
+    let port = local.port();
     let snapshot = gateway.snapshot.load();
     // A reload may have taken the bind away between accept and here.
     let Some(served) = snapshot.bind(bind) else { return Ok(()) };
@@ -88,6 +89,7 @@ async fn begin(
             bind,
             origin,
             watch,
+            local,
             sni: None,
             tls: None,
             counts,
@@ -123,7 +125,8 @@ async fn begin(
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
     let stream = Metered::new(*stream, Arc::clone(&watch), counts.of_bind(), Bytes::new());
     let (sni, tls) = (Some(sni), Some(version));
-    let connection = Connection { gateway, bind, origin, watch, sni, tls, counts, _place: place };
+    let connection =
+        Connection { gateway, bind, origin, watch, local, sni, tls, counts, _place: place };
     Box::pin(speak(Arc::new(connection), http2, stream)).await
 }
 

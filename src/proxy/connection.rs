@@ -1,5 +1,6 @@
 //! One downstream connection, as its requests see it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::proxy::Gateway;
@@ -42,6 +43,8 @@ pub(super) struct Connection {
     pub bind: BindKey,
     pub origin: Origin,
     pub watch: Arc<Watch>,
+    /// Our end.
+    pub local: SocketAddr,
     /// The name of the TLS handshake; empty where there was none. `None` without TLS.
     pub sni: Option<Box<str>>,
     /// `TLSv1.3`; `None` without TLS.

@@ -115,6 +115,8 @@ impl Drop for Passage {
             request_id: id.to_str().unwrap_or("-"),
             user_agent: None,
             listener: self.listener.as_deref().unwrap_or("-"),
+            local: None,
+            sni: Some(&*self.sni).filter(|name| !name.is_empty()),
             tls: self.tls,
         });
     }

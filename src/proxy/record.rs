@@ -223,6 +223,8 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
         request_id: id.to_str().unwrap_or("-"),
         user_agent: None,
         listener: "-",
+        local: Some(connection.local),
+        sni: connection.sni.as_deref(),
         tls: connection.tls,
     });
 }
@@ -315,6 +317,8 @@ impl Drop for Record {
             request_id: id.to_str().unwrap_or("-"),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             listener: self.listener.as_deref().unwrap_or("-"),
+            local: Some(connection.local),
+            sni: connection.sni.as_deref().filter(|name| !name.is_empty()),
             tls: connection.tls,
         });
     }

@@ -441,3 +441,35 @@ async fn the_log_has_a_line_for_each_request_and_no_secret() {
     assert!(!all.contains("topsecret"), "{all}");
     assert!(!all.contains('\x1b'), "{all}");
 }
+
+/// For programs that read the log of Envoy Gateway.
+#[tokio::test]
+async fn the_access_log_can_have_the_keys_of_envoy_gateways() {
+    let origin = Origin::replying("yes").await;
+    let gateway = Gateway::setup()
+        .flag("--access-log-format envoy-json")
+        .file("routes/all.yaml", &serve_all("all", "shop.test", &[origin.address]))
+        .start()
+        .await;
+    let reply = gateway.get_with("https://shop.test/a?token=secret", "User-Agent: it\r\n").await;
+    assert_eq!(reply.status(), 200);
+    let entry = gateway.logged("the request", |entry| entry["response_code"] == 200).await;
+    // (key, value)
+    let table = [
+        (":authority", "shop.test".to_owned()),
+        ("downstream_local_address", gateway.https().to_string()),
+        ("method", "GET".into()),
+        ("requested_server_name", "shop.test".into()),
+        ("response_flags", "-".into()),
+        ("route_name", "httproute/envoy-gateway-system/all/rule/0".into()),
+        ("upstream_cluster", "httproute/envoy-gateway-system/all/rule/0".into()),
+        ("upstream_host", origin.address.to_string()),
+        ("user-agent", "it".into()),
+        ("x-envoy-origin-path", "/a?token=[redacted]".into()),
+        ("x-forwarded-for", "127.0.0.1".into()),
+    ];
+    for (key, want) in table {
+        assert_eq!(entry[key], want, "{key} of {entry}");
+    }
+    assert_eq!(entry["bytes_sent"], 3, "{entry}");
+}
