@@ -1,4 +1,5 @@
-//! Doors for the fuzz targets in `fuzz/`, and for nobody else: no part of the library's interface.
+//! Doors for the fuzz targets in `fuzz/` and for `tests/crds`, and for nobody else: no part of the
+//! library's interface.
 //!
 //! A reader of foreign bytes is private to its room, and a fuzz target is a crate of its own. Each
 //! function here takes bytes as a stranger would send them and hands them to such a reader. A
@@ -8,7 +9,7 @@ use std::path::Path;
 
 use http::HeaderValue;
 
-use crate::config;
+use crate::config::{self, Severity};
 use crate::filters::HostName;
 use crate::net::{Cidr, HostPattern};
 use crate::proxy;
@@ -25,6 +26,15 @@ pub fn yaml(bytes: &[u8]) {
     for diagnostic in &loaded.diagnostics {
         assert!(!diagnostic.problem.is_empty(), "{diagnostic}");
     }
+}
+
+/// What the rules of its kind have against the objects in `bytes`; nothing where they are taken.
+///
+/// For `tests/crds`, which asks the CRDs the same.
+pub fn refusals(bytes: &[u8]) -> Vec<String> {
+    let loaded = config::parse_bytes(Path::new("object.yaml"), bytes, &|_| None);
+    let errors = loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error);
+    errors.map(ToString::to_string).collect()
 }
 
 /// The readers of what a peer sends first; the first byte picks one, the rest is its input.

@@ -172,7 +172,7 @@ impl RouteGroupKind {
 pub(crate) struct GatewayAddress {
     #[serde(rename = "type")]
     pub kind: Option<AddressType>,
-    /// Where absent or empty, the gateway chooses one.
+    /// Where absent, the gateway chooses one. An empty one is no IP address.
     pub value: Option<String>,
 }
 

@@ -1,6 +1,7 @@
 //! GatewayClass, Gateway and ListenerSet.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::api::{
     AddressType, DefaultScope, FromNamespaces, FrontendTlsSettings, FrontendValidationMode,
@@ -211,6 +212,15 @@ fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations)
             found.add(kind, problem);
         }
         found.length(value, address.value.as_deref().unwrap_or_default(), 0..=253);
+        if let (AddressType::IpAddress, Some(address)) = (address.kind(), &address.value)
+            && !is_ip(address)
+        {
+            let problem = format!(
+                "`{}` is not an IP address; write it like `192.0.2.1`, or leave the field out",
+                shown(address)
+            );
+            found.add(value, problem);
+        }
         if let (AddressType::Hostname, Some(host)) = (address.kind(), &address.value) {
             let problem = "Hostname value must be empty or contain only valid characters (matching \
                            ^(\\*\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$)";
@@ -230,6 +240,16 @@ fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations)
         });
         found.unique(at, values, problem);
     }
+}
+
+/// The formats `ipv4` and `ipv6` of an API server, which lets zeros lead the parts of the first.
+fn is_ip(text: &str) -> bool {
+    let is_part = |part: &str| {
+        part.bytes().all(|b| b.is_ascii_digit())
+            && (part.trim_start_matches('0').parse::<u8>().is_ok()
+                || (!part.is_empty() && part.bytes().all(|b| b == b'0')))
+    };
+    text.parse::<IpAddr>().is_ok() || (text.split('.').count() == 4 && text.split('.').all(is_part))
 }
 
 /// The pattern of a type of addresses, with its alternatives as little anchored as upstream's.

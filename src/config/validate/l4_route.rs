@@ -1,10 +1,12 @@
 //! TLSRoute, TCPRoute and UDPRoute, which are one rule with backends each.
 
+use std::net::IpAddr;
+
 use crate::api::{
     DefaultScope, ParentReference, PlainBackendRef, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
 };
+use crate::config::names;
 use crate::config::path::Path;
-use crate::net::{HostPattern, InvalidHost};
 
 use super::route;
 use super::violations::Violations;
@@ -38,20 +40,22 @@ fn common(
     route::default_gateways(scope, at.field("useDefaultGateways"), found);
 }
 
+/// What upstream's rules ask of the names here; [`HostPattern`](crate::net::HostPattern) asks more,
+/// where they are used.
 fn hostnames(hostnames: &[String], at: Path<'_>, found: &mut Violations) {
     found.count(at, hostnames.len(), 1..=1024);
     for (index, hostname) in hostnames.iter().enumerate() {
-        let at = at.item(index);
-        let problem = match HostPattern::parse(hostname) {
-            Ok(_) => continue,
-            Err(InvalidHost::IpAddress) => "Hostnames cannot contain an IP",
-            Err(_) if hostname.contains('*') => {
-                "Wildcards on hostnames must be the first label, and the rest of hostname must be \
-                 valid based on RFC-1123"
-            }
-            Err(_) => "Hostnames must be valid based on RFC-1123",
+        let problem = if hostname.parse::<IpAddr>().is_ok() {
+            "Hostnames cannot contain an IP"
+        } else if names::hostname(hostname).is_ok() {
+            continue;
+        } else if hostname.contains('*') {
+            "Wildcards on hostnames must be the first label, and the rest of hostname must be \
+             valid based on RFC-1123"
+        } else {
+            "Hostnames must be valid based on RFC-1123"
         };
-        found.add(at, problem);
+        found.add(at.item(index), problem);
     }
 }
 

@@ -1,0 +1,173 @@
+//! An object is refused here where an API server would refuse it, and nowhere else.
+//!
+//! The other opinion is upstream's: the CRDs of the Gateway API, their OpenAPI schemas walked by
+//! [`schema`], their CEL rules run by the crate `cel`. Both judge every object of upstream's
+//! conformance manifests, its invalid examples, and some thousands of objects made of those by
+//! [`mutate`]. `scripts/install test` brings upstream's files where Go is.
+
+#![allow(clippy::print_stdout, reason = "what is left out is said where a test says things")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fastrand::Rng;
+use serde_json::{Value as Json, json};
+
+mod mutate;
+mod schema;
+
+use self::mutate::Hand;
+use self::schema::{Crds, Refusal, text};
+
+/// Objects that are made of upstream's.
+const MADE: u64 = 10_000;
+
+/// Upstream's files; None, and a line that says so, where they are not.
+fn upstream() -> Option<PathBuf> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.cache/gateway-api");
+    if top.join("config/crd/experimental").is_dir() {
+        return Some(top);
+    }
+    println!("left out: upstream's CRDs are missing (scripts/install test, which needs Go)");
+    None
+}
+
+/// Every YAML file below a folder, in the order of their names.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{directory:?}: {error}"));
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("a folder's entry").path()).collect();
+    paths.sort();
+    let below = paths.into_iter().flat_map(|path| match path.is_dir() {
+        true => files(&path),
+        false => vec![path],
+    });
+    below.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+}
+
+/// The documents of a file.
+fn yaml(file: &Path) -> Vec<Json> {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+    // The suite fills these in.
+    let text = text
+        .replace("{GATEWAY_CLASS_NAME}", "conformance")
+        .replace("{GATEWAY_CONTROLLER_NAME}", "example.com/conformance")
+        .replace("PLACEHOLDER_USABLE_ADDRS", "192.0.2.1")
+        .replace("PLACEHOLDER_UNUSABLE_ADDRS", "192.0.2.2");
+    serde_yaml::from_multiple(&text).unwrap_or_else(|error| panic!("{file:?}: {error}"))
+}
+
+/// Objects below a folder that the CRDs know.
+fn objects(crds: &Crds, directory: &Path) -> Vec<Json> {
+    let all = files(directory).into_iter().flat_map(|file| yaml(&file));
+    all.filter(|object| crds.schema(object).is_some()).collect()
+}
+
+/// What the product has against an object.
+fn ours(object: &Json) -> Vec<String> {
+    edge_gateway::fuzz::refusals(object.to_string().as_bytes())
+}
+
+/// Where we refuse on purpose what an API server takes: what a field says, and why.
+const ON_PURPOSE: &[(&str, &str)] = &[(
+    "Modifier.remove[",
+    "a word that no header can have for a name: nothing would ever be removed",
+)];
+
+/// How the two differ, if they do.
+fn difference(theirs: &[Refusal], ours: &[String]) -> Option<String> {
+    let on_purpose = |one: &String| ON_PURPOSE.iter().any(|(field, _)| one.contains(field));
+    match (theirs.is_empty(), ours.is_empty()) {
+        (true, false) if ours.iter().all(on_purpose) => None,
+        (true, false) => Some(format!("only we refuse: {ours:#?}")),
+        (false, true) => Some(format!("only an API server refuses: {theirs:#?}")),
+        _ => {
+            // Who searches for upstream's words finds them.
+            let is_said = |refusal: &Refusal| ours.iter().any(|one| one.contains(&refusal.message));
+            let unsaid = theirs.iter().find(|one| one.is_upstreams && !is_said(one))?;
+            Some(format!("we do not say what upstream says: {unsaid:#?} but {ours:#?}"))
+        }
+    }
+}
+
+#[test]
+fn upstreams_manifests_are_taken_and_its_invalid_examples_are_not() {
+    let Some(top) = upstream() else { return };
+    let crds = Crds::read(&top.join("config/crd/experimental"));
+    let manifests = objects(&crds, &top.join("conformance"));
+    assert!(manifests.len() > 300, "{} manifests", manifests.len());
+    for object in &manifests {
+        let theirs = crds.refusals(object).expect("the kind is there");
+        assert!(theirs.is_empty(), "{object}: {theirs:#?}");
+        let ours = ours(object);
+        assert!(ours.is_empty(), "{object}: {ours:#?}");
+    }
+    let invalid = objects(&crds, &top.join("hack/invalid-examples"));
+    assert!(invalid.len() > 30, "{} examples", invalid.len());
+    for object in &invalid {
+        let theirs = crds.refusals(object).expect("the kind is there");
+        assert!(!theirs.is_empty(), "an API server would take {object}");
+        assert!(!ours(object).is_empty(), "we take {object}");
+    }
+}
+
+#[test]
+fn objects_are_refused_as_an_api_server_would() {
+    let Some(top) = upstream() else { return };
+    let crds = Crds::read(&top.join("config/crd/experimental"));
+    let mut seeds = objects(&crds, &top.join("conformance"));
+    seeds.extend(objects(&crds, &top.join("hack/invalid-examples")));
+    let fitting = mutate::fitting(crds.patterns.iter());
+    let mut refused = 0;
+    let mut unbroken = crds.messages();
+    let mut differences = Vec::new();
+    for number in 0..MADE {
+        let object =
+            made(&mut Hand { rng: Rng::with_seed(number), fitting: &fitting }, &crds, &seeds);
+        let theirs = crds.refusals(&object).expect("the kind is there");
+        let ours = ours(&object);
+        refused += u64::from(!theirs.is_empty());
+        theirs.iter().for_each(|refusal| {
+            unbroken.remove(&refusal.message);
+        });
+        if let Some(difference) = difference(&theirs, &ours) {
+            differences.push(format!("object {number}: {object}\n{difference}"));
+        }
+    }
+    assert!(differences.is_empty(), "{}: {}", differences.len(), differences.join("\n"));
+    // Objects that are all right, or all wrong, or all wrong in the same way, would say nothing.
+    assert!((MADE / 5..MADE * 4 / 5).contains(&refused), "{refused} of {MADE} are refused");
+    let all = crds.messages().len();
+    assert!(unbroken.len() < all / 3, "of {all} rules no object breaks {unbroken:#?}");
+}
+
+/// One of upstream's objects with one to three changes.
+fn made(hand: &mut Hand<'_>, crds: &Crds, seeds: &[Json]) -> Json {
+    const KINDS: &[&str] = &[
+        "GatewayClass",
+        "Gateway",
+        "Gateway",
+        "HTTPRoute",
+        "HTTPRoute",
+        "HTTPRoute",
+        "GRPCRoute",
+        "TLSRoute",
+        "TCPRoute",
+        "UDPRoute",
+        "ListenerSet",
+        "BackendTLSPolicy",
+        "ReferenceGrant",
+    ];
+    let kind = KINDS[hand.rng.usize(..KINDS.len())];
+    let alike: Vec<&Json> = seeds.iter().filter(|object| object["kind"] == kind).collect();
+    let mut object = alike[hand.rng.usize(..alike.len())].clone();
+    let others: Vec<&Json> = alike.iter().map(|object| &object["spec"]).collect();
+    let schema = &crds.schema(&object).expect("the kind is there")["properties"]["spec"];
+    for _ in 0..hand.rng.u8(1..4) {
+        let spec = &mut object["spec"];
+        mutate::change(hand, schema, spec, &others);
+    }
+    // Other manifests' names are no matter here.
+    object["metadata"] = json!({ "name": text(&object["metadata"]["name"]) });
+    object
+}
