@@ -83,9 +83,14 @@ impl Export {
             let _ = writeln!(io::stderr(), "{}", faults.join("\n"));
             return Ok(ExitCode::FAILURE);
         }
-        // JSON that the gateway wrote itself.
-        let read = |source: &Source| serde_json::from_str(&source.written).ok();
-        let objects = load.sources.iter().filter_map(read).collect();
+        // An object that were left out would be missed in the cluster, and by nobody here.
+        let objects = match load.sources.iter().map(read).collect::<Result<Vec<Value>, _>>() {
+            Ok(objects) => objects,
+            Err(why) => {
+                let _ = writeln!(io::stderr(), "edge-gateway: nothing is exported: {why}");
+                return Ok(ExitCode::FAILURE);
+            }
+        };
         let rules = Rules { names: &wanted.names, dns: &wanted.dns_name, issuer: &wanted.issuer };
         let moved = rules.moved(objects);
         let written = match &wanted.dir {
@@ -98,6 +103,16 @@ impl Export {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The JSON that is kept of an object.
+///
+/// # Errors
+///
+/// Which object it is, and what is wrong with it.
+fn read(source: &Source) -> Result<Value, String> {
+    serde_json::from_str(&source.written)
+        .map_err(|error| format!("what is kept of {} is not JSON: {error}", source.key))
 }
 
 /// What is to be applied, and what is to be there before.
