@@ -1,4 +1,4 @@
-//! What an operator asks of the gateway that runs.
+//! What an operator asks of the gateway that runs, and the page that shows it.
 //!
 //! Nothing here listens: the control socket and the admin address (`control/socket`) hand over what
 //! is asked, and answer themselves what only the control loop knows. All of it is read from the
@@ -9,6 +9,7 @@
 
 mod clusters;
 mod listeners;
+mod page;
 mod query;
 mod routes;
 mod stats;
@@ -67,8 +68,9 @@ impl Admin {
     /// The methods of a path that is answered here; all but POST only look.
     pub(crate) fn methods(path: &str) -> Option<&'static str> {
         match path {
-            "/clusters" | "/config_dump" | "/explain" | "/healthz" | "/listeners" | "/ready"
-            | "/requests" | "/routes" | "/stats" => Some("GET, HEAD"),
+            "/" | "/dashboard.css" | "/dashboard.js" | "/clusters" | "/config_dump"
+            | "/explain" | "/healthz" | "/listeners" | "/ready" | "/requests" | "/routes"
+            | "/stats" => Some("GET, HEAD"),
             "/logging" => Some("GET, HEAD, POST"),
             _ => None,
         }
@@ -90,6 +92,10 @@ impl Admin {
     fn look(&self, changes: bool, path: &str, mut query: Query) -> Result<Answer, Unasked> {
         let Sources { gateway, metrics, log } = &*self.0;
         let snapshot = gateway.snapshot.load();
+        if let Some(file) = page::file(path) {
+            query.finish()?;
+            return Ok(file);
+        }
         let answer = match path {
             "/healthz" => Answer::text("ok\n".into()),
             // Asked over a socket that is closed when a drain begins, so there is no other answer.

@@ -405,7 +405,7 @@ impl Control {
                 Cause::Signal => "of SIGHUP",
             }
         );
-        let mut reloaded = match self.load() {
+        let reloaded = match self.load() {
             Ok(reloaded) => {
                 self.trouble = None;
                 reloaded
@@ -426,12 +426,20 @@ impl Control {
             tracing::error!("reload failed, what ran before is served on");
         }
         self.notify.ready(&self.status_line());
-        let snapshot = self.gateway.snapshot.load();
-        reloaded.serving = Serving::new(snapshot.generation, snapshot.counts);
-        let took = clock::now().saturating_duration_since(begun);
-        reloaded.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let reloaded = self.as_of_now(reloaded, begun);
         self.note(cause.word(), reloaded.clone());
         reloaded
+    }
+
+    /// With what is served now, and how long it took.
+    fn as_of_now(&self, reloaded: Reloaded, begun: Instant) -> Reloaded {
+        let snapshot = self.gateway.snapshot.load();
+        let took = clock::now().saturating_duration_since(begun);
+        Reloaded {
+            serving: Serving::new(snapshot.generation, snapshot.counts),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            ..reloaded
+        }
     }
 
     /// Keeps what a load came to, for those who ask later.
@@ -475,11 +483,12 @@ impl Control {
 
     /// The first load. Where the files cannot be read as what they say, what loaded last is served.
     pub(super) fn first_load(&mut self) -> Result<(), CannotStart> {
+        let begun = clock::now();
         let diagnostics = match self.load() {
             Err(CannotStart::Configuration(diagnostics)) => diagnostics,
             Err(other) => return Err(other),
             Ok(reloaded) => {
-                self.note("start", reloaded);
+                self.note("start", self.as_of_now(reloaded, begun));
                 return Ok(());
             }
         };
@@ -487,14 +496,14 @@ impl Control {
             return Err(CannotStart::Configuration(diagnostics));
         };
         tracing::error!("the files do not load; serving the last configuration that did");
-        let begun = clock::now();
         let load = self.loader.load_from(kept, &Snapshot::default());
         if load.compiled.is_none() {
             return Err(CannotStart::Configuration(diagnostics));
         }
         let kept = self.serve(load, begun)?;
         let told = Reloaded::told(&diagnostics);
-        self.note("start", Reloaded { loaded: false, diagnostics: told, ..kept });
+        let kept = Reloaded { loaded: false, diagnostics: told, ..kept };
+        self.note("start", self.as_of_now(kept, begun));
         let fatal = diagnostics.iter().find(|one| one.fatal).map(ToString::to_string);
         self.trouble = fatal.map(|fatal| format!("what loaded last is served; {fatal}"));
         Ok(())

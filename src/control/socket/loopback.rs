@@ -26,7 +26,7 @@ const CHANGES: &str = "x-edge-gateway-admin";
 
 /// Answers on `address` for ever.
 pub(super) async fn serve(address: SocketAddr, asks: Asks, admin: Admin) {
-    let listener = loopback::listen(address, "admin API", "/").await;
+    let listener = loopback::listen(address, "dashboard and admin API", "/").await;
     let answers = |stream| {
         let (asks, admin) = (asks.clone(), admin.clone());
         loopback::serve(stream, LIMITS, move |request| {
