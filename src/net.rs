@@ -1,7 +1,8 @@
 //! Hostnames, address ranges and the other small words of a network.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
 
 /// A hostname a listener or route accepts: exact, or one leading wildcard label.
@@ -264,6 +265,51 @@ pub(crate) struct InvalidCidr(String);
 /// The peer of a connection as it should be shown: IPv4 mapped into IPv6 is plain IPv4.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// A socket that clients send to: one that listens, or one of datagrams.
+#[derive(Debug)]
+pub(crate) enum ServerSocket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl ServerSocket {
+    pub(crate) fn is_udp(&self) -> bool {
+        matches!(self, Self::Udp(_))
+    }
+
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Udp(socket) => socket.local_addr(),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// Those of fcntl(2).
+    pub(crate) fn set_nonblocking(&self, is_so: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.set_nonblocking(is_so),
+            Self::Udp(socket) => socket.set_nonblocking(is_so),
+        }
+    }
+
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is free.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Udp(socket) => socket.try_clone().map(Self::Udp),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ pub(crate) fn run(
     let reloads = Arc::<Reloads>::default();
     let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::clone(&reloads)));
     let setup = Setup {
-        inherited: handed.listeners,
+        inherited: handed.sockets,
         workers: options.workers,
         drain_timeout: options.drain_timeout,
         notify: Notify::from_env(),

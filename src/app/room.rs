@@ -51,8 +51,11 @@ fn fit(limits: Limits, wishes: Wishes, memory: Option<u64>, files: Option<u64>) 
     let scaled = |part: u64, most: u64| memory.map_or(most, |bytes| (bytes / part).min(most));
     let window = scaled(512, limits.http2_window.into()).max(256 << 10);
     let send_buffer = scaled(4096, limits.http2_send_buffer as u64).max(16 << 10);
+    // Each has a file, of those that are left aside above.
+    let flows_by_files = least(files.map(|files| files / 16));
     Limits {
         connections,
+        udp_flows: limits.udp_flows.min(flows_by_files),
         connections_a_peer: wishes.connections_a_peer.unwrap_or_else(|| (connections / 4).max(64)),
         http2_window: u32::try_from(window).unwrap_or(limits.http2_window),
         http2_send_buffer: usize::try_from(send_buffer).unwrap_or(limits.http2_send_buffer),

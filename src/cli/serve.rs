@@ -87,6 +87,13 @@ struct LimitArgs {
     /// For a WebSocket on which nothing moves
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time, allow_hyphen_values = true)]
     tunnel_idle_timeout: Duration,
+    /// Flows of datagrams at once, shared out among UDP listeners [default: 4096, or a sixteenth of
+    /// the files that may be open]
+    #[arg(long, value_name = "N", default_value_t = 4096, hide_default_value = true)]
+    max_udp_flows: usize,
+    /// For a flow of datagrams on which nothing moves
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
+    udp_idle_timeout: Duration,
     /// Bytes of a request head (431 beyond)
     #[arg(long, value_name = "SIZE", default_value = "32KiB", value_parser = size, allow_hyphen_values = true)]
     max_head_bytes: usize,
@@ -114,6 +121,8 @@ impl LimitArgs {
             send_timeout: self.send_timeout,
             response_timeout: Some(self.response_timeout).filter(|limit| !limit.is_zero()),
             tunnel_timeout: self.tunnel_idle_timeout,
+            udp_flows: self.max_udp_flows,
+            udp_idle_timeout: self.udp_idle_timeout,
             head_bytes: self.max_head_bytes,
             head_fields: self.max_head_fields,
             target_bytes: self.max_target_bytes,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::net::ServerSocket;
 use crate::proxy::SocketId;
-use crate::snapshot::{Bind, BindKey, Snapshot};
+use crate::snapshot::{Bind, BindKey, Snapshot, Transport};
 use crate::systemd::Inherited;
 
 /// Connections that may wait to be accepted: a restart's worth. The kernel caps it at
@@ -34,7 +35,7 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     /// To be listened on.
-    pub new: Vec<(BindKey, SocketId, TcpListener)>,
+    pub new: Vec<(BindKey, SocketId, ServerSocket)>,
     /// No longer served.
     pub gone: Vec<SocketId>,
     /// What was handed over and is of no use, or not of the use that its name says.
@@ -76,7 +77,7 @@ impl Sockets {
         let mut failed = Vec::new();
         let mut fail = |bind: &Bind, source: io::Error| {
             let ours = self.open.keys().any(|key| overlap(*key, bind.key));
-            let hint = if ours { OURS } else { hint(&source) };
+            let hint = if ours { OURS } else { hint(&source, bind.key.transport) };
             failed.push(CannotBind { key: bind.key, ours, hint, source });
         };
         for bind in &next.binds {
@@ -96,8 +97,8 @@ impl Sockets {
         }
         for bind in &next.binds {
             if !prepared.open.contains_key(&bind.key) {
-                match listen_for(bind) {
-                    Ok(listener) => prepared.add(bind.key, None, listener),
+                match open_for(bind) {
+                    Ok(socket) => prepared.add(bind.key, None, socket),
                     Err(error) => fail(bind, error),
                 }
             }
@@ -130,7 +131,7 @@ impl Sockets {
     ) -> io::Result<()> {
         for (place, one) in self.inherited.iter().enumerate() {
             if fits(one) && prepared.server_of(place).is_none() {
-                prepared.add(bind.key, Some(place), one.listener.try_clone()?);
+                prepared.add(bind.key, Some(place), one.socket.try_clone()?);
             }
         }
         Ok(())
@@ -172,11 +173,11 @@ impl Sockets {
 }
 
 impl Prepared {
-    fn add(&mut self, bind: BindKey, handed: Option<usize>, listener: TcpListener) {
+    fn add(&mut self, bind: BindKey, handed: Option<usize>, socket: ServerSocket) {
         self.next += 1;
         let id = SocketId(self.next);
         self.open.entry(bind).or_default().push(Open { id, handed });
-        self.new.push((bind, id, listener));
+        self.new.push((bind, id, socket));
     }
 
     /// The bind that the socket at `place` of those handed over serves.
@@ -187,27 +188,49 @@ impl Prepared {
 }
 
 fn is_named_for(one: &Inherited, bind: &Bind) -> bool {
-    one.name.as_ref().is_some_and(|name| bind.names.iter().any(|own| **own == **name))
+    is_of_kind(one, bind)
+        && one.name.as_ref().is_some_and(|name| bind.names.iter().any(|own| **own == **name))
+}
+
+fn is_of_kind(one: &Inherited, bind: &Bind) -> bool {
+    one.socket.is_udp() == (bind.key.transport == Transport::Udp)
 }
 
 fn is_on_port_of(one: &Inherited, bind: &Bind) -> bool {
-    one.address.port() == bind.key.port
+    is_of_kind(one, bind)
+        && one.address.port() == bind.key.port
         && bind.key.address.is_none_or(|ip| ip == one.address.ip().to_canonical())
 }
 
 /// A socket of our own.
-fn listen_for(bind: &Bind) -> io::Result<TcpListener> {
-    let port = bind.key.port;
+fn open_for(bind: &Bind) -> io::Result<ServerSocket> {
+    let open = |address: IpAddr| {
+        let address = SocketAddr::new(address, bind.key.port);
+        match bind.key.transport {
+            Transport::Tcp => listen(address).map(ServerSocket::Tcp),
+            Transport::Udp => datagrams(address).map(ServerSocket::Udp),
+        }
+    };
     match bind.key.address {
-        Some(address) => listen(SocketAddr::new(address, port)),
+        Some(address) => open(address),
         // One socket for both families, or IPv4 alone on a host without IPv6.
-        None => match listen(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
-            Err(error) if no_ipv6(&error) => {
-                listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
-            }
-            listened => listened,
+        None => match open(Ipv6Addr::UNSPECIFIED.into()) {
+            Err(error) if no_ipv6(&error) => open(Ipv4Addr::UNSPECIFIED.into()),
+            opened => opened,
         },
     }
+}
+
+/// A socket for datagrams, not blocking. Of UDP, `SO_REUSEADDR` would let another process take the
+/// port from us, so it is not set.
+fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// A listening socket, not blocking.
@@ -246,8 +269,11 @@ const OURS: &str =
     "; this gateway has it on other addresses, and can change them in a restart alone";
 
 /// What to do about it.
-fn hint(error: &io::Error) -> &'static str {
+fn hint(error: &io::Error, transport: Transport) -> &'static str {
     match error.kind() {
+        io::ErrorKind::AddrInUse if transport == Transport::Udp => {
+            "; see who has it with `ss -lunp`, or hand the socket over"
+        }
         io::ErrorKind::AddrInUse => "; see who has it with `ss -ltnp`, or hand the socket over",
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 come from the socket units, or need CAP_NET_BIND_SERVICE"
@@ -262,7 +288,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::snapshot::{HostTable, Transport};
+    use crate::snapshot::HostTable;
 
     fn snapshot(binds: &[(u16, &str)]) -> Snapshot {
         let bind = |(port, name): &(u16, &str)| {
@@ -282,7 +308,7 @@ mod tests {
     fn handed(name: &str) -> Inherited {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        Inherited { name: Some(name.into()), listener, address }
+        Inherited { name: Some(name.into()), socket: ServerSocket::Tcp(listener), address }
     }
 
     #[test]

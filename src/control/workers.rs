@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::net::ServerSocket;
 use crate::proxy::{Command, Gateway, SocketId, run_worker};
 use crate::snapshot::BindKey;
 
@@ -47,7 +47,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Has every worker accept from `listener`.
+    /// Has every worker accept from a socket that listens, and one receive from a socket of
+    /// datagrams: the flows of a socket are its own, and nobody else's to know.
     ///
     /// # Errors
     ///
@@ -56,11 +57,15 @@ impl Workers {
         &self,
         bind: BindKey,
         socket: SocketId,
-        listener: &TcpListener,
+        server: &ServerSocket,
     ) -> io::Result<()> {
-        for commands in &self.commands {
-            let listener = listener.try_clone()?;
-            let _ = commands.send(Command::Listen { socket, listener, bind });
+        let (first, count) = match server {
+            ServerSocket::Tcp(_) => (0, self.commands.len()),
+            ServerSocket::Udp(_) => (usize::try_from(socket.0).unwrap_or(0), 1),
+        };
+        for commands in self.commands.iter().cycle().skip(first % self.commands.len()).take(count) {
+            let server = server.try_clone()?;
+            let _ = commands.send(Command::Listen { socket, server, bind });
         }
         Ok(())
     }

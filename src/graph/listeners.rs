@@ -141,11 +141,7 @@ pub(super) fn judge<'a>(
         Protocol::Http | Protocol::Https => &["HTTPRoute", "GRPCRoute"],
         Protocol::Tls => &["TLSRoute"],
         Protocol::Tcp => &["TCPRoute"],
-        Protocol::Udp => {
-            let problem = "UDP listeners are not supported yet; use HTTP, HTTPS, TLS or TCP";
-            check.refuse("UnsupportedProtocol", "protocol", problem);
-            &[]
-        }
+        Protocol::Udp => &["UDPRoute"],
         Protocol::Unknown(word) => {
             let problem = format!("`{word}` is not a protocol; use HTTP, HTTPS, TLS, TCP or UDP");
             check.refuse("UnsupportedProtocol", "protocol", problem);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::snapshot::{Bind, Snapshot};
+use crate::snapshot::{Bind, Snapshot, Transport};
 use crate::stats::{CIPHERS, Counter, Downstream, FLAGS, TLS_VERSIONS, Times};
 
 use super::exposition::{Exposition, Labels};
@@ -16,6 +16,7 @@ type Of = fn(&Downstream) -> &Counter;
 pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
     managers(text, snapshot);
     listeners(text, snapshot);
+    datagrams(text, snapshot);
     certificates(text, snapshot);
     failures(text, snapshot);
 }
@@ -24,7 +25,7 @@ pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
 /// are one.
 fn managers(text: &mut Exposition, snapshot: &Snapshot) {
     let mut managers: BTreeMap<String, Vec<&Bind>> = BTreeMap::new();
-    for bind in &snapshot.binds {
+    for bind in of(snapshot, Transport::Tcp) {
         let scheme = if bind.tls { "https" } else { "http" };
         managers.entry(format!("{scheme}-{}", bind.key.port)).or_default().push(bind);
     }
@@ -75,7 +76,8 @@ fn managers(text: &mut Exposition, snapshot: &Snapshot) {
 }
 
 fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
-    let binds: Vec<_> = snapshot.binds.iter().map(|bind| (listener(bind), bind)).collect();
+    let binds = of(snapshot, Transport::Tcp).map(|bind| (listener(bind), bind));
+    let binds: Vec<_> = binds.collect();
     let sums =
         |of: Of| binds.iter().map(move |(labels, bind)| (labels.clone(), bind.counts.sum(of)));
     text.counters(
@@ -122,6 +124,33 @@ fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
         })
     });
     text.counters("envoy_listener_ssl_versions", "TLS sessions by version.", versions);
+}
+
+/// Envoy's word for a flow is session; its proxies of UDP have no name with us but their socket's.
+fn datagrams(text: &mut Exposition, snapshot: &Snapshot) {
+    let binds = of(snapshot, Transport::Udp).map(|bind| (listener(bind), bind));
+    let binds: Vec<_> = binds.collect();
+    let sums =
+        |of: Of| binds.iter().map(move |(labels, bind)| (labels.clone(), bind.counts.sum(of)));
+    let counters: [(&str, &str, Of); 7] = [
+        ("total", "Flows of datagrams.", |of| &of.datagrams.flows),
+        ("evicted", "Flows that had to go for others.", |of| &of.datagrams.evicted),
+        ("rx_datagrams", "Datagrams from clients.", |of| &of.datagrams.received),
+        ("rx_bytes", "Bytes of datagrams from clients.", |of| &of.datagrams.received_bytes),
+        ("tx_datagrams", "Datagrams to clients.", |of| &of.datagrams.sent),
+        ("tx_bytes", "Bytes of datagrams to clients.", |of| &of.datagrams.sent_bytes),
+        ("dropped", "Datagrams without a backend or without room.", |of| &of.datagrams.dropped),
+    ];
+    for (name, help, of) in counters {
+        text.counters(&format!("envoy_udp_downstream_sess_{name}"), help, sums(of));
+    }
+    let help = "Flows of datagrams that are open.";
+    text.gauges("envoy_udp_downstream_sess_active", help, sums(|of| &of.datagrams.flows_active));
+}
+
+fn of(snapshot: &Snapshot, transport: Transport) -> impl Iterator<Item = &Bind> {
+    let binds = snapshot.binds.iter().map(|bind| &**bind);
+    binds.filter(move |bind| bind.key.transport == transport)
 }
 
 /// `0.0.0.0_443`, as Envoy calls a socket.

@@ -26,6 +26,11 @@ pub(crate) struct Limits {
     pub response_timeout: Option<Duration>,
     /// Without a byte in either direction of an upgraded connection. 1 h.
     pub tunnel_timeout: Duration,
+    /// Flows of datagrams at once, shared out equally among the UDP listeners; beyond it those go
+    /// that rest longest, first those never answered. 4096.
+    pub udp_flows: usize,
+    /// Without a datagram in either direction of a flow. 60 s.
+    pub udp_idle_timeout: Duration,
     /// Bytes of a request head; more is answered 431. 32 KiB.
     pub head_bytes: usize,
     /// Header fields of a request; more is answered 431. 100.
@@ -56,6 +61,8 @@ impl Default for Limits {
             send_timeout: Duration::from_secs(30),
             response_timeout: Some(Duration::from_secs(60)),
             tunnel_timeout: Duration::from_secs(3600),
+            udp_flows: 4096,
+            udp_idle_timeout: Duration::from_secs(60),
             head_bytes: 32 << 10,
             head_fields: 100,
             target_bytes: 8 << 10,

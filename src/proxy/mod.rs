@@ -31,6 +31,7 @@ mod shortage;
 mod tasks;
 mod tcp;
 mod tunnel;
+mod udp;
 mod upgrade;
 mod watch;
 mod websocket;

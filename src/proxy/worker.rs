@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
-use crate::net::canonical;
+use crate::net::{ServerSocket, canonical};
 use crate::proxy::connections::{Peer, Place, Shelf};
+use crate::proxy::udp::Receiver;
 use crate::proxy::watch::{Ending, Millis, Watch, coarse_now, set_coarse_now};
 use crate::proxy::{Gateway, accept, tasks};
 use crate::snapshot::BindKey;
@@ -28,8 +29,8 @@ pub(crate) struct SocketId(pub u64);
 /// What the control loop asks of a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Accept from this socket and serve `bind` on it. The socket is not blocking.
-    Listen { socket: SocketId, listener: std::net::TcpListener, bind: BindKey },
+    /// Accept or receive from this socket and serve `bind` on it. The socket is not blocking.
+    Listen { socket: SocketId, server: ServerSocket, bind: BindKey },
     /// Stop accepting from this socket, and end the connections of its bind gracefully.
     Close { socket: SocketId },
     /// Stop accepting, end idle connections now and the others after what they are doing. The
@@ -49,6 +50,7 @@ pub(crate) async fn run_worker(
     let connections = gateway.connections.shelf();
     let worker = Arc::new(Worker { gateway, connections });
     let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();
+    let mut receivers: HashMap<SocketId, Receiver> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let begun = clock::now();
@@ -56,21 +58,32 @@ pub(crate) async fn run_worker(
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Listen { socket, listener, bind }) => {
-                    match TcpListener::from_std(listener) {
-                        Ok(listener) => {
-                            let mut task = JoinSet::new();
-                            task.spawn(accept_from(Arc::clone(&worker), listener, bind));
-                            acceptors.insert(socket, task);
+                Some(Command::Listen { socket, server, bind }) => {
+                    let listening = match server {
+                        ServerSocket::Tcp(listener) => {
+                            TcpListener::from_std(listener).map(|listener| {
+                                let mut task = JoinSet::new();
+                                task.spawn(accept_from(Arc::clone(&worker), listener, bind));
+                                acceptors.insert(socket, task);
+                            })
                         }
-                        Err(error) => tracing::error!(%error, "socket cannot be listened on"),
+                        ServerSocket::Udp(datagrams) => {
+                            Receiver::start(&worker.gateway, datagrams, bind).map(|receiver| {
+                                receivers.insert(socket, receiver);
+                            })
+                        }
+                    };
+                    if let Err(error) = listening {
+                        tracing::error!(%error, "socket cannot be listened on");
                     }
                 }
                 Some(Command::Close { socket }) => {
                     acceptors.remove(&socket);
+                    receivers.remove(&socket);
                 }
                 Some(Command::Drain { deadline: at }) => {
                     acceptors.clear();
+                    receivers.values().for_each(Receiver::drain);
                     worker.connections.end_where(|_, _| Some(Ending::Gracefully));
                     deadline = Some(at);
                 }
@@ -82,13 +95,16 @@ pub(crate) async fn run_worker(
             _ = sweep.tick() => {
                 let now = clock::now();
                 worker.sweep(now.saturating_duration_since(begun), now);
-                if deadline.is_some_and(|deadline| now >= deadline) || (deadline.is_some() && worker.connections.is_empty()) {
+                let is_empty = || worker.connections.is_empty() && receivers.values().all(Receiver::is_empty);
+                if deadline.is_some_and(|deadline| now >= deadline || is_empty()) {
                     break;
                 }
             }
         }
     }
     worker.connections.end_where(|_, _| Some(Ending::Shutdown));
+    receivers.values().for_each(Receiver::drain);
+    receivers.clear();
     upstream::pool::drain();
     // One turn for the tasks to see it and write their records.
     tokio::task::yield_now().await;

@@ -146,6 +146,26 @@ pub(crate) struct Downstream {
     pub tls_versions: [Counter; TLS_VERSIONS.len()],
     pub ciphers: [Counter; CIPHERS.len()],
     flags: [Counter; FLAGS.len()],
+    pub datagrams: Datagrams,
+}
+
+/// What a bind of UDP saw. Envoy's word for a flow is session.
+#[derive(Debug, Default)]
+pub(crate) struct Datagrams {
+    /// Flows begun, whatever came of them.
+    pub flows: Counter,
+    /// Gauge.
+    pub flows_active: Counter,
+    /// Flows that had to go for others.
+    pub evicted: Counter,
+    /// From clients.
+    pub received: Counter,
+    pub received_bytes: Counter,
+    /// To clients.
+    pub sent: Counter,
+    pub sent_bytes: Counter,
+    /// Of either way: there was no backend, or no room.
+    pub dropped: Counter,
 }
 
 /// The response flags that a request may end with.

@@ -7,23 +7,25 @@
 use std::env;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process;
 
 use listenfd::ListenFd;
 use socket2::SockRef;
 
+use crate::net::ServerSocket;
+
 /// More than any unit passes; keeps a damaged `LISTEN_FDS` from being believed.
 const MOST: usize = 1024;
 
-/// A listening TCP socket that was open before we started.
+/// A listening TCP socket, or one of UDP, that was open before we started.
 #[derive(Debug)]
 pub(crate) struct Inherited {
     /// `FileDescriptorName=` of the socket unit; none if it has no name. Without that line,
     /// systemd passes the name of the unit (`edge-gateway-http.socket`).
     pub name: Option<String>,
     /// Non-blocking, and closed on exec.
-    pub listener: TcpListener,
+    pub socket: ServerSocket,
     pub address: SocketAddr,
 }
 
@@ -44,14 +46,14 @@ impl fmt::Display for Ignored {
             None => write!(f, "socket {} handed over", self.index)?,
         }
         write!(f, " is {}", self.what)?;
-        f.write_str("; a listening TCP socket would be right")
+        f.write_str("; a listening TCP socket or a UDP socket would be right")
     }
 }
 
 /// All that was handed over.
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
-    pub listeners: Vec<Inherited>,
+    pub sockets: Vec<Inherited>,
     /// To be logged by the caller: this runs before logging does.
     pub ignored: Vec<Ignored>,
 }
@@ -87,11 +89,11 @@ pub(crate) fn inherited() -> Result<Handed, InvalidHandover> {
     let mut handed = Handed::default();
     for (index, name) in (0..sockets.len()).zip(names_of(&names)) {
         match take(&mut sockets, index) {
-            Ok(listener) => {
-                let ready = prepare(listener, name);
+            Ok(socket) => {
+                let ready = prepare(socket, name);
                 let inherited =
                     ready.map_err(|source| InvalidHandover::Socket { index, source })?;
-                handed.listeners.push(inherited);
+                handed.sockets.push(inherited);
             }
             Err(what) => handed.ignored.push(Ignored { index, name, what }),
         }
@@ -111,16 +113,19 @@ fn names_of(text: &str) -> impl Iterator<Item = Option<String>> {
 }
 
 /// A socket of a kind we do not serve is taken and dropped, so that it is closed.
-fn take(sockets: &mut ListenFd, index: usize) -> Result<TcpListener, &'static str> {
+fn take(sockets: &mut ListenFd, index: usize) -> Result<ServerSocket, &'static str> {
     if let Ok(Some(listener)) = sockets.take_tcp_listener(index) {
         // `Accept=yes` passes a connection.
         return match SockRef::from(&listener).is_listener() {
-            Ok(true) => Ok(listener),
+            Ok(true) => Ok(ServerSocket::Tcp(listener)),
             _ => Err("a TCP connection"),
         };
     }
-    if let Ok(Some(_)) = sockets.take_udp_socket(index) {
-        return Err("a UDP socket");
+    if let Ok(Some(socket)) = sockets.take_udp_socket(index) {
+        return match socket.peer_addr() {
+            Ok(_) => Err("a UDP socket that is connected to one peer"),
+            Err(_) => Ok(ServerSocket::Udp(socket)),
+        };
     }
     if let Ok(Some(_)) = sockets.take_unix_listener(index) {
         return Err("a UNIX stream socket");
@@ -131,16 +136,18 @@ fn take(sockets: &mut ListenFd, index: usize) -> Result<TcpListener, &'static st
     Err("no socket")
 }
 
-fn prepare(listener: TcpListener, name: Option<String>) -> io::Result<Inherited> {
+fn prepare(socket: ServerSocket, name: Option<String>) -> io::Result<Inherited> {
     // systemd passes blocking sockets unless the unit says `NonBlocking=yes`; a blocking one
     // would hang a worker inside `accept`. listenfd has set close-on-exec.
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok(Inherited { name, listener, address })
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok(Inherited { name, socket, address })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
     use super::*;
 
     #[test]
@@ -161,21 +168,27 @@ mod tests {
 
     #[test]
     fn an_inherited_socket_does_not_block() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = ServerSocket::Tcp(TcpListener::bind("127.0.0.1:0").unwrap());
         let inherited = prepare(listener, Some("http".into())).unwrap();
         assert!(inherited.address.port() > 0);
-        let error = inherited.listener.accept().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let ServerSocket::Tcp(listener) = inherited.socket else { panic!("it was one of TCP") };
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+
+        let socket = ServerSocket::Udp(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let inherited = prepare(socket, None).unwrap();
+        let ServerSocket::Udp(socket) = inherited.socket else { panic!("it was one of UDP") };
+        assert_eq!(socket.recv_from(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
     fn what_is_ignored_is_said_with_its_name() {
         let ignored = |name: Option<&str>| {
-            Ignored { index: 1, name: name.map(Into::into), what: "a UDP socket" }.to_string()
+            Ignored { index: 1, name: name.map(Into::into), what: "a UNIX stream socket" }
+                .to_string()
         };
-        let right = "a listening TCP socket would be right";
-        let named = format!("socket `quic` handed over is a UDP socket; {right}");
-        assert_eq!(ignored(Some("quic")), named);
-        assert_eq!(ignored(None), format!("socket 1 handed over is a UDP socket; {right}"));
+        let right = "a listening TCP socket or a UDP socket would be right";
+        let named = format!("socket `api` handed over is a UNIX stream socket; {right}");
+        assert_eq!(ignored(Some("api")), named);
+        assert_eq!(ignored(None), format!("socket 1 handed over is a UNIX stream socket; {right}"));
     }
 }

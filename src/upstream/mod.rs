@@ -6,7 +6,7 @@
 //! closes its connection. Connections rest in a pool of their own worker ([`pool`]), so that no
 //! request meets a lock.
 //!
-//! What is no HTTP goes by [`Cluster::open`], which chooses alike.
+//! What is no HTTP goes by [`Cluster::open`] or [`Cluster::datagrams`], which choose alike.
 //!
 //! To add a protocol: a variant of [`Protocol`], a file beside `h1` and `h2`, an arm in
 //! [`Cluster::send`].
@@ -32,6 +32,7 @@ pub(crate) use endpoint::{EndpointName, EndpointSettings, EndpointState};
 pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
 pub(crate) use names::Names;
+pub(crate) use raw::Datagrams;
 
 #[cfg(test)]
 mod testing;

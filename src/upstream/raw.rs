@@ -1,9 +1,17 @@
-//! Backends without HTTP: a stream for a connection.
+//! Backends without HTTP: a stream for a connection, a socket for a flow of datagrams.
 //!
 //! Endpoints are chosen as for requests: in turn, names looked up while in use, what did not take a
 //! connection lately last.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
 
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
@@ -11,10 +19,133 @@ use crate::tls::Alpn;
 use crate::upstream::balance::{Aim, Candidates};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
-use crate::upstream::endpoint::EndpointName;
+use crate::upstream::endpoint::{Address, Endpoint, EndpointName};
 use crate::upstream::failure::{FailureKind, SendFailure};
 
+/// A socket that sends to one endpoint, and hears from it alone.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    socket: UdpSocket,
+    address: SocketAddr,
+    /// On whose account.
+    counts: Arc<Sharded<Upstream>>,
+}
+
+impl Datagrams {
+    pub(crate) fn endpoint(&self) -> EndpointName {
+        Address::Ip(self.address).into()
+    }
+
+    /// Sends without waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// Those of send(2). `ConnectionRefused`: nobody listens there, as an earlier datagram has shown.
+    pub(crate) fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        SockRef::from(&self.socket).send(datagram)?;
+        self.counts.here().sent_bytes.add(datagram.len() as u64);
+        Ok(())
+    }
+
+    /// Resolves when there may be something to receive.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        // A refusal is an error of the socket and nothing to read.
+        self.socket.ready(Interest::READABLE | Interest::ERROR).await.map(|_| ())
+    }
+
+    /// The next datagram of the endpoint.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none; else as with [`send`](Self::send).
+    pub(crate) fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut receive = || Ok(recv(self.socket.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT)?);
+        // tokio takes one interest at a time here, and of two together none.
+        let length = match self.socket.try_io(Interest::READABLE, &mut receive) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.socket.try_io(Interest::ERROR, receive)?
+            }
+            other => other?,
+        };
+        self.counts.here().received_bytes.add(length as u64);
+        Ok(length)
+    }
+}
+
+impl Drop for Datagrams {
+    fn drop(&mut self) {
+        self.counts.here().open.one_less();
+    }
+}
+
+/// A socket of any port that is connected to `to`: the kernel drops what others send to it.
+async fn bound(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+    socket.connect(to).await?;
+    Ok(socket)
+}
+
 impl Cluster {
+    /// A socket for a flow of datagrams to an endpoint, on the account of a route's `counts`. Nothing
+    /// is sent by this, so nobody knows whether the endpoint is there; see
+    /// [`refused`](Self::refused).
+    ///
+    /// # Errors
+    ///
+    /// There is no endpoint, or no socket to be had.
+    pub(crate) async fn datagrams(
+        &self,
+        counts: &Arc<Sharded<Upstream>>,
+    ) -> Result<Datagrams, SendFailure> {
+        let aim = Aim::default();
+        let mut candidates = Candidates::new(self, &aim);
+        let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
+        while let Some(candidate) = candidates.next().await {
+            failure = match candidate {
+                Ok(Address::Ip(address)) => match bound(address).await {
+                    Ok(socket) => {
+                        let counts = Arc::clone(counts);
+                        counts.here().connects.one_more();
+                        counts.here().open.one_more();
+                        return Ok(Datagrams { socket, address, counts });
+                    }
+                    Err(error) => {
+                        let refused = FailureKind::ConnectRefused;
+                        SendFailure::new(refused, error.to_string()).at(Address::Ip(address))
+                    }
+                },
+                Ok(unix @ Address::Unix(_)) => {
+                    let problem = "datagrams cannot go to a Unix stream socket";
+                    SendFailure::new(FailureKind::NoEndpoint, problem).at(unix)
+                }
+                Err(unresolved) => unresolved,
+            };
+        }
+        Err(failure)
+    }
+
+    /// The host of an endpoint has said that nobody listens there: others come first for a while.
+    pub(crate) fn refused(&self, flow: &Datagrams) {
+        flow.counts.here().connect_failures.one_more();
+        let address = Address::Ip(flow.address);
+        self.avoided().add(address, FailureKind::ConnectRefused, clock::now());
+    }
+
+    /// True if the endpoint is one of this cluster's, as far as its names are known.
+    pub(crate) fn has(&self, flow: &Datagrams) -> bool {
+        self.endpoints().iter().any(|endpoint| match endpoint {
+            Endpoint::Fixed(Address::Ip(address)) => *address == flow.address,
+            Endpoint::Fixed(Address::Unix(_)) => false,
+            Endpoint::Named { name, port } => {
+                *port == flow.address.port() && name.known().contains(&flow.address.ip())
+            }
+        })
+    }
+
     /// Opens a stream to an endpoint, on the account of a route's `counts`. `tried` tells at any time
     /// which one was tried last.
     ///
@@ -79,5 +210,45 @@ mod tests {
         drop(there);
         let failed = cluster.open(cluster.counts(), &mut None).await.unwrap_err();
         assert_eq!(failed.kind, FailureKind::ConnectRefused);
+    }
+
+    #[tokio::test]
+    async fn a_flow_hears_its_endpoint_and_nobody_else() {
+        let backend = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = backend.local_addr().unwrap();
+        let cluster = cluster(&[address]);
+        let flow = cluster.datagrams(cluster.counts()).await.unwrap();
+        assert_eq!(flow.endpoint().to_string(), address.to_string());
+        flow.send(b"ask").unwrap();
+        let mut read = [0; 16];
+        let (length, from) = backend.recv_from(&mut read).await.unwrap();
+        assert_eq!(&read[..length], b"ask");
+        stranger.send_to(b"forged", from).await.unwrap();
+        backend.send_to(b"answer", from).await.unwrap();
+        flow.readable().await.unwrap();
+        let length = flow.receive(&mut read).unwrap();
+        assert_eq!(&read[..length], b"answer");
+        assert_eq!(flow.receive(&mut read).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_refuses_datagrams_comes_last_for_a_while() {
+        let there = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, nobody) = (there.local_addr().unwrap(), gone.local_addr().unwrap());
+        drop(gone);
+        let cluster = cluster(&[nobody, address]);
+        let flow = cluster.datagrams(cluster.counts()).await.unwrap();
+        assert_eq!(flow.address, nobody);
+        flow.send(b"ask").unwrap();
+        flow.readable().await.unwrap();
+        let refused = flow.receive(&mut [0; 16]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        cluster.refused(&flow);
+        for _ in 0..3 {
+            let flow = cluster.datagrams(cluster.counts()).await.unwrap();
+            assert_eq!(flow.address, address);
+        }
     }
 }

@@ -40,6 +40,7 @@ mod systemd;
 mod tcp_route;
 mod tls;
 mod tls_route;
+mod udp_route;
 mod upgrade;
 mod wire_framing;
 mod wire_h2;

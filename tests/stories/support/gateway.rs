@@ -1,7 +1,7 @@
 //! The gateway under test: the real binary, started as systemd starts it.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use socket2::Socket;
 use tempfile::TempDir;
 
 use super::notify::{Message, NotifySocket};
@@ -26,7 +27,7 @@ pub(crate) struct Setup {
     config: PathBuf,
     flags: Vec<String>,
     env: Vec<(String, String)>,
-    sockets: Vec<(String, TcpListener)>,
+    sockets: Vec<(String, Socket)>,
     /// `LISTEN_FDNAMES`; the names of the sockets unless given.
     socket_names: Option<Option<String>>,
     watches: bool,
@@ -162,14 +163,20 @@ impl Setup {
 
     /// Hands over one more socket, bound to `address`.
     pub(crate) fn socket(mut self, name: &str, address: &str) -> Self {
-        self.sockets.push((name.into(), TcpListener::bind(address).unwrap()));
+        self.sockets.push((name.into(), TcpListener::bind(address).unwrap().into()));
+        self
+    }
+
+    /// Another socket to be handed over, of UDP.
+    pub(crate) fn datagrams(mut self, name: &str, address: &str) -> Self {
+        self.sockets.push((name.into(), UdpSocket::bind(address).unwrap().into()));
         self
     }
 
     /// The port of the socket `name`.
     pub(crate) fn port(&self, name: &str) -> u16 {
         let (_, socket) = self.sockets.iter().find(|(socket, _)| socket == name).unwrap();
-        socket.local_addr().unwrap().port()
+        socket.local_addr().unwrap().as_socket().unwrap().port()
     }
 
     /// Hands over no socket at all, unless more are named after this.
@@ -328,7 +335,7 @@ impl Gateway {
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
         let named = self.setup.sockets.iter().find(|(socket, _)| socket == name);
         let (_, socket) = named.unwrap_or_else(|| panic!("a socket `{name}`"));
-        socket.local_addr().unwrap()
+        socket.local_addr().unwrap().as_socket().unwrap()
     }
 
     pub(crate) fn http(&self) -> SocketAddr {

@@ -14,6 +14,7 @@ mod notify;
 mod origin;
 mod pki;
 mod process;
+mod udp;
 mod web;
 mod wire;
 mod yaml;
@@ -38,6 +39,7 @@ pub(crate) use self::notify::Message;
 pub(crate) use self::origin::{Answer, Backend, Origin, Seen, Step};
 pub(crate) use self::pki::{Ca, Leaf, Lineage, ca};
 pub(crate) use self::process::Process;
+pub(crate) use self::udp::{Asker, UdpEcho};
 pub(crate) use self::web::{Fetched, Http2, SendBody, channel, empty, full};
 pub(crate) use self::wire::{Head, Reply, Tls, Wire};
 pub(crate) use self::yaml::{

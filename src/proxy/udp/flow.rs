@@ -1,0 +1,272 @@
+//! One flow: what a peer sends goes to a backend, and what that answers to the peer.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::proxy::failure::Failure;
+use crate::proxy::passage::Passage;
+use crate::proxy::tcp::Chosen;
+use crate::proxy::tunnel::Carried;
+use crate::proxy::udp::LARGEST;
+use crate::proxy::udp::socket::{Ends, Socket};
+use crate::proxy::watch::{Millis, coarse_now};
+use crate::stats::{Downstream, Sharded};
+use crate::upstream::{Cluster, Datagrams};
+
+/// Datagrams that wait while a name is looked up; more are dropped.
+const WAITING: usize = 8;
+
+/// Answers passed on before anybody else has a turn.
+const BATCH: usize = 16;
+
+/// How long a flow that has nowhere to go takes what comes, so that a peer which sends on and on is
+/// one line in the log each time and not thousands.
+const NOWHERE: Duration = Duration::from_secs(1);
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is the flow's, if only to be dropped.
+    Yes,
+    /// Nobody listens at the backend, so the flow has ended.
+    Refused,
+}
+
+/// Dropping it ends the flow.
+#[derive(Debug)]
+pub(super) struct Flow {
+    inner: Arc<Inner>,
+    cluster: Option<Arc<Cluster>>,
+    _task: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Dropping it writes the flow's line.
+    passage: Mutex<Passage>,
+    carried: Arc<Carried>,
+    counts: Arc<Sharded<Downstream>>,
+    begun: Millis,
+    /// The last datagram, whose ever.
+    moved: AtomicU64,
+    answered: AtomicBool,
+    /// Nobody listens at the backend.
+    refused: AtomicBool,
+    /// There is no backend, or it cannot be had.
+    nowhere: AtomicBool,
+    /// Set once the backend is known.
+    backend: OnceLock<Datagrams>,
+    /// Until then.
+    waiting: Mutex<Vec<Box<[u8]>>>,
+}
+
+impl Flow {
+    /// A flow to an endpoint of the cluster that was chosen.
+    pub(super) fn to(
+        chosen: Chosen,
+        passage: Passage,
+        clients: Arc<Socket>,
+        ends: Ends,
+        counts: Arc<Sharded<Downstream>>,
+    ) -> Self {
+        let inner = Arc::new(Inner::new(passage, counts));
+        let cluster = Arc::clone(&chosen.cluster);
+        let mut task = JoinSet::new();
+        task.spawn(run(Arc::clone(&inner), chosen, clients, ends));
+        Self { inner, cluster: Some(cluster), _task: task }
+    }
+
+    /// A flow whose datagrams are dropped.
+    pub(super) fn nowhere(passage: Passage, counts: Arc<Sharded<Downstream>>) -> Self {
+        let inner = Inner::new(passage, counts);
+        inner.nowhere.store(true, Ordering::Relaxed);
+        Self { inner: Arc::new(inner), cluster: None, _task: JoinSet::new() }
+    }
+
+    /// Passes a datagram of the peer on.
+    pub(super) fn take(&self, datagram: &[u8], now: Millis) -> Taken {
+        let inner = &*self.inner;
+        if inner.refused.load(Ordering::Relaxed) {
+            return Taken::Refused;
+        }
+        inner.moved.store(now, Ordering::Relaxed);
+        if inner.nowhere.load(Ordering::Relaxed) {
+            inner.dropped();
+            return Taken::Yes;
+        }
+        let Some(backend) = inner.backend.get() else {
+            let mut waiting = inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            match waiting.len() < WAITING {
+                true => waiting.push(datagram.into()),
+                false => inner.dropped(),
+            }
+            return Taken::Yes;
+        };
+        match backend.send(datagram) {
+            Ok(()) => inner.sent_up(datagram.len()),
+            // The kernel tells here what came of an earlier one, and has not sent this one.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                if let Some(cluster) = &self.cluster {
+                    cluster.refused(backend);
+                }
+                inner.is_refused();
+                return Taken::Refused;
+            }
+            Err(_) => inner.dropped(),
+        }
+        Taken::Yes
+    }
+
+    /// Flows that are worth less go first where there is no room: those never answered, and of those
+    /// alike the ones that rest longest.
+    pub(super) fn worth(&self) -> (bool, Millis) {
+        let inner = &*self.inner;
+        (inner.answered.load(Ordering::Relaxed), inner.moved.load(Ordering::Relaxed))
+    }
+
+    /// True if the flow goes to an endpoint of this cluster, or would.
+    pub(super) fn is_to(&self, cluster: &Arc<Cluster>) -> bool {
+        let same = self.cluster.as_ref().is_some_and(|own| Arc::ptr_eq(own, cluster));
+        same || self.inner.backend.get().is_some_and(|backend| cluster.has(backend))
+    }
+
+    /// True if nothing has moved for `limit`, or nothing can.
+    pub(super) fn is_over(&self, now: Millis, limit: Duration) -> bool {
+        let inner = &*self.inner;
+        let over = |since: Millis, limit: Duration| {
+            u128::from(now.saturating_sub(since)) >= limit.as_millis()
+        };
+        inner.refused.load(Ordering::Relaxed)
+            || over(inner.moved.load(Ordering::Relaxed), limit)
+            || inner.nowhere.load(Ordering::Relaxed) && over(inner.begun, NOWHERE)
+    }
+
+    /// The flow ends, and for this.
+    pub(super) fn failed(&self, failure: Failure) {
+        self.inner.passage().failure.get_or_insert(failure);
+    }
+}
+
+impl Inner {
+    fn new(passage: Passage, counts: Arc<Sharded<Downstream>>) -> Self {
+        counts.here().datagrams.flows.one_more();
+        counts.here().datagrams.flows_active.one_more();
+        Self {
+            carried: Arc::clone(&passage.carried),
+            passage: Mutex::new(passage),
+            counts,
+            begun: coarse_now(),
+            moved: coarse_now().into(),
+            answered: false.into(),
+            refused: false.into(),
+            nowhere: false.into(),
+            backend: OnceLock::new(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    fn passage(&self) -> MutexGuard<'_, Passage> {
+        self.passage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dropped(&self) {
+        self.counts.here().datagrams.dropped.one_more();
+    }
+
+    fn sent_up(&self, length: usize) {
+        self.carried.up.fetch_add(length as u64, Ordering::Relaxed);
+    }
+
+    fn is_refused(&self) {
+        self.passage().failure.get_or_insert(Failure::ConnectFailed);
+        self.refused.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.counts.here().datagrams.flows_active.one_less();
+    }
+}
+
+thread_local! {
+    /// What answers are read into: one for all flows of a worker, which are never in the middle of
+    /// one at the same time.
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; LARGEST]);
+}
+
+/// Opens the way to the backend, then passes on what it says.
+async fn run(flow: Arc<Inner>, chosen: Chosen, clients: Arc<Socket>, ends: Ends) {
+    let Chosen { cluster, counts } = chosen;
+    let opened = cluster.datagrams(&counts).await;
+    let backend = match opened {
+        Ok(backend) => flow.backend.get_or_init(|| backend),
+        Err(failed) => {
+            flow.passage().not_connected(failed);
+            flow.nowhere.store(true, Ordering::Relaxed);
+            return;
+        }
+    };
+    flow.passage().upstream = Some(backend.endpoint());
+    let waiting = std::mem::take(&mut *flow.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+    for datagram in waiting {
+        match backend.send(&datagram) {
+            Ok(()) => flow.sent_up(datagram.len()),
+            // The kernel says it once: whoever does not heed it here waits for it below in vain.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                cluster.refused(backend);
+                return flow.is_refused();
+            }
+            Err(_) => flow.dropped(),
+        }
+    }
+    while backend.readable().await.is_ok() {
+        let heard = READ.with_borrow_mut(|read| pass_on(&flow, backend, &clients, ends, read));
+        if heard.is_err() {
+            cluster.refused(backend);
+            return flow.is_refused();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Passes on what has come from the backend, or as much of it as may go at once.
+///
+/// # Errors
+///
+/// Its host has said that nobody listens there.
+fn pass_on(
+    flow: &Inner,
+    backend: &Datagrams,
+    clients: &Socket,
+    ends: Ends,
+    read: &mut [u8],
+) -> io::Result<()> {
+    for _ in 0..BATCH {
+        let length = match backend.receive(read) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
+            // Others tell of one datagram on its way, or that there is none.
+            Err(_) => break,
+        };
+        if !flow.answered.swap(true, Ordering::Relaxed) {
+            flow.passage().connected();
+        }
+        flow.moved.store(coarse_now(), Ordering::Relaxed);
+        let counts = &flow.counts.here().datagrams;
+        match clients.send(&read[..length], ends) {
+            Ok(()) => {
+                flow.carried.down.fetch_add(length as u64, Ordering::Relaxed);
+                counts.sent.one_more();
+                counts.sent_bytes.add(length as u64);
+            }
+            Err(_) => counts.dropped.one_more(),
+        }
+    }
+    Ok(())
+}

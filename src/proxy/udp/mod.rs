@@ -1,0 +1,258 @@
+//! Datagrams: UDPRoute.
+//!
+//! A socket is received from by one worker alone, which so has all of its flows without a lock. A
+//! flow is what one peer sends to one of our addresses; it has a backend, chosen by its first
+//! datagram, and a socket connected to it, and ends when nothing has moved for the idle timeout. A
+//! peer is sent what the backend of its flow has sent, and nothing else.
+//!
+//! Anybody can write any sender onto a datagram, so a flow costs nothing to make: their number is
+//! limited, and where there is no room those go first whose backend never answered.
+
+mod flow;
+mod socket;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::net::canonical;
+use crate::proxy::Gateway;
+use crate::proxy::failure::Failure;
+use crate::proxy::passage::Passage;
+use crate::proxy::tcp;
+use crate::proxy::udp::flow::{Flow, Taken};
+use crate::proxy::udp::socket::{Ends, Socket};
+use crate::proxy::watch::coarse_now;
+use crate::snapshot::{Bind, BindKey, Choice, Snapshot, Transport};
+use crate::stats::{Downstream, Sharded};
+
+/// The largest datagram.
+const LARGEST: usize = 64 << 10;
+
+/// Datagrams received before anybody else has a turn.
+const BATCH: usize = 64;
+
+/// How often flows are looked over.
+const SWEEP: Duration = Duration::from_millis(200);
+
+/// What a flow may rest while the process drains: what its peer sends now comes to the next process,
+/// so all that is left is what the backend still has to say.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What receives from one socket.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    state: Arc<State>,
+    /// Dropping it ends the flows.
+    _task: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    draining: AtomicBool,
+    drain: Notify,
+    flows: AtomicUsize,
+}
+
+impl Receiver {
+    /// Begins to receive.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be watched.
+    pub(super) fn start(
+        gateway: &Arc<Gateway>,
+        socket: std::net::UdpSocket,
+        bind: BindKey,
+    ) -> io::Result<Self> {
+        let state = Arc::new(State::default());
+        let table = Table {
+            gateway: Arc::clone(gateway),
+            bind,
+            socket: Arc::new(Socket::new(socket)?),
+            state: Arc::clone(&state),
+            flows: HashMap::new(),
+            generation: None,
+            room: 1,
+            counts: Arc::default(),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(receive(table));
+        Ok(Self { state, _task: task })
+    }
+
+    /// Stops receiving. What backends still send is passed on.
+    pub(super) fn drain(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+        self.state.drain.notify_one();
+    }
+
+    /// True if no flow is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.flows.load(Ordering::Relaxed) == 0
+    }
+}
+
+async fn receive(mut table: Table) {
+    let mut read = vec![0; LARGEST];
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let (socket, state) = (Arc::clone(&table.socket), Arc::clone(&table.state));
+        let draining = state.draining.load(Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            () = state.drain.notified() => {}
+            _ = sweep.tick() => table.sweep(),
+            ready = socket.readable(), if !draining => match ready {
+                Ok(()) => {
+                    table.receive(&mut read);
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "socket cannot be received from");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// The flows of one socket.
+#[derive(Debug)]
+struct Table {
+    gateway: Arc<Gateway>,
+    bind: BindKey,
+    socket: Arc<Socket>,
+    state: Arc<State>,
+    flows: HashMap<Ends, Flow>,
+    /// That of the snapshot which the flows and the two below are of.
+    generation: Option<u64>,
+    /// Most flows.
+    room: usize,
+    counts: Arc<Sharded<Downstream>>,
+}
+
+impl Table {
+    /// Takes what has come, or as much of it as may be taken at once.
+    fn receive(&mut self, read: &mut [u8]) {
+        let snapshot = self.gateway.snapshot.load();
+        self.follow(&snapshot);
+        for _ in 0..BATCH {
+            match self.socket.receive(read) {
+                Ok((length, ends)) => self.take(&snapshot, ends, &read[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => tracing::debug!(%error, "datagram lost"),
+            }
+        }
+        self.state.flows.store(self.flows.len(), Ordering::Relaxed);
+    }
+
+    fn take(&mut self, snapshot: &Snapshot, ends: Ends, datagram: &[u8]) {
+        let counts = &self.counts.here().datagrams;
+        counts.received.one_more();
+        counts.received_bytes.add(datagram.len() as u64);
+        if let Some(flow) = self.flows.get(&ends) {
+            if flow.take(datagram, coarse_now()) == Taken::Yes {
+                return;
+            }
+            // The backend has refused it, and this one is not lost yet: another may be there.
+            self.flows.remove(&ends);
+        }
+        self.make_room();
+        let Some(served) = snapshot.bind(self.bind) else { return };
+        let flow = self.begin(served, ends);
+        flow.take(datagram, coarse_now());
+        self.flows.insert(ends, flow);
+    }
+
+    fn begin(&self, served: &Bind, ends: Ends) -> Flow {
+        let peer = canonical(ends.peer);
+        let mut passage = Passage::begin(Arc::clone(&self.gateway), peer, "UDP");
+        let forwards = served.forwards();
+        passage.listener = forwards.map(|(listener, _)| Arc::clone(&listener.name));
+        let forward = forwards.and_then(|(_, forwards)| forwards.best(""));
+        match tcp::choose(forward, &mut passage) {
+            Ok(chosen) => {
+                let socket = Arc::clone(&self.socket);
+                Flow::to(chosen, passage, socket, ends, Arc::clone(&self.counts))
+            }
+            Err(failure) => {
+                passage.failure = Some(failure);
+                Flow::nowhere(passage, Arc::clone(&self.counts))
+            }
+        }
+    }
+
+    /// Where there is none, room is made for some: the next datagrams may each begin a flow too, and
+    /// looking for one victim at a time would look at all of them each time.
+    fn make_room(&mut self) {
+        if self.flows.len() < self.room {
+            return;
+        }
+        let surplus = self.flows.len() + 1 - self.room;
+        let count = surplus.max(self.room / 64).min(self.flows.len());
+        let mut ranked: Vec<_> =
+            self.flows.iter().map(|(ends, flow)| (flow.worth(), *ends)).collect();
+        if count < ranked.len() {
+            ranked.select_nth_unstable_by_key(count, |(worth, _)| *worth);
+        }
+        for (_, ends) in &ranked[..count] {
+            if let Some(flow) = self.flows.remove(ends) {
+                flow.failed(Failure::Overloaded);
+                self.counts.here().datagrams.evicted.one_more();
+            }
+        }
+    }
+
+    /// Goes over to the snapshot that is served now. Flows whose backend is no longer one of the
+    /// listener's end, the others stay as they are.
+    fn follow(&mut self, snapshot: &Snapshot) {
+        if self.generation == Some(snapshot.generation) {
+            return;
+        }
+        self.generation = Some(snapshot.generation);
+        let binds = snapshot.binds.iter().filter(|bind| bind.key.transport == Transport::Udp);
+        self.room = (self.gateway.limits.udp_flows / binds.count().max(1)).max(1);
+        let Some(served) = snapshot.bind(self.bind) else { return };
+        self.counts = Arc::clone(&served.counts);
+        let forward = served.forwards().and_then(|(_, forwards)| forwards.best(""));
+        let backends = forward.and_then(|forward| forward.backends.as_ref());
+        self.flows.retain(|_, flow| {
+            let mut choices = backends.iter().flat_map(|backends| backends.weighted());
+            choices.any(|(_, choice)| match choice {
+                Choice::Cluster { cluster, .. } => flow.is_to(cluster),
+                Choice::Invalid => false,
+            })
+        });
+    }
+
+    /// Ends the flows that have rested for too long.
+    fn sweep(&mut self) {
+        let snapshot = self.gateway.snapshot.load();
+        self.follow(&snapshot);
+        let mut limit = self.gateway.limits.udp_idle_timeout;
+        if self.state.draining.load(Ordering::Relaxed) {
+            limit = limit.min(FAREWELL);
+        }
+        let now = coarse_now();
+        self.flows.retain(|_, flow| !flow.is_over(now, limit));
+        self.state.flows.store(self.flows.len(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.state.draining.load(Ordering::Relaxed) {
+            for flow in self.flows.values() {
+                flow.failed(Failure::DrainTimeout);
+            }
+        }
+    }
+}

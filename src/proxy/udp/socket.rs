@@ -1,0 +1,180 @@
+//! A socket of datagrams that answers from the address that it was asked at.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+
+use nix::cmsg_space;
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
+    recvmsg, sendmsg, setsockopt,
+};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Who sent a datagram, and to which of our addresses: what makes it one of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ends {
+    pub peer: SocketAddr,
+    /// Known where the socket is bound to every address of the host.
+    pub local: Option<IpAddr>,
+}
+
+/// The side of the clients.
+#[derive(Debug)]
+pub(super) struct Socket {
+    inner: UdpSocket,
+    /// Bound to every address, so that an answer has to say from which one it comes.
+    wild: bool,
+}
+
+impl Socket {
+    /// # Errors
+    ///
+    /// The socket cannot be watched, or not be asked for the address that a datagram came to.
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let wild = address.ip().is_unspecified();
+        match address {
+            SocketAddr::V4(_) if wild => setsockopt(&socket, Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) if wild => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+            _ => {}
+        }
+        Ok(Self { inner: UdpSocket::from_std(socket)?, wild })
+    }
+
+    /// Resolves when there may be something to receive.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.inner.readable().await
+    }
+
+    /// The next datagram, cut to the room in `into`, which is that of the largest there is.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none; others of recvmsg(2).
+    pub(super) fn receive(&self, into: &mut [u8]) -> io::Result<(usize, Ends)> {
+        self.inner.try_io(Interest::READABLE, || {
+            let mut buffers = [IoSliceMut::new(into)];
+            let mut room = if self.wild { cmsg_space!(in6_pktinfo) } else { Vec::new() };
+            let received = recvmsg::<SockaddrStorage>(
+                self.inner.as_raw_fd(),
+                &mut buffers,
+                self.wild.then_some(&mut room[..]),
+                MsgFlags::MSG_DONTWAIT,
+            )?;
+            let peer = received.address.as_ref().and_then(socket_addr);
+            let peer = peer.ok_or(io::ErrorKind::InvalidData)?;
+            let mut local = None;
+            if self.wild {
+                for message in received.cmsgs()? {
+                    local = match message {
+                        ControlMessageOwned::Ipv4PacketInfo(info) => {
+                            Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into())
+                        }
+                        ControlMessageOwned::Ipv6PacketInfo(info) => {
+                            Some(IpAddr::from(info.ipi6_addr.s6_addr))
+                        }
+                        _ => local,
+                    };
+                }
+            }
+            Ok((received.bytes, Ends { peer, local }))
+        })
+    }
+
+    /// Sends a datagram to the peer, from the address that it knows. Does not wait for room.
+    ///
+    /// # Errors
+    ///
+    /// Those of sendmsg(2).
+    pub(super) fn send(&self, datagram: &[u8], to: Ends) -> io::Result<()> {
+        let fd = self.inner.as_raw_fd();
+        let datagram = [IoSlice::new(datagram)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let (v4, v6);
+        let from = match to.local {
+            None => None,
+            Some(IpAddr::V4(local)) => {
+                let local = in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
+                v4 = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: local, ipi_addr: local };
+                Some(ControlMessage::Ipv4PacketInfo(&v4))
+            }
+            Some(IpAddr::V6(local)) => {
+                let local = in6_addr { s6_addr: local.octets() };
+                v6 = in6_pktinfo { ipi6_addr: local, ipi6_ifindex: 0 };
+                Some(ControlMessage::Ipv6PacketInfo(&v6))
+            }
+        };
+        match to.peer {
+            SocketAddr::V4(peer) => {
+                sendmsg(fd, &datagram, from.as_slice(), flags, Some(&SockaddrIn::from(peer)))?
+            }
+            SocketAddr::V6(peer) => {
+                sendmsg(fd, &datagram, from.as_slice(), flags, Some(&SockaddrIn6::from(peer)))?
+            }
+        };
+        Ok(())
+    }
+}
+
+fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddrV4::from(*v4).into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn next(socket: &Socket, into: &mut [u8]) -> (usize, Ends) {
+        loop {
+            socket.readable().await.unwrap();
+            match socket.receive(into) {
+                Ok(received) => return received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Who is asked at one of several addresses answers from it: a client drops what comes from
+    /// another.
+    #[tokio::test]
+    async fn an_answer_comes_from_the_address_that_was_asked() {
+        // (bound to, asked at)
+        let table = [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("0.0.0.0:0", "127.0.0.1"),
+            ("0.0.0.0:0", "127.9.8.7"),
+            ("[::]:0", "127.9.8.7"),
+            ("[::]:0", "::1"),
+        ];
+        for (bound, asked) in table {
+            let asked: IpAddr = asked.parse().unwrap();
+            let Ok(socket) = std::net::UdpSocket::bind(bound) else {
+                assert!(bound.starts_with('['), "{bound}: only IPv6 may be missing");
+                continue;
+            };
+            socket.set_nonblocking(true).unwrap();
+            let port = socket.local_addr().unwrap().port();
+            let socket = Socket::new(socket).unwrap();
+            let any = if asked.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let client = UdpSocket::bind(any).await.unwrap();
+            client.connect((asked, port)).await.unwrap();
+            client.send(b"ask").await.unwrap();
+            let mut read = [0; 16];
+            let (length, ends) = next(&socket, &mut read).await;
+            assert_eq!(&read[..length], b"ask");
+            assert_eq!(ends.peer.port(), client.local_addr().unwrap().port());
+            let local = ends.local.map(|local| local.to_canonical());
+            assert_eq!(local, (bound != "127.0.0.1:0").then_some(asked), "{bound} {asked}");
+            socket.send(b"answer", ends).unwrap();
+            let heard = client.recv(&mut read);
+            let heard = tokio::time::timeout(std::time::Duration::from_secs(5), heard).await;
+            assert_eq!(&read[..heard.unwrap().unwrap()], b"answer", "{bound} {asked}");
+        }
+    }
+}
