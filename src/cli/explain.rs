@@ -26,7 +26,7 @@ Examples:
   edge-gateway explain POST https://example.org/api -H 'Content-Type: application/json'
   edge-gateway explain http://example.org --config standalone-prod.yaml --json")]
 pub(super) struct Explain {
-    /// [METHOD] URL: GET where there is no method, https where there is no scheme
+    /// The request: GET where there is no method, https where there is no scheme
     #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
     request: Vec<String>,
     /// A field of the request, as `Name: value`; may repeat
