@@ -7,11 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::admin::encoded;
-use crate::app::{self, Failed};
+use crate::app::Failed;
 use crate::control::socket::{CannotAsk, call};
 use crate::explain::{Explained, Question, explain};
 use crate::proxy::Limits;
-use crate::snapshot::Snapshot;
 
 use super::fail;
 use super::paths::{Given, Paths, Socket, Variables};
@@ -85,15 +84,6 @@ impl Explain {
 
 /// What a gateway would do that was started with these files.
 fn offline(paths: Paths, variables: &Variables, question: &Question) -> Result<Explained, Failed> {
-    let sources = paths.sources();
-    let loader = app::loader(sources, paths.letsencrypt_dir, Vec::new(), variables.read()?)?;
-    let mut loader = loader.api_dir(paths.api_dir);
-    let load = loader.load(&Snapshot::default());
-    let Some(compiled) = load.compiled else {
-        for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
-            let _ = writeln!(io::stderr(), "{diagnostic}");
-        }
-        return Err(Failed::Configuration);
-    };
-    Ok(explain(&compiled.snapshot, &Limits::default(), question))
+    let snapshot = paths.snapshot(variables)?;
+    Ok(explain(&snapshot, &Limits::default(), question))
 }

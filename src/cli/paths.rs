@@ -1,13 +1,14 @@
 //! Where the configuration and the certificates are, and where the gateway that runs can be asked.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::app::Failed;
+use crate::app::{self, Failed};
 use crate::control::Sources;
+use crate::snapshot::Snapshot;
 
 const CONFIG_VARIABLE: &str = "EDGE_GATEWAY_CONFIG";
 const CONFIG: &str = "/etc/edge-gateway/edge-gateway.yaml";
@@ -52,6 +53,26 @@ impl Paths {
 
     pub(super) fn sources(&self) -> Sources {
         Sources::Document { file: self.config.clone(), root: self.config_root.clone() }
+    }
+}
+
+impl Paths {
+    /// What a gateway would serve that was started with these files.
+    ///
+    /// # Errors
+    ///
+    /// The files do not load; what is wrong has been printed.
+    pub(super) fn snapshot(self, variables: &Variables) -> Result<Snapshot, Failed> {
+        let sources = self.sources();
+        let loader = app::loader(sources, self.letsencrypt_dir, Vec::new(), variables.read()?)?;
+        let load = loader.api_dir(self.api_dir).load(&Snapshot::default());
+        let Some(compiled) = load.compiled else {
+            for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
+                let _ = writeln!(io::stderr(), "{diagnostic}");
+            }
+            return Err(Failed::Configuration);
+        };
+        Ok(compiled.snapshot)
     }
 }
 

@@ -3,15 +3,12 @@
 //! Keys and types are those of Envoy's typed JSON: what is a number there is one here, what a header
 //! holds is a text, what is not known is null. Keys stand in the order of the alphabet, as there.
 
-use super::record::{AccessRecord, cut, json_or_null};
+use super::record::{
+    AccessRecord, HOST_BYTES, METHOD_BYTES, REQUEST_ID_BYTES, TARGET_BYTES, USER_AGENT_BYTES, cut,
+    json_or_null,
+};
 use super::redact;
 use super::text::{self, Stamp};
-
-const HOST_BYTES: usize = 256;
-const METHOD_BYTES: usize = 64;
-const TARGET_BYTES: usize = 8 << 10;
-const REQUEST_ID_BYTES: usize = 256;
-const USER_AGENT_BYTES: usize = 1 << 10;
 
 impl AccessRecord<'_> {
     /// One JSON object and a newline.

@@ -8,11 +8,11 @@ use super::redact;
 use super::text::{self, Escape, Stamp};
 
 /// A peer's words are cut here, in bytes: a log is no place for a 30 KiB header.
-const METHOD_BYTES: usize = 64;
-const HOST_BYTES: usize = 256;
-const TARGET_BYTES: usize = 8 << 10;
-const REQUEST_ID_BYTES: usize = 256;
-const USER_AGENT_BYTES: usize = 1 << 10;
+pub(super) const METHOD_BYTES: usize = 64;
+pub(super) const HOST_BYTES: usize = 256;
+pub(super) const TARGET_BYTES: usize = 8 << 10;
+pub(super) const REQUEST_ID_BYTES: usize = 256;
+pub(super) const USER_AGENT_BYTES: usize = 1 << 10;
 
 /// What is known of one exchange when it ends. Building it allocates nothing.
 ///

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::observe::{AccessRecord, Upstream};
+use crate::observe::AccessRecord;
 use crate::proxy::Gateway;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
+use crate::proxy::record::logged;
 use crate::proxy::tunnel::Carried;
 use crate::upstream::{EndpointName, FailureKind, SendFailure};
 
@@ -81,17 +82,8 @@ impl Drop for Passage {
             Some(failure) => (failure.flag(), failure.details()),
             None => ("-", "via_upstream"),
         };
-        let named;
-        let upstream = match &self.upstream {
-            Some(endpoint) => match endpoint.socket_addr() {
-                Some(address) => Some(Upstream::Address(address)),
-                None => {
-                    named = endpoint.to_string();
-                    Some(Upstream::Name(&named))
-                }
-            },
-            None => None,
-        };
+        let mut named = String::new();
+        let upstream = self.upstream.as_ref().map(|endpoint| logged(endpoint, &mut named));
         let id = new_request_id();
         let (request_bytes, response_bytes) = self.carried.bytes();
         self.gateway.access_log.record(&AccessRecord {

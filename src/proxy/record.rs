@@ -229,6 +229,17 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
     });
 }
 
+/// An endpoint as the log has it; `named` keeps the text of one that is no address.
+pub(super) fn logged<'n>(endpoint: &EndpointName, named: &'n mut String) -> Upstream<'n> {
+    match endpoint.socket_addr() {
+        Some(address) => Upstream::Address(address),
+        None => {
+            *named = endpoint.to_string();
+            Upstream::Name(named)
+        }
+    }
+}
+
 /// gRPC over HTTP/2, "Responses": a client reads `grpc-status`, and a response without a body
 /// carries it in its head.
 fn grpc_answer(failure: Failure) -> Response {
@@ -272,17 +283,8 @@ impl Drop for Record {
         let flags = if self.exhausted { exhausted(flags) } else { flags };
         let duration = clock::now().saturating_duration_since(self.started);
         self.count(duration);
-        let named;
-        let upstream = match &self.upstream {
-            Some(endpoint) => match endpoint.socket_addr() {
-                Some(address) => Some(Upstream::Address(address)),
-                None => {
-                    named = endpoint.to_string();
-                    Some(Upstream::Name(&named))
-                }
-            },
-            None => None,
-        };
+        let mut named = String::new();
+        let upstream = self.upstream.as_ref().map(|endpoint| logged(endpoint, &mut named));
         // What was refused or answered before anybody was told of it has a name all the same.
         let id = self.request_id.take().unwrap_or_else(new_request_id);
         let (request_bytes, response_bytes) = self.bytes();

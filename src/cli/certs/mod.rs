@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::app::{self, Failed};
+use crate::app::Failed;
 use crate::clock;
 use crate::control::socket::{CannotAsk, call};
 use crate::control::{Certificates, certificates};
-use crate::snapshot::Snapshot;
 
 use super::fail;
 use super::paths::{Given, Paths, Socket, Variables};
@@ -84,15 +83,6 @@ impl Certs {
 
 /// What a gateway would serve that was started with these files.
 fn offline(paths: Paths, variables: &Variables) -> Result<Certificates, Failed> {
-    let sources = paths.sources();
-    let loader = app::loader(sources, paths.letsencrypt_dir, Vec::new(), variables.read()?)?;
-    let mut loader = loader.api_dir(paths.api_dir);
-    let load = loader.load(&Snapshot::default());
-    let Some(compiled) = load.compiled else {
-        for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
-            let _ = writeln!(io::stderr(), "{diagnostic}");
-        }
-        return Err(Failed::Configuration);
-    };
-    Ok(certificates(&compiled.snapshot, clock::wall()))
+    let snapshot = paths.snapshot(variables)?;
+    Ok(certificates(&snapshot, clock::wall()))
 }
