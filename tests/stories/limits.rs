@@ -266,7 +266,11 @@ async fn a_body_that_stalls_on_a_stream_ends_that_stream_alone() {
 /// One peer alone takes no room from the others.
 #[tokio::test]
 async fn a_peer_has_a_limit_of_its_own() {
-    let shop = Origin::replying("ok").await;
+    let shop = Origin::scripted(|seen| match seen.target().as_str() {
+        "/long" => Answer::hang(),
+        _ => Answer::ok("ok"),
+    })
+    .await;
     let route = serve_all("shop", "shop.test", &[shop.address]);
     let limited = || {
         let setup = Gateway::setup().flag("--max-connections-per-peer 3");
@@ -274,23 +278,21 @@ async fn a_peer_has_a_limit_of_its_own() {
     };
     let gateway = limited().start().await;
     let mut idle = Vec::new();
-    for _ in 0..3 {
+    for target in ["/1", "/2", "/3", "/4"] {
         let mut wire = gateway.wire().await;
-        wire.send(get("/", "")).await;
-        assert_eq!(wire.reply().await.status(), 200);
+        wire.send(get(target, "")).await;
+        assert_eq!(wire.reply().await.status(), 200, "{target}");
+        // Until then the exchange may be open yet, although its answer is here.
+        gateway.logged("the answer", |entry| entry["path"] == target).await;
         idle.push(wire);
     }
-    assert_eq!(gateway.get("http://shop.test/").await.status(), 200, "the fourth");
     assert_eq!(idle[0].rest().await, b"", "the first one of the peer made room");
 
     // Whoever has none idle has to wait; another address does not.
-    let mut busy = Vec::new();
-    for _ in 0..3 {
-        let mut wire = gateway.wire().await;
-        wire.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 9\r\n\r\n").await;
-        busy.push(wire);
+    for wire in &mut idle[1..] {
+        wire.send(get("/long", "")).await;
     }
-    until("three are at work", || shop.open() >= 3).await;
+    shop.saw(4 + 3).await;
     let mut refused = gateway.wire().await;
     let _ = refused.push(&get("/", "")).await;
     assert_eq!(refused.rest().await, b"");
