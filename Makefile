@@ -52,7 +52,7 @@ deny: ## licences, sources, bans and advisories of the dependency tree
 	scripts/cargo-deny
 
 .PHONY: bench
-bench: ## the gateway beside nginx, HAProxy and Envoy; writes docs/benchmarks.md
+bench: ## the gateway beside nginx, HAProxy and Envoy; writes docs/benchmarks.md (bench/counting: what the metrics cost)
 	@scripts/install bench
 	cargo build --locked --release
 	bench/run

@@ -28,6 +28,8 @@ class Place:
     upload: int
     certificates: Path
     routes: int
+    # Where a proxy that has metrics shows them.
+    metrics: int
 
     @property
     def log(self):
@@ -360,7 +362,9 @@ spec:
             place.write(f"etc/edge-gateway/routes-{first:05}.yaml", "".join(
                 self.route(f"app-{n:05}", prefix(n), "origin") for n in numbers))
         return [self.binary(), "run", "--config", config, "--config-root", place.folder,
-                "--letsencrypt-dir", place.certificates, "--log-format", "json"]
+                "--letsencrypt-dir", place.certificates, "--log-format", "json",
+                "--admin-listen", "none",
+                "--metrics-listen", f"127.0.0.1:{place.metrics}"]
 
     @staticmethod
     def backend(name, port):
@@ -403,6 +407,16 @@ spec:
           kind: Backend
           name: {backend}
 """
+
+
+class Uncounted(EdgeGateway):
+    """The gateway made so that it counts nothing: what is left is what counting costs."""
+
+    name = "uncounted"
+
+    def binary(self):
+        """What `bench/counting` made."""
+        return HERE.parent / "target/uncounted/release/edge-gateway"
 
 
 PEERS = {peer.name: peer for peer in (Nginx(), NginxDebian(), Haproxy(), Envoy(), EdgeGateway())}

@@ -96,8 +96,8 @@ needs less leaves more to the other two.
 
 ## What is measured
 
-- CPU time is user and system time of all threads and processes of the proxy, from
-  `/proc/PID/stat`, over the requests of one load of about {run["seconds"]} s, after a warm-up.
+- CPU time is user and system time of all threads and processes of the proxy, by their
+  CPU clocks, over the requests of one load of about {run["seconds"]} s, after a warm-up.
 - All proxies run at once and are loaded in turn, in a new order each round, so that a machine whose
   speed drifts is the same for all.
 - All terminate TLS 1.3 with one ECDSA P-256 certificate (ciphers chosen: {ciphers}),
