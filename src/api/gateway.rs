@@ -4,18 +4,28 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
-use super::kinds::GATEWAY_GROUP;
+use super::kinds::{ENVOY_GROUP, GATEWAY_GROUP, Kind};
 use super::open_enum::open_enum;
 use super::shared::{
     DefaultScope, LabelSelector, LocalObjectReference, ObjectReference, SecretObjectReference,
 };
+use super::{ObjectKey, ObjectMeta};
 
 /// Names the controller that serves the Gateways of this class.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct GatewayClass {
     pub metadata: ObjectMeta,
     pub spec: GatewayClassSpec,
+}
+
+impl GatewayClass {
+    /// The EnvoyProxy that `spec.parametersRef` means, if it means one.
+    pub(crate) fn envoy_proxy(&self) -> Option<ObjectKey> {
+        let reference = self.spec.parameters_ref.as_ref()?;
+        let namespace = reference.namespace.as_deref().unwrap_or_default();
+        let is_one = (&*reference.group, &*reference.kind) == (ENVOY_GROUP, "EnvoyProxy");
+        is_one.then(|| ObjectKey::new(Kind::EnvoyProxy, namespace, &reference.name))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -40,6 +50,16 @@ pub(crate) struct ParametersReference {
 pub(crate) struct Gateway {
     pub metadata: ObjectMeta,
     pub spec: GatewaySpec,
+}
+
+impl Gateway {
+    /// The EnvoyProxy that `spec.infrastructure.parametersRef` means, if it means one.
+    pub(crate) fn envoy_proxy(&self) -> Option<ObjectKey> {
+        let reference = self.spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
+        let is_one = (&*reference.group, &*reference.kind) == (ENVOY_GROUP, "EnvoyProxy");
+        let namespace = self.metadata.namespace();
+        is_one.then(|| ObjectKey::new(Kind::EnvoyProxy, namespace, &reference.name))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

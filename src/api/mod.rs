@@ -44,7 +44,7 @@ pub(crate) use self::core::{
 };
 pub(crate) use self::duration::Duration;
 pub(crate) use self::envoy::{
-    Backend, DirectBodyType, DirectResponse, RouteFilter, SecurityPolicy,
+    Backend, DirectBodyType, DirectResponse, EnvoyProxy, RouteFilter, SecurityPolicy,
 };
 pub(crate) use self::gateway::{
     AddressType, FromNamespaces, FrontendTlsSettings, FrontendTlsValidation,
@@ -92,6 +92,7 @@ pub(crate) enum Object {
     ReferenceGrant(ReferenceGrant),
     Backend(Backend),
     RouteFilter(RouteFilter),
+    EnvoyProxy(EnvoyProxy),
     Secret(Secret),
     ConfigMap(ConfigMap),
     Service(Service),
@@ -117,6 +118,7 @@ impl Object {
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Backend(_) => Kind::Backend,
             Self::RouteFilter(_) => Kind::RouteFilter,
+            Self::EnvoyProxy(_) => Kind::EnvoyProxy,
             Self::Secret(_) => Kind::Secret,
             Self::ConfigMap(_) => Kind::ConfigMap,
             Self::Service(_) => Kind::Service,
@@ -141,6 +143,7 @@ impl Object {
             Self::ReferenceGrant(object) => &object.metadata,
             Self::Backend(object) => &object.metadata,
             Self::RouteFilter(object) => &object.metadata,
+            Self::EnvoyProxy(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
             Self::ConfigMap(object) => &object.metadata,
             Self::Service(object) => &object.metadata,

@@ -127,6 +127,7 @@ impl Reading<'_> {
             Kind::ReferenceGrant => self.decode(root, spot, false, Object::ReferenceGrant),
             Kind::Backend => self.decode(root, spot, false, Object::Backend),
             Kind::RouteFilter => self.decode(root, spot, false, Object::RouteFilter),
+            Kind::EnvoyProxy => self.envoy_proxy(root, spot),
             Kind::Secret => self.decode(root, spot, true, Object::Secret),
             Kind::ConfigMap => self.decode(root, spot, false, Object::ConfigMap),
             Kind::Service => self.decode(root, spot, false, Object::Service),
@@ -149,6 +150,7 @@ impl Reading<'_> {
         let Decoded { value, mut faults, unknown } = decode(root, rules);
         if self.lenient {
             for Fault { at, field, problem } in unknown {
+                let field = join(spot.prefix, &field);
                 self.report(Severity::Warning, spot.object, at, field, problem);
             }
         } else {
@@ -187,6 +189,14 @@ impl Reading<'_> {
         let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
         self.report(Severity::Warning, spot.object, at, spot.prefix.into(), problem);
         self.keep(Object::Unsupported(Unsupported { kind, metadata }), root, spot);
+    }
+
+    /// Most of what may stand in it sets Envoy up and is not served; a field that this release does
+    /// not know is no worse, so it is a warning too.
+    fn envoy_proxy(&mut self, root: &Node, spot: Spot<'_>) {
+        let before = std::mem::replace(&mut self.lenient, true);
+        self.decode(root, spot, false, Object::EnvoyProxy);
+        self.lenient = before;
     }
 
     /// What it protects is all that is read of it: that must not be open.

@@ -1,13 +1,13 @@
 //! A reload, step by step: everything changes, or nothing does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Level;
 
-use crate::api::{Kind, Object};
+use crate::api::{Kind, Object, ObjectKey};
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
 use crate::config::{self, Diagnostic, FilePrint, Loaded, Located, Settings, Severity, SourceFile};
@@ -335,7 +335,7 @@ fn tell(diagnostics: &[Diagnostic]) {
 }
 
 /// Makes a load fail in which a Gateway or ListenerSet that is served now breaks the rules of its
-/// kind, or the Gateway's class does: an API server would not have taken the change, and here it
+/// kind, or the Gateway's class or EnvoyProxy does: an API server would not have taken the change, and here it
 /// would close its listeners.
 fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
     if loaded.objects.iter().all(|located| located.faults.is_empty()) {
@@ -359,12 +359,28 @@ fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
             _ => false,
         })
     };
+    let named: HashSet<ObjectKey> = loaded
+        .objects
+        .iter()
+        .filter_map(|located| match &located.object {
+            Object::Gateway(gateway) => served
+                .iter()
+                .any(|one| std::ptr::eq(*one, located))
+                .then(|| gateway.envoy_proxy())
+                .flatten(),
+            Object::GatewayClass(class) => {
+                is_class_of_served(&class.metadata.name).then(|| class.envoy_proxy()).flatten()
+            }
+            _ => None,
+        })
+        .collect();
     let closing: Vec<String> = loaded
         .objects
         .iter()
         .filter(|located| !located.faults.is_empty())
         .filter(|located| match &located.object {
             Object::GatewayClass(class) => is_class_of_served(&class.metadata.name),
+            Object::EnvoyProxy(_) => named.contains(&located.object.key()),
             _ => served.iter().any(|one| std::ptr::eq(*one, *located)),
         })
         .map(|located| located.object.key().to_string())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::api::envoy::{AppProtocol as Written, BackendEndpoint, BackendType};
 use crate::api::{
     Backend, BackendObjectReference, CORE_GROUP, ENVOY_GROUP, EndpointAddressType, EndpointSlice,
-    GATEWAY_GROUP, Kind, ObjectKey, Service, ServicePort,
+    Kind, ObjectKey, Service, ServicePort,
 };
 
 use super::backend_tls::Encryption;
@@ -143,7 +143,7 @@ pub(super) fn judge_slices(index: &Index<'_>, faults: &mut Faults) {
     }
 }
 
-/// Looks up a reference of `route`.
+/// Looks up a reference of `route`, or of whatever else requests are sent for.
 ///
 /// # Errors
 ///
@@ -183,7 +183,7 @@ pub(super) fn resolve<'a>(
     };
     let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
     let from =
-        From { group: GATEWAY_GROUP, kind: route.kind.as_str(), namespace: &route.namespace };
+        From { group: route.kind.group(), kind: route.kind.as_str(), namespace: &route.namespace };
     let to = To { group, kind, namespace, name: &reference.name };
     if !index.permits(from, to) {
         return Err(BrokenRef::new("RefNotPermitted", "namespace", advice(from, to)));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::api::{self, ENVOY_GROUP, Kind, ObjectKey};
+use crate::api::{self, Kind, ObjectKey};
 
 use super::addresses::{self, Addresses, Allocation, Held};
 use super::certificates::{self, Certificate};
@@ -11,6 +11,7 @@ use super::frontend;
 use super::index::Index;
 use super::listener_sets;
 use super::listeners::{self, Listener, Owner};
+use super::proxies::Proxies;
 use super::{Facts, Faults, Judged, Refusal};
 
 /// A GatewayClass that names our controller.
@@ -19,6 +20,8 @@ pub(crate) struct Class<'a> {
     pub object: &'a api::GatewayClass,
     /// Condition Accepted.
     pub accepted: Judged,
+    /// The EnvoyProxy of its Gateways that have none of their own, by its place in the graph.
+    pub proxy: Option<usize>,
 }
 
 /// A Gateway of one of our classes.
@@ -38,6 +41,9 @@ pub(crate) struct Gateway<'a> {
     pub client_certificate: Option<Certificate>,
     /// Whether what is to be shown to backends can be.
     pub(super) client_resolved: Judged,
+    /// Its EnvoyProxy, or else that of its class, by its place in the graph.
+    #[allow(dead_code, reason = "read where traces and access logs are compiled")]
+    pub proxy: Option<usize>,
 }
 
 impl Gateway<'_> {
@@ -72,6 +78,7 @@ impl Gateway<'_> {
 /// The classes that are ours.
 pub(super) fn classes<'a>(
     index: &Index<'a>,
+    proxies: &Proxies<'_>,
     facts: &Facts<'_>,
     faults: &mut Faults,
 ) -> Vec<Class<'a>> {
@@ -79,18 +86,20 @@ pub(super) fn classes<'a>(
         index.classes.iter().filter(|class| class.spec.controller_name == facts.controller_name);
     ours.map(|class| {
         let key = ObjectKey::new(Kind::GatewayClass, "", &class.metadata.name);
-        let parameters = class.spec.parameters_ref.as_ref().map(|parameters| Parameters {
-            group: &parameters.group,
-            kind: &parameters.kind,
-            namespace: parameters.namespace.as_deref().unwrap_or_default(),
-            name: &parameters.name,
-        });
         let broken = index.broken(&key).next().map_or(Ok(()), |(field, problem)| {
             Err(Refusal::new("InvalidParameters", format!("{field}: {problem}")))
         });
-        let found = judge_parameters(parameters, &key, "spec.parametersRef", index, faults);
-        let accepted = [broken, found].into_iter().collect();
-        Class { object: class, accepted }
+        let written = class.spec.parameters_ref.as_ref();
+        let parameters = written.map(|written| Parameters {
+            group: &written.group,
+            kind: &written.kind,
+            meant: class.envoy_proxy(),
+        });
+        let lookup = Lookup { key: &key, field: "spec.parametersRef", index, proxies };
+        let found = judge_parameters(parameters, lookup, faults);
+        let proxy = found.as_ref().ok().copied().flatten();
+        let accepted = [broken, found.map(|_| ())].into_iter().collect();
+        Class { object: class, accepted, proxy }
     })
     .collect()
 }
@@ -100,6 +109,7 @@ pub(super) fn classes<'a>(
 pub(super) fn gateways<'a>(
     index: &Index<'a>,
     classes: &[Class<'_>],
+    proxies: &Proxies<'_>,
     facts: &Facts<'_>,
     faults: &mut Faults,
 ) -> (Vec<Gateway<'a>>, Held) {
@@ -124,19 +134,21 @@ pub(super) fn gateways<'a>(
         let Addresses { found: addresses, supported, usable } =
             addresses::judge(object, &key, &mut allocation, facts, faults);
         let infrastructure = object.spec.infrastructure.as_ref();
-        let parameters = infrastructure.and_then(|of| of.parameters_ref.as_ref());
-        let parameters = parameters.map(|parameters| Parameters {
-            group: &parameters.group,
-            kind: &parameters.kind,
-            namespace: object.metadata.namespace(),
-            name: &parameters.name,
+        let written = infrastructure.and_then(|of| of.parameters_ref.as_ref());
+        let parameters = written.map(|written| Parameters {
+            group: &written.group,
+            kind: &written.kind,
+            meant: object.envoy_proxy(),
         });
         let field = "spec.infrastructure.parametersRef";
+        let lookup = Lookup { key: &key, field, index, proxies };
+        let own = judge_parameters(parameters, lookup, faults);
+        let proxy = own.as_ref().ok().copied().flatten().or(class.proxy);
         // Each is judged, so that each is told.
         let judged = [
             judge_class(class, &key, faults),
             judge_rules(&key, index),
-            judge_parameters(parameters, &key, field, index, faults),
+            own.map(|_| ()),
             supported,
         ];
         let valid = judged.into_iter().collect();
@@ -153,6 +165,7 @@ pub(super) fn gateways<'a>(
             usable,
             client_certificate: client.ok().flatten(),
             client_resolved,
+            proxy,
         });
     }
     (gateways, allocation.finish())
@@ -226,33 +239,42 @@ fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
 }
 
 /// A reference to settings of a class or Gateway.
-#[derive(Clone, Copy)]
 struct Parameters<'a> {
     group: &'a str,
     kind: &'a str,
-    namespace: &'a str,
-    name: &'a str,
+    /// None where it is no EnvoyProxy.
+    meant: Option<ObjectKey>,
 }
 
-/// Settings of a kind that is known, EnvoyProxy, are passed over with a warning; anything else is
-/// refused, as the specification asks where the referent is not found or not supported.
+/// Who refers to settings, and where they are looked up.
+#[derive(Clone, Copy)]
+struct Lookup<'l> {
+    key: &'l ObjectKey,
+    field: &'l str,
+    index: &'l Index<'l>,
+    proxies: &'l Proxies<'l>,
+}
+
+/// The EnvoyProxy that is meant. Anything else is refused, as the specification asks where the
+/// referent is not found, not supported or malformed.
 fn judge_parameters(
     parameters: Option<Parameters<'_>>,
-    key: &ObjectKey,
-    field: &str,
-    index: &Index<'_>,
+    lookup: Lookup<'_>,
     faults: &mut Faults,
-) -> Judged {
-    let Some(Parameters { group, kind, namespace, name }) = parameters else { return Ok(()) };
-    let known = (group, kind) == (ENVOY_GROUP, "EnvoyProxy");
-    if known && index.has_other(Kind::Other("EnvoyProxy"), namespace, name) {
-        let problem =
-            format!("EnvoyProxy `{namespace}/{name}` is not supported yet and changes nothing");
-        faults.warning(key, field, problem);
-        return Ok(());
-    }
-    let problem = if known {
-        format!("there is no EnvoyProxy `{namespace}/{name}`; write it, or leave the reference out")
+) -> Result<Option<usize>, Refusal> {
+    let Some(Parameters { group, kind, meant }) = parameters else { return Ok(None) };
+    let Lookup { key, field, index, proxies } = lookup;
+    let problem = if let Some(meant) = meant {
+        match (proxies.find(&meant), index.broken(&meant).next()) {
+            (Some(place), None) => return Ok(Some(place)),
+            (Some(_), Some((field, problem))) => {
+                format!("{meant} is not valid: {field}: {problem}")
+            }
+            (None, _) => format!(
+                "there is no EnvoyProxy `{}/{}`; write it, or leave the reference out",
+                meant.namespace, meant.name
+            ),
+        }
     } else {
         let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         format!("`{kind}` holds no parameters of this gateway; leave the reference out")

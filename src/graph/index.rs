@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::{
-    Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, ListenerSet,
-    Object, ObjectKey, ObjectMeta, ReferenceGrant, RouteFilter, Secret, SecurityPolicy, Service,
+    Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, EnvoyProxy, Gateway, GatewayClass,
+    ListenerSet, Object, ObjectKey, ObjectMeta, ReferenceGrant, RouteFilter, Secret,
+    SecurityPolicy, Service,
 };
 
 use super::backend_tls::{BackendTls, Policies};
@@ -36,6 +37,8 @@ pub(super) struct Index<'a> {
     secrets: ByName<'a, Secret>,
     config_maps: ByName<'a, ConfigMap>,
     route_filters: ByName<'a, RouteFilter>,
+    /// In the order of their names.
+    pub envoy_proxies: Vec<&'a EnvoyProxy>,
     /// Whether or not they belong to a Service.
     pub all_slices: Vec<&'a EndpointSlice>,
     /// By namespace and Service.
@@ -53,8 +56,6 @@ pub(super) struct Index<'a> {
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
     /// By object the rules of its kind that it breaks.
     broken: HashMap<ObjectKey, &'a [String]>,
-    /// Kinds that are known and not supported: that they are there is all that is known.
-    others: HashSet<(Kind, &'a str, &'a str)>,
 }
 
 impl<'a> Index<'a> {
@@ -67,6 +68,7 @@ impl<'a> Index<'a> {
             index.file(object);
         }
         index.classes.sort_by_key(|class| &class.metadata.name);
+        index.envoy_proxies.sort_by_key(|of| (of.metadata.namespace(), &of.metadata.name));
         index.gateways.sort_by_cached_key(|gateway| tie_order(&gateway.metadata));
         index.listener_sets.sort_by_cached_key(|set| tie_order(&set.metadata));
         index.routes.sort_by_cached_key(|route| tie_order(route.metadata()));
@@ -118,9 +120,8 @@ impl<'a> Index<'a> {
                 labels.insert(NAME_LABEL.into(), metadata.name.clone());
                 self.namespaces.entry(&metadata.name).or_insert(labels);
             }
-            Object::Unsupported(other) => {
-                self.others.insert((other.kind, name.0, name.1));
-            }
+            Object::EnvoyProxy(proxy) => self.envoy_proxies.push(proxy),
+            Object::Unsupported(_) => {}
             Object::ConfigMap(map) => {
                 self.config_maps.entry(name).or_insert(map);
             }
@@ -189,11 +190,6 @@ impl<'a> Index<'a> {
     /// True if there is a ListenerSet of the name, of a Gateway of ours or not.
     pub(super) fn has_listener_set(&self, namespace: &str, name: &str) -> bool {
         self.listener_set_names.contains(&(namespace, name))
-    }
-
-    /// True if an object of an unsupported kind is on disk.
-    pub(super) fn has_other(&self, kind: Kind, namespace: &str, name: &str) -> bool {
-        self.others.contains(&(kind, namespace, name))
     }
 
     /// Asks `judge` about the labels of a namespace, which has its name for a label even where no

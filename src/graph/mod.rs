@@ -28,6 +28,7 @@ mod index;
 mod listener_sets;
 mod listeners;
 mod policies;
+mod proxies;
 mod references;
 mod render;
 mod routes;
@@ -50,6 +51,7 @@ pub(crate) use frontend::ClientValidation;
 pub(crate) use gateways::{Class, Gateway};
 pub(crate) use listener_sets::ListenerSet;
 pub(crate) use listeners::{Attached, Listener};
+pub(crate) use proxies::Proxy;
 pub(crate) use references::{FilterRefs, RuleRefs};
 pub(crate) use routes::{Route, RouteObject};
 #[cfg(test)]
@@ -76,6 +78,9 @@ pub(crate) struct Graph<'a> {
     pub held: Held,
     /// The BackendTLSPolicies, in the order in which ties are settled.
     pub policies: Vec<Policy<'a>>,
+    /// The EnvoyProxies, in the order of their names, used or not.
+    #[allow(dead_code, reason = "read where traces and access logs are compiled")]
+    pub proxies: Vec<Proxy<'a>>,
     /// In the order of the objects above, and within one object of its fields.
     pub faults: Vec<Fault>,
 }
@@ -193,8 +198,9 @@ pub(crate) fn build<'a>(
     let mut faults = Faults::default();
     index.backend_tls = backend_tls::policies(&index, facts, &mut faults);
     index.tls_of_backends = backend_tls::backends(&index, facts, &mut faults);
-    let classes = gateways::classes(&index, facts, &mut faults);
-    let (mut gateways, held) = gateways::gateways(&index, &classes, facts, &mut faults);
+    let proxies = proxies::proxies(&index, facts, &mut faults);
+    let classes = gateways::classes(&index, &proxies, facts, &mut faults);
+    let (mut gateways, held) = gateways::gateways(&index, &classes, &proxies, facts, &mut faults);
     let mut listener_sets = listener_sets::listener_sets(&index, facts, &gateways, &mut faults);
     conflicts::judge(&mut gateways, &mut listener_sets, facts, &mut faults);
     backends::judge_slices(&index, &mut faults);
@@ -208,6 +214,7 @@ pub(crate) fn build<'a>(
         listener_sets,
         routes,
         policies: policies.all,
+        proxies: proxies.all,
         held,
         faults: faults.0,
     }

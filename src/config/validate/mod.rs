@@ -8,6 +8,7 @@
 
 mod backend;
 mod backend_tls_policy;
+mod envoy_proxy;
 mod gateway;
 mod grpc_route;
 mod http_route;
@@ -38,6 +39,7 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
         Object::UdpRoute(route) => l4_route::udp(&route.spec, spec, &mut found),
         Object::ReferenceGrant(grant) => reference_grant::spec(&grant.spec, spec, &mut found),
         Object::Backend(backend) => backend::spec(&backend.spec, spec, &mut found),
+        Object::EnvoyProxy(proxy) => envoy_proxy::spec(&proxy.spec, spec, &mut found),
         Object::BackendTlsPolicy(policy) => {
             backend_tls_policy::spec(&policy.spec, spec, &mut found);
         }

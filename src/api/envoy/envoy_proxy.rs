@@ -1,0 +1,270 @@
+//! EnvoyProxy: how the proxy of a Gateway is set up, of which what it tells of its work is served.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::api::ObjectMeta;
+use crate::api::http_route::Header;
+use crate::api::open_enum::open_enum;
+use crate::api::shared::{Fraction, PlainBackendRef};
+
+/// Settings that a GatewayClass or a Gateway refers to by `parametersRef`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct EnvoyProxy {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: EnvoyProxySpec,
+}
+
+#[allow(dead_code, reason = "read where traces and access logs are compiled")]
+impl EnvoyProxy {
+    /// `spec.telemetry.accessLog`
+    pub(crate) fn access_log(&self) -> Option<&AccessLog> {
+        self.spec.telemetry.as_ref()?.access_log.as_ref()
+    }
+
+    /// `spec.telemetry.tracing`
+    pub(crate) fn tracing(&self) -> Option<&Tracing> {
+        self.spec.telemetry.as_ref()?.tracing.as_ref()
+    }
+}
+
+/// Only `telemetry` is served. What is known beside it is listed, so that it can be told what does
+/// the same here.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EnvoyProxySpec {
+    pub provider: Option<IgnoredAny>,
+    pub logging: Option<IgnoredAny>,
+    pub telemetry: Option<Telemetry>,
+    pub bootstrap: Option<IgnoredAny>,
+    pub concurrency: Option<IgnoredAny>,
+    pub routing_type: Option<IgnoredAny>,
+    pub extra_args: Option<IgnoredAny>,
+    pub merge_gateways: Option<IgnoredAny>,
+    pub shutdown: Option<IgnoredAny>,
+    pub filter_order: Option<IgnoredAny>,
+    #[serde(rename = "backendTLS")]
+    pub backend_tls: Option<IgnoredAny>,
+    pub ip_family: Option<IgnoredAny>,
+    pub preserve_route_order: Option<IgnoredAny>,
+    pub lua_validation: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Telemetry {
+    pub access_log: Option<AccessLog>,
+    pub tracing: Option<Tracing>,
+    pub metrics: Option<IgnoredAny>,
+    #[serde(rename = "requestID")]
+    pub request_id: Option<IgnoredAny>,
+}
+
+/// What is written of requests, and where.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AccessLog {
+    /// False where absent.
+    pub disable: Option<bool>,
+    /// Each writes for itself.
+    #[serde(default)]
+    pub settings: Vec<AccessLogSetting>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AccessLogSetting {
+    /// Envoy Gateway's default JSON where absent.
+    pub format: Option<AccessLogFormat>,
+    /// CEL expressions, all of which must hold.
+    #[serde(default)]
+    pub matches: Vec<String>,
+    #[serde(default)]
+    pub sinks: Vec<AccessLogSink>,
+    #[serde(rename = "type")]
+    pub kind: Option<AccessLogType>,
+}
+
+open_enum! {
+    AccessLogType {
+        /// A line for a connection.
+        Listener = "Listener",
+        /// A line for a request, or for a connection that a route forwards.
+        Route = "Route",
+    }
+}
+
+/// `text` or `json`, as `type` says.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AccessLogFormat {
+    #[serde(rename = "type")]
+    pub kind: Option<AccessLogFormatType>,
+    /// A line with Envoy's command operators, its newline included.
+    pub text: Option<String>,
+    /// Keys with Envoy's command operators for values.
+    pub json: Option<BTreeMap<String, String>>,
+}
+
+open_enum! {
+    AccessLogFormatType {
+        Text = "Text",
+        Json = "JSON",
+    }
+}
+
+/// Exactly one of the others, as `type` says.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AccessLogSink {
+    #[serde(rename = "type")]
+    pub kind: AccessLogSinkType,
+    pub als: Option<IgnoredAny>,
+    pub file: Option<FileSink>,
+    pub open_telemetry: Option<IgnoredAny>,
+}
+
+open_enum! {
+    AccessLogSinkType {
+        Als = "ALS",
+        File = "File",
+        OpenTelemetry = "OpenTelemetry",
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FileSink {
+    /// An absolute path, such as `/dev/stdout`.
+    #[serde(default)]
+    pub path: String,
+}
+
+/// Which requests are traced, and where that is sent.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tracing {
+    /// Of a hundred requests of which nobody has decided it before.
+    pub sampling_rate: Option<u32>,
+    pub sampling_fraction: Option<Fraction>,
+    #[serde(default)]
+    pub custom_tags: BTreeMap<String, CustomTag>,
+    /// By name a value with Envoy's command operators.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    pub span_name: Option<SpanName>,
+    pub provider: TracingProvider,
+}
+
+#[allow(dead_code, reason = "read where traces and access logs are compiled")]
+impl Tracing {
+    /// Every request where neither is written.
+    pub(crate) fn sampling(&self) -> Fraction {
+        let rate = |numerator| Fraction { numerator, denominator: Some(100) };
+        match (self.sampling_rate, self.sampling_fraction) {
+            (Some(percent), _) => rate(percent),
+            (None, Some(fraction)) => fraction,
+            (None, None) => rate(100),
+        }
+    }
+}
+
+/// Names of spans, with Envoy's command operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SpanName {
+    pub server: Option<String>,
+    pub client: Option<String>,
+}
+
+/// The collector: `backendRefs`, or else `host`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TracingProvider {
+    #[serde(rename = "type")]
+    pub kind: Option<TracingProviderType>,
+    pub host: Option<String>,
+    /// 4317 where absent.
+    pub port: Option<u16>,
+    #[serde(default)]
+    pub backend_refs: Vec<PlainBackendRef>,
+    pub backend_settings: Option<IgnoredAny>,
+    /// What the gateway is called; `name.namespace` of the Gateway where absent.
+    pub service_name: Option<String>,
+    pub open_telemetry: Option<OpenTelemetryTracing>,
+    pub zipkin: Option<IgnoredAny>,
+}
+
+#[allow(dead_code, reason = "read where traces and access logs are compiled")]
+impl TracingProvider {
+    /// `OpenTelemetry` where absent.
+    pub(crate) fn kind(&self) -> &TracingProviderType {
+        self.kind.as_ref().unwrap_or(&TracingProviderType::OpenTelemetry)
+    }
+
+    /// Where `host` listens: the port of OTLP over gRPC where absent.
+    pub(crate) fn port(&self) -> u16 {
+        self.port.unwrap_or(4317)
+    }
+}
+
+open_enum! {
+    TracingProviderType {
+        OpenTelemetry = "OpenTelemetry",
+        Zipkin = "Zipkin",
+        Datadog = "Datadog",
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OpenTelemetryTracing {
+    /// Sent with each export.
+    #[serde(default)]
+    pub headers: Vec<Header>,
+    #[serde(default)]
+    pub resource_attributes: BTreeMap<String, String>,
+}
+
+/// One of these, as `type` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CustomTag {
+    #[serde(rename = "type")]
+    pub kind: Option<CustomTagType>,
+    pub literal: Option<LiteralTag>,
+    pub environment: Option<NamedTag>,
+    pub request_header: Option<NamedTag>,
+}
+
+impl CustomTag {
+    /// `Literal` where absent.
+    pub(crate) fn kind(&self) -> &CustomTagType {
+        self.kind.as_ref().unwrap_or(&CustomTagType::Literal)
+    }
+}
+
+open_enum! {
+    CustomTagType {
+        Literal = "Literal",
+        Environment = "Environment",
+        RequestHeader = "RequestHeader",
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct LiteralTag {
+    pub value: String,
+}
+
+/// A variable of the environment, or a header of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NamedTag {
+    pub name: String,
+    /// In place of what is not there.
+    pub default_value: Option<String>,
+}
