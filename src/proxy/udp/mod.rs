@@ -146,7 +146,13 @@ impl Table {
         self.follow(&snapshot);
         for _ in 0..BATCH {
             match self.socket.receive(read) {
-                Ok((length, ends)) => self.take(&snapshot, ends, &read[..length]),
+                Ok((length, ends)) => {
+                    if self.take(&snapshot, ends, &read[..length]) {
+                        // Its task has yet to open the way to the backend. Among many at once, the
+                        // next might take its place before its first datagram has left.
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => tracing::debug!(%error, "datagram lost"),
             }
@@ -154,22 +160,24 @@ impl Table {
         self.state.flows.store(self.flows.len(), Ordering::Relaxed);
     }
 
-    fn take(&mut self, snapshot: &Snapshot, ends: Ends, datagram: &[u8]) {
+    /// Gives a datagram to its flow; true if it is the first of one.
+    fn take(&mut self, snapshot: &Snapshot, ends: Ends, datagram: &[u8]) -> bool {
         let counts = &self.counts.here().datagrams;
         counts.received.one_more();
         counts.received_bytes.add(datagram.len() as u64);
         if let Some(flow) = self.flows.get(&ends) {
             if flow.take(datagram, coarse_now()) == Taken::Yes {
-                return;
+                return false;
             }
             // The backend has refused it, and this one is not lost yet: another may be there.
             self.flows.remove(&ends);
         }
         self.make_room();
-        let Some(served) = snapshot.bind(self.bind) else { return };
+        let Some(served) = snapshot.bind(self.bind) else { return false };
         let flow = self.begin(served, ends);
         flow.take(datagram, coarse_now());
         self.flows.insert(ends, flow);
+        true
     }
 
     fn begin(&self, served: &Bind, ends: Ends) -> Flow {
