@@ -30,7 +30,8 @@ pub(crate) struct Route {
     pub rule: String,
     pub filters: Vec<String>,
     pub backends: Vec<Backend>,
-    /// Requests that matched the rule, by whichever of its matches; none where nobody counts.
+    /// Requests that matched the rule, by whichever of its matches; of what is no HTTP, connections
+    /// or flows of datagrams. None where nobody counts.
     pub hits: Option<u64>,
 }
 
@@ -81,8 +82,13 @@ impl Route {
     }
 
     fn forwarding(host: Option<String>, to: &Forward) -> Self {
-        let rule = to.name.to_string();
-        Self { host, rule, backends: backends(to.backends.as_ref()), ..Self::default() }
+        Self {
+            host,
+            rule: to.name.to_string(),
+            backends: backends(to.backends.as_ref()),
+            hits: Some(to.counts.sum(|of| &of.hits)),
+            ..Self::default()
+        }
     }
 }
 

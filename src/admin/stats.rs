@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::proxy::Gateway;
-use crate::snapshot::{Bind, Rule, Snapshot};
-use crate::stats::{BUCKETS, FLAGS, Times};
+use crate::snapshot::{Bind, Snapshot};
+use crate::stats::{BUCKETS, FLAGS, Sharded, Times, Upstream};
 
 /// The answer to `GET /stats?format=json`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -31,7 +31,7 @@ pub(crate) struct Stats {
 #[serde(default)]
 pub(crate) struct Counted {
     pub name: String,
-    /// Requests, whatever came of them.
+    /// Requests, whatever came of them; of what is no HTTP, connections or flows of datagrams.
     pub hits: u64,
     /// Under way.
     pub active: u64,
@@ -46,8 +46,14 @@ pub(crate) struct Counted {
 impl Stats {
     pub(crate) fn of(gateway: &Gateway, snapshot: &Snapshot) -> Self {
         let now = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let used = snapshot.rules.values().filter(|rule| rule.counts.is_used());
-        let mut routes: Vec<_> = used.map(|rule| of_rule(rule)).collect();
+        let rules = snapshot.rules.values().filter(|rule| rule.counts.is_used());
+        let rules = rules.map(|rule| of_route(&rule.name, &rule.counts));
+        let forwards = snapshot.forwards.values().filter(|of| of.counts.is_used());
+        let forwards = forwards.map(|of| {
+            let active = of.counts.sum(|of| &of.open);
+            Counted { active, ..of_route(&of.name, &of.counts) }
+        });
+        let mut routes: Vec<_> = rules.chain(forwards).collect();
         routes.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.name.cmp(&b.name)));
         let flags = FLAGS.iter().enumerate().map(|(place, flag)| {
             let of_bind = |bind: &Bind| bind.counts.sum(|of| of.flag(place));
@@ -81,10 +87,9 @@ impl Counted {
     }
 }
 
-fn of_rule(rule: &Rule) -> Counted {
-    let counts = &rule.counts;
+fn of_route(name: &str, counts: &Sharded<Upstream>) -> Counted {
     Counted {
-        name: rule.name.to_string(),
+        name: name.to_owned(),
         hits: counts.sum(|of| &of.hits),
         active: counts.sum(|of| &of.requests_active),
         responses: [1, 2, 3, 4, 5].map(|class| counts.sum(|of| of.responses.of(class))),

@@ -180,8 +180,9 @@ fn forwards<'r>(
         let forward = match closed {
             true => Arc::new(Forward {
                 name: Arc::clone(&forward.name),
+                transport: forward.transport,
                 backends: None,
-                counts: Arc::default(),
+                counts: Arc::clone(&forward.counts),
             }),
             false => Arc::clone(forward),
         };

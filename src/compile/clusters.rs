@@ -122,10 +122,12 @@ impl<'a> Clusters<'a> {
     /// The counts of a rule, however often it is compiled; they go on where a rule of this name was
     /// there before.
     pub(super) fn counts(&mut self, rule: &Arc<str>) -> Arc<Sharded<Upstream>> {
-        let previous = self.previous.rules.get(rule);
-        let made = self.counts.entry(Arc::clone(rule));
-        let made = made
-            .or_insert_with(|| previous.map(|rule| Arc::clone(&rule.counts)).unwrap_or_default());
+        let Self { previous, counts, .. } = self;
+        let made = counts.entry(Arc::clone(rule)).or_insert_with(|| {
+            let of_rule = previous.rules.get(rule).map(|rule| &rule.counts);
+            let before = of_rule.or_else(|| Some(&previous.forwards.get(rule)?.counts));
+            before.map(Arc::clone).unwrap_or_default()
+        });
         Arc::clone(made)
     }
 

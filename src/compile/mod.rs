@@ -119,6 +119,8 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let clusters = clusters.finish();
     let rules = compiled.iter().flat_map(|route| &route.rows);
     let rules = rules.map(|(_, _, rule)| (Arc::clone(&rule.name), Arc::clone(rule))).collect();
+    let forwards = compiled.iter().flat_map(|route| route.decrypted.iter().chain(&route.forward));
+    let forwards = forwards.map(|of| (Arc::clone(&of.name), Arc::clone(of))).collect();
     let counts = count(&graph, clusters.len());
 
     let faults: Vec<Vec<RuleFault>> = compiled.into_faults();
@@ -135,7 +137,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     }
     let generation = inputs.previous.generation + 1;
     Compiled {
-        snapshot: Snapshot { generation, binds, clusters, rules, counts },
+        snapshot: Snapshot { generation, binds, clusters, rules, forwards, counts },
         statuses,
         held: graph.held,
         diagnostics: diagnostics(loaded, found),

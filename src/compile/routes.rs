@@ -19,7 +19,7 @@ use crate::graph::{
 };
 use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
-    WeightedClusters,
+    Transport, WeightedClusters,
 };
 use crate::stats::{Sharded, Upstream};
 
@@ -240,8 +240,13 @@ impl Compiler<'_, '_> {
             };
             choices.push((weight, choice));
         }
-        let backends = WeightedClusters::new(choices);
-        Arc::new(Forward { name: self.name(0), backends, counts: Arc::default() })
+        let transport = match carries {
+            Carries::Datagrams => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        let (name, backends) = (self.name(0), WeightedClusters::new(choices));
+        let counts = self.clusters.counts(&name);
+        Arc::new(Forward { name, transport, backends, counts })
     }
 
     /// True for a Backend that is a `fallback` beside others.

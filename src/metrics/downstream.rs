@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::snapshot::{Bind, Snapshot, Transport};
-use crate::stats::{CIPHERS, Counter, Downstream, FLAGS, TLS_VERSIONS, Times};
+use crate::snapshot::{Bind, Snapshot, Traffic, Transport};
+use crate::stats::{
+    CIPHERS, Counter, Downstream, FLAGS, TLS_VERSIONS, TUNNELS, Times, Tunnel, Tunnels,
+};
 
 use super::exposition::{Exposition, Labels};
 use super::unix_seconds;
@@ -15,6 +17,7 @@ type Of = fn(&Downstream) -> &Counter;
 
 pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
     managers(text, snapshot);
+    tunnels(text, snapshot);
     listeners(text, snapshot);
     datagrams(text, snapshot);
     certificates(text, snapshot);
@@ -22,10 +25,14 @@ pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
 }
 
 /// Envoy Gateway's `stat_prefix`: the scheme and the port. Binds of one port and several addresses
-/// are one.
+/// are one, and those that serve no HTTP are none.
 fn managers(text: &mut Exposition, snapshot: &Snapshot) {
     let mut managers: BTreeMap<String, Vec<&Bind>> = BTreeMap::new();
     for bind in of(snapshot, Transport::Tcp) {
+        let mut traffic = bind.listeners.sorted().into_iter().map(|(_, on)| &on.traffic);
+        if !traffic.any(|of| matches!(of, Traffic::Http(_))) {
+            continue;
+        }
         let scheme = if bind.tls { "https" } else { "http" };
         managers.entry(format!("{scheme}-{}", bind.key.port)).or_default().push(bind);
     }
@@ -75,6 +82,52 @@ fn managers(text: &mut Exposition, snapshot: &Snapshot) {
     );
 }
 
+/// Envoy's proxies of TCP, again with the `stat_prefix` of Envoy Gateway.
+fn tunnels(text: &mut Exposition, snapshot: &Snapshot) {
+    type Of = fn(&Tunnels) -> &Counter;
+    let mut proxies: BTreeMap<(u16, Tunnel), Vec<&Bind>> = BTreeMap::new();
+    for bind in of(snapshot, Transport::Tcp) {
+        let kinds = bind.listeners.sorted().into_iter().filter_map(|(_, on)| match on.traffic {
+            Traffic::Forward(_) if bind.tls => Some(Tunnel::Terminate),
+            Traffic::Forward(_) => Some(Tunnel::Tcp),
+            Traffic::Passthrough(_) => Some(Tunnel::Passthrough),
+            Traffic::Http(_) => None,
+        });
+        for kind in kinds {
+            let binds = proxies.entry((bind.key.port, kind)).or_default();
+            // It may have several listeners of the kind.
+            if !binds.iter().any(|other| other.key == bind.key) {
+                binds.push(bind);
+            }
+        }
+    }
+    let proxies: Vec<_> = proxies
+        .iter()
+        .map(|((port, tunnel), binds)| {
+            let name = format!("{}-{port}", TUNNELS[*tunnel as usize]);
+            (Labels::new("envoy_tcp_prefix", &name), *tunnel, binds)
+        })
+        .collect();
+    let counters: [(&str, &str, Of); 5] = [
+        ("downstream_cx_total", "Connections carried as they are.", |of| &of.connections),
+        ("downstream_cx_no_route", "Connections that no route led anywhere.", |of| {
+            &of.without_route
+        }),
+        ("downstream_cx_rx_bytes_total", "Bytes from clients.", |of| &of.received_bytes),
+        ("downstream_cx_tx_bytes_total", "Bytes to clients.", |of| &of.sent_bytes),
+        ("idle_timeout", "Connections in which nothing moved for too long.", |of| {
+            &of.idle_timeouts
+        }),
+    ];
+    for (name, help, of) in counters {
+        let sums = proxies.iter().map(|(labels, tunnel, binds)| {
+            let of_bind = |bind: &&Bind| bind.counts.sum(|set| of(set.tunnels(*tunnel)));
+            (labels.clone(), binds.iter().map(of_bind).sum::<u64>())
+        });
+        text.counters(&format!("envoy_tcp_{name}"), help, sums);
+    }
+}
+
 fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
     let binds = of(snapshot, Transport::Tcp).map(|bind| (listener(bind), bind));
     let binds: Vec<_> = binds.collect();
@@ -102,6 +155,11 @@ fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
         "envoy_listener_ssl_connection_error",
         "TLS handshakes that failed.",
         sums(|of| &of.handshakes_failed),
+    );
+    text.counters(
+        "envoy_listener_no_filter_chain_match",
+        "Connections for a name that no listener has.",
+        sums(|of| &of.unmatched),
     );
     let ciphers: Vec<_> = tls
         .iter()

@@ -1,11 +1,10 @@
-//! The side of the backends: rules, as Envoy's clusters.
+//! The side of the backends: rules of routes, as Envoy's clusters.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use crate::snapshot::{Choice, Rule, Snapshot, WeightedClusters};
-use crate::stats::{Counter, Times, Upstream};
+use crate::snapshot::{Choice, Forward, Rule, Snapshot, Transport, WeightedClusters};
+use crate::stats::{Counter, Sharded, Times, Upstream};
 
 use super::IN_FULL;
 use super::exposition::{Exposition, Labels};
@@ -15,44 +14,82 @@ type Of = fn(&Upstream) -> &Counter;
 
 struct Row<'s> {
     labels: Labels,
-    rule: &'s Rule,
+    name: &'s str,
+    kind: Kind,
+    counts: &'s Sharded<Upstream>,
     /// Addresses, and those of them that did not take a connection lately.
     members: (usize, usize),
 }
 
+/// What a route carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bytes,
+    Datagrams,
+    Requests,
+}
+
 pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
-    let rows: Vec<_> = snapshot.rules.values().map(row).collect();
+    let rules = snapshot.rules.values().map(|rule| Row::of_rule(rule));
+    let rows: Vec<_> =
+        rules.chain(snapshot.forwards.values().map(|of| Row::of_forward(of))).collect();
     let mut busiest: Vec<&Row<'_>> = rows.iter().collect();
     if busiest.len() > IN_FULL {
-        busiest.sort_by_key(|row| Reverse(row.rule.counts.sum(|of| &of.hits)));
+        busiest.sort_by_key(|row| Reverse(row.counts.sum(|of| &of.hits)));
         busiest.truncate(IN_FULL);
     }
     // What nobody ever asked for is not told of ten thousand.
     let used: Vec<&Row<'_>> = match rows.len() > IN_FULL {
-        true => rows.iter().filter(|row| row.rule.counts.is_used()).collect(),
+        true => rows.iter().filter(|row| row.counts.is_used()).collect(),
         false => rows.iter().collect(),
     };
-    requests(text, &used, &busiest);
+    requests(text, &of(Kind::Requests, &used), &of(Kind::Requests, &busiest));
     hits(text, &busiest);
     connections(text, &busiest);
-    let ranks: HashSet<&str> = busiest.iter().map(|row| &*row.rule.name).collect();
-    let troubled = |row: &&Row<'_>| row.members.1 > 0 || ranks.contains(&*row.rule.name);
+    datagrams(text, &of(Kind::Datagrams, &busiest));
+    let ranks: HashSet<&str> = busiest.iter().map(|row| row.name).collect();
+    let troubled = |row: &&Row<'_>| row.members.1 > 0 || ranks.contains(row.name);
     members(text, &rows.iter().filter(troubled).collect::<Vec<_>>());
 }
 
-fn row(rule: &Arc<Rule>) -> Row<'_> {
-    let mut members = (0, 0);
-    for (_, choice) in rule.backends.iter().flat_map(WeightedClusters::weighted) {
-        if let Choice::Cluster { cluster, .. } = choice {
-            let (all, avoided) = cluster.members();
-            members = (members.0 + all, members.1 + avoided);
-        }
+fn of<'r, 's>(kind: Kind, rows: &[&'r Row<'s>]) -> Vec<&'r Row<'s>> {
+    rows.iter().copied().filter(|row| row.kind == kind).collect()
+}
+
+impl<'s> Row<'s> {
+    fn of_rule(rule: &'s Rule) -> Self {
+        let Rule { name, counts, backends, .. } = rule;
+        Self::new(name, Kind::Requests, counts, backends.as_ref())
     }
-    Row { labels: Labels::new("envoy_cluster_name", &rule.name), rule, members }
+
+    fn of_forward(forward: &'s Forward) -> Self {
+        let Forward { name, transport, counts, backends } = forward;
+        let kind = match transport {
+            Transport::Tcp => Kind::Bytes,
+            Transport::Udp => Kind::Datagrams,
+        };
+        Self::new(name, kind, counts, backends.as_ref())
+    }
+
+    fn new(
+        name: &'s str,
+        kind: Kind,
+        counts: &'s Sharded<Upstream>,
+        backends: Option<&WeightedClusters>,
+    ) -> Self {
+        let mut members = (0, 0);
+        for (_, choice) in backends.into_iter().flat_map(WeightedClusters::weighted) {
+            if let Choice::Cluster { cluster, .. } = choice {
+                let (all, avoided) = cluster.members();
+                members = (members.0 + all, members.1 + avoided);
+            }
+        }
+        Self { labels: Labels::new("envoy_cluster_name", name), name, kind, counts, members }
+    }
 }
 
 fn sums<'r>(rows: &'r [&Row<'_>], of: Of) -> impl Iterator<Item = (Labels, u64)> + 'r {
-    rows.iter().map(move |row| (row.labels.clone(), row.rule.counts.sum(of)))
+    rows.iter().map(move |row| (row.labels.clone(), row.counts.sum(of)))
 }
 
 fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
@@ -63,7 +100,7 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
     );
     let classes = (1..=5).flat_map(|class| {
         used.iter().filter_map(move |row| {
-            let count = row.rule.counts.sum(|of| of.responses.of(class));
+            let count = row.counts.sum(|of| of.responses.of(class));
             let labels = || row.labels.and("envoy_response_code_class", &class.to_string());
             (count > 0 || used.len() <= IN_FULL).then(|| (labels(), count))
         })
@@ -85,16 +122,22 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
     text.times(
         "envoy_cluster_upstream_rq_time",
         "Milliseconds from a forwarded request to the last byte of its response.",
-        busiest.iter().map(|row| (row.labels.clone(), Times::of(&row.rule.counts, |of| &of.times))),
+        busiest.iter().map(|row| (row.labels.clone(), Times::of(row.counts, |of| &of.times))),
     );
 }
 
-/// Also of rules that answer by themselves.
+/// Also of rules that answer by themselves, and of routes that lead nowhere.
 fn hits(text: &mut Exposition, busiest: &[&Row<'_>]) {
-    let hits = busiest
-        .iter()
-        .map(|row| (Labels::new("route", &row.rule.name), row.rule.counts.sum(|of| &of.hits)));
-    text.counters("edge_gateway_route_requests_total", "Requests that a rule took.", hits);
+    let hits = |requests: bool| {
+        let rows = busiest.iter().filter(move |row| (row.kind == Kind::Requests) == requests);
+        rows.map(|row| (Labels::new("route", row.name), row.counts.sum(|of| &of.hits)))
+    };
+    text.counters("edge_gateway_route_requests_total", "Requests that a rule took.", hits(true));
+    text.counters(
+        "edge_gateway_route_connections_total",
+        "Connections, or flows of datagrams, that a route took.",
+        hits(false),
+    );
 }
 
 fn connections(text: &mut Exposition, busiest: &[&Row<'_>]) {
@@ -114,6 +157,16 @@ fn connections(text: &mut Exposition, busiest: &[&Row<'_>]) {
         "Open connections, resting ones too.",
         sums(busiest, |of| &of.open),
     );
+}
+
+fn datagrams(text: &mut Exposition, rows: &[&Row<'_>]) {
+    let counters: [(&str, &str, Of); 2] = [
+        ("rx_datagrams", "Datagrams from backends.", |of| &of.received_datagrams),
+        ("tx_datagrams", "Datagrams to backends.", |of| &of.sent_datagrams),
+    ];
+    for (name, help, of) in counters {
+        text.counters(&format!("envoy_cluster_udp_sess_{name}"), help, sums(rows, of));
+    }
 }
 
 fn members(text: &mut Exposition, rows: &[&Row<'_>]) {

@@ -25,6 +25,7 @@ use crate::proxy::tcp::{self, Chosen, Held};
 use crate::proxy::watch::{Ending, Watch, coarse_now};
 use crate::proxy::{Gateway, http, record, tasks};
 use crate::snapshot::{Bind, BindKey, Traffic};
+use crate::stats::Tunnel;
 use crate::tls;
 
 /// What HTTP/2 over cleartext begins with (RFC 9113 section 3.4).
@@ -75,7 +76,8 @@ async fn begin(
         passage.listener = Some(Arc::clone(&listener.name));
         let chosen = tcp::choose(forwards.best(""), &mut passage);
         drop(snapshot);
-        return forward(passage, chosen, counts, watch, place, stream).await;
+        let passed = Passed { tunnel: Some(Tunnel::Tcp), passage, chosen };
+        return forward(passed, counts, watch, place, stream).await;
     }
     if !served.tls {
         drop(snapshot);
@@ -102,20 +104,25 @@ async fn begin(
     let handshake = handshake(&gateway, served, &watch, stream);
     let shaken = Box::pin(unless_ending(&watch, timeout(limit, handshake))).await;
     let shaken = shaken.and_then(|shaken| shaken.map_err(|_| Ended::Late)?);
-    let met = shaken.inspect_err(|_| counts.here().handshakes_failed.one_more())?;
+    let met = shaken.inspect_err(|ended| {
+        counts.here().handshakes_failed.one_more();
+        if matches!(ended, Ended::UnknownName) {
+            counts.here().unmatched.one_more();
+        }
+    })?;
     drop(snapshot);
     watch.ends_handshake(coarse_now());
     let (sni, stream) = match met {
         Met::Http { sni, stream } => (sni, stream),
-        Met::Passed { passage, chosen, stream } => {
-            return forward(passage, chosen, counts, watch, place, stream).await;
+        Met::Passed { passed, stream } => {
+            return forward(passed, counts, watch, place, stream).await;
         }
-        Met::Ended { mut passage, chosen, stream } => {
+        Met::Ended { mut passed, stream } => {
             let (_, session) = stream.get_ref();
             let version = tls::version(session);
             counts.here().negotiated(version, tls::cipher(session));
-            passage.tls = Some(version);
-            return forward(passage, Ok(chosen), counts, watch, place, *stream).await;
+            passed.passage.tls = Some(version);
+            return forward(passed, counts, watch, place, *stream).await;
         }
     };
     let (_, session) = stream.get_ref();
@@ -138,9 +145,17 @@ enum Met {
     /// An HTTPS listener's.
     Http { sni: Box<str>, stream: Box<Secured> },
     /// For a backend, behind a handshake with us.
-    Ended { passage: Passage, chosen: Chosen, stream: Box<Secured> },
+    Ended { passed: Passed, stream: Box<Secured> },
     /// For a backend, its handshake too; or for nobody.
-    Passed { passage: Passage, chosen: Result<Chosen, Failure>, stream: Rewound<TcpStream> },
+    Passed { passed: Passed, stream: Rewound<TcpStream> },
+}
+
+/// A connection that is not looked into, and where it goes.
+struct Passed {
+    /// None where no listener has the name that it is for.
+    tunnel: Option<Tunnel>,
+    passage: Passage,
+    chosen: Result<Chosen, Failure>,
 }
 
 /// From the ClientHello to the end of the handshake, if it is ours.
@@ -172,13 +187,14 @@ async fn handshake(
             passage.listener = Some(Arc::clone(&listener.name));
             passage.sni = name.into();
             let chosen = tcp::choose(forwards.best(name), &mut passage);
-            return Ok(Met::Passed { passage, chosen, stream: Rewound::new(stream, read) });
+            let passed = Passed { tunnel: Some(Tunnel::Passthrough), passage, chosen };
+            return Ok(Met::Passed { passed, stream: Rewound::new(stream, read) });
         }
         if listener.is_none() && !bind.https {
             let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TLS");
             passage.sni = name.into();
-            let chosen = Err(Failure::NoRoute);
-            return Ok(Met::Passed { passage, chosen, stream: Rewound::new(stream, read) });
+            let passed = Passed { tunnel: None, passage, chosen: Err(Failure::NoRoute) };
+            return Ok(Met::Passed { passed, stream: Rewound::new(stream, read) });
         }
     }
     let hello = tls::accept_hello(Rewound::new(stream, read)).await?;
@@ -195,34 +211,41 @@ async fn handshake(
     let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TCP");
     passage.listener = Some(Arc::clone(&listener.name));
     passage.sni.clone_from(&sni);
-    match tcp::choose(forwards.best(&sni), &mut passage) {
-        Ok(chosen) => {
-            let stream = Box::new(hello.finish(config).await?);
-            Ok(Met::Ended { passage, chosen, stream })
-        }
+    let chosen = tcp::choose(forwards.best(&sni), &mut passage);
+    let passed = Passed { tunnel: Some(Tunnel::Terminate), passage, chosen };
+    if passed.chosen.is_err() {
         // Before the handshake, so that nobody thinks it has begun.
-        Err(failure) => {
-            Ok(Met::Passed { passage, chosen: Err(failure), stream: hello.into_stream() })
-        }
+        return Ok(Met::Passed { passed, stream: hello.into_stream() });
     }
+    let stream = Box::new(hello.finish(config).await?);
+    Ok(Met::Ended { passed, stream })
 }
 
 /// Hands a connection to its backend, or closes it where there is none.
 async fn forward(
-    mut passage: Passage,
-    chosen: Result<Chosen, Failure>,
+    passed: Passed,
     counts: Counted,
     watch: Arc<Watch>,
     place: Place,
     client: impl tcp::Client,
 ) -> Result<(), Ended> {
+    let Passed { tunnel, mut passage, chosen } = passed;
+    let Some(tunnel) = tunnel else {
+        counts.here().unmatched.one_more();
+        passage.failure = chosen.err();
+        return Ok(());
+    };
+    counts.here().tunnels(tunnel).connections.one_more();
     match chosen {
         Ok(chosen) => {
             let open = watch.open();
-            let held = Held { passage, open, watch, counts, place };
+            let held = Held { tunnel, passage, open, watch, counts, place };
             Box::pin(tcp::serve(held, chosen, client)).await;
         }
-        Err(failure) => passage.failure = Some(failure),
+        Err(failure) => {
+            counts.here().tunnels(tunnel).without_route.one_more();
+            passage.failure = Some(failure);
+        }
     }
     Ok(())
 }

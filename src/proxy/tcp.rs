@@ -5,6 +5,7 @@
 //! timeout, or with the process at the end of a drain. A reload leaves it alone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ use crate::proxy::passage::Passage;
 use crate::proxy::tunnel::{Broken, carry};
 use crate::proxy::watch::{Ending, Open, Watch};
 use crate::snapshot::{Choice, Forward};
-use crate::stats::{Sharded, Upstream};
+use crate::stats::{Sharded, Tunnel, Upstream};
 use crate::upstream::{self, Cluster};
 
 /// Where a connection goes, and on whose account.
@@ -38,6 +39,7 @@ pub(super) fn choose(
     passage: &mut Passage,
 ) -> Result<Chosen, Failure> {
     let forward = forward.ok_or(Failure::NoRoute)?;
+    forward.counts.here().hits.one_more();
     passage.route = Some(Arc::clone(&forward.name));
     match forward.backends.as_ref().ok_or(Failure::NoBackend)?.next() {
         Choice::Cluster { cluster, .. } => {
@@ -51,6 +53,7 @@ pub(super) fn choose(
 /// A connection on its way: its place among the others, and the word that it is in use.
 #[derive(Debug)]
 pub(super) struct Held {
+    pub tunnel: Tunnel,
     pub passage: Passage,
     pub open: Open,
     pub watch: Arc<Watch>,
@@ -61,7 +64,7 @@ pub(super) struct Held {
 /// Carries a connection to its end.
 pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) {
     // In this order they are dropped: the line is written while the connection has its place.
-    let Held { mut passage, open: _open, watch, counts: _counts, place: _place } = held;
+    let Held { tunnel, mut passage, open: _open, watch, counts: of_bind, place: _place } = held;
     let Chosen { cluster, counts } = chosen;
     upstream::keep_alive(client.socket());
     let opened = tokio::select! {
@@ -84,8 +87,16 @@ pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) 
     backend.keep_alive();
     let limit = passage.limit();
     let carried = Arc::clone(&passage.carried);
+    let up = |length| {
+        carried.up.fetch_add(length, Ordering::Relaxed);
+        of_bind.here().tunnels(tunnel).received_bytes.add(length);
+    };
+    let down = |length| {
+        carried.down.fetch_add(length, Ordering::Relaxed);
+        of_bind.here().tunnels(tunnel).sent_bytes.add(length);
+    };
     let ended = tokio::select! {
-        ended = carry(&mut client, &mut backend, limit, &carried) => ended,
+        ended = carry(&mut client, &mut backend, limit, up, down) => ended,
         _ = ending(&watch) => {
             passage.failure = Some(Failure::DrainTimeout);
             return;
@@ -96,7 +107,10 @@ pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) 
     passage.failure = Some(match broken {
         Broken::Backend(_) => Failure::UpstreamReset,
         Broken::Client(_) => Failure::ClientGone,
-        Broken::Silent => Failure::TunnelIdle,
+        Broken::Silent => {
+            of_bind.here().tunnels(tunnel).idle_timeouts.one_more();
+            Failure::TunnelIdle
+        }
     });
     // A cut on one side is none of the other's making, and must look like one there too.
     upstream::cut(client.socket());

@@ -39,7 +39,7 @@ pub(super) enum Broken {
 }
 
 /// Carries bytes both ways until both ends have ended. Where one has, the other hears of it and may
-/// go on sending.
+/// go on sending. What was carried is told at once, `up` from the client and `down` to it.
 ///
 /// # Errors
 ///
@@ -48,20 +48,21 @@ pub(super) async fn carry(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     backend: &mut (impl AsyncRead + AsyncWrite + Unpin),
     limit: Duration,
-    carried: &Carried,
+    up: impl Fn(u64),
+    down: impl Fn(u64),
 ) -> Result<(), Broken> {
     let moved = AtomicU64::new(coarse_now());
     let (client_reader, client_writer) = tokio::io::split(client);
     let (backend_reader, backend_writer) = tokio::io::split(backend);
     let up = async {
-        let ended = one_way(client_reader, backend_writer, &moved, &carried.up).await;
+        let ended = one_way(client_reader, backend_writer, &moved, up).await;
         ended.map_err(|Fault { reading, error }| match reading {
             true => Broken::Client(error),
             false => Broken::Backend(error),
         })
     };
     let down = async {
-        let ended = one_way(backend_reader, client_writer, &moved, &carried.down).await;
+        let ended = one_way(backend_reader, client_writer, &moved, down).await;
         ended.map_err(|Fault { reading, error }| match reading {
             true => Broken::Backend(error),
             false => Broken::Client(error),
@@ -84,7 +85,7 @@ async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     moved: &AtomicU64,
-    count: &AtomicU64,
+    count: impl Fn(u64),
 ) -> Result<(), Fault> {
     let reading = |error| Fault { reading: true, error };
     let writing = |error| Fault { reading: false, error };
@@ -101,7 +102,7 @@ async fn one_way(
         moved.store(coarse_now(), Ordering::Relaxed);
         to.write_all(&chunk[..length]).await.map_err(writing)?;
         to.flush().await.map_err(writing)?;
-        count.fetch_add(length as u64, Ordering::Relaxed);
+        count(length as u64);
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) struct Snapshot {
     pub clusters: HashMap<ClusterSettings, Arc<Cluster>>,
     /// Every rule by its name, for those who look at what it counts.
     pub rules: BTreeMap<Arc<str>, Arc<Rule>>,
+    /// The same of what is no HTTP. Of two with one name, which differ in how they speak to their
+    /// backends and count together, only one is here.
+    pub forwards: BTreeMap<Arc<str>, Arc<Forward>>,
     /// For the status line and the log.
     pub counts: Counts,
 }

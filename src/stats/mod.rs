@@ -152,7 +152,37 @@ pub(crate) struct Downstream {
     pub tls_versions: [Counter; TLS_VERSIONS.len()],
     pub ciphers: [Counter; CIPHERS.len()],
     flags: [Counter; FLAGS.len()],
+    /// Connections of TLS for a name that no listener has.
+    pub unmatched: Counter,
+    tunnels: [Tunnels; TUNNELS.len()],
     pub datagrams: Datagrams,
+}
+
+/// How a connection comes in that is not looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tunnel {
+    Tcp,
+    /// The backend ends TLS.
+    Passthrough,
+    /// TLS ends here.
+    Terminate,
+}
+
+/// As Envoy Gateway calls the proxies of each, before a `-` and the port.
+pub(crate) const TUNNELS: [&str; 3] = ["tcp", "tls-passthrough", "tls-terminate"];
+
+/// What a bind saw of the connections that it does not look into.
+#[derive(Debug, Default)]
+pub(crate) struct Tunnels {
+    pub connections: Counter,
+    /// Those that no route takes, or whose route leads nowhere.
+    pub without_route: Counter,
+    /// From clients; without what TLS adds, where it ends here.
+    pub received_bytes: Counter,
+    /// To clients.
+    pub sent_bytes: Counter,
+    /// Those in which nothing moved for too long.
+    pub idle_timeouts: Counter,
 }
 
 /// What a bind of UDP saw. Envoy's word for a flow is session.
@@ -197,6 +227,10 @@ impl Downstream {
         }
     }
 
+    pub(crate) fn tunnels(&self, tunnel: Tunnel) -> &Tunnels {
+        &self.tunnels[tunnel as usize]
+    }
+
     /// The counter of the flag at this place of [`FLAGS`].
     pub(crate) fn flag(&self, place: usize) -> &Counter {
         &self.flags[place]
@@ -233,9 +267,12 @@ pub(crate) struct Upstream {
     pub open: Counter,
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
+    pub received_datagrams: Counter,
+    pub sent_datagrams: Counter,
     /// Requests sent again because the pooled connection was dead.
     pub resends: Counter,
-    /// Requests that matched the rule, whatever came of them.
+    /// Requests that matched the rule, whatever came of them; of what is no HTTP, connections of
+    /// clients or flows of datagrams.
     pub hits: Counter,
     /// Requests that were to be forwarded, tries of one counted as one.
     pub requests: Counter,

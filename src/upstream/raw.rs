@@ -43,6 +43,7 @@ impl Datagrams {
     /// Those of send(2). `ConnectionRefused`: nobody listens there, as an earlier datagram has shown.
     pub(crate) fn send(&self, datagram: &[u8]) -> io::Result<()> {
         SockRef::from(&self.socket).send(datagram)?;
+        self.counts.here().sent_datagrams.one_more();
         self.counts.here().sent_bytes.add(datagram.len() as u64);
         Ok(())
     }
@@ -67,6 +68,7 @@ impl Datagrams {
             }
             other => other?,
         };
+        self.counts.here().received_datagrams.one_more();
         self.counts.here().received_bytes.add(length as u64);
         Ok(length)
     }

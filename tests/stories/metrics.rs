@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
+use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::{
-    Answer, Gateway, Http2, Origin, Wire, backend, http_route, in_package, own_loopback,
+    Answer, Asker, Gateway, Greeter, Hello, Http2, Origin, Process, SOON, Tls, UdpEcho, Wire,
+    backend, ca, clock, forward_route, gateway_of, http_route, in_package, own_loopback,
     refusing_address, rule_to, soon,
 };
 
@@ -153,6 +157,138 @@ async fn counts_live_through_a_reload() {
     assert_eq!(value(&text, "edge_gateway_config_generation"), 2.0);
 }
 
+/// A greeting, a line there and back, and the end: 5 bytes to the backend.
+async fn converse(mut client: Wire, greeting: &str) {
+    client.send("ping\n").await;
+    client.finish().await;
+    let heard = soon("the end", client.rest()).await;
+    assert_eq!(String::from_utf8_lossy(&heard), format!("{greeting}ping\nbye\n"));
+}
+
+/// Waits until the series have these values: the last byte is there before it is counted.
+async fn counted(at: SocketAddr, table: &[(String, f64)]) {
+    let wrong = std::cell::RefCell::new(String::new());
+    let all = async {
+        loop {
+            let text = scrape(at).await;
+            let mut wrong = wrong.borrow_mut();
+            wrong.clear();
+            for (series, want) in table {
+                let got = value(&text, series);
+                if (got - want).abs() > 1e-9 {
+                    wrong.push_str(&format!("{series} is {got}, not {want}\n"));
+                }
+            }
+            if wrong.is_empty() {
+                return;
+            }
+        }
+    };
+    let done = tokio::time::timeout(SOON, all).await;
+    assert!(done.is_ok(), "{}", wrong.borrow());
+}
+
+const FORWARDING: &str = "\
+- {name: tcp, protocol: TCP, port: 9300}
+- {name: empty, protocol: TCP, port: 9301}
+- {name: udp, protocol: UDP, port: 9300}
+- {name: lost, protocol: UDP, port: 9301}
+- {name: ended, protocol: TLS, port: 8883, hostname: gateway.test, tls: {mode: Terminate, certificateRefs: [{name: eih-tls-cert}]}}
+- {name: passed, protocol: TLS, port: 8883, hostname: abc.example.com, tls: {mode: Passthrough}}
+";
+
+/// What is no HTTP has series of its own, by port and by route, and a reload leaves them alone.
+#[tokio::test]
+async fn connections_and_datagrams_are_counted_by_port_and_by_route() {
+    let at = free();
+    let leaf = ca().leaf(&["abc.example.com"]);
+    let tcp = Greeter::plain("tcp").await;
+    let (ended, passed) = (Greeter::plain("ended").await, Greeter::secure("passed", &leaf).await);
+    let udp = UdpEcho::start("udp").await;
+    let route = |kind: &str, section: &str, hosts: &[&str], backend: SocketAddr| {
+        forward_route(kind, section, section, hosts, &[(backend, 1)])
+    };
+    let gateway = Gateway::setup()
+        .metrics_at(at)
+        .socket("tcp", "127.0.0.1:0")
+        .socket("empty", "127.0.0.1:0")
+        .datagrams("udp", "127.0.0.1:0")
+        .datagrams("lost", "127.0.0.1:0")
+        .socket("ended", "127.0.0.1:0")
+        .file("common/gateway.yaml", &gateway_of(FORWARDING))
+        .file("routes/tcp.yaml", &route("TCPRoute", "tcp", &[], tcp.address))
+        .file("routes/udp.yaml", &route("UDPRoute", "udp", &[], udp.address))
+        .file("routes/ended.yaml", &route("TLSRoute", "ended", &["gateway.test"], ended.address))
+        .file(
+            "routes/passed.yaml",
+            &route("TLSRoute", "passed", &["abc.example.com"], passed.address),
+        )
+        .start()
+        .await;
+    let tls = gateway.address("ended");
+    for round in [1.0, 2.0] {
+        converse(Wire::connect(gateway.address("tcp")).await, "hello from tcp\n").await;
+        let client = Tls::of("gateway.test").connect(tls).await.unwrap();
+        converse(Wire::over(client), "hello from ended\n").await;
+        let client = Tls::of("abc.example.com").connect(tls).await.unwrap();
+        converse(Wire::over(client), "hello from passed to abc.example.com\n").await;
+        let mut stranger = Wire::connect(tls).await;
+        stranger.send(Hello::modern("nobody.test").bytes()).await;
+        assert_eq!(soon("the end", stranger.rest()).await, b"");
+        let mut lost = Wire::connect(gateway.address("empty")).await;
+        assert_eq!(soon("the end", lost.rest()).await, b"");
+        let asker = Asker::of(gateway.address("udp")).await;
+        assert_eq!(asker.ask("who?").await, "udp: who?");
+
+        let port = |name: &str, prefix: &str| {
+            format!("envoy_tcp_downstream_{name}{{envoy_tcp_prefix=\"{prefix}\"}}")
+        };
+        let rule = |name: &str, kind: &str, route: &str| {
+            let cluster = format!("{kind}/envoy-gateway-system/{route}/rule/0");
+            format!("envoy_cluster_{name}{{envoy_cluster_name=\"{cluster}\"}}")
+        };
+        let table = [
+            (port("cx_total", "tcp-9300"), round),
+            (port("cx_no_route", "tcp-9300"), 0.0),
+            (port("cx_rx_bytes_total", "tcp-9300"), 5.0 * round),
+            (port("cx_tx_bytes_total", "tcp-9300"), 24.0 * round),
+            (port("cx_no_route", "tcp-9301"), round),
+            (port("cx_total", "tls-terminate-8883"), round),
+            (port("cx_rx_bytes_total", "tls-terminate-8883"), 5.0 * round),
+            (port("cx_tx_bytes_total", "tls-terminate-8883"), 26.0 * round),
+            (port("cx_total", "tls-passthrough-8883"), round),
+            (rule("upstream_cx_total", "tcproute", "tcp"), round),
+            (rule("upstream_cx_active", "tcproute", "tcp"), 0.0),
+            (rule("upstream_cx_tx_bytes_total", "tcproute", "tcp"), 5.0 * round),
+            (rule("upstream_cx_rx_bytes_total", "tcproute", "tcp"), 24.0 * round),
+            (rule("membership_healthy", "tcproute", "tcp"), 1.0),
+            (rule("upstream_cx_total", "tlsroute", "ended"), round),
+            (rule("upstream_cx_total", "tlsroute", "passed"), round),
+            (rule("upstream_cx_total", "udproute", "udp"), round),
+            (rule("upstream_cx_tx_bytes_total", "udproute", "udp"), 4.0 * round),
+            (rule("upstream_cx_rx_bytes_total", "udproute", "udp"), 9.0 * round),
+            (rule("udp_sess_tx_datagrams", "udproute", "udp"), round),
+            (rule("udp_sess_rx_datagrams", "udproute", "udp"), round),
+            (
+                "envoy_listener_no_filter_chain_match{envoy_listener_address=\"0.0.0.0_8883\"}".into(),
+                round,
+            ),
+            (
+                "edge_gateway_route_connections_total{route=\"tcproute/envoy-gateway-system/tcp/rule/0\"}".into(),
+                round,
+            ),
+        ];
+        counted(at, &table).await;
+        let text = scrape(at).await;
+        let handshakes = value(&text, &port("cx_tx_bytes_total", "tls-passthrough-8883"));
+        assert!(handshakes > 500.0 * round, "a handshake that passes is bytes: {handshakes}");
+        // These ports serve no HTTP.
+        assert!(!text.contains("http-9300") && !text.contains("https-8883"), "{text}");
+        gateway.write("routes/more.yaml", &backend("unused", &[udp.address]));
+        gateway.reload().await;
+    }
+}
+
 #[tokio::test]
 async fn a_scraper_is_told_metrics_and_nothing_else() {
     let at = free();
@@ -185,14 +321,8 @@ async fn a_scraper_is_told_metrics_and_nothing_else() {
 #[tokio::test]
 async fn whatever_a_dashboard_asks_for_is_there() {
     let at = free();
-    let origin = Origin::replying("yes").await;
-    let gateway = Gateway::setup()
-        .metrics_at(at)
-        .file("routes/backend-api.yaml", &backend("api", &[origin.address]))
-        .file("routes/api.yaml", &http_route("api", &["shop.test"], &rule_to("/", "api")))
-        .start()
-        .await;
-    assert_eq!(gateway.get("https://shop.test/").await.status(), 200);
+    let eventful = Eventful::start(at).await;
+    eventful.round().await;
     let text = scrape(at).await;
     let told: BTreeSet<&str> =
         text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
@@ -249,12 +379,14 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !LABELS.contains(word))
 }
 
-const LABELS: [&str; 5] = [
+const LABELS: [&str; 7] = [
     "envoy_cluster_name",
     "envoy_http_conn_manager_prefix",
+    "envoy_listener_address",
     "envoy_response_code_class",
     "envoy_ssl_cipher",
     "envoy_ssl_version",
+    "envoy_tcp_prefix",
 ];
 
 fn read(path: &str) -> String {
@@ -290,9 +422,170 @@ async fn prometheus_takes_the_metrics_and_the_alerts() {
     }
 }
 
+/// Prometheus itself scrapes a gateway to which everything happens, and is asked what Grafana asks
+/// it: there is something to draw in every panel, for every query.
+#[tokio::test]
+async fn every_query_of_the_dashboard_has_something_to_draw() {
+    let Some(prometheus) = of_prometheus("prometheus") else {
+        println!("left out: prometheus is missing (scripts/install test)");
+        return;
+    };
+    let (metrics, web) = (free(), free());
+    let eventful = Eventful::start(metrics).await;
+    let dir = TempDir::with_prefix("prometheus-").unwrap();
+    let config = format!(
+        "global: {{scrape_interval: 500ms}}\n\
+         scrape_configs:\n  - job_name: edge-gateway\n    metrics_path: /stats/prometheus\n    \
+         static_configs: [{{targets: [\"{metrics}\"]}}]\n"
+    );
+    std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+    let mut command = Command::new(prometheus);
+    command.arg(format!("--config.file={}/prometheus.yml", dir.path().display()));
+    command.arg(format!("--storage.tsdb.path={}/data", dir.path().display()));
+    command.arg(format!("--web.listen-address={web}"));
+    let _prometheus = Process::spawn(command);
+
+    let dashboard: Value =
+        serde_json::from_str(&read("docs/dashboards/edge-gateway.json")).unwrap();
+    let mut left = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let query = target["expr"].as_str().unwrap();
+            let query = query.replace("$instance", ".*").replace("$__rate_interval", "5s");
+            left.push((panel["title"].as_str().unwrap().to_owned(), query));
+        }
+    }
+    assert!(left.len() > 30, "{left:#?}");
+    // What is rare is drawn for as long as it is within the window of its rate.
+    let began = clock();
+    while !left.is_empty() {
+        assert!(began.elapsed() < 3 * SOON, "nothing to draw in {left:#?}");
+        eventful.round().await;
+        let mut empty = Vec::new();
+        for (panel, query) in left {
+            if !drawn(web, &query).await {
+                empty.push((panel, query));
+            }
+        }
+        left = empty;
+    }
+}
+
+/// True if the query has a result in which there is a number.
+async fn drawn(prometheus: SocketAddr, query: &str) -> bool {
+    let encoded = query.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let head = format!("GET /api/v1/query?query={encoded} HTTP/1.1\r\nHost: {prometheus}");
+    let (status, _, text) = soon("an answer of Prometheus", ask(prometheus, &head)).await;
+    // It begins to listen before it answers.
+    if status == 503 {
+        return false;
+    }
+    assert_eq!(status, 200, "{query}: {text}");
+    let told: Value = serde_json::from_str(&text).unwrap();
+    let series = told["data"]["result"].as_array().unwrap();
+    series.iter().any(|one| one["value"][1].as_str().is_some_and(|number| number != "NaN"))
+}
+
+/// A gateway to which everything happens that the dashboard can show.
+#[derive(Debug)]
+struct Eventful {
+    gateway: Gateway,
+    _actors: (Origin, Greeter, UdpEcho),
+    /// A queue of one place that is taken: the kernel leaves further connections without an answer.
+    _deaf: (socket2::Socket, Vec<TcpStream>),
+    _waiting: JoinSet<()>,
+}
+
+impl Eventful {
+    async fn start(metrics: SocketAddr) -> Self {
+        let origin = Origin::scripted(|seen| match &*seen.target() {
+            "/slow" => Answer::hang(),
+            "/broken" => Answer::status(503, "no"),
+            _ => Answer::ok("yes"),
+        })
+        .await;
+        let (tcp, udp) = (Greeter::plain("tcp").await, UdpEcho::start("udp").await);
+        let full =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from((own_loopback(), 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let deaf = full.local_addr().unwrap().as_socket().unwrap();
+        let mut taken = Vec::new();
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(deaf)).await
+        {
+            taken.push(stream.unwrap());
+        }
+        let listeners = format!(
+            "{}{}",
+            "- {name: http, protocol: HTTP, port: 8080}\n\
+             - {name: https, protocol: HTTPS, port: 8443, tls: {certificateRefs: [{name: eih-tls-cert}]}}\n",
+            FORWARDING
+        );
+        let limited =
+            rule_to("/", "api").replacen("matches:", "timeouts: {request: 100ms}\n  matches:", 1);
+        let route = |kind: &str, section: &str, backend: SocketAddr| {
+            forward_route(kind, section, section, &[], &[(backend, 1)])
+        };
+        let gateway = Gateway::setup()
+            .metrics_at(metrics)
+            .socket("tcp", "127.0.0.1:0")
+            .socket("empty", "127.0.0.1:0")
+            .datagrams("udp", "127.0.0.1:0")
+            .datagrams("lost", "127.0.0.1:0")
+            .socket("ended", "127.0.0.1:0")
+            .file("common/gateway.yaml", &gateway_of(&listeners))
+            .file("routes/backend-api.yaml", &backend("api", &[origin.address]))
+            .file("routes/backend-dead.yaml", &backend("dead", &[refusing_address()]))
+            .file("routes/backend-deaf.yaml", &backend("deaf", &[deaf]))
+            .file("routes/api.yaml", &http_route("api", &["shop.test"], &limited))
+            .file("routes/dead.yaml", &http_route("dead", &["dead.test"], &rule_to("/", "dead")))
+            .file("routes/deaf.yaml", &http_route("deaf", &["deaf.test"], &rule_to("/", "deaf")))
+            .file("routes/tcp.yaml", &route("TCPRoute", "tcp", tcp.address))
+            .file("routes/udp.yaml", &route("UDPRoute", "udp", udp.address))
+            .start()
+            .await;
+        let mut waiting = JoinSet::new();
+        let http = gateway.http();
+        // It is given up after 10 s.
+        waiting.spawn(async move {
+            let mut wire = Wire::connect(http).await;
+            wire.send("GET / HTTP/1.1\r\nHost: deaf.test\r\n\r\n").await;
+            wire.reply().await;
+        });
+        Self { gateway, _actors: (origin, tcp, udp), _deaf: (full, taken), _waiting: waiting }
+    }
+
+    /// A little of everything.
+    async fn round(&self) {
+        let gateway = &self.gateway;
+        for (url, want) in [
+            ("http://shop.test/", 200),
+            ("https://shop.test/", 200),
+            ("http://shop.test/broken", 503),
+            ("http://shop.test/slow", 504),
+            ("http://dead.test/", 503),
+            ("http://nobody.test/", 404),
+        ] {
+            assert_eq!(gateway.get(url).await.status(), want, "{url}");
+        }
+        converse(Wire::connect(gateway.address("tcp")).await, "hello from tcp\n").await;
+        let mut lost = Wire::connect(gateway.address("empty")).await;
+        assert_eq!(soon("the end", lost.rest()).await, b"");
+        let asker = Asker::of(gateway.address("udp")).await;
+        assert_eq!(asker.ask("who?").await, "udp: who?");
+        Asker::of(gateway.address("lost")).await.send("anybody?").await;
+    }
+}
+
 fn promtool() -> Option<PathBuf> {
-    let unpacked = in_package("tests/.cache/prometheus/usr/bin/promtool");
-    let candidates = [unpacked, Path::new("/usr/bin/promtool").into()];
+    of_prometheus("promtool")
+}
+
+/// A program of Debian's package `prometheus`.
+fn of_prometheus(name: &str) -> Option<PathBuf> {
+    let unpacked = in_package("tests/.cache/prometheus/usr/bin").join(name);
+    let candidates = [unpacked, Path::new("/usr/bin").join(name)];
     candidates.into_iter().find(|path| path.exists())
 }
 
