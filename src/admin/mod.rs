@@ -32,7 +32,7 @@ use clusters::Clusters;
 use query::{Query, Unasked};
 
 pub(crate) use query::encoded;
-pub(crate) use routes::Routes;
+pub(crate) use routes::{Backend, Route, Routes};
 pub(crate) use stats::{Counted, Stats, quantile};
 
 /// Bytes of a request that somebody asks about.

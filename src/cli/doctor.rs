@@ -1,6 +1,5 @@
 //! `edge-gateway doctor`: what is wrong with the host around the gateway, and what mends it.
 
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,8 +15,9 @@ use crate::doctor::{Finding, Redactor, Subject, Verdict, examine};
 use crate::observe::counted;
 use crate::snapshot::Snapshot;
 
+use super::output::print;
 use super::paths::{ACME_WEBROOT, Given, Paths, Socket, Variables};
-use super::text::{Colour, cell, has_colours, paint, wrapped};
+use super::text::{Colour, Screen};
 use super::values::{grouped, name_and_address};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ impl Doctor {
                 finding.mend = finding.mend.as_ref().map(|mend| redactor.redact(mend));
             }
         }
-        let _ = io::stdout().write_all(report(&findings, has_colours()).as_bytes());
+        print(&report(&findings, Screen::of_stdout()));
         let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -131,7 +131,7 @@ impl Doctor {
 }
 
 /// A line for each finding, the command that mends it below, and a count at the end.
-fn report(findings: &[Finding], colours: bool) -> String {
+fn report(findings: &[Finding], screen: Screen) -> String {
     let mut text = String::new();
     for Finding { verdict, check, what, mend } in findings {
         let (word, colour) = match verdict {
@@ -139,13 +139,13 @@ fn report(findings: &[Finding], colours: bool) -> String {
             Verdict::Warn => ("WARN", Colour::Yellow),
             Verdict::Fail => ("FAIL", Colour::Red),
         };
-        let lines = wrapped(&format!("{word}  {}  ", cell(check, NAME)), what);
+        let lines = screen.wrapped(&format!("{word}  {check:NAME$}  "), what);
         // The word is ASCII, so it is as long in bytes.
-        text.push_str(&paint(word, colour, colours));
+        text.push_str(&screen.paint(word, colour));
         text.push_str(&lines[word.len()..]);
         if let Some(mend) = mend {
             let indent = " ".repeat(word.len() + 2 + NAME);
-            text.push_str(&wrapped(&format!("{indent}-> "), mend));
+            text.push_str(&screen.wrapped(&format!("{indent}-> "), mend));
         }
     }
     let count = |wanted| findings.iter().filter(|finding| finding.verdict == wanted).count();
@@ -184,7 +184,10 @@ WARN  clock          long words long words long words long words long words long
                      long words long words long words long words long words
 3 findings: 1 failed, 1 warning
 ";
-        assert_eq!(report(&findings, false), want);
-        assert!(report(&findings, true).contains("\x1b[31mFAIL\x1b[0m  port 443"));
+        assert_eq!(report(&findings, Screen::default()), want);
+        let coloured = report(&findings, Screen { colours: true, ..Screen::default() });
+        assert!(coloured.contains("\x1b[31mFAIL\x1b[0m  port 443"));
+        let narrow = report(&findings, Screen::of_width(50));
+        assert!(narrow.lines().all(|line| line.len() <= 50), "{narrow}");
     }
 }

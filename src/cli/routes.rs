@@ -1,27 +1,40 @@
 //! `edge-gateway routes`: what the gateway that runs serves, in the order in which it is tried.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use serde_json::Value;
+use clap::Args;
 
-use crate::admin::Routes as Served;
+use crate::admin::{Backend, Route, Routes as Served};
 use crate::control::socket::{CannotAsk, call};
-use crate::yaml::Yaml;
 
+use super::output::{Columns, Output};
 use super::paths::Socket;
-use super::text::{cell, printable};
+use super::table::{Cell, Column, Step, Table};
+use super::text::Screen;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Columns of HOST, MATCH, RULE and BACKENDS; two spaces between them, and HITS at the end.
-const WIDTHS: [usize; 4] = [20, 22, 26, 16];
+/// Of HOST, MATCH, GOES TO, ROUTE, RULE and HITS.
+const NARROWER: [Step; 12] = [
+    (1, 40),
+    (2, 30),
+    (3, 20),
+    (2, 14),
+    (1, 24),
+    (0, 18),
+    (3, 12),
+    (4, 0),
+    (3, 0),
+    (1, 14),
+    (0, 10),
+    (2, 8),
+];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A row is one match; the first that a request meets takes it, by host and then from the top. HITS are
-requests since the start that the rule took, by whichever of its matches.
+requests since the start that the rule took, by whichever of its matches. What else a rule does to a
+request is in `-o wide`, and all that becomes of one request is told by `edge-gateway explain`.
 
 Examples:
   edge-gateway routes
@@ -31,89 +44,151 @@ pub(super) struct Routes {
     /// Only rows whose host holds this text
     #[arg(long, value_name = "TEXT")]
     host: Option<String>,
-    /// How they are printed
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     socket: Socket,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Json,
-    Table,
-    Yaml,
-}
-
 impl Routes {
     pub(super) fn run(self) -> Result<ExitCode, CannotAsk> {
         let mut served: Served = call(&self.socket.control_socket, "GET", "/routes", PATIENCE)?;
-        if let Some(part) = &self.host {
+        let part = self.host.as_deref();
+        if let Some(part) = part {
             served.routes.retain(|row| row.host.as_ref().is_some_and(|host| host.contains(part)));
         }
-        // Plain data with text for keys: nothing in it can fail to be written.
-        let value = || serde_json::to_value(&served).unwrap_or(Value::Null);
-        let text = match self.output {
-            Output::Json => format!("{:#}\n", value()),
-            Output::Table => table(&served),
-            Output::Yaml => Yaml(&value()).to_string(),
-        };
-        let _ = io::stdout().write_all(text.as_bytes());
+        self.output.output.print(&served, |columns, screen| match served.routes.is_empty() {
+            true => nothing(part, screen),
+            false => table(&served, columns, screen),
+        });
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// All of them, at most 100 columns wide.
-fn table(served: &Served) -> String {
-    if served.routes.is_empty() {
-        return "there is no such route\n".into();
+/// What to do where there is nothing to show.
+fn nothing(part: Option<&str>, screen: Screen) -> String {
+    let said = match part {
+        Some(part) => format!(
+            "no host of a route has `{part}` in it; `edge-gateway routes` without --host shows all"
+        ),
+        None => {
+            "no routes are served. Write an HTTPRoute into a file of the configuration and save \
+                 it; where there is one, `edge-gateway check` says what is wrong with it"
+                .into()
+        }
+    };
+    screen.wrapped("", &said)
+}
+
+fn table(served: &Served, columns: Columns, screen: Screen) -> String {
+    match columns {
+        Columns::All => wide(served, screen),
+        Columns::Usual => usual(served, screen),
     }
-    let mut text = line(["HOST", "MATCH", "RULE", "BACKENDS"], "HITS");
+}
+
+/// Below a line for each listener.
+fn usual(served: &Served, screen: Screen) -> String {
+    let heads = ["HOST", "MATCH", "GOES TO", "ROUTE", "RULE"].map(Column::new);
+    let mut table =
+        Table::new(heads.into_iter().chain([Column::of_figures("HITS", 0)])).narrowed_by(NARROWER);
     let mut listener = None;
     for route in &served.routes {
         let on = (&route.listener, route.port);
         if listener.replace(on) != Some(on) {
-            text.push_str(&format!("listener {}, port {}\n", printable(on.0), on.1));
+            table.across(screen.wrapped("", &format!("listener {}, port {}", on.0, on.1)));
         }
-        let names = route.backends.iter().map(|backend| {
-            let name = backend
-                .name
-                .as_deref()
-                .map_or("nothing: 500", |name| name.rsplit('/').next().unwrap_or(name));
-            match route.backends.len() {
-                1 => name.to_owned(),
-                _ => format!("{name} {}", backend.weight),
-            }
-        });
-        let backends = names.collect::<Vec<_>>().join(", ");
-        let hits = route.hits.map_or_else(|| "-".into(), |hits| hits.to_string());
-        let host = route.host.as_deref().unwrap_or("*");
-        text.push_str(&line([host, &route.matched, &short(&route.rule), &backends], &hits));
+        let (name, rule) = named(&route.rule);
+        table.row([
+            host(route).into(),
+            (&route.matched).into(),
+            goes_to(route),
+            Cell::name(name),
+            rule.into(),
+            hits(route).into(),
+        ]);
     }
-    text
+    table.drawn(screen)
 }
 
-/// The rule of a route without the word in between: `shop/cart 0`.
-fn short(rule: &str) -> String {
+/// Every row by itself, with all that is known of it.
+fn wide(served: &Served, screen: Screen) -> String {
+    let heads = ["LISTENER", "PORT", "HOST", "MATCH", "GOES TO", "RULE", "HITS", "FILTERS"];
+    let mut table = Table::new(heads.map(Column::new));
+    for route in &served.routes {
+        table.row([
+            (&route.listener).into(),
+            route.port.to_string().into(),
+            host(route).into(),
+            (&route.matched).into(),
+            goes_to(route),
+            (&route.rule).into(),
+            hits(route).into(),
+            filters(route).into(),
+        ]);
+    }
+    table.drawn(screen)
+}
+
+fn host(route: &Route) -> &str {
+    route.host.as_deref().unwrap_or("*")
+}
+
+fn hits(route: &Route) -> String {
+    route.hits.map_or_else(|| "-".into(), |hits| hits.to_string())
+}
+
+fn filters(route: &Route) -> String {
+    let lines = route.filters.iter().flat_map(|filter| filter.lines());
+    lines.map(str::trim).collect::<Vec<_>>().join(", ")
+}
+
+/// The backends with their shares, or what answers in their place.
+fn goes_to(route: &Route) -> Cell {
+    let all: u64 = route.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    let to = |backend: &Backend| match &backend.name {
+        Some(name) => backend_named(name, &route.rule),
+        None => "nothing (500)".into(),
+    };
+    match &route.backends[..] {
+        [] if route.filters.is_empty() => "nothing (500)".into(),
+        [] => filters(route).into(),
+        [one] => to(one).into(),
+        several => Cell::list(several.iter().map(|one| {
+            let share = (u64::from(one.weight) * 100 + all / 2) / all.max(1);
+            format!("{} {share}%", to(one))
+        })),
+    }
+}
+
+/// `cart` or `cart:8080`, with its namespace where that is another than the route's.
+fn backend_named(name: &str, rule: &str) -> String {
+    let mut parts = name.split('/');
+    let (Some(kind), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next())
+    else {
+        return name.into();
+    };
+    let port = parts.next().filter(|_| kind == "service");
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    match rule.split('/').nth(1) == Some(namespace) {
+        true => format!("{name}{port}"),
+        false => format!("{namespace}/{name}{port}"),
+    }
+}
+
+/// Route and number of `httproute/shop/cart/rule/0`: `shop/cart` and `0`.
+pub(super) fn named(rule: &str) -> (&str, &str) {
     let of_kind = rule.split_once('/').map_or(rule, |(_, rest)| rest);
-    of_kind.replacen("/rule/", " ", 1)
-}
-
-fn line(cells: [&str; 4], last: &str) -> String {
-    let cells = cells.into_iter().zip(WIDTHS);
-    cells.fold(String::new(), |text, (content, width)| text + &cell(content, width) + "  ")
-        + last
-        + "\n"
+    of_kind.split_once("/rule/").unwrap_or((of_kind, "-"))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    #[test]
-    fn a_row_fits_the_terminal_whatever_is_in_it() {
+    fn served() -> Served {
         let route = |matched: &str, backends: Value, hits: Value| {
             json!({
                 "listener": "default/eg/http", "port": 80, "host": "shop.test", "match": matched,
@@ -121,20 +196,59 @@ mod tests {
                 "hits": hits,
             })
         };
-        let two =
-            json!([{ "name": "backend/default/a", "weight": 9 }, { "name": null, "weight": 1 }]);
-        let one = json!([{ "name": "backend/default/cart", "weight": 1 }]);
-        let long = "prefix /a/very/long/path/that/nobody/wants method GET";
-        let served = json!({
-            "routes": [route("prefix /cart", one, json!(12)), route(long, two, Value::Null)],
-        });
-        let text = table(&serde_json::from_value(served).unwrap());
+        let two = json!([
+            { "name": "backend/default/a", "weight": 9 }, { "name": null, "weight": 1 },
+        ]);
+        let one = json!([{ "name": "service/default/cart/8080/grpc", "weight": 1 }]);
+        let other = json!([{ "name": "backend/shared/db/tcp", "weight": 1 }]);
+        let mut redirect = route("exact /old", json!([]), json!(3));
+        redirect["filters"] = json!(["redirect 301 scheme https", "set a: b\nset c: d\n"]);
+        serde_json::from_value(json!({ "routes": [
+            route("prefix /cart", one, json!(12)),
+            route("prefix /a/very/long/path/that/nobody/wants method GET", two, Value::Null),
+            route("prefix /db", other, json!(0)),
+            route("prefix /none", json!([]), json!(0)),
+            redirect,
+        ]}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_row_says_where_a_match_goes() {
         let want = "\
-HOST                  MATCH                   RULE                        BACKENDS          HITS
+HOST       MATCH                                                  GOES TO
 listener default/eg/http, port 80
-shop.test             prefix /cart            default/shop 0              cart              12
-shop.test             prefix /a/very/long/p…  default/shop 0              a 9, nothing: 5…  -
+shop.test  prefix /cart                                           cart:8080
+shop.test  prefix /a/very/long/path/that/nobody/wants method GET  a 90%, nothing (500) 10%
+shop.test  prefix /db                                             shared/db
+shop.test  prefix /none                                           nothing (500)
+shop.test  exact /old                                             redirect 301 scheme https, set a
 ";
-        assert_eq!(text, want);
+        let got = table(&served(), Columns::Usual, Screen::default());
+        for (got, want) in got.lines().zip(want.lines()) {
+            assert!(got.starts_with(want), "{got}");
+        }
+        let row = format!("{:45}  default/shop  0       12\n", "cart:8080");
+        assert!(got.contains(&row), "{got}");
+        assert!(got.contains("redirect 301 scheme https, set a: b, set c: d  "), "{got}");
+    }
+
+    #[test]
+    fn a_row_fits_the_terminal_whatever_is_in_it() {
+        let want = "\
+HOST       MATCH                        GOES TO         ROUTE         RULE  HITS
+listener default/eg/http, port 80
+shop.test  prefix /cart                 cart:8080       default/shop  0       12
+shop.test  prefix /a/very/long/path/t…  a 90% +1        default/shop  0        -
+";
+        let got = table(&served(), Columns::Usual, Screen::of_width(80));
+        let start = |text: &str| text.lines().take(4).collect::<Vec<_>>().join("\n");
+        assert_eq!(start(&got), start(want), "{got}");
+    }
+
+    #[test]
+    fn where_nothing_is_it_says_what_to_do() {
+        assert!(nothing(None, Screen::default()).contains("HTTPRoute"));
+        assert!(nothing(Some("sho"), Screen::default()).contains("`sho`"));
     }
 }

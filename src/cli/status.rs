@@ -1,21 +1,21 @@
 //! `edge-gateway status`: the objects of the gateway that runs, with their conditions.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
 use crate::control::socket::{CannotAsk, call, call_for};
 use crate::control::{Condition, Conditions};
-use crate::yaml::Yaml;
 
 use super::fail;
+use super::output::{Columns, Output, print};
 use super::paths::Socket;
-use super::text::{Colour, has_colours, paint, printable, wrapped};
+use super::table::{Cell, Column, Step, Table};
+use super::text::{Colour, Screen};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -51,18 +51,10 @@ pub(super) struct Status {
     /// Only objects of this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// How they are printed
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     socket: Socket,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Json,
-    Table,
-    Yaml,
 }
 
 /// A resource, as discovery has it.
@@ -90,14 +82,14 @@ impl Status {
             found.retain(|one| one.group == GATEWAY && place(one).is_some());
             found.sort_by_key(place);
         }
-        let text = match self.output {
-            Output::Table => self.tables(socket, &found)?,
-            Output::Json | Output::Yaml => self.objects(socket, &found)?,
+        let text = match self.output.output.columns() {
+            Some((columns, screen)) => self.tables(socket, &found, columns, screen)?,
+            None => self.objects(socket, &found)?,
         };
         let Some(text) = text else {
             return Ok(fail("there is no such object"));
         };
-        let _ = io::stdout().write_all(text.as_bytes());
+        print(&text);
         Ok(ExitCode::SUCCESS)
     }
 
@@ -129,13 +121,17 @@ impl Status {
             (1, Some(_)) => objects.remove(0),
             _ => json!({ "apiVersion": "v1", "kind": "List", "items": objects }),
         };
-        Ok(Some(match self.output {
-            Output::Json => format!("{value:#}\n"),
-            Output::Table | Output::Yaml => Yaml(&value).to_string(),
-        }))
+        Ok(Some(self.output.output.written(&value)))
     }
 
-    fn tables(&self, socket: &Path, found: &[Found]) -> Result<Option<String>, CannotAsk> {
+    /// None where one object was asked for and there is none.
+    fn tables(
+        &self,
+        socket: &Path,
+        found: &[Found],
+        columns: Columns,
+        screen: Screen,
+    ) -> Result<Option<String>, CannotAsk> {
         let (mut text, mut troubles) = (String::new(), String::new());
         for of in found {
             let table: Value = call_for(TABLE, socket, "GET", &self.target(of), PATIENCE)?;
@@ -146,19 +142,35 @@ impl Status {
             if !text.is_empty() {
                 text.push('\n');
             }
-            text.push_str(&lines(of, &table, rows));
+            text.push_str(&drawn(of, &table, rows, columns, screen));
             for row in rows {
-                troubles.push_str(&trouble(&of.kind, &row["object"], has_colours()));
+                troubles.push_str(&trouble(&of.kind, &row["object"], screen));
             }
         }
         if text.is_empty() {
-            let nothing = "there is nothing of that\n".to_owned();
-            return Ok(if self.name.is_some() { None } else { Some(nothing) });
+            return Ok(self.name.is_none().then(|| self.nothing(screen)));
         }
         if !troubles.is_empty() {
             let _ = write!(text, "\n{troubles}");
         }
         Ok(Some(text))
+    }
+}
+
+impl Status {
+    /// What to do where there is nothing to show.
+    fn nothing(&self, screen: Screen) -> String {
+        let of_what = match (&self.kind, &self.namespace) {
+            (Some(kind), Some(namespace)) => format!("no {kind} in the namespace {namespace}"),
+            (Some(kind), None) => format!("no {kind}"),
+            (None, Some(namespace)) => format!("nothing that has a status in {namespace}"),
+            (None, None) => "nothing that has a status".into(),
+        };
+        let said = format!(
+            "{of_what} is served; `edge-gateway check` says what the files have, and what is wrong \
+             with them"
+        );
+        screen.wrapped("", &said)
     }
 }
 
@@ -200,44 +212,70 @@ fn in_name(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect()
 }
 
-/// A table in columns as wide as what is in them.
-fn lines(of: &Found, table: &Value, rows: &[Value]) -> String {
-    let columns = table["columnDefinitions"].as_array().map_or(&[][..], Vec::as_slice);
-    let shown: Vec<usize> = (0..columns.len()).filter(|at| columns[*at]["priority"] == 0).collect();
-    let cell = |value: &Value| match value {
-        Value::Null => String::new(),
-        Value::String(text) => printable(text),
-        other => other.to_string(),
-    };
-    let name = |at: &usize| cell(&columns[*at]["name"]).to_ascii_uppercase();
-    let mut head: Vec<String> = shown.iter().map(name).collect();
-    if let Some(first) = head.first_mut() {
-        *first = of.kind.to_ascii_uppercase();
-    }
-    if of.namespaced {
-        head.insert(0, "NAMESPACE".into());
-    }
-    let mut grid = vec![head];
+/// The table that the gateway sent, with a column that says whether all is well.
+fn drawn(of: &Found, table: &Value, rows: &[Value], columns: Columns, screen: Screen) -> String {
+    let definitions = table["columnDefinitions"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_shown = |at: &usize| columns == Columns::All || definitions[*at]["priority"] == 0;
+    // The first is the name, and stands below the kind.
+    let shown: Vec<usize> = (1..definitions.len()).filter(is_shown).collect();
+    let judged = UNASKED.contains(&&*of.plural);
+    let namespace = of.namespaced.then(|| "NAMESPACE".to_owned());
+    let own = |at: &usize| definitions[*at]["name"].as_str().unwrap_or_default().to_uppercase();
+    let heads: Vec<String> = namespace
+        .into_iter()
+        .chain([of.kind.to_uppercase()])
+        .chain(judged.then(|| "STATUS".to_owned()))
+        .chain(shown.iter().map(own))
+        .collect();
+
+    // Those that kubectl has of a kind give way first, the last of them, the age, before the others.
+    let (names, all) = (heads.len() - shown.len(), heads.len());
+    let shortened = (names..all).map(|at| (at, heads[at].len().max(14)));
+    let steps: Vec<Step> = shortened
+        .chain([(0, 14), (names - 1, 10)])
+        .chain((names..all).rev().map(|at| (at, 0)))
+        .chain([(usize::from(of.namespaced), 12), (0, 9)])
+        .collect();
+    let mut drawn = Table::new(heads.into_iter().map(Column::new)).narrowed_by(steps);
     for row in rows {
-        let mut line: Vec<String> = shown.iter().map(|at| cell(&row["cells"][*at])).collect();
-        if of.namespaced {
-            line.insert(0, cell(&row["object"]["metadata"]["namespace"]));
-        }
-        grid.push(line);
+        let object = &row["object"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let namespace = of.namespaced.then(|| text(&object["metadata"]["namespace"]).into());
+        let status = judged.then(|| status(&of.kind, object));
+        let own = shown.iter().map(|at| cell(&row["cells"][*at]));
+        let name = cell(&row["cells"][0]);
+        drawn.row(namespace.into_iter().chain([name]).chain(status).chain(own));
     }
-    let width = |at: usize| grid.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..grid[0].len()).map(width).collect();
-    let mut text = String::new();
-    for line in &grid {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}   "));
-        text.push_str(cells.collect::<String>().trim_end());
-        text.push('\n');
-    }
-    text
+    drawn.drawn(screen)
 }
 
-/// The conditions of an object that are not as they should be, each with its message.
-fn trouble(kind: &str, object: &Value, colours: bool) -> String {
+/// A value of a table. Lists come as JSON in a text, as the columns of a CRD have them.
+fn cell(value: &Value) -> Cell {
+    match value {
+        Value::Null => "".into(),
+        Value::String(text) => match serde_json::from_str::<Vec<String>>(text) {
+            Ok(parts) => Cell::list(parts),
+            Err(_) => text.into(),
+        },
+        other => other.to_string().into(),
+    }
+}
+
+/// `ok`, or the reasons of the conditions that are not as they should be.
+fn status(kind: &str, object: &Value) -> Cell {
+    let mut reasons: Vec<String> = Vec::new();
+    for Condition { reason, .. } in bad(kind, object).conditions {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    match reasons.is_empty() {
+        true => Cell::from("ok").in_colour(Colour::Green),
+        false => Cell::list(reasons).in_colour(Colour::Red),
+    }
+}
+
+fn bad(kind: &str, object: &Value) -> Conditions {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let name = match metadata["namespace"].as_str() {
@@ -246,12 +284,17 @@ fn trouble(kind: &str, object: &Value, colours: bool) -> String {
     };
     let mut bad = Conditions::default();
     bad.add(&name, &object["status"]);
+    bad
+}
+
+/// The conditions of an object that are not as they should be, each with its message.
+fn trouble(kind: &str, object: &Value, screen: Screen) -> String {
     let mut text = String::new();
-    for Condition { object, part, kind, status, reason, message } in bad.conditions {
+    for Condition { object, part, kind, status, reason, message } in bad(kind, object).conditions {
         let part = if part.is_empty() { part } else { format!(", {part}") };
         let said = format!("{object}{part}: {kind} is {status}, {reason}: {message}");
-        for line in wrapped("! ", &said).lines() {
-            text.push_str(&paint(line, Colour::Red, colours));
+        for line in screen.wrapped("! ", &said).lines() {
+            text.push_str(&screen.paint(line, Colour::Red));
             text.push('\n');
         }
     }
@@ -279,19 +322,31 @@ mod tests {
                 { "name": "Age", "priority": 0 },
             ],
         });
-        let row = |name: &str, age: &str| {
+        let row = |name: &str, age: &str, status: Value| {
             json!({
-                "cells": [name, "eg", "long", age],
-                "object": { "metadata": { "namespace": "shop" } },
+                "cells": [name, "[\"a.example\",\"*.b.org\"]", "long", age],
+                "object": { "metadata": { "namespace": "shop" }, "status": status },
             })
         };
-        let rows = [row("eg", "5s"), row("another", "3h")];
+        let no = |reason: &str| json!({ "type": "Accepted", "status": "False", "reason": reason });
+        let rows = [
+            row("eg", "5s", Value::Null),
+            row("another", "3h", json!({ "conditions": [no("Why"), no("Unsaid"), no("Why")] })),
+        ];
         let want = "\
-NAMESPACE   GATEWAY   CLASS   AGE
-shop        eg        eg      5s
-shop        another   eg      3h
+NAMESPACE  GATEWAY  STATUS       CLASS               AGE
+shop       eg       ok           a.example, *.b.org  5s
+shop       another  Why, Unsaid  a.example, *.b.org  3h
 ";
-        assert_eq!(lines(&of, &table, &rows), want);
+        assert_eq!(drawn(&of, &table, &rows, Columns::Usual, Screen::default()), want);
+        let narrow = "\
+NAMESPACE  GATEWAY  STATUS       CLASS           AGE
+shop       eg       ok           a.example +1    5s
+shop       another  Why, Unsaid  a.example +1    3h
+";
+        assert_eq!(drawn(&of, &table, &rows, Columns::Usual, Screen::of_width(52)), narrow);
+        let wide = drawn(&of, &table, &rows, Columns::All, Screen::default());
+        assert!(wide.contains("DESCRIPTION") && wide.contains("long"), "{wide}");
     }
 
     #[test]
@@ -311,7 +366,7 @@ shop        another   eg      3h
 ! Gateway shop/eg: Programmed is False, Why: because
 ! Gateway shop/eg, listener http: Conflicted is True, Why: because
 ";
-        assert_eq!(trouble("Gateway", &gateway, false), want);
+        assert_eq!(trouble("Gateway", &gateway, Screen::default()), want);
         let on = json!({ "name": "eg" });
         let parent = json!({ "parentRef": on, "conditions": [condition("ResolvedRefs", "False")] });
         let route = json!({
@@ -319,6 +374,6 @@ shop        another   eg      3h
             "status": { "parents": [parent] },
         });
         let want = "! HTTPRoute shop/cart, on eg: ResolvedRefs is False, Why: because\n";
-        assert_eq!(trouble("HTTPRoute", &route, false), want);
+        assert_eq!(trouble("HTTPRoute", &route, Screen::default()), want);
     }
 }

@@ -1,6 +1,6 @@
 //! `edge-gateway top`: what the gateway that runs is doing now, by route.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,18 +8,21 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::admin::{Counted, Stats, quantile};
 use crate::clock;
 use crate::control::socket::{CannotAsk, call};
+use crate::observe::counted;
 
+use super::output::{Columns, Output};
 use super::paths::Socket;
-use super::text::{Colour, cell, has_colours, paint};
+use super::routes::named;
+use super::table::{Cell, Column, Table};
+use super::text::{Colour, Screen};
 use super::values::time;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Columns of ROUTE; the figures follow.
-const NAME: usize = 46;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -29,9 +32,10 @@ redirect, a direct response) has requests alone.
 
 Examples:
   edge-gateway top                           until Ctrl-C
-  edge-gateway top --once --interval 10s     the averages of ten seconds")]
+  edge-gateway top --once --interval 10s     the averages of ten seconds
+  edge-gateway top -o json                   those of one second, for a program")]
 pub(super) struct Top {
-    /// Print one table and end
+    /// Print one table and end, as JSON and YAML are
     #[arg(long)]
     once: bool,
     /// What is averaged over, and the time between two tables
@@ -40,6 +44,8 @@ pub(super) struct Top {
     /// Routes that are shown, the busiest first
     #[arg(long, value_name = "N", default_value_t = 20)]
     rows: usize,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     socket: Socket,
 }
@@ -52,14 +58,20 @@ impl Top {
         loop {
             wait(interval);
             let now = stats(socket)?;
-            let table = table(&before, &now, self.rows, has_colours());
-            // Home, then each line over the one before it: a cleared screen would flicker.
-            let text = match self.once {
-                true => table,
-                false => format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\n")),
+            let sample = Sample::between(&before, &now);
+            let Some((columns, screen)) = self.output.output.columns().filter(|_| !self.once)
+            else {
+                let table = |columns, screen| table(&sample, columns, self.rows, screen);
+                self.output.output.print(&sample, table);
+                return Ok(ExitCode::SUCCESS);
             };
+            // Beside the lines that are there in any case; else they would scroll.
+            let room = screen.height.map_or(usize::MAX, |height| height.saturating_sub(7).max(1));
+            let table = table(&sample, columns, self.rows.min(room), screen);
+            // Home, then each line over the one before it: a cleared screen would flicker.
+            let text = format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\n"));
             let written = io::stdout().write_all(text.as_bytes());
-            if self.once || written.and_then(|()| io::stdout().flush()).is_err() {
+            if written.and_then(|()| io::stdout().flush()).is_err() {
                 return Ok(ExitCode::SUCCESS);
             }
             before = now;
@@ -82,90 +94,168 @@ fn wait(time: Duration) {
     }
 }
 
-/// What happened between two readings, at most 100 columns wide.
-fn table(before: &Stats, now: &Stats, rows: usize, colours: bool) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "milliseconds of 285,000 years are exact")]
-    let seconds = (now.time_ms.saturating_sub(before.time_ms)).max(1) as f64 / 1e3;
-    let all = now.downstream.since(Some(&before.downstream));
-    let mut text = format!(
-        "{} requests/s, {} errors/s, p50 {}, p99 {}, {} connections, generation {}\n",
-        per_second(all.hits, seconds),
-        per_second(all.responses[4], seconds),
-        milliseconds(0.5, now, &all),
-        milliseconds(0.99, now, &all),
-        now.connections,
-        now.generation,
-    );
-    let failed: Vec<_> = now
-        .flags
-        .iter()
-        .map(|(flag, count)| {
+/// What happened between two readings.
+#[derive(Debug, Serialize)]
+struct Sample {
+    seconds: f64,
+    generation: u64,
+    /// Open ones of clients.
+    connections: usize,
+    /// What clients were told, by all listeners.
+    all: Rates,
+    /// Requests that were not completed, by Envoy's response flag.
+    failed_per_second: BTreeMap<String, f64>,
+    /// The busiest first.
+    routes: Vec<Rates>,
+}
+
+/// What happened to one thing.
+#[derive(Debug, Serialize)]
+struct Rates {
+    name: String,
+    requests_per_second: f64,
+    /// Answers of 500 and above.
+    errors_per_second: f64,
+    retries_per_second: f64,
+    /// None where nothing was timed.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    /// Under way.
+    active: u64,
+    /// Since the start.
+    hits: u64,
+}
+
+impl Sample {
+    fn between(before: &Stats, now: &Stats) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "milliseconds of 285,000 years are exact")]
+        let seconds = (now.time_ms.saturating_sub(before.time_ms)).max(1) as f64 / 1e3;
+        let rates = |counted: &Counted, old: Option<&Counted>| {
+            let since = counted.since(old);
+            let time = |share| quantile(share, &now.buckets_ms, &since.times);
+            Rates {
+                name: counted.name.clone(),
+                requests_per_second: per_second(since.hits, seconds),
+                errors_per_second: per_second(since.responses[4], seconds),
+                retries_per_second: per_second(since.retries, seconds),
+                p50_ms: time(0.5),
+                p99_ms: time(0.99),
+                active: counted.active,
+                hits: counted.hits,
+            }
+        };
+        let of_route = |route: &Counted| {
+            rates(route, before.routes.iter().find(|other| other.name == route.name))
+        };
+        let mut routes: Vec<_> = now.routes.iter().map(of_route).collect();
+        routes.sort_by(|a, b| {
+            let busier = b.requests_per_second.total_cmp(&a.requests_per_second);
+            busier.then(b.hits.cmp(&a.hits)).then_with(|| a.name.cmp(&b.name))
+        });
+        let failed = now.flags.iter().map(|(flag, count)| {
             let before = before.flags.iter().find(|(other, _)| other == flag);
             (flag, count.saturating_sub(before.map_or(0, |(_, count)| *count)))
-        })
-        .filter(|(_, count)| *count > 0)
-        .map(|(flag, count)| format!("{flag} {}/s", per_second(count, seconds)))
-        .collect();
-    let failed = if failed.is_empty() { "nothing".into() } else { failed.join(", ") };
-    let _ = writeln!(text, "not completed: {failed}\n");
-    let figures = |figures: [&str; 6]| {
-        let [requests, errors, p50, p99, active, retries] = figures;
-        format!("{requests:>9} {errors:>8} {p50:>9} {p99:>9} {active:>6} {retries:>7}")
-    };
-    let heads = figures(["REQ/S", "ERR/S", "P50 MS", "P99 MS", "OPEN", "RETRY/S"]);
-    let _ = writeln!(text, "{}{heads}", cell("ROUTE", NAME));
-
-    let mut routes: Vec<_> = now
-        .routes
-        .iter()
-        .map(|route| {
-            let old = before.routes.iter().find(|other| other.name == route.name);
-            (route.since(old), route.hits)
-        })
-        .collect();
-    routes.sort_by(|(a, all_a), (b, all_b)| {
-        b.hits.cmp(&a.hits).then(all_b.cmp(all_a)).then_with(|| a.name.cmp(&b.name))
-    });
-    for (route, _) in routes.iter().take(rows) {
-        let [requests, errors, retries] =
-            [route.hits, route.responses[4], route.retries].map(|one| per_second(one, seconds));
-        let [p50, p99] = [0.5, 0.99]
-            .map(|share| milliseconds(share, now, route).trim_end_matches(" ms").to_owned());
-        let line = figures([&requests, &errors, &p50, &p99, &route.active.to_string(), &retries]);
-        let line = format!("{}{line}", cell(&route.name, NAME));
-        let has_errors = route.responses[4] > 0;
-        text.push_str(&paint(&line, Colour::Red, colours && has_errors));
-        text.push('\n');
-    }
-    match routes.len().saturating_sub(rows) {
-        0 if routes.is_empty() => text.push_str("no route was asked for yet\n"),
-        0 => {}
-        more => {
-            let _ = writeln!(text, "and {more} more; see --rows");
+        });
+        Self {
+            seconds,
+            generation: now.generation,
+            connections: now.connections,
+            all: rates(&now.downstream, Some(&before.downstream)),
+            failed_per_second: failed
+                .filter(|(_, count)| *count > 0)
+                .map(|(flag, count)| (flag.clone(), per_second(count, seconds)))
+                .collect(),
+            routes,
         }
     }
-    text
 }
 
-fn per_second(count: u64, seconds: f64) -> String {
+fn table(sample: &Sample, columns: Columns, rows: usize, screen: Screen) -> String {
+    let Sample { all, connections, generation, .. } = sample;
+    let unit = |time: Option<f64>| match time {
+        Some(time) => format!("{} ms", short(time)),
+        None => "-".into(),
+    };
+    let mut text = screen.wrapped(
+        "",
+        &format!(
+            "{} requests/s, {} errors/s, p50 {}, p99 {}, {}, generation {generation}",
+            short(all.requests_per_second),
+            short(all.errors_per_second),
+            unit(all.p50_ms),
+            unit(all.p99_ms),
+            counted(*connections, "connection"),
+        ),
+    );
+    let failed = sample.failed_per_second.iter();
+    let failed: Vec<_> = failed.map(|(flag, rate)| format!("{flag} {}/s", short(*rate))).collect();
+    let failed = if failed.is_empty() { "nothing".into() } else { failed.join(", ") };
+    text.push_str(&screen.wrapped("", &format!("not completed: {failed}")));
+    text.push('\n');
+    if sample.routes.is_empty() {
+        let nothing = "no route was asked for yet; `edge-gateway routes` shows what there is";
+        return text + &screen.wrapped("", nothing);
+    }
+    text.push_str(&grid(&sample.routes[..rows.min(sample.routes.len())], columns, screen));
+    match sample.routes.len().saturating_sub(rows) {
+        0 => text,
+        more => text + &screen.wrapped("", &format!("and {more} more; see --rows")),
+    }
+}
+
+fn grid(routes: &[Rates], columns: Columns, screen: Screen) -> String {
+    let names: &[&str] = match columns {
+        Columns::All => &["RULE"],
+        Columns::Usual => &["ROUTE", "RULE"],
+    };
+    let figures =
+        [("REQ/S", 7), ("ERR/S", 7), ("P50 MS", 7), ("P99 MS", 7), ("OPEN", 5), ("RETRY/S", 7)];
+    let names = names.iter().map(|name| Column::new(*name));
+    let figures = figures.into_iter().map(|(head, least)| Column::of_figures(head, least));
+    // Of ROUTE, RULE, REQ/S, ERR/S, P50 MS, P99 MS, OPEN and RETRY/S; a screen cuts those alone.
+    let narrower = [(0, 30), (7, 0), (6, 0), (0, 20), (4, 0), (0, 10)];
+    let mut table = Table::new(names.chain(figures));
+    if columns == Columns::Usual {
+        table = table.narrowed_by(narrower);
+    }
+    for rates in routes {
+        let time = |time: Option<f64>| time.map_or_else(|| "-".into(), short);
+        let names: Vec<Cell> = match (columns, named(&rates.name)) {
+            (Columns::All, _) => vec![(&rates.name).into()],
+            (Columns::Usual, (route, rule)) => vec![Cell::name(route), rule.into()],
+        };
+        let cells = names.into_iter().chain([
+            short(rates.requests_per_second).into(),
+            short(rates.errors_per_second).into(),
+            time(rates.p50_ms).into(),
+            time(rates.p99_ms).into(),
+            rates.active.to_string().into(),
+            short(rates.retries_per_second).into(),
+        ]);
+        match rates.errors_per_second > 0.0 {
+            true => table.row(cells.map(|cell: Cell| cell.in_colour(Colour::Red))),
+            false => table.row(cells),
+        }
+    }
+    table.drawn(screen)
+}
+
+fn per_second(count: u64, seconds: f64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "no host serves 2^53 requests a second")]
     let rate = count as f64 / seconds;
-    if rate > 0.0 && rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
+    rate
 }
 
-fn milliseconds(share: f64, stats: &Stats, of: &Counted) -> String {
-    match quantile(share, &stats.buckets_ms, &of.times) {
-        None => "-".into(),
-        Some(time) if time < 10.0 => format!("{time:.1} ms"),
-        Some(time) => format!("{time:.0} ms"),
-    }
+/// As exact as a glance needs it.
+fn short(number: f64) -> String {
+    if number > 0.0 && number < 10.0 { format!("{number:.1}") } else { format!("{number:.0}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn counted(name: &str, hits: u64, errors: u64, times: &[u64]) -> Counted {
+    fn of(name: &str, hits: u64, errors: u64, times: &[u64]) -> Counted {
         Counted {
             name: name.into(),
             hits,
@@ -180,9 +270,9 @@ mod tests {
         let buckets_ms = vec![1.0, 10.0, 100.0];
         let before = Stats {
             time_ms: 1000,
-            downstream: counted("all", 100, 0, &[100, 100, 100, 100]),
+            downstream: of("all", 100, 0, &[100, 100, 100, 100]),
             flags: vec![("UF".into(), 4)],
-            routes: vec![counted("httproute/a/old/rule/0", 100, 0, &[100, 100, 100, 100])],
+            routes: vec![of("httproute/a/old/rule/0", 100, 0, &[100, 100, 100, 100])],
             buckets_ms: buckets_ms.clone(),
             ..Stats::default()
         };
@@ -190,25 +280,34 @@ mod tests {
             time_ms: 3000,
             generation: 2,
             connections: 7,
-            downstream: counted("all", 160, 10, &[100, 160, 160, 160]),
+            downstream: of("all", 160, 10, &[100, 160, 160, 160]),
             flags: vec![("UF".into(), 14), ("NR".into(), 0)],
             routes: vec![
-                counted("httproute/a/old/rule/0", 110, 0, &[100, 110, 110, 110]),
-                counted("httproute/a/new/rule/0", 50, 10, &[0, 0, 50, 50]),
+                of("httproute/a/old/rule/0", 110, 0, &[100, 110, 110, 110]),
+                of("httproute/a/new/rule/0", 50, 10, &[0, 0, 50, 50]),
             ],
             buckets_ms,
         };
+        let sample = Sample::between(&before, &now);
         let want = "\
 30 requests/s, 5.0 errors/s, p50 5.5 ms, p99 9.9 ms, 7 connections, generation 2
 not completed: UF 5.0/s
 
-ROUTE                                             REQ/S    ERR/S    P50 MS    P99 MS   OPEN RETRY/S
-httproute/a/new/rule/0                               25      5.0        55        99      0       0
-httproute/a/old/rule/0                              5.0        0       5.5       9.9      0       0
+ROUTE  RULE    REQ/S    ERR/S   P50 MS   P99 MS   OPEN  RETRY/S
+a/new  0          25      5.0       55       99      0        0
+a/old  0         5.0        0      5.5      9.9      0        0
 ";
-        let got = table(&before, &now, 10, false);
-        assert_eq!(got, want);
-        assert!(got.lines().all(|line| line.chars().count() <= 100));
-        assert!(table(&before, &now, 1, false).ends_with("and 1 more; see --rows\n"));
+        assert_eq!(table(&sample, Columns::Usual, 10, Screen::default()), want);
+        for width in [30, 60, 80] {
+            let narrow = table(&sample, Columns::Usual, 10, Screen::of_width(width));
+            assert!(narrow.lines().all(|line| line.len() <= width), "{narrow}");
+        }
+        let one = table(&sample, Columns::Usual, 1, Screen::default());
+        assert!(one.ends_with("and 1 more; see --rows\n"), "{one}");
+        let wide = table(&sample, Columns::All, 10, Screen::default());
+        assert!(wide.contains("httproute/a/new/rule/0 "), "{wide}");
+        let told = serde_json::to_value(&sample).unwrap();
+        assert_eq!(told["routes"][0]["requests_per_second"], 25.0, "{told}");
+        assert_eq!(told["failed_per_second"], serde_json::json!({ "UF": 5.0 }), "{told}");
     }
 }

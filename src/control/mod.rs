@@ -36,9 +36,7 @@ use crate::stats::Reloads;
 use crate::systemd::{self, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
 
-#[cfg(test)]
-pub(crate) use certificates::On;
-pub(crate) use certificates::{Certificates, Facts, Row, Verdict, certificates};
+pub(crate) use certificates::{Certificates, Facts, On, Row, Verdict, certificates};
 pub(crate) use conditions::{Condition, Conditions};
 pub(crate) use reload::{Cause, Load, Loader, Sources};
 pub(crate) use sockets::CannotBind;

@@ -223,13 +223,12 @@ async fn commands_ask_the_gateway_that_runs() {
     assert!(!text.contains("hush-hush"), "{text}");
 
     let text = stdout(&run(&gateway, "top --once --interval 100ms").await);
-    assert!(text.contains("httproute/envoy-gateway-system/api/rule/0"), "{text}");
+    assert!(text.contains("\nenvoy-gateway-system/api  0  "), "{text}");
 
     let text = stdout(&run(&gateway, "routes --host shop").await);
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     assert!(lines[0].starts_with("HOST ") && lines[0].ends_with(" HITS"), "{text}");
     assert!(lines[3].contains("prefix /api") && lines[3].ends_with(" 3"), "{text}");
-    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
     let json: Value =
         serde_json::from_str(&stdout(&run(&gateway, "routes -o json").await)).unwrap();
     assert_eq!(json["routes"][0]["rule"].as_str().unwrap().split('/').next(), Some("httproute"));

@@ -613,10 +613,11 @@ async fn status_shows_what_is_served_and_what_is_wrong() {
     assert!(table.status.success(), "{table:?}");
     let text = String::from_utf8(table.stdout).unwrap();
     for part in [
-        "GATEWAYCLASS   CONTROLLER",
-        "NAMESPACE              GATEWAY   CLASS   ADDRESS   PROGRAMMED   AGE\n",
-        "envoy-gateway-system   eg        eg      ",
-        "[\"shop.test\"]",
+        "GATEWAYCLASS  STATUS  CONTROLLER",
+        "NAMESPACE             GATEWAY  STATUS  CLASS  ADDRESS  PROGRAMMED  AGE\n",
+        "envoy-gateway-system  eg       ok      eg     ",
+        "envoy-gateway-system  blog       BackendNotFound  ",
+        "  shop.test",
         "! HTTPRoute envoy-gateway-system/blog, on eg: ResolvedRefs is False, BackendNotFound:",
     ] {
         assert!(text.contains(part), "{part} in {text}");

@@ -15,8 +15,8 @@ use crate::control::socket::{CannotAsk, call};
 use crate::control::{Certificates, certificates};
 
 use super::fail;
+use super::output::{Format, Output};
 use super::paths::{Given, Paths, Socket, Variables};
-use super::text::has_colours;
 
 use setup::Setup;
 
@@ -32,14 +32,16 @@ quarter of its lifetime is left, where a working renewal would have come at a th
 
 Examples:
   edge-gateway certs                         of the gateway that runs, else of the configuration
-  edge-gateway certs --json
+  edge-gateway certs -o json
   edge-gateway certs setup example.org       the certbot command for the first certificate"
 )]
 pub(super) struct Certs {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Print JSON
-    #[arg(long)]
+    #[command(flatten)]
+    output: Output,
+    /// The same as -o json
+    #[arg(long, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
     variables: Variables,
@@ -71,12 +73,8 @@ impl Certs {
                 }
             },
         };
-        let text = match self.json {
-            // Plain data with text for keys: nothing in it can fail to be written.
-            true => serde_json::to_string_pretty(&certificates).unwrap_or_default() + "\n",
-            false => table::table(&certificates, has_colours()),
-        };
-        let _ = io::stdout().write_all(text.as_bytes());
+        let format = if self.json { Format::Json } else { self.output.output };
+        format.print(&certificates, |columns, screen| table::table(&certificates, columns, screen));
         Ok(if certificates.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -1,105 +1,137 @@
 //! Certificates for a person: a line of a table each, and below it what has no room there.
 
-use crate::control::{Certificates, Facts, Row, Verdict};
+use unicode_width::UnicodeWidthStr;
 
-use crate::cli::text::{Colour, cell, paint, wrapped};
+use crate::cli::output::Columns;
+use crate::cli::table::{Cell, Column, Step, Table};
+use crate::cli::text::{Colour, Screen};
+use crate::control::{Certificates, Facts, On, Row, Verdict};
 
-/// Columns of NAMES, KEY, ISSUER, FROM and UNTIL; two spaces between them, and LEFT at the end.
-const WIDTHS: [usize; 5] = [30, 7, 24, 10, 10];
 const INDENT: &str = "    ";
+/// Columns of names; where they need more, they have a line of their own.
+const NAMES: usize = 30;
+/// Of NAMES, LEFT, UNTIL, FROM, ISSUER and KEY.
+const NARROWER: [Step; 5] = [(4, 17), (3, 0), (5, 0), (4, 0), (0, 8)];
 
-/// All of them, at most 100 columns wide.
-pub(super) fn table(certificates: &Certificates, colours: bool) -> String {
+/// All of them.
+pub(super) fn table(certificates: &Certificates, columns: Columns, screen: Screen) -> String {
     if certificates.certificates.is_empty() {
-        return "no listener has the protocol HTTPS, so there is no certificate to serve\n".into();
+        let nothing = "no certificates: no listener of a Gateway has the protocol HTTPS, or TLS that \
+                       ends here";
+        return screen.wrapped("", nothing);
     }
-    let mut text = line(["NAMES", "KEY", "ISSUER", "FROM", "UNTIL"], "LEFT");
-    for row in &certificates.certificates {
-        text.push_str(&of_row(row, colours));
+    match columns {
+        Columns::All => wide(certificates, screen),
+        Columns::Usual => usual(certificates, screen),
     }
-    text
 }
 
-fn of_row(row: &Row, colours: bool) -> String {
-    let colour = match row.verdict {
+fn usual(certificates: &Certificates, screen: Screen) -> String {
+    let heads = ["NAMES", "LEFT", "UNTIL", "FROM", "ISSUER", "KEY"];
+    let mut table = Table::new(heads.map(Column::new)).narrowed_by(NARROWER);
+    for row in &certificates.certificates {
+        let mut cells = cells(row);
+        if let Some(facts) = &row.certificate {
+            cells[0] = Cell::list(facts.names.clone()).at_most(NAMES);
+        }
+        table.row(cells);
+        table.across(below(row, screen));
+    }
+    table.drawn(screen)
+}
+
+/// A line a certificate and listener, with all that is known of it.
+fn wide(certificates: &Certificates, screen: Screen) -> String {
+    let heads = ["NAMES", "LEFT", "UNTIL", "FROM", "ISSUER", "KEY"];
+    let more = ["LISTENER", "PORT", "HOST", "SOURCE", "SERIAL", "PROBLEMS"];
+    let mut table = Table::new(heads.into_iter().chain(more).map(Column::new));
+    for row in &certificates.certificates {
+        for on in &row.listeners {
+            let serial = row.certificate.as_ref().map_or("-", |facts| &facts.serial);
+            table.row(cells(row).into_iter().chain([
+                (&on.name).into(),
+                on.port.to_string().into(),
+                on.hostname.as_deref().unwrap_or("*").into(),
+                source(row).into(),
+                serial.into(),
+                Cell::list(row.problems.clone()),
+            ]));
+        }
+    }
+    table.drawn(screen)
+}
+
+/// NAMES, LEFT, UNTIL, FROM, ISSUER and KEY.
+fn cells(row: &Row) -> [Cell; 6] {
+    let colour = colour(row.verdict);
+    match &row.certificate {
+        Some(facts) => [
+            Cell::list(facts.names.clone()),
+            Cell::from(left(facts.seconds_left)).in_colour(colour),
+            day(&facts.not_after).into(),
+            day(&facts.not_before).into(),
+            short(&facts.issuer).into(),
+            (&facts.key_type).into(),
+        ],
+        None => {
+            let wanted = row.listeners.iter().find_map(|on| on.hostname.as_deref());
+            let left = Cell::from("none").in_colour(colour);
+            [wanted.unwrap_or("-").into(), left, "-".into(), "-".into(), "-".into(), "-".into()]
+        }
+    }
+}
+
+fn colour(verdict: Verdict) -> Colour {
+    match verdict {
         Verdict::Good => Colour::Green,
         Verdict::Overdue | Verdict::Unknown => Colour::Yellow,
         Verdict::Broken | Verdict::Expired | Verdict::Missing | Verdict::NotYetValid => Colour::Red,
-    };
-    let mut text = match &row.certificate {
-        Some(facts) => line(
-            [
-                &names(&facts.names),
-                &facts.key_type,
-                &short(&facts.issuer),
-                day(&facts.not_before),
-                day(&facts.not_after),
-            ],
-            &paint(&left(facts.seconds_left), colour, colours),
-        ),
-        None => {
-            let wanted = row.listeners.iter().find_map(|on| on.hostname.as_deref());
-            let dashes = ["-"; 4];
-            let [key, issuer, from, until] = dashes;
-            let left = paint("none", colour, colours);
-            line([wanted.unwrap_or("-"), key, issuer, from, until], &left)
+    }
+}
+
+/// Who shows it, where it comes from, all of its names, and what is wrong with it.
+fn below(row: &Row, screen: Screen) -> String {
+    let mut text = String::new();
+    for On { name, hostname, port } in &row.listeners {
+        let host = hostname.as_ref().map(|host| format!(", host {host}")).unwrap_or_default();
+        text.push_str(&screen.wrapped(INDENT, &format!("listener {name}, port {port}{host}")));
+    }
+    match &row.certificate {
+        Some(facts) => {
+            let from = format!("{}, serial {}", source(row), facts.serial);
+            text.push_str(&screen.wrapped(INDENT, &from));
+            let names = facts.names.join(", ");
+            // Below that the table has not even room for as many.
+            let is_narrow = screen.width.is_some_and(|width| width < 48);
+            if names.width() > NAMES || (is_narrow && facts.names.len() > 1) {
+                text.push_str(&screen.wrapped(INDENT, &format!("names {names}")));
+            }
         }
-    };
-    for on in &row.listeners {
-        let host = on.hostname.as_ref().map(|host| format!(", host {host}"));
-        let on = format!("listener {}, port {}{}", on.name, on.port, host.unwrap_or_default());
-        text.push_str(&wrapped(INDENT, &on));
+        None if row.secret.is_some() => text.push_str(&screen.wrapped(INDENT, &source(row))),
+        None => {}
     }
-    if let Some(facts) = &row.certificate {
-        text.push_str(&details(facts, row.secret.as_deref()));
-    } else if let Some(secret) = &row.secret {
-        text.push_str(&wrapped(INDENT, secret));
-    }
+    let is_good = row.verdict == Verdict::Good;
     for problem in &row.problems {
-        for line in wrapped(&format!("{INDENT}! "), problem).lines() {
-            text.push_str(&paint(line, colour, colours && row.verdict != Verdict::Good));
+        for line in screen.wrapped(&format!("{INDENT}! "), problem).lines() {
+            match is_good {
+                true => text.push_str(line),
+                false => text.push_str(&screen.paint(line, colour(row.verdict))),
+            }
             text.push('\n');
         }
     }
     text
 }
 
-fn line(cells: [&str; 5], last: &str) -> String {
-    let mut text = String::new();
-    for (content, width) in cells.into_iter().zip(WIDTHS) {
-        text.push_str(&cell(content, width));
-        text.push_str("  ");
-    }
-    text + last + "\n"
-}
-
-/// Where it comes from, and what the table has cut off.
-fn details(facts: &Facts, secret: Option<&str>) -> String {
-    let from = match (&facts.lineage, secret) {
-        (Some(lineage), _) => format!("lineage {lineage}"),
-        (None, Some(secret)) => format!("in {secret}"),
-        (None, None) => facts.file.clone(),
-    };
-    let mut text = wrapped(INDENT, &format!("{from}, serial {}", facts.serial));
-    if names(&facts.names) != facts.names.join(", ") {
-        text.push_str(&wrapped(INDENT, &format!("names {}", facts.names.join(", "))));
-    }
-    text
-}
-
-/// As many names as there is room for, and how many more there are.
-fn names(all: &[String]) -> String {
-    let joined = all.join(", ");
-    if joined.chars().count() <= WIDTHS[0] {
-        return joined;
-    }
-    match all {
-        [first, others @ ..] if !others.is_empty() => {
-            let more = format!(" +{}", others.len());
-            let room = WIDTHS[0] - more.chars().count();
-            format!("{}{more}", cell(first, room.min(first.chars().count())))
-        }
-        _ => joined,
+/// Where it comes from, or would.
+fn source(row: &Row) -> String {
+    let facts = row.certificate.as_ref();
+    match (facts.and_then(|facts| facts.lineage.as_ref()), &row.secret, facts) {
+        (Some(lineage), _, _) => format!("lineage {lineage}"),
+        (None, Some(secret), Some(_)) => format!("in {secret}"),
+        (None, Some(secret), None) => secret.clone(),
+        (None, None, Some(Facts { file, .. })) => file.clone(),
+        (None, None, None) => "-".into(),
     }
 }
 
@@ -129,8 +161,6 @@ fn left(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::text::WIDTH;
-    use crate::control::On;
 
     fn row(verdict: Verdict, days: i64) -> Row {
         Row {
@@ -171,19 +201,28 @@ mod tests {
             certificate: None,
             problems: vec!["no certbot lineage of the name `shop.test`".into()],
         };
-        let text = table(&Certificates { certificates: vec![overdue, missing] }, false);
+        let certificates = Certificates { certificates: vec![overdue, missing] };
         let want = "\
-NAMES                           KEY      ISSUER                    FROM        UNTIL       LEFT
-example.org, www.example.org    ECDSA    Let's Encrypt R11         2026-10-01  2026-12-30  12 d
+NAMES                         LEFT  UNTIL       FROM        ISSUER             KEY
+example.org, www.example.org  12 d  2026-12-30  2026-10-01  Let's Encrypt R11  ECDSA
     listener envoy-gateway-system/eg/https, port 8443
     lineage example.org, serial 04ab
     ! its renewal is overdue
-shop.test                       -        -                         -           -           none
+shop.test                     none  -           -           -                  -
     listener shop/eg/tls, port 443, host shop.test
     Secret shop/tls
     ! no certbot lineage of the name `shop.test`
 ";
-        assert_eq!(text, want);
+        assert_eq!(table(&certificates, Columns::Usual, Screen::default()), want);
+        let narrow = "\
+NAMES                         LEFT  UNTIL
+example.org, www.example.org  12 d  2026-12-30
+";
+        let got = table(&certificates, Columns::Usual, Screen::of_width(50));
+        assert!(got.starts_with(narrow), "{got}");
+        let wide = table(&certificates, Columns::All, Screen::default());
+        assert_eq!(wide.lines().count(), 3, "{wide}");
+        assert!(wide.ends_with("no certbot lineage of the name `shop.test`\n"), "{wide}");
     }
 
     #[test]
@@ -194,11 +233,16 @@ shop.test                       -        -                         -           -
         facts.issuer = "O=".to_owned() + &"An Authority of Many Words ".repeat(5);
         facts.serial = "ab".repeat(20);
         wide.problems = vec!["something is wrong with it, and it takes long to say ".repeat(9)];
-        let text = table(&Certificates { certificates: vec![wide] }, false);
-        for line in text.lines() {
-            assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+        let certificates = Certificates { certificates: vec![wide] };
+        for width in [20, 60, 80, 100, 200] {
+            let text = table(&certificates, Columns::Usual, Screen::of_width(width));
+            for line in text.lines() {
+                assert!(line.width() <= width, "{} of {width} columns: {line}", line.width());
+            }
+            assert!(text.contains(" +29 "), "{text}");
         }
-        assert!(text.contains(" +29 ") && text.contains("29-name"), "{text}");
+        let text = table(&certificates, Columns::Usual, Screen::default());
+        assert!(text.contains("29-name"), "{text}");
     }
 
     #[test]
@@ -211,8 +255,11 @@ shop.test                       -        -                         -           -
         ];
         for (verdict, want) in table_of {
             let certificates = Certificates { certificates: vec![row(verdict, 12)] };
-            assert!(table(&certificates, true).contains(want), "{verdict:?}");
-            assert!(!table(&certificates, false).contains('\x1b'), "{verdict:?}");
+            let coloured = Screen { colours: true, ..Screen::default() };
+            let text = table(&certificates, Columns::Usual, coloured);
+            assert!(text.contains(want), "{verdict:?}: {text}");
+            let text = table(&certificates, Columns::Usual, Screen::default());
+            assert!(!text.contains('\x1b'), "{verdict:?}: {text}");
         }
     }
 

@@ -3,6 +3,7 @@
 mod certs;
 mod doctor;
 mod reload;
+mod tables;
 
 use std::process::Output;
 
