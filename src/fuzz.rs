@@ -7,13 +7,14 @@
 
 use std::path::Path;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use crate::config::{self, Severity};
 use crate::filters::HostName;
 use crate::net::{Cidr, HostPattern};
 use crate::proxy;
 use crate::tls;
+use crate::trace;
 
 /// The configuration reader: `bytes` as one file of documents.
 pub fn yaml(bytes: &[u8]) {
@@ -39,14 +40,16 @@ pub fn refusals(bytes: &[u8]) -> Vec<String> {
 
 /// The readers of what a peer sends first; the first byte picks one, the rest is its input.
 ///
-/// `0` to `3` as digits do as well, so a seed can be written by hand.
+/// `0` to `5` as digits do as well, so a seed can be written by hand.
 pub fn parsers(bytes: &[u8]) {
     let Some((pick, rest)) = bytes.split_first() else { return };
-    match (pick % 4, std::str::from_utf8(rest)) {
+    match (pick % 6, std::str::from_utf8(rest)) {
         (0, _) => client_hello(rest),
         (1, Ok(text)) => token(text),
         (2, Ok(text)) => path(text),
         (3, Ok(text)) => names_and_ranges(text),
+        (4, _) => traceparent(rest),
+        (5, _) => tracestate(rest),
         _ => {}
     }
 }
@@ -97,4 +100,25 @@ fn names_and_ranges(text: &str) {
         let address = text.split('/').next().and_then(|address| address.parse().ok());
         assert!(address.is_some_and(|address| range.contains(address)), "{text}");
     }
+}
+
+/// A trace that is continued is written in a form that is read alike.
+fn traceparent(bytes: &[u8]) {
+    if let Some(context) = trace::Context::parse(bytes) {
+        assert_eq!(trace::Context::parse(&context.field()), Some(context));
+    }
+}
+
+/// Fields of a line each: what is passed on is one field, short enough, and is passed on once more.
+fn tracestate(bytes: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for field in bytes.split(|byte| *byte == b'\n').take(40) {
+        if let Ok(field) = HeaderValue::from_bytes(field) {
+            headers.append("tracestate", field);
+        }
+    }
+    let settled = trace::settle_state(&mut headers);
+    assert!(headers.get_all("tracestate").iter().eq(settled.iter()));
+    assert!(settled.as_ref().is_none_or(|field| field.len() <= 512));
+    assert_eq!(trace::settle_state(&mut headers), settled);
 }

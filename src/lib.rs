@@ -38,5 +38,6 @@ mod snapshot;
 mod stats;
 mod systemd;
 mod tls;
+mod trace;
 mod upstream;
 mod yaml;

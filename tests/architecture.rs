@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["observe", "systemd"],
     &["config", "echo", "tls"],
     &["graph", "upstream"],
-    &["filters"],
+    &["filters", "trace"],
     &["snapshot"],
     &["compile", "kube_api", "proxy"],
     &["explain", "metrics"],
@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "fuzz"],
 ];
 const CONTROL_WING: &[&str] = &["api", "config", "graph"];
-const DATA_WING: &[&str] = &["filters", "proxy", "snapshot", "tls", "upstream"];
+const DATA_WING: &[&str] = &["filters", "proxy", "snapshot", "tls", "trace", "upstream"];
 /// Rooms that serve people, and no request: they talk over sockets, and know the control wing alone.
 const BESIDE: &[&str] = &["kube_api"];
 

@@ -15,6 +15,7 @@ use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Reading,
 use super::Inputs;
 use super::encryption::Trust;
 use super::routes::{CompiledRoute, CompiledRoutes, refusing};
+use super::tracing::Tracings;
 
 /// The protocols of an HTTPS listener, most preferred first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -58,6 +59,7 @@ impl<'a> Slots<'a> {
 pub(super) struct Parts<'p> {
     pub graph: &'p Graph<'p>,
     pub routes: &'p CompiledRoutes,
+    pub tracings: &'p Tracings,
     pub slots: &'p Slots<'p>,
     pub trust: &'p Trust,
     pub inputs: &'p Inputs<'p>,
@@ -126,7 +128,7 @@ fn build(
     listener: &Listener<'_>,
     parts: Parts<'_>,
 ) -> snapshot::Listener {
-    let Parts { graph, routes, slots, trust, inputs } = parts;
+    let Parts { graph, routes, tracings, slots, trust, inputs } = parts;
     let certificates: Vec<_> =
         listener.certificates.iter().map(|certificate| slots.get(certificate)).collect();
     let is_http = matches!(listener.spec.protocol, Protocol::Http | Protocol::Https);
@@ -166,6 +168,7 @@ fn build(
         clients,
         certificates,
         traffic,
+        tracing: is_http.then(|| tracings.of(&gateway.key)).flatten(),
     }
 }
 

@@ -102,21 +102,36 @@ impl<'a> Clusters<'a> {
         if let Some(cluster) = self.by_name.get(&*name) {
             return Some(Arc::clone(cluster));
         }
-        let name: Arc<str> = name.into();
         let endpoints = match target {
             Target::Backend { object, .. } => of_backend(object),
             Target::Service { port, slices, .. } => of_slices(port, slices),
         };
         let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
-        // The one place where a cluster gets its settings.
+        // The one place where the cluster of an object gets its settings.
+        let settings = ClusterSettings { protocol, tls, ..ClusterSettings::new(name, endpoints) };
+        Some(self.kept_or_new(settings))
+    }
+
+    /// One of HTTP/2 at an address or name that no object stands for.
+    pub(super) fn at(&mut self, host: &str, port: u16) -> Arc<Cluster> {
+        let name = format!("host/{host}/{port}");
+        if let Some(cluster) = self.by_name.get(&*name) {
+            return Arc::clone(cluster);
+        }
+        let endpoints = vec![named(host, port)];
         let settings =
-            ClusterSettings { protocol, tls, ..ClusterSettings::new(Arc::clone(&name), endpoints) };
+            ClusterSettings { protocol: Protocol::H2c, ..ClusterSettings::new(name, endpoints) };
+        self.kept_or_new(settings)
+    }
+
+    fn kept_or_new(&mut self, settings: ClusterSettings) -> Arc<Cluster> {
+        let name = Arc::clone(&settings.name);
         let cluster = match self.previous.clusters.get(&settings) {
             Some(cluster) => Arc::clone(cluster),
             None => Cluster::new(settings, self.names),
         };
         self.by_name.insert(name, Arc::clone(&cluster));
-        Some(cluster)
+        cluster
     }
 
     /// The counts of a rule, however often it is compiled; they go on where a rule of this name was

@@ -14,6 +14,7 @@ use crate::snapshot::{
     Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
 };
 use crate::tls::{AltName, ClientSettings};
+use crate::trace::{CollectorSettings, Tracing};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
 
 use super::filters::is_secret;
@@ -142,7 +143,17 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
         }
         Some(_) => ", for clients with valid certificates",
     };
-    writeln!(to, "  listener {} {}{traffic}{clients}", listener.name, Host(host.as_deref()))
+    write!(to, "  listener {} {}{traffic}{clients}", listener.name, Host(host.as_deref()))?;
+    if let Some(tracing) = &listener.tracing {
+        let Tracing { collector, sampling, tags } = &**tracing;
+        let (numerator, denominator) = (sampling.numerator, sampling.denominator);
+        let CollectorSettings { cluster, service, .. } = collector.settings();
+        write!(to, ", tracing {numerator} of {denominator} as {service} to {}", cluster.name)?;
+        for tag in tags {
+            write!(to, ", tag {}", tag.name)?;
+        }
+    }
+    to.write_char('\n')
 }
 
 struct Host<'a>(Option<&'a str>);

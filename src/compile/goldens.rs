@@ -207,6 +207,7 @@ impl Scene {
         let inputs = Inputs {
             previous,
             settings: &self.settings,
+            environment: &environment,
             domain: self.domain.as_deref(),
             certificates: &self.certificates,
             tickets: &self.tickets,

@@ -18,13 +18,14 @@ mod filters;
 mod goldens;
 mod matches;
 mod routes;
+mod tracing;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{Object, ObjectKey};
-use crate::config::{Diagnostic, Loaded, Located, Settings, Severity};
+use crate::config::{Diagnostic, Environment, Loaded, Located, Settings, Severity};
 use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
 use crate::net::AddressPool;
 use crate::snapshot::{BindKey, Counts, Snapshot};
@@ -35,6 +36,7 @@ use binds::{Parts, Slots};
 use clusters::Clusters;
 use encryption::{Trust, is_server_name};
 use routes::CompiledRoutes;
+use tracing::Tracings;
 
 pub(crate) use describe::{
     describe, describe_backend, describe_conditions, describe_filter, describe_match, describe_rule,
@@ -48,6 +50,8 @@ pub(crate) struct Inputs<'a> {
     pub previous: &'a Snapshot,
     /// `controller_name` and `enable_backend` of it.
     pub settings: &'a Settings,
+    /// What variables are set to.
+    pub environment: Environment<'a>,
     /// `${DOMAIN}`, if it is set.
     pub domain: Option<&'a str>,
     pub certificates: &'a CertStore,
@@ -109,8 +113,10 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let mut clusters = Clusters::new(inputs.previous, inputs.names, &slots, &trust);
     let mut warnings = Vec::new();
     let compiled = CompiledRoutes::new(&graph, &mut clusters, &mut warnings);
+    let tracings = Tracings::new(&graph, &mut clusters, inputs.previous, inputs.environment);
     let binds = binds::binds(Parts {
         graph: &graph,
+        tracings: &tracings,
         routes: &compiled,
         slots: &slots,
         trust: &trust,
@@ -135,9 +141,19 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
             severity: Severity::Error,
         }));
     }
+    let Tracings { collectors, spans, .. } = tracings;
     let generation = inputs.previous.generation + 1;
     Compiled {
-        snapshot: Snapshot { generation, binds, clusters, rules, forwards, counts },
+        snapshot: Snapshot {
+            generation,
+            binds,
+            clusters,
+            rules,
+            forwards,
+            collectors,
+            spans,
+            counts,
+        },
         statuses,
         held: graph.held,
         diagnostics: diagnostics(loaded, found),

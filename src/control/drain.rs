@@ -10,6 +10,8 @@ use crate::observe::counted;
 
 /// What a drain may take beyond its timeout, for the last records to be written.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long the last traces may take to reach their collectors.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 impl Control {
     /// Stops accepting, lets exchanges finish up to the drain timeout, and returns. A second
@@ -21,7 +23,7 @@ impl Control {
         self.notify.stopping();
         let connections = counted(self.gateway.connections.count(), "connection");
         self.notify.status(&format!("draining {connections}"));
-        self.notify.extend_timeout(self.drain_timeout + GRACE);
+        self.notify.extend_timeout(self.drain_timeout + GRACE + LAST_TRACES);
         tracing::info!("draining {connections} for up to {} s", self.drain_timeout.as_secs());
         // A worker that hangs must not hold the process: whoever restarts it is waiting.
         let mut end = pin!(tokio::time::sleep(self.drain_timeout + GRACE));
@@ -45,6 +47,7 @@ impl Control {
                 }
             }
         }
+        self.exporter.finish(LAST_TRACES).await;
         self.gateway.access_log.flush();
         match self.gateway.access_log.dropped() {
             0 => tracing::info!("stopped"),

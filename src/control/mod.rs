@@ -35,6 +35,7 @@ use crate::proxy::Gateway;
 use crate::stats::Reloads;
 use crate::systemd::{self, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
+use crate::trace::Exporter;
 
 pub(crate) use certificates::{Certificates, Facts, On, Row, Verdict, certificates};
 pub(crate) use conditions::{Condition, Conditions};
@@ -61,6 +62,8 @@ pub(crate) struct Control {
     gateway: Arc<Gateway>,
     sockets: Sockets,
     workers: Workers,
+    /// Sends traces to collectors.
+    exporter: Exporter,
     notify: Notify,
     drain_timeout: Duration,
     /// None while `run` has it.
@@ -157,6 +160,7 @@ impl Control {
             gateway,
             sockets: Sockets::new(setup.inherited),
             workers,
+            exporter: Exporter::default(),
             notify: setup.notify,
             drain_timeout: setup.drain_timeout,
             socket: None,

@@ -224,6 +224,7 @@ impl Loader {
             &Inputs {
                 previous,
                 settings: &settings,
+                environment: &|name| self.variable(name),
                 domain: domain.as_deref(),
                 certificates: &self.certificates,
                 tickets: &self.tickets,
@@ -557,6 +558,8 @@ impl Control {
         let statuses = compiled.statuses.objects().map(|(key, status)| (key.clone(), status));
         self.api.show(load.sources, statuses, load.api_dir.as_deref());
         self.api_dir = load.api_dir;
+        // Before the first request that is traced.
+        self.exporter.serve(&next.collectors);
         self.gateway.snapshot.publish(next);
         self.sockets.commit(&mut prepared);
         for (bind, socket, listener) in &prepared.new {

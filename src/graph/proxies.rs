@@ -79,9 +79,23 @@ fn collectors<'a>(
         );
         faults.error(key, format!("{field}.type"), problem);
     }
-    if provider.backend_settings.is_some() {
-        let problem = "is not served; this changes nothing";
-        faults.warning(key, format!("{field}.backendSettings"), problem);
+    for (is_written, of, problem) in [
+        (
+            provider.backend_settings.is_some(),
+            "provider.backendSettings",
+            "is not served; this changes nothing",
+        ),
+        (
+            provider.backend_refs.len() > 1,
+            "provider.backendRefs[1]",
+            "only the first is used; name one Service or Backend with several endpoints",
+        ),
+        (tracing.span_name.is_some(), "spanName", "is not served; spans have Envoy's names"),
+        (!tracing.tags.is_empty(), "tags", "is not served and adds no tag; use `customTags`"),
+    ] {
+        if is_written {
+            faults.warning(key, format!("spec.telemetry.tracing.{of}"), problem);
+        }
     }
     let refs = provider.backend_refs.iter().enumerate();
     refs.map(|(place, reference)| {

@@ -43,6 +43,16 @@ pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapsho
         alone(gateway.access_log.dropped()),
     );
     text.counters(
+        "edge_gateway_spans_exported_total",
+        "Spans that a collector has taken.",
+        alone(snapshot.spans.exported.value()),
+    );
+    text.counters(
+        "edge_gateway_spans_dropped_total",
+        "Spans for which there was no room, or no collector.",
+        alone(snapshot.spans.dropped.value()),
+    );
+    text.counters(
         "process_cpu_seconds_total",
         "Seconds of processor time.",
         alone(process.cpu_seconds),

@@ -40,6 +40,7 @@ use spool::{Descriptor, Spool};
 pub(crate) use access_log::AccessLog;
 pub(crate) use counted::counted;
 pub(crate) use record::{AccessRecord, Upstream};
+pub(crate) use redact::redacted_target;
 
 /// How log lines name us in the journal.
 const IDENTIFIER: &str = "edge-gateway";

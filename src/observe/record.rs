@@ -52,6 +52,8 @@ pub(crate) struct AccessRecord<'a> {
     /// Envoy's response code details.
     pub details: Option<&'static str>,
     pub request_id: &'a str,
+    /// W3C trace id, 32 digits, where the request is traced.
+    pub trace_id: Option<&'a str>,
     pub user_agent: Option<&'a [u8]>,
     pub listener: &'a str,
     /// Our end of the connection.
@@ -117,7 +119,9 @@ impl AccessRecord<'_> {
         json_or_null(out, self.details, |out, details| out.extend_from_slice(details.as_bytes()));
         out.extend_from_slice(b",\"request_id\":\"");
         text::json(out, cut(self.request_id, REQUEST_ID_BYTES));
-        out.extend_from_slice(b"\",\"peer\":\"");
+        out.extend_from_slice(b"\",\"trace_id\":");
+        json_or_null(out, self.trace_id, |out, id| text::json(out, id.as_bytes()));
+        out.extend_from_slice(b",\"peer\":\"");
         text::socket_address(out, self.peer);
         out.extend_from_slice(b"\",\"client\":\"");
         text::ip(out, self.client);
@@ -175,6 +179,9 @@ impl AccessRecord<'_> {
             fields.put("EG_DETAILS", |out| out.extend_from_slice(details.as_bytes()));
         }
         fields.put("EG_REQUEST_ID", |out| text::plain(out, cut(self.request_id, REQUEST_ID_BYTES)));
+        if let Some(id) = self.trace_id {
+            fields.put("EG_TRACE_ID", |out| text::plain(out, id.as_bytes()));
+        }
         fields.put("EG_PEER", |out| text::socket_address(out, self.peer));
         fields.put("EG_CLIENT", |out| text::ip(out, self.client));
         fields.put("EG_PROTOCOL", |out| out.extend_from_slice(self.protocol.as_bytes()));
@@ -226,6 +233,10 @@ impl AccessRecord<'_> {
         }
         out.extend_from_slice(b" id=");
         text::plain(out, cut(self.request_id, REQUEST_ID_BYTES));
+        if let Some(id) = self.trace_id {
+            out.extend_from_slice(b" trace=");
+            text::plain(out, id.as_bytes());
+        }
     }
 }
 
@@ -282,6 +293,7 @@ pub(super) mod tests {
             flags: "-",
             details: Some("via_upstream"),
             request_id: "0f8fad5b-d9cb-469f-a165-70867728950e",
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             user_agent: Some(
                 b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
             ),
@@ -309,6 +321,7 @@ pub(super) mod tests {
                 r#""response_bytes":5321,"duration_ms":12.345,"upstream_ms":11.002,"#,
                 r#""upstream":"10.0.0.5:8080","attempts":1,"route":"shop/cart","flags":"-","#,
                 r#""details":"via_upstream","request_id":"0f8fad5b-d9cb-469f-a165-70867728950e","#,
+                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
                 r#""peer":"203.0.113.9:50123","client":"198.51.100.7","protocol":"HTTP/2","#,
                 r#""user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0","#,
                 r#""listener":"https","tls":"TLSv1.3"}"#,
@@ -326,13 +339,15 @@ pub(super) mod tests {
             route: None,
             details: None,
             user_agent: None,
+            trace_id: None,
             tls: None,
             flags: "NR",
             ..sample()
         };
         let line = written(|out, stamp| record.json(out, stamp));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        for key in ["upstream_ms", "upstream", "route", "details", "user_agent", "tls"] {
+        for key in ["upstream_ms", "upstream", "route", "details", "trace_id", "user_agent", "tls"]
+        {
             assert_eq!(value.get(key), Some(&serde_json::Value::Null), "{key}");
         }
     }
@@ -389,7 +404,7 @@ pub(super) mod tests {
             "2026-09-14T12:00:00.001Z 198.51.100.7 \
              \"GET shop.example.com/cart?item=7&token=[redacted] HTTP/2\" 200 5321B 12.345ms \
              route=shop/cart upstream=10.0.0.5:8080 id=0f8fad5b-d9cb-469f-a165-70867728950e \
-             agent=\"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\"\n"
+             trace=4bf92f3577b34da6a3ce929d0e0e4736 agent=\"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\"\n"
         );
         let record =
             AccessRecord { flags: "UF", details: Some("upstream_reset"), status: 503, ..sample() };

@@ -23,6 +23,15 @@ const LONGEST_PARAMETER: usize = 16;
 
 const REDACTED: &[u8] = b"[redacted]";
 
+/// The first `most` bytes of a request target, its secrets `[redacted]`.
+pub(crate) fn redacted_target(target: &str, most: usize) -> String {
+    let mut out = Vec::with_capacity(target.len().min(most));
+    let as_it_is: Escape = |out, bytes| out.extend_from_slice(bytes);
+    self::target(&mut out, &target.as_bytes()[..target.len().min(most)], as_it_is);
+    // A letter may have been cut in two.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Writes a request target; values of secret parameters and userinfo are `[redacted]`.
 pub(super) fn target(out: &mut Vec<u8>, target: &[u8], escape: Escape) {
     // Only the absolute form has userinfo. Its authority ends before the first `/` or `?`.

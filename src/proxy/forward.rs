@@ -10,6 +10,7 @@ use crate::proxy::record::Record;
 use crate::proxy::replay::Replay;
 use crate::snapshot::matcher::is_grpc;
 use crate::snapshot::{Retry, Rule};
+use crate::trace::Outcome;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 
 /// A response head with its body, and the tunnel behind a 101.
@@ -97,11 +98,34 @@ async fn once(
     record: &mut Record,
     cluster: &Arc<Cluster>,
     rule: &Rule,
-    request: Request,
+    mut request: Request,
     aim: &Aim,
     deadline: Option<Instant>,
 ) -> Result<Answered, Failure> {
     record.tries(rule);
+    if let Some(trace) = &mut record.trace {
+        trace.begin_try(request.headers_mut(), clock::now());
+    }
+    let came = ask(record, cluster, rule, request, aim, deadline).await;
+    if let Some(trace) = &mut record.trace {
+        let outcome = match &came {
+            Ok((response, _)) => Outcome::Status(response.status().as_u16()),
+            Err(failure) => Outcome::Failed(failure.flag()),
+        };
+        trace.end_try(outcome, record.upstream.as_ref(), clock::now());
+    }
+    came
+}
+
+/// Asks a backend, within what is left of the limits.
+async fn ask(
+    record: &mut Record,
+    cluster: &Arc<Cluster>,
+    rule: &Rule,
+    request: Request,
+    aim: &Aim,
+    deadline: Option<Instant>,
+) -> Result<Answered, Failure> {
     let limits = &record.connection.gateway.limits;
     // A gRPC stream may be silent for as long as its ends like; its deadline travels with it.
     let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));

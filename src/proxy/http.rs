@@ -23,6 +23,7 @@ use crate::proxy::record::Record;
 use crate::proxy::upgrade::Switched;
 use crate::proxy::{acme_webroot, forward, mirror, session, upgrade};
 use crate::snapshot::{Bind, Choice, Listener};
+use crate::trace::Trace;
 
 /// Serves one request of a connection.
 ///
@@ -113,6 +114,10 @@ async fn answer(
     }
     let listener = listener(&connection, bind, host.as_str())?;
     record.listener = Some(Arc::clone(&listener.name));
+    if let Some(tracing) = &listener.tracing {
+        let started = record.started();
+        record.trace = Some(Trace::begin(tracing, &mut head.headers, scheme.as_str(), started));
+    }
     // A name that another protocol is served under on this port.
     let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
     let found = routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;

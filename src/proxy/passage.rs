@@ -105,6 +105,7 @@ impl Drop for Passage {
             flags,
             details: Some(details),
             request_id: id.to_str().unwrap_or("-"),
+            trace_id: None,
             user_agent: None,
             listener: self.listener.as_deref().unwrap_or("-"),
             local: None,

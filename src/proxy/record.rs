@@ -19,6 +19,7 @@ use crate::proxy::tunnel::Carried;
 use crate::proxy::watch::Open;
 use crate::snapshot::Rule;
 use crate::snapshot::matcher::is_grpc;
+use crate::trace::Trace;
 use crate::upstream::EndpointName;
 
 /// What is known of an exchange so far. Dropping it writes the access log's line, so there is one
@@ -55,6 +56,8 @@ pub(super) struct Record {
     pub response_bytes: u64,
     /// The exchange became a tunnel.
     pub carried: Option<Arc<Carried>>,
+    /// None where requests are not traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Record {
@@ -90,6 +93,7 @@ impl Record {
             received: None,
             response_bytes: 0,
             carried: None,
+            trace: None,
         })
     }
 
@@ -221,6 +225,7 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
         flags: failure.flag(),
         details: Some(failure.details()),
         request_id: id.to_str().unwrap_or("-"),
+        trace_id: None,
         user_agent: None,
         listener: "-",
         local: Some(connection.local),
@@ -294,7 +299,8 @@ impl Drop for Record {
             |host| host.to_str().unwrap_or(""),
         );
         let target = self.target.path_and_query().map_or("", |target| target.as_str());
-        connection.gateway.access_log.record(&AccessRecord {
+        let trace = self.trace.take();
+        let record = AccessRecord {
             time: clock::wall(),
             peer: connection.origin.peer,
             client: self.client,
@@ -317,11 +323,16 @@ impl Drop for Record {
             flags,
             details: Some(details),
             request_id: id.to_str().unwrap_or("-"),
+            trace_id: trace.as_ref().map(|trace| trace.id()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             listener: self.listener.as_deref().unwrap_or("-"),
             local: Some(connection.local),
             sni: connection.sni.as_deref().filter(|name| !name.is_empty()),
             tls: connection.tls,
-        });
+        };
+        connection.gateway.access_log.record(&record);
+        if let Some(trace) = &trace {
+            trace.finish(&record);
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::net::HostPattern;
 use crate::snapshot::{Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertSlot, ClientValidation};
+use crate::trace::Tracing;
 
 /// Where a bind listens, and so which it is: equal keys are one socket across a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +86,8 @@ pub(crate) struct Listener {
     /// What `tls` chooses from, in the order of the certificateRefs; for people.
     pub certificates: Vec<Arc<CertSlot>>,
     pub traffic: Traffic,
+    /// None: its requests are not traced.
+    pub tracing: Option<Arc<Tracing>>,
 }
 
 impl Listener {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::trace::{Collector, Spans};
 use crate::upstream::{Cluster, ClusterSettings};
 
 pub(crate) use bind::{Bind, BindKey, Listener, Traffic, Transport};
@@ -38,6 +39,10 @@ pub(crate) struct Snapshot {
     /// The same of what is no HTTP. Of two with one name, which differ in how they speak to their
     /// backends and count together, only one is here.
     pub forwards: BTreeMap<Arc<str>, Arc<Forward>>,
+    /// Everywhere that traces go to.
+    pub collectors: Vec<Arc<Collector>>,
+    /// Carried over from snapshot to snapshot.
+    pub spans: Arc<Spans>,
     /// For the status line and the log.
     pub counts: Counts,
 }

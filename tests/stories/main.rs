@@ -40,6 +40,7 @@ mod systemd;
 mod tcp_route;
 mod tls;
 mod tls_route;
+mod tracing;
 mod udp_route;
 mod upgrade;
 mod wire_framing;

@@ -10,8 +10,8 @@ pub(crate) use self::backend::{
 };
 pub(crate) use self::envoy_proxy::{
     AccessLog, AccessLogFormat, AccessLogFormatType, AccessLogSetting, AccessLogSink,
-    AccessLogSinkType, AccessLogType, CustomTagType, EnvoyProxy, EnvoyProxySpec, Tracing,
-    TracingProvider, TracingProviderType,
+    AccessLogSinkType, AccessLogType, CustomTag, CustomTagType, EnvoyProxy, EnvoyProxySpec,
+    Tracing, TracingProvider, TracingProviderType,
 };
 pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};
 pub(crate) use self::security_policy::SecurityPolicy;

@@ -4,6 +4,7 @@
 //! Nothing here knows how the gateway works inside; it is a program that is given files, sockets
 //! and signals, and bytes.
 
+mod collector;
 mod echo;
 mod frames;
 mod gateway;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::RwLock;
 
+pub(crate) use self::collector::{Collector, Span, Takes};
 pub(crate) use self::echo::Echo;
 pub(crate) use self::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, H2, HEADERS, Outcome, PADDED,

@@ -1,0 +1,168 @@
+//! `spec.telemetry.tracing` of EnvoyProxies to what traces requests. A collector with the same
+//! settings lives on, with what waits for it.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::api::ObjectKey;
+use crate::api::envoy::{self, CustomTag, CustomTagType, TracingProviderType};
+use crate::config::Environment;
+use crate::graph::{Gateway, Graph, Proxy};
+use crate::snapshot::Snapshot;
+use crate::trace::{Collector, CollectorSettings, Sampling, Spans, Tag, TagValue, Tracing};
+use crate::upstream::{Cluster, EndpointSettings};
+
+use super::clusters::{Carries, Clusters};
+
+/// How the requests of each Gateway are traced.
+#[derive(Debug)]
+pub(super) struct Tracings {
+    by_gateway: HashMap<ObjectKey, Arc<Tracing>>,
+    pub collectors: Vec<Arc<Collector>>,
+    pub spans: Arc<Spans>,
+}
+
+impl Tracings {
+    pub(super) fn new(
+        graph: &Graph<'_>,
+        clusters: &mut Clusters<'_>,
+        previous: &Snapshot,
+        environment: Environment<'_>,
+    ) -> Self {
+        let spans = Arc::clone(&previous.spans);
+        let mut tracings = Self { by_gateway: HashMap::new(), collectors: Vec::new(), spans };
+        for gateway in graph.gateways.iter().filter(|gateway| gateway.is_served()) {
+            let Some(proxy) = gateway.proxy.and_then(|place| graph.proxies.get(place)) else {
+                continue;
+            };
+            let Some(written) = proxy.object.tracing() else { continue };
+            let Some(cluster) = cluster(written, proxy, gateway, clusters) else { continue };
+            let settings = settings(written, gateway, &cluster);
+            let tracing = Tracing {
+                collector: tracings.collector(settings, cluster, previous),
+                sampling: sampling(written),
+                tags: tags(written, environment),
+            };
+            tracings.by_gateway.insert(gateway.key.clone(), Arc::new(tracing));
+        }
+        tracings
+    }
+
+    /// That of a Gateway; none where its requests are not traced.
+    pub(super) fn of(&self, gateway: &ObjectKey) -> Option<Arc<Tracing>> {
+        self.by_gateway.get(gateway).cloned()
+    }
+
+    /// One that is there already, in this load or in the one before, or else a new one.
+    fn collector(
+        &mut self,
+        settings: CollectorSettings,
+        cluster: Arc<Cluster>,
+        previous: &Snapshot,
+    ) -> Arc<Collector> {
+        let same = |one: &&Arc<Collector>| *one.settings() == settings;
+        if let Some(known) = self.collectors.iter().find(same) {
+            return Arc::clone(known);
+        }
+        let collector = match previous.collectors.iter().find(same) {
+            Some(known) => Arc::clone(known),
+            None => Collector::new(settings, cluster, Arc::clone(&self.spans)),
+        };
+        self.collectors.push(Arc::clone(&collector));
+        collector
+    }
+}
+
+/// Where spans go. None where nothing can take them, which the graph has told of.
+fn cluster(
+    written: &envoy::Tracing,
+    proxy: &Proxy<'_>,
+    gateway: &Gateway<'_>,
+    clusters: &mut Clusters<'_>,
+) -> Option<Arc<Cluster>> {
+    let provider = &written.provider;
+    if *provider.kind() != TracingProviderType::OpenTelemetry {
+        return None;
+    }
+    if proxy.collectors.is_empty() {
+        let host = provider.host.as_deref()?;
+        return Some(clusters.at(host, provider.port()));
+    }
+    let target = proxy.collectors.first()?.as_ref().ok()?;
+    clusters.get(target, Carries::Grpc, gateway.client_certificate.as_ref())
+}
+
+fn settings(
+    written: &envoy::Tracing,
+    gateway: &Gateway<'_>,
+    cluster: &Cluster,
+) -> CollectorSettings {
+    let provider = &written.provider;
+    let telemetry = provider.open_telemetry.as_ref();
+    let headers = telemetry.into_iter().flat_map(|of| &of.headers).filter_map(|header| {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        let mut value = HeaderValue::from_str(&header.value).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    });
+    let resource = telemetry.into_iter().flat_map(|of| &of.resource_attributes);
+    let service = match &provider.service_name {
+        Some(name) => name.as_str().into(),
+        None => format!("{}.{}", gateway.key.name, gateway.key.namespace).into(),
+    };
+    CollectorSettings {
+        cluster: cluster.settings().clone(),
+        authority: authority(cluster),
+        headers: headers.collect(),
+        service,
+        resource: resource.map(|(name, value)| (name.clone(), value.clone())).collect(),
+    }
+}
+
+/// What a client would write that knows the first endpoint.
+fn authority(cluster: &Cluster) -> HeaderValue {
+    let written = match cluster.settings().endpoints.first() {
+        Some(EndpointSettings::Address(address)) => address.to_string(),
+        Some(EndpointSettings::Name { host, port }) => format!("{host}:{port}"),
+        Some(EndpointSettings::Unix(_)) | None => "localhost".into(),
+    };
+    HeaderValue::from_str(&written).unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+fn sampling(written: &envoy::Tracing) -> Sampling {
+    let fraction = written.sampling();
+    // A fraction of nothing is refused with the object.
+    let denominator = NonZeroU32::new(fraction.denominator()).unwrap_or(NonZeroU32::MIN);
+    Sampling { numerator: fraction.numerator, denominator }
+}
+
+fn tags(written: &envoy::Tracing, environment: Environment<'_>) -> Box<[Tag]> {
+    let tags = written.custom_tags.iter().filter_map(|(name, tag)| {
+        Some(Tag { name: name.as_str().into(), value: value(tag, environment)? })
+    });
+    tags.collect()
+}
+
+/// None where there is no value, or none that could be found: the graph has told of the latter.
+fn value(tag: &CustomTag, environment: Environment<'_>) -> Option<TagValue> {
+    match tag.kind() {
+        CustomTagType::Literal => {
+            Some(TagValue::Fixed(tag.literal.as_ref()?.value.as_str().into()))
+        }
+        CustomTagType::Environment => {
+            let of = tag.environment.as_ref()?;
+            let value = environment(&of.name).or_else(|| of.default_value.clone())?;
+            Some(TagValue::Fixed(value.into()))
+        }
+        CustomTagType::RequestHeader => {
+            let of = tag.request_header.as_ref()?;
+            let name = HeaderName::from_bytes(of.name.as_bytes()).ok()?;
+            let default = of.default_value.as_deref().map(Arc::from);
+            Some(TagValue::Header { name, default })
+        }
+        CustomTagType::Unknown(_) => None,
+    }
+}

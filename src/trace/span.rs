@@ -1,0 +1,187 @@
+//! Spans as they are exported, with the names and attributes that Envoy gives them.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use http::HeaderValue;
+use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+
+use crate::observe::{AccessRecord, Upstream, redacted_target};
+use crate::trace::context::{SpanId, TraceId};
+use crate::trace::request::{Outcome, Try};
+
+/// Envoy's limit on the path in `http.url`, in bytes (`max_path_tag_length`).
+const PATH_BYTES: usize = 256;
+/// A peer's other words are cut here.
+const WORD_BYTES: usize = 256;
+
+/// What all spans of one trace share.
+pub(super) struct Family {
+    trace: TraceId,
+    state: TraceState,
+}
+
+impl Family {
+    pub(super) fn new(trace: TraceId, state: Option<&HeaderValue>) -> Self {
+        let state = state.and_then(|state| TraceState::from_str(state.to_str().ok()?).ok());
+        Self { trace, state: state.unwrap_or_default() }
+    }
+
+    fn context(&self, span: SpanId) -> SpanContext {
+        let (trace, span) = (self.trace.number().into(), span.number().into());
+        SpanContext::new(trace, span, TraceFlags::SAMPLED, false, self.state.clone())
+    }
+}
+
+/// What the span of a request has beside what the log says of it.
+pub(super) struct Request<'t> {
+    pub span: SpanId,
+    pub parent: Option<SpanId>,
+    pub scheme: &'static str,
+    pub tags: &'t [KeyValue],
+}
+
+/// The span of a request: Envoy's `ingress`.
+pub(super) fn server(
+    family: &Family,
+    request: &Request<'_>,
+    record: &AccessRecord<'_>,
+    began: SystemTime,
+) -> SpanData {
+    let failed = record.status == 0 || record.status >= 500;
+    let host = text(record.host.as_bytes(), WORD_BYTES);
+    let target = redacted_target(record.path, PATH_BYTES);
+    let mut attributes = Vec::with_capacity(16 + request.tags.len());
+    attributes.extend([
+        KeyValue::new("component", "proxy"),
+        KeyValue::new("guid:x-request-id", text(record.request_id.as_bytes(), WORD_BYTES)),
+        KeyValue::new("http.url", format!("{}://{host}{target}", request.scheme)),
+        KeyValue::new("http.method", text(record.method.as_bytes(), WORD_BYTES)),
+        KeyValue::new("http.protocol", record.protocol),
+        KeyValue::new("http.status_code", record.status.to_string()),
+        KeyValue::new("peer.address", record.peer.ip().to_canonical().to_string()),
+        KeyValue::new("request_size", record.request_bytes.to_string()),
+        KeyValue::new("response_size", record.response_bytes.to_string()),
+        KeyValue::new("response_flags", record.flags),
+    ]);
+    if let Some(agent) = record.user_agent {
+        attributes.push(KeyValue::new("user_agent", text(agent, WORD_BYTES)));
+    }
+    if let Some(route) = record.route {
+        attributes.push(KeyValue::new("route_name", route.to_owned()));
+        if record.attempts > 0 {
+            attributes.push(KeyValue::new("upstream_cluster", route.to_owned()));
+            attributes.push(KeyValue::new("upstream_cluster.name", route.to_owned()));
+        }
+    }
+    if let Some(upstream) = record.upstream {
+        let address = match upstream {
+            Upstream::Address(address) => address.to_string(),
+            Upstream::Name(name) => name.to_owned(),
+        };
+        attributes.push(KeyValue::new("upstream_address", address));
+    }
+    if failed {
+        attributes.push(KeyValue::new("error", "true"));
+    }
+    attributes.extend_from_slice(request.tags);
+    SpanData {
+        span_context: family.context(request.span),
+        parent_span_id: parent(request.parent),
+        parent_span_is_remote: request.parent.is_some(),
+        span_kind: SpanKind::Server,
+        name: Cow::Borrowed("ingress"),
+        start_time: began,
+        end_time: record.time,
+        attributes,
+        status: status(failed),
+        ..blank()
+    }
+}
+
+/// The span of a try at a backend: Envoy's `router CLUSTER egress`.
+///
+/// A failure of the client's (4xx) is one of ours towards the backend, as OpenTelemetry's
+/// conventions for HTTP have it.
+pub(super) fn client(
+    family: &Family,
+    of: SpanId,
+    tried: &Try,
+    number: usize,
+    record: &AccessRecord<'_>,
+    began: SystemTime,
+    ended: SystemTime,
+) -> SpanData {
+    let cluster = record.route.unwrap_or("-");
+    let (code, flags) = match tried.outcome {
+        Some(Outcome::Status(code)) => (code, "-"),
+        Some(Outcome::Failed(flag)) => (0, flag),
+        None => (0, record.flags),
+    };
+    let failed = code == 0 || code >= 400;
+    let mut attributes = Vec::with_capacity(10);
+    attributes.extend([
+        KeyValue::new("component", "proxy"),
+        KeyValue::new("upstream_cluster", cluster.to_owned()),
+        KeyValue::new("upstream_cluster.name", cluster.to_owned()),
+        KeyValue::new("http.status_code", code.to_string()),
+        KeyValue::new("response_flags", flags),
+    ]);
+    if let Some(endpoint) = &tried.endpoint {
+        let address = endpoint.to_string();
+        attributes.push(KeyValue::new("upstream_address", address.clone()));
+        attributes.push(KeyValue::new("peer.address", address));
+    }
+    if number > 0 {
+        attributes.push(KeyValue::new("retry.count", number.to_string()));
+    }
+    if code == 0 || code >= 500 {
+        attributes.push(KeyValue::new("error", "true"));
+    }
+    SpanData {
+        span_context: family.context(tried.span),
+        parent_span_id: parent(Some(of)),
+        span_kind: SpanKind::Client,
+        name: Cow::Owned(format!("router {cluster} egress")),
+        start_time: began,
+        end_time: ended.max(began),
+        attributes,
+        status: status(failed),
+        ..blank()
+    }
+}
+
+fn parent(span: Option<SpanId>) -> opentelemetry::trace::SpanId {
+    span.map_or(0, SpanId::number).into()
+}
+
+fn status(failed: bool) -> Status {
+    if failed { Status::error("") } else { Status::Unset }
+}
+
+/// A span with nothing in it.
+fn blank() -> SpanData {
+    SpanData {
+        span_context: SpanContext::NONE,
+        parent_span_id: opentelemetry::trace::SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: SpanKind::Internal,
+        name: Cow::Borrowed(""),
+        start_time: SystemTime::UNIX_EPOCH,
+        end_time: SystemTime::UNIX_EPOCH,
+        attributes: Vec::new(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: InstrumentationScope::default(),
+    }
+}
+
+/// A peer's words, so many bytes of them.
+pub(super) fn text(bytes: &[u8], most: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
+}
