@@ -174,6 +174,7 @@ impl Tracked {
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> http::Response<Self> {
         record.respond(response.status());
+        record.told(response.headers());
         let owed = record.is_http2() && !response.body().is_end_stream();
         let mut response = response.map(|body| Self {
             body,
@@ -252,6 +253,10 @@ impl HttpBody for Tracked {
                     record.response_bytes += data.len() as u64;
                     let owed = record.is_http2();
                     self.owes(owed);
+                } else if let (Some(trailers), Some(record)) =
+                    (frame.trailers_ref(), &mut self.record)
+                {
+                    record.told(trailers);
                 }
             }
             Poll::Ready(Some(Err(_))) => {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::body::{Body, Response};
 use crate::clock;
@@ -137,6 +137,13 @@ impl Record {
     /// The response is made here, by a filter or as a challenge's answer.
     pub(super) fn answered_here(&mut self) {
         self.answered_here = true;
+    }
+
+    /// The head or the trailers of the response, as the client gets them.
+    pub(super) fn told(&mut self, headers: &HeaderMap) {
+        if let Some(trace) = self.trace.as_mut().filter(|_| self.grpc) {
+            trace.answered(headers);
+        }
     }
 
     pub(super) fn respond(&mut self, status: http::StatusCode) {

@@ -8,7 +8,7 @@ use opentelemetry::KeyValue;
 
 use crate::observe::AccessRecord;
 use crate::trace::context::{Context, SpanId, TraceId, settle_state};
-use crate::trace::span::{self, Family};
+use crate::trace::span::{self, Family, GrpcStatus};
 use crate::trace::{TagValue, Tracing};
 use crate::upstream::EndpointName;
 
@@ -32,6 +32,7 @@ pub(crate) struct Trace {
     started: Instant,
     tags: Vec<KeyValue>,
     tries: Vec<Try>,
+    grpc: Option<GrpcStatus>,
 }
 
 /// One try at a backend.
@@ -94,6 +95,7 @@ impl Trace {
             started,
             tags,
             tries: Vec::new(),
+            grpc: None,
         })
     }
 
@@ -133,6 +135,15 @@ impl Trace {
         }
     }
 
+    /// The head or the trailers of an answer to a call of gRPC, which may say how it ended.
+    pub(crate) fn answered(&mut self, headers: &HeaderMap) {
+        if self.context.sampled
+            && let Some(status) = GrpcStatus::of(headers)
+        {
+            self.grpc = Some(status);
+        }
+    }
+
     /// The exchange is over: its spans are queued, if it is sampled.
     pub(crate) fn finish(&self, record: &AccessRecord<'_>) {
         if !self.context.sampled {
@@ -140,28 +151,23 @@ impl Trace {
         }
         let began = record.time.checked_sub(record.duration).unwrap_or(SystemTime::UNIX_EPOCH);
         let at = |since: Duration| began.checked_add(since).unwrap_or(record.time);
-        let family = Family::new(self.context.trace, self.state.as_ref());
+        let family = Family {
+            trace: self.context.trace,
+            state: span::state(self.state.as_ref()),
+            tags: &self.tags,
+            grpc: self.grpc.as_ref(),
+            record,
+        };
         let collector = &self.tracing.collector;
         for (number, tried) in self.tries.iter().enumerate() {
             let ended = at(tried.ended.unwrap_or(record.duration));
             let parent = self.context.span;
-            collector.push(span::client(
-                &family,
-                parent,
-                tried,
-                number,
-                record,
-                at(tried.began),
-                ended,
-            ));
+            let began = at(tried.began);
+            collector.push(span::client(&family, parent, tried, number, began, ended));
         }
-        let request = span::Request {
-            span: self.context.span,
-            parent: self.parent,
-            scheme: self.scheme,
-            tags: &self.tags,
-        };
-        collector.push(span::server(&family, &request, record, began));
+        let request =
+            span::Request { span: self.context.span, parent: self.parent, scheme: self.scheme };
+        collector.push(span::server(&family, &request, began));
     }
 }
 

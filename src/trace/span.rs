@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -18,18 +18,51 @@ const PATH_BYTES: usize = 256;
 /// A peer's other words are cut here.
 const WORD_BYTES: usize = 256;
 
-/// What all spans of one trace share.
-pub(super) struct Family {
-    trace: TraceId,
-    state: TraceState,
+/// What all spans of one request share.
+pub(super) struct Family<'r> {
+    pub trace: TraceId,
+    pub state: TraceState,
+    pub tags: &'r [KeyValue],
+    /// How a call of gRPC ended.
+    pub grpc: Option<&'r GrpcStatus>,
+    pub record: &'r AccessRecord<'r>,
 }
 
-impl Family {
-    pub(super) fn new(trace: TraceId, state: Option<&HeaderValue>) -> Self {
-        let state = state.and_then(|state| TraceState::from_str(state.to_str().ok()?).ok());
-        Self { trace, state: state.unwrap_or_default() }
+/// `tracestate` as an exporter wants it.
+pub(super) fn state(field: Option<&HeaderValue>) -> TraceState {
+    field.and_then(|field| TraceState::from_str(field.to_str().ok()?).ok()).unwrap_or_default()
+}
+
+/// `grpc-status` and `grpc-message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GrpcStatus {
+    code: u8,
+    message: String,
+}
+
+impl GrpcStatus {
+    /// That of a head or of trailers.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+        let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
+        Some(Self { code, message: text(message, WORD_BYTES) })
     }
 
+    /// True if it is the server's fault, as far as Envoy takes it for one: UNKNOWN,
+    /// DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+    fn is_fault(&self) -> bool {
+        matches!(self.code, 2 | 4 | 8 | 12..=15)
+    }
+
+    fn tell(&self, attributes: &mut Vec<KeyValue>) {
+        attributes.push(KeyValue::new("grpc.status_code", self.code.to_string()));
+        if !self.message.is_empty() {
+            attributes.push(KeyValue::new("grpc.message", self.message.clone()));
+        }
+    }
+}
+
+impl Family<'_> {
     fn context(&self, span: SpanId) -> SpanContext {
         let (trace, span) = (self.trace.number().into(), span.number().into());
         SpanContext::new(trace, span, TraceFlags::SAMPLED, false, self.state.clone())
@@ -37,24 +70,20 @@ impl Family {
 }
 
 /// What the span of a request has beside what the log says of it.
-pub(super) struct Request<'t> {
+pub(super) struct Request {
     pub span: SpanId,
     pub parent: Option<SpanId>,
     pub scheme: &'static str,
-    pub tags: &'t [KeyValue],
 }
 
 /// The span of a request: Envoy's `ingress`.
-pub(super) fn server(
-    family: &Family,
-    request: &Request<'_>,
-    record: &AccessRecord<'_>,
-    began: SystemTime,
-) -> SpanData {
-    let failed = record.status == 0 || record.status >= 500;
+pub(super) fn server(family: &Family<'_>, request: &Request, began: SystemTime) -> SpanData {
+    let Family { record, grpc, tags, .. } = family;
+    let failed =
+        record.status == 0 || record.status >= 500 || grpc.is_some_and(GrpcStatus::is_fault);
     let host = text(record.host.as_bytes(), WORD_BYTES);
     let target = redacted_target(record.path, PATH_BYTES);
-    let mut attributes = Vec::with_capacity(16 + request.tags.len());
+    let mut attributes = Vec::with_capacity(18 + tags.len());
     attributes.extend([
         KeyValue::new("component", "proxy"),
         KeyValue::new("guid:x-request-id", text(record.request_id.as_bytes(), WORD_BYTES)),
@@ -87,7 +116,10 @@ pub(super) fn server(
     if failed {
         attributes.push(KeyValue::new("error", "true"));
     }
-    attributes.extend_from_slice(request.tags);
+    if let Some(grpc) = grpc {
+        grpc.tell(&mut attributes);
+    }
+    attributes.extend_from_slice(tags);
     SpanData {
         span_context: family.context(request.span),
         parent_span_id: parent(request.parent),
@@ -107,22 +139,24 @@ pub(super) fn server(
 /// A failure of the client's (4xx) is one of ours towards the backend, as OpenTelemetry's
 /// conventions for HTTP have it.
 pub(super) fn client(
-    family: &Family,
+    family: &Family<'_>,
     of: SpanId,
     tried: &Try,
     number: usize,
-    record: &AccessRecord<'_>,
     began: SystemTime,
     ended: SystemTime,
 ) -> SpanData {
+    let Family { record, tags, .. } = family;
     let cluster = record.route.unwrap_or("-");
     let (code, flags) = match tried.outcome {
         Some(Outcome::Status(code)) => (code, "-"),
         Some(Outcome::Failed(flag)) => (0, flag),
         None => (0, record.flags),
     };
-    let failed = code == 0 || code >= 400;
-    let mut attributes = Vec::with_capacity(10);
+    // What ended the call was the last try, if that has an answer.
+    let grpc = family.grpc.filter(|_| tried.ended.is_none() && code != 0);
+    let is_fault = code == 0 || code >= 500 || grpc.is_some_and(GrpcStatus::is_fault);
+    let mut attributes = Vec::with_capacity(12 + tags.len());
     attributes.extend([
         KeyValue::new("component", "proxy"),
         KeyValue::new("upstream_cluster", cluster.to_owned()),
@@ -138,9 +172,13 @@ pub(super) fn client(
     if number > 0 {
         attributes.push(KeyValue::new("retry.count", number.to_string()));
     }
-    if code == 0 || code >= 500 {
+    if is_fault {
         attributes.push(KeyValue::new("error", "true"));
     }
+    if let Some(grpc) = grpc {
+        grpc.tell(&mut attributes);
+    }
+    attributes.extend_from_slice(tags);
     SpanData {
         span_context: family.context(tried.span),
         parent_span_id: parent(Some(of)),
@@ -149,7 +187,7 @@ pub(super) fn client(
         start_time: began,
         end_time: ended.max(began),
         attributes,
-        status: status(failed),
+        status: status(is_fault || code >= 400),
         ..blank()
     }
 }

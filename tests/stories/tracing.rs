@@ -173,6 +173,8 @@ async fn a_trace_is_continued_over_http2_and_grpc() {
         assert_eq!((tries.len(), tries[0].kind), (1, SpanKind::Client));
     }
     assert_ne!(requests[0].id, requests[1].id);
+    let ends: Vec<_> = requests.iter().map(|span| span.get("grpc.status_code")).collect();
+    assert_eq!(ends, ["", "0"]);
     let line = gateway.logged("a request", |line| line["protocol"] == "HTTP/2").await;
     assert_eq!(line["trace_id"], TRACE);
 }
@@ -291,6 +293,15 @@ async fn what_no_backend_answers_has_a_span_too() {
     assert!(request.failed && tries[0].failed);
     assert_eq!((request.get("response_flags"), request.get("error")), ("UF", "true"));
 
+    let mut http2 = gateway.http2("shop.test").await;
+    let call = Request::post("https://shop.test/shop.Orders/Place")
+        .header("content-type", "application/grpc");
+    assert_eq!(http2.fetch(call.body(full("")).unwrap()).await.unwrap().status, 200);
+    let line = gateway.logged("the call", |line| line["protocol"] == "HTTP/2").await;
+    let (request, tries) = collector.trace(line["trace_id"].as_str().unwrap()).await;
+    assert!(request.failed && tries[0].failed);
+    assert_eq!((request.get("grpc.status_code"), request.get("error")), ("14", "true"));
+
     assert_eq!(gateway.get("http://nobody.test/").await.status(), 404);
     let line = gateway.logged("no route", |line| line["status"] == 404).await;
     let (request, tries) = collector.trace(line["trace_id"].as_str().unwrap()).await;
@@ -317,7 +328,8 @@ async fn tags_metadata_and_resource_are_those_of_the_configuration() {
     let gateway = setup(&proxy(refs)).file("routes/shop.yaml", &files).start().await;
     gateway.get_with("http://shop.test/", &format!("X-Tenant: {}\r\n", "t".repeat(300))).await;
     let (trace, ..) = parts(&shop.last().header("traceparent").unwrap());
-    let (request, _) = collector.trace(&trace).await;
+    let (request, tries) = collector.trace(&trace).await;
+    assert_eq!((tries[0].get("team"), tries[0].get("tier")), ("web", "free"));
     assert_eq!((request.get("team"), request.get("domain")), ("web", "gateway.test"));
     assert_eq!((request.get("zone"), request.get("tier")), ("here", "free"));
     assert_eq!(request.get("tenant"), "t".repeat(256));
