@@ -12,6 +12,7 @@ use crate::api::{Kind, ObjectKey};
 use crate::config;
 
 use super::call::{Call, Place, Shape, Target, place};
+use super::change::{Change, Outcome, PATCHES, Prepared, Validation, Verb, WriteOptions};
 use super::discovery;
 use super::kinds::Resource;
 use super::refused::Refused;
@@ -20,7 +21,6 @@ use super::selector::Selector;
 use super::table;
 use super::view::{Item, View};
 use super::watch::Watching;
-use super::write::{Change, Outcome, PATCHES, Prepared, Validation, Verb, WriteOptions};
 
 /// What one gateway allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

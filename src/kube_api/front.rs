@@ -17,9 +17,9 @@ use crate::clock;
 
 use super::answer::{Answer, Body, Rules, Todo, decide};
 use super::call::Call;
+use super::change::{Change, Prepared};
 use super::refused::Refused;
 use super::view::View;
-use super::write::{Change, Prepared};
 
 /// Bytes of a body: those of an API server.
 const BODY: usize = 3 << 20;

@@ -4,7 +4,8 @@
 //!  front    a request in, a response out; server   on a loopback address; token
 //!  call     what is asked: path, query, form
 //!  answer   what is done about it; discovery, table, watch, selector: what is read
-//!  write    what a change comes to, as files; patch, apply, defaults, secrets
+//!  change   what is asked for; write   what it comes to, as files; body, patch, apply,
+//!           defaults, secrets
 //!  view     everything there is, as of one load; services
 //!  refused  the errors of an API server
 //! ```
@@ -19,7 +20,9 @@
 
 mod answer;
 mod apply;
+mod body;
 mod call;
+mod change;
 mod defaults;
 mod discovery;
 mod files;
@@ -49,12 +52,12 @@ use crate::api::ObjectKey;
 use crate::clock;
 
 pub(crate) use answer::Rules;
+pub(crate) use change::{Change, Prepared};
 pub(crate) use files::change;
 pub(crate) use front::{Asked, Front};
 pub(crate) use refused::Refused;
 pub(crate) use server::{CannotListen, Listen};
 pub(crate) use view::{Source, View};
-pub(crate) use write::{Change, Prepared};
 
 use front::QUEUE;
 

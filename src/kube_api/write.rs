@@ -8,121 +8,19 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::api::{Kind, ObjectKey};
-use crate::config::{self, Rejected};
+use crate::api::Kind;
+use crate::config::Rejected;
 
 use super::apply::{self, Conflict};
+use super::body::{metadata_of, text};
+use super::change::{Change, Outcome, PATCHES, Prepared, Verb, WriteOptions};
 use super::files::{self, FileChange};
 use super::kinds::Resource;
 use super::refused::{self, Refused};
-use super::secrets;
 use super::view::{Item, Origin, View, new_uid};
 use super::{defaults, patch};
 
-/// A call that changes something.
-#[derive(Debug)]
-pub(crate) struct Change {
-    pub(super) resource: &'static Resource,
-    /// The version of the kind in which the caller speaks.
-    pub(super) version: String,
-    pub(super) namespace: String,
-    /// Empty where a new object says it itself.
-    pub(super) name: String,
-    pub(super) verb: Verb,
-    pub(super) options: WriteOptions,
-}
-
-/// What the query says beside the path.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct WriteOptions {
-    pub validation: Validation,
-    pub dry_run: bool,
-    pub manager: String,
-    pub force: bool,
-    /// Now, for what gets a time.
-    pub now: String,
-}
-
-/// What is done about fields that are not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Validation {
-    Ignore,
-    Strict,
-    #[default]
-    Warn,
-}
-
-/// What is to be done. The bodies may hold secrets, and print as their verb.
-pub(super) enum Verb {
-    Apply(Value),
-    Create(Value),
-    Delete { uid: Option<String>, version: Option<String> },
-    JsonPatch(Value),
-    MergePatch(Value),
-    StrategicPatch(Value),
-    Update(Value),
-}
-
-impl std::fmt::Debug for Verb {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Apply(_) => "apply",
-            Self::Create(_) => "create",
-            Self::Delete { .. } => "delete",
-            Self::JsonPatch(_) | Self::MergePatch(_) | Self::StrategicPatch(_) => "patch",
-            Self::Update(_) => "update",
-        })
-    }
-}
-
-/// A change that can be made.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    /// Empty where everything is as it should be.
-    pub files: Vec<FileChange>,
-    pub key: ObjectKey,
-    pub(super) outcome: Outcome,
-    pub(super) warnings: Vec<String>,
-}
-
-/// What is answered once the files are loaded.
-pub(super) enum Outcome {
-    Created,
-    Deleted(Value),
-    /// Nothing is written: this is what it would be.
-    DryRun {
-        object: Value,
-        created: bool,
-    },
-    Updated,
-}
-
-impl std::fmt::Debug for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Created => "created",
-            Self::Deleted(_) => "deleted",
-            Self::DryRun { .. } => "nothing, as asked for",
-            Self::Updated => "updated",
-        })
-    }
-}
-
-/// `created HTTPRoute shop/cart`, for the log.
-impl std::fmt::Display for Prepared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {}", self.outcome, self.key)
-    }
-}
-
 impl Change {
-    /// Says in a line of the log what is wanted.
-    pub(crate) fn label(&self) -> String {
-        let Self { verb, resource, namespace, name, .. } = self;
-        let separator = if namespace.is_empty() { "" } else { "/" };
-        format!("{verb:?} {} {namespace}{separator}{name}", resource.singular)
-    }
-
     /// Decides what will be, as `view` is now; new objects go to `directory`.
     ///
     /// # Errors
@@ -380,102 +278,6 @@ impl Change {
         Ok(going)
     }
 
-    /// The body as an object of this resource: of its kind, in its namespace.
-    fn checked(&self, mut body: Value) -> Result<Value, Refused> {
-        let Self { resource, version, namespace, .. } = self;
-        let wanted = resource.api_version(version);
-        let Some(fields) = body.as_object_mut() else {
-            return Err(Refused::bad_request("the body is no object"));
-        };
-        for (name, wanted) in [("apiVersion", &*wanted), ("kind", resource.info.kind.as_str())] {
-            match fields.get(name) {
-                None => {
-                    fields.insert(name.into(), wanted.into());
-                }
-                Some(found) if *found == wanted => {}
-                Some(found) => {
-                    return Err(Refused::bad_request(format!(
-                        "the {name} in the data ({}) does not match the expected {name} ({wanted})",
-                        found.as_str().unwrap_or_default()
-                    )));
-                }
-            }
-        }
-        // What is null is not there; clients in Go send much of it.
-        fields.values_mut().for_each(without_nulls);
-        fields.retain(|_, value| !value.is_null());
-        // It is written, and read, in the version that is stored.
-        fields.insert("apiVersion".into(), resource.info.api_version().into());
-        fields.shift_remove("status");
-        let metadata = fields.entry("metadata").or_insert_with(|| Map::new().into());
-        let Some(metadata) = metadata.as_object_mut() else {
-            return Err(Refused::bad_request("metadata is no object"));
-        };
-        if !resource.is_namespaced() {
-            metadata.shift_remove("namespace");
-        } else if namespace.is_empty() {
-            return Err(Refused::bad_request("an empty namespace may not be set during creation"));
-        } else {
-            match text(metadata, "namespace") {
-                Some(found) if !found.is_empty() && found != *namespace => {
-                    return Err(Refused::bad_request(format!(
-                        "the namespace of the provided object does not match the namespace sent on \
-                         the request ({namespace})"
-                    )));
-                }
-                _ => metadata.insert("namespace".into(), namespace.as_str().into()),
-            };
-        }
-        Ok(body)
-    }
-
-    /// The object without what is not stored, if an API server would take it.
-    fn valid(
-        &self,
-        mut object: Value,
-        current: Option<&Value>,
-        name: &str,
-    ) -> Result<(Value, ObjectKey, Vec<String>), Refused> {
-        let resource = self.resource;
-        if let Ok(metadata) = metadata_of(&mut object) {
-            for field in
-                ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"]
-            {
-                metadata.shift_remove(field);
-            }
-        }
-        if resource.kind() == Kind::Service {
-            without_zero_ports(&mut object);
-        }
-        if resource.kind() == Kind::Secret {
-            defaults::fill("Secret", &mut object);
-            let kept = secrets::restore(&mut object, current);
-            kept.map_err(|wrong| Refused::invalid(resource, name, &[wrong]))?;
-        }
-        let offered = config::offered(object);
-        if self.options.validation == Validation::Strict && !offered.unknown.is_empty() {
-            let told: Vec<_> = offered.unknown.iter().map(|one| &*one.problem).collect();
-            return Err(Refused::bad_request(format!(
-                "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
-                resource.info.kind,
-                self.version,
-                resource.info.kind,
-                told.join(", ")
-            )));
-        }
-        if !offered.faults.is_empty() {
-            return Err(Refused::invalid(resource, name, &offered.faults));
-        }
-        let Some(object) = offered.object else {
-            return Err(Refused::bad_request("the body is no object of this kind"));
-        };
-        let warnings = match self.options.validation {
-            Validation::Warn => offered.unknown.into_iter().map(|one| one.problem).collect(),
-            _ => Vec::new(),
-        };
-        Ok((offered.known, object.key(), warnings))
-    }
-
     /// What a dry run answers: the object as it would be read, with the status that it has now.
     fn shown(&self, mut object: Value, current: Option<&Item>) -> Value {
         object["apiVersion"] = self.resource.api_version(&self.version).into();
@@ -490,10 +292,6 @@ impl Change {
     }
 }
 
-/// The patches that are known, for the one that is not.
-pub(super) const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
-                                  application/apply-patch+yaml";
-
 fn not_ours(resource: &Resource, name: &str, origin: &Origin) -> Refused {
     let why = match origin {
         Origin::Api(_) => "it cannot be changed".into(),
@@ -504,37 +302,6 @@ fn not_ours(resource: &Resource, name: &str, origin: &Origin) -> Refused {
         Origin::Made(why) => (*why).to_owned(),
     };
     Refused::not_ours(resource, name, &why)
-}
-
-fn metadata_of(object: &mut Value) -> Result<&mut Map<String, Value>, Refused> {
-    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
-    metadata.ok_or_else(|| Refused::bad_request("metadata is no object"))
-}
-
-fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
-    fields.get(name).and_then(Value::as_str).map(str::to_owned)
-}
-
-/// Takes out fields that are null, at every depth.
-fn without_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.values_mut().for_each(without_nulls);
-            fields.retain(|_, value| !value.is_null());
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_nulls),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// A `targetPort` of 0 is how a client in Go says that it names none.
-fn without_zero_ports(service: &mut Value) {
-    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
-    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
-        if port.get("targetPort").is_some_and(|target| *target == 0 || *target == "") {
-            port.shift_remove("targetPort");
-        }
-    }
 }
 
 /// Five characters, none of which make a word: as an API server ends a name that it makes up.
@@ -562,6 +329,7 @@ mod tests {
 
     use serde_json::json;
 
+    use crate::config;
     use crate::kube_api::kinds;
     use crate::kube_api::view::Source;
 

@@ -1,0 +1,140 @@
+//! The body of a change: of the right kind, without what is not stored, and taken by an API server.
+
+use serde_json::{Map, Value};
+
+use crate::api::{Kind, ObjectKey};
+use crate::config;
+
+use super::change::{Change, Validation};
+use super::defaults;
+use super::refused::Refused;
+use super::secrets;
+
+impl Change {
+    /// The body as an object of this resource: of its kind, in its namespace.
+    pub(super) fn checked(&self, mut body: Value) -> Result<Value, Refused> {
+        let Self { resource, version, namespace, .. } = self;
+        let wanted = resource.api_version(version);
+        let Some(fields) = body.as_object_mut() else {
+            return Err(Refused::bad_request("the body is no object"));
+        };
+        for (name, wanted) in [("apiVersion", &*wanted), ("kind", resource.info.kind.as_str())] {
+            match fields.get(name) {
+                None => {
+                    fields.insert(name.into(), wanted.into());
+                }
+                Some(found) if *found == wanted => {}
+                Some(found) => {
+                    return Err(Refused::bad_request(format!(
+                        "the {name} in the data ({}) does not match the expected {name} ({wanted})",
+                        found.as_str().unwrap_or_default()
+                    )));
+                }
+            }
+        }
+        // What is null is not there; clients in Go send much of it.
+        fields.values_mut().for_each(without_nulls);
+        fields.retain(|_, value| !value.is_null());
+        // It is written, and read, in the version that is stored.
+        fields.insert("apiVersion".into(), resource.info.api_version().into());
+        fields.shift_remove("status");
+        let metadata = fields.entry("metadata").or_insert_with(|| Map::new().into());
+        let Some(metadata) = metadata.as_object_mut() else {
+            return Err(Refused::bad_request("metadata is no object"));
+        };
+        if !resource.is_namespaced() {
+            metadata.shift_remove("namespace");
+        } else if namespace.is_empty() {
+            return Err(Refused::bad_request("an empty namespace may not be set during creation"));
+        } else {
+            match text(metadata, "namespace") {
+                Some(found) if !found.is_empty() && found != *namespace => {
+                    return Err(Refused::bad_request(format!(
+                        "the namespace of the provided object does not match the namespace sent on \
+                         the request ({namespace})"
+                    )));
+                }
+                _ => metadata.insert("namespace".into(), namespace.as_str().into()),
+            };
+        }
+        Ok(body)
+    }
+
+    /// The object without what is not stored, if an API server would take it.
+    pub(super) fn valid(
+        &self,
+        mut object: Value,
+        current: Option<&Value>,
+        name: &str,
+    ) -> Result<(Value, ObjectKey, Vec<String>), Refused> {
+        let resource = self.resource;
+        if let Ok(metadata) = metadata_of(&mut object) {
+            for field in
+                ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"]
+            {
+                metadata.shift_remove(field);
+            }
+        }
+        if resource.kind() == Kind::Service {
+            without_zero_ports(&mut object);
+        }
+        if resource.kind() == Kind::Secret {
+            defaults::fill("Secret", &mut object);
+            let kept = secrets::restore(&mut object, current);
+            kept.map_err(|wrong| Refused::invalid(resource, name, &[wrong]))?;
+        }
+        let offered = config::offered(object);
+        if self.options.validation == Validation::Strict && !offered.unknown.is_empty() {
+            let told: Vec<_> = offered.unknown.iter().map(|one| &*one.problem).collect();
+            return Err(Refused::bad_request(format!(
+                "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+                resource.info.kind,
+                self.version,
+                resource.info.kind,
+                told.join(", ")
+            )));
+        }
+        if !offered.faults.is_empty() {
+            return Err(Refused::invalid(resource, name, &offered.faults));
+        }
+        let Some(object) = offered.object else {
+            return Err(Refused::bad_request("the body is no object of this kind"));
+        };
+        let warnings = match self.options.validation {
+            Validation::Warn => offered.unknown.into_iter().map(|one| one.problem).collect(),
+            _ => Vec::new(),
+        };
+        Ok((offered.known, object.key(), warnings))
+    }
+}
+
+pub(super) fn metadata_of(object: &mut Value) -> Result<&mut Map<String, Value>, Refused> {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    metadata.ok_or_else(|| Refused::bad_request("metadata is no object"))
+}
+
+pub(super) fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    fields.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Takes out fields that are null, at every depth.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(without_nulls);
+            fields.retain(|_, value| !value.is_null());
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A `targetPort` of 0 is how a client in Go says that it names none.
+fn without_zero_ports(service: &mut Value) {
+    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if port.get("targetPort").is_some_and(|target| *target == 0 || *target == "") {
+            port.shift_remove("targetPort");
+        }
+    }
+}
