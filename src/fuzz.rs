@@ -8,12 +8,13 @@
 use std::path::Path;
 
 use http::{HeaderMap, HeaderValue};
+use tokio::io::{Join, Sink};
 
 use crate::config::{self, Severity};
 use crate::filters::HostName;
 use crate::net::{Cidr, HostPattern};
 use crate::proxy;
-use crate::tls;
+use crate::tls::{self, Hello};
 use crate::trace;
 
 /// The configuration reader: `bytes` as one file of documents.
@@ -56,14 +57,42 @@ pub fn parsers(bytes: &[u8]) {
 
 /// A ClientHello, or what else comes in its place; bytes end where the connection does.
 fn client_hello(bytes: &[u8]) {
+    accepted(bytes, |hello| {
+        let name = hello.sni().unwrap_or_default();
+        assert_eq!(name, name.to_ascii_lowercase(), "a name is compared in lower case");
+        hello.alpn().for_each(|protocol| assert!(protocol.len() < 256));
+    });
+}
+
+/// Hands on the hello in `bytes`, if rustls takes it for one.
+fn accepted(bytes: &[u8], then: impl FnOnce(&Hello<Join<&[u8], Sink>>)) {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let Ok(runtime) = runtime else { return };
     let stream = tokio::io::join(bytes, tokio::io::sink());
     if let Ok(hello) = runtime.block_on(tls::accept_hello(stream)) {
-        let name = hello.sni().unwrap_or_default();
-        assert_eq!(name, name.to_ascii_lowercase(), "a name is compared in lower case");
-        hello.alpn().for_each(|protocol| assert!(protocol.len() < 256));
+        then(&hello);
     }
+}
+
+/// The reader of the name alone, for connections whose handshake is another's. Wherever the bytes
+/// are cut, it says the same or waits for more; and where rustls finds a name it finds that one, for
+/// the name decides whether rustls is asked at all.
+pub fn server_name(bytes: &[u8]) {
+    let whole = tls::server_name(bytes);
+    for cut in [5, bytes.len() / 3, bytes.len() / 2, bytes.len().saturating_sub(1)] {
+        match tls::server_name(&bytes[..cut.min(bytes.len())]) {
+            Ok(None) => {}
+            early => assert_eq!(early, whole, "cut at {cut}"),
+        }
+    }
+    if let Ok(Some(name)) = &whole {
+        assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase()) && name.len() < 254, "{name}");
+    }
+    accepted(bytes, |hello| {
+        if let Some(name) = hello.sni() {
+            assert_eq!(whole, Ok(Some(name.into())), "rustls reads {name}");
+        }
+    });
 }
 
 /// A token never leads out of its folder.

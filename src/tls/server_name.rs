@@ -77,10 +77,13 @@ pub(crate) fn server_name(bytes: &[u8]) -> Result<Option<Box<str>>, NoHello> {
     name_of(&mut hello).ok_or(NoHello::Invalid)?.map_or_else(|| Ok(Some("".into())), valid)
 }
 
-/// The handshake message of the records at the beginning of `bytes`, without its head.
+/// The handshake message at the beginning of `bytes`, without its head and out of its records.
+///
+/// What follows it is no matter here: early data may come with it (RFC 8446 section 4.2.10).
 fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, NoHello> {
     // First the heads alone: a client may send byte by byte, and each costs a look at them.
     let (mut fragments, mut held) = (Vec::new(), 0);
+    let mut wanted = None;
     let mut rest = bytes;
     while !rest.is_empty() {
         if rest[0] != HANDSHAKE || rest.get(1).is_some_and(|major| *major != 3) {
@@ -94,24 +97,26 @@ fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, NoHello> {
         let fragment = &after[..length.min(after.len())];
         (held, rest) = (held + fragment.len(), &after[fragment.len()..]);
         fragments.push(fragment);
+        if wanted.is_none() {
+            wanted = whole_length(fragments.iter().flat_map(|fragment| fragment.iter().copied()))?;
+        }
+        if let Some(wanted) = wanted.filter(|wanted| held >= *wanted) {
+            return Ok(Some(fragments.concat()[4..wanted].to_vec()));
+        }
     }
-    let mut head = fragments.iter().flat_map(|fragment| fragment.iter().copied());
-    match head.next() {
-        None => return Ok(None),
-        Some(CLIENT_HELLO) => {}
-        Some(_) => return Err(NoHello::Invalid),
+    Ok(None)
+}
+
+/// How long the ClientHello is, its head included, by the bytes of that head.
+fn whole_length(mut head: impl Iterator<Item = u8>) -> Result<Option<usize>, NoHello> {
+    if head.next().is_some_and(|kind| kind != CLIENT_HELLO) {
+        return Err(NoHello::Invalid);
     }
     let (Some(a), Some(b), Some(c)) = (head.next(), head.next(), head.next()) else {
         return Ok(None);
     };
-    let length = u32::from_be_bytes([0, a, b, c]) as usize;
-    if length + 4 > MAX_BYTES {
-        return Err(NoHello::TooLarge);
-    }
-    if held < length + 4 {
-        return Ok(None);
-    }
-    Ok(Some(fragments.concat()[4..length + 4].to_vec()))
+    let length = u32::from_be_bytes([0, a, b, c]) as usize + 4;
+    if length > MAX_BYTES { Err(NoHello::TooLarge) } else { Ok(Some(length)) }
 }
 
 /// The bytes of the `server_name` of a ClientHello (RFC 8446 section 4.1.2, RFC 6066 section 3);
@@ -258,6 +263,16 @@ mod tests {
             let cut: Vec<u8> = whole[5..].chunks(size).flat_map(record).collect();
             assert_eq!(server_name(&cut[..cut.len() - 1]), Ok(None), "records of {size}");
             assert_eq!(server_name(&cut), Ok(Some("abc.example.com".into())), "records of {size}");
+        }
+    }
+
+    /// As a client with a session does that sends its request at once.
+    #[test]
+    fn what_comes_behind_the_hello_is_no_fault() {
+        let mut bytes = hello("a.example");
+        for early in [&[20, 3, 3, 0, 1, 1][..], &[23, 3, 3, 0, 2, 7, 7], b"or whatever"] {
+            bytes.extend(early);
+            assert_eq!(server_name(&bytes), Ok(Some("a.example".into())), "{early:?}");
         }
     }
 
