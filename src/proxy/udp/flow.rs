@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -13,6 +12,7 @@ use crate::proxy::passage::Passage;
 use crate::proxy::tcp::Chosen;
 use crate::proxy::tunnel::Carried;
 use crate::proxy::udp::LARGEST;
+use crate::proxy::udp::life::Life;
 use crate::proxy::udp::socket::{Ends, Socket};
 use crate::proxy::watch::{Millis, coarse_now};
 use crate::stats::{Downstream, Sharded};
@@ -23,10 +23,6 @@ const WAITING: usize = 8;
 
 /// Answers passed on before anybody else has a turn.
 const BATCH: usize = 16;
-
-/// How long a flow that has nowhere to go takes what comes, so that a peer which sends on and on is
-/// one line in the log each time and not thousands.
-const NOWHERE: Duration = Duration::from_secs(1);
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,28 +118,22 @@ impl Flow {
         Taken::Yes
     }
 
-    /// Flows that are worth less go first where there is no room: those never answered, and of those
-    /// alike the ones that rest longest.
-    pub(super) fn worth(&self) -> (bool, Millis) {
+    /// What its end depends on, as of now.
+    pub(super) fn life(&self) -> Life {
         let inner = &*self.inner;
-        (inner.answered.load(Ordering::Relaxed), inner.moved.load(Ordering::Relaxed))
+        Life {
+            begun: inner.begun,
+            moved: inner.moved.load(Ordering::Relaxed),
+            answered: inner.answered.load(Ordering::Relaxed),
+            nowhere: inner.nowhere.load(Ordering::Relaxed),
+            refused: inner.refused.load(Ordering::Relaxed),
+        }
     }
 
     /// True if the flow goes to an endpoint of this cluster, or would.
     pub(super) fn is_to(&self, cluster: &Arc<Cluster>) -> bool {
         let same = self.cluster.as_ref().is_some_and(|own| Arc::ptr_eq(own, cluster));
         same || self.inner.backend.get().is_some_and(|backend| cluster.has(backend))
-    }
-
-    /// True if nothing has moved for `limit`, or nothing can.
-    pub(super) fn is_over(&self, now: Millis, limit: Duration) -> bool {
-        let inner = &*self.inner;
-        let over = |since: Millis, limit: Duration| {
-            u128::from(now.saturating_sub(since)) >= limit.as_millis()
-        };
-        inner.refused.load(Ordering::Relaxed)
-            || over(inner.moved.load(Ordering::Relaxed), limit)
-            || inner.nowhere.load(Ordering::Relaxed) && over(inner.begun, NOWHERE)
     }
 
     /// The flow ends, and for this.

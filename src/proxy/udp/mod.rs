@@ -9,6 +9,7 @@
 //! limited, and where there is no room those go first whose backend never answered.
 
 mod flow;
+mod life;
 mod socket;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::proxy::failure::Failure;
 use crate::proxy::passage::Passage;
 use crate::proxy::tcp;
 use crate::proxy::udp::flow::{Flow, Taken};
+use crate::proxy::udp::life::least_worth;
 use crate::proxy::udp::socket::{Ends, Socket};
 use crate::proxy::watch::coarse_now;
 use crate::snapshot::{Bind, BindKey, Choice, Snapshot, Transport};
@@ -198,21 +200,10 @@ impl Table {
         }
     }
 
-    /// Where there is none, room is made for some: the next datagrams may each begin a flow too, and
-    /// looking for one victim at a time would look at all of them each time.
     fn make_room(&mut self) {
-        if self.flows.len() < self.room {
-            return;
-        }
-        let surplus = self.flows.len() + 1 - self.room;
-        let count = surplus.max(self.room / 64).min(self.flows.len());
-        let mut ranked: Vec<_> =
-            self.flows.iter().map(|(ends, flow)| (flow.worth(), *ends)).collect();
-        if count < ranked.len() {
-            ranked.select_nth_unstable_by_key(count, |(worth, _)| *worth);
-        }
-        for (_, ends) in &ranked[..count] {
-            if let Some(flow) = self.flows.remove(ends) {
+        let flows = self.flows.iter().map(|(ends, flow)| (*ends, flow.life()));
+        for ends in least_worth(flows, self.room) {
+            if let Some(flow) = self.flows.remove(&ends) {
                 flow.failed(Failure::Overloaded);
                 self.counts.here().datagrams.evicted.one_more();
             }
@@ -250,7 +241,7 @@ impl Table {
             limit = limit.min(FAREWELL);
         }
         let now = coarse_now();
-        self.flows.retain(|_, flow| !flow.is_over(now, limit));
+        self.flows.retain(|_, flow| !flow.life().is_over(now, limit));
         self.state.flows.store(self.flows.len(), Ordering::Relaxed);
     }
 }

@@ -1,0 +1,129 @@
+//! Which flows end: those that are over, and those that make room for others.
+
+use std::time::Duration;
+
+use crate::proxy::watch::Millis;
+
+/// How long a flow that has nowhere to go takes what comes, so that a peer which sends on and on is
+/// one line in the log each time and not thousands.
+const NOWHERE: Duration = Duration::from_secs(1);
+
+/// What the end of a flow depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub begun: Millis,
+    /// When the last datagram came, whose ever.
+    pub moved: Millis,
+    /// The backend has sent something.
+    pub answered: bool,
+    /// There is no backend, or it cannot be had.
+    pub nowhere: bool,
+    /// Nobody listens at the backend.
+    pub refused: bool,
+}
+
+impl Life {
+    /// Flows that are worth less go first where there is no room: those never answered, and of those
+    /// alike the ones that rest longest.
+    pub(super) fn worth(self) -> (bool, Millis) {
+        (self.answered, self.moved)
+    }
+
+    /// True if nothing has moved for `limit`, or nothing can.
+    pub(super) fn is_over(self, now: Millis, limit: Duration) -> bool {
+        let over = |since: Millis, limit: Duration| {
+            u128::from(now.saturating_sub(since)) >= limit.as_millis()
+        };
+        self.refused || over(self.moved, limit) || self.nowhere && over(self.begun, NOWHERE)
+    }
+}
+
+/// The flows that go so that one more may come: none while there are fewer than `room`.
+///
+/// Where there is no room it is made for some: the next datagrams may each begin a flow too, and
+/// looking for one victim at a time would look at all of them each time.
+pub(super) fn least_worth<K: Copy>(
+    flows: impl ExactSizeIterator<Item = (K, Life)>,
+    room: usize,
+) -> Vec<K> {
+    if flows.len() < room {
+        return Vec::new();
+    }
+    let surplus = flows.len() + 1 - room;
+    let count = surplus.max(room / 64).min(flows.len());
+    let mut ranked: Vec<_> = flows.map(|(key, life)| (life.worth(), key)).collect();
+    if count < ranked.len() {
+        ranked.select_nth_unstable_by_key(count, |(worth, _)| *worth);
+    }
+    ranked.truncate(count);
+    ranked.into_iter().map(|(_, key)| key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGUN: Millis = 1_000;
+
+    fn life(moved: Millis) -> Life {
+        Life { begun: BEGUN, moved, answered: false, nowhere: false, refused: false }
+    }
+
+    #[test]
+    fn a_flow_is_over_when_it_has_rested_for_the_limit_or_leads_nowhere() {
+        let nowhere = |moved| Life { nowhere: true, ..life(moved) };
+        let answered = |moved| Life { answered: true, ..life(moved) };
+        // (flow, now, over); the limit is 60 s
+        let table = [
+            (life(BEGUN), BEGUN, false),
+            (life(BEGUN), 60_999, false),
+            (life(BEGUN), 61_000, true),
+            (life(60_000), 61_000, false),
+            (answered(BEGUN), 61_000, true),
+            // However much comes.
+            (nowhere(1_999), 1_999, false),
+            (nowhere(2_000), 2_000, true),
+            (Life { refused: true, ..answered(BEGUN) }, BEGUN, true),
+            // A clock that is read a little later elsewhere.
+            (life(BEGUN), 999, false),
+        ];
+        for (flow, now, want) in table {
+            assert_eq!(flow.is_over(now, Duration::from_secs(60)), want, "{flow:?} at {now}");
+        }
+        // In a drain the limit is another.
+        assert!(life(BEGUN).is_over(6_000, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn those_never_answered_go_first_and_of_those_alike_the_ones_that_rest_longest() {
+        let answered = |moved| Life { answered: true, ..life(moved) };
+        let flows = [answered(1), life(40), answered(2), life(30), life(50), answered(3)];
+        // (room, who goes); six are there, and one is to come
+        let table: [(usize, &[usize]); 6] = [
+            (7, &[]),
+            (6, &[3]),
+            (5, &[1, 3]),
+            (4, &[1, 3, 4]),
+            (3, &[0, 1, 3, 4]),
+            (1, &[0, 1, 2, 3, 4, 5]),
+        ];
+        for (room, want) in table {
+            let mut gone = least_worth(flows.iter().copied().enumerate(), room);
+            gone.sort_unstable();
+            assert_eq!(gone, want, "room for {room}");
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_as_many_as_a_flood_brings() {
+        // (flows, room, how many go)
+        let table = [(0, 1, 0), (1, 1, 1), (63, 64, 0), (64, 64, 1), (127, 128, 0), (128, 128, 2)];
+        let long = [(6_400, 6_400, 100), (6_399, 6_400, 0), (6_400, 10, 6_391)];
+        for (count, room, want) in table.into_iter().chain(long) {
+            let flows = (0..count).map(|number| (number, life(number as Millis)));
+            let gone = least_worth(flows, room);
+            assert_eq!(gone.len(), want, "{count} flows, room for {room}");
+            assert!(gone.iter().all(|number| *number < want), "the oldest go");
+        }
+    }
+}
