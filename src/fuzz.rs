@@ -5,6 +5,7 @@
 //! function here takes bytes as a stranger would send them and hands them to such a reader. A
 //! panic, a hang and a broken promise (an `assert` below) are findings; an error is an answer.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use http::{HeaderMap, HeaderValue};
@@ -12,6 +13,7 @@ use tokio::io::{Join, Sink};
 
 use crate::config::{self, Severity};
 use crate::filters::HostName;
+use crate::kube_api::{self, Shape};
 use crate::net::{Cidr, HostPattern};
 use crate::proxy;
 use crate::tls::{self, Hello};
@@ -37,6 +39,19 @@ pub fn refusals(bytes: &[u8]) -> Vec<String> {
     let loaded = config::parse_bytes(Path::new("object.yaml"), bytes, &|_| None);
     let errors = loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error);
     errors.map(ToString::to_string).collect()
+}
+
+/// Places in objects of a kind that server-side apply does not take apart as it does their like, and
+/// how: by the words of `x-kubernetes-list-type` with the keys, or of `x-kubernetes-map-type`.
+///
+/// For `tests/crds`, which reads the same in the CRDs.
+pub fn shapes(kind: &str) -> BTreeMap<String, String> {
+    let word = |shape| match shape {
+        Shape::Map(keys) => keys.iter().fold("map".into(), |all, (key, _)| format!("{all} {key}")),
+        Shape::Set => "set".to_owned(),
+        Shape::Whole => "atomic".to_owned(),
+    };
+    kube_api::shapes(kind).map(|(place, shape)| (place.to_owned(), word(shape))).collect()
 }
 
 /// The readers of what a peer sends first; the first byte picks one, the rest is its input.

@@ -1,18 +1,23 @@
-//! Server-side apply, its common case: fields with owners, and lists as a whole.
+//! Server-side apply, its common case: fields with owners, and lists that are merged by key.
 //!
 //! What a manager applies is its own from then on; what it leaves out the next time goes. Who
-//! applies what another applied gets a conflict, unless it forces. Two things are simpler than in
-//! an API server: a list is one field, whoever applied one item of it, and only what was applied
-//! has an owner, not what was created, updated or patched.
+//! applies what another applied gets a conflict, unless it forces. A listener and its like are
+//! fields of their own, told apart by their name ([`lists`]), and every other list is one field. One
+//! thing is simpler than in an API server: only what was applied has an owner, not what was created,
+//! updated or patched.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::patch;
+use super::lists::{self, Shape};
 
-/// The way to a field. A list is a field.
+/// The way to a field, in the spelling of `FieldsV1`: `f:NAME`, for an item of a list that is merged
+/// `k:{its keys}`, and for one of a set `v:itself`.
 type Path = Vec<String>;
+
+/// Most items of a list that is merged, of which the CRDs allow 64: each is looked for among all.
+const ITEMS: usize = 256;
 
 /// Whose fields another manager's are.
 pub(super) struct Conflict {
@@ -20,30 +25,35 @@ pub(super) struct Conflict {
     pub owned: Vec<(String, String)>,
 }
 
-/// `current` (or nothing) after `manager` applied `applied`, its `metadata.managedFields` brought up
-/// to date.
+/// `current` (or nothing), an object of `kind`, after `manager` applied `applied`; its
+/// `metadata.managedFields` brought up to date.
 ///
 /// # Errors
 ///
 /// Without `force`, fields that another manager has applied with another value.
 pub(super) fn apply(
+    kind: &str,
     current: Option<&Value>,
     applied: &Value,
     manager: &str,
     force: bool,
     now: &str,
 ) -> Result<Value, Conflict> {
-    let wanted = fields_of(applied);
-    let mut managers = current.map(managed).unwrap_or_default();
+    let wanted = fields_of(kind, applied);
+    let mut managers = current.map(|current| managed(kind, current)).unwrap_or_default();
     let mut owned = Vec::new();
     for (other, fields) in managers.iter_mut().filter(|(name, _)| name != manager) {
-        let differs =
-            |path: &&Path| at(current, path) != at(Some(applied), path) && overlaps(fields, path);
-        let taken: Vec<Path> = wanted.iter().filter(differs).cloned().collect();
-        for path in taken {
-            owned.push((other.clone(), format!(".{}", path.join("."))));
-            fields.retain(|field| !field.starts_with(&path) && !path.starts_with(field));
-        }
+        // That an item is there is no value that two could disagree about, and a list whose items
+        // cannot be told apart is refused for that.
+        let differs = |path: &&Path| {
+            !is_item(path)
+                && lists::shape(kind, path).is_none_or(|shape| shape == Shape::Whole)
+                && at(kind, current, path) != at(kind, Some(applied), path)
+                && is_owned(fields, path)
+        };
+        let taken: BTreeSet<Path> = wanted.iter().filter(differs).cloned().collect();
+        owned.extend(taken.iter().map(|path| (other.clone(), told(path))));
+        fields.retain(|field| !is_taken(&taken, field));
     }
     if !owned.is_empty() && !force {
         return Err(Conflict { owned });
@@ -53,11 +63,12 @@ pub(super) fn apply(
 
     let mut result = current.cloned().unwrap_or_else(|| json!({}));
     let kept =
-        |path: &Path| overlaps(&wanted, path) || managers.iter().any(|(_, f)| overlaps(f, path));
+        |path: &Path| is_owned(&wanted, path) || managers.iter().any(|(_, f)| is_owned(f, path));
+    // An item comes before what is in it, which is gone with it, or goes before it does.
     for path in before.iter().filter(|path| !kept(path)) {
-        remove(&mut result, path);
+        remove(kind, &mut result, &mut Vec::new(), path);
     }
-    patch::merge(&mut result, applied.clone());
+    merge(kind, &mut Vec::new(), &mut result, applied);
     managers.push((manager.to_owned(), wanted));
     managers.retain(|(_, fields)| !fields.is_empty());
     let api_version = applied.get("apiVersion").cloned().unwrap_or_default();
@@ -80,48 +91,188 @@ pub(super) fn apply(
     Ok(result)
 }
 
-/// True if one of `fields` is `path`, stands in it, or holds it.
-fn overlaps(fields: &BTreeSet<Path>, path: &Path) -> bool {
-    fields.iter().any(|field| field.starts_with(path) || path.starts_with(field))
+/// True for the way to an item itself: whoever owns it does not own what others put into it.
+fn is_item(path: &[String]) -> bool {
+    path.last().is_some_and(|step| !step.starts_with("f:"))
 }
 
-fn at<'v>(value: Option<&'v Value>, path: &Path) -> Option<&'v Value> {
-    path.iter().try_fold(value?, |value, step| value.get(step))
+/// True if one of `fields` is `path`, stands in it, or holds it as a whole.
+fn is_owned(fields: &BTreeSet<Path>, path: &Path) -> bool {
+    let above = |length: usize| !is_item(&path[..length]) && fields.contains(&path[..length]);
+    has_within(fields, path) || (0..path.len()).any(above)
 }
 
-fn remove(value: &mut Value, path: &[String]) {
+/// True if `field` is none any more after others took these.
+fn is_taken(taken: &BTreeSet<Path>, field: &Path) -> bool {
+    (0..=field.len()).any(|length| taken.contains(&field[..length]))
+        || (!is_item(field) && has_within(taken, field))
+}
+
+fn has_within(fields: &BTreeSet<Path>, path: &Path) -> bool {
+    fields.range(path.clone()..).next().is_some_and(|first| first.starts_with(path))
+}
+
+/// `.spec.listeners[name="http"].port`
+fn told(path: &Path) -> String {
+    let step = |step: &String| match step.split_at_checked(2) {
+        Some(("k:", keys)) => {
+            let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let keys: Vec<_> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("[{}]", keys.join(","))
+        }
+        Some(("v:", value)) => format!("[={value}]"),
+        Some((_, name)) => format!(".{name}"),
+        None => String::new(),
+    };
+    path.iter().map(step).collect()
+}
+
+/// The step to an item of a list; `None` where it has not got what tells it from the others.
+fn item_step(shape: Shape, item: &Value) -> Option<String> {
+    let Shape::Map(keys) = shape else { return Some(format!("v:{item}")) };
+    let value = |key: &lists::Key| {
+        let (name, default) = *key;
+        let value = item.get(name).cloned().or_else(|| default.map(Value::from))?;
+        Some((name.to_owned(), value))
+    };
+    let keys: Option<Map<String, Value>> = keys.iter().map(value).collect();
+    Some(format!("k:{}", Value::Object(keys?)))
+}
+
+/// The steps to the items of a list, where it is one whose items are fields of their own.
+///
+/// A list with two items of one key is not, nor is a very long one: both are left to be refused.
+fn steps(kind: &str, path: &[String], list: &[Value]) -> Option<Vec<String>> {
+    let shape = lists::shape(kind, path).filter(|shape| *shape != Shape::Whole)?;
+    if list.len() > ITEMS {
+        return None;
+    }
+    let steps: Option<Vec<_>> = list.iter().map(|item| item_step(shape, item)).collect();
+    let steps = steps?;
+    let are_different = steps.iter().collect::<BTreeSet<_>>().len() == steps.len();
+    are_different.then_some(steps)
+}
+
+fn at<'v>(kind: &str, value: Option<&'v Value>, path: &Path) -> Option<&'v Value> {
+    let mut value = value?;
+    for (depth, step) in path.iter().enumerate() {
+        value = match (value, step.strip_prefix("f:")) {
+            (Value::Object(fields), Some(name)) => fields.get(name)?,
+            (Value::Array(items), None) => &items[position(kind, &path[..depth], items, step)?],
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+/// Where in a list the item is to which `step` leads.
+fn position(kind: &str, path: &[String], items: &[Value], step: &str) -> Option<usize> {
+    let shape = lists::shape(kind, path)?;
+    items.iter().position(|item| item_step(shape, item).is_some_and(|own| own == step))
+}
+
+/// Takes a field out, and what it leaves empty.
+fn remove(kind: &str, value: &mut Value, way: &mut Path, path: &[String]) {
     let Some((step, rest)) = path.split_first() else { return };
-    let Some(fields) = value.as_object_mut() else { return };
-    if rest.is_empty() {
-        fields.shift_remove(step);
-    } else if let Some(inner) = fields.get_mut(step) {
-        remove(inner, rest);
+    match (value, step.strip_prefix("f:")) {
+        (Value::Object(fields), Some(name)) => {
+            let Some(inner) = fields.get_mut(name) else { return };
+            if rest.is_empty() || is_emptied(kind, inner, way, step, rest) {
+                fields.shift_remove(name);
+            }
+        }
+        (Value::Array(items), None) => {
+            let Some(at) = position(kind, way, items, step) else { return };
+            if rest.is_empty() || is_emptied(kind, &mut items[at], way, step, rest) {
+                items.remove(at);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes a field out of `inner`; true if nothing else was in it.
+fn is_emptied(kind: &str, inner: &mut Value, way: &mut Path, step: &str, rest: &[String]) -> bool {
+    way.push(step.to_owned());
+    remove(kind, inner, way, rest);
+    way.pop();
+    inner.as_object().is_some_and(Map::is_empty) || inner.as_array().is_some_and(Vec::is_empty)
+}
+
+/// Puts what was applied over what is there. What is null goes.
+fn merge(kind: &str, path: &mut Path, target: &mut Value, applied: &Value) {
+    match applied {
+        Value::Object(applied) if lists::shape(kind, path).is_none() => {
+            if !target.is_object() {
+                *target = Map::new().into();
+            }
+            let Some(fields) = target.as_object_mut() else { return };
+            for (name, value) in applied {
+                if value.is_null() {
+                    fields.shift_remove(name);
+                    continue;
+                }
+                path.push(format!("f:{name}"));
+                merge(kind, path, fields.entry(name.as_str()).or_insert(Value::Null), value);
+                path.pop();
+            }
+        }
+        Value::Array(applied) => match (steps(kind, path, applied), target) {
+            (Some(steps), Value::Array(items)) => {
+                for (step, value) in steps.into_iter().zip(applied) {
+                    let at = position(kind, path, items, &step).unwrap_or_else(|| {
+                        items.push(Value::Null);
+                        items.len() - 1
+                    });
+                    path.push(step);
+                    merge(kind, path, &mut items[at], value);
+                    path.pop();
+                }
+            }
+            (_, target) => *target = applied.clone().into(),
+        },
+        _ => *target = applied.clone(),
     }
 }
 
 /// The fields of what was applied, but for what names the object.
-fn fields_of(applied: &Value) -> BTreeSet<Path> {
+fn fields_of(kind: &str, applied: &Value) -> BTreeSet<Path> {
     let mut fields = BTreeSet::new();
-    leaves(applied, &mut Vec::new(), &mut fields);
+    leaves(kind, applied, &mut Vec::new(), &mut fields);
     fields.retain(|path| {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         !matches!(
             path[..],
-            ["apiVersion" | "kind"]
-                | ["status", ..]
-                | ["metadata", "name" | "namespace" | "managedFields" | "uid" | "resourceVersion"]
-                | ["metadata", "creationTimestamp" | "generation"]
+            ["f:apiVersion" | "f:kind"]
+                | ["f:status", ..]
+                | ["f:metadata", "f:name" | "f:namespace" | "f:managedFields"]
+                | ["f:metadata", "f:uid" | "f:resourceVersion"]
+                | ["f:metadata", "f:creationTimestamp" | "f:generation"]
         )
     });
     fields
 }
 
-fn leaves(value: &Value, path: &mut Path, out: &mut BTreeSet<Path>) {
+fn leaves(kind: &str, value: &Value, path: &mut Path, out: &mut BTreeSet<Path>) {
     match value {
-        Value::Object(fields) if !fields.is_empty() => {
+        Value::Object(fields) if !fields.is_empty() && lists::shape(kind, path).is_none() => {
             for (name, value) in fields {
-                path.push(name.clone());
-                leaves(value, path, out);
+                path.push(format!("f:{name}"));
+                leaves(kind, value, path, out);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            let Some(steps) = steps(kind, path, items) else {
+                out.insert(path.clone());
+                return;
+            };
+            for (step, item) in steps.into_iter().zip(items) {
+                path.push(step);
+                out.insert(path.clone());
+                if item.is_object() {
+                    leaves(kind, item, path, out);
+                }
                 path.pop();
             }
         }
@@ -133,13 +284,21 @@ fn leaves(value: &Value, path: &mut Path, out: &mut BTreeSet<Path>) {
 }
 
 /// Who has applied which fields, as `managedFields` says.
-fn managed(object: &Value) -> Vec<(String, BTreeSet<Path>)> {
+fn managed(kind: &str, object: &Value) -> Vec<(String, BTreeSet<Path>)> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     let entries = entries.into_iter().flatten().filter(|entry| entry["operation"] == "Apply");
     entries
         .filter_map(|entry| {
             let mut fields = BTreeSet::new();
             read_tree(&entry["fieldsV1"], &mut Vec::new(), &mut fields);
+            // Before items had owners of their own, who applied a list had it as a whole.
+            for path in fields.clone() {
+                if let Some(list @ Value::Array(_)) = at(kind, Some(object), &path)
+                    && fields.remove(&path)
+                {
+                    leaves(kind, list, &mut path.clone(), &mut fields);
+                }
+            }
             Some((entry["manager"].as_str()?.to_owned(), fields))
         })
         .collect()
@@ -153,20 +312,24 @@ fn read_tree(tree: &Value, path: &mut Path, out: &mut BTreeSet<Path>) {
         }
         return;
     };
-    for (name, inner) in fields {
-        let Some(name) = name.strip_prefix("f:") else { continue };
-        path.push(name.to_owned());
-        read_tree(inner, path, out);
-        path.pop();
+    for (step, inner) in fields {
+        if step == "." && is_item(path) {
+            out.insert(path.clone());
+        } else if step.starts_with("f:") || step.starts_with("k:") || step.starts_with("v:") {
+            path.push(step.clone());
+            read_tree(inner, path, out);
+            path.pop();
+        }
     }
 }
 
 fn tree(fields: &BTreeSet<Path>) -> Value {
     let mut root = Map::new();
     for path in fields {
+        let itself = path.last().filter(|step| step.starts_with("k:")).map(|_| ".");
         let mut at = &mut root;
-        for step in path {
-            let next = at.entry(format!("f:{step}")).or_insert_with(|| Map::new().into());
+        for step in path.iter().map(String::as_str).chain(itself) {
+            let next = at.entry(step).or_insert_with(|| Map::new().into());
             let Some(inner) = next.as_object_mut() else { break };
             at = inner;
         }
@@ -184,14 +347,40 @@ mod tests {
         object
     }
 
+    fn applied_to(
+        current: Option<&Value>,
+        applied: &Value,
+        manager: &str,
+        force: bool,
+    ) -> Result<Value, Vec<String>> {
+        let kind = applied["kind"].as_str().unwrap();
+        apply(kind, current, applied, manager, force, "now")
+            .map_err(|conflict| conflict.owned.into_iter().map(|(who, what)| who + &what).collect())
+    }
+
     fn applied(
         current: Option<&Value>,
         spec: Value,
         manager: &str,
         force: bool,
     ) -> Result<Value, Vec<String>> {
-        apply(current, &object(spec), manager, force, "now")
-            .map_err(|conflict| conflict.owned.into_iter().map(|(who, what)| who + &what).collect())
+        applied_to(current, &object(spec), manager, force)
+    }
+
+    /// A Gateway with these listeners, and whatever else `spec` has.
+    fn listeners(
+        current: Option<&Value>,
+        listeners: &Value,
+        who: &str,
+    ) -> Result<Value, Vec<String>> {
+        let mut gateway = object(json!({ "listeners": listeners }));
+        gateway["kind"] = "Gateway".into();
+        applied_to(current, &gateway, who, false)
+    }
+
+    fn manager<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
+        let managed = object["metadata"]["managedFields"].as_array().unwrap();
+        managed.iter().find(|entry| entry["manager"] == name).map(|entry| &entry["fieldsV1"])
     }
 
     #[test]
@@ -229,5 +418,92 @@ mod tests {
         // It is not mine any more, so leaving it out changes nothing.
         let third = applied(Some(&forced), json!({ "b": 2 }), "me", false).unwrap();
         assert_eq!(third["spec"], json!({ "a": 2, "b": 2 }));
+    }
+
+    #[test]
+    fn a_listener_of_another_is_left_alone() {
+        let http = json!({ "name": "http", "port": 80 });
+        let tls = json!({ "name": "https", "port": 443 });
+        let first = listeners(None, &json!([http]), "me").unwrap();
+        let second = listeners(Some(&first), &json!([tls]), "you").unwrap();
+        assert_eq!(second["spec"]["listeners"], json!([http, tls]));
+        let mine = json!({ "f:spec": { "f:listeners": {
+            r#"k:{"name":"http"}"#: { ".": {}, "f:name": {}, "f:port": {} },
+        } } });
+        assert_eq!(manager(&second, "me"), Some(&mine));
+
+        // Each goes on with its own, and one that is left out is not the other's loss.
+        let other = json!({ "name": "http", "port": 8080 });
+        let third = listeners(Some(&second), &json!([other]), "me").unwrap();
+        assert_eq!(third["spec"]["listeners"], json!([other, tls]));
+        let conflict = listeners(Some(&third), &json!([http, tls]), "you");
+        assert_eq!(conflict, Err(vec![r#"me.spec.listeners[name="http"].port"#.into()]));
+        let fourth = listeners(Some(&third), &json!([]), "me").unwrap();
+        assert_eq!(fourth["spec"]["listeners"], json!([tls]));
+    }
+
+    #[test]
+    fn a_listener_of_two_has_the_fields_of_both() {
+        let mine = json!([{ "name": "a", "port": 80 }]);
+        let yours = json!([{ "name": "a", "hostname": "a.test" }]);
+        let first = listeners(None, &mine, "me").unwrap();
+        let second = listeners(Some(&first), &yours, "you").unwrap();
+        let both = json!([{ "name": "a", "port": 80, "hostname": "a.test" }]);
+        assert_eq!(second["spec"]["listeners"], both);
+        // What one leaves is the other's alone, and the listener stays.
+        let third = applied_to(Some(&second), &json!({ "kind": "Gateway" }), "me", false).unwrap();
+        assert_eq!(third["spec"]["listeners"], yours);
+        assert_eq!(manager(&third, "me"), None);
+        let fourth = applied_to(Some(&third), &json!({ "kind": "Gateway" }), "you", false).unwrap();
+        assert_eq!(fourth.get("spec"), None, "nothing is left that anybody wants");
+    }
+
+    #[test]
+    fn an_object_that_is_one_field_is_taken_as_a_whole() {
+        let selector = |labels: Value| {
+            let namespaces = json!({ "from": "Selector", "selector": { "matchLabels": labels } });
+            json!([{ "name": "a", "allowedRoutes": { "namespaces": namespaces } }])
+        };
+        let first = listeners(None, &selector(json!({ "a": "1" })), "me").unwrap();
+        let second = listeners(Some(&first), &selector(json!({ "b": "1" })), "me").unwrap();
+        assert_eq!(second["spec"]["listeners"], selector(json!({ "b": "1" })));
+        assert!(listeners(Some(&second), &selector(json!({ "a": "1" })), "you").is_err());
+    }
+
+    #[test]
+    fn a_list_whose_items_cannot_be_told_apart_is_one_field() {
+        let current = listeners(None, &json!([{ "name": "a" }]), "me").unwrap();
+        let many: Vec<Value> = (0..=ITEMS).map(|n| json!({ "name": n.to_string() })).collect();
+        for list in [json!([{ "port": 1 }]), json!([{ "name": "a" }, { "name": "a" }]), many.into()]
+        {
+            let result = listeners(Some(&current), &list, "me").unwrap();
+            assert_eq!(result["spec"]["listeners"], list);
+        }
+    }
+
+    /// As it was written when a list was always one field.
+    #[test]
+    fn a_list_that_was_owned_as_one_is_owned_item_by_item() {
+        let mut current = object(json!({ "listeners": [{ "name": "a" }, { "name": "b" }] }));
+        current["kind"] = "Gateway".into();
+        current["metadata"]["managedFields"] = json!([{
+            "manager": "me", "operation": "Apply",
+            "fieldsV1": { "f:spec": { "f:listeners": {} } },
+        }]);
+        let next = listeners(Some(&current), &json!([{ "name": "b" }]), "me").unwrap();
+        assert_eq!(next["spec"]["listeners"], json!([{ "name": "b" }]));
+    }
+
+    #[test]
+    fn ports_of_a_service_are_told_apart_by_number_and_protocol() {
+        let ports = |ports: Value| json!({ "kind": "Service", "spec": { "ports": ports } });
+        let mut first = ports(json!([{ "port": 53, "protocol": "TCP" }]));
+        first["metadata"] = json!({});
+        let applied = |ports: &Value| applied_to(Some(&first), ports, "me", false).unwrap();
+        let same = applied(&ports(json!([{ "port": 53, "name": "a" }])));
+        let want = json!([{ "port": 53, "protocol": "TCP", "name": "a" }]);
+        assert_eq!(same["spec"]["ports"], want);
+        let udp = applied(&ports(json!([{ "port": 53, "protocol": "UDP" }])));
+        assert_eq!(udp["spec"]["ports"].as_array().map(Vec::len), Some(2));
     }
 }

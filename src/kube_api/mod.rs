@@ -4,7 +4,7 @@
 //!  front    a request in, a response out; server   on a loopback address; token
 //!  call     what is asked: path, query, form
 //!  answer   what is done about it; discovery, table, watch, selector: what is read
-//!  change   what is asked for; write   what it comes to, as files; body, patch, apply,
+//!  change   what is asked for; write   what it comes to, as files; body, patch, apply, lists,
 //!           defaults, secrets
 //!  view     everything there is, as of one load; services
 //!  refused  the errors of an API server
@@ -28,6 +28,7 @@ mod discovery;
 mod files;
 mod front;
 mod kinds;
+mod lists;
 mod patch;
 mod refused;
 mod secrets;
@@ -55,6 +56,7 @@ pub(crate) use answer::Rules;
 pub(crate) use change::{Change, Prepared};
 pub(crate) use files::change;
 pub(crate) use front::{Asked, Front};
+pub(crate) use lists::{Shape, shapes};
 pub(crate) use refused::Refused;
 pub(crate) use server::{CannotListen, Listen};
 pub(crate) use view::{Source, View};

@@ -84,7 +84,8 @@ impl Change {
             let why = "metadata.managedFields must be nil";
             return Err(Refused::bad_request(why));
         }
-        apply::apply(current, body, manager, *force, now)
+        let kind = self.resource.info.kind.as_str();
+        apply::apply(kind, current, body, manager, *force, now)
             .map_err(|Conflict { owned }| Refused::owned_by_others(&owned))
     }
 

@@ -141,6 +141,16 @@ fn objects_are_refused_as_an_api_server_would() {
     assert!(unbroken.len() < all / 3, "of {all} rules no object breaks {unbroken:#?}");
 }
 
+#[test]
+fn lists_are_merged_by_the_keys_that_the_crds_give_them() {
+    let Some(top) = upstream() else { return };
+    let theirs = Crds::read(&top.join("config/crd/experimental")).shapes();
+    assert!(theirs["Gateway"].len() > 2, "{theirs:?}");
+    for (kind, theirs) in theirs {
+        assert_eq!(edge_gateway::fuzz::shapes(&kind), theirs, "{kind}");
+    }
+}
+
 /// One of upstream's objects with one to three changes.
 fn made(hand: &mut Hand<'_>, crds: &Crds, seeds: &[Json]) -> Json {
     const KINDS: &[&str] = &[

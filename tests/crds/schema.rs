@@ -1,6 +1,6 @@
 //! What an API server would say: the schema of a CRD held against an object.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -100,6 +100,15 @@ impl Crds {
     pub(crate) fn schema(&self, object: &Json) -> Option<&Json> {
         let [kind, api_version] = ["kind", "apiVersion"].map(|field| text(&object[field]).into());
         self.schemas.get(&(kind, api_version))
+    }
+
+    /// By kind the places in its `spec` that server-side apply does not take apart as their like.
+    pub(crate) fn shapes(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut all: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for ((kind, _), schema) in &self.schemas {
+            shapes(&schema["properties"]["spec"], "spec", all.entry(kind.clone()).or_default());
+        }
+        all
     }
 
     /// What is wrong with the `spec` of an object; None if its kind or version is not served.
@@ -268,6 +277,21 @@ impl Crds {
 impl Refusal {
     fn ours(field: &str, message: String) -> Self {
         Self { field: field.into(), message, is_upstreams: false }
+    }
+}
+
+fn shapes(schema: &Json, place: &str, found: &mut BTreeMap<String, String>) {
+    if let word @ ("map" | "set") = text(&schema["x-kubernetes-list-type"]) {
+        let keys = items(&schema["x-kubernetes-list-map-keys"]).iter().map(text);
+        found.insert(place.into(), [word].into_iter().chain(keys).collect::<Vec<_>>().join(" "));
+        shapes(&schema["items"], &format!("{place}[]"), found);
+    }
+    if schema["x-kubernetes-map-type"] == "atomic" {
+        found.insert(place.into(), "atomic".into());
+        return;
+    }
+    for (name, schema) in properties(schema) {
+        shapes(schema, &format!("{place}.{name}"), found);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use tokio::net::UnixStream;
 use crate::support::{
     Gateway, Origin, Reply, Setup, Tls, Wire, backend, http_route, rule_to, serve_all, soon, until,
 };
+
+mod kubectl;
+mod patches;
 
 const GROUP: &str = "/apis/gateway.networking.k8s.io/v1";
 const NAMESPACE: &str = "envoy-gateway-system";
@@ -132,8 +135,8 @@ async fn what_is_written_is_served_before_the_answer() {
     let file = api.file(&format!("httproute.{NAMESPACE}.cart.yaml"));
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("hostnames:\n  - shop.test\n") && !text.contains("status"), "{text}");
-    let log = api.gateway.process().stdout().join("\n") + &api.gateway.process().stderr();
-    assert!(log.contains(&format!("created HTTPRoute {NAMESPACE}/cart over the API")), "{log}");
+    let told = format!("created HTTPRoute {NAMESPACE}/cart over the API");
+    until("the log names it", || api.gateway.process().stderr().contains(&told)).await;
 
     // Labels are no change of what is meant.
     let one = format!("{}/cart", routes());
@@ -525,44 +528,6 @@ async fn secrets_are_written_and_not_told() {
     assert_eq!(made["data"]["password"], "aHVudGVyMg==", "{made}");
 }
 
-/// Server-side apply, and the two patches that are no merge patch.
-#[tokio::test]
-async fn objects_are_applied_and_patched() {
-    let api = Api::writable().await;
-    let one = format!("{}/cart", routes());
-    let apply = format!("{one}?fieldManager=me");
-    let text = |host: &str, more: &str| {
-        format!(
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
-             metadata: {{name: cart{more}}}\nspec: {{hostnames: [{host}]}}\n"
-        )
-    };
-    let yaml = "application/apply-patch+yaml";
-    let (reply, made) = api.call("PATCH", &apply, yaml, &text("a.test", ", labels: {x: y}")).await;
-    assert_eq!(reply.status(), 201, "{made}");
-    assert_eq!(made["metadata"]["managedFields"][0]["manager"], "me", "{made}");
-    let (reply, next) = api.call("PATCH", &apply, yaml, &text("b.test", "")).await;
-    assert_eq!(reply.status(), 200, "{next}");
-    assert_eq!(next["spec"]["hostnames"], json!(["b.test"]));
-    assert!(next["metadata"]["labels"].get("x").is_none(), "{next}");
-    let other = format!("{one}?fieldManager=you");
-    let (reply, refused) = api.call("PATCH", &other, yaml, &text("c.test", "")).await;
-    assert_eq!(reply.status(), 409, "{refused}");
-    assert_eq!(refused["details"]["causes"][0]["reason"], "FieldManagerConflict", "{refused}");
-    let forced = format!("{other}&force=true");
-    let (reply, taken) = api.call("PATCH", &forced, yaml, &text("c.test", "")).await;
-    assert_eq!((reply.status(), &taken["spec"]["hostnames"]), (200, &json!(["c.test"])));
-
-    let operations = r#"[{"op":"replace","path":"/spec/hostnames/0","value":"d.test"}]"#;
-    let (reply, patched) = api.call("PATCH", &one, "application/json-patch+json", operations).await;
-    assert_eq!((reply.status(), &patched["spec"]["hostnames"]), (200, &json!(["d.test"])));
-    let dry = format!("{one}?dryRun=All");
-    let (status, would) =
-        api.send("PATCH", &dry, &json!({ "spec": { "hostnames": ["e.test"] } })).await;
-    assert_eq!((status, &would["spec"]["hostnames"]), (200, &json!(["e.test"])));
-    assert_eq!(api.get(&one).await.1["spec"]["hostnames"], json!(["d.test"]));
-}
-
 #[tokio::test]
 async fn a_namespace_goes_with_what_was_written_into_it() {
     let api = Api::writable().await;
@@ -658,159 +623,6 @@ async fn the_watch_of_files_knows_what_was_written_here() {
     let more = format!("{}/more", routes());
     soon("the file", async { while api.get(&more).await.0 != 200 {} }).await;
     assert_eq!(loads(), (1, 1));
-}
-
-// --- kubectl
-
-/// Every kubectl that is to be tried: the one in the path, and Debian's where it was unpacked.
-fn kubectls() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let named = std::env::split_paths(&path).map(|directory| directory.join("kubectl"));
-    let debian = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/.cache/kubernetes-client/usr/bin/kubectl");
-    let mut found: Vec<PathBuf> = named.filter(|path| path.is_file()).take(1).collect();
-    found.extend(Some(debian).filter(|path| path.is_file()));
-    assert!(!found.is_empty(), "there is no kubectl; `scripts/install test` gets one");
-    found
-}
-
-struct Kubectl<'a> {
-    program: PathBuf,
-    api: &'a Api,
-    home: tempfile::TempDir,
-}
-
-impl Kubectl<'_> {
-    fn command(&self, arguments: &str) -> Command {
-        let config = self.home.path().join("config");
-        fs::write(&config, &self.api.kubeconfig).unwrap();
-        let mut command = Command::new(&self.program);
-        command.env_clear().env("HOME", self.home.path()).env("KUBECONFIG", config);
-        command.args(arguments.split_whitespace());
-        command
-    }
-
-    async fn run(&self, arguments: &str) -> String {
-        let output = output(self.command(arguments)).await;
-        let text = [&output.stdout[..], &output.stderr].concat();
-        String::from_utf8(text).unwrap()
-    }
-}
-
-const SHOP: &str = "\
-apiVersion: v1
-kind: Namespace
-metadata:
-  name: shop
----
-apiVersion: v1
-kind: Service
-metadata:
-  name: cart
-  namespace: shop
-spec:
-  ports:
-    - name: http
-      port: 80
-      targetPort: 8080
----
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: texts
-  namespace: shop
-data:
-  a: ${HOME}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata:
-  name: cart
-  namespace: shop
-spec:
-  parentRefs:
-    - name: eg
-      namespace: envoy-gateway-system
-  hostnames:
-    - shop.test
-  rules:
-    - backendRefs:
-        - name: cart
-          port: 80
-";
-
-#[tokio::test]
-async fn kubectl_gets_describes_applies_watches_and_deletes() {
-    for program in kubectls() {
-        let api = Api::writable().await;
-        let kubectl = Kubectl { program, api: &api, home: tempfile::TempDir::new().unwrap() };
-        let of = kubectl.program.display();
-        let gateways = kubectl.run("get gateways,httproutes,gatewayclasses -A").await;
-        assert!(gateways.contains("CLASS   ADDRESS"), "{of}: {gateways}");
-        assert!(gateways.contains("gateway.gateway.networking.k8s.io/eg"), "{of}: {gateways}");
-
-        let file = kubectl.home.path().join("shop.yaml");
-        let apply = format!("apply -f {}", file.display());
-        fs::write(&file, SHOP).unwrap();
-        let applied = kubectl.run(&apply).await;
-        let made = ["namespace/shop", "service/cart", "configmap/texts"]
-            .map(|one| format!("{one} created"));
-        for line in made
-            .iter()
-            .map(String::as_str)
-            .chain(["httproute.gateway.networking.k8s.io/cart created"])
-        {
-            assert!(applied.contains(line), "{of}: {line} in {applied}");
-        }
-        let again = kubectl.run(&apply).await;
-        // Of a route kubectl sees the defaults that it did not write, and so it is as in a cluster.
-        assert_eq!(again.matches("unchanged").count(), 3, "{of}: {again}");
-        let route = "get httproute cart -n shop -o jsonpath={.metadata.generation}";
-        assert_eq!(kubectl.run(route).await, "1", "{of}");
-        fs::write(&file, SHOP.replace("8080", "8081").replace("shop.test", "cart.test")).unwrap();
-        let changed = kubectl.run(&apply).await;
-        assert_eq!(changed.matches("configured").count(), 2, "{of}: {changed}");
-        let route = kubectl.run("get httproute cart -n shop -o yaml").await;
-        assert!(route.contains("- cart.test") && route.contains("generation: 2"), "{of}: {route}");
-        let service =
-            kubectl.run("get service cart -n shop -o jsonpath={.spec.ports[*].targetPort}").await;
-        assert_eq!(service, "8081", "{of}");
-        let text = kubectl.run("get configmap texts -n shop -o jsonpath={.data.a}").await;
-        assert_eq!(text, "${HOME}", "{of}");
-
-        let described = kubectl.run("describe httproute cart -n shop").await;
-        for part in ["NotAllowedByListeners", "Controller Name:", "Events:"] {
-            assert!(described.contains(part), "{of}: {part} in {described}");
-        }
-        fs::write(&file, SHOP.replace("hostnames", "hostnams")).unwrap();
-        let refused = kubectl.run(&apply).await;
-        // Before 1.25 kubectl has no such question, and the field is left out with a warning.
-        assert!(refused.contains("spec.hostnams"), "{of}: {refused}");
-
-        // A watch sees what another does.
-        let mut watching = kubectl.command("get httproutes -n shop -w --no-headers");
-        let log = kubectl.home.path().join("watch");
-        watching.stdout(fs::File::create(&log).unwrap());
-        let mut child = watching.spawn().unwrap();
-        let told = || fs::read_to_string(&log).unwrap();
-        until("the first line of a watch", || told().contains("cart")).await;
-        let labelled = kubectl.run("label httproute cart -n shop a=b").await;
-        assert!(labelled.contains("labeled"), "{of}: {labelled}");
-        until("the second line of a watch", || told().matches("cart").count() > 1).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
-
-        let hand = kubectl.run("delete gateway eg -n envoy-gateway-system").await;
-        assert!(hand.contains("gateway.yaml"), "{of}: {hand}");
-        let waited = kubectl
-            .run("wait --for=condition=Programmed gateway/eg -n envoy-gateway-system --timeout=10s")
-            .await;
-        assert!(waited.contains("condition met"), "{of}: {waited}");
-        let deleted = kubectl.run("delete httproute/cart service/cart -n shop").await;
-        assert_eq!(deleted.matches("deleted").count(), 2, "{of}: {deleted}");
-        let left = kubectl.run("get httproutes -n shop").await;
-        assert!(left.contains("No resources found"), "{of}: {left}");
-    }
 }
 
 /// Over TLS the certificate is that of this start, which the kubeconfig names.
