@@ -29,6 +29,8 @@ pub(crate) struct Refusal {
     pub message: String,
     /// True if the message is that of a CEL rule, false if the words are our own.
     pub is_upstreams: bool,
+    /// True if an API server asks no rule of a whole object in which it found this.
+    blocks: bool,
 }
 
 impl Crds {
@@ -121,19 +123,18 @@ impl Crds {
                 let schema = &schema["properties"]["spec"];
                 let spec = defaulted(schema, spec.clone());
                 self.openapi(schema, &spec, "spec", &mut found);
-                // Rules may take for granted that what they read has its type.
-                if found.is_empty() {
+                // Rules may take for granted that what they read is there and has its type.
+                if !found.iter().any(|refusal| refusal.blocks) {
                     self.rules(schema, &spec, "spec", &mut found);
                 }
             }
-            None if required => found.push(Refusal::ours("spec", "required".into())),
+            None if required => found.push(Refusal::blocking("spec", "required".into())),
             None => {}
         }
         Some(found)
     }
 
     fn openapi(&self, schema: &Json, value: &Json, field: &str, found: &mut Vec<Refusal>) {
-        let mut refuse = |message: String| found.push(Refusal::ours(field, message));
         let fits = match (text(&schema["type"]), value) {
             ("object", Json::Object(_))
             | ("array", Json::Array(_))
@@ -144,7 +145,7 @@ impl Crds {
             _ => false,
         };
         if !fits {
-            return refuse(format!("{} is needed", schema["type"]));
+            return found.push(Refusal::blocking(field, format!("{} is needed", schema["type"])));
         }
         let length = match value {
             Json::Array(items) => Some((items.len(), "minItems", "maxItems")),
@@ -155,10 +156,10 @@ impl Crds {
         if let Some((length, least, most)) = length {
             let length = length as u64;
             if schema[least].as_u64().is_some_and(|least| length < least) {
-                refuse(format!("{least}, not {length}"));
+                found.push(Refusal::ours(field, format!("{least}, not {length}")));
             }
             if schema[most].as_u64().is_some_and(|most| length > most) {
-                refuse(format!("{most}, not {length}"));
+                found.push(Refusal::blocking(field, format!("{most}, not {length}")));
             }
         }
         if let Some(number) = value.as_i64() {
@@ -167,29 +168,30 @@ impl Crds {
             let format = (schema["format"] == "int32").then_some(i64::from(i32::MAX));
             let most = schema["maximum"].as_i64().or(format);
             if least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most) {
-                refuse(format!("{number} is not from {least:?} to {most:?}"));
+                let message = format!("{number} is not from {least:?} to {most:?}");
+                found.push(Refusal::ours(field, message));
             }
         }
         if let Some(words) = schema["enum"].as_array()
             && !words.contains(value)
         {
-            refuse(format!("not one of {}", schema["enum"]));
+            found.push(Refusal::blocking(field, format!("not one of {}", schema["enum"])));
         }
         if let (Some(pattern), Some(text)) = (schema["pattern"].as_str(), value.as_str())
             && !self.patterns[pattern].is_match(text)
         {
-            refuse(format!("pattern {pattern}"));
+            found.push(Refusal::ours(field, format!("pattern {pattern}")));
         }
         // The one `oneOf` there is: an IPAddress has an address for its value.
         if schema.get("oneOf").is_some() {
             let is_address = is_ip(text(&value["value"]));
             if value["type"] == "IPAddress" && value.get("value").is_some() && !is_address {
-                refuse("oneOf".into());
+                found.push(Refusal::ours(field, "oneOf".into()));
             }
         }
         if let (Json::Object(fields), Json::Array(required)) = (value, &schema["required"]) {
             for name in required.iter().map(text).filter(|name| !fields.contains_key(*name)) {
-                refuse(format!("{name} is required"));
+                found.push(Refusal::blocking(field, format!("{name} is required")));
             }
         }
         self.openapi_inside(schema, value, field, found);
@@ -223,7 +225,7 @@ impl Crds {
                     match member(schema, name) {
                         Some(schema) => self.openapi(schema, value, &field, found),
                         // kubectl asks for strict validation of fields, unless it is told not to.
-                        None => found.push(Refusal::ours(&field, "unknown field".into())),
+                        None => found.push(Refusal::blocking(&field, "unknown field".into())),
                     }
                 }
             }
@@ -251,6 +253,7 @@ impl Crds {
                     field: field.into(),
                     message: text(&rule["message"]).into(),
                     is_upstreams: true,
+                    blocks: false,
                 }),
                 // An API server refuses what it cannot judge.
                 other => found.push(Refusal::ours(field, format!("{source}: {other:?}"))),
@@ -276,7 +279,11 @@ impl Crds {
 
 impl Refusal {
     fn ours(field: &str, message: String) -> Self {
-        Self { field: field.into(), message, is_upstreams: false }
+        Self { field: field.into(), message, is_upstreams: false, blocks: false }
+    }
+
+    fn blocking(field: &str, message: String) -> Self {
+        Self { blocks: true, ..Self::ours(field, message) }
     }
 }
 
