@@ -1,150 +1,16 @@
 //! TLS to backends: who is believed, what is shown, and that nothing goes there in clear.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Request;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
-    Ca, Gateway, Leaf, Origin, Reply, Setup, Wire, backend, ca, h2c_backend, http_route, rule_to,
-    soon, until,
+    Ca, Gateway, Greeter, Leaf, Origin, Reply, Setup, Tls, TlsOrigin, Wire, backend, ca,
+    forward_route, gateway_of, h2c_backend, http_route, rule_to, soon, until,
 };
-
-/// What a backend was sent on a connection with a session.
-#[derive(Clone, Debug, PartialEq)]
-struct Told {
-    server_name: Option<String>,
-    alpn: Option<String>,
-    /// Serial numbers are not told apart: certificates that the client showed.
-    certificates: Vec<Vec<u8>>,
-    resumed: bool,
-}
-
-/// A backend that ends TLS in front of an origin. It answers with what it knows of the session.
-struct TlsOrigin {
-    address: SocketAddr,
-    told: Arc<std::sync::Mutex<Vec<Told>>>,
-    open: Arc<AtomicUsize>,
-    _server: JoinSet<()>,
-}
-
-impl TlsOrigin {
-    async fn new(leaf: &Leaf) -> Self {
-        Self::with(leaf, None, &["http/1.1"]).await
-    }
-
-    /// Asks clients for a certificate of `clients`; takes `alpn`.
-    async fn with(leaf: &Leaf, clients: Option<RootCertStore>, alpn: &[&str]) -> Self {
-        let config = ServerConfig::builder();
-        let config = match clients {
-            None => config.with_no_client_auth(),
-            Some(roots) => {
-                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-                config.with_client_cert_verifier(verifier)
-            }
-        };
-        let chain = CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).unwrap();
-        let mut config = config.with_single_cert(vec![chain], key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let mut server = JoinSet::new();
-        let notes = Arc::clone(&told);
-        let open = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&open);
-        server.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, notes) = (acceptor.clone(), Arc::clone(&notes));
-                let open = Open::new(&count);
-                connections.spawn(async move {
-                    let _open = open;
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let (_, session) = stream.get_ref();
-                    let alpn = session.alpn_protocol();
-                    notes.lock().unwrap().push(Told {
-                        server_name: session.server_name().map(Into::into),
-                        alpn: alpn.map(|name| String::from_utf8(name.to_vec()).unwrap()),
-                        certificates: session
-                            .peer_certificates()
-                            .map(|all| all.iter().map(|one| one.to_vec()).collect())
-                            .unwrap_or_default(),
-                        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-                    });
-                    if alpn == Some(b"h2") {
-                        return serve_http2(stream).await;
-                    }
-                    let mut wire = Wire::over(stream);
-                    while let Some(seen) = wire.request().await {
-                        if seen.header("upgrade").is_some() {
-                            wire.send(
-                                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
-                                 Upgrade: websocket\r\n\r\n",
-                            )
-                            .await;
-                            let said = wire.exactly(5).await;
-                            wire.send(said).await;
-                            while wire.more().await {}
-                            return;
-                        }
-                        let text = format!("{} bytes", seen.body.len());
-                        let head =
-                            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
-                        wire.send(head + &text).await;
-                    }
-                });
-            }
-        });
-        Self { address, told, open, _server: server }
-    }
-
-    /// Connections there are.
-    fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap().clone()
-    }
-}
-
-/// A connection that is counted while it lives.
-struct Open(Arc<AtomicUsize>);
-
-impl Open {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn serve_http2(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>) {
-    let service =
-        hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
-            let scheme = request.uri().scheme_str().unwrap_or_default().to_owned();
-            Ok::<_, std::convert::Infallible>(http::Response::new(format!("h2 {scheme}")))
-        });
-    let _ = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
-        .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
-        .await;
-}
 
 fn config_map(name: &str, pem: &str) -> String {
     let indented: String = pem.lines().map(|line| format!("    {line}\n")).collect();
@@ -475,4 +341,47 @@ async fn nothing_of_a_key_is_told() {
     for line in broken.key_pem.lines().filter(|line| line.len() > 40) {
         assert!(!said.contains(line));
     }
+}
+
+/// A TLSRoute whose handshake ends here, and begins anew to the backend.
+#[tokio::test]
+async fn what_a_tls_listener_ends_is_encrypted_again() {
+    let (leaf, other) = (ca().leaf(&["inner.test"]), Ca::new().leaf(&["inner.test"]));
+    let good = Greeter::secure("good", &leaf).await;
+    let strange = Greeter::secure("strange", &other).await;
+    let listener = "- {name: tls, protocol: TLS, port: 8883, \
+                    tls: {mode: Terminate, certificateRefs: [{name: eih-tls-cert}]}}\n";
+    let routes = |name: &str, host: &str, greeter: &Greeter| {
+        forward_route("TLSRoute", name, "tls", &[host], &[(greeter.address, 1)])
+            + &policy(&format!("{name}-0"), &by("ca", "inner.test"))
+    };
+    let all = routes("good", "shop.test", &good) + &routes("strange", "blog.test", &strange);
+    let gateway = trusting(Gateway::setup().socket("tls", "127.0.0.1:0"), &all)
+        .file("common/gateway.yaml", &gateway_of(listener))
+        .start()
+        .await;
+    let connect =
+        async |name: &str| Wire::over(Tls::of(name).connect(gateway.address("tls")).await.unwrap());
+
+    let mut client = connect("shop.test").await;
+    let greeting = soon("the greeting", client.through(b"\n")).await.unwrap();
+    assert_eq!(greeting, b"hello from good to inner.test\n");
+    let many = vec![b'x'; 64 << 10];
+    client.send(&many).await;
+    assert!(client.exactly(many.len()).await == many, "each byte comes back");
+    client.finish().await;
+    assert_eq!(client.rest().await, b"bye\n");
+    let record = gateway.logged("the connection", |record| record["host"] == "shop.test").await;
+    assert_eq!((&record["tls"], &record["flags"]), (&"TLSv1.3".into(), &"-".into()), "{record}");
+    assert_eq!(record["upstream"], good.address.to_string(), "{record}");
+
+    // Who cannot be believed is sent nothing, and the client hears no greeting.
+    let mut client = connect("blog.test").await;
+    client.push(b"a secret").await.unwrap();
+    assert_eq!(client.rest().await, b"");
+    let record = gateway.logged("the refusal", |record| record["host"] == "blog.test").await;
+    let why = record["details"].as_str().unwrap();
+    assert_eq!(record["flags"], "UF", "{record}");
+    assert!(why.contains("TLS_error:certificate_of_unknown_issuer"), "{record}");
+    assert_eq!(record["request_bytes"], 0, "{record}");
 }

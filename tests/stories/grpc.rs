@@ -151,3 +151,48 @@ async fn trailers_come_through_from_either_kind_of_backend() {
     assert_eq!(answer.trailers.unwrap()["x-checksum"], "1234");
     assert!(!answer.headers.contains_key("transfer-encoding"));
 }
+
+/// GEP-1619 knows no difference between kinds of routes: a client of gRPC keeps metadata, or a cookie.
+#[tokio::test]
+async fn a_client_goes_back_to_the_endpoint_of_its_session() {
+    let (one, two) = (Echo::start().await, Echo::start().await);
+    // (session, header of the answer, of the next call)
+    let table = [
+        ("{type: Header, sessionName: X-Session}", "x-session", "x-session"),
+        ("{sessionName: sticky}", "set-cookie", "cookie"),
+    ];
+    for (session, told, sent) in table {
+        let route = grpc_route("echo", "{service: shop.Orders}");
+        let files = h2c_backend("echo", &[one.address, two.address])
+            + &route
+            + &format!("      sessionPersistence: {session}\n");
+        let gateway = Gateway::setup().file("routes/echo.yaml", &files).start().await;
+        let mut http2 = gateway.http2("shop.test").await;
+        // By the method a call's line is told from the others.
+        let mut call_of = async |number: usize, token: Option<&str>| {
+            let path = format!("/shop.Orders/Call{number}");
+            let mut request = call(&path);
+            if let Some(token) = token {
+                request = request.header(sent, token);
+            }
+            let answer = http2.fetch(request.body(full(message("x"))).unwrap()).await.unwrap();
+            assert_eq!(answer.trailers.unwrap()["grpc-status"], "0", "{session} {number}");
+            let entry = gateway.logged("the call", |entry| entry["path"] == *path).await;
+            let token = answer.headers.get(told).map(|value| value.to_str().unwrap().to_owned());
+            (entry["upstream"].as_str().unwrap().to_owned(), token)
+        };
+        let mut seen = std::collections::HashSet::new();
+        for client in 0..5 {
+            let (first, token) = call_of(client * 10, None).await;
+            let token = token.unwrap_or_else(|| panic!("{session}: no {told}"));
+            let token = token.split(';').next().unwrap();
+            // Three calls in all: whether or not these take a turn, new clients go to both.
+            for next in 1..3 {
+                let (again, another) = call_of(client * 10 + next, Some(token)).await;
+                assert_eq!((&again, another), (&first, None), "{session}");
+            }
+            seen.insert(first);
+        }
+        assert_eq!(seen.len(), 2, "{session}: new clients go to every endpoint");
+    }
+}
