@@ -1,8 +1,10 @@
 //! Where requests can go, and how those places are.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Choice, Snapshot, Transport, WeightedClusters};
 use crate::upstream::{Cluster, EndpointState, Protocol};
 
 /// The answer to `GET /clusters`.
@@ -14,7 +16,7 @@ pub(crate) struct Clusters {
 #[derive(Debug, Serialize)]
 pub(crate) struct One {
     pub name: String,
-    /// `http/1.1`, `h2c` or `h2`.
+    /// `http/1.1`, `h2c` or `h2`; `tcp` or `udp` where nobody looks into it.
     pub protocol: &'static str,
     pub tls: bool,
     pub endpoints: Vec<Endpoint>,
@@ -42,14 +44,24 @@ pub(crate) enum Health {
 
 impl Clusters {
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
-        let mut clusters: Vec<_> = snapshot.clusters.values().map(|of| One::of(of)).collect();
+        // Those of routes that are no HTTP are theirs alone.
+        let mut plain = HashMap::new();
+        for forward in snapshot.forwards.values() {
+            for (_, choice) in forward.backends.iter().flat_map(WeightedClusters::weighted) {
+                if let Choice::Cluster { cluster, .. } = choice {
+                    plain.insert(&*cluster.settings().name, forward.transport);
+                }
+            }
+        }
+        let of = |cluster: &Cluster| One::of(cluster, plain.get(&*cluster.settings().name));
+        let mut clusters: Vec<_> = snapshot.clusters.values().map(|cluster| of(cluster)).collect();
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         Self { clusters }
     }
 }
 
 impl One {
-    fn of(cluster: &Cluster) -> Self {
+    fn of(cluster: &Cluster, plain: Option<&Transport>) -> Self {
         let settings = cluster.settings();
         let endpoints = cluster.states().into_iter().map(|state| {
             let EndpointState { address, name, avoided } = state;
@@ -64,10 +76,12 @@ impl One {
         let tls = settings.tls.is_some();
         Self {
             name: settings.name.to_string(),
-            protocol: match (settings.protocol, tls) {
-                (Protocol::Http1, _) => "http/1.1",
-                (_, false) => "h2c",
-                (_, true) => "h2",
+            protocol: match (plain, settings.protocol, tls) {
+                (Some(Transport::Tcp), ..) => "tcp",
+                (Some(Transport::Udp), ..) => "udp",
+                (None, Protocol::Http1, _) => "http/1.1",
+                (None, _, false) => "h2c",
+                (None, _, true) => "h2",
             },
             tls,
             endpoints: endpoints.collect(),

@@ -106,6 +106,7 @@ function since(now, name) {
   return {
     hits: less(after.hits, before?.hits),
     errors: less(after.responses[4], before?.responses[4]),
+    refused: less(after.connect_failures, before?.connect_failures),
     answered: after.responses.reduce((sum, count, place) => sum + less(count, before?.responses[place]), 0),
     times: after.times.map((count, place) => less(count, before?.times[place])),
   };
@@ -137,13 +138,30 @@ function showStats() {
   $("connections").textContent = now.connections.toLocaleString("en");
 }
 
-const backendName = (backend) => backend.name === null ? "nothing (500)" : backend.name.split("/").slice(1).join("/");
+// What is no HTTP has nothing to match; its hits are connections or flows.
+const PLAIN = { tcproute: "every connection", tlsroute: "every connection", udproute: "every datagram" };
+
+// Of requests those that were answered 5xx, of connections those that the backend did not take.
+function errorShare(plain, counted) {
+  const [errors, all] = plain ? [counted.refused, counted.hits] : [counted.errors, counted.answered];
+  return all ? Math.min(1, errors / all) : null;
+}
+
+// Without its kind, and without how it is spoken to, which stands beside it.
+const parts = (name) => name.replace(/\/(tcp|udp)$/, "").split("/").slice(1);
+
+// Without the namespace where that is the route's own.
+function backendName(route, backend) {
+  if (backend.name === null) return "nothing (500)";
+  const [namespace, ...name] = parts(backend.name);
+  return (namespace === route.rule.split("/")[1] ? name : [namespace, ...name]).join("/");
+}
 
 function showRoutes() {
   const now = readings.at(-1);
   const filter = $("route-filter").value.toLowerCase();
   const wanted = routes.filter((route) =>
-    `${route.host ?? "*"} ${route.match} ${route.rule} ${route.backends.map(backendName)}`.toLowerCase().includes(filter));
+    `${route.host ?? "*"} ${route.match} ${route.rule} ${route.backends.map((one) => backendName(route, one))}`.toLowerCase().includes(filter));
   const rows = [];
   let listener = null;
   for (const route of wanted.slice(0, MOST_ROUTES)) {
@@ -156,15 +174,18 @@ function showRoutes() {
     }
     const counted = now && since(now, route.rule);
     const weights = route.backends.length > 1;
-    const backends = route.backends.map((one) => weights ? `${backendName(one)} ×${one.weight}` : backendName(one));
-    const match = td(route.match, "mono");
+    const backends = route.backends.map((one) => weights ? `${backendName(route, one)} ×${one.weight}` : backendName(route, one));
+    const plain = PLAIN[route.rule.split("/")[0]];
+    const match = td(plain ?? route.match, plain ? "quiet" : "mono");
     match.title = route.rule;
-    const errors = counted?.answered ? counted.errors / counted.answered : null;
+    const errors = counted ? errorShare(plain, counted) : null;
+    // Counted every two seconds; the list of routes is asked for now and then.
+    const hits = now?.byName.get(route.rule)?.hits ?? route.hits;
     const errorText = errors === null ? "–" : errors === 0 ? "0 %" : `${(errors * 100).toFixed(errors < 0.1 ? 1 : 0)} %`;
     rows.push(row([
-      td(route.host ?? "any host", "host"), match, td(route.filters.join("\n"), "mono"), td(backends.join(", ")),
-      number(route.hits?.toLocaleString("en") ?? "–", "hits"),
-      number(errorText, "5xx"),
+      td(route.host ?? (plain ? "any" : "any host"), "host"), match, td(route.filters.join("\n"), "mono"), td(backends.join(", ")),
+      number(hits?.toLocaleString("en") ?? "–", "hits"),
+      number(errorText, "errors"),
       number(timeText(counted ? quantile(0.5, now.buckets_ms, counted.times) : null), "p50"),
       number(timeText(counted ? quantile(0.99, now.buckets_ms, counted.times) : null), "p99"),
       counted ? spark(history(route.rule)) : "",
@@ -178,18 +199,18 @@ function showRoutes() {
 
 function showListeners(listeners) {
   fill("listeners", listeners.map((one) => row([
-    td(one.address, "mono nowrap"), one.protocol, one.name, one.hostname ?? "any", number(one.matches, "matches")])),
+    td(one.address, "mono nowrap"), one.protocol, td(one.name, "wide"), one.hostname ?? "any host", number(one.matches, "matches")])),
   "nothing is listened on");
 }
 
 function showClusters(clusters) {
   const kinds = { healthy: "good", unreachable: "bad", unresolved: "bad" };
   const rows = clusters.flatMap((cluster) => {
-    const name = cluster.name.split("/").slice(1).join("/");
+    const name = parts(cluster.name).join("/");
     const protocol = cluster.tls ? `${cluster.protocol} over TLS` : cluster.protocol;
-    if (cluster.endpoints.length === 0) return [row([name, protocol, "none", badge("no endpoint", "bad")])];
+    if (cluster.endpoints.length === 0) return [row([td(name, "wide"), protocol, "none", badge("no endpoint", "bad")])];
     return cluster.endpoints.map((one) => row([
-      name, protocol,
+      td(name, "wide"), protocol,
       td(one.name && one.name !== one.address ? `${one.address} (${one.name})` : one.address, "mono"),
       badge(one.health, kinds[one.health] ?? "warn")]));
   });
@@ -202,12 +223,12 @@ function showCertificates(certificates) {
   const rows = certificates.map((one) => {
     const names = one.certificate?.names.join(", ") ?? one.listeners.map((on) => on.hostname ?? on.name).join(", ");
     return row([
-      names, badge(one.verdict, kinds[one.verdict] ?? "bad"),
-      number(one.certificate ? days(one) : "–", "days"), one.certificate?.issuer ?? ""]);
+      td(names, "wide"), badge(one.verdict, kinds[one.verdict] ?? "bad"),
+      number(one.certificate ? days(one).toLocaleString("en") : "–", "days left"), one.certificate?.issuer ?? ""]);
   });
   fill("certificates", rows, "no listener ends TLS");
   const left = certificates.filter((one) => one.certificate).map(days);
-  $("days").textContent = left.length ? Math.min(...left) : "–";
+  $("days").textContent = left.length ? Math.min(...left).toLocaleString("en") : "–";
   $("days").className = left.length && Math.min(...left) < 15 ? "bad" : "";
 }
 
@@ -255,34 +276,53 @@ function showTrouble(status, conditions, reloads, certificates, clusters) {
     : items.length ? [`${items.length} ${items.length === 1 ? "warning" : "warnings"}`, "warn"] : ["healthy", "good"];
   $("health").textContent = text;
   $("health").className = `badge ${kind}`;
-  $("summary").textContent = `${status.status} · ${status.version}`;
+  // What is wrong is told below, with its place.
+  $("summary").textContent = `${status.status.split("; ")[0]} · ${status.version}`;
 }
 
 // --- requests, live
 
 let seen = 0;
+let missed = null;
 let live = [];
 
 async function follow() {
   if (!$("live-on").checked) return;
   const told = await ask(`requests?after=${seen}`);
+  // Numbers begin anew with the process.
+  const passed = seen && told.last >= seen ? told.last - seen - told.requests.length : 0;
+  const lost = passed + (missed === null ? 0 : told.missed - missed);
   seen = told.last;
   live = [...told.requests.reverse(), ...live].slice(0, 1000);
-  $("live-note").textContent = told.missed ? `${told.missed} were left out: more came than could be shown` : "";
+  if (lost > 0) {
+    $("live-note").textContent = `${lost} were left out at ${clockText(Date.now())}: more came than are kept`;
+  }
+  missed = told.missed;
   showLive();
+}
+
+// What is no HTTP has neither method nor status; it is one line when it has ended.
+const isPlain = (one) => ["TCP", "TLS", "UDP"].includes(one.protocol);
+const requestText = (one) => isPlain(one)
+  ? `${one.protocol} ${one.host === "-" ? one.listener : one.host}, ${one.request_bytes} bytes up, ${one.response_bytes} down`
+  : `${one.method} ${one.host}${one.path}`;
+
+function statusBadge(one) {
+  if (isPlain(one)) return one.flags === "-" ? badge("ended", "good") : badge("failed", "bad");
+  // Without a status the client has left.
+  return badge(one.status || "none", one.status >= 500 || !one.status ? "bad" : one.status >= 400 ? "warn" : "good");
 }
 
 function showLive() {
   const filter = $("live-filter").value.toLowerCase();
   const wanted = live.filter((one) =>
-    `${one.status} ${one.method} ${one.host}${one.path} ${one.upstream ?? ""} ${one.client} ${one.flags} ${one.route ?? ""}`
+    `${one.status} ${requestText(one)} ${one.upstream ?? ""} ${one.client} ${one.flags} ${one.route ?? ""} ${one.user_agent ?? ""}`
       .toLowerCase().includes(filter));
   fill("live", wanted.slice(0, MOST_LIVE).map((one) => {
-    const kind = one.status >= 500 || one.status === 0 ? "bad" : one.status >= 400 ? "warn" : "good";
     const status = td(undefined, "n");
-    status.append(badge(one.status, kind));
-    const request = td(`${one.method} ${one.host}${one.path}`, "mono");
-    request.title = `${one.route ?? "no route"}, ${one.details ?? ""}, ${one.client}`;
+    status.append(statusBadge(one));
+    const request = td(requestText(one), "mono wide");
+    request.title = [one.route ?? "no route", one.details, one.client, one.user_agent].filter(Boolean).join(", ");
     const flags = one.flags === "-" ? "" : ` ${one.flags}`;
     return row([td(clockText(one.time), "nowrap"), status, request,
       td(`${one.upstream ?? "–"}${flags}`, "mono"), number(one.duration_ms.toFixed(1), "ms"), td(one.client, "mono")]);
@@ -393,6 +433,7 @@ async function again() {
     $("health").className = "badge bad";
     turn = 0;
   }
-  setTimeout(again, EVERY);
+  // Rates are made of two readings: the second is not far behind the first.
+  setTimeout(again, readings.length < 2 ? 500 : EVERY);
 }
 again();
