@@ -302,6 +302,8 @@ def test_what_is_no_http_is_shown_by_its_connections(looked):
             assert heard == b"hello from tcp\npingbye\n", heard
     expect(plain.locator('td[data-name="hits"]')).to_have_text("3")
     expect(plain.locator('td[data-name="errors"]')).to_have_text("0 %")
+    page.reload()
+    expect(row(page, "clusters", "envoy-gateway-system/tcp-0").locator("td").nth(1)).to_have_text("tcp")
     ended = row(page, "live", "TCP envoy-gateway-system/eg/tcp")
     expect(ended).to_contain_text("4 bytes up, 23 down")
     expect(ended.locator(".badge.good")).to_have_text("ended")
@@ -456,6 +458,9 @@ def test_it_fits_a_phone(looked, traffic, width):
     expect(page.locator("#explained")).to_contain_text("rule/0")
     wide = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth, innerWidth]")
     assert wide == [width] * 3, (wide, page.evaluate(BEYOND, width))
+    hidden = page.evaluate("""() => [...document.querySelectorAll(".scroll")]
+      .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.firstChild.id)""")
+    assert not hidden, f"a part of {hidden} is out of sight"
     # What can be touched is large enough for a finger.
     for button in page.get_by_role("button").all():
         box = button.bounding_box()

@@ -16,6 +16,7 @@ mod backend_tls;
 mod certificates;
 mod client_certificates;
 mod commands;
+mod dashboard;
 mod deployment;
 mod dev;
 mod drain;
