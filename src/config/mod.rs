@@ -29,6 +29,8 @@ mod validate;
 mod yaml;
 
 pub(crate) use self::decode::Environment;
+#[cfg(test)]
+pub(crate) use self::diagnostic::Position;
 pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
 pub(crate) use self::files::{FilePrint, fingerprint};
 pub(crate) use self::json::{Rejected, Written, offered, read_yaml, without_variables};

@@ -12,6 +12,7 @@ mod reload;
 pub(crate) mod signals;
 pub(crate) mod socket;
 mod sockets;
+mod standing;
 pub(crate) mod watch;
 mod workers;
 
@@ -47,6 +48,7 @@ use last_good::LastGood;
 use signals::{Signal, Signals};
 use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Draining, Past, Serving, Status};
 use sockets::Sockets;
+use standing::Standing;
 use watch::{Changed, Watch, Watched};
 use workers::Workers;
 
@@ -72,6 +74,8 @@ pub(crate) struct Control {
     past: VecDeque<Past>,
     /// What was not as it should be when the last one was served.
     conditions: Conditions,
+    /// What the log has told of the files.
+    standing: Standing,
     last_good: Option<LastGood>,
     addresses: Option<KeptAddresses>,
     /// What the service manager is told beside the counts; the first fault of the last load.
@@ -166,6 +170,7 @@ impl Control {
             socket: None,
             past: VecDeque::new(),
             conditions: Conditions::default(),
+            standing: Standing::default(),
             last_good: setup.state_dir.as_deref().map(LastGood::new),
             addresses,
             trouble: None,

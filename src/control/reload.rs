@@ -325,16 +325,6 @@ fn can_do_without(previous: &Snapshot, failed: &[CannotBind]) -> bool {
     previous.generation > 0 && failed.iter().all(|one| !one.ours)
 }
 
-fn tell(diagnostics: &[Diagnostic]) {
-    for diagnostic in diagnostics {
-        let said = diagnostic.without_severity();
-        match diagnostic.severity {
-            Severity::Error => tracing::error!("{said}"),
-            Severity::Warning => tracing::warn!("{said}"),
-        }
-    }
-}
-
 /// Makes a load fail in which a Gateway or ListenerSet that is served now breaks the rules of its
 /// kind, or the Gateway's class or EnvoyProxy does: an API server would not have taken the change, and here it
 /// would close its listeners.
@@ -517,7 +507,10 @@ impl Control {
         if load.compiled.is_none() {
             return Err(CannotStart::Configuration(diagnostics));
         }
+        // It says nothing of the files that somebody is to mend.
+        let standing = std::mem::take(&mut self.standing);
         let kept = self.serve(load, begun)?;
+        self.standing = standing;
         let told = Reloaded::told(&diagnostics);
         let kept = Reloaded { loaded: false, diagnostics: told, ..kept };
         self.note("start", self.as_of_now(kept, begun));
@@ -529,7 +522,7 @@ impl Control {
     /// Serves what was loaded, or changes nothing. The load began at `begun`.
     fn serve(&mut self, load: Load, begun: Instant) -> Result<Reloaded, CannotStart> {
         let Some(compiled) = load.compiled else {
-            tell(&load.diagnostics);
+            self.standing.tell_failed(&load.diagnostics);
             return Err(CannotStart::Configuration(load.diagnostics));
         };
         let next = compiled.snapshot;
@@ -538,13 +531,13 @@ impl Control {
             Err(failed) => {
                 // Else they are told with the load that does without those binds.
                 if !can_do_without(&self.gateway.snapshot.load(), &failed) {
-                    tell(&load.diagnostics);
+                    self.standing.tell(&load.diagnostics, self.loader.sources());
                 }
                 return Err(CannotStart::Binds(failed));
             }
         };
 
-        tell(&load.diagnostics);
+        self.standing.tell(&load.diagnostics, self.loader.sources());
         for warning in &prepared.warnings {
             tracing::warn!("{warning}");
         }

@@ -10,7 +10,8 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Backend, Fetched, Gateway, Http2, Lineage, Origin, Tls, Wire, ca, empty, serve_all, soon, until,
+    Backend, Fetched, Gateway, Http2, Lineage, Origin, Tls, Wire, ca, empty, http_route, rule_to,
+    serve_all, soon, until,
 };
 
 #[tokio::test]
@@ -143,6 +144,56 @@ async fn one_objects_fault_leaves_the_others_alone() {
         stderr.contains("blog.yaml:27:20: HTTPRoute") && stderr.contains("path.value"),
         "{stderr}"
     );
+}
+
+/// The journal of a gateway that is reloaded every hour is not to be full of what somebody has
+/// decided to live with.
+#[tokio::test]
+async fn a_reload_tells_what_is_new_and_what_is_gone() {
+    let lost = |name: &str| http_route(name, &[&format!("{name}.test")], &rule_to("/", "nowhere"));
+    let gateway = Gateway::setup().file("routes/old.yaml", &lost("old")).start().await;
+    // The line that ends a load, and what it told before that.
+    let told = async |loads: usize, last: &str| {
+        let log = || gateway.process().stderr();
+        until(last, || log().matches(last).count() == loads).await;
+        let log = log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(".yaml")).collect();
+        lines.join("\n")
+    };
+    let at_start = told(1, "from 3 objects").await;
+    assert_eq!(at_start.matches("old.yaml").count(), 1, "{at_start}");
+
+    // Above what is wrong, so that its line is another now.
+    gateway.write("routes/old.yaml", &format!("# a comment\n{}", lost("old")));
+    gateway.write("routes/new.yaml", &lost("new"));
+    gateway.reload().await;
+    let log = told(1, "from 4 objects").await;
+    assert_eq!(log.matches("old.yaml").count(), 1, "{log}");
+    assert_eq!(log.matches("new.yaml").count(), 1, "{log}");
+    let check = "still there: 1 fault; `edge-gateway check --config ";
+    assert_eq!(log.matches(check).count(), 1, "{log}");
+
+    gateway.remove("routes/old.yaml");
+    gateway.reload().await;
+    let log = told(2, "from 3 objects").await;
+    assert_eq!(log.matches("old.yaml").count(), 2, "{log}");
+    assert!(log.contains("fixed: ") && log.contains("routes/old.yaml:"), "{log}");
+    assert_eq!(log.matches("new.yaml").count(), 1, "{log}");
+    assert_eq!(log.matches(check).count(), 2, "{log}");
+
+    // A load that fails says why each time, and mends nothing that it has not looked at.
+    for times in [1, 2] {
+        gateway.write("routes/broken.yaml", "kind: [");
+        gateway.reload().await;
+        let log = told(times, "reload failed").await;
+        assert_eq!(log.matches("broken.yaml").count(), times, "{log}");
+        assert_eq!(log.matches("new.yaml").count(), 1, "{log}");
+    }
+    gateway.remove("routes/broken.yaml");
+    gateway.reload().await;
+    let log = told(3, "from 3 objects").await;
+    assert_eq!(log.matches("fixed: ").count(), 2, "{log}");
+    assert_eq!(log.matches("new.yaml").count(), 1, "{log}");
 }
 
 /// What is asked for again and again while things change. It ends with the count of what failed.

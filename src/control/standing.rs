@@ -1,0 +1,169 @@
+//! What is wrong with the files, as far as the log has told it: a reload tells what is new and what
+//! is gone, not everything again.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Diagnostic, Severity};
+use crate::control::Sources;
+use crate::observe::counted;
+
+/// What was told and stands.
+#[derive(Debug, Default)]
+pub(super) struct Standing(Vec<Diagnostic>);
+
+/// A load beside what was told before it.
+#[derive(Debug, Default, PartialEq)]
+struct News<'a> {
+    new: Vec<&'a Diagnostic>,
+    gone: Vec<Diagnostic>,
+    /// Told before.
+    old: Vec<&'a Diagnostic>,
+}
+
+impl Standing {
+    /// Tells of a load in which everything was judged. `sources` are its files.
+    pub(super) fn tell(&mut self, now: &[Diagnostic], sources: &Sources) {
+        let news = self.beside(now);
+        for diagnostic in &news.new {
+            tell(diagnostic);
+        }
+        for diagnostic in &news.gone {
+            tracing::info!("fixed: {}", diagnostic.without_severity());
+        }
+        if let Some(said) = standing(&news.old, sources) {
+            tracing::warn!("{said}");
+        }
+        self.0 = now.to_vec();
+    }
+
+    /// Tells of a load that ended before everything was judged: what makes it fail, whether that is
+    /// new or not, and what else is new. Of what was not judged, nobody knows whether it is gone.
+    pub(super) fn tell_failed(&mut self, now: &[Diagnostic]) {
+        let News { new, gone, .. } = self.beside(now);
+        let is_new = |one: &Diagnostic| new.iter().any(|new| std::ptr::eq(*new, one));
+        for diagnostic in now.iter().filter(|one| one.fatal || is_new(one)) {
+            tell(diagnostic);
+        }
+        // What made the load before fail was judged now, too.
+        let stands = gone.into_iter().filter(|one| !one.fatal);
+        self.0 = now.iter().cloned().chain(stands).collect();
+    }
+
+    fn beside<'a>(&self, now: &'a [Diagnostic]) -> News<'a> {
+        let mut gone = self.0.clone();
+        let mut news = News::default();
+        for diagnostic in now {
+            match gone.iter().position(|told| is_same(told, diagnostic)) {
+                Some(at) => {
+                    gone.remove(at);
+                    news.old.push(diagnostic);
+                }
+                None => news.new.push(diagnostic),
+            }
+        }
+        News { gone, ..news }
+    }
+}
+
+/// Lines move when something is written above them.
+fn is_same(a: &Diagnostic, b: &Diagnostic) -> bool {
+    let of = |one: &Diagnostic| (one.severity, one.place.file.clone());
+    of(a) == of(b) && (&a.object, &a.field, &a.problem) == (&b.object, &b.field, &b.problem)
+}
+
+fn tell(diagnostic: &Diagnostic) {
+    let said = diagnostic.without_severity();
+    match diagnostic.severity {
+        Severity::Error => tracing::error!("{said}"),
+        Severity::Warning => tracing::warn!("{said}"),
+    }
+}
+
+/// How many stand, and the command that lists them.
+fn standing(old: &[&Diagnostic], sources: &Sources) -> Option<String> {
+    let count = |severity| old.iter().filter(|one| one.severity == severity).count();
+    let kinds = [(count(Severity::Error), "fault"), (count(Severity::Warning), "warning")];
+    let counts = kinds.into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> = counts.map(|(count, what)| counted(count, what)).collect();
+    if counts.is_empty() {
+        return None;
+    }
+    let shown = |path: &Path| path.display().to_string();
+    let command = match sources {
+        Sources::Document { file, root } => {
+            let root =
+                root.as_ref().map(|root: &PathBuf| format!(" --config-root {}", shown(root)));
+            let check = format!("edge-gateway check --config {}", shown(file));
+            format!("; `{check}{}` lists them", root.unwrap_or_default())
+        }
+        // No command reads those.
+        Sources::Directories(_) => String::new(),
+    };
+    Some(format!("still there: {}{command}", counts.join(" and ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Place, Position};
+
+    use super::*;
+
+    fn diagnostic(severity: Severity, line: usize, problem: &str) -> Diagnostic {
+        Diagnostic {
+            severity,
+            fatal: problem.starts_with("fatal"),
+            place: Place {
+                file: Path::new("a.yaml").into(),
+                position: Some(Position { line, column: 1 }),
+            },
+            object: String::new(),
+            field: String::new(),
+            problem: problem.into(),
+        }
+    }
+
+    fn problems<'a>(of: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<&'a str> {
+        of.into_iter().map(|one| &*one.problem).collect()
+    }
+
+    #[test]
+    fn what_moved_is_the_same_and_one_of_two_may_go() {
+        use Severity::{Error, Warning};
+        let before = [(1, "a"), (2, "b"), (3, "b"), (4, "c")];
+        let standing = Standing(before.map(|(line, text)| diagnostic(Error, line, text)).into());
+        let now = [(Error, 9, "a"), (Error, 2, "b"), (Warning, 4, "c"), (Error, 5, "d")];
+        let now = now.map(|(severity, line, text)| diagnostic(severity, line, text));
+        let News { new, gone, old } = standing.beside(&now);
+        assert_eq!(problems(new), ["c", "d"]);
+        assert_eq!(problems(&gone), ["b", "c"]);
+        assert_eq!(problems(old), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_load_that_failed_mends_nothing_but_what_failed_before() {
+        let of = |texts: &[&str]| -> Vec<Diagnostic> {
+            texts.iter().map(|text| diagnostic(Severity::Error, 1, text)).collect()
+        };
+        let mut standing = Standing(of(&["a", "fatal 1"]));
+        standing.tell_failed(&of(&["fatal 2", "b"]));
+        assert_eq!(problems(&standing.0), ["fatal 2", "b", "a"]);
+        standing.tell(&of(&["a"]), &Sources::Directories(Vec::new()));
+        assert_eq!(problems(&standing.0), ["a"]);
+    }
+
+    #[test]
+    fn the_command_is_the_one_that_lists_them() {
+        let (fault, warning) =
+            (diagnostic(Severity::Error, 1, "a"), diagnostic(Severity::Warning, 1, "a"));
+        let document =
+            Sources::Document { file: "/etc/a.yaml".into(), root: Some("/srv/host".into()) };
+        assert_eq!(standing(&[], &document), None);
+        assert_eq!(
+            standing(&[&fault, &fault, &warning], &document).unwrap(),
+            "still there: 2 faults and 1 warning; `edge-gateway check --config /etc/a.yaml \
+             --config-root /srv/host` lists them"
+        );
+        let directories = Sources::Directories(Vec::new());
+        assert_eq!(standing(&[&fault], &directories).unwrap(), "still there: 1 fault");
+    }
+}
