@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::clock;
 use crate::explain::{Question, explain};
-use crate::metrics::{Format, Metrics};
+use crate::metrics::{Format, Metrics, State};
 use crate::observe::LogLevel;
 use crate::proxy::Gateway;
 use crate::snapshot::Snapshot;
@@ -98,8 +98,7 @@ impl Admin {
         }
         let answer = match path {
             "/healthz" => Answer::text("ok\n".into()),
-            // Asked over a socket that is closed when a drain begins, so there is no other answer.
-            "/ready" => Answer::text("LIVE\n".into()),
+            "/ready" => ready(State::of(gateway)),
             "/clusters" => Answer::json(&Clusters::of(&snapshot)),
             "/listeners" => Answer::json(&listeners::Listeners::of(&snapshot)),
             "/routes" => Answer::json(&Routes::of(&snapshot)),
@@ -152,6 +151,15 @@ impl Admin {
         query.finish()?;
         Ok(answer)
     }
+}
+
+/// Whether a load balancer is to send requests here, in Envoy's words.
+fn ready(state: State) -> Answer {
+    let status = match state {
+        State::Live => StatusCode::OK,
+        State::Draining | State::Initializing => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Answer { status, ..Answer::text(format!("{state}\n")) }
 }
 
 impl Answer {
@@ -219,6 +227,20 @@ fn plain(exposition: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_ready_as_long_as_it_takes_connections() {
+        // (state, status, text)
+        let table = [
+            (State::Live, 200, "LIVE\n"),
+            (State::Draining, 503, "DRAINING\n"),
+            (State::Initializing, 503, "INITIALIZING\n"),
+        ];
+        for (state, status, text) in table {
+            let answer = ready(state);
+            assert_eq!((answer.status.as_u16(), &*answer.body), (status, text.as_bytes()));
+        }
+    }
 
     #[test]
     fn plain_statistics_are_samples_alone() {

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tracing::Level;
@@ -149,6 +150,7 @@ pub(crate) fn run(
         access_log: logs.access_log(options.access_log_format).map_err(Failed::Log)?,
         connections: Connections::default(),
         shortage: Shortage::new(memory),
+        draining: AtomicBool::new(false),
     });
     let reloads = Arc::<Reloads>::default();
     let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::clone(&reloads)));

@@ -1,6 +1,7 @@
 //! The end: nothing new, what is under way finishes, then out.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock;
@@ -17,6 +18,7 @@ impl Control {
     /// Stops accepting, lets exchanges finish up to the drain timeout, and returns. A second
     /// SIGTERM ends everything at once.
     pub(super) async fn drain(mut self, mut signals: Signals) {
+        self.gateway.draining.store(true, Ordering::Relaxed);
         self.workers.drain(clock::now() + self.drain_timeout);
         // Told only when it is true: a connection that is made after this is for the next process.
         let _ = tokio::time::timeout(GRACE, self.workers.answer()).await;

@@ -289,8 +289,9 @@ impl Control {
             }
             watch.rewatch(self.watched(watch_files));
         }
-        // Before the drain: what is asked from now on is for the next process.
-        drop(socket);
+        // Before the drain: what is asked over the control socket from now on is for the next
+        // process. Who looks whether requests may be sent here reads at the admin address that not.
+        let _pages = socket.map(ControlSocket::draining);
         drop(changes);
         self.api.close();
         self.drain(signals).await;

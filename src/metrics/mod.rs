@@ -23,6 +23,7 @@ use crate::stats::{Level, Reloads};
 
 pub(crate) use exposition::Format;
 pub(crate) use listen::serve;
+pub(crate) use server::State;
 
 use exposition::{Exposition, Labels};
 

@@ -1,8 +1,11 @@
 //! The process, its configuration and its log.
 
+use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock;
+use crate::proxy::Gateway;
 use crate::snapshot::Snapshot;
 use crate::stats::Reloads;
 
@@ -10,11 +13,55 @@ use super::exposition::{Exposition, Labels};
 use super::process::Process;
 use super::{Metrics, alone, level, unix_seconds};
 
+/// Whether requests are served, as Envoy tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Draining,
+    /// Nothing was loaded yet.
+    Initializing,
+    Live,
+}
+
+impl State {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
+        match (gateway.draining.load(Ordering::Relaxed), gateway.snapshot.load().generation) {
+            (true, _) => Self::Draining,
+            (false, 0) => Self::Initializing,
+            (false, _) => Self::Live,
+        }
+    }
+
+    /// That of Envoy's `server.state`.
+    fn number(self) -> u64 {
+        match self {
+            Self::Live => 0,
+            Self::Draining => 1,
+            Self::Initializing => 3,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Draining => "DRAINING",
+            Self::Initializing => "INITIALIZING",
+            Self::Live => "LIVE",
+        })
+    }
+}
+
 pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapshot) {
     let gateway = &metrics.gateway;
     let uptime = clock::now().saturating_duration_since(metrics.begun).as_secs();
     let process = Process::read();
-    text.gauges("envoy_server_live", "Always 1.", alone(1));
+    let state = State::of(gateway);
+    text.gauges("envoy_server_live", "0 in a drain.", alone(u64::from(state == State::Live)));
+    text.gauges(
+        "envoy_server_state",
+        "0 live, 1 draining, 3 before the first configuration.",
+        alone(state.number()),
+    );
     text.gauges("envoy_server_uptime", "Seconds since the start.", alone(uptime));
     text.gauges(
         "envoy_server_memory_allocated",

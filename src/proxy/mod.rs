@@ -38,6 +38,7 @@ mod websocket;
 mod worker;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use crate::filters::HostName;
 use crate::net::Cidr;
@@ -68,6 +69,8 @@ pub(crate) struct Gateway {
     /// Downstream connections, over all workers.
     pub connections: Connections,
     pub shortage: Shortage,
+    /// True once no more connections are taken, until the end of the process.
+    pub draining: AtomicBool,
 }
 
 /// The host of a request whose head is let through, which is left as routes see it.

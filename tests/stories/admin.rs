@@ -45,13 +45,7 @@ async fn setup() -> (Setup, SocketAddr, Origin) {
 
 /// Status, and body as JSON where it is some.
 async fn send(at: SocketAddr, head: &str) -> (u16, Value) {
-    let mut wire = loop {
-        // The gateway is ready before its admin address is.
-        if let Ok(stream) = TcpStream::connect(at).await {
-            break Wire::tcp(stream);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
+    let mut wire = Wire::once_there(at).await;
     wire.send(format!("{head}\r\n\r\n")).await;
     let reply = soon("an answer", wire.reply()).await;
     let text = reply.text();

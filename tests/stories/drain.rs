@@ -1,11 +1,12 @@
 //! The end of a process: what is under way is finished, what is idle is closed, nothing is lost.
 
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Answer, Backend, Frame, GOAWAY, Gateway, H2, Origin, Wire, clock, serve_all, soon,
+    Answer, Backend, Frame, GOAWAY, Gateway, H2, Origin, Wire, clock, own_loopback, serve_all, soon,
 };
 
 /// Well under any limit that ends a connection by itself.
@@ -51,6 +52,51 @@ async fn a_request_under_way_is_finished_and_is_the_last() {
     assert_eq!(reply.text(), "last");
     assert_eq!(reply.header("connection").as_deref(), Some("close"));
     assert_eq!(client.rest().await, b"");
+    assert!(gateway.exit().await.success());
+}
+
+/// Who sends requests here looks at `/ready`, as with Envoy; a scraper at its metrics.
+#[tokio::test]
+async fn it_says_that_it_drains_until_the_end() {
+    let backend = Backend::bind().await;
+    let [admin, metrics] = [(); 2].map(|()| {
+        let free = TcpListener::bind((own_loopback(), 0)).unwrap();
+        free.local_addr().unwrap()
+    });
+    let gateway = Gateway::setup()
+        .admin_at(admin)
+        .metrics_at(metrics)
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    let get = async |at: SocketAddr, target: &str| {
+        let mut wire = Wire::once_there(at).await;
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
+        let reply = wire.reply().await;
+        (reply.status(), reply.text())
+    };
+    assert_eq!(get(admin, "/ready").await, (200, "LIVE\n".into()));
+    let live = get(metrics, "/metrics").await.1;
+    assert!(live.contains("envoy_server_live 1\n") && live.contains("envoy_server_state 0\n"));
+
+    let mut client = gateway.wire().await;
+    client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+    gateway.terminate();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    assert_eq!(get(admin, "/ready").await, (503, "DRAINING\n".into()));
+    assert_eq!(get(admin, "/healthz").await, (200, "ok\n".into()));
+    assert_eq!(get(admin, "/routes").await.0, 200);
+    let (status, refused) = get(admin, "/status").await;
+    assert_eq!(status, 503, "{refused}");
+    assert!(refused.contains("the gateway is stopping"), "{refused}");
+    let drains = get(metrics, "/metrics").await.1;
+    assert!(drains.contains("envoy_server_live 0\n") && drains.contains("envoy_server_state 1\n"));
+    assert!(!gateway.setup_ref().control_socket().exists(), "it is for the next process");
+
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast").await;
+    assert_eq!(client.reply().await.text(), "last");
     assert!(gateway.exit().await.success());
 }
 

@@ -15,7 +15,10 @@ async function ask(target, method = "GET") {
   const headers = method === "POST" ? { "X-Edge-Gateway-Admin": "1" } : {};
   const response = await fetch(target, { method, headers, cache: "no-store" });
   const body = await response.json();
-  if (!response.ok && response.status !== 422) throw new Error(body.error || `status ${response.status}`);
+  if (!response.ok && response.status !== 422) {
+    const error = new Error(body.error || `status ${response.status}`);
+    throw Object.assign(error, { status: response.status });
+  }
   return body;
 }
 
@@ -429,8 +432,9 @@ async function again() {
       await quick();
     }
   } catch (error) {
-    $("health").textContent = "does not answer";
-    $("health").className = "badge bad";
+    const drains = error.status === 503;
+    $("health").textContent = drains ? "draining" : "does not answer";
+    $("health").className = drains ? "badge warn" : "badge bad";
     turn = 0;
   }
   // Rates are made of two readings: the second is not far behind the first.

@@ -73,6 +73,8 @@ pub(super) struct ControlSocket {
     questions: mpsc::Receiver<Ask>,
     file: Option<OwnFile>,
     servers: JoinSet<()>,
+    /// What serves the admin address.
+    pages: JoinSet<()>,
 }
 
 /// The socket's file, as long as it is ours.
@@ -100,7 +102,8 @@ impl ControlSocket {
         let (reload, reloads) = mpsc::channel(QUEUE);
         let (question, questions) = mpsc::channel(QUEUE);
         let asks = Asks { reload, question };
-        Self { asks, reloads, questions, file: None, servers: JoinSet::new() }
+        let (servers, pages) = (JoinSet::new(), JoinSet::new());
+        Self { asks, reloads, questions, file: None, servers, pages }
     }
 
     /// Listens at `path`. The file that a process left behind which is gone is replaced. Needs a
@@ -132,7 +135,13 @@ impl ControlSocket {
 
     /// Answers on `address`, too, as soon as it can be had. Needs a runtime around it.
     pub(super) fn listen(&mut self, address: SocketAddr, admin: Admin) {
-        self.servers.spawn(loopback::serve(address, self.asks.clone(), admin));
+        self.pages.spawn(loopback::serve(address, self.asks.clone(), admin));
+    }
+
+    /// Closes the socket for the process that comes next. The admin address answers on as long as
+    /// the result is kept, but for what only the control loop knows.
+    pub(super) fn draining(self) -> JoinSet<()> {
+        self.pages
     }
 
     /// The next thing that is wanted. Cancel safe.

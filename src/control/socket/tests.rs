@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::kube_api::{KubeApi, Rules};
@@ -27,6 +28,7 @@ fn admin() -> Admin {
         access_log: AccessLog::discard(),
         connections: Connections::default(),
         shortage: Shortage::new(None),
+        draining: AtomicBool::new(false),
     });
     let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::default()));
     Admin::new(gateway, metrics, LogLevel::new(tracing::Level::INFO, |_| {}))

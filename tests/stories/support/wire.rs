@@ -51,6 +51,19 @@ impl Wire {
         Self::tcp(soon("a connection", TcpStream::connect(address)).await.unwrap())
     }
 
+    /// As soon as somebody listens there: the gateway is ready before its admin address is.
+    pub(crate) async fn once_there(address: SocketAddr) -> Self {
+        let connected = async {
+            loop {
+                if let Ok(stream) = TcpStream::connect(address).await {
+                    return stream;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        Self::tcp(soon("somebody listens", connected).await)
+    }
+
     /// A connection by TLS for `name`, with HTTP/1.1 agreed upon.
     pub(crate) async fn tls(address: SocketAddr, name: &str) -> Self {
         Self::over(Tls::of(name).alpn(&["http/1.1"]).connect(address).await.unwrap())
