@@ -63,6 +63,9 @@ pub(crate) struct Options {
     /// `None`: that of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
     pub limits: Limits,
+    /// Whether backends and clients are told which route a request took, for a gateway to try
+    /// things with.
+    pub shows_routes: bool,
     /// What of the limits the command line sets against what is found.
     pub wishes: Wishes,
     /// Threads that serve.
@@ -150,6 +153,7 @@ pub(crate) fn run(
         access_log: logs.access_log(options.access_log_format).map_err(Failed::Log)?,
         connections: Connections::default(),
         shortage: Shortage::new(memory),
+        shows_routes: options.shows_routes,
         draining: AtomicBool::new(false),
     });
     let reloads = Arc::<Reloads>::default();

@@ -12,6 +12,7 @@ use crate::echo;
 use crate::systemd::Handed;
 
 use super::serve::Serve;
+use super::values::{AddressOrNone, address_or_none, loopback_or_none};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -24,6 +25,14 @@ pub(super) struct Dev {
     /// Where `reload` and `certs` reach this gateway [default: nowhere]
     #[arg(long, value_name = "PATH")]
     control_socket: Option<PathBuf>,
+    /// Where browsers of this host find the dashboard, and programs the admin API, as a loopback
+    /// address with a port, or none [default: 127.0.0.1:19000, or another port where that is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback_or_none)]
+    admin_listen: Option<AddressOrNone>,
+    /// Where Prometheus finds /stats/prometheus, as an address with a port, or none
+    /// [default: 127.0.0.1:19001, or another port where that is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = address_or_none)]
+    metrics_listen: Option<AddressOrNone>,
     #[command(flatten)]
     serve: Serve,
 }
@@ -37,13 +46,18 @@ impl Dev {
             .map_err(|source| Failed::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| Failed::Listen { address, source })?;
         let prepared = dev::prepare(&state, self.dir.as_deref(), address)?;
-        let welcome = welcome(&prepared, address);
+        let admin = self.admin_listen.map_or_else(|| free(19000).map(Some), |given| Ok(given.0))?;
+        let metrics =
+            self.metrics_listen.map_or_else(|| free(19001).map(Some), |given| Ok(given.0))?;
+        let welcome = welcome(&prepared, address, admin);
         let mut options = self.serve.options(
             Sources::Directories(prepared.directories),
             prepared.letsencrypt_dir,
             prepared.acme_webroot,
         );
         options.control_socket = self.control_socket;
+        (options.admin, options.metrics) = (admin, metrics);
+        options.shows_routes = true;
         options.variables.push(("DOMAIN".into(), "localhost".into()));
         app::run(options, handed, async {
             let _ = io::stdout().write_all(welcome.as_bytes());
@@ -60,24 +74,43 @@ impl Dev {
 }
 
 /// What a newcomer reads first.
-fn welcome(prepared: &dev::Prepared, echo: SocketAddr) -> String {
+fn welcome(prepared: &dev::Prepared, echo: SocketAddr, admin: Option<SocketAddr>) -> String {
+    let dashboard = match admin {
+        Some(address) => format!("The dashboard is at http://{address}/.\n"),
+        None => String::new(),
+    };
     match &prepared.example {
         Some(example) => format!(
             "\nOpen http://localhost:8080/ or https://localhost:8443/ (the certificate is self-signed).\n\
              Try  curl http://localhost:8080/hello/world\n     \
              curl -k https://localhost:8443/anything?status=418\n     \
              curl -i http://localhost:8080/secure\n\
+             The echo shows a request as a service would receive it, with the route that it took.\n\
+             {dashboard}\
              Change the YAML in {} and save: it is live at once.\n\
              Ctrl-C ends it.\n\n",
             example.display()
         ),
         None => format!(
             "\nServing {} on the ports of its Gateway, with a self-signed certificate for localhost.\n\
-             An echo backend listens on {echo}. Change the YAML and save: it is live at once.\n\
+             An echo backend listens on {echo}; it shows a request as a service would receive it, \
+             with the route that it took.\n\
+             {dashboard}\
+             Change the YAML and save: it is live at once.\n\
              Ctrl-C ends it.\n\n",
             prepared.directories.first().map_or_else(String::new, |own| own.display().to_string()),
         ),
     }
+}
+
+/// That port of the loopback, or another where somebody has it.
+fn free(port: u16) -> Result<SocketAddr, Failed> {
+    let usual = SocketAddr::from(([127, 0, 0, 1], port));
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let bound = TcpListener::bind(usual).or_else(|_| TcpListener::bind(any));
+    bound
+        .and_then(|listener| listener.local_addr())
+        .map_err(|source| Failed::Listen { address: usual, source })
 }
 
 /// The state directory of the XDG base directory specification.

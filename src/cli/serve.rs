@@ -147,6 +147,7 @@ impl Serve {
             letsencrypt_dir,
             acme_webroot,
             limits: self.limits.limits(),
+            shows_routes: false,
             wishes: Wishes {
                 connections: self.limits.max_connections,
                 connections_a_peer: self.limits.max_connections_per_peer,

@@ -20,6 +20,10 @@ const MAX_MIRRORED: usize = 64 << 10;
 /// A body beyond this many bytes is not read to its end.
 const MAX_READ: u64 = 1 << 30;
 
+/// Fields that a gateway to try things with adds; no service would receive them.
+const OF_GATEWAY: [&str; 3] =
+    ["x-edge-gateway-route", "x-edge-gateway-listener", "x-edge-gateway-tls"];
+
 /// Reads the whole request, waits if that is wanted, and answers.
 pub(super) async fn answer(
     request: http::Request<Incoming>,
@@ -101,6 +105,8 @@ impl Received {
 /// The mirror image. Fields are in the order that a person looks for them.
 fn mirror(head: &Parts, peer: SocketAddr, received: &Received) -> Value {
     let host = head.headers.get(HOST).map(text);
+    let told = told(&head.headers);
+    let without = if told.is_some() { &OF_GATEWAY[..] } else { &[] };
     let mut image = json!({
         "method": head.method.as_str(),
         "path": head.uri.path(),
@@ -109,23 +115,40 @@ fn mirror(head: &Parts, peer: SocketAddr, received: &Received) -> Value {
         "host": head.uri.authority().map(ToString::to_string).or(host),
         "proto": format!("{:?}", head.version),
         "client": peer.to_string(),
-        "headers": fields(&head.headers),
+        "headers": fields(&head.headers, without),
         "body_bytes": received.bytes,
     });
+    if let Some(told) = told {
+        image["gateway"] = told;
+    }
     let text = received.kept.clone().and_then(|kept| String::from_utf8(kept).ok());
     if let Some(text) = text.filter(|text| !text.is_empty()) {
         image["body"] = text.into();
     }
     if let Some(trailers) = &received.trailers {
-        image["trailers"] = fields(trailers);
+        image["trailers"] = fields(trailers, &[]);
     }
     image
 }
 
-/// Name to values, in the order received. Names are lower case, for hyper keeps no other.
-fn fields(headers: &HeaderMap) -> Value {
+/// What a gateway to try things with says of the request: which rule took it on which listener, and
+/// the facts of its TLS, by name.
+fn told(headers: &HeaderMap) -> Option<Value> {
+    let [route, listener, tls] = OF_GATEWAY.map(|name| headers.get(name).map(text));
+    let facts = tls.as_deref().into_iter().flat_map(|facts| facts.split("; "));
+    let facts = facts.filter_map(|fact| fact.split_once('='));
+    let facts: Map<_, _> =
+        facts.map(|(name, value)| (name.to_owned(), value.to_owned().into())).collect();
+    let tls = tls.map(|_| Value::Object(facts));
+    route.map(|route| json!({ "route": route, "listener": listener, "tls": tls }))
+}
+
+/// Name to values, in the order received, but for some. Names are lower case, for hyper keeps no
+/// other.
+fn fields(headers: &HeaderMap, without: &[&str]) -> Value {
     let values = |name| headers.get_all(name).iter().map(|value| text(value).into()).collect();
-    let pairs = headers.keys().map(|name| (name.as_str().to_owned(), Value::Array(values(name))));
+    let shown = headers.keys().filter(|name| !without.contains(&name.as_str()));
+    let pairs = shown.map(|name| (name.as_str().to_owned(), Value::Array(values(name))));
     Value::Object(pairs.collect::<Map<_, _>>())
 }
 

@@ -49,6 +49,30 @@ impl Running {
     }
 }
 
+/// What a gateway to try things with adds is told apart from what a service would receive; without
+/// it, a field of such a name is one like any other.
+#[tokio::test]
+async fn what_the_gateway_says_stands_by_itself() {
+    let echo = Running::start().await;
+    let get =
+        |fields: &str| format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n");
+    let told = "X-Edge-Gateway-Route: httproute/a/b/rule/0\r\nX-Edge-Gateway-Listener: a/eg/https\r\n\
+                X-Edge-Gateway-Tls: version=TLSv1.3; cipher=TLS_A; sni=a.test\r\n";
+    let image: Value = serde_json::from_str(body(&echo.raw(&get(told)).await)).unwrap();
+    let want = serde_json::json!({
+        "route": "httproute/a/b/rule/0",
+        "listener": "a/eg/https",
+        "tls": { "version": "TLSv1.3", "cipher": "TLS_A", "sni": "a.test" },
+    });
+    assert_eq!(image["gateway"], want, "{image}");
+    assert_eq!(image["headers"].as_object().unwrap().len(), 2, "{image}");
+
+    let alone = get("X-Edge-Gateway-Listener: mine\r\n");
+    let image: Value = serde_json::from_str(body(&echo.raw(&alone).await)).unwrap();
+    assert!(image.get("gateway").is_none(), "{image}");
+    assert_eq!(image["headers"]["x-edge-gateway-listener"], serde_json::json!(["mine"]));
+}
+
 fn body(response: &str) -> &str {
     response.split_once("\r\n\r\n").unwrap().1
 }

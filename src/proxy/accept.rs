@@ -94,6 +94,7 @@ async fn begin(
             local,
             sni: None,
             tls: None,
+            cipher: "",
             counts,
             _place: place,
         };
@@ -127,13 +128,13 @@ async fn begin(
     };
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let version = tls::version(session);
-    counts.here().negotiated(version, tls::cipher(session));
+    let (version, cipher) = (tls::version(session), tls::cipher(session));
+    counts.here().negotiated(version, cipher);
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
     let stream = Metered::new(*stream, Arc::clone(&watch), counts.of_bind(), Bytes::new());
     let (sni, tls) = (Some(sni), Some(version));
     let connection =
-        Connection { gateway, bind, origin, watch, local, sni, tls, counts, _place: place };
+        Connection { gateway, bind, origin, watch, local, sni, tls, cipher, counts, _place: place };
     Box::pin(speak(Arc::new(connection), http2, stream)).await
 }
 

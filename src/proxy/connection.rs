@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub sni: Option<Box<str>>,
     /// `TLSv1.3`; `None` without TLS.
     pub tls: Option<&'static str>,
+    /// `TLS_AES_128_GCM_SHA256`; empty without TLS.
+    pub cipher: &'static str,
     pub counts: Counted,
     /// Held until the last exchange or tunnel of the connection is over.
     pub _place: Place,

@@ -21,7 +21,7 @@ use crate::proxy::forwarded::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::record::Record;
 use crate::proxy::upgrade::Switched;
-use crate::proxy::{acme_webroot, forward, mirror, session, upgrade};
+use crate::proxy::{acme_webroot, forward, mirror, session, shown, upgrade};
 use crate::snapshot::{Bind, Choice, Listener};
 use crate::trace::Trace;
 
@@ -45,6 +45,9 @@ pub(super) async fn serve(
         deadline = None;
         record.fail(failure)
     });
+    if record.connection.gateway.shows_routes {
+        shown::to_client(&record, response.headers_mut());
+    }
     if is_head {
         leave_out_body(&mut response);
     }
@@ -153,6 +156,9 @@ async fn answer(
         }
     }
 
+    if gateway.shows_routes {
+        shown::to_backend(record, &mut head.headers);
+    }
     let body = match upgrade {
         // What the stream carries is the tunnel's.
         Some(Upgrade::Http2) => Body::Empty,

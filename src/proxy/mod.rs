@@ -28,6 +28,7 @@ mod record;
 mod replay;
 mod session;
 mod shortage;
+mod shown;
 mod tasks;
 mod tcp;
 mod tunnel;
@@ -69,6 +70,8 @@ pub(crate) struct Gateway {
     /// Downstream connections, over all workers.
     pub connections: Connections,
     pub shortage: Shortage,
+    /// Whether backends and clients are told of routes and TLS; see `shown.rs`.
+    pub shows_routes: bool,
     /// True once no more connections are taken, until the end of the process.
     pub draining: AtomicBool,
 }

@@ -28,6 +28,7 @@ fn admin() -> Admin {
         access_log: AccessLog::discard(),
         connections: Connections::default(),
         shortage: Shortage::new(None),
+        shows_routes: false,
         draining: AtomicBool::new(false),
     });
     let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::default()));

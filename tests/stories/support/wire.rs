@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -357,6 +357,17 @@ impl Tls {
 
     pub(crate) fn alpn(mut self, protocols: &[&str]) -> Self {
         self.config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().into()).collect();
+        self
+    }
+
+    /// Trusts others than the stories' authority.
+    pub(crate) fn trusting(mut self, roots: RootCertStore) -> Self {
+        let provider = Arc::clone(self.config.crypto_provider());
+        self.config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         self
     }
 
