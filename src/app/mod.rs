@@ -15,6 +15,7 @@ use tracing::Level;
 
 use crate::admin::Admin;
 use crate::control::signals::Signals;
+use crate::control::socket::CannotAsk;
 use crate::control::{CannotStart, Control, Loader, Setup, Sources};
 use crate::explain::InvalidQuestion;
 use crate::kube_api::{Listen, Rules};
@@ -77,6 +78,8 @@ pub(crate) struct Options {
 /// Why a command ends with exit code 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
+    #[error("{0}")]
+    Asked(#[from] CannotAsk),
     /// Already printed one by one.
     #[error("the configuration has faults, see above")]
     Configuration,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::app::{self, Failed};
+use crate::app::Failed;
 use crate::compile;
 use crate::config::Severity;
 use crate::net::AddressPool;
@@ -37,11 +37,8 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let sources = self.paths.sources();
-        let variables = self.variables.read()?;
-        let loader = app::loader(sources, self.paths.letsencrypt_dir, Vec::new(), variables)?;
-        let mut loader = loader.address_pool(self.address_pool).api_dir(self.paths.api_dir);
-        let load = loader.load(&Snapshot::default());
+        let loader = self.paths.loader(Vec::new(), self.variables.read()?)?;
+        let load = loader.address_pool(self.address_pool).load(&Snapshot::default());
         let mut out = String::new();
         let count = |severity| {
             load.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::app::{self, Failed};
+use crate::app::Failed;
 use crate::clock;
 use crate::control::socket::{Status, call};
 use crate::control::{Certificates, certificates};
@@ -101,11 +101,7 @@ impl Doctor {
             found.map(|(_, value)| value.clone())
         });
         let resolve = grouped(self.resolve);
-        let sources = paths.sources();
-        let letsencrypt_dir = paths.letsencrypt_dir;
-        let loader = app::loader(sources, letsencrypt_dir.clone(), resolve.clone(), variables)?;
-        let mut loader = loader.api_dir(paths.api_dir);
-        let load = loader.load(&Snapshot::default());
+        let load = paths.loader(resolve.clone(), variables)?.load(&Snapshot::default());
         let served: Option<Certificates> = match running {
             Some(_) if !given => call(&self.socket.control_socket, "GET", "/certs", PATIENCE).ok(),
             _ => None,
@@ -122,7 +118,7 @@ impl Doctor {
             domain,
             http_port: self.http_port,
             https_port: self.https_port,
-            letsencrypt_dir,
+            letsencrypt_dir: paths.letsencrypt_dir,
             acme_webroot: acme_webroot.unwrap_or_else(|| ACME_WEBROOT.into()),
             user: self.user,
             resolve,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::app::{self, Failed};
+use crate::app::Failed;
 use crate::config::Severity;
 use crate::kube_api::Source;
 use crate::snapshot::Snapshot;
@@ -71,11 +71,8 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
 impl Export {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let To::Kubernetes(wanted) = self.to;
-        let variables = wanted.variables.read()?;
-        let sources = wanted.paths.sources();
-        let loader =
-            app::loader(sources, wanted.paths.letsencrypt_dir.clone(), Vec::new(), variables)?;
-        let load = loader.api_dir(wanted.paths.api_dir.clone()).load(&Snapshot::default());
+        let mut loader = wanted.paths.loader(Vec::new(), wanted.variables.read()?)?;
+        let load = loader.load(&Snapshot::default());
         let is_fault = |severity| severity == Severity::Error;
         let faults = load.diagnostics.iter().filter(|one| is_fault(one.severity));
         let faults: Vec<String> = faults.map(ToString::to_string).collect();

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 
 use crate::app::{self, Failed};
-use crate::control::Sources;
+use crate::control::socket::{CannotAsk, call};
+use crate::control::{Loader, Sources};
 use crate::snapshot::Snapshot;
 
 const CONFIG_VARIABLE: &str = "EDGE_GATEWAY_CONFIG";
@@ -15,6 +19,8 @@ const CONFIG: &str = "/etc/edge-gateway/edge-gateway.yaml";
 pub(super) const ACME_WEBROOT: &str = "/var/lib/edge-gateway/acme";
 pub(super) const LETSENCRYPT: &str = "/etc/letsencrypt";
 const ENV_FILE: &str = "/etc/default/edge-gateway";
+/// For an answer, which a reload may hold up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the configuration and the certificates are.
 #[derive(Args, Debug)]
@@ -54,18 +60,28 @@ impl Paths {
     pub(super) fn sources(&self) -> Sources {
         Sources::Document { file: self.config.clone(), root: self.config_root.clone() }
     }
-}
 
-impl Paths {
+    /// What reads these files; `resolve` are names that are not looked up.
+    ///
+    /// # Errors
+    ///
+    /// The TLS library has no randomness.
+    pub(super) fn loader(
+        &self,
+        resolve: Vec<(String, Vec<IpAddr>)>,
+        variables: Vec<(String, String)>,
+    ) -> Result<Loader, Failed> {
+        let loader = app::loader(self.sources(), self.letsencrypt_dir.clone(), resolve, variables)?;
+        Ok(loader.api_dir(self.api_dir.clone()))
+    }
+
     /// What a gateway would serve that was started with these files.
     ///
     /// # Errors
     ///
     /// The files do not load; what is wrong has been printed.
-    pub(super) fn snapshot(self, variables: &Variables) -> Result<Snapshot, Failed> {
-        let sources = self.sources();
-        let loader = app::loader(sources, self.letsencrypt_dir, Vec::new(), variables.read()?)?;
-        let load = loader.api_dir(self.api_dir).load(&Snapshot::default());
+    fn snapshot(&self, variables: &Variables) -> Result<Snapshot, Failed> {
+        let load = self.loader(Vec::new(), variables.read()?)?.load(&Snapshot::default());
         let Some(compiled) = load.compiled else {
             for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
                 let _ = writeln!(io::stderr(), "{diagnostic}");
@@ -107,7 +123,7 @@ pub(super) struct Given {
 
 impl Given {
     /// Where to read, if anything of it was given.
-    pub(super) fn paths(self) -> Option<Paths> {
+    fn paths(self) -> Option<Paths> {
         self.are_any().then(|| self.or(Paths::usual()))
     }
 
@@ -125,6 +141,44 @@ impl Given {
             letsencrypt_dir: letsencrypt_dir.unwrap_or(others.letsencrypt_dir),
             api_dir: others.api_dir,
         }
+    }
+}
+
+/// Whom a command asks: the gateway that runs, or files in its place.
+#[derive(Args, Debug)]
+pub(super) struct Asked {
+    #[command(flatten)]
+    variables: Variables,
+    #[command(flatten)]
+    socket: Socket,
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Asked {
+    /// What the gateway that runs answers to `GET target`. Where files were given, or nobody answers,
+    /// it is what `of` makes of what a gateway would serve that was started with the files.
+    ///
+    /// # Errors
+    ///
+    /// The gateway refuses, or the files do not load.
+    pub(super) fn told<T: DeserializeOwned>(
+        self,
+        target: &str,
+        of: impl FnOnce(&Snapshot) -> T,
+    ) -> Result<T, Failed> {
+        let paths = match self.given.paths() {
+            Some(paths) => paths,
+            None => match call(&self.socket.control_socket, "GET", target, PATIENCE) {
+                Ok(told) => return Ok(told),
+                Err(error @ CannotAsk::Refused(_)) => return Err(error.into()),
+                Err(error) => {
+                    let _ = writeln!(io::stderr(), "{error}\nThis is what the files say:\n");
+                    Paths::usual()
+                }
+            },
+        };
+        Ok(of(&paths.snapshot(&self.variables)?))
     }
 }
 

@@ -1,7 +1,6 @@
 //! `edge-gateway routes`: what the gateway that runs serves, in the order in which it is tried.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -9,11 +8,10 @@ use crate::admin::{Backend, Route, Routes as Served};
 use crate::control::socket::{CannotAsk, call};
 
 use super::output::{Columns, Output};
-use super::paths::Socket;
+use super::paths::{PATIENCE, Socket};
 use super::table::{Cell, Column, Step, Table};
 use super::text::Screen;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Of HOST, MATCH, GOES TO, ROUTE, RULE and HITS.
 const NARROWER: [Step; 12] = [
     (1, 40),

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,11 +12,10 @@ use crate::control::{Condition, Conditions};
 
 use super::fail;
 use super::output::{Columns, Output, print};
-use super::paths::Socket;
+use super::paths::{PATIENCE, Socket};
 use super::table::{Cell, Column, Step, Table};
 use super::text::{Colour, Screen};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 /// Where what has a status is.
 const GATEWAY: &str = "/apis/gateway.networking.k8s.io/v1";

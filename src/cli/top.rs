@@ -16,13 +16,11 @@ use crate::control::socket::{CannotAsk, call};
 use crate::observe::counted;
 
 use super::output::{Columns, Output};
-use super::paths::Socket;
+use super::paths::{PATIENCE, Socket};
 use super::routes::named;
 use super::table::{Cell, Column, Table};
 use super::text::{Colour, Screen};
 use super::values::time;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

@@ -3,25 +3,18 @@
 mod setup;
 mod table;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use crate::app::Failed;
 use crate::clock;
-use crate::control::socket::{CannotAsk, call};
 use crate::control::{Certificates, certificates};
 
-use super::fail;
 use super::output::{Format, Output};
-use super::paths::{Given, Paths, Socket, Variables};
+use super::paths::Asked;
 
 use setup::Setup;
-
-/// For an answer, which a reload may hold up.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 #[command(
@@ -44,11 +37,7 @@ pub(super) struct Certs {
     #[arg(long, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
-    variables: Variables,
-    #[command(flatten)]
-    socket: Socket,
-    #[command(flatten)]
-    given: Given,
+    asked: Asked,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,25 +51,10 @@ impl Certs {
         if let Some(Command::Setup(setup)) = self.command {
             return Ok(setup.run());
         }
-        let certificates = match self.given.paths() {
-            Some(paths) => offline(paths, &self.variables)?,
-            None => match call(&self.socket.control_socket, "GET", "/certs", PATIENCE) {
-                Ok(certificates) => certificates,
-                Err(error @ CannotAsk::Refused(_)) => return Ok(fail(error)),
-                Err(error) => {
-                    let _ = writeln!(io::stderr(), "{error}\nThis is what the files say:\n");
-                    offline(Paths::usual(), &self.variables)?
-                }
-            },
-        };
+        let read = |snapshot: &_| certificates(snapshot, clock::wall());
+        let certificates: Certificates = self.asked.told("/certs", read)?;
         let format = if self.json { Format::Json } else { self.output.output };
         format.print(&certificates, |columns, screen| table::table(&certificates, columns, screen));
         Ok(if certificates.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-/// What a gateway would serve that was started with these files.
-fn offline(paths: Paths, variables: &Variables) -> Result<Certificates, Failed> {
-    let snapshot = paths.snapshot(variables)?;
-    Ok(certificates(&snapshot, clock::wall()))
 }
