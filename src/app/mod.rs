@@ -21,7 +21,7 @@ use crate::explain::InvalidQuestion;
 use crate::kube_api::{Listen, Rules};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
-use crate::observe::{self, AccessFormat, LogFormat};
+use crate::observe::{self, AccessFormat, Choice, LogFormat};
 use crate::proxy::{Connections, Gateway, Limits, Shortage};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::stats::Reloads;
@@ -61,6 +61,7 @@ pub(crate) struct Options {
     pub api_dir: Option<PathBuf>,
     pub log_format: LogFormat,
     pub access_log_format: AccessFormat,
+    pub access_log_choice: Choice,
     /// `None`: that of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
     pub limits: Limits,
@@ -153,12 +154,15 @@ pub(crate) fn run(
         acme_webroot: options.acme_webroot,
         session_key: session_key::session_key(options.state_dir.as_deref())
             .map_err(system("random numbers"))?,
-        access_log: logs.access_log(options.access_log_format).map_err(Failed::Log)?,
+        access_log: logs
+            .access_log(options.access_log_format, options.access_log_choice)
+            .map_err(Failed::Log)?,
         connections: Connections::default(),
         shortage: Shortage::new(memory),
         shows_routes: options.shows_routes,
         draining: AtomicBool::new(false),
     });
+    let loader = loader.log_files(gateway.access_log.files());
     let reloads = Arc::<Reloads>::default();
     let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::clone(&reloads)));
     let setup = Setup {

@@ -11,7 +11,7 @@ use crate::app::{Options, Wishes};
 use crate::control::Sources;
 use crate::kube_api::Rules;
 use crate::net::{AddressPool, Cidr};
-use crate::observe::{AccessFormat, LogFormat};
+use crate::observe::{AccessFormat, Choice, LogFormat, Sample, Statuses};
 use crate::proxy::Limits;
 
 use super::values::{grouped, name_and_address, size, time};
@@ -41,6 +41,12 @@ pub(super) struct Serve {
     /// auto, as the other log has it, or envoy-json: Envoy Gateway's default, on standard output
     #[arg(long, value_name = "FORMAT", default_value_t)]
     access_log_format: AccessFormat,
+    /// Only exchanges that were answered so are logged, such as 400-599 or 404,5xx
+    #[arg(long, value_name = "STATUS,...")]
+    access_log_status: Option<Statuses>,
+    /// This share of exchanges is logged, such as 1/10, and every one that failed
+    #[arg(long, value_name = "N/M")]
+    access_log_sample: Option<Sample>,
     /// error, warn, info, debug or trace [default: the document's logging.level.default, or info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<Level>,
@@ -167,6 +173,10 @@ impl Serve {
             watch: !self.no_watch,
             log_format: self.log_format,
             access_log_format: self.access_log_format,
+            access_log_choice: Choice {
+                statuses: self.access_log_status,
+                sample: self.access_log_sample,
+            },
             log_level: self.log_level,
             workers: self.workers.map_or(processors, usize::from),
             variables: Vec::new(),

@@ -14,6 +14,7 @@ use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Reading,
 
 use super::Inputs;
 use super::encryption::Trust;
+use super::logs::Logs;
 use super::routes::{CompiledRoute, CompiledRoutes, refusing};
 use super::tracing::Tracings;
 
@@ -58,6 +59,7 @@ impl<'a> Slots<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts<'p> {
     pub graph: &'p Graph<'p>,
+    pub logs: &'p Logs,
     pub routes: &'p CompiledRoutes,
     pub tracings: &'p Tracings,
     pub slots: &'p Slots<'p>,
@@ -68,6 +70,8 @@ pub(super) struct Parts<'p> {
 /// The binds of every Gateway that is served, in the order of their addresses.
 pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
+    // Whose they are, of those that have one log for all their Gateways.
+    let mut logs: HashMap<BindKey, Option<usize>> = HashMap::new();
     for (gateway, set, listener) in parts.graph.served() {
         let name = full_name(gateway, set, listener);
         let built = Arc::new(build(gateway, name, listener, parts));
@@ -80,6 +84,7 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 https: false,
                 forwards_tls: false,
                 listeners: HostTable::default(),
+                access_log: parts.logs.of(gateway).cloned(),
                 counts: parts
                     .inputs
                     .previous
@@ -88,6 +93,9 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
             });
             bind.https |= listener.spec.protocol == Protocol::Https;
             bind.forwards_tls |= listener.spec.protocol == Protocol::Tls;
+            if *logs.entry(key).or_insert(gateway.proxy) != gateway.proxy {
+                bind.access_log = None;
+            }
             let name: Arc<str> = listener.spec.name.as_str().into();
             if !bind.names.contains(&name) {
                 bind.names.push(name);
@@ -128,7 +136,7 @@ fn build(
     listener: &Listener<'_>,
     parts: Parts<'_>,
 ) -> snapshot::Listener {
-    let Parts { graph, routes, tracings, slots, trust, inputs } = parts;
+    let Parts { graph, logs, routes, tracings, slots, trust, inputs } = parts;
     let certificates: Vec<_> =
         listener.certificates.iter().map(|certificate| slots.get(certificate)).collect();
     let is_http = matches!(listener.spec.protocol, Protocol::Http | Protocol::Https);
@@ -169,6 +177,7 @@ fn build(
         certificates,
         traffic,
         tracing: is_http.then(|| tracings.of(&gateway.key)).flatten(),
+        access_log: logs.of(gateway).cloned(),
     }
 }
 

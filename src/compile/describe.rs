@@ -153,7 +153,18 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
             write!(to, ", tag {}", tag.name)?;
         }
     }
-    to.write_char('\n')
+    to.write_char('\n')?;
+    let Some(log) = &listener.access_log else { return Ok(()) };
+    if log.settings().is_empty() {
+        return to.write_str("    no access log\n");
+    }
+    for setting in log.settings() {
+        let files: Vec<_> =
+            setting.files.iter().map(|file| file.path().display().to_string()).collect();
+        let only = if setting.conditions.is_empty() { "" } else { ", of what matches" };
+        writeln!(to, "    access log to {}{only}", files.join(", "))?;
+    }
+    Ok(())
 }
 
 struct Host<'a>(Option<&'a str>);

@@ -20,6 +20,7 @@ use crate::compile::{Compiled, Inputs, compile, describe};
 use crate::config::{Loaded, Settings, load, parse_bytes};
 use crate::graph::{Held, ListenerStatus, Statuses};
 use crate::net::AddressPool;
+use crate::observe::LogFiles;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
@@ -218,6 +219,7 @@ impl Scene {
             },
             pool: self.pool.as_ref(),
             held: &self.held,
+            log_files: &LogFiles::unopened(),
         };
         compile(loaded, &inputs)
     }

@@ -16,6 +16,7 @@ mod encryption;
 mod filters;
 #[cfg(test)]
 mod goldens;
+mod logs;
 mod matches;
 mod routes;
 mod tracing;
@@ -28,6 +29,7 @@ use crate::api::{Object, ObjectKey};
 use crate::config::{Diagnostic, Environment, Loaded, Located, Settings, Severity};
 use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
 use crate::net::AddressPool;
+use crate::observe::LogFiles;
 use crate::snapshot::{BindKey, Counts, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Names;
@@ -35,6 +37,7 @@ use crate::upstream::Names;
 use binds::{Parts, Slots};
 use clusters::Clusters;
 use encryption::{Trust, is_server_name};
+use logs::Logs;
 use routes::CompiledRoutes;
 use tracing::Tracings;
 
@@ -65,6 +68,8 @@ pub(crate) struct Inputs<'a> {
     pub pool: Option<&'a AddressPool>,
     /// Who held which address of the pool before.
     pub held: &'a Held,
+    /// Where access logs of Gateways go.
+    pub log_files: &'a LogFiles,
 }
 
 impl std::fmt::Debug for Inputs<'_> {
@@ -114,8 +119,10 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let mut warnings = Vec::new();
     let compiled = CompiledRoutes::new(&graph, &mut clusters, &mut warnings);
     let tracings = Tracings::new(&graph, &mut clusters, inputs.previous, inputs.environment);
+    let logs = Logs::new(&graph, inputs.log_files, &mut warnings);
     let binds = binds::binds(Parts {
         graph: &graph,
+        logs: &logs,
         tracings: &tracings,
         routes: &compiled,
         slots: &slots,

@@ -19,7 +19,7 @@ use crate::control::{CannotBind, CannotStart, Control, sockets};
 use crate::graph::Held;
 use crate::kube_api::Source;
 use crate::net::AddressPool;
-use crate::observe::counted;
+use crate::observe::{LogFiles, counted};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::Names;
@@ -80,6 +80,8 @@ pub(crate) struct Loader {
     api_dir: Option<PathBuf>,
     /// The files of the last load, as they were when it began.
     print: Vec<FilePrint>,
+    /// Where access logs of Gateways go.
+    log_files: LogFiles,
 }
 
 /// What a load came to.
@@ -118,12 +120,19 @@ impl Loader {
             read_at: SystemTime::UNIX_EPOCH,
             api_dir: None,
             print: Vec::new(),
+            log_files: LogFiles::unopened(),
         }
     }
 
     /// Gives each Gateway that names no address one of `pool`, in place of all of the host.
     pub(crate) fn address_pool(mut self, pool: Option<AddressPool>) -> Self {
         self.pool = pool;
+        self
+    }
+
+    /// Opens the files of access logs, in place of looking whether they could be.
+    pub(crate) fn log_files(mut self, files: LogFiles) -> Self {
+        self.log_files = files;
         self
     }
 
@@ -235,6 +244,7 @@ impl Loader {
                 },
                 pool: self.pool.as_ref(),
                 held: &self.held,
+                log_files: &self.log_files,
             },
         );
         diagnostics.extend(loaded.diagnostics);

@@ -300,6 +300,7 @@ mod tests {
                 https: false,
                 forwards_tls: false,
                 listeners: HostTable::default(),
+                access_log: None,
             })
         };
         Snapshot { binds: binds.iter().map(bind).collect(), ..Snapshot::default() }

@@ -42,7 +42,6 @@ pub(crate) struct Gateway<'a> {
     /// Whether what is to be shown to backends can be.
     pub(super) client_resolved: Judged,
     /// Its EnvoyProxy, or else that of its class, by its place in the graph.
-    #[allow(dead_code, reason = "read where traces and access logs are compiled")]
     pub proxy: Option<usize>,
 }
 

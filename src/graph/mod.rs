@@ -79,7 +79,6 @@ pub(crate) struct Graph<'a> {
     /// The BackendTLSPolicies, in the order in which ties are settled.
     pub policies: Vec<Policy<'a>>,
     /// The EnvoyProxies, in the order of their names, used or not.
-    #[allow(dead_code, reason = "read where traces and access logs are compiled")]
     pub proxies: Vec<Proxy<'a>>,
     /// In the order of the objects above, and within one object of its fields.
     pub faults: Vec<Fault>,

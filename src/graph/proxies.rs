@@ -15,7 +15,6 @@ use super::{Facts, Faults};
 
 /// An EnvoyProxy with its references looked up.
 #[derive(Debug)]
-#[allow(dead_code, reason = "read where traces and access logs are compiled")]
 pub(crate) struct Proxy<'a> {
     pub object: &'a EnvoyProxy,
     pub key: ObjectKey,

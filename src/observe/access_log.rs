@@ -1,4 +1,5 @@
-//! One record per exchange, on its way to journald or to standard output.
+//! One record per exchange, on its way to journald or to standard output, or to where the log of its
+//! Gateway has it.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::choice::Choice;
+use super::custom::{GatewayLog, LogFiles};
 use super::journal::JournalSocket;
 use super::recent::Recent;
 use super::record::AccessRecord;
@@ -31,6 +34,9 @@ pub(crate) struct AccessLog {
     /// None for a log that nobody keeps.
     spool: Option<Spool>,
     recent: Arc<Recent>,
+    /// Where the logs of Gateways go.
+    files: LogFiles,
+    choice: Choice,
 }
 
 /// How a record is written.
@@ -65,18 +71,28 @@ struct Desk {
 
 impl AccessLog {
     /// Writes to where `output` says, datagrams to journald or lines to standard output; a `format`
-    /// of its own is lines.
+    /// of its own is lines. `events` is what writes to standard error, and `choice` says which
+    /// exchanges are written down at all.
     ///
     /// # Errors
     ///
     /// The thread that writes cannot be started, or there is nowhere to write.
-    pub(crate) fn start(output: Output, format: AccessFormat) -> io::Result<Self> {
+    pub(super) fn start(
+        output: Output,
+        format: AccessFormat,
+        choice: Choice,
+        events: Option<Spool>,
+    ) -> io::Result<Self> {
         let form = Form::of(output, format);
-        let spool = match form {
-            Form::Journald => spool(JournalSocket::system()?)?,
-            Form::EnvoyJson | Form::Json | Form::Text => spool(Descriptor::stdout()?)?,
+        let (spool, stdout) = match form {
+            Form::Journald => (spool(JournalSocket::system()?)?, None),
+            Form::EnvoyJson | Form::Json | Form::Text => {
+                let spool = spool(Descriptor::stdout()?)?;
+                (spool.clone(), Some(spool))
+            }
         };
-        Ok(Self { form, spool: Some(spool), recent: Arc::default() })
+        let files = LogFiles::new(stdout, events);
+        Ok(Self { form, spool: Some(spool), recent: Arc::default(), files, choice })
     }
 
     /// Writes lines to `to`; JSON unless `output` is text.
@@ -88,30 +104,43 @@ impl AccessLog {
     pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
         let form = if output == Output::Text { Form::Text } else { Form::Json };
         let spool = Some(spool(Descriptor::new(to))?);
-        Ok(Self { form, spool, recent: Arc::default() })
+        Ok(Self { form, spool, ..Self::discard() })
     }
 
     /// A log that nobody keeps.
     #[cfg(test)]
     pub(crate) fn discard() -> Self {
-        Self { form: Form::Json, spool: None, recent: Arc::default() }
+        Self {
+            form: Form::Json,
+            spool: None,
+            recent: Arc::default(),
+            files: LogFiles::unopened(),
+            choice: Choice::default(),
+        }
     }
 
-    /// Writes down one exchange. Never blocks.
-    pub(crate) fn record(&self, record: &AccessRecord<'_>) {
+    /// Writes down one exchange, as the log of its Gateway has it where there is one. Never blocks.
+    pub(crate) fn record(&self, log: Option<&GatewayLog>, record: &AccessRecord<'_>) {
         let Some(spool) = &self.spool else { return };
+        let is_chosen = self.choice.takes(record);
         let written = DESK.try_with(|desk| {
             let Ok(mut desk) = desk.try_borrow_mut() else { return false };
             let Desk { line, stamp } = &mut *desk;
             line.clear();
             line.shrink_to(BUFFER_BYTES);
-            match self.form {
-                Form::EnvoyJson => record.envoy(line, stamp),
-                Form::Journald => record.journal(line, stamp),
-                Form::Json => record.json(line, stamp),
-                Form::Text => record.text(line, stamp),
+            match (is_chosen, log) {
+                (false, _) => {}
+                (true, Some(log)) => log.record(record, line, stamp),
+                (true, None) => {
+                    match self.form {
+                        Form::EnvoyJson => record.envoy(line, stamp),
+                        Form::Journald => record.journal(line, stamp),
+                        Form::Json => record.json(line, stamp),
+                        Form::Text => record.text(line, stamp),
+                    }
+                    spool.push(line);
+                }
             }
-            spool.push(line);
             self.recent.record(record, stamp);
             true
         });
@@ -126,20 +155,26 @@ impl AccessLog {
         &self.recent
     }
 
-    /// How many records were dropped since the start.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.spool.as_ref().map_or(0, Spool::dropped)
+    /// The files that logs of Gateways go to.
+    pub(crate) fn files(&self) -> LogFiles {
+        self.files.clone()
     }
 
-    /// Waits until every record made before this call was written or lost, at most a second;
+    /// How many records were dropped since the start, those of Gateways' logs too.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.spool.as_ref().map_or(0, Spool::dropped) + self.files.dropped()
+    }
+
+    /// Waits until every record made before this call was written or lost, at most two seconds;
     /// false if that was not enough. For the end of the process and for tests: nobody has to call
     /// it for records to be written.
     pub(crate) fn flush(&self) -> bool {
-        self.spool.as_ref().is_none_or(|spool| spool.flush(LAST_FLUSH))
+        let own = self.spool.as_ref().is_none_or(|spool| spool.flush(LAST_FLUSH));
+        self.files.flush(LAST_FLUSH) && own
     }
 }
 
-fn spool(sink: impl super::spool::Sink) -> io::Result<Spool> {
+pub(super) fn spool(sink: impl super::spool::Sink) -> io::Result<Spool> {
     let shards = thread::available_parallelism().map_or(1, Into::into).min(16);
     Spool::start("access", sink, shards, DELAY)
 }
@@ -169,7 +204,7 @@ mod tests {
 
     fn journal_log(sink: JournalSocket) -> AccessLog {
         let spool = Some(spool(sink).unwrap());
-        AccessLog { form: Form::Journald, spool, recent: Arc::default() }
+        AccessLog { form: Form::Journald, spool, ..AccessLog::discard() }
     }
 
     #[test]
@@ -177,8 +212,8 @@ mod tests {
         for (output, begins) in [(Output::Json, "{\"time\":"), (Output::Text, "2026-09-14T")] {
             let (lines, written) = mpsc::channel();
             let log = AccessLog::to(Lines(lines), output).unwrap();
-            log.record(&sample());
-            log.record(&sample());
+            log.record(None, &sample());
+            log.record(None, &sample());
             assert!(log.flush());
             let all: Vec<u8> = written.try_iter().flatten().collect();
             let all = String::from_utf8(all).unwrap();
@@ -192,7 +227,7 @@ mod tests {
     fn a_record_comes_out_without_a_flush() {
         let (lines, written) = mpsc::channel();
         let log = AccessLog::to(Lines(lines), Output::Json).unwrap();
-        log.record(&sample());
+        log.record(None, &sample());
         assert!(written.recv_timeout(PATIENCE).unwrap().ends_with(b"}\n"));
     }
 
@@ -206,8 +241,8 @@ mod tests {
         let log = journal_log(sink);
 
         let hostile = AccessRecord { user_agent: Some(b"a\nPRIORITY=0"), ..sample() };
-        log.record(&hostile);
-        log.record(&AccessRecord { status: 503, flags: "UF", ..sample() });
+        log.record(None, &hostile);
+        log.record(None, &AccessRecord { status: 503, flags: "UF", ..sample() });
 
         let mut bytes = [0; 8192];
         let length = journald.recv(&mut bytes).unwrap();
@@ -246,12 +281,12 @@ mod tests {
         let path = dir.path().join("socket");
         let sink = JournalSocket::to(&path).unwrap();
         let log = journal_log(sink);
-        log.record(&sample());
+        log.record(None, &sample());
         assert!(log.flush());
         assert_eq!(log.dropped(), 1);
 
         let journald = UnixDatagram::bind(&path).unwrap();
-        log.record(&sample());
+        log.record(None, &sample());
         assert!(log.flush());
         assert_eq!(log.dropped(), 1);
         let mut bytes = [0; 8192];
@@ -261,7 +296,7 @@ mod tests {
     #[test]
     fn a_log_that_nobody_keeps_drops_nothing() {
         let log = AccessLog::discard();
-        log.record(&sample());
+        log.record(None, &sample());
         assert!(log.flush());
         assert_eq!(log.dropped(), 0);
     }

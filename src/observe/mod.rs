@@ -14,7 +14,9 @@
 //! so does [`EventLine`] in text.
 
 mod access_log;
+mod choice;
 mod counted;
+mod custom;
 mod envoy;
 mod journal;
 mod recent;
@@ -38,7 +40,11 @@ use tracing_subscriber::{Layer, Registry, reload};
 use spool::{Descriptor, Spool};
 
 pub(crate) use access_log::AccessLog;
+pub(crate) use choice::{Choice, Sample, Statuses};
 pub(crate) use counted::counted;
+pub(crate) use custom::{
+    Condition, Format, FormatFault, GatewayLog, LogFile, LogFiles, Seen, Setting, Wanted,
+};
 pub(crate) use record::{AccessRecord, Upstream};
 pub(crate) use redact::redacted_target;
 
@@ -177,14 +183,14 @@ impl std::fmt::Debug for LogLevel {
 }
 
 impl Logs {
-    /// Starts the access log, in the same place and form as the events where `format` says nothing
-    /// else.
+    /// Starts the access log of the exchanges that `choice` takes, in the same place and form as the
+    /// events where `format` says nothing else.
     ///
     /// # Errors
     ///
     /// The thread that writes cannot be started, or standard output is closed.
-    pub(crate) fn access_log(&self, format: AccessFormat) -> io::Result<AccessLog> {
-        AccessLog::start(self.output, format)
+    pub(crate) fn access_log(&self, format: AccessFormat, choice: Choice) -> io::Result<AccessLog> {
+        AccessLog::start(self.output, format, choice, self.events.clone())
     }
 
     /// What is logged, and the way to change it.

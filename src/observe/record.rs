@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use super::custom::Seen;
 use super::journal::Fields;
 use super::redact;
 use super::text::{self, Escape, Stamp};
@@ -62,6 +63,8 @@ pub(crate) struct AccessRecord<'a> {
     pub sni: Option<&'a str>,
     /// The TLS version, on a TLS listener.
     pub tls: Option<&'static str>,
+    /// The headers that the log of the Gateway asks for.
+    pub seen: &'a Seen,
 }
 
 /// Who answered: an address, or what stands for one (the path of a UNIX socket).
@@ -301,6 +304,7 @@ pub(super) mod tests {
             local: Some("192.0.2.1:443".parse().unwrap()),
             sni: Some("shop.example.com"),
             tls: Some("TLSv1.3"),
+            seen: Seen::nothing(),
         }
     }
 

@@ -73,7 +73,7 @@ async fn begin(
     let limit = gateway.limits.handshake_timeout;
     if let Some((listener, forwards)) = served.forwards() {
         let mut passage = Passage::begin(Arc::clone(&gateway), watch.peer, "TCP");
-        passage.listener = Some(Arc::clone(&listener.name));
+        passage.by(listener);
         let chosen = tcp::choose(forwards.best(""), &mut passage);
         drop(snapshot);
         let passed = Passed { tunnel: Some(Tunnel::Tcp), passage, chosen };
@@ -185,7 +185,7 @@ async fn handshake(
         let to = listener.map(|listener| (listener, &listener.traffic));
         if let Some((listener, Traffic::Passthrough(forwards))) = to {
             let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TLS");
-            passage.listener = Some(Arc::clone(&listener.name));
+            passage.by(listener);
             passage.sni = name.into();
             let chosen = tcp::choose(forwards.best(name), &mut passage);
             let passed = Passed { tunnel: Some(Tunnel::Passthrough), passage, chosen };
@@ -193,6 +193,7 @@ async fn handshake(
         }
         if listener.is_none() && !bind.https {
             let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TLS");
+            passage.by_nobody(bind);
             passage.sni = name.into();
             let passed = Passed { tunnel: None, passage, chosen: Err(Failure::NoRoute) };
             return Ok(Met::Passed { passed, stream: Rewound::new(stream, read) });
@@ -210,7 +211,7 @@ async fn handshake(
         return Ok(Met::Http { sni, stream });
     };
     let mut passage = Passage::begin(Arc::clone(gateway), watch.peer, "TCP");
-    passage.listener = Some(Arc::clone(&listener.name));
+    passage.by(listener);
     passage.sni.clone_from(&sni);
     let chosen = tcp::choose(forwards.best(&sni), &mut passage);
     let passed = Passed { tunnel: Some(Tunnel::Terminate), passage, chosen };

@@ -54,6 +54,7 @@ pub(super) async fn serve(
     if version < Version::HTTP_2 && record.open.watch().is_ending() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    record.answers(response.headers());
     if let Some(switched) = switched {
         record.respond(response.status());
         upgrade::run(record, switched);
@@ -89,6 +90,7 @@ async fn answer(
     // Once: everything below sees this configuration, whatever is published meanwhile.
     let snapshot = gateway.snapshot.load();
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
+    record.logged_by(bind.access_log.as_ref(), &head.headers);
 
     if record.open.watch().take_twofold() {
         return Err(Failure::TwofoldLength);
@@ -121,6 +123,7 @@ async fn answer(
         let started = record.started();
         record.trace = Some(Trace::begin(tracing, &mut head.headers, scheme.as_str(), started));
     }
+    record.logged_by(listener.access_log.as_ref(), &head.headers);
     // A name that another protocol is served under on this port.
     let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
     let found = routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;

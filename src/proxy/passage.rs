@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::observe::AccessRecord;
+use crate::observe::{AccessRecord, GatewayLog, Seen};
 use crate::proxy::Gateway;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
 use crate::proxy::record::logged;
 use crate::proxy::tunnel::Carried;
+use crate::snapshot::{Bind, Listener};
 use crate::upstream::{EndpointName, FailureKind, SendFailure};
 
 /// What is known of a connection or flow so far. Dropping it writes the access log's line, so there
@@ -26,7 +27,8 @@ pub(super) struct Passage {
     pub sni: Box<str>,
     /// The TLS version, where TLS ended here.
     pub tls: Option<&'static str>,
-    pub listener: Option<Arc<str>>,
+    listener: Option<Arc<str>>,
+    log: Option<Arc<GatewayLog>>,
     pub route: Option<Arc<str>>,
     pub upstream: Option<EndpointName>,
     upstream_duration: Option<Duration>,
@@ -44,12 +46,24 @@ impl Passage {
             sni: Box::default(),
             tls: None,
             listener: None,
+            log: None,
             route: None,
             upstream: None,
             upstream_duration: None,
             failure: None,
             carried: Arc::default(),
         }
+    }
+
+    /// The listener that it came in by.
+    pub(super) fn by(&mut self, listener: &Listener) {
+        self.listener = Some(Arc::clone(&listener.name));
+        self.log.clone_from(&listener.access_log);
+    }
+
+    /// No listener of the bind has the name that was asked for.
+    pub(super) fn by_nobody(&mut self, bind: &Bind) {
+        self.log.clone_from(&bind.access_log);
     }
 
     /// How long nothing may move.
@@ -86,31 +100,35 @@ impl Drop for Passage {
         let upstream = self.upstream.as_ref().map(|endpoint| logged(endpoint, &mut named));
         let id = new_request_id();
         let (request_bytes, response_bytes) = self.carried.bytes();
-        self.gateway.access_log.record(&AccessRecord {
-            time: clock::wall(),
-            peer: self.peer,
-            client: self.peer.ip().to_canonical(),
-            method: "-",
-            host: if self.sni.is_empty() { "-" } else { &self.sni },
-            path: "",
-            protocol: self.protocol,
-            status: 0,
-            request_bytes,
-            response_bytes,
-            duration: clock::now().saturating_duration_since(self.started),
-            upstream_duration: self.upstream_duration,
-            upstream,
-            attempts: u32::from(self.upstream.is_some()),
-            route: self.route.as_deref(),
-            flags,
-            details: Some(details),
-            request_id: id.to_str().unwrap_or("-"),
-            trace_id: None,
-            user_agent: None,
-            listener: self.listener.as_deref().unwrap_or("-"),
-            local: None,
-            sni: Some(&*self.sni).filter(|name| !name.is_empty()),
-            tls: self.tls,
-        });
+        self.gateway.access_log.record(
+            self.log.as_deref(),
+            &AccessRecord {
+                time: clock::wall(),
+                peer: self.peer,
+                client: self.peer.ip().to_canonical(),
+                method: "-",
+                host: if self.sni.is_empty() { "-" } else { &self.sni },
+                path: "",
+                protocol: self.protocol,
+                status: 0,
+                request_bytes,
+                response_bytes,
+                duration: clock::now().saturating_duration_since(self.started),
+                upstream_duration: self.upstream_duration,
+                upstream,
+                attempts: u32::from(self.upstream.is_some()),
+                route: self.route.as_deref(),
+                flags,
+                details: Some(details),
+                request_id: id.to_str().unwrap_or("-"),
+                trace_id: None,
+                user_agent: None,
+                listener: self.listener.as_deref().unwrap_or("-"),
+                local: None,
+                sni: Some(&*self.sni).filter(|name| !name.is_empty()),
+                tls: self.tls,
+                seen: Seen::nothing(),
+            },
+        );
     }
 }

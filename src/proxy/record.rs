@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::body::{Body, Response};
 use crate::clock;
-use crate::observe::{AccessRecord, Upstream};
+use crate::observe::{AccessRecord, GatewayLog, Seen, Upstream};
 use crate::proxy::body::Received;
 use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
@@ -39,6 +39,10 @@ pub(super) struct Record {
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub listener: Option<Arc<str>>,
+    /// How the exchange is logged, where that is not as the gateway's own log has it.
+    log: Option<Arc<GatewayLog>>,
+    /// The headers that this asks for.
+    seen: Seen,
     pub rule: Option<Arc<Rule>>,
     pub upstream: Option<EndpointName>,
     /// Tries at a backend.
@@ -82,6 +86,8 @@ impl Record {
             connection,
             request_id: None,
             listener: None,
+            log: None,
+            seen: Seen::default(),
             rule: None,
             upstream: None,
             attempts: 0,
@@ -95,6 +101,21 @@ impl Record {
             carried: None,
             trace: None,
         })
+    }
+
+    /// Has the exchange logged as `log` says, which may ask for headers of the request.
+    pub(super) fn logged_by(&mut self, log: Option<&Arc<GatewayLog>>, headers: &HeaderMap) {
+        self.log = log.cloned();
+        if let Some(log) = &self.log {
+            self.seen.see_request(log, headers);
+        }
+    }
+
+    /// The response, as the client gets it.
+    pub(super) fn answers(&mut self, headers: &HeaderMap) {
+        if let Some(log) = &self.log {
+            self.seen.see_response(log, headers);
+        }
     }
 
     /// When the head was complete.
@@ -213,32 +234,38 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
     counts.requests.one_more();
     counts.responses.add(failure.status().as_u16());
     counts.failed(failure.flag());
-    connection.gateway.access_log.record(&AccessRecord {
-        time: clock::wall(),
-        peer: connection.origin.peer,
-        client: connection.origin.peer.ip().to_canonical(),
-        method: "-",
-        host: "-",
-        path: "-",
-        protocol: "HTTP/1.1",
-        status: failure.status().as_u16(),
-        request_bytes: 0,
-        response_bytes: 0,
-        duration: Duration::ZERO,
-        upstream_duration: None,
-        upstream: None,
-        attempts: 0,
-        route: None,
-        flags: failure.flag(),
-        details: Some(failure.details()),
-        request_id: id.to_str().unwrap_or("-"),
-        trace_id: None,
-        user_agent: None,
-        listener: "-",
-        local: Some(connection.local),
-        sni: connection.sni.as_deref(),
-        tls: connection.tls,
-    });
+    let snapshot = connection.gateway.snapshot.load();
+    let log = snapshot.bind(connection.bind).and_then(|bind| bind.access_log.as_deref());
+    connection.gateway.access_log.record(
+        log,
+        &AccessRecord {
+            time: clock::wall(),
+            peer: connection.origin.peer,
+            client: connection.origin.peer.ip().to_canonical(),
+            method: "-",
+            host: "-",
+            path: "-",
+            protocol: "HTTP/1.1",
+            status: failure.status().as_u16(),
+            request_bytes: 0,
+            response_bytes: 0,
+            duration: Duration::ZERO,
+            upstream_duration: None,
+            upstream: None,
+            attempts: 0,
+            route: None,
+            flags: failure.flag(),
+            details: Some(failure.details()),
+            request_id: id.to_str().unwrap_or("-"),
+            trace_id: None,
+            user_agent: None,
+            listener: "-",
+            local: Some(connection.local),
+            sni: connection.sni.as_deref(),
+            tls: connection.tls,
+            seen: Seen::nothing(),
+        },
+    );
 }
 
 /// An endpoint as the log has it; `named` keeps the text of one that is no address.
@@ -336,8 +363,9 @@ impl Drop for Record {
             local: Some(connection.local),
             sni: connection.sni.as_deref().filter(|name| !name.is_empty()),
             tls: connection.tls,
+            seen: &self.seen,
         };
-        connection.gateway.access_log.record(&record);
+        connection.gateway.access_log.record(self.log.as_deref(), &record);
         if let Some(trace) = &trace {
             trace.finish(&record);
         }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::HostPattern;
+use crate::observe::GatewayLog;
 use crate::snapshot::{Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertSlot, ClientValidation};
@@ -44,6 +45,9 @@ pub(crate) struct Bind {
     /// Listeners by hostname. A connection or request belongs to the most specific one, and only
     /// its routes are tried (Gateway API, listener isolation).
     pub listeners: HostTable<Arc<Listener>>,
+    /// How exchanges are logged that belong to no listener: as those of its Gateways, where all of
+    /// them have one log of their own.
+    pub access_log: Option<Arc<GatewayLog>>,
     /// Carried over from snapshot to snapshot.
     pub counts: Arc<Sharded<Downstream>>,
 }
@@ -88,6 +92,8 @@ pub(crate) struct Listener {
     pub traffic: Traffic,
     /// None: its requests are not traced.
     pub tracing: Option<Arc<Tracing>>,
+    /// How its exchanges are logged, where that is not as the gateway's own log has it.
+    pub access_log: Option<Arc<GatewayLog>>,
 }
 
 impl Listener {

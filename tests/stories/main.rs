@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "the stories run outside the gateway and its clock")]
 
 mod abuse;
+mod access_log;
 mod acme;
 mod addresses;
 mod admin;

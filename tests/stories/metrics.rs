@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// A port on an address of this test's own, which is free now.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind((own_loopback(), 0)).unwrap().local_addr().unwrap()
 }
 
@@ -36,7 +36,7 @@ async fn ask(address: SocketAddr, head: &str) -> (u16, String, String) {
     (reply.status(), reply.header("content-type").unwrap_or_default(), reply.text())
 }
 
-async fn scrape(address: SocketAddr) -> String {
+pub(crate) async fn scrape(address: SocketAddr) -> String {
     let head = format!("GET /stats/prometheus HTTP/1.1\r\nHost: {address}");
     let (status, form, text) = soon("a scrape", ask(address, &head)).await;
     assert_eq!((status, &*form), (200, "text/plain; version=0.0.4; charset=utf-8"));
@@ -44,7 +44,7 @@ async fn scrape(address: SocketAddr) -> String {
 }
 
 /// The value of a series, written as it stands in the text.
-fn value(text: &str, series: &str) -> f64 {
+pub(crate) fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
 }

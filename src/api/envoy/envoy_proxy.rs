@@ -18,7 +18,6 @@ pub(crate) struct EnvoyProxy {
     pub spec: EnvoyProxySpec,
 }
 
-#[allow(dead_code, reason = "read where traces and access logs are compiled")]
 impl EnvoyProxy {
     /// `spec.telemetry.accessLog`
     pub(crate) fn access_log(&self) -> Option<&AccessLog> {
@@ -159,7 +158,6 @@ pub(crate) struct Tracing {
     pub provider: TracingProvider,
 }
 
-#[allow(dead_code, reason = "read where traces and access logs are compiled")]
 impl Tracing {
     /// Every request where neither is written.
     pub(crate) fn sampling(&self) -> Fraction {
@@ -198,7 +196,6 @@ pub(crate) struct TracingProvider {
     pub zipkin: Option<IgnoredAny>,
 }
 
-#[allow(dead_code, reason = "read where traces and access logs are compiled")]
 impl TracingProvider {
     /// `OpenTelemetry` where absent.
     pub(crate) fn kind(&self) -> &TracingProviderType {

@@ -186,7 +186,9 @@ impl Table {
         let peer = canonical(ends.peer);
         let mut passage = Passage::begin(Arc::clone(&self.gateway), peer, "UDP");
         let forwards = served.forwards();
-        passage.listener = forwards.map(|(listener, _)| Arc::clone(&listener.name));
+        if let Some((listener, _)) = forwards {
+            passage.by(listener);
+        }
         let forward = forwards.and_then(|(_, forwards)| forwards.best(""));
         match tcp::choose(forward, &mut passage) {
             Ok(chosen) => {

@@ -1,0 +1,162 @@
+//! `spec.telemetry.accessLog` of EnvoyProxies: what is written of a Gateway's exchanges in place of the
+//! gateway's own log.
+//!
+//! A log is no reason to refuse traffic: a setting that cannot be written is left out and told, and a
+//! Gateway that is left with none has the gateway's own log.
+
+use std::sync::Arc;
+
+use crate::api::ObjectKey;
+use crate::api::envoy::{
+    AccessLogFormatType, AccessLogSetting, AccessLogSink, AccessLogSinkType, AccessLogType,
+};
+use crate::config::Severity;
+use crate::graph::{Fault, Gateway, Graph, Proxy};
+use crate::observe::{
+    Condition, Format, FormatFault, GatewayLog, LogFile, LogFiles, Setting, Wanted,
+};
+
+/// The log that each EnvoyProxy asks for, as they stand in the graph.
+#[derive(Debug)]
+pub(super) struct Logs(Vec<Option<Arc<GatewayLog>>>);
+
+impl Logs {
+    /// Compiles the logs of every EnvoyProxy. Files are opened for those alone that a Gateway has
+    /// which is served.
+    pub(super) fn new(graph: &Graph<'_>, files: &LogFiles, faults: &mut Vec<Fault>) -> Self {
+        let unopened = LogFiles::unopened();
+        let logs = graph.proxies.iter().enumerate().map(|(place, proxy)| {
+            let mut gateways = graph.gateways.iter().filter(|gateway| gateway.is_served());
+            let is_used = gateways.any(|gateway| gateway.proxy == Some(place));
+            let files = if is_used { files } else { &unopened };
+            Compiling { proxy, files, wanted: Wanted::default(), faults }.log().map(Arc::new)
+        });
+        Self(logs.collect())
+    }
+
+    /// The log of a Gateway's own; None where it has the gateway's.
+    pub(super) fn of(&self, gateway: &Gateway<'_>) -> Option<&Arc<GatewayLog>> {
+        self.0.get(gateway.proxy?)?.as_ref()
+    }
+}
+
+struct Compiling<'c> {
+    proxy: &'c Proxy<'c>,
+    files: &'c LogFiles,
+    wanted: Wanted,
+    faults: &'c mut Vec<Fault>,
+}
+
+impl Compiling<'_> {
+    fn log(mut self) -> Option<GatewayLog> {
+        let log = self.proxy.object.access_log()?;
+        if log.disable == Some(true) {
+            return Some(GatewayLog::new(Vec::new(), self.wanted));
+        }
+        let settings = log.settings.iter().enumerate();
+        let settings: Vec<Setting> = settings
+            .filter_map(|(place, setting)| {
+                self.setting(setting, &format!("spec.telemetry.accessLog.settings[{place}]"))
+            })
+            .collect();
+        (!settings.is_empty()).then(|| GatewayLog::new(settings, self.wanted))
+    }
+
+    /// None, once that is told, where the setting writes nothing.
+    fn setting(&mut self, setting: &AccessLogSetting, at: &str) -> Option<Setting> {
+        if setting.kind == Some(AccessLogType::Listener) {
+            let problem = "a line for a connection is not written, so this setting is left out; leave \
+                           `type` out, or use Route";
+            self.warn(&format!("{at}.type"), problem);
+            return None;
+        }
+        // Every part is read, so that each is told.
+        let format = self.format(setting, &format!("{at}.format"));
+        let conditions = self.conditions(&setting.matches, &format!("{at}.matches"));
+        let sinks = setting.sinks.iter().enumerate();
+        let files: Vec<LogFile> = sinks
+            .filter_map(|(place, sink)| self.sink(sink, &format!("{at}.sinks[{place}]")))
+            .collect();
+        let setting = Setting { format: format?, conditions: conditions?, files };
+        (!setting.files.is_empty()).then_some(setting)
+    }
+
+    fn format(&mut self, setting: &AccessLogSetting, at: &str) -> Option<Format> {
+        let written = setting.format.as_ref();
+        let is_text = written.and_then(|of| of.kind.as_ref()) == Some(&AccessLogFormatType::Text);
+        let mut found = Vec::new();
+        let wanted = &mut self.wanted;
+        let format = match written.map(|of| (&of.text, &of.json)) {
+            Some((Some(text), _)) if is_text => Format::text(text, wanted, &mut found),
+            Some((_, Some(json))) => Format::json(json, wanted, &mut found),
+            _ => Some(Format::default_json(wanted)),
+        };
+        if written.is_some_and(|of| of.text.is_some()) && !is_text {
+            let problem = "is not written, for lines are JSON where the type is not Text; write \
+                           `type: Text`";
+            self.warn(&format!("{at}.text"), problem);
+        }
+        for FormatFault { key, problem, is_malformed } in found {
+            let field = match key {
+                None => format!("{at}.text"),
+                Some(key) if key.contains(['.', '[', ']', '"']) || key.is_empty() => {
+                    format!("{at}.json[\"{key}\"]")
+                }
+                Some(key) => format!("{at}.json.{key}"),
+            };
+            let so = if is_malformed { "; this setting is left out" } else { "" };
+            self.refuse(&field, format!("{problem}{so}"));
+        }
+        format
+    }
+
+    fn conditions(&mut self, written: &[String], at: &str) -> Option<Vec<Condition>> {
+        let mut is_whole = true;
+        let mut conditions = Vec::new();
+        for (place, expression) in written.iter().enumerate() {
+            match Condition::read(expression, &mut self.wanted) {
+                Ok(condition) => conditions.push(condition),
+                Err(problem) => {
+                    is_whole = false;
+                    let problem = format!("{problem}; this setting is left out");
+                    self.refuse(&format!("{at}[{place}]"), problem);
+                }
+            }
+        }
+        is_whole.then_some(conditions)
+    }
+
+    fn sink(&mut self, sink: &AccessLogSink, at: &str) -> Option<LogFile> {
+        let path = match (&sink.kind, &sink.file) {
+            (AccessLogSinkType::File, Some(file)) => &file.path,
+            (AccessLogSinkType::Als | AccessLogSinkType::OpenTelemetry, _) => {
+                let problem =
+                    format!("nothing is sent to {}; use File, which is served", sink.kind);
+                self.warn(&format!("{at}.type"), problem);
+                return None;
+            }
+            // The rules of the kind have told of these.
+            (AccessLogSinkType::File | AccessLogSinkType::Unknown(_), _) => return None,
+        };
+        match self.files.open(path) {
+            Ok(file) => Some(file),
+            Err(unopened) => {
+                self.refuse(&format!("{at}.file.path"), unopened.problem);
+                unopened.before
+            }
+        }
+    }
+
+    fn refuse(&mut self, field: &str, problem: String) {
+        self.tell(Severity::Error, field, problem);
+    }
+
+    fn warn(&mut self, field: &str, problem: impl Into<String>) {
+        self.tell(Severity::Warning, field, problem.into());
+    }
+
+    fn tell(&mut self, severity: Severity, field: &str, problem: String) {
+        let object: ObjectKey = self.proxy.key.clone();
+        self.faults.push(Fault { object, field: field.to_owned(), problem, severity });
+    }
+}

@@ -1,0 +1,377 @@
+//! The files that lines go to: one queue and one thread for each, however many settings name it.
+//!
+//! A file is opened when the configuration is loaded that names it, and looked for again with every
+//! load: where another file has its name by then, since the old one was rotated away, that is written
+//! from then on. It is closed when no configuration that is in use names it any more.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+
+use crate::clock;
+use crate::observe::access_log;
+use crate::observe::spool::{Descriptor, Sink, Spool};
+
+/// Who may read a file that is made here: its owner, and a group such as `adm`.
+const MODE: u32 = 0o640;
+
+/// Every file that is open; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFiles(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// False for somebody who only wants to know whether they could be.
+    is_opening: bool,
+    /// The queues of those who write to the same descriptors already.
+    stdout: Option<Spool>,
+    stderr: Option<Spool>,
+    open: Mutex<HashMap<PathBuf, Weak<Open>>>,
+    /// Lines that were dropped on their way to files which are closed by now.
+    dropped: AtomicU64,
+}
+
+/// A file that lines go to; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFile {
+    path: Arc<Path>,
+    /// None where it is not to be opened.
+    to: Option<To>,
+}
+
+#[derive(Clone, Debug)]
+enum To {
+    File(Arc<Open>),
+    /// The queue of the gateway's own log.
+    Shared(Spool),
+}
+
+#[derive(Debug)]
+struct Open {
+    spool: Spool,
+    next: Arc<Mutex<Option<File>>>,
+    /// Device and inode of what is written to.
+    identity: Mutex<Option<(u64, u64)>>,
+    of: Weak<Shared>,
+}
+
+/// Why a file cannot be opened; what was open under its name goes on being written to.
+#[derive(Debug)]
+pub(crate) struct Unopened {
+    pub problem: String,
+    pub before: Option<LogFile>,
+}
+
+impl LogFiles {
+    /// `stdout` and `stderr` are the queues that write there already.
+    pub(in crate::observe) fn new(stdout: Option<Spool>, stderr: Option<Spool>) -> Self {
+        Self::of(true, stdout, stderr)
+    }
+
+    /// Opens nothing, and says of what nobody could.
+    pub(crate) fn unopened() -> Self {
+        Self::of(false, None, None)
+    }
+
+    fn of(is_opening: bool, stdout: Option<Spool>, stderr: Option<Spool>) -> Self {
+        let (open, dropped) = (Mutex::default(), AtomicU64::new(0));
+        Self(Arc::new(Shared { is_opening, stdout, stderr, open, dropped }))
+    }
+
+    /// The file of an absolute path, which is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be written to, and what would be right.
+    pub(crate) fn open(&self, path: &str) -> Result<LogFile, Unopened> {
+        let unopened = |problem: String| Unopened { problem, before: None };
+        if !path.starts_with('/') || path.contains('\0') {
+            let problem = format!(
+                "`{}` is not an absolute path; use one such as /var/log/edge-gateway/access.log, or \
+                 /dev/stdout",
+                path.escape_debug()
+            );
+            return Err(unopened(problem));
+        }
+        let file = LogFile { path: Path::new(path).into(), to: None };
+        if !self.0.is_opening {
+            return match missing(&file.path) {
+                None => Ok(file),
+                Some(error) => Err(unopened(cannot(path, &error))),
+            };
+        }
+        if let Some(shared) = self.shared(&file.path) {
+            return Ok(LogFile { to: Some(To::Shared(shared)), ..file });
+        }
+        let mut all = held(&self.0.open);
+        all.retain(|_, open| open.strong_count() > 0);
+        if let Some(open) = all.get(&*file.path).and_then(Weak::upgrade) {
+            let again = open.again(&file.path);
+            let file = LogFile { to: Some(To::File(open)), ..file };
+            return match again {
+                Ok(()) => Ok(file),
+                Err(error) => Err(Unopened { problem: cannot(path, &error), before: Some(file) }),
+            };
+        }
+        let open = Open::new(&file.path, &self.0);
+        let open = open.map(Arc::new).map_err(|error| unopened(cannot(path, &error)))?;
+        all.insert(file.path.to_path_buf(), Arc::downgrade(&open));
+        Ok(LogFile { to: Some(To::File(open)), ..file })
+    }
+
+    /// The queue of the gateway's own log, where that goes to the same descriptor: two threads that
+    /// write to one pipe would tear each other's lines.
+    fn shared(&self, path: &Path) -> Option<Spool> {
+        let shared = match path.to_str()? {
+            "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => &self.0.stdout,
+            "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => &self.0.stderr,
+            _ => return None,
+        };
+        shared.clone()
+    }
+
+    /// Lines that were dropped, on the way to files that are closed too.
+    pub(in crate::observe) fn dropped(&self) -> u64 {
+        let open = self.all();
+        let now: u64 = open.iter().map(|open| open.spool.dropped()).sum();
+        now + self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until every line was written or lost, all together at most `patience`; false if that was
+    /// not enough.
+    pub(in crate::observe) fn flush(&self, patience: Duration) -> bool {
+        let until = clock::now() + patience;
+        let left = || until.saturating_duration_since(clock::now());
+        let mut is_done = true;
+        for open in self.all() {
+            // Each is asked, also where there is no time to wait for it.
+            is_done &= open.spool.flush(left());
+        }
+        is_done
+    }
+
+    fn all(&self) -> Vec<Arc<Open>> {
+        held(&self.0.open).values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl LogFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts a line in, or drops and counts it.
+    pub(super) fn push(&self, line: &[u8]) {
+        match &self.to {
+            Some(To::File(open)) => open.spool.push(line),
+            Some(To::Shared(spool)) => spool.push(line),
+            None => {}
+        }
+    }
+}
+
+impl Open {
+    fn new(path: &Path, of: &Arc<Shared>) -> io::Result<Self> {
+        let next = Arc::<Mutex<Option<File>>>::default();
+        let (to, identity) = match path.to_str() {
+            // Opened by its name it would be another file, or none where it is a socket.
+            Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => (Descriptor::stdout()?, None),
+            Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => (Descriptor::stderr()?, None),
+            _ => {
+                let file = open(path)?;
+                let identity = identity(&file.metadata()?);
+                (Descriptor::new(file), Some(identity))
+            }
+        };
+        let sink = Rotating { to, next: Arc::clone(&next) };
+        let spool = access_log::spool(sink)?;
+        Ok(Self { spool, next, identity: Mutex::new(identity), of: Arc::downgrade(of) })
+    }
+
+    /// Writes to what has the name now, if that is another file.
+    fn again(&self, path: &Path) -> io::Result<()> {
+        let mut identity = held(&self.identity);
+        let Some(before) = *identity else { return Ok(()) };
+        if fs::metadata(path).is_ok_and(|metadata| self::identity(&metadata) == before) {
+            return Ok(());
+        }
+        let file = open(path)?;
+        *identity = Some(self::identity(&file.metadata()?));
+        *held(&self.next) = Some(file);
+        Ok(())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(shared) = self.of.upgrade() {
+            shared.dropped.fetch_add(self.spool.dropped(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A file that another may take the place of.
+struct Rotating {
+    to: Descriptor<File>,
+    next: Arc<Mutex<Option<File>>>,
+}
+
+impl Sink for Rotating {
+    fn frame(batch: &mut Vec<u8>, line: &[u8]) {
+        Descriptor::<File>::frame(batch, line);
+    }
+
+    fn write(&mut self, batch: &[u8], lines: u64) -> u64 {
+        if let Some(next) = held(&self.next).take() {
+            self.to = Descriptor::new(next);
+        }
+        self.to.write(batch, lines)
+    }
+}
+
+/// Opens a file to append to it. Never waits, as a pipe that nobody reads would have it.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let mut options = OpenOptions::new();
+    options.append(true).mode(MODE).custom_flags(flags);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            // Whatever the umask is.
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        // A directory, say.
+        Err(error) => options.open(path).map_err(|_| error),
+    }
+}
+
+/// What speaks against a file, as far as that can be seen without opening it.
+fn missing(path: &Path) -> Option<io::Error> {
+    if path.is_dir() {
+        return Some(io::ErrorKind::IsADirectory.into());
+    }
+    let directory = path.parent()?;
+    fs::metadata(directory).err().filter(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn cannot(path: &str, error: &io::Error) -> String {
+    format!(
+        "`{}` cannot be opened: {error}; name a file that the gateway may write to, such as one below \
+         /var/log/edge-gateway",
+        path.escape_debug()
+    )
+}
+
+/// A panic while the lock was held leaves a whole value behind.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn one_file_has_one_queue_and_is_appended_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        fs::write(&path, "before\n").unwrap();
+        let files = LogFiles::new(None, None);
+        let [one, other] = [0, 1].map(|_| files.open(path.to_str().unwrap()).unwrap());
+        one.push(b"one\n");
+        other.push(b"other\n");
+        assert!(files.flush(PATIENCE));
+        let mut lines: Vec<String> =
+            fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        lines[1..].sort();
+        assert_eq!(lines, ["before", "one", "other"]);
+        assert_eq!(files.all().len(), 1);
+        drop((one, other));
+        assert_eq!(files.all().len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_made_can_be_read_by_its_group_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let files = LogFiles::new(None, None);
+        let _file = files.open(path.to_str().unwrap()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
+    }
+
+    #[test]
+    fn what_was_rotated_away_is_let_go_with_the_next_load() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+        let name = path.to_str().unwrap();
+        let files = LogFiles::new(None, None);
+        let first = files.open(name).unwrap();
+        first.push(b"one\n");
+        assert!(files.flush(PATIENCE));
+        fs::rename(&path, &old).unwrap();
+        first.push(b"two\n");
+        assert!(files.flush(PATIENCE));
+        let second = files.open(name).unwrap();
+        first.push(b"three\n");
+        second.push(b"four\n");
+        assert!(files.flush(PATIENCE));
+        assert_eq!(fs::read_to_string(&old).unwrap(), "one\ntwo\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\nfour\n");
+
+        // And where it cannot be had any more, what is open is written on.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let Unopened { problem, before } = files.open(name).unwrap_err();
+        assert!(problem.contains("cannot be opened"), "{problem}");
+        assert!(before.is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_says_why_and_nothing_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let shown = |path: &Path| path.to_str().unwrap().to_owned();
+        let table = [
+            ("access.log".to_owned(), "is not an absolute path"),
+            (String::new(), "is not an absolute path"),
+            ("/a\0b".to_owned(), "is not an absolute path"),
+            (shown(dir.path()), "cannot be opened: "),
+            (shown(&dir.path().join("none/access.log")), "No such file or directory"),
+            // Nobody reads it.
+            (shown(&pipe), "cannot be opened: "),
+        ];
+        let files = LogFiles::new(None, None);
+        for (path, want) in table {
+            let Unopened { problem, before } = files.open(&path).unwrap_err();
+            assert!(problem.contains(want), "{path:?}: {problem}");
+            assert!(before.is_none());
+        }
+    }
+
+    #[test]
+    fn who_only_looks_makes_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let files = LogFiles::unopened();
+        files.open(path.to_str().unwrap()).unwrap().push(b"nowhere\n");
+        assert!(!path.exists());
+        let none = dir.path().join("none/access.log");
+        assert!(files.open(none.to_str().unwrap()).is_err());
+        assert!(files.open(dir.path().to_str().unwrap()).is_err());
+    }
+}
