@@ -298,7 +298,7 @@ async function follow() {
   seen = told.last;
   live = [...told.requests.reverse(), ...live].slice(0, 1000);
   if (lost > 0) {
-    $("live-note").textContent = `${lost} were left out at ${clockText(Date.now())}: more came than are kept`;
+    $("live-note").textContent = `${lost} left out at ${clockText(Date.now())}: more came at once than could be kept`;
   }
   missed = told.missed;
   showLive();
