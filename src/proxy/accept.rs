@@ -1,7 +1,7 @@
 //! From a socket to requests: limits, TLS, and which HTTP it is.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ const GRACE: Duration = Duration::from_millis(200);
 
 /// Serves a connection to its end.
 ///
-/// The handshake and the protocols are boxed each on its own: a connection holds what it needs now,
-/// not what the largest of them needs.
+/// The handshake, the protocols and the request are boxed each on its own: a connection holds what it
+/// needs now, not what the largest of them needs.
 pub(super) async fn serve(
     gateway: Arc<Gateway>,
     bind: BindKey,
@@ -98,7 +98,7 @@ async fn begin(
             counts,
             _place: place,
         };
-        return Box::pin(speak(Arc::new(connection), http2, stream)).await;
+        return speak(Arc::new(connection), http2, stream).await;
     }
 
     watch.begins_handshake();
@@ -135,7 +135,7 @@ async fn begin(
     let (sni, tls) = (Some(sni), Some(version));
     let connection =
         Connection { gateway, bind, origin, watch, local, sni, tls, cipher, counts, _place: place };
-    Box::pin(speak(Arc::new(connection), http2, stream)).await
+    speak(Arc::new(connection), http2, stream).await
 }
 
 /// The stream of a connection whose handshake was done here.
@@ -278,32 +278,53 @@ async fn sniff(mut stream: TcpStream) -> io::Result<(bool, Bytes, TcpStream)> {
 }
 
 /// Speaks HTTP until the client leaves, a limit ends it, or a drain does.
-async fn speak<S>(connection: Arc<Connection>, http2: bool, stream: Metered<S>) -> Result<(), Ended>
+///
+/// None of this is an `async fn`: that would keep room for the stream beside hyper's connection, into
+/// which it is moved, for as long as the connection lives.
+fn speak<S>(
+    connection: Arc<Connection>,
+    http2: bool,
+    stream: Metered<S>,
+) -> Pin<Box<dyn Future<Output = Result<(), Ended>> + Send>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    match http2 {
+        true => {
+            connection.counts.here().connections_http2.one_more();
+            Box::pin(speak_http2(connection, stream))
+        }
+        false => {
+            connection.counts.here().connections_http1.one_more();
+            Box::pin(speak_http1(connection, stream))
+        }
+    }
+}
+
+fn speak_http2<S>(
+    connection: Arc<Connection>,
+    stream: Metered<S>,
+) -> impl Future<Output = Result<(), Ended>> + Send
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let watch = Arc::clone(&connection.watch);
-    match http2 {
-        true => connection.counts.here().connections_http2.one_more(),
-        false => connection.counts.here().connections_http1.one_more(),
-    }
-    let limits = connection.gateway.limits.clone();
-    let refusing = Arc::clone(&connection);
+    watch.speaks_http2();
+    let limits = &connection.gateway.limits;
+    let mut builder = http2::Builder::new(tasks::Executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(limits.http2_send_buffer)
+        .initial_stream_window_size(limits.http2_window / 4)
+        .initial_connection_window_size(limits.http2_window)
+        .keep_alive_interval(limits.idle_timeout / 2)
+        .keep_alive_timeout(limits.send_timeout)
+        .enable_connect_protocol();
     let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
-    if http2 {
-        watch.speaks_http2();
-        let mut builder = http2::Builder::new(tasks::Executor);
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.http2_streams)
-            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-            .max_send_buf_size(limits.http2_send_buffer)
-            .initial_stream_window_size(limits.http2_window / 4)
-            .initial_connection_window_size(limits.http2_window)
-            .keep_alive_interval(limits.idle_timeout / 2)
-            .keep_alive_timeout(limits.send_timeout)
-            .enable_connect_protocol();
-        let mut conn = pin!(builder.serve_connection(TokioIo::new(stream.gathering()), service));
+    let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream.gathering()), service));
+    async move {
         let mut known = None;
         loop {
             tokio::select! {
@@ -316,6 +337,17 @@ where
             known = Some(Ending::Gracefully);
         }
     }
+}
+
+fn speak_http1<S>(
+    connection: Arc<Connection>,
+    stream: Metered<S>,
+) -> impl Future<Output = Result<(), Ended>> + Send
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let watch = Arc::clone(&connection.watch);
+    let limits = &connection.gateway.limits;
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -326,23 +358,30 @@ where
     if limits.head_fields != 100 {
         builder.max_headers(limits.head_fields);
     }
-    let mut conn = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let mut known = None;
-    loop {
-        tokio::select! {
-            ended = conn.as_mut() => return ended.map_err(|error| refused(&refusing, error)),
-            ending = watch.ending(known) => if ending > Ending::Gracefully {
-                return Err(Ended::Late);
-            },
+    let refusing = Arc::clone(&connection);
+    // hyper has a place for the request's future all the time, and fills it for each request.
+    let service =
+        service_fn(move |request| Box::pin(http::serve(Arc::clone(&connection), request)));
+    let mut conn =
+        Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    async move {
+        let mut known = None;
+        loop {
+            tokio::select! {
+                ended = conn.as_mut() => return ended.map_err(|error| refused(&refusing, error)),
+                ending = watch.ending(known) => if ending > Ending::Gracefully {
+                    return Err(Ended::Late);
+                },
+            }
+            known = Some(Ending::Gracefully);
+            // A request that comes within the grace is answered with `Connection: close`.
+            if watch.idle_since().is_some()
+                && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
+            {
+                return ended.map_err(|error| refused(&refusing, error));
+            }
+            conn.as_mut().graceful_shutdown();
         }
-        known = Some(Ending::Gracefully);
-        // A request that comes within the grace is answered with `Connection: close`.
-        if watch.idle_since().is_some()
-            && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
-        {
-            return ended.map_err(|error| refused(&refusing, error));
-        }
-        conn.as_mut().graceful_shutdown();
     }
 }
 
