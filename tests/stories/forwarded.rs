@@ -35,9 +35,11 @@ async fn a_client_cannot_speak_for_a_proxy() {
             assert_eq!(header("host"), Some(format!("shop.test:{port}")));
             assert!(header("x-real-ip").is_none_or(|address| address == "127.0.0.1"));
             let head = seen.head.text();
-            for claim in ["6.6.6.6", "evil", "gopher", "666", "forged"] {
+            for claim in ["6.6.6.6", "evil", "gopher", "forged"] {
                 assert!(!head.contains(claim), "{claim} in {head}");
             }
+            // As a whole field: three digits may be in any identifier.
+            assert!(!head.lines().any(|line| line.ends_with(": 666")), "{head}");
         }
     }
 }
