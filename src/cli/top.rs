@@ -1,6 +1,6 @@
 //! `edge-gateway top`: what the gateway that runs is doing now, by route.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -142,9 +142,9 @@ impl Sample {
                 hits: counted.hits,
             }
         };
-        let of_route = |route: &Counted| {
-            rates(route, before.routes.iter().find(|other| other.name == route.name))
-        };
+        let routes = before.routes.iter().map(|route| (&*route.name, route));
+        let known: HashMap<_, _> = routes.collect();
+        let of_route = |route: &Counted| rates(route, known.get(&*route.name).copied());
         let mut routes: Vec<_> = now.routes.iter().map(of_route).collect();
         routes.sort_by(|a, b| {
             let busier = b.requests_per_second.total_cmp(&a.requests_per_second);

@@ -1,6 +1,7 @@
 //! What is wrong with the files, as far as the log has told it: a reload tells what is new and what
 //! is gone, not everything again.
 
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Diagnostic, Severity};
@@ -50,25 +51,31 @@ impl Standing {
     }
 
     fn beside<'a>(&self, now: &'a [Diagnostic]) -> News<'a> {
-        let mut gone = self.0.clone();
+        let mut told: HashMap<_, VecDeque<usize>> = HashMap::new();
+        for (place, diagnostic) in self.0.iter().enumerate() {
+            told.entry(apart_from_lines(diagnostic)).or_default().push_back(place);
+        }
+        let mut is_gone = vec![true; self.0.len()];
         let mut news = News::default();
         for diagnostic in now {
-            match gone.iter().position(|told| is_same(told, diagnostic)) {
-                Some(at) => {
-                    gone.remove(at);
+            let before = told.get_mut(&apart_from_lines(diagnostic));
+            match before.and_then(VecDeque::pop_front) {
+                Some(place) => {
+                    is_gone[place] = false;
                     news.old.push(diagnostic);
                 }
                 None => news.new.push(diagnostic),
             }
         }
-        News { gone, ..news }
+        let gone = self.0.iter().zip(is_gone).filter(|(_, is_gone)| *is_gone);
+        News { gone: gone.map(|(told, _)| told.clone()).collect(), ..news }
     }
 }
 
-/// Lines move when something is written above them.
-fn is_same(a: &Diagnostic, b: &Diagnostic) -> bool {
-    let of = |one: &Diagnostic| (one.severity, one.place.file.clone());
-    of(a) == of(b) && (&a.object, &a.field, &a.problem) == (&b.object, &b.field, &b.problem)
+/// What makes a diagnostic the one that was told before: lines move when something is written above
+/// them.
+fn apart_from_lines(of: &Diagnostic) -> (Severity, &Path, &str, &str, &str) {
+    (of.severity, &of.place.file, &of.object, &of.field, &of.problem)
 }
 
 fn tell(diagnostic: &Diagnostic) {

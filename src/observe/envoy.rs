@@ -25,7 +25,7 @@ impl AccessRecord<'_> {
         out.extend_from_slice(b",\"downstream_remote_address\":\"");
         text::socket_address(out, (self.client, self.peer.port()).into());
         out.extend_from_slice(b"\",\"duration\":");
-        text::number(out, whole_millis(self.duration));
+        text::number(out, text::whole_millis(self.duration));
         out.extend_from_slice(b",\"method\":\"");
         text::json(out, cut(self.method, METHOD_BYTES));
         out.extend_from_slice(b"\",\"protocol\":\"");
@@ -41,11 +41,11 @@ impl AccessRecord<'_> {
         out.extend_from_slice(b"\",\"route_name\":");
         json_or_null(out, self.route, |out, route| text::json(out, route.as_bytes()));
         out.extend_from_slice(b",\"start_time\":\"");
-        stamp.write(out, self.time.checked_sub(self.duration).unwrap_or(self.time));
+        stamp.write(out, self.began());
         out.extend_from_slice(b"\",\"upstream_cluster\":");
-        // A rule is what Envoy Gateway makes a cluster of.
-        let cluster = self.route.filter(|_| self.attempts > 0);
-        json_or_null(out, cluster, |out, cluster| text::json(out, cluster.as_bytes()));
+        json_or_null(out, self.upstream_cluster(), |out, cluster| {
+            text::json(out, cluster.as_bytes());
+        });
         out.extend_from_slice(b",\"upstream_host\":");
         json_or_null(out, self.upstream, |out, upstream| upstream.write(out, text::json));
         out.extend_from_slice(b",\"upstream_local_address\":null");
@@ -57,7 +57,7 @@ impl AccessRecord<'_> {
         redact::target(out, cut(self.path, TARGET_BYTES), text::json);
         out.extend_from_slice(b"\",\"x-envoy-upstream-service-time\":");
         json_or_null(out, self.upstream_duration, |out, took| {
-            text::number(out, whole_millis(took));
+            text::number(out, text::whole_millis(took));
         });
         out.extend_from_slice(b",\"x-forwarded-for\":\"");
         text::ip(out, self.client);
@@ -65,10 +65,6 @@ impl AccessRecord<'_> {
         text::json(out, cut(self.request_id, REQUEST_ID_BYTES));
         out.extend_from_slice(b"\"}\n");
     }
-}
-
-fn whole_millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

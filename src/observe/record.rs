@@ -86,6 +86,18 @@ impl<'a> From<&'a str> for Upstream<'a> {
     }
 }
 
+impl<'r> AccessRecord<'r> {
+    /// When the exchange began; `time` is its end.
+    pub(crate) fn began(&self) -> SystemTime {
+        self.time.checked_sub(self.duration).unwrap_or(self.time)
+    }
+
+    /// What was asked, if anything was: a rule is what Envoy Gateway makes a cluster of.
+    pub(super) fn upstream_cluster(&self) -> Option<&'r str> {
+        self.route.filter(|_| self.attempts > 0)
+    }
+}
+
 impl AccessRecord<'_> {
     /// One JSON object and a newline. Every key is always there; what is not known is null.
     pub(super) fn json(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {

@@ -124,6 +124,11 @@ fn digit(number: u64) -> u8 {
     b"0123456789"[usize::try_from(number % 10).unwrap_or(0)]
 }
 
+/// Whole milliseconds, as Envoy counts them.
+pub(super) fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds with three decimals.
 pub(super) fn millis(out: &mut Vec<u8>, duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);

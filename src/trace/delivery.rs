@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::body::{Body, Request};
 use crate::trace::collector::CollectorSettings;
+use crate::trace::grpc::GrpcStatus;
 use crate::upstream::{Cluster, FailureKind};
 
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -32,8 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// What a collector may answer, in bytes.
 const ANSWER_BYTES: usize = 64 << 10;
-/// What of a collector's words is told, in characters.
-const WORDS: usize = 200;
+/// What of a collector's words is told.
+const WORD_BYTES: usize = 200;
 
 /// Takes messages to a collector.
 pub(super) struct Delivery {
@@ -154,10 +155,12 @@ impl Delivery {
         let whole = Limited::new(body, ANSWER_BYTES).collect().await;
         let whole = whole.map_err(|_| Undelivered::NoAnswer)?;
         // An answer of trailers alone has them in its head.
-        let status = whole.trailers().and_then(status).or_else(|| status(&head.headers));
-        match status {
-            Some((0, _)) => unframed(whole.to_bytes()).ok_or(Undelivered::NoAnswer),
-            Some((code, message)) => Err(Undelivered::Grpc { code, message }),
+        let status = |headers| GrpcStatus::of(headers, WORD_BYTES);
+        match whole.trailers().and_then(status).or_else(|| status(&head.headers)) {
+            Some(GrpcStatus { code: 0, .. }) => {
+                unframed(whole.to_bytes()).ok_or(Undelivered::NoAnswer)
+            }
+            Some(GrpcStatus { code, message }) => Err(Undelivered::Grpc { code, message }),
             None => Err(Undelivered::NoAnswer),
         }
     }
@@ -216,14 +219,6 @@ fn rejected(answer: &Bytes) -> u64 {
     partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }
 
-/// `grpc-status` and `grpc-message`.
-fn status(headers: &HeaderMap) -> Option<(u8, String)> {
-    let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-    let message = headers.get("grpc-message").map(HeaderValue::as_bytes);
-    let message = String::from_utf8_lossy(message.unwrap_or_default());
-    Some((code, message.chars().take(WORDS).collect()))
-}
-
 #[cfg(test)]
 mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
@@ -268,20 +263,5 @@ mod tests {
         for (answer, want) in table {
             assert_eq!(rejected(&answer), want, "{answer:?}");
         }
-    }
-
-    #[test]
-    fn a_status_is_a_number_and_its_words_are_cut() {
-        let headers = |code: &str, message: &str| {
-            HeaderMap::from_iter([
-                ("grpc-status".parse().unwrap(), HeaderValue::from_str(code).unwrap()),
-                ("grpc-message".parse().unwrap(), HeaderValue::from_str(message).unwrap()),
-            ])
-        };
-        assert_eq!(status(&headers("14", "later")), Some((14, "later".into())));
-        assert_eq!(status(&headers("0", &"a".repeat(9000))), Some((0, "a".repeat(WORDS))));
-        assert_eq!(status(&headers("256", "")), None);
-        assert_eq!(status(&headers("-1", "")), None);
-        assert_eq!(status(&HeaderMap::new()), None);
     }
 }

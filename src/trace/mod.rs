@@ -17,6 +17,7 @@ mod collector;
 mod context;
 mod delivery;
 mod exporter;
+mod grpc;
 mod request;
 mod span;
 

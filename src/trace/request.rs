@@ -1,14 +1,15 @@
 //! One request under trace, from its head to the end of its answer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 
 use crate::observe::AccessRecord;
 use crate::trace::context::{Context, SpanId, TraceId, settle_state};
-use crate::trace::span::{self, Family, GrpcStatus};
+use crate::trace::grpc::GrpcStatus;
+use crate::trace::span::{self, Family, WORD_BYTES};
 use crate::trace::{TagValue, Tracing};
 use crate::upstream::EndpointName;
 
@@ -138,7 +139,7 @@ impl Trace {
     /// The head or the trailers of an answer to a call of gRPC, which may say how it ended.
     pub(crate) fn answered(&mut self, headers: &HeaderMap) {
         if self.context.sampled
-            && let Some(status) = GrpcStatus::of(headers)
+            && let Some(status) = GrpcStatus::of(headers, WORD_BYTES)
         {
             self.grpc = Some(status);
         }
@@ -149,7 +150,7 @@ impl Trace {
         if !self.context.sampled {
             return;
         }
-        let began = record.time.checked_sub(record.duration).unwrap_or(SystemTime::UNIX_EPOCH);
+        let began = record.began();
         let at = |since: Duration| began.checked_add(since).unwrap_or(record.time);
         let family = Family {
             trace: self.context.trace,

@@ -4,19 +4,20 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::observe::{AccessRecord, Upstream, redacted_target};
 use crate::trace::context::{SpanId, TraceId};
+use crate::trace::grpc::GrpcStatus;
 use crate::trace::request::{Outcome, Try};
 
 /// Envoy's limit on the path in `http.url`, in bytes (`max_path_tag_length`).
 const PATH_BYTES: usize = 256;
 /// A peer's other words are cut here.
-const WORD_BYTES: usize = 256;
+pub(super) const WORD_BYTES: usize = 256;
 
 /// What all spans of one request share.
 pub(super) struct Family<'r> {
@@ -31,35 +32,6 @@ pub(super) struct Family<'r> {
 /// `tracestate` as an exporter wants it.
 pub(super) fn state(field: Option<&HeaderValue>) -> TraceState {
     field.and_then(|field| TraceState::from_str(field.to_str().ok()?).ok()).unwrap_or_default()
-}
-
-/// `grpc-status` and `grpc-message`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct GrpcStatus {
-    code: u8,
-    message: String,
-}
-
-impl GrpcStatus {
-    /// That of a head or of trailers.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-        let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
-        Some(Self { code, message: text(message, WORD_BYTES) })
-    }
-
-    /// True if it is the server's fault, as far as Envoy takes it for one: UNKNOWN,
-    /// DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-    fn is_fault(&self) -> bool {
-        matches!(self.code, 2 | 4 | 8 | 12..=15)
-    }
-
-    fn tell(&self, attributes: &mut Vec<KeyValue>) {
-        attributes.push(KeyValue::new("grpc.status_code", self.code.to_string()));
-        if !self.message.is_empty() {
-            attributes.push(KeyValue::new("grpc.message", self.message.clone()));
-        }
-    }
 }
 
 impl Family<'_> {

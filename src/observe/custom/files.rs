@@ -129,12 +129,10 @@ impl LogFiles {
     /// The queue of the gateway's own log, where that goes to the same descriptor: two threads that
     /// write to one pipe would tear each other's lines.
     fn shared(&self, path: &Path) -> Option<Spool> {
-        let shared = match path.to_str()? {
-            "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => &self.0.stdout,
-            "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => &self.0.stderr,
-            _ => return None,
-        };
-        shared.clone()
+        match Stream::named(path)? {
+            Stream::Output => self.0.stdout.clone(),
+            Stream::Error => self.0.stderr.clone(),
+        }
     }
 
     /// Lines that were dropped, on the way to files that are closed too.
@@ -180,11 +178,11 @@ impl LogFile {
 impl Open {
     fn new(path: &Path, of: &Arc<Shared>) -> io::Result<Self> {
         let next = Arc::<Mutex<Option<File>>>::default();
-        let (to, identity) = match path.to_str() {
+        let (to, identity) = match Stream::named(path) {
             // Opened by its name it would be another file, or none where it is a socket.
-            Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => (Descriptor::stdout()?, None),
-            Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => (Descriptor::stderr()?, None),
-            _ => {
+            Some(Stream::Output) => (Descriptor::stdout()?, None),
+            Some(Stream::Error) => (Descriptor::stderr()?, None),
+            None => {
                 let file = open(path)?;
                 let identity = identity(&file.metadata()?);
                 (Descriptor::new(file), Some(identity))
@@ -213,6 +211,23 @@ impl Drop for Open {
     fn drop(&mut self) {
         if let Some(shared) = self.of.upgrade() {
             shared.dropped.fetch_add(self.spool.dropped(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream that the process has from its beginning.
+enum Stream {
+    Output,
+    Error,
+}
+
+impl Stream {
+    /// The one that a path means, if it means one.
+    fn named(path: &Path) -> Option<Self> {
+        match path.to_str()? {
+            "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(Self::Output),
+            "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(Self::Error),
+            _ => None,
         }
     }
 }

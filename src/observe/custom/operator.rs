@@ -320,16 +320,15 @@ impl Field {
         escape: Escape,
         limit: usize,
     ) -> bool {
-        let began = || record.time.checked_sub(record.duration).unwrap_or(record.time);
         match self {
             Self::Absent => return false,
             Self::Attempts => text::number(out, record.attempts.into()),
             Self::BytesReceived => text::number(out, record.request_bytes),
             Self::BytesSent => text::number(out, record.response_bytes),
             Self::Details => return words(out, record.details, escape, limit),
-            Self::Duration => text::number(out, millis(record.duration)),
+            Self::Duration => text::number(out, text::whole_millis(record.duration)),
             Self::EmitTime(format) => time(out, stamp, format.as_ref(), record.time),
-            Self::StartTime(format) => time(out, stamp, format.as_ref(), began()),
+            Self::StartTime(format) => time(out, stamp, format.as_ref(), record.began()),
             Self::Flags => out.extend_from_slice(record.flags.as_bytes()),
             Self::FlagsLong => flags_long(out, record.flags),
             Self::First(source, None) => return source.write(record, out, escape, limit),
@@ -346,11 +345,11 @@ impl Field {
             Self::Protocol => out.extend_from_slice(record.protocol.as_bytes()),
             Self::ResponseDuration => {
                 let Some(took) = record.upstream_duration else { return false };
-                text::number(out, millis(took));
+                text::number(out, text::whole_millis(took));
             }
             Self::ResponseSending => {
                 let Some(took) = record.upstream_duration else { return false };
-                text::number(out, millis(record.duration.saturating_sub(took)));
+                text::number(out, text::whole_millis(record.duration.saturating_sub(took)));
             }
             Self::Route => return words(out, record.route, escape, limit),
             Self::ServerName => return words(out, record.sni, escape, limit),
@@ -367,11 +366,7 @@ impl Field {
                 (Some(Upstream::Address(address)), part) => part.write(out, address),
                 (Some(Upstream::Name(name)), _) => escape(out, name.as_bytes()),
             },
-            // A rule is what Envoy Gateway makes a cluster of.
-            Self::UpstreamCluster => {
-                let cluster = record.route.filter(|_| record.attempts > 0);
-                return words(out, cluster, escape, limit);
-            }
+            Self::UpstreamCluster => return words(out, record.upstream_cluster(), escape, limit),
         }
         true
     }
@@ -396,7 +391,7 @@ impl Field {
             Self::Attempts => record.attempts.into(),
             Self::BytesReceived => record.request_bytes,
             Self::BytesSent => record.response_bytes,
-            Self::Duration => millis(record.duration),
+            Self::Duration => text::whole_millis(record.duration),
             Self::Direct(Part::Port) | Self::Remote(Part::Port) => record.peer.port().into(),
             // CEL has no code where there was no answer.
             Self::Status if record.status == 0 => return None,
@@ -445,7 +440,7 @@ impl Source {
             }
             Self::UpstreamDuration => {
                 let Some(took) = record.upstream_duration else { return false };
-                text::number(out, millis(took));
+                text::number(out, text::whole_millis(took));
                 return true;
             }
             _ => {}
@@ -502,10 +497,6 @@ fn time(
             }
         }
     }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// W3C Trace Context: version, trace id of 32 digits, parent, flags.

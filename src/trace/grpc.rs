@@ -1,0 +1,60 @@
+//! How a call of gRPC ended, as its answer says it.
+
+use http::{HeaderMap, HeaderValue};
+use opentelemetry::KeyValue;
+
+use crate::trace::span::text;
+
+/// `grpc-status` and `grpc-message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GrpcStatus {
+    pub code: u8,
+    pub message: String,
+}
+
+impl GrpcStatus {
+    /// That of a head or of trailers; of the message so many bytes.
+    pub(super) fn of(headers: &HeaderMap, most: usize) -> Option<Self> {
+        let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+        let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
+        Some(Self { code, message: text(message, most) })
+    }
+
+    /// True if it is the server's fault, as far as Envoy takes it for one: UNKNOWN,
+    /// DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+    pub(super) fn is_fault(&self) -> bool {
+        matches!(self.code, 2 | 4 | 8 | 12..=15)
+    }
+
+    pub(super) fn tell(&self, attributes: &mut Vec<KeyValue>) {
+        attributes.push(KeyValue::new("grpc.status_code", self.code.to_string()));
+        if !self.message.is_empty() {
+            attributes.push(KeyValue::new("grpc.message", self.message.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 200;
+
+    #[test]
+    fn a_status_is_a_number_and_its_words_are_cut() {
+        let headers = |code: &str, message: &str| {
+            HeaderMap::from_iter([
+                ("grpc-status".parse().unwrap(), HeaderValue::from_str(code).unwrap()),
+                ("grpc-message".parse().unwrap(), HeaderValue::from_str(message).unwrap()),
+            ])
+        };
+        let status = |headers: &HeaderMap| {
+            GrpcStatus::of(headers, MOST).map(|status| (status.code, status.message))
+        };
+        assert_eq!(status(&headers("14", "later")), Some((14, "later".into())));
+        assert_eq!(status(&headers("0", &"a".repeat(9000))), Some((0, "a".repeat(MOST))));
+        assert_eq!(status(&headers("256", "")), None);
+        assert_eq!(status(&headers("-1", "")), None);
+        assert_eq!(status(&HeaderMap::new()), None);
+    }
+}
