@@ -11,8 +11,10 @@ use nix::sys::stat::Mode;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::metrics::{free, scrape, value};
-use crate::support::{Answer, GATEWAY_CLASS, Gateway, Origin, Setup, serve_all, until};
+use crate::metrics::{scrape, value};
+use crate::support::{
+    Answer, GATEWAY_CLASS, Gateway, Origin, Setup, free_address, serve_all, until,
+};
 
 /// An EnvoyProxy with this `accessLog`, a YAML mapping written at the left edge, and the class that
 /// names it.
@@ -336,7 +338,7 @@ async fn a_reader_who_does_not_read_costs_lines_and_no_request() {
     /// Requests that are sent between two looks at the metrics.
     const MANY: usize = 200;
 
-    let at = free();
+    let at = free_address();
     let origin = Origin::replying("yes").await;
     let folder = TempDir::new().unwrap();
     let pipe = folder.path().join("pipe");

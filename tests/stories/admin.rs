@@ -1,18 +1,18 @@
 //! What an operator asks of the gateway that runs, over the control socket and the admin address.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Answer, Gateway, Origin, Setup, Wire, backend, http_route, in_package, own_loopback, rule_to,
+    Answer, Gateway, Origin, Setup, Wire, backend, free_address, http_route, in_package, rule_to,
     soon,
 };
 
-const RULES: &str = "\
+pub(crate) const RULES: &str = "\
 - matches: [{path: {value: /api}}]
   filters:
     - type: RequestHeaderModifier
@@ -24,18 +24,13 @@ const RULES: &str = "\
       requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /api}, statusCode: 302}
 ";
 
-/// A port on an address of this test's own, which is free now.
-fn free() -> SocketAddr {
-    TcpListener::bind((own_loopback(), 0)).unwrap().local_addr().unwrap()
-}
-
 async fn setup() -> (Setup, SocketAddr, Origin) {
     let origin = Origin::scripted(|seen| match &*seen.target() {
         "/api/broken" => Answer::status(500, "no"),
         _ => Answer::ok("yes"),
     })
     .await;
-    let at = free();
+    let at = free_address();
     let setup = Gateway::setup()
         .admin_at(at)
         .file("routes/backend.yaml", &backend("api", &[origin.address]))

@@ -1,26 +1,13 @@
 //! The dashboard, seen and clicked in a browser: `tests/browser/dashboard.py` is the person.
 
-use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::admin::RULES;
 use crate::support::{
-    Answer, GATEWAY, Gateway, Greeter, Origin, backend, forward_route, http_route, in_package,
-    own_loopback, refusing_address, rule_to, soon,
+    Answer, GATEWAY, Gateway, Greeter, Origin, backend, forward_route, free_address, http_route,
+    in_package, refusing_address, rule_to, soon,
 };
-
-const API: &str = "\
-- matches: [{path: {value: /api}}]
-  filters:
-    - type: RequestHeaderModifier
-      requestHeaderModifier: {set: [{name: Authorization, value: Bearer hush-hush}]}
-  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: api}]
-- matches: [{path: {type: Exact, value: /old}}]
-  filters:
-    - type: RequestRedirect
-      requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /api}, statusCode: 302}
-- backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: api}]
-";
 
 /// What a file says is text, too.
 const MARKUP: &str = "\
@@ -49,7 +36,9 @@ async fn a_person_at_the_dashboard_sees_what_happens_and_can_act() {
     let greeter = Greeter::plain("tcp").await;
     let tcp = forward_route("TCPRoute", "tcp", "tcp", &[], &[(greeter.address, 1)]);
     let dead = refusing_address();
-    let at: SocketAddr = TcpListener::bind((own_loopback(), 0)).unwrap().local_addr().unwrap();
+    let at = free_address();
+    let to_api = "- backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: api}]\n";
+    let api = format!("{RULES}{to_api}");
     let gateway = Gateway::setup()
         .admin_at(at)
         .socket("tcp", "127.0.0.1:0")
@@ -60,7 +49,7 @@ async fn a_person_at_the_dashboard_sees_what_happens_and_can_act() {
         .file("routes/tcp.yaml", &tcp)
         .file("routes/backend-api.yaml", &backend("api", &[origin.address]))
         .file("routes/backend-dead.yaml", &backend("dead", &[dead]))
-        .file("routes/api.yaml", &http_route("api", &["shop.test"], API))
+        .file("routes/api.yaml", &http_route("api", &["shop.test"], &api))
         .file("routes/dead.yaml", &http_route("dead", &["dead.test"], &rule_to("/", "dead")))
         .file("routes/markup.yaml", &http_route("markup", &["evil.test"], MARKUP))
         .file("routes/quiet.yaml", &http_route("quiet", &["quiet.test"], &rule_to("/", "api")))

@@ -1,12 +1,12 @@
 //! The end of a process: what is under way is finished, what is idle is closed, nothing is lost.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Answer, Backend, Frame, GOAWAY, Gateway, H2, Origin, Wire, clock, own_loopback, serve_all, soon,
+    Answer, Backend, Frame, GOAWAY, Gateway, H2, Origin, Wire, clock, free_address, serve_all, soon,
 };
 
 /// Well under any limit that ends a connection by itself.
@@ -36,14 +36,20 @@ async fn idle_connections_are_closed_at_once() {
     assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
 }
 
+/// A request that its backend has, and has not answered: both ends of it.
+async fn under_way(gateway: &Gateway, backend: &Backend, target: &str) -> (Wire, Wire) {
+    let mut client = gateway.wire().await;
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+    let mut origin = backend.accept().await;
+    origin.request().await.unwrap();
+    (client, origin)
+}
+
 #[tokio::test]
 async fn a_request_under_way_is_finished_and_is_the_last() {
     let backend = Backend::bind().await;
     let gateway = Gateway::in_front_of(backend.address).await;
-    let mut client = gateway.wire().await;
-    client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-    let mut origin = backend.accept().await;
-    origin.request().await.unwrap();
+    let (mut client, mut origin) = under_way(&gateway, &backend, "/slow").await;
 
     gateway.terminate();
     gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
@@ -59,10 +65,7 @@ async fn a_request_under_way_is_finished_and_is_the_last() {
 #[tokio::test]
 async fn it_says_that_it_drains_until_the_end() {
     let backend = Backend::bind().await;
-    let [admin, metrics] = [(); 2].map(|()| {
-        let free = TcpListener::bind((own_loopback(), 0)).unwrap();
-        free.local_addr().unwrap()
-    });
+    let (admin, metrics) = (free_address(), free_address());
     let gateway = Gateway::setup()
         .admin_at(admin)
         .metrics_at(metrics)
@@ -79,10 +82,7 @@ async fn it_says_that_it_drains_until_the_end() {
     let live = get(metrics, "/metrics").await.1;
     assert!(live.contains("envoy_server_live 1\n") && live.contains("envoy_server_state 0\n"));
 
-    let mut client = gateway.wire().await;
-    client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-    let mut origin = backend.accept().await;
-    origin.request().await.unwrap();
+    let (mut client, mut origin) = under_way(&gateway, &backend, "/slow").await;
     gateway.terminate();
     gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
     assert_eq!(get(admin, "/ready").await, (503, "DRAINING\n".into()));
@@ -104,10 +104,7 @@ async fn it_says_that_it_drains_until_the_end() {
 async fn a_body_under_way_is_finished() {
     let backend = Backend::bind().await;
     let gateway = Gateway::in_front_of(backend.address).await;
-    let mut client = gateway.wire().await;
-    client.send("GET /long HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-    let mut origin = backend.accept().await;
-    origin.request().await.unwrap();
+    let (mut client, mut origin) = under_way(&gateway, &backend, "/long").await;
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
     assert_eq!(client.head().await.unwrap().status(), 200);
 
@@ -150,10 +147,7 @@ async fn what_does_not_end_is_cut_at_the_limit() {
         .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
         .start()
         .await;
-    let mut client = gateway.wire().await;
-    client.send("GET /never HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-    let mut origin = backend.accept().await;
-    origin.request().await.unwrap();
+    let (mut client, _origin) = under_way(&gateway, &backend, "/never").await;
     let mut h2 = H2::connect(&gateway).await;
     h2.frame(&Frame::get(1, "/never")).await;
     let mut other = backend.accept().await;
@@ -328,10 +322,7 @@ async fn a_restart_behind_the_sockets_refuses_and_loses_nothing() {
 async fn a_process_that_drains_accepts_nothing() {
     let backend = Backend::bind().await;
     let mut gateway = Gateway::in_front_of(backend.address).await;
-    let mut client = gateway.wire().await;
-    client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-    let mut origin = backend.accept().await;
-    origin.request().await.unwrap();
+    let (mut client, mut origin) = under_way(&gateway, &backend, "/slow").await;
 
     gateway.terminate();
     gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;

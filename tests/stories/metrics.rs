@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -14,14 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     Answer, Asker, Gateway, Greeter, Hello, Http2, Origin, Process, SOON, Tls, UdpEcho, Wire,
-    backend, ca, clock, forward_route, gateway_of, http_route, in_package, own_loopback,
-    refusing_address, rule_to, soon,
+    backend, ca, clock, forward_route, free_address, gateway_of, http_route, in_package,
+    own_loopback, refusing_address, rule_to, soon,
 };
-
-/// A port on an address of this test's own, which is free now.
-pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind((own_loopback(), 0)).unwrap().local_addr().unwrap()
-}
 
 async fn ask(address: SocketAddr, head: &str) -> (u16, String, String) {
     let mut wire = loop {
@@ -51,7 +46,7 @@ pub(crate) fn value(text: &str, series: &str) -> f64 {
 
 #[tokio::test]
 async fn what_happens_is_counted_under_envoys_names() {
-    let at = free();
+    let at = free_address();
     let origin = Origin::scripted(|seen| match &*seen.target() {
         "/api/slow" => Answer::hang(),
         "/api/broken" => Answer::status(503, "no"),
@@ -126,7 +121,7 @@ async fn what_happens_is_counted_under_envoys_names() {
 /// A graph does not fall to zero because somebody edited a file.
 #[tokio::test]
 async fn counts_live_through_a_reload() {
-    let at = free();
+    let at = free_address();
     let origin = Origin::replying("yes").await;
     let gateway = Gateway::setup()
         .metrics_at(at)
@@ -200,7 +195,7 @@ const FORWARDING: &str = "\
 /// What is no HTTP has series of its own, by port and by route, and a reload leaves them alone.
 #[tokio::test]
 async fn connections_and_datagrams_are_counted_by_port_and_by_route() {
-    let at = free();
+    let at = free_address();
     let leaf = ca().leaf(&["abc.example.com"]);
     let tcp = Greeter::plain("tcp").await;
     let (ended, passed) = (Greeter::plain("ended").await, Greeter::secure("passed", &leaf).await);
@@ -291,7 +286,7 @@ async fn connections_and_datagrams_are_counted_by_port_and_by_route() {
 
 #[tokio::test]
 async fn a_scraper_is_told_metrics_and_nothing_else() {
-    let at = free();
+    let at = free_address();
     let gateway = Gateway::setup().metrics_at(at).start().await;
     // (request, status)
     let table = [
@@ -320,7 +315,7 @@ async fn a_scraper_is_told_metrics_and_nothing_else() {
 /// What dashboards and alerts ask for, those that come with us and Envoy Gateway's own.
 #[tokio::test]
 async fn whatever_a_dashboard_asks_for_is_there() {
-    let at = free();
+    let at = free_address();
     let eventful = Eventful::start(at).await;
     eventful.round().await;
     let text = scrape(at).await;
@@ -400,7 +395,7 @@ async fn prometheus_takes_the_metrics_and_the_alerts() {
         println!("left out: promtool is missing (scripts/install test)");
         return;
     };
-    let at = free();
+    let at = free_address();
     let gateway = Gateway::setup().metrics_at(at).start().await;
     gateway.get("https://shop.test/").await;
     let text = scrape(at).await;
@@ -430,7 +425,7 @@ async fn every_query_of_the_dashboard_has_something_to_draw() {
         println!("left out: prometheus is missing (scripts/install test)");
         return;
     };
-    let (metrics, web) = (free(), free());
+    let (metrics, web) = (free_address(), free_address());
     let eventful = Eventful::start(metrics).await;
     let dir = TempDir::with_prefix("prometheus-").unwrap();
     let config = format!(

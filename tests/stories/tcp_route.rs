@@ -5,8 +5,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Backend, Gateway, Greeter, SOON, Setup, Wire, clock, forward_route, gateway_of,
-    refusing_address, soon,
+    Backend, Gateway, Greeter, NOWHERE, SOON, Setup, Wire, clock, forward_route, gateway_of,
+    nowhere, refusing_address, says_why, soon,
 };
 
 /// A Gateway with TCP listeners of these names, each with a socket.
@@ -141,38 +141,14 @@ async fn an_endpoint_that_takes_no_connection_is_followed_by_the_next() {
 /// What cannot be served is closed at once, and its line says why.
 #[tokio::test]
 async fn a_connection_that_has_nowhere_to_go_is_closed() {
-    let gone = refusing_address();
-    let dangling = "\
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {name: dangling, namespace: envoy-gateway-system}
-spec:
-  parentRefs: [{name: eg, sectionName: dangling}]
-  rules: [{backendRefs: [{name: nobody, port: 5432}]}]
-";
-    let weightless = forward_route("TCPRoute", "weightless", "weightless", &[], &[(gone, 0)]);
-    let gateway = setup(&["tcp", "dangling", "weightless", "bare"])
-        .file("routes/gone.yaml", &route(&[(gone, 1)]))
-        .file("routes/dangling.yaml", dangling)
-        .file("routes/weightless.yaml", &weightless)
-        .start()
-        .await;
-    // (listener, flags, details)
-    let table = [
-        ("tcp", "UF", "upstream_reset_before_response_started{connection_failure}"),
-        ("dangling", "NC", "backend_ref_invalid"),
-        ("weightless", "NC", "no_backend_ref"),
-        ("bare", "NR", "route_not_found"),
-    ];
-    for (name, flags, details) in table {
+    let listeners = NOWHERE.map(|(name, ..)| name);
+    let gateway = nowhere(setup(&listeners), "TCPRoute").start().await;
+    for (name, flags, details) in NOWHERE {
         // Where the backend refuses, so do we: the reset may be quicker than the connection.
         if let Ok(stream) = tokio::net::TcpStream::connect(gateway.address(name)).await {
             assert_eq!(soon(name, Wire::over(stream).rest()).await, b"", "{name}");
         }
-        let listener = format!("envoy-gateway-system/eg/{name}");
-        let record = gateway.logged(name, |record| record["listener"] == *listener).await;
-        assert_eq!((&record["flags"], &record["details"]), (&flags.into(), &details.into()));
+        says_why(&gateway, name, flags, details).await;
     }
 }
 

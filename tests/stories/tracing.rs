@@ -1,14 +1,14 @@
 //! Traces: what a backend is told, what a collector gets, and that nobody waits for it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use http::Request;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::support::{
     Answer, Collector, Echo, GATEWAY_CLASS, Gateway, Origin, Setup, Span, Step, Takes, Wire,
-    backend, clock, full, h2c_backend, http_route, own_loopback, refusing_address, rule_to,
-    serve_all, soon, until,
+    backend, clock, free_address, full, h2c_backend, http_route, own_loopback, refusing_address,
+    rule_to, serve_all, soon, until,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -85,10 +85,6 @@ async fn counted(at: SocketAddr, name: &str, least: u64) -> u64 {
         }
     })
     .await
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind((own_loopback(), 0)).unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
@@ -346,7 +342,7 @@ async fn tags_metadata_and_resource_are_those_of_the_configuration() {
 
 #[tokio::test]
 async fn a_collector_that_is_down_costs_spans_and_nothing_else() {
-    let (at, shop) = (free(), Origin::replying("served").await);
+    let (at, shop) = (free_address(), Origin::replying("served").await);
     let down = SocketAddr::from((own_loopback(), 4317));
     let gateway = setup(&proxy_to(down, ""))
         .metrics_at(at)
@@ -371,7 +367,7 @@ async fn a_collector_that_is_down_costs_spans_and_nothing_else() {
 
 #[tokio::test]
 async fn a_collector_that_does_not_answer_fills_its_queue_and_no_more() {
-    let (at, shop) = (free(), Origin::replying("served").await);
+    let (at, shop) = (free_address(), Origin::replying("served").await);
     let collector = Collector::answering(|_| Takes::Never).await;
     let gateway = setup(&proxy_to(collector.address, ""))
         .metrics_at(at)
@@ -399,7 +395,7 @@ async fn a_collector_that_does_not_answer_fills_its_queue_and_no_more() {
 
 #[tokio::test]
 async fn what_a_collector_says_is_believed_if_it_is_a_status() {
-    let (at, shop) = (free(), Origin::replying("served").await);
+    let (at, shop) = (free_address(), Origin::replying("served").await);
     // (answer, calls that it is worth, spans of two that are taken)
     let table = [
         (Takes::AllBut(1), 1, 1),

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::support::{
-    Asker, Gateway, Setup, UdpEcho, backend, clock, forward_route, free_port, gateway_of, has_ipv6,
-    refusing_address, until,
+    Asker, Gateway, NOWHERE, Setup, UdpEcho, backend, clock, forward_route, free_port, gateway_of,
+    has_ipv6, nowhere, refusing_address, says_why, until,
 };
 
 /// A Gateway with UDP listeners of these names, each with a socket.
@@ -145,39 +145,15 @@ async fn a_reload_ends_the_flows_whose_backend_goes_and_no_other() {
 /// What has nowhere to go is dropped, and its line says why: one in a second, not one a datagram.
 #[tokio::test]
 async fn what_has_nowhere_to_go_is_dropped_and_logged() {
-    let gone = refusing_address();
-    let weightless = forward_route("UDPRoute", "weightless", "weightless", &[], &[(gone, 0)]);
-    let dangling = "\
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: UDPRoute
-metadata: {name: dangling, namespace: envoy-gateway-system}
-spec:
-  parentRefs: [{name: eg, sectionName: dangling}]
-  rules: [{backendRefs: [{name: nobody, port: 53}]}]
-";
-    let gateway = setup(&["dns", "dangling", "weightless", "bare"])
-        .file("routes/gone.yaml", &route(&[(gone, 1)]))
-        .file("routes/dangling.yaml", dangling)
-        .file("routes/weightless.yaml", &weightless)
-        .start()
-        .await;
-    // (listener, flags, details)
-    let table = [
-        ("dns", "UF", "upstream_reset_before_response_started{connection_failure}"),
-        ("dangling", "NC", "backend_ref_invalid"),
-        ("weightless", "NC", "no_backend_ref"),
-        ("bare", "NR", "route_not_found"),
-    ];
-    for (name, flags, details) in table {
+    let listeners = NOWHERE.map(|(name, ..)| name);
+    let gateway = nowhere(setup(&listeners), "UDPRoute").start().await;
+    for (name, flags, details) in NOWHERE {
         let client = Asker::of(gateway.address(name)).await;
         for _ in 0..10 {
             client.send("anybody?").await;
         }
         assert!(client.hears_nothing().await, "{name}");
-        let listener = format!("envoy-gateway-system/eg/{name}");
-        let record = gateway.logged(name, |record| record["listener"] == *listener).await;
-        assert_eq!((&record["flags"], &record["details"]), (&flags.into(), &details.into()));
+        says_why(&gateway, name, flags, details).await;
     }
 }
 

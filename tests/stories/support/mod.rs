@@ -12,6 +12,7 @@ mod greeter;
 mod hello;
 mod hostile;
 mod notify;
+mod nowhere;
 mod origin;
 mod pki;
 mod process;
@@ -40,6 +41,7 @@ pub(crate) use self::greeter::Greeter;
 pub(crate) use self::hello::{Hello, Record, record, server_name};
 pub(crate) use self::hostile::{Faults, Target, replies};
 pub(crate) use self::notify::Message;
+pub(crate) use self::nowhere::{NOWHERE, nowhere, says_why};
 pub(crate) use self::origin::{Answer, Backend, Origin, Seen, Step};
 pub(crate) use self::pki::{Ca, Leaf, Lineage, ca};
 pub(crate) use self::process::Process;
@@ -105,6 +107,11 @@ pub(crate) fn own_loopback() -> Ipv4Addr {
     let process = std::process::id().to_be_bytes();
     // 127.64.0.0/10 and up: away from 127.0.0.1 and its neighbours.
     Ipv4Addr::new(127, 64 | (process[2] & 0x3f), process[3], next[3].max(1))
+}
+
+/// A port on an address of this test's own, which is free now: for what a gateway binds itself.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind((own_loopback(), 0)).unwrap().local_addr().unwrap()
 }
 
 /// An address that nobody listens on: connecting to it is refused.
