@@ -27,7 +27,7 @@ use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::stats::Reloads;
 use crate::systemd::{Handed, Notify};
 use crate::tls::{CertStore, Tickets};
-use crate::upstream::Names;
+use crate::upstream::Upstreams;
 
 pub(crate) use room::Wishes;
 
@@ -111,8 +111,12 @@ pub(crate) fn loader(
     resolve: Vec<(String, Vec<IpAddr>)>,
     variables: Vec<(String, String)>,
 ) -> Result<Loader, rustls::Error> {
-    let loader =
-        Loader::new(sources, CertStore::new(letsencrypt_dir), Tickets::new()?, Names::new(resolve));
+    let loader = Loader::new(
+        sources,
+        CertStore::new(letsencrypt_dir),
+        Tickets::new()?,
+        Upstreams::new(resolve),
+    );
     Ok(variables
         .into_iter()
         .fold(loader, |loader, (name, value)| loader.default_variable(name, value)))

@@ -9,7 +9,7 @@ use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, Servi
 use crate::graph::{AppProtocol, Certificate, Encryption, Target};
 use crate::snapshot::Snapshot;
 use crate::stats::{Sharded, Upstream};
-use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Names, Protocol};
+use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upstreams};
 
 use super::binds::Slots;
 use super::encryption::Trust;
@@ -19,7 +19,7 @@ use super::encryption::Trust;
 pub(super) struct Clusters<'a> {
     /// The snapshot before.
     previous: &'a Snapshot,
-    names: &'a Names,
+    upstreams: &'a Upstreams,
     slots: &'a Slots<'a>,
     trust: &'a Trust,
     by_name: HashMap<Arc<str>, Arc<Cluster>>,
@@ -41,11 +41,11 @@ pub(super) enum Carries {
 impl<'a> Clusters<'a> {
     pub(super) fn new(
         previous: &'a Snapshot,
-        names: &'a Names,
+        upstreams: &'a Upstreams,
         slots: &'a Slots<'a>,
         trust: &'a Trust,
     ) -> Self {
-        Self { previous, names, slots, trust, by_name: HashMap::new(), counts: HashMap::new() }
+        Self { previous, upstreams, slots, trust, by_name: HashMap::new(), counts: HashMap::new() }
     }
 
     /// The cluster of `target` for what a route carries there. gRPC is spoken by HTTP/2 whether the
@@ -128,7 +128,7 @@ impl<'a> Clusters<'a> {
         let name = Arc::clone(&settings.name);
         let cluster = match self.previous.clusters.get(&settings) {
             Some(cluster) => Arc::clone(cluster),
-            None => Cluster::new(settings, self.names),
+            None => Cluster::new(settings, self.upstreams),
         };
         self.by_name.insert(name, Arc::clone(&cluster));
         cluster

@@ -23,7 +23,7 @@ use crate::net::AddressPool;
 use crate::observe::LogFiles;
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, Tickets};
-use crate::upstream::Names;
+use crate::upstream::Upstreams;
 
 #[test]
 fn every_situation_comes_to_what_was_recorded() {
@@ -212,7 +212,7 @@ impl Scene {
             domain: self.domain.as_deref(),
             certificates: &self.certificates,
             tickets: &self.tickets,
-            names: &Names::new([]),
+            upstreams: &Upstreams::new([]),
             unusable_address: &unusable,
             unusable_bind: &|key| {
                 self.taken.contains(&key.port).then(|| format!("port {} is taken", key.port))

@@ -32,7 +32,7 @@ use crate::net::AddressPool;
 use crate::observe::LogFiles;
 use crate::snapshot::{BindKey, Counts, Snapshot};
 use crate::tls::{CertStore, Tickets};
-use crate::upstream::Names;
+use crate::upstream::Upstreams;
 
 use binds::{Parts, Slots};
 use clusters::Clusters;
@@ -59,7 +59,7 @@ pub(crate) struct Inputs<'a> {
     pub domain: Option<&'a str>,
     pub certificates: &'a CertStore,
     pub tickets: &'a Tickets,
-    pub names: &'a Names,
+    pub upstreams: &'a Upstreams,
     /// Why an address of `Gateway.spec.addresses` cannot be listened on, `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
     /// Why a bind cannot be had, `None` if nothing speaks against it.
@@ -115,7 +115,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let objects = loaded.objects.iter().map(|located| (&located.object, &*located.faults));
     let mut graph = graph::build(objects, &facts);
 
-    let mut clusters = Clusters::new(inputs.previous, inputs.names, &slots, &trust);
+    let mut clusters = Clusters::new(inputs.previous, inputs.upstreams, &slots, &trust);
     let mut warnings = Vec::new();
     let compiled = CompiledRoutes::new(&graph, &mut clusters, &mut warnings);
     let tracings = Tracings::new(&graph, &mut clusters, inputs.previous, inputs.environment);

@@ -22,7 +22,7 @@ use crate::net::AddressPool;
 use crate::observe::{LogFiles, counted};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, News, Tickets};
-use crate::upstream::Names;
+use crate::upstream::Upstreams;
 
 /// Why a reload happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) struct Loader {
     defaults: Vec<(String, String)>,
     certificates: CertStore,
     tickets: Tickets,
-    names: Arc<Names>,
+    upstreams: Arc<Upstreams>,
     pool: Option<AddressPool>,
     /// Who holds which address of the pool in what is served.
     held: Held,
@@ -106,14 +106,14 @@ impl Loader {
         sources: Sources,
         certificates: CertStore,
         tickets: Tickets,
-        names: Arc<Names>,
+        upstreams: Arc<Upstreams>,
     ) -> Self {
         Self {
             sources,
             defaults: Vec::new(),
             certificates,
             tickets,
-            names,
+            upstreams,
             pool: None,
             held: Held::new(),
             read: Vec::new(),
@@ -237,7 +237,7 @@ impl Loader {
                 domain: domain.as_deref(),
                 certificates: &self.certificates,
                 tickets: &self.tickets,
-                names: &self.names,
+                upstreams: &self.upstreams,
                 unusable_address: &sockets::unusable_address,
                 unusable_bind: &|key| {
                     failed.iter().find(|one| one.key == key).map(ToString::to_string)

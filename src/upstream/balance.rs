@@ -1,28 +1,24 @@
 //! Which endpoint, and which after it if it cannot be reached.
 //!
-//! Round robin over the endpoints; a name with several addresses takes them in turn as well. What
-//! did not take a connection lately comes last, so that one dead address does not slow every other
-//! request.
+//! Round robin over the endpoints; a name with several addresses takes them in turn as well. An
+//! address that did not take a connection lately comes last, so that one dead address does not slow
+//! every other request.
+//!
+//! This is the only loop over the endpoints of a cluster: [`Candidates::next`] gives a host,
+//! [`Candidates::missed`] says that it could not be reached, and [`Candidates::failure`] is what
+//! became of it if none could.
 //!
 //! Deliberately absent: several connects at once ("happy eyeballs"). A name whose first address is
-//! a black hole costs one request the connect timeout, and is then avoided for [`AVOID_SILENT`].
+//! a black hole costs one request the connect timeout, and is then avoided for 30 s.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock;
 use crate::upstream::cluster::Cluster;
-use crate::upstream::endpoint::{Address, Endpoint, EndpointName};
+use crate::upstream::endpoint::{Address, Endpoint, EndpointName, Found};
 use crate::upstream::failure::{FailureKind, SendFailure};
-
-/// How long an address that refused a connection comes last.
-const AVOID_REFUSING: Duration = Duration::from_secs(5);
-
-/// How long an address that did not answer comes last. Trying it costs a request the whole connect
-/// timeout.
-const AVOID_SILENT: Duration = Duration::from_secs(30);
+use crate::upstream::host::Host;
 
 /// Which endpoint a caller would have, of those of the cluster. The default is whose turn it is.
 #[derive(Clone, Debug, Default)]
@@ -33,74 +29,103 @@ pub(crate) struct Aim {
     pub avoid: Vec<EndpointName>,
 }
 
-/// The addresses of a cluster in the order in which one request should try them, each at most once.
+/// The hosts of a cluster in the order in which one request should try them, each at most once.
 #[derive(Debug)]
 pub(super) struct Candidates<'a> {
     cluster: &'a Cluster,
-    /// To be looked at before any turn.
-    prefer: Option<&'a Address>,
-    /// What it was, if it came first.
-    preferred: Option<&'a Address>,
+    aim: &'a Aim,
+    /// The preferred one was looked at.
+    begun: bool,
     /// Whose turn it is.
     turn: usize,
     /// Endpoints looked at in this round.
     visited: usize,
-    /// The rest of a name's addresses.
+    /// The rest of a name's hosts.
     within: Option<Within>,
-    /// What the first round leaves out and the second takes.
-    avoided: Vec<Address>,
+    /// The host that was given out last.
+    last: Option<Arc<Host>>,
+    /// Those before it. Empty, and so without memory, unless one could not be reached.
+    before: Vec<Arc<Host>>,
+    /// The first round left some out, which the second takes.
+    left_out: bool,
     second_round: bool,
+    /// What became of those that could not be had.
+    failure: SendFailure,
 }
 
 #[derive(Debug)]
 struct Within {
-    addresses: Arc<[IpAddr]>,
-    port: u16,
+    found: Arc<Found>,
     turn: usize,
     visited: usize,
 }
 
 impl<'a> Candidates<'a> {
     pub(super) fn new(cluster: &'a Cluster, aim: &'a Aim) -> Self {
-        let mut avoided = cluster.avoided().now(clock::now);
-        avoided.extend(aim.avoid.iter().filter_map(EndpointName::address).cloned());
         Self {
             cluster,
-            prefer: aim.prefer.as_ref().and_then(EndpointName::address),
-            preferred: None,
+            aim,
+            begun: false,
             // Another try of a request is no turn: else, of two endpoints, each would always get the
             // same requests.
             turn: if aim.avoid.is_empty() { cluster.next_turn() } else { cluster.turn() },
             visited: 0,
             within: None,
-            avoided,
+            last: None,
+            before: Vec::new(),
+            left_out: false,
             second_round: false,
+            failure: SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint"),
         }
     }
 
-    /// The next address; an error for an endpoint whose name does not resolve; `None` when all were
-    /// tried.
-    pub(super) async fn next(&mut self) -> Option<Result<Address, SendFailure>> {
+    /// The next host, which `tried` then names; `None` when all were tried.
+    pub(super) async fn next(&mut self, tried: &mut Option<EndpointName>) -> Option<Arc<Host>> {
+        self.before.extend(self.last.take());
+        let host = self.find().await?;
+        *tried = Some(host.address().clone().into());
+        self.last = Some(Arc::clone(&host));
+        Some(host)
+    }
+
+    /// The host that was given out last could not be reached: it comes last for a while, for every
+    /// request.
+    pub(super) fn missed(&mut self, failure: SendFailure) {
+        if let Some(host) = &self.last {
+            host.missed(failure.kind, clock::now());
+        }
+        self.failure = failure;
+    }
+
+    /// The host that was given out last is of no use to this request.
+    pub(super) fn unfit(&mut self, failure: SendFailure) {
+        self.failure = failure;
+    }
+
+    /// Why none could be had: what became of the last.
+    pub(super) fn failure(self) -> SendFailure {
+        self.failure
+    }
+
+    async fn find(&mut self) -> Option<Arc<Host>> {
+        let patience = self.cluster.settings().connect_timeout;
         let endpoints = self.cluster.endpoints();
-        if let Some(address) = self.prefer.take()
-            && !self.avoided.contains(address)
-            && is_of(self.cluster, address).await
-        {
-            self.preferred = Some(address);
-            return Some(Ok(address.clone()));
+        if !self.begun {
+            self.begun = true;
+            if let Some(host) = self.preferred(patience).await {
+                return Some(host);
+            }
         }
         loop {
             if let Some(within) = &mut self.within {
                 match within.next() {
-                    Some(address) if self.is_next(&address) => {
-                        return Some(Ok(address));
-                    }
+                    Some(host) if self.is_next(&host) => return Some(host),
                     Some(_) => continue,
                     None => self.within = None,
                 }
             }
             if self.visited == endpoints.len() {
-                if self.second_round || self.avoided.is_empty() {
+                if self.second_round || !self.left_out {
                     return None;
                 }
                 self.second_round = true;
@@ -109,102 +134,83 @@ impl<'a> Candidates<'a> {
             let endpoint = endpoints.get(self.turn.wrapping_add(self.visited) % endpoints.len())?;
             self.visited += 1;
             match endpoint {
-                Endpoint::Fixed(address) => {
-                    if self.is_next(address) {
-                        return Some(Ok(address.clone()));
+                Endpoint::Fixed(host) => {
+                    if self.is_next(host) {
+                        return Some(Arc::clone(host));
                     }
                 }
-                Endpoint::Named { name, port } => {
-                    match name.addresses(self.cluster.settings().connect_timeout).await {
-                        Ok(addresses) => {
-                            let turn = self.turn / endpoints.len();
-                            self.within = Some(Within { addresses, port: *port, turn, visited: 0 });
-                        }
-                        // The first round has said so already.
-                        Err(_) if self.second_round => {}
-                        Err(failure) => {
-                            let failure = String::from(&*failure);
-                            return Some(Err(SendFailure::new(FailureKind::Unresolved, failure)
-                                .at(EndpointName::unresolved(name.host(), *port))));
-                        }
+                Endpoint::Named(named) => match named.hosts(patience).await {
+                    Ok(found) => {
+                        let turn = self.turn / endpoints.len();
+                        self.within = Some(Within { found, turn, visited: 0 });
                     }
-                }
+                    // The first round has said so already.
+                    Err(_) if self.second_round => {}
+                    Err(failure) => {
+                        let failure = String::from(&*failure);
+                        self.failure = SendFailure::new(FailureKind::Unresolved, failure)
+                            .at(named.endpoint_name());
+                    }
+                },
             }
         }
     }
 
-    /// True if this address belongs to this round and has not had its try.
-    fn is_next(&self, address: &Address) -> bool {
-        self.avoided.contains(address) == self.second_round && self.preferred != Some(address)
-    }
-}
-
-/// True if `address` is one of the cluster's, as far as its names resolve.
-async fn is_of(cluster: &Cluster, address: &Address) -> bool {
-    for endpoint in cluster.endpoints() {
-        match (endpoint, address) {
-            (Endpoint::Fixed(fixed), _) if fixed == address => return true,
-            (Endpoint::Named { name, port }, Address::Ip(wanted)) if wanted.port() == *port => {
-                let patience = cluster.settings().connect_timeout;
-                if name.addresses(patience).await.is_ok_and(|all| all.contains(&wanted.ip())) {
-                    return true;
+    /// The preferred one, if it is one of the cluster's, as far as its names resolve.
+    async fn preferred(&self, patience: Duration) -> Option<Arc<Host>> {
+        let address = self.aim.prefer.as_ref().and_then(EndpointName::address)?;
+        for endpoint in self.cluster.endpoints() {
+            let host = match endpoint {
+                Endpoint::Fixed(host) => {
+                    Some(host).filter(|host| host.address() == address).cloned()
                 }
+                Endpoint::Named(named) => {
+                    let Ok(found) = named.hosts(patience).await else { continue };
+                    found.hosts.iter().find(|host| host.address() == address).cloned()
+                }
+            };
+            if let Some(host) = host {
+                return Some(host).filter(|host| !self.comes_last(host));
             }
-            _ => {}
         }
+        None
     }
-    false
+
+    /// True if this host belongs to this round and has not had its try.
+    fn is_next(&mut self, host: &Arc<Host>) -> bool {
+        if !self.second_round && self.comes_last(host) {
+            self.left_out = true;
+            return false;
+        }
+        !self.before.iter().any(|tried| Arc::ptr_eq(tried, host))
+    }
+
+    fn comes_last(&self, host: &Host) -> bool {
+        let is = |avoided: &Address| avoided == host.address();
+        host.is_avoided() || self.aim.avoid.iter().filter_map(EndpointName::address).any(is)
+    }
 }
 
 impl Within {
-    fn next(&mut self) -> Option<Address> {
-        if self.visited == self.addresses.len() {
+    fn next(&mut self) -> Option<Arc<Host>> {
+        let hosts = &self.found.hosts;
+        if self.visited == hosts.len() {
             return None;
         }
-        let at = self.turn.wrapping_add(self.visited) % self.addresses.len();
+        let at = self.turn.wrapping_add(self.visited) % hosts.len();
         self.visited += 1;
-        Some(Address::Ip(SocketAddr::new(self.addresses[at], self.port)))
-    }
-}
-
-/// Addresses that did not take a connection, until when. Almost always empty, and then one load.
-#[derive(Debug, Default)]
-pub(super) struct Avoided {
-    any: AtomicBool,
-    until: Mutex<Vec<(Address, Instant)>>,
-}
-
-impl Avoided {
-    /// Notes that `address` could not be reached.
-    pub(super) fn add(&self, address: Address, kind: FailureKind, now: Instant) {
-        let span = match kind {
-            FailureKind::ConnectTimeout => AVOID_SILENT,
-            _ => AVOID_REFUSING,
-        };
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.retain(|(other, end)| *other != address && *end > now);
-        until.push((address, now + span));
-        self.any.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn now(&self, now: impl FnOnce() -> Instant) -> Vec<Address> {
-        if !self.any.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
-        let now = now();
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.retain(|(_, end)| *end > now);
-        self.any.store(!until.is_empty(), Ordering::Relaxed);
-        until.iter().map(|(address, _)| address.clone()).collect()
+        Some(Arc::clone(&hosts[at]))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::upstream::cluster::ClusterSettings;
     use crate::upstream::endpoint::EndpointSettings;
-    use crate::upstream::names::Names;
+    use crate::upstream::upstreams::Upstreams;
 
     fn address(last: u8) -> Address {
         Address::Ip(SocketAddr::from(([10, 0, 0, last], 80)))
@@ -215,7 +221,7 @@ mod tests {
             ("two.test".to_owned(), vec![[10, 0, 0, 8].into(), [10, 0, 0, 9].into()]),
             ("none.test".to_owned(), vec![]),
         ];
-        Cluster::new(ClusterSettings::new("test", endpoints), &Names::new(fixed))
+        Cluster::new(ClusterSettings::new("test", endpoints), &Upstreams::new(fixed))
     }
 
     fn at(last: u8) -> EndpointSettings {
@@ -226,7 +232,7 @@ mod tests {
         EndpointSettings::Name { host: host.into(), port: 80 }
     }
 
-    /// All candidates of one request by their last byte, 0 for a name that does not resolve.
+    /// All candidates of one request by their last byte.
     async fn order(cluster: &Cluster) -> Vec<u8> {
         order_of(cluster, &Aim::default()).await
     }
@@ -234,17 +240,22 @@ mod tests {
     async fn order_of(cluster: &Cluster, aim: &Aim) -> Vec<u8> {
         let mut candidates = Candidates::new(cluster, aim);
         let mut order = Vec::new();
-        while let Some(next) = candidates.next().await {
-            order.push(match next {
-                Ok(Address::Ip(SocketAddr::V4(address))) => address.ip().octets()[3],
-                Ok(other) => panic!("{other}"),
-                Err(failure) => {
-                    assert_eq!(failure.kind, FailureKind::Unresolved);
-                    0
-                }
+        let mut tried = None;
+        while let Some(host) = candidates.next(&mut tried).await {
+            assert_eq!(tried.as_ref().and_then(EndpointName::address), Some(host.address()));
+            order.push(match host.address() {
+                Address::Ip(SocketAddr::V4(address)) => address.ip().octets()[3],
+                other => panic!("{other}"),
             });
         }
         order
+    }
+
+    /// Notes that an address of the cluster could not be reached.
+    fn miss(cluster: &Cluster, last: u8, kind: FailureKind) {
+        let hosts = cluster.hosts();
+        let host = hosts.iter().find(|host| *host.address() == address(last)).unwrap();
+        host.missed(kind, clock::now());
     }
 
     #[tokio::test]
@@ -255,7 +266,7 @@ mod tests {
             (vec![at(1)], &[&[1], &[1]]),
             (vec![at(1), at(2), at(3)], &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2], &[1, 2, 3]]),
             (vec![named("two.test")], &[&[8, 9], &[9, 8], &[8, 9]]),
-            (vec![named("none.test"), at(1)], &[&[0, 1], &[1, 0]]),
+            (vec![named("none.test"), at(1)], &[&[1], &[1]]),
         ];
         for (endpoints, want) in table {
             let cluster = cluster(endpoints);
@@ -266,19 +277,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_not_be_reached_comes_last_for_a_while() {
-        let cluster = cluster(vec![at(1), named("two.test")]);
-        let now = clock::now();
-        cluster.avoided().add(address(1), FailureKind::ConnectRefused, now);
-        cluster.avoided().add(address(8), FailureKind::ConnectTimeout, now);
-        assert_eq!(order(&cluster).await, [9, 1, 8]);
-        assert_eq!(order(&cluster).await, [9, 8, 1]);
+    async fn what_became_of_the_last_one_is_said() {
+        // (endpoints, why there is none)
+        let table = [
+            (vec![], FailureKind::NoEndpoint, None),
+            (vec![named("none.test")], FailureKind::Unresolved, Some("none.test:80")),
+            (
+                vec![named("none.test"), named("none.test")],
+                FailureKind::Unresolved,
+                Some("none.test:80"),
+            ),
+        ];
+        for (endpoints, kind, endpoint) in table {
+            let cluster = cluster(endpoints);
+            let aim = Aim::default();
+            let mut candidates = Candidates::new(&cluster, &aim);
+            assert!(candidates.next(&mut None).await.is_none());
+            let failure = candidates.failure();
+            assert_eq!(failure.kind, kind);
+            assert_eq!(failure.endpoint.map(|name| name.to_string()).as_deref(), endpoint);
+        }
+        let cluster = cluster(vec![at(1), named("none.test")]);
+        let aim = Aim::default();
+        let mut candidates = Candidates::new(&cluster, &aim);
+        assert!(candidates.next(&mut None).await.is_some());
+        candidates.missed(SendFailure::new(FailureKind::ConnectTimeout, "no answer"));
+        assert!(candidates.next(&mut None).await.is_none());
+        assert_eq!(candidates.failure().kind, FailureKind::Unresolved);
+        assert!(cluster.hosts()[0].is_avoided());
+    }
 
-        let after = |seconds| cluster.avoided().now(|| now + Duration::from_secs(seconds));
-        assert_eq!(after(4), [address(1), address(8)]);
-        assert_eq!(after(6), [address(8)]);
-        assert_eq!(after(31), []);
+    #[tokio::test]
+    async fn what_could_not_be_reached_comes_last() {
+        let cluster = cluster(vec![at(1), named("two.test")]);
+        assert_eq!(order(&cluster).await, [1, 8, 9]);
+        miss(&cluster, 1, FailureKind::ConnectRefused);
+        miss(&cluster, 8, FailureKind::ConnectTimeout);
+        assert_eq!(order(&cluster).await, [9, 8, 1]);
+        assert_eq!(order(&cluster).await, [9, 1, 8]);
         assert_eq!(order(&cluster).await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_missed_meanwhile_still_has_one_try() {
+        let cluster = cluster(vec![at(1), at(2), at(3)]);
+        let aim = Aim::default();
+        let mut candidates = Candidates::new(&cluster, &aim);
+        let mut order = Vec::new();
+        while let Some(host) = candidates.next(&mut None).await {
+            // Another request finds the next one dead, and this one finds it out of this one.
+            miss(&cluster, 2, FailureKind::ConnectRefused);
+            candidates.missed(SendFailure::new(FailureKind::ConnectRefused, "refused"));
+            order.push(host.address().to_string());
+        }
+        assert_eq!(order, ["10.0.0.1:80", "10.0.0.3:80", "10.0.0.2:80"]);
+    }
+
+    #[tokio::test]
+    async fn the_next_configuration_knows_what_the_last_one_found_out() {
+        let upstreams = Upstreams::new([("two.test".to_owned(), vec![[10, 0, 0, 8].into()])]);
+        let endpoints = vec![at(1), at(2), named("two.test")];
+        let before = Cluster::new(ClusterSettings::new("before", endpoints), &upstreams);
+        miss(&before, 1, FailureKind::ConnectTimeout);
+        miss(&before, 8, FailureKind::ConnectTimeout);
+        let endpoints = vec![at(1), named("two.test"), at(3)];
+        let after = Cluster::new(ClusterSettings::new("after", endpoints), &upstreams);
+        drop(before);
+        assert_eq!(order(&after).await, [3, 1, 8]);
+        assert_eq!(after.members(), (3, 2));
     }
 
     #[tokio::test]
@@ -303,7 +369,7 @@ mod tests {
         }
 
         let lately = cluster(endpoints);
-        lately.avoided().add(address(2), FailureKind::ConnectRefused, clock::now());
+        miss(&lately, 2, FailureKind::ConnectRefused);
         let aim = Aim { prefer: Some(address(2).into()), avoid: Vec::new() };
         assert_eq!(order_of(&lately, &aim).await, [1, 8, 9, 2]);
     }

@@ -1,6 +1,5 @@
 //! A cluster: the backends that one name stands for, and the way to send them a request.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,15 +7,15 @@ use std::time::Duration;
 use http::header::UPGRADE;
 
 use crate::body::{Request, Response};
-use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls;
-use crate::upstream::balance::{Aim, Avoided};
-use crate::upstream::endpoint::{Address, Endpoint, EndpointName, EndpointSettings, EndpointState};
+use crate::upstream::balance::Aim;
+use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings, EndpointState};
 use crate::upstream::failure::SendFailure;
 use crate::upstream::h1::{self, Tunnel};
 use crate::upstream::h2;
-use crate::upstream::names::Names;
+use crate::upstream::host::Host;
+use crate::upstream::upstreams::Upstreams;
 
 /// Settings of a cluster. Two equal settings are the same cluster across a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,8 +72,7 @@ pub(crate) struct Cluster {
     tls: Option<tls::Client>,
     endpoints: Box<[Endpoint]>,
     turn: AtomicUsize,
-    avoided: Avoided,
-    /// Of those who send on nobody's account.
+    /// Counters of senders outside a route.
     counts: Arc<Sharded<Upstream>>,
 }
 
@@ -104,16 +102,16 @@ pub(crate) struct Answer {
 
 impl Cluster {
     /// A cluster with no connection yet. Looks no name up.
-    pub(crate) fn new(settings: ClusterSettings, names: &Names) -> Arc<Self> {
+    pub(crate) fn new(settings: ClusterSettings, upstreams: &Upstreams) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let endpoints = settings.endpoints.iter().map(|one| Endpoint::new(one, names)).collect();
+        let endpoint = |one| Endpoint::new(one, settings.tls.as_ref(), upstreams);
+        let endpoints = settings.endpoints.iter().map(endpoint).collect();
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             tls: settings.tls.as_ref().map(tls::Client::new),
             settings,
             endpoints,
             turn: AtomicUsize::new(0),
-            avoided: Avoided::default(),
             counts: Arc::default(),
         })
     }
@@ -176,32 +174,35 @@ impl Cluster {
 
     /// How many addresses there are, and how many of them did not take a connection lately.
     pub(crate) fn members(&self) -> (usize, usize) {
-        let all = self.endpoints.iter().map(|endpoint| match endpoint {
-            Endpoint::Fixed(_) => 1,
-            Endpoint::Named { name, .. } => name.known().len(),
-        });
-        let all = all.sum();
-        (all, self.avoided.now(clock::now).len().min(all))
+        let hosts = self.hosts();
+        (hosts.len(), hosts.iter().filter(|host| host.is_avoided()).count())
+    }
+
+    /// Every host that is known. Looks no name up.
+    pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
+        let of_endpoint = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Fixed(host) => vec![Arc::clone(host)],
+            Endpoint::Named(named) => named.known().hosts.to_vec(),
+        };
+        self.endpoints.iter().flat_map(of_endpoint).collect()
     }
 
     /// Every address as it is now, and every name of which none is known. Looks no name up.
     pub(crate) fn states(&self) -> Vec<EndpointState> {
-        let avoided = self.avoided.now(clock::now);
-        let state = |address: Address, name| EndpointState {
-            avoided: avoided.contains(&address),
-            address: Some(address.to_string()),
+        let state = |host: &Host, name| EndpointState {
+            avoided: host.is_avoided(),
+            address: Some(host.address().to_string()),
             name,
         };
         let of_endpoint = |endpoint: &Endpoint| match endpoint {
-            Endpoint::Fixed(address) => vec![state(address.clone(), None)],
-            Endpoint::Named { name, port } => {
-                let called = Some(format!("{}:{port}", name.host()));
-                let known = name.known();
-                if known.is_empty() {
+            Endpoint::Fixed(host) => vec![state(host, None)],
+            Endpoint::Named(named) => {
+                let called = Some(named.endpoint_name().to_string());
+                let known = named.known();
+                if known.hosts.is_empty() {
                     return vec![EndpointState { address: None, name: called, avoided: false }];
                 }
-                let addresses = known.iter().map(|ip| Address::Ip(SocketAddr::new(*ip, *port)));
-                addresses.map(|address| state(address, called.clone())).collect()
+                known.hosts.iter().map(|host| state(host, called.clone())).collect()
             }
         };
         self.endpoints.iter().flat_map(of_endpoint).collect()
@@ -218,10 +219,6 @@ impl Cluster {
 
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
-    }
-
-    pub(super) fn avoided(&self) -> &Avoided {
-        &self.avoided
     }
 
     /// The number that the next request gets. Who only looks takes nobody's turn.

@@ -1,11 +1,17 @@
 //! Endpoints: what may be written, what can be connected to, and how it is called in a log.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::upstream::names::{Name, Names};
+use arc_swap::ArcSwap;
+
+use crate::tls;
+use crate::upstream::host::{Host, Hosts};
+use crate::upstream::names::Name;
+use crate::upstream::upstreams::Upstreams;
 
 /// Where a backend is, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,10 +54,6 @@ enum Inner {
 }
 
 impl EndpointName {
-    pub(super) fn unresolved(host: &Arc<str>, port: u16) -> Self {
-        Self(Inner::Unresolved { host: Arc::clone(host), port })
-    }
-
     /// Reads what an endpoint with an address prints as.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let address = match text.strip_prefix("unix:") {
@@ -107,19 +109,87 @@ pub(crate) struct EndpointState {
 /// An endpoint of a running cluster.
 #[derive(Debug)]
 pub(super) enum Endpoint {
-    Fixed(Address),
-    Named { name: Arc<Name>, port: u16 },
+    Fixed(Arc<Host>),
+    Named(Named),
 }
 
 impl Endpoint {
-    pub(super) fn new(settings: &EndpointSettings, names: &Names) -> Self {
+    /// `tls` is the handshake that connections to it begin with.
+    pub(super) fn new(
+        settings: &EndpointSettings,
+        tls: Option<&tls::ClientSettings>,
+        upstreams: &Upstreams,
+    ) -> Self {
+        let fixed = |address| Self::Fixed(upstreams.hosts.host(address, tls));
         match settings {
-            EndpointSettings::Address(address) => Self::Fixed(Address::Ip(*address)),
+            EndpointSettings::Address(address) => fixed(Address::Ip(*address)),
             EndpointSettings::Name { host, port } => {
-                Self::Named { name: names.name(host), port: *port }
+                let named = Named {
+                    name: upstreams.names.name(host),
+                    port: *port,
+                    tls: tls.cloned(),
+                    all: Arc::clone(&upstreams.hosts),
+                    found: ArcSwap::default(),
+                };
+                // While the cluster before this one still has its hosts.
+                named.known();
+                Self::Named(named)
             }
-            EndpointSettings::Unix(path) => Self::Fixed(Address::Unix(path.as_path().into())),
+            EndpointSettings::Unix(path) => fixed(Address::Unix(path.as_path().into())),
         }
+    }
+}
+
+/// An endpoint that is a name, with the hosts at its addresses.
+#[derive(Debug)]
+pub(super) struct Named {
+    name: Arc<Name>,
+    port: u16,
+    tls: Option<tls::ClientSettings>,
+    all: Arc<Hosts>,
+    found: ArcSwap<Found>,
+}
+
+/// Hosts of a name, in the order of the addresses that they were made for.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    addresses: Arc<[IpAddr]>,
+    pub(super) hosts: Box<[Arc<Host>]>,
+}
+
+impl Named {
+    /// Name and port, for the log.
+    pub(super) fn endpoint_name(&self) -> EndpointName {
+        EndpointName(Inner::Unresolved { host: Arc::clone(self.name.host()), port: self.port })
+    }
+
+    /// The hosts that were found last. Looks no name up.
+    pub(super) fn known(&self) -> Arc<Found> {
+        self.hosts_of(self.name.known())
+    }
+
+    /// The hosts, never none. Waits only if there were never any, and then at most `patience`.
+    ///
+    /// # Errors
+    ///
+    /// The resolver's words, or that it said nothing in time.
+    pub(super) async fn hosts(&self, patience: Duration) -> Result<Arc<Found>, Arc<str>> {
+        Ok(self.hosts_of(self.name.addresses(patience).await?))
+    }
+
+    /// The same as last time, unless the name has other addresses now.
+    fn hosts_of(&self, addresses: Arc<[IpAddr]>) -> Arc<Found> {
+        let found = self.found.load_full();
+        if Arc::ptr_eq(&found.addresses, &addresses) || found.addresses == addresses {
+            return found;
+        }
+        let of = |ip: &IpAddr| {
+            let address = Address::Ip(SocketAddr::new(*ip, self.port));
+            self.all.host(address, self.tls.as_ref())
+        };
+        let found = Arc::new(Found { hosts: addresses.iter().map(of).collect(), addresses });
+        self.found.store(Arc::clone(&found));
+        found
     }
 }
 
@@ -129,12 +199,14 @@ mod tests {
 
     #[test]
     fn an_endpoint_prints_as_what_was_connected_to() {
+        let unresolved =
+            EndpointName(Inner::Unresolved { host: "keycloak.local".into(), port: 8080 });
         // (name, in the log)
         let table = [
             (Address::Ip("10.0.0.7:8080".parse().unwrap()).into(), "10.0.0.7:8080"),
             (Address::Ip("[fd00::1]:80".parse().unwrap()).into(), "[fd00::1]:80"),
             (Address::Unix(Path::new("/run/app.sock").into()).into(), "unix:/run/app.sock"),
-            (EndpointName::unresolved(&"keycloak.local".into(), 8080), "keycloak.local:8080"),
+            (unresolved, "keycloak.local:8080"),
         ];
         for (name, want) in table {
             assert_eq!(name.to_string(), want);

@@ -6,7 +6,8 @@
 //! closes its connection. Connections rest in a pool of their own worker ([`pool`]), so that no
 //! request meets a lock.
 //!
-//! What is no HTTP goes by [`Cluster::open`] or [`Cluster::datagrams`], which choose alike.
+//! Other connections use [`Cluster::open`], flows of datagrams [`Cluster::datagrams`]. All of them go
+//! through the endpoints by one loop ([`balance`]); the state of an address is in its [`host`].
 //!
 //! To add a protocol: a variant of [`Protocol`], a file beside `h1` and `h2`, an arm in
 //! [`Cluster::send`].
@@ -21,9 +22,11 @@ mod endpoint;
 mod failure;
 mod h1;
 mod h2;
+mod host;
 mod names;
 pub(crate) mod pool;
 mod raw;
+mod upstreams;
 
 pub(crate) use balance::Aim;
 pub(crate) use cluster::{Cluster, ClusterSettings, Errand, Protocol};
@@ -31,8 +34,8 @@ pub(crate) use connect::{cut, keep_alive};
 pub(crate) use endpoint::{EndpointName, EndpointSettings, EndpointState};
 pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
-pub(crate) use names::Names;
 pub(crate) use raw::Datagrams;
+pub(crate) use upstreams::Upstreams;
 
 #[cfg(test)]
 mod testing;

@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(1);
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Every name that a cluster uses.
-pub(crate) struct Names {
+pub(super) struct Names {
     fixed: BTreeMap<String, Vec<IpAddr>>,
     lookup: Arc<Lookup>,
     /// Clusters with the same host share one name. Touched when a cluster is made, never by a
@@ -40,12 +40,12 @@ pub(crate) struct Names {
 impl Names {
     /// Names by the system's resolver. What `fixed` names (`--resolve`) is never looked up; hosts
     /// are compared without regard to case.
-    pub(crate) fn new(fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Arc<Self> {
+    pub(super) fn new(fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Arc<Self> {
         Self::with_lookup(fixed, system)
     }
 
     /// Names by a lookup of the caller's. It may block.
-    pub(crate) fn with_lookup(
+    pub(super) fn with_lookup(
         fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>,
         lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -207,7 +207,10 @@ impl Name {
                     new
                 });
                 if !addresses.is_empty() {
-                    state.addresses = addresses.into();
+                    // Who keeps something by the list need not do so anew for the same one.
+                    if *state.addresses != *addresses {
+                        state.addresses = addresses.into();
+                    }
                     state.failure = None;
                     self.state.store(Arc::new(state));
                     return;

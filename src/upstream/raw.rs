@@ -19,21 +19,22 @@ use crate::tls::Alpn;
 use crate::upstream::balance::{Aim, Candidates};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
-use crate::upstream::endpoint::{Address, Endpoint, EndpointName};
+use crate::upstream::endpoint::{Address, EndpointName};
 use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::host::Host;
 
 /// A socket that sends to one endpoint, and hears from it alone.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
     socket: UdpSocket,
-    address: SocketAddr,
+    host: Arc<Host>,
     /// On whose account.
     counts: Arc<Sharded<Upstream>>,
 }
 
 impl Datagrams {
     pub(crate) fn endpoint(&self) -> EndpointName {
-        Address::Ip(self.address).into()
+        self.host.address().clone().into()
     }
 
     /// Sends without waiting for room.
@@ -105,47 +106,40 @@ impl Cluster {
     ) -> Result<Datagrams, SendFailure> {
         let aim = Aim::default();
         let mut candidates = Candidates::new(self, &aim);
-        let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
-        while let Some(candidate) = candidates.next().await {
-            failure = match candidate {
-                Ok(Address::Ip(address)) => match bound(address).await {
-                    Ok(socket) => {
-                        let counts = Arc::clone(counts);
-                        counts.here().connects.one_more();
-                        counts.here().open.one_more();
-                        return Ok(Datagrams { socket, address, counts });
-                    }
-                    Err(error) => {
-                        let refused = FailureKind::ConnectRefused;
-                        SendFailure::new(refused, error.to_string()).at(Address::Ip(address))
-                    }
-                },
-                Ok(unix @ Address::Unix(_)) => {
-                    let problem = "datagrams cannot go to a Unix stream socket";
-                    SendFailure::new(FailureKind::NoEndpoint, problem).at(unix)
-                }
-                Err(unresolved) => unresolved,
+        while let Some(host) = candidates.next(&mut None).await {
+            let Address::Ip(address) = *host.address() else {
+                let problem = "datagrams cannot go to a Unix stream socket";
+                let failure = SendFailure::new(FailureKind::NoEndpoint, problem);
+                candidates.unfit(failure.at(host.address().clone()));
+                continue;
             };
+            match bound(address).await {
+                Ok(socket) => {
+                    let counts = Arc::clone(counts);
+                    counts.here().connects.one_more();
+                    counts.here().open.one_more();
+                    return Ok(Datagrams { socket, host, counts });
+                }
+                Err(error) => {
+                    let refused = FailureKind::ConnectRefused;
+                    candidates.unfit(
+                        SendFailure::new(refused, error.to_string()).at(Address::Ip(address)),
+                    );
+                }
+            }
         }
-        Err(failure)
+        Err(candidates.failure())
     }
 
     /// The host of an endpoint has said that nobody listens there: others come first for a while.
     pub(crate) fn refused(&self, flow: &Datagrams) {
         flow.counts.here().connect_failures.one_more();
-        let address = Address::Ip(flow.address);
-        self.avoided().add(address, FailureKind::ConnectRefused, clock::now());
+        flow.host.missed(FailureKind::ConnectRefused, clock::now());
     }
 
     /// True if the endpoint is one of this cluster's, as far as its names are known.
     pub(crate) fn has(&self, flow: &Datagrams) -> bool {
-        self.endpoints().iter().any(|endpoint| match endpoint {
-            Endpoint::Fixed(Address::Ip(address)) => *address == flow.address,
-            Endpoint::Fixed(Address::Unix(_)) => false,
-            Endpoint::Named { name, port } => {
-                *port == flow.address.port() && name.known().contains(&flow.address.ip())
-            }
-        })
+        self.hosts().iter().any(|host| host.address() == flow.host.address())
     }
 
     /// Opens a stream to an endpoint, on the account of a route's `counts`. `tried` tells at any time
@@ -161,25 +155,13 @@ impl Cluster {
     ) -> Result<Stream, SendFailure> {
         let aim = Aim::default();
         let mut candidates = Candidates::new(self, &aim);
-        let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
-        while let Some(candidate) = candidates.next().await {
-            let address = match candidate {
-                Ok(address) => address,
-                Err(unresolved) => {
-                    failure = unresolved;
-                    continue;
-                }
-            };
-            *tried = Some(address.clone().into());
-            match connect(self, &address, Alpn::Unspoken, counts).await {
+        while let Some(host) = candidates.next(tried).await {
+            match connect(self, host.address(), Alpn::Unspoken, counts).await {
                 Ok(stream) => return Ok(stream),
-                Err(refused) => {
-                    self.avoided().add(address, refused.kind, clock::now());
-                    failure = refused;
-                }
+                Err(refused) => candidates.missed(refused),
             }
         }
-        Err(failure)
+        Err(candidates.failure())
     }
 }
 
@@ -242,7 +224,7 @@ mod tests {
         drop(gone);
         let cluster = cluster(&[nobody, address]);
         let flow = cluster.datagrams(cluster.counts()).await.unwrap();
-        assert_eq!(flow.address, nobody);
+        assert_eq!(flow.endpoint(), Address::Ip(nobody).into());
         flow.send(b"ask").unwrap();
         flow.readable().await.unwrap();
         let refused = flow.receive(&mut [0; 16]).unwrap_err();
@@ -250,7 +232,7 @@ mod tests {
         cluster.refused(&flow);
         for _ in 0..3 {
             let flow = cluster.datagrams(cluster.counts()).await.unwrap();
-            assert_eq!(flow.address, address);
+            assert_eq!(flow.endpoint(), Address::Ip(address).into());
         }
     }
 }

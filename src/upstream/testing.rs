@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::body::{Body, BodyError, Request};
 use crate::upstream::cluster::{Cluster, ClusterSettings};
 use crate::upstream::endpoint::EndpointSettings;
-use crate::upstream::names::Names;
+use crate::upstream::upstreams::Upstreams;
 
 /// Names and values, in a table.
 pub(super) type Fields = [(&'static str, &'static str)];
@@ -142,7 +142,7 @@ pub(super) fn cluster_with(
     let endpoints = addresses.iter().copied().map(EndpointSettings::Address).collect();
     let mut settings = ClusterSettings::new("test", endpoints);
     change(&mut settings);
-    Cluster::new(settings, &Names::new([]))
+    Cluster::new(settings, &Upstreams::new([]))
 }
 
 /// An address where nobody listens.

@@ -22,12 +22,11 @@ mod tunnel;
 use std::sync::Arc;
 
 use crate::body::Request;
-use crate::clock;
 use crate::tls::Alpn;
 use crate::upstream::balance::Candidates;
 use crate::upstream::cluster::{Answer, Cluster, Errand};
 use crate::upstream::connect::connect;
-use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::failure::SendFailure;
 use crate::upstream::pool;
 
 use exchange::Sending;
@@ -45,16 +44,8 @@ pub(super) async fn send(
 ) -> Result<Answer, SendFailure> {
     let mut sending = Sending::new(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let mut candidates = Candidates::new(cluster, errand.aim);
-    let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
-    while let Some(candidate) = candidates.next().await {
-        let address = match candidate {
-            Ok(address) => address,
-            Err(unresolved) => {
-                failure = unresolved;
-                continue;
-            }
-        };
-        *errand.tried = Some(address.clone().into());
+    while let Some(host) = candidates.next(errand.tried).await {
+        let address = host.address().clone();
         if let Some(mut connection) = pool::take(cluster, &address, sending.look()) {
             match sending.exchange(&mut connection).await {
                 Ok(head) => return sending.answer(head, connection, cluster, address),
@@ -74,13 +65,10 @@ pub(super) async fn send(
                     Err(broken) => Err(broken.into_failure().at(address)),
                 };
             }
-            Err(refused) => {
-                cluster.avoided().add(address, refused.kind, clock::now());
-                failure = refused;
-            }
+            Err(refused) => candidates.missed(refused),
         }
     }
-    Err(failure)
+    Err(candidates.failure())
 }
 
 #[cfg(test)]

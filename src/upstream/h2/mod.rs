@@ -20,7 +20,6 @@ use http::{HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
 
 use crate::body::Request;
-use crate::clock;
 use crate::upstream::balance::Candidates;
 use crate::upstream::cluster::{Answer, Cluster, Errand};
 use crate::upstream::failure::{FailureKind, SendFailure};
@@ -44,23 +43,14 @@ pub(super) async fn send(
         prepare(request, scheme).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let replayable = request.method().is_idempotent() && request.body().is_end_stream();
     let mut candidates = Candidates::new(cluster, errand.aim);
-    let mut failure = SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint");
     let mut again = false;
-    while let Some(candidate) = candidates.next().await {
-        let address = match candidate {
-            Ok(address) => address,
-            Err(unresolved) => {
-                failure = unresolved;
-                continue;
-            }
-        };
-        *errand.tried = Some(address.clone().into());
+    while let Some(host) = candidates.next(errand.tried).await {
+        let address = host.address().clone();
         loop {
             let mut stream = match open_stream(cluster, errand.counts, &address, &upload).await {
                 Ok(stream) => stream,
                 Err(refused) => {
-                    cluster.avoided().add(address, refused.kind, clock::now());
-                    failure = refused;
+                    candidates.missed(refused);
                     break;
                 }
             };
@@ -94,7 +84,7 @@ pub(super) async fn send(
             }
         }
     }
-    Err(failure)
+    Err(candidates.failure())
 }
 
 type Outgoing = http::Request<RequestBody>;

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use super::link::{Worker, open_streams};
 use super::*;
 use crate::body::{Body, BodyError, Response};
+use crate::clock;
 use crate::upstream::cluster::Protocol;
 use crate::upstream::pool;
 use crate::upstream::testing::{

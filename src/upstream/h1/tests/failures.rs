@@ -12,6 +12,7 @@ use crate::upstream::names::Names;
 use crate::upstream::testing::{
     Origin, cluster, cluster_with, collect, data, dead, frames, get, reports, request, soon,
 };
+use crate::upstream::upstreams::Upstreams;
 
 const HI: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
@@ -197,7 +198,8 @@ async fn every_address_of_a_name_is_tried() {
         vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into(), [127, 0, 0, 1].into()],
     )];
     let endpoint = EndpointSettings::Name { host: "app.test".into(), port };
-    let cluster = Cluster::new(ClusterSettings::new("test", vec![endpoint]), &Names::new(fixed));
+    let cluster =
+        Cluster::new(ClusterSettings::new("test", vec![endpoint]), &Upstreams::new(fixed));
     for _ in 0..3 {
         let answer = soon(cluster.send(get())).await.unwrap();
         assert_eq!(answer.endpoint.socket_addr(), Some(origin.address));
@@ -209,17 +211,18 @@ async fn every_address_of_a_name_is_tried() {
 async fn a_name_that_does_not_resolve_gives_way_to_the_next_endpoint() {
     let origin = Origin::answering(HI).await;
     let names = Names::with_lookup([], |_: &str| Err(std::io::Error::other("no such host")));
+    let upstreams = Upstreams::with_names(names);
     let unknown = EndpointSettings::Name { host: "gone.test".into(), port: 80 };
 
     let settings = ClusterSettings::new("test", vec![unknown.clone()]);
-    let failure = soon(Cluster::new(settings, &names).send(get())).await.unwrap_err();
+    let failure = soon(Cluster::new(settings, &upstreams).send(get())).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Unresolved);
     assert_eq!(failure.endpoint.unwrap().to_string(), "gone.test:80");
     assert!(failure.details.contains("no such host"));
 
     let known = EndpointSettings::Address(origin.address);
     let settings = ClusterSettings::new("test", vec![unknown, known]);
-    let cluster = Cluster::new(settings, &names);
+    let cluster = Cluster::new(settings, &upstreams);
     for _ in 0..2 {
         soon(cluster.send(get())).await.unwrap();
     }
@@ -230,7 +233,7 @@ async fn a_unix_socket_is_an_endpoint_like_any_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let endpoint = EndpointSettings::Unix(path.clone());
-    let cluster = Cluster::new(ClusterSettings::new("test", vec![endpoint]), &Names::new([]));
+    let cluster = Cluster::new(ClusterSettings::new("test", vec![endpoint]), &Upstreams::new([]));
     let failure = soon(cluster.send(get())).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ConnectRefused);
 

@@ -1,0 +1,137 @@
+//! Hosts: the addresses that connections go to, and the state of each.
+//!
+//! State is kept in atomics, so that all workers read and write it without a lock. A host lives as
+//! long as a cluster has it; the clusters of the next configuration find it again by its address
+//! ([`Hosts::host`]), so a reload forgets nothing.
+//!
+//! To add state of an address (health, load): a field of [`Host`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::tls;
+use crate::upstream::endpoint::Address;
+use crate::upstream::failure::FailureKind;
+
+/// How long an address that refused a connection comes last.
+const AVOID_REFUSING: Duration = Duration::from_secs(5);
+
+/// How long an address that did not answer comes last. Trying it costs a request the whole connect
+/// timeout.
+const AVOID_SILENT: Duration = Duration::from_secs(30);
+
+/// One address and what is known of it.
+#[derive(Debug)]
+pub(super) struct Host {
+    address: Address,
+    /// Until when it comes last, in [`millis`]; 0 if it does not.
+    avoided_until: AtomicU64,
+}
+
+impl Host {
+    fn new(address: Address) -> Self {
+        Self { address, avoided_until: 0.into() }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Notes that the address did not take a connection.
+    pub(super) fn missed(&self, kind: FailureKind, now: Instant) {
+        let span = match kind {
+            FailureKind::ConnectTimeout => AVOID_SILENT,
+            _ => AVOID_REFUSING,
+        };
+        self.avoided_until.store(millis(now + span), Ordering::Relaxed);
+    }
+
+    /// True if the address did not take a connection lately. Reads no clock while all is well.
+    pub(super) fn is_avoided(&self) -> bool {
+        self.avoided_until.load(Ordering::Relaxed) != 0 && self.is_avoided_at(clock::now())
+    }
+
+    pub(super) fn is_avoided_at(&self, now: Instant) -> bool {
+        self.avoided_until.load(Ordering::Relaxed) > millis(now)
+    }
+}
+
+/// Milliseconds since this was first asked.
+fn millis(at: Instant) -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = *START.get_or_init(clock::now);
+    u64::try_from(at.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Connections to the same address are alike if they begin with the same handshake.
+type Key = (Address, Option<tls::ClientSettings>);
+
+/// All hosts of the process. Locked when a cluster is made and when a name has new addresses, never
+/// by a request.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(Mutex<HashMap<Key, Weak<Host>>>);
+
+impl Hosts {
+    /// The host at `address`: the one that another cluster has, if there is one.
+    pub(super) fn host(&self, address: Address, tls: Option<&tls::ClientSettings>) -> Arc<Host> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() == known.capacity() {
+            known.retain(|_, host| host.strong_count() > 0);
+        }
+        let key = (address, tls.cloned());
+        if let Some(host) = known.get(&key).and_then(Weak::upgrade) {
+            return host;
+        }
+        let host = Arc::new(Host::new(key.0.clone()));
+        known.insert(key, Arc::downgrade(&host));
+        host
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> Address {
+        Address::Ip(([10, 0, 0, last], 80).into())
+    }
+
+    #[test]
+    fn an_address_that_was_missed_is_avoided_for_a_while() {
+        let now = clock::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        // (failure, still avoided after, no longer avoided after)
+        let table = [
+            (FailureKind::ConnectRefused, 4, 6),
+            (FailureKind::ConnectTimeout, 29, 31),
+            (FailureKind::Tls(tls::TlsCause::Closed), 4, 6),
+        ];
+        for (kind, still, no_longer) in table {
+            let host = Host::new(address(1));
+            assert!(!host.is_avoided() && !host.is_avoided_at(now), "{kind}");
+            host.missed(kind, now);
+            assert!(host.is_avoided(), "{kind}");
+            assert!(host.is_avoided_at(after(still)), "{kind}");
+            assert!(!host.is_avoided_at(after(no_longer)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_found_again_as_long_as_somebody_has_it() {
+        let hosts = Hosts::default();
+        let host = hosts.host(address(1), None);
+        assert!(Arc::ptr_eq(&host, &hosts.host(address(1), None)));
+        assert!(!Arc::ptr_eq(&host, &hosts.host(address(2), None)));
+        host.missed(FailureKind::ConnectRefused, clock::now());
+        drop(host);
+        assert!(!hosts.host(address(1), None).is_avoided(), "nobody had it any more");
+
+        for last in 0..=255 {
+            hosts.host(address(last), None);
+        }
+        assert!(hosts.0.lock().unwrap().len() < 100, "hosts that nobody has are forgotten");
+    }
+}
