@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::proxy::Gateway;
 use crate::snapshot::{Bind, Snapshot};
-use crate::stats::{BUCKETS, FLAGS, Sharded, Times, Upstream};
+use crate::stats::{BUCKETS, ResponseFlag, Sharded, Times, Upstream};
 
 /// The answer to `GET /stats?format=json`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -55,9 +55,9 @@ impl Stats {
         });
         let mut routes: Vec<_> = rules.chain(forwards).collect();
         routes.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.name.cmp(&b.name)));
-        let flags = FLAGS.iter().enumerate().map(|(place, flag)| {
-            let of_bind = |bind: &Bind| bind.counts.sum(|of| of.flag(place));
-            ((*flag).to_owned(), snapshot.binds.iter().map(|bind| of_bind(bind)).sum())
+        let flags = ResponseFlag::ALL.into_iter().map(|flag| {
+            let of_bind = |bind: &Bind| bind.counts.sum(|of| of.flag(flag));
+            (flag.short().to_owned(), snapshot.binds.iter().map(|bind| of_bind(bind)).sum())
         });
         Self {
             time_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),

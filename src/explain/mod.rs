@@ -118,7 +118,7 @@ fn follow(
     let mut head = question.head();
     let host = proxy::admit(&mut head, limits).map_err(|failure| Answer {
         status: failure.status().as_u16(),
-        flag: Some(failure.flag().into()),
+        flag: Some(failure.flag().short().into()),
         why: failure.text().trim_end().into(),
         ..Answer::default()
     })?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::snapshot::{Bind, Snapshot, Traffic, Transport};
 use crate::stats::{
-    CIPHERS, Counter, Downstream, FLAGS, TLS_VERSIONS, TUNNELS, Times, Tunnel, Tunnels,
+    CIPHERS, Counter, Downstream, ResponseFlag, TLS_VERSIONS, TUNNELS, Times, Tunnel, Tunnels,
 };
 
 use super::exposition::{Exposition, Labels};
@@ -273,9 +273,9 @@ fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
 }
 
 fn failures(text: &mut Exposition, snapshot: &Snapshot) {
-    let flags = FLAGS.iter().enumerate().map(|(place, flag)| {
-        let of_bind = |bind: &Arc<Bind>| bind.counts.sum(|of| of.flag(place));
-        (Labels::new("flag", flag), snapshot.binds.iter().map(of_bind).sum::<u64>())
+    let flags = ResponseFlag::ALL.into_iter().map(|flag| {
+        let of_bind = |bind: &Arc<Bind>| bind.counts.sum(|of| of.flag(flag));
+        (Labels::new("flag", flag.short()), snapshot.binds.iter().map(of_bind).sum::<u64>())
     });
     text.counters(
         "edge_gateway_requests_failed_total",

@@ -186,6 +186,7 @@ mod tests {
 
     use super::*;
     use crate::observe::record::tests::sample;
+    use crate::stats::ResponseFlag;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -242,7 +243,14 @@ mod tests {
 
         let hostile = AccessRecord { user_agent: Some(b"a\nPRIORITY=0"), ..sample() };
         log.record(None, &hostile);
-        log.record(None, &AccessRecord { status: 503, flags: "UF", ..sample() });
+        log.record(
+            None,
+            &AccessRecord {
+                status: 503,
+                flags: ResponseFlag::UpstreamConnectionFailure.into(),
+                ..sample()
+            },
+        );
 
         let mut bytes = [0; 8192];
         let length = journald.recv(&mut bytes).unwrap();

@@ -19,7 +19,7 @@ impl Choice {
         if self.statuses.is_none() && self.sample.is_none() {
             return true;
         }
-        let failed = record.flags != "-" || record.status >= 500;
+        let failed = !record.flags.is_empty() || record.status >= 500;
         let is_meant = match &self.statuses {
             None => true,
             // A connection that was carried, or a client that left before it was answered.
@@ -105,6 +105,7 @@ pub(crate) struct InvalidSample(String);
 mod tests {
     use super::*;
     use crate::observe::record::tests::sample;
+    use crate::stats::{ResponseFlag, ResponseFlags};
 
     #[test]
     fn what_is_asked_for_is_written_down_and_errors_are_not_left_to_chance() {
@@ -131,9 +132,11 @@ mod tests {
             ("200", "", 0, "UF", true),
         ];
         for (statuses, sample_of, status, flags, want) in table {
+            let flag = ResponseFlag::ALL.into_iter().find(|flag| flag.short() == flags);
+            let flags = ResponseFlags::new(flag, false);
             let record = AccessRecord { status, flags, ..sample() };
             let choice = choice(statuses, sample_of);
-            assert_eq!(choice.takes(&record), want, "{statuses} {sample_of} {status} {flags}");
+            assert_eq!(choice.takes(&record), want, "{statuses} {sample_of} {status} {flags:?}");
         }
         let taken = (0..100).filter(|ticket| Sample { of: 10, part: 3 }.draws(*ticket)).count();
         assert_eq!(taken, 30);

@@ -37,7 +37,7 @@ impl AccessRecord<'_> {
         out.extend_from_slice(b",\"response_code_details\":");
         json_or_null(out, self.details, |out, details| out.extend_from_slice(details.as_bytes()));
         out.extend_from_slice(b",\"response_flags\":\"");
-        out.extend_from_slice(self.flags.as_bytes());
+        out.extend_from_slice(self.flags.short().as_bytes());
         out.extend_from_slice(b"\",\"route_name\":");
         json_or_null(out, self.route, |out, route| text::json(out, route.as_bytes()));
         out.extend_from_slice(b",\"start_time\":\"");

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use crate::stats::ResponseFlags;
+
 use super::custom::Seen;
 use super::journal::Fields;
 use super::redact;
@@ -48,8 +50,7 @@ pub(crate) struct AccessRecord<'a> {
     pub attempts: u32,
     /// `namespace/name` of the route, with its rule if there are several.
     pub route: Option<&'a str>,
-    /// Envoy's response flag; `-` for none.
-    pub flags: &'static str,
+    pub flags: ResponseFlags,
     /// Envoy's response code details.
     pub details: Option<&'static str>,
     pub request_id: &'a str,
@@ -129,7 +130,7 @@ impl AccessRecord<'_> {
         out.extend_from_slice(b",\"route\":");
         json_or_null(out, self.route, |out, route| text::json(out, route.as_bytes()));
         out.extend_from_slice(b",\"flags\":\"");
-        out.extend_from_slice(self.flags.as_bytes());
+        out.extend_from_slice(self.flags.short().as_bytes());
         out.extend_from_slice(b"\",\"details\":");
         json_or_null(out, self.details, |out, details| out.extend_from_slice(details.as_bytes()));
         out.extend_from_slice(b",\"request_id\":\"");
@@ -189,7 +190,7 @@ impl AccessRecord<'_> {
         if let Some(route) = self.route {
             fields.put("EG_ROUTE", |out| text::plain(out, route.as_bytes()));
         }
-        fields.put("EG_FLAGS", |out| out.extend_from_slice(self.flags.as_bytes()));
+        fields.put("EG_FLAGS", |out| out.extend_from_slice(self.flags.short().as_bytes()));
         if let Some(details) = self.details {
             fields.put("EG_DETAILS", |out| out.extend_from_slice(details.as_bytes()));
         }
@@ -238,9 +239,9 @@ impl AccessRecord<'_> {
             out.extend_from_slice(b" attempts=");
             text::number(out, self.attempts.into());
         }
-        if self.flags != "-" {
+        if !self.flags.is_empty() {
             out.extend_from_slice(b" flags=");
-            out.extend_from_slice(self.flags.as_bytes());
+            out.extend_from_slice(self.flags.short().as_bytes());
             if let Some(details) = self.details {
                 out.extend_from_slice(b" details=");
                 out.extend_from_slice(details.as_bytes());
@@ -287,6 +288,7 @@ pub(super) fn cut(words: &(impl AsRef<[u8]> + ?Sized), most: usize) -> &[u8] {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::stats::ResponseFlag;
 
     pub(in crate::observe) fn sample() -> AccessRecord<'static> {
         AccessRecord {
@@ -305,7 +307,7 @@ pub(super) mod tests {
             upstream: Some(Upstream::Address("10.0.0.5:8080".parse().unwrap())),
             attempts: 1,
             route: Some("shop/cart"),
-            flags: "-",
+            flags: ResponseFlags::default(),
             details: Some("via_upstream"),
             request_id: "0f8fad5b-d9cb-469f-a165-70867728950e",
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
@@ -357,7 +359,7 @@ pub(super) mod tests {
             user_agent: None,
             trace_id: None,
             tls: None,
-            flags: "NR",
+            flags: ResponseFlag::NoRouteFound.into(),
             ..sample()
         };
         let line = written(|out, stamp| record.json(out, stamp));
@@ -422,8 +424,12 @@ pub(super) mod tests {
              route=shop/cart upstream=10.0.0.5:8080 id=0f8fad5b-d9cb-469f-a165-70867728950e \
              trace=4bf92f3577b34da6a3ce929d0e0e4736 agent=\"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\"\n"
         );
-        let record =
-            AccessRecord { flags: "UF", details: Some("upstream_reset"), status: 503, ..sample() };
+        let record = AccessRecord {
+            flags: ResponseFlag::UpstreamConnectionFailure.into(),
+            details: Some("upstream_reset"),
+            status: 503,
+            ..sample()
+        };
         let line = written(|out, stamp| record.text(out, stamp));
         assert!(
             line.contains(" 503 ") && line.contains(" flags=UF details=upstream_reset "),

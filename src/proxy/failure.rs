@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use crate::proxy::path::Ambiguous;
+use crate::stats::ResponseFlag;
 use crate::tls::TlsCause;
 
 /// Why an exchange could not be completed, and so what the client gets.
@@ -90,7 +91,7 @@ impl Failure {
     }
 
     /// Envoy's response flag.
-    pub(crate) fn flag(self) -> &'static str {
+    pub(crate) fn flag(self) -> ResponseFlag {
         match self {
             Self::AmbiguousPath(_)
             | Self::BadHost
@@ -103,20 +104,23 @@ impl Failure {
             | Self::RequestBodyBroken
             | Self::TargetTooLong
             | Self::TooManyFields
-            | Self::TwofoldLength => "DPE",
-            Self::MisdirectedRequest | Self::NoRoute => "NR",
-            Self::BackendInvalid | Self::NoBackend => "NC",
-            Self::FilterInvalid => "LR",
-            Self::ConnectFailed | Self::ConnectTimeout | Self::Tls(_) => "UF",
-            Self::NoEndpoint => "UH",
-            Self::NoUpgrade | Self::ResponseInvalid => "UPE",
-            Self::UpstreamReset | Self::UpstreamResetAgain => "UC",
-            Self::RequestTimeout | Self::UpstreamTimeout => "UT",
-            Self::RequestBodyStalled => "SI",
-            Self::ClientGone => "DC",
-            Self::DrainTimeout => "DT",
-            Self::Overloaded => "OM",
-            Self::TunnelIdle => "SI",
+            | Self::TwofoldLength => ResponseFlag::DownstreamProtocolError,
+            Self::MisdirectedRequest | Self::NoRoute => ResponseFlag::NoRouteFound,
+            Self::BackendInvalid | Self::NoBackend => ResponseFlag::NoClusterFound,
+            Self::FilterInvalid => ResponseFlag::LocalReset,
+            Self::ConnectFailed | Self::ConnectTimeout | Self::Tls(_) => {
+                ResponseFlag::UpstreamConnectionFailure
+            }
+            Self::NoEndpoint => ResponseFlag::NoHealthyUpstream,
+            Self::NoUpgrade | Self::ResponseInvalid => ResponseFlag::UpstreamProtocolError,
+            Self::UpstreamReset | Self::UpstreamResetAgain => {
+                ResponseFlag::UpstreamConnectionTermination
+            }
+            Self::RequestTimeout | Self::UpstreamTimeout => ResponseFlag::UpstreamRequestTimeout,
+            Self::RequestBodyStalled | Self::TunnelIdle => ResponseFlag::StreamIdleTimeout,
+            Self::ClientGone => ResponseFlag::DownstreamConnectionTermination,
+            Self::DrainTimeout => ResponseFlag::DurationTimeout,
+            Self::Overloaded => ResponseFlag::OverloadManagerTerminated,
         }
     }
 
@@ -198,7 +202,7 @@ impl Failure {
     /// True if an HTTP/1 connection must be closed: whoever sends what no honest client does is
     /// not read on, and no doubt is left about where its next request begins.
     pub(crate) fn closes(self) -> bool {
-        self.flag() == "DPE"
+        self.flag() == ResponseFlag::DownstreamProtocolError
     }
 
     /// When to try again, in seconds (RFC 9110 section 10.2.3), where that is known.
@@ -267,6 +271,111 @@ fn tls_details(cause: TlsCause) -> &'static str {
         }
         TlsCause::Refused => {
             "upstream_reset_before_response_started{connection_failure|TLS_error:refused_by_backend}"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Downstream;
+
+    /// Every failure; each names the next, so that the compiler asks for a new one here.
+    fn all() -> Vec<Failure> {
+        use Failure as F;
+        let next = |failure| {
+            Some(match failure {
+                F::AmbiguousPath(_) => F::BadHost,
+                F::BadHost => F::BadTarget,
+                F::BadTarget => F::CodingUnknown,
+                F::CodingUnknown => F::ExpectationUnknown,
+                F::ExpectationUnknown => F::HeadMalformed,
+                F::HeadMalformed => F::HeadTooLarge,
+                F::HeadTooLarge => F::MethodNotServed,
+                F::MethodNotServed => F::MisdirectedRequest,
+                F::MisdirectedRequest => F::RequestBodyBroken,
+                F::RequestBodyBroken => F::RequestBodyStalled,
+                F::RequestBodyStalled => F::TargetTooLong,
+                F::TargetTooLong => F::TooManyFields,
+                F::TooManyFields => F::TwofoldLength,
+                F::TwofoldLength => F::BackendInvalid,
+                F::BackendInvalid => F::FilterInvalid,
+                F::FilterInvalid => F::NoBackend,
+                F::NoBackend => F::NoRoute,
+                F::NoRoute => F::ConnectFailed,
+                F::ConnectFailed => F::ConnectTimeout,
+                F::ConnectTimeout => F::NoEndpoint,
+                F::NoEndpoint => F::NoUpgrade,
+                F::NoUpgrade => F::RequestTimeout,
+                F::RequestTimeout => F::ResponseInvalid,
+                F::ResponseInvalid => F::Tls(TlsCause::Closed),
+                F::Tls(_) => F::UpstreamReset,
+                F::UpstreamReset => F::UpstreamResetAgain,
+                F::UpstreamResetAgain => F::UpstreamTimeout,
+                F::UpstreamTimeout => F::ClientGone,
+                F::ClientGone => F::DrainTimeout,
+                F::DrainTimeout => F::TunnelIdle,
+                F::TunnelIdle => F::Overloaded,
+                F::Overloaded => return None,
+            })
+        };
+        std::iter::successors(Some(F::AmbiguousPath(Ambiguous::Backslash)), |now| next(*now))
+            .collect()
+    }
+
+    #[test]
+    fn every_failure_is_counted_under_its_own_flag() {
+        for failure in all() {
+            let counts = Downstream::default();
+            counts.failed(failure.flag().into());
+            for flag in ResponseFlag::ALL {
+                let want = u64::from(flag == failure.flag());
+                assert_eq!(counts.flag(flag).value(), want, "{failure:?} as {flag:?}");
+            }
+        }
+    }
+
+    /// The rows of a table in the documentation, cell by cell, its head left out.
+    fn documented(heading: &str, columns: &str) -> Vec<Vec<String>> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let section = text.split_once(heading).unwrap().1;
+        let table = section.split_once(columns).unwrap().1;
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        rows.map(|row| {
+            let row = row.replace("\\|", "\0");
+            let cells = row.trim_matches('|').split('|');
+            cells.map(|cell| cell.trim().trim_matches('`').replace('\0', "|")).collect()
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_documentation_has_every_failure_and_no_other() {
+        let columns = "| status | flag | details | the client reads | cause |";
+        let rows = documented("\n## Status codes and flags\n", columns);
+        assert!(rows.len() > 20, "{rows:?}");
+        // What is not answered has the status that was sent, or 0.
+        let status = |failure: Failure| match failure.text() {
+            "" => 0,
+            _ => failure.status().as_u16(),
+        };
+        let is_of = |row: &[String], failure: Failure| {
+            let flag = row[1].split(',').next().unwrap();
+            let details = match failure {
+                Failure::Tls(_) => row[2].contains("|TLS_error:"),
+                _ => row[2] == failure.details(),
+            };
+            row[0] == status(failure).to_string() && flag == failure.flag().short() && details
+        };
+        for failure in all() {
+            let row = rows.iter().find(|row| is_of(row, failure));
+            let row = row.unwrap_or_else(|| panic!("{failure:?} is not documented"));
+            let reads = row[3].as_str();
+            assert!(reads == "(nothing)" || reads == failure.text().trim_end(), "{row:?}");
+        }
+        for row in &rows {
+            assert!(all().into_iter().any(|failure| is_of(row, failure)), "no failure is {row:?}");
         }
     }
 }

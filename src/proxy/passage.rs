@@ -12,6 +12,7 @@ use crate::proxy::forwarded::new_request_id;
 use crate::proxy::record::logged;
 use crate::proxy::tunnel::Carried;
 use crate::snapshot::{Bind, Listener};
+use crate::stats::ResponseFlags;
 use crate::upstream::{EndpointName, FailureKind, SendFailure};
 
 /// What is known of a connection or flow so far. Dropping it writes the access log's line, so there
@@ -92,10 +93,8 @@ impl Passage {
 
 impl Drop for Passage {
     fn drop(&mut self) {
-        let (flags, details) = match self.failure {
-            Some(failure) => (failure.flag(), failure.details()),
-            None => ("-", "via_upstream"),
-        };
+        let flags = ResponseFlags::new(self.failure.map(Failure::flag), false);
+        let details = self.failure.map_or("via_upstream", Failure::details);
         let mut named = String::new();
         let upstream = self.upstream.as_ref().map(|endpoint| logged(endpoint, &mut named));
         let id = new_request_id();

@@ -19,6 +19,7 @@ use crate::proxy::tunnel::Carried;
 use crate::proxy::watch::Open;
 use crate::snapshot::Rule;
 use crate::snapshot::matcher::is_grpc;
+use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
 use crate::upstream::EndpointName;
 
@@ -47,7 +48,7 @@ pub(super) struct Record {
     pub upstream: Option<EndpointName>,
     /// Tries at a backend.
     attempts: u32,
-    /// The last try would have been followed by another, had the rule one left.
+    /// No retries were left for this rule after the last try.
     pub exhausted: bool,
     upstream_duration: Option<Duration>,
     /// 0 until there is a response.
@@ -177,17 +178,23 @@ impl Record {
         counts.requests_active.one_less();
         counts.responses.add(self.status);
         counts.times.add(took);
-        if let Some(failure) = self.failure {
-            counts.failed(failure.flag());
-        }
+        counts.failed(self.flags());
         let Some(rule) = self.rule.as_ref().filter(|_| self.attempts > 0) else { return };
         let counts = rule.counts.here();
         counts.requests_active.one_less();
         counts.responses.add(self.status);
         counts.times.add(took);
-        if self.failure.is_some_and(|failure| failure.flag() == "UT") {
+        if self.flag() == Some(ResponseFlag::UpstreamRequestTimeout) {
             counts.timeouts.one_more();
         }
+    }
+
+    fn flag(&self) -> Option<ResponseFlag> {
+        self.failure.map(Failure::flag)
+    }
+
+    fn flags(&self) -> ResponseFlags {
+        ResponseFlags::new(self.flag(), self.exhausted)
     }
 
     /// Bytes of the bodies, or of the tunnel, from the client and to it.
@@ -233,7 +240,7 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
     let counts = connection.counts.here();
     counts.requests.one_more();
     counts.responses.add(failure.status().as_u16());
-    counts.failed(failure.flag());
+    counts.failed(failure.flag().into());
     let snapshot = connection.gateway.snapshot.load();
     let log = snapshot.bind(connection.bind).and_then(|bind| bind.access_log.as_deref());
     connection.gateway.access_log.record(
@@ -254,7 +261,7 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
             upstream: None,
             attempts: 0,
             route: None,
-            flags: failure.flag(),
+            flags: failure.flag().into(),
             details: Some(failure.details()),
             request_id: id.to_str().unwrap_or("-"),
             trace_id: None,
@@ -290,17 +297,6 @@ fn grpc_answer(failure: Failure) -> Response {
     response
 }
 
-/// Envoy's flag for a limit of retries that was reached, beside what the last try came to.
-fn exhausted(flags: &'static str) -> &'static str {
-    match flags {
-        "-" => "URX",
-        "UC" => "UC,URX",
-        "UF" => "UF,URX",
-        "UT" => "UT,URX",
-        others => others,
-    }
-}
-
 impl Drop for Record {
     fn drop(&mut self) {
         if self.status == 0 {
@@ -314,12 +310,11 @@ impl Drop for Record {
         if self.failure == Some(Failure::ClientGone) && self.version == Version::HTTP_2 {
             self.connection.watch.abandoned();
         }
-        let (flags, details) = match self.failure {
-            Some(failure) => (failure.flag(), failure.details()),
-            None if self.answered_here => ("-", "direct_response"),
-            None => ("-", "via_upstream"),
+        let details = match self.failure {
+            Some(failure) => failure.details(),
+            None if self.answered_here => "direct_response",
+            None => "via_upstream",
         };
-        let flags = if self.exhausted { exhausted(flags) } else { flags };
         let duration = clock::now().saturating_duration_since(self.started);
         self.count(duration);
         let mut named = String::new();
@@ -354,7 +349,7 @@ impl Drop for Record {
             upstream,
             attempts: self.attempts,
             route: self.rule.as_ref().map(|rule| &*rule.name),
-            flags,
+            flags: self.flags(),
             details: Some(details),
             request_id: id.to_str().unwrap_or("-"),
             trace_id: trace.as_ref().map(|trace| trace.id()),

@@ -7,6 +7,7 @@
 //! Names and meaning are Envoy's where Envoy has the metric; how they are written is the business of
 //! whoever exposes them. Invariant: nothing that a client chose names a counter.
 
+mod flags;
 mod histogram;
 
 use std::cell::Cell;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+pub(crate) use flags::{ResponseFlag, ResponseFlags};
 pub(crate) use histogram::{BUCKETS, Histogram, Times};
 
 /// One set of counters for each thread that counts much.
@@ -151,7 +153,7 @@ pub(crate) struct Downstream {
     pub handshakes_failed: Counter,
     pub tls_versions: [Counter; TLS_VERSIONS.len()],
     pub ciphers: [Counter; CIPHERS.len()],
-    flags: [Counter; FLAGS.len()],
+    flags: [Counter; ResponseFlag::ALL.len()],
     /// Connections of TLS for a name that no listener has.
     pub unmatched: Counter,
     tunnels: [Tunnels; TUNNELS.len()],
@@ -204,15 +206,10 @@ pub(crate) struct Datagrams {
     pub dropped: Counter,
 }
 
-/// The response flags that a request may end with.
-pub(crate) const FLAGS: [&str; 14] =
-    ["DC", "DPE", "DT", "LR", "NC", "NR", "UC", "UF", "UH", "UO", "UPE", "URX", "UT", "other"];
-
 impl Downstream {
-    /// Counts a request that was not completed.
-    pub(crate) fn failed(&self, flag: &str) {
-        let place = FLAGS.iter().position(|known| *known == flag).unwrap_or(FLAGS.len() - 1);
-        self.flags[place].one_more();
+    /// Counts a request that was not completed, for each of its flags.
+    pub(crate) fn failed(&self, flags: ResponseFlags) {
+        flags.iter().for_each(|flag| self.flag(flag).one_more());
     }
 
     /// Counts a TLS session that was made.
@@ -231,9 +228,9 @@ impl Downstream {
         &self.tunnels[tunnel as usize]
     }
 
-    /// The counter of the flag at this place of [`FLAGS`].
-    pub(crate) fn flag(&self, place: usize) -> &Counter {
-        &self.flags[place]
+    /// The requests that ended with this flag.
+    pub(crate) fn flag(&self, flag: ResponseFlag) -> &Counter {
+        &self.flags[flag as usize]
     }
 }
 

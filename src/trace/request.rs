@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 
 use crate::observe::AccessRecord;
+use crate::stats::ResponseFlag;
 use crate::trace::context::{Context, SpanId, TraceId, settle_state};
 use crate::trace::grpc::GrpcStatus;
 use crate::trace::span::{self, Family, WORD_BYTES};
@@ -52,7 +53,7 @@ pub(super) struct Try {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// There is no response; Envoy's flag for it.
-    Failed(&'static str),
+    Failed(ResponseFlag),
     /// The head of a response with this status.
     Status(u16),
 }

@@ -66,7 +66,7 @@ pub(super) fn server(family: &Family<'_>, request: &Request, began: SystemTime) 
         KeyValue::new("peer.address", record.peer.ip().to_canonical().to_string()),
         KeyValue::new("request_size", record.request_bytes.to_string()),
         KeyValue::new("response_size", record.response_bytes.to_string()),
-        KeyValue::new("response_flags", record.flags),
+        KeyValue::new("response_flags", record.flags.short()),
     ]);
     if let Some(agent) = record.user_agent {
         attributes.push(KeyValue::new("user_agent", text(agent, WORD_BYTES)));
@@ -122,8 +122,8 @@ pub(super) fn client(
     let cluster = record.route.unwrap_or("-");
     let (code, flags) = match tried.outcome {
         Some(Outcome::Status(code)) => (code, "-"),
-        Some(Outcome::Failed(flag)) => (0, flag),
-        None => (0, record.flags),
+        Some(Outcome::Failed(flag)) => (0, flag.short()),
+        None => (0, record.flags.short()),
     };
     // What ended the call was the last try, if that has an answer.
     let grpc = family.grpc.filter(|_| tried.ended.is_none() && code != 0);

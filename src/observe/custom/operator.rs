@@ -12,6 +12,7 @@ use crate::observe::record::{
 };
 use crate::observe::redact;
 use crate::observe::text::{self, Escape, Stamp};
+use crate::stats::ResponseFlags;
 
 use super::Wanted;
 
@@ -329,7 +330,7 @@ impl Field {
             Self::Duration => text::number(out, text::whole_millis(record.duration)),
             Self::EmitTime(format) => time(out, stamp, format.as_ref(), record.time),
             Self::StartTime(format) => time(out, stamp, format.as_ref(), record.began()),
-            Self::Flags => out.extend_from_slice(record.flags.as_bytes()),
+            Self::Flags => out.extend_from_slice(record.flags.short().as_bytes()),
             Self::FlagsLong => flags_long(out, record.flags),
             Self::First(source, None) => return source.write(record, out, escape, limit),
             Self::First(source, Some(other)) => {
@@ -375,7 +376,7 @@ impl Field {
     pub(super) fn words<'r>(&self, record: &'r AccessRecord<'_>) -> Option<&'r [u8]> {
         match self {
             Self::Details => record.details.map(str::as_bytes),
-            Self::Flags => Some(record.flags.as_bytes()),
+            Self::Flags => Some(record.flags.short().as_bytes()),
             Self::First(source, None) => source.words(record),
             Self::Protocol => Some(record.protocol.as_bytes()),
             Self::Route => record.route.map(str::as_bytes),
@@ -506,29 +507,15 @@ fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
     (is_one && id.iter().all(u8::is_ascii_hexdigit)).then_some(id)
 }
 
-/// Envoy's names for the flags.
-fn flags_long(out: &mut Vec<u8>, flags: &str) {
-    for (place, flag) in flags.split(',').enumerate() {
+/// Envoy's long names of the flags.
+fn flags_long(out: &mut Vec<u8>, flags: ResponseFlags) {
+    if flags.is_empty() {
+        out.push(b'-');
+    }
+    for (place, flag) in flags.iter().enumerate() {
         if place > 0 {
             out.push(b',');
         }
-        let long = match flag {
-            "DC" => "DownstreamConnectionTermination",
-            "DPE" => "DownstreamProtocolError",
-            "DT" => "DurationTimeout",
-            "LR" => "LocalReset",
-            "NC" => "NoClusterFound",
-            "NR" => "NoRouteFound",
-            "OM" => "OverloadManagerTerminated",
-            "SI" => "StreamIdleTimeout",
-            "UC" => "UpstreamConnectionTermination",
-            "UF" => "UpstreamConnectionFailure",
-            "UH" => "NoHealthyUpstream",
-            "UPE" => "UpstreamProtocolError",
-            "URX" => "UpstreamRetryLimitExceeded",
-            "UT" => "UpstreamRequestTimeout",
-            other => other,
-        };
-        out.extend_from_slice(long.as_bytes());
+        out.extend_from_slice(flag.long().as_bytes());
     }
 }

@@ -1,0 +1,128 @@
+//! Response flags: why a request was not completed, in Envoy's words.
+//!
+//! To add one: a line of the list below. Its counter, its metric and its names in logs and traces
+//! follow from it; docs/configuration.md has to name it (a test of `proxy/failure.rs` says so).
+
+/// Writes the enum and its names: each name beside `URX` is a text of its own, so that a log line
+/// allocates nothing.
+macro_rules! response_flags {
+    ($($(#[$doc:meta])* $variant:ident = $short:literal,)*) => {
+        /// Why a request was not completed. Variants are Envoy's long names.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum ResponseFlag {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl ResponseFlag {
+            /// All of them, in the order of their short names.
+            pub(crate) const ALL: [Self; [$($short),*].len()] = [$(Self::$variant),*];
+
+            /// Envoy's short name.
+            pub(crate) fn short(self) -> &'static str {
+                match self { $(Self::$variant => $short,)* }
+            }
+
+            /// Envoy's long name.
+            pub(crate) fn long(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($variant),)* }
+            }
+
+            /// The short name, with that of the limit on retries behind it.
+            fn short_with_retry_limit(self) -> &'static str {
+                match self { $(Self::$variant => concat!($short, ",URX"),)* }
+            }
+        }
+    };
+}
+
+response_flags! {
+    DownstreamConnectionTermination = "DC",
+    DownstreamProtocolError = "DPE",
+    /// Here: a drain did not wait any longer.
+    DurationTimeout = "DT",
+    LocalReset = "LR",
+    NoClusterFound = "NC",
+    NoRouteFound = "NR",
+    OverloadManagerTerminated = "OM",
+    StreamIdleTimeout = "SI",
+    UpstreamConnectionTermination = "UC",
+    UpstreamConnectionFailure = "UF",
+    NoHealthyUpstream = "UH",
+    UpstreamOverflow = "UO",
+    UpstreamProtocolError = "UPE",
+    UpstreamRetryLimitExceeded = "URX",
+    UpstreamRequestTimeout = "UT",
+}
+
+/// The flags of one request: at most one, and beside it that no retry was left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ResponseFlags {
+    flag: Option<ResponseFlag>,
+    retry_limit: bool,
+}
+
+impl ResponseFlags {
+    /// `retry_limit`: the last try would have been followed by another, had one been left.
+    pub(crate) fn new(flag: Option<ResponseFlag>, retry_limit: bool) -> Self {
+        Self { flag, retry_limit }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.flag.is_none() && !self.retry_limit
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = ResponseFlag> {
+        let limit = self.retry_limit.then_some(ResponseFlag::UpstreamRetryLimitExceeded);
+        self.flag.into_iter().chain(limit)
+    }
+
+    /// Short names with commas between them; `-` for none.
+    pub(crate) fn short(self) -> &'static str {
+        match (self.flag, self.retry_limit) {
+            (None, false) => "-",
+            (None, true) => ResponseFlag::UpstreamRetryLimitExceeded.short(),
+            (Some(flag), false) => flag.short(),
+            (Some(flag), true) => flag.short_with_retry_limit(),
+        }
+    }
+}
+
+impl From<ResponseFlag> for ResponseFlags {
+    fn from(flag: ResponseFlag) -> Self {
+        Self::new(Some(flag), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_have_names_of_their_own_in_order() {
+        let short = ResponseFlag::ALL.map(ResponseFlag::short);
+        assert!(short.is_sorted_by(|a, b| a < b), "{short:?}");
+        for (place, flag) in ResponseFlag::ALL.into_iter().enumerate() {
+            assert_eq!(flag as usize, place, "its counter is found by its number");
+            assert!(flag.long().len() > flag.short().len(), "{flag:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_may_have_none_one_or_two() {
+        use ResponseFlag::{UpstreamConnectionFailure, UpstreamRetryLimitExceeded};
+        let (uf, urx) = (UpstreamConnectionFailure, UpstreamRetryLimitExceeded);
+        // (flag, no retry was left, in the log, one by one)
+        let table: [(_, _, _, &[ResponseFlag]); 4] = [
+            (None, false, "-", &[]),
+            (Some(uf), false, "UF", &[uf]),
+            (None, true, "URX", &[urx]),
+            (Some(uf), true, "UF,URX", &[uf, urx]),
+        ];
+        for (flag, limit, short, each) in table {
+            let flags = ResponseFlags::new(flag, limit);
+            assert_eq!(flags.short(), short);
+            assert_eq!(flags.iter().collect::<Vec<_>>(), each);
+            assert_eq!(flags.is_empty(), each.is_empty());
+        }
+    }
+}
