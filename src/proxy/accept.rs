@@ -21,6 +21,7 @@ use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Origin;
 use crate::proxy::io::{Metered, Rewound};
 use crate::proxy::passage::Passage;
+use crate::proxy::request_line::target_length;
 use crate::proxy::tcp::{self, Chosen, Held};
 use crate::proxy::watch::{Ending, Watch, coarse_now};
 use crate::proxy::{Gateway, http, record, tasks};
@@ -30,6 +31,9 @@ use crate::tls;
 
 /// What HTTP/2 over cleartext begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The longest URI of the `http` crate. hyper answers a longer one with 414 by itself.
+const LONGEST_URI: usize = u16::MAX as usize - 1;
 
 /// What a connection without a request is given when it is to end: the first bytes of one may be
 /// on their way, sent before the client could know.
@@ -85,7 +89,8 @@ async fn begin(
         let (http2, replay, stream) =
             unless_ending(&watch, sniffed).await?.map_err(|_| Ended::Late)??;
         let origin = Origin::new(watch.peer, Scheme::Http, port, &gateway.trusted_proxies);
-        let stream = Metered::new(stream, Arc::clone(&watch), counts.of_bind(), replay);
+        let longest = longest_target(&gateway);
+        let stream = Metered::new(stream, Arc::clone(&watch), counts.of_bind(), replay, longest);
         let connection = Connection {
             gateway,
             bind,
@@ -131,7 +136,8 @@ async fn begin(
     let (version, cipher) = (tls::version(session), tls::cipher(session));
     counts.here().negotiated(version, cipher);
     let origin = Origin::new(watch.peer, Scheme::Https, port, &gateway.trusted_proxies);
-    let stream = Metered::new(*stream, Arc::clone(&watch), counts.of_bind(), Bytes::new());
+    let longest = longest_target(&gateway);
+    let stream = Metered::new(*stream, Arc::clone(&watch), counts.of_bind(), Bytes::new(), longest);
     let (sni, tls) = (Some(sni), Some(version));
     let connection =
         Connection { gateway, bind, origin, watch, local, sni, tls, cipher, counts, _place: place };
@@ -140,6 +146,13 @@ async fn begin(
 
 /// The stream of a connection whose handshake was done here.
 type Secured = TlsStream<Rewound<TcpStream>>;
+
+/// Bytes of a target that hyper may see: those that are allowed, with room for the host that the
+/// absolute form has before them, and less than hyper answers by itself.
+fn longest_target(gateway: &Gateway) -> usize {
+    const HOST: usize = 512;
+    (gateway.limits.target_bytes + HOST).min(LONGEST_URI - 1)
+}
 
 /// What a TLS connection turns out to be.
 enum Met {
@@ -366,9 +379,9 @@ where
         Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     async move {
         let mut known = None;
-        loop {
+        let ended = loop {
             tokio::select! {
-                ended = conn.as_mut() => return ended.map_err(|error| refused(&refusing, error)),
+                ended = conn.as_mut() => break ended,
                 ending = watch.ending(known) => if ending > Ending::Gracefully {
                     return Err(Ended::Late);
                 },
@@ -378,19 +391,26 @@ where
             if watch.idle_since().is_some()
                 && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
             {
-                return ended.map_err(|error| refused(&refusing, error));
+                break ended;
             }
             conn.as_mut().graceful_shutdown();
-        }
+        };
+        ended.map_err(|error| {
+            let unread = Pin::into_inner(conn).into_parts().map(|parts| parts.read_buf);
+            refused(&refusing, error, &unread.unwrap_or_default())
+        })
     }
 }
 
 /// Where hyper has refused a head by itself, that is a request too, and has its line in the log.
-fn refused(connection: &Connection, error: hyper::Error) -> Ended {
+/// `unread` is what hyper had of it.
+fn refused(connection: &Connection, error: hyper::Error, unread: &[u8]) -> Ended {
     if error.is_parse() {
-        // hyper has one question for both of what may be too large.
+        // hyper has one question for both of what may be too large; the bytes tell what it answered.
         let failure = match error.is_parse_too_large() {
-            true if error.to_string().contains("URI") => Failure::TargetTooLong,
+            true if target_length(unread).is_some_and(|length| length > LONGEST_URI) => {
+                Failure::TargetTooLong
+            }
             true => Failure::HeadTooLarge,
             false => Failure::HeadMalformed,
         };

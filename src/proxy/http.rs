@@ -92,6 +92,9 @@ async fn answer(
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
+    if record.open.watch().is_target_too_long() {
+        return Err(Failure::TargetTooLong);
+    }
     if record.open.watch().take_twofold() {
         return Err(Failure::TwofoldLength);
     }

@@ -10,11 +10,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::framing::HeadScan;
+use crate::proxy::request_line::TargetScan;
 use crate::proxy::watch::{Watch, coarse_now};
 use crate::stats::{Downstream, Sharded};
 
 /// Most bytes gathered before they are written: one TLS record.
 const GATHERED: usize = 16 << 10;
+
+/// What hyper reads in place of the rest of a head whose target is too long.
+const END_OF_HEAD: &[u8] = b" HTTP/1.1\r\n\r\n";
+
+/// What is read and dropped behind a target that is too long, at a time.
+const DROPPED: usize = 4 << 10;
 
 /// A stream whose progress a [`Watch`] sees.
 ///
@@ -30,7 +37,11 @@ pub(super) struct Metered<S> {
     /// `None`: writes go straight through.
     gathered: Option<BytesMut>,
     /// The head under way, and the number of exchanges before it.
-    scan: (u32, HeadScan),
+    scan: (u32, HeadScan, TargetScan),
+    /// Bytes of a target that hyper may see.
+    longest_target: usize,
+    /// The target was longer: hyper has seen the head end there, and sees nothing any more.
+    cut: bool,
 }
 
 impl<S> Metered<S> {
@@ -39,8 +50,18 @@ impl<S> Metered<S> {
         watch: Arc<Watch>,
         counts: Arc<Sharded<Downstream>>,
         replay: Bytes,
+        longest_target: usize,
     ) -> Self {
-        Self { stream, watch, counts, replay, gathered: None, scan: Default::default() }
+        Self {
+            stream,
+            watch,
+            counts,
+            replay,
+            gathered: None,
+            scan: Default::default(),
+            longest_target,
+            cut: false,
+        }
     }
 
     pub(super) fn gathering(self) -> Self {
@@ -49,23 +70,36 @@ impl<S> Metered<S> {
 }
 
 impl<S> Metered<S> {
-    /// Notes that bytes came, and looks at the fields of a head among them.
-    fn came(&mut self, bytes: &[u8]) {
+    /// Notes that bytes came, and looks at the fields of a head among them. `Some` if its target is
+    /// too long: so many of the bytes are still before its end.
+    fn came(&mut self, bytes: &[u8]) -> Option<usize> {
         self.watch.read(coarse_now());
         self.counts.here().received_bytes.add(bytes.len() as u64);
         if self.gathered.is_some() {
-            return;
+            return None;
         }
         let (opened, busy) = self.watch.exchanges();
         if busy {
-            return;
+            return None;
         }
         if self.scan.0 != opened {
-            self.scan = (opened, HeadScan::default());
+            self.scan = (opened, HeadScan::default(), TargetScan::default());
         }
         if self.scan.1.read(bytes) {
             self.watch.is_twofold();
         }
+        self.scan.2.read(bytes, self.longest_target)
+    }
+
+    /// Has hyper see the end of the head at `end` of what was read into `buffer`, so that the request
+    /// is answered: nobody keeps a target for as long as its client goes on sending it.
+    fn cut_head(&mut self, buffer: &mut ReadBuf<'_>, end: usize) {
+        self.watch.has_long_target();
+        self.cut = true;
+        buffer.set_filled(end);
+        let fits = END_OF_HEAD.len().min(buffer.remaining());
+        buffer.put_slice(&END_OF_HEAD[..fits]);
+        self.replay = Bytes::from_static(&END_OF_HEAD[fits..]);
     }
 }
 
@@ -75,17 +109,29 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         if !self.replay.is_empty() {
             let length = self.replay.len().min(buffer.remaining());
-            let replayed = self.replay.split_to(length);
-            self.came(&replayed);
-            buffer.put_slice(&replayed);
-            return Poll::Ready(Ok(()));
+            buffer.put_slice(&self.replay.split_to(length));
+            if self.cut {
+                return Poll::Ready(Ok(()));
+            }
+        } else if self.cut {
+            let mut dropped = [0; DROPPED];
+            loop {
+                let mut dropped = ReadBuf::new(&mut dropped);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut dropped))?;
+                if dropped.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        } else {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.came(&buffer.filled()[before..]);
+        if buffer.filled().len() > before
+            && let Some(within) = self.came(&buffer.filled()[before..])
+        {
+            self.cut_head(buffer, before + within);
         }
         Poll::Ready(Ok(()))
     }
@@ -243,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_together_and_in_order() {
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        let mut stream = Metered::new(ours, watch(), Arc::default(), Bytes::new()).gathering();
+        let mut stream = Metered::new(ours, watch(), Arc::default(), Bytes::new(), 100).gathering();
         stream.write_all(b"one ").await.unwrap();
         stream.write_all(b"two ").await.unwrap();
         let mut read = vec![0; 64];
@@ -267,9 +313,26 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(64);
         theirs.write_all(b" / HTTP/1.1").await.unwrap();
         drop(theirs);
-        let mut stream = Metered::new(ours, watch(), Arc::default(), Bytes::from_static(b"GET"));
+        let mut stream =
+            Metered::new(ours, watch(), Arc::default(), Bytes::from_static(b"GET"), 100);
         let mut all = String::new();
         stream.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "GET / HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn a_head_ends_where_its_target_is_too_long() {
+        for read_early in [&b""[..], b"GET /", b"GET /abcdef"] {
+            let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+            theirs.write_all(&b"GET /abcdefgh"[read_early.len()..]).await.unwrap();
+            theirs.write_all(&[b'x'; 20_000]).await.unwrap();
+            drop(theirs);
+            let (watch, replay) = (watch(), Bytes::copy_from_slice(read_early));
+            let mut stream = Metered::new(ours, Arc::clone(&watch), Arc::default(), replay, 5);
+            let mut all = String::new();
+            stream.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, "GET /abcd HTTP/1.1\r\n\r\n");
+            assert!(watch.is_target_too_long());
+        }
     }
 }

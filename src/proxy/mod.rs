@@ -26,6 +26,7 @@ mod passage;
 mod path;
 mod record;
 mod replay;
+mod request_line;
 mod session;
 mod shortage;
 mod shown;

@@ -42,6 +42,8 @@ pub(super) struct Watch {
     room_at: AtomicU64,
     /// The head that was read last says its length twice.
     twofold: AtomicBool,
+    /// The target of the head that was read last is too long.
+    long_target: AtomicBool,
     /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
     http2: AtomicBool,
     /// A TLS handshake is under way, which has a limit of its own.
@@ -85,6 +87,7 @@ impl Watch {
             owed_bodies: 0.into(),
             room_at: now.into(),
             twofold: false.into(),
+            long_target: false.into(),
             http2: false.into(),
             handshake: false.into(),
             ending: 0.into(),
@@ -133,6 +136,17 @@ impl Watch {
     /// True if the head of the exchange that was just opened has both.
     pub(super) fn take_twofold(&self) -> bool {
         self.twofold.load(Ordering::Relaxed) && self.twofold.swap(false, Ordering::Relaxed)
+    }
+
+    /// The target of the head under way is too long, and was cut off.
+    pub(super) fn has_long_target(&self) {
+        self.long_target.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the target of the exchange that was just opened was cut off. The connection ends with
+    /// that exchange.
+    pub(super) fn is_target_too_long(&self) -> bool {
+        self.long_target.load(Ordering::Relaxed)
     }
 
     /// A write went through, or found no room.

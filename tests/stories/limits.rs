@@ -27,18 +27,50 @@ async fn a_target_has_a_limit() {
     assert_eq!(target.passes("8,000 bytes", &get(&long, "")).await.target(), long);
     let query = format!("/?{}", "q".repeat(7_998));
     assert_eq!(target.passes("8,000 bytes of query", &get(&query, "")).await.target(), query);
-    // The last one is too long for a whole head too.
-    for (length, statuses) in [(8 * 1024 + 1, &[414][..]), (20_000, &[414]), (100_000, &[414, 431])]
-    {
+    // Most of them are too long for a whole head too.
+    for length in [8 * 1024 + 1, 20_000, 65_534, 65_535, 100_000, 256 << 10, 1 << 20] {
         let what = format!("{length} bytes");
-        target.refuses(&what, &get(&path_of(length), ""), statuses).await;
+        target.refuses(&what, &get(&path_of(length), ""), &[414]).await;
+        let absolute = format!("http://shop.test{}", path_of(length));
+        target.refuses(&format!("{what}, absolute"), &get(&absolute, ""), &[414]).await;
     }
+    // Of a later request of a connection too, and over TLS; the head need not end.
+    for tls in [false, true] {
+        let mut wire = match tls {
+            false => target.gateway.wire().await,
+            true => target.gateway.tls_wire("shop.test").await,
+        };
+        wire.send(get("/first", "")).await;
+        assert_eq!(wire.reply().await.status(), 200);
+        wire.send(format!("GET {}", path_of(100_000))).await;
+        let reply = wire.reply().await;
+        assert_eq!(reply.status(), 414, "over TLS: {tls}");
+        assert_eq!(reply.header("connection").as_deref(), Some("close"));
+    }
+    let is_long = |entry: &serde_json::Value| entry["details"] == "target_too_long";
+    let entry = target.gateway.logged("a long one", is_long).await;
+    assert_eq!((&entry["status"], &entry["flags"]), (&414.into(), &"DPE".into()), "{entry}");
+    assert!(target.origin.targets().iter().all(|target| target.len() <= 8_000));
     let mut http2 = target.gateway.http2("shop.test").await;
     let url = format!("https://shop.test{long}");
     assert_eq!(http2.get(&url).await.status, 200);
     let url = format!("https://shop.test{}", path_of(8 * 1024 + 1));
     let request = Request::get(url).body(empty()).unwrap();
     assert_eq!(http2.fetch(request).await.unwrap().status, 414);
+    // hyper refuses a head of HTTP/2 that is too large as a whole, and nobody sees its target.
+    let attack = path_of(256 << 10);
+    let fields = request_fields("GET", &attack);
+    let block: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
+    let mut h2 = H2::connect(&target.gateway).await;
+    let count = block.len().div_ceil(16 << 10);
+    for (number, part) in block.chunks(16 << 10).enumerate() {
+        let (kind, first) = if number == 0 { (HEADERS, END_STREAM) } else { (CONTINUATION, 0) };
+        let last = if number + 1 == count { 4 } else { 0 };
+        h2.push(&Frame::new(kind, first | last, 1, part).bytes()).await;
+    }
+    let outcome = h2.outcome(1).await;
+    assert!(outcome.is_refusal(), "{outcome:?}");
+    assert!(!target.origin.targets().contains(&attack));
 }
 
 /// Whoever probes the gateway with what is no request is seen all the same.
