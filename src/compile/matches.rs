@@ -274,12 +274,14 @@ fn complaint(error: &regex::Error) -> String {
 /// those that ask for the rule's own method, then those that ask for any, which the filter's
 /// `allowMethods` are there to judge.
 pub(super) fn preflights(conditions: &Conditions) -> Vec<Conditions> {
-    let is_options = conditions.method.as_ref().is_none_or(|method| *method == Method::OPTIONS);
+    // A call of gRPC-Web is a POST.
+    let own = if conditions.grpc { Some(&Method::POST) } else { conditions.method.as_ref() };
+    let is_options = own.is_none_or(|method| *method == Method::OPTIONS);
     if is_options && conditions.headers.is_empty() {
         return Vec::new();
     }
     let anything = || whole(".+").ok().map(ValueMatch::Regex);
-    let own = conditions.method.as_ref().map(|method| ValueMatch::Exact(method.as_str().into()));
+    let own = own.map(|method| ValueMatch::Exact(method.as_str().into()));
     let asks = |value| HeaderMatch { name: ACCESS_CONTROL_REQUEST_METHOD, value };
     let from = |value| HeaderMatch { name: ORIGIN, value };
     // More headers rank higher, so the rule whose own method is asked for comes first.

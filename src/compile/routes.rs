@@ -326,7 +326,8 @@ impl Compiler<'_, '_> {
                 let choices = choices.into_iter().map(|(_, choice)| choice).collect();
                 Box::new(Session { scope, carrier, absolute_timeout, choices })
             });
-            Rule { name, filters, mirrors, backends, timeouts, retry, session, counts }
+            let grpc = self.carries() == Carries::Grpc;
+            Rule { name, grpc, filters, mirrors, backends, timeouts, retry, session, counts }
         };
         let rule = Arc::new(rule);
         let rows = rows.into_iter().map(|(path, of)| (path, of, Arc::clone(&rule)));
@@ -485,6 +486,7 @@ fn hash(text: &str) -> u32 {
 pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
     Rule {
         name,
+        grpc: false,
         filters: [filters::broken()].into(),
         mirrors: Box::default(),
         backends: None,

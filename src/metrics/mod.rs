@@ -80,6 +80,7 @@ mod tests {
         for number in 0..10_000_u64 {
             let rule = Rule {
                 name: format!("httproute/some-namespace/route-{number}/rule/0").into(),
+                grpc: false,
                 filters: Box::default(),
                 mirrors: Box::default(),
                 backends: None,

@@ -21,7 +21,7 @@ use crate::proxy::forwarded::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::record::Record;
 use crate::proxy::upgrade::Switched;
-use crate::proxy::{acme_webroot, forward, mirror, session, shown, upgrade};
+use crate::proxy::{acme_webroot, forward, grpc_web, mirror, session, shown, upgrade};
 use crate::snapshot::{Bind, Choice, Listener};
 use crate::trace::Trace;
 
@@ -165,10 +165,16 @@ async fn answer(
     if gateway.shows_routes {
         shown::to_backend(record, &mut head.headers);
     }
+    let web = if rule.grpc { grpc_web::Call::translate(&mut head) } else { None };
+    record.grpc_web = web;
     let body = match upgrade {
         // What the stream carries is the tunnel's.
         Some(Upgrade::Http2) => Body::Empty,
         _ => ClientBody::forward(body, record),
+    };
+    let body = match web {
+        Some(call) => call.request_body(body),
+        None => body,
     };
     let body = mirror::copy(&rule.mirrors, &head, body);
     let request = http::Request::from_parts(head, body);
@@ -184,6 +190,9 @@ async fn answer(
         }
         (StatusCode::SWITCHING_PROTOCOLS, ..) => return Err(Failure::ResponseInvalid),
         _ => guard::remove_hop_by_hop(response.headers_mut()),
+    }
+    if let Some(call) = web {
+        response = call.response(response);
     }
     for filter in filters.iter().rev().chain(rule.filters.iter().rev()) {
         filter.on_response(&exchange, response.headers_mut());

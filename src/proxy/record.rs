@@ -15,6 +15,7 @@ use crate::proxy::body::Received;
 use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
+use crate::proxy::grpc_web;
 use crate::proxy::tunnel::Carried;
 use crate::proxy::watch::Open;
 use crate::snapshot::Rule;
@@ -37,6 +38,8 @@ pub(super) struct Record {
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     grpc: bool,
+    /// The call came as gRPC-Web and is forwarded as gRPC.
+    pub grpc_web: Option<grpc_web::Call>,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub listener: Option<Arc<str>>,
@@ -83,6 +86,7 @@ impl Record {
             host: headers.get(HOST).cloned(),
             user_agent: headers.get(USER_AGENT).cloned(),
             grpc: is_grpc(headers),
+            grpc_web: None,
             client: connection.origin.peer.ip().to_canonical(),
             connection,
             request_id: None,
@@ -214,7 +218,9 @@ impl Record {
     /// The response for a failure.
     pub(super) fn fail(&mut self, failure: Failure) -> Response {
         self.failure = Some(failure);
-        let mut response = if self.grpc {
+        let mut response = if let Some(call) = self.grpc_web {
+            call.response(grpc_answer(failure))
+        } else if self.grpc {
             grpc_answer(failure)
         } else {
             let mut response = Response::new(Body::from_bytes(failure.text()));

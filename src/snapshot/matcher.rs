@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, Method, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use regex::Regex;
 
 /// What a path must be.
@@ -22,7 +22,7 @@ pub(crate) enum PathMatch {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
     pub method: Option<Method>,
-    /// True for GRPCRoutes: `content-type` must say gRPC.
+    /// True for GRPCRoutes: `content-type` must say gRPC or gRPC-Web.
     pub grpc: bool,
     /// One per name: HTTPRoute counts the first of equal names.
     pub headers: Box<[HeaderMatch]>,
@@ -64,7 +64,7 @@ impl Conditions {
     /// True if the request meets every condition.
     pub(crate) fn accept(&self, head: &request::Parts) -> bool {
         self.method.as_ref().is_none_or(|method| *method == head.method)
-            && (!self.grpc || is_grpc(&head.headers))
+            && (!self.grpc || calls_grpc(&head.headers))
             && self.headers.iter().all(|header| accepts_header(header, &head.headers))
             && self.query.iter().all(|query| accepts_query(query, head.uri.query()))
     }
@@ -74,7 +74,7 @@ impl Conditions {
         if let Some(method) = self.method.as_ref().filter(|method| **method != head.method) {
             return Some(format!("the method is not {method}"));
         }
-        if self.grpc && !is_grpc(&head.headers) {
+        if self.grpc && !calls_grpc(&head.headers) {
             return Some("it is not gRPC".into());
         }
         let header = self.headers.iter().find(|header| !accepts_header(header, &head.headers));
@@ -95,13 +95,42 @@ impl Conditions {
 
 /// True if the message is gRPC: `application/grpc`, alone or with `+proto` or parameters.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        let name = b"application/grpc";
-        value.len() >= name.len()
-            && value[..name.len()].eq_ignore_ascii_case(name)
-            && matches!(value.get(name.len()), None | Some(b'+' | b';' | b' '))
+    headers.get(CONTENT_TYPE).is_some_and(|value| behind(value, "application/grpc").is_some())
+}
+
+/// The form of a gRPC-Web body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrpcWeb {
+    /// `application/grpc-web`: messages as they are.
+    Binary,
+    /// `application/grpc-web-text`: the whole body in base64.
+    Text,
+}
+
+/// The form of gRPC-Web that a `content-type` or `accept` field names, and the suffix of its
+/// messages: `+proto`, another one, or nothing. `None` for other media types.
+pub(crate) fn grpc_web(field: &HeaderValue) -> Option<(GrpcWeb, &str)> {
+    let forms =
+        [("application/grpc-web", GrpcWeb::Binary), ("application/grpc-web-text", GrpcWeb::Text)];
+    forms.into_iter().find_map(|(name, form)| {
+        let rest = std::str::from_utf8(behind(field, name)?).ok()?;
+        let suffix = rest.split([';', ' ', ',']).next().unwrap_or_default();
+        Some((form, suffix))
     })
+}
+
+/// True if a GRPCRoute takes the request: gRPC, or gRPC-Web.
+fn calls_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        behind(value, "application/grpc").is_some() || grpc_web(value).is_some()
+    })
+}
+
+/// Everything behind the media type `name`, in any case, if the field begins with it.
+fn behind<'v>(field: &'v HeaderValue, name: &str) -> Option<&'v [u8]> {
+    let (begin, rest) = field.as_bytes().split_at_checked(name.len())?;
+    let ends = matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b','));
+    (ends && begin.eq_ignore_ascii_case(name.as_bytes())).then_some(rest)
 }
 
 fn accepts_header(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
@@ -225,6 +254,25 @@ mod tests {
         ];
         for (value, want) in table {
             assert_eq!(is_grpc(&head("/", &[("content-type", value)]).headers), want, "{value}");
+        }
+    }
+
+    #[test]
+    fn grpc_web_is_told_by_its_media_type() {
+        // (field, form and suffix)
+        let table = [
+            ("application/grpc-web", Some((GrpcWeb::Binary, ""))),
+            ("application/grpc-web+proto", Some((GrpcWeb::Binary, "+proto"))),
+            ("Application/gRPC-Web; charset=utf-8", Some((GrpcWeb::Binary, ""))),
+            ("application/grpc-web-text", Some((GrpcWeb::Text, ""))),
+            ("application/grpc-web-text+proto; x=y", Some((GrpcWeb::Text, "+proto"))),
+            ("application/grpc-web, */*", Some((GrpcWeb::Binary, ""))),
+            ("application/grpc", None),
+            ("application/grpc-webx", None),
+            ("application/grpc-web-texts", None),
+        ];
+        for (field, want) in table {
+            assert_eq!(grpc_web(&HeaderValue::from_static(field)), want, "{field}");
         }
     }
 }

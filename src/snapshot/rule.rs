@@ -17,6 +17,8 @@ use crate::upstream::Cluster;
 pub(crate) struct Rule {
     /// `httproute/NAMESPACE/NAME/rule/N`, Envoy Gateway's name for it, for logs and metrics.
     pub name: Arc<str>,
+    /// The rule is a GRPCRoute's: calls of gRPC-Web are translated for its backends.
+    pub grpc: bool,
     /// In the order of their phases, and within a phase as the route lists them.
     pub filters: Box<[Filter]>,
     pub mirrors: Box<[Mirror]>,

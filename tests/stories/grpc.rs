@@ -10,7 +10,7 @@ use crate::support::{
     rule_to, soon,
 };
 
-fn grpc_route(name: &str, method: &str) -> String {
+pub(crate) fn grpc_route(name: &str, method: &str) -> String {
     format!(
         "---\n\
          apiVersion: gateway.networking.k8s.io/v1\n\
@@ -29,7 +29,7 @@ fn call(path: &str) -> http::request::Builder {
 }
 
 /// A message with its prefix: not compressed, so long.
-fn message(text: &str) -> Bytes {
+pub(crate) fn message(text: &str) -> Bytes {
     let length = u32::try_from(text.len()).unwrap().to_be_bytes();
     [&[0][..], &length, text.as_bytes()].concat().into()
 }

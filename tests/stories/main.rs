@@ -25,6 +25,7 @@ mod explain;
 mod forwarded;
 mod forwarding;
 mod grpc;
+mod grpc_web;
 mod http2;
 mod kube_api;
 mod limits;

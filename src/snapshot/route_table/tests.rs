@@ -8,6 +8,7 @@ use crate::snapshot::{HeaderMatch, QueryMatch, Timeouts, ValueMatch};
 fn rule(name: &str) -> Arc<Rule> {
     Arc::new(Rule {
         name: name.into(),
+        grpc: false,
         filters: Box::default(),
         mirrors: Box::default(),
         backends: None,
