@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use crate::body::{Body, BodyError, Response};
+use crate::body::{Body, BodyError, Response, settle_trailers};
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
 use crate::proxy::watch::{Ending, Millis, Watch, coarse_now};
@@ -27,8 +27,7 @@ pub(super) struct ClientBody {
     /// HTTP/2: the streams of a connection stall each by itself, so the connection's own clock does
     /// not tell. `None` for HTTP/1, and for gRPC, whose streams are silent for as long as they like.
     stall: Option<Stall>,
-    /// HTTP/1.
-    closes_on_trailers: bool,
+    http2: bool,
 }
 
 /// What came of a request's body so far.
@@ -37,6 +36,8 @@ pub(super) struct Received {
     pub bytes: AtomicU64,
     /// The client let it rest for too long, and it was given up.
     pub stalled: AtomicBool,
+    /// The client reset the stream, or its HTTP/2 connection is gone.
+    pub abandoned: AtomicBool,
 }
 
 /// How long a body may rest. The timer is armed by the first wait and moved only when it fires, so a
@@ -83,8 +84,8 @@ impl ClientBody {
             since: 0,
             timer: None,
         });
-        let closes_on_trailers = !record.is_http2();
-        Body::boxed(Self { incoming, watch, received, waiting: false, stall, closes_on_trailers })
+        let http2 = record.is_http2();
+        Body::boxed(Self { incoming, watch, received, waiting: false, stall, http2 })
     }
 
     fn waits(&mut self, waiting: bool) {
@@ -121,18 +122,35 @@ impl HttpBody for ClientBody {
         if self.is_stalled(cx) {
             return Poll::Ready(Some(Err(Failure::RequestBodyStalled.text().into())));
         }
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            match frame.data_ref() {
-                Some(data) => {
-                    self.received.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
+        let frame = match ready!(polled) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                self.received.abandoned.fetch_or(self.http2, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            // hyper ends a body whose stream is reset with NO_ERROR as if it were whole. Only
+            // END_STREAM makes it so (RFC 9113 section 8.1).
+            None if self.http2 && !self.incoming.is_end_stream() => {
+                self.received.abandoned.store(true, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(Failure::ClientGone.details().into())));
+            }
+            None => return Poll::Ready(None),
+        };
+        match frame.into_trailers() {
+            Ok(trailers) => {
                 // hyper takes a bare LF in trailers for no line end where others do, and what
                 // they would read as the next request for more trailers. So nothing follows them.
-                None if self.closes_on_trailers => self.watch.end(Ending::Gracefully),
-                None => {}
+                if !self.http2 {
+                    self.watch.end(Ending::Gracefully);
+                }
+                Poll::Ready(settle_trailers(trailers).map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Err(frame) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.received.bytes.fetch_add(length as u64, Ordering::Relaxed);
+                Poll::Ready(Some(Ok(frame)))
             }
         }
-        polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -259,18 +277,25 @@ impl HttpBody for Tracked {
                     record.told(trailers);
                 }
             }
-            Poll::Ready(Some(Err(_))) => {
-                let stalled = self.record.as_ref().is_some_and(|record| record.is_body_stalled());
-                self.broke(match stalled {
-                    true => Failure::RequestBodyStalled,
-                    false => Failure::UpstreamReset,
-                });
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(%error, "response broke off");
+                let of = |is: fn(&Record) -> bool| self.record.as_deref().is_some_and(is);
+                let failure = match (of(Record::is_body_stalled), of(Record::is_abandoned)) {
+                    (true, _) => Failure::RequestBodyStalled,
+                    (false, true) => Failure::ClientGone,
+                    (false, false) => Failure::UpstreamReset,
+                };
+                self.broke(failure);
             }
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => {}
         }
         match polled {
-            Poll::Ready(Some(Err(error))) => self.break_off(error, cx),
+            // Without its cause: hyper would reset the stream with the code that the backend gave,
+            // and NO_ERROR or REFUSED_STREAM tell a client something else than that it broke off.
+            Poll::Ready(Some(Err(_))) => {
+                self.break_off(Failure::UpstreamReset.details().into(), cx)
+            }
             polled => polled,
         }
     }

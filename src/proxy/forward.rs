@@ -161,6 +161,7 @@ async fn ask(
                 FailureKind::ResetBeforeHead => Failure::UpstreamReset,
                 FailureKind::InvalidResponse(_) => Failure::ResponseInvalid,
                 FailureKind::RequestBody if record.is_body_stalled() => Failure::RequestBodyStalled,
+                FailureKind::RequestBody if record.is_abandoned() => Failure::ClientGone,
                 FailureKind::RequestBody => Failure::RequestBodyBroken,
                 FailureKind::InvalidRequest(_) => Failure::BadTarget,
             })

@@ -154,6 +154,11 @@ impl Record {
         self.received.as_ref().is_some_and(|body| body.stalled.load(Ordering::Relaxed))
     }
 
+    /// True if the client gave the request up before its body had ended.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.received.as_ref().is_some_and(|body| body.abandoned.load(Ordering::Relaxed))
+    }
+
     /// A backend's head is here.
     pub(super) fn answered_by(&mut self, endpoint: EndpointName) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
@@ -173,7 +178,10 @@ impl Record {
     }
 
     pub(super) fn respond(&mut self, status: http::StatusCode) {
-        self.status = status.as_u16();
+        // Where the client has gone already, nothing is sent.
+        if self.failure != Some(Failure::ClientGone) {
+            self.status = status.as_u16();
+        }
     }
 
     /// Counts what became of it.

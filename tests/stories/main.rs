@@ -27,6 +27,7 @@ mod forwarding;
 mod grpc;
 mod grpc_web;
 mod http2;
+mod incomplete;
 mod kube_api;
 mod limits;
 mod metrics;

@@ -4,6 +4,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::body::settle_trailers;
 use crate::upstream::h1::response::explain;
 
 /// Most bytes of one line with a chunk size and its extensions.
@@ -72,9 +73,7 @@ impl Chunks {
                 }
                 Ok(Step::Data(data))
             }
-            State::Ended(trailers) => {
-                Ok(trailers.take().filter(|map| !map.is_empty()).map_or(Step::End, Step::Trailers))
-            }
+            State::Ended(trailers) => Ok(trailers.take().map_or(Step::End, Step::Trailers)),
             State::Broken(why) => Err(why),
             State::Size | State::DataEnd | State::Trailers => Ok(Step::More),
         }
@@ -82,7 +81,7 @@ impl Chunks {
 
     /// True if nothing is left to be taken.
     pub(super) fn is_ended(&self) -> bool {
-        matches!(&self.state, State::Ended(trailers) if trailers.as_ref().is_none_or(HeaderMap::is_empty))
+        matches!(&self.state, State::Ended(None))
     }
 
     /// Reads on as far as there is framing in `input`.
@@ -184,32 +183,10 @@ fn read_trailers(input: &mut BytesMut) -> Result<Option<State>, &'static str> {
             .map_err(|_| "a trailer name is no token")?;
         let value = HeaderValue::from_bytes(field.value)
             .map_err(|_| "a trailer value has a control byte")?;
-        if may_be_trailer(&name) {
-            trailers.append(name, value);
-        }
+        trailers.append(name, value);
     }
     input.advance(end);
-    Ok(Some(State::Ended(Some(trailers))))
-}
-
-/// RFC 9110 section 6.5.1: nothing that frames, routes or names the client may come this late.
-fn may_be_trailer(name: &HeaderName) -> bool {
-    const NEVER: [&str; 13] = [
-        "authorization",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "host",
-        "keep-alive",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    !NEVER.contains(&name.as_str()) && !name.as_str().starts_with("x-forwarded-")
+    Ok(Some(State::Ended(settle_trailers(trailers))))
 }
 
 #[cfg(test)]

@@ -40,7 +40,9 @@ impl Upload {
     }
 }
 
-/// A request body that must be as long as its head promised, or the stream is reset.
+/// A request body that must be as long as its head promised, or the stream is reset: with CANCEL,
+/// whatever made the body break. A client's own code could tell the backend something else, NO_ERROR
+/// even that all is well.
 pub(super) struct RequestBody {
     body: Body,
     /// Bytes still to come, where their number was promised.
@@ -84,17 +86,18 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.upload.pipe.register(cx.waker());
         if self.upload.unwanted.load(Ordering::Relaxed) {
-            return Poll::Ready(Some(Err("nobody waits for the response".into())));
+            return Poll::Ready(Some(Err(cancel())));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose();
         let checked = frame.and_then(|frame| {
             self.check(frame.as_ref())?;
             Ok(frame)
         });
-        if checked.is_err() {
+        if let Err(error) = &checked {
+            tracing::debug!(%error, "request body broke off");
             self.upload.broke.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(checked.transpose())
+        Poll::Ready(checked.map_err(|_| cancel()).transpose())
     }
 
     fn is_end_stream(&self) -> bool {
@@ -104,6 +107,11 @@ impl HttpBody for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Has hyper reset the stream with CANCEL.
+fn cancel() -> BodyError {
+    h2::Error::from(h2::Reason::CANCEL).into()
 }
 
 impl fmt::Debug for RequestBody {

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::body::{Body, Response};
+use crate::body::{Body, Response, settle_trailers};
 use crate::upstream::failure::BodyFault;
 use crate::upstream::h2::link::OpenStream;
 
@@ -40,9 +40,28 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        Pin::new(&mut self.body)
-            .poll_frame(cx)
-            .map_err(|error| BodyFault::Reset(io::Error::other(error)))
+        loop {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
+                    return Poll::Ready(Some(Err(BodyFault::Reset(io::Error::other(error)))));
+                }
+                // hyper ends a body that is reset with NO_ERROR as if it were whole. Only END_STREAM
+                // makes it so (RFC 9113 section 8.1).
+                None if !self.body.is_end_stream() => {
+                    return Poll::Ready(Some(Err(BodyFault::Truncated)));
+                }
+                None => return Poll::Ready(None),
+            };
+            match frame.into_trailers() {
+                Ok(trailers) => {
+                    if let Some(trailers) = settle_trailers(trailers) {
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                }
+                Err(data) => return Poll::Ready(Some(Ok(data))),
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,6 @@
 //! HTTP/2 by the frame, for what no honest client sends (RFC 9113).
 
-use super::{Gateway, SOON, Tls, Wire};
+use super::{Gateway, SOON, Tls, Wire, soon};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -67,11 +67,12 @@ impl Frame {
         bytes
     }
 
-    fn is(&self, flag: u8) -> bool {
+    pub(crate) fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    fn number(&self, at: usize) -> u32 {
+    /// The four bytes at `at` of the payload as a number; 0 if there are none.
+    pub(crate) fn number(&self, at: usize) -> u32 {
         let bytes = self.payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         u32::from_be_bytes(bytes.unwrap_or_default())
     }
@@ -176,6 +177,33 @@ impl H2 {
     pub(crate) async fn bare(gateway: &Gateway) -> Self {
         let tls = Tls::of("shop.test").alpn(&["h2"]).connect(gateway.https()).await.unwrap();
         Self { wire: Wire::over(tls) }
+    }
+
+    /// The other end of a connection: the gateway is the client on `wire`, in clear.
+    pub(crate) async fn backend(wire: Wire) -> Self {
+        let mut h2 = Self { wire };
+        assert_eq!(h2.wire.exactly(PREFACE.len()).await, PREFACE);
+        h2.frame(&Frame::new(SETTINGS, 0, 0, [])).await;
+        h2
+    }
+
+    /// The stream of the next request. Frames of other streams on the way to it are passed over.
+    ///
+    /// # Panics
+    ///
+    /// The gateway closes the connection first.
+    pub(crate) async fn request(&mut self) -> u32 {
+        loop {
+            let frame = soon("a request", self.next()).await.expect("a request before the end");
+            if frame.kind == HEADERS {
+                return frame.stream;
+            }
+        }
+    }
+
+    /// Ends the connection.
+    pub(crate) async fn close(mut self) {
+        self.wire.finish().await;
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

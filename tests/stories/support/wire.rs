@@ -26,6 +26,8 @@ pub(crate) struct Wire {
     socket: Option<OwnedFd>,
     ahead: Vec<u8>,
     ended: bool,
+    /// The peer ended the connection otherwise than in order: by a reset, or without TLS's farewell.
+    pub broken: bool,
     /// Every byte that ever came.
     pub received: Vec<u8>,
 }
@@ -37,6 +39,7 @@ impl Wire {
             socket: None,
             ahead: Vec::new(),
             ended: false,
+            broken: false,
             received: Vec::new(),
         }
     }
@@ -116,7 +119,9 @@ impl Wire {
             return false;
         }
         let mut buffer = vec![0; 64 << 10];
-        let read = self.stream.read(&mut buffer).await.unwrap_or(0);
+        let read = self.stream.read(&mut buffer).await;
+        self.broken |= read.is_err();
+        let read = read.unwrap_or(0);
         self.ahead.extend_from_slice(&buffer[..read]);
         // A connection that carries a body of any size is not kept as a whole.
         if self.received.len() < 4 << 20 {
