@@ -64,14 +64,24 @@ impl fmt::Display for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
+        /// Named so that whoever reads a document knows that no other text will do.
+        #[derive(Deserialize)]
+        #[serde(rename = "Duration")]
+        struct Text(String);
+
+        Text::deserialize(from)?.0.parse().map_err(de::Error::custom)
     }
 }
 
 /// A text that is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a duration; write it like `10s`, `1m30s` or `500ms`")]
+#[error("`{0}` is not a duration; write {hint}", hint = hint(.0))]
 pub(crate) struct InvalidDuration(String);
+
+fn hint(text: &str) -> String {
+    let is_number = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if is_number { format!("`{text}s`") } else { "it like `10s`, `1m30s` or `500ms`".into() }
+}
 
 #[cfg(test)]
 mod tests {
@@ -96,6 +106,15 @@ mod tests {
             assert_eq!(duration.get().as_millis(), millis, "{text}");
             assert_eq!(duration.to_string(), canonical, "{text}");
         }
+    }
+
+    #[test]
+    fn the_hint_for_a_bare_number_is_a_duration() {
+        for (text, hint) in [("30", "write `30s`"), ("1.5s", "write it like `10s`")] {
+            let error = text.parse::<Duration>().unwrap_err().to_string();
+            assert!(error.contains(hint), "{error}");
+        }
+        assert!("30s".parse::<Duration>().is_ok());
     }
 
     #[test]

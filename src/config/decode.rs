@@ -26,11 +26,26 @@ const MAX_FAULTS: usize = 50;
 /// Values that are looked at to find them; a document as large as this is read once.
 const MAX_WORK: usize = 1_000_000;
 
-const BOOLEAN: &str = "`true` or `false` is needed";
-const LIST: &str = "a list is needed, each item on a line that begins with `- `";
-const MAPPING: &str = "a mapping is needed, lines of `name: value`";
-const NUMBER: &str = "a number is needed";
-const TEXT: &str = "text is needed";
+const BOOLEAN: &str = "`true` or `false`";
+const DURATION: &str = "a duration";
+const INTEGER: &str = "an integer";
+const LIST: &str = "a list";
+const MAPPING: &str = "a mapping";
+const TEXT: &str = "text";
+
+/// The ranges of integers that are narrower than those of their types, by field: a hint that
+/// names a number must not lead to the next fault.
+const RANGES: &[(&str, i128, i128)] = &[
+    ("attempts", 1, u32::MAX as i128),
+    ("codes", 400, 599),
+    ("denominator", 1, i32::MAX as i128),
+    ("maxAge", 1, i32::MAX as i128),
+    ("numerator", 0, i32::MAX as i128),
+    ("percent", 0, 100),
+    ("port", 1, 65535),
+    ("samplingRate", 0, 100),
+    ("weight", 0, 1_000_000),
+];
 
 /// Looks up a variable of the environment.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -71,7 +86,13 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -
     let unknown = RefCell::new(Vec::new());
     let value = loop {
         let reader = Reader { rules, left_out: &left_out, unknown: &unknown };
-        let root = Cursor { reader: &reader, node, named_at: None, path: Path::Root };
+        let root = Cursor {
+            reader: &reader,
+            node,
+            named_at: None,
+            path: Path::Root,
+            is_duration: false,
+        };
         let error = match T::deserialize(root) {
             Ok(value) => break Some(value),
             Err(error) => error,
@@ -111,6 +132,8 @@ struct Cursor<'r, 'n> {
     /// Where the field's name stands.
     named_at: Option<Position>,
     path: Path<'r>,
+    /// The text is to be a duration.
+    is_duration: bool,
 }
 
 /// A fault on its way up: without a place until the first cursor above it adds one.
@@ -142,11 +165,11 @@ impl de::Error for Error {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("{found} stands here; {expected} is needed"))
+        Self::new(format!("expected {expected}, found {found}"))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("{found} does not fit; {expected} is needed"))
+        Self::new(format!("expected {expected}, found {found}"))
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -175,10 +198,10 @@ impl<'r, 'n> Cursor<'r, 'n> {
     fn without_environment(&self, problem: &str) -> String {
         let written = self.node.text().unwrap_or_default();
         match interpolate(written, self.reader.rules.environment) {
-            // Messages hold values in backticks, and nothing else there.
-            Ok(Some(replaced)) => {
-                problem.replace(&format!("`{replaced}`"), &format!("`{written}`"))
-            }
+            // Messages hold values in backticks, and nothing else there but a unit.
+            Ok(Some(replaced)) => problem
+                .replace(&format!("`{replaced}`"), &format!("`{written}`"))
+                .replace(&format!("`{replaced}s`"), &format!("`{written}s`")),
             _ => problem.into(),
         }
     }
@@ -187,7 +210,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
         !self.reader.left_out.is_empty() && self.reader.left_out.contains(&self.path.to_string())
     }
 
-    /// What stands here, in words.
+    /// The value as written, in words.
     fn found(&self) -> String {
         let secret = self.reader.rules.secret;
         match &self.node.value {
@@ -198,29 +221,54 @@ impl<'r, 'n> Cursor<'r, 'n> {
                 Word::Bool(_) if secret => "a boolean".into(),
                 Word::Int(_) | Word::Float if secret => "a number".into(),
                 Word::Text if secret => "a text".into(),
-                Word::Bool(_) => format!("`{text}`, a boolean,"),
-                Word::Int(_) | Word::Float => format!("`{text}`, a number,"),
-                Word::Text => format!("`{}`", shown(text)),
+                Word::Bool(_) => format!("the boolean `{text}`"),
+                Word::Int(_) | Word::Float => format!("the number `{text}`"),
+                Word::Text => format!("the text `{}`", shown(text)),
             },
             Value::Scalar { .. } if secret => "a text".into(),
             Value::Scalar { text, .. } => format!("the text \"{}\"", shown(text)),
         }
     }
 
-    fn wrong(&self, needed: &str) -> Error {
-        let mut problem = format!("{} stands here; {needed}", self.found());
-        if let (Value::Scalar { text, plain: false }, NUMBER) = (&self.node.value, needed)
-            && matches!(word(text), Word::Int(_))
-        {
-            problem.push_str(", remove the quotes");
-        }
-        self.place(Error::new(problem))
+    fn wrong(&self, expected: &str) -> Error {
+        let found = self.found();
+        let hint = self.remedy(expected).map_or_else(String::new, |hint| format!("; {hint}"));
+        self.place(Error::new(format!("expected {expected}, found {found}{hint}")))
+    }
+
+    /// What to write in place of a value of another type.
+    fn remedy(&self, expected: &str) -> Option<String> {
+        let secret = self.reader.rules.secret;
+        let plain = match &self.node.value {
+            Value::Scalar { text, plain: true } => Some((text, word(text))),
+            _ => None,
+        };
+        Some(match (expected, &self.node.value, plain) {
+            (LIST, ..) => "begin each item with `- `".into(),
+            (MAPPING, ..) => "write lines of `name: value`".into(),
+            (INTEGER, Value::Scalar { text, plain: false }, _)
+                if matches!(word(text), Word::Int(_)) =>
+            {
+                "remove the quotes".into()
+            }
+            (INTEGER, _, Some((text, Word::Float))) if !secret => {
+                format!("write `{}`", whole(text)?)
+            }
+            (DURATION, _, Some((_, Word::Int(seconds)))) if seconds >= 0 => {
+                format!("write `{seconds}s`")
+            }
+            (DURATION, ..) => "write it like `10s`, `1m30s` or `500ms`".into(),
+            (TEXT, _, Some((_, Word::Bool(_) | Word::Int(_) | Word::Float))) => {
+                "put it in quotes".into()
+            }
+            _ => return None,
+        })
     }
 
     /// The scalar with its variables replaced.
-    fn scalar(&self, needed: &str) -> Result<Scalar<'n>, Error> {
+    fn scalar(&self, expected: &str) -> Result<Scalar<'n>, Error> {
         let Value::Scalar { text, plain } = &self.node.value else {
-            return Err(self.wrong(needed));
+            return Err(self.wrong(expected));
         };
         let replaced = interpolate(text, self.reader.rules.environment).map_err(|invalid| {
             let invalid = match invalid {
@@ -248,14 +296,24 @@ impl<'r, 'n> Cursor<'r, 'n> {
 
     /// A whole number from `least` to `most`.
     fn number(&self, least: i128, most: i128) -> Result<i128, Error> {
-        let scalar = self.scalar(NUMBER)?;
-        let Word::Int(value) = scalar.word() else { return Err(self.wrong(NUMBER)) };
+        let scalar = self.scalar(INTEGER)?;
+        let Word::Int(value) = scalar.word() else { return Err(self.wrong(INTEGER)) };
         if !(least..=most).contains(&value) {
+            let narrow = RANGES.iter().find(|(field, ..)| self.path.is_of(field));
+            let (least, most) = narrow.map_or((least, most), |(_, least, most)| (*least, *most));
             let problem = format!("`{value}` is out of range; use a number from {least} to {most}");
             return Err(self.place(Error::new(problem)));
         }
         Ok(value)
     }
+}
+
+/// `10` for `1e1` or `10.0`; none for what is not whole, or is larger than any integer here.
+fn whole(text: &str) -> Option<i64> {
+    let number: f64 = text.parse().ok()?;
+    let is_whole = number.fract() == 0.0 && number.abs() < 1e15;
+    #[allow(clippy::cast_possible_truncation, reason = "whole, and far below 2^53")]
+    is_whole.then_some(number as i64)
 }
 
 /// A scalar, before and after its variables were replaced.
@@ -285,7 +343,7 @@ macro_rules! numbers {
     ($($method:ident $visit:ident $type:ty,)+) => {
         $(fn $method<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
             let value = self.number(<$type>::MIN.into(), <$type>::MAX.into())?;
-            let value = <$type>::try_from(value).map_err(|_| self.wrong(NUMBER))?;
+            let value = <$type>::try_from(value).map_err(|_| self.wrong(INTEGER))?;
             visitor.$visit(value).map_err(|error| self.place(error))
         })+
     };
@@ -301,14 +359,14 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
             Value::Map(_) => return self.deserialize_map(visitor),
             Value::Scalar { .. } => {}
         }
-        let scalar = self.scalar("a word or a number is needed")?;
+        let scalar = self.scalar("a word or a number")?;
         let visited = match scalar.word() {
             Word::Text | Word::Float => return self.visit_text(scalar, visitor),
             Word::Null => visitor.visit_unit(),
             Word::Bool(value) => visitor.visit_bool(value),
             Word::Int(value) => match i64::try_from(value) {
                 Ok(value) => visitor.visit_i64(value),
-                Err(_) => Err(self.wrong("a smaller number is needed")),
+                Err(_) => Err(self.wrong("a smaller number")),
             },
         };
         visited.map_err(|error| self.place(error))
@@ -333,13 +391,10 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
     }
 
     fn deserialize_str<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
-        let scalar = self.scalar(TEXT)?;
+        let expected = if self.is_duration { DURATION } else { TEXT };
+        let scalar = self.scalar(expected)?;
         if !scalar.is_text() {
-            let mut error = format!("{} stands here; {TEXT}", self.found());
-            if scalar.word() != Word::Null {
-                error.push_str(", put it in quotes");
-            }
-            return Err(self.place(Error::new(error)));
+            return Err(self.wrong(expected));
         }
         self.visit_text(scalar, visitor)
     }
@@ -354,10 +409,10 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
 
     fn deserialize_newtype_struct<V: Visitor<'n>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
+        visitor.visit_newtype_struct(Self { is_duration: name == "Duration", ..self })
     }
 
     fn deserialize_seq<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -417,7 +472,7 @@ impl<'n> SeqAccess<'n> for Items<'_, '_, 'n> {
         while let Some(node) = self.items.get(self.next) {
             let path = Path::Item(&self.of.path, self.next);
             self.next += 1;
-            let item = Cursor { reader: self.of.reader, node, named_at: None, path };
+            let item = Cursor { node, named_at: None, path, ..*self.of };
             if !item.is_left_out() {
                 // A type's own checks come after the value was handed out, so they are placed here.
                 return seed.deserialize(item).map(Some).map_err(|error| item.place(error));
@@ -445,7 +500,7 @@ struct Fields<'c, 'r, 'n> {
 impl<'n> Fields<'_, '_, 'n> {
     fn skips(&self, entry: &'n Entry) -> bool {
         let path = Path::Field(&self.of.path, &entry.key);
-        let cursor = Cursor { reader: self.of.reader, node: &entry.value, named_at: None, path };
+        let cursor = Cursor { node: &entry.value, named_at: None, path, ..*self.of };
         let Some(known) = &self.known else { return cursor.is_left_out() };
         if known.names.contains(&entry.key.as_str()) {
             // In Kubernetes a field that is null is one that is not there.
@@ -489,7 +544,7 @@ impl<'n> MapAccess<'n> for Fields<'_, '_, 'n> {
         };
         let path = Path::Field(&self.of.path, &entry.key);
         let named_at = Some(entry.key_at);
-        let field = Cursor { reader: self.of.reader, node: &entry.value, named_at, path };
+        let field = Cursor { node: &entry.value, named_at, path, ..*self.of };
         seed.deserialize(field).map_err(|error| field.place(error))
     }
 }

@@ -123,13 +123,13 @@ pub(crate) fn offered(value: Value) -> Offered {
 pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
     let mut documents = yaml::documents(text).into_iter();
     let (Some(document), None) = (documents.next(), documents.next()) else {
-        return Err("one document is needed".into());
+        return Err("expected one document".into());
     };
     if let Some(fault) = document.faults.first() {
         let Position { line, column } = fault.at;
         return Err(format!("line {line}, column {column}: {}", fault.problem));
     }
-    let root = document.root.ok_or("one document is needed")?;
+    let root = document.root.ok_or("expected one document")?;
     Ok(value(&root, &|text| Some(text.to_owned())))
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::api::{
-    KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, SecurityPolicy, TypeMeta, Unsupported,
+    ENVOY_GROUP, KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, SecurityPolicy, TypeMeta,
+    Unsupported,
 };
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
@@ -57,7 +58,7 @@ impl Reading<'_> {
 
     fn object(&mut self, root: &Node, document: usize, prefix: &str) {
         if !matches!(root.value, Value::Map(_)) {
-            let problem = "this is no object; write `apiVersion: ...`, `kind: ...` and so on";
+            let problem = "this is not an object; write `apiVersion: ...`, `kind: ...` and so on";
             return self.report(Severity::Error, "", root.at, prefix.into(), problem.into());
         }
         let object = label(root);
@@ -98,7 +99,7 @@ impl Reading<'_> {
     /// The items of `kind: List`. Lists in lists are not read: `kubectl` writes none.
     fn items(&mut self, items: &Entry, document: usize) {
         let Value::List(nodes) = &items.value.value else {
-            let problem = "a list of objects is needed".into();
+            let problem = "expected a list of objects".into();
             return self.report(Severity::Error, "", items.key_at, "items".into(), problem);
         };
         for (index, node) in nodes.iter().enumerate() {
@@ -325,6 +326,11 @@ fn find(types: &TypeMeta) -> Found {
         let problem =
             format!("{kind} has no version `{api_version}`; write `{}`", info.api_version());
         return Found::Wrong { field: "apiVersion", problem };
+    }
+    if group == ENVOY_GROUP && kind == "EnvoyGateway" {
+        let problem = "an EnvoyGateway document is not a resource: it names the directories of \
+                       resources; move it elsewhere, and give its file to `--config`";
+        return Found::Wrong { field: "kind", problem: problem.into() };
     }
     let ours = ["gateway.networking.k8s.io", "gateway.envoyproxy.io"];
     if ours.contains(&group) {

@@ -19,6 +19,15 @@ impl<'p> Path<'p> {
     pub(super) fn item(&'p self, index: usize) -> Self {
         Self::Item(self, index)
     }
+
+    /// True for the field `name`, whatever it is a field of, and for the items of its list.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        match self {
+            Self::Root => false,
+            Self::Field(_, field) => *field == name,
+            Self::Item(list, _) => list.is_of(name),
+        }
+    }
 }
 
 impl fmt::Display for Path<'_> {

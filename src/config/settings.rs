@@ -155,7 +155,7 @@ fn only_document(text: &str) -> Result<Arc<Node>, Vec<Fault>> {
         != (Some("gateway.envoyproxy.io/v1alpha1"), Some("EnvoyGateway"))
     {
         return Err(whole(
-            "this is no EnvoyGateway document; write `apiVersion: gateway.envoyproxy.io/v1alpha1` \
+            "this is not an EnvoyGateway document; write `apiVersion: gateway.envoyproxy.io/v1alpha1` \
              and `kind: EnvoyGateway`",
         ));
     }
@@ -402,7 +402,7 @@ logging: {level: {default: debug, provider: info}}
             (String::new(), None, ":1:1: EnvoyGateway: the file is empty"),
             ("# nothing\n".into(), None, ":1:1: EnvoyGateway: the file is empty"),
             ("a: [".into(), None, ":1:4: EnvoyGateway: a `[` or `{` is never closed"),
-            ("kind: Gateway\n".into(), None, ":1:1: EnvoyGateway: this is no EnvoyGateway"),
+            ("kind: Gateway\n".into(), None, ":1:1: EnvoyGateway: this is not an EnvoyGateway"),
             (with("---\na: b\n"), None, ":1:1: EnvoyGateway: there is more than one document"),
             (with(""), None, ":1:1: EnvoyGateway: provider: `provider` is missing"),
             (
@@ -433,7 +433,7 @@ logging: {level: {default: debug, provider: info}}
             (
                 document("/a", "extensionApis: {enableBackend: maybe}\n"),
                 None,
-                ":10:32: EnvoyGateway: extensionApis.enableBackend: `maybe` stands here",
+                ":10:32: EnvoyGateway: extensionApis.enableBackend: expected `true` or `false`, found the text `maybe`",
             ),
         ];
         for (text, name, want) in table {

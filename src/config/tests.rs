@@ -11,6 +11,7 @@ fn environment(name: &str) -> Option<String> {
         "DOMAIN" => Some("shop.example".into()),
         "PORT" => Some("8443".into()),
         "PASSWORD" => Some("hunter2".into()),
+        "PIN" => Some("31337".into()),
         _ => None,
     }
 }
@@ -213,6 +214,56 @@ extra: hunter2
     let Object::Secret(secret) = &loaded.objects[0].object else { panic!("a Secret") };
     assert_eq!(secret.value("five"), Some(&b"hunter2"[..]));
     assert!(!format!("{loaded:?}").contains("\"hunter2"), "{:?}", loaded.objects);
+}
+
+/// What comes from the environment may be a password, a number that is meant as a duration too.
+#[test]
+fn a_hint_never_holds_what_a_variable_stands_for() {
+    let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n\
+                spec: {rules: [{timeouts: {request: \"${PIN}\", backendRequest: '${PIN}'}}]}\n";
+    let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
+    assert_eq!(loaded.diagnostics.len(), 2, "{loaded:?}");
+    for diagnostic in &loaded.diagnostics {
+        let told = diagnostic.to_string();
+        assert!(!told.contains("31337") && told.contains("`${PIN}s`"), "{told}");
+    }
+}
+
+/// A hint that names the bounds of a number is true: both are taken.
+#[test]
+fn the_bounds_in_a_hint_are_allowed() {
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n";
+    let rule = |rule: &str| format!("{route}spec: {{rules: [{rule}]}}\n");
+    let backend =
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {name: a}\n";
+    // Documents with `@` for the number.
+    let documents = [
+        rule("{backendRefs: [{name: a, port: @}]}"),
+        rule("{backendRefs: [{name: a, port: 1, weight: @}]}"),
+        rule("{retry: {codes: [@]}}"),
+        rule("{retry: {attempts: @}}"),
+        rule("{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 1}, percent: @}}]}"),
+        rule("{filters: [{type: CORS, cors: {allowOrigins: [\"*\"], maxAge: @}}]}"),
+        format!("{backend}spec: {{endpoints: [{{fqdn: {{hostname: a.b, port: @}}}}]}}\n"),
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec:          {gatewayClassName: a, listeners: [{name: a, protocol: HTTP, port: @}]}\n"
+            .into(),
+    ];
+    let problems = |document: &str, number: &str| -> Vec<String> {
+        let text = document.replace('@', number);
+        let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
+        loaded.diagnostics.into_iter().map(|diagnostic| diagnostic.problem).collect()
+    };
+    for document in documents {
+        for wrong in ["-1", "99999999999"] {
+            let told = problems(&document, wrong);
+            assert_eq!(told.len(), 1, "{document}: {told:?}");
+            let (_, bounds) =
+                told[0].split_once("use a number from ").unwrap_or_else(|| panic!("{told:?}"));
+            for bound in bounds.split(" to ") {
+                assert_eq!(problems(&document, bound), [""; 0], "{document} with {bound}");
+            }
+        }
+    }
 }
 
 proptest::proptest! {

@@ -118,6 +118,9 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
         let Err(mut failure) = read(&text[from..], lines, &mut values, &mut documents) else {
             break;
         };
+        if let Some(fault) = foreign(text, from + failure.document_start, &failure.fault) {
+            failure.fault = fault;
+        }
         let is_last = values > MAX_VALUES || broken >= MAX_BROKEN;
         if broken >= MAX_BROKEN {
             failure.fault.problem.push_str("; after so many faults the rest was not read");
@@ -132,6 +135,32 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
         from = next;
     }
     documents
+}
+
+/// The cause of a fault at `told` where that is no mistake in YAML: what another tool has put into
+/// the document that begins at byte `start`, or has not replaced yet.
+fn foreign(text: &str, start: usize, told: &TextFault) -> Option<TextFault> {
+    let first = text[..start].matches('\n').count() + 1;
+    // The parser may tell of a mark at the line after it.
+    let lines =
+        text[start..].lines().zip(first..).take_while(|(_, line)| *line <= told.at.line + 1);
+    let mut template = None;
+    for (content, line) in lines {
+        let at = |column| Position { line, column };
+        let is_mark = ["<<<<<<< ", "||||||| ", ">>>>>>> "].iter().any(|m| content.starts_with(m));
+        if is_mark || content == "=======" {
+            let problem = "a mark of a merge conflict; resolve the conflict";
+            return Some(TextFault { at: at(1), problem: problem.into() });
+        }
+        let is_near = line + 1 >= told.at.line && line <= told.at.line;
+        if let Some(before) = content.find("{{").filter(|_| is_near) {
+            let column = content[..before].chars().count() + 1;
+            let problem = "`{{` begins an expression of a template; render the template first (with \
+                           `helm template`, for instance) and use what it prints";
+            template.get_or_insert(TextFault { at: at(column), problem: problem.into() });
+        }
+    }
+    template
 }
 
 /// The text ends a document, and why.
@@ -202,7 +231,7 @@ fn parse_problem(kind: &ErrorKind) -> String {
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
         | ErrorKind::TabAtBlockScalarStart
-        | ErrorKind::TabInPlainScalar => "a tab stands where YAML indents; use spaces",
+        | ErrorKind::TabInPlainScalar => "a tab in the indentation; use spaces",
         ErrorKind::UnclosedQuotedScalar => "a quote opens here and is never closed",
         ErrorKind::DocumentIndicatorInQuotedScalar => {
             "the document ends inside of a quoted text; close the quote"
@@ -223,17 +252,16 @@ fn parse_problem(kind: &ErrorKind) -> String {
         | ErrorKind::InvalidFlowScalarIndent
         | ErrorKind::ExpectedBlockMappingKey
         | ErrorKind::ExpectedBlockSequenceEntry => {
-            "this line does not stand under the ones before it; indent it as its neighbours are"
+            "wrong indentation: this line fits no block above it; align it with its neighbours"
         }
         ErrorKind::MappingValueNotAllowed | ErrorKind::MappingKeyNotAllowed => {
-            "a `:` stands where no field can begin; put quotes around a text that holds `: `, or \
-             check the indentation"
+            "unexpected `:`; put quotes around text that contains `: `, or check the indentation"
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
             "a field has no `:` after its name; write `name: value`"
         }
         ErrorKind::BlockSequenceEntryNotAllowed | ErrorKind::BlockEntryInFlowCollection => {
-            "a `- ` stands where no list can begin; put the list on lines of its own"
+            "unexpected `- `; put the list on lines of its own"
         }
         ErrorKind::UnknownAnchor => {
             "this alias has no anchor before it; put quotes around a text that begins with `*`"
@@ -313,7 +341,7 @@ impl Builder {
                 Some(node) => self.put(node, at),
                 None => Err(TextFault {
                     at,
-                    problem: "this alias stands inside of what it refers to".into(),
+                    problem: "this alias is inside of what it refers to".into(),
                 }),
             },
             Event::SequenceStart(_, anchor, tag) => {
@@ -407,7 +435,7 @@ impl Builder {
             *key = Some(match seen.get(&name) {
                 Some(first) if !is_merge => {
                     let problem = format!(
-                        "`{}` stands here a second time, the first is on line {}; remove one",
+                        "duplicate field `{}`, the first one is on line {}; remove one",
                         shown(&name),
                         first.line
                     );
@@ -432,7 +460,7 @@ impl Builder {
                     }
                     _ => self.faults.push(TextFault {
                         at: key_at,
-                        problem: "`<<` takes a mapping, or a list of mappings".into(),
+                        problem: "expected a mapping after `<<`, or a list of mappings".into(),
                     }),
                 }
             }
@@ -509,6 +537,31 @@ mod tests {
         ];
         for (text, want) in table {
             assert_eq!(places(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_tool_left_is_named() {
+        // (text, line, column, part of the problem)
+        let table = [
+            ("name: {{ .Values.x }}\n", 1, 7, "template"),
+            ("a: 1\n{{- if .Values.x }}\nb: 1\n{{- end }}\n", 2, 1, "template"),
+            ("a:\n  - {{ .x }}: y\n", 2, 5, "template"),
+            ("a: 1\n---\nname: {{ x }}\n", 3, 7, "template"),
+            ("a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x\n", 2, 1, "merge conflict"),
+            ("a:\n  b: 1\n<<<<<<< HEAD\n  c: 1\n=======\n", 3, 1, "merge conflict"),
+            ("a: [\n<<<<<<< HEAD\n", 2, 1, "merge conflict"),
+            ("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n", 1, 1, "merge conflict"),
+        ];
+        for (text, line, column, want) in table {
+            let faults: Vec<_> = documents(text).into_iter().flat_map(|of| of.faults).collect();
+            let Some(first) = faults.first() else { panic!("{text}: no fault") };
+            assert!(first.problem.contains(want), "{text}: {faults:?}");
+            assert_eq!(first.at, Position { line, column }, "{text}: {faults:?}");
+        }
+        // They mean nothing where they are text.
+        for text in ["a: |\n  <<<<<<< HEAD\n  {{ x }}\n", "a: \"{{ x }}\"\n"] {
+            assert!(documents(text)[0].faults.is_empty(), "{text}");
         }
     }
 
