@@ -5,8 +5,8 @@
 //! Lines of `in.yaml` that begin with `#: ` set the scene:
 //! `#: disable Backend`, `#: domain NAME`, `#: lineage NAME` (certbot has one of that name) and
 //! `#: unusable ADDRESS`, `#: taken PORT`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`.
-//! Of the environment, `DOMAIN`, `TLS_CRT` and `TLS_KEY` (a pair that fits)
-//! and `OTHER_KEY` are set.
+//! Of the environment, `DOMAIN` is set. `"${TLS_CRT}"` and `"${TLS_KEY}"`, a pair that fits, and
+//! `"${OTHER_KEY}"` are put in before the text is read: nothing is replaced in data.
 
 use std::fmt::Write;
 use std::fs;
@@ -34,7 +34,7 @@ fn every_situation_comes_to_what_was_recorded() {
             let Ok(text) = fs::read_to_string(situation.join("in.yaml")) else { continue };
             situations += 1;
             let scene = Scene::of(&text);
-            let loaded = parse_bytes(Path::new("in.yaml"), text.as_bytes(), &environment);
+            let loaded = parsed(&text);
             assert!(!loaded.is_fatal(), "{}: {:?}", situation.display(), loaded.diagnostics);
             check(&situation, &scene.outcome(&loaded, in_short), &mut wrong);
         }
@@ -71,9 +71,8 @@ fn a_cluster_whose_settings_are_unchanged_lives_on() {
         text.unwrap().replacen("port: 8001", &format!("port: {port}"), 1)
     };
     let scene = Scene::of("");
-    let load = |text: String| parse_bytes(Path::new("in.yaml"), text.as_bytes(), &environment);
-    let first = scene.compile(&load(yaml(8001)), &Snapshot::default()).snapshot;
-    let second = scene.compile(&load(yaml(9001)), &first).snapshot;
+    let first = scene.compile(&parsed(&yaml(8001)), &Snapshot::default()).snapshot;
+    let second = scene.compile(&parsed(&yaml(9001)), &first).snapshot;
 
     assert_eq!((first.generation, second.generation), (1, 2));
     let mut kept = 0;
@@ -105,7 +104,7 @@ fn a_line_that_is_missing_stops_no_compilation() {
                     .map(|(_, line)| *line)
                     .collect();
                 let rest = rest.join("\n");
-                let loaded = parse_bytes(Path::new("in.yaml"), rest.as_bytes(), &environment);
+                let loaded = parsed(&rest);
                 let compiled = scene.compile(&loaded, &Snapshot::default());
                 let _ = (in_short(&compiled.statuses), describe(&compiled.snapshot));
             }
@@ -140,7 +139,7 @@ fn ten_thousand_routes_are_ten_thousand_rows() {
         )
         .unwrap();
     }
-    let loaded = parse_bytes(Path::new("in.yaml"), yaml.as_bytes(), &environment);
+    let loaded = parsed(&yaml);
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics.first());
 
     let began = crate::clock::now();
@@ -335,17 +334,21 @@ fn folders(of: &Path) -> Vec<PathBuf> {
 }
 
 fn environment(name: &str) -> Option<String> {
-    match name {
-        "DOMAIN" => Some("shop.example".into()),
-        "TLS_CRT" => Some(PAIR.0.clone()),
-        "TLS_KEY" => Some(PAIR.1.clone()),
-        "OTHER_KEY" => Some(pair().1),
-        _ => None,
+    (name == "DOMAIN").then(|| "shop.example".into())
+}
+
+fn parsed(text: &str) -> Loaded {
+    let mut text = text.to_owned();
+    for (name, value) in [("TLS_CRT", &PAIR.0), ("TLS_KEY", &PAIR.1), ("OTHER_KEY", &OTHER.1)] {
+        let value = serde_json::Value::from(value.as_str()).to_string();
+        text = text.replace(&format!("\"${{{name}}}\""), &value);
     }
+    parse_bytes(Path::new("in.yaml"), text.as_bytes(), &environment)
 }
 
 /// A chain and its key, in PEM.
 static PAIR: LazyLock<(String, String)> = LazyLock::new(pair);
+static OTHER: LazyLock<(String, String)> = LazyLock::new(pair);
 
 fn pair() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();

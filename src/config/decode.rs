@@ -19,6 +19,7 @@ use super::diagnostic::Position;
 use super::path::{Path, join};
 use super::scalar::{InvalidVariable, Word, interpolate, shown, word};
 use super::suggest::hint;
+use super::variables::Variables;
 use super::yaml::{Entry, Node, Value};
 
 /// Faults of one document that are told; what comes after them seldom says anything new.
@@ -67,6 +68,7 @@ pub(super) struct Rules<'a> {
     pub root_fields: &'a [&'a str],
     /// Never print a value.
     pub secret: bool,
+    pub variables: Variables,
 }
 
 /// What came of a document: the value where every field that is needed could be read, the faults
@@ -91,6 +93,7 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -
             node,
             named_at: None,
             path: Path::Root,
+            variables: rules.variables,
             is_duration: false,
         };
         let error = match T::deserialize(root) {
@@ -132,6 +135,7 @@ struct Cursor<'r, 'n> {
     /// Where the field's name stands.
     named_at: Option<Position>,
     path: Path<'r>,
+    variables: Variables,
     /// The text is to be a duration.
     is_duration: bool,
 }
@@ -197,13 +201,21 @@ impl<'r, 'n> Cursor<'r, 'n> {
     /// password.
     fn without_environment(&self, problem: &str) -> String {
         let written = self.node.text().unwrap_or_default();
-        match interpolate(written, self.reader.rules.environment) {
+        match self.replaced(written) {
             // Messages hold values in backticks, and nothing else there but a unit.
             Ok(Some(replaced)) => problem
                 .replace(&format!("`{replaced}`"), &format!("`{written}`"))
                 .replace(&format!("`{replaced}s`"), &format!("`{written}s`")),
             _ => problem.into(),
         }
+    }
+
+    /// The text with its variables replaced, or none where it has none.
+    fn replaced(&self, text: &str) -> Result<Option<String>, InvalidVariable> {
+        if !self.variables.are_replaced() {
+            return Ok(None);
+        }
+        interpolate(text, self.reader.rules.environment)
     }
 
     fn is_left_out(&self) -> bool {
@@ -270,7 +282,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
         let Value::Scalar { text, plain } = &self.node.value else {
             return Err(self.wrong(expected));
         };
-        let replaced = interpolate(text, self.reader.rules.environment).map_err(|invalid| {
+        let replaced = self.replaced(text).map_err(|invalid| {
             let invalid = match invalid {
                 InvalidVariable::Malformed(_) if self.reader.rules.secret => {
                     InvalidVariable::Malformed("${...".into())
@@ -544,7 +556,8 @@ impl<'n> MapAccess<'n> for Fields<'_, '_, 'n> {
         };
         let path = Path::Field(&self.of.path, &entry.key);
         let named_at = Some(entry.key_at);
-        let field = Cursor { node: &entry.value, named_at, path, ..*self.of };
+        let variables = self.of.variables.field(&entry.key);
+        let field = Cursor { node: &entry.value, named_at, path, variables, ..*self.of };
         seed.deserialize(field).map_err(|error| field.place(error))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A document of a file is kept as JSON beside the object that was decoded of it, for whoever shows
 //! it: whatever kind it is, with every field in its place. An object that comes as JSON is read by
-//! the same rules as one in a file, but that a `$` in it is a dollar sign.
+//! the same rules as one in a file, except that no variable is replaced in it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
-use crate::api::Object;
+use crate::api::{Kind, Object, TypeMeta};
 
 use super::decode::Environment;
 use super::diagnostic::{Position, Severity};
 use super::objects::Reading;
 use super::scalar::{Word, interpolate, word};
+use super::variables::Variables;
 use super::yaml::{self, Document, Entry, Node};
 use super::{path, validate};
 
@@ -78,6 +79,7 @@ pub(crate) fn offered(value: Value) -> Offered {
             file: &file,
             environment: &|_| None,
             lenient: true,
+            verbatim: true,
             objects: Vec::new(),
             diagnostics: Vec::new(),
         };
@@ -130,29 +132,31 @@ pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
         return Err(format!("line {line}, column {column}: {}", fault.problem));
     }
     let root = document.root.ok_or("expected one document")?;
-    Ok(value(&root, &|text| Some(text.to_owned())))
+    Ok(value(&root, &|_| None, Variables::Kept))
 }
 
 /// What a document says. Fields that are null are not there, as everywhere in Kubernetes.
-pub(super) fn written(root: &Node, environment: Environment<'_>) -> Written {
-    let value = value(root, &|text| interpolate(text, environment).ok().flatten());
-    Written(value.to_string().into())
+pub(super) fn written(root: &Node, environment: Environment<'_>, variables: Variables) -> Written {
+    Written(value(root, environment, variables).to_string().into())
 }
 
-/// `replaced` gives another text for a scalar, or none.
-fn value(node: &Node, replaced: &dyn Fn(&str) -> Option<String>) -> Value {
+fn value(node: &Node, environment: Environment<'_>, variables: Variables) -> Value {
     match &node.value {
-        yaml::Value::Scalar { text, plain } => {
-            let replaced = replaced(text);
+        yaml::Value::Scalar { text, plain } if variables.are_replaced() => {
+            let replaced = interpolate(text, environment).ok().flatten();
             scalar(replaced.as_deref().unwrap_or(text), *plain)
         }
-        yaml::Value::List(items) => items.iter().map(|item| value(item, replaced)).collect(),
-        yaml::Value::Map(entries) => entries
-            .iter()
-            .filter(|entry| !entry.value.is_null())
-            .map(|entry| (entry.key.clone(), value(&entry.value, replaced)))
-            .collect::<Map<_, _>>()
-            .into(),
+        yaml::Value::Scalar { text, plain } => scalar(text, *plain),
+        yaml::Value::List(items) => {
+            items.iter().map(|item| value(item, environment, variables)).collect()
+        }
+        yaml::Value::Map(entries) => {
+            let entries = entries.iter().filter(|entry| !entry.value.is_null());
+            let value =
+                |entry: &Entry| value(&entry.value, environment, variables.field(&entry.key));
+            let fields = entries.map(|entry| (entry.key.clone(), value(entry)));
+            fields.collect::<Map<_, _>>().into()
+        }
     }
 }
 
@@ -187,9 +191,7 @@ impl Numbers {
             Value::Null => plain("null".into()),
             Value::Bool(value) => plain(value.to_string()),
             Value::Number(value) => plain(value.to_string()),
-            Value::String(text) => {
-                yaml::Value::Scalar { text: without_variables(text), plain: false }
-            }
+            Value::String(text) => yaml::Value::Scalar { text: text.clone(), plain: false },
             Value::Array(items) => {
                 let items: Option<_> = items.iter().map(|item| self.node(item)).collect();
                 yaml::Value::List(items?)
@@ -208,9 +210,32 @@ impl Numbers {
     }
 }
 
-/// The text that stands for `text` where variables are replaced: see [`interpolate`].
-pub(crate) fn without_variables(text: &str) -> String {
-    if text.contains("$$") || text.contains("${") { text.replace('$', "$$") } else { text.into() }
+/// An object as it must be written into a file to be read back as it is: with the dollar signs
+/// doubled in the fields whose variables are replaced (see [`interpolate`]).
+pub(crate) fn for_file(mut object: Value) -> Value {
+    let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+    let types = TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
+    let variables = Kind::find(types.group(), &types.kind)
+        .map_or(Variables::Replaced, |info| Variables::of(info.kind));
+    double_dollars(&mut object, variables);
+    object
+}
+
+fn double_dollars(value: &mut Value, variables: Variables) {
+    match value {
+        Value::String(text) if variables.are_replaced() => {
+            if text.contains("$$") || text.contains("${") {
+                *text = text.replace('$', "$$");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| double_dollars(item, variables)),
+        Value::Object(fields) => {
+            fields
+                .iter_mut()
+                .for_each(|(name, value)| double_dollars(value, variables.field(name)));
+        }
+        _ => {}
+    }
 }
 
 /// Takes out the fields whose numbers were found, counted as [`Numbers`] counts.
@@ -270,7 +295,8 @@ mod tests {
             "A" => Some("a".into()),
             _ => None,
         };
-        let Written(text) = written(documents[0].root.as_ref().unwrap(), &environment);
+        let Written(text) =
+            written(documents[0].root.as_ref().unwrap(), &environment, Variables::Replaced);
         let want = json!({
             "kind": "X",
             "port": 8080,

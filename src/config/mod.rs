@@ -26,6 +26,7 @@ mod settings;
 mod source;
 mod suggest;
 mod validate;
+mod variables;
 mod yaml;
 
 pub(crate) use self::decode::Environment;
@@ -33,7 +34,7 @@ pub(crate) use self::decode::Environment;
 pub(crate) use self::diagnostic::Position;
 pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
 pub(crate) use self::files::{FilePrint, fingerprint};
-pub(crate) use self::json::{Rejected, Written, offered, read_yaml, without_variables};
+pub(crate) use self::json::{Rejected, Written, for_file, offered, read_yaml};
 pub(crate) use self::settings::Settings;
 
 use self::objects::Reading;
@@ -155,6 +156,7 @@ impl Loaded {
             file: path,
             environment,
             lenient: false,
+            verbatim: false,
             objects: Vec::new(),
             diagnostics: Vec::new(),
         };

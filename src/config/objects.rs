@@ -17,6 +17,7 @@ use super::decode::{Decoded, Environment, Fault, Rules, decode};
 use super::diagnostic::{Diagnostic, Place, Position, Severity};
 use super::path::join;
 use super::suggest::nearest;
+use super::variables::Variables;
 use super::yaml::{Document, Entry, Node, Value};
 use super::{Located, json, names};
 
@@ -29,6 +30,8 @@ pub(super) struct Reading<'a> {
     pub environment: Environment<'a>,
     /// Fields that are not known are warnings.
     pub lenient: bool,
+    /// No variable is replaced: the objects come from no file.
+    pub verbatim: bool,
     pub objects: Vec<Located<Object>>,
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -40,6 +43,7 @@ struct Spot<'s> {
     /// `items[3]` for the fourth item of a list, empty for a document.
     prefix: &'s str,
     object: &'s str,
+    kind: Kind,
 }
 
 impl Reading<'_> {
@@ -78,9 +82,10 @@ impl Reading<'_> {
         {
             return self.items(items, document);
         }
-        let spot = Spot { document, prefix, object: &object };
         match find(&types) {
-            Found::Kind(info) => self.known(info.kind, root, spot),
+            Found::Kind(info) => {
+                self.known(root, Spot { document, prefix, object: &object, kind: info.kind });
+            }
             Found::Foreign => {
                 let TypeMeta { api_version, kind: name } = types;
                 let problem = format!(
@@ -115,28 +120,28 @@ impl Reading<'_> {
         }
     }
 
-    fn known(&mut self, kind: Kind, root: &Node, spot: Spot<'_>) {
-        match kind {
-            Kind::GatewayClass => self.decode(root, spot, false, Object::GatewayClass),
-            Kind::Gateway => self.decode(root, spot, false, Object::Gateway),
-            Kind::ListenerSet => self.decode(root, spot, false, Object::ListenerSet),
-            Kind::HttpRoute => self.decode(root, spot, false, Object::HttpRoute),
-            Kind::GrpcRoute => self.decode(root, spot, false, Object::GrpcRoute),
-            Kind::TlsRoute => self.decode(root, spot, false, Object::TlsRoute),
-            Kind::TcpRoute => self.decode(root, spot, false, Object::TcpRoute),
-            Kind::UdpRoute => self.decode(root, spot, false, Object::UdpRoute),
-            Kind::ReferenceGrant => self.decode(root, spot, false, Object::ReferenceGrant),
-            Kind::Backend => self.decode(root, spot, false, Object::Backend),
-            Kind::RouteFilter => self.decode(root, spot, false, Object::RouteFilter),
+    fn known(&mut self, root: &Node, spot: Spot<'_>) {
+        match spot.kind {
+            Kind::GatewayClass => self.decode(root, spot, Object::GatewayClass),
+            Kind::Gateway => self.decode(root, spot, Object::Gateway),
+            Kind::ListenerSet => self.decode(root, spot, Object::ListenerSet),
+            Kind::HttpRoute => self.decode(root, spot, Object::HttpRoute),
+            Kind::GrpcRoute => self.decode(root, spot, Object::GrpcRoute),
+            Kind::TlsRoute => self.decode(root, spot, Object::TlsRoute),
+            Kind::TcpRoute => self.decode(root, spot, Object::TcpRoute),
+            Kind::UdpRoute => self.decode(root, spot, Object::UdpRoute),
+            Kind::ReferenceGrant => self.decode(root, spot, Object::ReferenceGrant),
+            Kind::Backend => self.decode(root, spot, Object::Backend),
+            Kind::RouteFilter => self.decode(root, spot, Object::RouteFilter),
             Kind::EnvoyProxy => self.envoy_proxy(root, spot),
-            Kind::Secret => self.decode(root, spot, true, Object::Secret),
-            Kind::ConfigMap => self.decode(root, spot, false, Object::ConfigMap),
-            Kind::Service => self.decode(root, spot, false, Object::Service),
-            Kind::EndpointSlice => self.decode(root, spot, false, Object::EndpointSlice),
-            Kind::Namespace => self.decode(root, spot, false, Object::Namespace),
-            Kind::BackendTlsPolicy => self.decode(root, spot, false, Object::BackendTlsPolicy),
+            Kind::Secret => self.decode(root, spot, Object::Secret),
+            Kind::ConfigMap => self.decode(root, spot, Object::ConfigMap),
+            Kind::Service => self.decode(root, spot, Object::Service),
+            Kind::EndpointSlice => self.decode(root, spot, Object::EndpointSlice),
+            Kind::Namespace => self.decode(root, spot, Object::Namespace),
+            Kind::BackendTlsPolicy => self.decode(root, spot, Object::BackendTlsPolicy),
             Kind::SecurityPolicy => self.security_policy(root, spot),
-            Kind::Other(_) => self.unsupported(kind, root, spot),
+            Kind::Other(_) => self.unsupported(root, spot),
         }
     }
 
@@ -144,10 +149,9 @@ impl Reading<'_> {
         &mut self,
         root: &'n Node,
         spot: Spot<'_>,
-        secret: bool,
         make: impl FnOnce(T) -> Object,
     ) {
-        let rules = Rules { environment: self.environment, root_fields: ROOT_FIELDS, secret };
+        let rules = self.rules(spot, ROOT_FIELDS);
         let Decoded { value, mut faults, unknown } = decode(root, rules);
         if self.lenient {
             for Fault { at, field, problem } in unknown {
@@ -175,8 +179,21 @@ impl Reading<'_> {
         }
     }
 
+    fn rules<'r>(&'r self, spot: Spot<'_>, root_fields: &'r [&'r str]) -> Rules<'r> {
+        Rules {
+            environment: self.environment,
+            root_fields,
+            secret: spot.kind == Kind::Secret,
+            variables: self.variables(spot.kind),
+        }
+    }
+
+    fn variables(&self, kind: Kind) -> Variables {
+        if self.verbatim { Variables::Kept } else { Variables::of(kind) }
+    }
+
     /// A kind that does nothing here. Whatever is wrong with it does no harm either.
-    fn unsupported(&mut self, kind: Kind, root: &Node, spot: Spot<'_>) {
+    fn unsupported(&mut self, root: &Node, spot: Spot<'_>) {
         #[derive(Default, Deserialize)]
         struct Bare {
             #[serde(default)]
@@ -184,7 +201,8 @@ impl Reading<'_> {
         }
 
         let names = fields(root);
-        let rules = Rules { environment: self.environment, root_fields: &names, secret: false };
+        let Spot { kind, .. } = spot;
+        let rules = self.rules(spot, &names);
         let metadata = decode::<Bare>(root, rules).value.unwrap_or_default().metadata;
         let problem = format!("{kind} is not supported yet, ignored");
         let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
@@ -196,14 +214,14 @@ impl Reading<'_> {
     /// not know is no worse, so it is a warning too.
     fn envoy_proxy(&mut self, root: &Node, spot: Spot<'_>) {
         let before = std::mem::replace(&mut self.lenient, true);
-        self.decode(root, spot, false, Object::EnvoyProxy);
+        self.decode(root, spot, Object::EnvoyProxy);
         self.lenient = before;
     }
 
     /// What it protects is all that is read of it: that must not be open.
     fn security_policy(&mut self, root: &Node, spot: Spot<'_>) {
         let names = fields(root);
-        let rules = Rules { environment: self.environment, root_fields: &names, secret: false };
+        let rules = self.rules(spot, &names);
         let Decoded { value, faults, .. } = decode::<SecurityPolicy>(root, rules);
         for Fault { at, field, problem } in faults {
             self.report(Severity::Error, spot.object, at, join(spot.prefix, &field), problem);
@@ -229,7 +247,7 @@ impl Reading<'_> {
             file: Arc::clone(self.file),
             document: spot.document,
             prefix: spot.prefix.into(),
-            written: json::written(root, self.environment),
+            written: json::written(root, self.environment, self.variables(spot.kind)),
             faults: Vec::new(),
         });
     }

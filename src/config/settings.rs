@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
 use super::diagnostic::{Diagnostic, Place, Position, Severity};
+use super::variables::Variables;
 use super::yaml::{Node, documents};
 
 /// The controller that Envoy Gateway is by default.
@@ -99,7 +100,8 @@ impl Settings {
 
         let node = only_document(text).map_err(failed)?;
         let known = [&["apiVersion", "kind", "metadata"], WITHOUT_EFFECT].concat();
-        let rules = Rules { environment, root_fields: &known, secret: false };
+        let variables = Variables::Replaced;
+        let rules = Rules { environment, root_fields: &known, secret: false, variables };
         let Decoded { value, faults, unknown } = decode::<EnvoyGateway>(&node, rules);
         let Some(document) = value else { return Err(failed(faults)) };
         let here = |field: &str, problem: String| {

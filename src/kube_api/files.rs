@@ -101,19 +101,8 @@ fn one(change: &FileChange) -> io::Result<()> {
 
 /// The text of the file for an object.
 pub(super) fn text(object: &Value) -> String {
-    let mut object = object.clone();
-    verbatim(&mut object);
+    let object = config::for_file(object.clone());
     format!("# Written over the API of edge-gateway.\n{}", Yaml(&object))
-}
-
-/// Writes texts so that no variable is replaced in them.
-fn verbatim(value: &mut Value) {
-    match value {
-        Value::String(text) => *text = config::without_variables(text),
-        Value::Array(items) => items.iter_mut().for_each(verbatim),
-        Value::Object(fields) => fields.values_mut().for_each(verbatim),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 /// Where a new object goes: `kind.namespace.name.yaml`.

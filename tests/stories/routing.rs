@@ -448,6 +448,40 @@ spec:
     assert_eq!(entry["details"], "direct_response");
 }
 
+/// The body is its author's: neither the environment nor a dollar sign changes it.
+#[tokio::test]
+async fn a_direct_response_is_sent_as_it_is_written() {
+    let page = "const s = `hello ${HOME} ${not-a-name} $$`";
+    let filter = |name: &str, body: &str| {
+        format!(
+            "---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: HTTPRouteFilter\n\
+             metadata: {{name: {name}, namespace: envoy-gateway-system}}\n\
+             spec: {{directResponse: {{body: {body}}}}}\n"
+        )
+    };
+    let map = format!(
+        "---\napiVersion: v1\nkind: ConfigMap\n\
+         metadata: {{name: page, namespace: envoy-gateway-system}}\n\
+         data:\n  response.body: |-\n    {page}\n"
+    );
+    let inline = format!("{{type: Inline, inline: \"{page}\"}}");
+    let by_name = "{type: ValueRef, valueRef: {group: \"\", kind: ConfigMap, name: page}}";
+    let rule = |name: &str| {
+        format!(
+            "- matches: [{{path: {{type: Exact, value: /{name}}}}}]\n  filters: [{{type: ExtensionRef, \
+             extensionRef: {{group: gateway.envoyproxy.io, kind: HTTPRouteFilter, name: {name}}}}}]\n"
+        )
+    };
+    let rules = rule("inline") + &rule("map");
+    let files = map + &filter("inline", &inline) + &filter("map", by_name);
+    let files = files + &http_route("shop", &["shop.test"], &rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    for path in ["inline", "map"] {
+        let reply = gateway.get(&format!("http://shop.test/{path}")).await;
+        assert_eq!((reply.status(), reply.text().as_str()), (200, page), "{path}");
+    }
+}
+
 /// Nothing is served open that somebody should guard.
 #[tokio::test]
 async fn what_a_security_policy_is_to_protect_is_closed() {
