@@ -1,4 +1,4 @@
-//! Which files are read, in which order.
+//! The files of a configuration, in the order in which they are read.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,30 +20,34 @@ pub(super) struct ReadFile {
     pub bytes: Vec<u8>,
 }
 
-/// Reads every `.yaml` and `.yml` file of `paths`, in the order of `paths` and by name within each.
+/// Reads every `.yaml`, `.yml` and `.json` file of `paths`, in the order of `paths` and by name
+/// within each.
 ///
 /// A path is a directory, not read recursively (as in Envoy Gateway), or a file. Symlinks are
 /// followed; a file that is reached twice is read once. Hidden files and what editors leave behind
-/// are passed over. A path that is not there is a warning; a file that cannot be read makes the
-/// load fail, since it may hold what the other files refer to.
+/// are passed over; anything else that is not read is a warning, since Envoy Gateway reads every
+/// file that is not hidden. A path that is not there is a warning; a file that cannot be read makes
+/// the load fail, since it may hold what the other files refer to.
 pub(super) fn read(paths: &[PathBuf]) -> (Vec<ReadFile>, Vec<Diagnostic>) {
     let mut read = Vec::new();
     let mut diagnostics = Vec::new();
     let mut seen = HashSet::new();
+    let named: HashSet<PathBuf> =
+        paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
     for path in paths {
         let found = match candidates(path) {
-            Ok(found) => found,
+            Ok(Listed { files, others }) => {
+                for warning in others.iter().filter_map(|other| passed_over(other, &named)) {
+                    if !diagnostics.contains(&warning) {
+                        diagnostics.push(warning);
+                    }
+                }
+                files
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                diagnostics.push(Diagnostic {
-                    severity: Severity::Warning,
-                    fatal: false,
-                    ..Diagnostic::unreadable(
-                        path,
-                        "there is no such directory or file; make it, or take it out of \
-                         `provider.custom.resource.file.paths`"
-                            .into(),
-                    )
-                });
+                let problem = "there is no such directory or file; make it, or take it out of \
+                               `provider.custom.resource.file.paths`";
+                diagnostics.push(warning(path, problem.into()));
                 continue;
             }
             Err(error) => {
@@ -53,8 +57,11 @@ pub(super) fn read(paths: &[PathBuf]) -> (Vec<ReadFile>, Vec<Diagnostic>) {
         };
         for file in found {
             match read_once(&file, &mut seen) {
-                Ok(None) => {}
-                Ok(Some(bytes)) => read.push(ReadFile { path: file.into(), bytes }),
+                Ok(Content::Read) => {}
+                Ok(Content::NotAFile) => {
+                    diagnostics.push(warning(&file, "not a regular file, not read".into()));
+                }
+                Ok(Content::Bytes(bytes)) => read.push(ReadFile { path: file.into(), bytes }),
                 Err(error) => diagnostics.push(Diagnostic::unreadable(&file, unreadable(&error))),
             }
         }
@@ -73,7 +80,7 @@ pub(crate) struct FilePrint {
 
 /// The files that [`read`] would read, as they are now.
 pub(crate) fn fingerprint(paths: &[PathBuf]) -> Vec<FilePrint> {
-    let files = paths.iter().flat_map(|path| candidates(path).unwrap_or_default());
+    let files = paths.iter().flat_map(|path| candidates(path).unwrap_or_default().files);
     let state = |path: &Path| {
         let data = fs::metadata(path).ok()?;
         Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
@@ -91,41 +98,100 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
-/// The files that `path` stands for.
-fn candidates(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+fn warning(path: &Path, problem: String) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        fatal: false,
+        ..Diagnostic::unreadable(path, problem)
     }
-    let mut files = Vec::new();
+}
+
+/// The entries of a path, each sorted by name.
+#[derive(Debug, Default)]
+struct Listed {
+    /// To be read.
+    files: Vec<PathBuf>,
+    /// Not to be read, though nothing in their names says that they are no part of it.
+    others: Vec<PathBuf>,
+}
+
+fn candidates(path: &Path) -> io::Result<Listed> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(Listed { files: vec![path.to_owned()], others: Vec::new() });
+    }
+    let mut listed = Listed::default();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if is_configuration(&entry.file_name().to_string_lossy()) {
-            files.push(entry.path());
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if is_configuration(&name) {
+            listed.files.push(entry.path());
+        } else if !is_leftover(&name) && !is_readme(&name) {
+            listed.others.push(entry.path());
         }
     }
-    files.sort();
-    Ok(files)
+    listed.files.sort();
+    listed.others.sort();
+    Ok(listed)
 }
 
 /// True for the name of a file to be read: not `.a.yaml`, `a.yaml~`, `#a.yaml#`, `a.yaml.swp`.
-fn is_configuration(name: &str) -> bool {
+pub(crate) fn is_configuration(name: &str) -> bool {
     let extension = Path::new(name).extension();
-    let is_yaml = extension.is_some_and(|extension| extension == "yaml" || extension == "yml");
-    is_yaml && !name.starts_with(['.', '#'])
+    let is_read = extension.is_some_and(|extension| {
+        ["yaml", "yml", "json"].iter().any(|read| extension.eq_ignore_ascii_case(read))
+    });
+    is_read && !is_leftover(name)
 }
 
-/// The bytes of a file, or none if it was read before or is no file.
-fn read_once(path: &Path, seen: &mut HashSet<PathBuf>) -> io::Result<Option<Vec<u8>>> {
+/// True for what is hidden, and for what editors leave behind.
+fn is_leftover(name: &str) -> bool {
+    name.starts_with(['.', '#']) || name.ends_with('~') || name.ends_with(".swp")
+}
+
+fn is_readme(name: &str) -> bool {
+    name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("readme"))
+}
+
+/// The warning about an entry of a directory that is not read, if it needs one: a directory does if
+/// it has files that would be read, and is not itself among the paths.
+fn passed_over(path: &Path, named: &HashSet<PathBuf>) -> Option<Diagnostic> {
+    let is_directory = fs::metadata(path).is_ok_and(|data| data.is_dir());
+    if !is_directory {
+        let problem = "not read: the name does not end in `.yaml`, `.yml` or `.json`; rename it, or \
+                       move it elsewhere";
+        return Some(warning(path, problem.into()));
+    }
+    let is_named = path.canonicalize().is_ok_and(|path| named.contains(&path));
+    let has_files = || candidates(path).is_ok_and(|listed| !listed.files.is_empty());
+    let problem = "not read: a directory inside of a directory; add it to \
+                   `provider.custom.resource.file.paths`, or move it elsewhere";
+    (!is_named && has_files()).then(|| warning(path, problem.into()))
+}
+
+/// What there is to read of a path.
+enum Content {
+    Bytes(Vec<u8>),
+    /// A directory, a pipe, a device.
+    NotAFile,
+    /// It was read before.
+    Read,
+}
+
+fn read_once(path: &Path, seen: &mut HashSet<PathBuf>) -> io::Result<Content> {
     // A pipe or device must not be opened: that may wait for ever.
-    if !fs::metadata(path)?.is_file() || !seen.insert(fs::canonicalize(path)?) {
-        return Ok(None);
+    if !fs::metadata(path)?.is_file() {
+        return Ok(Content::NotAFile);
+    }
+    if !seen.insert(fs::canonicalize(path)?) {
+        return Ok(Content::Read);
     }
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
         return Err(io::Error::other("it is larger than 10 MiB; split it"));
     }
-    Ok(Some(bytes))
+    Ok(Content::Bytes(bytes))
 }
 
 #[cfg(test)]
@@ -144,7 +210,7 @@ mod tests {
     fn each_file_is_read_once_in_a_fixed_order() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        for sub in ["a", "b", "a/deep", "a/dir.yaml", "target"] {
+        for sub in ["a", "b", "a/deep", "a/empty", "target"] {
             fs::create_dir(at(sub)).unwrap();
         }
         for name in [
@@ -154,8 +220,13 @@ mod tests {
             "a/2.yaml~",
             "a/#2.yaml#",
             "a/.2.yaml.swp",
+            "a/3.json",
+            "a/4.YAML",
             "a/2.yaml.bak",
             "a/notes.txt",
+            "a/README",
+            "a/readme.md",
+            "a/route",
             "a/deep/3.yaml",
             "b/0.yaml",
             "target/real.yaml",
@@ -168,9 +239,31 @@ mod tests {
 
         let paths = [at("a"), at("b"), at("b-again"), at("a"), at("target/real.yaml")];
         let (read, diagnostics) = read(&paths);
-        assert_eq!(names(&read, dir.path()), ["a/1.yml", "a/2.yaml", "a/link.yaml", "b/0.yaml"]);
-        assert_eq!(diagnostics, []);
-        assert_eq!(read[2].bytes, b"target/real.yaml");
+        assert_eq!(
+            names(&read, dir.path()),
+            ["a/1.yml", "a/2.yaml", "a/3.json", "a/4.YAML", "a/link.yaml", "b/0.yaml"]
+        );
+        assert_eq!(read[4].bytes, b"target/real.yaml");
+        let told = |diagnostic: &Diagnostic| {
+            assert!(!diagnostic.fatal && diagnostic.severity == Severity::Warning);
+            diagnostic.place.file.strip_prefix(dir.path()).unwrap().display().to_string()
+        };
+        let told: Vec<String> = diagnostics.iter().map(told).collect();
+        assert_eq!(told, ["a/2.yaml.bak", "a/deep", "a/notes.txt", "a/route"]);
+    }
+
+    #[test]
+    fn a_directory_that_is_named_itself_is_no_surprise() {
+        let dir = tempfile::tempdir().unwrap();
+        let routes = dir.path().join("routes");
+        fs::create_dir(&routes).unwrap();
+        fs::write(routes.join("a.yaml"), "").unwrap();
+        for (paths, warnings) in
+            [(vec![dir.path().to_owned()], 1), (vec![dir.path().to_owned(), routes], 0)]
+        {
+            let (_, diagnostics) = read(&paths);
+            assert_eq!(diagnostics.len(), warnings, "{diagnostics:?}");
+        }
     }
 
     #[test]
@@ -217,6 +310,7 @@ mod tests {
         let mode = nix::sys::stat::Mode::S_IRWXU;
         nix::unistd::mkfifo(&dir.path().join("pipe.yaml"), mode).unwrap();
         let (read, diagnostics) = read(&[dir.path().to_owned()]);
-        assert!(read.is_empty() && diagnostics.is_empty(), "{diagnostics:?}");
+        assert!(read.is_empty() && diagnostics.len() == 1, "{diagnostics:?}");
+        assert!(diagnostics[0].to_string().contains("pipe.yaml: warning: not a regular file"));
     }
 }

@@ -4,9 +4,9 @@
 //! that does not decode makes the load fail ([`Loaded::is_fatal`]); an object that breaks a rule of
 //! its kind ([`Located::faults`]) is kept and marked, so that `graph` can say so in its status.
 //!
-//! The way of a document: [`files`] finds it, [`yaml`] makes a tree of it, [`objects`] reads its
-//! kind and then the whole with [`decode`], [`validate`] holds it against the rules of its kind.
-//! [`source`] says later where a field stands.
+//! The way of a document: [`files`] finds it, [`text`] and [`yaml`] make a tree of it, [`objects`]
+//! reads its kind and then the whole with [`decode`], [`validate`] holds it against the rules of its
+//! kind. [`source`] says later where a field stands.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -25,6 +25,7 @@ mod scalar;
 mod settings;
 mod source;
 mod suggest;
+mod text;
 mod validate;
 mod variables;
 mod yaml;
@@ -33,7 +34,7 @@ pub(crate) use self::decode::Environment;
 #[cfg(test)]
 pub(crate) use self::diagnostic::Position;
 pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
-pub(crate) use self::files::{FilePrint, fingerprint};
+pub(crate) use self::files::{FilePrint, fingerprint, is_configuration};
 pub(crate) use self::json::{Rejected, Written, for_file, offered, read_yaml};
 pub(crate) use self::settings::Settings;
 
@@ -93,7 +94,7 @@ impl Loaded {
     pub(crate) fn locate<T>(&self, object: &Located<T>, field: &str) -> Place {
         let file = self.files.iter().find(|file| file.path == object.file);
         let position = file.map(|file| {
-            let map = file.map.get_or_init(|| SourceMap::new(&file.text));
+            let map = file.map.get_or_init(|| SourceMap::new(&file.path, &file.text));
             map.locate(object.document, &object.field(field))
         });
         Place { file: Arc::clone(&object.file), position }
@@ -152,6 +153,14 @@ impl Loaded {
                 return;
             }
         };
+        if text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty() {
+            let problem = "the file is empty; restore it, or remove it".into();
+            self.diagnostics.push(Diagnostic {
+                severity: Severity::Warning,
+                fatal: false,
+                ..Diagnostic::unreadable(path, problem)
+            });
+        }
         let mut reading = Reading {
             file: path,
             environment,
@@ -160,7 +169,7 @@ impl Loaded {
             objects: Vec::new(),
             diagnostics: Vec::new(),
         };
-        for (index, document) in yaml::documents(text).iter().enumerate() {
+        for (index, document) in text::documents(path, text).iter().enumerate() {
             reading.document(index, document);
         }
         self.objects.append(&mut reading.objects);

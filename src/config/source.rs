@@ -1,9 +1,11 @@
 //! Where a field stands.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnostic::Position;
-use super::yaml::{Node, Value, documents};
+use super::text::documents;
+use super::yaml::{Node, Value};
 
 /// The places of one file: document and field path to line and column.
 ///
@@ -15,8 +17,9 @@ pub(super) struct SourceMap {
 }
 
 impl SourceMap {
-    pub(super) fn new(text: &str) -> Self {
-        Self { roots: documents(text).into_iter().map(|document| document.root).collect() }
+    pub(super) fn new(path: &Path, text: &str) -> Self {
+        let documents = documents(path, text).into_iter();
+        Self { roots: documents.map(|document| document.root).collect() }
     }
 
     /// The place of a field, or of the nearest ancestor that was written.
@@ -118,7 +121,7 @@ spec:
         - type: X
     - {name: b}
 ";
-        let map = SourceMap::new(text);
+        let map = SourceMap::new(Path::new("a.yaml"), text);
         // (document, field, line, column)
         let table = [
             (0, "first", 1, 8),

@@ -109,7 +109,11 @@ fn faults_are_told_as_recorded() {
     folders.sort();
     assert!(!folders.is_empty());
     for folder in folders {
-        let loaded = load(&Settings::of_paths(vec![folder.clone()]), &environment);
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension != "txt"));
+        files.sort();
+        let loaded = load(&Settings::of_paths(files), &environment);
         let said = said(&loaded, &folder);
         let recorded = folder.join("out.txt");
         if std::env::var_os("UPDATE").is_some() {
@@ -261,6 +265,45 @@ spec: {directResponse: {contentType: "text/${PORT}", body: {type: Inline, inline
     for (located, want) in loaded.objects.iter().zip(["${CONF:-", "${PORT}$$", "${PORT} ${a-b}"]) {
         assert!(located.written.0.contains(want), "{want}");
     }
+}
+
+#[test]
+fn a_file_without_anything_in_it_is_told() {
+    // (file, text, fatal faults, warnings)
+    let table = [
+        ("a.yaml", "", 0, 1),
+        ("a.yaml", "\u{feff}\r\n \n", 0, 1),
+        ("a.yaml", "# nothing yet\n", 0, 0),
+        ("a.json", "", 1, 1),
+    ];
+    for (file, text, faults, warnings) in table {
+        let loaded = parse_bytes(Path::new(file), text.as_bytes(), &environment);
+        let count = |fatal| loaded.diagnostics.iter().filter(|told| told.fatal == fatal).count();
+        assert_eq!((count(true), count(false)), (faults, warnings), "{text:?}: {loaded:?}");
+    }
+}
+
+#[test]
+fn a_fault_in_json_has_its_place() {
+    let text = [
+        "{",
+        "\t\"apiVersion\": \"v1\",",
+        "\t\"kind\": \"ConfigMap\",",
+        "\t\"metadata\": {\"name\": \"a\"},",
+        "\t\"data\": {\"a\": 1},",
+        "\t\"extra\": 1",
+        "}",
+    ];
+    let text = text.join("\n");
+    let loaded = parse_bytes(Path::new("a.json"), text.as_bytes(), &environment);
+    let told: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    let want = [
+        "a.json:5:16: ConfigMap default/a: data.a: expected text, found the number `1`; put it in \
+         quotes",
+        "a.json:6:2: ConfigMap default/a: unknown field `extra`; known here: metadata, data, \
+         binaryData, immutable",
+    ];
+    assert_eq!(told, want);
 }
 
 /// A hint that names the bounds of a number is true: both are taken.

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Settings, SourceFile};
+use crate::config::{self, Settings, SourceFile};
 use crate::control::Sources;
 
 /// Where they are kept.
@@ -52,8 +52,10 @@ impl LastGood {
         write(&new.join(DOCUMENT), &document(settings))?;
         for (number, file) in files.iter().enumerate() {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            // In the order in which they were read; names may repeat over directories.
-            write(&resources.join(format!("{number:05}-{name}")), file.text())?;
+            // In the order in which they were read; names may repeat over directories. A file that
+            // was named itself is read whatever its name is; in a directory it needs an ending.
+            let ending = if config::is_configuration(&name) { "" } else { ".yaml" };
+            write(&resources.join(format!("{number:05}-{name}{ending}")), file.text())?;
         }
         remove(&old)?;
         if self.directory.exists() {

@@ -21,6 +21,7 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::time::sleep_until;
 
 use crate::clock;
+use crate::config;
 
 /// A change is reported when nothing more has happened for this long,
 const QUIET: Duration = Duration::from_millis(300);
@@ -334,9 +335,7 @@ impl Role {
         }
         match self {
             Self::Certificates => true,
-            Self::Configuration => {
-                Path::new(name).extension().is_some_and(|end| end == "yaml" || end == "yml")
-            }
+            Self::Configuration => config::is_configuration(&name.to_string_lossy()),
         }
     }
 }
@@ -381,6 +380,23 @@ mod tests {
             certificates: vec![root.join("live")],
         });
         (dir, root, watch)
+    }
+
+    #[test]
+    fn what_is_read_is_watched() {
+        for (name, is_watched) in [
+            ("a.yaml", true),
+            ("a.yml", true),
+            ("a.json", true),
+            ("a.YAML", true),
+            ("..data", true),
+            ("a.txt", false),
+            (".a.json.swp", false),
+            ("a.yaml~", false),
+            ("#a.yaml#", false),
+        ] {
+            assert_eq!(Role::Configuration.cares_for(OsStr::new(name)), is_watched, "{name}");
+        }
     }
 
     async fn expect(watch: &mut Watch, want: Changed, what: &str) {

@@ -482,6 +482,22 @@ async fn a_direct_response_is_sent_as_it_is_written() {
     }
 }
 
+/// kubectl takes JSON, and so does the gateway.
+#[tokio::test]
+async fn a_route_in_json_is_served() {
+    let shop = Origin::replying("shop").await;
+    let route = "{\"apiVersion\": \"gateway.networking.k8s.io/v1\", \"kind\": \"HTTPRoute\",\n\
+                 \t\"metadata\": {\"name\": \"json\", \"namespace\": \"envoy-gateway-system\"},\n\
+                 \t\"spec\": {\"parentRefs\": [{\"name\": \"eg\"}], \"hostnames\": [\"json.test\"], \"rules\": [\n\
+                 \t\t{\"backendRefs\": [{\"group\": \"gateway.envoyproxy.io\", \"kind\": \"Backend\", \"name\": \"shop\"}]}]}}";
+    let gateway = Gateway::setup()
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .file("routes/route.json", route)
+        .start()
+        .await;
+    assert_eq!(gateway.get("http://json.test/").await.text(), "shop");
+}
+
 /// Nothing is served open that somebody should guard.
 #[tokio::test]
 async fn what_a_security_policy_is_to_protect_is_closed() {
