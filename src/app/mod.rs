@@ -136,6 +136,7 @@ pub(crate) fn run(
     let loader =
         loader(options.sources, options.letsencrypt_dir, options.resolve, options.variables)?;
     let loader = loader.address_pool(options.address_pool).api_dir(options.api_dir);
+    let loader = loader.trusts_proxies(!options.trusted_proxies.is_empty());
     let level = options.log_level.or_else(|| loader.log_level()).unwrap_or(Level::INFO);
     let logs = observe::init(options.log_format, level).map_err(Failed::Log)?;
     for ignored in &handed.ignored {

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::app::Failed;
 use crate::compile;
 use crate::config::Severity;
-use crate::net::AddressPool;
+use crate::net::{AddressPool, Cidr};
 use crate::observe::counted;
 use crate::snapshot::Snapshot;
 
@@ -27,6 +27,9 @@ pub(super) struct Check {
     /// As `run` has it. What the gateway that runs has given to whom is not known here
     #[arg(long, value_name = "CIDR")]
     address_pool: Option<AddressPool>,
+    /// As `run` has it: the peers whose X-Forwarded-* headers count
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
+    trusted_proxies: Vec<Cidr>,
     /// Print the conditions of every object, as `kubectl get -o yaml` shows them
     #[arg(long)]
     status: bool,
@@ -38,7 +41,9 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let loader = self.paths.loader(Vec::new(), self.variables.read()?)?;
-        let load = loader.address_pool(self.address_pool).load(&Snapshot::default());
+        let loader = loader.address_pool(self.address_pool);
+        let mut loader = loader.trusts_proxies(!self.trusted_proxies.is_empty());
+        let load = loader.load(&Snapshot::default());
         let mut out = String::new();
         let count = |severity| {
             load.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()

@@ -205,6 +205,7 @@ impl Scene {
             unusable.then(|| "no interface has it".to_owned())
         };
         let inputs = Inputs {
+            trusts_proxies: false,
             previous,
             settings: &self.settings,
             environment: &environment,

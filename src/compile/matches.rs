@@ -242,7 +242,7 @@ fn value_match(
 }
 
 /// A regular expression for the whole of a text, not a part of it.
-fn whole(pattern: &str) -> Result<Regex, InvalidMatch> {
+pub(super) fn whole(pattern: &str) -> Result<Regex, InvalidMatch> {
     let build = |text: &str| {
         RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
             InvalidMatch::Regex { pattern: pattern.into(), why: complaint(&error) }

@@ -18,6 +18,7 @@ mod filters;
 mod goldens;
 mod logs;
 mod matches;
+mod never;
 mod routes;
 mod tracing;
 
@@ -45,6 +46,8 @@ pub(crate) use describe::{
     describe, describe_backend, describe_conditions, describe_filter, describe_match, describe_rule,
 };
 pub(crate) use filters::is_secret;
+#[cfg(test)]
+pub(crate) use never::{REDUCED, REMOVED};
 
 /// What a compilation needs beside the objects.
 #[derive(Clone, Copy)]
@@ -70,6 +73,8 @@ pub(crate) struct Inputs<'a> {
     pub held: &'a Held,
     /// Where access logs of Gateways go.
     pub log_files: &'a LogFiles,
+    /// Some peers may say who the client is (`--trusted-proxies`).
+    pub trusts_proxies: bool,
 }
 
 impl std::fmt::Debug for Inputs<'_> {
@@ -117,7 +122,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
 
     let mut clusters = Clusters::new(inputs.previous, inputs.upstreams, &slots, &trust);
     let mut warnings = Vec::new();
-    let compiled = CompiledRoutes::new(&graph, &mut clusters, &mut warnings);
+    let compiled = CompiledRoutes::new(&graph, &mut clusters, inputs.trusts_proxies, &mut warnings);
     let tracings = Tracings::new(&graph, &mut clusters, inputs.previous, inputs.environment);
     let logs = Logs::new(&graph, inputs.log_files, &mut warnings);
     let binds = binds::binds(Parts {

@@ -25,7 +25,7 @@ use crate::stats::{Sharded, Upstream};
 
 use super::clusters::{Carries, Clusters};
 use super::filters::{self, Step};
-use super::matches;
+use super::{matches, never};
 
 /// A route that runs.
 #[derive(Debug, Default)]
@@ -49,16 +49,18 @@ impl CompiledRoutes {
     pub(super) fn new(
         graph: &Graph<'_>,
         clusters: &mut Clusters<'_>,
+        trusts_proxies: bool,
         warnings: &mut Vec<Fault>,
     ) -> Self {
         let shown = shown(graph);
         let compiled = graph.routes.iter().zip(shown).map(|(of, mut shown)| {
             let first = shown.pop().flatten();
-            let compiled = route(of, clusters, first, warnings);
+            let compiled = route(of, clusters, first, trusts_proxies, warnings);
             let mut all = vec![(first.cloned(), compiled)];
             all.extend(shown.into_iter().map(|client| {
                 // What is wrong with it was found the first time.
-                (client.cloned(), route(of, clusters, client, &mut Vec::new()))
+                let compiled = route(of, clusters, client, trusts_proxies, &mut Vec::new());
+                (client.cloned(), compiled)
             }));
             all
         });
@@ -112,10 +114,11 @@ fn route(
     route: &Route<'_>,
     clusters: &mut Clusters<'_>,
     client: Option<&Certificate>,
+    trusts_proxies: bool,
     warnings: &mut Vec<Fault>,
 ) -> CompiledRoute {
-    let mut compiler =
-        Compiler { route, clusters, client, warnings, into: CompiledRoute::default() };
+    let into = CompiledRoute::default();
+    let mut compiler = Compiler { route, clusters, client, trusts_proxies, warnings, into };
     compiler.not_yet("spec.useDefaultGateways", route.object.uses_default_gateways());
     match route.object {
         RouteObject::Http(object) => {
@@ -167,6 +170,7 @@ struct Compiler<'c, 'n> {
     clusters: &'c mut Clusters<'n>,
     /// What is shown to backends that are spoken to by TLS.
     client: Option<&'c Certificate>,
+    trusts_proxies: bool,
     warnings: &'c mut Vec<Fault>,
     into: CompiledRoute,
 }
@@ -176,6 +180,13 @@ impl Compiler<'_, '_> {
         let mut rows: Vec<_> = rule.matches.iter().map(matches::http).collect();
         if rows.is_empty() {
             rows.push(Ok((matches::everything(), Conditions::default())));
+        }
+        for (place, of) in rule.matches.iter().enumerate() {
+            if let Some(why) = of.method.as_ref().and_then(never::method) {
+                self.warn(format!("spec.rules[{number}].matches[{place}].method"), why.into());
+            }
+            let headers = of.headers.iter().map(|of| (of.kind(), &*of.name, &*of.value));
+            self.warn_of_headers(number, place, headers);
         }
         if replaces_prefix(rule) && !has_one_prefix(rule) {
             let problem =
@@ -208,6 +219,10 @@ impl Compiler<'_, '_> {
             let conditions = Conditions { grpc: true, ..Conditions::default() };
             rows.push(Ok((matches::everything(), conditions)));
         }
+        for (place, of) in rule.matches.iter().enumerate() {
+            let headers = of.headers.iter().map(|of| (of.kind(), &*of.name, &*of.value));
+            self.warn_of_headers(number, place, headers);
+        }
         let session = rule.session_persistence.as_ref();
         let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
         let written = Written {
@@ -223,10 +238,38 @@ impl Compiler<'_, '_> {
         self.rule(number, written, refs);
     }
 
+    /// Header matches that no request meets: its requests go to another rule, or to none.
+    fn warn_of_headers<'h>(
+        &mut self,
+        rule: usize,
+        place: usize,
+        headers: impl Iterator<Item = (&'h api::MatchType, &'h str, &'h str)>,
+    ) {
+        for (number, (kind, name, value)) in headers.enumerate() {
+            if let Some(why) = never::header(kind, name, value, self.trusts_proxies) {
+                self.warn(format!("spec.rules[{rule}].matches[{place}].headers[{number}]"), why);
+            }
+        }
+    }
+
+    /// A rule may have backends and nothing to choose.
+    fn warn_of_weights(&mut self, rule: usize, weights: impl Iterator<Item = u32>, effect: &str) {
+        let mut weights = weights.peekable();
+        if weights.peek().is_some() && weights.all(|weight| weight == 0) {
+            let problem = format!("every backend of this rule has weight 0: {effect}");
+            self.warn(format!("spec.rules[{rule}].backendRefs"), problem);
+        }
+    }
+
     /// The one rule of a route that is no HTTP.
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
         let written = written.filter(|_| !self.route.breaks_rules(0)).unwrap_or_default();
+        let effect = match carries {
+            Carries::Datagrams => "its datagrams are dropped",
+            _ => "its connections are closed",
+        };
+        self.warn_of_weights(0, written.iter().map(PlainBackendRef::weight), effect);
         let mut choices = Vec::with_capacity(written.len());
         for (place, (raw, target)) in written.iter().zip(refs).enumerate() {
             if self.is_idle_fallback(place, refs) {
@@ -295,6 +338,10 @@ impl Compiler<'_, '_> {
             }
         }
         let choices = self.choices(number, written.backend_refs, written.compile, refs);
+        if !run.iter().any(|filter| matches!(filter, Filter::DirectResponse(_))) {
+            let weights = written.backend_refs.iter().map(BackendRef::weight);
+            self.warn_of_weights(number, weights, "its requests get 500");
+        }
 
         let cors = run.iter().any(|filter| matches!(filter, Filter::Cors(_)));
         if cors {
@@ -394,6 +441,10 @@ impl Compiler<'_, '_> {
                 Carrier::Cookie { name: name.into(), permanent }
             }
             SessionPersistenceType::Header if filters::changeable(&name).is_ok() => {
+                if let Some(why) = never::field_name(&name.to_ascii_lowercase()) {
+                    let problem = format!("no session is ever recognised: {why}");
+                    self.warn(format!("spec.rules[{number}].{field}"), problem);
+                }
                 Carrier::Header(header?)
             }
             // Found when the file was read.

@@ -82,6 +82,7 @@ pub(crate) struct Loader {
     print: Vec<FilePrint>,
     /// Where access logs of Gateways go.
     log_files: LogFiles,
+    trusts_proxies: bool,
 }
 
 /// What a load came to.
@@ -121,7 +122,14 @@ impl Loader {
             api_dir: None,
             print: Vec::new(),
             log_files: LogFiles::unopened(),
+            trusts_proxies: false,
         }
+    }
+
+    /// Some peers may say who the client is, so headers that say it are not removed from all.
+    pub(crate) fn trusts_proxies(mut self, trusts: bool) -> Self {
+        self.trusts_proxies = trusts;
+        self
     }
 
     /// Gives each Gateway that names no address one of `pool`, in place of all of the host.
@@ -245,6 +253,7 @@ impl Loader {
                 pool: self.pool.as_ref(),
                 held: &self.held,
                 log_files: &self.log_files,
+                trusts_proxies: self.trusts_proxies,
             },
         );
         diagnostics.extend(loaded.diagnostics);

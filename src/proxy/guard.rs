@@ -395,6 +395,52 @@ mod tests {
         assert_eq!(names, ["authorization", "host", "x-kept"]);
     }
 
+    /// `check` warns of matches on fields that are gone when a request is routed.
+    #[test]
+    fn what_check_calls_removed_is_removed_and_nothing_else() {
+        use crate::compile::{REDUCED, REMOVED};
+
+        let common = [
+            "accept",
+            "accept-encoding",
+            "authorization",
+            "cache-control",
+            "content-type",
+            "cookie",
+            "from",
+            "grpc-timeout",
+            "if-match",
+            "origin",
+            "priority",
+            "range",
+            "referer",
+            "sec-fetch-mode",
+            "traceparent",
+            "user-agent",
+            "via",
+            "x-forwarded-for",
+            "x-real-ip",
+            "x-request-id",
+        ];
+        let reduced = REDUCED.iter().map(|(name, left, _)| (*name, *left));
+        let whole = common.map(|name| (name, "1"));
+        for (name, value, left) in REMOVED
+            .map(|name| (name, if name == "expect" { "100-continue" } else { "1" }, false))
+            .into_iter()
+            .chain(reduced.clone().map(|(name, left)| (name, left, name == "te")))
+            .chain(whole.map(|(name, value)| (name, value, true)))
+        {
+            let value = if name == "transfer-encoding" { "chunked" } else { value };
+            let mut head = head(get("/").header(name, value));
+            admit(&mut head, &Limits::default()).unwrap();
+            assert_eq!(head.headers.contains_key(name), left, "{name}");
+        }
+        let mut head = head(get("/").header(CONNECTION, "Upgrade").header(UPGRADE, "websocket"));
+        admit(&mut head, &Limits::default()).unwrap();
+        assert!(reduced.clone().any(|of| of == ("connection", "upgrade")));
+        assert_eq!(head.headers[CONNECTION], "upgrade");
+    }
+
     #[test]
     fn only_an_upgrade_on_the_list_goes_on() {
         // (Connection, Upgrade, method, goes on)

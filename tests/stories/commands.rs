@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::support::{
-    ENVOY_GATEWAY, GATEWAY, GATEWAY_CLASS, Gateway, Origin, in_package, serve_all, until,
+    ENVOY_GATEWAY, GATEWAY, GATEWAY_CLASS, Gateway, Origin, http_route, in_package, serve_all,
+    until,
 };
 
 fn run(arguments: &[&str]) -> Output {
@@ -92,6 +93,60 @@ fn check_prints_by_file_and_place() {
     assert!(places.len() >= 3, "{told}");
     assert!(places.is_sorted_by_key(|(file, _)| *file), "{told}");
     assert!(told.ends_with(": 1 fault, 2 warnings\n"), "{told}");
+}
+
+/// What looks as if it did something, and does not, is told.
+#[test]
+fn check_tells_of_what_has_no_effect() {
+    let root = TempDir::new().unwrap();
+    let folder = |name: &str| root.path().join("etc/envoy-gateway").join(name);
+    for name in ["common", "routes", "routes/more"] {
+        fs::create_dir_all(folder(name)).unwrap();
+    }
+    fs::write(folder("common/class.yaml"), GATEWAY_CLASS).unwrap();
+    fs::write(folder("common/gateway.yaml"), GATEWAY).unwrap();
+    let shop = serve_all("shop", "shop.test", &["127.0.0.1:80".parse().unwrap()]);
+    let never = http_route(
+        "never",
+        &["never.test"],
+        "- matches:\n    - headers: [{name: api_key, value: x}]\n    - headers: [{name: Forwarded, value: \
+         x}]\n    - method: TRACE\n  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: \
+         shop, weight: 0}]\n",
+    );
+    fs::write(folder("routes/shop.yaml"), shop + &never).unwrap();
+    for unread in ["route", "notes.txt", "shop.yaml.bak", "more/deep.yaml"] {
+        fs::write(folder("routes").join(unread), "").unwrap();
+    }
+    for silent in [".hidden", "README", "shop.yaml~"] {
+        fs::write(folder("routes").join(silent), "").unwrap();
+    }
+    let config = root.path().join("standalone.yaml");
+    fs::write(&config, ENVOY_GATEWAY).unwrap();
+    let root = root.path().to_str().unwrap();
+    let arguments = ["check", "--config", config.to_str().unwrap(), "--config-root", root];
+    let output = run(&arguments);
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    for (what, why) in [
+        ("routes/route: ", "does not end in"),
+        ("routes/notes.txt: ", "does not end in"),
+        ("routes/shop.yaml.bak: ", "does not end in"),
+        ("routes/more: ", "directory inside of a directory"),
+        ("matches[0].headers[0]: ", "use `api-key`"),
+        ("matches[1].headers[0]: ", "`forwarded` is removed"),
+        ("matches[2].method: ", "TRACE"),
+        ("rules[0].backendRefs: ", "weight 0"),
+    ] {
+        let lines: Vec<_> = told.lines().filter(|line| line.contains(what)).collect();
+        assert!(lines.len() == 1 && lines[0].contains(why), "{what} {why}: {told}");
+        assert!(lines[0].contains("warning: "), "{told}");
+    }
+    assert!(told.contains(": 0 faults, "), "{told}");
+    for silent in [".hidden", "README", "shop.yaml~"] {
+        assert!(!told.contains(silent), "{silent}: {told}");
+    }
+    let trusting = text(&run(&[&arguments[..], &["--trusted-proxies", "10.0.0.0/8"]].concat()));
+    assert!(!trusting.contains("`forwarded`") && trusting.contains("api-key"), "{trusting}");
 }
 
 const COMMANDS: [&str; 7] = ["run", "dev", "check", "certs", "reload", "doctor", "echo"];
