@@ -294,7 +294,12 @@ pub(crate) struct Timestamp(pub jiff::Timestamp);
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        /// Named so that whoever reads a document knows that no other text will do.
+        #[derive(Deserialize)]
+        #[serde(rename = "Timestamp")]
+        struct Text(String);
+
+        let Text(text) = Text::deserialize(from)?;
         text.parse().map(Self).map_err(|_| {
             de::Error::custom(format_args!(
                 "`{text}` is not a time; write it like `2026-01-31T12:00:00Z`"

@@ -6,7 +6,7 @@
 //!
 //! The way of a document: [`files`] finds it, [`text`] and [`yaml`] make a tree of it, [`objects`]
 //! reads its kind and then the whole with [`decode`], [`validate`] holds it against the rules of its
-//! kind. [`source`] says later where a field stands.
+//! kind. [`source`] says later where a field stands. [`schema`] describes the fields of a kind.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -22,6 +22,7 @@ mod names;
 mod objects;
 mod path;
 mod scalar;
+mod schema;
 mod settings;
 mod source;
 mod suggest;
@@ -36,6 +37,7 @@ pub(crate) use self::diagnostic::Position;
 pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
 pub(crate) use self::files::{FilePrint, fingerprint, is_configuration};
 pub(crate) use self::json::{Rejected, Written, for_file, offered, read_yaml};
+pub(crate) use self::schema::schema;
 pub(crate) use self::settings::Settings;
 
 use self::objects::Reading;

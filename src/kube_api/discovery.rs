@@ -1,6 +1,11 @@
 //! What there is: groups, versions and resources, in the forms in which kubectl asks for them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde_json::{Value, json};
+
+use crate::api::Kind;
+use crate::config;
 
 use super::answer::Answer;
 use super::call::{Call, Shape};
@@ -266,16 +271,46 @@ fn openapi_index() -> Value {
                 "" => format!("api/{version}"),
                 group => format!("apis/{group}/{version}"),
             };
-            let hash = env!("CARGO_PKG_VERSION");
-            let url = format!("/openapi/v3/{path}?hash={hash}");
+            // Clients keep a document for as long as its hash stays the same.
+            let mut hash = DefaultHasher::new();
+            openapi_v3(group, version).unwrap_or_default().to_string().hash(&mut hash);
+            let url = format!("/openapi/v3/{path}?hash={:016x}", hash.finish());
             paths.insert(path, json!({ "serverRelativeURL": url }));
         }
     }
     json!({ "paths": paths })
 }
 
-/// The operations of a version, so that kubectl sees that fields are validated here; of each kind,
-/// that it is an object.
+/// The fields of a kind, as far as they are read; the rest is kept and does nothing.
+fn schema(resource: &Resource) -> Value {
+    let kind = resource.info.kind;
+    let mut schema = config::schema(kind).unwrap_or_else(|| json!({ "type": "object" }));
+    for (name, description) in
+        [("apiVersion", "Group and version of the kind."), ("kind", "The kind of the object.")]
+    {
+        schema["properties"][name] = json!({ "type": "string", "description": description });
+    }
+    if resource.has_status() {
+        schema["properties"]["status"] = json!({
+            "type": "object",
+            "description": "Conditions, written by the gateway alone.",
+            "x-kubernetes-preserve-unknown-fields": true,
+        });
+    }
+    schema["description"] = match kind {
+        Kind::Other(_) => format!("{kind} is not supported yet; its fields are kept and ignored."),
+        _ => format!(
+            "{kind} as this gateway reads it. docs/configuration.md tells what each field does, and \
+             which are not supported."
+        ),
+    }
+    .into();
+    schema["x-kubernetes-preserve-unknown-fields"] = true.into();
+    schema
+}
+
+/// The operations of a version, so that kubectl sees that fields are validated here, and the fields
+/// of its kinds, for `kubectl explain`.
 fn openapi_v3(group: &str, version: &str) -> Result<Value, Refused> {
     let mut paths = serde_json::Map::new();
     let mut schemas = serde_json::Map::new();
@@ -309,14 +344,9 @@ fn openapi_v3(group: &str, version: &str) -> Result<Value, Refused> {
         );
         let mut name: Vec<&str> = group.split('.').rev().collect();
         name.extend([version, resource.info.kind.as_str()]);
-        schemas.insert(
-            name.join(".").trim_start_matches('.').into(),
-            json!({
-                "type": "object",
-                "x-kubernetes-group-version-kind": kind,
-                "x-kubernetes-preserve-unknown-fields": true,
-            }),
-        );
+        let mut schema = schema(resource);
+        schema["x-kubernetes-group-version-kind"] = kind;
+        schemas.insert(name.join(".").trim_start_matches('.').into(), schema);
     }
     if paths.is_empty() {
         return Err(Refused::no_such_resource());

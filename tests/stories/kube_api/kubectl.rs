@@ -36,6 +36,13 @@ impl Kubectl<'_> {
         command
     }
 
+    /// 32 of `v1.32.4`.
+    async fn minor(&self) -> u32 {
+        let version = self.run("version --client -o json").await;
+        let version: serde_json::Value = serde_json::from_str(&version).unwrap();
+        version["clientVersion"]["minor"].as_str().unwrap().trim_end_matches('+').parse().unwrap()
+    }
+
     async fn run(&self, arguments: &str) -> String {
         let output = output(self.command(arguments)).await;
         let text = [&output.stdout[..], &output.stderr].concat();
@@ -127,6 +134,17 @@ async fn kubectl_gets_describes_applies_watches_and_deletes() {
         let described = kubectl.run("describe httproute cart -n shop").await;
         for part in ["NotAllowedByListeners", "Controller Name:", "Events:"] {
             assert!(described.contains(part), "{of}: {part} in {described}");
+        }
+        // The fields as they are read. Before 1.25 kubectl reads another form of schemas.
+        if kubectl.minor().await >= 25 {
+            let explained = kubectl.run("explain httproute.spec.rules.backendRefs").await;
+            for part in ["KIND:       HTTPRoute", "port\t<integer>", "weight\t<integer>"] {
+                assert!(explained.contains(part), "{of}: {part} in {explained}");
+            }
+            let explained = kubectl.run("explain gateways --recursive").await;
+            assert!(explained.contains("certificateRefs\t<[]Object>"), "{of}: {explained}");
+            let unknown = kubectl.run("explain httproute.spec.nothing").await;
+            assert!(unknown.contains("field \"nothing\" does not exist"), "{of}: {unknown}");
         }
         fs::write(&file, SHOP.replace("hostnames", "hostnams")).unwrap();
         let refused = kubectl.run(&apply).await;
