@@ -30,7 +30,8 @@ pub(crate) struct Route {
     pub rule: String,
     pub filters: Vec<String>,
     pub backends: Vec<Backend>,
-    /// Requests that matched the rule, by whichever of its matches; of what is no HTTP, connections
+    /// Requests that matched the rule, by all of its matches on all listeners: the same number for
+    /// each row of the rule. Of what is no HTTP, connections
     /// or flows of datagrams. None where nobody counts.
     pub hits: Option<u64>,
 }

@@ -1,5 +1,6 @@
 //! `edge-gateway routes`: what the gateway that runs serves, in the order in which it is tried.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -31,8 +32,9 @@ const NARROWER: [Step; 12] = [
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A row is one match; the first that a request meets takes it, by host and then from the top. HITS are
-requests since the start that the rule took, by whichever of its matches. What else a rule does to a
-request is in `-o wide`, and all that becomes of one request is told by `edge-gateway explain`.
+requests since the start that the rule took, by all of its matches on all listeners together; they are
+in its first row, and its other rows have \". What else a rule does to a request is in `-o wide`;
+`edge-gateway explain` tells what becomes of one request.
 
 Examples:
   edge-gateway routes
@@ -91,6 +93,7 @@ fn usual(served: &Served, screen: Screen) -> String {
     let mut table =
         Table::new(heads.into_iter().chain([Column::of_figures("HITS", 0)])).narrowed_by(NARROWER);
     let mut listener = None;
+    let mut counted = HashSet::new();
     for route in &served.routes {
         let on = (&route.listener, route.port);
         if listener.replace(on) != Some(on) {
@@ -103,7 +106,7 @@ fn usual(served: &Served, screen: Screen) -> String {
             goes_to(route),
             Cell::name(name),
             rule.into(),
-            hits(route).into(),
+            hits(route, &mut counted).into(),
         ]);
     }
     table.drawn(screen)
@@ -113,6 +116,7 @@ fn usual(served: &Served, screen: Screen) -> String {
 fn wide(served: &Served, screen: Screen) -> String {
     let heads = ["LISTENER", "PORT", "HOST", "MATCH", "GOES TO", "RULE", "HITS", "FILTERS"];
     let mut table = Table::new(heads.map(Column::new));
+    let mut counted = HashSet::new();
     for route in &served.routes {
         table.row([
             (&route.listener).into(),
@@ -121,7 +125,7 @@ fn wide(served: &Served, screen: Screen) -> String {
             (&route.matched).into(),
             goes_to(route),
             (&route.rule).into(),
-            hits(route).into(),
+            hits(route, &mut counted).into(),
             filters(route).into(),
         ]);
     }
@@ -132,8 +136,13 @@ fn host(route: &Route) -> &str {
     route.host.as_deref().unwrap_or("*")
 }
 
-fn hits(route: &Route) -> String {
-    route.hits.map_or_else(|| "-".into(), |hits| hits.to_string())
+/// Hits are a rule's: in the first of its rows, and a ditto mark in the others.
+fn hits<'r>(route: &'r Route, counted: &mut HashSet<&'r str>) -> String {
+    match route.hits {
+        None => "-".into(),
+        Some(_) if !counted.insert(&route.rule) => "\"".into(),
+        Some(hits) => hits.to_string(),
+    }
 }
 
 fn filters(route: &Route) -> String {
@@ -187,10 +196,10 @@ mod tests {
     use super::*;
 
     fn served() -> Served {
-        let route = |matched: &str, backends: Value, hits: Value| {
+        let route = |rule: u8, matched: &str, backends: Value, hits: Value| {
             json!({
                 "listener": "default/eg/http", "port": 80, "host": "shop.test", "match": matched,
-                "rule": "httproute/default/shop/rule/0", "filters": [], "backends": backends,
+                "rule": format!("httproute/default/shop/rule/{rule}"), "filters": [], "backends": backends,
                 "hits": hits,
             })
         };
@@ -199,14 +208,15 @@ mod tests {
         ]);
         let one = json!([{ "name": "service/default/cart/8080/grpc", "weight": 1 }]);
         let other = json!([{ "name": "backend/shared/db/tcp", "weight": 1 }]);
-        let mut redirect = route("exact /old", json!([]), json!(3));
+        let mut redirect = route(4, "exact /old", json!([]), json!(3));
         redirect["filters"] = json!(["redirect 301 scheme https", "set a: b\nset c: d\n"]);
         serde_json::from_value(json!({ "routes": [
-            route("prefix /cart", one, json!(12)),
-            route("prefix /a/very/long/path/that/nobody/wants method GET", two, Value::Null),
-            route("prefix /db", other, json!(0)),
-            route("prefix /none", json!([]), json!(0)),
+            route(0, "prefix /cart", one.clone(), json!(12)),
+            route(1, "prefix /a/very/long/path/that/nobody/wants method GET", two, Value::Null),
+            route(2, "prefix /db", other, json!(0)),
+            route(3, "prefix /none", json!([]), json!(0)),
             redirect,
+            route(0, "prefix /basket", one, json!(12)),
         ]}))
         .unwrap()
     }
@@ -228,6 +238,11 @@ shop.test  exact /old                                             redirect 301 s
         }
         let row = format!("{:45}  default/shop  0       12\n", "cart:8080");
         assert!(got.contains(&row), "{got}");
+        // Of one rule, so counted once.
+        let again = format!("{:45}  default/shop  0        \"\n", "cart:8080");
+        assert!(got.contains(&again), "{got}");
+        let wide = table(&served(), Columns::All, Screen::default());
+        assert_eq!(wide.split_whitespace().filter(|word| *word == "12").count(), 1, "{wide}");
         assert!(got.contains("redirect 301 scheme https, set a: b, set c: d  "), "{got}");
     }
 
@@ -237,7 +252,7 @@ shop.test  exact /old                                             redirect 301 s
 HOST       MATCH                        GOES TO         ROUTE         RULE  HITS
 listener default/eg/http, port 80
 shop.test  prefix /cart                 cart:8080       default/shop  0       12
-shop.test  prefix /a/very/long/path/t…  a 90% +1        default/shop  0        -
+shop.test  prefix /a/very/long/path/t…  a 90% +1        default/shop  1        -
 ";
         let got = table(&served(), Columns::Usual, Screen::of_width(80));
         let start = |text: &str| text.lines().take(4).collect::<Vec<_>>().join("\n");

@@ -214,6 +214,11 @@ def test_a_route_has_its_figures_while_there_is_traffic(looked, traffic):
     expect(line).to_have_attribute("aria-label", re.compile(r"^[1-9][\d.]* requests a second"))
     heights = {point.split(",")[1] for point in line.locator("polyline").get_attribute("points").split()}
     assert all(0 <= float(height) <= 20 for height in heights)
+    # On two listeners, and counted once.
+    again = page.locator("#routes tbody tr").filter(has=page.get_by_text("prefix /api", exact=True))
+    expect(again).to_have_count(2)
+    expect(again.nth(1).locator('td[data-name="hits"]')).to_have_text("″")
+    expect(again.locator("svg.spark")).to_have_count(1)
     old = route(page, "shop.test", "exact /old")
     expect(old).to_contain_text("redirect 302")
     expect(old.locator("td.n").first).to_have_text(re.compile(r"^[1-9]"))

@@ -166,6 +166,8 @@ function showRoutes() {
   const wanted = routes.filter((route) =>
     `${route.host ?? "*"} ${route.match} ${route.rule} ${route.backends.map((one) => backendName(route, one))}`.toLowerCase().includes(filter));
   const rows = [];
+  // Figures are a rule's, by all of its matches on all listeners: they stand in its first row.
+  const told = new Set();
   let listener = null;
   for (const route of wanted.slice(0, MOST_ROUTES)) {
     const on = `${route.listener}, port ${route.port}`;
@@ -181,12 +183,21 @@ function showRoutes() {
     const plain = PLAIN[route.rule.split("/")[0]];
     const match = td(plain ?? route.match, plain ? "quiet" : "mono");
     match.title = route.rule;
+    const cells = [
+      td(route.host ?? (plain ? "any" : "any host"), "host"), match, td(route.filters.join("\n"), "mono"), td(backends.join(", "))];
+    if (told.has(route.rule)) {
+      const same = number("″", "hits");
+      same.title = `counted in the first row of ${route.rule}`;
+      rows.push(row([...cells, same, "", "", "", ""]));
+      continue;
+    }
+    told.add(route.rule);
     const errors = counted ? errorShare(plain, counted) : null;
     // Counted every two seconds; the list of routes is asked for now and then.
     const hits = now?.byName.get(route.rule)?.hits ?? route.hits;
     const errorText = errors === null ? "–" : errors === 0 ? "0 %" : `${(errors * 100).toFixed(errors < 0.1 ? 1 : 0)} %`;
     rows.push(row([
-      td(route.host ?? (plain ? "any" : "any host"), "host"), match, td(route.filters.join("\n"), "mono"), td(backends.join(", ")),
+      ...cells,
       number(hits?.toLocaleString("en") ?? "–", "hits"),
       number(errorText, "errors"),
       number(timeText(counted ? quantile(0.5, now.buckets_ms, counted.times) : null), "p50"),
