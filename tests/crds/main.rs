@@ -4,9 +4,7 @@
 //! [`schema`], their CEL rules run by the crate `cel`. Both judge every object of upstream's
 //! conformance manifests, its invalid examples, some thousands of objects made of those by
 //! [`mutate`], and those of [`broken`], one at least for each rule. `scripts/install test` brings
-//! upstream's files where Go is.
-
-#![allow(clippy::print_stdout, reason = "what is left out is said where a test says things")]
+//! upstream's files where Go is; without them the tests fail in CI, and say so elsewhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,22 +14,22 @@ use serde_json::{Value as Json, json};
 
 mod broken;
 mod mutate;
+#[path = "../needs/mod.rs"]
+mod needs;
 mod schema;
 
 use self::mutate::Hand;
+use self::needs::{INSTALL, needs};
 use self::schema::{Crds, Refusal, text};
 
 /// Objects that are made of upstream's.
 const MADE: u64 = 10_000;
 
-/// Upstream's files; None, and a line that says so, where they are not.
+/// Upstream's files.
 fn upstream() -> Option<PathBuf> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.cache/gateway-api");
-    if top.join("config/crd/experimental").is_dir() {
-        return Some(top);
-    }
-    println!("left out: upstream's CRDs are missing (scripts/install test, which needs Go)");
-    None
+    let there = top.join("config/crd/experimental").is_dir().then_some(top);
+    needs("upstream's CRDs, fetched by Go", there, INSTALL)
 }
 
 /// Every YAML file below a folder, in the order of their names.

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::needs::{INSTALL, needs};
 use crate::support::{
     Answer, Gateway, Origin, Setup, Wire, backend, free_address, http_route, in_package, rule_to,
     soon,
@@ -230,10 +231,8 @@ async fn commands_ask_the_gateway_that_runs() {
 #[tokio::test]
 async fn the_openapi_description_is_true() {
     let schemathesis = in_package("tests/.cache/venv/bin/schemathesis");
-    if !schemathesis.exists() {
-        eprintln!("left out: {} is not there; `make test` installs it", schemathesis.display());
-        return;
-    }
+    let there = schemathesis.exists().then_some(schemathesis);
+    let Some(schemathesis) = needs("schemathesis", there, INSTALL) else { return };
     let (setup, at, _origin) = setup().await;
     let gateway = setup.start().await;
     get(at, "/ready").await;

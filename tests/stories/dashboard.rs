@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::admin::RULES;
+use crate::needs::{INSTALL, needs};
 use crate::support::{
     Answer, GATEWAY, Gateway, Greeter, Origin, backend, forward_route, free_address, http_route,
     in_package, refusing_address, rule_to, soon,
@@ -24,8 +25,8 @@ async fn a_person_at_the_dashboard_sees_what_happens_and_can_act() {
         command.output().is_ok_and(|output| output.status.success())
     };
     let chromium = std::path::Path::new("/usr/bin/chromium");
-    if !(chromium.exists() && has("playwright")) {
-        println!("left out: chromium or playwright is missing (scripts/install test)");
+    let there = (chromium.exists() && has("playwright")).then_some(());
+    if needs("chromium and playwright", there, INSTALL).is_none() {
         return;
     }
     let origin = Origin::scripted(|seen| match &*seen.target() {

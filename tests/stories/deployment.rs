@@ -17,6 +17,7 @@ use tokio::sync::RwLockReadGuard;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::needs::{INSTALL, needs};
 use crate::support::{
     Echo, GIVEN_PORTS, Gateway, Process, Reply, Tls, Wire, ca, full, h2c_backend, http_route,
     in_package, own_loopback, soon, until,
@@ -34,12 +35,8 @@ impl Deployment {
     /// Starts all of it; none where Python's part was not installed, which CI does not let pass.
     async fn start() -> Option<Self> {
         let gunicorn = in_package("tests/.cache/venv/bin/gunicorn");
-        if !gunicorn.exists() {
-            let hint = "left out: Django and gunicorn are missing; `make test` installs them";
-            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{hint}");
-            eprintln!("{hint}");
-            return None;
-        }
+        let there = gunicorn.exists().then_some(gunicorn);
+        let gunicorn = needs("Django with gunicorn", there, INSTALL)?;
         let ports = GIVEN_PORTS.read().await;
         let [billing, reports, keycloak] = [own_loopback(), own_loopback(), own_loopback()];
         let services = [

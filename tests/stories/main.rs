@@ -32,6 +32,8 @@ mod kube_api;
 mod limits;
 mod metrics;
 mod names;
+#[path = "../needs/mod.rs"]
+mod needs;
 mod operator;
 mod redirect;
 mod reload;

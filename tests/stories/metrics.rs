@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::needs::{INSTALL, needs};
 use crate::support::{
     Answer, Asker, Gateway, Greeter, Hello, Http2, Origin, Process, SOON, Tls, UdpEcho, Wire,
     backend, ca, clock, forward_route, free_address, gateway_of, http_route, in_package,
@@ -391,10 +392,7 @@ fn read(path: &str) -> String {
 /// Prometheus' own judgement: of a scrape, and of the alerts.
 #[tokio::test]
 async fn prometheus_takes_the_metrics_and_the_alerts() {
-    let Some(promtool) = promtool() else {
-        println!("left out: promtool is missing (scripts/install test)");
-        return;
-    };
+    let Some(promtool) = needs("promtool", promtool(), INSTALL) else { return };
     let at = free_address();
     let gateway = Gateway::setup().metrics_at(at).start().await;
     gateway.get("https://shop.test/").await;
@@ -421,10 +419,8 @@ async fn prometheus_takes_the_metrics_and_the_alerts() {
 /// it: there is something to draw in every panel, for every query.
 #[tokio::test]
 async fn every_query_of_the_dashboard_has_something_to_draw() {
-    let Some(prometheus) = of_prometheus("prometheus") else {
-        println!("left out: prometheus is missing (scripts/install test)");
-        return;
-    };
+    let prometheus = needs("prometheus", of_prometheus("prometheus"), INSTALL);
+    let Some(prometheus) = prometheus else { return };
     let (metrics, web) = (free_address(), free_address());
     let eventful = Eventful::start(metrics).await;
     let dir = TempDir::with_prefix("prometheus-").unwrap();
