@@ -2,13 +2,22 @@
 //!
 //! # The house
 //!
-//! Two wings and one door. The control wing turns files into meaning: [`api`] (what may be
-//! written), [`config`] (what was written, and where), [`graph`] (what refers to what),
-//! [`compile`] (what will run). The data wing moves bytes: [`tls`], [`upstream`], [`filters`],
-//! [`proxy`]. They meet in [`snapshot`], which `compile` fills and `proxy` reads.
+//! Two wings and one door. The control wing turns files into meaning: [`api`] (the kinds that may be
+//! written), [`config`] (objects and their places), [`graph`] (references between objects),
+//! [`compile`] (the next snapshot). The data wing moves bytes: [`tls`], [`upstream`], [`filters`],
+//! [`proxy`], [`trace`]. They meet in [`snapshot`], which `compile` fills and `proxy` reads.
+//!
+//! Above both, [`control`] reloads and drains, and [`app`] starts and stops the process. For
+//! operators: [`cli`] (commands), [`admin`] (the dashboard and its API), [`metrics`], [`explain`],
+//! [`doctor`], and [`kube_api`] (objects as an API server shows them). [`observe`] writes logs,
+//! [`stats`] counts, [`systemd`] speaks to the service manager.
+//!
+//! Small rooms on the ground: [`ask`] and [`loopback`] (HTTP client and server of this host), [`body`],
+//! [`clock`], [`net`] (addresses and names), [`secret`], [`yaml`] (the writer). [`echo`] is the server
+//! of `edge-gateway echo`, [`fuzz`] the entrance for `fuzz/`.
 //!
 //! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
-//! `control/reload.rs`. Which room may use which is checked by `tests/architecture.rs`.
+//! `control/reload.rs`. `tests/architecture` checks which room may use which.
 
 mod admin;
 mod api;

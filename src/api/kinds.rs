@@ -180,6 +180,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_lists_every_version() {
+        let text = include_str!("../../docs/configuration.md");
+        let (_, table) = text.split_once("| kind | versions |").unwrap();
+        let rows: Vec<&str> = table.lines().skip(2).take_while(|row| !row.is_empty()).collect();
+        for info in KINDS.iter().filter(|info| !matches!(info.kind, Kind::Other(_))) {
+            let names =
+                |row: &str| row.split([' ', ',', '|']).any(|word| word == info.kind.as_str());
+            let row = rows.iter().find(|row| names(row));
+            let Some(row) = row else { panic!("{} is not in the table", info.kind) };
+            let group =
+                if info.group.is_empty() { String::new() } else { format!("{}/", info.group) };
+            let mut want = format!("`{group}{}`", info.versions[0]);
+            for version in &info.versions[1..] {
+                want.push_str(&format!(", `{version}`"));
+            }
+            assert!(row.ends_with(&format!("| {want} |")), "{row}: {want}");
+        }
+    }
+
+    #[test]
     fn no_two_rows_share_group_and_kind() {
         for (index, row) in KINDS.iter().enumerate() {
             let same = |other: &&KindInfo| other.kind == row.kind;

@@ -11,7 +11,7 @@
 //! of a fault.
 //!
 //! To add a kind: its file, a row of [`KINDS`], a variant of [`Object`], and the arm in
-//! `config/yaml.rs` that the compiler then asks for.
+//! `config/objects.rs` that the compiler then asks for.
 
 use std::collections::BTreeMap;
 use std::fmt;

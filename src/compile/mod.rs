@@ -3,8 +3,8 @@
 //!
 //! [`compile`] has the graph built and turns what it found into binds, route tables, rules and
 //! clusters, each made by the constructor of the thing itself; there are no types in between. It
-//! opens no socket and publishes nothing. Only certificates are read, by the store that is handed
-//! in.
+//! opens no socket and publishes nothing. Certificates are read and log files are opened, by the
+//! store and the set of files that are handed in.
 //!
 //! Nothing fails here: a rule that cannot run answers 500 and says so in the conditions of its
 //! route, a listener that cannot be served is left out, and everything else is served.

@@ -106,7 +106,6 @@ fn alias_bomb() -> String {
     text
 }
 
-/// A fault of meaning is one object's; the others are served.
 /// An API server would not have taken the change, so nothing is lost by it here either.
 #[tokio::test]
 async fn a_gateway_that_is_served_is_not_lost_by_a_mistake_in_it() {
@@ -127,6 +126,7 @@ async fn a_gateway_that_is_served_is_not_lost_by_a_mistake_in_it() {
     assert_eq!(gateway.get("http://one.example.test/").await.text(), "shop");
 }
 
+/// A fault of meaning is one object's; the others are served.
 #[tokio::test]
 async fn one_objects_fault_leaves_the_others_alone() {
     let (shop, blog) = (Origin::replying("shop").await, Origin::replying("blog").await);
