@@ -126,6 +126,14 @@ mod tests {
         assert_eq!(authorities.count(), 2);
         assert_eq!(authorities, Authorities::of_pem([one.as_bytes(), two.as_bytes()]).unwrap());
         assert_ne!(authorities, Authorities::of_pem([one.as_bytes()]).unwrap());
+        // As editors and `cat` leave them.
+        for both in [
+            format!("{}{two}", one.trim_end()),
+            format!("\u{feff}{one}\u{feff}{two}"),
+            format!("{one}{two}").replace('\n', "\r\n"),
+        ] {
+            assert_eq!(authorities, Authorities::of_pem([both.as_bytes()]).unwrap(), "{both}");
+        }
 
         let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         // (bundle, message)
@@ -134,6 +142,11 @@ mod tests {
             ("hello".into(), "there is no certificate in it"),
             (one[..one.len() - 30].to_owned(), "cut short"),
             (format!("{one}{no_certificate}"), "certificate 2 cannot be read"),
+            (
+                format!("{one}{}", two.replace("CERTIFICATE", "TRUSTED CERTIFICATE")),
+                "`openssl x509`",
+            ),
+            (format!("{one}{}", two.replace("-----BEGIN", "----BEGIN")), "section 2 has no line"),
             (Issue::to(&["a"]).key, "there is no certificate in it"),
         ];
         for (bundle, want) in table {

@@ -93,6 +93,9 @@ pub(super) enum Cause {
     NotAFile,
     #[error("not valid before {}; is the clock of this host right?", day(*.0))]
     NotYetValid(SystemTime),
+    /// What it is instead of PEM that can be used, and how to convert it.
+    #[error("{0}")]
+    OtherForm(&'static str),
     #[error("larger than {limit} bytes; a chain has a few KiB")]
     TooLarge { limit: u64 },
     #[error("cannot be read: {0}")]

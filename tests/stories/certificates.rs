@@ -5,7 +5,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
-use crate::support::{Gateway, Hello, Lineage, Origin, Record, Tls, ca, serve_all, soon, until};
+use crate::support::{
+    Gateway, Hello, Leaf, Lineage, NAMES, Origin, Record, Tls, ca, serve_all, soon, until,
+};
 
 /// The name of a Secret is the user's own; the annotation says which lineage it stands for.
 #[tokio::test]
@@ -118,4 +120,75 @@ async fn an_expired_certificate_is_loud() {
     assert!(matches!(answer, Record::Handshake(_) | Record::Alert(_)), "{answer:?}");
     until("it is told", || gateway.process().stderr().contains("expired")).await;
     assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+}
+
+/// What editors, `cat` and Windows make of PEM is read: the client has the root alone, so a chain
+/// without its second certificate is no chain.
+#[tokio::test]
+async fn a_chain_is_served_whole_however_it_was_saved() {
+    let gateway = Gateway::start().await;
+    let issuer = ca().intermediate();
+    type Save = fn(&Leaf) -> Leaf;
+    let table: [(&str, Save); 4] = [
+        ("no newline between the certificates", |leaf| Leaf {
+            certificate_pem: leaf.certificate_pem.trim_end().into(),
+            ..leaf.clone()
+        }),
+        ("byte order marks", |leaf| Leaf {
+            certificate_pem: format!("\u{feff}{}", leaf.certificate_pem),
+            chain_pem: format!("\u{feff}{}", leaf.chain_pem),
+            key_pem: format!("\u{feff}{}", leaf.key_pem),
+            ..leaf.clone()
+        }),
+        ("CRLF", |leaf| Leaf {
+            certificate_pem: leaf.certificate_pem.replace('\n', "\r\n"),
+            chain_pem: leaf.chain_pem.replace('\n', "\r\n"),
+            key_pem: leaf.key_pem.replace('\n', "\r\n"),
+            ..leaf.clone()
+        }),
+        ("text around", |leaf| Leaf {
+            certificate_pem: format!("subject=CN = a\n{}issuer=CN = b\n", leaf.certificate_pem),
+            key_pem: format!("Bag Attributes\n    a: b\n{}", leaf.key_pem),
+            ..leaf.clone()
+        }),
+    ];
+    for (how, save) in table {
+        let leaf = issuer.leaf(&NAMES);
+        gateway.lineage().renew(&save(&leaf));
+        gateway.reload().await;
+        assert_eq!(gateway.serial("shop.test").await, leaf.serial, "{how}");
+    }
+}
+
+/// A file that cannot be read keeps the last good pair, and is told by its true fault.
+#[tokio::test]
+async fn a_chain_that_cannot_be_read_is_refused_with_the_truth() {
+    let gateway = Gateway::start().await;
+    let before = gateway.serial("shop.test").await;
+    let leaf = ca().intermediate().leaf(&NAMES);
+    type Spoil = fn(&Leaf) -> Vec<u8>;
+    // (what becomes of the chain, part of what is told)
+    let table: [(Spoil, &str); 3] = [
+        (
+            |leaf| leaf.certificate_pem.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            "is UTF-16 text",
+        ),
+        (
+            |leaf| leaf.certificate_pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE").into_bytes(),
+            "a form that only OpenSSL reads",
+        ),
+        (
+            |leaf| (leaf.certificate_pem.clone() + &leaf.chain_pem.replace("-----", "----")).into(),
+            "section 2 has no line",
+        ),
+    ];
+    for (spoil, told) in table {
+        gateway.lineage().renew(&leaf);
+        let chain = gateway.lineage().live().join("fullchain.pem");
+        std::fs::remove_file(&chain).unwrap();
+        std::fs::write(&chain, spoil(&leaf)).unwrap();
+        gateway.reload().await;
+        assert_eq!(gateway.serial("shop.test").await, before, "{told}");
+        until(told, || gateway.process().stderr().contains(told)).await;
+    }
 }

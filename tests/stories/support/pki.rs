@@ -61,6 +61,22 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
+    /// An authority that this one vouches for. Chains of it end with its certificate: clients have the
+    /// root.
+    pub(crate) fn intermediate(&self) -> Self {
+        self.intermediate_with(|_| {})
+    }
+
+    pub(crate) fn intermediate_with(&self, edit: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "Stories Intermediate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        edit(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
     /// Its own certificate.
     pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
