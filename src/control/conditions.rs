@@ -29,7 +29,10 @@ pub(crate) struct Condition {
 /// Conditions that one answer holds.
 const MOST: usize = 1000;
 /// True of these is what is True of no object that is in order.
-const BAD: [&str; 3] = ["Conflicted", "OverlappingTLSConfig", "PartiallyInvalid"];
+const BAD: [&str; 2] = ["Conflicted", "PartiallyInvalid"];
+/// Neither True nor False of these is trouble. A client may reuse a connection for another listener's
+/// name; such a request is answered 421 and sent again.
+const HINTS: [&str; 1] = ["OverlappingTLSConfig"];
 
 impl Conditions {
     /// Those of `object` that are not as they should be, of its `status`.
@@ -51,7 +54,8 @@ impl Conditions {
         for condition in holder["conditions"].as_array().into_iter().flatten() {
             let word = |field: &str| condition[field].as_str().unwrap_or_default();
             let in_order = (word("status") == "True") != BAD.contains(&word("type"));
-            if in_order || self.conditions.len() == MOST {
+            let is_hint = HINTS.contains(&word("type"));
+            if in_order || is_hint || self.conditions.len() == MOST {
                 continue;
             }
             self.conditions.push(Condition {
@@ -62,6 +66,34 @@ impl Conditions {
                 reason: word("reason").into(),
                 message: word("message").into(),
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_hint_is_no_trouble() {
+        // (type, status, is told)
+        let table = [
+            ("Accepted", "True", false),
+            ("Accepted", "False", true),
+            ("Programmed", "Unknown", true),
+            ("Conflicted", "True", true),
+            ("Conflicted", "False", false),
+            ("PartiallyInvalid", "True", true),
+            ("OverlappingTLSConfig", "True", false),
+            ("OverlappingTLSConfig", "False", false),
+        ];
+        for (kind, status, told) in table {
+            let condition = json!({ "type": kind, "status": status });
+            let mut conditions = Conditions::default();
+            conditions.add("Gateway a/b", &json!({ "listeners": [{ "conditions": [condition] }] }));
+            assert_eq!(conditions.conditions.len(), usize::from(told), "{kind} {status}");
         }
     }
 }
