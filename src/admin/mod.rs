@@ -123,7 +123,8 @@ impl Admin {
                 }
                 let question = Question::new(&method, &url, &headers)
                     .map_err(|error| Unasked::Question(error.to_string()))?;
-                Answer::json(&explain(&snapshot, &gateway.limits, &question))
+                let webroot = &gateway.acme_webroot;
+                Answer::json(&explain(&snapshot, &gateway.limits, webroot, &question))
             }
             "/requests" => {
                 let after = match query.one("after")? {

@@ -1,5 +1,6 @@
 //! `edge-gateway explain`: what would become of a request, and why.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +11,7 @@ use crate::explain::{Explained, Question, explain};
 use crate::proxy::Limits;
 
 use super::output::{Format, print};
-use super::paths::Asked;
+use super::paths::{ACME_WEBROOT, Asked};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -28,6 +29,9 @@ pub(super) struct Explain {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// certbot's webroot, where no gateway runs that has one
+    #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
+    acme_webroot: PathBuf,
     #[command(flatten)]
     asked: Asked,
 }
@@ -46,9 +50,9 @@ impl Explain {
             target.push_str("&header=");
             target.push_str(&encoded(header));
         }
-        let explained: Explained = self
-            .asked
-            .told(&target, |snapshot| explain(snapshot, &Limits::default(), &question))?;
+        let explained: Explained = self.asked.told(&target, |snapshot| {
+            explain(snapshot, &Limits::default(), &self.acme_webroot, &question)
+        })?;
         print(&match self.json {
             true => Format::Json.written(&explained),
             false => explained.to_string(),

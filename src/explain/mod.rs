@@ -5,10 +5,12 @@
 //! the table read in its order of precedence, each row with the first condition that the request
 //! does not meet.
 
+mod challenge;
 mod question;
 mod rows;
 mod text;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use http::request;
@@ -101,10 +103,16 @@ pub(crate) struct Answer {
     pub why: String,
 }
 
-/// Follows `question` through what `snapshot` serves.
-pub(crate) fn explain(snapshot: &Snapshot, limits: &Limits, question: &Question) -> Explained {
+/// Follows `question` through what `snapshot` serves. Challenges are answered from `webroot`, which
+/// this reads.
+pub(crate) fn explain(
+    snapshot: &Snapshot,
+    limits: &Limits,
+    webroot: &Path,
+    question: &Question,
+) -> Explained {
     let mut told = Explained { request: question.to_string(), ..Explained::default() };
-    told.answer = follow(snapshot, limits, question, &mut told).err();
+    told.answer = follow(snapshot, limits, webroot, question, &mut told).err();
     told
 }
 
@@ -112,6 +120,7 @@ pub(crate) fn explain(snapshot: &Snapshot, limits: &Limits, question: &Question)
 fn follow(
     snapshot: &Snapshot,
     limits: &Limits,
+    webroot: &Path,
     question: &Question,
     told: &mut Explained,
 ) -> Result<(), Answer> {
@@ -123,6 +132,7 @@ fn follow(
         ..Answer::default()
     })?;
     let bind = bind(snapshot, question)?;
+    challenge::look(bind, webroot, &head, told)?;
     let (listener, rule, prefix) = route(bind, host.as_str(), &head, told)?;
     told.rule = Some(rule.name.to_string());
 
@@ -198,12 +208,16 @@ fn route<'s>(
         let why = format!("no listener of port {port} takes the host {host}");
         return Err(Answer { status: 404, flag: Some("NR".into()), why, ..Answer::default() });
     };
-    let facts = listener.certificates.iter().flat_map(|slot| slot.facts());
+    let facts: Vec<_> = listener.certificates.iter().flat_map(|slot| slot.facts()).collect();
+    let refused = match facts.iter().any(|facts| facts.covers(host)) {
+        true => String::new(),
+        false => format!(" (not for {host}: clients refuse it)"),
+    };
     told.listener = Some(Chosen {
         name: listener.name.to_string(),
         hostname: listener.hostname.as_ref().map(ToString::to_string),
         port,
-        certificates: facts.map(|facts| facts.names.join(", ")).collect(),
+        certificates: facts.iter().map(|facts| facts.names.join(", ") + &refused).collect(),
     });
     let Traffic::Http(routes) = &listener.traffic else {
         let why = "the listener passes on what comes as it is, and looks at no request".into();

@@ -30,7 +30,7 @@ pub(crate) fn token(path: &str) -> Option<&str> {
 /// # Errors
 ///
 /// Whatever keeps the file from being read; a token that is not there is `NotFound`.
-pub(super) fn read(webroot: &Path, token: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn read(webroot: &Path, token: &str) -> io::Result<Vec<u8>> {
     let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let root = File::open(webroot)?;
     let well_known = open_below(&root, ".well-known", directory)?;

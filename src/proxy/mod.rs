@@ -48,7 +48,7 @@ use crate::net::Cidr;
 use crate::observe::AccessLog;
 use crate::snapshot::SnapshotCell;
 
-pub(crate) use acme_webroot::token as acme_token;
+pub(crate) use acme_webroot::{read as acme_challenge, token as acme_token};
 pub(crate) use connections::Connections;
 pub(crate) use failure::Failure;
 pub(crate) use limits::Limits;

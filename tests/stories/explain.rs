@@ -161,3 +161,45 @@ async fn a_question_that_cannot_be_answered_says_why() {
         "edge-gateway: `ftp://x/` is no URL; write it like https://example.org/path\n"
     );
 }
+
+/// The one question that a failed renewal raises.
+#[tokio::test]
+async fn a_challenge_is_explained_as_it_is_answered() {
+    let (setup, _origin) = setup().await;
+    let gateway = setup.start().await;
+    gateway.write_challenge("here", "here.thumbprint");
+    // (URL, parts of the text, what it does not say)
+    let table = [
+        (
+            "http://shop.test/.well-known/acme-challenge/here",
+            "answer    200: an HTTP-01 challenge is answered ahead of every route",
+            "lost",
+        ),
+        (
+            "http://shop.test/.well-known/acme-challenge/gone",
+            "lost    HTTP-01 challenge: there is no ",
+            "answer    200",
+        ),
+        (
+            "https://shop.test/.well-known/acme-challenge/here",
+            "lost    HTTP-01 challenge: answered on HTTP listeners alone",
+            "answer    200",
+        ),
+    ];
+    for (url, says, not) in table {
+        let mut command = gateway.setup_ref().command("explain");
+        command.arg(url);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(says), "{url}: {text}");
+        assert!(!text.contains(not), "{url}: {text}");
+        let answer = url.starts_with("http:").then(|| gateway.get(url));
+        if let Some(answer) = answer {
+            let answer = answer.await;
+            assert_eq!(answer.status() == 200, text.contains("answer    200"), "{url}: {text}");
+            if answer.status() == 200 {
+                assert!(text.contains(&answer.text()), "{url}: {text}");
+            }
+        }
+    }
+}
