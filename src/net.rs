@@ -96,8 +96,96 @@ impl fmt::Display for HostPattern {
     }
 }
 
+/// True for an address that others than the neighbours can reach.
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            let shared = first == 100 && (64..128).contains(&second);
+            let local = v4.is_private() || v4.is_loopback() || v4.is_link_local();
+            !local && !shared && !v4.is_unspecified()
+        }
+        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
+    }
+}
+
+/// A name as DNS has it: `bücher.example` is `xn--bcher-kva.example` there. None for one that is in
+/// ASCII already.
+///
+/// Of IDNA it knows lower case alone: it is a hint for a person, and no name is looked up by it.
+pub(crate) fn in_ascii(name: &str) -> Option<String> {
+    if name.is_ascii() {
+        return None;
+    }
+    let label = |label: &str| match label.is_ascii() {
+        true => label.to_ascii_lowercase(),
+        false => format!("xn--{}", punycode(&label.to_lowercase())),
+    };
+    Some(name.split(['.', '。']).map(label).collect::<Vec<_>>().join("."))
+}
+
+/// RFC 3492 section 6.3: the letters of ASCII, and then the places and numbers of the others.
+fn punycode(label: &str) -> String {
+    let mut written: String = label.chars().filter(char::is_ascii).collect();
+    let basic = u32::try_from(written.len()).unwrap_or(u32::MAX);
+    if basic > 0 {
+        written.push('-');
+    }
+    let (mut number, mut delta, mut bias, mut done) = (128_u32, 0_u32, 72, basic);
+    let others = || label.chars().map(u32::from);
+    while let Some(next) = others().filter(|char| *char >= number).min() {
+        delta = delta.saturating_add((next - number).saturating_mul(done + 1));
+        number = next;
+        for char in others() {
+            if char < number {
+                delta = delta.saturating_add(1);
+            } else if char == number {
+                written.push_str(&digits(delta, bias));
+                bias = adapted(delta, done + 1, done == basic);
+                (delta, done) = (0, done + 1);
+            }
+        }
+        (delta, number) = (delta.saturating_add(1), number + 1);
+    }
+    written
+}
+
+/// A number in digits of varying base, `a` to `z` and `0` to `9`.
+fn digits(mut number: u32, bias: u32) -> String {
+    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let digit = |value: u32| {
+        let place = usize::try_from(value).unwrap_or(usize::MAX);
+        DIGITS.get(place).map_or('?', |digit| char::from(*digit))
+    };
+    let mut written = String::new();
+    for place in 1_u32.. {
+        let threshold = (place * 36).saturating_sub(bias).clamp(1, 26);
+        if number < threshold {
+            break;
+        }
+        written.push(digit(threshold + (number - threshold) % (36 - threshold)));
+        number = (number - threshold) / (36 - threshold);
+    }
+    written.push(digit(number));
+    written
+}
+
+fn adapted(delta: u32, count: u32, first: bool) -> u32 {
+    let mut delta = if first { delta / 700 } else { delta / 2 };
+    delta += delta / count;
+    let mut steps = 0;
+    while delta > 455 {
+        delta /= 35;
+        steps += 36;
+    }
+    steps + 36 * delta / (delta + 38)
+}
+
 fn check_label(label: &str) -> Result<(), InvalidHost> {
     let wrong = |why| Err(InvalidHost::Label { label: label.into(), why });
+    if let Some(ascii) = in_ascii(label) {
+        return Err(InvalidHost::NotAscii { label: label.into(), ascii });
+    }
     if label.is_empty() {
         return wrong("it is empty");
     }
@@ -126,6 +214,8 @@ pub(crate) enum InvalidHost {
     IpAddress,
     #[error("label `{label}`: {why}")]
     Label { label: String, why: &'static str },
+    #[error("label `{label}`: use letters, digits and `-`; in DNS it is `{ascii}`")]
+    NotAscii { label: String, ascii: String },
     #[error("longer than 253 characters")]
     TooLong,
 }
@@ -318,6 +408,43 @@ mod tests {
 
     fn host(text: &str) -> HostPattern {
         HostPattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_name_beyond_ascii_is_told_as_dns_has_it() {
+        // (name, in DNS); the last two are of RFC 3492 section 7.1
+        let table = [
+            ("bücher.example", Some("xn--bcher-kva.example")),
+            ("Bücher.Example", Some("xn--bcher-kva.example")),
+            ("straße.example", Some("xn--strae-oqa.example")),
+            ("日本語.example", Some("xn--wgv71a119e.example")),
+            ("*.münchen.example", Some("*.xn--mnchen-3ya.example")),
+            ("他们为什么不说中文", Some("xn--ihqwcrb4cv8a8dqg056pqjye")),
+            ("pročprostěnemluvíčesky", Some("xn--proprostnemluvesky-uyb24dma41a")),
+            ("example.org", None),
+        ];
+        for (name, want) in table {
+            assert_eq!(in_ascii(name).as_deref(), want, "{name}");
+        }
+        let message = HostPattern::parse("bücher.example").unwrap_err().to_string();
+        assert!(message.contains("`xn--bcher-kva`"), "{message}");
+    }
+
+    #[test]
+    fn a_private_address_is_not_public() {
+        let table = [
+            ("203.0.113.7", true),
+            ("10.0.0.1", false),
+            ("100.64.0.1", false),
+            ("127.0.0.1", false),
+            ("169.254.1.1", false),
+            ("2001:db8::1", true),
+            ("fd00::1", false),
+            ("::1", false),
+        ];
+        for (address, want) in table {
+            assert_eq!(is_public(address.parse().unwrap()), want, "{address}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::ifaddrs::getifaddrs;
 
 use crate::clock;
+use crate::net::is_public;
 
 use super::{Finding, Subject};
 
@@ -117,7 +118,7 @@ fn judge(host: &str, addresses: &[IpAddr], own: &[IpAddr]) -> Finding {
     };
     // Behind a router or at a cloud provider, no interface has the public address.
     let has_public =
-        |v6: bool| own.iter().any(|address| address.is_ipv6() == v6 && is_public(address));
+        |v6: bool| own.iter().any(|address| address.is_ipv6() == v6 && is_public(*address));
     if !has_public(stranger.is_ipv6()) && strangers.len() == addresses.len() {
         return Finding::warn(
             check,
@@ -139,18 +140,6 @@ fn judge(host: &str, addresses: &[IpAddr], own: &[IpAddr]) -> Finding {
         format!("{host} is {stranger}, which is not this host{also}"),
         format!("correct or remove the {record} record of {host}"),
     )
-}
-
-/// True if others than the neighbours can reach it.
-fn is_public(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            let shared = first == 100 && (64..128).contains(&second);
-            !v4.is_private() && !v4.is_loopback() && !v4.is_link_local() && !shared
-        }
-        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
-    }
 }
 
 fn list(addresses: &[IpAddr]) -> String {
