@@ -22,6 +22,8 @@ use crate::filters::{Exchange, Filter, Scheme, Verdict};
 use crate::proxy::{self, Limits};
 use crate::snapshot::{Bind, Choice, Listener, Rule, Snapshot, Traffic, Transport};
 
+use challenge::Challenge;
+
 pub(crate) use question::{InvalidQuestion, Question};
 
 /// What would become of a request.
@@ -132,7 +134,20 @@ fn follow(
         ..Answer::default()
     })?;
     let bind = bind(snapshot, question)?;
-    challenge::look(bind, webroot, &head, told)?;
+    match challenge::look(bind, webroot, &head) {
+        Challenge::None => {}
+        Challenge::GoesOn(why) => {
+            told.lost.push(Lost { what: "HTTP-01 challenge".into(), why });
+        }
+        Challenge::Answered(with) => {
+            return Err(Answer {
+                status: 200,
+                headers: vec!["content-type: text/plain".into()],
+                why: format!("an HTTP-01 challenge is answered ahead of every route, with {with}"),
+                ..Answer::default()
+            });
+        }
+    }
     let (listener, rule, prefix) = route(bind, host.as_str(), &head, told)?;
     told.rule = Some(rule.name.to_string());
 
