@@ -96,6 +96,8 @@ pub(crate) enum Failed {
     System { what: &'static str, source: io::Error },
     #[error("{what}: {source}")]
     Files { what: String, source: io::Error },
+    #[error("the result cannot be written to standard output: {0}")]
+    Output(#[source] io::Error),
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
 }

@@ -1,6 +1,5 @@
 //! `edge-gateway check`: what is wrong with a configuration, and what it would serve.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use crate::net::{AddressPool, Cidr};
 use crate::observe::counted;
 use crate::snapshot::Snapshot;
 
+use super::output::print;
 use super::paths::{Paths, Variables};
 
 #[derive(Args, Debug)]
@@ -67,7 +67,7 @@ impl Check {
             counted(faults, "fault"),
             counted(warnings, "warning"),
         ));
-        let _ = io::stdout().write_all(out.as_bytes());
+        print(&out)?;
         Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -71,7 +71,7 @@ impl Doctor {
                 finding.mend = finding.mend.as_ref().map(|mend| redactor.redact(mend));
             }
         }
-        print(&report(&findings, Screen::of_stdout()));
+        print(&report(&findings, Screen::of_stdout()))?;
         let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

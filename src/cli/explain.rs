@@ -56,7 +56,7 @@ impl Explain {
         print(&match self.json {
             true => Format::Json.written(&explained),
             false => explained.to_string(),
-        });
+        })?;
         let failed =
             explained.answer.is_some_and(|answer| answer.flag.is_some() || answer.status == 0);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -15,6 +15,7 @@ use crate::kube_api::Source;
 use crate::snapshot::Snapshot;
 use crate::yaml::Yaml;
 
+use super::output;
 use super::paths::{Paths, Variables};
 
 #[derive(Args, Debug)]
@@ -90,11 +91,11 @@ impl Export {
         };
         let rules = Rules { names: &wanted.names, dns: &wanted.dns_name, issuer: &wanted.issuer };
         let moved = rules.moved(objects);
-        let written = match &wanted.dir {
-            Some(dir) => write(dir, &moved),
-            None => print(&moved),
+        let Some(dir) = &wanted.dir else {
+            output::print(&text_of(&moved))?;
+            return Ok(ExitCode::SUCCESS);
         };
-        if let Err(error) = written {
+        if let Err(error) = write(dir, &moved) {
             let _ = writeln!(io::stderr(), "edge-gateway: nothing is exported: {error}");
             return Ok(ExitCode::FAILURE);
         }
@@ -275,7 +276,7 @@ fn namespace(of: &Value) -> Option<String> {
     Some(text(of, "/metadata/namespace")).filter(|of| !of.is_empty()).map(Into::into)
 }
 
-fn print(moved: &Moved) -> io::Result<()> {
+fn text_of(moved: &Moved) -> String {
     let mut out = String::new();
     for line in moved.list().lines() {
         out.push_str(&format!("# {line}\n"));
@@ -283,7 +284,7 @@ fn print(moved: &Moved) -> io::Result<()> {
     for object in &moved.objects {
         out.push_str(&format!("---\n{}", Yaml(object)));
     }
-    io::stdout().write_all(out.as_bytes())
+    out
 }
 
 fn write(dir: &Path, moved: &Moved) -> io::Result<()> {

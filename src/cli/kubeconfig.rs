@@ -1,6 +1,5 @@
 //! `edge-gateway kubeconfig`: what kubectl has to know of the gateway that runs.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,10 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::control::socket::{ApiAt, CannotAsk, Status, call};
+use crate::app::Failed;
+use crate::control::socket::{ApiAt, Status, call};
 use crate::yaml::Yaml;
 
 use super::fail;
+use super::output::print;
 use super::paths::Socket;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,12 +28,12 @@ pub(super) struct Kubeconfig {
 }
 
 impl Kubeconfig {
-    pub(super) fn run(self) -> Result<ExitCode, CannotAsk> {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let status: Status = call(&self.socket.control_socket, "GET", "/status", PATIENCE)?;
         let Some(api) = status.api else {
             return Ok(fail("the gateway serves no address for kubectl; run it with --api-listen"));
         };
-        let _ = write!(io::stdout(), "{}", Yaml(&kubeconfig(&api)));
+        print(&Yaml(&kubeconfig(&api)).to_string())?;
         Ok(ExitCode::SUCCESS)
     }
 }

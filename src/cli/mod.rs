@@ -37,6 +37,7 @@ use echo::Echo;
 use explain::Explain;
 use export::Export;
 use kubeconfig::Kubeconfig;
+use output::settled;
 use reload::Reload;
 use routes::Routes;
 use run::Run;
@@ -51,7 +52,11 @@ pub fn main() -> ExitCode {
         Ok(handed) => handed,
         Err(error) => return fail(error),
     };
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return other_than_a_command(&error),
+    };
+    match cli.command {
         Command::Run(run) => run.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Dev(dev) => dev.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Check(check) => check.run().unwrap_or_else(fail),
@@ -72,6 +77,15 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// Prints the help, the version or what is wrong with the arguments.
+fn other_than_a_command(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match settled(printed) {
+        Ok(()) => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
+        Err(failed) => fail(failed),
+    }
 }
 
 fn fail(error: impl Display) -> ExitCode {

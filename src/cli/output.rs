@@ -1,11 +1,12 @@
 //! How a command prints what the gateway told it.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::app::Failed;
 use crate::yaml::Yaml;
 
 use super::text::Screen;
@@ -34,15 +35,19 @@ pub(super) enum Columns {
 
 impl Format {
     /// Prints `told`, or the table of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`print`].
     pub(super) fn print(
         self,
         told: &impl Serialize,
         table: impl FnOnce(Columns, Screen) -> String,
-    ) {
+    ) -> Result<(), Failed> {
         print(&match self.columns() {
             Some((columns, screen)) => table(columns, screen),
             None => self.written(told),
-        });
+        })
     }
 
     /// How the table is that is meant, if it is one.
@@ -66,7 +71,42 @@ impl Format {
     }
 }
 
-/// Prints to whoever still reads.
-pub(super) fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+/// Prints the result of a command to standard output. A reader that has gone away (`| head`) has what
+/// it wanted and is no error.
+///
+/// # Errors
+///
+/// The result is lost, whole or in part: the disk of a file is full, say.
+pub(super) fn print(text: &str) -> Result<(), Failed> {
+    let mut stdout = io::stdout().lock();
+    // What is buffered is written at the end of the process, too, but then nobody hears of an error.
+    settled(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// What writing a result to standard output came to.
+pub(super) fn settled(written: io::Result<()>) -> Result<(), Failed> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failed::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_an_error_and_a_reader_that_left_is_none() {
+        // (error of a write, whether the command fails)
+        let table = [
+            (None, false),
+            (Some(ErrorKind::BrokenPipe), false),
+            (Some(ErrorKind::StorageFull), true),
+            (Some(ErrorKind::WriteZero), true),
+        ];
+        for (kind, fails) in table {
+            let written = kind.map_or(Ok(()), |kind| Err(kind.into()));
+            assert_eq!(settled(written).is_err(), fails, "{kind:?}");
+        }
+    }
 }

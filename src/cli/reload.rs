@@ -1,15 +1,16 @@
 //! `edge-gateway reload`: asks the gateway that runs to read everything again.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::control::socket::{CannotAsk, Reloaded, Serving, call};
+use crate::app::Failed;
+use crate::control::socket::{Reloaded, Serving, call};
 use crate::observe::counted;
 
 use super::fail;
+use super::output::print;
 use super::paths::Socket;
 
 /// For a reload that was accepted to be over: longer than the gateway lets anybody wait.
@@ -29,17 +30,17 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    pub(super) fn run(self) -> Result<ExitCode, CannotAsk> {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let socket = &self.socket.control_socket;
         if !self.wait {
             let _: serde_json::Value = call(socket, "POST", "/reload?wait=false", PATIENCE)?;
             return Ok(ExitCode::SUCCESS);
         }
         let reloaded: Reloaded = call(socket, "POST", "/reload", PATIENCE)?;
-        let _ = io::stdout().write_all(faults(&reloaded).as_bytes());
+        print(&faults(&reloaded))?;
         match outcome(&reloaded) {
             Ok(loaded) => {
-                let _ = writeln!(io::stdout(), "{loaded}");
+                print(&format!("{loaded}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(refused) => Ok(fail(refused)),

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::admin::{Backend, Route, Routes as Served};
-use crate::control::socket::{CannotAsk, call};
+use crate::app::Failed;
+use crate::control::socket::call;
 
 use super::output::{Columns, Output};
 use super::paths::{PATIENCE, Socket};
@@ -51,7 +52,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn run(self) -> Result<ExitCode, CannotAsk> {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let mut served: Served = call(&self.socket.control_socket, "GET", "/routes", PATIENCE)?;
         let part = self.host.as_deref();
         if let Some(part) = part {
@@ -60,7 +61,7 @@ impl Routes {
         self.output.output.print(&served, |columns, screen| match served.routes.is_empty() {
             true => nothing(part, screen),
             false => table(&served, columns, screen),
-        });
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

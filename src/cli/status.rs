@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::app::Failed;
 use crate::control::socket::{CannotAsk, call, call_for};
 use crate::control::{Condition, Conditions};
 
@@ -66,7 +67,7 @@ struct Found {
 }
 
 impl Status {
-    pub(super) fn run(self) -> Result<ExitCode, CannotAsk> {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let socket = &self.socket.control_socket;
         let mut found = resources(socket)?;
         if let Some(kind) = &self.kind {
@@ -87,7 +88,7 @@ impl Status {
         let Some(text) = text else {
             return Ok(fail("there is no such object"));
         };
-        print(&text);
+        print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -11,11 +11,12 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::admin::{Counted, Stats, quantile};
+use crate::app::Failed;
 use crate::clock;
 use crate::control::socket::{CannotAsk, call};
 use crate::observe::counted;
 
-use super::output::{Columns, Output};
+use super::output::{Columns, Output, settled};
 use super::paths::{PATIENCE, Socket};
 use super::routes::named;
 use super::table::{Cell, Column, Table};
@@ -49,7 +50,7 @@ pub(super) struct Top {
 }
 
 impl Top {
-    pub(super) fn run(self) -> Result<ExitCode, CannotAsk> {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let socket = &self.socket.control_socket;
         let interval = self.interval.max(Duration::from_millis(100));
         let mut before = stats(socket)?;
@@ -60,7 +61,7 @@ impl Top {
             let Some((columns, screen)) = self.output.output.columns().filter(|_| !self.once)
             else {
                 let table = |columns, screen| table(&sample, columns, self.rows, screen);
-                self.output.output.print(&sample, table);
+                self.output.output.print(&sample, table)?;
                 return Ok(ExitCode::SUCCESS);
             };
             // Beside the lines that are there in any case; else they would scroll.
@@ -68,9 +69,10 @@ impl Top {
             let table = table(&sample, columns, self.rows.min(room), screen);
             // Home, then each line over the one before it: a cleared screen would flicker.
             let text = format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\n"));
-            let written = io::stdout().write_all(text.as_bytes());
-            if written.and_then(|()| io::stdout().flush()).is_err() {
-                return Ok(ExitCode::SUCCESS);
+            let mut stdout = io::stdout().lock();
+            let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            if written.is_err() {
+                return settled(written).map(|()| ExitCode::SUCCESS);
             }
             before = now;
         }

@@ -205,6 +205,58 @@ async fn the_document_sets_the_log_level() {
     until("INFO", || told.process().stderr().contains("INFO")).await;
 }
 
+/// Who keeps the answer in a file and finds it empty later has to have been told by the exit code.
+#[tokio::test]
+async fn a_result_that_cannot_be_written_fails_the_command() {
+    let shop = Origin::replying("shop").await;
+    let route = serve_all("shop", "shop.test", &[shop.address]);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &route).start().await;
+    let files = gateway.setup_ref().files();
+    // (command, whether it is asked of the files)
+    let table = [
+        ("certs", false),
+        ("certs -o json", false),
+        ("routes", false),
+        ("routes -o wide", false),
+        ("status", false),
+        ("status -o yaml", false),
+        ("top --once --interval 100ms", false),
+        ("top", false),
+        ("explain http://shop.test/", false),
+        ("reload --wait", false),
+        ("certs setup shop.test", false),
+        ("check", true),
+        ("check --table", true),
+        ("export kubernetes", true),
+        ("--version", false),
+        ("--help", false),
+        ("certs --help", false),
+    ];
+    for (words, of_files) in table {
+        let command = || {
+            if !of_files && !words.starts_with('-') && !words.ends_with("help") {
+                return gateway.setup_ref().command(words);
+            }
+            let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+            command.args(words.split_whitespace()).env_clear().env("DOMAIN", "gateway.test");
+            command.args(files.iter().filter(|_| of_files));
+            command
+        };
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command().stdout(full).output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{words}: {said}");
+        assert!(said.contains("No space left on device"), "{words}: {said}");
+
+        // A reader that has seen enough is no fault.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command().stdout(writer).output().unwrap();
+        assert!(output.status.success(), "{words} | head: {}", text(&output));
+        assert_eq!(text(&output), "", "{words} | head");
+    }
+}
+
 /// What comes out is what a cluster takes: the gateway itself takes it, by the rules of the CRDs.
 #[test]
 fn the_deployment_moves_to_a_cluster() {

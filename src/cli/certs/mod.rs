@@ -49,12 +49,13 @@ enum Command {
 impl Certs {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         if let Some(Command::Setup(setup)) = self.command {
-            return Ok(setup.run());
+            return setup.run();
         }
         let read = |snapshot: &_| certificates(snapshot, clock::wall());
         let certificates: Certificates = self.asked.told("/certs", read)?;
         let format = if self.json { Format::Json } else { self.output.output };
-        format.print(&certificates, |columns, screen| table::table(&certificates, columns, screen));
+        format
+            .print(&certificates, |columns, screen| table::table(&certificates, columns, screen))?;
         Ok(if certificates.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

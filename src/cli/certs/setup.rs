@@ -1,13 +1,15 @@
 //! `edge-gateway certs setup`: the one certbot command that the first certificate takes.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
 
+use crate::app::Failed;
 use crate::cli::fail;
+use crate::cli::output::print;
 use crate::cli::paths::{ACME_WEBROOT, LETSENCRYPT, Socket};
 use crate::control::socket::{Status, call};
 use crate::net::HostPattern;
@@ -49,7 +51,7 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
         // One that runs knows its directories; where none does, the usual ones are as good.
         let status: Option<Status> =
             call(&self.socket.control_socket, "GET", "/status", PATIENCE).ok();
@@ -62,11 +64,11 @@ impl Setup {
 
         let arguments = self.arguments(&webroot, &letsencrypt, hook.as_deref());
         let line: Vec<_> = arguments.iter().map(|argument| quoted(argument)).collect();
-        let _ = writeln!(io::stdout(), "certbot {}", line.join(" "));
+        print(&format!("certbot {}\n", line.join(" ")))?;
         if !self.run {
-            return ExitCode::SUCCESS;
+            return Ok(ExitCode::SUCCESS);
         }
-        match Command::new("certbot").args(&arguments).status() {
+        Ok(match Command::new("certbot").args(&arguments).status() {
             Ok(status) if status.success() => ExitCode::SUCCESS,
             // It has said why.
             Ok(_) => ExitCode::FAILURE,
@@ -74,7 +76,7 @@ impl Setup {
                 fail("certbot is not installed; `apt install certbot` would be right")
             }
             Err(error) => fail(format!("certbot cannot be run: {error}")),
-        }
+        })
     }
 
     fn arguments(&self, webroot: &Path, letsencrypt: &Path, hook: Option<&Path>) -> Vec<String> {
