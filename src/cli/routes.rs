@@ -8,12 +8,15 @@ use clap::Args;
 use crate::admin::{Backend, Route, Routes as Served};
 use crate::app::Failed;
 use crate::control::socket::call;
+use crate::control::{Condition, Conditions};
 
 use super::output::{Columns, Output};
 use super::paths::{PATIENCE, Socket};
 use super::table::{Cell, Column, Step, Table};
 use super::text::Screen;
 
+/// Refused objects that are told where nothing is served.
+const REASONS: usize = 10;
 /// Of HOST, MATCH, GOES TO, ROUTE, RULE and HITS.
 const NARROWER: [Step; 12] = [
     (1, 40),
@@ -58,27 +61,46 @@ impl Routes {
         if let Some(part) = part {
             served.routes.retain(|row| row.host.as_ref().is_some_and(|host| host.contains(part)));
         }
+        // Only where nothing is served at all, for that is what it explains.
+        let asks_why = served.routes.is_empty() && part.is_none();
+        let why: Conditions = match asks_why {
+            true => call(&self.socket.control_socket, "GET", "/conditions", PATIENCE)?,
+            false => Conditions::default(),
+        };
         self.output.output.print(&served, |columns, screen| match served.routes.is_empty() {
-            true => nothing(part, screen),
+            true => nothing(part, &why.conditions, screen),
             false => table(&served, columns, screen),
         })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What to do where there is nothing to show.
-fn nothing(part: Option<&str>, screen: Screen) -> String {
-    let said = match part {
-        Some(part) => format!(
+/// What to do where there is nothing to show; `why` has the conditions of objects that are refused.
+fn nothing(part: Option<&str>, why: &[Condition], screen: Screen) -> String {
+    let said = match (part, why) {
+        (Some(part), _) => format!(
             "no host of a route has `{part}` in it; `edge-gateway routes` without --host shows all"
         ),
-        None => {
-            "no routes are served. Write an HTTPRoute into a file of the configuration and save \
-                 it; where there is one, `edge-gateway check` says what is wrong with it"
+        (None, []) => {
+            "no routes are served. Write an HTTPRoute into a file of the configuration and \
+                       save it; where there is one, `edge-gateway check` says what is wrong with it"
                 .into()
         }
+        (None, _) => {
+            "no routes are served, because objects of the configuration are refused:".into()
+        }
     };
-    screen.wrapped("", &said)
+    let mut text = screen.wrapped("", &said);
+    for one in why.iter().take(REASONS) {
+        text.push_str(&screen.wrapped("! ", &one.to_string()));
+    }
+    let more = why.len().saturating_sub(REASONS);
+    if more > 0 {
+        text.push_str(
+            &screen.wrapped("", &format!("and {more} more; `edge-gateway status` lists all")),
+        );
+    }
+    text
 }
 
 fn table(served: &Served, columns: Columns, screen: Screen) -> String {
@@ -262,7 +284,27 @@ shop.test  prefix /a/very/long/path/t…  a 90% +1        default/shop  1       
 
     #[test]
     fn where_nothing_is_it_says_what_to_do() {
-        assert!(nothing(None, Screen::default()).contains("HTTPRoute"));
-        assert!(nothing(Some("sho"), Screen::default()).contains("`sho`"));
+        let screen = Screen::default();
+        assert!(nothing(None, &[], screen).contains("Write an HTTPRoute"));
+        assert!(nothing(Some("sho"), &[], screen).contains("`sho`"));
+    }
+
+    #[test]
+    fn where_objects_are_refused_it_says_which_and_why() {
+        let condition = |number: usize| Condition {
+            object: "Gateway default/eg".into(),
+            part: format!("listener l{number}"),
+            kind: "Accepted".into(),
+            status: "False".into(),
+            reason: "UnsupportedProtocol".into(),
+            message: "`HTPS` is not a protocol".into(),
+        };
+        let why: Vec<_> = (0..REASONS + 2).map(condition).collect();
+        let text = nothing(None, &why, Screen::default());
+        let first = "! Gateway default/eg, listener l0: Accepted is False, UnsupportedProtocol: \
+                     `HTPS` is not a protocol\n";
+        assert!(text.contains(first), "{text}");
+        assert!(text.contains("and 2 more; `edge-gateway status`"), "{text}");
+        assert!(!text.contains("Write an HTTPRoute"), "{text}");
     }
 }

@@ -289,10 +289,8 @@ fn bad(kind: &str, object: &Value) -> Conditions {
 /// The conditions of an object that are not as they should be, each with its message.
 fn trouble(kind: &str, object: &Value, screen: Screen) -> String {
     let mut text = String::new();
-    for Condition { object, part, kind, status, reason, message } in bad(kind, object).conditions {
-        let part = if part.is_empty() { part } else { format!(", {part}") };
-        let said = format!("{object}{part}: {kind} is {status}, {reason}: {message}");
-        for line in screen.wrapped("! ", &said).lines() {
+    for condition in bad(kind, object).conditions {
+        for line in screen.wrapped("! ", &condition.to_string()).lines() {
             text.push_str(&screen.paint(line, Colour::Red));
             text.push('\n');
         }

@@ -1,5 +1,7 @@
 //! Conditions that are not as they should be, for people.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,6 +26,17 @@ pub(crate) struct Condition {
     pub status: String,
     pub reason: String,
     pub message: String,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, part, kind, status, reason, message } = self;
+        f.write_str(object)?;
+        if !part.is_empty() {
+            write!(f, ", {part}")?;
+        }
+        write!(f, ": {kind} is {status}, {reason}: {message}")
+    }
 }
 
 /// Conditions that one answer holds.

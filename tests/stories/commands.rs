@@ -257,6 +257,21 @@ async fn a_result_that_cannot_be_written_fails_the_command() {
     }
 }
 
+/// Where everything is refused, the first thing to know is what and why.
+#[tokio::test]
+async fn routes_says_why_nothing_is_served() {
+    let shop = Origin::replying("shop").await;
+    let route = serve_all("shop", "shop.test", &[shop.address]);
+    let lost = route.replace("- name: eg\n", "- name: eg\n      sectionName: none\n");
+    assert_ne!(route, lost);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &lost).start().await;
+    let output = gateway.setup_ref().command("routes").output().unwrap();
+    let told = text(&output);
+    assert!(told.contains("no routes are served"), "{told}");
+    assert!(told.contains("HTTPRoute ") && told.contains("/shop"), "{told}");
+    assert!(!told.contains("Write an HTTPRoute"), "{told}");
+}
+
 /// What comes out is what a cluster takes: the gateway itself takes it, by the rules of the CRDs.
 #[test]
 fn the_deployment_moves_to_a_cluster() {
