@@ -159,11 +159,6 @@ impl AccessRecord<'_> {
         stamp.write(out, self.time);
         out.push(b' ');
         self.message(out);
-        if let Some(agent) = self.user_agent {
-            out.extend_from_slice(b" agent=\"");
-            text::plain(out, cut(agent, USER_AGENT_BYTES));
-            out.push(b'"');
-        }
         out.push(b'\n');
     }
 
@@ -210,6 +205,7 @@ impl AccessRecord<'_> {
         }
     }
 
+    /// The text form without its time, which the journal has itself:
     /// `203.0.113.9 "GET shop.test/a HTTP/1.1" 200 1234B 12.345ms route=shop/cart ...`
     fn message(&self, out: &mut Vec<u8>) {
         text::ip(out, self.client);
@@ -252,6 +248,11 @@ impl AccessRecord<'_> {
         if let Some(id) = self.trace_id {
             out.extend_from_slice(b" trace=");
             text::plain(out, id.as_bytes());
+        }
+        if let Some(agent) = self.user_agent {
+            out.extend_from_slice(b" agent=\"");
+            text::plain(out, cut(agent, USER_AGENT_BYTES));
+            out.push(b'"');
         }
     }
 }
@@ -412,6 +413,23 @@ pub(super) mod tests {
             written(|out, stamp| record.text(out, stamp)),
         ] {
             assert!(line.len() < 12_000, "{}", line.len());
+        }
+    }
+
+    #[test]
+    fn the_journal_has_the_text_form_as_its_message() {
+        let quiet = AccessRecord { user_agent: None, trace_id: None, route: None, ..sample() };
+        let failed = AccessRecord {
+            flags: ResponseFlag::UpstreamConnectionFailure.into(),
+            attempts: 3,
+            ..sample()
+        };
+        for record in [sample(), quiet, failed] {
+            let text = written(|out, stamp| record.text(out, stamp));
+            let (_time, text) = text.trim_end().split_once(' ').unwrap();
+            let datagram = written(|out, stamp| record.journal(out, stamp));
+            let message = datagram.lines().find_map(|line| line.strip_prefix("MESSAGE="));
+            assert_eq!(message, Some(text));
         }
     }
 
