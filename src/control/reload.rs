@@ -19,7 +19,7 @@ use crate::control::{CannotBind, CannotStart, Control, sockets};
 use crate::graph::Held;
 use crate::kube_api::Source;
 use crate::net::AddressPool;
-use crate::observe::{LogFiles, counted};
+use crate::observe::{LogFiles, counted, whole_millis};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::Upstreams;
@@ -589,7 +589,7 @@ impl Control {
         let took = clock::now().saturating_duration_since(begun);
         tracing::info!(
             generation,
-            took_ms = took.as_millis(),
+            took_ms = whole_millis(took),
             "serving {} on {} to {}, from {} in {}",
             counted(counts.routes, "route"),
             counted(counts.listeners, "listener"),

@@ -47,6 +47,7 @@ pub(crate) use custom::{
 };
 pub(crate) use record::{AccessRecord, Upstream};
 pub(crate) use redact::redacted_target;
+pub(crate) use text::whole_millis;
 
 /// How log lines name us in the journal.
 const IDENTIFIER: &str = "edge-gateway";

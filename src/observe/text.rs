@@ -124,8 +124,9 @@ fn digit(number: u64) -> u8 {
     b"0123456789"[usize::try_from(number % 10).unwrap_or(0)]
 }
 
-/// Whole milliseconds, as Envoy counts them.
-pub(super) fn whole_millis(duration: Duration) -> u64 {
+/// Whole milliseconds, as Envoy counts them. Of a type that JSON events have as a number: those of
+/// 128 bits, which `Duration::as_millis` gives, become text there.
+pub(crate) fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

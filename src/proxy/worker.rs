@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::net::{ServerSocket, canonical};
+use crate::observe::whole_millis;
 use crate::proxy::connections::{Peer, Place, Shelf};
 use crate::proxy::udp::Receiver;
 use crate::proxy::watch::{Ending, Millis, Watch, coarse_now, set_coarse_now};
@@ -175,7 +176,7 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
                 // Out of descriptors or memory: those who wait in the backlog must wait longer,
                 // and a loop that spins would take the time from those who could make room.
                 pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
-                tracing::warn!(%error, pause_ms = pause.as_millis(), "accept failed, pausing");
+                tracing::warn!(%error, pause_ms = whole_millis(pause), "accept failed, pausing");
                 tokio::time::sleep(pause).await;
             }
         }

@@ -98,6 +98,40 @@ fn tracked_files_are_small_and_text() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A number of 128 bits is text in a JSON event, so nothing that is logged has one.
+#[test]
+fn figures_of_events_are_numbers_in_json() {
+    let mut wrong = Vec::new();
+    for file in rust_files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, _) in wide_fields(&text) {
+            wrong.push(format!("{}:{line}: log it by `observe::whole_millis`", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let event = "tracing::warn!(\n    pause_ms = pause.as_millis(),\n    \"accept failed\"\n);";
+    assert_eq!(wide_fields(event).len(), 1);
+    assert!(wide_fields("let wide = pause.as_millis();").is_empty());
+}
+
+/// Line and text of each field of an event that has 128 bits.
+fn wide_fields(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut within = false;
+    for (line, number) in text.lines().zip(1..) {
+        let code = line.split("//").next().unwrap_or_default();
+        within |= code.contains("tracing::") && code.contains("!(");
+        let is_wide = ["as_millis()", "as_micros()", "as_nanos()", "u128"]
+            .iter()
+            .any(|wide| code.contains(wide));
+        if within && is_wide {
+            found.push((number, line));
+        }
+        within &= !code.trim_end().ends_with([';', ',']) || !code.contains(')');
+    }
+    found
+}
+
 #[test]
 fn the_rules_catch_what_they_forbid() {
     assert!(broken_rules("net", "use crate::filters::Filter;").len() == 1);
