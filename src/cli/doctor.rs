@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::app::Failed;
 use crate::clock;
+use crate::config;
 use crate::control::socket::{Status, call};
 use crate::control::{Certificates, certificates};
 use crate::doctor::{Finding, Redactor, Subject, Verdict, examine};
@@ -96,10 +97,11 @@ impl Doctor {
         let acme_webroot =
             self.acme_webroot.or_else(|| running.map(|status| status.acme_webroot.clone()));
         let variables = self.variables.read()?;
-        let domain = std::env::var("DOMAIN").ok().or_else(|| {
-            let found = variables.iter().find(|(name, _)| name == "DOMAIN");
+        let domain = std::env::var(config::DOMAIN).ok().or_else(|| {
+            let found = variables.iter().find(|(name, _)| name == config::DOMAIN);
             found.map(|(_, value)| value.clone())
         });
+        let domain = domain.map(|domain| config::value_of(config::DOMAIN, &domain));
         let resolve = grouped(self.resolve);
         let load = paths.loader(resolve.clone(), variables)?.load(&Snapshot::default());
         let served: Option<Certificates> = match running {

@@ -21,8 +21,10 @@ mod text;
 mod top;
 mod values;
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -44,6 +46,18 @@ use run::Run;
 use status::Status;
 use top::Top;
 
+/// Exit code of arguments that cannot be understood, which is clap's.
+const USAGE: u8 = 2;
+/// Variables of the environment that are paths, and so could end with anything.
+const PATHS: [&str; 6] = [
+    "EDGE_GATEWAY_CONFIG",
+    "HOME",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "STATE_DIRECTORY",
+    "XDG_STATE_HOME",
+];
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -52,6 +66,10 @@ pub fn main() -> ExitCode {
         Ok(handed) => handed,
         Err(error) => return fail(error),
     };
+    if let Some(fault) = line_end() {
+        fail(fault);
+        return ExitCode::from(USAGE);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return other_than_a_command(&error),
@@ -77,6 +95,28 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// What is wrong with the first argument, or path in the environment, that ends with a line end: of a
+/// script or a list of variables that was saved on Windows.
+fn line_end() -> Option<String> {
+    let arguments = std::env::args_os().skip(1).map(|argument| ("the argument", argument));
+    let paths = PATHS.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    paths.chain(arguments).find_map(|(what, value)| ended_line(what, &value))
+}
+
+fn ended_line(what: &str, value: &OsStr) -> Option<String> {
+    let end = match value.as_bytes().last()? {
+        b'\r' => "carriage return",
+        b'\n' => "newline",
+        _ => return None,
+    };
+    let value = value.to_string_lossy();
+    Some(format!(
+        "{what} `{}` ends with a {end}: remove it; a file that was saved on Windows has one at the end of \
+         each line",
+        value.escape_debug()
+    ))
 }
 
 /// Prints the help, the version or what is wrong with the arguments.
@@ -147,6 +187,25 @@ enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_end_at_the_end_of_a_word_is_told_and_none_elsewhere() {
+        // (word, part of the message)
+        let table = [
+            ("--config=/etc/a.yaml", None),
+            ("a\rb", None),
+            ("", None),
+            ("/etc/a.yaml\r", Some("the argument `/etc/a.yaml\\r` ends with a carriage return")),
+            ("30s\n", Some("`30s\\n` ends with a newline")),
+        ];
+        for (word, want) in table {
+            let fault = ended_line("the argument", OsStr::new(word));
+            assert_eq!(fault.is_some(), want.is_some(), "{word:?}");
+            let fault = fault.unwrap_or_default();
+            assert!(fault.contains(want.unwrap_or_default()), "{fault}");
+            assert!(!fault.contains(['\r', '\n']), "{fault:?}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -210,6 +210,8 @@ impl Variables {
 /// `NAME=value` lines, one value in quotes or not. Of what systemd.exec(5) allows beside that, lines
 /// that are continued and escapes are not understood.
 fn assignments(text: &str) -> Vec<(String, String)> {
+    // Editors of Windows begin a file with it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     lines
         .filter_map(|line| line.split_once('='))
@@ -249,6 +251,9 @@ no assignment
             ("HALF", "\"open"),
             ("EMPTY", ""),
         ];
+        // As it is saved on Windows, too.
+        let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        assert_eq!(assignments(&windows), assignments(text));
         let got = assignments(text);
         let got: Vec<_> = got.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(got, want);

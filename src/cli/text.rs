@@ -36,7 +36,8 @@ impl Screen {
         }
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let size = terminal_size_of(stdout);
-        let columns = || set("COLUMNS")?.to_str()?.parse().ok().filter(|columns| *columns > 0);
+        let columns =
+            || set("COLUMNS")?.to_str()?.trim().parse().ok().filter(|columns| *columns > 0);
         let width = columns().or_else(|| size.map(|(width, _)| width.0.into()));
         Self {
             // As a terminal is that does not know: a serial line, say.

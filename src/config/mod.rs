@@ -16,6 +16,7 @@ use crate::api::{Object, ObjectKey};
 
 mod decode;
 mod diagnostic;
+mod environment;
 mod files;
 mod json;
 mod names;
@@ -35,6 +36,7 @@ pub(crate) use self::decode::Environment;
 #[cfg(test)]
 pub(crate) use self::diagnostic::Position;
 pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
+pub(crate) use self::environment::{DOMAIN, fault_of_domain, value_of};
 pub(crate) use self::files::{FilePrint, fingerprint, is_configuration};
 pub(crate) use self::json::{Rejected, Written, for_file, offered, read_yaml};
 pub(crate) use self::schema::schema;

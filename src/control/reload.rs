@@ -190,7 +190,8 @@ impl Loader {
     /// `${name}`, from the environment or else of our own.
     fn variable(&self, name: &str) -> Option<String> {
         let default = || self.defaults.iter().find(|(own, _)| *own == name);
-        std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()))
+        let value = std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()));
+        value.map(|value| config::value_of(name, &value))
     }
 
     /// Loads from elsewhere, once.
@@ -228,7 +229,9 @@ impl Loader {
         let mut loaded: Loaded = config::load(&settings, &environment);
         refuse_what_closes_gateways(&mut loaded, previous);
         let (files, objects) = (loaded.files.len(), loaded.objects.len());
-        let domain = environment("DOMAIN");
+        let domain = environment(config::DOMAIN);
+        diagnostics
+            .extend(domain.as_deref().and_then(|domain| self.sources.fault_of_domain(domain)));
         self.read.clone_from(&settings.paths);
         self.print = print;
         if loaded.is_fatal() {
@@ -402,6 +405,22 @@ fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
 }
 
 impl Sources {
+    /// A warning at the document as a whole: what is wrong is not in any file.
+    fn fault_of_domain(&self, domain: &str) -> Option<Diagnostic> {
+        let file = match self {
+            Self::Document { file, .. } => Some(file),
+            Self::Directories(directories) => directories.first(),
+        };
+        Some(Diagnostic {
+            severity: Severity::Warning,
+            fatal: false,
+            problem: config::fault_of_domain(domain)?,
+            place: config::Place { file: Arc::from(&**file?), position: None },
+            object: String::new(),
+            field: String::new(),
+        })
+    }
+
     fn settings(
         &self,
         environment: config::Environment<'_>,

@@ -137,7 +137,8 @@ fn one_line(text: &str) -> String {
 ///
 /// None where the service manager does not ask for it, or asks another process (`WATCHDOG_PID`).
 pub(crate) fn watchdog_interval() -> Option<Duration> {
-    let (usec, pid) = (env::var("WATCHDOG_USEC").ok()?, env::var("WATCHDOG_PID").ok());
+    let set = |name| env::var(name).ok().map(|value| value.trim().to_owned());
+    let (usec, pid) = (set("WATCHDOG_USEC")?, set("WATCHDOG_PID"));
     interval(&usec, pid.as_deref(), process::id())
 }
 

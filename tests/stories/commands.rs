@@ -257,6 +257,38 @@ async fn a_result_that_cannot_be_written_fails_the_command() {
     }
 }
 
+/// A name from a file that was saved on Windows, in whatever case, finds its certificate; what is no
+/// name is told as what it is.
+#[test]
+fn the_domain_is_a_name_however_it_is_written() {
+    let setup = Gateway::setup();
+    let check = |domain: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+        command.arg("check").args(setup.files()).env_clear().env("DOMAIN", domain);
+        text(&command.args(["--env-file", "/dev/null"]).output().unwrap())
+    };
+    for domain in
+        ["gateway.test", "gateway.test\r", "gateway.test\n", "Gateway.Test", "gateway.test."]
+    {
+        let told = check(domain);
+        assert!(told.ends_with("0 faults, 0 warnings\n"), "{domain:?}: {told}");
+    }
+    let told = check("https://gateway.test");
+    assert!(told.contains("the environment variable DOMAIN is `https://gateway.test`"), "{told}");
+}
+
+#[test]
+fn a_carriage_return_at_the_end_of_a_word_is_told_by_its_name() {
+    let output = run(&["check", "--config", "/etc/edge-gateway.yaml\r"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let told = text(&output);
+    assert!(told.contains("ends with a carriage return"), "{told}");
+    assert!(!output.stderr.contains(&b'\r'), "{told}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+    let output = command.arg("check").env("EDGE_GATEWAY_CONFIG", "/etc/a.yaml\r").output().unwrap();
+    assert!(text(&output).contains("EDGE_GATEWAY_CONFIG"), "{}", text(&output));
+}
+
 /// Where everything is refused, the first thing to know is what and why.
 #[tokio::test]
 async fn routes_says_why_nothing_is_served() {
