@@ -144,6 +144,9 @@ pub(crate) fn run(
     for ignored in &handed.ignored {
         tracing::warn!("{ignored}");
     }
+    if let Some(other) = &handed.for_another {
+        tracing::warn!("{other}");
+    }
     let (limits, memory) = room::make(options.limits, options.wishes);
     let system = |what| move |source| Failed::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -174,6 +177,7 @@ pub(crate) fn run(
     let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::clone(&reloads)));
     let setup = Setup {
         inherited: handed.sockets,
+        for_another: handed.for_another,
         workers: options.workers,
         drain_timeout: options.drain_timeout,
         notify: Notify::from_env(),

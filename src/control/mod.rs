@@ -34,7 +34,7 @@ use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
 use crate::observe::counted;
 use crate::proxy::Gateway;
 use crate::stats::Reloads;
-use crate::systemd::{self, Inherited, Notify};
+use crate::systemd::{self, ForAnother, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
 use crate::trace::Exporter;
 
@@ -123,6 +123,8 @@ fn list(failed: &[CannotBind]) -> String {
 pub(crate) struct Setup {
     pub inherited: Vec<Inherited>,
     pub workers: usize,
+    /// What was handed over to another process.
+    pub for_another: Option<ForAnother>,
     pub drain_timeout: Duration,
     pub notify: Notify,
     /// Where the control socket is to be.
@@ -162,7 +164,7 @@ impl Control {
         let mut control = Self {
             loader,
             gateway,
-            sockets: Sockets::new(setup.inherited),
+            sockets: Sockets::new(setup.inherited, setup.for_another),
             workers,
             exporter: Exporter::default(),
             notify: setup.notify,

@@ -1,5 +1,6 @@
 //! Which socket serves which bind: those that were handed over first, the rest bound here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -9,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::net::ServerSocket;
 use crate::proxy::SocketId;
 use crate::snapshot::{Bind, BindKey, Snapshot, Transport};
-use crate::systemd::Inherited;
+use crate::systemd::{ForAnother, Inherited};
 
 /// Connections that may wait to be accepted: a restart's worth. The kernel caps it at
 /// `net.core.somaxconn`.
@@ -19,6 +20,8 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     inherited: Vec<Inherited>,
+    /// Why none were handed over, where that is so.
+    for_another: Option<ForAnother>,
     open: BTreeMap<BindKey, Vec<Open>>,
     next: u64,
 }
@@ -52,14 +55,14 @@ pub(crate) struct CannotBind {
     /// True if the port is served now, on another address: what serves it would be closed for
     /// nothing.
     pub(super) ours: bool,
-    hint: &'static str,
+    hint: Cow<'static, str>,
     source: io::Error,
 }
 
 impl Sockets {
-    /// Keeps what the service manager handed over.
-    pub(super) fn new(inherited: Vec<Inherited>) -> Self {
-        Self { inherited, ..Self::default() }
+    /// Keeps what the service manager handed over, to us or to another process.
+    pub(super) fn new(inherited: Vec<Inherited>, for_another: Option<ForAnother>) -> Self {
+        Self { inherited, for_another, ..Self::default() }
     }
 
     /// Finds or opens a socket for every bind of `next`. Changes nothing yet: what this process
@@ -77,7 +80,7 @@ impl Sockets {
         let mut failed = Vec::new();
         let mut fail = |bind: &Bind, source: io::Error| {
             let ours = self.open.keys().any(|key| overlap(*key, bind.key));
-            let hint = if ours { OURS } else { hint(&source, bind.key.transport) };
+            let hint = if ours { OURS.into() } else { self.hint(&source, bind.key.transport) };
             failed.push(CannotBind { key: bind.key, ours, hint, source });
         };
         for bind in &next.binds {
@@ -135,6 +138,14 @@ impl Sockets {
             }
         }
         Ok(())
+    }
+
+    /// What to do about it.
+    fn hint(&self, error: &io::Error, transport: Transport) -> Cow<'static, str> {
+        match &self.for_another {
+            Some(other) if error.kind() == io::ErrorKind::AddrInUse => format!("; {other}").into(),
+            _ => hint(error, transport).into(),
+        }
     }
 
     fn warnings(&self, next: &Snapshot, prepared: &Prepared) -> Vec<String> {
@@ -316,7 +327,7 @@ mod tests {
     fn a_name_counts_before_a_port_and_both_before_binding() {
         let (http, other) = (handed("http"), handed("other"));
         let (http_at, other_at) = (http.address, other.address);
-        let sockets = Sockets::new(vec![http, other]);
+        let sockets = Sockets::new(vec![http, other], None);
         // `http` is taken by name though its port differs; `https` by the port of the other.
         let next = snapshot(&[(8080, "http"), (other_at.port(), "https")]);
 
@@ -334,7 +345,7 @@ mod tests {
     fn a_socket_serves_one_bind_and_the_others_of_its_name_are_told() {
         let (http, spare) = (handed("http"), handed("spare"));
         let (http_at, spare_at) = (http.address, spare.address);
-        let mut sockets = Sockets::new(vec![http, spare]);
+        let mut sockets = Sockets::new(vec![http, spare], None);
         // Both have a listener `http`; the second is served on the socket of its port.
         let mut first = snapshot(&[(80, "http"), (spare_at.port(), "http")]);
         first.binds.sort_by_key(|bind| bind.key);
@@ -362,7 +373,7 @@ mod tests {
     fn a_socket_that_waits_in_vain_is_told_and_kept() {
         let (http, lost) = (handed("http"), handed("web"));
         let lost_at = lost.address;
-        let mut sockets = Sockets::new(vec![http, lost]);
+        let mut sockets = Sockets::new(vec![http, lost], None);
         let mut prepared = sockets.prepare(&snapshot(&[(8080, "http")])).unwrap();
         assert_eq!(
             prepared.warnings,
@@ -382,7 +393,7 @@ mod tests {
 
     #[test]
     fn what_stays_is_kept_and_what_goes_is_closed() {
-        let mut sockets = Sockets::new(vec![handed("http"), handed("https")]);
+        let mut sockets = Sockets::new(vec![handed("http"), handed("https")], None);
         let mut first = sockets.prepare(&snapshot(&[(8080, "http"), (8443, "https")])).unwrap();
         let https = first.new[1].1;
         sockets.commit(&mut first);

@@ -12,4 +12,4 @@ mod sockets;
 
 pub(crate) use memory::Memory;
 pub(crate) use notify::{Notify, watchdog_interval};
-pub(crate) use sockets::{Handed, Inherited, inherited};
+pub(crate) use sockets::{ForAnother, Handed, Inherited, inherited};

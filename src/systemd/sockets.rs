@@ -50,10 +50,31 @@ impl fmt::Display for Ignored {
     }
 }
 
+/// The service manager's sockets are for another process: that of a shell around this one, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ForAnother {
+    /// `LISTEN_PID`.
+    pid: String,
+    own: u32,
+}
+
+impl fmt::Display for ForAnother {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the sockets of the service manager are for process {} (LISTEN_PID), this is process {}: \
+             a script that starts the gateway has to do so with `exec`, and not within a pipe",
+            self.pid, self.own
+        )
+    }
+}
+
 /// All that was handed over.
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
     pub sockets: Vec<Inherited>,
+    /// What was handed over, but not to us.
+    pub for_another: Option<ForAnother>,
     /// To be logged by the caller: this runs before logging does.
     pub ignored: Vec<Ignored>,
 }
@@ -61,14 +82,14 @@ pub(crate) struct Handed {
 /// Why the sockets handed over cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidHandover {
-    #[error("`LISTEN_FDS` is `{0}`; a number of sockets up to {MOST} would be right")]
+    #[error("`LISTEN_FDS` is `{}`; a number of sockets up to {MOST} would be right", .0.escape_debug())]
     Count(String),
     #[error("socket {index} handed over cannot be prepared")]
     Socket { index: usize, source: io::Error },
 }
 
-/// Takes the sockets of `LISTEN_FDS`; empty if there are none, or if they are for another process
-/// (`LISTEN_PID`; unset, it means us).
+/// Takes the sockets of `LISTEN_FDS`; none if there are none, or if they are for another process
+/// (`LISTEN_PID`; unset, it means us), which the result tells.
 ///
 /// Must be called once, and before any thread is started: listenfd removes `LISTEN_FDS` and
 /// `LISTEN_PID` from the environment, which no other thread may be reading.
@@ -77,9 +98,13 @@ pub(crate) enum InvalidHandover {
 ///
 /// `LISTEN_FDS` is not a number, or the kernel refuses to make a socket non-blocking.
 pub(crate) fn inherited() -> Result<Handed, InvalidHandover> {
-    let Some(count) = env::var_os("LISTEN_FDS").filter(|_| is_for_us()) else {
+    let Some(count) = env::var_os("LISTEN_FDS").filter(|count| !count.is_empty()) else {
         return Ok(Handed::default());
     };
+    let pid = env::var_os("LISTEN_PID").unwrap_or_default();
+    if let Some(other) = for_another(&pid.to_string_lossy(), process::id()) {
+        return Ok(Handed { for_another: Some(other), ..Handed::default() });
+    }
     let count = count.to_string_lossy();
     if !count.parse::<usize>().is_ok_and(|count| count <= MOST) {
         return Err(InvalidHandover::Count(count.into_owned()));
@@ -101,9 +126,9 @@ pub(crate) fn inherited() -> Result<Handed, InvalidHandover> {
     Ok(handed)
 }
 
-fn is_for_us() -> bool {
-    env::var("LISTEN_PID")
-        .map_or(true, |asked| asked.is_empty() || asked.parse() == Ok(process::id()))
+fn for_another(pid: &str, own: u32) -> Option<ForAnother> {
+    let is_for_us = pid.is_empty() || pid.trim().parse() == Ok(own);
+    (!is_for_us).then(|| ForAnother { pid: pid.escape_debug().to_string(), own })
 }
 
 /// The names, then none for ever. `unknown` is what systemd says of a socket without one.
@@ -163,6 +188,26 @@ mod tests {
         for (text, want) in table {
             let got: Vec<_> = names_of(text).take(3).collect();
             assert_eq!(got.iter().map(Option::as_deref).collect::<Vec<_>>(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn sockets_of_another_process_are_left_and_told() {
+        // (LISTEN_PID, whether it is another process than 7, as it is told)
+        let table = [
+            ("", false, ""),
+            ("7", false, ""),
+            ("8", true, "process 8 (LISTEN_PID), this is process 7"),
+            ("7\r", false, ""),
+            ("8\r", true, "process 8\\r (LISTEN_PID)"),
+            ("self", true, "process self (LISTEN_PID)"),
+        ];
+        for (pid, is_another, want) in table {
+            let told = for_another(pid, 7).map(|other| other.to_string());
+            assert_eq!(told.is_some(), is_another, "{pid:?}");
+            let told = told.unwrap_or_default();
+            assert!(told.contains(want), "{told}");
+            assert!(!told.contains('\r'), "{told:?}");
         }
     }
 

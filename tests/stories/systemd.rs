@@ -3,7 +3,9 @@
 use std::net::{Ipv6Addr, TcpListener};
 use std::time::Duration;
 
-use crate::support::{Gateway, Message, Origin, Wire, clock, has_ipv6, serve_all, until};
+use crate::support::{
+    GATEWAY, Gateway, Message, Origin, Wire, clock, free_address, has_ipv6, serve_all, until,
+};
 
 #[tokio::test]
 async fn the_life_of_a_process_is_told_in_order() {
@@ -28,6 +30,30 @@ async fn the_life_of_a_process_is_told_in_order() {
     let seconds = stamp.parse::<f64>().unwrap() / 1e6;
     // CLOCK_MONOTONIC and the uptime differ by the time spent in suspension, which is none here.
     assert!(seconds <= uptime && seconds > uptime - 60.0, "{seconds} s of {uptime} s");
+}
+
+/// A script around the gateway that does not `exec` it keeps the sockets: what it would have to do is
+/// told where the port is missed.
+#[tokio::test]
+async fn sockets_that_are_for_another_process_are_told_by_its_number() {
+    let address = free_address();
+    let _theirs = TcpListener::bind(address).unwrap();
+    let gateway_yaml = GATEWAY.replace("port: 8080", &format!("port: {}", address.port()));
+    assert_ne!(GATEWAY, gateway_yaml);
+    let own = format!("  addresses: [{{type: IPAddress, value: {}}}]\n  listeners:", address.ip());
+    let gateway_yaml = gateway_yaml.replace("  listeners:", &own);
+    let gateway = Gateway::setup()
+        .without_sockets()
+        .file("common/gateway.yaml", &gateway_yaml)
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_PID", "1")
+        .launch();
+    assert_eq!(gateway.exit().await.code(), Some(1));
+    let said = gateway.process().stderr();
+    let why = "the sockets of the service manager are for process 1 (LISTEN_PID)";
+    let last = said.lines().rfind(|line| line.starts_with("edge-gateway: ")).unwrap_or_default();
+    assert!(last.contains(why) && !last.contains("ss -ltnp"), "{said}");
+    assert!(said.lines().any(|line| line.starts_with('{') && line.contains(why)), "{said}");
 }
 
 #[tokio::test]
