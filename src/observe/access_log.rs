@@ -85,9 +85,9 @@ impl AccessLog {
     ) -> io::Result<Self> {
         let form = Form::of(output, format);
         let (spool, stdout) = match form {
-            Form::Journald => (spool(JournalSocket::system()?)?, None),
+            Form::Journald => (spool("journald", JournalSocket::system()?)?, None),
             Form::EnvoyJson | Form::Json | Form::Text => {
-                let spool = spool(Descriptor::stdout()?)?;
+                let spool = spool("standard output", Descriptor::stdout()?)?;
                 (spool.clone(), Some(spool))
             }
         };
@@ -103,7 +103,7 @@ impl AccessLog {
     #[cfg(test)]
     pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
         let form = if output == Output::Text { Form::Text } else { Form::Json };
-        let spool = Some(spool(Descriptor::new(to))?);
+        let spool = Some(spool("a test", Descriptor::new(to))?);
         Ok(Self { form, spool, ..Self::discard() })
     }
 
@@ -160,6 +160,18 @@ impl AccessLog {
         self.files.clone()
     }
 
+    /// Opens the files of Gateways' logs again, which somebody may have renamed.
+    pub(crate) fn reopen(&self) {
+        self.files.reopen();
+    }
+
+    /// Which logs cannot be written now, and why; those of events too, where they are lines.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        // Standard output is among the files.
+        let own = self.spool.as_ref().filter(|_| self.form == Form::Journald);
+        own.and_then(Spool::fault).into_iter().chain(self.files.faults()).collect()
+    }
+
     /// How many records were dropped since the start, those of Gateways' logs too.
     pub(crate) fn dropped(&self) -> u64 {
         self.spool.as_ref().map_or(0, Spool::dropped) + self.files.dropped()
@@ -174,9 +186,10 @@ impl AccessLog {
     }
 }
 
-pub(super) fn spool(sink: impl super::spool::Sink) -> io::Result<Spool> {
+/// `target` says where the lines go, for people.
+pub(super) fn spool(target: &str, sink: impl super::spool::Sink) -> io::Result<Spool> {
     let shards = thread::available_parallelism().map_or(1, Into::into).min(16);
-    Spool::start("access", sink, shards, DELAY)
+    Spool::start("access", target, sink, shards, DELAY)
 }
 
 #[cfg(test)]
@@ -204,7 +217,7 @@ mod tests {
     }
 
     fn journal_log(sink: JournalSocket) -> AccessLog {
-        let spool = Some(spool(sink).unwrap());
+        let spool = Some(spool("journald", sink).unwrap());
         AccessLog { form: Form::Journald, spool, ..AccessLog::discard() }
     }
 

@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::IDENTIFIER;
-use super::spool::Sink;
+use super::spool::{Lost, Sink};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// What systemd's own clients ask for; the kernel grants what its limits allow.
@@ -140,18 +140,19 @@ impl Sink for JournalSocket {
         batch.extend_from_slice(line);
     }
 
-    fn write(&mut self, batch: &[u8], _lines: u64) -> u64 {
-        let mut lost = 0;
+    fn write(&mut self, batch: &[u8], _lines: u64) -> Result<(), Lost> {
+        let mut lost: Option<Lost> = None;
         let mut rest = batch;
         while let Some((length, after)) = rest.split_first_chunk::<LENGTH>() {
             let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
             let (record, next) = after.split_at(length.min(after.len()));
             rest = next;
-            if self.socket.send_to(record, &self.path).is_err() {
-                lost += 1;
+            if let Err(error) = self.socket.send_to(record, &self.path) {
+                let before = lost.map_or(0, |lost| lost.lines);
+                lost = Some(Lost { lines: before + 1, error });
             }
         }
-        lost
+        lost.map_or(Ok(()), Err)
     }
 }
 

@@ -228,7 +228,8 @@ pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
             Err(_) => to_journal_by_pipe = journal::is_stderr(),
         }
     }
-    let events = Spool::start("events", Descriptor::stderr()?, 1, Duration::ZERO)?;
+    let stderr = Descriptor::stderr()?;
+    let events = Spool::start("events", "standard error", stderr, 1, Duration::ZERO)?;
     let writer = EventWriter { to: events.clone(), escape: wanted != Output::Json };
     let fmt = fmt::layer().with_writer(writer);
     let (output, level) = match wanted {

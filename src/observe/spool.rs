@@ -14,6 +14,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::stats::Trouble;
 
 /// What all shards together hold at most, in bytes: a quarter of a second of 50,000 access records
 /// a second. Memory that is never touched while the reader keeps up.
@@ -22,15 +23,30 @@ const SPOOL_BYTES: usize = 8 << 20;
 const BATCH_BYTES: usize = 128 << 10;
 /// Losses are reported at most this often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// A fault that lasts is told again after twice the time before, and at least this often.
+const REMIND_EVERY: Duration = Duration::from_secs(600);
 
 /// Where the writing thread leaves what it collected.
 pub(super) trait Sink: Send + 'static {
     /// Puts a line into a batch, in whatever framing [`write`](Self::write) expects.
     fn frame(batch: &mut Vec<u8>, line: &[u8]);
 
-    /// Writes a batch of `lines` lines, waiting as long as it takes, and tells how many of them
-    /// were lost.
-    fn write(&mut self, batch: &[u8], lines: u64) -> u64;
+    /// Writes a batch of `lines` lines, waiting as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// How many of them were lost, and why.
+    fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost>;
+
+    /// Called before the batches of a pass, and where there are none: time to write to another file.
+    fn turn(&mut self) {}
+}
+
+/// Lines that could not be written.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub lines: u64,
+    pub error: io::Error,
 }
 
 /// A bounded queue of lines and the thread that writes them; clones share both.
@@ -56,6 +72,10 @@ struct Shared {
     urgent: AtomicBool,
     stop: AtomicBool,
     dropped: AtomicU64,
+    /// Where the lines go, for people.
+    target: Box<str>,
+    /// Why the last lines could not be written; none while they can.
+    fault: Trouble,
     flushes: Mutex<Flushes>,
     flushed: Condvar,
 }
@@ -80,9 +100,10 @@ struct Flushes {
 impl Spool {
     /// Starts the thread. A line is written within `delay` of its arrival, sooner if many come.
     ///
-    /// `name` is what losses are reported under.
+    /// `name` is what losses are reported under, and `target` where the lines go, for people.
     pub(super) fn start<S: Sink>(
         name: &'static str,
+        target: &str,
         sink: S,
         shards: usize,
         delay: Duration,
@@ -96,6 +117,8 @@ impl Spool {
             urgent: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
+            target: target.into(),
+            fault: Trouble::default(),
             flushes: Mutex::default(),
             flushed: Condvar::new(),
         });
@@ -105,8 +128,11 @@ impl Spool {
             delay,
             shared: Arc::clone(&shared),
             spare: Vec::new(),
+            unwritten: 0,
             reported: 0,
             reported_at: None,
+            impaired: None,
+            impaired_at: None,
         };
         let thread = thread::Builder::new().name(format!("log-{name}")).spawn(|| writer.run())?;
         Ok(Self(Arc::new(Owner { shared, writer: thread.thread().clone() })))
@@ -160,7 +186,14 @@ impl Spool {
         !waiting.1.timed_out()
     }
 
-    fn hurry(&self) {
+    /// Where lines go and why they cannot be written, as long as that is so.
+    pub(super) fn fault(&self) -> Option<String> {
+        let shared = &*self.0.shared;
+        shared.fault.told().map(|fault| format!("{}: {fault}", shared.target))
+    }
+
+    /// Has the writer pass once, also where no line waits. Does not wait for it.
+    pub(super) fn hurry(&self) {
         self.0.shared.urgent.store(true, Ordering::Release);
         self.0.shared.pending.store(true, Ordering::Release);
         self.0.writer.unpark();
@@ -209,8 +242,26 @@ struct Writer<S> {
     delay: Duration,
     shared: Arc<Shared>,
     spare: Vec<u8>,
+    /// Lines that the sink could not write.
+    unwritten: u64,
+    /// Lines for which there was no room, as far as they were told.
     reported: u64,
     reported_at: Option<Instant>,
+    impaired: Option<Impaired>,
+    /// When a fault was told last.
+    impaired_at: Option<Instant>,
+}
+
+/// Lines cannot be written.
+struct Impaired {
+    /// `unwritten`, when it was told last, and before the first of them.
+    told: u64,
+    before: u64,
+    told_at: Instant,
+    /// The time to the next word of it.
+    pause: Duration,
+    /// False where it came back so soon after it was told last that it waits for its turn.
+    is_told: bool,
 }
 
 impl<S: Sink> Writer<S> {
@@ -256,11 +307,12 @@ impl<S: Sink> Writer<S> {
         let wanted = held(&self.shared.flushes).wanted;
         let lost_before = self.shared.dropped.load(Ordering::Relaxed);
         let shared = Arc::clone(&self.shared);
+        self.sink.turn();
         for shard in &shared.shards {
             self.write(shard);
         }
         if self.shared.dropped.load(Ordering::Relaxed) == lost_before {
-            self.report(lost_before);
+            self.report(lost_before - self.unwritten);
         }
         held(&self.shared.flushes).done = wanted;
         self.shared.flushed.notify_all();
@@ -275,9 +327,12 @@ impl<S: Sink> Writer<S> {
             let spare = mem::take(&mut self.spare);
             (mem::replace(&mut batch.bytes, spare), mem::take(&mut batch.lines))
         };
-        let lost = self.sink.write(&bytes, lines);
-        if lost > 0 {
-            self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
+        match self.sink.write(&bytes, lines) {
+            Ok(()) => self.written(),
+            Err(lost) => {
+                self.shared.dropped.fetch_add(lost.lines, Ordering::Relaxed);
+                self.not_written(&lost);
+            }
         }
         // After a burst its memory is given back.
         if bytes.capacity() <= 2 * BATCH_BYTES {
@@ -286,14 +341,54 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Lines flow again: says how many did not, meanwhile.
+    /// Says that lines cannot be written, and why: at once, and from time to time while that lasts.
+    fn not_written(&mut self, lost: &Lost) {
+        let before = self.unwritten;
+        self.unwritten += lost.lines;
+        self.shared.fault.begins(&lost.error.to_string());
+        let now = clock::now();
+        let (before, told, pause) = match &self.impaired {
+            None => match self.impaired_at.filter(|at| now < *at + REPORT_EVERY) {
+                // A disk with room for some lines and not for others would fill the log.
+                Some(told_at) => {
+                    let pause = REPORT_EVERY;
+                    self.impaired =
+                        Some(Impaired { told: before, before, told_at, pause, is_told: false });
+                    return;
+                }
+                None => (before, before, REPORT_EVERY),
+            },
+            Some(one) if now < one.told_at + one.pause => return,
+            Some(one) => (one.before, one.told, (one.pause * 2).min(REMIND_EVERY)),
+        };
+        let (log, to, lines) = (self.name, &*self.shared.target, self.unwritten - told);
+        tracing::error!(log, to, error = %lost.error, lines, "log cannot be written");
+        self.impaired_at = Some(now);
+        let told = self.unwritten;
+        self.impaired = Some(Impaired { told, before, told_at: now, pause, is_told: true });
+    }
+
+    /// Says that lines are written again, where they were not.
+    fn written(&mut self) {
+        if let Some(impaired) = self.impaired.take() {
+            self.shared.fault.ends();
+            let (log, to) = (self.name, &*self.shared.target);
+            let lost = self.unwritten - impaired.before;
+            if impaired.is_told {
+                tracing::info!(log, to, lost, "log is written again");
+            }
+        }
+    }
+
+    /// Lines flow again for which there was no room, since their reader was too slow: says how many.
     fn report(&mut self, dropped: u64) {
         if dropped == self.reported
             || self.reported_at.is_some_and(|at| clock::now() < at + REPORT_EVERY)
         {
             return;
         }
-        tracing::warn!(log = self.name, lines = dropped - self.reported, "log lines dropped");
+        let (log, to, lines) = (self.name, &*self.shared.target, dropped - self.reported);
+        tracing::warn!(log, to, lines, reason = "the reader is too slow", "log lines dropped");
         self.reported = dropped;
         self.reported_at = Some(clock::now());
     }
@@ -323,13 +418,17 @@ impl<W: Write> Descriptor<W> {
         Self { to, torn: false }
     }
 
-    fn write_all(&mut self, mut rest: &[u8]) -> io::Result<()> {
+    /// # Errors
+    ///
+    /// Why it ended, and how many bytes were written before.
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+        let mut rest = bytes;
         // Somebody else who holds the descriptor may have made it non-blocking. A reader who takes
         // nothing for a second costs us the batch.
         let mut patience = 100;
         while !rest.is_empty() {
             match self.to.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err((bytes.len() - rest.len(), io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     self.torn = rest[written - 1] != b'\n';
                     rest = &rest[written..];
@@ -340,7 +439,7 @@ impl<W: Write> Descriptor<W> {
                     patience -= 1;
                     thread::park_timeout(Duration::from_millis(10));
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err((bytes.len() - rest.len(), error)),
             }
         }
         Ok(())
@@ -352,15 +451,14 @@ impl<W: Write + Send + 'static> Sink for Descriptor<W> {
         batch.extend_from_slice(line);
     }
 
-    fn write(&mut self, batch: &[u8], lines: u64) -> u64 {
-        if self.torn && self.write_all(b"\n").is_err() {
-            return lines;
+    fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost> {
+        if self.torn {
+            self.write_all(b"\n").map_err(|(_, error)| Lost { lines, error })?;
         }
-        match self.write_all(batch) {
-            Ok(()) => 0,
-            // Some may have gone out; which ones is not worth a second look at the batch.
-            Err(_) => lines,
-        }
+        self.write_all(batch).map_err(|(written, error)| {
+            let whole = batch[..written].iter().filter(|byte| **byte == b'\n').count();
+            Lost { lines: lines.saturating_sub(whole as u64), error }
+        })
     }
 }
 
@@ -383,13 +481,13 @@ mod tests {
             batch.extend_from_slice(line);
         }
 
-        fn write(&mut self, batch: &[u8], lines: u64) -> u64 {
+        fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost> {
             match self.allow.recv() {
                 Ok(()) => {
                     let _ = self.batches.send((batch.to_vec(), lines));
-                    0
+                    Ok(())
                 }
-                Err(_) => lines,
+                Err(_) => Err(Lost { lines, error: io::ErrorKind::BrokenPipe.into() }),
             }
         }
     }
@@ -405,7 +503,7 @@ mod tests {
     #[test]
     fn a_stuck_reader_costs_lines_and_never_time() {
         let (sink, allow, written) = reader();
-        let spool = Spool::start("test", sink, 1, Duration::ZERO).unwrap();
+        let spool = Spool::start("test", "somewhere", sink, 1, Duration::ZERO).unwrap();
         let line = vec![b'x'; 1024];
         let fits = (SPOOL_BYTES / line.len()) as u64;
         // The writer may have taken some away before it got stuck, once.
@@ -433,7 +531,7 @@ mod tests {
     #[test]
     fn a_batch_is_one_write_and_comes_without_being_asked_for() {
         let (sink, allow, written) = reader();
-        let spool = Spool::start("test", sink, 1, Duration::from_millis(100)).unwrap();
+        let spool = Spool::start("test", "somewhere", sink, 1, Duration::from_millis(100)).unwrap();
         spool.push(b"a\n");
         spool.push(b"b\n");
         allow.send(()).unwrap();
@@ -443,7 +541,7 @@ mod tests {
     #[test]
     fn a_full_batch_does_not_wait_for_the_delay() {
         let (sink, allow, written) = reader();
-        let spool = Spool::start("test", sink, 1, Duration::from_secs(3600)).unwrap();
+        let spool = Spool::start("test", "somewhere", sink, 1, Duration::from_secs(3600)).unwrap();
         allow.send(()).unwrap();
         spool.push(&vec![b'x'; BATCH_BYTES]);
         assert_eq!(written.recv_timeout(PATIENCE).unwrap().1, 1);
@@ -452,7 +550,7 @@ mod tests {
     #[test]
     fn what_is_left_at_the_end_is_written() {
         let (sink, allow, written) = reader();
-        let spool = Spool::start("test", sink, 1, Duration::from_secs(3600)).unwrap();
+        let spool = Spool::start("test", "somewhere", sink, 1, Duration::from_secs(3600)).unwrap();
         allow.send(()).unwrap();
         spool.push(b"last\n");
         drop(spool);
@@ -464,7 +562,7 @@ mod tests {
     #[test]
     fn lines_of_many_threads_stay_whole() {
         let (sink, allow, written) = reader();
-        let spool = Spool::start("test", sink, 4, Duration::from_millis(1)).unwrap();
+        let spool = Spool::start("test", "somewhere", sink, 4, Duration::from_millis(1)).unwrap();
         let lines = 2_000;
         for _ in 0..8 * lines {
             allow.send(()).unwrap();
@@ -512,8 +610,50 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_does_not_spoil_the_next() {
         let mut descriptor = Descriptor::new(Flaky(Vec::new(), 0));
-        assert_eq!(descriptor.write(b"first\n", 1), 1);
-        assert_eq!(descriptor.write(b"second\n", 1), 0);
+        let lost = descriptor.write(b"first\n", 1).unwrap_err();
+        assert_eq!((lost.lines, lost.error.kind()), (1, io::ErrorKind::StorageFull));
+        assert!(descriptor.write(b"second\n", 1).is_ok());
         assert_eq!(descriptor.to.0, b"fir\nsecond\n");
+    }
+
+    #[test]
+    fn lines_that_went_out_whole_are_not_counted_as_lost() {
+        let mut descriptor = Descriptor::new(Flaky(Vec::new(), 0));
+        assert_eq!(descriptor.write(b"a\nbc\nd\n", 3).unwrap_err().lines, 2);
+        assert_eq!(descriptor.to.0, b"a\nb");
+    }
+
+    /// Has no room until it is allowed to have.
+    struct Full(Arc<AtomicBool>);
+
+    impl Sink for Full {
+        fn frame(batch: &mut Vec<u8>, line: &[u8]) {
+            batch.extend_from_slice(line);
+        }
+
+        fn write(&mut self, _batch: &[u8], lines: u64) -> Result<(), Lost> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Ok(()),
+                false => Err(Lost { lines, error: io::ErrorKind::StorageFull.into() }),
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_is_known_with_place_and_reason_as_long_as_it_lasts() {
+        let has_room = Arc::new(AtomicBool::new(false));
+        let sink = Full(Arc::clone(&has_room));
+        let spool = Spool::start("test", "/var/log/x.log", sink, 1, Duration::ZERO).unwrap();
+        assert_eq!(spool.fault(), None);
+        for lines in 1..=3 {
+            spool.push(b"x\n");
+            assert!(spool.flush(PATIENCE));
+            let want = format!("/var/log/x.log: {}", io::Error::from(io::ErrorKind::StorageFull));
+            assert_eq!((spool.dropped(), spool.fault()), (lines, Some(want)));
+        }
+        has_room.store(true, Ordering::Relaxed);
+        spool.push(b"x\n");
+        assert!(spool.flush(PATIENCE));
+        assert_eq!((spool.dropped(), spool.fault()), (3, None));
     }
 }

@@ -12,8 +12,8 @@ mod histogram;
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(crate) use flags::{ResponseFlag, ResponseFlags};
 pub(crate) use histogram::{BUCKETS, Histogram, Times};
@@ -297,6 +297,32 @@ pub(crate) struct Reloads {
     pub last_was_loaded: Level,
     /// Faults and warnings in what was read last, gauge.
     pub diagnostics: Level,
+    /// Why changes of files are not seen at once.
+    pub unwatched: Arc<Trouble>,
+}
+
+/// What is not as it should be, in words, as long as that is so.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble(Mutex<Option<Box<str>>>);
+
+impl Trouble {
+    pub(crate) fn begins(&self, why: &str) {
+        *self.held() = Some(why.into());
+    }
+
+    pub(crate) fn ends(&self) {
+        *self.held() = None;
+    }
+
+    /// None while all is well.
+    pub(crate) fn told(&self) -> Option<String> {
+        self.held().as_deref().map(Into::into)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Box<str>>> {
+        // A panic while it was held leaves a whole value behind.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A number that is set.

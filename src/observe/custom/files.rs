@@ -1,8 +1,8 @@
 //! The files that lines go to: one queue and one thread for each, however many settings name it.
 //!
 //! A file is opened when the configuration is loaded that names it, and looked for again with every
-//! load: where another file has its name by then, since the old one was rotated away, that is written
-//! from then on. It is closed when no configuration that is in use names it any more.
+//! load and every SIGUSR1: where another file has its name by then, since the old one was rotated away,
+//! that is written from then on. It is closed when no configuration that is in use names it any more.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -17,7 +17,7 @@ use nix::fcntl::OFlag;
 
 use crate::clock;
 use crate::observe::access_log;
-use crate::observe::spool::{Descriptor, Sink, Spool};
+use crate::observe::spool::{Descriptor, Lost, Sink, Spool};
 
 /// Who may read a file that is made here: its owner, and a group such as `adm`.
 const MODE: u32 = 0o640;
@@ -55,10 +55,13 @@ enum To {
 
 #[derive(Debug)]
 struct Open {
+    path: Arc<Path>,
     spool: Spool,
     next: Arc<Mutex<Option<File>>>,
     /// Device and inode of what is written to.
     identity: Mutex<Option<(u64, u64)>>,
+    /// Why what has the name now is not what is written to.
+    unopened: Mutex<Option<String>>,
     of: Weak<Shared>,
 }
 
@@ -115,6 +118,10 @@ impl LogFiles {
         if let Some(open) = all.get(&*file.path).and_then(Weak::upgrade) {
             let again = open.again(&file.path);
             let file = LogFile { to: Some(To::File(open)), ..file };
+            let is_open = again.as_ref().err().map(ToString::to_string);
+            if let Some(To::File(open)) = &file.to {
+                *held(&open.unopened) = is_open;
+            }
             return match again {
                 Ok(()) => Ok(file),
                 Err(error) => Err(Unopened { problem: cannot(path, &error), before: Some(file) }),
@@ -155,6 +162,35 @@ impl LogFiles {
         is_done
     }
 
+    /// Writes to what has the name of each file now, and makes it where nothing has. A file that
+    /// cannot be opened is told, and what was open under its name goes on being written to.
+    pub(in crate::observe) fn reopen(&self) {
+        let (mut opened, mut failed) = (0_u64, 0_u64);
+        for open in self.all() {
+            let again = open.again(&open.path);
+            if let Err(error) = &again {
+                let file = open.path.display();
+                tracing::error!(%file, %error, "log file cannot be opened again");
+            }
+            *held(&open.unopened) = again.as_ref().err().map(ToString::to_string);
+            *if again.is_ok() { &mut opened } else { &mut failed } += 1;
+        }
+        tracing::info!(opened, failed, "log files opened again");
+    }
+
+    /// What cannot be written, and why, as long as that is so: the gateway's own logs too.
+    pub(in crate::observe) fn faults(&self) -> Vec<String> {
+        let streams = [&self.0.stdout, &self.0.stderr].into_iter().flatten();
+        let files = self.all();
+        let of_files = files.iter().flat_map(|open| {
+            let unopened = held(&open.unopened).clone();
+            let unopened = unopened
+                .map(|error| format!("{}: cannot be opened again: {error}", open.path.display()));
+            open.spool.fault().into_iter().chain(unopened)
+        });
+        streams.filter_map(Spool::fault).chain(of_files).collect()
+    }
+
     fn all(&self) -> Vec<Arc<Open>> {
         held(&self.0.open).values().filter_map(Weak::upgrade).collect()
     }
@@ -189,8 +225,9 @@ impl Open {
             }
         };
         let sink = Rotating { to, next: Arc::clone(&next) };
-        let spool = access_log::spool(sink)?;
-        Ok(Self { spool, next, identity: Mutex::new(identity), of: Arc::downgrade(of) })
+        let spool = access_log::spool(&path.display().to_string(), sink)?;
+        let (identity, unopened) = (Mutex::new(identity), Mutex::default());
+        Ok(Self { path: path.into(), spool, next, identity, unopened, of: Arc::downgrade(of) })
     }
 
     /// Writes to what has the name now, if that is another file.
@@ -203,6 +240,8 @@ impl Open {
         let file = open(path)?;
         *identity = Some(self::identity(&file.metadata()?));
         *held(&self.next) = Some(file);
+        // Else the old one would be kept open, and its disk full, until the next line comes.
+        self.spool.hurry();
         Ok(())
     }
 }
@@ -243,11 +282,14 @@ impl Sink for Rotating {
         Descriptor::<File>::frame(batch, line);
     }
 
-    fn write(&mut self, batch: &[u8], lines: u64) -> u64 {
+    fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost> {
+        self.to.write(batch, lines)
+    }
+
+    fn turn(&mut self) {
         if let Some(next) = held(&self.next).take() {
             self.to = Descriptor::new(next);
         }
-        self.to.write(batch, lines)
     }
 }
 
@@ -353,6 +395,36 @@ mod tests {
         let Unopened { problem, before } = files.open(name).unwrap_err();
         assert!(problem.contains("cannot be opened"), "{problem}");
         assert!(before.is_some());
+    }
+
+    #[test]
+    fn a_file_is_opened_again_when_somebody_asks_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+        let files = LogFiles::new(None, None);
+        let file = files.open(path.to_str().unwrap()).unwrap();
+        file.push(b"one\n");
+        assert!(files.flush(PATIENCE));
+        fs::rename(&path, &old).unwrap();
+        files.reopen();
+        assert_eq!(files.faults(), [""; 0]);
+        file.push(b"two\n");
+        assert!(files.flush(PATIENCE));
+        assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+
+        // Where it cannot be had, that is told as long as it is so, and what is open is written on.
+        fs::rename(&path, &old).unwrap();
+        fs::create_dir(&path).unwrap();
+        files.reopen();
+        let [fault] = &files.faults()[..] else { panic!("{:?}", files.faults()) };
+        assert!(fault.contains("access.log: cannot be opened again: "), "{fault}");
+        file.push(b"three\n");
+        assert!(files.flush(PATIENCE));
+        assert_eq!(fs::read_to_string(&old).unwrap(), "two\nthree\n");
+        fs::remove_dir(&path).unwrap();
+        files.reopen();
+        assert_eq!(files.faults(), [""; 0]);
     }
 
     #[test]
