@@ -140,6 +140,14 @@ pub(crate) fn run(
     let loader = loader.address_pool(options.address_pool).api_dir(options.api_dir);
     let loader = loader.trusts_proxies(!options.trusted_proxies.is_empty());
     let level = options.log_level.or_else(|| loader.log_level()).unwrap_or(Level::INFO);
+    let system = |what| move |source| Failed::System { what, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("event queue"))?;
+    let _inside = runtime.enter();
+    // Before the first thread, that of the log.
+    let signals = Signals::register().map_err(system("descriptor for signals"))?;
     let logs = observe::init(options.log_format, level).map_err(Failed::Log)?;
     for ignored in &handed.ignored {
         tracing::warn!("{ignored}");
@@ -148,14 +156,6 @@ pub(crate) fn run(
         tracing::warn!("{other}");
     }
     let (limits, memory) = room::make(options.limits, options.wishes);
-    let system = |what| move |source| Failed::System { what, source };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("event queue"))?;
-    let _inside = runtime.enter();
-    // Before READY=1: an early SIGHUP would kill the process otherwise.
-    let signals = Signals::register().map_err(system("signal handlers"))?;
 
     let gateway = Arc::new(Gateway {
         snapshot: SnapshotCell::new(Snapshot::default()),

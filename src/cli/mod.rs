@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::control::signals;
 use crate::systemd;
 
 use certs::Certs;
@@ -61,7 +62,9 @@ const PATHS: [&str; 6] = [
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
-    // First of all: this changes the environment, which no other thread may be reading.
+    // Before anything else: until then a signal ends the process.
+    signals::hold();
+    // This changes the environment, which no other thread may be reading.
     let handed = match systemd::inherited() {
         Ok(handed) => handed,
         Err(error) => return fail(error),
@@ -74,6 +77,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return other_than_a_command(&error),
     };
+    if !matches!(cli.command, Command::Run(_) | Command::Dev(_)) {
+        signals::let_go();
+    }
     match cli.command {
         Command::Run(run) => run.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Dev(dev) => dev.run(handed).map_or_else(fail, |()| ExitCode::SUCCESS),

@@ -44,6 +44,7 @@ impl Control {
                         tracing::warn!("told twice to stop; ending all connections");
                         self.workers.abort();
                     }
+                    Signal::Reopen => self.gateway.access_log.reopen(),
                     // There is nothing left to load for.
                     Signal::Reload => {}
                 }

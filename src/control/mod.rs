@@ -8,6 +8,7 @@ mod certificates;
 mod conditions;
 mod drain;
 mod last_good;
+mod readable;
 mod reload;
 pub(crate) mod signals;
 pub(crate) mod socket;
@@ -234,6 +235,10 @@ impl Control {
                         self.reload(Cause::Signal);
                     }
                     Signal::Terminate => break,
+                    Signal::Reopen => {
+                        self.gateway.access_log.reopen();
+                        continue;
+                    }
                 },
                 ask = asked(socket.as_mut()) => match ask {
                     Ask::Reload(waiting) => {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -244,6 +245,35 @@ async fn a_file_that_was_rotated_is_opened_anew_by_a_reload() {
     assert_eq!(lines_of(&file, 1).await, ["/three"]);
     end(&gateway).await;
     assert_eq!(lines(&old), ["/one", "/two"]);
+}
+
+/// As Envoy's and nginx's rotation does it; here no line comes between.
+#[tokio::test]
+async fn a_file_that_was_rotated_is_opened_anew_by_sigusr1() {
+    let origin = Origin::replying("yes").await;
+    let (_folder, file) = log_file();
+    let old = file.with_extension("log.1");
+    let format = format!(
+        "settings: [{{format: {{type: Text, text: \"%REQ(:PATH)%\"}}, \
+         sinks: [{{type: File, file: {{path: {}}}}}]}}]\n",
+        file.display()
+    );
+    let gateway = setup(&origin, &format).start().await;
+    assert_eq!(gateway.get("http://shop.test/one").await.status(), 200);
+    lines_of(&file, 1).await;
+    fs::rename(&file, &old).unwrap();
+    gateway.process().signal(Signal::SIGUSR1);
+    until("the new file", || file.exists()).await;
+    // What is written to the old file from now on would keep it open, whose space is wanted back.
+    until("the old file is closed", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", gateway.process().pid())).unwrap();
+        !open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == old))
+    })
+    .await;
+    assert_eq!(gateway.get("http://shop.test/two").await.status(), 200);
+    assert_eq!(lines_of(&file, 1).await, ["/two"]);
+    end(&gateway).await;
+    assert_eq!(lines(&old), ["/one"]);
 }
 
 /// A log is no reason to refuse a request: what is wrong with it is told with its place, and until it

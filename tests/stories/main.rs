@@ -41,6 +41,7 @@ mod restart;
 mod retry;
 mod routing;
 mod session;
+mod signals;
 mod support;
 mod systemd;
 mod tcp_route;
