@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::app::Failed;
-use crate::control::socket::{CannotAsk, call, call_for};
+use crate::control::socket::{self, CannotAsk, call, call_for};
 use crate::control::{Condition, Conditions};
 
 use super::fail;
@@ -89,6 +89,12 @@ impl Status {
             return Ok(fail("there is no such object"));
         };
         print(&text)?;
+        if self.kind.is_none()
+            && let Some((_, screen)) = self.output.output.columns()
+        {
+            let of_all: socket::Status = call(socket, "GET", "/status", PATIENCE)?;
+            print(&impaired(&of_all, screen))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 
@@ -284,6 +290,18 @@ fn bad(kind: &str, object: &Value) -> Conditions {
     let mut bad = Conditions::default();
     bad.add(&name, &object["status"]);
     bad
+}
+
+/// What is not as it should be with the gateway itself.
+fn impaired(of_all: &socket::Status, screen: Screen) -> String {
+    let mut text = String::new();
+    for what in &of_all.impaired {
+        for line in screen.wrapped("! ", what).lines() {
+            text.push_str(&screen.paint(line, Colour::Red));
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// The conditions of an object that are not as they should be, each with its message.

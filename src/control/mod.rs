@@ -123,9 +123,9 @@ fn list(failed: &[CannotBind]) -> String {
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub inherited: Vec<Inherited>,
-    pub workers: usize,
     /// What was handed over to another process.
     pub for_another: Option<ForAnother>,
+    pub workers: usize,
     pub drain_timeout: Duration,
     pub notify: Notify,
     /// Where the control socket is to be.
@@ -209,7 +209,8 @@ impl Control {
 
     /// Runs until told to stop, then drains.
     pub(crate) async fn run(mut self, mut signals: Signals, watch_files: bool) {
-        let mut watch = Watch::start(self.watched(watch_files));
+        let unwatched = Arc::clone(&self.reloads.unwatched);
+        let mut watch = Watch::start(self.watched(watch_files), unwatched);
         let mut hours = tokio::time::interval(CERTIFICATES_EVERY);
         hours.reset();
         let mut watchdog = systemd::watchdog_interval().map(|every| {
@@ -234,11 +235,11 @@ impl Control {
                     Signal::Reload => {
                         self.reload(Cause::Signal);
                     }
-                    Signal::Terminate => break,
                     Signal::Reopen => {
                         self.gateway.access_log.reopen();
                         continue;
                     }
+                    Signal::Terminate => break,
                 },
                 ask = asked(socket.as_mut()) => match ask {
                     Ask::Reload(waiting) => {
@@ -355,6 +356,7 @@ impl Control {
             serving: Serving::new(snapshot.generation, snapshot.counts),
             status: self.status_line(),
             trouble: self.trouble.clone(),
+            impaired: self.impaired(),
             connections: self.gateway.connections.count(),
             config,
             config_root,
@@ -363,6 +365,18 @@ impl Control {
             letsencrypt_dir: self.loader.letsencrypt_dir().to_owned(),
             acme_webroot: self.gateway.acme_webroot.clone(),
         }
+    }
+
+    /// What is not as it should be beside the configuration, as long as that is so.
+    fn impaired(&self) -> Vec<String> {
+        let unwatched = self.reloads.unwatched.told();
+        let unwatched =
+            unwatched.map(|why| format!("files cannot be watched and are compared: {why}"));
+        let logs = self.gateway.access_log.faults().into_iter();
+        unwatched
+            .into_iter()
+            .chain(logs.map(|log| format!("log cannot be written: {log}")))
+            .collect()
     }
 
     /// The STATUS line of `systemctl status`.
@@ -379,7 +393,9 @@ impl Control {
         if let Some(trouble) = self.trouble.as_ref() {
             status.push_str("; last reload failed: ");
             status.push_str(trouble);
-        } else if let Some(problem) = self.loader.certificate_problem() {
+        } else if let Some(problem) =
+            self.loader.certificate_problem().or_else(|| self.impaired().into_iter().next())
+        {
             status.push_str("; ");
             status.push_str(&problem);
         }

@@ -1,27 +1,35 @@
 //! Changes of the files we read, as events.
 //!
 //! What is armed is a set of directories, never single files: editors and certbot replace files
-//! rather than write to them. Beside each directory that was asked for stand the places where it
-//! could be replaced from under us: its parent, the parent of every symbolic link on the way to
-//! it, and, while it does not exist, the nearest directory above that does.
+//! rather than write to them. Beside each directory that was asked for are armed all those above it,
+//! and those above the targets of symbolic links on the way: each of them can be renamed, replaced or
+//! unmounted. A file system that is mounted over one of them causes no event of inotify, so the list
+//! of mounts is watched, too.
+//!
+//! The kernel may refuse a watch: its limits are reached, or a directory may not be read. That is told
+//! as long as it lasts, and meanwhile files are compared every few seconds.
 //!
 //! Invariant: reading a file causes no event, or a reload would cause the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf, absolute};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::statfs::{FsType, statfs};
 use tokio::time::sleep_until;
 
 use crate::clock;
 use crate::config;
+use crate::control::readable::Readable;
+use crate::stats::Trouble;
 
 /// A change is reported when nothing more has happened for this long,
 const QUIET: Duration = Duration::from_millis(300);
@@ -31,8 +39,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const CERTIFICATE_DEPTH: usize = 2;
 /// Symbolic links that are followed one into the other.
 const LINKS: usize = 8;
-/// No more directories than this are armed.
+/// No more directories than this are armed,
 const DIRECTORIES: usize = 4096;
+/// and no more than this compared.
+const COMPARED: usize = 65_536;
+/// Where not all can be watched, files are compared this often.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// How often what is replaced while it is walked is walked again.
+const TRIES: usize = 3;
 
 /// What to watch; a path may be a directory or a file, and need not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,25 +89,69 @@ const EVERYTHING: Changed = Changed { configuration: true, certificates: true };
 
 /// Watches files until it is dropped.
 ///
-/// Where the kernel has no watches left, that is one warning, and the gateway goes on without; the
-/// next [`rewatch`](Self::rewatch) tries again.
+/// Where the kernel gives no watch, that is a state, which is told as long as it
+/// lasts. Meanwhile the files are compared every few seconds, and watches are tried again.
 #[derive(Debug)]
 pub(crate) struct Watch {
     watched: Watched,
-    inbox: Arc<Inbox>,
-    /// Replaced as a whole, since a watch stays with its old directory when another one takes the
-    /// name. None while nothing can be watched.
-    watcher: Option<RecommendedWatcher>,
-    /// What was complained of, so that it is said once.
-    complaints: BTreeSet<PathBuf>,
+    /// None where nothing is watched, or the kernel gives none.
+    kernel: Option<Kernel>,
+    mounts: Option<Mounts>,
+    /// What is armed, and what an event of it means.
+    armed: Armed,
+    /// By the paths of the directories.
+    places: HashMap<PathBuf, WatchDescriptor>,
+    inbox: Inbox,
+    /// When to look whether mounts have changed anything.
+    look_at: Option<Instant>,
+    /// Files are compared, since not all of them are watched.
+    comparing: Option<Comparing>,
+    /// Why changes are not seen at once, for others to read.
+    trouble: Arc<Trouble>,
+    /// Directories that are armed at most.
+    most: usize,
+}
+
+/// inotify, and when it has something to tell.
+#[derive(Debug)]
+struct Kernel {
+    events: Inotify,
+    readable: Readable,
+}
+
+/// The mounts of the system, and when one comes or goes.
+#[derive(Debug)]
+struct Mounts {
+    changes: Readable,
+    /// For the kernel forgets what was told with it.
+    _list: File,
+}
+
+/// What takes the place of watches.
+#[derive(Debug)]
+struct Comparing {
+    trouble: String,
+    /// The files as they were.
+    seen: Print,
+    /// When to compare them again.
+    at: Instant,
+}
+
+type Armed = HashMap<WatchDescriptor, BTreeSet<(Role, Names)>>;
+/// What can be told of files without reading them, by whom they matter to.
+type Print = BTreeMap<(Role, PathBuf), Option<Stamp>>;
+
+/// What tells that a file is another, or was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    /// Of a directory only who it is: what matters within it has a stamp of its own.
+    content: Option<(u64, i64, i64, i64, i64)>,
 }
 
 /// Changes that were seen and not yet reported.
 #[derive(Debug, Default)]
-struct Inbox {
-    seen: Mutex<Option<Seen>>,
-    arrived: tokio::sync::Notify,
-}
+struct Inbox(Option<Seen>);
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -103,18 +161,39 @@ struct Seen {
 }
 
 impl Watch {
-    /// Begins to watch.
-    pub(crate) fn start(watched: Watched) -> Self {
-        let inbox = Arc::default();
-        let mut watch = Self { watched, inbox, watcher: None, complaints: BTreeSet::new() };
+    /// Begins to watch. `trouble` tells from then on why changes are not seen at once, as long as that is
+    /// so. Needs a runtime around it.
+    pub(crate) fn start(watched: Watched, trouble: Arc<Trouble>) -> Self {
+        Self::of(watched, trouble, DIRECTORIES)
+    }
+
+    fn of(watched: Watched, trouble: Arc<Trouble>, most: usize) -> Self {
+        let mut watch = Self {
+            watched,
+            kernel: None,
+            mounts: None,
+            armed: Armed::new(),
+            places: HashMap::new(),
+            inbox: Inbox::default(),
+            look_at: None,
+            comparing: None,
+            trouble,
+            most,
+        };
         watch.arm();
         watch
     }
 
-    /// Watches `watched` from now on. Worth a call at every reload, equal paths or not: a directory
-    /// that something was mounted over has changed without an event.
+    /// Watches `watched` from now on. Worth a call at every reload, equal paths or not: links may lead
+    /// elsewhere by now.
     pub(crate) fn rewatch(&mut self, watched: Watched) {
-        self.watched = watched;
+        if self.watched != watched {
+            self.watched = watched;
+            // What it has is of other files.
+            if let Some(comparing) = &mut self.comparing {
+                comparing.seen.clear();
+            }
+        }
         self.arm();
     }
 
@@ -122,89 +201,329 @@ impl Watch {
     /// replaced is watched from then on, before the caller reads it. Cancel safe.
     pub(crate) async fn next(&mut self) -> Changed {
         loop {
-            match self.inbox.due() {
-                None => self.inbox.arrived.notified().await,
-                Some(due) if due > clock::now() => sleep_until(due.into()).await,
-                Some(_) => {
-                    let seen = self.inbox.seen().take();
-                    if let Some(seen) = seen {
-                        self.arm();
-                        return seen.changed;
-                    }
+            // Before anything is judged to be at rest.
+            self.take_all();
+            let now = clock::now();
+            let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if is_due(self.look_at) {
+                self.look_at = None;
+                self.look_for_others(now);
+            }
+            if is_due(self.comparing.as_ref().map(|comparing| comparing.at)) {
+                self.arm();
+            }
+            if is_due(self.inbox.due())
+                && let Some(seen) = self.inbox.0.take()
+            {
+                self.arm();
+                return seen.changed;
+            }
+            let compare_at = self.comparing.as_ref().map(|comparing| comparing.at);
+            let next = [self.inbox.due(), self.look_at, compare_at].into_iter().flatten().min();
+            tokio::select! {
+                events = told(self.kernel.as_ref()) => self.take(&events, clock::now()),
+                () = remounted(self.mounts.as_ref()) => {
+                    // A container's start is many mounts.
+                    self.look_at.get_or_insert_with(|| clock::now() + QUIET);
+                }
+                () = until(next) => {}
+            }
+        }
+    }
+
+    /// What the kernel tells by now.
+    fn take_all(&mut self) {
+        while let Some(Ok(events)) = self.kernel.as_ref().map(|kernel| kernel.events.read_events())
+        {
+            self.take(&events, clock::now());
+        }
+    }
+
+    fn take(&mut self, events: &[InotifyEvent], now: Instant) {
+        for event in events {
+            self.inbox.put(changed(&self.armed, event), now);
+        }
+    }
+
+    /// Looks whether other directories have the names by now, of which no event tells: another file
+    /// system may be mounted over one, or no more.
+    fn look_for_others(&mut self, now: Instant) {
+        let before = std::mem::take(&mut self.places);
+        self.arm();
+        for (directory, watch) in &before {
+            if let Some(other) = self.places.get(directory).filter(|other| *other != watch) {
+                for (role, _) in self.armed.get(other).into_iter().flatten() {
+                    self.inbox.put(Changed::of(*role), now);
                 }
             }
         }
     }
 
-    /// Puts watches where they are wanted now. The old ones stay until the new ones stand, so
-    /// nothing is missed in between; a change may be seen twice.
+    /// Puts watches where they are wanted now. Those that stay tell on, so nothing is missed in
+    /// between; a change may be seen twice.
     fn arm(&mut self) {
-        match self.armed() {
-            Ok(watcher) => self.watcher = Some(watcher),
-            Err(error) => {
-                self.watcher = None;
-                if self.complaints.insert(PathBuf::new()) {
-                    tracing::warn!(%error, "files are not watched, reload with SIGHUP");
-                }
+        // What was told until now has the meaning that it had then.
+        self.take_all();
+        let mut wires = Wires::new(&self.watched);
+        let mut trouble = None;
+        for _ in 0..TRIES {
+            trouble = self.armed_for(&wires);
+            // What was replaced while it was walked is walked again.
+            let now = Wires::new(&self.watched);
+            if std::mem::replace(&mut wires, now) == wires {
+                break;
             }
+        }
+        self.comparing = match (trouble, self.comparing.take()) {
+            (None, None) => None,
+            (None, Some(before)) => {
+                self.compare(&before.seen, &wires.print());
+                self.trouble.ends();
+                tracing::info!("files are watched again");
+                None
+            }
+            (Some(trouble), before) => {
+                let now = wires.print();
+                self.trouble.begins(&trouble);
+                if let Some(before) = &before {
+                    self.compare(&before.seen, &now);
+                }
+                if before.is_none_or(|before| before.trouble != trouble) {
+                    let every_s = COMPARE_EVERY.as_secs();
+                    tracing::warn!(
+                        reason = trouble,
+                        every_s,
+                        "files cannot be watched and are compared"
+                    );
+                }
+                Some(Comparing { trouble, seen: now, at: clock::now() + COMPARE_EVERY })
+            }
+        };
+    }
+
+    /// Notes what differs between two prints of the same files.
+    fn compare(&mut self, before: &Print, now: &Print) {
+        if before.is_empty() {
+            return;
+        }
+        let differs = |one: &Print, other: &Print| -> BTreeSet<Role> {
+            let others = one.iter().filter(|(key, stamp)| other.get(*key) != Some(*stamp));
+            others.map(|((role, _), _)| *role).collect()
+        };
+        for role in differs(before, now).union(&differs(now, before)) {
+            self.inbox.put(Changed::of(*role), clock::now());
         }
     }
 
-    fn armed(&mut self) -> notify::Result<RecommendedWatcher> {
-        let wires = Arc::new(Wires::new(&self.watched));
-        let mut watcher = {
-            let (wires, inbox) = (Arc::clone(&wires), Arc::clone(&self.inbox));
-            notify::recommended_watcher(move |event| match event {
-                Ok(event) => inbox.put(wires.changed(&event), clock::now()),
-                // Events were lost, so anything may have changed.
-                Err(_) => inbox.put(EVERYTHING, clock::now()),
-            })?
-        };
-        for directory in wires.0.keys() {
-            match watcher.watch(directory, RecursiveMode::NonRecursive) {
-                Ok(()) => {}
-                Err(error) if is_out_of_watches(&error) => return Err(error),
-                // Gone since it was looked for: its parent tells when it comes back.
-                Err(error) if is_missing(&error) => {}
-                Err(error) => {
-                    if self.complaints.insert(directory.clone()) {
-                        tracing::warn!(?directory, %error, "directory is not watched");
+    /// Arms the directories of `wires` and no others, and tells which could not be.
+    fn armed_for(&mut self, wires: &Wires) -> Option<String> {
+        if wires.directories.is_empty() {
+            (self.kernel, self.mounts) = (None, None);
+            self.armed.clear();
+            self.places.clear();
+            return None;
+        }
+        if self.kernel.is_none() {
+            match Kernel::new() {
+                Ok(kernel) => self.kernel = Some(kernel),
+                Err(error) => return Some(no_instance(&error)),
+            }
+            // Where it cannot be had there are no mounts to be seen.
+            self.mounts = Mounts::new().ok();
+        }
+        let Some(kernel) = &self.kernel else { return None };
+        let mut trouble: Option<String> = None;
+        let (mut armed, mut places) = (Armed::new(), HashMap::new());
+        let mut masks: HashMap<WatchDescriptor, AddWatchFlags> = HashMap::new();
+        if wires.directories.len() > self.most {
+            trouble = Some(format!("there are more than {} directories", self.most));
+        }
+        for (directory, means) in wires.directories.iter().take(self.most) {
+            let mask = mask(means);
+            let added = kernel.events.add_watch(directory, mask).and_then(|watch| {
+                // The same directory by another name, of a bind mount: it is to tell of both.
+                let both = masks.get(&watch).map_or(mask, |other| *other | mask);
+                masks.insert(watch, both);
+                if both == mask { Ok(watch) } else { kernel.events.add_watch(directory, both) }
+            });
+            match added {
+                Ok(watch) => {
+                    armed.entry(watch).or_default().extend(means.iter().cloned());
+                    places.insert(directory.clone(), watch);
+                    if is_told_elsewhere(directory, means) {
+                        trouble.get_or_insert_with(|| {
+                            format!("`{}` may be changed by other hosts", directory.display())
+                        });
                     }
+                }
+                // Gone since it was looked for: the one above tells when it comes back.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(Errno::ENOSPC) => {
+                    trouble = Some("the limit fs.inotify.max_user_watches is reached".into());
+                    break;
+                }
+                Err(error) => {
+                    let fault = io::Error::from(error);
+                    trouble.get_or_insert_with(|| format!("`{}`: {fault}", directory.display()));
                 }
             }
         }
-        Ok(watcher)
+        for watch in self.armed.keys().filter(|watch| !armed.contains_key(*watch)) {
+            // Fails for one whose directory is gone, and so is the watch.
+            let _ = kernel.events.rm_watch(*watch);
+        }
+        (self.armed, self.places) = (armed, places);
+        trouble
+    }
+}
+
+/// True for a directory of a file system of which the kernel tells only what this host does.
+fn is_told_elsewhere(directory: &Path, means: &BTreeSet<(Role, Names)>) -> bool {
+    let is_step = means.iter().all(|(_, names)| matches!(names, Names::Step(_)));
+    !is_step && statfs(directory).is_ok_and(|found| is_shared(found.filesystem_type()))
+}
+
+/// True for file systems of networks, and for those of other programs (FUSE), which show such ones.
+fn is_shared(kind: FsType) -> bool {
+    // Of statfs(2), as far as Linux has them.
+    const CEPH: u32 = 0x00c3_6400;
+    const CIFS: u32 = 0xff53_4d42;
+    const FUSE: u32 = 0x6573_5546;
+    const NFS: u32 = 0x6969;
+    const PLAN9: u32 = 0x0102_1997;
+    const SMB: u32 = 0x517b;
+    const SMB2: u32 = 0xfe53_4d42;
+    // Their numbers have 32 bits, whatever the sign of the type that holds them.
+    let FsType(kind) = kind;
+    [CEPH, CIFS, FUSE, NFS, PLAN9, SMB, SMB2]
+        .iter()
+        .any(|shared| i64::from(*shared) == kind & 0xffff_ffff)
+}
+
+impl Kernel {
+    fn new() -> Result<Self, io::Error> {
+        let events = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        Ok(Self { readable: Readable::of(&events)?, events })
+    }
+}
+
+impl Mounts {
+    fn new() -> io::Result<Self> {
+        let list = File::open("/proc/self/mountinfo")?;
+        Ok(Self { changes: Readable::of(&list)?, _list: list })
+    }
+}
+
+/// Why there is no instance of inotify.
+fn no_instance(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE) => {
+            "the limit fs.inotify.max_user_instances, or that of open files, is reached".into()
+        }
+        _ => format!("inotify: {error}"),
+    }
+}
+
+async fn told(kernel: Option<&Kernel>) -> Vec<InotifyEvent> {
+    if let Some(Kernel { events, readable }) = kernel
+        && let Ok(events) = readable.read(|| events.read_events().map_err(io::Error::from)).await
+    {
+        return events;
+    }
+    std::future::pending().await
+}
+
+async fn remounted(mounts: Option<&Mounts>) {
+    if let Some(mounts) = mounts
+        && mounts.changes.word().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 
 impl Inbox {
-    fn put(&self, changed: Changed, now: Instant) {
+    fn put(&mut self, changed: Changed, now: Instant) {
         if changed == Changed::default() {
             return;
         }
-        {
-            let mut slot = self.seen();
-            let seen = slot.get_or_insert(Seen { changed, first: now, last: now });
-            seen.changed.configuration |= changed.configuration;
-            seen.changed.certificates |= changed.certificates;
-            seen.last = now;
-        }
-        self.arrived.notify_one();
+        let seen = self.0.get_or_insert(Seen { changed, first: now, last: now });
+        seen.changed.configuration |= changed.configuration;
+        seen.changed.certificates |= changed.certificates;
+        seen.last = now;
     }
 
     /// When what was seen is to be reported.
     fn due(&self) -> Option<Instant> {
-        self.seen().map(|seen| (seen.last + QUIET).min(seen.first + PATIENCE))
+        self.0.map(|seen| (seen.last + QUIET).min(seen.first + PATIENCE))
     }
+}
 
-    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+impl Changed {
+    fn of(role: Role) -> Self {
+        Self {
+            configuration: role == Role::Configuration,
+            certificates: role == Role::Certificates,
+        }
+    }
+}
+
+/// What an event means.
+fn changed(armed: &Armed, event: &InotifyEvent) -> Changed {
+    // Events were lost, so anything may have changed.
+    if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+        return EVERYTHING;
+    }
+    let mut changed = Changed::default();
+    // Of a watch that was taken away meanwhile, too.
+    let Some(means) = armed.get(&event.wd) else { return changed };
+    let is_unmounted = event.mask.contains(AddWatchFlags::IN_UNMOUNT);
+    for (role, names) in means {
+        let matters = match (&event.name, names) {
+            _ if is_unmounted => true,
+            // The watch is over; what ended it was told.
+            _ if event.mask.contains(AddWatchFlags::IN_IGNORED) => false,
+            // An event of the directory itself matters to those who watch all of it.
+            (None, names) => *names == Names::Any,
+            (Some(name), Names::Any) => role.cares_for(name),
+            (Some(name), Names::One(one) | Names::Step(one)) => name == one,
+        };
+        if matters {
+            changed.configuration |= *role == Role::Configuration;
+            changed.certificates |= *role == Role::Certificates;
+        }
+    }
+    changed
+}
+
+/// What a directory is to tell of. Of one that is a step on the way only what makes the next step
+/// another: in `/tmp` a lot is written that is nobody's business here.
+fn mask(means: &BTreeSet<(Role, Names)>) -> AddWatchFlags {
+    let steps = AddWatchFlags::IN_ATTRIB
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_ONLYDIR;
+    match means.iter().all(|(_, names)| matches!(names, Names::Step(_))) {
+        true => steps,
+        false => steps | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MODIFY,
     }
 }
 
 /// Directories to be armed, by their real path, and what an event in one of them means.
-#[derive(Debug, Default)]
-struct Wires(BTreeMap<PathBuf, BTreeSet<(Role, Names)>>);
+#[derive(Debug, Default, PartialEq)]
+struct Wires {
+    directories: BTreeMap<PathBuf, BTreeSet<(Role, Names)>>,
+    /// Ways that were gone already.
+    ways: BTreeSet<(Role, PathBuf)>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
@@ -217,7 +536,10 @@ enum Role {
 enum Names {
     /// Those that such files have.
     Any,
+    /// A file or directory that was asked for.
     One(OsString),
+    /// What leads to such a one.
+    Step(OsString),
 }
 
 impl Wires {
@@ -237,17 +559,22 @@ impl Wires {
         self.add_directory(path, role, depth);
     }
 
-    /// The places where `path` can come into being, vanish or become another.
+    /// The places where `path` can come into being, vanish or become another: every directory above
+    /// it, and above what links on the way lead to.
     fn add_way(&mut self, path: &Path, role: Role, links: usize) {
         let Ok(path) = absolute(path) else { return };
+        if !self.ways.insert((role, path.clone())) {
+            return;
+        }
         let mut above = PathBuf::new();
         for component in path.components() {
             let name = component.as_os_str();
             let here = above.join(name);
             let found = fs::symlink_metadata(&here);
             let is_link = found.as_ref().is_ok_and(fs::Metadata::is_symlink);
-            if (is_link || found.is_err() || here == path) && !above.as_os_str().is_empty() {
-                self.put(&above, role, Names::One(name.to_owned()));
+            if matches!(component, Component::Normal(_)) {
+                let names = if here == path { Names::One } else { Names::Step };
+                self.put(&above, role, names(name.to_owned()));
             }
             if let (true, Ok(target)) = (is_link && links > 0, fs::read_link(&here)) {
                 self.add_way(&above.join(target), role, links - 1);
@@ -257,6 +584,32 @@ impl Wires {
             }
             above = here;
         }
+    }
+
+    /// The files that are watched, as they are now.
+    fn print(&self) -> Print {
+        let mut print = Print::new();
+        for (directory, means) in &self.directories {
+            for (role, names) in means {
+                let mut put = |name: &OsStr, is_step: bool| {
+                    let path = directory.join(name);
+                    let stamp = Stamp::of(&path, is_step);
+                    print.insert((*role, path), stamp);
+                };
+                match names {
+                    Names::One(name) => put(name, false),
+                    Names::Step(name) => put(name, true),
+                    Names::Any => {
+                        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+                        let names = entries.map(|entry| entry.file_name());
+                        names
+                            .filter(|name| role.cares_for(name))
+                            .for_each(|name| put(&name, false));
+                    }
+                }
+            }
+        }
+        print
     }
 
     /// The contents of `path`, if it is a directory.
@@ -277,48 +630,23 @@ impl Wires {
 
     fn put(&mut self, directory: &Path, role: Role, names: Names) {
         // By real path, since a directory that is armed under two names tells of only one.
-        if let Ok(directory) = directory.canonicalize()
-            && (self.0.len() < DIRECTORIES || self.0.contains_key(&directory))
-        {
-            self.0.entry(directory).or_default().insert((role, names));
+        let Ok(directory) = directory.canonicalize() else { return };
+        if self.directories.len() < COMPARED || self.directories.contains_key(&directory) {
+            self.directories.entry(directory).or_default().insert((role, names));
         }
     }
+}
 
-    fn changed(&self, event: &Event) -> Changed {
-        let mut changed = Changed::default();
-        if event.need_rescan() {
-            return EVERYTHING;
-        }
-        if let EventKind::Access(kind) = event.kind
-            && kind != AccessKind::Close(AccessMode::Write)
-        {
-            return changed;
-        }
-        for path in &event.paths {
-            for role in self.roles(path) {
-                match role {
-                    Role::Certificates => changed.certificates = true,
-                    Role::Configuration => changed.configuration = true,
-                }
-            }
-        }
-        changed
-    }
-
-    /// For whom an event at `path` matters.
-    fn roles(&self, path: &Path) -> impl Iterator<Item = Role> {
-        let itself = self.0.get(path).into_iter().flatten();
-        let within = path.parent().and_then(|parent| self.0.get(parent)).into_iter().flatten();
-        let name = path.file_name().unwrap_or_default();
-        // An event of the directory itself matters to those who watch all of it.
-        itself.filter(|(_, names)| *names == Names::Any).map(|(role, _)| *role).chain(
-            within
-                .filter(move |(role, names)| match names {
-                    Names::Any => role.cares_for(name),
-                    Names::One(one) => one == name,
-                })
-                .map(|(role, _)| *role),
-        )
+impl Stamp {
+    /// None of what is not there.
+    fn of(path: &Path, is_step: bool) -> Option<Self> {
+        let found = fs::metadata(path).or_else(|_| fs::symlink_metadata(path)).ok()?;
+        let content = (!is_step && !found.is_dir()).then(|| {
+            let (written, changed) =
+                ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+            (found.size(), written.0, written.1, changed.0, changed.1)
+        });
+        Some(Self { file: (found.dev(), found.ino()), content })
     }
 }
 
@@ -337,19 +665,6 @@ impl Role {
             Self::Certificates => true,
             Self::Configuration => config::is_configuration(&name.to_string_lossy()),
         }
-    }
-}
-
-/// `fs.inotify.max_user_watches`, which the kernel reports as ENOSPC.
-fn is_out_of_watches(error: &notify::Error) -> bool {
-    matches!(error.kind, notify::ErrorKind::MaxFilesWatch)
-}
-
-fn is_missing(error: &notify::Error) -> bool {
-    match &error.kind {
-        notify::ErrorKind::PathNotFound => true,
-        notify::ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
-        _ => false,
     }
 }
 
@@ -375,7 +690,7 @@ mod tests {
         fs::create_dir_all(root.join("live/shop.test")).unwrap();
         fs::write(root.join("routes/a.yaml"), "a").unwrap();
         fs::write(root.join("live/shop.test/cert.pem"), "a").unwrap();
-        let watch = Watch::start(Watched {
+        let watch = started(Watched {
             configuration: vec![root.join("routes")],
             certificates: vec![root.join("live")],
         });
@@ -397,6 +712,10 @@ mod tests {
         ] {
             assert_eq!(Role::Configuration.cares_for(OsStr::new(name)), is_watched, "{name}");
         }
+    }
+
+    fn started(watched: Watched) -> Watch {
+        Watch::start(watched, Arc::default())
     }
 
     async fn expect(watch: &mut Watch, want: Changed, what: &str) {
@@ -429,7 +748,7 @@ mod tests {
 
     #[test]
     fn files_that_never_rest_are_reported_all_the_same() {
-        let inbox = Inbox::default();
+        let mut inbox = Inbox::default();
         let begin = clock::now();
         let at = |millis| begin + Duration::from_millis(millis);
         assert_eq!(inbox.due(), None);
@@ -517,6 +836,119 @@ mod tests {
         expect(&mut watch, CONFIGURATION, "a file in it").await;
     }
 
+    /// Each directory above is renamed, and another takes its name: the files of the new one count from
+    /// then on, and what is saved there later.
+    #[tokio::test]
+    async fn every_directory_above_may_be_replaced() {
+        let way = ["srv", "volume", "etc", "gateway"];
+        for (depth, name) in way.iter().enumerate() {
+            for (place, want) in [("routes", CONFIGURATION), ("live", CERTIFICATES)] {
+                let dir = tempfile::tempdir().unwrap();
+                let root = dir.path().canonicalize().unwrap();
+                let path = way.iter().fold(root.clone(), |path, part| path.join(part)).join(place);
+                fs::create_dir_all(&path).unwrap();
+                fs::write(path.join("a.yaml"), "a").unwrap();
+                let watched = match place {
+                    "live" => Watched { certificates: vec![path.clone()], ..Watched::default() },
+                    _ => Watched { configuration: vec![path.clone()], ..Watched::default() },
+                };
+                let mut watch = started(watched);
+                let above = way[..=depth].iter().fold(root.clone(), |path, part| path.join(part));
+                let what = format!("{place}, {name}");
+
+                fs::rename(&above, root.join("away")).unwrap();
+                expect(&mut watch, want, &format!("{what} is renamed")).await;
+                fs::create_dir_all(&path).unwrap();
+                expect(&mut watch, want, &format!("{what} is made again")).await;
+                fs::write(path.join("b.yaml"), "b").unwrap();
+                expect(&mut watch, want, &format!("a file in the new {what}")).await;
+                fs::rename(&above, root.join("second")).unwrap();
+                fs::rename(root.join("away"), &above).unwrap();
+                expect(&mut watch, want, &format!("{what} is replaced at once")).await;
+                fs::write(path.join("a.yaml"), "changed").unwrap();
+                expect(&mut watch, want, &format!("a file in the old {what}")).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_link_leads_to_may_be_replaced_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let routes = root.join("volumes/one/deep/routes");
+        fs::create_dir_all(&routes).unwrap();
+        symlink("volumes/one/deep", root.join("current")).unwrap();
+        let configuration = vec![root.join("current/routes")];
+        let mut watch = started(Watched { configuration, ..Watched::default() });
+        fs::rename(root.join("volumes"), root.join("gone")).unwrap();
+        expect(&mut watch, CONFIGURATION, "renamed above the target").await;
+        fs::create_dir_all(&routes).unwrap();
+        expect(&mut watch, CONFIGURATION, "made again").await;
+        fs::write(routes.join("a.yaml"), "x").unwrap();
+        expect(&mut watch, CONFIGURATION, "a file in the new one").await;
+    }
+
+    #[tokio::test]
+    async fn what_happens_beside_a_step_is_no_event() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("a/b/routes")).unwrap();
+        let configuration = vec![root.join("a/b/routes")];
+        let mut watch = started(Watched { configuration, ..Watched::default() });
+        for beside in ["x.yaml", "a/x.yaml", "a/b/x.yaml"] {
+            fs::write(root.join(beside), "x").unwrap();
+            fs::rename(root.join(beside), root.join(format!("{beside}.yaml"))).unwrap();
+        }
+        expect_silence(&mut watch, "files beside the way").await;
+    }
+
+    /// Where not all can be watched, that is a state: it is told, what changes is seen all the same, and
+    /// it ends when watches can be had.
+    #[tokio::test]
+    async fn what_cannot_be_watched_is_compared_and_told() {
+        const PATIENT: Duration = Duration::from_secs(60);
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir(root.join("routes")).unwrap();
+        fs::create_dir_all(root.join("live/shop.test")).unwrap();
+        fs::write(root.join("routes/a.yaml"), "a").unwrap();
+        let watched = Watched {
+            configuration: vec![root.join("routes")],
+            certificates: vec![root.join("live")],
+        };
+        let trouble = Arc::new(Trouble::default());
+        // The root directory alone, so nothing of it is told by the kernel.
+        let mut watch = Watch::of(watched.clone(), Arc::clone(&trouble), 1);
+        let told = trouble.told().unwrap_or_default();
+        assert!(told.contains("more than 1 directories"), "{told}");
+
+        for (file, want) in
+            [("routes/a.yaml", CONFIGURATION), ("live/shop.test/cert.pem", CERTIFICATES)]
+        {
+            fs::write(root.join(file), "changed").unwrap();
+            let got = timeout(PATIENT, watch.next()).await;
+            assert_eq!(got, Ok(want), "{file}");
+        }
+        assert!(trouble.told().is_some());
+
+        watch.most = DIRECTORIES;
+        watch.rewatch(watched);
+        assert_eq!(trouble.told(), None);
+        fs::write(root.join("live/shop.test/key.pem"), "x").unwrap();
+        let got = timeout(PATIENT, watch.next()).await.unwrap();
+        assert!(got.certificates, "the kernel tells again");
+    }
+
+    #[test]
+    fn file_systems_that_others_write_to_are_known() {
+        assert!(is_shared(FsType(0x6969)) && is_shared(FsType(0x6573_5546)));
+        assert!(is_shared(FsType(0xff53_4d42)) && is_shared(FsType(-11_317_950)));
+        // ext4, tmpfs, overlayfs
+        for own in [0xef53, 0x0102_1994, 0x794c_7630] {
+            assert!(!is_shared(FsType(own)), "{own:x}");
+        }
+    }
+
     #[tokio::test]
     async fn a_release_link_on_the_way_is_watched() {
         let dir = tempfile::tempdir().unwrap();
@@ -526,7 +958,7 @@ mod tests {
         }
         symlink("releases/1", root.join("current")).unwrap();
         let configuration = vec![root.join("current/routes")];
-        let mut watch = Watch::start(Watched { configuration, ..Watched::default() });
+        let mut watch = started(Watched { configuration, ..Watched::default() });
 
         symlink("releases/2", root.join("next")).unwrap();
         fs::rename(root.join("next"), root.join("current")).unwrap();
@@ -542,7 +974,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let configuration = vec![root.join("a/b/routes"), root.join("gateway.yaml")];
-        let mut watch = Watch::start(Watched { configuration, ..Watched::default() });
+        let mut watch = started(Watched { configuration, ..Watched::default() });
 
         fs::create_dir(root.join("a")).unwrap();
         expect(&mut watch, CONFIGURATION, "the first step").await;
@@ -593,7 +1025,7 @@ mod tests {
         };
         let later = at(&certificates.join("a")) + Duration::from_secs(5);
         assert_eq!(watched.changed_since(later), Changed::default());
-        let file = fs::File::options().write(true).open(configuration.join("a")).unwrap();
+        let file = File::options().write(true).open(configuration.join("a")).unwrap();
         file.set_modified(later).unwrap();
         let changed = Changed { configuration: true, certificates: false };
         assert_eq!(watched.changed_since(later), changed);

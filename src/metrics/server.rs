@@ -86,8 +86,13 @@ pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapsho
     configuration(text, &metrics.reloads, snapshot);
     text.counters(
         "edge_gateway_access_log_dropped_total",
-        "Lines that the access log had no room for.",
+        "Lines that the access log had no room for, or that could not be written.",
         alone(gateway.access_log.dropped()),
+    );
+    text.gauges(
+        "edge_gateway_logs_failing",
+        "Logs that cannot be written now.",
+        alone(gateway.access_log.faults().len()),
     );
     text.counters(
         "edge_gateway_spans_exported_total",
@@ -148,6 +153,11 @@ fn configuration(text: &mut Exposition, reloads: &Reloads, snapshot: &Snapshot) 
         "edge_gateway_config_diagnostics",
         "Faults and warnings in what was read last.",
         level(&reloads.diagnostics),
+    );
+    text.gauges(
+        "edge_gateway_config_files_unwatched",
+        "1 while files cannot be watched, so that they are compared every few seconds.",
+        alone(u64::from(reloads.unwatched.told().is_some())),
     );
     let counts = snapshot.counts;
     for (kind, count) in [

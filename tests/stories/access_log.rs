@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -42,6 +43,10 @@ fn log_file() -> (TempDir, PathBuf) {
     let folder = TempDir::with_prefix("logs-").unwrap();
     let file = folder.path().join("access.log");
     (folder, file)
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 fn lines(file: &Path) -> Vec<String> {
@@ -274,6 +279,36 @@ async fn a_file_that_was_rotated_is_opened_anew_by_sigusr1() {
     assert_eq!(lines_of(&file, 1).await, ["/two"]);
     end(&gateway).await;
     assert_eq!(lines(&old), ["/one"]);
+}
+
+/// A disk that is full costs lines and no request; which file it is and why is told while it lasts.
+#[tokio::test]
+async fn a_full_disk_is_told_with_file_and_reason_as_long_as_it_lasts() {
+    let origin = Origin::replying("yes").await;
+    let metrics = free_address();
+    let format = "settings: [{format: {type: Text, text: \"%REQ(:PATH)%\"}, \
+                  sinks: [{type: File, file: {path: /dev/full}}]}]\n";
+    let gateway = setup(&origin, format).metrics_at(metrics).start().await;
+    let reason = "No space left on device";
+    let status = || text(&gateway.setup_ref().command("status").output().unwrap());
+    assert!(!status().contains(reason), "{}", status());
+    for _ in 0..20 {
+        assert_eq!(gateway.get("http://shop.test/one").await.status(), 200);
+    }
+    until("the event", || {
+        let said = gateway.process().stderr();
+        let mut events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.any(|event| {
+            event["message"] == "log cannot be written"
+                && event["to"] == "/dev/full"
+                && event["lines"].is_u64()
+                && event["error"].as_str().is_some_and(|error| error.contains(reason))
+        })
+    })
+    .await;
+    let told = format!("log cannot be written: /dev/full: {reason}");
+    assert!(status().contains(&told), "{}", status());
+    assert!((value(&scrape(metrics).await, "edge_gateway_logs_failing") - 1.0).abs() < 0.1);
 }
 
 /// A log is no reason to refuse a request: what is wrong with it is told with its place, and until it

@@ -1,6 +1,7 @@
 //! Changes while it runs: a reload changes everything or nothing, and no client notices.
 
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -56,6 +57,34 @@ async fn a_route_is_live_when_its_file_is_saved() {
     live("shop.test", Some("blog")).await;
     gateway.remove("routes/shop.yaml");
     live("shop.test", None).await;
+}
+
+/// `mv etc old; mv new etc`: the files of the new folder are read, and so is what is saved there later.
+#[tokio::test]
+async fn a_folder_above_the_configuration_may_be_replaced() {
+    let (shop, blog) = (Origin::replying("shop").await, Origin::replying("blog").await);
+    let route = |name: &str, at| serve_all(name, &format!("{name}.test"), &[at]);
+    let setup = Gateway::setup().file("routes/shop.yaml", &route("shop", shop.address));
+    let gateway = setup.watching().start().await;
+    let live = async |host: &str, want: &str| {
+        soon("the change is live", async {
+            while gateway.get(&format!("http://{host}/")).await.text() != want {
+                // The gateway waits for the files to be quiet before it reads them.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    let etc = gateway.path("").ancestors().nth(1).unwrap().to_owned();
+    let (old, new) = (etc.with_file_name("old"), etc.with_file_name("new"));
+    let copied = Command::new("cp").arg("-a").args([&etc, &new]).status().unwrap();
+    assert!(copied.success());
+    fs::write(new.join("envoy-gateway/routes/blog.yaml"), route("blog", blog.address)).unwrap();
+    fs::rename(&etc, &old).unwrap();
+    fs::rename(&new, &etc).unwrap();
+    live("blog.test", "blog").await;
+    gateway.write("routes/shop.yaml", &route("shop", blog.address));
+    live("shop.test", "blog").await;
 }
 
 #[tokio::test]

@@ -262,6 +262,7 @@ function showTrouble(status, conditions, reloads, certificates, clusters) {
   };
   const latest = reloads[0];
   if (latest && !latest.loaded && latest.refused) item("bad", latest.refused);
+  for (const text of status.impaired) item("bad", text);
   for (const one of latest?.diagnostics ?? []) {
     const place = [one.file, one.line, one.column].filter((part) => part !== null).join(":");
     const where = [one.object, one.field].filter(Boolean).join(", ");

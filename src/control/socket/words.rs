@@ -105,6 +105,9 @@ pub(crate) struct Status {
     pub status: String,
     /// What was wrong with the last reload, if it was refused.
     pub trouble: Option<String>,
+    /// What is not as it should be beside the configuration, as long as that is so: files that cannot be
+    /// watched, logs that cannot be written.
+    pub impaired: Vec<String>,
     /// Connections of clients that are open.
     pub connections: usize,
     /// The EnvoyGateway document, and what stands before its absolute paths.
