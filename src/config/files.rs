@@ -93,7 +93,9 @@ fn unreadable(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => {
             "permission denied; let the user that the gateway runs as read it".into()
         }
-        io::ErrorKind::NotFound => "this link leads nowhere; repair it or remove it".into(),
+        io::ErrorKind::NotFound => {
+            "the target of this link does not exist; repair the link or remove it".into()
+        }
         _ => format!("cannot be read: {error}"),
     }
 }

@@ -217,7 +217,7 @@ impl Loaded {
             if let Some(first) = first.get(&located.object.key()) {
                 let place = self.locate(&self.objects[*first], "metadata.name");
                 let problem =
-                    format!("the same object stands at {place}, which is served; remove one");
+                    format!("duplicate of the object at {place}, which is served; remove one");
                 doubles.push((index, self.fault(located, "metadata.name", problem)));
             } else {
                 first.insert(located.object.key(), index);

@@ -127,7 +127,7 @@ fn route_match(spec: &HttpRouteMatch, at: Path<'_>, found: &mut Violations) {
         found.length(at.field("value"), &param.value, 1..=1024);
     }
     let names = spec.query_params.iter().map(|param| &param.name);
-    let problem = "this name stands here a second time; the first one counts, remove one";
+    let problem = "duplicate name; the first one counts, remove the other";
     found.unique(params, names, problem);
     if let Some(method) = &spec.method {
         found.word(at.field("method"), method.unknown(), HttpMethod::WORDS);
@@ -296,7 +296,7 @@ fn path_modifier(path: &HttpPathModifier, at: Path<'_>, found: &mut Violations) 
 
 fn cors(cors: &CorsFilter, at: Path<'_>, found: &mut Violations) {
     let alone = |list: &[String]| list.len() == 1 || !list.iter().any(|item| item == "*");
-    let twice = "this stands here a second time; remove one";
+    let twice = "duplicate entry; remove one";
 
     let origins = at.field("allowOrigins");
     found.count(origins, cors.allow_origins.len(), 0..=64);
@@ -410,7 +410,7 @@ fn retry(retry: &HttpRouteRetry, at: Path<'_>, found: &mut Violations) {
     for (index, code) in retry.codes.iter().enumerate() {
         found.number(codes.item(index), *code, 400..=599);
     }
-    found.unique(codes, &retry.codes, "this code stands here a second time; remove one");
+    found.unique(codes, &retry.codes, "duplicate code; remove one");
     if retry.attempts == Some(0) {
         found.add(at.field("attempts"), "0 is out of range; use 1 or more");
     }

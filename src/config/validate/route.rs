@@ -122,11 +122,7 @@ pub(super) fn header_matches<'a>(
         found.header_value(at.field("value"), value);
     }
     let names = headers.map(|(_, name, _)| name);
-    found.unique(
-        at,
-        names,
-        "this name stands here a second time; the first one counts, remove one",
-    );
+    found.unique(at, names, "duplicate name; the first one counts, remove the other");
 }
 
 pub(super) fn header_modifier(modifier: &HeaderModifier, at: Path<'_>, found: &mut Violations) {
@@ -139,14 +135,14 @@ pub(super) fn header_modifier(modifier: &HeaderModifier, at: Path<'_>, found: &m
             found.header_value(at.field("value"), &header.value);
         }
         let names = headers.iter().map(|header| &header.name);
-        found.unique(at, names, "this name stands here a second time; remove one");
+        found.unique(at, names, "duplicate name; remove one");
     }
     let at = at.field("remove");
     found.count(at, modifier.remove.len(), 0..=16);
     for (index, name) in modifier.remove.iter().enumerate() {
         found.header_name(at.item(index), name);
     }
-    found.unique(at, &modifier.remove, "this name stands here a second time; remove one");
+    found.unique(at, &modifier.remove, "duplicate name; remove one");
 }
 
 pub(super) fn mirror(mirror: &RequestMirrorFilter, at: Path<'_>, found: &mut Violations) {
