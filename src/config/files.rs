@@ -25,25 +25,15 @@ pub(super) struct ReadFile {
 ///
 /// A path is a directory, not read recursively (as in Envoy Gateway), or a file. Symlinks are
 /// followed; a file that is reached twice is read once. Hidden files and what editors leave behind
-/// are passed over; anything else that is not read is a warning, since Envoy Gateway reads every
-/// file that is not hidden. A path that is not there is a warning; a file that cannot be read makes
-/// the load fail, since it may hold what the other files refer to.
+/// are passed over, and so is what [`unread`] names. A path that is not there is a warning; a file
+/// that cannot be read makes the load fail, since it may hold what the other files refer to.
 pub(super) fn read(paths: &[PathBuf]) -> (Vec<ReadFile>, Vec<Diagnostic>) {
     let mut read = Vec::new();
     let mut diagnostics = Vec::new();
     let mut seen = HashSet::new();
-    let named: HashSet<PathBuf> =
-        paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
     for path in paths {
         let found = match candidates(path) {
-            Ok(Listed { files, others }) => {
-                for warning in others.iter().filter_map(|other| passed_over(other, &named)) {
-                    if !diagnostics.contains(&warning) {
-                        diagnostics.push(warning);
-                    }
-                }
-                files
-            }
+            Ok(listed) => listed.files,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let problem = "there is no such directory or file; make it, or take it out of \
                                `provider.custom.resource.file.paths`";
@@ -67,6 +57,21 @@ pub(super) fn read(paths: &[PathBuf]) -> (Vec<ReadFile>, Vec<Diagnostic>) {
         }
     }
     (read, diagnostics)
+}
+
+/// A warning for each entry of `paths` that [`read`] passes over though nothing in its name says that
+/// it is no part of the configuration: Envoy Gateway reads every file that is not hidden.
+pub(super) fn unread(paths: &[PathBuf]) -> Vec<Diagnostic> {
+    let named: HashSet<PathBuf> =
+        paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut warnings: Vec<Diagnostic> = Vec::new();
+    let others = paths.iter().flat_map(|path| candidates(path).unwrap_or_default().others);
+    for warning in others.filter_map(|other| passed_over(&other, &named)) {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
 }
 
 /// What tells one state of a file from another.
@@ -246,11 +251,12 @@ mod tests {
             ["a/1.yml", "a/2.yaml", "a/3.json", "a/4.YAML", "a/link.yaml", "b/0.yaml"]
         );
         assert_eq!(read[4].bytes, b"target/real.yaml");
+        assert_eq!(diagnostics, []);
         let told = |diagnostic: &Diagnostic| {
             assert!(!diagnostic.fatal && diagnostic.severity == Severity::Warning);
             diagnostic.place.file.strip_prefix(dir.path()).unwrap().display().to_string()
         };
-        let told: Vec<String> = diagnostics.iter().map(told).collect();
+        let told: Vec<String> = unread(&paths).iter().map(told).collect();
         assert_eq!(told, ["a/2.yaml.bak", "a/deep", "a/notes.txt", "a/route"]);
     }
 
@@ -263,8 +269,7 @@ mod tests {
         for (paths, warnings) in
             [(vec![dir.path().to_owned()], 1), (vec![dir.path().to_owned(), routes], 0)]
         {
-            let (_, diagnostics) = read(&paths);
-            assert_eq!(diagnostics.len(), warnings, "{diagnostics:?}");
+            assert_eq!(unread(&paths).len(), warnings, "{paths:?}");
         }
     }
 

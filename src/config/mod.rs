@@ -6,7 +6,8 @@
 //!
 //! The way of a document: [`files`] finds it, [`text`] and [`yaml`] make a tree of it, [`objects`]
 //! reads its kind and then the whole with [`decode`], [`validate`] holds it against the rules of its
-//! kind. [`source`] says later where a field stands. [`schema`] describes the fields of a kind.
+//! kind. [`source`] says later where a field stands. [`schema`](mod@schema) describes the fields of
+//! a kind.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -131,7 +132,10 @@ impl<T> Located<T> {
 
 /// Reads the files that `settings` names.
 pub(crate) fn load(settings: &Settings, environment: Environment<'_>) -> Loaded {
-    let (files, diagnostics) = files::read(&settings.paths);
+    let (files, mut diagnostics) = files::read(&settings.paths);
+    if settings.names_unread {
+        diagnostics.extend(files::unread(&settings.paths));
+    }
     let mut loaded = Loaded { diagnostics, ..Loaded::default() };
     for file in files {
         loaded.add(&file.path, &file.bytes, environment);

@@ -19,7 +19,7 @@ use super::path::join;
 use super::suggest::nearest;
 use super::variables::Variables;
 use super::yaml::{Document, Entry, Node, Value};
-use super::{Located, json, names};
+use super::{Located, json, names, text};
 
 /// Fields that stand beside those of every kind.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
@@ -61,6 +61,13 @@ impl Reading<'_> {
     }
 
     fn object(&mut self, root: &Node, document: usize, prefix: &str) {
+        let has_type = ["apiVersion", "kind"].iter().any(|name| root.entry(name).is_some());
+        if !has_type && text::is_json(self.file) {
+            // Much else is written in JSON, and stands where it likes.
+            let problem =
+                "ignored: not an object of Kubernetes, it has neither `apiVersion` nor `kind`";
+            return self.report(Severity::Warning, "", root.at, prefix.into(), problem.into());
+        }
         if !matches!(root.value, Value::Map(_)) {
             let problem = "this is not an object; write `apiVersion: ...`, `kind: ...` and so on";
             return self.report(Severity::Error, "", root.at, prefix.into(), problem.into());

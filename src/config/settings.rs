@@ -41,6 +41,9 @@ pub(crate) struct Settings {
     pub enable_backend: bool,
     /// `logging.level.default`, one of [`LEVELS`].
     pub log_level: Option<String>,
+    /// Whether files that are not read are named. Directories that nobody named, such as those
+    /// below the one of `dev`, may hold anything.
+    pub names_unread: bool,
 }
 
 /// What `logging.level` may be.
@@ -54,6 +57,7 @@ impl Settings {
             controller_name: DEFAULT_CONTROLLER.into(),
             enable_backend: true,
             log_level: None,
+            names_unread: false,
         }
     }
 
@@ -279,6 +283,7 @@ impl EnvoyGateway {
                 .unwrap_or_else(|| DEFAULT_CONTROLLER.into()),
             enable_backend: self.extension_apis.and_then(|apis| apis.enable_backend) == Some(true),
             log_level: self.logging.and_then(|mut logging| logging.level.remove("default")),
+            names_unread: true,
         })
     }
 }

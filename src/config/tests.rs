@@ -284,6 +284,17 @@ fn a_file_without_anything_in_it_is_told() {
 }
 
 #[test]
+fn json_that_is_something_else_is_left_alone() {
+    for text in ["{\"name\": \"shop\", \"version\": \"1.0.0\"}", "[1, 2]", "\"text\""] {
+        let loaded = parse_bytes(Path::new("package.json"), text.as_bytes(), &environment);
+        assert_eq!((loaded.diagnostics.len(), loaded.is_fatal()), (1, false), "{loaded:?}");
+    }
+    // Half an object is one that is broken.
+    let half = parse_bytes(Path::new("a.json"), b"{\"kind\": \"Service\"}", &environment);
+    assert!(half.is_fatal(), "{half:?}");
+}
+
+#[test]
 fn a_fault_in_json_has_its_place() {
     let text = [
         "{",
