@@ -8,6 +8,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
+use crate::needs::needs;
 use crate::support::{GATEWAY, Gateway, Origin, Wire, free_port, serve_all, until};
 
 use super::{operator, stderr, stdout};
@@ -123,8 +124,8 @@ async fn where_nobody_answers_a_reload_fails_and_says_where() {
 /// The mode of the file keeps others out; where somebody opens it to them, they may look.
 #[tokio::test]
 async fn only_root_and_the_gateways_user_may_reload() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root, so nobody else can be played");
+    let root = nix::unistd::geteuid().is_root().then_some(());
+    if needs("root", root, "run it as root, which can play other users").is_none() {
         return;
     }
     let gateway = Gateway::start().await;
