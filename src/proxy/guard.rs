@@ -427,7 +427,7 @@ mod tests {
         for (name, value, left) in REMOVED
             .map(|name| (name, if name == "expect" { "100-continue" } else { "1" }, false))
             .into_iter()
-            .chain(reduced.clone().map(|(name, left)| (name, left, name == "te")))
+            .chain(reduced.map(|(name, left)| (name, left, name == "te")))
             .chain(whole.map(|(name, value)| (name, value, true)))
         {
             let value = if name == "transfer-encoding" { "chunked" } else { value };
@@ -437,7 +437,7 @@ mod tests {
         }
         let mut head = head(get("/").header(CONNECTION, "Upgrade").header(UPGRADE, "websocket"));
         admit(&mut head, &Limits::default()).unwrap();
-        assert!(reduced.clone().any(|of| of == ("connection", "upgrade")));
+        assert!(REDUCED.iter().any(|(name, left, _)| (*name, *left) == ("connection", "upgrade")));
         assert_eq!(head.headers[CONNECTION], "upgrade");
     }
 
