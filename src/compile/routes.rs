@@ -360,8 +360,9 @@ impl Compiler<'_, '_> {
         run.sort_by_key(Filter::phase);
         let name = self.name(number);
         let counts = self.clusters.counts(&name);
+        let grpc = self.carries() == Carries::Grpc;
         let rule = if is_broken {
-            refusing(name, counts)
+            Rule { grpc, ..refusing(name, counts) }
         } else {
             let (filters, mirrors) = (run.into(), mirrors.into());
             let Written { timeouts, retry, .. } = written;
@@ -373,7 +374,6 @@ impl Compiler<'_, '_> {
                 let choices = choices.into_iter().map(|(_, choice)| choice).collect();
                 Box::new(Session { scope, carrier, absolute_timeout, choices })
             });
-            let grpc = self.carries() == Carries::Grpc;
             Rule { name, grpc, filters, mirrors, backends, timeouts, retry, session, counts }
         };
         let rule = Arc::new(rule);

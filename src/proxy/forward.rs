@@ -8,7 +8,6 @@ use crate::clock;
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
 use crate::proxy::replay::Replay;
-use crate::snapshot::matcher::is_grpc;
 use crate::snapshot::{Retry, Rule};
 use crate::trace::Outcome;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
@@ -128,7 +127,7 @@ async fn ask(
 ) -> Result<Answered, Failure> {
     let limits = &record.connection.gateway.limits;
     // A gRPC stream may be silent for as long as its ends like; its deadline travels with it.
-    let default = limits.response_timeout.filter(|_| !is_grpc(request.headers()));
+    let default = limits.response_timeout.filter(|_| !record.is_grpc());
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
     let wait = left.into_iter().chain(rule.timeouts.backend_or(default)).min();

@@ -133,6 +133,7 @@ async fn answer(
     let rule = found.rule;
     rule.counts.here().hits.one_more();
     record.rule = Some(Arc::clone(rule));
+    record.call.matched(rule);
     // As the client wrote it: a filter may change the path, and the cookie is the client's.
     let session_path: Box<str> = match rule.session {
         Some(_) => path_of(&head.uri)[..found.fixed].into(),
@@ -156,6 +157,7 @@ async fn answer(
         None => rule.backends.as_ref().ok_or(Failure::NoBackend)?.next(),
     };
     let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
+    record.call.goes_to(cluster);
     for filter in filters {
         if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
             return answered_by(filter, record, answer.map(Body::from_bytes));

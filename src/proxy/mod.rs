@@ -17,6 +17,7 @@ mod failure;
 mod forward;
 mod forwarded;
 mod framing;
+mod grpc;
 mod grpc_web;
 mod guard;
 mod http;

@@ -15,11 +15,11 @@ use crate::proxy::body::Received;
 use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::new_request_id;
+use crate::proxy::grpc::Call;
 use crate::proxy::grpc_web;
 use crate::proxy::tunnel::Carried;
 use crate::proxy::watch::Open;
 use crate::snapshot::Rule;
-use crate::snapshot::matcher::is_grpc;
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
 use crate::upstream::EndpointName;
@@ -37,7 +37,7 @@ pub(super) struct Record {
     version: Version,
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
-    grpc: bool,
+    pub call: Call,
     /// The call came as gRPC-Web and is forwarded as gRPC.
     pub grpc_web: Option<grpc_web::Call>,
     pub client: IpAddr,
@@ -85,7 +85,7 @@ impl Record {
             version: request.version(),
             host: headers.get(HOST).cloned(),
             user_agent: headers.get(USER_AGENT).cloned(),
-            grpc: is_grpc(headers),
+            call: Call::of(request),
             grpc_web: None,
             client: connection.origin.peer.ip().to_canonical(),
             connection,
@@ -146,7 +146,7 @@ impl Record {
     }
 
     pub(super) fn is_grpc(&self) -> bool {
-        self.grpc
+        self.call.is_grpc() || self.grpc_web.is_some()
     }
 
     /// True if the client did not send on its body in time.
@@ -172,7 +172,8 @@ impl Record {
 
     /// The head or the trailers of the response, as the client gets them.
     pub(super) fn told(&mut self, headers: &HeaderMap) {
-        if let Some(trace) = self.trace.as_mut().filter(|_| self.grpc) {
+        let is_grpc = self.is_grpc();
+        if let Some(trace) = self.trace.as_mut().filter(|_| is_grpc) {
             trace.answered(headers);
         }
     }
@@ -228,7 +229,7 @@ impl Record {
         self.failure = Some(failure);
         let mut response = if let Some(call) = self.grpc_web {
             call.response(grpc_answer(failure))
-        } else if self.grpc {
+        } else if self.is_grpc() {
             grpc_answer(failure)
         } else {
             let mut response = Response::new(Body::from_bytes(failure.text()));

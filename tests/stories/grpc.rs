@@ -6,8 +6,8 @@ use http_body_util::BodyExt;
 use hyper::body::Frame;
 
 use crate::support::{
-    Answer, Echo, Gateway, Origin, channel, full, h2c_backend, http_route, refusing_address,
-    rule_to, soon,
+    Answer, Echo, Gateway, Origin, backend, channel, full, h2c_backend, http_route,
+    refusing_address, rule_to, soon,
 };
 
 pub(crate) fn grpc_route(name: &str, method: &str) -> String {
@@ -195,4 +195,62 @@ async fn a_client_goes_back_to_the_endpoint_of_its_session() {
         }
         assert_eq!(seen.len(), 2, "{session}: new clients go to every endpoint");
     }
+}
+
+/// A content type is the client's word. Alone it lifts no limit, and an error is told as to any other
+/// client: a 200 in its place could be cached.
+#[tokio::test]
+async fn a_content_type_alone_makes_no_call() {
+    let slow = Origin::scripted(|_| Answer::hang()).await;
+    let rules = rule_to("/slow", "slow") + &rule_to("/dead", "dead");
+    let files = backend("slow", &[slow.address])
+        + &backend("dead", &[refusing_address()])
+        + &http_route("shop", &["shop.test"], &rules)
+        + &h2c_backend("calls", &[refusing_address()])
+        + &http_route("calls", &["api.example.test"], &rule_to("/", "calls"));
+    let gateway = Gateway::setup()
+        .flag("--response-timeout 1s")
+        .file("routes/shop.yaml", &files)
+        .start()
+        .await;
+    // (host, target, status)
+    let table = [
+        ("shop.test", "/slow", 504),
+        ("shop.test", "/dead", 503),
+        ("shop.test", "/nowhere", 404),
+        ("api.example.test", "/", 503),
+    ];
+    for (host, target, status) in table {
+        for method in ["GET", "POST"] {
+            let what = format!("{method} {host}{target} over HTTP/1.1");
+            let mut wire = gateway.wire().await;
+            let head = format!(
+                "{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/grpc\r\n"
+            );
+            wire.send(head + "Content-Length: 0\r\n\r\n").await;
+            let reply = wire.reply().await;
+            assert_eq!(reply.status(), status, "{what}");
+            assert_eq!(reply.header("grpc-status"), None, "{what}");
+        }
+    }
+    let mut http2 = gateway.http2("shop.test").await;
+    // A method that no call has; and one that calls have, to what serves none.
+    for (method, target, status) in [
+        ("GET", "/slow", 504),
+        ("POST", "/slow", 504),
+        ("GET", "/dead", 503),
+        ("POST", "/dead", 503),
+    ] {
+        let request = Request::builder().method(method).uri(format!("https://shop.test{target}"));
+        let request = request.header("content-type", "application/grpc");
+        let answer = http2.fetch(request.body(full(message("x"))).unwrap()).await.unwrap();
+        assert_eq!(answer.status, status, "{method} {target} over HTTP/2");
+        assert!(!answer.headers.contains_key("grpc-status"), "{method} {target}: {answer:?}");
+    }
+    // A backend that speaks HTTP/2 may serve calls behind an HTTPRoute as well.
+    let request = Request::post("https://api.example.test/shop.Orders/Place")
+        .header("content-type", "application/grpc");
+    let mut http2 = gateway.http2("api.example.test").await;
+    let answer = http2.fetch(request.body(full(message("x"))).unwrap()).await.unwrap();
+    assert_eq!(answer.headers["grpc-status"], "14", "{answer:?}");
 }

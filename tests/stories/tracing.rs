@@ -289,11 +289,15 @@ async fn what_no_backend_answers_has_a_span_too() {
     assert!(request.failed && tries[0].failed);
     assert_eq!((request.get("response_flags"), request.get("error")), ("UF", "true"));
 
-    let mut http2 = gateway.http2("shop.test").await;
+    let files = h2c_backend("shop", &[refusing_address()])
+        + &http_route("shop", &["shop.test"], &rule_to("/", "shop"));
+    let calls =
+        setup(&proxy_to(collector.address, "")).file("routes/shop.yaml", &files).start().await;
+    let mut http2 = calls.http2("shop.test").await;
     let call = Request::post("https://shop.test/shop.Orders/Place")
         .header("content-type", "application/grpc");
     assert_eq!(http2.fetch(call.body(full("")).unwrap()).await.unwrap().status, 200);
-    let line = gateway.logged("the call", |line| line["protocol"] == "HTTP/2").await;
+    let line = calls.logged("the call", |line| line["protocol"] == "HTTP/2").await;
     let (request, tries) = collector.trace(line["trace_id"].as_str().unwrap()).await;
     assert!(request.failed && tries[0].failed);
     assert_eq!((request.get("grpc.status_code"), request.get("error")), ("14", "true"));

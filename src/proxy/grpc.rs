@@ -1,0 +1,76 @@
+//! Which exchanges are gRPC calls. It is decided here and nowhere else.
+//!
+//! A content type is the client's word. Alone it changes neither a limit nor the form of an answer:
+//! a gRPC call also has the method and protocol of one, and a route or a backend that serves gRPC.
+
+use http::{Method, Version};
+
+use crate::snapshot::Rule;
+use crate::snapshot::matcher::is_grpc;
+use crate::upstream::{Cluster, Protocol};
+
+/// What is known of an exchange so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// The request has the form of a call.
+    asked: bool,
+    /// The route or the backend serves gRPC.
+    served: bool,
+}
+
+impl Call {
+    /// gRPC over HTTP/2, "Requests": POST, over HTTP/2 or later, with the content type.
+    pub(super) fn of<B>(request: &http::Request<B>) -> Self {
+        let asked = request.method() == Method::POST
+            && request.version() >= Version::HTTP_2
+            && is_grpc(request.headers());
+        Self { asked, served: false }
+    }
+
+    /// The request matched `rule`.
+    pub(super) fn matched(&mut self, rule: &Rule) {
+        self.served |= rule.grpc;
+    }
+
+    /// The request goes to `cluster`. gRPC is spoken over HTTP/2 alone, so a backend that is known to
+    /// speak HTTP/2 may serve it behind an HTTPRoute too.
+    pub(super) fn goes_to(&mut self, cluster: &Cluster) {
+        self.served |= cluster.settings().protocol != Protocol::Http1;
+    }
+
+    /// True if the exchange is a gRPC call.
+    pub(super) fn is_grpc(self) -> bool {
+        self.asked && self.served
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_method_protocol_content_type_and_somebody_who_serves_it() {
+        let (post, get) = (Method::POST, Method::GET);
+        let (h1, h2, h3) = (Version::HTTP_11, Version::HTTP_2, Version::HTTP_3);
+        // (method, version, content type, served, gRPC)
+        let table = [
+            (&post, h2, "application/grpc", true, true),
+            (&post, h3, "application/grpc+proto", true, true),
+            (&post, h2, "application/grpc", false, false),
+            (&post, h1, "application/grpc", true, false),
+            (&get, h2, "application/grpc", true, false),
+            (&post, h2, "application/json", true, false),
+            (&post, h2, "application/grpc-web", true, false),
+        ];
+        for (method, version, kind, served, want) in table {
+            let request = http::Request::builder()
+                .method(method)
+                .version(version)
+                .header("content-type", kind)
+                .body(())
+                .unwrap();
+            let call = Call { served, ..Call::of(&request) };
+            assert_eq!(call.is_grpc(), want, "{method} {version:?} {kind} served: {served}");
+        }
+    }
+}
