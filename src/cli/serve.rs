@@ -84,7 +84,7 @@ struct LimitArgs {
     /// For the next byte of a request body that is awaited
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     body_timeout: Duration,
-    /// For a client to take the next byte of a response
+    /// For a client to take the next byte of a response, on each HTTP/2 stream by itself
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     send_timeout: Duration,
     /// For a backend's response head, where the route sets no timeout; 0s waits for ever

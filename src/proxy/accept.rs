@@ -324,7 +324,7 @@ where
     let watch = Arc::clone(&connection.watch);
     watch.speaks_http2();
     let limits = &connection.gateway.limits;
-    let mut builder = http2::Builder::new(tasks::Executor);
+    let mut builder = http2::Builder::new(tasks::Executor { send_timeout: limits.send_timeout });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -15,6 +14,8 @@ use tokio::time::Sleep;
 use crate::body::{Body, BodyError, Response, settle_trailers};
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
+use crate::proxy::room::{self, Pieces};
+use crate::proxy::stall::Stall;
 use crate::proxy::watch::{Ending, Millis, Watch, coarse_now};
 
 /// A request's body: counted, and watched for a client that stalls.
@@ -27,6 +28,8 @@ pub(super) struct ClientBody {
     /// HTTP/2: the streams of a connection stall each by itself, so the connection's own clock does
     /// not tell. `None` for HTTP/1, and for gRPC, whose streams are silent for as long as they like.
     stall: Option<Stall>,
+    /// When the present wait began.
+    waits_since: Millis,
     http2: bool,
 }
 
@@ -40,35 +43,6 @@ pub(super) struct Received {
     pub abandoned: AtomicBool,
 }
 
-/// How long a body may rest. The timer is armed by the first wait and moved only when it fires, so a
-/// body that flows costs none.
-#[derive(Debug)]
-struct Stall {
-    limit: Duration,
-    since: Millis,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stall {
-    /// True once the body has rested for the limit; else the task is woken when it may have.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let limit = u64::try_from(self.limit.as_millis()).unwrap_or(Millis::MAX);
-        loop {
-            let rested = coarse_now().saturating_sub(self.since);
-            let Some(left) = limit.checked_sub(rested).filter(|left| *left > 0) else {
-                return true;
-            };
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(left))));
-            if timer.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            self.timer = None;
-        }
-    }
-}
-
 impl ClientBody {
     /// The body to forward; a request without one costs nothing.
     pub(super) fn forward(incoming: Incoming, record: &mut Record) -> Body {
@@ -79,13 +53,17 @@ impl ClientBody {
         record.received = Some(Arc::clone(&received));
         let watch = Arc::clone(&record.connection.watch);
         let limit = record.connection.gateway.limits.body_timeout;
-        let stall = (record.is_http2() && !record.is_grpc()).then_some(Stall {
-            limit,
-            since: 0,
-            timer: None,
-        });
+        let stall = (record.is_http2() && !record.is_grpc()).then(|| Stall::new(limit));
         let http2 = record.is_http2();
-        Body::boxed(Self { incoming, watch, received, waiting: false, stall, http2 })
+        Body::boxed(Self {
+            incoming,
+            watch,
+            received,
+            waiting: false,
+            stall,
+            waits_since: 0,
+            http2,
+        })
     }
 
     fn waits(&mut self, waiting: bool) {
@@ -93,15 +71,14 @@ impl ClientBody {
             self.waiting = waiting;
             let now = coarse_now();
             self.watch.awaits_body(waiting, now);
-            if let Some(stall) = &mut self.stall {
-                stall.since = now;
-            }
+            self.waits_since = now;
         }
     }
 
     /// True if the client has let the body rest for too long.
     fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let stalled = self.waiting && self.stall.as_mut().is_some_and(|stall| stall.poll(cx));
+        let stalled = self.waiting
+            && self.stall.as_mut().is_some_and(|stall| stall.poll(self.waits_since, cx));
         if stalled {
             self.received.stalled.store(true, Ordering::Relaxed);
         }
@@ -180,6 +157,7 @@ pub(super) struct Tracked {
     ended: bool,
     /// HTTP/2: the client's window has to open before the next poll.
     owed: bool,
+    pieces: Pieces,
     /// An error that is told at the next poll: hyper ends an HTTP/1 connection on it without
     /// sending what it holds, and the client should see how far the response came.
     broken: Option<BodyError>,
@@ -200,6 +178,7 @@ impl Tracked {
             deadline,
             ended: false,
             owed: false,
+            pieces: Pieces::default(),
             broken: None,
         });
         response.body_mut().owes(owed);
@@ -214,6 +193,7 @@ impl Tracked {
             deadline: None,
             ended: true,
             owed: false,
+            pieces: Pieces::default(),
             broken: None,
         })
     }
@@ -231,6 +211,18 @@ impl Tracked {
             self.owed = owed;
             record.connection.watch.owes_body(owed, coarse_now());
         }
+    }
+
+    /// Counts what hyper is given, and has it wait for room.
+    fn gives(&mut self, data: Bytes) -> Bytes {
+        if let Some(record) = &mut self.record {
+            record.response_bytes += data.len() as u64;
+            if record.is_http2() {
+                self.owes(true);
+                room::is_owed();
+            }
+        }
+        data
     }
 
     /// Ends the body with `error`, one turn from now.
@@ -255,6 +247,7 @@ impl HttpBody for Tracked {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.owes(false);
+        room::is_given();
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
@@ -264,16 +257,23 @@ impl HttpBody for Tracked {
             self.broke(Failure::RequestTimeout);
             return self.break_off(Failure::RequestTimeout.text().into(), cx);
         }
+        let now = coarse_now();
+        if let Some(piece) = self.pieces.next(now) {
+            return Poll::Ready(Some(Ok(Frame::data(self.gives(piece)))));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = match polled {
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                let cut = self.record.as_ref().is_some_and(|record| record.is_http2());
+                let piece = |data| if cut { self.pieces.cut(data, now) } else { data };
+                let frame = frame.map_data(piece).map_data(|data| self.gives(data));
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            other => other,
+        };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
-                    record.response_bytes += data.len() as u64;
-                    let owed = record.is_http2();
-                    self.owes(owed);
-                } else if let (Some(trailers), Some(record)) =
-                    (frame.trailers_ref(), &mut self.record)
-                {
+                if let (Some(trailers), Some(record)) = (frame.trailers_ref(), &mut self.record) {
                     record.told(trailers);
                 }
             }
@@ -301,7 +301,7 @@ impl HttpBody for Tracked {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.pieces.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -312,7 +312,7 @@ impl HttpBody for Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         self.owes(false);
-        if !self.ended && !self.body.is_end_stream() {
+        if !self.ended && !self.is_end_stream() {
             self.broke(Failure::ClientGone);
         }
     }

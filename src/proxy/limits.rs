@@ -19,7 +19,7 @@ pub(crate) struct Limits {
     pub idle_timeout: Duration,
     /// Without a byte of a request body that is awaited (HTTP/1.1). 30 s.
     pub body_timeout: Duration,
-    /// Without room for a byte that is to be sent. 30 s.
+    /// Without room for a byte that is to be sent, on a connection or an HTTP/2 stream. 30 s.
     pub send_timeout: Duration,
     /// From the request head to the head of the backend's response, where the route sets no
     /// timeout of its own, `0s` included. 60 s; `None` waits for ever.

@@ -1,6 +1,9 @@
 //! Where the data wing starts tasks.
 
 use std::future::Future;
+use std::time::Duration;
+
+use crate::proxy::room;
 
 /// Starts a task of this worker.
 ///
@@ -14,13 +17,16 @@ pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 
 /// Where hyper puts the tasks of HTTP/2 streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Executor;
+pub(super) struct Executor {
+    /// For a client to make room for more of a response on its stream.
+    pub send_timeout: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for Executor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        spawn(task);
+        spawn(room::within(self.send_timeout, task));
     }
 }

@@ -231,11 +231,6 @@ impl Watch {
             }
             return over(idle, limits.idle_timeout).then_some(Ending::Gracefully);
         }
-        if self.owed_bodies.load(Ordering::Relaxed) > 0
-            && over(self.room_at.load(Ordering::Relaxed), limits.send_timeout)
-        {
-            return Some(Ending::AtOnce);
-        }
         let stalled = self.awaited_bodies.load(Ordering::Relaxed) > 0
             && !self.http2.load(Ordering::Relaxed)
             && over(self.read_at.load(Ordering::Relaxed), limits.body_timeout);
@@ -401,11 +396,6 @@ mod tests {
         assert_eq!(watch.overdue(32_001, &limits()), Some(Ending::AtOnce));
         watch.awaits_body(false, 40_000);
         assert_eq!(watch.overdue(50_000, &limits()), None);
-
-        watch.owes_body(true, 40_000);
-        assert_eq!(watch.overdue(70_000, &limits()), None);
-        assert_eq!(watch.overdue(70_001, &limits()), Some(Ending::AtOnce));
-        watch.owes_body(false, 45_000);
 
         watch.wrote(50_000, true);
         watch.wrote(60_000, true);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Backend, Frame, Gateway, H2, Origin, clock, serve_all, soon, until};
+use crate::support::{
+    Answer, Backend, DATA, Frame, Gateway, H2, Origin, RST_STREAM, clock, serve_all, soon, until,
+};
 
 /// A client that reads nothing holds the backend's answer, and its connection, for its time only.
 #[tokio::test]
@@ -88,4 +90,55 @@ async fn others_are_served_while_one_uploads_without_end() {
         () = upload => panic!("the gateway closed"),
         () = others => {}
     }
+}
+
+/// The window of a stream is the client's to open. While it is shut its own stream is late, however
+/// busy the others of the connection are; and they are not harmed by it (RFC 9113 section 10.5).
+#[tokio::test]
+async fn a_stream_without_room_is_reset_alone() {
+    let shop = Origin::scripted(|seen| match seen.target().as_str() {
+        "/large" => Answer::ok(&"x".repeat(1 << 20)),
+        _ => Answer::ok("ok"),
+    })
+    .await;
+    let gateway = Gateway::setup()
+        .flag("--send-timeout 1s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    // (window of a stream, how much it is opened by each time)
+    for (window, more) in [(0, 0), (1000, 0), (65_535, 0), (0, 1000)] {
+        let mut h2 = H2::connect_with(&gateway, &[(4, window)]).await;
+        h2.frame(&Frame::window(0, 10 << 20)).await;
+        h2.frame(&Frame::get(1, "/large")).await;
+        let begin = clock();
+        let (mut answered, mut last_word) = (0, None);
+        for number in 1_u32..=20 {
+            let busy = 1 + 2 * number;
+            h2.frame(&Frame::get(busy, "/busy")).await;
+            h2.frame(&Frame::window(busy, 1000)).await;
+            if more > 0 && last_word.is_none() {
+                h2.frame(&Frame::window(1, more)).await;
+            }
+            // The pace of a client that is busy, for longer than the limit.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            loop {
+                let frame = soon("an answer", h2.next()).await.expect("the connection goes on");
+                if frame.stream == 1 && frame.kind == RST_STREAM {
+                    last_word = Some(frame.payload);
+                }
+                if frame.stream == busy && frame.kind == DATA {
+                    answered += 1;
+                    break;
+                }
+            }
+        }
+        assert_eq!(answered, 20, "window {window}");
+        assert!(begin.elapsed() > Duration::from_secs(2), "{:?}", begin.elapsed());
+        // A client that opens its window little by little is slow, and at work.
+        let want = (more == 0).then(|| vec![0, 0, 0, 8]);
+        assert_eq!(last_word, want, "window {window}, opened by {more}");
+    }
+    // What was to be sent is let go, the slow one with its connection.
+    until("the backend is let go", || shop.open() <= 2).await;
 }

@@ -1,0 +1,158 @@
+//! Room for the response of an HTTP/2 stream, and the limit for a client that gives none.
+//!
+//! The window of a stream is the client's to open, and one that stays shut says nothing of the other
+//! streams, or of the connection: writes go through. hyper waits for the window by itself and asks the
+//! body for nothing meanwhile, so neither the sweep nor the body can end that wait. What can is the task
+//! of the stream, which ends with everything in it: the stream is reset, its backend let go (RFC 9113
+//! section 10.5, CVE-2019-9517).
+//!
+//! A weakness: what h2 has taken of a response and waits for the window to send counts as sent. That is
+//! less than a piece (see [`Pieces`]) at the end of a body.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::proxy::stall::Stall;
+use crate::proxy::watch::{Millis, coarse_now};
+
+thread_local! {
+    /// When the response of the stream whose task is polled last gave hyper something to send that
+    /// waits for room; 0 if nothing waits.
+    static OWED_SINCE: Cell<Millis> = const { Cell::new(0) };
+}
+
+/// The response of the stream whose task is polled has given hyper something to send.
+pub(super) fn is_owed() {
+    OWED_SINCE.set(coarse_now());
+}
+
+/// hyper has sent what it was given, and asks for more.
+pub(super) fn is_given() {
+    OWED_SINCE.set(0);
+}
+
+/// Runs the task of a stream, until its response has waited for room for `limit`.
+pub(super) async fn within(limit: Duration, task: impl Future<Output = ()>) {
+    let mut task = pin!(task);
+    let mut owed_since = 0;
+    let mut stall = Stall::new(limit);
+    poll_fn(|cx| {
+        OWED_SINCE.set(owed_since);
+        let polled = task.as_mut().poll(cx);
+        owed_since = OWED_SINCE.replace(0);
+        if polled.is_pending() && owed_since != 0 && stall.poll(owed_since, cx) {
+            tracing::debug!("no room for a response, stream reset");
+            return Poll::Ready(());
+        }
+        polled
+    })
+    .await;
+}
+
+/// How much of a body hyper is given at once.
+///
+/// hyper gives a frame of a body to h2 as a whole once there is room for any of it, and asks for the
+/// next when that has gone: nobody sees what happens in between. Small pieces to a client that makes
+/// room slowly show that it does.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    size: usize,
+    /// When the last piece was given away; 0 once hyper has asked for more.
+    given_at: Millis,
+    rest: Bytes,
+}
+
+/// Pieces of a body for a client that is slow, for one that nothing is known of, and at most.
+const SLOW: usize = 1 << 10;
+const FIRST: usize = 4 << 10;
+const MOST: usize = 1 << 20;
+
+/// A piece that waited for longer than this, in milliseconds, went to a client that is slow.
+const PROMPT: Millis = 100;
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self { size: FIRST, given_at: 0, rest: Bytes::new() }
+    }
+}
+
+impl Pieces {
+    /// hyper asks for more at `now`: the rest of what was cut, if there is one.
+    pub(super) fn next(&mut self, now: Millis) -> Option<Bytes> {
+        if self.given_at != 0 {
+            let waited = now.saturating_sub(self.given_at);
+            self.size = if waited > PROMPT { SLOW } else { (self.size * 2).min(MOST) };
+            self.given_at = 0;
+        }
+        let rest = std::mem::take(&mut self.rest);
+        (!rest.is_empty()).then(|| self.cut(rest, now))
+    }
+
+    /// The first piece of `data`; what is over is kept.
+    pub(super) fn cut(&mut self, mut data: Bytes, now: Millis) -> Bytes {
+        self.given_at = now;
+        if data.len() > self.size {
+            self.rest = data.split_off(self.size);
+        }
+        data
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_grow_for_the_prompt_and_shrink_for_the_slow() {
+        let mut pieces = Pieces::default();
+        let body = Bytes::from(vec![b'x'; 64 << 10]);
+        let mut sizes = vec![pieces.cut(body.clone(), 1000).len()];
+        // The first two are taken at once, the third after a while, the others at once again.
+        for now in [1000, 1100, 1500, 1500, 1500] {
+            sizes.push(pieces.next(now).unwrap().len());
+        }
+        assert_eq!(sizes, [4096, 8192, 16_384, 1024, 2048, 4096]);
+        let mut all: usize = sizes.iter().sum();
+        while let Some(piece) = pieces.next(1500) {
+            all += piece.len();
+        }
+        assert_eq!(all, body.len());
+        assert!(pieces.is_empty());
+    }
+
+    #[test]
+    fn a_wait_for_the_backend_is_no_wait_for_the_client() {
+        let mut pieces = Pieces::default();
+        assert_eq!(pieces.cut(Bytes::from_static(&[0; 100]), 1000).len(), 100);
+        assert_eq!(pieces.next(1000), None, "asked at once, and then the backend is slow");
+        assert_eq!(pieces.next(9000), None);
+        assert_eq!(pieces.cut(Bytes::from(vec![0; 10_000]), 9000).len(), 8192);
+    }
+
+    #[tokio::test]
+    async fn only_what_waits_for_room_has_a_limit() {
+        let done = Cell::new(false);
+        within(Duration::ZERO, async {
+            is_owed();
+            is_given();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            done.set(true);
+        })
+        .await;
+        assert!(done.get(), "nothing was owed while it waited");
+        let owed = within(Duration::ZERO, async {
+            is_owed();
+            std::future::pending::<()>().await;
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(20), owed).await.is_ok());
+    }
+}

@@ -1,0 +1,42 @@
+//! The limit on something that rests, where the sweep over connections does not see it.
+
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use crate::proxy::watch::{Millis, coarse_now};
+
+/// A limit on rest. Its timer is armed by the first wait and moved only when it fires, so what flows
+/// costs none.
+#[derive(Debug)]
+pub(super) struct Stall {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, timer: None }
+    }
+
+    /// True if what last moved at `since` has rested for the limit; else the task is woken when it
+    /// may have.
+    pub(super) fn poll(&mut self, since: Millis, cx: &mut Context<'_>) -> bool {
+        let limit = u64::try_from(self.limit.as_millis()).unwrap_or(Millis::MAX);
+        loop {
+            let rested = coarse_now().saturating_sub(since);
+            let Some(left) = limit.checked_sub(rested).filter(|left| *left > 0) else {
+                return true;
+            };
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(left))));
+            if timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            self.timer = None;
+        }
+    }
+}
