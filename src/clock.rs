@@ -3,6 +3,7 @@
 //! State machines are told the time by their caller, so that a test can live through an hour in a
 //! microsecond; whoever stands at the edge asks here.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 /// Monotonic time, for durations and deadlines.
@@ -16,3 +17,16 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+/// Milliseconds as of the last sweep of a worker, which is about a tenth of a second ago: good enough
+/// to judge limits of seconds, and one load. Never 0.
+pub(crate) fn coarse_now() -> u64 {
+    COARSE.load(Ordering::Relaxed)
+}
+
+/// Sets what [`coarse_now`] says. Each worker's sweep calls it.
+pub(crate) fn set_coarse_now(millis: u64) {
+    COARSE.fetch_max(millis, Ordering::Relaxed);
+}
+
+static COARSE: AtomicU64 = AtomicU64::new(1);

@@ -87,10 +87,11 @@ struct LimitArgs {
     /// For a client to take the next byte of a response, on each HTTP/2 stream by itself
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     send_timeout: Duration,
-    /// For a backend's response head, where the route sets no timeout; 0s waits for ever
+    /// For a backend's response head, from the last byte that moved, where the route sets no timeout; 0s
+    /// waits for ever
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     response_timeout: Duration,
-    /// For a WebSocket on which nothing moves
+    /// For a WebSocket or gRPC call on which nothing moves
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time, allow_hyphen_values = true)]
     tunnel_idle_timeout: Duration,
     /// Flows of datagrams at once, shared out among UDP listeners [default: 4096, or a sixteenth of

@@ -37,6 +37,10 @@ pub(super) struct ClientBody {
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub bytes: AtomicU64,
+    /// When a byte of the exchange last moved, in either direction, as far as that was noted.
+    pub moved: AtomicU64,
+    /// The client is waited for.
+    pub awaited: AtomicBool,
     /// The client let it rest for too long, and it was given up.
     pub stalled: AtomicBool,
     /// The client reset the stream, or its HTTP/2 connection is gone.
@@ -71,6 +75,7 @@ impl ClientBody {
             self.waiting = waiting;
             let now = coarse_now();
             self.watch.awaits_body(waiting, now);
+            self.received.awaited.store(waiting, Ordering::Relaxed);
             self.waits_since = now;
         }
     }
@@ -113,6 +118,7 @@ impl HttpBody for ClientBody {
             }
             None => return Poll::Ready(None),
         };
+        self.received.moved.store(coarse_now(), Ordering::Relaxed);
         match frame.into_trailers() {
             Ok(trailers) => {
                 // hyper takes a bare LF in trailers for no line end where others do, and what
@@ -158,6 +164,10 @@ pub(super) struct Tracked {
     /// HTTP/2: the client's window has to open before the next poll.
     owed: bool,
     pieces: Pieces,
+    /// gRPC: how long nothing may move in either direction.
+    idle: Option<Stall>,
+    /// The last frame came from the backend then.
+    came_at: Millis,
     /// An error that is told at the next poll: hyper ends an HTTP/1 connection on it without
     /// sending what it holds, and the client should see how far the response came.
     broken: Option<BodyError>,
@@ -172,6 +182,7 @@ impl Tracked {
         record.respond(response.status());
         record.told(response.headers());
         let owed = record.is_http2() && !response.body().is_end_stream();
+        let idle = record.idle_limit().map(Stall::new);
         let mut response = response.map(|body| Self {
             body,
             record: Some(record),
@@ -179,6 +190,8 @@ impl Tracked {
             ended: false,
             owed: false,
             pieces: Pieces::default(),
+            idle,
+            came_at: coarse_now(),
             broken: None,
         });
         response.body_mut().owes(owed);
@@ -194,6 +207,8 @@ impl Tracked {
             ended: true,
             owed: false,
             pieces: Pieces::default(),
+            idle: None,
+            came_at: 0,
             broken: None,
         })
     }
@@ -223,6 +238,23 @@ impl Tracked {
             }
         }
         data
+    }
+
+    /// Something came from the backend.
+    fn moves(&mut self, now: Millis) {
+        self.came_at = now;
+        let received = self.record.as_ref().and_then(|record| record.received.as_ref());
+        if let Some(received) = received {
+            received.moved.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// True if nothing has moved in either direction for the limit, where there is one.
+    fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(idle) = &mut self.idle else { return false };
+        let received = self.record.as_ref().and_then(|record| record.received.as_ref());
+        let moved = received.map_or(0, |received| received.moved.load(Ordering::Relaxed));
+        idle.poll(self.came_at.max(moved), cx)
     }
 
     /// Ends the body with `error`, one turn from now.
@@ -262,6 +294,9 @@ impl HttpBody for Tracked {
             return Poll::Ready(Some(Ok(Frame::data(self.gives(piece)))));
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(_))) = &polled {
+            self.moves(now);
+        }
         let polled = match polled {
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                 let cut = self.record.as_ref().is_some_and(|record| record.is_http2());
@@ -288,6 +323,10 @@ impl HttpBody for Tracked {
                 self.broke(failure);
             }
             Poll::Ready(None) => self.ended = true,
+            Poll::Pending if self.is_idle(cx) => {
+                self.broke(Failure::TunnelIdle);
+                return self.break_off("nothing moved for the tunnel timeout".into(), cx);
+            }
             Poll::Pending => {}
         }
         match polled {

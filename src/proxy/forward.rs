@@ -1,13 +1,16 @@
 //! A request to its cluster: one try, or as many as the rule allows.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::body::{Request, Response};
 use crate::clock;
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
 use crate::proxy::replay::Replay;
+use crate::proxy::tunnel::silence;
+use crate::proxy::watch::coarse_now;
 use crate::snapshot::{Retry, Rule};
 use crate::trace::Outcome;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
@@ -92,6 +95,19 @@ fn is_worth_another(came: &Result<Answered, Failure>, retry: &Retry) -> bool {
     }
 }
 
+/// Resolves when nothing has moved for `rest`, from now on, and the client was not waited for.
+///
+/// One timer, which moves only when it fires: nothing is set for the bytes that pass.
+async fn no_progress(moved: &AtomicU64, rest: Duration, client_is_awaited: impl Fn() -> bool) {
+    loop {
+        moved.store(coarse_now(), Ordering::Relaxed);
+        silence(moved, rest).await;
+        if !client_is_awaited() {
+            return;
+        }
+    }
+}
+
 /// One try at a backend.
 async fn once(
     record: &mut Record,
@@ -126,22 +142,36 @@ async fn ask(
     deadline: Option<Instant>,
 ) -> Result<Answered, Failure> {
     let limits = &record.connection.gateway.limits;
-    // A gRPC stream may be silent for as long as its ends like; its deadline travels with it.
-    let default = limits.response_timeout.filter(|_| !record.is_grpc());
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
-    let wait = left.into_iter().chain(rule.timeouts.backend_or(default)).min();
+    let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();
+    // A gRPC call may be silent for longer; its deadline travels with it.
+    let (is_grpc, idle_limit) = (record.is_grpc(), record.idle_limit());
+    let rest = idle_limit.or(limits.response_timeout).filter(|_| rule.timeouts.is_unset());
 
+    let received = record.received.clone();
+    let alone = AtomicU64::default();
+    let moved = received.as_deref().map_or(&alone, |received| &received.moved);
     // Noted in the record, so that it is known who did not answer in time.
-    let errand = Errand { aim, counts: &rule.counts, tried: &mut record.upstream };
+    let errand = Errand { aim, counts: &rule.counts, tried: &mut record.upstream, moved };
     let sending = cluster.send_for(errand, request);
-    let sent = match wait {
-        Some(wait) => match tokio::time::timeout(wait, sending).await {
+    let sent = match (wait, rest) {
+        (Some(wait), _) => match tokio::time::timeout(wait, sending).await {
             Ok(sent) => sent,
             Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
             Err(_) => return Err(Failure::UpstreamTimeout),
         },
-        None => sending.await,
+        (None, Some(rest)) => {
+            // A client that is waited for has limits of its own, but for the client of a call.
+            let received = received.as_deref().filter(|_| !is_grpc);
+            let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
+            tokio::select! {
+                biased;
+                sent = sending => sent,
+                () = no_progress(moved, rest, is_awaited) => return Err(Failure::UpstreamTimeout),
+            }
+        }
+        (None, None) => sending.await,
     };
     match sent {
         Ok(answer) => {

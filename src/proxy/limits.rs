@@ -21,10 +21,10 @@ pub(crate) struct Limits {
     pub body_timeout: Duration,
     /// Without room for a byte that is to be sent, on a connection or an HTTP/2 stream. 30 s.
     pub send_timeout: Duration,
-    /// From the request head to the head of the backend's response, where the route sets no
-    /// timeout of its own, `0s` included. 60 s; `None` waits for ever.
+    /// From the last byte that moved in either direction to the head of the backend's response, where
+    /// the route sets no timeout of its own, `0s` included. 60 s; `None` waits for ever.
     pub response_timeout: Option<Duration>,
-    /// Without a byte in either direction of an upgraded connection. 1 h.
+    /// Without a byte in either direction of an upgraded connection or a gRPC call. 1 h.
     pub tunnel_timeout: Duration,
     /// Flows of datagrams at once, shared out equally among the UDP listeners; beyond it those go
     /// that rest longest, first those never answered. 4096.

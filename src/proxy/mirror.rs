@@ -1,6 +1,8 @@
 //! A copy of a request for another cluster; its answer is ignored.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,13 +14,16 @@ use tokio::sync::mpsc;
 
 use crate::body::{Body, BodyError};
 use crate::proxy::tasks;
+use crate::proxy::tunnel::silence;
+use crate::proxy::watch::coarse_now;
 use crate::snapshot::Mirror;
 
 /// Frames that a copy may lag behind. A mirror that is slower loses its copy; the request itself
 /// never waits for it.
 const LAG: usize = 16;
 
-/// A mirror that takes longer is given up.
+/// A mirror that takes longer is given up. Until all of a request is passed on, the limit begins anew
+/// with each of its frames: it is the client's upload that takes its time.
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// Sends the copies that `mirrors` ask for, and returns the body to forward.
@@ -27,19 +32,24 @@ pub(super) fn copy(mirrors: &[Mirror], head: &request::Parts, mut body: Body) ->
         if !mirror.takes(fastrand::u32(..)) {
             continue;
         }
-        let copied = if body.is_end_stream() { Body::Empty } else { tee(&mut body) };
+        let moved = Arc::new(AtomicU64::new(coarse_now()));
+        let copied = if body.is_end_stream() { Body::Empty } else { tee(&mut body, &moved) };
         let mut request = http::Request::new(copied);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri.clone();
         *request.headers_mut() = head.headers.clone();
         let cluster = mirror.cluster.clone();
         tasks::spawn(async move {
-            let answered = tokio::time::timeout(LIMIT, async {
+            let answered = async {
                 let mut body = cluster.send(request).await.ok()?.response.into_body();
                 while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
                 Some(())
-            });
-            if !matches!(answered.await, Ok(Some(()))) {
+            };
+            let answered = tokio::select! {
+                answered = answered => answered,
+                () = silence(&moved, LIMIT) => None,
+            };
+            if answered.is_none() {
                 tracing::debug!(cluster = %cluster.settings().name, "mirrored request failed");
             }
         });
@@ -48,11 +58,13 @@ pub(super) fn copy(mirrors: &[Mirror], head: &request::Parts, mut body: Body) ->
 }
 
 /// Puts a tee into `body` and returns the other end.
-fn tee(body: &mut Body) -> Body {
+///
+/// `moved` is told of each frame that the copy gets.
+fn tee(body: &mut Body, moved: &Arc<AtomicU64>) -> Body {
     let (frames, copy) = mpsc::channel(LAG);
     let size = body.size_hint();
     *body = Body::boxed(Tee { body: std::mem::take(body), frames: Some(frames) });
-    Body::boxed(Copied { frames: copy, size, ended: false })
+    Body::boxed(Copied { frames: copy, moved: Arc::clone(moved), size, ended: false })
 }
 
 /// The body that is forwarded, whose frames are handed to a copy as they pass.
@@ -106,6 +118,7 @@ impl HttpBody for Tee {
 /// The copy: the same frames, or an error where the tee could not keep them.
 struct Copied {
     frames: mpsc::Receiver<Option<Bytes>>,
+    moved: Arc<AtomicU64>,
     size: SizeHint,
     ended: bool,
 }
@@ -122,7 +135,10 @@ impl HttpBody for Copied {
             return Poll::Ready(None);
         }
         self.frames.poll_recv(cx).map(|received| match received {
-            Some(Some(data)) => Some(Ok(Frame::data(data))),
+            Some(Some(data)) => {
+                self.moved.store(coarse_now(), Ordering::Relaxed);
+                Some(Ok(Frame::data(data)))
+            }
             Some(None) => {
                 self.ended = true;
                 None
@@ -146,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn a_copy_has_what_passed_and_ends_with_it() {
         let mut body = Body::from_bytes("hello");
-        let copied = tee(&mut body);
+        let copied = tee(&mut body, &Arc::default());
         assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
         assert_eq!(copied.collect().await.unwrap().to_bytes(), "hello");
     }
@@ -157,7 +173,7 @@ mod tests {
             (0..LAG + 5).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))));
         let stream = futures_util::stream::iter(frames);
         let mut body = Body::boxed(http_body_util::StreamBody::new(stream));
-        let copied = tee(&mut body);
+        let copied = tee(&mut body, &Arc::default());
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), LAG + 5);
         assert!(copied.collect().await.is_err());
     }
@@ -165,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_cut_short_cuts_its_copy_short() {
         let mut body = Body::from_bytes("hello");
-        let copied = tee(&mut body);
+        let copied = tee(&mut body, &Arc::default());
         drop(body);
         assert!(copied.collect().await.is_err());
     }

@@ -149,6 +149,13 @@ impl Record {
         self.call.is_grpc() || self.grpc_web.is_some()
     }
 
+    /// How long nothing may move in either direction of the exchange, where that has a limit: in a
+    /// gRPC call to a rule without one of its own.
+    pub(super) fn idle_limit(&self) -> Option<Duration> {
+        let limited = self.rule.as_ref().is_some_and(|rule| rule.timeouts.is_unset());
+        (self.is_grpc() && limited).then_some(self.connection.gateway.limits.tunnel_timeout)
+    }
+
     /// True if the client did not send on its body in time.
     pub(super) fn is_body_stalled(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.stalled.load(Ordering::Relaxed))

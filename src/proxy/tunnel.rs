@@ -100,10 +100,25 @@ async fn one_way(
             };
         }
         moved.store(coarse_now(), Ordering::Relaxed);
-        to.write_all(&chunk[..length]).await.map_err(writing)?;
-        to.flush().await.map_err(writing)?;
+        pass(&mut to, &chunk[..length], moved).await.map_err(writing)?;
         count(length as u64);
     }
+}
+
+/// Writes all of `bytes`. What a slow reader takes moves too.
+pub(super) async fn pass(
+    to: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+    moved: &AtomicU64,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+        moved.store(coarse_now(), Ordering::Relaxed);
+    }
+    to.flush().await
 }
 
 /// Resolves when nothing has moved for `limit`.

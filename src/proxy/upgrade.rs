@@ -15,7 +15,7 @@ use crate::body::Response;
 use crate::proxy::guard::Upgrade;
 use crate::proxy::record::Record;
 use crate::proxy::tasks;
-use crate::proxy::tunnel::{CHUNK, Carried, silence};
+use crate::proxy::tunnel::{CHUNK, Carried, pass, silence};
 use crate::proxy::watch::{Ending, coarse_now};
 use crate::proxy::websocket::{Frames, GOING_AWAY};
 use crate::upstream::Tunnel;
@@ -188,8 +188,7 @@ async fn one_way(
         }
         moved.store(coarse_now(), Ordering::Relaxed);
         follow.writing = true;
-        to.write_all(&chunk[..length]).await?;
-        to.flush().await?;
+        pass(to, &chunk[..length], moved).await?;
         follow.writing = false;
         follow.frames.pass(&chunk[..length]);
         count.fetch_add(length as u64, Ordering::Relaxed);

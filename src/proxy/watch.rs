@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 use crate::proxy::Limits;
 
+pub(super) use crate::clock::{coarse_now, set_coarse_now};
+
 /// Milliseconds since some moment before the first connection; never 0.
 pub(super) type Millis = u64;
 
@@ -319,19 +321,6 @@ impl Drop for Open {
         }
     }
 }
-
-/// The time of the last sweep, which is at most a tenth of a second ago: good enough to judge
-/// limits of seconds, and one load.
-pub(super) fn coarse_now() -> Millis {
-    COARSE.load(Ordering::Relaxed)
-}
-
-/// Sets what [`coarse_now`] says. Each worker's sweep calls it.
-pub(super) fn set_coarse_now(now: Millis) {
-    COARSE.fetch_max(now, Ordering::Relaxed);
-}
-
-static COARSE: AtomicU64 = AtomicU64::new(1);
 
 #[cfg(test)]
 mod tests {

@@ -67,13 +67,9 @@ impl Limit {
 }
 
 impl Timeouts {
-    /// How long to wait for the head of one backend's response, where a route that sets no limit
-    /// gives it `default`.
-    pub(crate) fn backend_or(&self, default: Option<Duration>) -> Option<Duration> {
-        match (self.request, self.backend_request) {
-            (Limit::Unset, Limit::Unset) => default,
-            (_, backend) => backend.duration(),
-        }
+    /// True if the route says nothing of time, so that the gateway's own limits hold.
+    pub(crate) fn is_unset(&self) -> bool {
+        (self.request, self.backend_request) == (Limit::Unset, Limit::Unset)
     }
 }
 
@@ -211,21 +207,20 @@ mod tests {
 
     #[test]
     fn the_default_is_for_routes_that_set_no_limit() {
-        let seconds = |seconds| Limit::After(Duration::from_secs(seconds));
-        // (request, backendRequest, seconds to wait for a head; the default is 60)
+        let some = Limit::After(Duration::from_secs(90));
+        // (request, backendRequest, the default holds)
         let table = [
-            (Limit::Unset, Limit::Unset, Some(60)),
-            (Limit::Unset, Limit::Off, None),
-            (Limit::Off, Limit::Unset, None),
-            (Limit::Off, seconds(90), Some(90)),
-            (seconds(90), Limit::Unset, None),
-            (seconds(90), Limit::Off, None),
-            (Limit::Unset, seconds(90), Some(90)),
+            (Limit::Unset, Limit::Unset, true),
+            (Limit::Unset, Limit::Off, false),
+            (Limit::Off, Limit::Unset, false),
+            (Limit::Off, some, false),
+            (some, Limit::Unset, false),
+            (some, Limit::Off, false),
+            (Limit::Unset, some, false),
         ];
         for (request, backend_request, want) in table {
-            let got =
-                Timeouts { request, backend_request }.backend_or(Some(Duration::from_secs(60)));
-            assert_eq!(got.map(|limit| limit.as_secs()), want, "{request:?} {backend_request:?}");
+            let got = Timeouts { request, backend_request }.is_unset();
+            assert_eq!(got, want, "{request:?} {backend_request:?}");
         }
     }
 

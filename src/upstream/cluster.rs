@@ -86,6 +86,9 @@ pub(crate) struct Errand<'a> {
     /// Tells at any time which endpoint the request went to last, so that whoever drops the future
     /// knows who has not answered.
     pub tried: &'a mut Option<EndpointName>,
+    /// Set to the [coarse time](crate::clock::coarse_now) when bytes move in either direction before
+    /// there is a head. Over HTTP/2 the request's body alone can tell.
+    pub moved: &'a AtomicU64,
 }
 
 /// What came back, up to the head.
@@ -136,8 +139,8 @@ impl Cluster {
     /// one, once, if nothing of the request was sent or it has no body and an idempotent method
     /// (RFC 9110 section 9.2.2). Nothing else is tried twice.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
-        let (aim, tried) = (&Aim::default(), &mut None);
-        self.send_for(Errand { aim, counts: &self.counts, tried }, request).await
+        let (aim, tried, moved) = (&Aim::default(), &mut None, &AtomicU64::default());
+        self.send_for(Errand { aim, counts: &self.counts, tried, moved }, request).await
     }
 
     /// As [`send`](Self::send), to the endpoint that the errand asks for where it can be had.

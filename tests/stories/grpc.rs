@@ -1,12 +1,14 @@
 //! gRPC: HTTP/2 on both sides, messages as they come, trailers at the end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 
 use crate::support::{
-    Answer, Echo, Gateway, Origin, backend, channel, full, h2c_backend, http_route,
+    Answer, Echo, Gateway, Origin, backend, channel, clock, full, h2c_backend, http_route,
     refusing_address, rule_to, soon,
 };
 
@@ -253,4 +255,34 @@ async fn a_content_type_alone_makes_no_call() {
     let mut http2 = gateway.http2("api.example.test").await;
     let answer = http2.fetch(request.body(full(message("x"))).unwrap()).await.unwrap();
     assert_eq!(answer.headers["grpc-status"], "14", "{answer:?}");
+}
+
+/// A call is silent for as long as its ends like, within reason: nobody holds a backend for ever.
+#[tokio::test]
+async fn a_call_rests_longer_than_other_requests_but_not_for_ever() {
+    let echo = Echo::start().await;
+    let files =
+        h2c_backend("echo", &[echo.address]) + &grpc_route("echo", "{service: shop.Orders}");
+    let gateway = Gateway::setup()
+        .flag("--body-timeout 1s --response-timeout 1s --tunnel-idle-timeout 4s")
+        .file("routes/echo.yaml", &files)
+        .start()
+        .await;
+    let mut http2 = gateway.http2("shop.test").await;
+    let (messages, body) = channel();
+    let request = call("/shop.Orders/Watch").body(body).unwrap();
+    let mut response = http2.send(request).await.unwrap();
+    for text in ["first", "second"] {
+        // Longer than the limits of other requests, shorter than that of a call.
+        tokio::time::sleep(Duration::from_millis(2000)).await;
+        messages.send(Frame::data(message(text))).await.unwrap();
+        let frame = soon("a message", response.body_mut().frame()).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), message(text));
+    }
+    let silent = clock();
+    let end = soon("the end of a call at rest", response.body_mut().frame()).await;
+    assert!(end.unwrap().is_err(), "what is cut off is not complete");
+    assert!(silent.elapsed() > Duration::from_secs(3), "{:?}", silent.elapsed());
+    let entry = gateway.logged("the call", |entry| entry["path"] == "/shop.Orders/Watch").await;
+    assert_eq!((&entry["flags"], &entry["details"]), (&"SI".into(), &"stream_idle_timeout".into()));
 }

@@ -35,6 +35,7 @@ mod names;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod operator;
+mod patience;
 mod redirect;
 mod reload;
 mod restart;

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http::header::{CONNECTION, UPGRADE};
@@ -11,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body::Body as _;
 
 use crate::body::{BodyError, Request, Response};
+use crate::clock;
 use crate::upstream::cluster::{Answer, Cluster};
 use crate::upstream::connect::Look;
 use crate::upstream::endpoint::Address;
@@ -103,8 +105,12 @@ impl Sending {
         self.pump_state = PumpState::Running;
     }
 
-    /// Sends and waits for the final head.
-    pub(super) async fn exchange(&mut self, connection: &mut Connection) -> Result<Head, Broken> {
+    /// Sends and waits for the final head. `moved` is told whenever bytes move.
+    pub(super) async fn exchange(
+        &mut self,
+        connection: &mut Connection,
+        moved: &AtomicU64,
+    ) -> Result<Head, Broken> {
         if self.pump.output.is_empty() {
             let mut output = mem::take(&mut connection.output);
             output.clear();
@@ -114,7 +120,8 @@ impl Sending {
         let mut reader = HeadReader::default();
         let mut interim = 0;
         loop {
-            let head = match poll_fn(|cx| self.poll_head(cx, connection, &mut reader)).await {
+            let head = match poll_fn(|cx| self.poll_head(cx, connection, &mut reader, moved)).await
+            {
                 Ok(head) => head,
                 Err(Broken::Ended { heard, error }) => {
                     return Err(Broken::Ended { heard: heard || interim > 0, error });
@@ -140,9 +147,15 @@ impl Sending {
         cx: &mut Context<'_>,
         connection: &mut Connection,
         reader: &mut HeadReader,
+        moved: &AtomicU64,
     ) -> Poll<Result<Head, Broken>> {
         if matches!(self.pump_state, PumpState::Running) {
-            match self.pump.poll(cx, &mut connection.stream) {
+            let before = self.pump.passed();
+            let polled = self.pump.poll(cx, &mut connection.stream);
+            if self.pump.passed() != before {
+                moved.store(clock::coarse_now(), Ordering::Relaxed);
+            }
+            match polled {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.pump_state = PumpState::Done,
                 Poll::Ready(Err(PumpFault::Body(error))) => {
@@ -160,7 +173,10 @@ impl Sending {
             }
             let error = match ready!(connection.poll_fill(cx)) {
                 Ok(0) => None,
-                Ok(_) => continue,
+                Ok(_) => {
+                    moved.store(clock::coarse_now(), Ordering::Relaxed);
+                    continue;
+                }
                 Err(error) => Some(error),
             };
             let heard = !connection.input.is_empty();

@@ -47,7 +47,7 @@ pub(super) async fn send(
     while let Some(host) = candidates.next(errand.tried).await {
         let address = host.address().clone();
         if let Some(mut connection) = pool::take(cluster, &address, sending.look()) {
-            match sending.exchange(&mut connection).await {
+            match sending.exchange(&mut connection, errand.moved).await {
                 Ok(head) => return sending.answer(head, connection, cluster, address),
                 Err(broken) if sending.may_go_again(&broken) => {
                     errand.counts.here().resends.one_more();
@@ -60,7 +60,7 @@ pub(super) async fn send(
         match connect(cluster, &address, Alpn::Http11, errand.counts).await {
             Ok(stream) => {
                 let mut connection = Box::new(Connection::new(stream));
-                return match sending.exchange(&mut connection).await {
+                return match sending.exchange(&mut connection, errand.moved).await {
                     Ok(head) => sending.answer(head, connection, cluster, address),
                     Err(broken) => Err(broken.into_failure().at(address)),
                 };

@@ -31,8 +31,8 @@ pub(super) struct Pump {
     held: Option<Bytes>,
     /// Nothing is to be asked of the body any more.
     ended: bool,
-    /// The socket has taken a byte.
-    started: bool,
+    /// Bytes that the socket has taken.
+    passed: u64,
 }
 
 /// Why a request is not on its way any more.
@@ -57,20 +57,25 @@ impl Pump {
             tail: b"",
             held: None,
             ended,
-            started: false,
+            passed: 0,
         }
     }
 
     /// True if the socket has taken a byte of the request.
     pub(super) fn has_started(&self) -> bool {
-        self.started
+        self.passed > 0
+    }
+
+    /// Bytes that the socket has taken.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// Begins again on another connection. Only for requests that have not started or whose head is
     /// all there is.
     pub(super) fn rewind(&mut self) {
         self.written = 0;
-        self.started = false;
+        self.passed = 0;
     }
 
     /// Ready when the whole request is written and flushed; a stream in clear has nothing to flush.
@@ -115,7 +120,7 @@ impl Pump {
     }
 
     fn advance(&mut self, mut count: usize) {
-        self.started = true;
+        self.passed += count as u64;
         let text = count.min(self.output.len() - self.written);
         self.written += text;
         count -= text;
@@ -197,7 +202,7 @@ impl fmt::Debug for Pump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pump")
             .field("framing", &self.framing)
-            .field("started", &self.started)
+            .field("passed", &self.passed)
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }

@@ -1,0 +1,186 @@
+//! Time limits and those who are still at work: none passes while bytes move in either direction, but
+//! those that an operator has set on the whole.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Frame as BodyFrame;
+
+use crate::support::{
+    Answer, Backend, DATA, Echo, Frame, Gateway, H2, Origin, Step, channel, clock, h2c_backend,
+    http_route, request_fields, rule_to, serve_all, soon,
+};
+
+/// The pace of a client or backend that is slow and steady.
+const PACE: Duration = Duration::from_millis(200);
+
+/// The status for an upload of `pieces`, one each [`PACE`]; 0 if there is none.
+async fn upload(gateway: &Gateway, how: &str, pieces: usize) -> u16 {
+    let piece = [b'x'; 10_000];
+    if how == "HTTP/2" {
+        let mut http2 = gateway.http2("shop.test").await;
+        let (sender, body) = channel();
+        let request = Request::post("https://shop.test/").body(body).unwrap();
+        let sending = async {
+            for _ in 0..pieces {
+                if sender.send(BodyFrame::data(Bytes::from_static(&[b'x'; 10_000]))).await.is_err()
+                {
+                    return;
+                }
+                tokio::time::sleep(PACE).await;
+            }
+            drop(sender);
+        };
+        let (answer, ()) = tokio::join!(http2.fetch(request), sending);
+        return answer.map_or(0, |answer| answer.status);
+    }
+    let mut wire = gateway.wire().await;
+    let chunked = how == "chunks";
+    let length = pieces * piece.len();
+    let framing = match chunked {
+        true => "Transfer-Encoding: chunked".to_owned(),
+        false => format!("Content-Length: {length}"),
+    };
+    wire.send(format!("POST / HTTP/1.1\r\nHost: shop.test\r\n{framing}\r\n\r\n")).await;
+    for _ in 0..pieces {
+        let sent = match chunked {
+            true => wire.push(&[b"2710\r\n", &piece[..], b"\r\n"].concat()).await,
+            false => wire.push(&piece).await,
+        };
+        if sent.is_err() {
+            break;
+        }
+        tokio::time::sleep(PACE).await;
+    }
+    if chunked {
+        wire.send("0\r\n\r\n").await;
+    }
+    soon("an answer", wire.try_reply_to("POST")).await.map_or(0, |reply| reply.status())
+}
+
+#[tokio::test]
+async fn an_upload_that_flows_is_never_late() {
+    let shop = Origin::replying("ok").await;
+    let echo = Echo::start().await;
+    for (files, what) in [
+        (serve_all("shop", "shop.test", &[shop.address]), "HTTP/1.1"),
+        (
+            h2c_backend("shop", &[echo.address])
+                + &http_route("shop", &["shop.test"], &rule_to("/", "shop")),
+            "h2c",
+        ),
+    ] {
+        let gateway = Gateway::setup()
+            .flag("--response-timeout 1s --send-timeout 1s")
+            .file("routes/shop.yaml", &files)
+            .start()
+            .await;
+        let (length, chunks, http2) = tokio::join!(
+            upload(&gateway, "length", 15),
+            upload(&gateway, "chunks", 15),
+            upload(&gateway, "HTTP/2", 15)
+        );
+        assert_eq!((length, chunks, http2), (200, 200, 200), "to a backend of {what}");
+    }
+}
+
+#[tokio::test]
+async fn the_limit_of_an_answer_begins_when_all_is_sent() {
+    let shop = Origin::scripted(|_| Answer::hang()).await;
+    let gateway = Gateway::setup()
+        .flag("--response-timeout 2s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    for how in ["length", "HTTP/2"] {
+        let begin = clock();
+        assert_eq!(upload(&gateway, how, 8).await, 504, "{how}");
+        // The upload took 1.4 s at least.
+        let took = begin.elapsed();
+        assert!(took > Duration::from_millis(3200) && took < Duration::from_secs(12), "{took:?}");
+    }
+}
+
+/// While the client is waited for it is the client's limit that counts: the backend has nothing to
+/// answer yet.
+#[tokio::test]
+async fn a_client_that_pauses_does_not_make_the_backend_late() {
+    let shop = Origin::replying("ok").await;
+    let gateway = Gateway::setup()
+        .flag("--response-timeout 500ms --body-timeout 20s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let mut wire = gateway.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 8\r\n\r\nhalf").await;
+    let mut h2 = H2::connect(&gateway).await;
+    h2.frame(&Frame::head(1, 0, &request_fields("POST", "/"))).await;
+    h2.frame(&Frame::new(DATA, 0, 1, *b"half")).await;
+    // Longer than the backend would be waited for.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    wire.send("half").await;
+    h2.frame(&Frame::new(DATA, 1, 1, *b"half")).await;
+    assert_eq!(wire.reply_to("POST").await.status(), 200);
+    assert_eq!(h2.outcome(1).await.status(), Some(200));
+}
+
+#[tokio::test]
+async fn a_backend_that_reads_slowly_is_at_work() {
+    let shop = Backend::bind().await;
+    let gateway = Gateway::setup()
+        .flag("--response-timeout 2s --send-timeout 2s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let length = 24 << 20;
+    let client = async {
+        let mut wire = gateway.wire().await;
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {length}\r\n\r\n");
+        wire.send(head).await;
+        wire.push(&vec![0; length]).await.unwrap();
+        wire.reply_to("POST").await.status()
+    };
+    let slow = async {
+        let mut origin = shop.accept().await;
+        let mut read = 0;
+        while read < length {
+            // About 5 MB in a second.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let more = origin.exactly((512 << 10).min(length - read + 1)).await.len();
+            read += more;
+            if read + 65_536 > length {
+                break;
+            }
+        }
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        while origin.more().await {}
+    };
+    let status = tokio::select! {
+        status = client => status,
+        () = slow => panic!("the gateway left the backend"),
+    };
+    assert_eq!(status, 200);
+}
+
+/// RFC 2518 section 10.1: 102 is there to keep the other side from giving up.
+#[tokio::test]
+async fn a_backend_that_says_that_it_is_at_work_is_waited_for() {
+    let shop = Origin::scripted(|_| {
+        let mut answer = Answer(Vec::new());
+        for _ in 0..6 {
+            answer = answer
+                .then(Step::Wait(Duration::from_millis(500)))
+                .then(Step::Send(b"HTTP/1.1 102 Processing\r\n\r\n".to_vec()));
+        }
+        answer.then(Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone".to_vec()))
+    })
+    .await;
+    let gateway = Gateway::setup()
+        .flag("--response-timeout 1500ms")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "done");
+}
