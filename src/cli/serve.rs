@@ -81,7 +81,7 @@ struct LimitArgs {
     /// For a connection without a request
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     idle_timeout: Duration,
-    /// For the next byte of a request body that is awaited
+    /// For the next byte of a request body that is awaited, while no response flows
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     body_timeout: Duration,
     /// For a client to take the next byte of a response, on each HTTP/2 stream by itself

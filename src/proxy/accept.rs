@@ -35,6 +35,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest URI of the `http` crate. hyper answers a longer one with 414 by itself.
 const LONGEST_URI: usize = u16::MAX as usize - 1;
 
+/// How long a PING may be without an answer. The sweep ends connections long before; see `watch.rs`.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
 /// What a connection without a request is given when it is to end: the first bytes of one may be
 /// on their way, sent before the client could know.
 const GRACE: Duration = Duration::from_millis(200);
@@ -333,7 +336,9 @@ where
         .initial_stream_window_size(limits.http2_window / 4)
         .initial_connection_window_size(limits.http2_window)
         .keep_alive_interval(limits.idle_timeout / 2)
-        .keep_alive_timeout(limits.send_timeout)
+        // Whether it is answered is for the sweep to see: an answer may have to wait behind a response
+        // that a slow client still reads.
+        .keep_alive_timeout(PATIENCE)
         .enable_connect_protocol();
     let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
     let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream.gathering()), service));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Method, StatusCode, Version, request};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -37,21 +37,32 @@ pub(super) async fn serve(
     let version = request.version();
     let is_head = request.method() == Method::HEAD;
     let tunnel = upgrade::wanted(&mut request);
+    let is_announced = request.headers().contains_key(EXPECT);
     let (head, body) = request.into_parts();
+    let mut body = ClientBody::of(body, &mut record, is_announced);
+    if body.is_some() && (version == Version::HTTP_10 || asks_to_close(&head.headers)) {
+        record.leave_body();
+    }
     let (mut deadline, mut switched) = (None, None);
-    let answered = answer(&mut record, head, body, tunnel, &mut deadline, &mut switched).await;
+    let answered = answer(&mut record, head, &mut body, tunnel, &mut deadline, &mut switched).await;
     let mut response = answered.unwrap_or_else(|failure| {
         // The answer to a limit that has passed is not under that limit.
         deadline = None;
+        if failure.closes() {
+            record.leave_body();
+            body.take().into_iter().for_each(ClientBody::leave);
+        }
         record.fail(failure)
     });
+    drop(body);
     if record.connection.gateway.shows_routes {
         shown::to_client(&record, response.headers_mut());
     }
     if is_head {
         leave_out_body(&mut response);
     }
-    if version < Version::HTTP_2 && record.open.watch().is_ending() {
+    if version < Version::HTTP_2 && (record.open.watch().is_ending() || record.leaves_body()) {
+        record.leave_body();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     record.answers(response.headers());
@@ -62,6 +73,11 @@ pub(super) async fn serve(
     }
     let deadline = deadline.map(|at: Instant| Box::pin(tokio::time::sleep_until(at.into())));
     Ok(Tracked::response(response, record, deadline))
+}
+
+/// True if the connection is to end with this exchange, by the word of the client.
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// RFC 9110 section 9.3.2: HEAD is told how long the body would be, and gets none. Where hyper drops
@@ -80,7 +96,7 @@ fn leave_out_body(response: &mut Response) {
 async fn answer(
     record: &mut Record,
     mut head: request::Parts,
-    body: Incoming,
+    body: &mut Option<ClientBody>,
     tunnel: Option<hyper::upgrade::OnUpgrade>,
     deadline: &mut Option<Instant>,
     switched: &mut Option<Switched>,
@@ -172,7 +188,7 @@ async fn answer(
     let body = match upgrade {
         // What the stream carries is the tunnel's.
         Some(Upgrade::Http2) => Body::Empty,
-        _ => ClientBody::forward(body, record),
+        _ => body.take().map_or(Body::Empty, |body| body.forward(record)),
     };
     let body = match web {
         Some(call) => call.request_body(body),

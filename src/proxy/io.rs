@@ -2,6 +2,7 @@
 //! writes.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,6 +24,9 @@ const END_OF_HEAD: &[u8] = b" HTTP/1.1\r\n\r\n";
 /// What is read and dropped behind a target that is too long, at a time.
 const DROPPED: usize = 4 << 10;
 
+/// Bytes that are read at once to be thrown away.
+const DISCARDED: usize = 4 << 10;
+
 /// A stream whose progress a [`Watch`] sees.
 ///
 /// HTTP/2 writes frames of a few dozen bytes; each would become a TLS record and a system call of
@@ -42,6 +46,10 @@ pub(super) struct Metered<S> {
     longest_target: usize,
     /// The target was longer: hyper has seen the head end there, and sees nothing any more.
     cut: bool,
+    /// What was written is followed by the end of the stream.
+    finished: bool,
+    /// The peer is read on, so that it gets to read what was said last.
+    lingers: bool,
 }
 
 impl<S> Metered<S> {
@@ -61,6 +69,8 @@ impl<S> Metered<S> {
             scan: Default::default(),
             longest_target,
             cut: false,
+            finished: false,
+            lingers: false,
         }
     }
 
@@ -145,6 +155,7 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
             let result = Pin::new(&mut self.stream).poll_write(cx, gathered);
             self.watch.wrote(coarse_now(), result.is_pending());
             let written = ready!(result)?;
+            self.watch.sent(coarse_now());
             self.counts.here().sent_bytes.add(written as u64);
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -155,7 +166,7 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -190,6 +201,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         };
         this.watch.wrote(coarse_now(), result.is_pending());
         if let Poll::Ready(Ok(written)) = result {
+            this.watch.sent(coarse_now());
             this.counts.here().sent_bytes.add(written as u64);
         }
         result
@@ -209,8 +221,42 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        if !this.finished {
+            ready!(this.poll_drain(cx))?;
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.finished = true;
+        }
+        this.poll_linger(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Metered<S> {
+    /// Reads on until the client has ended too, where it may be sending still (RFC 9112 section 9.6):
+    /// what comes in after a close is answered by a reset, and a reset takes away what the client has
+    /// not read yet. The sweep ends it (see [`Watch::lingers`]).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.exchanges().1 {
+            // A tunnel, of which one way has ended.
+            return Poll::Ready(Ok(()));
+        }
+        self.lingers |= self.watch.has_unread();
+        loop {
+            let mut discarded = [MaybeUninit::uninit(); DISCARDED];
+            let mut discarded = ReadBuf::uninit(&mut discarded);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut discarded) {
+                Poll::Pending if self.lingers => {
+                    self.watch.lingers(coarse_now());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) if !discarded.filled().is_empty() => {
+                    self.lingers = true;
+                    self.watch.lingers(coarse_now());
+                    self.watch.read(coarse_now());
+                    self.counts.here().received_bytes.add(discarded.filled().len() as u64);
+                }
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Limits {
     pub handshake_timeout: Duration,
     /// Without an open exchange, between requests. 60 s.
     pub idle_timeout: Duration,
-    /// Without a byte of a request body that is awaited (HTTP/1.1). 30 s.
+    /// Without a byte of a request body that is awaited, nor of its response. 30 s.
     pub body_timeout: Duration,
     /// Without room for a byte that is to be sent, on a connection or an HTTP/2 stream. 30 s.
     pub send_timeout: Duration,

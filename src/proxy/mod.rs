@@ -23,6 +23,7 @@ mod guard;
 mod http;
 mod io;
 mod limits;
+mod linger;
 mod mirror;
 mod passage;
 mod path;

@@ -18,7 +18,7 @@ use crate::proxy::forwarded::new_request_id;
 use crate::proxy::grpc::Call;
 use crate::proxy::grpc_web;
 use crate::proxy::tunnel::Carried;
-use crate::proxy::watch::Open;
+use crate::proxy::watch::{Open, coarse_now};
 use crate::snapshot::Rule;
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
@@ -164,6 +164,18 @@ impl Record {
     /// True if the client gave the request up before its body had ended.
     pub(super) fn is_abandoned(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.abandoned.load(Ordering::Relaxed))
+    }
+
+    /// An HTTP/1 connection ends with the answer: the rest of a body need not be told from what follows.
+    pub(super) fn leave_body(&self) {
+        if let Some(received) = self.received.as_ref().filter(|_| !self.is_http2()) {
+            received.left.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// True if an HTTP/1 connection ends with the answer, for the rest of a body's sake or beside it.
+    pub(super) fn leaves_body(&self) -> bool {
+        self.received.as_ref().is_some_and(|body| body.left.load(Ordering::Relaxed))
     }
 
     /// A backend's head is here.
@@ -323,6 +335,10 @@ impl Drop for Record {
     fn drop(&mut self) {
         if self.status == 0 {
             self.failure = Some(Failure::ClientGone);
+        }
+        if let Some(received) = &self.received {
+            received.answered.store(coarse_now(), Ordering::Relaxed);
+            received.over.notify_one();
         }
         let cut_off = self.failure == Some(Failure::ClientGone)
             || self.failure.is_none() && self.carried.is_some();

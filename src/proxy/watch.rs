@@ -30,6 +30,8 @@ pub(super) struct Watch {
     idle_since: AtomicU64,
     /// The client sent its last byte then.
     read_at: AtomicU64,
+    /// We sent the last byte then.
+    wrote_at: AtomicU64,
     /// What we want to send is stuck since then; 0 if it is not.
     write_stuck_since: AtomicU64,
     /// Exchanges under way.
@@ -42,6 +44,12 @@ pub(super) struct Watch {
     /// Response bodies for which the client has to make room, and when it last did for one.
     owed_bodies: AtomicU32,
     room_at: AtomicU64,
+    /// HTTP/1: bytes of a request have come, or may come, that nobody has read to their end.
+    unread: AtomicBool,
+    /// Request bodies that are read to be thrown away, their requests being answered.
+    drained_bodies: AtomicU32,
+    /// Nothing more will be sent, and the client is given time to read, since then; 0 if not.
+    lingers_since: AtomicU64,
     /// The head that was read last says its length twice.
     twofold: AtomicBool,
     /// The target of the head that was read last is too long.
@@ -59,6 +67,11 @@ pub(super) struct Watch {
 /// What a connection without an exchange may take to go, once it was told: HTTP/2 says good-bye in
 /// a round trip.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long a client that goes on sending is read, once it has its answer and the connection ends; and
+/// how long one that is silent. nginx's `lingering_time` and `lingering_timeout`.
+pub(super) const LINGER: Duration = Duration::from_secs(30);
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// Exchanges that a client may give up before it is asked how many it finished.
 const MOST_ABANDONED: u32 = 200;
@@ -81,6 +94,7 @@ impl Watch {
             head_since: now.into(),
             idle_since: now.into(),
             read_at: now.into(),
+            wrote_at: now.into(),
             write_stuck_since: 0.into(),
             open: 0.into(),
             opened: 0.into(),
@@ -88,6 +102,9 @@ impl Watch {
             awaited_bodies: 0.into(),
             owed_bodies: 0.into(),
             room_at: now.into(),
+            unread: false.into(),
+            drained_bodies: 0.into(),
+            lingers_since: 0.into(),
             twofold: false.into(),
             long_target: false.into(),
             http2: false.into(),
@@ -117,17 +134,50 @@ impl Watch {
     /// Bytes came in.
     pub(super) fn read(&self, now: Millis) {
         self.read_at.store(now, Ordering::Relaxed);
-        if self.open.load(Ordering::Relaxed) == 0
-            && !self.http2.load(Ordering::Relaxed)
-            && self.head_since.load(Ordering::Relaxed) == 0
-        {
-            self.head_since.store(now, Ordering::Relaxed);
+        if !self.is_busy() && !self.http2.load(Ordering::Relaxed) {
+            self.unread.store(true, Ordering::Relaxed);
+            if self.head_since.load(Ordering::Relaxed) == 0 {
+                self.head_since.store(now, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// True if what comes belongs to a request whose head is known.
+    fn is_busy(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0 || self.drained_bodies.load(Ordering::Relaxed) > 0
+    }
+
+    /// HTTP/1: the body of the request under way has bytes left to come, or none any more.
+    pub(super) fn leaves_unread(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
+    }
+
+    /// True if an HTTP/1 client may be sending what nobody reads.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// A request body is read to be thrown away, until the guard drops.
+    pub(super) fn drains(self: &Arc<Self>) -> Drains {
+        self.drained_bodies.fetch_add(1, Ordering::Relaxed);
+        Drains(Arc::clone(self))
+    }
+
+    /// Nothing more will be sent; what still comes is thrown away for a while.
+    pub(super) fn lingers(&self, now: Millis) {
+        if self.lingers_since.load(Ordering::Relaxed) == 0 {
+            self.lingers_since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes left.
+    pub(super) fn sent(&self, now: Millis) {
+        self.wrote_at.store(now, Ordering::Relaxed);
     }
 
     /// How many exchanges were ever opened, and whether one is now.
     pub(super) fn exchanges(&self) -> (u32, bool) {
-        (self.opened.load(Ordering::Relaxed), self.open.load(Ordering::Relaxed) > 0)
+        (self.opened.load(Ordering::Relaxed), self.is_busy())
     }
 
     /// The head under way has `Content-Length` and `Transfer-Encoding`.
@@ -165,6 +215,7 @@ impl Watch {
     /// A request head is complete: an exchange is open until the guard drops.
     pub(super) fn open(self: &Arc<Self>) -> Open {
         self.head_since.store(0, Ordering::Relaxed);
+        self.unread.store(false, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         self.opened.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(self))
@@ -214,10 +265,27 @@ impl Watch {
         if self.handshake.load(Ordering::Relaxed) {
             return None;
         }
-        if over(self.write_stuck_since.load(Ordering::Relaxed), limits.send_timeout) {
+        let (read_at, wrote_at) =
+            (self.read_at.load(Ordering::Relaxed), self.wrote_at.load(Ordering::Relaxed));
+        let http2 = self.http2.load(Ordering::Relaxed);
+        let stuck = self.write_stuck_since.load(Ordering::Relaxed);
+        // Over HTTP/1 a client may well send all of its request before it reads. Over HTTP/2 it has
+        // to read in between, and what comes may be of any stream or of none.
+        let stuck = if stuck == 0 || http2 { stuck } else { stuck.max(read_at) };
+        if over(stuck, limits.send_timeout) {
             return Some(Ending::AtOnce);
         }
         if self.open.load(Ordering::Relaxed) == 0 {
+            let lingers = self.lingers_since.load(Ordering::Relaxed);
+            if lingers != 0 {
+                let (all, silent) = if http2 { (FAREWELL, FAREWELL) } else { (LINGER, SILENCE) };
+                let late = over(lingers, all) || over(lingers.max(read_at), silent);
+                return late.then_some(Ending::AtOnce);
+            }
+            // The task that drains keeps the time.
+            if self.drained_bodies.load(Ordering::Relaxed) > 0 {
+                return None;
+            }
             if over(self.head_since.load(Ordering::Relaxed), limits.head_timeout) {
                 return Some(Ending::AtOnce);
             }
@@ -233,10 +301,17 @@ impl Watch {
             }
             return over(idle, limits.idle_timeout).then_some(Ending::Gracefully);
         }
-        let stalled = self.awaited_bodies.load(Ordering::Relaxed) > 0
-            && !self.http2.load(Ordering::Relaxed)
-            && over(self.read_at.load(Ordering::Relaxed), limits.body_timeout);
-        stalled.then_some(Ending::AtOnce)
+        let quiet_since = read_at.max(wrote_at);
+        let gone = match http2 {
+            // It was sent a PING in between (`accept.rs`), which whoever is there answers.
+            true => over(quiet_since, limits.idle_timeout / 2 + limits.send_timeout),
+            // While the response flows, the request may rest.
+            false => {
+                self.awaited_bodies.load(Ordering::Relaxed) > 0
+                    && over(quiet_since, limits.body_timeout)
+            }
+        };
+        gone.then_some(Ending::AtOnce)
     }
 
     /// How many exchanges are under way.
@@ -300,6 +375,18 @@ impl Watch {
                 _ => self.wake.notified().await,
             }
         }
+    }
+}
+
+/// A request body that is drained. Dropping it ends that.
+#[derive(Debug)]
+#[must_use = "the body counts as drained only while this guard lives"]
+pub(super) struct Drains(Arc<Watch>);
+
+impl Drop for Drains {
+    fn drop(&mut self) {
+        self.0.drained_bodies.fetch_sub(1, Ordering::Relaxed);
+        self.0.idle_since.store(coarse_now(), Ordering::Relaxed);
     }
 }
 
@@ -392,6 +479,73 @@ mod tests {
         watch.wrote(81_000, false);
         assert_eq!(watch.overdue(90_000, &limits()), None);
         drop(open);
+    }
+
+    /// No timer of a connection runs out while bytes move the other way.
+    #[test]
+    fn who_sends_may_leave_what_it_is_sent_and_who_is_sent_something_may_rest() {
+        let (http1, http2) = (watch(1000), watch(1000));
+        http2.speaks_http2();
+        let open = [http1.open(), http2.open()];
+        for watch in [&http1, &http2] {
+            watch.awaits_body(true, 2000);
+            for now in (2000..=90_000).step_by(10_000) {
+                watch.sent(now);
+                assert_eq!(watch.overdue(now + 9_999, &limits()), None, "{now}");
+            }
+            watch.awaits_body(false, 92_000);
+            watch.wrote(92_000, true);
+            watch.read(110_000);
+        }
+        assert_eq!(http1.overdue(130_000, &limits()), None, "it is sending");
+        assert_eq!(http1.overdue(140_001, &limits()), Some(Ending::AtOnce));
+        let late = http2.overdue(130_000, &limits());
+        assert_eq!(late, Some(Ending::AtOnce), "over HTTP/2 what came may be anything");
+        drop(open);
+    }
+
+    #[test]
+    fn an_http2_client_is_gone_that_neither_says_nor_takes_anything() {
+        let watch = watch(1000);
+        watch.speaks_http2();
+        let open = watch.open();
+        watch.read(2000);
+        // The PING leaves, half of the idle timeout later.
+        watch.sent(32_000);
+        assert_eq!(watch.overdue(92_000, &limits()), None);
+        assert_eq!(watch.overdue(92_001, &limits()), Some(Ending::AtOnce));
+        watch.read(92_000);
+        assert_eq!(watch.overdue(152_000, &limits()), None);
+        drop(open);
+    }
+
+    #[test]
+    fn a_client_with_its_answer_is_read_for_a_while() {
+        let lingering = || {
+            let watch = watch(1000);
+            drop(watch.open());
+            watch.lingers(1000);
+            watch
+        };
+        let silent = lingering();
+        assert_eq!(silent.overdue(6000, &limits()), None);
+        assert_eq!(silent.overdue(6001, &limits()), Some(Ending::AtOnce));
+        let busy = lingering();
+        for now in (1000..=31_000).step_by(1000) {
+            busy.read(now);
+            assert_eq!(busy.overdue(now, &limits()), None, "{now}");
+        }
+        busy.read(31_001);
+        assert_eq!(busy.overdue(31_001, &limits()), Some(Ending::AtOnce));
+
+        let drained = watch(1000);
+        let drains = drained.drains();
+        drained.read(2000);
+        assert_eq!(drained.overdue(100_000, &limits()), None, "its task keeps the time");
+        set_coarse_now(5000);
+        drop(drains);
+        let idle = drained.idle_since().unwrap();
+        assert_eq!(drained.overdue(idle + 1, &limits()), None, "what came was no head");
     }
 
     #[test]

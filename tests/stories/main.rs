@@ -29,6 +29,7 @@ mod grpc_web;
 mod http2;
 mod incomplete;
 mod kube_api;
+mod last_word;
 mod limits;
 mod metrics;
 mod names;

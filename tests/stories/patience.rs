@@ -8,12 +8,17 @@ use http::Request;
 use hyper::body::Frame as BodyFrame;
 
 use crate::support::{
-    Answer, Backend, DATA, Echo, Frame, Gateway, H2, Origin, Step, channel, clock, h2c_backend,
-    http_route, request_fields, rule_to, serve_all, soon,
+    Answer, Backend, DATA, Echo, Frame, Gateway, H2, Origin, Step, backend, channel, clock,
+    h2c_backend, http_route, request_fields, rule_to, serve_all, soon,
 };
 
 /// The pace of a client or backend that is slow and steady.
 const PACE: Duration = Duration::from_millis(200);
+
+/// A rule for everything with these `timeouts`, to the Backend `shop`.
+fn rule_with(timeouts: &str) -> String {
+    rule_to("/", "shop") + &format!("  timeouts: {timeouts}\n")
+}
 
 /// The status for an upload of `pieces`, one each [`PACE`]; 0 if there is none.
 async fn upload(gateway: &Gateway, how: &str, pieces: usize) -> u16 {
@@ -83,6 +88,22 @@ async fn an_upload_that_flows_is_never_late() {
         );
         assert_eq!((length, chunks, http2), (200, 200, 200), "to a backend of {what}");
     }
+}
+
+/// GEP-1742: what the route says of time holds for the whole, however much flows.
+#[tokio::test]
+async fn a_limit_of_the_route_bounds_an_upload_too() {
+    let shop = Origin::replying("ok").await;
+    for timeouts in ["{request: 1s}", "{backendRequest: 1s}"] {
+        let files = backend("shop", &[shop.address])
+            + &http_route("shop", &["shop.test"], &rule_with(timeouts));
+        let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+        let (length, http2) =
+            tokio::join!(upload(&gateway, "length", 15), upload(&gateway, "HTTP/2", 15));
+        // What is said last arrives, though the client is still sending.
+        assert_eq!((length, http2), (504, 504), "{timeouts}");
+    }
+    assert!(shop.requests().is_empty(), "no request was whole");
 }
 
 #[tokio::test]
@@ -183,4 +204,69 @@ async fn a_backend_that_says_that_it_is_at_work_is_waited_for() {
         .start()
         .await;
     assert_eq!(gateway.get("http://shop.test/").await.text(), "done");
+}
+
+/// A conversation in which it is the backend that speaks.
+#[tokio::test]
+async fn a_request_may_rest_while_its_response_flows() {
+    for how in ["HTTP/1.1", "HTTP/2"] {
+        let shop = Backend::bind().await;
+        let gateway = Gateway::setup()
+            .flag("--body-timeout 1s --response-timeout 1s")
+            .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+            .start()
+            .await;
+        let backend = async {
+            let mut origin = shop.accept().await;
+            origin.through(b"half").await.unwrap();
+            origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            for _ in 0..15 {
+                tokio::time::sleep(PACE).await;
+                origin.send("5\r\nevent\r\n").await;
+            }
+            // The request was whole meanwhile as far as anybody can know.
+            origin.send("0\r\n\r\n").await;
+            std::future::pending().await
+        };
+        let client = async {
+            if how == "HTTP/2" {
+                let mut h2 = H2::connect(&gateway).await;
+                h2.frame(&Frame::head(1, 0, &request_fields("POST", "/"))).await;
+                h2.frame(&Frame::new(DATA, 0, 1, *b"half")).await;
+                let outcome = h2.outcome(1).await;
+                return format!("{outcome:?}").contains("Answer { status: 200");
+            }
+            let mut wire = gateway.wire().await;
+            let head = "POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+            wire.send(format!("{head}4\r\nhalf\r\n")).await;
+            let reply = wire.reply_to("POST").await;
+            reply.complete && reply.body == b"event".repeat(15)
+        };
+        let whole = tokio::select! {
+            whole = client => whole,
+            () = backend => unreachable!(),
+        };
+        assert!(whole, "{how}");
+    }
+}
+
+/// A client that is there answers PINGs, and one that does not is gone.
+#[tokio::test]
+async fn an_http2_client_that_is_gone_is_noticed_and_one_that_waits_is_not() {
+    let shop = Origin::scripted(|_| Answer::hang()).await;
+    let gateway = Gateway::setup()
+        .flag("--idle-timeout 1s --send-timeout 1s")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    let mut gone = H2::connect(&gateway).await;
+    gone.frame(&Frame::get(1, "/")).await;
+    let mut there = H2::connect(&gateway).await;
+    there.frame(&Frame::get(1, "/")).await;
+    shop.saw(2).await;
+    let begin = clock();
+    let waiting = tokio::time::timeout(Duration::from_secs(5), there.next());
+    let (ended, waited) = tokio::join!(gone.ends_unanswered(), waiting);
+    assert!(ended && begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert!(waited.is_err(), "{waited:?}");
 }

@@ -219,6 +219,12 @@ impl H2 {
         self.send(frame.bytes()).await;
     }
 
+    /// Reads on and answers nothing, PINGs neither; true once the gateway has closed.
+    pub(crate) async fn ends_unanswered(&mut self) -> bool {
+        self.wire.rest().await;
+        true
+    }
+
     /// The next frame that tells the story something: settings and pings are just acknowledged.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {

@@ -1,0 +1,85 @@
+//! The rest of a request that has its answer: read and thrown away for a while.
+//!
+//! Who is still sending when its stream or connection ends loses the answer with it (RFC 9112 section
+//! 9.6; over HTTP/2 the libraries of clients that are in use drop an answer which RST_STREAM follows at
+//! once). So the rest is read, which also lets a client go on that reads nothing before it has sent
+//! all. An HTTP/1 connection whose request comes to its end within the limits is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::proxy::body::Received;
+use crate::proxy::tasks;
+use crate::proxy::watch::{LINGER, Millis, SILENCE, Watch, coarse_now};
+
+/// How often the limits are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Reads the rest of `incoming`, until [`LINGER`] after its exchange is over, or [`SILENCE`] if nothing
+/// comes.
+pub(super) fn drain(mut incoming: Incoming, watch: &Arc<Watch>, received: Arc<Received>) {
+    let drains = watch.drains();
+    tasks::spawn(async move {
+        let _drains = drains;
+        let came = AtomicU64::new(coarse_now());
+        let read = async {
+            while let Some(Ok(_)) = incoming.frame().await {
+                let now = coarse_now();
+                came.store(now, Ordering::Relaxed);
+                received.moved.store(now, Ordering::Relaxed);
+            }
+        };
+        let limit = async {
+            received.over.notified().await;
+            if received.left.load(Ordering::Relaxed) {
+                // The end of the connection is told at once; `io.rs` reads on behind it.
+                return;
+            }
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let answered = received.answered.load(Ordering::Relaxed);
+                if answered != 0 && is_late(coarse_now(), answered, came.load(Ordering::Relaxed)) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = read => {}
+            () = limit => {}
+        }
+    });
+}
+
+/// True if enough has been read of a request that had its answer at `answered` and sent something at
+/// `came` last.
+fn is_late(now: Millis, answered: Millis, came: Millis) -> bool {
+    let over =
+        |since: Millis, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();
+    over(answered, LINGER) || over(answered.max(came), SILENCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_read_for_a_while_and_longer_while_it_sends() {
+        // (now, answered, the last byte, late)
+        let table = [
+            (6000, 1000, 1000, false),
+            (6001, 1000, 1000, true),
+            (6001, 1000, 5000, false),
+            (31_000, 1000, 30_999, false),
+            (31_001, 1000, 31_000, true),
+            // What was silent before the answer is not late with it.
+            (61_000, 60_000, 1000, false),
+        ];
+        for (now, answered, came, want) in table {
+            assert_eq!(is_late(now, answered, came), want, "{now} {answered} {came}");
+        }
+    }
+}
