@@ -3,18 +3,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::body::{Body, BodyError, Response, settle_trailers};
 use crate::proxy::failure::Failure;
 use crate::proxy::linger;
+use crate::proxy::received::Received;
 use crate::proxy::record::Record;
 use crate::proxy::room::{self, Pieces};
 use crate::proxy::stall::Stall;
@@ -40,26 +40,6 @@ pub(super) struct ClientBody {
     is_announced: bool,
     /// It has ended, or broke.
     ended: bool,
-}
-
-/// What came of a request's body so far.
-#[derive(Debug, Default)]
-pub(super) struct Received {
-    pub bytes: AtomicU64,
-    /// When a byte of the exchange last moved, in either direction, as far as that was noted.
-    pub moved: AtomicU64,
-    /// The client is waited for.
-    pub awaited: AtomicBool,
-    /// The client let it rest for too long, and it was given up.
-    pub stalled: AtomicBool,
-    /// The client reset the stream, or its HTTP/2 connection is gone.
-    pub abandoned: AtomicBool,
-    /// When the response had ended; 0 until then.
-    pub answered: AtomicU64,
-    /// HTTP/1: the connection ends with the answer, and the rest is thrown away with it.
-    pub left: AtomicBool,
-    /// The exchange is over.
-    pub over: Notify,
 }
 
 impl ClientBody {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::proxy::body::Received;
+use crate::proxy::received::Received;
 use crate::proxy::tasks;
 use crate::proxy::watch::{LINGER, Millis, SILENCE, Watch, coarse_now};
 

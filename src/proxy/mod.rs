@@ -27,6 +27,7 @@ mod linger;
 mod mirror;
 mod passage;
 mod path;
+mod received;
 mod record;
 mod replay;
 mod request_line;

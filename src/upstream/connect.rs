@@ -36,6 +36,9 @@ enum Socket {
     Unix(UnixStream),
 }
 
+/// After this time without a word of its kernel a peer is gone.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
 /// How hard to look whether a resting stream is still good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -51,6 +54,17 @@ impl Stream {
     pub(crate) fn keep_alive(&self) {
         if let Socket::Tcp(stream) = self.socket() {
             keep_alive(stream);
+        }
+    }
+
+    /// As [`keep_alive`](Self::keep_alive), and ends the stream where the peer's kernel has not
+    /// acknowledged what was sent for [`UNACKNOWLEDGED`]. Not for streams whose other end may leave them
+    /// unread: a full buffer that long ends them too.
+    pub(super) fn notice_loss(&self) {
+        self.keep_alive();
+        if let Socket::Tcp(stream) = self.socket() {
+            // Without it the kernel tries for a quarter of an hour.
+            let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         }
     }
 

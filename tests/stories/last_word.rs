@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::Request;
 
 use crate::support::{
-    Backend, DATA, END_STREAM, Frame, Gateway, H2, HEADERS, Origin, Outcome, RST_STREAM, Wire,
-    backend, clock, full, http_route, refusing_address, request_fields, rule_to, serve_all, soon,
+    Backend, DATA, END_HEADERS, END_STREAM, Frame, Gateway, H2, HEADERS, Origin, Outcome,
+    RST_STREAM, SETTINGS, Wire, backend, clock, full, h2c_backend, http_route, refusing_address,
+    request_fields, rule_to, serve_all, soon,
 };
 
 /// More than all buffers between a client and a backend hold.
@@ -267,5 +268,51 @@ async fn a_client_that_has_its_answer_and_says_no_more_is_let_go() {
         let begin = clock();
         wire.rest().await;
         assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    }
+}
+
+/// An HTTP/2 backend may end its stream, or its connection, as soon as it has refused an upload.
+#[tokio::test]
+async fn an_http2_backend_that_refuses_an_upload_early_is_heard() {
+    let answer = [
+        // HEADERS with `:status: 413`, DATA with END_STREAM, RST_STREAM(NO_ERROR).
+        Frame::new(SETTINGS, 0, 0, []).bytes(),
+        Frame::new(HEADERS, END_HEADERS, 1, *b"\x08\x03413").bytes(),
+        Frame::new(DATA, END_STREAM, 1, *b"too large").bytes(),
+        Frame::reset(1, 0).bytes(),
+    ]
+    .concat();
+    for (closes, how) in
+        [(false, "HTTP/1.1"), (false, "HTTP/2"), (true, "HTTP/1.1"), (true, "HTTP/2")]
+    {
+        let shop = Backend::bind().await;
+        let files = h2c_backend("shop", &[shop.address])
+            + &http_route("shop", &["shop.test"], &rule_to("/", "shop"));
+        let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+        let origin = async {
+            let mut origin = shop.accept().await;
+            // The preface, settings, and the head of the request with some of its body.
+            origin.exactly(4096).await;
+            origin.send(&answer).await;
+            if !closes {
+                while origin.more().await {}
+            }
+            drop(origin);
+            std::future::pending().await
+        };
+        let client = async {
+            if how == "HTTP/1.1" {
+                return send_all(&mut gateway.wire().await, &post("/")).await;
+            }
+            let mut http2 = gateway.http2("shop.test").await;
+            let body = full(Bytes::from(vec![b'x'; LARGE]));
+            let request = Request::post("https://shop.test/").body(body).unwrap();
+            http2.fetch(request).await.map_or(0, |answer| answer.status)
+        };
+        let status = tokio::select! {
+            status = client => status,
+            () = origin => unreachable!(),
+        };
+        assert_eq!(status, 413, "{how}, and the backend closes: {closes}");
     }
 }

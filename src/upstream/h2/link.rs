@@ -23,6 +23,7 @@ use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::h2::outlast::Outlast;
 use crate::upstream::h2::request_body::{RequestBody, Upload};
 use crate::upstream::pool::Key;
 
@@ -37,9 +38,6 @@ const SEND_BUFFER: usize = 256 * 1024;
 
 /// Most bytes of a response head, as HPACK counts them.
 const MAX_HEAD: u32 = 64 * 1024;
-
-/// How often a peer with open streams is asked whether it lives, and how long it may take to say so.
-const PING: Duration = Duration::from_secs(20);
 
 /// Streams a peer is taken to allow until it says (RFC 9113 section 6.5.2 advises at least this).
 const FIRST_LIMIT: usize = 100;
@@ -256,6 +254,9 @@ async fn open_link(
     address: &Address,
 ) -> Result<Link, SendFailure> {
     let stream = connect(cluster, address, Alpn::Http2, counts).await?;
+    // The kernel answers for a backend that is busy. One that had to answer PINGs itself, in a time of
+    // their own, would lose all its streams whatever the limits of their requests.
+    stream.notice_loss();
     let (sender, connection) = Builder::new(Worker)
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -263,10 +264,7 @@ async fn open_link(
         .initial_max_send_streams(FIRST_LIMIT)
         .max_header_list_size(MAX_HEAD)
         .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
-        .keep_alive_while_idle(false)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Outlast::new(stream)))
         .await
         .map_err(|error| {
             SendFailure::new(FailureKind::ConnectRefused, error.to_string()).at(address.clone())
@@ -301,7 +299,7 @@ where
 
 /// Drives a connection, and reads its limit of streams when it is woken.
 struct Driver {
-    connection: Connection<TokioIo<Stream>, RequestBody, Worker>,
+    connection: Connection<TokioIo<Outlast<Stream>>, RequestBody, Worker>,
     load: Arc<Load>,
 }
 

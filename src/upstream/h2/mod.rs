@@ -9,6 +9,7 @@
 
 mod fault;
 mod link;
+mod outlast;
 mod request_body;
 mod response;
 
