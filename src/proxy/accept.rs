@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -19,7 +19,7 @@ use crate::proxy::connection::{Connection, Counted};
 use crate::proxy::connections::Place;
 use crate::proxy::failure::Failure;
 use crate::proxy::forwarded::Origin;
-use crate::proxy::io::{Metered, Rewound};
+use crate::proxy::io::{Client, Metered, Rewound};
 use crate::proxy::passage::Passage;
 use crate::proxy::request_line::target_length;
 use crate::proxy::tcp::{self, Chosen, Held};
@@ -245,7 +245,7 @@ async fn forward(
     counts: Counted,
     watch: Arc<Watch>,
     place: Place,
-    client: impl tcp::Client,
+    client: impl Client,
 ) -> Result<(), Ended> {
     let Passed { tunnel, mut passage, chosen } = passed;
     let Some(tunnel) = tunnel else {
@@ -303,7 +303,7 @@ fn speak<S>(
     stream: Metered<S>,
 ) -> Pin<Box<dyn Future<Output = Result<(), Ended>> + Send>>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Client + 'static,
 {
     match http2 {
         true => {
@@ -322,7 +322,7 @@ fn speak_http2<S>(
     stream: Metered<S>,
 ) -> impl Future<Output = Result<(), Ended>> + Send
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Client + 'static,
 {
     let watch = Arc::clone(&connection.watch);
     watch.speaks_http2();
@@ -362,7 +362,7 @@ fn speak_http1<S>(
     stream: Metered<S>,
 ) -> impl Future<Output = Result<(), Ended>> + Send
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Client + 'static,
 {
     let watch = Arc::clone(&connection.watch);
     let limits = &connection.gateway.limits;

@@ -228,6 +228,9 @@ impl Tracked {
         record.told(response.headers());
         let owed = record.is_http2() && !response.body().is_end_stream();
         let idle = record.idle_limit().map(Stall::new);
+        if record.ends_with_its_connection(&response) {
+            record.connection.watch.cut_unless_finished();
+        }
         let mut response = response.map(|body| Self {
             body,
             record: Some(record),

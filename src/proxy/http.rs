@@ -194,6 +194,10 @@ async fn answer(
         Some(call) => call.request_body(body),
         None => body,
     };
+    let handshake = match upgrade {
+        Some(Upgrade::Http2) => Some(upgrade::Handshake::of(&head.headers)),
+        _ => None,
+    };
     let body = mirror::copy(&rule.mirrors, &head, body);
     let request = http::Request::from_parts(head, body);
     let aim = held.as_ref().map(session::Held::aim).unwrap_or_default();
@@ -202,11 +206,18 @@ async fn answer(
 
     match (response.status(), upgrade, tunnel, came_tunnel) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
+            if handshake.is_some_and(|handshake| !handshake.is_met_by(response.headers())) {
+                return Err(Failure::ResponseInvalid);
+            }
             upgrade::answer(kind, &mut response);
             let websocket = upgrade::is_websocket(&response);
             *switched = Some(Switched { kind, websocket, downstream, upstream });
         }
         (StatusCode::SWITCHING_PROTOCOLS, ..) => return Err(Failure::ResponseInvalid),
+        // To a CONNECT, any 2xx says that there is a tunnel (RFC 9110 section 9.3.6).
+        (status, Some(Upgrade::Http2), ..) if status.is_success() => {
+            return Err(Failure::ResponseInvalid);
+        }
         _ => guard::remove_hop_by_hop(response.headers_mut()),
     }
     if let Some(call) = web {

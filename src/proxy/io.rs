@@ -9,11 +9,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::proxy::framing::HeadScan;
 use crate::proxy::request_line::TargetScan;
 use crate::proxy::watch::{Watch, coarse_now};
 use crate::stats::{Downstream, Sharded};
+use crate::upstream;
 
 /// Most bytes gathered before they are written: one TLS record.
 const GATHERED: usize = 16 << 10;
@@ -27,12 +30,35 @@ const DROPPED: usize = 4 << 10;
 /// Bytes that are read at once to be thrown away.
 const DISCARDED: usize = 4 << 10;
 
+/// A client's connection, in clear or by TLS.
+pub(super) trait Client: AsyncRead + AsyncWrite + Send + Unpin {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Client for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Client for Rewound<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.stream()
+    }
+}
+
+impl Client for TlsStream<Rewound<TcpStream>> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0.stream()
+    }
+}
+
 /// A stream whose progress a [`Watch`] sees.
 ///
 /// HTTP/2 writes frames of a few dozen bytes; each would become a TLS record and a system call of
 /// its own. With `gather` they are kept until hyper flushes, which it does when it has no more.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(super) struct Metered<S: Client> {
     stream: S,
     watch: Arc<Watch>,
     counts: Arc<Sharded<Downstream>>,
@@ -52,7 +78,7 @@ pub(super) struct Metered<S> {
     lingers: bool,
 }
 
-impl<S> Metered<S> {
+impl<S: Client> Metered<S> {
     pub(super) fn new(
         stream: S,
         watch: Arc<Watch>,
@@ -74,12 +100,11 @@ impl<S> Metered<S> {
         }
     }
 
-    pub(super) fn gathering(self) -> Self {
-        Self { gathered: Some(BytesMut::new()), ..self }
+    pub(super) fn gathering(mut self) -> Self {
+        self.gathered = Some(BytesMut::new());
+        self
     }
-}
 
-impl<S> Metered<S> {
     /// Notes that bytes came, and looks at the fields of a head among them. `Some` if its target is
     /// too long: so many of the bytes are still before its end.
     fn came(&mut self, bytes: &[u8]) -> Option<usize> {
@@ -113,7 +138,7 @@ impl<S> Metered<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: Client> AsyncRead for Metered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -147,7 +172,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Metered<S> {
+impl<S: Client> Metered<S> {
     /// Writes what was gathered.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(gathered) = &mut self.gathered else { return Poll::Ready(Ok(())) };
@@ -166,7 +191,7 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: Client> AsyncWrite for Metered<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -230,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Metered<S> {
+impl<S: Client> Metered<S> {
     /// Reads on until the client has ended too, where it may be sending still (RFC 9112 section 9.6):
     /// what comes in after a close is answered by a reset, and a reset takes away what the client has
     /// not read yet. The sweep ends it (see [`Watch::lingers`]).
@@ -256,6 +281,14 @@ impl<S: AsyncRead + Unpin> Metered<S> {
                 }
                 _ => return Poll::Ready(Ok(())),
             }
+        }
+    }
+}
+
+impl<S: Client> Drop for Metered<S> {
+    fn drop(&mut self) {
+        if self.watch.is_cut(self.finished) {
+            upstream::cut(self.stream.socket());
         }
     }
 }
@@ -325,6 +358,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -332,9 +366,47 @@ mod tests {
         Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), 1))
     }
 
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (ours, listener.accept().await.unwrap().0)
+    }
+
+    /// What a peer sees of the end: an error where it is no end in order.
+    #[tokio::test]
+    async fn what_breaks_off_is_closed_by_a_reset() {
+        // (what is noted, finished, reset)
+        type Note = fn(&Watch);
+        let table: [(Note, bool, bool); 6] = [
+            (|_| {}, false, false),
+            (|_| {}, true, false),
+            (Watch::cut_unless_finished, false, true),
+            (Watch::cut_unless_finished, true, false),
+            (Watch::cut, false, true),
+            (Watch::cut, true, true),
+        ];
+        for (row, (note, finished, reset)) in table.into_iter().enumerate() {
+            let (ours, mut theirs) = pair().await;
+            let watch = watch();
+            let mut stream =
+                Metered::new(ours, Arc::clone(&watch), Arc::default(), Bytes::new(), 100);
+            stream.write_all(b"so far").await.unwrap();
+            note(&watch);
+            if finished {
+                stream.shutdown().await.unwrap();
+            }
+            drop(stream);
+            let mut all = Vec::new();
+            let end = theirs.read_to_end(&mut all).await;
+            assert_eq!(all, b"so far", "{row}");
+            // A reset behind an end in order is seen by who writes.
+            assert_eq!(end.is_err(), reset && !finished, "{row}: {end:?}");
+        }
+    }
+
     #[tokio::test]
     async fn small_writes_leave_together_and_in_order() {
-        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let (ours, mut theirs) = pair().await;
         let mut stream = Metered::new(ours, watch(), Arc::default(), Bytes::new(), 100).gathering();
         stream.write_all(b"one ").await.unwrap();
         stream.write_all(b"two ").await.unwrap();
@@ -356,7 +428,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_too_early_is_read_again_first() {
-        let (ours, mut theirs) = tokio::io::duplex(64);
+        let (ours, mut theirs) = pair().await;
         theirs.write_all(b" / HTTP/1.1").await.unwrap();
         drop(theirs);
         let mut stream =
@@ -369,7 +441,7 @@ mod tests {
     #[tokio::test]
     async fn a_head_ends_where_its_target_is_too_long() {
         for read_early in [&b""[..], b"GET /", b"GET /abcdef"] {
-            let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+            let (ours, mut theirs) = pair().await;
             theirs.write_all(&b"GET /abcdefgh"[read_early.len()..]).await.unwrap();
             theirs.write_all(&[b'x'; 20_000]).await.unwrap();
             drop(theirs);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http_body::Body as _;
 
 use crate::body::{Body, Response};
 use crate::clock;
@@ -130,6 +131,15 @@ impl Record {
 
     pub(super) fn is_http2(&self) -> bool {
         self.version == Version::HTTP_2
+    }
+
+    /// True if nothing but the end of the connection can tell where `response` ends: HTTP/1.0 has no
+    /// chunks.
+    pub(super) fn ends_with_its_connection(&self, response: &Response) -> bool {
+        self.version == Version::HTTP_10
+            && !response.body().is_end_stream()
+            && response.body().size_hint().exact().is_none()
+            && !response.headers().contains_key(CONTENT_LENGTH)
     }
 
     /// A backend of `rule` is about to be asked.

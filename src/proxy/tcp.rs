@@ -7,14 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
-
 use crate::proxy::connection::Counted;
 use crate::proxy::connections::Place;
 use crate::proxy::failure::Failure;
-use crate::proxy::io::Rewound;
+use crate::proxy::io::Client;
 use crate::proxy::passage::Passage;
 use crate::proxy::tunnel::{Broken, carry};
 use crate::proxy::watch::{Ending, Open, Watch};
@@ -71,7 +67,7 @@ pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) 
         opened = cluster.open(&counts, &mut passage.upstream) => opened,
         _ = ending(&watch) => {
             passage.failure = Some(Failure::DrainTimeout);
-            return;
+            return upstream::cut(client.socket());
         }
     };
     // A tunnel may outlive the configuration that it came from.
@@ -96,18 +92,18 @@ pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) 
         of_bind.here().tunnels(tunnel).sent_bytes.add(length);
     };
     let ended = tokio::select! {
-        ended = carry(&mut client, &mut backend, limit, up, down) => ended,
-        _ = ending(&watch) => {
-            passage.failure = Some(Failure::DrainTimeout);
-            return;
-        }
+        ended = carry(&mut client, &mut backend, limit, up, down) => ended.map_err(Some),
+        _ = ending(&watch) => Err(None),
     };
     let Err(broken) = ended else { return };
-    tracing::debug!(error = %broken, peer = %watch.peer, "tunnel ended");
+    if let Some(error) = &broken {
+        tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
+    }
     passage.failure = Some(match broken {
-        Broken::Backend(_) => Failure::UpstreamReset,
-        Broken::Client(_) => Failure::ClientGone,
-        Broken::Silent => {
+        None => Failure::DrainTimeout,
+        Some(Broken::Backend(_)) => Failure::UpstreamReset,
+        Some(Broken::Client(_)) => Failure::ClientGone,
+        Some(Broken::Silent) => {
             of_bind.here().tunnels(tunnel).idle_timeouts.one_more();
             Failure::TunnelIdle
         }
@@ -120,27 +116,4 @@ pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) 
 /// Resolves when the connection may not go on to its own end.
 async fn ending(watch: &Watch) -> Ending {
     watch.ending(Some(Ending::Gracefully)).await
-}
-
-/// The client's side of a tunnel.
-pub(super) trait Client: AsyncRead + AsyncWrite + Send + Unpin {
-    fn socket(&self) -> &TcpStream;
-}
-
-impl Client for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
-    }
-}
-
-impl Client for Rewound<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.stream()
-    }
-}
-
-impl Client for TlsStream<Rewound<TcpStream>> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0.stream()
-    }
 }

@@ -2,19 +2,23 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderValue, Method, StatusCode, Version, request};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::body::Response;
-use crate::proxy::guard::Upgrade;
+use crate::proxy::guard::{Upgrade, tokens};
 use crate::proxy::record::Record;
-use crate::proxy::tasks;
+use crate::proxy::tasks::{self, Leash};
 use crate::proxy::tunnel::{CHUNK, Carried, pass, silence};
 use crate::proxy::watch::{Ending, coarse_now};
 use crate::proxy::websocket::{Frames, GOING_AWAY};
@@ -46,8 +50,60 @@ fn new_key() -> HeaderValue {
     HeaderValue::from_str(&key).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// The WebSocket handshake that the gateway itself makes with a backend, for a client of HTTP/2. That
+/// client never sees the answer's fields, so the gateway checks what a client has to check (RFC 6455
+/// section 4.1).
+#[derive(Debug)]
+pub(super) struct Handshake {
+    /// The only right `Sec-WebSocket-Accept`.
+    accept: String,
+    protocols: Vec<String>,
+    /// Names without parameters.
+    extensions: Vec<String>,
+}
+
+impl Handshake {
+    /// `headers` are those of the request as it goes to the backend.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let key = headers.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
+        Self {
+            accept: derive_accept_key(key),
+            protocols: tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect(),
+            extensions: extensions(headers).map(str::to_owned).collect(),
+        }
+    }
+
+    /// True if a 101 with these `headers` begins the WebSocket that was asked for. The exchange with
+    /// the backend has compared `Upgrade` already.
+    pub(super) fn is_met_by(&self, headers: &HeaderMap) -> bool {
+        let one = |name: HeaderName| {
+            let mut values = headers.get_all(name).iter();
+            (values.next(), values.next().is_some())
+        };
+        let (accept, more) = one(SEC_WEBSOCKET_ACCEPT);
+        let accepted = !more && accept.is_some_and(|accept| *accept == *self.accept);
+        let (protocol, more) = one(SEC_WEBSOCKET_PROTOCOL);
+        let offered = |protocol: &HeaderValue| self.protocols.iter().any(|one| *protocol == **one);
+        accepted
+            && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+            && !more
+            && protocol.is_none_or(offered)
+            && extensions(headers).all(|name| {
+                self.extensions.iter().any(|offered| offered.eq_ignore_ascii_case(name))
+            })
+    }
+}
+
+/// The names in `Sec-WebSocket-Extensions`.
+fn extensions(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    tokens(headers, &SEC_WEBSOCKET_EXTENSIONS)
+        .map(|extension| extension.split(';').next().unwrap_or_default().trim())
+}
+
 /// The backend's 101 as the client's protocol says it.
 pub(super) fn answer(kind: Upgrade, response: &mut Response) {
+    // RFC 9110 section 8.6: a 101 has no length. What follows is the tunnel's.
+    response.headers_mut().remove(CONTENT_LENGTH);
     match kind {
         Upgrade::Http1 => {
             let token = response.headers().get(UPGRADE).cloned();
@@ -89,72 +145,95 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     let carried = Arc::<Carried>::default();
     record.carried = Some(Arc::clone(&carried));
     let limit = record.connection.gateway.limits.tunnel_timeout;
+    let Switched { kind, websocket, downstream, upstream: mut backend } = switched;
+    let leash = match kind {
+        Upgrade::Http1 => None,
+        Upgrade::Http2 => Some(tasks::expect_tunnel()),
+    };
     tasks::spawn(async move {
-        let Switched { kind, websocket, downstream, upstream } = switched;
-        let Ok(downstream) = downstream.await else { return };
+        let Ok(downstream) = downstream.await else { return backend.cut() };
+        let mut client = TokioIo::new(downstream);
         let watch = record.open.watch();
         let ending = async {
-            match kind {
+            match leash {
                 // The task of the connection is gone, and nobody else hears it.
-                Upgrade::Http1 => watch.ending(Some(Ending::Gracefully)).await,
+                None => watch.ending(Some(Ending::Gracefully)).await,
                 // The connection ends, and its streams with it.
-                Upgrade::Http2 => std::future::pending().await,
+                Some(_) => std::future::pending().await,
             }
         };
-        let tunnel = Tunnelled::between(TokioIo::new(downstream), upstream);
-        let ended = tunnel.carry(ending, limit, &carried, websocket).await;
-        if let Err(error) = ended {
-            tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
+        let tunnel = Tunnelled { leash: leash.as_ref(), limit, carried: &carried, websocket };
+        let Err(error) = tunnel.carry(&mut client, &mut backend, ending).await else { return };
+        tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
+        // A cut on one side is none of the other's making, and must look like one there too.
+        match leash {
+            None => watch.cut(),
+            Some(leash) => leash.end(),
         }
+        drop(client);
+        backend.cut();
     });
 }
 
-/// The two ends of a tunnel, each to be read and to be written.
-struct Tunnelled<C, B> {
-    client: (ReadHalf<C>, WriteHalf<C>),
-    backend: (ReadHalf<B>, WriteHalf<B>),
+/// How a tunnel is carried.
+struct Tunnelled<'a> {
+    /// Where the client's side is a stream of HTTP/2.
+    leash: Option<&'a Leash>,
+    limit: Duration,
+    carried: &'a Carried,
+    websocket: bool,
 }
 
-impl<C, B> Tunnelled<C, B>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    fn between(client: C, backend: B) -> Self {
-        Self { client: tokio::io::split(client), backend: tokio::io::split(backend) }
-    }
-
-    /// Carries bytes until both ends have ended, nothing moved for `limit`, or `ending` resolves. In
-    /// the last case the client of a `websocket` is told that it is going away, if its last frame is
+impl Tunnelled<'_> {
+    /// Carries bytes until both ends have ended, nothing moved for the limit, or `ending` resolves. In
+    /// the last case the client of a WebSocket is told that it is going away, if its last frame is
     /// whole: in the middle of one it could not tell that from the payload.
+    ///
+    /// # Errors
+    ///
+    /// An end broke, or has not said that it has ended.
     async fn carry(
-        mut self,
+        &self,
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        backend: &mut (impl AsyncRead + AsyncWrite + Unpin),
         ending: impl Future<Output = Ending>,
-        limit: Duration,
-        carried: &Carried,
-        websocket: bool,
     ) -> io::Result<()> {
         let moved = AtomicU64::new(coarse_now());
+        let (mut client_reader, mut client_writer) = tokio::io::split(client);
+        let (mut backend_reader, mut backend_writer) = tokio::io::split(backend);
         let (mut frames_up, mut frames_down) = (Follow::default(), Follow::default());
-        let up =
-            one_way(&mut self.client.0, &mut self.backend.1, &moved, &carried.up, &mut frames_up);
-        let down = one_way(
-            &mut self.backend.0,
-            &mut self.client.1,
-            &moved,
-            &carried.down,
-            &mut frames_down,
-        );
+        let answered = AtomicBool::new(false);
+        let carried = self.carried;
+        let up = async {
+            let (from, to) = (&mut client_reader, &mut backend_writer);
+            one_way(from, to, &moved, &carried.up, &mut frames_up).await?;
+            if let Some(leash) = self.leash {
+                // hyper reads a reset with CANCEL or NO_ERROR as an end. But then the task that writes
+                // to the stream is over, once it had its turn.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                if leash.has_ended() && !answered.load(Ordering::Relaxed) {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+            }
+            backend_writer.shutdown().await
+        };
+        let down = async {
+            let (from, to) = (&mut backend_reader, &mut client_writer);
+            one_way(from, to, &moved, &carried.down, &mut frames_down).await?;
+            answered.store(true, Ordering::Relaxed);
+            client_writer.shutdown().await
+        };
         tokio::select! {
             ended = async { tokio::try_join!(up, down) } => return ended.map(|_| ()),
-            () = silence(&moved, limit) => return Err(io::ErrorKind::TimedOut.into()),
+            () = silence(&moved, self.limit) => return Err(io::ErrorKind::TimedOut.into()),
             _ = ending => {}
         }
-        if websocket && frames_down.is_whole() {
-            self.client.1.write_all(&GOING_AWAY).await?;
-            self.client.1.flush().await?;
+        if !self.websocket || answered.load(Ordering::Relaxed) || !frames_down.is_whole() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        Err(io::ErrorKind::ConnectionAborted.into())
+        client_writer.write_all(&GOING_AWAY).await?;
+        client_writer.flush().await
     }
 }
 
@@ -172,6 +251,7 @@ impl Follow {
     }
 }
 
+/// Carries what comes until the end, which is left to be told.
 async fn one_way(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
@@ -183,8 +263,7 @@ async fn one_way(
     loop {
         let length = from.read(&mut chunk).await?;
         if length == 0 {
-            follow.writing = true;
-            return to.shutdown().await;
+            return Ok(());
         }
         moved.store(coarse_now(), Ordering::Relaxed);
         follow.writing = true;
@@ -192,5 +271,66 @@ async fn one_way(
         follow.writing = false;
         follow.frames.pass(&chunk[..length]);
         count.fetch_add(length as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_websocket_begins_only_as_it_was_asked_for() {
+        let asked = Handshake::of(&map(&[
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", "chat, superchat"),
+            ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+        ]));
+        let accept = ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let connection = ("connection", "Upgrade");
+        // (fields, begins)
+        let table: [(&[(&str, &str)], bool); 15] = [
+            (&[connection, accept], true),
+            (&[("connection", "keep-alive, upgrade"), accept], true),
+            (&[connection, accept, ("sec-websocket-protocol", "superchat")], true),
+            (&[connection, accept, ("sec-websocket-extensions", "permessage-deflate")], true),
+            (&[], false),
+            (&[accept], false),
+            (&[("connection", "keep-alive"), accept], false),
+            (&[connection], false),
+            (&[connection, accept, accept], false),
+            (&[connection, ("sec-websocket-accept", "")], false),
+            // The case of base64 counts.
+            (&[connection, ("sec-websocket-accept", "S3PPLMBITXAQ9KYGZZHZRBK+XOO=")], false),
+            (&[connection, accept, ("sec-websocket-protocol", "other")], false),
+            (&[connection, accept, ("sec-websocket-protocol", "chat, superchat")], false),
+            (
+                &[
+                    connection,
+                    accept,
+                    ("sec-websocket-protocol", "chat"),
+                    ("sec-websocket-protocol", "chat"),
+                ],
+                false,
+            ),
+            (&[connection, accept, ("sec-websocket-extensions", "bbf-usp-protocol")], false),
+        ];
+        for (fields, begins) in table {
+            let headers = fields.iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(
+                    HeaderName::try_from(*name).unwrap(),
+                    HeaderValue::try_from(*value).unwrap(),
+                );
+                headers
+            });
+            assert_eq!(asked.is_met_by(&headers), begins, "{fields:?}");
+        }
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Watch {
     /// A TLS handshake is under way, which has a limit of its own.
     handshake: AtomicBool,
     ending: AtomicU8,
+    /// See [`cut`](Self::cut) and [`cut_unless_finished`](Self::cut_unless_finished).
+    cut: AtomicU8,
     /// When the first ending was asked for.
     ending_since: AtomicU64,
     wake: Notify,
@@ -110,6 +112,7 @@ impl Watch {
             http2: false.into(),
             handshake: false.into(),
             ending: 0.into(),
+            cut: 0.into(),
             ending_since: 0.into(),
             wake: Notify::new(),
         }
@@ -346,6 +349,22 @@ impl Watch {
     /// True if the process ends and waits no longer.
     pub(super) fn is_shut_down(&self) -> bool {
         self.ending.load(Ordering::Relaxed) == Ending::Shutdown as u8
+    }
+
+    /// The end of the connection ends its response (HTTP/1.0): where that is not whole, the end must
+    /// not look orderly.
+    pub(super) fn cut_unless_finished(&self) {
+        self.cut.fetch_max(1, Ordering::Relaxed);
+    }
+
+    /// What the connection carries has broken off: its end must not look orderly.
+    pub(super) fn cut(&self) {
+        self.cut.store(2, Ordering::Relaxed);
+    }
+
+    /// True if the socket is to be closed by RST; `finished` if all was written and the end told.
+    pub(super) fn is_cut(&self, finished: bool) -> bool {
+        self.cut.load(Ordering::Relaxed) > u8::from(finished)
     }
 
     /// Asks the connection to end.

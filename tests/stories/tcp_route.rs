@@ -294,6 +294,7 @@ async fn a_tunnel_lasts_no_longer_than_the_drain() {
     assert_eq!(line(&mut client).await, "hello from one\n");
     gateway.process().signal(Signal::SIGTERM);
     assert_eq!(soon("the end", client.rest()).await, b"");
+    assert!(client.broken, "neither end has said that it has ended");
     assert!(gateway.exit().await.success());
     let record = gateway.logged("the tunnel", |record| record["protocol"] == "TCP").await;
     assert_eq!(record["flags"], "DT");

@@ -8,11 +8,13 @@ use hyper::ext::Protocol;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::{
-    Answer, Backend, Echo, Gateway, Origin, SendBody, Tls, Wire, backend, clock, empty,
-    h2c_backend, http_route, rule_to, serve_all, soon,
+    Answer, Backend, DATA, END_STREAM, Echo, Faults, Frame, Gateway, H2, HEADERS, Head, Origin,
+    RST_STREAM, SendBody, Tls, Wire, backend, clock, empty, h2c_backend, http_route,
+    request_fields, rule_to, serve_all, soon,
 };
 
 const UPGRADE_OVER_HTTP2: &str = "upgrade_over_http2_upstream";
@@ -194,12 +196,144 @@ async fn the_end_of_one_side_reaches_the_other() {
     client.reset();
     origin.rest().await;
     assert!(begin.elapsed() < limit, "the client's abort took {:?}", begin.elapsed());
+    assert!(origin.broken, "an abort is no end in order");
 
     let (mut client, origin) = tunnel(&gateway, &backend).await;
     let begin = clock();
     origin.reset();
     client.rest().await;
     assert!(begin.elapsed() < limit, "the backend's abort took {:?}", begin.elapsed());
+    assert!(client.broken, "an abort is no end in order");
+}
+
+/// The CONNECT of a WebSocket, by the frame, and its request at the backend.
+async fn connect_by_http2(gateway: &Gateway, backend: &Backend) -> (H2, Wire, Head) {
+    let mut client = H2::connect(gateway).await;
+    let mut fields = request_fields("CONNECT", "/chat").to_vec();
+    fields.insert(1, (b":protocol", b"websocket"));
+    fields.push((b"sec-websocket-version", b"13"));
+    fields.push((b"sec-websocket-protocol", b"chat, superchat"));
+    client.frame(&Frame::head(1, 0, &fields)).await;
+    let mut origin = backend.accept().await;
+    let head = origin.request().await.unwrap().head;
+    (client, origin, head)
+}
+
+/// What the backend has to answer, and `more` lines.
+fn switched(head: &Head, more: &str) -> String {
+    let accept = derive_accept_key(head.one("sec-websocket-key").unwrap().as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
+    )
+}
+
+/// RFC 8441 section 5: END_STREAM is a FIN, RST_STREAM with CANCEL an RST; RFC 9113 section 8.5 makes an
+/// RST of every error.
+#[tokio::test]
+async fn an_end_over_http2_is_an_end_and_a_reset_a_reset() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let begun = async || {
+        let (mut client, mut origin, head) = connect_by_http2(&gateway, &backend).await;
+        origin.send(switched(&head, "")).await;
+        let answer = soon("the switch", client.next()).await.unwrap();
+        assert_eq!(answer.kind, HEADERS, "{answer:?}");
+        client.frame(&Frame::new(DATA, 0, 1, "up")).await;
+        assert_eq!(origin.exactly(2).await, b"up");
+        (client, origin)
+    };
+    let faults = Faults::default();
+    // (the client's last frame, seen as a reset)
+    let table = [
+        (Frame::new(DATA, END_STREAM, 1, ""), false),
+        (Frame::reset(1, 0), true),
+        (Frame::reset(1, 2), true),
+        (Frame::reset(1, 8), true),
+    ];
+    for (last, reset) in table {
+        let (mut client, mut origin) = begun().await;
+        client.frame(&last).await;
+        origin.rest().await;
+        faults.unless(origin.broken == reset, || format!("{last:?}: {}", origin.broken));
+    }
+    for reset in [false, true] {
+        let (mut client, mut origin) = begun().await;
+        origin.send("down").await;
+        let mut down = Vec::new();
+        while down.len() < 4 {
+            let frame = soon("the backend's word", client.next()).await.unwrap();
+            if frame.kind == DATA {
+                down.extend(frame.payload);
+            }
+        }
+        match reset {
+            true => origin.reset(),
+            false => drop(origin),
+        }
+        let end = loop {
+            let frame = soon("the end", client.next()).await.unwrap();
+            match frame.kind {
+                DATA if frame.is(END_STREAM) => break None,
+                RST_STREAM => break Some(frame.number(0)),
+                _ => {}
+            }
+        };
+        faults.unless(end == reset.then_some(8), || format!("reset {reset}: {end:?}"));
+    }
+}
+
+/// RFC 6455 section 4.1: the gateway is the client of the backend here, and has to look.
+#[tokio::test]
+async fn a_websocket_over_http2_begins_only_with_the_right_answer() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let faults = Faults::default();
+    // (what, the backend's answer, status)
+    type Answers = fn(&Head) -> String;
+    let table: [(&str, Answers, u16); 12] = [
+        ("as it has to be", |head| switched(head, ""), 200),
+        ("a protocol", |head| switched(head, "Sec-WebSocket-Protocol: superchat\r\n"), 200),
+        ("a length", |head| switched(head, "Content-Length: 5\r\n"), 200),
+        ("another protocol", |head| switched(head, "Sec-WebSocket-Protocol: other\r\n"), 502),
+        ("an extension", |head| switched(head, "Sec-WebSocket-Extensions: x-odd\r\n"), 502),
+        ("accepted twice", |head| switched(head, "Sec-WebSocket-Accept: x\r\n"), 502),
+        ("another key accepted", |_| SWITCHED.to_owned(), 502),
+        (
+            "nothing accepted",
+            |_| SWITCHED.replace("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", ""),
+            502,
+        ),
+        (
+            "no word of an upgrade",
+            |head| switched(head, "").replace("Connection: upgrade\r\n", ""),
+            502,
+        ),
+        (
+            "another upgrade",
+            |head| switched(head, "").replace("Upgrade: websocket", "Upgrade: other"),
+            502,
+        ),
+        // A 2xx would begin the tunnel for the client.
+        ("an answer", |_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into(), 502),
+        ("a refusal", |_| "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno".into(), 403),
+    ];
+    for (what, answer, status) in table {
+        let (mut client, mut origin, head) = connect_by_http2(&gateway, &backend).await;
+        origin.send(answer(&head)).await;
+        if status == 200 {
+            let answer = soon("the switch", client.next()).await.unwrap();
+            faults.unless(answer.kind == HEADERS && !answer.is(END_STREAM), || {
+                format!("{what}: {answer:?}")
+            });
+            continue;
+        }
+        let outcome = client.outcome(1).await;
+        faults.unless(outcome.status() == Some(status), || format!("{what}: {outcome:?}"));
+        if status == 502 {
+            origin.rest().await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,12 @@ impl Tunnel {
     pub(super) fn new(connection: Box<Connection>) -> Self {
         Self(connection)
     }
+
+    /// Ends the connection in a way that cannot be taken for an orderly end.
+    pub(crate) fn cut(self) {
+        let Connection { stream, .. } = *self.0;
+        stream.cut();
+    }
 }
 
 impl AsyncRead for Tunnel {
