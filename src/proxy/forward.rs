@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::body::{Request, Response};
+use crate::body::{Replay, Request, Response};
 use crate::clock;
 use crate::proxy::failure::Failure;
 use crate::proxy::record::Record;
-use crate::proxy::replay::Replay;
 use crate::proxy::tunnel::silence;
 use crate::proxy::watch::coarse_now;
 use crate::snapshot::{Retry, Rule};
@@ -54,6 +53,7 @@ async fn repeatedly(
         let again = Request::from_parts(head.clone(), replay.again());
         let came = once(record, cluster, rule, again, &aim, deadline).await;
         if !is_worth_another(&came, retry) || !replay.is_whole() {
+            replay.settle();
             return came;
         }
         if number > retry.attempts {

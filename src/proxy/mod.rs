@@ -29,7 +29,6 @@ mod passage;
 mod path;
 mod received;
 mod record;
-mod replay;
 mod request_line;
 mod room;
 mod session;

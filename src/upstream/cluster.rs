@@ -135,9 +135,12 @@ impl Cluster {
     /// # Errors
     ///
     /// Why there is no response. An address that does not take the connection is followed by the
-    /// next, each tried once. A pooled connection that turns out to be dead is replaced by a fresh
-    /// one, once, if nothing of the request was sent or it has no body and an idempotent method
-    /// (RFC 9110 section 9.2.2). Nothing else is tried twice.
+    /// next, each tried once. What the backend says it has not processed is sent again, whatever the
+    /// method: a stream that is refused or above the last one of GOAWAY (RFC 9113 section 8.7), as long
+    /// as its body is kept, and a request without body that met 408 on a pooled connection. A pooled
+    /// connection that turns out to be dead is replaced by a fresh one, once, if nothing of the request
+    /// was sent or it has no body and an idempotent method (RFC 9110 section 9.2.2). Nothing else is
+    /// tried twice.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
         let (aim, tried, moved) = (&Aim::default(), &mut None, &AtomicU64::default());
         self.send_for(Errand { aim, counts: &self.counts, tried, moved }, request).await

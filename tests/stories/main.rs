@@ -35,6 +35,7 @@ mod metrics;
 mod names;
 #[path = "../needs/mod.rs"]
 mod needs;
+mod not_processed;
 mod operator;
 mod patience;
 mod redirect;

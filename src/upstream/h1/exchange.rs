@@ -100,6 +100,14 @@ impl Sending {
             && (self.replayable || !self.pump.has_started())
     }
 
+    /// True if a pooled connection was closed with 408 while it rested (RFC 9110 section 15.5.9): the
+    /// backend has not received this request, which crossed that answer.
+    pub(super) fn was_not_received(&self, head: Head) -> bool {
+        head.status == StatusCode::REQUEST_TIMEOUT
+            && !is_kept_alive(head, &self.headers)
+            && self.pump.has_no_body()
+    }
+
     pub(super) fn rewind(&mut self) {
         self.pump.rewind();
         self.pump_state = PumpState::Running;

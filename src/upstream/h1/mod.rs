@@ -48,6 +48,11 @@ pub(super) async fn send(
         let address = host.address().clone();
         if let Some(mut connection) = pool::take(cluster, &address, sending.look()) {
             match sending.exchange(&mut connection, errand.moved).await {
+                Ok(head) if sending.was_not_received(head) => {
+                    errand.counts.here().resends.one_more();
+                    tracing::debug!(endpoint = %address, "pooled connection timed out, sending again");
+                    sending.rewind();
+                }
                 Ok(head) => return sending.answer(head, connection, cluster, address),
                 Err(broken) if sending.may_go_again(&broken) => {
                     errand.counts.here().resends.one_more();

@@ -31,6 +31,8 @@ pub(super) struct Pump {
     held: Option<Bytes>,
     /// Nothing is to be asked of the body any more.
     ended: bool,
+    /// Nothing was ever to be asked of it.
+    bodiless: bool,
     /// Bytes that the socket has taken.
     passed: u64,
 }
@@ -57,6 +59,7 @@ impl Pump {
             tail: b"",
             held: None,
             ended,
+            bodiless: ended,
             passed: 0,
         }
     }
@@ -69,6 +72,11 @@ impl Pump {
     /// Bytes that the socket has taken.
     pub(super) fn passed(&self) -> u64 {
         self.passed
+    }
+
+    /// True if the head is all there is.
+    pub(super) fn has_no_body(&self) -> bool {
+        self.bodiless
     }
 
     /// Begins again on another connection. Only for requests that have not started or whose head is

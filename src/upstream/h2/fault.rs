@@ -7,11 +7,20 @@ use crate::upstream::failure::{FailureKind, SendFailure};
 /// An error, judged.
 pub(super) struct Fault {
     pub failure: SendFailure,
-    /// The peer says, or it is plain, that it did not act on the request; or the connection broke,
-    /// which is enough for a request that may be sent twice.
-    pub may_go_again: bool,
+    pub processed: Processed,
     /// The connection takes no more requests.
     pub link_is_over: bool,
+}
+
+/// Whether the backend has acted on a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Processed {
+    /// The backend says so: REFUSED_STREAM, or GOAWAY with a lower last stream (RFC 9113 section 8.7).
+    No,
+    /// The connection broke.
+    Perhaps,
+    /// As far as it wanted to.
+    Yes,
 }
 
 impl Fault {
@@ -24,28 +33,35 @@ impl Fault {
         }
         let reset = |details: String| SendFailure::new(FailureKind::ResetBeforeHead, details);
         match protocol {
-            Some(h2) if h2.is_io() || (h2.is_go_away() && h2.is_remote()) => {
+            // h2 gives this error to the streams above the last one that GOAWAY names, and to no other.
+            Some(h2) if h2.is_go_away() && h2.is_remote() => {
+                let failure = reset(describe(h2));
+                Self { failure, processed: Processed::No, link_is_over: true }
+            }
+            Some(h2) if h2.is_io() => {
                 let failure = match h2.get_io() {
                     Some(error) => SendFailure::reset(error),
                     None => reset(describe(h2)),
                 };
-                Self { failure, may_go_again: true, link_is_over: true }
+                Self { failure, processed: Processed::Perhaps, link_is_over: true }
             }
-            Some(h2) if h2.is_remote() => Self {
-                failure: reset(describe(h2)),
-                may_go_again: h2.reason() == Some(h2::Reason::REFUSED_STREAM),
-                link_is_over: false,
-            },
+            Some(h2) if h2.is_remote() => {
+                let processed = match h2.reason() {
+                    Some(h2::Reason::REFUSED_STREAM) => Processed::No,
+                    _ => Processed::Yes,
+                };
+                Self { failure: reset(describe(h2)), processed, link_is_over: false }
+            }
             Some(h2) => {
                 const WHY: &str = "not valid HTTP/2";
                 let failure = SendFailure::new(FailureKind::InvalidResponse(WHY), describe(h2));
-                Self { failure, may_go_again: false, link_is_over: h2.is_go_away() }
+                Self { failure, processed: Processed::Yes, link_is_over: h2.is_go_away() }
             }
-            None => Self {
-                failure: reset(error.to_string()),
-                may_go_again: error.is_canceled() || error.is_closed(),
-                link_is_over: true,
-            },
+            None => {
+                let broke = error.is_canceled() || error.is_closed();
+                let processed = if broke { Processed::Perhaps } else { Processed::Yes };
+                Self { failure: reset(error.to_string()), processed, link_is_over: true }
+            }
         }
     }
 }

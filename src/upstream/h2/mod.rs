@@ -18,15 +18,14 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Uri, Version};
-use http_body::Body as _;
 
-use crate::body::Request;
+use crate::body::{Replay, Request};
 use crate::upstream::balance::Candidates;
 use crate::upstream::cluster::{Answer, Cluster, Errand};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h1::RequestFraming;
 
-use fault::Fault;
+use fault::{Fault, Processed};
 use link::open_stream;
 use request_body::{RequestBody, Upload};
 use response::response;
@@ -40,14 +39,14 @@ pub(super) async fn send(
     request: Request,
 ) -> Result<Answer, SendFailure> {
     let scheme = if cluster.tls().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let (mut request, upload) =
-        prepare(request, scheme).map_err(|kind| SendFailure::new(kind, "not sent"))?;
-    let replayable = request.method().is_idempotent() && request.body().is_end_stream();
+    let outgoing =
+        Outgoing::of(request, scheme).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let mut candidates = Candidates::new(cluster, errand.aim);
-    let mut again = false;
+    let mut resends = 0;
     while let Some(host) = candidates.next(errand.tried).await {
         let address = host.address().clone();
         loop {
+            let upload = Arc::<Upload>::default();
             let mut stream = match open_stream(cluster, errand.counts, &address, &upload).await {
                 Ok(stream) => stream,
                 Err(refused) => {
@@ -55,9 +54,9 @@ pub(super) async fn send(
                     break;
                 }
             };
-            let copy = (replayable && !again && !stream.is_first()).then(|| copy(&request));
-            let mut error = match stream.send(request).await {
+            let error = match stream.send(outgoing.again(&upload)).await {
                 Ok(incoming) => {
+                    outgoing.body.settle();
                     let response = response(stream, incoming);
                     return Ok(Answer { response, endpoint: address.into(), tunnel: None });
                 }
@@ -67,67 +66,88 @@ pub(super) async fn send(
                 let details = error.into_error().to_string();
                 return Err(SendFailure::new(FailureKind::RequestBody, details).at(address));
             }
-            let unsent = error.take_message();
+            let unsent = error.message().is_some();
             let fault = Fault::of(&error.into_error());
-            if fault.link_is_over {
-                stream.retire_link(cluster, &address);
+            match fault.link_is_over {
+                true => stream.retire_link(cluster, &address),
+                // What it refuses tells that its limit of streams has come.
+                false => stream.heard(),
             }
-            match unsent.or_else(|| copy.filter(|_| fault.may_go_again)) {
-                Some(same) if !again => {
-                    tracing::debug!(endpoint = %address, "connection was closing, sending again");
-                    errand.counts.here().resends.one_more();
-                    drop(stream);
-                    upload.begin_again();
-                    request = same;
-                    again = true;
+            let may_go_again = match fault.processed {
+                _ if unsent => true,
+                Processed::No => true,
+                // As with a connection of HTTP/1.1 that was closed while it rested.
+                Processed::Perhaps => {
+                    outgoing.is_replayable() && !stream.is_first() && resends == 0
                 }
-                _ => return Err(fault.failure.at(address)),
+                Processed::Yes => false,
+            };
+            if !may_go_again || resends == MOST_RESENDS || !outgoing.body.is_whole() {
+                return Err(fault.failure.at(address));
             }
+            tracing::debug!(endpoint = %address, "request was not processed, sending again");
+            errand.counts.here().resends.one_more();
+            resends += 1;
         }
     }
     Err(candidates.failure())
 }
 
-type Outgoing = http::Request<RequestBody>;
+/// How often a request is sent again, at most. Each time it may meet another connection that is
+/// closing.
+const MOST_RESENDS: u32 = 4;
 
 /// The request as HTTP/2 wants it: `:authority` from `host`, and a body that is held to its length.
-fn prepare(request: Request, scheme: Scheme) -> Result<(Outgoing, Arc<Upload>), FailureKind> {
-    let (mut parts, body) = request.into_parts();
-    if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
-        return Err(FailureKind::NoUpgrade);
-    }
-    let left = match RequestFraming::of(&parts.method, &parts.headers, &body)? {
-        RequestFraming::Length(length) => {
-            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            Some(length)
-        }
-        RequestFraming::Absent | RequestFraming::Chunked => None,
-    };
-    parts.headers.remove(TRANSFER_ENCODING);
-    let authority = match parts.headers.remove(HOST) {
-        Some(host) => Authority::try_from(host.as_bytes()).ok(),
-        None => parts.uri.authority().cloned(),
-    };
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(scheme);
-    uri.authority = Some(authority.ok_or(FailureKind::InvalidRequest("host is no authority"))?);
-    uri.path_and_query =
-        Some(parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
-    parts.uri = Uri::from_parts(uri)
-        .map_err(|_| FailureKind::InvalidRequest("target has no place in HTTP/2"))?;
-    parts.version = Version::HTTP_2;
-    let (body, upload) = RequestBody::new(body, left);
-    Ok((Outgoing::from_parts(parts, body), upload))
+struct Outgoing {
+    head: http::request::Parts,
+    body: Replay,
+    /// The length that the head promises, if it does.
+    length: Option<u64>,
 }
 
-/// A second copy of a request without body.
-fn copy(request: &Outgoing) -> Outgoing {
-    let mut copy = Outgoing::new(request.body().empty_like());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+impl Outgoing {
+    fn of(request: Request, scheme: Scheme) -> Result<Self, FailureKind> {
+        let (mut head, body) = request.into_parts();
+        if head.method == Method::CONNECT || head.headers.contains_key(UPGRADE) {
+            return Err(FailureKind::NoUpgrade);
+        }
+        let length = match RequestFraming::of(&head.method, &head.headers, &body)? {
+            RequestFraming::Length(length) => {
+                head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                Some(length)
+            }
+            RequestFraming::Absent | RequestFraming::Chunked => None,
+        };
+        head.headers.remove(TRANSFER_ENCODING);
+        let authority = match head.headers.remove(HOST) {
+            Some(host) => Authority::try_from(host.as_bytes()).ok(),
+            None => head.uri.authority().cloned(),
+        };
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(scheme);
+        uri.authority = Some(authority.ok_or(FailureKind::InvalidRequest("host is no authority"))?);
+        uri.path_and_query =
+            Some(head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+        head.uri = Uri::from_parts(uri)
+            .map_err(|_| FailureKind::InvalidRequest("target has no place in HTTP/2"))?;
+        Ok(Self { head, body: Replay::new(body), length })
+    }
+
+    /// The request from its beginning.
+    fn again(&self, upload: &Arc<Upload>) -> http::Request<RequestBody> {
+        let body = RequestBody::new(self.body.again(), self.length, Arc::clone(upload));
+        let mut request = http::Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.head.headers.clone();
+        request
+    }
+
+    /// True if the backend may see it twice (RFC 9110 section 9.2.2), and nothing of it is lost.
+    fn is_replayable(&self) -> bool {
+        self.head.method.is_idempotent() && matches!(self.body, Replay::Empty)
+    }
 }
 
 #[cfg(test)]

@@ -33,11 +33,6 @@ impl Upload {
         self.unwanted.store(true, Ordering::Relaxed);
         self.pipe.wake();
     }
-
-    /// Before the request goes on another stream.
-    pub(super) fn begin_again(&self) {
-        self.unwanted.store(false, Ordering::Relaxed);
-    }
 }
 
 /// A request body that must be as long as its head promised, or the stream is reset: with CANCEL,
@@ -52,14 +47,8 @@ pub(super) struct RequestBody {
 
 impl RequestBody {
     /// `left` is the length that the head promises, if it does.
-    pub(super) fn new(body: Body, left: Option<u64>) -> (Self, Arc<Upload>) {
-        let upload = Arc::new(Upload::default());
-        (Self { body, left, upload: Arc::clone(&upload) }, upload)
-    }
-
-    /// Another one for the same request, which has no body.
-    pub(super) fn empty_like(&self) -> Self {
-        Self { body: Body::Empty, left: self.left, upload: Arc::clone(&self.upload) }
+    pub(super) fn new(body: Body, left: Option<u64>, upload: Arc<Upload>) -> Self {
+        Self { body, left, upload }
     }
 
     fn check(&mut self, frame: Option<&Frame<Bytes>>) -> Result<(), Mismatch> {

@@ -213,28 +213,61 @@ async fn a_backend_that_says_goodbye_is_met_on_a_new_connection() {
     assert!(origin.accepted() > 1, "{}", origin.accepted());
 }
 
+/// RFC 9113 section 8.7: nothing was done, so the method makes no difference.
 #[tokio::test]
-async fn a_refused_stream_is_sent_again_only_if_it_may_be_seen_twice() {
-    // (method, answered)
-    for (method, answered) in [("GET", true), ("POST", false)] {
-        let origin = Origin::new(|number, peer| async move {
-            let mut connection = h2::server::handshake(peer.0).await.unwrap();
-            let mut served = 0;
-            while let Some(Ok((_, mut respond))) = connection.accept().await {
-                served += 1;
-                if number == 0 && served == 2 {
-                    respond.send_reset(h2::Reason::REFUSED_STREAM);
-                } else {
-                    respond.send_response(http::Response::new(()), true).unwrap();
+async fn a_refused_stream_is_sent_again_whatever_the_method() {
+    let kib = || Ok(Frame::data(Bytes::from(vec![b'x'; 1024])));
+    let long = frames((0..80).map(move |_| kib()));
+    // (method, body, streams refused, answered, resends)
+    let table = [
+        ("GET", Body::Empty, 1, true, 1),
+        ("POST", Body::Empty, 1, true, 1),
+        ("POST", frames([data("hel"), data("lo")]), 1, true, 1),
+        ("POST", frames([data("hel"), data("lo")]), 4, true, 4),
+        ("POST", frames([data("hel"), data("lo")]), 5, false, 4),
+        ("POST", long, 1, false, 0),
+    ];
+    for (method, body, refused, answered, resends) in table {
+        let (tell, mut told) = reports();
+        let origin = Origin::new(move |_, peer| {
+            let tell = tell.clone();
+            async move {
+                let mut connection = h2::server::handshake(peer.0).await.unwrap();
+                let mut begun = 0;
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    begun += 1;
+                    let tell = tell.clone();
+                    hyper::rt::Executor::execute(&Worker, async move {
+                        let mut body = request.into_body();
+                        let mut length = 0;
+                        // Refused in the middle of its body, where there is one.
+                        while let Some(Ok(data)) = body.data().await {
+                            length += data.len();
+                            let _ = body.flow_control().release_capacity(data.len());
+                            if length > 70 * 1024 {
+                                break;
+                            }
+                        }
+                        if begun > 1 && begun <= 1 + refused {
+                            return respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        }
+                        tell.send(length).unwrap();
+                        respond.send_response(http::Response::new(()), true).unwrap();
+                    });
                 }
             }
         })
         .await;
         let cluster = cluster(origin.address);
         soon(cluster.send(get())).await.unwrap();
-        let outcome = soon(cluster.send(request(method, &[], Body::Empty))).await;
-        assert_eq!(outcome.is_ok(), answered, "{method}: {outcome:?}");
-        assert_eq!(cluster.counts().sum(|of| &of.resends), u64::from(answered));
+        told.next().await;
+        let what = format!("{method} {body:?}, {refused} refused");
+        let outcome = soon(cluster.send(request(method, &[], body))).await;
+        assert_eq!(outcome.is_ok(), answered, "{what}: {outcome:?}");
+        assert_eq!(cluster.counts().sum(|of| &of.resends), resends, "{what}");
+        if what.contains("Boxed") && answered {
+            assert_eq!(told.next().await, 5, "{what}: all of it again");
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use crate::body::{Body, BodyError};
 
 /// Bytes of a body that are kept for another try. A longer one is passed on as any other, and has
 /// no other try once more than this of it was asked for.
-pub(super) const KEPT: usize = 64 << 10;
+const KEPT: usize = 64 << 10;
 
 /// A body for several tries, one after the other. Keeps what passes, copied, up to [`KEPT`] bytes.
 #[derive(Debug)]
-pub(super) enum Replay {
+pub(crate) enum Replay {
     /// There is none, which is most requests: nothing is kept.
     Empty,
     Of(Arc<Mutex<Source>>),
@@ -25,11 +25,11 @@ pub(super) enum Replay {
 /// What the client has sent so far. Only the tries of one request look at it, and only the last of
 /// them may: its lock is never waited for.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     body: Body,
     kept: Vec<u8>,
     trailers: Option<HeaderMap>,
-    /// More came than is kept, or the body broke.
+    /// More came than is kept, the body broke, or no other try is wanted.
     lost: bool,
     ended: bool,
     /// Number of the try that may read.
@@ -37,7 +37,7 @@ pub(super) struct Source {
 }
 
 impl Replay {
-    pub(super) fn new(body: Body) -> Self {
+    pub(crate) fn new(body: Body) -> Self {
         if body.is_end_stream() {
             return Self::Empty;
         }
@@ -47,7 +47,7 @@ impl Replay {
     }
 
     /// The body from its beginning. What a try before got is of no use any more.
-    pub(super) fn again(&self) -> Body {
+    pub(crate) fn again(&self) -> Body {
         let Self::Of(source) = self else { return Body::Empty };
         let mut locked = source.lock().unwrap_or_else(PoisonError::into_inner);
         locked.reader += 1;
@@ -56,8 +56,14 @@ impl Replay {
         Body::boxed(Try { source: Arc::clone(source), number, at: 0, told_trailers: false })
     }
 
+    /// There will be no other try: what is kept goes as soon as the last one has had it.
+    pub(crate) fn settle(&self) {
+        let Self::Of(source) = self else { return };
+        source.lock().unwrap_or_else(PoisonError::into_inner).lost = true;
+    }
+
     /// True if a further try can have the whole body.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Of(source) => !source.lock().unwrap_or_else(PoisonError::into_inner).lost,
@@ -67,17 +73,22 @@ impl Replay {
 
 impl Source {
     fn keep(&mut self, frame: &Frame<Bytes>) {
-        if self.lost {
-            return;
-        }
         match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) if self.kept.len() + data.len() > KEPT => {
-                self.lost = true;
-                self.kept = Vec::new();
+            (Some(data), _) => {
+                self.lost |= self.kept.len() + data.len() > KEPT;
+                if !self.lost {
+                    self.kept.extend_from_slice(data);
+                }
             }
-            (Some(data), _) => self.kept.extend_from_slice(data),
             (None, Some(trailers)) => self.trailers = Some(trailers.clone()),
             (None, None) => {}
+        }
+    }
+
+    /// Lets go of what is kept once nobody can ask for it again. Only for who has had all of it.
+    fn forget(&mut self) {
+        if self.lost && !self.kept.is_empty() {
+            self.kept = Vec::new();
         }
     }
 }
@@ -106,6 +117,7 @@ impl HttpBody for Try {
         }
         if this.at < source.kept.len() {
             let data = Bytes::copy_from_slice(&source.kept[this.at..]);
+            source.forget();
             this.at = source.kept.len();
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
@@ -118,6 +130,7 @@ impl HttpBody for Try {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 source.keep(frame);
+                source.forget();
                 this.at = source.kept.len();
                 this.told_trailers |= frame.is_trailers();
                 source.ended = source.body.is_end_stream();
@@ -204,6 +217,26 @@ mod tests {
             assert_eq!(read(replay.again()).await, (sum, false));
             assert_eq!(replay.is_whole(), whole, "{} frames of {sum} bytes", lengths.len());
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_settled_is_passed_on_and_not_kept() {
+        let kept = |replay: &Replay| match replay {
+            Replay::Of(source) => source.lock().unwrap().kept.len(),
+            Replay::Empty => 0,
+        };
+        let replay = Replay::new(frames(vec![data(10), data(20), data(30), trailers()]));
+        let mut first = replay.again();
+        first.frame().await.unwrap().unwrap();
+        first.frame().await.unwrap().unwrap();
+        assert_eq!(kept(&replay), 30);
+        // The last try begins, and has still to read what is kept when it is settled.
+        let last = replay.again();
+        replay.settle();
+        assert!(!replay.is_whole());
+        assert_eq!(kept(&replay), 30);
+        assert_eq!(read(last).await, (60, true));
+        assert_eq!(kept(&replay), 0);
     }
 
     #[tokio::test]

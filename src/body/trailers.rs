@@ -1,22 +1,6 @@
-//! The one body type that every room speaks.
+//! Trailers that may travel on.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
-
-/// A request on its way, head and body.
-pub(crate) type Request = http::Request<Body>;
-
-/// A response on its way, head and body.
-pub(crate) type Response = http::Response<Body>;
-
-/// Why a body ended before its end.
-pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Drops the trailer fields that must not come behind a body (RFC 9110 section 6.5.1): those that frame
 /// or route a message, authenticate or identify its sender, say how its content is to be processed, or
@@ -75,77 +59,6 @@ fn may_be_trailer(name: &HeaderName) -> bool {
     let name = name.as_str();
     // A name with `_` is another name to a CGI backend.
     NEVER.binary_search(&name).is_err() && !name.starts_with("x-forwarded-") && !name.contains('_')
-}
-
-/// A body: none, bytes at hand, or a stream.
-///
-/// Streams are handed on frame by frame, so a slow reader slows the writer; nothing is collected.
-#[derive(Debug, Default)]
-pub(crate) enum Body {
-    #[default]
-    Empty,
-    Full(Full<Bytes>),
-    Boxed(BoxedBody),
-}
-
-/// A body of any type behind one pointer.
-pub(crate) struct BoxedBody(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>);
-
-impl std::fmt::Debug for BoxedBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BoxedBody")
-    }
-}
-
-impl Body {
-    /// A body from bytes at hand.
-    pub(crate) fn from_bytes(bytes: impl Into<Bytes>) -> Self {
-        let bytes = bytes.into();
-        if bytes.is_empty() { Self::Empty } else { Self::Full(Full::new(bytes)) }
-    }
-
-    /// A body from any stream of frames.
-    pub(crate) fn boxed<B>(body: B) -> Self
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BodyError>,
-    {
-        Self::Boxed(BoxedBody(Box::pin(body.map_err(Into::into))))
-    }
-}
-
-impl HttpBody for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Full(full) => Pin::new(full)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {}))),
-            Self::Boxed(boxed) => boxed.0.as_mut().poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Full(full) => full.is_end_stream(),
-            Self::Boxed(boxed) => boxed.0.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Full(full) => full.size_hint(),
-            Self::Boxed(boxed) => boxed.0.size_hint(),
-        }
-    }
 }
 
 #[cfg(test)]
