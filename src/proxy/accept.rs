@@ -23,6 +23,7 @@ use crate::proxy::io::{Client, Metered, Rewound};
 use crate::proxy::passage::Passage;
 use crate::proxy::request_line::target_length;
 use crate::proxy::tcp::{self, Chosen, Held};
+use crate::proxy::trailers::Sifted;
 use crate::proxy::watch::{Ending, Watch, coarse_now};
 use crate::proxy::{Gateway, http, record, tasks};
 use crate::snapshot::{Bind, BindKey, Traffic};
@@ -341,7 +342,8 @@ where
         .keep_alive_timeout(PATIENCE)
         .enable_connect_protocol();
     let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
-    let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream.gathering()), service));
+    let stream = Sifted::new(stream.gathering());
+    let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
     async move {
         let mut known = None;
         loop {

@@ -37,6 +37,7 @@ mod shown;
 mod stall;
 mod tasks;
 mod tcp;
+mod trailers;
 mod tunnel;
 mod udp;
 mod upgrade;

@@ -1,0 +1,560 @@
+//! Pseudo-header fields in the trailers of an HTTP/2 request.
+//!
+//! They make the request malformed (RFC 9113 section 8.1). h2 drops them and shows neither them nor the
+//! frame, so the heads of frames and the fields of HEADERS are read here too, on their way to h2. Where
+//! trailers begin with a pseudo-header field, their END_STREAM is taken away, and h2 resets the stream
+//! with PROTOCOL_ERROR: it refuses trailers that do not end a stream, and a pseudo-header field behind
+//! another field, by itself. The fields reach h2 as they are, so that its table of them stays the peer's.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of a frame before its payload (RFC 9113 section 4.1), and in them the flags.
+const FRAME_HEAD: usize = 9;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// The largest frame that h2 takes from a peer, unless it is told otherwise.
+const LARGEST: usize = 16 << 10;
+
+/// What a connection begins with (RFC 9113 section 3.4).
+const PREFACE: usize = 24;
+
+/// Fields of HPACK's static table (RFC 7541 appendix A); the first of them are pseudo-header fields.
+const STATIC: u32 = 61;
+const STATIC_PSEUDO: u32 = 14;
+
+/// A connection of HTTP/2 from its first byte on, whose frames are looked at as they come.
+#[derive(Debug)]
+pub(super) struct Sifted<S> {
+    stream: S,
+    scan: TrailerScan,
+    /// What the scan has yet to decide about: less than a frame.
+    held: Vec<u8>,
+    /// What may go on, and has not had room yet.
+    passed: Bytes,
+}
+
+impl<S> Sifted<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, scan: TrailerScan::default(), held: Vec::new(), passed: Bytes::new() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Sifted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.passed.is_empty() || buffer.remaining() == 0 {
+                let fits = this.passed.len().min(buffer.remaining());
+                buffer.put_slice(&this.passed[..fits]);
+                this.passed.advance(fits);
+                return Poll::Ready(Ok(()));
+            }
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+            let came = &mut buffer.filled_mut()[before..];
+            if came.is_empty() && this.held.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if came.is_empty() {
+                // The end. What there was of a frame is h2's to judge.
+                this.passed = std::mem::take(&mut this.held).into();
+            } else if this.held.is_empty() {
+                let passed = this.scan.pass(came);
+                this.held.extend_from_slice(&came[passed..]);
+                buffer.set_filled(before + passed);
+                if passed > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                this.held.extend_from_slice(came);
+                buffer.set_filled(before);
+                let passed = this.scan.pass(&mut this.held);
+                this.passed = this.held.drain(..passed).collect::<Vec<_>>().into();
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sifted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Follows the frames of a connection, in whatever pieces they come.
+#[derive(Debug)]
+struct TrailerScan {
+    place: Place,
+    /// The highest stream that was opened: HEADERS of another one are trailers.
+    opened: u32,
+    fields: Fields,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// So many bytes are of no interest.
+    Skip(usize),
+    Head,
+    /// Fields for so many bytes, then padding.
+    Fragment(usize, usize),
+}
+
+impl Default for TrailerScan {
+    fn default() -> Self {
+        Self { place: Place::Skip(PREFACE), opened: 0, fields: Fields::default() }
+    }
+}
+
+impl TrailerScan {
+    /// Reads on, and marks trailers that must be refused. Returns how many of the bytes may go on; the
+    /// others are to be shown again, with more behind them.
+    fn pass(&mut self, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.place {
+                Place::Skip(left) => {
+                    let skipped = left.min(bytes.len() - at);
+                    at += skipped;
+                    self.place = match left - skipped {
+                        0 => Place::Head,
+                        left => Place::Skip(left),
+                    };
+                }
+                Place::Fragment(left, padding) => {
+                    let read = left.min(bytes.len() - at);
+                    self.fields.read(&bytes[at..at + read]);
+                    at += read;
+                    self.place = match left - read {
+                        0 if padding == 0 => Place::Head,
+                        0 => Place::Skip(padding),
+                        left => Place::Fragment(left, padding),
+                    };
+                }
+                Place::Head => match self.head(&mut bytes[at..]) {
+                    Some(read) => at += read,
+                    None => return at,
+                },
+            }
+        }
+        at
+    }
+
+    /// Reads the head of a frame and what stands before its fields; none if not all of it is there.
+    fn head(&mut self, bytes: &mut [u8]) -> Option<usize> {
+        let head: [u8; FRAME_HEAD] = bytes.get(..FRAME_HEAD)?.try_into().ok()?;
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = head;
+        let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
+        let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
+        if kind == CONTINUATION {
+            self.place = Place::Fragment(length, 0);
+            return Some(self.begun(FRAME_HEAD));
+        }
+        if kind != HEADERS {
+            self.place = Place::Skip(length);
+            return Some(self.begun(FRAME_HEAD));
+        }
+        let is = |flag: u8| flags & flag != 0;
+        let before = usize::from(is(PADDED)) + if is(PRIORITY) { 5 } else { 0 };
+        if length < before || length > LARGEST {
+            // h2 ends the connection.
+            self.place = Place::Skip(length);
+            return Some(self.begun(FRAME_HEAD));
+        }
+        let fields = FRAME_HEAD + before;
+        let padding = if is(PADDED) { usize::from(*bytes.get(FRAME_HEAD)?) } else { 0 };
+        let fragment = (length - before).saturating_sub(padding);
+        if stream <= self.opened && is(END_STREAM) {
+            let there = bytes.get(fields..)?;
+            let there = &there[..fragment.min(there.len())];
+            match self.fields.first_is_pseudo(there) {
+                Some(true) => bytes[4] &= !END_STREAM,
+                Some(false) => {}
+                None if there.len() < fragment => return None,
+                // The first field is in another frame, which no peer has a reason for.
+                None if !is(END_HEADERS) => bytes[4] &= !END_STREAM,
+                None => {}
+            }
+        }
+        if bytes.len() < fields {
+            return None;
+        }
+        self.opened = self.opened.max(stream);
+        self.fields.begin();
+        self.place = Place::Fragment(fragment, padding.min(length - before));
+        Some(self.begun(fields))
+    }
+
+    /// Goes on at once where a frame has nothing in it.
+    fn begun(&mut self, read: usize) -> usize {
+        self.place = match self.place {
+            Place::Skip(0) | Place::Fragment(0, 0) => Place::Head,
+            Place::Fragment(0, padding) => Place::Skip(padding),
+            place => place,
+        };
+        read
+    }
+}
+
+/// The fields of one head after the other (RFC 7541 section 6), as far as it takes to know which are
+/// pseudo-header fields.
+#[derive(Debug, Default)]
+struct Fields {
+    step: Step,
+    /// The literal field under way goes into the dynamic table.
+    inserts: bool,
+    /// Which fields of the dynamic table are pseudo-header fields, the newest in the lowest bit. The
+    /// table has 4,096 bytes, and so no more than 128 fields; h2 refuses the index of a field that is
+    /// not there any more.
+    table: u128,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Step {
+    #[default]
+    Field,
+    /// A number goes on: what it is so far, and the place of its next seven bits.
+    Number(Number, u32, u32),
+    /// The length of a text.
+    Length(Text),
+    /// The first byte of a name, which is so long; `true` if it is compressed.
+    Name(u32, bool),
+    /// So much of a text.
+    Rest(Text, u32),
+    /// h2 ends the connection for it.
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Number {
+    Index,
+    /// The index of a literal field's name; 0 where the name follows.
+    NameIndex,
+    TableSize,
+    /// `true` if the text is compressed.
+    Length(Text, bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    Name,
+    Value,
+}
+
+impl Fields {
+    /// Before the first field of a head.
+    fn begin(&mut self) {
+        if !matches!(self.step, Step::Broken) {
+            self.step = Step::Field;
+        }
+    }
+
+    /// Whether a head that begins with `bytes` begins with a pseudo-header field; none if they do not
+    /// tell.
+    fn first_is_pseudo(&self, bytes: &[u8]) -> Option<bool> {
+        let mut ahead = Self { table: self.table, ..Self::default() };
+        bytes.iter().find_map(|byte| ahead.read_byte(*byte))
+    }
+
+    fn read(&mut self, mut bytes: &[u8]) {
+        while let Some((byte, rest)) = bytes.split_first() {
+            if let Step::Rest(text, left) = self.step {
+                let skipped = (left as usize).min(bytes.len());
+                bytes = &bytes[skipped..];
+                self.rest(text, left - u32::try_from(skipped).unwrap_or(left));
+                continue;
+            }
+            self.read_byte(*byte);
+            bytes = rest;
+        }
+    }
+
+    /// Reads on; tells whether a field is a pseudo-header field once its name is known.
+    fn read_byte(&mut self, byte: u8) -> Option<bool> {
+        match self.step {
+            Step::Field if byte & 0x80 != 0 => self.number(Number::Index, byte, 7),
+            Step::Field if byte & 0x40 != 0 => {
+                self.inserts = true;
+                self.number(Number::NameIndex, byte, 6)
+            }
+            Step::Field if byte & 0x20 != 0 => self.number(Number::TableSize, byte, 5),
+            Step::Field => {
+                self.inserts = false;
+                self.number(Number::NameIndex, byte, 4)
+            }
+            Step::Number(number, so_far, place) => {
+                // As h2 has it: no number of a head is larger.
+                if place > 21 {
+                    self.step = Step::Broken;
+                    return None;
+                }
+                let value = so_far + (u32::from(byte & 0x7f) << place);
+                if byte & 0x80 == 0 {
+                    return self.known(number, value);
+                }
+                self.step = Step::Number(number, value, place + 7);
+                None
+            }
+            Step::Length(text) => self.number(Number::Length(text, byte & 0x80 != 0), byte, 7),
+            Step::Name(length, compressed) => {
+                // `:` in HPACK's Huffman code is 1011100.
+                let is_pseudo = if compressed { byte >> 1 == 0b101_1100 } else { byte == b':' };
+                self.rest(Text::Name, length - 1);
+                Some(self.named(is_pseudo))
+            }
+            Step::Rest(text, left) => {
+                self.rest(text, left - 1);
+                None
+            }
+            Step::Broken => None,
+        }
+    }
+
+    /// A number begins in the lower `bits` of `byte` (RFC 7541 section 5.1).
+    fn number(&mut self, number: Number, byte: u8, bits: u32) -> Option<bool> {
+        let most = (1_u32 << bits) - 1;
+        let value = u32::from(byte) & most;
+        if value < most {
+            return self.known(number, value);
+        }
+        self.step = Step::Number(number, value, 0);
+        None
+    }
+
+    fn known(&mut self, number: Number, value: u32) -> Option<bool> {
+        match number {
+            Number::Index => {
+                self.step = Step::Field;
+                Some(self.is_pseudo(value))
+            }
+            Number::TableSize => {
+                self.step = Step::Field;
+                None
+            }
+            Number::NameIndex if value == 0 => {
+                self.step = Step::Length(Text::Name);
+                None
+            }
+            Number::NameIndex => {
+                self.step = Step::Length(Text::Value);
+                Some(self.named(self.is_pseudo(value)))
+            }
+            Number::Length(Text::Name, _) if value == 0 => {
+                self.step = Step::Length(Text::Value);
+                Some(self.named(false))
+            }
+            Number::Length(Text::Name, compressed) => {
+                self.step = Step::Name(value, compressed);
+                None
+            }
+            Number::Length(Text::Value, _) => {
+                self.rest(Text::Value, value);
+                None
+            }
+        }
+    }
+
+    fn rest(&mut self, text: Text, left: u32) {
+        self.step = match (text, left) {
+            (Text::Name, 0) => Step::Length(Text::Value),
+            (Text::Value, 0) => Step::Field,
+            (text, left) => Step::Rest(text, left),
+        };
+    }
+
+    /// The name of a literal field is known.
+    fn named(&mut self, is_pseudo: bool) -> bool {
+        if self.inserts {
+            self.table = self.table << 1 | u128::from(is_pseudo);
+        }
+        is_pseudo
+    }
+
+    fn is_pseudo(&self, index: u32) -> bool {
+        match index.checked_sub(STATIC + 1) {
+            None => (1..=STATIC_PSEUDO).contains(&index),
+            Some(place) => self.table.checked_shr(place).is_some_and(|table| table & 1 == 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [0, length[0], length[1], kind, flags, 0, 0, 0, stream];
+        [&head[..], payload].concat()
+    }
+
+    /// GET, https, and the path as a literal that goes into the table; the other field as well.
+    const HEAD: &[u8] = b"\x82\x87\x44\x02/a\x40\x03x-b\x01c";
+
+    /// What passes, with the bytes in pieces of `size`.
+    fn pass(bytes: &[u8], size: usize) -> Vec<u8> {
+        let mut scan = TrailerScan::default();
+        let (mut passed, mut held) = (Vec::new(), Vec::new());
+        for piece in bytes.chunks(size) {
+            held.extend_from_slice(piece);
+            let count = scan.pass(&mut held);
+            passed.extend(held.drain(..count));
+        }
+        assert!(held.is_empty(), "{held:?}");
+        passed
+    }
+
+    #[test]
+    fn trailers_that_begin_with_a_pseudo_field_do_not_end_their_stream() {
+        const END: u8 = END_HEADERS | END_STREAM;
+        // (flags, payload of the trailers, refused)
+        let table: [(u8, &[u8], bool); 24] = [
+            // By the static table: `:path: /`, `:status: 200`, and fields that are none.
+            (END, b"\x84", true),
+            (END, b"\x88", true),
+            (END, b"\x90", false),
+            (END, b"\xbd", false),
+            // By the dynamic table: `x-b`, then `:path`, then nothing.
+            (END, b"\xbe", false),
+            (END, b"\xbf", true),
+            (END, b"\xc0", false),
+            (END, b"\xff\x80\x01", false),
+            // Names by an index.
+            (END, b"\x04\x02/x", true),
+            (END, b"\x14\x02/x", true),
+            (END, b"\x44\x02/x", true),
+            (END, b"\x0f\x30\x01x", true),
+            (END, b"\x0f\x2f\x01x", false),
+            (END, b"\x0f\x2a\x01x", false),
+            // Names as they are, and `:path` and `x-a` compressed.
+            (END, b"\x00\x05:path\x02/x", true),
+            (END, b"\x00\x03x-a\x01b", false),
+            (END, b"\x00\x00\x01b", false),
+            (END, b"\x00\x84\xb9\x58\xd3\x3f\x01b", true),
+            (END, b"\x00\x83\xf2\xb0\xff\x01b", false),
+            // Behind a size of the table, which is no field.
+            (END, b"\x20\x3f\xe1\x1f\x84", true),
+            (END, b"\x20", false),
+            (END, b"", false),
+            // Where the first field is not here.
+            (END_STREAM, b"\x20", true),
+            (END_STREAM, b"", true),
+        ];
+        for (flags, block, refused) in table {
+            let padded = [&[3, 0, 0, 0, 0, 16][..], block, &[0; 3]].concat();
+            for (flags, payload) in [(flags, block.to_vec()), (flags | PADDED | PRIORITY, padded)] {
+                let more = frame(CONTINUATION, END_HEADERS, 1, b"\x90");
+                let parts = [
+                    vec![b'P'; PREFACE],
+                    frame(HEADERS, END_HEADERS, 1, &HEAD[..3]),
+                    frame(CONTINUATION, END_HEADERS, 1, &HEAD[3..]),
+                    frame(0, 0, 1, b"\x84\x84"),
+                    frame(HEADERS, flags, 1, &payload),
+                    if flags & END_HEADERS == 0 { more } else { Vec::new() },
+                    // Another request ends as it says.
+                    frame(HEADERS, END, 3, b"\x82\x87\xbf"),
+                ];
+                let at: usize = parts[..4].iter().map(Vec::len).sum::<usize>() + 4;
+                let bytes = parts.concat();
+                let mut want = bytes.clone();
+                want[at] = if refused { flags & !END_STREAM } else { flags };
+                for size in [1, 2, 3, 7, 16, 1000] {
+                    assert!(pass(&bytes, size) == want, "{flags} {payload:x?} by {size}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_read_as_it_is_whatever_room_its_reader_has() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let parts = [
+            vec![b'P'; PREFACE],
+            frame(HEADERS, END_HEADERS, 1, HEAD),
+            frame(0, 0, 1, &[b'x'; 3000]),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x84"),
+            // The connection ends within a frame.
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x84")[..9].to_vec(),
+        ];
+        let mut want = parts.concat();
+        let at: usize = parts[..3].iter().map(Vec::len).sum::<usize>() + 4;
+        want[at] = END_HEADERS;
+        for (size, room) in [(1, 1), (1, 100), (7, 2), (10_000, 1), (10_000, 10_000)] {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let bytes = parts.concat();
+            let write = async move {
+                for piece in bytes.chunks(size) {
+                    theirs.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let read = async {
+                let (mut stream, mut all) = (Sifted::new(ours), Vec::new());
+                let mut buffer = vec![0; room];
+                loop {
+                    match stream.read(&mut buffer).await.unwrap() {
+                        0 => return all,
+                        length => all.extend_from_slice(&buffer[..length]),
+                    }
+                }
+            };
+            let (all, ()) = tokio::join!(read, write);
+            assert!(all == want, "{size} {room}");
+        }
+    }
+
+    #[test]
+    fn what_h2_ends_the_connection_for_passes_as_it_is() {
+        let table = [
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff\xff"),
+            frame(HEADERS, PADDED, 1, b""),
+            frame(HEADERS, PADDED, 1, b"\xff\x84"),
+            frame(HEADERS, PRIORITY, 1, b"\x00"),
+            [&[1, 0, 0, HEADERS, 5, 0, 0, 0, 1][..], &[0x20; 70_000]].concat(),
+        ];
+        for bytes in table {
+            let twice = [&[b'P'; PREFACE][..], &bytes, &bytes].concat();
+            for size in [1, 5, 100_000] {
+                assert!(pass(&twice, size) == twice, "{:x?}", &bytes[..9]);
+            }
+        }
+    }
+}
