@@ -109,7 +109,7 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
     let counters: [(&str, &str, Of); 3] = [
         ("rq_retry", "Tries after the first.", |of| &of.retries),
         ("rq_timeout", "Requests not answered in time.", |of| &of.timeouts),
-        ("rq_resend", "Requests sent again since a resting connection was dead.", |of| &of.resends),
+        ("rq_resend", "Requests sent again: not processed, or connection dead.", |of| &of.resends),
     ];
     for (name, help, of) in counters {
         text.counters(&format!("envoy_cluster_upstream_{name}"), help, sums(busiest, of));

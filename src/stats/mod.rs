@@ -266,7 +266,7 @@ pub(crate) struct Upstream {
     pub sent_bytes: Counter,
     pub received_datagrams: Counter,
     pub sent_datagrams: Counter,
-    /// Requests sent again because the pooled connection was dead.
+    /// Requests sent again because the pooled connection was dead or the backend had not processed them.
     pub resends: Counter,
     /// Requests that matched the rule, whatever came of them; of what is no HTTP, connections of
     /// clients or flows of datagrams.

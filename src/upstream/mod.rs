@@ -12,8 +12,8 @@
 //! To add a protocol: a variant of [`Protocol`], a file beside `h1` and `h2`, an arm in
 //! [`Cluster::send`].
 //!
-//! Deliberately absent: a total timeout (the caller drops the future), retries other than those of a
-//! connection that never carried the request, and the removal of hop-by-hop fields.
+//! Deliberately absent: a total timeout (the caller drops the future), retries of requests that the
+//! backend may have processed, and the removal of hop-by-hop fields.
 
 mod balance;
 mod cluster;
