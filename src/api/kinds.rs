@@ -66,6 +66,11 @@ impl Kind {
         self.info().map_or(CORE_GROUP, |info| info.group)
     }
 
+    /// `apiVersion` as it should be written.
+    pub(crate) fn api_version(self) -> String {
+        self.info().map_or_else(String::new, KindInfo::api_version)
+    }
+
     pub(crate) fn scope(self) -> Scope {
         self.info().map_or(Scope::Namespaced, |info| info.scope)
     }

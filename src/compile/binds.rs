@@ -15,7 +15,7 @@ use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Reading,
 use super::Inputs;
 use super::encryption::Trust;
 use super::logs::Logs;
-use super::routes::{CompiledRoute, CompiledRoutes, refusing};
+use super::routes::{CompiledRoute, CompiledRoutes};
 use super::tracing::Tracings;
 
 /// The protocols of an HTTPS listener, most preferred first.
@@ -60,7 +60,7 @@ impl<'a> Slots<'a> {
 pub(super) struct Parts<'p> {
     pub graph: &'p Graph<'p>,
     pub logs: &'p Logs,
-    pub routes: &'p CompiledRoutes,
+    pub routes: &'p CompiledRoutes<'p>,
     pub tracings: &'p Tracings,
     pub slots: &'p Slots<'p>,
     pub trust: &'p Trust,
@@ -150,19 +150,17 @@ fn build(
     let tls = (listener.tls && !listener.passthrough).then(|| {
         server_config(ListenerCertificates::new(shown), alpn, inputs.tickets, clients.as_ref())
     });
-    let closed = |on: &Attached| listener.closed || graph.routes[on.route].closed;
     let traffic = if is_http {
-        let rows = listener
-            .routes
-            .iter()
-            .flat_map(|on| entries(on, routes.on(on.route, gateway), closed(on)));
-        Traffic::Http(RouteTable::new(rows))
+        let rows = listener.routes.iter().filter_map(|on| {
+            routes.on(graph, on.route, gateway, listener).map(|route| entries(on, route))
+        });
+        Traffic::Http(RouteTable::new(rows.flatten()))
     } else {
-        let on = listener.routes.iter().map(|on| {
-            let route = routes.on(on.route, gateway);
+        let on = listener.routes.iter().filter_map(|on| {
+            let route = routes.on(graph, on.route, gateway, listener)?;
             // What this listener decrypts is encrypted again where a policy says so.
             let decrypted = route.decrypted.as_ref().filter(|_| tls.is_some());
-            (on, decrypted.or(route.forward.as_ref()), closed(on))
+            Some((on, decrypted.or(route.forward.as_ref())?))
         });
         match listener.passthrough {
             true => Traffic::Passthrough(forwards(on)),
@@ -183,45 +181,25 @@ fn build(
 
 /// The routes of a listener by the hosts that they have on it. Of two with one host the first has
 /// it: the older one (TCPRoute and UDPRoute have no host, so all but the oldest get nothing).
-fn forwards<'r>(
-    routes_on: impl Iterator<Item = (&'r Attached, Option<&'r Arc<Forward>>, bool)>,
-) -> Forwards {
+fn forwards<'r>(routes_on: impl Iterator<Item = (&'r Attached, &'r Arc<Forward>)>) -> Forwards {
     let mut forwards = Forwards::default();
-    for (on, forward, closed) in routes_on {
-        let Some(forward) = forward else { continue };
-        let forward = match closed {
-            true => Arc::new(Forward {
-                name: Arc::clone(&forward.name),
-                transport: forward.transport,
-                backends: None,
-                counts: Arc::clone(&forward.counts),
-            }),
-            false => Arc::clone(forward),
-        };
+    for (on, forward) in routes_on {
         if on.hosts.is_empty() {
-            forwards.entry(None, || Arc::clone(&forward));
+            forwards.entry(None, || Arc::clone(forward));
         }
         for host in &on.hosts {
-            forwards.entry(Some(host), || Arc::clone(&forward));
+            forwards.entry(Some(host), || Arc::clone(forward));
         }
     }
     forwards
 }
 
-/// The rows of a route, for the hosts that it has on one listener. Where it is `closed`, they are
-/// there all the same: what they take must not fall to a broader route.
-fn entries<'r>(
-    on: &'r Attached,
-    route: &'r CompiledRoute,
-    closed: bool,
-) -> impl Iterator<Item = Entry> + 'r {
+/// The rows of a route, for the hosts that it has on one listener.
+fn entries<'r>(on: &'r Attached, route: &'r CompiledRoute) -> impl Iterator<Item = Entry> + 'r {
     route.rows.iter().map(move |(path, conditions, rule)| Entry {
         hosts: on.hosts.clone(),
         path: path.clone(),
         conditions: conditions.clone(),
-        rule: match closed {
-            true => Arc::new(refusing(Arc::clone(&rule.name), Arc::clone(&rule.counts))),
-            false => Arc::clone(rule),
-        },
+        rule: Arc::clone(rule),
     })
 }

@@ -451,5 +451,9 @@ fn write_cors(to: &mut String, indent: &str, cors: &Cors) -> Result {
     if cors.credentials {
         to.push_str("; credentials");
     }
-    writeln!(to, "; max age {}", cors.max_age.to_str().unwrap_or_default())
+    if let Some(age) = &cors.max_age {
+        write!(to, "; max age {}", age.to_str().unwrap_or_default())?;
+    }
+    to.push('\n');
+    Ok(())
 }

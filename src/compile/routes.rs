@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
+use crate::api::envoy::SecurityPolicySpec;
 use crate::api::{
     self, BackendRef, CookieLifetime, GrpcRouteRule, HttpPathModifier, HttpRouteRetry,
     HttpRouteRule, HttpRouteTimeouts, PathMatchType, PathModifierType, PlainBackendRef,
@@ -14,8 +15,8 @@ use crate::api::{
 use crate::config::Severity;
 use crate::filters::Filter;
 use crate::graph::{
-    Certificate, Fault, FilterRefs, Gateway, Graph, Resolved, Route, RouteObject, RuleFault,
-    RuleRefs, Target,
+    Certificate, Fault, FilterRefs, Gateway, Graph, Guard, Listener, Resolved, Route, RouteObject,
+    RuleFault, RuleRefs, Target,
 };
 use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
@@ -40,39 +41,60 @@ pub(super) struct CompiledRoute {
     pub faults: Vec<RuleFault>,
 }
 
-/// Every route, once for each certificate that Gateways with it show to its backends.
+/// Every route, once for each variant of it that listeners ask for.
 #[derive(Debug)]
-pub(super) struct CompiledRoutes(Vec<Vec<(Option<Certificate>, CompiledRoute)>>);
+pub(super) struct CompiledRoutes<'g>(Vec<Vec<(Variant<'g>, CompiledRoute)>>);
 
-impl CompiledRoutes {
+/// In what the rules of a route differ from one listener to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Variant<'g> {
+    /// The certificate that the Gateway shows to backends that are spoken to by TLS.
+    client: Option<&'g Certificate>,
+    /// The policy for rules that have none of their own.
+    guard: Option<Guard<'g>>,
+}
+
+impl<'g> Variant<'g> {
+    fn of(route: &Route<'_>, gateway: &'g Gateway<'_>, listener: &Listener<'g>) -> Self {
+        let client = gateway.client_certificate.as_ref().filter(|_| route.is_encrypted());
+        Self { client, guard: listener.guard }
+    }
+}
+
+impl<'g> CompiledRoutes<'g> {
     /// Compiles all routes. What is written and means nothing yet goes to `warnings`.
     pub(super) fn new(
-        graph: &Graph<'_>,
+        graph: &'g Graph<'_>,
         clusters: &mut Clusters<'_>,
         trusts_proxies: bool,
         warnings: &mut Vec<Fault>,
     ) -> Self {
-        let shown = shown(graph);
-        let compiled = graph.routes.iter().zip(shown).map(|(of, mut shown)| {
-            let first = shown.pop().flatten();
+        let variants = variants(graph);
+        let compiled = graph.routes.iter().zip(variants).map(|(of, mut variants)| {
+            let first = variants.pop().unwrap_or_default();
             let compiled = route(of, clusters, first, trusts_proxies, warnings);
-            let mut all = vec![(first.cloned(), compiled)];
-            all.extend(shown.into_iter().map(|client| {
-                // What is wrong with it was found the first time.
-                let compiled = route(of, clusters, client, trusts_proxies, &mut Vec::new());
-                (client.cloned(), compiled)
+            let mut all = vec![(first, compiled)];
+            all.extend(variants.into_iter().map(|variant| {
+                // The first variant has reported every fault.
+                let compiled = route(of, clusters, variant, trusts_proxies, &mut Vec::new());
+                (variant, compiled)
             }));
             all
         });
         Self(compiled.collect())
     }
 
-    /// A route as it runs on the listeners of `gateway`.
-    pub(super) fn on(&self, route: usize, gateway: &Gateway<'_>) -> &CompiledRoute {
-        let all = &self.0[route];
-        let fits = all.iter().find(|(client, _)| *client == gateway.client_certificate);
-        // A route that speaks to nobody by TLS is compiled once, for all of them.
-        &fits.unwrap_or(&all[0]).1
+    /// A route as it runs on a listener of `gateway`. `None` if it is not attached there.
+    pub(super) fn on(
+        &self,
+        graph: &Graph<'g>,
+        route: usize,
+        gateway: &Gateway<'_>,
+        listener: &Listener<'_>,
+    ) -> Option<&CompiledRoute> {
+        let wanted = Variant::of(&graph.routes[route], gateway, listener);
+        let all = self.0[route].iter();
+        all.into_iter().find(|(variant, _)| *variant == wanted).map(|(_, route)| route)
     }
 
     /// All of them.
@@ -87,23 +109,24 @@ impl CompiledRoutes {
     }
 }
 
-/// For each route what Gateways that it is on show to backends, each once. Empty where it is on
-/// none, or speaks to no backend by TLS.
-fn shown<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Option<&'g Certificate>>> {
-    let mut shown: Vec<Vec<Option<&Certificate>>> = vec![Vec::new(); graph.routes.len()];
+/// The variants of each route that its listeners ask for, each once.
+fn variants<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Variant<'g>>> {
+    let mut variants: Vec<Vec<Variant<'_>>> = vec![Vec::new(); graph.routes.len()];
     let own = graph.gateways.iter().map(|gateway| (gateway, &gateway.listeners));
     let sets = graph.listener_sets.iter();
     let added = sets.map(|set| (&graph.gateways[set.gateway], &set.listeners));
     for (gateway, listeners) in own.chain(added) {
-        let client = gateway.client_certificate.as_ref();
-        for on in listeners.iter().flat_map(|listener| &listener.routes) {
-            let known = &mut shown[on.route];
-            if !known.contains(&client) && graph.routes[on.route].is_encrypted() {
-                known.push(client);
+        for listener in listeners {
+            for on in &listener.routes {
+                let variant = Variant::of(&graph.routes[on.route], gateway, listener);
+                let known = &mut variants[on.route];
+                if !known.contains(&variant) {
+                    known.push(variant);
+                }
             }
         }
     }
-    shown
+    variants
 }
 
 /// Compiles the rules of a route. What is written and means nothing yet goes to `warnings`.
@@ -113,12 +136,12 @@ fn shown<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Option<&'g Certificate>>> {
 fn route(
     route: &Route<'_>,
     clusters: &mut Clusters<'_>,
-    client: Option<&Certificate>,
+    variant: Variant<'_>,
     trusts_proxies: bool,
     warnings: &mut Vec<Fault>,
 ) -> CompiledRoute {
     let into = CompiledRoute::default();
-    let mut compiler = Compiler { route, clusters, client, trusts_proxies, warnings, into };
+    let mut compiler = Compiler { route, clusters, variant, trusts_proxies, warnings, into };
     compiler.not_yet("spec.useDefaultGateways", route.object.uses_default_gateways());
     match route.object {
         RouteObject::Http(object) => {
@@ -168,8 +191,7 @@ struct Written<'r, F> {
 struct Compiler<'c, 'n> {
     route: &'c Route<'c>,
     clusters: &'c mut Clusters<'n>,
-    /// What is shown to backends that are spoken to by TLS.
-    client: Option<&'c Certificate>,
+    variant: Variant<'c>,
     trusts_proxies: bool,
     warnings: &'c mut Vec<Fault>,
     into: CompiledRoute,
@@ -264,7 +286,9 @@ impl Compiler<'_, '_> {
     /// The one rule of a route that is no HTTP.
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
-        let written = written.filter(|_| !self.route.breaks_rules(0)).unwrap_or_default();
+        let refused = self.route.guard(0, self.variant.guard) == Some(Guard::Refused);
+        let written = written.filter(|_| !refused && !self.route.breaks_rules(0));
+        let written = written.unwrap_or_default();
         let effect = match carries {
             Carries::Datagrams => "its datagrams are dropped",
             _ => "its connections are closed",
@@ -343,6 +367,13 @@ impl Compiler<'_, '_> {
             self.warn_of_weights(number, weights, "its requests get 500");
         }
 
+        let guard = self.route.guard(number, self.variant.guard);
+        // A CORS filter of the rule goes before that of a policy.
+        if let Some(Guard::Policy(SecurityPolicySpec { cors: Some(cors), .. })) = guard
+            && !run.iter().any(|filter| matches!(filter, Filter::Cors(_)))
+        {
+            run.push(filters::cors::of_policy(cors));
+        }
         let cors = run.iter().any(|filter| matches!(filter, Filter::Cors(_)));
         if cors {
             let preflights: Vec<_> = rows
@@ -353,7 +384,8 @@ impl Compiler<'_, '_> {
                 .collect();
             rows.extend(preflights);
         }
-        let is_broken = self.route.breaks_rules(number)
+        let is_broken = guard == Some(Guard::Refused)
+            || self.route.breaks_rules(number)
             || self.into.faults.iter().any(|fault| fault.rule == number)
             // In front of everything: nothing may be answered as if the filter were not there.
             || run.iter().any(|filter| matches!(filter, Filter::Broken));
@@ -481,7 +513,7 @@ impl Compiler<'_, '_> {
         target: &Target<'_>,
         carries: Carries,
     ) -> Option<Arc<crate::upstream::Cluster>> {
-        self.clusters.get(target, carries, self.client)
+        self.clusters.get(target, carries, self.variant.client)
     }
 
     fn carries(&self) -> Carries {

@@ -225,26 +225,33 @@ impl Reading<'_> {
         self.lenient = before;
     }
 
-    /// What it protects is all that is read of it: that must not be open.
+    /// A feature that is not served yet is a fault of this object alone: the policy is kept, so
+    /// that its targets are closed and not open.
     fn security_policy(&mut self, root: &Node, spot: Spot<'_>) {
-        let names = fields(root);
-        let rules = self.rules(spot, &names);
-        let Decoded { value, faults, .. } = decode::<SecurityPolicy>(root, rules);
-        for Fault { at, field, problem } in faults {
+        let rules = self.rules(spot, ROOT_FIELDS);
+        let Decoded { value, faults, mut unknown } = decode::<SecurityPolicy>(root, rules);
+        let unsupported = unsupported_features(root);
+        unknown.retain(|fault| !unsupported.iter().any(|(_, at)| *at == fault.at));
+        for Fault { at, field, problem } in faults.into_iter().chain(unknown) {
             self.report(Severity::Error, spot.object, at, join(spot.prefix, &field), problem);
         }
-        let Some(policy) = value else { return };
-        let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
-        let problem = "not supported yet: what it protects would be open, so its targets answer 500; \
-                       remove it, or keep the routes out";
-        self.diagnostics.push(Diagnostic {
-            severity: Severity::Error,
-            fatal: false,
-            place: Place { file: Arc::clone(self.file), position: Some(at) },
-            object: spot.object.into(),
-            field: spot.prefix.into(),
-            problem: problem.into(),
-        });
+        let Some(mut policy) = value else { return };
+        for (field, at) in unsupported {
+            let problem = "not supported yet. So as not to expose what the policy protects, its \
+                           targets get 500. Remove the policy or the routes";
+            self.diagnostics.push(Diagnostic {
+                severity: Severity::Error,
+                fatal: false,
+                place: Place { file: Arc::clone(self.file), position: Some(at) },
+                object: spot.object.into(),
+                field: join(spot.prefix, &field),
+                problem: problem.into(),
+            });
+            policy.unsupported.push(field);
+        }
+        if let Some((field, problem)) = names::check(Kind::SecurityPolicy, &policy.metadata) {
+            return self.report(Severity::Error, spot.object, root.at, field.into(), problem);
+        }
         self.keep(Object::SecurityPolicy(policy), root, spot);
     }
 
@@ -278,6 +285,37 @@ impl Reading<'_> {
             problem,
         });
     }
+}
+
+/// The fields of a SecurityPolicy that Envoy Gateway has and that are not served yet, with the
+/// places of their names.
+fn unsupported_features(root: &Node) -> Vec<(String, Position)> {
+    const FEATURES: [&str; 9] = [
+        "apiKeyAuth",
+        "authorization",
+        "basicAuth",
+        "csrf",
+        "extAuth",
+        "geoIP",
+        "jwt",
+        "mergeType",
+        "oidc",
+    ];
+    let Some(spec) = root.entry("spec").map(|entry| &entry.value) else { return Vec::new() };
+    let written = |node: &Node, name: &str| {
+        node.entry(name).filter(|entry| !entry.value.is_null()).map(|entry| entry.key_at)
+    };
+    let features =
+        FEATURES.iter().filter_map(|name| Some((format!("spec.{name}"), written(spec, name)?)));
+    let mut found: Vec<_> = features.collect();
+    if let Some(Value::List(items)) = spec.entry("targetSelectors").map(|entry| &entry.value.value)
+    {
+        found.extend(items.iter().enumerate().filter_map(|(place, item)| {
+            let field = format!("spec.targetSelectors[{place}].namespaces");
+            Some((field, written(item, "namespaces")?))
+        }));
+    }
+    found
 }
 
 /// The fields of an object, whatever they are.

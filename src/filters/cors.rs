@@ -21,8 +21,8 @@ pub(crate) struct Cors {
     pub methods: AllowList,
     pub headers: AllowList,
     pub expose: AllowList,
-    /// Seconds a browser may keep the answer to a preflight.
-    pub max_age: HeaderValue,
+    /// Seconds a browser may keep the answer to a preflight; it decides itself where absent.
+    pub max_age: Option<HeaderValue>,
 }
 
 /// A list of names as it is sent, or `*`.
@@ -100,7 +100,9 @@ impl Cors {
                 AllowList::Nothing => None,
             };
         }
-        to.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+        if let Some(age) = &self.max_age {
+            to.insert(ACCESS_CONTROL_MAX_AGE, age.clone());
+        }
     }
 
     pub(crate) fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
@@ -146,7 +148,7 @@ mod tests {
             methods: AllowList::These(HeaderValue::from_static("GET, PUT")),
             headers: AllowList::Any,
             expose: AllowList::These(HeaderValue::from_static("x-total")),
-            max_age: HeaderValue::from_static("5"),
+            max_age: Some(HeaderValue::from_static("5")),
         }
     }
 

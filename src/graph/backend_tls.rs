@@ -24,7 +24,7 @@ use super::{Authorities, Facts, Faults, Judged, Refusal, refuse};
 const SYSTEM: &str = "System";
 
 /// Gateways that one policy tells its status for (`PolicyStatus.ancestors`, at most 16).
-const MAX_ANCESTORS: usize = 16;
+pub(super) const MAX_ANCESTORS: usize = 16;
 
 /// Whether the endpoints of a backend are spoken to by TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -123,7 +123,7 @@ pub(super) fn gateways<'a>(
             say_why_not_ours(&key, class_name, index, facts, faults);
             continue;
         };
-        let owner = Owner { key: &key, metadata: &object.metadata, gateway: object };
+        let owner = Owner { key: &key, gateway: object };
         let specs = object.spec.listeners.iter().enumerate();
         let mut listeners: Vec<_> = specs
             .map(|(place, spec)| listeners::judge(owner, spec, place, index, facts, faults))

@@ -11,6 +11,7 @@ use crate::api::{
 
 use super::backend_tls::{BackendTls, Policies};
 use super::routes::RouteObject;
+use super::security::SecurityPolicies;
 
 /// The label that names a namespace; every namespace has it, written or not.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -45,11 +46,13 @@ pub(super) struct Index<'a> {
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     /// By the namespace that they stand in.
     grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
-    /// By the namespace that they stand in.
-    policies: HashMap<&'a str, Vec<&'a SecurityPolicy>>,
+    /// In the order of ties.
+    pub security_policies: Vec<&'a SecurityPolicy>,
     /// In the order of ties.
     pub tls_policies: Vec<&'a BackendTlsPolicy>,
-    /// The same, judged. Empty until that is done.
+    /// The SecurityPolicies with their targets. Empty until those are found.
+    pub security: SecurityPolicies<'a>,
+    /// The BackendTLSPolicies, judged. Empty until that is done.
     pub backend_tls: Policies<'a>,
     /// `spec.tls` of Backends, judged. Empty until that is done.
     pub tls_of_backends: HashMap<ObjectKey, Result<Arc<BackendTls>, String>>,
@@ -72,6 +75,7 @@ impl<'a> Index<'a> {
         index.gateways.sort_by_cached_key(|gateway| tie_order(&gateway.metadata));
         index.listener_sets.sort_by_cached_key(|set| tie_order(&set.metadata));
         index.routes.sort_by_cached_key(|route| tie_order(route.metadata()));
+        index.security_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         index.tls_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         for slices in index.slices.values_mut() {
             slices.sort_by_key(|slice| &slice.metadata.name);
@@ -129,7 +133,7 @@ impl<'a> Index<'a> {
                 self.route_filters.entry(name).or_insert(filter);
             }
             Object::BackendTlsPolicy(policy) => self.tls_policies.push(policy),
-            Object::SecurityPolicy(policy) => self.policies.entry(name.0).or_default().push(policy),
+            Object::SecurityPolicy(policy) => self.security_policies.push(policy),
         }
     }
 
@@ -175,11 +179,6 @@ impl<'a> Index<'a> {
     /// The ReferenceGrants that stand in `namespace`.
     pub(super) fn grants(&self, namespace: &str) -> &[&'a ReferenceGrant] {
         self.grants.get(namespace).map_or(&[], Vec::as_slice)
-    }
-
-    /// The SecurityPolicies that stand in `namespace`.
-    pub(super) fn policies(&self, namespace: &str) -> &[&'a SecurityPolicy] {
-        self.policies.get(namespace).map_or(&[], Vec::as_slice)
     }
 
     /// True if there is a Gateway of the name, ours or not.

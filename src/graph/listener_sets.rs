@@ -88,7 +88,7 @@ pub(super) fn listener_sets<'a>(
         };
         let allowed = allowed(&key, &gateways[gateway], index, faults);
         let valid = judge_rules(&key, index).and(allowed);
-        let owner = Owner { key: &key, metadata, gateway: gateways[gateway].object };
+        let owner = Owner { key: &key, gateway: gateways[gateway].object };
         let specs = object.spec.listeners.iter().enumerate();
         let mut listeners: Vec<_> = specs
             .map(|(place, spec)| listeners::judge(owner, spec, place, index, facts, faults))

@@ -1,15 +1,15 @@
 //! One listener by itself: its protocol, hostname, certificates, and the routes that it lets in.
 
 use crate::api::{
-    self, FromNamespaces, GATEWAY_GROUP, LabelSelector, LabelSelectorOperator, ObjectKey,
-    ObjectMeta, Protocol, TlsMode,
+    self, FromNamespaces, GATEWAY_GROUP, LabelSelector, LabelSelectorOperator, ObjectKey, Protocol,
+    TlsMode,
 };
 use crate::net::HostPattern;
 
 use super::certificates::{self, Certificate};
 use super::frontend::ClientValidation;
 use super::index::Index;
-use super::policies;
+use super::security::Guard;
 use super::{Facts, Faults, Judged, Refusal, refuse};
 
 /// A listener of a Gateway of ours, or of a ListenerSet of it.
@@ -35,8 +35,8 @@ pub(crate) struct Listener<'a> {
     pub tls: bool,
     /// True if the backend ends that handshake (protocol TLS, mode Passthrough).
     pub passthrough: bool,
-    /// True if all of its routes must refuse, since what protects it is not supported.
-    pub closed: bool,
+    /// What governs those rules on it that have no policy of their own.
+    pub guard: Option<Guard<'a>>,
     /// False while a certificate is needed and there is none: the bind is there and refuses
     /// handshakes.
     pub(super) ready: bool,
@@ -117,7 +117,6 @@ fn field(place: usize, rest: &str) -> String {
 pub(super) struct Owner<'o> {
     /// A Gateway or a ListenerSet.
     pub key: &'o ObjectKey,
-    pub metadata: &'o ObjectMeta,
     /// The Gateway itself, or that of the ListenerSet.
     pub gateway: &'o api::Gateway,
 }
@@ -127,7 +126,7 @@ pub(super) fn judge<'a>(
     owner: Owner<'_>,
     spec: &'a api::Listener,
     place: usize,
-    index: &Index<'_>,
+    index: &Index<'a>,
     facts: &Facts<'_>,
     faults: &mut Faults,
 ) -> Listener<'a> {
@@ -170,7 +169,7 @@ pub(super) fn judge<'a>(
         accepted,
         tls,
         passthrough,
-        closed: policies::close_listener(owner, &spec.name, index),
+        guard: index.security.of_listener(owner, &spec.name),
         ready: !tls || passthrough,
         resolved: kinds_resolved,
         conflict: None,

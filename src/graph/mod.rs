@@ -14,6 +14,7 @@
 
 mod addresses;
 mod attach;
+mod attachment;
 mod authorities;
 mod backend_tls;
 mod backends;
@@ -27,11 +28,11 @@ mod grants;
 mod index;
 mod listener_sets;
 mod listeners;
-mod policies;
 mod proxies;
 mod references;
 mod render;
 mod routes;
+mod security;
 mod status;
 
 use std::net::IpAddr;
@@ -41,6 +42,7 @@ use crate::config::Severity;
 use crate::net::AddressPool;
 
 use index::Index;
+use security::SecurityPolicies;
 
 pub(crate) use addresses::Held;
 pub(crate) use backend_tls::{AltName, BackendTls, Encryption, Policy};
@@ -54,6 +56,7 @@ pub(crate) use listeners::{Attached, Listener};
 pub(crate) use proxies::Proxy;
 pub(crate) use references::{FilterRefs, RuleRefs};
 pub(crate) use routes::{Route, RouteObject};
+pub(crate) use security::{GoverningPolicy, Guard};
 #[cfg(test)]
 pub(crate) use status::ListenerStatus;
 pub(crate) use status::{RuleFault, Statuses, statuses};
@@ -78,6 +81,8 @@ pub(crate) struct Graph<'a> {
     pub held: Held,
     /// The BackendTLSPolicies, in the order in which ties are settled.
     pub policies: Vec<Policy<'a>>,
+    /// The SecurityPolicies, in the order in which ties are settled.
+    pub security_policies: Vec<GoverningPolicy<'a>>,
     /// The EnvoyProxies, in the order of their names, used or not.
     pub proxies: Vec<Proxy<'a>>,
     /// In the order of the objects above, and within one object of its fields.
@@ -197,6 +202,7 @@ pub(crate) fn build<'a>(
     let mut faults = Faults::default();
     index.backend_tls = backend_tls::policies(&index, facts, &mut faults);
     index.tls_of_backends = backend_tls::backends(&index, facts, &mut faults);
+    index.security = SecurityPolicies::new(&index, &mut faults);
     let proxies = proxies::proxies(&index, facts, &mut faults);
     let classes = gateways::classes(&index, &proxies, facts, &mut faults);
     let (mut gateways, held) = gateways::gateways(&index, &classes, &proxies, facts, &mut faults);
@@ -204,6 +210,7 @@ pub(crate) fn build<'a>(
     conflicts::judge(&mut gateways, &mut listener_sets, facts, &mut faults);
     backends::judge_slices(&index, &mut faults);
     let routes = routes::routes(&index, facts, &mut gateways, &mut listener_sets, &mut faults);
+    let security_policies = std::mem::take(&mut index.security).into_governing(&routes);
     let mut policies = index.backend_tls;
     backend_tls::find_ancestors(&mut policies, &gateways, &listener_sets, &routes);
     Graph {
@@ -213,6 +220,7 @@ pub(crate) fn build<'a>(
         listener_sets,
         routes,
         policies: policies.all,
+        security_policies,
         proxies: proxies.all,
         held,
         faults: faults.0,

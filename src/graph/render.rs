@@ -39,7 +39,7 @@ impl std::fmt::Display for Statuses {
                 metadata.insert("namespace".into(), namespace.as_str().into());
             }
             let document = json!({
-                "apiVersion": format!("{}/v1", kind.group()),
+                "apiVersion": kind.api_version(),
                 "kind": kind.as_str(),
                 "metadata": metadata,
                 "status": status,

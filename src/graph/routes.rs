@@ -13,8 +13,8 @@ use super::backend_tls::Encryption;
 use super::gateways::Gateway;
 use super::index::Index;
 use super::listener_sets::ListenerSet;
-use super::policies;
 use super::references::{Lookup, RuleRefs};
+use super::security::Guard;
 use super::status::RuleFault;
 use super::{Facts, Faults, Judged, Refusal, refuse};
 
@@ -102,8 +102,8 @@ pub(crate) struct Route<'a> {
     pub parents: Vec<Parent<'a>>,
     /// Where the references of each rule lead.
     pub rules: Vec<RuleRefs<'a>>,
-    /// True if all of its rules must answer 500, since what protects it is not supported.
-    pub closed: bool,
+    /// What governs each rule, whatever listener the route is on. Empty where there are no policies.
+    guards: Vec<Option<Guard<'a>>>,
     /// False if the route as a whole cannot be served: no listener gets it.
     pub(super) valid: Judged,
     /// The rules of its kind that rules of the route break.
@@ -118,7 +118,11 @@ pub(crate) struct Parent<'a> {
     pub attached: Judged,
 }
 
-impl Route<'_> {
+impl<'a> Route<'a> {
+    /// What governs a rule of it on a listener with `guard`.
+    pub(crate) fn guard(&self, rule: usize, guard: Option<Guard<'a>>) -> Option<Guard<'a>> {
+        self.guards.get(rule).copied().flatten().or(guard)
+    }
     /// True if TLS is asked for with a backend of it.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.rules
@@ -162,7 +166,7 @@ pub(super) fn routes<'a>(
             hostnames,
             parents: Vec::with_capacity(parents.len()),
             rules: Vec::new(),
-            closed: policies::close_route(key.kind, metadata, index),
+            guards: index.security.of_route(&key, *object),
             valid,
             broken,
             key,

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 
-use super::backend_tls::Policy;
+use super::backend_tls::{MAX_ANCESTORS, Policy};
 use super::frontend;
 use super::gateways::{Class, Gateway};
 use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
 use super::references::RuleRefs;
 use super::routes::Route;
+use super::security::GoverningPolicy;
 use super::{Graph, Judged, Refusal, refuse};
 
 /// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
@@ -79,18 +80,18 @@ pub(crate) struct ParentStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The status of a BackendTLSPolicy.
+/// The status of a policy.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PolicyStatus {
     pub key: ObjectKey,
     pub generation: i64,
-    /// One for each Gateway whose routes refer to what it targets, at most 16.
+    /// One for each Gateway that it applies to, at most 16.
     pub ancestors: Vec<AncestorStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AncestorStatus {
-    /// The Gateway.
+    /// A Gateway, or a ListenerSet.
     pub ancestor: ObjectKey,
     pub controller: Arc<str>,
     pub conditions: Vec<Condition>,
@@ -132,7 +133,12 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<RuleFault>]) -> Statuses
             .zip(&verdicts)
             .map(|(of, verdict)| route(of, verdict, &controller))
             .collect(),
-        policies: graph.policies.iter().map(|of| policy(of, graph, &controller)).collect(),
+        policies: graph
+            .policies
+            .iter()
+            .map(|of| policy(of, graph, &controller))
+            .chain(graph.security_policies.iter().map(|of| security_policy(of, &controller)))
+            .collect(),
     }
 }
 
@@ -439,6 +445,21 @@ fn policy(policy: &Policy<'_>, graph: &Graph<'_>, controller: &Arc<str>) -> Poli
         ancestor: graph.gateways[*gateway].key.clone(),
         controller: Arc::clone(controller),
         conditions: conditions.clone(),
+    });
+    PolicyStatus {
+        key: policy.key.clone(),
+        generation: policy.object.metadata.generation.unwrap_or(1),
+        ancestors: ancestors.collect(),
+    }
+}
+
+fn security_policy(policy: &GoverningPolicy<'_>, controller: &Arc<str>) -> PolicyStatus {
+    let accepted = policy.accepted.as_ref().err();
+    let accepted = condition("Accepted", "Accepted", "the policy is applied", accepted);
+    let ancestors = policy.ancestors.iter().take(MAX_ANCESTORS).map(|ancestor| AncestorStatus {
+        ancestor: ancestor.clone(),
+        controller: Arc::clone(controller),
+        conditions: vec![accepted.clone()],
     });
     PolicyStatus {
         key: policy.key.clone(),

@@ -120,3 +120,51 @@ async fn only_calls_to_a_grpc_route_are_translated() {
     let post = call(&mut wire, "/shop.Orders/Place", json, b"{}").await;
     assert_eq!(post.status(), 404);
 }
+
+/// A page of another origin calls where a SecurityPolicy lets it, and from nowhere else.
+#[tokio::test]
+async fn a_security_policy_lets_pages_of_other_origins_call() {
+    let echo = Echo::start().await;
+    let policy = "\
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {name: pages, namespace: envoy-gateway-system}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: GRPCRoute, name: echo}]
+  cors:
+    allowOrigins: [https://pages.test]
+    allowMethods: [POST]
+    allowHeaders: [content-type, x-grpc-web]
+    exposeHeaders: [grpc-status, grpc-message]
+    maxAge: 10m
+";
+    let files = h2c_backend("echo", &[echo.address])
+        + &grpc_route("echo", "{service: shop.Orders}")
+        + policy;
+    let gateway = Gateway::setup().file("routes/echo.yaml", &files).start().await;
+
+    // (origin, allowed)
+    for (origin, allowed) in [("https://pages.test", true), ("https://other.test", false)] {
+        let want = allowed.then(|| origin.to_owned());
+        let mut wire = gateway.tls_wire("shop.test").await;
+        wire.send(format!(
+            "OPTIONS /shop.Orders/Place HTTP/1.1\r\nHost: shop.test\r\nOrigin: {origin}\r\n\
+             Access-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: content-type,x-grpc-web\r\n\r\n"
+        ))
+        .await;
+        let preflight = wire.reply().await;
+        assert_eq!(preflight.header("access-control-allow-origin"), want, "{origin}");
+        let headers = preflight.header("access-control-allow-headers");
+        let want_headers = allowed.then(|| "content-type, x-grpc-web".to_owned());
+        assert_eq!(headers, want_headers, "{origin}");
+
+        let fields = format!("Content-Type: application/grpc-web+proto\r\nOrigin: {origin}\r\n");
+        let reply = call(&mut wire, "/shop.Orders/Place", &fields, &message("order")).await;
+        assert_eq!(reply.body, [&message("order")[..], TRAILERS].concat(), "{origin}");
+        assert_eq!(reply.header("access-control-allow-origin"), want, "{origin}");
+        let exposed = reply.header("access-control-expose-headers");
+        assert_eq!(exposed.is_some(), allowed, "{origin}");
+    }
+}

@@ -14,4 +14,6 @@ pub(crate) use self::envoy_proxy::{
     Tracing, TracingProvider, TracingProviderType,
 };
 pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};
-pub(crate) use self::security_policy::SecurityPolicy;
+pub(crate) use self::security_policy::{
+    PolicyCors, PolicySelector, PolicyTarget, SecurityPolicy, SecurityPolicySpec,
+};

@@ -1,22 +1,25 @@
-//! SecurityPolicy: of which only what it protects is read.
+//! SecurityPolicy: its targets, and the part of it that is served.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::api::ObjectMeta;
 use crate::api::shared::{LabelSelector, LabelSelectorRequirement};
+use crate::api::{Duration, ObjectMeta};
 
-/// Authentication and authorization for Gateways and routes. Not supported yet.
+/// Who may use Gateways and routes, and from where. Of its features CORS is served.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct SecurityPolicy {
     #[serde(default)]
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: SecurityPolicySpec,
+    /// Fields that are written and not served: without them its targets would be open.
+    #[serde(skip)]
+    pub unsupported: Vec<String>,
 }
 
-/// What it protects, in its own namespace.
+/// Its targets, in its own namespace, and what applies to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SecurityPolicySpec {
@@ -26,11 +29,37 @@ pub(crate) struct SecurityPolicySpec {
     pub target_refs: Vec<PolicyTarget>,
     #[serde(default)]
     pub target_selectors: Vec<PolicySelector>,
+    pub cors: Option<PolicyCors>,
+}
+
+impl SecurityPolicySpec {
+    /// `targetRef` and `targetRefs`, each with its field.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (String, &PolicyTarget)> {
+        let one = self.target_ref.iter().map(|target| ("spec.targetRef".to_owned(), target));
+        let many = self.target_refs.iter().enumerate();
+        one.chain(many.map(|(place, target)| (format!("spec.targetRefs[{place}]"), target)))
+    }
+}
+
+/// `spec.cors`. A list that is absent announces nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PolicyCors {
+    /// `*`, or `https://host`, `https://*.host`, each possibly with a port.
+    pub allow_origins: Vec<String>,
+    pub allow_methods: Vec<String>,
+    pub allow_headers: Vec<String>,
+    pub expose_headers: Vec<String>,
+    /// How long a browser may keep the answer to a preflight; it decides itself where absent.
+    pub max_age: Option<Duration>,
+    /// False where absent.
+    pub allow_credentials: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PolicyTarget {
+    pub group: Option<String>,
     pub kind: String,
     pub name: String,
     /// A listener of a Gateway, or a rule of a route.
@@ -41,6 +70,7 @@ pub(crate) struct PolicyTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PolicySelector {
+    pub group: Option<String>,
     pub kind: String,
     #[serde(default)]
     pub match_labels: BTreeMap<String, String>,

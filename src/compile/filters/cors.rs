@@ -3,8 +3,9 @@
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::api;
-use crate::filters::Cors;
+use crate::api::envoy::PolicyCors;
 use crate::filters::cors::{AllowList, OriginPattern};
+use crate::filters::{Cors, Filter};
 
 use super::{InvalidFilter, Misfit};
 
@@ -35,8 +36,30 @@ pub(super) fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
         methods: list(&raw.allow_methods, "cors.allowMethods", is_method)?,
         headers: list(&raw.allow_headers, "cors.allowHeaders", is_name)?,
         expose: list(&raw.expose_headers, "cors.exposeHeaders", is_name)?,
-        max_age: HeaderValue::from(raw.max_age()),
+        max_age: Some(HeaderValue::from(raw.max_age())),
     })
+}
+
+/// `spec.cors` of a SecurityPolicy whose rules were checked. Requests are refused where it still
+/// means nothing.
+pub(in crate::compile) fn of_policy(raw: &PolicyCors) -> Filter {
+    let origins: Option<Box<[_]>> = raw.allow_origins.iter().map(|text| origin(text)).collect();
+    let list = |names: &[String]| match names {
+        [] => Some(AllowList::Nothing),
+        _ if names.iter().any(|name| name == "*") => Some(AllowList::Any),
+        _ => HeaderValue::from_str(&names.join(", ")).ok().map(AllowList::These),
+    };
+    let cors = || {
+        Some(Cors {
+            origins: origins?,
+            credentials: raw.allow_credentials.unwrap_or(false),
+            methods: list(&raw.allow_methods)?,
+            headers: list(&raw.allow_headers)?,
+            expose: list(&raw.expose_headers)?,
+            max_age: raw.max_age.map(|age| HeaderValue::from(age.get().as_secs())),
+        })
+    };
+    cors().map_or(Filter::Broken, Filter::Cors)
 }
 
 fn list(

@@ -2,7 +2,7 @@
 //!
 //! The errors say what is wrong and in which field of the filter; the caller adds the rest.
 
-mod cors;
+pub(super) mod cors;
 
 use std::num::NonZeroU32;
 

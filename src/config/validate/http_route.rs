@@ -346,7 +346,7 @@ fn cors(cors: &CorsFilter, at: Path<'_>, found: &mut Violations) {
 }
 
 /// `(^\*$)|(^(http(s)?):\/\/(((\*\.)?([a-zA-Z0-9\-]+\.)*[a-zA-Z0-9-]+|\*)(:([0-9]{1,5}))?)$)`
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     if text == "*" {
         return true;
     }

@@ -15,6 +15,7 @@ mod http_route;
 mod l4_route;
 mod reference_grant;
 mod route;
+mod security_policy;
 mod violations;
 
 use crate::api::Object;
@@ -43,6 +44,9 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
         Object::BackendTlsPolicy(policy) => {
             backend_tls_policy::spec(&policy.spec, spec, &mut found);
         }
+        Object::SecurityPolicy(policy) => {
+            security_policy::spec(&policy.spec, spec, &mut found);
+        }
         // What matters of these is seen where they are referred to.
         Object::RouteFilter(_)
         | Object::Secret(_)
@@ -50,7 +54,6 @@ pub(super) fn object(object: &Object) -> Vec<Violation> {
         | Object::Service(_)
         | Object::EndpointSlice(_)
         | Object::Namespace(_)
-        | Object::SecurityPolicy(_)
         | Object::Unsupported(_) => {}
     }
     found.into_vec()

@@ -1,0 +1,156 @@
+//! SecurityPolicies: which one governs a rule, and whether it can be applied.
+//!
+//! A SecurityPolicy says who may come in. So one that cannot be applied closes its targets: they get
+//! 500, as in Envoy Gateway.
+
+use std::collections::BTreeSet;
+
+use crate::api::envoy::SecurityPolicySpec;
+use crate::api::{Kind, ObjectKey, SecurityPolicy};
+
+use super::attachment::{Attachments, Claim, Targets, rule_names};
+use super::index::Index;
+use super::listeners::Owner;
+use super::routes::{Route, RouteObject};
+use super::{Faults, Judged, Refusal};
+
+/// What a SecurityPolicy may target.
+const KINDS: [Kind; 5] =
+    [Kind::Gateway, Kind::ListenerSet, Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute];
+
+/// What governs a rule on a listener.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Guard<'a> {
+    /// A policy that cannot be applied: no request may pass.
+    Refused,
+    Policy(&'a SecurityPolicySpec),
+}
+
+/// The SecurityPolicies of a load with their targets.
+#[derive(Debug, Default)]
+pub(super) struct SecurityPolicies<'a> {
+    /// In the order of ties.
+    all: Vec<Policy<'a>>,
+    attachments: Attachments,
+}
+
+/// A policy that was judged.
+#[derive(Debug)]
+struct Policy<'a> {
+    object: &'a SecurityPolicy,
+    key: ObjectKey,
+    usable: Judged,
+}
+
+/// A policy, for its status.
+#[derive(Debug)]
+pub(crate) struct GoverningPolicy<'a> {
+    pub object: &'a SecurityPolicy,
+    pub key: ObjectKey,
+    /// The Gateways and ListenerSets that it governs something on.
+    pub ancestors: BTreeSet<ObjectKey>,
+    /// Condition Accepted.
+    pub(super) accepted: Judged,
+}
+
+impl<'a> SecurityPolicies<'a> {
+    /// Judges every policy and attaches it to its targets.
+    pub(super) fn new(index: &Index<'a>, faults: &mut Faults) -> Self {
+        let all: Vec<_> = index.security_policies.iter().map(|of| judge(of, index)).collect();
+        let targets = all.iter().map(|policy| Targets {
+            key: &policy.key,
+            named: policy.object.spec.targets().collect(),
+            selectors: &policy.object.spec.target_selectors,
+        });
+        let attachments = Attachments::new(targets, &KINDS, index, faults);
+        Self { all, attachments }
+    }
+
+    fn guard(&self, claim: Claim) -> Guard<'a> {
+        match claim {
+            Claim::Policy(place) if self.all[place].usable.is_ok() => {
+                Guard::Policy(&self.all[place].object.spec)
+            }
+            Claim::Policy(_) | Claim::Broken => Guard::Refused,
+        }
+    }
+
+    /// What governs each rule of a route, wherever it is attached.
+    pub(super) fn of_route(
+        &self,
+        key: &ObjectKey,
+        route: RouteObject<'_>,
+    ) -> Vec<Option<Guard<'a>>> {
+        if self.all.is_empty() {
+            return Vec::new();
+        }
+        let whole = self.attachments.whole(key);
+        let of_rule = |name: Option<&str>| {
+            let own = name.and_then(|name| self.attachments.section(key, name));
+            own.or(whole).map(|claim| self.guard(claim))
+        };
+        let mut names = rule_names(route);
+        if names.is_empty() {
+            // The CRD's default: one rule, without a name.
+            names.push(None);
+        }
+        names.into_iter().map(of_rule).collect()
+    }
+
+    /// What governs the rules on a listener that have no policy of their own.
+    pub(super) fn of_listener(&self, owner: Owner<'_>, listener: &str) -> Option<Guard<'a>> {
+        let gateway = &owner.gateway.metadata;
+        let gateway = ObjectKey::new(Kind::Gateway, gateway.namespace(), &gateway.name);
+        let of = &self.attachments;
+        let own = of.section(owner.key, listener).or_else(|| of.whole(owner.key));
+        own.or_else(|| of.whole(&gateway)).map(|claim| self.guard(claim))
+    }
+
+    /// The policies for their statuses, once the routes have found their parents.
+    pub(super) fn into_governing(self, routes: &[Route<'_>]) -> Vec<GoverningPolicy<'a>> {
+        let Self { all, attachments } = self;
+        let Attachments { judged, targets, .. } = attachments;
+        let judged = all.into_iter().zip(judged).zip(targets);
+        judged
+            .map(|((policy, attached), targets)| {
+                let ancestors = targets.into_iter().flat_map(|target| match target.kind {
+                    Kind::Gateway | Kind::ListenerSet => vec![target],
+                    _ => parents_of(&target, routes),
+                });
+                GoverningPolicy {
+                    ancestors: ancestors.collect(),
+                    object: policy.object,
+                    key: policy.key,
+                    accepted: policy.usable.and(attached),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Whether a policy can be applied by itself.
+fn judge<'a>(object: &'a SecurityPolicy, index: &Index<'a>) -> Policy<'a> {
+    let metadata = &object.metadata;
+    let key = ObjectKey::new(Kind::SecurityPolicy, metadata.namespace(), &metadata.name);
+    let mut usable = Ok(());
+    if let Some((field, problem)) = index.broken(&key).next() {
+        usable = Err(Refusal::new("Invalid", format!("{field}: {problem}")));
+    } else if let Some(field) = object.unsupported.first() {
+        usable = Err(Refusal::new("Invalid", format!("{field}: not supported yet")));
+    }
+    Policy { object, key, usable }
+}
+
+fn parents_of(target: &ObjectKey, routes: &[Route<'_>]) -> Vec<ObjectKey> {
+    let Some(route) = routes.iter().find(|route| route.key == *target) else { return Vec::new() };
+    let parents = route.parents.iter().map(|parent| {
+        let reference = parent.reference;
+        let namespace = reference.namespace.as_deref().unwrap_or(&route.key.namespace);
+        let kind = match reference.kind() {
+            "ListenerSet" => Kind::ListenerSet,
+            _ => Kind::Gateway,
+        };
+        ObjectKey::new(kind, namespace, &reference.name)
+    });
+    parents.collect()
+}
