@@ -15,6 +15,7 @@ use crate::config::{self, Severity};
 use crate::filters::HostName;
 use crate::kube_api::{self, Shape};
 use crate::net::{Cidr, HostPattern};
+use crate::path;
 use crate::proxy;
 use crate::tls::{self, Hello};
 use crate::trace;
@@ -62,7 +63,7 @@ pub fn parsers(bytes: &[u8]) {
     match (pick % 6, std::str::from_utf8(rest)) {
         (0, _) => client_hello(rest),
         (1, Ok(text)) => token(text),
-        (2, Ok(text)) => path(text),
+        (2, Ok(text)) => one_path(text),
         (3, Ok(text)) => names_and_ranges(text),
         (4, _) => traceparent(rest),
         (5, _) => tracestate(rest),
@@ -124,12 +125,13 @@ fn token(text: &str) {
 }
 
 /// A path in its one form has no dot segment, no `//`, and is in that form once more.
-fn path(text: &str) {
-    let Ok(normal) = proxy::normalise(text) else { return };
+fn one_path(text: &str) {
+    let Ok(normal) = path::normalise(text) else { return };
     assert!(normal.starts_with('/'), "{text} -> {normal}");
     assert!(!normal.contains("//"), "{text} -> {normal}");
     assert!(normal.split('/').all(|part| part != "." && part != ".."), "{text} -> {normal}");
-    assert_eq!(proxy::normalise(&normal).as_deref(), Ok(&*normal), "{text}");
+    assert_eq!(path::normalise(&normal).as_deref(), Ok(&*normal), "{text}");
+    assert_eq!(path::settle(&normal), normal, "{text}");
 }
 
 /// Hosts, host patterns and address ranges: what is accepted reads the same once more.

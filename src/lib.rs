@@ -13,8 +13,8 @@
 //! [`stats`] counts, [`systemd`] speaks to the service manager.
 //!
 //! Small rooms on the ground: [`ask`] and [`loopback`] (HTTP client and server of this host), [`body`],
-//! [`clock`], [`net`] (addresses and names), [`secret`], [`yaml`] (the writer). [`echo`] is the server
-//! of `edge-gateway echo`, [`fuzz`] the entrance for `fuzz/`.
+//! [`clock`], [`net`] (addresses and names), [`path`] (their one spelling), [`secret`], [`yaml`] (the
+//! writer). [`echo`] is the server of `edge-gateway echo`, [`fuzz`] the entrance for `fuzz/`.
 //!
 //! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
 //! `control/reload.rs`. `tests/architecture` checks which room may use which.
@@ -41,6 +41,7 @@ mod loopback;
 mod metrics;
 mod net;
 mod observe;
+mod path;
 mod proxy;
 mod secret;
 mod snapshot;

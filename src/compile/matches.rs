@@ -7,6 +7,8 @@ use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 
 use crate::api;
+use crate::compile::path_pattern;
+use crate::path::{self, Ambiguous};
 use crate::snapshot::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 
 /// Bytes that one compiled regular expression may take.
@@ -95,11 +97,10 @@ pub(super) fn grpc(raw: &api::GrpcRouteMatch) -> Result<(PathMatch, Conditions),
 
 fn path(raw: &api::HttpPathMatch) -> Result<PathMatch, Misfit> {
     let value = raw.value();
-    let plain = || check_path(value).map(|()| decode_unreserved(value).into());
     let compiled = match raw.kind() {
-        api::PathMatchType::Exact => plain().map(PathMatch::Exact),
-        api::PathMatchType::PathPrefix => plain().map(PathMatch::Prefix),
-        api::PathMatchType::RegularExpression => whole(value).map(PathMatch::Regex),
+        api::PathMatchType::Exact => spelled(value).map(PathMatch::Exact),
+        api::PathMatchType::PathPrefix => spelled(value).map(PathMatch::Prefix),
+        api::PathMatchType::RegularExpression => whole_path(value).map(PathMatch::Regex),
         api::PathMatchType::Unknown(word) => {
             return Err(InvalidMatch::PathType(word.clone()).at("path.type"));
         }
@@ -127,29 +128,27 @@ fn check_path(path: &str) -> Result<(), InvalidMatch> {
     Ok(())
 }
 
-/// `%7E` is `~`: the form in which the paths of requests are matched.
-fn decode_unreserved(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
-        return Cow::Borrowed(path);
-    }
-    let mut decoded = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        decoded.push_str(&rest[..at]);
-        let escape = rest.get(at + 1..at + 3);
-        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                decoded.push(char::from(byte));
-                rest = &rest[at + 3..];
-            }
-            _ => {
-                decoded.push('%');
-                rest = &rest[at + 1..];
-            }
+/// The path in the spelling in which those of requests are matched.
+fn spelled(value: &str) -> Result<Box<str>, InvalidMatch> {
+    check_path(value)?;
+    // An escape may hide what no path has.
+    let spelled = path::spell(value);
+    check_path(&spelled)?;
+    match path::normalise(&spelled) {
+        Ok(normal) => Ok(normal.into()),
+        Err(ambiguous) => {
+            Err(InvalidMatch::Path { path: value.into(), why: why_refused(ambiguous) })
         }
     }
-    decoded.push_str(rest);
-    Cow::Owned(decoded)
+}
+
+fn why_refused(path: Ambiguous) -> &'static str {
+    match path {
+        Ambiguous::Backslash => "it is ambiguous",
+        Ambiguous::BrokenEscape => "a `%` must be followed by two hexadecimal digits",
+        Ambiguous::Control => "requests with an escaped control character get 400",
+        Ambiguous::HiddenDots => "requests with `.` or `..` beside an escaped separator get 400",
+    }
 }
 
 fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
@@ -172,7 +171,7 @@ fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
                 (Some(service), None) => PathMatch::Prefix(format!("/{service}").into()),
                 (None, method) => {
                     let method = regex::escape(&method.unwrap_or_default());
-                    let regex = whole(&format!("/[^/]+/{method}"));
+                    let regex = whole_path(&format!("/[^/]+/{method}"));
                     PathMatch::Regex(regex.map_err(|error| error.at("method.method"))?)
                 }
             })
@@ -188,7 +187,7 @@ fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
                 name.map_or_else(|| "[^/]+".to_owned(), |pattern| format!("(?:{pattern})"))
             };
             let pattern = format!("/{}/{}", part(service), part(method));
-            Ok(PathMatch::Regex(whole(&pattern).map_err(|error| error.at("method"))?))
+            Ok(PathMatch::Regex(whole_path(&pattern).map_err(|error| error.at("method"))?))
         }
         api::MatchType::Unknown(word) => Err(InvalidMatch::Type(word.clone()).at("method.type")),
     }
@@ -251,6 +250,15 @@ pub(super) fn whole(pattern: &str) -> Result<Regex, InvalidMatch> {
     // By itself first: `a)|(b` would be one only between the brackets, and not anchored.
     build(pattern)?;
     build(&format!("^(?:{pattern})$"))
+}
+
+/// The same for paths, which have one spelling.
+fn whole_path(pattern: &str) -> Result<Regex, InvalidMatch> {
+    let regex = whole(pattern)?;
+    match path_pattern::spelled(pattern) {
+        Cow::Borrowed(_) => Ok(regex),
+        Cow::Owned(pattern) => whole(&pattern),
+    }
 }
 
 /// The last line of the complaint; the others draw an arrow under the pattern.
@@ -333,25 +341,33 @@ mod tests {
 
     #[test]
     fn a_path_that_no_request_has_is_refused() {
-        // (path, accepted)
+        // (path, as it is matched if it can be)
         let table = [
-            ("/", true),
-            ("/a/b/", true),
-            ("/a.b/..c", true),
-            ("/.well-known", true),
-            ("a", false),
-            ("", false),
-            ("/a//b", false),
-            ("//", false),
-            ("/a/./b", false),
-            ("/a/..", false),
-            ("/a#b", false),
-            ("/a?b", false),
+            ("/", Some("/")),
+            ("/a/b/", Some("/a/b/")),
+            ("/a.b/..c", Some("/a.b/..c")),
+            ("/.well-known", Some("/.well-known")),
+            ("/%7Ea%2fb", Some("/~a%2Fb")),
+            ("/caf%c3%a9", Some("/caf%C3%A9")),
+            ("/café", Some("/caf%C3%A9")),
+            ("/a[1]", Some("/a%5B1%5D")),
+            ("a", None),
+            ("", None),
+            ("/a//b", None),
+            ("//", None),
+            ("/a/./b", None),
+            ("/a/..", None),
+            ("/a/%2e%2E/b", None),
+            ("/a#b", None),
+            ("/a?b", None),
+            ("/a%zz", None),
+            ("/a%", None),
+            ("/a%00", None),
+            ("/a/..%2fb", None),
         ];
         for (path, want) in table {
-            assert_eq!(check_path(path).is_ok(), want, "{path}");
+            assert_eq!(spelled(path).ok().as_deref(), want, "{path}");
         }
-        assert_eq!(decode_unreserved("/%7Ea%2Fb%zz%"), "/~a%2Fb%zz%");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod goldens;
 mod logs;
 mod matches;
 mod never;
+mod path_pattern;
 mod routes;
 mod tracing;
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
-use crate::proxy::path::Ambiguous;
+use crate::path::Ambiguous;
 use crate::stats::ResponseFlag;
 use crate::tls::TlsCause;
 

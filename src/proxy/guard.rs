@@ -14,9 +14,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, request};
 
 use crate::filters::HostName;
 use crate::filters::exchange::path_of;
+use crate::path;
 use crate::proxy::Limits;
 use crate::proxy::failure::Failure;
-use crate::proxy::path;
 
 /// A request that may go on, and what was learned of it.
 #[derive(Debug)]

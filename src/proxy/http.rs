@@ -150,10 +150,12 @@ async fn answer(
     rule.counts.here().hits.one_more();
     record.rule = Some(Arc::clone(rule));
     record.call.matched(rule);
-    // As the client wrote it: a filter may change the path, and the cookie is the client's.
+    // Before a filter changes the path: the cookie is the client's. Of a client that spells the path
+    // otherwise (`//a`) no part of it is known.
+    let fixed = &path_of(&head.uri)[..found.fixed];
     let session_path: Box<str> = match rule.session {
-        Some(_) => path_of(&head.uri)[..found.fixed].into(),
-        None => Box::default(),
+        Some(_) if record.written_path().starts_with(fixed) => fixed.into(),
+        _ => Box::default(),
     };
     *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);
 

@@ -11,6 +11,7 @@ use http_body::Body as _;
 
 use crate::body::{Body, Response};
 use crate::clock;
+use crate::filters::exchange::path_of;
 use crate::observe::{AccessRecord, GatewayLog, Seen, Upstream};
 use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
@@ -127,6 +128,11 @@ impl Record {
     /// When the head was complete.
     pub(super) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// The path as the client wrote it.
+    pub(super) fn written_path(&self) -> &str {
+        path_of(&self.target)
     }
 
     pub(super) fn is_http2(&self) -> bool {

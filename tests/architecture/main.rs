@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use source::Source;
 
 const FLOORS: &[&[&str]] = &[
-    &["api", "ask", "body", "clock", "loopback", "net", "secret", "stats", "yaml"],
+    &["api", "ask", "body", "clock", "loopback", "net", "path", "secret", "stats", "yaml"],
     &["observe", "systemd"],
     &["config", "echo", "tls"],
     &["graph", "upstream"],

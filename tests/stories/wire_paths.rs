@@ -2,7 +2,7 @@
 //! two ways is refused.
 
 use crate::support::{
-    Answer, Faults, Frame, Gateway, H2, Origin, Target, backend, http_route, rule_to,
+    Answer, Faults, Frame, Gateway, H2, Origin, Outcome, Target, backend, http_route, rule_to,
 };
 
 fn with_target(target: &str) -> Vec<u8> {
@@ -10,7 +10,7 @@ fn with_target(target: &str) -> Vec<u8> {
 }
 
 /// (as the client writes it, as the backend reads it)
-const SAME: [(&str, &str); 30] = [
+const SAME: [(&str, &str); 37] = [
     ("/", "/"),
     ("/a/b", "/a/b"),
     ("/a/b/", "/a/b/"),
@@ -37,6 +37,15 @@ const SAME: [(&str, &str); 30] = [
     ("/a%C3%A9", "/a%C3%A9"),
     ("/a%25b", "/a%25b"),
     ("/a%2Fb", "/a%2Fb"),
+    // The digits of an escape are of either case, and mean the same.
+    ("/a%2fb", "/a%2Fb"),
+    ("/a%c3%a9", "/a%C3%A9"),
+    ("/a%C3%a9", "/a%C3%A9"),
+    ("/a%2bb%5bc", "/a%2Bb%5Bc"),
+    // What no URI has is escaped.
+    ("/a\u{e9}", "/a%C3%A9"),
+    ("/a[1]{b}|\"^", "/a%5B1%5D%7Bb%7D%7C%22%5E"),
+    ("HTTP://SHOP.test/a%c3", "/a%C3"),
     ("/a;b=c/d", "/a;b=c/d"),
     ("/a...b/...", "/a...b/..."),
     ("/a:b@c!$&'()*+,=", "/a:b@c!$&'()*+,="),
@@ -50,10 +59,111 @@ async fn the_backend_gets_the_path_that_was_routed_by() {
     for (sent, want) in SAME {
         let seen = target.passes_or_refuses(sent, &with_target(sent)).await;
         let got = seen.map_or_else(|| "an error".into(), |seen| seen.target());
-        // The case of the digits is the same to everybody.
-        let same = got.eq_ignore_ascii_case(want);
-        target.faults.unless(same, || format!("`{sent}` became `{got}`, not `{want}`"));
+        target.faults.unless(got == want, || format!("`{sent}` became `{got}`, not `{want}`"));
     }
+    // Over HTTP/2 the same.
+    for (sent, want) in SAME.into_iter().filter(|(sent, _)| sent.starts_with('/')) {
+        let before = target.origin.requests().len();
+        let mut h2 = H2::connect(&target.gateway).await;
+        h2.frame(&Frame::get(1, sent)).await;
+        let outcome = h2.outcome(1).await;
+        let reached = target.origin.targets().split_off(before);
+        let fits = outcome.status() == Some(200) && reached == [want];
+        target.faults.unless(fits, || format!("`{sent}` by HTTP/2: {outcome:?} and {reached:?}"));
+    }
+}
+
+/// A rule to the Backend `name` by one match of a path.
+fn rule_by(kind: &str, value: &str, name: &str) -> String {
+    format!(
+        "- matches: [{{path: {{type: {kind}, value: '{value}'}}}}]\n  backendRefs: \
+         [{{group: gateway.envoyproxy.io, kind: Backend, name: {name}}}]\n"
+    )
+}
+
+/// RFC 3986 section 6.2.2.1: a rule is for its path in every spelling, however it is written itself.
+#[tokio::test]
+async fn a_rule_takes_its_path_in_every_spelling() {
+    let open = Origin::replying("open").await;
+    let shut = Origin::replying("shut").await;
+    let rules = rule_to("/", "open")
+        + &rule_by("PathPrefix", "/caf%C3%A9", "shut")
+        + &rule_by("PathPrefix", "/na%c3%afve", "shut")
+        + &rule_by("Exact", "/a%2Bb", "shut")
+        + &rule_by("Exact", "/c%2bd", "shut")
+        + &rule_by("Exact", "/%7eroot", "shut")
+        + &rule_by("RegularExpression", "/r%c3%a9s/[0-9]+", "shut")
+        + &rule_by("RegularExpression", "/vidéo/[0-9]+", "shut")
+        + &rule_by("RegularExpression", "/@[^/]+(%2[fF]|/)pkg", "shut");
+    let files = backend("open", &[open.address])
+        + &backend("shut", &[shut.address])
+        + &http_route("shop", &["shop.test"], &rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+
+    let faults = Faults::default();
+    for (path, want) in [
+        ("/caf%C3%A9", "shut"),
+        ("/caf%c3%a9/x", "shut"),
+        ("/caf%C3%a9/x", "shut"),
+        ("/caf\u{e9}/x", "shut"),
+        ("/c%61f%c3%a9/x", "shut"),
+        ("/na%C3%AFve", "shut"),
+        ("/na%c3%af%76e/", "shut"),
+        ("/a%2bb", "shut"),
+        ("/a%2Bb", "shut"),
+        // Reserved: encoded it is another path.
+        ("/a+b", "open"),
+        ("/c%2Bd", "shut"),
+        ("/c%2bd", "shut"),
+        ("/~root", "shut"),
+        ("/%7Eroot", "shut"),
+        ("/r%c3%a9s/1", "shut"),
+        ("/r%C3%A9s/1", "shut"),
+        ("/vid%c3%a9o/1", "shut"),
+        ("/vid\u{e9}o/1", "shut"),
+        ("/@scope%2fpkg", "shut"),
+        ("/@scope%2Fpkg", "shut"),
+        ("/caf", "open"),
+    ] {
+        let reply = gateway.get(&format!("http://shop.test{path}")).await;
+        faults.unless(reply.text() == want, || format!("{path}: {reply:?}"));
+        let mut h2 = H2::connect(&gateway).await;
+        h2.frame(&Frame::get(1, path)).await;
+        let outcome = h2.outcome(1).await;
+        let fits = outcome == Outcome::Answer { status: 200, body: want.into() };
+        faults.unless(fits, || format!("{path} by HTTP/2: {outcome:?}"));
+    }
+}
+
+/// What a rule writes into a path has the same spelling; what it means is left alone.
+#[tokio::test]
+async fn a_rewrite_and_a_redirect_have_that_spelling_too() {
+    let origin = Origin::replying("ok").await;
+    let filter = |path: &str, filter: &str| {
+        format!(
+            "- matches: [{{path: {{value: {path}}}}}]\n  filters: [{filter}]\n  backendRefs: \
+             [{{group: gateway.envoyproxy.io, kind: Backend, name: shop}}]\n"
+        )
+    };
+    let rules = filter(
+        "/full",
+        "{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: '/neu%c3%a9/../n%7e%c3%a9'}}}",
+    ) + &filter(
+        "/prefix",
+        "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: '/né'}}}",
+    ) + &filter(
+        "/moved",
+        "{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: '/web/http://a.test/%c3%a9'}}}",
+    )
+    .replace("  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: shop}]\n", "");
+    let files = backend("shop", &[origin.address]) + &http_route("shop", &["shop.test"], &rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    gateway.get("http://shop.test/full/x").await;
+    gateway.get("http://shop.test/prefix/%c3%a9?q=%c3").await;
+    assert_eq!(origin.targets(), ["/n~%C3%A9", "/n%C3%A9/%C3%A9?q=%c3"]);
+    let moved = gateway.get("http://shop.test/moved").await;
+    let location = moved.header("location").unwrap_or_default();
+    assert!(location.ends_with("/web/http://a.test/%C3%A9"), "{location}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::filters::{
 };
 use crate::graph::DirectAnswer;
 use crate::net::HostPattern;
+use crate::path;
 
 /// What a `filters[]` entry comes to.
 #[derive(Debug, PartialEq)]
@@ -294,15 +295,15 @@ fn path_modifier(
     };
     match &raw.kind {
         api::PathModifierType::ReplaceFullPath => {
-            let path = raw.replace_full_path.as_deref().ok_or_else(|| needs("replaceFullPath"))?;
-            check_path(path).map_err(|error| error.at(format!("{field}.replaceFullPath")))?;
-            Ok(Some(PathModifier::Full(path.into())))
+            let full = raw.replace_full_path.as_deref().ok_or_else(|| needs("replaceFullPath"))?;
+            check_path(full).map_err(|error| error.at(format!("{field}.replaceFullPath")))?;
+            Ok(Some(PathModifier::Full(path::settle(full).into())))
         }
         api::PathModifierType::ReplacePrefixMatch => {
-            let path =
+            let prefix =
                 raw.replace_prefix_match.as_deref().ok_or_else(|| needs("replacePrefixMatch"))?;
-            check_path(path).map_err(|error| error.at(format!("{field}.replacePrefixMatch")))?;
-            Ok(Some(PathModifier::Prefix(path.into())))
+            check_path(prefix).map_err(|error| error.at(format!("{field}.replacePrefixMatch")))?;
+            Ok(Some(PathModifier::Prefix(path::settle(prefix).into())))
         }
         api::PathModifierType::Unknown(word) => {
             Err(InvalidFilter::Unsupported(word.clone()).at(format!("{field}.type")))

@@ -100,10 +100,11 @@ pub(super) fn tell(
     }
 }
 
-/// `Path` cannot hold a semicolon: then the folder above has to do.
+/// `Path` cannot hold a semicolon, and a browser compares it byte by byte, so an escape would be for
+/// one of its spellings alone: then the folder above has to do.
 fn cookie_path(path: &str) -> &str {
-    let path = match path.split_once(';') {
-        Some((before, _)) => &before[..before.rfind('/').unwrap_or(0)],
+    let path = match path.find([';', '%']) {
+        Some(at) => &path[..path[..at].rfind('/').unwrap_or(0)],
         None => path,
     };
     if path.is_empty() { "/" } else { path }
@@ -148,7 +149,15 @@ mod tests {
 
     #[test]
     fn a_path_fits_into_a_cookie() {
-        let table = [("", "/"), ("/a/b", "/a/b"), ("/a/b;c/d", "/a"), ("/;a", "/"), ("/a;b", "/")];
+        let table = [
+            ("", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b;c/d", "/a"),
+            ("/;a", "/"),
+            ("/a;b", "/"),
+            ("/a/caf%C3%A9", "/a"),
+            ("/%40scope/x", "/"),
+        ];
         for (path, want) in table {
             assert_eq!(cookie_path(path), want, "{path}");
         }

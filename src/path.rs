@@ -1,0 +1,314 @@
+//! Paths of requests: their one spelling.
+
+use std::borrow::Cow;
+
+/// The path in its one form (RFC 3986 section 6.2.2): dot segments resolved, escapes of unreserved
+/// characters decoded, the digits of all other escapes in upper case. Beyond that `//` is merged, and
+/// characters that no URI has are escaped. A `%2F` inside a segment stays as it is.
+///
+/// # Errors
+///
+/// A path that a backend might read otherwise than we do: see [`Ambiguous`].
+pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
+    if is_plain(path.as_bytes()) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let mut spelled = String::with_capacity(path.len());
+    for piece in pieces(path) {
+        match piece {
+            Piece::Byte(b'\\') => return Err(Ambiguous::Backslash),
+            Piece::Byte(b'%') => return Err(Ambiguous::BrokenEscape),
+            Piece::Byte(..=b' ' | 0x7f) | Piece::Escape(0..=0x1f | 0x7f) => {
+                return Err(Ambiguous::Control);
+            }
+            piece => piece.write(&mut spelled),
+        }
+    }
+    if spelled.split('/').any(hides_dots) {
+        return Err(Ambiguous::HiddenDots);
+    }
+    Ok(Cow::Owned(resolve(&spelled, Empty::Merged)))
+}
+
+/// The same spelling for a path of the configuration, which may be empty and where `//` is meant.
+/// What is no escape and no character of a URI is left to whoever wrote it.
+pub(crate) fn settle(path: &str) -> String {
+    let spelled = spell(path);
+    if spelled.is_empty() { spelled } else { resolve(&spelled, Empty::Kept) }
+}
+
+/// Escapes and characters of `path` in their one spelling; its segments stay as they are.
+pub(crate) fn spell(path: &str) -> String {
+    let mut spelled = String::with_capacity(path.len());
+    for piece in pieces(path) {
+        match piece {
+            Piece::Byte(b'%') => spelled.push('%'),
+            piece => piece.write(&mut spelled),
+        }
+    }
+    spelled
+}
+
+/// Why a path is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ambiguous {
+    /// No character of a URI (RFC 3986), and a slash to browsers and to Windows.
+    #[error("backslash")]
+    Backslash,
+    /// `%` without two hexadecimal digits.
+    #[error("broken percent-escape")]
+    BrokenEscape,
+    /// `%00`, `%0a` and the other control characters, which no file has in its name.
+    #[error("escaped control character")]
+    Control,
+    /// `..%2F`, `..\`, `..;`: dots that a backend might resolve though they are no segment.
+    #[error("dot segment beside an escaped separator")]
+    HiddenDots,
+}
+
+/// True for a path that is already in its form, which nearly every path is.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = b'x';
+    for &byte in path {
+        if !is_path_byte(byte) || (before == b'/' && matches!(byte, b'/' | b'.')) {
+            return false;
+        }
+        before = byte;
+    }
+    path.first() == Some(&b'/')
+}
+
+/// `pchar` of RFC 3986 section 3.3 but for escapes, and `/`.
+fn is_path_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~'
+        | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        | b':' | b'@' | b'/')
+}
+
+/// A part of a path as it is written.
+#[derive(Clone, Copy, Debug)]
+enum Piece {
+    /// Itself. A `%` is the beginning of no escape.
+    Byte(u8),
+    /// `%XX`
+    Escape(u8),
+}
+
+impl Piece {
+    /// Writes it in its one spelling.
+    fn write(self, to: &mut String) {
+        match self {
+            Self::Escape(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                to.push(char::from(byte));
+            }
+            Self::Byte(byte) if is_path_byte(byte) => to.push(char::from(byte)),
+            Self::Byte(byte) | Self::Escape(byte) => escape(byte, to),
+        }
+    }
+}
+
+/// Writes `%XX`.
+pub(crate) fn escape(byte: u8, to: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    to.push('%');
+    to.push(char::from(HEX[usize::from(byte >> 4)]));
+    to.push(char::from(HEX[usize::from(byte & 0xf)]));
+}
+
+/// The byte that `text` begins with as an escape.
+pub(crate) fn escaped(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = text else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(*high)? << 4 | digit(*low)?)
+}
+
+fn pieces(path: &str) -> impl Iterator<Item = Piece> {
+    let mut rest = path.as_bytes();
+    std::iter::from_fn(move || {
+        let &first = rest.first()?;
+        let (piece, length) = match escaped(rest) {
+            Some(byte) => (Piece::Escape(byte), 3),
+            None => (Piece::Byte(first), 1),
+        };
+        rest = &rest[length..];
+        Some(piece)
+    })
+}
+
+/// What becomes of empty segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Empty {
+    Kept,
+    Merged,
+}
+
+/// Resolves dot segments (RFC 3986 section 5.2.4). The result begins with `/`.
+fn resolve(path: &str, empty: Empty) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    let mut at_directory = false;
+    for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+        at_directory = matches!(segment, "" | "." | "..");
+        match segment {
+            "." => {}
+            "" if empty == Empty::Merged => {}
+            ".." => {
+                segments.pop();
+            }
+            _ => segments.push(segment),
+        }
+    }
+    // An empty last segment that was kept is the slash at the end.
+    if at_directory && segments.last() == Some(&"") {
+        segments.pop();
+    }
+    let mut resolved = String::with_capacity(path.len() + 1);
+    for segment in &segments {
+        resolved.push('/');
+        resolved.push_str(segment);
+    }
+    if at_directory || resolved.is_empty() {
+        resolved.push('/');
+    }
+    resolved
+}
+
+/// True if some backend could find a dot segment in `segment`: behind `\`, `%2F`, `%5C`, or before
+/// a `;` (path parameters, as Tomcat strips them).
+fn hides_dots(segment: &str) -> bool {
+    if !segment.contains(['\\', '%', ';']) {
+        return false;
+    }
+    let lower = segment.to_ascii_lowercase();
+    lower.replace("%2f", "\\").replace("%5c", "\\").split('\\').any(|part| {
+        let name = part.split(';').next().unwrap_or_default();
+        matches!(name, "." | "..") && (part.contains(';') || lower.contains(['\\', '%']))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_spelling_comes_to_one_form() {
+        // (as sent, as routed and forwarded)
+        let table = [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b/"),
+            ("/a/../b", "/b"),
+            ("/a/./b", "/a/b"),
+            ("/a/..", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/../../a", "/a"),
+            ("/%2e%2e/a", "/a"),
+            ("/a/%2E%2e/b", "/b"),
+            ("//a///b", "/a/b"),
+            ("/a//", "/a/"),
+            ("/%61%7Eb", "/a~b"),
+            ("/a%2Fb", "/a%2Fb"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/caf%C3%a9", "/caf%C3%A9"),
+            ("/café", "/caf%C3%A9"),
+            ("/a%2bb", "/a%2Bb"),
+            ("/a+b", "/a+b"),
+            ("/a%20b", "/a%20b"),
+            ("/a;v=1/b", "/a;v=1/b"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/...", "/..."),
+            ("/a%5cb", "/a%5Cb"),
+            ("/a[1]{b}|\"^`<>", "/a%5B1%5D%7Bb%7D%7C%22%5E%60%3C%3E"),
+            ("/a%5b1%5d", "/a%5B1%5D"),
+            ("/!$&'()*+,;=:@-._~", "/!$&'()*+,;=:@-._~"),
+            ("/%252f", "/%252f"),
+        ];
+        for (sent, want) in table {
+            assert_eq!(normalise(sent).as_deref(), Ok(want), "{sent}");
+        }
+    }
+
+    #[test]
+    fn what_a_backend_could_read_otherwise_is_refused() {
+        // (path, why)
+        let table = [
+            ("/a%00b", Ambiguous::Control),
+            ("/a%0d%0aX:b", Ambiguous::Control),
+            ("/a%7F", Ambiguous::Control),
+            ("/a\u{7f}", Ambiguous::Control),
+            ("/a b", Ambiguous::Control),
+            ("/a%zz", Ambiguous::BrokenEscape),
+            ("/a%2", Ambiguous::BrokenEscape),
+            ("/a%", Ambiguous::BrokenEscape),
+            ("/a%é", Ambiguous::BrokenEscape),
+            ("/a%+1", Ambiguous::BrokenEscape),
+            ("/..%2fetc", Ambiguous::HiddenDots),
+            ("/a/..%5C..%5Cetc", Ambiguous::HiddenDots),
+            ("/a/%2e%2e%2fetc", Ambiguous::HiddenDots),
+            ("/..\\etc", Ambiguous::Backslash),
+            ("/a\\b", Ambiguous::Backslash),
+            ("/x%2f..", Ambiguous::HiddenDots),
+            ("/..;/admin", Ambiguous::HiddenDots),
+            ("/..;v=1/admin", Ambiguous::HiddenDots),
+        ];
+        for (path, want) in table {
+            assert_eq!(normalise(path), Err(want), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_configured_path_keeps_its_empty_segments() {
+        // (as written, as it is used)
+        let table = [
+            ("", ""),
+            ("/", "/"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/%7euser", "/~user"),
+            ("/café", "/caf%C3%A9"),
+            ("/web/2020/http://a.test/", "/web/2020/http://a.test/"),
+            ("//a", "//a"),
+            ("/a//", "/a//"),
+            ("/a/../b/./c", "/b/c"),
+            ("/a/%2e%2e/b", "/b"),
+            ("/a/..", "/"),
+            ("/a%zz%", "/a%zz%"),
+            ("/a\\b", "/a%5Cb"),
+            ("a/b", "/a/b"),
+        ];
+        for (written, want) in table {
+            assert_eq!(settle(written), want, "{written}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_form_once_found_stays(path in "/([a./;%2fF5cCeEé\\[\\\\]{0,3}/?){0,4}") {
+            if let Ok(normal) = normalise(&path) {
+                prop_assert!(normal.starts_with('/'), "{}", normal);
+                prop_assert!(!normal.contains("//"), "{}", normal);
+                prop_assert!(normal.is_ascii(), "{}", normal);
+                prop_assert!(normal.split('/').all(|s| s != "." && s != ".."), "{}", normal);
+                let again = normalise(&normal);
+                prop_assert_eq!(again.as_deref(), Ok(&*normal));
+                prop_assert_eq!(settle(&normal), &*normal);
+            }
+        }
+
+        #[test]
+        fn the_case_of_digits_makes_no_difference(path in "/([a%2fF5cCeEé]{0,3}/?){0,4}") {
+            let upper = normalise(&path).map(Cow::into_owned);
+            let mut other = String::new();
+            let mut digits = 0;
+            for letter in path.chars() {
+                let in_escape = digits > 0;
+                digits = if letter == '%' { 2 } else { i32::max(digits - 1, 0) };
+                other.push(if in_escape { letter.to_ascii_lowercase() } else { letter });
+            }
+            prop_assert_eq!(normalise(&other).map(Cow::into_owned), upper);
+        }
+    }
+}
