@@ -132,6 +132,9 @@ fn one_path(text: &str) {
     assert!(normal.split('/').all(|part| part != "." && part != ".."), "{text} -> {normal}");
     assert_eq!(path::normalise(&normal).as_deref(), Ok(&*normal), "{text}");
     assert_eq!(path::settle(&normal), normal, "{text}");
+    for reading in path::other_readings(&normal) {
+        assert!(reading.starts_with('/') && !reading.contains("//"), "{text} -> {reading}");
+    }
 }
 
 /// Hosts, host patterns and address ranges: what is accepted reads the same once more.

@@ -1,4 +1,4 @@
-//! Paths of requests: their one spelling.
+//! Paths of requests: their one spelling, and what else a backend may read in them.
 
 use std::borrow::Cow;
 
@@ -64,6 +64,92 @@ pub(crate) enum Ambiguous {
     /// `..%2F`, `..\`, `..;`: dots that a backend might resolve though they are no segment.
     #[error("dot segment beside an escaped separator")]
     HiddenDots,
+    /// Read as some backends do, the path belongs to another rule: see [`other_readings`].
+    #[error("another rule for another reading")]
+    OtherRule,
+}
+
+/// What lenient backends make of a path in its one form, where that is another path.
+///
+/// They drop parameters (`;v=1`, as servlet containers do), decode escapes of `/` and `\`, once or
+/// twice, in either order, and merge the empty segments and resolve the dot segments that come of
+/// it. Nothing is allocated for a path without `;` and `%`.
+pub(crate) fn other_readings(path: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if memchr::memchr2(b';', b'%', path.as_bytes()).is_some() {
+        for separators in [&["%2F", "%5C"][..], &["%2F"]] {
+            read_on(path, separators, TWICE, true, &mut found);
+        }
+        found.retain(|reading| reading != path);
+    }
+    found
+}
+
+/// How often a lenient backend decodes.
+const TWICE: u8 = 2;
+
+/// Adds what `path` may still become: decoded as often as `decodings` says, and without parameters.
+fn read_on(
+    path: &str,
+    separators: &[&str],
+    decodings: u8,
+    has_parameters: bool,
+    found: &mut Vec<String>,
+) {
+    let decoded = if decodings > 0 { decode_separators(path, separators) } else { None };
+    if let Some(read) = decoded {
+        add(&read, found);
+        read_on(&read, separators, decodings - 1, has_parameters, found);
+    }
+    let dropped = if has_parameters { drop_parameters(path) } else { None };
+    if let Some(read) = dropped {
+        add(&read, found);
+        read_on(&read, separators, decodings, false, found);
+    }
+}
+
+fn add(read: &str, found: &mut Vec<String>) {
+    let resolved = resolve(read, Empty::Merged);
+    if !found.contains(&resolved) {
+        found.push(resolved);
+    }
+}
+
+/// Decodes escapes of separators, and of dots that were escaped twice; none if there is none.
+fn decode_separators(path: &str, separators: &[&str]) -> Option<String> {
+    let mut decoded = String::with_capacity(path.len());
+    let (mut rest, mut changed) = (path, false);
+    while let Some(at) = memchr::memchr(b'%', rest.as_bytes()) {
+        decoded.push_str(&rest[..at]);
+        let (escape, behind) = rest[at..].split_at_checked(3).unwrap_or((&rest[at..], ""));
+        rest = behind;
+        // `%252F` becomes `%2F`.
+        let inner = behind.get(..2).filter(|_| escape == "%25").map(str::to_ascii_uppercase);
+        match inner.filter(|digits| matches!(&**digits, "2E" | "2F" | "5C")) {
+            Some(digits) => {
+                decoded.push('%');
+                decoded.push_str(&digits);
+                rest = &behind[2..];
+            }
+            None if separators.contains(&escape) => decoded.push('/'),
+            None if escape == "%2E" => decoded.push('.'),
+            None => {
+                decoded.push_str(escape);
+                continue;
+            }
+        }
+        changed = true;
+    }
+    decoded.push_str(rest);
+    changed.then_some(decoded)
+}
+
+/// The segments without what follows their first `;`; none if there is no `;`.
+fn drop_parameters(path: &str) -> Option<String> {
+    path.contains(';').then(|| {
+        let names = path.split('/').map(|part| part.split(';').next().unwrap_or_default());
+        names.collect::<Vec<_>>().join("/")
+    })
 }
 
 /// True for a path that is already in its form, which nearly every path is.
@@ -284,6 +370,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_path_may_be_read_in_other_ways() {
+        // (path, readings)
+        let table: [(&str, &[&str]); 17] = [
+            ("/", &[]),
+            ("/a/b", &[]),
+            ("/a%20b", &[]),
+            ("/%C3%A9", &[]),
+            ("/%252561", &[]),
+            ("/;/a", &["/a"]),
+            ("/a;v=1/b", &["/a/b"]),
+            ("/a/b;", &["/a/b"]),
+            ("/%2Fa", &["/a"]),
+            ("/a%2Fb", &["/a/b"]),
+            ("/a%5Cb", &["/a/b"]),
+            ("/a%252fb", &["/a%2Fb", "/a/b"]),
+            ("/a%255Cb", &["/a%5Cb", "/a/b"]),
+            ("/x/%252e%252e/a", &["/x/%2E%2E/a", "/a"]),
+            ("/a;b%2Fc", &["/a;b/c", "/a/c", "/a"]),
+            ("/a%5Cb%2Fc", &["/a/b/c", "/a%5Cb/c"]),
+            ("/a%", &[]),
+        ];
+        for (path, want) in table {
+            assert_eq!(other_readings(path), want, "{path}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_form_once_found_stays(path in "/([a./;%2fF5cCeEé\\[\\\\]{0,3}/?){0,4}") {
@@ -295,6 +408,10 @@ mod tests {
                 let again = normalise(&normal);
                 prop_assert_eq!(again.as_deref(), Ok(&*normal));
                 prop_assert_eq!(settle(&normal), &*normal);
+                for reading in other_readings(&normal) {
+                    prop_assert!(reading.starts_with('/') && !reading.contains("//"), "{}", reading);
+                    prop_assert!(reading != *normal, "{}", reading);
+                }
             }
         }
 

@@ -144,7 +144,7 @@ fn spelled(value: &str) -> Result<Box<str>, InvalidMatch> {
 
 fn why_refused(path: Ambiguous) -> &'static str {
     match path {
-        Ambiguous::Backslash => "it is ambiguous",
+        Ambiguous::Backslash | Ambiguous::OtherRule => "it is ambiguous",
         Ambiguous::BrokenEscape => "a `%` must be followed by two hexadecimal digits",
         Ambiguous::Control => "requests with an escaped control character get 400",
         Ambiguous::HiddenDots => "requests with `.` or `..` beside an escaped separator get 400",

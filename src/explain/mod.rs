@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::compile;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Scheme, Verdict};
-use crate::proxy::{self, Limits};
+use crate::path::Ambiguous;
+use crate::proxy::{self, Failure, Limits};
 use crate::snapshot::{Bind, Choice, Listener, Rule, Snapshot, Traffic, Transport};
 
 use challenge::Challenge;
@@ -127,12 +128,7 @@ fn follow(
     told: &mut Explained,
 ) -> Result<(), Answer> {
     let mut head = question.head();
-    let host = proxy::admit(&mut head, limits).map_err(|failure| Answer {
-        status: failure.status().as_u16(),
-        flag: Some(failure.flag().short().into()),
-        why: failure.text().trim_end().into(),
-        ..Answer::default()
-    })?;
+    let host = proxy::admit(&mut head, limits).map_err(not_admitted)?;
     let bind = bind(snapshot, question)?;
     match challenge::look(bind, webroot, &head) {
         Challenge::None => {}
@@ -169,6 +165,17 @@ fn follow(
     backends(&rule, listener, &exchange, &head, told)?;
     told.forwarded = Some(forwarded(&before, &head));
     Ok(())
+}
+
+/// The answer to a request that no route may see.
+fn not_admitted(failure: Failure) -> Answer {
+    let text = failure.text().trim_end();
+    let why = match failure {
+        Failure::AmbiguousPath(ambiguous) => format!("{text}: {ambiguous}"),
+        _ => text.into(),
+    };
+    let (status, flag) = (failure.status().as_u16(), Some(failure.flag().short().into()));
+    Answer { status, flag, why, ..Answer::default() }
 }
 
 /// The socket that a request comes to: one of several addresses is as good as the other.
@@ -247,6 +254,16 @@ fn route<'s>(
         };
         return Err(Answer { status: 404, flag: Some("NR".into()), why, ..Answer::default() });
     };
+    if let Some((reading, other)) = routes.other_reading(host, path_of(&head.uri), head, found.rule)
+    {
+        let why = format!(
+            "the path is ambiguous: {} takes it as it is, but a backend that decodes `%2F` and drops \
+             `;` parameters reads `{reading}`, which belongs to {}",
+            found.rule.name, other.name
+        );
+        let failure = Failure::AmbiguousPath(Ambiguous::OtherRule);
+        return Err(Answer { why, ..not_admitted(failure) });
+    }
     Ok((listener, Arc::clone(found.rule), found.matched_prefix))
 }
 

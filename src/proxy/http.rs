@@ -14,6 +14,7 @@ use crate::body::{Body, Response};
 use crate::clock;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Verdict};
+use crate::path::Ambiguous;
 use crate::proxy::body::{ClientBody, Tracked};
 use crate::proxy::connection::Connection;
 use crate::proxy::failure::Failure;
@@ -147,6 +148,9 @@ async fn answer(
     let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
     let found = routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;
     let rule = found.rule;
+    if routes.other_reading(host.as_str(), path_of(&head.uri), &head, rule).is_some() {
+        return Err(Failure::AmbiguousPath(Ambiguous::OtherRule));
+    }
     rule.counts.here().hits.one_more();
     record.rule = Some(Arc::clone(rule));
     record.call.matched(rule);

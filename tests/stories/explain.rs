@@ -23,6 +23,10 @@ const RULES: &str = "\
   backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: api}]
 - matches: [{path: {value: /api}}]
   backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: gone}]
+- matches: [{path: {value: /wide}}]
+  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: api}]
+- matches: [{path: {value: /wide/narrow}}]
+  backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: api}]
 - matches: [{path: {type: Exact, value: /old}}]
   filters:
     - type: RequestRedirect
@@ -84,6 +88,23 @@ is tried before it takes the request
     );
 }
 
+#[tokio::test]
+async fn it_says_which_rule_another_reading_of_a_path_belongs_to() {
+    let (setup, _origin) = setup().await;
+    let (code, text) = explain(&setup, &["http://shop.test/wide%2f/narrow"]);
+    assert_eq!(code, 1, "{text}");
+    let (code, text) = explain(&setup, &["http://shop.test/wide/;v=1/narrow"]);
+    assert_eq!(code, 1, "{text}");
+    let why = "answer    400 (DPE): the path is ambiguous: \
+               httproute/envoy-gateway-system/api/rule/3 takes it as it is, but a backend that \
+               decodes `%2F` and drops `;` parameters reads `/wide/narrow`, which belongs to \
+               httproute/envoy-gateway-system/api/rule/4\n";
+    assert!(text.ends_with(why), "{text}");
+    let (_, text) = explain(&setup, &["http://shop.test/wide/..;/x"]);
+    let why = "400 (DPE): the path is ambiguous: dot segment beside an escaped separator\n";
+    assert!(text.ends_with(why), "{text}");
+}
+
 /// Whatever it says is what a request of that kind gets.
 #[tokio::test]
 async fn it_agrees_with_the_gateway() {
@@ -99,6 +120,10 @@ async fn it_agrees_with_the_gateway() {
         ("GET", "http://blog.test/api", 404),
         ("GET", "https://shop.test/api/x", 200),
         ("GET", "http://shop.test/a%00b", 400),
+        ("GET", "http://shop.test/api%2fx", 404),
+        ("GET", "http://shop.test/api/caf%c3%a9", 200),
+        ("GET", "http://shop.test/wide/a%2Fb", 200),
+        ("GET", "http://shop.test/wide/;/narrow", 400),
         ("TRACE", "http://shop.test/api", 405),
     ];
     for (method, url, status) in table {

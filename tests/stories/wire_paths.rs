@@ -166,6 +166,93 @@ async fn a_rewrite_and_a_redirect_have_that_spelling_too() {
     assert!(location.ends_with("/web/http://a.test/%C3%A9"), "{location}");
 }
 
+/// Where a lenient backend would read a path so that it belongs to another rule, the path goes
+/// nowhere; elsewhere it is nobody's business but the backend's.
+#[tokio::test]
+async fn a_path_with_two_readings_goes_nowhere_where_they_are_two_rules() {
+    let open = Origin::replying("open").await;
+    let shut = Origin::replying("shut").await;
+    let rules = rule_to("/", "open")
+        + &rule_to("/restricted", "shut")
+        + &rule_by("Exact", "/x", "shut")
+        + &rule_by("RegularExpression", "/api/v[0-9]+/admin", "shut");
+    let files = backend("open", &[open.address])
+        + &backend("shut", &[shut.address])
+        + &http_route("shop", &["shop.test"], &rules)
+        // Everything of these hosts has one rule.
+        + &http_route("one", &["npm.test"], &rule_to("/", "open"))
+        + &http_route("api", &["gitlab.test"], &rule_to("/api", "open"));
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+
+    let faults = Faults::default();
+    let refused = [
+        "/;/restricted/x",
+        "/;a=b/;c/restricted/x",
+        "/restricted;v=1/x",
+        "/restricted;",
+        "/a;b%2frestricted/..;c/x",
+        "/%2frestricted/x",
+        "/%2Frestricted",
+        "/restricted%2fx",
+        "/restricted%5cx",
+        "/%5Crestricted",
+        "/restricted%252fx",
+        "/restricted%255Cx",
+        "/%252frestricted/x",
+        "/a/%252e%252e/restricted",
+        "/a/%252e%252e%252frestricted",
+        "/restricted%2f;x",
+        "/;%2frestricted/x",
+        "/restricted%5ca%2fb",
+        "/x;jsessionid=1",
+        "/api/v1%2fadmin",
+        "/api;a/v1/admin;b",
+        "//restricted%2fx",
+        "http://shop.test/restricted%2fx",
+        // Out of the narrower rule as well.
+        "/restricted/%252e%252e/y",
+    ];
+    for path in refused {
+        let mut wire = gateway.wire().await;
+        wire.send(with_target(path)).await;
+        let reply = wire.reply().await;
+        faults.unless(reply.status() == 400, || format!("{path}: {reply:?}"));
+        if path.starts_with('/') {
+            let mut h2 = H2::connect(&gateway).await;
+            h2.frame(&Frame::get(1, path)).await;
+            let outcome = h2.outcome(1).await;
+            faults.unless(outcome.status() == Some(400), || format!("{path}, HTTP/2: {outcome:?}"));
+        }
+    }
+    assert_eq!((open.requests().len(), shut.requests().len()), (0, 0));
+
+    // (host, path, answer)
+    for (host, path, want) in [
+        ("shop.test", "/a;v=1/b", "open"),
+        ("shop.test", "/a%2Fb", "open"),
+        ("shop.test", "/a%252Fb", "open"),
+        ("shop.test", "/a%5Cb", "open"),
+        ("shop.test", "/restrictedx%2Fy", "open"),
+        ("shop.test", "/Restricted%2Fx", "open"),
+        ("shop.test", "/restricted/a%2Fb;c", "shut"),
+        ("shop.test", "/restricted/;/x", "shut"),
+        ("shop.test", "/restricted%25252fx", "open"),
+        ("shop.test", "/a?/restricted;%2f", "open"),
+        ("npm.test", "/@scope%2Fpkg", "open"),
+        ("npm.test", "/;/restricted%2fx", "open"),
+        ("gitlab.test", "/api/v4/projects/group%2Fproject", "open"),
+        // The other reading is nobody's: no rule is passed by.
+        ("gitlab.test", "/api/%252e%252e%252fx", "open"),
+    ] {
+        let reply = gateway.get(&format!("http://{host}{path}")).await;
+        faults.unless(reply.text() == want, || format!("{host}{path}: {reply:?}"));
+    }
+    let reached = open.targets();
+    assert!(reached.contains(&"/@scope%2Fpkg".into()) && reached.contains(&"/a;v=1/b".into()));
+    let entry = gateway.logged("a refusal", |entry| entry["path"] == "/restricted%2fx").await;
+    assert_eq!((&entry["status"], &entry["flags"]), (&400.into(), &"DPE".into()));
+}
+
 #[tokio::test]
 async fn a_query_is_the_backends_and_stays_as_it_is() {
     let target = Target::start().await;

@@ -12,6 +12,7 @@ use http::request;
 use regex::Regex;
 
 use crate::net::HostPattern;
+use crate::path;
 use crate::snapshot::{Conditions, HostTable, PathMatch, Rule};
 
 pub(crate) use rows::Row;
@@ -93,6 +94,23 @@ impl RouteTable {
     /// The rule for a request to `host` (lower case, no port) and `path` (normalised, no query).
     pub(crate) fn find(&self, host: &str, path: &str, head: &request::Parts) -> Option<Found<'_>> {
         self.hosts.candidates(host).find_map(|paths| paths.find(path, head))
+    }
+
+    /// How a lenient backend may read `path` so that it belongs to another rule than `rule`, which
+    /// took it as it is; and that rule.
+    ///
+    /// A request for such a path must go nowhere: one of the two rules would be passed by.
+    pub(crate) fn other_reading(
+        &self,
+        host: &str,
+        path: &str,
+        head: &request::Parts,
+        rule: &Arc<Rule>,
+    ) -> Option<(String, &Arc<Rule>)> {
+        path::other_readings(path).into_iter().find_map(|reading| {
+            let other = self.find(host, &reading, head)?.rule;
+            (!Arc::ptr_eq(other, rule)).then_some((reading, other))
+        })
     }
 }
 
