@@ -1,57 +1,250 @@
-//! Which requests say their length twice.
+//! The requests of a connection on their way to hyper: which say their length twice, and whose target
+//! is too long.
 //!
 //! RFC 9112 section 6.1: `Content-Length` beside `Transfer-Encoding` is likely an attack. hyper
 //! takes the coding, drops the length and shows neither; that is safe, but the client should hear
-//! 400 and not an answer. So the names of a head's fields are read here too, on their way to hyper.
+//! 400 and not an answer. And hyper keeps a head until it is complete or too large, and answers that
+//! with 431, while a target that is too long is to be answered 414 (RFC 9110 section 15.5.15).
+//!
+//! So all of a connection is followed here too: each head, and the body behind it up to the next.
 
-/// Reads the field names of one head after the other, in whatever pieces they come.
+/// Follows the requests of a connection, in whatever pieces they come.
+///
+/// What hyper refuses is not followed further: hyper reads no more of that connection either.
 #[derive(Debug, Default)]
-pub(super) struct HeadScan {
+pub(super) struct Scan {
+    at: At,
     /// The line's name so far, where it can still be one of the two.
     name: [u8; LONGEST],
-    length: usize,
-    /// Behind the name, up to the end of the line.
-    in_value: bool,
-    has_length: bool,
+    /// Of the head under way, or the one whose body is.
+    head: Head,
+    /// Heads that have begun.
+    heads: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
     has_coding: bool,
-    ended: bool,
+    has_length: bool,
+    length: u64,
+}
+
+/// Where in a message the next byte belongs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    /// Before a request line, where empty lines are skipped (RFC 9112 section 2.2).
+    #[default]
+    Start,
+    Method,
+    /// In the target, of which so many bytes have come.
+    Target(usize),
+    /// In a line whose rest does not matter.
+    Line,
+    /// In a field's name, of which so many bytes are known.
+    Name(usize),
+    /// In the value of `Content-Length`.
+    Length {
+        number: u64,
+        digits: Digits,
+    },
+    /// In a body, with so many bytes to come.
+    Body(u64),
+    /// In the line before a chunk.
+    ChunkSize {
+        number: u64,
+        digits: Digits,
+    },
+    /// In a chunk, with so many bytes to come.
+    Chunk(u64),
+    /// Behind a chunk's bytes.
+    ChunkEnd,
+    /// In a line behind the last chunk, which is the last one if it is empty.
+    Trailer {
+        is_empty: bool,
+    },
+    /// In what is no request.
+    Nowhere,
+}
+
+/// How far a number has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Digits {
+    Awaited,
+    Begun,
+    /// Nothing but the line's end may follow; of a chunk's size anything may.
+    Ended,
 }
 
 const CODING: &[u8] = b"transfer-encoding";
 const LENGTH: &[u8] = b"content-length";
 const LONGEST: usize = CODING.len() + 1;
 
-impl HeadScan {
-    /// Reads on. True once the head has shown both fields; bytes behind its end are a body's.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
-        while !self.ended {
-            if self.in_value {
-                let Some(end) = memchr::memchr(b'\n', bytes) else { return false };
-                bytes = &bytes[end + 1..];
-                (self.in_value, self.length) = (false, 0);
-            }
-            let Some((&byte, rest)) = bytes.split_first() else { return false };
-            bytes = rest;
-            match byte {
-                b'\n' if self.length == 0 => self.ended = true,
-                b'\n' => self.length = 0,
-                b'\r' => {}
-                b':' | b' ' | b'\t' => self.end_name(),
-                _ if self.length == LONGEST => self.in_value = true,
-                _ => {
-                    self.name[self.length] = byte;
-                    self.length += 1;
+/// What some bytes have shown. Requests are told by their number, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The request whose head has both fields.
+    pub twofold: Option<u32>,
+    /// The request whose target is too long, and how many of the bytes are before or within the
+    /// limit. Nothing is followed behind it.
+    pub long_target: Option<(u32, usize)>,
+}
+
+impl Scan {
+    /// Reads on. A target may have `longest_target` bytes.
+    pub(super) fn read(&mut self, bytes: &[u8], longest_target: usize) -> Seen {
+        let mut seen = Seen::default();
+        let mut rest = bytes;
+        while !rest.is_empty() && self.at != At::Nowhere {
+            if let At::Target(length) = self.at {
+                let end = memchr::memchr3(b' ', b'\r', b'\n', rest).unwrap_or(rest.len());
+                if length + end > longest_target {
+                    let within = bytes.len() - rest.len() + longest_target.saturating_sub(length);
+                    seen.long_target = Some((self.heads, within));
+                    self.at = At::Nowhere;
+                    break;
                 }
+                self.at = if end < rest.len() { At::Line } else { At::Target(length + end) };
+                rest = &rest[end..];
+                continue;
             }
+            let (behind, is_twofold) = self.step(rest);
+            if is_twofold {
+                seen.twofold.get_or_insert(self.heads);
+            }
+            rest = behind;
         }
-        self.has_length && self.has_coding
+        seen
     }
 
-    fn end_name(&mut self) {
-        let name = &self.name[..self.length];
-        self.has_coding |= name.eq_ignore_ascii_case(CODING);
-        self.has_length |= name.eq_ignore_ascii_case(LENGTH);
-        self.in_value = true;
+    /// Takes what belongs together from the front of `bytes`, which are some. Returns the rest, and
+    /// whether the head under way has just shown the second of the two fields.
+    fn step<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], bool) {
+        let before = self.head;
+        let (byte, rest) = (bytes[0], &bytes[1..]);
+        let (at, rest) = match self.at {
+            At::Start => match byte {
+                b'\r' | b'\n' => (At::Start, rest),
+                b'!'..=b'~' => {
+                    (self.head, self.heads) = (Head::default(), self.heads.saturating_add(1));
+                    (At::Method, rest)
+                }
+                _ => (At::Nowhere, rest),
+            },
+            At::Method => match memchr::memchr2(b' ', b'\n', bytes) {
+                Some(end) if bytes[end] == b' ' => (At::Target(0), &bytes[end + 1..]),
+                Some(end) => (At::Name(0), &bytes[end + 1..]),
+                None => (At::Method, &[][..]),
+            },
+            At::Line => match memchr::memchr(b'\n', bytes) {
+                Some(end) => (At::Name(0), &bytes[end + 1..]),
+                None => (At::Line, &[][..]),
+            },
+            At::Name(length) => match byte {
+                b'\n' if length == 0 => (self.behind_head(), rest),
+                b'\n' => (At::Nowhere, rest),
+                b'\r' => (At::Name(length), rest),
+                b':' | b' ' | b'\t' => (self.behind_name(length), rest),
+                _ if length == LONGEST => (At::Line, rest),
+                _ => {
+                    self.name[length] = byte;
+                    (At::Name(length + 1), rest)
+                }
+            },
+            At::Length { number, digits } => match (byte, digits) {
+                (b'\n', Digits::Begun | Digits::Ended) => {
+                    self.head.length = number;
+                    (At::Name(0), rest)
+                }
+                (b'\r', _) | (b' ' | b'\t', Digits::Awaited) => (self.at, rest),
+                (b' ' | b'\t', _) => (At::Length { number, digits: Digits::Ended }, rest),
+                (_, Digits::Ended) => (At::Nowhere, rest),
+                _ => {
+                    let number = digit(byte, 10).and_then(|digit| grown(number, 10, digit));
+                    let length = |number| At::Length { number, digits: Digits::Begun };
+                    (number.map_or(At::Nowhere, length), rest)
+                }
+            },
+            At::Body(left) => match skip(bytes, left) {
+                (0, rest) => (At::Start, rest),
+                (left, rest) => (At::Body(left), rest),
+            },
+            At::ChunkSize { number, digits } => match (byte, digits) {
+                (b'\n', Digits::Awaited) => (At::Nowhere, rest),
+                (b'\n', _) if number == 0 => (At::Trailer { is_empty: true }, rest),
+                (b'\n', _) => (At::Chunk(number), rest),
+                (b'\r', _) => (self.at, rest),
+                (_, Digits::Ended) => match memchr::memchr(b'\n', bytes) {
+                    Some(end) => (self.at, &bytes[end..]),
+                    None => (self.at, &[][..]),
+                },
+                (b';' | b' ' | b'\t', Digits::Begun) => {
+                    (At::ChunkSize { number, digits: Digits::Ended }, rest)
+                }
+                _ => {
+                    let number = digit(byte, 16).and_then(|digit| grown(number, 16, digit));
+                    let size = |number| At::ChunkSize { number, digits: Digits::Begun };
+                    (number.map_or(At::Nowhere, size), rest)
+                }
+            },
+            At::Chunk(left) => match skip(bytes, left) {
+                (0, rest) => (At::ChunkEnd, rest),
+                (left, rest) => (At::Chunk(left), rest),
+            },
+            At::ChunkEnd => match byte {
+                b'\r' => (At::ChunkEnd, rest),
+                b'\n' => (CHUNK, rest),
+                _ => (At::Nowhere, rest),
+            },
+            At::Trailer { is_empty } => match byte {
+                b'\n' if is_empty => (At::Start, rest),
+                b'\n' => (At::Trailer { is_empty: true }, rest),
+                b'\r' => (self.at, rest),
+                _ => (At::Trailer { is_empty: false }, rest),
+            },
+            At::Nowhere | At::Target(_) => (self.at, &[][..]),
+        };
+        self.at = at;
+        let is_twofold = |head: Head| head.has_coding && head.has_length;
+        (rest, is_twofold(self.head) && !is_twofold(before))
+    }
+
+    fn behind_name(&mut self, length: usize) -> At {
+        let name = &self.name[..length];
+        if name.eq_ignore_ascii_case(CODING) {
+            self.head.has_coding = true;
+        } else if name.eq_ignore_ascii_case(LENGTH) {
+            self.head.has_length = true;
+            return At::Length { number: 0, digits: Digits::Awaited };
+        }
+        At::Line
+    }
+
+    /// RFC 9112 section 6.3: the coding counts, which is chunked or refused.
+    fn behind_head(&self) -> At {
+        match (self.head.has_coding, self.head.length) {
+            (true, _) => CHUNK,
+            (false, 0) => At::Start,
+            (false, length) => At::Body(length),
+        }
+    }
+}
+
+/// Before a chunk.
+const CHUNK: At = At::ChunkSize { number: 0, digits: Digits::Awaited };
+
+fn digit(byte: u8, base: u32) -> Option<u64> {
+    char::from(byte).to_digit(base).map(u64::from)
+}
+
+fn grown(number: u64, base: u64, digit: u64) -> Option<u64> {
+    number.checked_mul(base)?.checked_add(digit)
+}
+
+/// Leaves out up to `left` bytes: how many are left to leave out, and the bytes behind.
+fn skip(bytes: &[u8], left: u64) -> (u64, &[u8]) {
+    match usize::try_from(left) {
+        Ok(count) if count <= bytes.len() => (0, &bytes[count..]),
+        _ => (left - bytes.len() as u64, &[]),
     }
 }
 
@@ -59,25 +252,91 @@ impl HeadScan {
 mod tests {
     use super::*;
 
+    const PLAIN: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    const TWOFOLD: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\
+                           Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+
     #[test]
     fn both_fields_in_one_head_are_seen_however_they_come() {
         let head = |fields: &str| format!("POST / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
-        // (bytes, says its length twice)
+        // (bytes, which request says its length twice)
         let table = [
-            (head("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), true),
-            (head("TRANSFER-ENCODING : chunked\r\ncontent-length:5\r\n"), true),
-            (head("Content-Length: 5\n").replace('\r', ""), false),
-            (head("Transfer-Encoding: chunked\r\n"), false),
-            (head("X-Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), false),
-            (head("Transfer-Encoding-X: chunked\r\nContent-Length: 5\r\n"), false),
-            (head("X: Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), false),
-            (head("Content-Length: 60\r\n") + "a\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+            (TWOFOLD.into(), Some(1)),
+            (head("TRANSFER-ENCODING : chunked\r\ncontent-length:5\r\n"), Some(1)),
+            (head("Content-Length: 5\n").replace('\r', ""), None),
+            (head("Transfer-Encoding: chunked\r\n"), None),
+            (head("X-Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), None),
+            (head("Transfer-Encoding-X: chunked\r\nContent-Length: 5\r\n"), None),
+            (head("X: Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), None),
+            (head("Content-Length: 60\r\n") + "a\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+            (format!("\r\n\r\n{TWOFOLD}"), Some(1)),
+            (format!("{PLAIN}{TWOFOLD}"), Some(2)),
+            (format!("{PLAIN}\r\n{PLAIN}{TWOFOLD}{TWOFOLD}"), Some(3)),
+            (head("Content-Length: 3\r\n") + "abc" + TWOFOLD, Some(2)),
+            (head("Content-Length:  3 \r\n") + "a\nb" + TWOFOLD, Some(2)),
+            (head("Content-Length: 0\r\n") + TWOFOLD, Some(2)),
+            (head("Content-Length: 3\nContent-Length: 3\n") + "abc" + TWOFOLD, Some(2)),
+            // What is in a body is no head.
+            (head(&format!("Content-Length: {}\r\n", TWOFOLD.len())) + TWOFOLD + PLAIN, None),
+            (
+                head("Transfer-Encoding: chunked\r\n")
+                    + &format!(
+                        "{:X};a=b\r\n{TWOFOLD}\r\n3 \r\nabc\r\n0\r\nX: y\r\n\r\n{PLAIN}",
+                        TWOFOLD.len()
+                    ),
+                None,
+            ),
+            (
+                head("Transfer-Encoding: chunked\r\n")
+                    + &format!("3\r\nabc\r\n0a;x\r\n0123456789\r\n0\r\nX: y\r\n\r\n{TWOFOLD}"),
+                Some(2),
+            ),
+            // What hyper refuses is where it ends.
+            (head("Content-Length: 3, 3\r\n") + "abc" + TWOFOLD, None),
+            (head("Content-Length: 99999999999999999999999\r\n") + TWOFOLD, None),
+            (head("Transfer-Encoding: chunked\r\n") + "x\r\n\r\n" + TWOFOLD, None),
+            (head("Transfer-Encoding: chunked\r\n") + "1\r\nab\r\n" + TWOFOLD, None),
+            // A tunnel.
+            (PLAIN.to_owned() + "\x01\x05hello\r\n" + TWOFOLD, None),
         ];
         for (bytes, want) in table {
-            assert_eq!(HeadScan::default().read(bytes.as_bytes()), want, "{bytes}");
-            let mut scan = HeadScan::default();
-            let found = bytes.as_bytes().chunks(1).fold(false, |_, byte| scan.read(byte));
+            let seen = Scan::default().read(bytes.as_bytes(), 100);
+            assert_eq!(seen, Seen { twofold: want, long_target: None }, "{bytes}");
+            let mut scan = Scan::default();
+            let found = bytes.as_bytes().chunks(1).fold(None, |found: Option<u32>, byte| {
+                let now = scan.read(byte, 100).twofold;
+                found.or(now)
+            });
             assert_eq!(found, want, "byte by byte: {bytes}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_counted_however_it_comes() {
+        // (bytes, which request has more than 4 bytes, and how many of all are within)
+        let table = [
+            ("GET /abc HTTP/1.1\r\n\r\n".into(), None),
+            ("GET /abcd HTTP/1.1\r\n\r\n".into(), Some((1, 8))),
+            ("GET /abcdefgh".into(), Some((1, 8))),
+            ("GET /abc".into(), None),
+            ("\r\n\r\nGET /abcd HTTP/1.1\r\n".into(), Some((1, 12))),
+            ("PROPFIND /abcd".into(), Some((1, 13))),
+            ("GET /\r\nX: abcdefgh\r\n\r\n".into(), None),
+            ("GET / HTTP/1.1\r\nX: a bcdefgh ijklmn\r\n\r\n".into(), None),
+            ("A-METHOD-THAT-IS-LONG\r\n\r\n".into(), None),
+            (String::new(), None),
+            (format!("{PLAIN}GET /abcdefgh"), Some((2, PLAIN.len() + 8))),
+            (format!("{TWOFOLD}GET /abcdefgh"), Some((2, TWOFOLD.len() + 8))),
+        ];
+        for (bytes, want) in table {
+            let seen = Scan::default().read(bytes.as_bytes(), 4).long_target;
+            assert_eq!(seen, want, "{bytes:?}");
+            let mut scan = Scan::default();
+            let found = bytes.as_bytes().chunks(1).enumerate().find_map(|(place, byte)| {
+                let (request, within) = scan.read(byte, 4).long_target?;
+                Some((request, place + within))
+            });
+            assert_eq!(found, want, "byte by byte: {bytes:?}");
         }
     }
 }

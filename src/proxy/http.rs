@@ -109,10 +109,10 @@ async fn answer(
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
-    if record.open.watch().is_target_too_long() {
+    if record.open.watch().opened_with_long_target() {
         return Err(Failure::TargetTooLong);
     }
-    if record.open.watch().take_twofold() {
+    if record.open.watch().opened_twofold() {
         return Err(Failure::TwofoldLength);
     }
     let Admitted { host, host_field, upgrade } = guard::admit(&mut head, &gateway.limits)?;

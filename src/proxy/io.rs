@@ -12,8 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::proxy::framing::HeadScan;
-use crate::proxy::request_line::TargetScan;
+use crate::proxy::framing::Scan;
 use crate::proxy::watch::{Watch, coarse_now};
 use crate::stats::{Downstream, Sharded};
 use crate::upstream;
@@ -66,8 +65,8 @@ pub(super) struct Metered<S: Client> {
     replay: Bytes,
     /// `None`: writes go straight through.
     gathered: Option<BytesMut>,
-    /// The head under way, and the number of exchanges before it.
-    scan: (u32, HeadScan, TargetScan),
+    /// Follows the requests of HTTP/1.
+    scan: Scan,
     /// Bytes of a target that hyper may see.
     longest_target: usize,
     /// The target was longer: hyper has seen the head end there, and sees nothing any more.
@@ -92,7 +91,7 @@ impl<S: Client> Metered<S> {
             counts,
             replay,
             gathered: None,
-            scan: Default::default(),
+            scan: Scan::default(),
             longest_target,
             cut: false,
             finished: false,
@@ -105,31 +104,25 @@ impl<S: Client> Metered<S> {
         self
     }
 
-    /// Notes that bytes came, and looks at the fields of a head among them. `Some` if its target is
-    /// too long: so many of the bytes are still before its end.
-    fn came(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Notes that bytes came, and looks at the heads among them. `Some` if a target is too long: the
+    /// number of its request, and how many of the bytes are still before its end.
+    fn came(&mut self, bytes: &[u8]) -> Option<(u32, usize)> {
         self.watch.read(coarse_now());
         self.counts.here().received_bytes.add(bytes.len() as u64);
         if self.gathered.is_some() {
             return None;
         }
-        let (opened, busy) = self.watch.exchanges();
-        if busy {
-            return None;
+        let seen = self.scan.read(bytes, self.longest_target);
+        if let Some(request) = seen.twofold {
+            self.watch.is_twofold(request);
         }
-        if self.scan.0 != opened {
-            self.scan = (opened, HeadScan::default(), TargetScan::default());
-        }
-        if self.scan.1.read(bytes) {
-            self.watch.is_twofold();
-        }
-        self.scan.2.read(bytes, self.longest_target)
+        seen.long_target
     }
 
-    /// Has hyper see the end of the head at `end` of what was read into `buffer`, so that the request
-    /// is answered: nobody keeps a target for as long as its client goes on sending it.
-    fn cut_head(&mut self, buffer: &mut ReadBuf<'_>, end: usize) {
-        self.watch.has_long_target();
+    /// Has hyper see the end of the head at `end` of what was read into `buffer`, so that `request` is
+    /// answered: nobody keeps a target for as long as its client goes on sending it.
+    fn cut_head(&mut self, buffer: &mut ReadBuf<'_>, request: u32, end: usize) {
+        self.watch.has_long_target(request);
         self.cut = true;
         buffer.set_filled(end);
         let fits = END_OF_HEAD.len().min(buffer.remaining());
@@ -164,9 +157,9 @@ impl<S: Client> AsyncRead for Metered<S> {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         }
         if buffer.filled().len() > before
-            && let Some(within) = self.came(&buffer.filled()[before..])
+            && let Some((request, within)) = self.came(&buffer.filled()[before..])
         {
-            self.cut_head(buffer, before + within);
+            self.cut_head(buffer, request, before + within);
         }
         Poll::Ready(Ok(()))
     }
@@ -260,7 +253,7 @@ impl<S: Client> Metered<S> {
     /// what comes in after a close is answered by a reset, and a reset takes away what the client has
     /// not read yet. The sweep ends it (see [`Watch::lingers`]).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.exchanges().1 {
+        if self.watch.is_busy() {
             // A tunnel, of which one way has ended.
             return Poll::Ready(Ok(()));
         }
@@ -450,7 +443,8 @@ mod tests {
             let mut all = String::new();
             stream.read_to_string(&mut all).await.unwrap();
             assert_eq!(all, "GET /abcd HTTP/1.1\r\n\r\n");
-            assert!(watch.is_target_too_long());
+            let _open = watch.open();
+            assert!(watch.opened_with_long_target());
         }
     }
 }

@@ -50,10 +50,10 @@ pub(super) struct Watch {
     drained_bodies: AtomicU32,
     /// Nothing more will be sent, and the client is given time to read, since then; 0 if not.
     lingers_since: AtomicU64,
-    /// The head that was read last says its length twice.
-    twofold: AtomicBool,
-    /// The target of the head that was read last is too long.
-    long_target: AtomicBool,
+    /// The number of the first request that says its length twice; 0 if there is none.
+    twofold: AtomicU32,
+    /// The number of the request whose target is too long; 0 if there is none.
+    long_target: AtomicU32,
     /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
     http2: AtomicBool,
     /// A TLS handshake is under way, which has a limit of its own.
@@ -107,8 +107,8 @@ impl Watch {
             unread: false.into(),
             drained_bodies: 0.into(),
             lingers_since: 0.into(),
-            twofold: false.into(),
-            long_target: false.into(),
+            twofold: 0.into(),
+            long_target: 0.into(),
             http2: false.into(),
             handshake: false.into(),
             ending: 0.into(),
@@ -146,7 +146,7 @@ impl Watch {
     }
 
     /// True if what comes belongs to a request whose head is known.
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0 || self.drained_bodies.load(Ordering::Relaxed) > 0
     }
 
@@ -178,30 +178,33 @@ impl Watch {
         self.wrote_at.store(now, Ordering::Relaxed);
     }
 
-    /// How many exchanges were ever opened, and whether one is now.
-    pub(super) fn exchanges(&self) -> (u32, bool) {
-        (self.opened.load(Ordering::Relaxed), self.is_busy())
+    /// The head of the request of this number, from 1, has `Content-Length` and `Transfer-Encoding`.
+    /// It may be read while an earlier request is served.
+    pub(super) fn is_twofold(&self, request: u32) {
+        let order = Ordering::Relaxed;
+        let _ = self.twofold.compare_exchange(0, request, order, order);
     }
 
-    /// The head under way has `Content-Length` and `Transfer-Encoding`.
-    pub(super) fn is_twofold(&self) {
-        self.twofold.store(true, Ordering::Relaxed);
+    /// True if the head of the exchange that was just opened has both. That one is the last of its
+    /// connection.
+    pub(super) fn opened_twofold(&self) -> bool {
+        self.has_just_opened(self.twofold.load(Ordering::Relaxed))
     }
 
-    /// True if the head of the exchange that was just opened has both.
-    pub(super) fn take_twofold(&self) -> bool {
-        self.twofold.load(Ordering::Relaxed) && self.twofold.swap(false, Ordering::Relaxed)
-    }
-
-    /// The target of the head under way is too long, and was cut off.
-    pub(super) fn has_long_target(&self) {
-        self.long_target.store(true, Ordering::Relaxed);
+    /// The target of the request of this number, from 1, is too long, and was cut off.
+    pub(super) fn has_long_target(&self, request: u32) {
+        self.long_target.store(request, Ordering::Relaxed);
     }
 
     /// True if the target of the exchange that was just opened was cut off. The connection ends with
     /// that exchange.
-    pub(super) fn is_target_too_long(&self) -> bool {
-        self.long_target.load(Ordering::Relaxed)
+    pub(super) fn opened_with_long_target(&self) -> bool {
+        self.has_just_opened(self.long_target.load(Ordering::Relaxed))
+    }
+
+    /// True if the exchange that was opened last is that of the request of this number.
+    fn has_just_opened(&self, request: u32) -> bool {
+        request != 0 && request == self.opened.load(Ordering::Relaxed)
     }
 
     /// A write went through, or found no room.

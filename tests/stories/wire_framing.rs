@@ -37,6 +37,69 @@ async fn a_length_beside_chunks_is_refused() {
     }
 }
 
+/// Every request of a connection, and not the first alone: behind another one in the same write, on a
+/// connection that was kept open, behind bodies of both kinds, behind an empty line.
+#[tokio::test]
+async fn a_length_beside_chunks_is_refused_wherever_it_comes() {
+    let target = Target::start().await;
+    let twofold = post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n");
+    let get = b"GET /canary/first HTTP/1.1\r\nHost: shop.test\r\n\r\n".to_vec();
+    let sized = b"POST /canary/first HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello";
+    let chunks =
+        b"POST /canary/first HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   5;a=b\r\nhello\r\n0\r\n\r\n";
+    // (what comes before it, requests)
+    let table: [(&[u8], usize); 6] = [
+        (b"\r\n", 0),
+        (&get, 1),
+        (&[get.clone(), b"\r\n".to_vec(), get.clone()].concat(), 2),
+        (sized, 1),
+        (chunks, 1),
+        (&[&sized[..], chunks, sized].concat(), 3),
+    ];
+    for (before, count) in table {
+        let what = before.escape_ascii().to_string();
+        // In one write, and after the answers to what is before.
+        for at_once in [true, false] {
+            let reached = target.origin.targets().len();
+            let mut wire = target.gateway.wire().await;
+            if at_once {
+                wire.send([before, &twofold].concat()).await;
+            } else {
+                wire.send(before).await;
+            }
+            for _ in 0..count {
+                assert_eq!(wire.reply().await.status(), 200, "{what}");
+            }
+            if !at_once {
+                wire.send(&twofold).await;
+            }
+            let reply = soon("an answer", wire.try_reply_to("POST")).await;
+            let refused = reply.as_ref().is_some_and(|reply| {
+                reply.status() == 400 && reply.text() == "the request says its length twice\n"
+            });
+            target.faults.unless(refused, || format!("{what}, {at_once}: {reply:?}"));
+            wire.rest().await;
+            let reached = target.origin.targets().split_off(reached);
+            target.faults.unless(reached.len() == count, || format!("{what}: {reached:?}"));
+        }
+    }
+    // What looks like such a head within a body is a body.
+    let inner = String::from_utf8_lossy(&twofold).into_owned();
+    let length = inner.len();
+    for body in [
+        format!("Content-Length: {length}\r\n\r\n{inner}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{inner}\r\n0\r\n\r\n"),
+    ] {
+        let mut wire = target.gateway.wire().await;
+        let bytes = format!("POST /canary/body HTTP/1.1\r\nHost: shop.test\r\n{body}");
+        wire.send(format!("{bytes}GET /canary/next HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+        assert_eq!(wire.reply().await.status(), 200, "{body}");
+        assert_eq!(target.origin.last().text(), inner);
+        assert_eq!(wire.reply().await.status(), 200, "{body}");
+    }
+}
+
 #[tokio::test]
 async fn a_coding_that_is_not_chunked_alone_is_refused() {
     let target = Target::start().await;
