@@ -28,8 +28,9 @@ pub(super) fn is_asked_for<B>(request: &http::Request<B>) -> bool {
         return request.method() == Method::CONNECT
             && protocol.is_some_and(|protocol| protocol.as_str() == "websocket");
     }
-    let upgrade = request.headers().get(UPGRADE).map(HeaderValue::as_bytes);
-    upgrade.is_some_and(|token| token.eq_ignore_ascii_case(b"websocket"))
+    let offers = request.headers().get_all(UPGRADE).iter();
+    let mut tokens = offers.flat_map(|offer| offer.as_bytes().split(|byte| *byte == b','));
+    tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Answers the handshake, and echoes messages once the connection is a tunnel.

@@ -21,6 +21,7 @@ pub(crate) enum Failure {
     HeadMalformed,
     HeadTooLarge,
     MethodNotServed,
+    MethodTooLong,
     MisdirectedRequest,
     RequestBodyBroken,
     RequestBodyStalled,
@@ -64,7 +65,9 @@ impl Failure {
             | Self::HeadMalformed
             | Self::RequestBodyBroken
             | Self::TwofoldLength => StatusCode::BAD_REQUEST,
-            Self::CodingUnknown | Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
+            Self::CodingUnknown | Self::MethodTooLong | Self::NoUpgrade => {
+                StatusCode::NOT_IMPLEMENTED
+            }
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
@@ -101,6 +104,7 @@ impl Failure {
             | Self::HeadMalformed
             | Self::HeadTooLarge
             | Self::MethodNotServed
+            | Self::MethodTooLong
             | Self::RequestBodyBroken
             | Self::TargetTooLong
             | Self::TooManyFields
@@ -135,6 +139,7 @@ impl Failure {
             Self::HeadMalformed => "http1.codec_error",
             Self::HeadTooLarge => "headers_too_large",
             Self::MethodNotServed => "method_not_served",
+            Self::MethodTooLong => "method_too_long",
             Self::MisdirectedRequest => "misdirected_request",
             Self::RequestBodyBroken => "request_body_broken",
             Self::RequestBodyStalled => "stream_idle_timeout",
@@ -174,6 +179,7 @@ impl Failure {
             Self::HeadMalformed => "the request is malformed\n",
             Self::HeadTooLarge => "the request head is too large\n",
             Self::MethodNotServed => "this method is not served here\n",
+            Self::MethodTooLong => "the method is too long\n",
             Self::MisdirectedRequest => "this connection does not serve that host\n",
             Self::RequestBodyBroken => "the request body is malformed\n",
             Self::RequestBodyStalled => "the request body did not come in time\n",
@@ -214,9 +220,11 @@ impl Failure {
     /// a broken backend as UNAVAILABLE, as GRPCRoute asks).
     pub(crate) fn grpc_status(self) -> &'static str {
         match self {
-            Self::NoRoute | Self::MethodNotServed | Self::MisdirectedRequest | Self::NoUpgrade => {
-                "12"
-            }
+            Self::NoRoute
+            | Self::MethodNotServed
+            | Self::MethodTooLong
+            | Self::MisdirectedRequest
+            | Self::NoUpgrade => "12",
             Self::RequestBodyStalled | Self::RequestTimeout | Self::UpstreamTimeout => "4",
             Self::BackendInvalid
             | Self::NoBackend
@@ -292,7 +300,8 @@ mod tests {
                 F::ExpectationUnknown => F::HeadMalformed,
                 F::HeadMalformed => F::HeadTooLarge,
                 F::HeadTooLarge => F::MethodNotServed,
-                F::MethodNotServed => F::MisdirectedRequest,
+                F::MethodNotServed => F::MethodTooLong,
+                F::MethodTooLong => F::MisdirectedRequest,
                 F::MisdirectedRequest => F::RequestBodyBroken,
                 F::RequestBodyBroken => F::RequestBodyStalled,
                 F::RequestBodyStalled => F::TargetTooLong,

@@ -36,32 +36,37 @@ pub(super) enum Upgrade {
     Http2,
 }
 
+/// Bytes of a method; more is answered 501 (RFC 9112 section 3). The longest that is registered has 17.
+const LONGEST_METHOD: usize = 32;
+
 /// Looks at a request head and leaves in it what may travel on.
 ///
 /// # Errors
 ///
 /// The failure to answer with. Nothing of the request may be forwarded then.
 pub(super) fn admit(head: &mut request::Parts, limits: &Limits) -> Result<Admitted, Failure> {
+    // First, so that a cookie of HTTP/2, which comes in crumbs, counts as one field.
+    join_cookies(&mut head.headers);
     if head.headers.len() > limits.head_fields {
         return Err(Failure::TooManyFields);
+    }
+    if head.method.as_str().len() > LONGEST_METHOD {
+        return Err(Failure::MethodTooLong);
     }
     let extended_connect = check_method(head)?;
     check_form(head)?;
     let (host, host_field) = take_host(head)?;
     settle_target(head, limits)?;
     check_coding(&head.headers)?;
+    settle_length(&mut head.headers)?;
     let upgrade = settle_connection(head, limits);
     settle_expect(&mut head.headers)?;
-    settle_length(&mut head.headers)?;
-    if head.version == Version::HTTP_2 {
-        join_cookies(&mut head.headers);
-    }
     let upgrade = if extended_connect { Some(Upgrade::Http2) } else { upgrade };
     Ok(Admitted { host, host_field, upgrade })
 }
 
-/// RFC 9112 section 3.2: one `Host`, and it agrees with the target where that has an authority
-/// (which then counts); RFC 9113 section 8.3.1 likewise.
+/// RFC 9112 section 3.2: one `Host`, which is a host. Where the target has an authority that counts,
+/// and HTTP/1.1 needs `Host` all the same; in HTTP/2 the two agree (RFC 9113 section 8.3.1).
 fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failure> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next().cloned();
@@ -72,10 +77,14 @@ fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failu
         (Some(authority), field) => {
             let authority =
                 HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadHost)?;
-            let differs = field
-                .is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
-            // An HTTP/1 proxy request names its target in full, and its Host is to be ignored.
-            if differs && head.version == Version::HTTP_2 {
+            let agrees = match (&field, head.version) {
+                (None, version) => version != Version::HTTP_11,
+                (Some(field), Version::HTTP_2) => {
+                    field.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+                }
+                (Some(field), _) => HostName::parse(field).is_some(),
+            };
+            if !agrees {
                 return Err(Failure::BadHost);
             }
             head.headers.insert(HOST, authority.clone());
@@ -123,7 +132,8 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
         return Ok(());
     }
     let known = ["br", "compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"];
-    let is_known = |token: &str| known.iter().any(|known| token.eq_ignore_ascii_case(known));
+    let is_known =
+        |token: &[u8]| known.iter().any(|known| token.eq_ignore_ascii_case(known.as_bytes()));
     Err(if tokens(headers, &TRANSFER_ENCODING).any(is_known) {
         Failure::CodingUnknown
     } else {
@@ -139,6 +149,11 @@ fn settle_target(head: &mut request::Parts, limits: &Limits) -> Result<(), Failu
     }
     if target == "*" {
         return if head.method == Method::OPTIONS { Ok(()) } else { Err(Failure::BadTarget) };
+    }
+    // RFC 9113 section 8.3.1: `:path` begins with `/`. Only a URL may have a query and no path.
+    let is_url = head.uri.authority().is_some() && head.version != Version::HTTP_2;
+    if target.starts_with('?') && !is_url {
+        return Err(Failure::BadTarget);
     }
     let written = path_of(&head.uri);
     if !written.starts_with('/') {
@@ -168,7 +183,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 fn settle_connection(head: &mut request::Parts, limits: &Limits) -> Option<Upgrade> {
     let upgrade = wanted_upgrade(head, limits);
     let trailers =
-        head.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+        tokens(&head.headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(&mut head.headers);
     if head.headers.keys().any(|name| name.as_str().contains('_')) {
         let odd: Vec<HeaderName> =
@@ -177,28 +192,32 @@ fn settle_connection(head: &mut request::Parts, limits: &Limits) -> Option<Upgra
             head.headers.remove(name);
         }
     }
-    if trailers {
-        head.headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    let token = upgrade?;
+    let Some(token) = upgrade else {
+        if trailers {
+            head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        return None;
+    };
+    // It is 0, and some servers take any length for a body.
+    head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, token);
     Some(Upgrade::Http1)
 }
 
+/// Of the protocols that the client offers (RFC 9110 section 7.8) the first that is let through.
 fn wanted_upgrade(head: &request::Parts, limits: &Limits) -> Option<HeaderValue> {
-    let token = head.headers.get(UPGRADE)?;
+    let is_allowed = |token: &&[u8]| {
+        limits.upgrades.iter().any(|allowed| token.eq_ignore_ascii_case(allowed.as_bytes()))
+    };
+    let token = tokens(&head.headers, &UPGRADE).find(is_allowed)?;
     let asked =
-        tokens(&head.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    let allowed = limits
-        .upgrades
-        .iter()
-        .any(|allowed| token.as_bytes().eq_ignore_ascii_case(allowed.as_bytes()));
-    // A body before the change of protocol could be read as either.
-    let bare =
-        !head.headers.contains_key(CONTENT_LENGTH) && !head.headers.contains_key(TRANSFER_ENCODING);
+        tokens(&head.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    // A body before the change of protocol could be read as either. A length of 0 is none.
+    let bare = head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+        && !head.headers.contains_key(TRANSFER_ENCODING);
     let fits = head.version == Version::HTTP_11 && head.method == Method::GET && bare;
-    (asked && allowed && fits).then(|| token.clone())
+    (asked && fits).then(|| HeaderValue::from_bytes(token).ok())?
 }
 
 /// Removes hop-by-hop fields, in requests and in responses.
@@ -225,7 +244,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         return;
     }
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| !is_essential(name))
         .collect();
     for name in named {
@@ -266,48 +285,50 @@ fn is_essential(name: &HeaderName) -> bool {
         )
 }
 
+/// The members of a list (RFC 9110 section 5.6.1), on however many lines.
 pub(super) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
-) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).iter();
+    lines
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
 
-/// RFC 9110 section 10.1.1. hyper sends 100 when the body is first asked for, so the field stays
-/// here.
+/// RFC 9110 section 10.1.1: a list, of which one member is known. hyper sends 100 when the body is
+/// first asked for, so the field stays here.
 fn settle_expect(headers: &mut HeaderMap) -> Result<(), Failure> {
-    let Some(value) = headers.remove(EXPECT) else { return Ok(()) };
-    if value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-        Ok(())
-    } else {
-        Err(Failure::ExpectationUnknown)
+    let is_known = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
+    if !tokens(headers, &EXPECT).all(is_known) {
+        return Err(Failure::ExpectationUnknown);
     }
+    headers.remove(EXPECT);
+    Ok(())
 }
 
 /// One length in its canonical form: `007` and a second, equal line are written `7`, once.
 fn settle_length(headers: &mut HeaderMap) -> Result<(), Failure> {
-    let Some(first) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
-    let digits = first.as_bytes();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else { return Ok(()) };
+    let length = number(first).ok_or(Failure::RequestBodyBroken)?;
+    if !lines.all(|line| number(line) == Some(length)) {
         return Err(Failure::RequestBodyBroken);
     }
-    let canonical = digits.len() == 1 || digits[0] != b'0';
-    if canonical && headers.get_all(CONTENT_LENGTH).iter().count() == 1 {
-        return Ok(());
+    let is_canonical = first.len() == 1 || first.as_bytes()[0] != b'0';
+    if !is_canonical || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        headers.insert(CONTENT_LENGTH, length.into());
     }
-    let length: u64 =
-        first.to_str().ok().and_then(|text| text.parse().ok()).ok_or(Failure::RequestBodyBroken)?;
-    headers.insert(CONTENT_LENGTH, length.into());
     Ok(())
 }
 
-/// RFC 9113 section 8.2.3: HTTP/2 may split `Cookie`, HTTP/1 has one.
+fn number(value: &HeaderValue) -> Option<u64> {
+    let is_number = value.as_bytes().iter().all(u8::is_ascii_digit);
+    value.to_str().ok().filter(|_| is_number)?.parse().ok()
+}
+
+/// RFC 9113 section 8.2.3: HTTP/2 may split `Cookie`, HTTP/1 has one (RFC 6265 section 5.4).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(COOKIE).iter();
     let Some(first) = crumbs.next() else { return };
@@ -348,6 +369,20 @@ mod tests {
             (http::Request::get("/"), Some(Failure::BadHost)),
             (get("/").header(HOST, "shop.test"), Some(Failure::BadHost)),
             (http::Request::get("/").header(HOST, "a, b"), Some(Failure::BadHost)),
+            (http::Request::get("http://a.test/"), Some(Failure::BadHost)),
+            (http::Request::get("http://a.test/").version(Version::HTTP_10), None),
+            (http::Request::get("http://a.test/").header(HOST, "a b"), Some(Failure::BadHost)),
+            (http::Request::get("http://a.test/").header(HOST, ""), Some(Failure::BadHost)),
+            (http::Request::get("http://a.test/").header(HOST, "b.test"), None),
+            (get("http://a.test/").header(HOST, "a.test"), Some(Failure::BadHost)),
+            (method(&"M".repeat(32)).uri("/"), None),
+            (method(&"M".repeat(33)).uri("/"), Some(Failure::MethodTooLong)),
+            (http::Request::get("http://a.test?q").header(HOST, "a.test"), None),
+            (
+                http::Request::get("http://a.test?q").version(Version::HTTP_2),
+                Some(Failure::BadTarget),
+            ),
+            (http::Request::get("http://a.test/?q").version(Version::HTTP_2), None),
             (method("TRACE").uri("/"), Some(Failure::MethodNotServed)),
             (method("CONNECT").uri("a.test:443"), Some(Failure::MethodNotServed)),
             (method("GET").uri("*"), Some(Failure::BadTarget)),
@@ -367,6 +402,19 @@ mod tests {
             (get("/a%00"), Some(Failure::AmbiguousPath(path::Ambiguous::Control))),
             (get("/").header(EXPECT, "y 100-continue"), Some(Failure::ExpectationUnknown)),
             (get("/").header(EXPECT, "100-Continue"), None),
+            (get("/").header(EXPECT, "100-continue,").header(EXPECT, "100-continue"), None),
+            (
+                get("/").header(EXPECT, "100-continue").header(EXPECT, "200-ok"),
+                Some(Failure::ExpectationUnknown),
+            ),
+            (get("/").header(EXPECT, &b"\xff"[..]), Some(Failure::ExpectationUnknown)),
+            (
+                get("/").header(CONTENT_LENGTH, "5").header(CONTENT_LENGTH, "6"),
+                Some(Failure::RequestBodyBroken),
+            ),
+            (get("/").header(CONTENT_LENGTH, "5, 5"), Some(Failure::RequestBodyBroken)),
+            (get("/").header(CONTENT_LENGTH, "+5"), Some(Failure::RequestBodyBroken)),
+            (get("/").header(CONTENT_LENGTH, ""), Some(Failure::RequestBodyBroken)),
             (get("http://a.test/").version(Version::HTTP_2), Some(Failure::BadHost)),
         ];
         for (request, want) in table {
@@ -395,7 +443,17 @@ mod tests {
         assert_eq!(admitted.upgrade, None);
         let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["authorization", "host", "x-kept"]);
+        // Of `TE` that part stays which is the backend's business.
+        assert_eq!(names, ["authorization", "host", "te", "x-kept"]);
+        assert_eq!(head.headers[TE], "trailers");
+    }
+
+    #[test]
+    fn a_connection_field_that_is_no_text_counts_all_the_same() {
+        let mut head =
+            head(get("/").header(CONNECTION, &b"x-gone, \xff"[..]).header("x-gone", "1"));
+        admit(&mut head, &Limits::default()).unwrap();
+        assert!(!head.headers.contains_key("x-gone"));
     }
 
     /// `check` warns of matches on fields that are gone when a request is routed.
@@ -446,22 +504,51 @@ mod tests {
 
     #[test]
     fn only_an_upgrade_on_the_list_goes_on() {
-        // (Connection, Upgrade, method, goes on)
+        // (Connection, Upgrade, method, what goes on)
         let table = [
-            ("upgrade", "websocket", "GET", true),
-            ("keep-alive, Upgrade", "WebSocket", "GET", true),
-            ("keep-alive", "websocket", "GET", false),
-            ("upgrade", "h2c", "GET", false),
-            ("upgrade", "websocket, h2c", "GET", false),
-            ("upgrade", "websocket", "POST", false),
+            ("upgrade", "websocket", "GET", Some("websocket")),
+            ("keep-alive, Upgrade", "WebSocket", "GET", Some("WebSocket")),
+            ("keep-alive", "websocket", "GET", None),
+            ("upgrade", "h2c", "GET", None),
+            ("upgrade", "websocket, h2c", "GET", Some("websocket")),
+            ("upgrade, http2-settings", "h2c , websocket", "GET", Some("websocket")),
+            ("upgrade", "xwebsocket, websocket/13", "GET", None),
+            ("upgrade", "websocket", "POST", None),
         ];
         for (connection, upgrade, method, want) in table {
             let mut head = head(
                 get("/").method(method).header(CONNECTION, connection).header(UPGRADE, upgrade),
             );
             let admitted = admit(&mut head, &Limits::default()).unwrap();
-            assert_eq!(admitted.upgrade.is_some(), want, "{connection} / {upgrade} / {method}");
-            assert_eq!(head.headers.contains_key(UPGRADE), want, "{connection} / {upgrade}");
+            let case = format!("{connection} / {upgrade} / {method}");
+            assert_eq!(admitted.upgrade.is_some(), want.is_some(), "{case}");
+            assert_eq!(
+                head.headers.get(UPGRADE).map(HeaderValue::as_bytes),
+                want.map(str::as_bytes),
+                "{case}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_length_of_nothing_is_no_body_before_an_upgrade() {
+        // (field, value, goes on)
+        let table = [
+            (CONTENT_LENGTH, "0", true),
+            (CONTENT_LENGTH, "000", true),
+            (CONTENT_LENGTH, "1", false),
+            (TRANSFER_ENCODING, "chunked", false),
+        ];
+        for (name, value, want) in table {
+            let mut head = head(
+                get("/")
+                    .header(CONNECTION, "upgrade")
+                    .header(UPGRADE, "websocket")
+                    .header(&name, value),
+            );
+            let admitted = admit(&mut head, &Limits::default()).unwrap();
+            assert_eq!(admitted.upgrade.is_some(), want, "{name}: {value}");
+            assert!(!want || !head.headers.contains_key(CONTENT_LENGTH), "{name}: {value}");
         }
     }
 
@@ -493,5 +580,17 @@ mod tests {
         admit(&mut head, &Limits::default()).unwrap();
         assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
         assert_eq!(head.headers[CONTENT_LENGTH], "7");
+    }
+
+    #[test]
+    fn a_cookie_in_crumbs_is_one_field() {
+        let limits = Limits { head_fields: 4, ..Limits::default() };
+        let fields = |name: &'static str| {
+            let build = get("/").version(Version::HTTP_2);
+            let mut head = head((0..10).fold(build, |build, _| build.header(name, "a=1")));
+            admit(&mut head, &limits).map(|_| head.headers.len())
+        };
+        assert_eq!(fields("cookie"), Ok(2));
+        assert_eq!(fields("x-cookie"), Err(Failure::TooManyFields));
     }
 }

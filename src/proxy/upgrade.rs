@@ -57,9 +57,9 @@ fn new_key() -> HeaderValue {
 pub(super) struct Handshake {
     /// The only right `Sec-WebSocket-Accept`.
     accept: String,
-    protocols: Vec<String>,
+    protocols: Vec<Vec<u8>>,
     /// Names without parameters.
-    extensions: Vec<String>,
+    extensions: Vec<Vec<u8>>,
 }
 
 impl Handshake {
@@ -68,8 +68,8 @@ impl Handshake {
         let key = headers.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
         Self {
             accept: derive_accept_key(key),
-            protocols: tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect(),
-            extensions: extensions(headers).map(str::to_owned).collect(),
+            protocols: tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map(<[u8]>::to_vec).collect(),
+            extensions: extensions(headers).map(<[u8]>::to_vec).collect(),
         }
     }
 
@@ -83,9 +83,10 @@ impl Handshake {
         let (accept, more) = one(SEC_WEBSOCKET_ACCEPT);
         let accepted = !more && accept.is_some_and(|accept| *accept == *self.accept);
         let (protocol, more) = one(SEC_WEBSOCKET_PROTOCOL);
-        let offered = |protocol: &HeaderValue| self.protocols.iter().any(|one| *protocol == **one);
+        let offered =
+            |protocol: &HeaderValue| self.protocols.iter().any(|one| protocol.as_bytes() == one);
         accepted
-            && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+            && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
             && !more
             && protocol.is_none_or(offered)
             && extensions(headers).all(|name| {
@@ -95,9 +96,10 @@ impl Handshake {
 }
 
 /// The names in `Sec-WebSocket-Extensions`.
-fn extensions(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    tokens(headers, &SEC_WEBSOCKET_EXTENSIONS)
-        .map(|extension| extension.split(';').next().unwrap_or_default().trim())
+fn extensions(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    tokens(headers, &SEC_WEBSOCKET_EXTENSIONS).map(|extension| {
+        extension.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+    })
 }
 
 /// The backend's 101 as the client's protocol says it.

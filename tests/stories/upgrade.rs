@@ -396,6 +396,42 @@ async fn bytes_before_the_switch_do_not_reach_the_backend_as_they_are() {
     }
 }
 
+/// RFC 9112 section 6.3: a length of 0 is no body; RFC 9110 section 7.8: `Upgrade` is a list.
+#[tokio::test]
+async fn a_handshake_is_known_by_what_it_means() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    // (in place of, lines)
+    let table = [
+        ("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"),
+        ("\r\n\r\n", "\r\nContent-Length: 00\r\n\r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade: h2c, websocket\r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade: h2c\r\nUpgrade: websocket\r\n"),
+        ("Connection: Upgrade\r\n", "Connection: keep-alive\r\nConnection: x, Upgrade\r\n"),
+        ("\r\n\r\n", "\r\nTE: trailers\r\n\r\n"),
+    ];
+    for (from, to) in table {
+        let mut client = gateway.wire().await;
+        client.send(HANDSHAKE.replace(from, to)).await;
+        let mut origin = backend.accept().await;
+        let seen = origin.request().await.unwrap();
+        assert_eq!(seen.header("upgrade").as_deref(), Some("websocket"), "{to}: {seen:?}");
+        assert_eq!(seen.header("connection").as_deref(), Some("upgrade"), "{to}: {seen:?}");
+        assert!(!seen.head.has("content-length"), "{to}: {seen:?}");
+        origin.send(SWITCHED).await;
+        let head = soon("the switch", client.head()).await.unwrap();
+        assert_eq!(head.status(), 101, "{to}");
+    }
+    // A body it must not have.
+    for lines in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
+        let mut client = gateway.wire().await;
+        client.send(HANDSHAKE.replace("\r\n\r\n", &format!("\r\n{lines}"))).await;
+        let mut origin = backend.accept().await;
+        let seen = origin.request().await.unwrap();
+        assert!(!seen.head.has("upgrade"), "{lines}: {seen:?}");
+    }
+}
+
 #[tokio::test]
 async fn only_websocket_is_passed_on() {
     let shop = Origin::replying("shop").await;

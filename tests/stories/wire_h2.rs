@@ -144,6 +144,20 @@ async fn an_error_of_the_connection_ends_it() {
     }
 }
 
+/// RFC 9113 section 8.3.1: `:path` begins with `/`, but for the `*` of OPTIONS.
+#[tokio::test]
+async fn a_path_begins_with_a_slash() {
+    let target = Target::start().await;
+    for path in ["?q", "?", "?/attack", "attack", "http://shop.test/attack", "*", "*?q", ""] {
+        let mut h2 = H2::connect(&target.gateway).await;
+        h2.frame(&Frame::get(1, path)).await;
+        let outcome = h2.outcome(1).await;
+        target.faults.unless(outcome.is_refusal(), || format!("`{path}`: {outcome:?}"));
+    }
+    assert_eq!(target.origin.targets(), [""; 0]);
+    target.is_unharmed("paths without a slash").await;
+}
+
 /// RFC 9113: what breaks one stream. It may be taken for worse, never for good.
 #[tokio::test]
 async fn an_error_of_a_stream_is_answered_on_it_or_ends_the_connection() {

@@ -1,7 +1,7 @@
 //! What is for one hop alone (RFC 9110 sections 7.6.1, 7.8, 10.1.1): it goes no further, and it
 //! takes nothing with it that must go further.
 
-use crate::support::{Answer, Gateway, Origin, Target};
+use crate::support::{Answer, Gateway, Origin, Target, empty};
 
 fn get(lines: &str) -> Vec<u8> {
     format!("GET /attack HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n").into_bytes()
@@ -32,6 +32,54 @@ async fn fields_of_one_hop_stay_here() {
         // `trailers` may pass, and is then the only member.
         assert!(seen.header("te").is_none_or(|te| te.eq_ignore_ascii_case("trailers")), "{lines}");
     }
+}
+
+/// RFC 9110 section 10.1.4: `TE` is a list, and is named in `Connection` where there is one.
+#[tokio::test]
+async fn trailers_are_asked_for_on_this_connection() {
+    let target = Target::start().await;
+    for lines in [
+        "TE: trailers\r\n",
+        "TE: Trailers\r\nConnection: TE\r\n",
+        "TE: gzip, trailers\r\n",
+        "TE: gzip;q=0.5\r\nTE: trailers\r\nConnection: te, close\r\n",
+    ] {
+        let seen = target.passes(lines, &get(lines)).await;
+        assert_eq!(seen.header("te").as_deref(), Some("trailers"), "{lines}: {seen:?}");
+        assert_eq!(seen.header("connection").as_deref(), Some("te"), "{lines}: {seen:?}");
+    }
+    for lines in ["TE: gzip\r\nConnection: TE\r\n", "TE: xtrailers\r\n", "Connection: TE\r\n", ""] {
+        let seen = target.passes(lines, &get(lines)).await;
+        assert!(!seen.head.has("te") && !seen.head.has("connection"), "{lines}: {seen:?}");
+    }
+    let mut http2 = target.gateway.http2("shop.test").await;
+    let request = http::Request::get("https://shop.test/").header("te", "trailers");
+    http2.fetch(request.body(empty()).unwrap()).await.unwrap();
+    let seen = target.origin.last();
+    assert_eq!(seen.header("te").as_deref(), Some("trailers"));
+    assert_eq!(seen.header("connection").as_deref(), Some("te"));
+}
+
+/// RFC 9113 section 8.2.3: a cookie in crumbs is one field, and counts as one.
+#[tokio::test]
+async fn as_many_cookies_pass_over_http2_as_over_http1() {
+    let target = Target::start().await;
+    let crumbs: Vec<_> = (0..180).map(|number| format!("c{number}=v")).collect();
+    let whole = crumbs.join("; ");
+    let seen = target.passes("one line", &get(&format!("Cookie: {whole}\r\n"))).await;
+    assert_eq!(seen.head.all("cookie"), [whole.clone()]);
+    let few = "Cookie: a=1\r\nX-A: b\r\nCookie: b=2\r\n";
+    assert_eq!(target.passes(few, &get(few)).await.head.all("cookie"), ["a=1; b=2"]);
+
+    let mut http2 = target.gateway.http2("shop.test").await;
+    let with = |name: &str| {
+        let request = http::Request::get("https://shop.test/");
+        let request = crumbs.iter().fold(request, |request, crumb| request.header(name, crumb));
+        request.body(empty()).unwrap()
+    };
+    assert_eq!(http2.fetch(with("cookie")).await.unwrap().status, 200);
+    assert_eq!(target.origin.last().head.all("cookie"), [whole]);
+    assert_eq!(http2.fetch(with("x-other")).await.unwrap().status, 431);
 }
 
 /// "ABusing hop-by-hop headers": what the backend relies on cannot be named away.
@@ -90,6 +138,9 @@ async fn an_expectation_that_nobody_knows_is_refused() {
         let lines = format!("Expect: {value}\r\nContent-Length: 0\r\n");
         target.refuses(&lines, &get(&lines), &[417, 400]).await;
     }
+    // On several lines it is one list.
+    let lines = "Expect: 100-continue\r\nExpect: 200-ok\r\nContent-Length: 0\r\n";
+    target.refuses(lines, &get(lines), &[417]).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Uri};
 use http_body::Body as _;
 
@@ -97,6 +97,10 @@ pub(super) fn write_head(
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    // RFC 9110 section 10.1.4: `TE` is for one connection, which its sender has to say.
+    if headers.contains_key(TE) && !headers.contains_key(CONNECTION) {
+        out.extend_from_slice(b"connection: te\r\n");
+    }
     match framing {
         RequestFraming::Absent => {}
         RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -168,7 +172,19 @@ mod tests {
     #[test]
     fn the_head_has_one_host_one_length_and_no_other_framing() {
         // (target, fields, framing, head)
-        let table: [(&str, &Fields, RequestFraming, &str); 5] = [
+        let table: [(&str, &Fields, RequestFraming, &str); 7] = [
+            (
+                "/",
+                &[("host", "a"), ("te", "trailers")],
+                RequestFraming::Absent,
+                "GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te\r\n\r\n",
+            ),
+            (
+                "/",
+                &[("host", "a"), ("connection", "upgrade"), ("te", "trailers")],
+                RequestFraming::Absent,
+                "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nte: trailers\r\n\r\n",
+            ),
             (
                 "/a?b=c",
                 &[("x-a", "1"), ("host", "shop.test"), ("x-a", "2")],
