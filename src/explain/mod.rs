@@ -149,8 +149,8 @@ fn follow(
 
     let mut exchange = Exchange {
         scheme: question.scheme,
+        port: host.port().unwrap_or(question.port),
         host,
-        port: question.port,
         matched_prefix: prefix,
         allowed_origin: None,
     };

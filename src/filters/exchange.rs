@@ -10,8 +10,8 @@ pub(crate) struct Exchange {
     pub scheme: Scheme,
     /// The host that the client asked for.
     pub host: HostName,
-    /// The port that the client used: that of the socket which took the connection, or what a
-    /// trusted proxy says.
+    /// The port that the client used: what its `Host` or a trusted proxy says, else that of the
+    /// socket which took the connection.
     pub port: u16,
     /// How many bytes of the path the matched `PathPrefix` covers, its trailing slash not counted;
     /// 0 for `/` and for every other kind of match.
@@ -44,7 +44,8 @@ impl Scheme {
     }
 }
 
-/// The host of a request: lower case, without port and trailing dot; and the header it stood in.
+/// The host of a request: lower case, without port and trailing dot; the port; and the header that
+/// they stood in.
 ///
 /// The only way in is [`HostName::parse`]. It shares the header's bytes, so it costs no allocation
 /// where the client wrote lower case.
@@ -53,6 +54,7 @@ pub(crate) struct HostName {
     /// Lower case from the first byte to `length`.
     value: HeaderValue,
     length: usize,
+    port: Option<u16>,
 }
 
 impl HostName {
@@ -78,17 +80,13 @@ impl HostName {
             }
             end
         };
-        match &bytes[end..] {
-            [] => {}
-            [b':', port @ ..] => {
-                let port = std::str::from_utf8(port).ok()?;
-                // RFC 3986 section 3.2.3: it may be empty.
-                if !port.is_empty() && (port.starts_with('+') || port.parse::<u16>().is_err()) {
-                    return None;
-                }
-            }
+        let port = match &bytes[end..] {
+            // RFC 3986 section 3.2.3: it may be empty.
+            [] | [b':'] => None,
+            [b':', b'+', ..] => return None,
+            [b':', port @ ..] => Some(std::str::from_utf8(port).ok()?.parse().ok()?),
             _ => return None,
-        }
+        };
         let length = if bytes[..end].ends_with(b".") { end - 1 } else { end };
         if length == 0 {
             return None;
@@ -98,7 +96,12 @@ impl HostName {
         } else {
             field.clone()
         };
-        Some(Self { value, length })
+        Some(Self { value, length, port })
+    }
+
+    /// The port that stands behind the name, if one does.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port.filter(|port| *port != 0)
     }
 
     /// The name, lower case, without port.
@@ -152,6 +155,24 @@ mod tests {
             let field = HeaderValue::from_str(field).unwrap();
             let host = HostName::parse(&field);
             assert_eq!(host.as_ref().map(HostName::as_str), want, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_what_stands_behind_the_name() {
+        // (field, port)
+        let table = [
+            ("example.com", None),
+            ("example.com:", None),
+            ("example.com:0", None),
+            ("example.com:8443", Some(8443)),
+            ("example.com.:80", Some(80)),
+            ("[::1]", None),
+            ("[2001:db8::1]:8080", Some(8080)),
+        ];
+        for (field, want) in table {
+            let host = HostName::parse(&HeaderValue::from_static(field)).unwrap();
+            assert_eq!(host.port(), want, "{field}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::filters::Scheme;
+use crate::filters::{HostName, Scheme};
 use crate::net::Cidr;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -57,9 +57,13 @@ impl Origin {
     /// RFC 7239 section 8.1: nothing in these headers can be believed but what a proxy of ours
     /// wrote. Where the peer is trusted, its `X-Forwarded-*` and `X-Request-Id` stay, and its
     /// address is appended to `X-Forwarded-For`.
+    ///
+    /// Scheme, host and port never contradict each other: the port is the one in the host that the
+    /// client named, which a port mapping in front of the socket does not change.
     pub(super) fn tell(
         &self,
         headers: &mut HeaderMap,
+        host: &HostName,
         host_field: &HeaderValue,
         trusted: &[Cidr],
     ) -> Told {
@@ -71,50 +75,114 @@ impl Origin {
             headers.insert(FOR, self.peer_value.clone());
             headers.insert(PROTO, HeaderValue::from_static(self.scheme.as_str()));
             headers.insert(HOST, host_field.clone());
-            headers.insert(PORT, self.port_value.clone());
+            let named = host.port().filter(|port| *port != self.port);
+            headers.insert(PORT, named.map_or_else(|| self.port_value.clone(), HeaderValue::from));
             let id = new_request_id();
             headers.insert(REQUEST_ID, id.clone());
-            let (scheme, port) = (self.scheme, self.port);
+            let (scheme, port) = (self.scheme, named.unwrap_or(self.port));
             return Told { client: peer, request_id: id, scheme, port };
         }
 
-        let before: Vec<&str> = headers
-            .get_all(FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .filter(|hop| !hop.is_empty())
-            .collect();
-        // The right-most hop that is not one of ours is the client; further left is hearsay.
-        let client = before
-            .iter()
-            .rev()
-            .map_while(|hop| hop.parse::<IpAddr>().ok())
-            .find(|hop| !trusted.iter().any(|range| range.contains(*hop)))
-            .unwrap_or(peer);
-        let mut hops = before.join(", ");
+        let Claims { client, hops, scheme, host: claimed_host, port } = claims(headers, trusted);
+        let mut hops = hops.join(", ");
         if !hops.is_empty() {
             hops.push_str(", ");
         }
         hops.push_str(&peer.to_string());
         let hops = HeaderValue::from_str(&hops).unwrap_or_else(|_| self.peer_value.clone());
-        headers.insert(FOR, hops);
 
-        let proto = match headers.get(PROTO).map(HeaderValue::as_bytes) {
-            Some(b"https") => Some(Scheme::Https),
-            Some(b"http") => Some(Scheme::Http),
-            _ => None,
+        // Who says 443 alone has been reached by https.
+        let implied = [Scheme::Http, Scheme::Https]
+            .into_iter()
+            .find(|scheme| port == Some(scheme.well_known_port()));
+        let told_scheme = scheme.or(implied).unwrap_or(self.scheme);
+        let named = match &claimed_host {
+            Some(claimed) => claimed.port(),
+            None => host.port(),
         };
-        let port = headers.get(PORT).and_then(|port| port.to_str().ok()?.trim().parse().ok());
-        // The port belongs to the proxy that the client reached, which speaks that scheme.
-        let port = port.or_else(|| proto.map(Scheme::well_known_port)).unwrap_or(self.port);
-        headers.entry(PORT).or_insert(port.into());
-        headers.entry(PROTO).or_insert(HeaderValue::from_static(self.scheme.as_str()));
+        // Without a word, the port is that of the proxy that the client reached, which speaks that
+        // scheme.
+        let port = named.or(port).or_else(|| scheme.map(Scheme::well_known_port));
+        let port = port.unwrap_or(self.port);
+
+        headers.insert(FOR, hops);
+        headers.insert(PORT, port.into());
+        headers.insert(PROTO, HeaderValue::from_static(told_scheme.as_str()));
         headers.entry(HOST).or_insert_with(|| host_field.clone());
-        let id = headers.entry(REQUEST_ID).or_insert_with(new_request_id).clone();
-        Told { client, request_id: id, scheme: proto.unwrap_or(self.scheme), port }
+        let id = headers.get(REQUEST_ID).cloned().unwrap_or_else(new_request_id);
+        headers.insert(REQUEST_ID, id.clone());
+        Told { client: client.unwrap_or(peer), request_id: id, scheme: told_scheme, port }
     }
+}
+
+/// What a trusted proxy says of the client before it.
+struct Claims<'a> {
+    client: Option<IpAddr>,
+    /// `X-Forwarded-For` as it came.
+    hops: Vec<&'a str>,
+    scheme: Option<Scheme>,
+    host: Option<HostName>,
+    port: Option<u16>,
+}
+
+/// Reads `X-Forwarded-*`, each of them a list to which every proxy may have added.
+fn claims<'a>(headers: &'a HeaderMap, trusted: &[Cidr]) -> Claims<'a> {
+    let hops = members(headers, &FOR);
+    // The right-most hop that is not one of ours is the client; further left is hearsay. Where all
+    // are ours, the first of them is.
+    let (mut client, mut back) = (None, 0);
+    for hop in hops.iter().rev() {
+        let Some(address) = address(hop) else { break };
+        (client, back) = (Some(address), back + 1);
+        if !trusted.iter().any(|range| range.contains(address)) {
+            break;
+        }
+    }
+    // What the proxy said that was reached by this client; one that adds to one list and replaces
+    // another has said what is right-most.
+    let by_that_proxy = |name: HeaderName| -> Option<&'a str> {
+        let all = members(headers, &name);
+        let at = match all.len() == hops.len() {
+            true => all.len().checked_sub(back.max(1)),
+            false => all.len().checked_sub(1),
+        };
+        at.map(|at| all[at])
+    };
+    let scheme = match by_that_proxy(PROTO).map(str::to_ascii_lowercase).as_deref() {
+        Some("https" | "wss") => Some(Scheme::Https),
+        Some("http" | "ws") => Some(Scheme::Http),
+        _ => None,
+    };
+    let host = by_that_proxy(HOST).and_then(|host| HeaderValue::from_str(host).ok());
+    let host = host.and_then(|host| HostName::parse(&host));
+    let port = by_that_proxy(PORT).and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+    Claims { client, hops, scheme, host, port }
+}
+
+/// The members of a list, on however many lines.
+fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|one| !one.is_empty()).collect()
+}
+
+/// The address of a hop, as proxies write it: alone, in brackets, with a port, in quotes.
+fn address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.strip_prefix('"').and_then(|hop| hop.strip_suffix('"')).unwrap_or(hop);
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    let address = match hop.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            let fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+            address.parse().ok().filter(|address: &IpAddr| fits && address.is_ipv6())?
+        }
+        None => match hop.parse() {
+            Ok(address) => address,
+            Err(_) => {
+                let (address, _) = hop.split_once(':').filter(|(_, port)| is_port(port))?;
+                IpAddr::V4(address.parse().ok()?)
+            }
+        },
+    };
+    Some(address.to_canonical())
 }
 
 /// Removes every `X-Forwarded-*`, those that nobody has heard of too.
@@ -147,6 +215,11 @@ mod tests {
     use super::*;
 
     fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
+        told_by("shop.test", trusted, sent)
+    }
+
+    /// On a connection that is https on 443, of 192.0.2.7.
+    fn told_by(host: &'static str, trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
         let trusted: Vec<Cidr> = trusted.iter().map(|range| range.parse().unwrap()).collect();
         let origin =
             Origin::new("[::ffff:192.0.2.7]:4711".parse().unwrap(), Scheme::Https, 443, &trusted);
@@ -157,7 +230,9 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        let told = origin.tell(&mut headers, &HeaderValue::from_static("shop.test"), &trusted);
+        let field = HeaderValue::from_static(host);
+        let host = HostName::parse(&field).unwrap();
+        let told = origin.tell(&mut headers, &host, &field, &trusted);
         (headers, told)
     }
 
@@ -220,6 +295,111 @@ mod tests {
         }
         let (_, told) = told(&[], &[http, port("8080")]);
         assert_eq!((told.scheme, told.port), (Scheme::Https, 443), "nobody else does");
+    }
+
+    #[test]
+    fn a_hop_is_an_address_however_it_is_written() {
+        // (hop, address)
+        let table = [
+            ("203.0.113.9", Some("203.0.113.9")),
+            ("203.0.113.9:51234", Some("203.0.113.9")),
+            ("2001:db8::9", Some("2001:db8::9")),
+            ("[2001:db8::9]", Some("2001:db8::9")),
+            ("[2001:db8::9]:51234", Some("2001:db8::9")),
+            ("\"[2001:db8::9]:51234\"", Some("2001:db8::9")),
+            ("::ffff:203.0.113.9", Some("203.0.113.9")),
+            ("[::ffff:203.0.113.9]:80", Some("203.0.113.9")),
+            ("203.0.113.9:", None),
+            ("203.0.113.9:x", None),
+            ("203.0.113.9:99999", None),
+            ("[203.0.113.9]:80", None),
+            ("[2001:db8::9]x", None),
+            ("[2001:db8::9", None),
+            ("203.0.113", None),
+            ("unknown", None),
+            ("_hidden", None),
+            ("", None),
+        ];
+        for (hop, want) in table {
+            assert_eq!(address(hop).map(|address| address.to_string()).as_deref(), want, "{hop}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_is_not_ours() {
+        let trusted = &["10.0.0.0/8", "192.0.2.7"];
+        // (X-Forwarded-For, client)
+        let table: [(&[&str], &str); 10] = [
+            (&["203.0.113.9:51234"], "203.0.113.9"),
+            (&["[2001:db8::9]:51234"], "2001:db8::9"),
+            (&["6.6.6.6, 203.0.113.9:1, 10.0.0.1:2"], "203.0.113.9"),
+            (&["6.6.6.6", "203.0.113.9", "::ffff:10.0.0.1"], "203.0.113.9"),
+            (&["203.0.113.9,,"], "203.0.113.9"),
+            (&["203.0.113.9, unknown"], "192.0.2.7"),
+            (&["unknown, 10.0.0.1"], "10.0.0.1"),
+            // A client within our own ranges is a client, too.
+            (&["10.1.2.3"], "10.1.2.3"),
+            (&["10.1.2.3, 10.0.0.1"], "10.1.2.3"),
+            (&[], "192.0.2.7"),
+        ];
+        for (lines, want) in table {
+            let sent: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let (headers, told) = told(trusted, &sent);
+            assert_eq!(told.client.to_string(), want, "{lines:?}");
+            let hops = headers["x-forwarded-for"].to_str().unwrap();
+            assert!(hops.ends_with("192.0.2.7"), "{hops}");
+        }
+    }
+
+    #[test]
+    fn port_scheme_and_host_never_contradict_each_other() {
+        let mapped = "shop.test:8443";
+        let host = |host| ("x-forwarded-host", host);
+        let proto = |proto| ("x-forwarded-proto", proto);
+        let port = |port| ("x-forwarded-port", port);
+        let hops = ("x-forwarded-for", "203.0.113.9, 10.0.0.1");
+        // (Host, from the proxy, host, port and scheme that the backend is told)
+        type Row<'a> = (&'static str, &'a [(&'a str, &'a str)], (&'a str, &'a str, &'a str));
+        let table: [Row<'_>; 16] = [
+            (mapped, &[], (mapped, "8443", "https")),
+            (mapped, &[proto("https")], (mapped, "8443", "https")),
+            (mapped, &[proto("https"), port("443")], (mapped, "8443", "https")),
+            (mapped, &[host("a.test"), proto("https")], ("a.test", "443", "https")),
+            (mapped, &[host("a.test"), port("444")], ("a.test", "444", "https")),
+            ("shop.test", &[host("a.test:444")], ("a.test:444", "444", "https")),
+            ("shop.test", &[host("a.test:444"), port("443")], ("a.test:444", "444", "https")),
+            ("shop.test", &[host("[::1]:444"), proto("http")], ("[::1]:444", "444", "http")),
+            ("shop.test", &[port("80")], ("shop.test", "80", "http")),
+            ("shop.test", &[port("443"), proto("gopher")], ("shop.test", "443", "https")),
+            ("shop.test", &[port("0"), proto("HTTP")], ("shop.test", "80", "http")),
+            ("shop.test", &[proto("wss")], ("shop.test", "443", "https")),
+            ("shop.test", &[proto("ws")], ("shop.test", "80", "http")),
+            // Lists: who added to all of them, and who did not.
+            (
+                "shop.test",
+                &[hops, proto("https, http"), port("444, 80")],
+                ("shop.test", "444", "https"),
+            ),
+            (
+                "shop.test",
+                &[hops, proto("http, https, http"), port("81")],
+                ("shop.test", "81", "http"),
+            ),
+            ("shop.test", &[proto("https, http")], ("shop.test", "80", "http")),
+        ];
+        for (named, sent, (host, port, proto)) in table {
+            let (headers, told) = told_by(named, &["192.0.2.7", "10.0.0.0/8"], sent);
+            let says = |name: &str| headers[name].to_str().unwrap().to_owned();
+            let case = format!("{named} {sent:?}");
+            assert_eq!(says("x-forwarded-host"), host, "{case}");
+            assert_eq!(says("x-forwarded-port"), port, "{case}");
+            assert_eq!(says("x-forwarded-proto"), proto, "{case}");
+            assert_eq!(told.port.to_string(), port, "{case}");
+            assert_eq!(told.scheme.as_str(), proto, "{case}");
+        }
+        let (headers, told) = told_by(mapped, &[], &[host("a.test"), port("1")]);
+        assert_eq!(headers["x-forwarded-host"], mapped);
+        assert_eq!((&headers["x-forwarded-port"], told.port), (&"8443".parse().unwrap(), 8443));
     }
 
     #[test]

@@ -130,7 +130,7 @@ async fn answer(
         return Err(Failure::Overloaded);
     }
     let Told { client, request_id, scheme, port } =
-        connection.origin.tell(&mut head.headers, &host_field, &gateway.trusted_proxies);
+        connection.origin.tell(&mut head.headers, &host, &host_field, &gateway.trusted_proxies);
     (record.client, record.request_id) = (client, Some(request_id));
 
     if upgrade == Some(Upgrade::Http2) {

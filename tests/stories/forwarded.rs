@@ -88,6 +88,69 @@ async fn a_trusted_proxy_speaks_for_its_clients() {
     assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("http"));
 }
 
+/// Proxies write `IP:PORT` and brackets (Azure Application Gateway does), and the client is known.
+#[tokio::test]
+async fn a_client_is_known_however_a_trusted_proxy_writes_it() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::setup()
+        .flag("--trusted-proxies 127.0.0.0/8")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
+    for (number, (sent, client)) in [
+        ("203.0.113.9:51234", "203.0.113.9"),
+        ("[2001:db8::9]:51234", "2001:db8::9"),
+        ("[2001:db8::9]", "2001:db8::9"),
+        ("198.51.100.1, 203.0.113.9:51234", "203.0.113.9"),
+        ("203.0.113.9:1, 127.0.0.2:2", "203.0.113.9"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let url = format!("http://shop.test/{number}");
+        gateway.get_with(&url, &format!("X-Forwarded-For: {sent}\r\n")).await;
+        let all = shop.last().head.all("x-forwarded-for").join(", ");
+        assert_eq!(all, format!("{sent}, 127.0.0.1"));
+        let path = format!("/{number}");
+        let entry = gateway.logged(sent, |entry| entry["path"] == *path).await;
+        assert_eq!(entry["client"], client, "{sent}");
+    }
+}
+
+/// Behind a port mapping the port that the client used is in `Host`, and not the socket's.
+#[tokio::test]
+async fn the_port_is_the_one_that_the_client_used() {
+    let shop = Origin::replying("shop").await;
+    let moved = "\
+- matches: [{path: {value: /moved}}]
+  filters:
+    - {type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /new}}}
+";
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &http_route("moved", &["shop.test"], moved);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    for scheme in ["http", "https"] {
+        let own = gateway.address(scheme).port();
+        for (host, port) in [("shop.test:7443", 7443), ("shop.test", own), ("shop.test:", own)] {
+            gateway.get_with(&format!("{scheme}://{host}/"), FORGED).await;
+            let seen = shop.last();
+            assert_eq!(seen.header("x-forwarded-host").as_deref(), Some(host));
+            assert_eq!(seen.header("x-forwarded-port"), Some(port.to_string()), "{host}");
+            let reply = gateway.get(&format!("{scheme}://{host}/moved")).await;
+            let location = format!("{scheme}://shop.test:{port}/new");
+            assert_eq!(reply.header("location"), Some(location), "{host}");
+        }
+    }
+    let mut http2 = gateway.http2("shop.test").await;
+    http2.get("https://shop.test:7443/").await;
+    assert_eq!(shop.last().header("x-forwarded-port").as_deref(), Some("7443"));
+    let mut wire = gateway.wire().await;
+    wire.send("GET http://shop.test:7080/ HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(wire.reply().await.status(), 200);
+    assert_eq!(shop.last().header("x-forwarded-host").as_deref(), Some("shop.test:7080"));
+    assert_eq!(shop.last().header("x-forwarded-port").as_deref(), Some("7080"));
+}
+
 #[tokio::test]
 async fn a_route_has_the_last_word() {
     let shop = Origin::replying("shop").await;
