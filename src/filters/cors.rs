@@ -5,7 +5,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 
 use crate::filters::{Exchange, Verdict};
 
@@ -65,20 +65,23 @@ impl OriginPattern {
 
 impl Cors {
     pub(crate) fn on_request(&self, exchange: &mut Exchange, head: &request::Parts) -> Verdict {
-        let Some(origin) = head.headers.get(ORIGIN) else { return Verdict::Continue(()) };
-        let allowed = origin
-            .to_str()
-            .is_ok_and(|origin| self.origins.iter().any(|pattern| pattern.accepts(origin)));
+        let mut origins = head.headers.get_all(ORIGIN).iter();
+        let Some(origin) = origins.next() else { return Verdict::Continue(()) };
+        let allowed = origins.next().is_none()
+            && origin
+                .to_str()
+                .is_ok_and(|origin| self.origins.iter().any(|pattern| pattern.accepts(origin)));
         if allowed {
             exchange.allowed_origin = Some(origin.clone());
         }
-        let preflight = head.method == Method::OPTIONS
-            && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let asked = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+        let preflight = head.method == Method::OPTIONS && asked.is_some_and(|of| !of.is_empty());
         if !preflight {
             return Verdict::Continue(());
         }
         let mut response = http::Response::new(bytes::Bytes::new());
         *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(VARY, HeaderValue::from_static(PREFLIGHT_VARIES));
         if allowed {
             self.permit(exchange, head, response.headers_mut());
         }
@@ -92,9 +95,9 @@ impl Cors {
             (&self.methods, ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_ALLOW_METHODS),
             (&self.headers, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_ALLOW_HEADERS),
         ] {
-            let Some(asked) = head.headers.get(asked) else { continue };
+            let Some(asked) = joined(&head.headers, &asked) else { continue };
             match list {
-                AllowList::Any if self.credentials => to.insert(told, asked.clone()),
+                AllowList::Any if self.credentials => to.insert(told, asked),
                 AllowList::Any => to.insert(told, HeaderValue::from_static("*")),
                 AllowList::These(names) => to.insert(told, names.clone()),
                 AllowList::Nothing => None,
@@ -106,17 +109,22 @@ impl Cors {
     }
 
     pub(crate) fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+        self.tell(exchange.allowed_origin.as_ref(), headers);
+    }
+
+    /// Writes what a response says to `origin`, which is one that is allowed, if there is one.
+    ///
+    /// Whoever asks and from wherever, it is said that the response depends on it (Fetch standard,
+    /// "CORS protocol and HTTP caches"): a cache would give one origin the answer to another.
+    pub(crate) fn tell(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        vary_by_origin(headers);
         // What the backend says of CORS does not count where the route has a policy.
         headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
         headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
-        let Some(origin) = &exchange.allowed_origin else { return };
+        let Some(origin) = origin else { return };
         let any = self.origins.contains(&OriginPattern::Any) && !self.credentials;
-        if any {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        } else {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            headers.append(VARY, HeaderValue::from_static("Origin"));
-        }
+        let told = if any { HeaderValue::from_static("*") } else { origin.clone() };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, told);
         if self.credentials {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
@@ -130,6 +138,36 @@ impl Cors {
             AllowList::Any | AllowList::Nothing => {}
         }
     }
+}
+
+/// What the answer to a preflight depends on.
+const PREFLIGHT_VARIES: &str =
+    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+
+/// Adds `Vary: Origin` where it is not said yet.
+fn vary_by_origin(headers: &mut HeaderMap) {
+    let lines = headers.get_all(VARY).iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let said = names.any(|name| {
+        let name = name.trim_ascii();
+        name == b"*" || name.eq_ignore_ascii_case(b"origin")
+    });
+    if !said {
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+    }
+}
+
+/// A list as one value, on however many lines it came.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    let Some(second) = lines.next() else { return Some(first.clone()) };
+    let mut all = first.as_bytes().to_vec();
+    for line in std::iter::once(second).chain(lines) {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&all).ok()
 }
 
 #[cfg(test)]
@@ -249,7 +287,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
         cors().on_response(&exchange, &mut headers);
-        assert!(headers.is_empty(), "{headers:?}");
+        assert_eq!((headers.len(), &headers["vary"]), (1, &HeaderValue::from_static("Origin")));
 
         let (verdict, _) = ask(
             &cors(),
@@ -257,6 +295,64 @@ mod tests {
             &[("origin", "https://evil.com"), ("access-control-request-method", "PUT")],
         );
         let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
-        assert!(answer.headers().is_empty(), "{answer:?}");
+        assert_eq!(answer.headers().len(), 1, "{answer:?}");
+        assert_eq!(answer.headers()["vary"], PREFLIGHT_VARIES);
+    }
+
+    #[test]
+    fn every_response_says_that_it_depends_on_the_origin() {
+        let any = Cors { origins: [OriginPattern::Any].into(), ..cors() };
+        let (ours, theirs) = ("https://www.foo.com", "https://evil.com");
+        // (filter, Origin, Vary of the backend, Vary of the response)
+        type Row =
+            (Cors, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
+        let table: [Row; 9] = [
+            (cors(), &[], &[], &["Origin"]),
+            (cors(), &["https://www.foo.com"], &[], &["Origin"]),
+            (cors(), &["https://evil.com"], &[], &["Origin"]),
+            (any.clone(), &[], &[], &["Origin"]),
+            (any, &["https://evil.com"], &[], &["Origin"]),
+            (cors(), &[], &["Accept"], &["Accept", "Origin"]),
+            (cors(), &[], &["Accept, origin"], &["Accept, origin"]),
+            (cors(), &[], &["Accept", "ORIGIN"], &["Accept", "ORIGIN"]),
+            (cors(), &[], &["*"], &["*"]),
+        ];
+        for (cors, origins, backend, want) in table {
+            let sent: Vec<_> = origins.iter().map(|origin| ("origin", *origin)).collect();
+            let (_, exchange) = ask(&cors, "GET", &sent);
+            let mut headers = HeaderMap::new();
+            for line in backend {
+                headers.append(VARY, HeaderValue::from_static(line));
+            }
+            cors.on_response(&exchange, &mut headers);
+            let got: Vec<_> = headers.get_all(VARY).iter().collect();
+            assert_eq!(got, want, "{origins:?} {backend:?}");
+        }
+        // One request has one origin.
+        let (_, exchange) = ask(&cors(), "GET", &[("origin", ours), ("origin", theirs)]);
+        assert_eq!(exchange.allowed_origin, None);
+    }
+
+    #[test]
+    fn a_list_on_several_lines_is_one_list() {
+        let cors = Cors { credentials: true, ..cors() };
+        let (verdict, _) = ask(
+            &cors,
+            "OPTIONS",
+            &[
+                ("origin", "https://www.foo.com"),
+                ("access-control-request-method", "PUT"),
+                ("access-control-request-headers", "x-a"),
+                ("access-control-request-headers", "x-b"),
+            ],
+        );
+        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        assert_eq!(answer.headers()["access-control-allow-headers"], "x-a, x-b");
+        let (verdict, _) = ask(
+            &cors,
+            "OPTIONS",
+            &[("origin", "https://www.foo.com"), ("access-control-request-method", "")],
+        );
+        assert!(verdict.is_continue(), "no method is asked for");
     }
 }

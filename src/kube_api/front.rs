@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, WARNING};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY, WARNING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
@@ -156,6 +156,7 @@ fn respond(answer: Answer) -> Response<AnyBody> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
     for warning in answer.warnings.iter().take(WARNINGS) {
         let text: String = warning
             .chars()

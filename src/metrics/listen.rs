@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
@@ -62,6 +62,7 @@ async fn answer<B>(
     let mut answer = Response::new(Full::new(Bytes::from(text)));
     let form = HeaderValue::from_static(format.content_type());
     answer.headers_mut().insert(CONTENT_TYPE, form);
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     answer
 }
 

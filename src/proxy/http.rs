@@ -53,7 +53,9 @@ pub(super) async fn serve(
             record.leave_body();
             body.take().into_iter().for_each(ClientBody::leave);
         }
-        record.fail(failure)
+        let mut response = record.fail(failure);
+        response.headers_mut().extend(std::mem::take(&mut record.sharing));
+        response
     });
     drop(body);
     if record.connection.gateway.shows_routes {
@@ -170,6 +172,7 @@ async fn answer(
             let answer = filtered(answer, &rule.filters, filter, &exchange);
             return answered_by(filter, record, answer);
         }
+        shares(filter, &exchange, record);
     }
     let session = rule.session.as_deref();
     let now = session.map_or(SystemTime::UNIX_EPOCH, |_| clock::wall());
@@ -278,6 +281,14 @@ async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Res
     let plain = HeaderValue::from_static("text/plain");
     response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
     Some(response)
+}
+
+/// Notes what a failure is to say of CORS, as every response of a rule with that filter does: a page
+/// that may read the response may read why there is none.
+fn shares(filter: &Filter, exchange: &Exchange, record: &mut Record) {
+    if let Filter::Cors(cors) = filter {
+        cors.tell(exchange.allowed_origin.as_ref(), &mut record.sharing);
+    }
 }
 
 /// Notes that no backend was asked.

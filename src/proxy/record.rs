@@ -50,6 +50,8 @@ pub(super) struct Record {
     /// The headers that this asks for.
     seen: Seen,
     pub rule: Option<Arc<Rule>>,
+    /// Fields of a failure's response, where the rule has a CORS filter.
+    pub sharing: HeaderMap,
     pub upstream: Option<EndpointName>,
     /// Tries at a backend.
     attempts: u32,
@@ -96,6 +98,7 @@ impl Record {
             log: None,
             seen: Seen::default(),
             rule: None,
+            sharing: HeaderMap::new(),
             upstream: None,
             attempts: 0,
             exhausted: false,

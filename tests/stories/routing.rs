@@ -307,11 +307,76 @@ async fn a_preflight_is_answered_for_the_backend() {
     wire.send(preflight("https://evil.test")).await;
     let reply = wire.reply().await;
     assert_eq!(reply.header("access-control-allow-origin"), None);
+    let varies = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+    assert_eq!(reply.header("vary").as_deref(), Some(varies));
     assert!(shop.requests().iter().all(|seen| seen.method() != "OPTIONS"), "{:?}", shop.seen());
 
     let reply = gateway.get_with("http://shop.test/api", "Origin: https://app.test\r\n").await;
     assert_eq!(reply.text(), "shop");
     assert_eq!(reply.header("access-control-allow-origin").as_deref(), Some("https://app.test"));
+}
+
+/// Fetch standard, "CORS protocol and HTTP caches": a cache must not give one origin's response to
+/// another, so every response of such a rule says that it depends on it.
+#[tokio::test]
+async fn every_response_of_a_cors_rule_depends_on_the_origin() {
+    let shop = Origin::scripted(|seen| match &*seen.target() {
+        "/api/vary" => Answer::raw(
+            "HTTP/1.1 200 OK\r\nVary: Accept\r\nVary: origin\r\nContent-Length: 0\r\n\r\n",
+        ),
+        "/api/reset" => Answer::reset(),
+        "/api/bad" => Answer::status(500, "bad"),
+        _ => Answer::ok("shop"),
+    })
+    .await;
+    let cors =
+        "    - {type: CORS, cors: {allowOrigins: [\"https://app.test\", \"https://b.test\"]}}\n";
+    let to = |name: &str| {
+        format!("  backendRefs: [{{group: gateway.envoyproxy.io, kind: Backend, name: {name}}}]\n")
+    };
+    let by = |path: &str| format!("- matches: [{{path: {{value: {path}}}}}]\n  filters:\n");
+    let rules = by("/api")
+        + cors
+        + &to("shop")
+        + &by("/dead")
+        + cors
+        + &to("dead")
+        + &by("/none")
+        + cors
+        + &to("nobody")
+        + &by("/moved")
+        + cors
+        + "    - {type: RequestRedirect, requestRedirect: {scheme: https}}\n"
+        + &by("/plain").replace("  filters:\n", "")
+        + &to("shop");
+    let files = backend("shop", &[shop.address])
+        + &backend("dead", &[refusing_address()])
+        + &http_route("shop", &["shop.test"], &rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+
+    let (ours, theirs) = ("Origin: https://app.test\r\n", "Origin: https://evil.test\r\n");
+    for (path, status) in [
+        ("/api", 200),
+        ("/api/vary", 200),
+        ("/api/bad", 500),
+        ("/api/reset", 502),
+        ("/dead", 503),
+        ("/none", 500),
+        ("/moved", 302),
+    ] {
+        for lines in ["", ours, theirs] {
+            let reply = gateway.get_with(&format!("http://shop.test{path}"), lines).await;
+            assert_eq!(reply.status(), status, "{path}");
+            let vary = reply.head.all("vary").join(", ").to_lowercase();
+            let count = vary.split(", ").filter(|name| *name == "origin").count();
+            assert_eq!(count, 1, "{path} {lines}: {reply:?}");
+            let allowed = reply.header("access-control-allow-origin");
+            let want = (lines == ours).then_some("https://app.test");
+            assert_eq!(allowed.as_deref(), want, "{path} {lines}: {reply:?}");
+        }
+    }
+    let reply = gateway.get_with("http://shop.test/plain", ours).await;
+    assert_eq!((reply.status(), reply.header("vary")), (200, None));
 }
 
 #[tokio::test]
