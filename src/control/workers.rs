@@ -88,12 +88,13 @@ impl Workers {
         }
     }
 
-    /// Resolves when every thread has returned, or is about to.
+    /// Resolves when every thread has returned, or is about to. Cancel safe: a thread that has
+    /// returned is not waited for again.
     pub(super) async fn done(&mut self) {
-        for done in &mut self.done {
+        while let Some(done) = self.done.last_mut() {
             let _ = done.await;
+            self.done.pop();
         }
-        self.done.clear();
     }
 
     /// Resolves when every worker's loop has answered; never if one hangs or has died.

@@ -169,6 +169,72 @@ async fn what_does_not_end_is_cut_at_the_limit() {
     }
 }
 
+/// Whatever arrives in a drain, once one of the workers has ended or before: what is under way is
+/// finished, and the process ends well.
+#[tokio::test]
+async fn whatever_arrives_in_a_drain_it_goes_on() {
+    let backend = Backend::bind().await;
+    let admin = free_address();
+    let gateway = Gateway::setup()
+        .admin_at(admin)
+        .watching()
+        .flag("--workers 4 --api-writable --api-listen 127.0.0.1:0")
+        .watchdog(2_000_000)
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    let (mut client, mut origin) = under_way(&gateway, &backend, "/slow").await;
+    let hang_up = || gateway.process().signal(Signal::SIGHUP);
+    // In the middle of a reload, and before the drain has begun.
+    hang_up();
+    gateway.terminate();
+    hang_up();
+    gateway.notify().message("STOPPING=1", 0, |message| message.is("STOPPING")).await;
+    for round in 0..5 {
+        hang_up();
+        gateway.write("routes/shop.yaml", &format!("# {round}\n"));
+        let renewed = crate::support::ca().leaf(&["gateway.test", "shop.test"]);
+        gateway.lineage().renew(&renewed);
+        for target in ["/reload", "/reload?allow_removal=true", "/drain_listeners", "/status"] {
+            let method = if target == "/status" { "GET" } else { "POST" };
+            let mut wire = Wire::once_there(admin).await;
+            wire.send(format!(
+                "{method} {target} HTTP/1.1\r\nHost: {admin}\r\nX-Edge-Gateway-Admin: 1\r\n\
+                 Connection: close\r\n\r\n"
+            ))
+            .await;
+            assert_eq!(wire.reply().await.status(), 503, "{target}");
+        }
+        // Long enough for workers without a connection to end, and for the watch to see a change.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert!(!gateway.process().has_ended(), "round {round}");
+    }
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast").await;
+    assert_eq!(client.reply().await.text(), "last");
+    assert_eq!(client.rest().await, b"");
+    assert!(gateway.exit().await.success());
+    let log = gateway.process().stderr();
+    assert!(!log.contains("panicked") && log.contains("\"stopped\""), "{log}");
+}
+
+/// And in a start: a signal that comes before it serves is no reason to end otherwise than well.
+#[tokio::test]
+async fn whatever_arrives_in_a_start_it_serves_or_ends_well() {
+    let shop = Origin::replying("shop").await;
+    let route = serve_all("shop", "shop.test", &[shop.address]);
+    // READY=1 is sent by the loop, before it looks at signals that came earlier.
+    let gateway = Gateway::setup().watching().file("routes/shop.yaml", &route).start().await;
+    for _ in 0..20 {
+        gateway.process().signal(Signal::SIGHUP);
+    }
+    gateway.terminate();
+    for _ in 0..20 {
+        gateway.process().signal(Signal::SIGHUP);
+    }
+    assert!(gateway.exit().await.success());
+    assert!(!gateway.process().stderr().contains("panicked"));
+}
+
 /// Both over HTTP/1.1, where the connection is the tunnel.
 #[tokio::test]
 async fn a_tunnel_is_waited_for_and_cut_at_the_limit() {
