@@ -27,7 +27,7 @@ use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::stats::Reloads;
 use crate::systemd::{Handed, Notify};
 use crate::tls::{CertStore, Tickets};
-use crate::upstream::Upstreams;
+use crate::upstream::{Descriptors, Upstreams};
 
 pub(crate) use room::Wishes;
 
@@ -156,6 +156,8 @@ pub(crate) fn run(
         tracing::warn!("{other}");
     }
     let (limits, memory) = room::make(options.limits, options.wishes);
+    let descriptors = Descriptors::new(limits.upstream_connections, limits.upstream_a_peer);
+    let loader = loader.bounded(limits.backend, descriptors);
 
     let gateway = Arc::new(Gateway {
         snapshot: SnapshotCell::new(Snapshot::default()),
@@ -169,6 +171,7 @@ pub(crate) fn run(
             .map_err(Failed::Log)?,
         connections: Connections::default(),
         shortage: Shortage::new(memory),
+        descriptors,
         shows_routes: options.shows_routes,
         draining: AtomicBool::new(false),
     });

@@ -5,15 +5,22 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::observe::counted;
 use crate::proxy::{BYTES_A_CONNECTION, Limits};
 use crate::systemd::Memory;
+use crate::upstream::Bounds;
 
 /// What the gateway takes before the first connection: code, configuration, logs that wait.
 const BASE: u64 = 48 << 20;
+
+/// Descriptors for all that is no connection: sockets that listen (each worker has its own), the
+/// control socket, certificates, log files. A sixteenth, at least these, at most half.
+const RESERVE: u64 = 128;
 
 /// What the command line says of limits that are else derived from what is found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wishes {
     pub connections: Option<usize>,
     pub connections_a_peer: Option<usize>,
+    pub upstream_a_peer: Option<usize>,
+    pub connections_a_backend: Option<usize>,
     /// Bytes.
     pub memory: Option<u64>,
 }
@@ -32,6 +39,13 @@ pub(super) fn make(limits: Limits, wishes: Wishes) -> (Limits, Option<Memory>) {
         counted(limits.connections, "connection"),
         limits.connections_a_peer,
     );
+    tracing::info!(
+        upstream_connections = limits.upstream_connections,
+        connections_per_backend = limits.backend.connections,
+        pending_per_backend = limits.backend.pending,
+        connections_for_peer = limits.upstream_a_peer,
+        "limits of connections to backends"
+    );
     (limits, memory)
 }
 
@@ -39,11 +53,11 @@ pub(super) fn make(limits: Limits, wishes: Wishes) -> (Limits, Option<Memory>) {
 /// do. A wish goes before what memory allows, not before what files do.
 fn fit(limits: Limits, wishes: Wishes, memory: Option<u64>, files: Option<u64>) -> Limits {
     let by_memory = memory.map(|bytes| bytes.saturating_sub(BASE) / 4 * 3 / BYTES_A_CONNECTION);
-    // A connection and that to its backend take two, and some are for everything else.
-    let by_files = files.map(|files| files.saturating_sub(128) / 2);
-    let least = |bound: Option<u64>| {
-        bound.map_or(usize::MAX, |bound| usize::try_from(bound).unwrap_or(usize::MAX).max(16))
-    };
+    let left = files.map(|files| files - RESERVE.max(files / 16).min(files / 2));
+    // A connection and that to its backend take two.
+    let by_files = left.map(|files| files / 2);
+    let count = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
+    let least = |bound: Option<u64>| bound.map_or(usize::MAX, |bound| count(bound).max(16));
     let connections = wishes
         .connections
         .unwrap_or_else(|| limits.connections.min(least(by_memory)))
@@ -51,12 +65,25 @@ fn fit(limits: Limits, wishes: Wishes, memory: Option<u64>, files: Option<u64>) 
     let scaled = |part: u64, most: u64| memory.map_or(most, |bytes| (bytes / part).min(most));
     let window = scaled(512, limits.http2_window.into()).max(256 << 10);
     let send_buffer = scaled(4096, limits.http2_send_buffer as u64).max(16 << 10);
-    // Each has a file, of those that are left aside above.
+    // Flows are among the connections to backends.
     let flows_by_files = least(files.map(|files| files / 16));
+    let connections_a_peer = wishes.connections_a_peer.unwrap_or_else(|| (connections / 4).max(64));
+    // Where somebody wants fewer connections of clients, there are more for backends.
+    let upstream_connections =
+        left.map_or(usize::MAX, |files| count(files).saturating_sub(connections).max(16));
+    // A backend that takes all that it may leaves a quarter to the others, and a client that does
+    // leaves three.
+    let connections_a_backend = wishes
+        .connections_a_backend
+        .unwrap_or_else(|| limits.backend.connections.min(upstream_connections / 4 * 3));
+    let upstream_a_peer = wishes.upstream_a_peer.unwrap_or(upstream_connections / 4);
     Limits {
         connections,
+        upstream_connections,
+        upstream_a_peer,
+        backend: Bounds { connections: connections_a_backend, ..limits.backend },
         udp_flows: limits.udp_flows.min(flows_by_files),
-        connections_a_peer: wishes.connections_a_peer.unwrap_or_else(|| (connections / 4).max(64)),
+        connections_a_peer,
         http2_window: u32::try_from(window).unwrap_or(limits.http2_window),
         http2_send_buffer: usize::try_from(send_buffer).unwrap_or(limits.http2_send_buffer),
         ..limits
@@ -80,7 +107,7 @@ mod tests {
         let says = |connections, connections_a_peer| Wishes {
             connections,
             connections_a_peer,
-            memory: None,
+            ..Wishes::default()
         };
         let none = Wishes::default();
         // (memory, files, wishes, connections, of one peer)
@@ -101,6 +128,35 @@ mod tests {
             let limits = fit(Limits::default(), wishes, memory, files);
             let got = (limits.connections, limits.connections_a_peer);
             assert_eq!(got, (connections, a_peer), "{memory:?} {files:?} {wishes:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_has_all_descriptors() {
+        let asks = |upstream_a_peer, connections_a_backend| Wishes {
+            upstream_a_peer,
+            connections_a_backend,
+            ..Wishes::default()
+        };
+        let none = Wishes::default();
+        let few = Wishes { connections: Some(96), ..none };
+        // (files, wishes, connections, to backends, to one backend, for one peer)
+        let table = [
+            (None, none, 20_000, usize::MAX, 1024, usize::MAX / 4),
+            (Some(65_536), none, 20_000, 41_440, 1024, 10_360),
+            (Some(4096), none, 1920, 1920, 1024, 480),
+            (Some(1024), none, 448, 448, 336, 112),
+            (Some(1024), few, 96, 800, 600, 200),
+            (Some(64), none, 16, 16, 12, 4),
+            (Some(1024), asks(Some(50), Some(2000)), 448, 448, 2000, 50),
+        ];
+        for (files, wishes, connections, upstream, a_backend, a_peer) in table {
+            let limits = fit(Limits::default(), wishes, None, files);
+            assert_eq!(limits.connections, connections, "{files:?} {wishes:?}");
+            assert_eq!(limits.upstream_connections, upstream, "{files:?} {wishes:?}");
+            assert_eq!(limits.backend.connections, a_backend, "{files:?} {wishes:?}");
+            assert_eq!(limits.upstream_a_peer, a_peer, "{files:?} {wishes:?}");
+            assert_eq!(limits.backend.pending, 1024);
         }
     }
 

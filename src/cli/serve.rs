@@ -13,6 +13,7 @@ use crate::kube_api::Rules;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{AccessFormat, Choice, LogFormat, Sample, Statuses};
 use crate::proxy::Limits;
+use crate::upstream::Bounds;
 
 use super::values::{grouped, name_and_address, size, time};
 
@@ -69,6 +70,16 @@ struct LimitArgs {
     /// a quarter of all, 64 at least]
     #[arg(long, value_name = "N")]
     max_connections_per_peer: Option<usize>,
+    /// Connections to backends that requests from one address or /64 use (503 beyond); behind trusted
+    /// proxies, from each client that they name [default: a quarter of those to all backends]
+    #[arg(long, value_name = "N")]
+    max_backend_connections_per_peer: Option<usize>,
+    /// Connections to one backend at once; more requests wait [default: 1024, or fewer as files allow]
+    #[arg(long, value_name = "N")]
+    max_connections_per_backend: Option<usize>,
+    /// Requests that wait for a connection to one backend (503 beyond)
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    max_pending_per_backend: usize,
     /// Memory to keep to [default: what the cgroup or the host has]
     #[arg(long, value_name = "SIZE", value_parser = size, allow_hyphen_values = true)]
     memory_limit: Option<usize>,
@@ -135,6 +146,7 @@ impl LimitArgs {
             target_bytes: self.max_target_bytes,
             http2_streams: self.h2_max_streams,
             upgrades: self.upgrade.clone(),
+            backend: Bounds { pending: self.max_pending_per_backend, ..Bounds::default() },
             // As the system has room for; see `app/room.rs`.
             ..Limits::default()
         }
@@ -158,6 +170,8 @@ impl Serve {
             wishes: Wishes {
                 connections: self.limits.max_connections,
                 connections_a_peer: self.limits.max_connections_per_peer,
+                upstream_a_peer: self.limits.max_backend_connections_per_peer,
+                connections_a_backend: self.limits.max_connections_per_backend,
                 memory: self.limits.memory_limit.and_then(|bytes| u64::try_from(bytes).ok()),
             },
             trusted_proxies: self.trusted_proxies,

@@ -22,7 +22,7 @@ use crate::net::AddressPool;
 use crate::observe::{LogFiles, counted, whole_millis};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertStore, News, Tickets};
-use crate::upstream::Upstreams;
+use crate::upstream::{Bounds, Descriptors, Upstreams};
 
 /// Why a reload happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,12 @@ impl Loader {
     pub(crate) fn trusts_proxies(mut self, trusts: bool) -> Self {
         self.trusts_proxies = trusts;
         self
+    }
+
+    /// Binds the clusters that it makes from now on.
+    pub(crate) fn bounded(self, bounds: Bounds, descriptors: &'static Descriptors) -> Self {
+        let upstreams = self.upstreams.bounded(bounds, descriptors);
+        Self { upstreams, ..self }
     }
 
     /// Gives each Gateway that names no address one of `pool`, in place of all of the host.

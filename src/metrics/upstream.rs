@@ -106,9 +106,12 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
         })
     });
     text.counters("envoy_cluster_upstream_rq_xx", "Responses by class.", classes);
-    let counters: [(&str, &str, Of); 3] = [
+    let counters: [(&str, &str, Of); 4] = [
         ("rq_retry", "Tries after the first.", |of| &of.retries),
         ("rq_timeout", "Requests not answered in time.", |of| &of.timeouts),
+        ("rq_pending_overflow", "Requests refused since too many wait for a connection.", |of| {
+            &of.pending_overflows
+        }),
         ("rq_resend", "Requests sent again: not processed, or connection dead.", |of| &of.resends),
     ];
     for (name, help, of) in counters {
@@ -118,6 +121,11 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
         "envoy_cluster_upstream_rq_active",
         "Forwarded requests under way.",
         sums(busiest, |of| &of.requests_active),
+    );
+    text.gauges(
+        "envoy_cluster_upstream_rq_pending_active",
+        "Requests that wait for a connection.",
+        sums(busiest, |of| &of.pending),
     );
     text.times(
         "envoy_cluster_upstream_rq_time",
@@ -141,10 +149,13 @@ fn hits(text: &mut Exposition, busiest: &[&Row<'_>]) {
 }
 
 fn connections(text: &mut Exposition, busiest: &[&Row<'_>]) {
-    let counters: [(&str, &str, Of); 6] = [
+    let counters: [(&str, &str, Of); 7] = [
         ("cx_total", "Connections begun.", |of| &of.connects),
         ("cx_connect_fail", "Connections that were refused.", |of| &of.connect_failures),
         ("cx_connect_timeout", "Connections not taken in time.", |of| &of.connect_timeouts),
+        ("cx_overflow", "Times that a backend had as many connections as it may.", |of| {
+            &of.connection_overflows
+        }),
         ("cx_protocol_error", "Connections with more than one response.", |of| &of.leftovers),
         ("cx_rx_bytes_total", "Bytes from backends.", |of| &of.received_bytes),
         ("cx_tx_bytes_total", "Bytes to backends.", |of| &of.sent_bytes),

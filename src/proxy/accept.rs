@@ -105,7 +105,7 @@ async fn begin(
             tls: None,
             cipher: "",
             counts,
-            _place: place,
+            place,
         };
         return speak(Arc::new(connection), http2, stream).await;
     }
@@ -144,7 +144,7 @@ async fn begin(
     let stream = Metered::new(*stream, Arc::clone(&watch), counts.of_bind(), Bytes::new(), longest);
     let (sni, tls) = (Some(sni), Some(version));
     let connection =
-        Connection { gateway, bind, origin, watch, local, sni, tls, cipher, counts, _place: place };
+        Connection { gateway, bind, origin, watch, local, sni, tls, cipher, counts, place };
     speak(Arc::new(connection), http2, stream).await
 }
 

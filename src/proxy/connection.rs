@@ -1,14 +1,15 @@
 //! One downstream connection, as its requests see it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::proxy::Gateway;
-use crate::proxy::connections::Place;
+use crate::proxy::connections::{Peer, Place};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::watch::Watch;
 use crate::snapshot::BindKey;
 use crate::stats::{Downstream, Sharded};
+use crate::upstream::Holder;
 
 /// The counts of a connection's bind, in which it counts as open as long as this lives.
 #[derive(Debug)]
@@ -53,5 +54,16 @@ pub(super) struct Connection {
     pub cipher: &'static str,
     pub counts: Counted,
     /// Held until the last exchange or tunnel of the connection is over.
-    pub _place: Place,
+    pub place: Place,
+}
+
+impl Connection {
+    /// Whose descriptors a request takes: those of the peer, or behind a trusted proxy of `client`,
+    /// the address that it named. A proxy that names none is not bound for what it passes on.
+    pub(super) fn client_of(&self, client: IpAddr) -> Option<Holder> {
+        let peer = self.origin.peer.ip().to_canonical();
+        self.place
+            .client()
+            .or_else(|| (client != peer).then(|| self.gateway.descriptors.client(Peer::of(client))))
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::proxy::Gateway;
 use crate::proxy::watch::{Ending, Millis, Watch};
 use crate::snapshot::BindKey;
+use crate::upstream::Holder;
 
 /// All of them, worker by worker.
 #[derive(Debug, Default)]
@@ -177,7 +178,7 @@ pub(super) struct Place {
     shelf: Arc<Shelf>,
     number: u64,
     /// `None` for a trusted proxy, whose connections are those of many.
-    peer: Option<Peer>,
+    peer: Option<(Peer, Holder)>,
 }
 
 impl Place {
@@ -187,11 +188,16 @@ impl Place {
         shelf: Arc<Shelf>,
         number: u64,
         bind: BindKey,
-        peer: Option<Peer>,
+        peer: Option<(Peer, Holder)>,
         watch: &Arc<Watch>,
     ) -> Self {
         shelf.put(number, bind, Arc::clone(watch));
         Self { gateway, shelf, number, peer }
+    }
+
+    /// Whose descriptors its requests take; `None` for a trusted proxy.
+    pub(super) fn client(&self) -> Option<Holder> {
+        self.peer.map(|(_, client)| client)
     }
 }
 
@@ -199,7 +205,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.shelf.take(self.number);
         self.gateway.connections.left();
-        if let Some(peer) = self.peer {
+        if let Some((peer, _)) = self.peer {
             self.gateway.connections.peer_left(peer);
         }
     }

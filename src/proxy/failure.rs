@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode};
 use crate::path::Ambiguous;
 use crate::stats::ResponseFlag;
 use crate::tls::TlsCause;
+use crate::upstream::FailureKind;
 
 /// Why an exchange could not be completed, and so what the client gets.
 ///
@@ -53,6 +54,12 @@ pub(crate) enum Failure {
     /// Nothing moved in a tunnel or flow for as long as it may rest.
     TunnelIdle,
     // There is no room.
+    /// The client's requests use as many connections to backends as they may.
+    ClientShare,
+    NoDescriptor,
+    /// The backend has as many connections as it may, and as many requests wait for one as may.
+    Overflow,
+    /// Memory is short.
     Overloaded,
 }
 
@@ -78,9 +85,12 @@ impl Failure {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::ConnectFailed
+            Self::ClientShare
+            | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::NoDescriptor
             | Self::NoEndpoint
+            | Self::Overflow
             | Self::Overloaded
             | Self::Tls(_)
             | Self::UpstreamResetAgain => StatusCode::SERVICE_UNAVAILABLE,
@@ -124,7 +134,10 @@ impl Failure {
             Self::RequestBodyStalled | Self::TunnelIdle => ResponseFlag::StreamIdleTimeout,
             Self::ClientGone => ResponseFlag::DownstreamConnectionTermination,
             Self::DrainTimeout => ResponseFlag::DurationTimeout,
-            Self::Overloaded => ResponseFlag::OverloadManagerTerminated,
+            Self::ClientShare | Self::NoDescriptor | Self::Overloaded => {
+                ResponseFlag::OverloadManagerTerminated
+            }
+            Self::Overflow => ResponseFlag::UpstreamOverflow,
         }
     }
 
@@ -163,6 +176,9 @@ impl Failure {
             Self::UpstreamTimeout => "upstream_response_timeout",
             Self::ClientGone => "downstream_remote_disconnect",
             Self::DrainTimeout => "drain_timeout",
+            Self::ClientShare => "overload{client_share}",
+            Self::NoDescriptor => "overload{descriptors}",
+            Self::Overflow => "upstream_reset_before_response_started{overflow}",
             Self::Overloaded => "overload",
             Self::TunnelIdle => "stream_idle_timeout",
         }
@@ -201,6 +217,11 @@ impl Failure {
                 "the service behind this address did not answer in time\n"
             }
             Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => "",
+            Self::ClientShare => {
+                "too many requests of this address are under way; try again in a moment\n"
+            }
+            Self::NoDescriptor => "the gateway is short of connections; try again in a moment\n",
+            Self::Overflow => "the service behind this address has too much to do\n",
             Self::Overloaded => "the gateway is short of memory; try again in a moment\n",
         }
     }
@@ -213,7 +234,8 @@ impl Failure {
 
     /// When to try again, in seconds (RFC 9110 section 10.2.3), where that is known.
     pub(crate) fn retry_after(self) -> Option<HeaderValue> {
-        (self == Self::Overloaded).then(|| HeaderValue::from_static("1"))
+        let passes = matches!(self, Self::ClientShare | Self::NoDescriptor | Self::Overloaded);
+        passes.then(|| HeaderValue::from_static("1"))
     }
 
     /// The gRPC status for a gRPC client, which reads no HTTP status (grpc/doc/statuscodes.md, with
@@ -228,9 +250,12 @@ impl Failure {
             Self::RequestBodyStalled | Self::RequestTimeout | Self::UpstreamTimeout => "4",
             Self::BackendInvalid
             | Self::NoBackend
+            | Self::ClientShare
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::NoDescriptor
             | Self::NoEndpoint
+            | Self::Overflow
             | Self::Overloaded
             | Self::ResponseInvalid
             | Self::Tls(_)
@@ -249,6 +274,26 @@ impl Failure {
             | Self::TargetTooLong
             | Self::TooManyFields
             | Self::TwofoldLength => "13",
+        }
+    }
+}
+
+/// Why there is no response head, or no connection.
+impl From<FailureKind> for Failure {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::ClientShare => Self::ClientShare,
+            FailureKind::ConnectRefused => Self::ConnectFailed,
+            FailureKind::ConnectTimeout => Self::ConnectTimeout,
+            FailureKind::InvalidRequest(_) => Self::BadTarget,
+            FailureKind::InvalidResponse(_) => Self::ResponseInvalid,
+            FailureKind::NoDescriptor => Self::NoDescriptor,
+            FailureKind::NoEndpoint | FailureKind::Unresolved => Self::NoEndpoint,
+            FailureKind::NoUpgrade => Self::NoUpgrade,
+            FailureKind::Overflow => Self::Overflow,
+            FailureKind::RequestBody => Self::RequestBodyBroken,
+            FailureKind::ResetBeforeHead => Self::UpstreamReset,
+            FailureKind::Tls(cause) => Self::Tls(cause),
         }
     }
 }
@@ -324,7 +369,10 @@ mod tests {
                 F::UpstreamTimeout => F::ClientGone,
                 F::ClientGone => F::DrainTimeout,
                 F::DrainTimeout => F::TunnelIdle,
-                F::TunnelIdle => F::Overloaded,
+                F::TunnelIdle => F::ClientShare,
+                F::ClientShare => F::NoDescriptor,
+                F::NoDescriptor => F::Overflow,
+                F::Overflow => F::Overloaded,
                 F::Overloaded => return None,
             })
         };
@@ -342,6 +390,14 @@ mod tests {
                 assert_eq!(counts.flag(flag).value(), want, "{failure:?} as {flag:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_documentation_of_the_metric_has_every_flag() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let all = ResponseFlag::ALL.map(|flag| format!("`{}`", flag.short())).join(", ");
+        assert!(text.contains(&all), "{all}");
     }
 
     /// The rows of a table in the documentation, cell by cell, its head left out.

@@ -153,7 +153,9 @@ async fn ask(
     let alone = AtomicU64::default();
     let moved = received.as_deref().map_or(&alone, |received| &received.moved);
     // Noted in the record, so that it is known who did not answer in time.
-    let errand = Errand { aim, counts: &rule.counts, tried: &mut record.upstream, moved };
+    let client = record.connection.client_of(record.client);
+    let (counts, tried) = (&rule.counts, &mut record.upstream);
+    let errand = Errand { aim, client, counts, tried, moved };
     let sending = cluster.send_for(errand, request);
     let sent = match (wait, rest) {
         (Some(wait), _) => match tokio::time::timeout(wait, sending).await {
@@ -182,17 +184,9 @@ async fn ask(
             tracing::debug!(details = %failed.details, cluster = %cluster.settings().name, "no response");
             record.upstream = failed.endpoint;
             Err(match failed.kind {
-                FailureKind::NoEndpoint | FailureKind::Unresolved => Failure::NoEndpoint,
-                FailureKind::NoUpgrade => Failure::NoUpgrade,
-                FailureKind::ConnectRefused => Failure::ConnectFailed,
-                FailureKind::ConnectTimeout => Failure::ConnectTimeout,
-                FailureKind::Tls(cause) => Failure::Tls(cause),
-                FailureKind::ResetBeforeHead => Failure::UpstreamReset,
-                FailureKind::InvalidResponse(_) => Failure::ResponseInvalid,
                 FailureKind::RequestBody if record.is_body_stalled() => Failure::RequestBodyStalled,
                 FailureKind::RequestBody if record.is_abandoned() => Failure::ClientGone,
-                FailureKind::RequestBody => Failure::RequestBodyBroken,
-                FailureKind::InvalidRequest(_) => Failure::BadTarget,
+                kind => kind.into(),
             })
         }
     }

@@ -207,7 +207,8 @@ async fn answer(
         Some(Upgrade::Http2) => Some(upgrade::Handshake::of(&head.headers)),
         _ => None,
     };
-    let body = mirror::copy(&rule.mirrors, &head, body);
+    let client = connection.client_of(record.client);
+    let body = mirror::copy(&rule.mirrors, &head, body, client);
     let request = http::Request::from_parts(head, body);
     let aim = held.as_ref().map(session::Held::aim).unwrap_or_default();
     let (mut response, came_tunnel) =

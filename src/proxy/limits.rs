@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::upstream::Bounds;
+
 /// Limits on clients, all of them settings of the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -10,6 +12,13 @@ pub(crate) struct Limits {
     /// Of them, those of one peer that is no trusted proxy: an IPv4 address, or a /64 of IPv6; beyond
     /// it the longest idle one of that peer is closed. 5,000.
     pub connections_a_peer: usize,
+    /// Connections to backends that the requests, tunnels and flows of such a peer use, or of a client
+    /// that a trusted proxy names; beyond it 503. No limit.
+    pub upstream_a_peer: usize,
+    /// Connections to all backends together, and flows of datagrams; beyond it 503. No limit.
+    pub upstream_connections: usize,
+    /// What one backend may take; beyond it 503.
+    pub backend: Bounds,
     /// From the first byte of a request head (or from the handshake, for the first request) to its
     /// end. 10 s.
     pub head_timeout: Duration,
@@ -54,6 +63,9 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             connections_a_peer: 5_000,
+            upstream_a_peer: usize::MAX,
+            upstream_connections: usize::MAX,
+            backend: Bounds::default(),
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),

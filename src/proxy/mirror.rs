@@ -17,6 +17,7 @@ use crate::proxy::tasks;
 use crate::proxy::tunnel::silence;
 use crate::proxy::watch::coarse_now;
 use crate::snapshot::Mirror;
+use crate::upstream::Holder;
 
 /// Frames that a copy may lag behind. A mirror that is slower loses its copy; the request itself
 /// never waits for it.
@@ -26,8 +27,13 @@ const LAG: usize = 16;
 /// with each of its frames: it is the client's upload that takes its time.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Sends the copies that `mirrors` ask for, and returns the body to forward.
-pub(super) fn copy(mirrors: &[Mirror], head: &request::Parts, mut body: Body) -> Body {
+/// Sends the copies that `mirrors` ask for, of the descriptors of `client`, and returns the body to forward.
+pub(super) fn copy(
+    mirrors: &[Mirror],
+    head: &request::Parts,
+    mut body: Body,
+    client: Option<Holder>,
+) -> Body {
     for mirror in mirrors {
         if !mirror.takes(fastrand::u32(..)) {
             continue;
@@ -41,7 +47,7 @@ pub(super) fn copy(mirrors: &[Mirror], head: &request::Parts, mut body: Body) ->
         let cluster = mirror.cluster.clone();
         tasks::spawn(async move {
             let answered = async {
-                let mut body = cluster.send(request).await.ok()?.response.into_body();
+                let mut body = cluster.send_of(client, request).await.ok()?.response.into_body();
                 while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
                 Some(())
             };

@@ -51,6 +51,7 @@ use crate::filters::HostName;
 use crate::net::Cidr;
 use crate::observe::AccessLog;
 use crate::snapshot::SnapshotCell;
+use crate::upstream::Descriptors;
 
 pub(crate) use acme_webroot::{read as acme_challenge, token as acme_token};
 pub(crate) use connections::Connections;
@@ -75,6 +76,7 @@ pub(crate) struct Gateway {
     /// Downstream connections, over all workers.
     pub connections: Connections,
     pub shortage: Shortage,
+    pub descriptors: &'static Descriptors,
     /// Whether backends and clients are told of routes and TLS; see `shown.rs`.
     pub shows_routes: bool,
     /// True once no more connections are taken, until the end of the process.

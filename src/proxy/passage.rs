@@ -13,7 +13,7 @@ use crate::proxy::record::logged;
 use crate::proxy::tunnel::Carried;
 use crate::snapshot::{Bind, Listener};
 use crate::stats::ResponseFlags;
-use crate::upstream::{EndpointName, FailureKind, SendFailure};
+use crate::upstream::{EndpointName, SendFailure};
 
 /// What is known of a connection or flow so far. Dropping it writes the access log's line, so there
 /// is one for each, whatever became of it.
@@ -81,13 +81,7 @@ impl Passage {
     pub(super) fn not_connected(&mut self, failed: SendFailure) {
         tracing::debug!(details = %failed.details, peer = %self.peer, "no backend");
         self.upstream = failed.endpoint;
-        self.failure = Some(match failed.kind {
-            FailureKind::ConnectRefused => Failure::ConnectFailed,
-            FailureKind::ConnectTimeout => Failure::ConnectTimeout,
-            FailureKind::Tls(cause) => Failure::Tls(cause),
-            // The others are of requests.
-            _ => Failure::NoEndpoint,
-        });
+        self.failure = Some(failed.kind.into());
     }
 }
 

@@ -60,11 +60,11 @@ pub(super) struct Held {
 /// Carries a connection to its end.
 pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) {
     // In this order they are dropped: the line is written while the connection has its place.
-    let Held { tunnel, mut passage, open: _open, watch, counts: of_bind, place: _place } = held;
+    let Held { tunnel, mut passage, open: _open, watch, counts: of_bind, place } = held;
     let Chosen { cluster, counts } = chosen;
     upstream::keep_alive(client.socket());
     let opened = tokio::select! {
-        opened = cluster.open(&counts, &mut passage.upstream) => opened,
+        opened = cluster.open(place.client(), &counts, &mut passage.upstream) => opened,
         _ = ending(&watch) => {
             passage.failure = Some(Failure::DrainTimeout);
             return upstream::cut(client.socket());

@@ -146,7 +146,7 @@ impl Worker {
     /// that of its peer the longest idle one of the peer.
     fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
         let address = canonical(stream.peer_addr().ok()?);
-        let Gateway { connections, limits, trusted_proxies, .. } = &*self.gateway;
+        let Gateway { connections, limits, trusted_proxies, descriptors, .. } = &*self.gateway;
         let number = connections.admit(limits.connections)?;
         let is_proxy = trusted_proxies.iter().any(|proxies| proxies.contains(address.ip()));
         let peer = (!is_proxy).then(|| Peer::of(address.ip()));
@@ -154,6 +154,7 @@ impl Worker {
             connections.left();
             return None;
         }
+        let peer = peer.map(|peer| (peer, descriptors.client(peer)));
         let watch = Arc::new(Watch::new(address, coarse_now()));
         let gateway = Arc::clone(&self.gateway);
         let place = Place::new(gateway, Arc::clone(&self.connections), number, bind, peer, &watch);

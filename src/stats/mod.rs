@@ -266,6 +266,12 @@ pub(crate) struct Upstream {
     pub sent_bytes: Counter,
     pub received_datagrams: Counter,
     pub sent_datagrams: Counter,
+    /// Times that there was no room for another connection.
+    pub connection_overflows: Counter,
+    /// Requests refused since too many had no connection already.
+    pub pending_overflows: Counter,
+    /// Gauge: requests that have no connection yet and do not open one.
+    pub pending: Counter,
     /// Requests sent again because the pooled connection was dead or the backend had not processed them.
     pub resends: Counter,
     /// Requests that matched the rule, whatever came of them; of what is no HTTP, connections of

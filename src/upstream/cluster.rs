@@ -10,11 +10,14 @@ use crate::body::{Request, Response};
 use crate::stats::{Sharded, Upstream};
 use crate::tls;
 use crate::upstream::balance::Aim;
+use crate::upstream::breaker::Breaker;
+use crate::upstream::descriptors::Holder;
 use crate::upstream::endpoint::{Endpoint, EndpointName, EndpointSettings, EndpointState};
 use crate::upstream::failure::SendFailure;
 use crate::upstream::h1::{self, Tunnel};
 use crate::upstream::h2;
 use crate::upstream::host::Host;
+use crate::upstream::pool;
 use crate::upstream::upstreams::Upstreams;
 
 /// Settings of a cluster. Two equal settings are the same cluster across a reload.
@@ -72,6 +75,7 @@ pub(crate) struct Cluster {
     tls: Option<tls::Client>,
     endpoints: Box<[Endpoint]>,
     turn: AtomicUsize,
+    breaker: Arc<Breaker>,
     /// Counters of senders outside a route.
     counts: Arc<Sharded<Upstream>>,
 }
@@ -80,6 +84,8 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 pub(crate) struct Errand<'a> {
     pub aim: &'a Aim,
+    /// Whose share of descriptors the request takes from; None counts for nobody.
+    pub client: Option<Holder>,
     /// What happens to connections that are opened for the request is counted here, for as long as
     /// they live.
     pub counts: &'a Arc<Sharded<Upstream>>,
@@ -107,14 +113,16 @@ impl Cluster {
     /// A cluster with no connection yet. Looks no name up.
     pub(crate) fn new(settings: ClusterSettings, upstreams: &Upstreams) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let endpoint = |one| Endpoint::new(one, settings.tls.as_ref(), upstreams);
         let endpoints = settings.endpoints.iter().map(endpoint).collect();
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             tls: settings.tls.as_ref().map(tls::Client::new),
             settings,
             endpoints,
             turn: AtomicUsize::new(0),
+            breaker: Breaker::new(id, upstreams.bounds, upstreams.descriptors, make_room),
             counts: Arc::default(),
         })
     }
@@ -134,7 +142,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Why there is no response. An address that does not take the connection is followed by the
+    /// Why there is no response. `Overflow`, `NoDescriptor` and `ClientShare`: there is no room, here
+    /// and not at an endpoint. An address that does not take the connection is followed by the
     /// next, each tried once. What the backend says it has not processed is sent again, whatever the
     /// method: a stream that is refused or above the last one of GOAWAY (RFC 9113 section 8.7), as long
     /// as its body is kept, and a request without body that met 408 on a pooled connection. A pooled
@@ -142,8 +151,21 @@ impl Cluster {
     /// was sent or it has no body and an idempotent method (RFC 9110 section 9.2.2). Nothing else is
     /// tried twice.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
+        self.send_of(None, request).await
+    }
+
+    /// As [`send`](Self::send), of the descriptors of a client.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send).
+    pub(crate) async fn send_of(
+        self: &Arc<Self>,
+        client: Option<Holder>,
+        request: Request,
+    ) -> Result<Answer, SendFailure> {
         let (aim, tried, moved) = (&Aim::default(), &mut None, &AtomicU64::default());
-        self.send_for(Errand { aim, counts: &self.counts, tried, moved }, request).await
+        self.send_for(Errand { aim, client, counts: &self.counts, tried, moved }, request).await
     }
 
     /// As [`send`](Self::send), to the endpoint that the errand asks for where it can be had.
@@ -219,6 +241,11 @@ impl Cluster {
         self.tls.as_ref()
     }
 
+    /// Bounds its connections.
+    pub(super) fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -239,6 +266,15 @@ impl Cluster {
             _ => self.turn.fetch_add(1, Ordering::Relaxed),
         }
     }
+}
+
+/// Closes a connection that rests at this worker; that of HTTP/2 is gone only a moment later.
+fn make_room(cluster: Option<u64>) -> bool {
+    if pool::close_one(cluster) {
+        return true;
+    }
+    h2::end_one(cluster);
+    false
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::stats::{Sharded, Upstream};
 use crate::tls::{Alpn, TlsFailure};
+use crate::upstream::breaker::Permit;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::descriptors::Share;
 use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
 
@@ -23,6 +25,9 @@ use crate::upstream::failure::{FailureKind, SendFailure};
 pub(crate) struct Stream {
     kind: Kind,
     counts: Arc<Sharded<Upstream>>,
+    /// On the account of the client whose request uses it, if it is one.
+    share: Option<Share>,
+    _permit: Permit,
 }
 
 enum Kind {
@@ -90,7 +95,16 @@ impl Stream {
         }
     }
 
-    /// On whose account it was opened.
+    /// Has it count for a client, until it is taken back or the stream is closed.
+    pub(super) fn hold(&mut self, share: Option<Share>) {
+        self.share = share;
+    }
+
+    pub(super) fn take_share(&mut self) -> Option<Share> {
+        self.share.take()
+    }
+
+    /// The counters of the rule that it was opened for.
     pub(super) fn counts(&self) -> &Sharded<Upstream> {
         &self.counts
     }
@@ -152,19 +166,22 @@ fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
 ///
 /// # Errors
 ///
-/// `ConnectTimeout`, `ConnectRefused` or `Tls`, with the system's words and the endpoint.
+/// `ConnectTimeout`, `ConnectRefused`, `NoDescriptor` or `Tls`, with the system's words and the
+/// endpoint.
 pub(super) async fn connect(
     cluster: &Cluster,
     address: &Address,
     alpn: Alpn,
     counts: &Arc<Sharded<Upstream>>,
+    permit: Permit,
 ) -> Result<Stream, SendFailure> {
     let patience = cluster.settings().connect_timeout;
     counts.here().connects.one_more();
     let failed = match tokio::time::timeout(patience, open(cluster, address, alpn)).await {
         Ok(Ok(kind)) => {
             counts.here().open.one_more();
-            return Ok(Stream { kind, counts: Arc::clone(counts) });
+            let counts = Arc::clone(counts);
+            return Ok(Stream { kind, counts, share: None, _permit: permit });
         }
         Ok(Err(failed)) => {
             counts.here().connect_failures.one_more();
@@ -180,9 +197,7 @@ pub(super) async fn connect(
 }
 
 async fn open(cluster: &Cluster, address: &Address, alpn: Alpn) -> Result<Kind, SendFailure> {
-    let socket = open_socket(address)
-        .await
-        .map_err(|error| SendFailure::new(FailureKind::ConnectRefused, error.to_string()))?;
+    let socket = open_socket(address).await.map_err(|error| SendFailure::unconnected(&error))?;
     let Some(client) = cluster.tls() else { return Ok(Kind::Clear(socket)) };
     // Boxed, so that an exchange in clear need not hold the room for it.
     match Box::pin(client.handshake(socket, alpn)).await {

@@ -3,14 +3,20 @@
 use std::borrow::Cow;
 use std::io;
 
+use nix::errno::Errno;
+
 use crate::body::BodyError;
 use crate::tls::{TlsCause, TlsFailure};
+use crate::upstream::breaker::Denied;
 use crate::upstream::endpoint::EndpointName;
 
 /// Why there is no response head. Which status and which response flag that makes is `proxy`'s to
 /// say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FailureKind {
+    /// The client's requests use as many connections as they may.
+    #[error("the client's share is spent")]
+    ClientShare,
     /// No endpoint took the connection: refused, unreachable, no such socket.
     #[error("connection refused")]
     ConnectRefused,
@@ -23,11 +29,17 @@ pub(crate) enum FailureKind {
     /// What came back is no HTTP, or HTTP that must not be passed on.
     #[error("invalid response: {0}")]
     InvalidResponse(&'static str),
+    /// The process has no descriptor left for a connection to a backend.
+    #[error("no descriptor left")]
+    NoDescriptor,
     #[error("no endpoint")]
     NoEndpoint,
     /// The request asks for an upgrade, and the backend's protocol has none.
     #[error("no upgrade over HTTP/2")]
     NoUpgrade,
+    /// The cluster has as many connections as it may, and as many requests wait for one as may.
+    #[error("overflow")]
+    Overflow,
     /// The client's body broke off, or its length is not what its head said. Not the backend's fault.
     #[error("request body broken")]
     RequestBody,
@@ -39,6 +51,13 @@ pub(crate) enum FailureKind {
     Tls(TlsCause),
     #[error("name does not resolve")]
     Unresolved,
+}
+
+impl FailureKind {
+    /// True if no endpoint is at fault: none is avoided for it, and another would be no better.
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Self::ClientShare | Self::NoDescriptor | Self::Overflow)
+    }
 }
 
 /// A request that has no response, with what the log should say.
@@ -66,8 +85,38 @@ impl SendFailure {
         }
     }
 
+    /// There is no socket, or no connection on it: by the fault of the endpoint, or because this host
+    /// has no descriptor or memory for one.
+    pub(super) fn unconnected(error: &io::Error) -> Self {
+        let kind = match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                FailureKind::NoDescriptor
+            }
+            _ => FailureKind::ConnectRefused,
+        };
+        Self::new(kind, error.to_string())
+    }
+
+    pub(super) fn client_share() -> Self {
+        Self::new(FailureKind::ClientShare, "the client uses as many connections as it may")
+    }
+
     pub(super) fn at(self, endpoint: impl Into<EndpointName>) -> Self {
         Self { endpoint: Some(endpoint.into()), ..self }
+    }
+}
+
+impl From<Denied> for SendFailure {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoDescriptor => {
+                Self::new(FailureKind::NoDescriptor, "no descriptor is left for backends")
+            }
+            Denied::Overflow => {
+                let details = "the backend has as many connections and requests as it may";
+                Self::new(FailureKind::Overflow, details)
+            }
+        }
     }
 }
 

@@ -12,12 +12,17 @@
 //! To add a protocol: a variant of [`Protocol`], a file beside `h1` and `h2`, an arm in
 //! [`Cluster::send`].
 //!
+//! A cluster's connections are bounded ([`breaker`]), and so are the descriptors of all of them and of
+//! one client ([`descriptors`]).
+//!
 //! Deliberately absent: a total timeout (the caller drops the future), retries of requests that the
 //! backend may have processed, and the removal of hop-by-hop fields.
 
 mod balance;
+mod breaker;
 mod cluster;
 mod connect;
+mod descriptors;
 mod endpoint;
 mod failure;
 mod h1;
@@ -29,8 +34,10 @@ mod raw;
 mod upstreams;
 
 pub(crate) use balance::Aim;
+pub(crate) use breaker::Bounds;
 pub(crate) use cluster::{Cluster, ClusterSettings, Errand, Protocol};
 pub(crate) use connect::{cut, keep_alive};
+pub(crate) use descriptors::{Descriptors, Holder};
 pub(crate) use endpoint::{EndpointName, EndpointSettings, EndpointState};
 pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;

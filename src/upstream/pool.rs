@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::upstream::breaker::Fate;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::Look;
 use crate::upstream::endpoint::Address;
@@ -60,6 +61,12 @@ pub(super) fn take(cluster: &Cluster, address: &Address, look: Look) -> Option<B
     POOL.with_borrow_mut(|pool| pool.shelves.get_mut(&key)?.take(clock::now(), look))
 }
 
+/// Closes the connection of this worker that has rested longest, of one cluster or of all. False if
+/// none rests.
+pub(super) fn close_one(cluster: Option<u64>) -> bool {
+    POOL.with_borrow_mut(|pool| pool.close_one(cluster))
+}
+
 /// Lets a connection rest after an exchange that ended as it should.
 pub(super) fn put(cluster: &Arc<Cluster>, address: Address, connection: Box<Connection>) {
     POOL.with_borrow_mut(|pool| pool.put(cluster, address, connection, clock::now()));
@@ -74,7 +81,10 @@ impl Pool {
         now: Instant,
     ) {
         let settings = cluster.settings();
-        if self.closed || settings.max_idle_per_endpoint == 0 {
+        if self.closed
+            || settings.max_idle_per_endpoint == 0
+            || cluster.breaker().fate() == Fate::Close
+        {
             return;
         }
         connection.rest();
@@ -87,11 +97,21 @@ impl Pool {
             shelf.resting.pop_front();
         }
         shelf.resting.push_back((now, connection));
+        cluster.breaker().offer();
+    }
+
+    fn close_one(&mut self, cluster: Option<u64>) -> bool {
+        let of = self.shelves.iter_mut().filter(|((id, _), _)| cluster.is_none_or(|of| of == *id));
+        let oldest = of
+            .filter_map(|(_, shelf)| Some((shelf.resting.front()?.0, shelf)))
+            .min_by_key(|(since, _)| *since);
+        oldest.is_some_and(|(_, shelf)| shelf.resting.pop_front().is_some())
     }
 
     fn sweep(&mut self, now: Instant) {
         self.shelves.retain(|_, shelf| {
-            if shelf.cluster.strong_count() == 0 {
+            let Some(cluster) = shelf.cluster.upgrade() else { return false };
+            if cluster.breaker().wants_rest() {
                 return false;
             }
             let limit = shelf.idle_timeout;

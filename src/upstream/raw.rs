@@ -17,8 +17,10 @@ use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
 use crate::upstream::balance::{Aim, Candidates};
+use crate::upstream::breaker::Permit;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
+use crate::upstream::descriptors::{Holder, Share};
 use crate::upstream::endpoint::{Address, EndpointName};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::host::Host;
@@ -30,6 +32,8 @@ pub(crate) struct Datagrams {
     host: Arc<Host>,
     /// On whose account.
     counts: Arc<Sharded<Upstream>>,
+    _share: Option<Share>,
+    _permit: Permit,
 }
 
 impl Datagrams {
@@ -92,6 +96,10 @@ async fn bound(to: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+fn share(client: Option<Holder>) -> Result<Option<Share>, SendFailure> {
+    client.map(|client| client.take().ok_or_else(SendFailure::client_share)).transpose()
+}
+
 impl Cluster {
     /// A socket for a flow of datagrams to an endpoint, on the account of a route's `counts`. Nothing
     /// is sent by this, so nobody knows whether the endpoint is there; see
@@ -99,11 +107,14 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// There is no endpoint, or no socket to be had.
+    /// There is no endpoint, no room for a flow, or no socket to be had.
     pub(crate) async fn datagrams(
         &self,
+        client: Option<Holder>,
         counts: &Arc<Sharded<Upstream>>,
     ) -> Result<Datagrams, SendFailure> {
+        let share = share(client)?;
+        let permit = self.breaker().permit_now(counts)?;
         let aim = Aim::default();
         let mut candidates = Candidates::new(self, &aim);
         while let Some(host) = candidates.next(&mut None).await {
@@ -118,13 +129,10 @@ impl Cluster {
                     let counts = Arc::clone(counts);
                     counts.here().connects.one_more();
                     counts.here().open.one_more();
-                    return Ok(Datagrams { socket, host, counts });
+                    return Ok(Datagrams { socket, host, counts, _share: share, _permit: permit });
                 }
                 Err(error) => {
-                    let refused = FailureKind::ConnectRefused;
-                    candidates.unfit(
-                        SendFailure::new(refused, error.to_string()).at(Address::Ip(address)),
-                    );
+                    candidates.unfit(SendFailure::unconnected(&error).at(Address::Ip(address)));
                 }
             }
         }
@@ -147,17 +155,25 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// No endpoint took the connection, each tried once; the failure is that of the last.
+    /// No endpoint took the connection, each tried once; the failure is that of the last. Or there is
+    /// no room for a connection: nobody waits for it here.
     pub(crate) async fn open(
         &self,
+        client: Option<Holder>,
         counts: &Arc<Sharded<Upstream>>,
         tried: &mut Option<EndpointName>,
     ) -> Result<Stream, SendFailure> {
+        let share = share(client)?;
         let aim = Aim::default();
         let mut candidates = Candidates::new(self, &aim);
         while let Some(host) = candidates.next(tried).await {
-            match connect(self, host.address(), Alpn::Unspoken, counts).await {
-                Ok(stream) => return Ok(stream),
+            let permit = self.breaker().permit_now(counts)?;
+            match connect(self, host.address(), Alpn::Unspoken, counts, permit).await {
+                Ok(mut stream) => {
+                    stream.hold(share);
+                    return Ok(stream);
+                }
+                Err(refused) if refused.kind.is_ours() => return Err(refused),
                 Err(refused) => candidates.missed(refused),
             }
         }
@@ -183,7 +199,7 @@ mod tests {
         let cluster = cluster(&[nobody, address]);
 
         let mut tried = None;
-        let mut stream = cluster.open(cluster.counts(), &mut tried).await.unwrap();
+        let mut stream = cluster.open(None, cluster.counts(), &mut tried).await.unwrap();
         assert_eq!(tried.unwrap().to_string(), address.to_string());
         let (mut accepted, _) = there.accept().await.unwrap();
         accepted.write_all(b"first").await.unwrap();
@@ -192,7 +208,7 @@ mod tests {
         assert_eq!(&greeting, b"first");
 
         drop(there);
-        let failed = cluster.open(cluster.counts(), &mut None).await.unwrap_err();
+        let failed = cluster.open(None, cluster.counts(), &mut None).await.unwrap_err();
         assert_eq!(failed.kind, FailureKind::ConnectRefused);
     }
 
@@ -202,7 +218,7 @@ mod tests {
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = backend.local_addr().unwrap();
         let cluster = cluster(&[address]);
-        let flow = cluster.datagrams(cluster.counts()).await.unwrap();
+        let flow = cluster.datagrams(None, cluster.counts()).await.unwrap();
         assert_eq!(flow.endpoint().to_string(), address.to_string());
         flow.send(b"ask").unwrap();
         let mut read = [0; 16];
@@ -223,7 +239,7 @@ mod tests {
         let (address, nobody) = (there.local_addr().unwrap(), gone.local_addr().unwrap());
         drop(gone);
         let cluster = cluster(&[nobody, address]);
-        let flow = cluster.datagrams(cluster.counts()).await.unwrap();
+        let flow = cluster.datagrams(None, cluster.counts()).await.unwrap();
         assert_eq!(flow.endpoint(), Address::Ip(nobody).into());
         flow.send(b"ask").unwrap();
         flow.readable().await.unwrap();
@@ -231,7 +247,7 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         cluster.refused(&flow);
         for _ in 0..3 {
-            let flow = cluster.datagrams(cluster.counts()).await.unwrap();
+            let flow = cluster.datagrams(None, cluster.counts()).await.unwrap();
             assert_eq!(flow.endpoint(), Address::Ip(address).into());
         }
     }

@@ -3,14 +3,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::upstream::breaker::Bounds;
+use crate::upstream::descriptors::Descriptors;
 use crate::upstream::host::Hosts;
 use crate::upstream::names::Names;
 
-/// Names, hosts: what outlives a configuration and is found again by the clusters of the next.
+/// Names, hosts and bounds: what outlives a configuration and is found again by the clusters of the
+/// next.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     pub(super) names: Arc<Names>,
     pub(super) hosts: Arc<Hosts>,
+    /// Those of each cluster.
+    pub(super) bounds: Bounds,
+    /// Those of all of them together.
+    pub(super) descriptors: &'static Descriptors,
 }
 
 impl Upstreams {
@@ -21,6 +28,13 @@ impl Upstreams {
     }
 
     pub(super) fn with_names(names: Arc<Names>) -> Arc<Self> {
-        Arc::new(Self { names, hosts: Arc::default() })
+        let descriptors = Descriptors::unlimited();
+        Arc::new(Self { names, hosts: Arc::default(), bounds: Bounds::default(), descriptors })
+    }
+
+    /// The same for clusters that are bound so.
+    pub(crate) fn bounded(&self, bounds: Bounds, descriptors: &'static Descriptors) -> Arc<Self> {
+        let (names, hosts) = (Arc::clone(&self.names), Arc::clone(&self.hosts));
+        Arc::new(Self { names, hosts, bounds, descriptors })
     }
 }

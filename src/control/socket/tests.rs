@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::observe::{AccessLog, LogLevel};
 use crate::proxy::{Connections, Gateway, KEY_LENGTH, Limits, SessionKey, Shortage};
 use crate::snapshot::{Snapshot, SnapshotCell};
+use crate::upstream::Descriptors;
 
 use super::*;
 
@@ -28,6 +29,7 @@ fn admin() -> Admin {
         access_log: AccessLog::discard(),
         connections: Connections::default(),
         shortage: Shortage::new(None),
+        descriptors: Descriptors::unlimited(),
         shows_routes: false,
         draining: AtomicBool::new(false),
     });

@@ -16,7 +16,7 @@ use crate::proxy::udp::life::Life;
 use crate::proxy::udp::socket::{Ends, Socket};
 use crate::proxy::watch::{Millis, coarse_now};
 use crate::stats::{Downstream, Sharded};
-use crate::upstream::{Cluster, Datagrams};
+use crate::upstream::{Cluster, Datagrams, Holder};
 
 /// Datagrams that wait while a name is looked up; more are dropped.
 const WAITING: usize = 8;
@@ -65,6 +65,7 @@ impl Flow {
     /// A flow to an endpoint of the cluster that was chosen.
     pub(super) fn to(
         chosen: Chosen,
+        client: Option<Holder>,
         passage: Passage,
         clients: Arc<Socket>,
         ends: Ends,
@@ -73,7 +74,7 @@ impl Flow {
         let inner = Arc::new(Inner::new(passage, counts));
         let cluster = Arc::clone(&chosen.cluster);
         let mut task = JoinSet::new();
-        task.spawn(run(Arc::clone(&inner), chosen, clients, ends));
+        task.spawn(run(Arc::clone(&inner), chosen, client, clients, ends));
         Self { inner, cluster: Some(cluster), _task: task }
     }
 
@@ -191,9 +192,15 @@ thread_local! {
 }
 
 /// Opens the way to the backend, then passes on what it says.
-async fn run(flow: Arc<Inner>, chosen: Chosen, clients: Arc<Socket>, ends: Ends) {
+async fn run(
+    flow: Arc<Inner>,
+    chosen: Chosen,
+    client: Option<Holder>,
+    clients: Arc<Socket>,
+    ends: Ends,
+) {
     let Chosen { cluster, counts } = chosen;
-    let opened = cluster.datagrams(&counts).await;
+    let opened = cluster.datagrams(client, &counts).await;
     let backend = match opened {
         Ok(backend) => flow.backend.get_or_init(|| backend),
         Err(failed) => {

@@ -24,6 +24,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::net::canonical;
 use crate::proxy::Gateway;
+use crate::proxy::connections::Peer;
 use crate::proxy::failure::Failure;
 use crate::proxy::passage::Passage;
 use crate::proxy::tcp;
@@ -193,7 +194,10 @@ impl Table {
         match tcp::choose(forward, &mut passage) {
             Ok(chosen) => {
                 let socket = Arc::clone(&self.socket);
-                Flow::to(chosen, passage, socket, ends, Arc::clone(&self.counts))
+                let Gateway { descriptors, trusted_proxies, .. } = &*self.gateway;
+                let is_proxy = trusted_proxies.iter().any(|of| of.contains(peer.ip()));
+                let client = (!is_proxy).then(|| descriptors.client(Peer::of(peer.ip())));
+                Flow::to(chosen, client, passage, socket, ends, Arc::clone(&self.counts))
             }
             Err(failure) => {
                 passage.failure = Some(failure);
@@ -220,11 +224,15 @@ impl Table {
         }
         self.generation = Some(snapshot.generation);
         let binds = snapshot.binds.iter().filter(|bind| bind.key.transport == Transport::Udp);
-        self.room = (self.gateway.limits.udp_flows / binds.count().max(1)).max(1);
+        let limits = &self.gateway.limits;
+        self.room = (limits.udp_flows / binds.count().max(1)).max(1);
         let Some(served) = snapshot.bind(self.bind) else { return };
         self.counts = Arc::clone(&served.counts);
         let forward = served.forwards().and_then(|(_, forwards)| forwards.best(""));
         let backends = forward.and_then(|forward| forward.backends.as_ref());
+        // Beyond it a new flow would be refused; so one that is worth less goes for it.
+        let clusters = backends.map_or(0, |backends| backends.weighted().count()).max(1);
+        self.room = self.room.min(limits.backend.connections.saturating_mul(clusters));
         self.flows.retain(|_, flow| {
             let mut choices = backends.iter().flat_map(|backends| backends.weighted());
             choices.any(|(_, choice)| match choice {

@@ -11,6 +11,7 @@ use http::HeaderName;
 use tokio::io::AsyncReadExt;
 
 use crate::upstream::connect::{Look, Stream};
+use crate::upstream::descriptors::Share;
 
 /// What the first read asks for; most responses to most requests fit.
 const SMALL_READ: usize = 8 * 1024;
@@ -92,8 +93,18 @@ impl Connection {
         self.stream.is_quiet(look)
     }
 
-    /// Gives back the memory that one large exchange needed.
+    /// Counts for this client as long as the exchange lasts.
+    pub(super) fn hold(&mut self, share: Option<Share>) {
+        self.stream.hold(share);
+    }
+
+    pub(super) fn take_share(&mut self) -> Option<Share> {
+        self.stream.take_share()
+    }
+
+    /// Gives back the memory that one large exchange needed, and what counted for its client.
     pub(in crate::upstream) fn rest(&mut self) {
+        self.stream.hold(None);
         debug_assert!(self.input.is_empty(), "a connection with leftovers must not rest");
         if self.room > SMALL_READ {
             self.input = BytesMut::new();

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::body::Request;
 use crate::tls::Alpn;
 use crate::upstream::balance::Candidates;
+use crate::upstream::breaker::Way;
 use crate::upstream::cluster::{Answer, Cluster, Errand};
 use crate::upstream::connect::connect;
 use crate::upstream::failure::SendFailure;
@@ -43,33 +44,51 @@ pub(super) async fn send(
     request: Request,
 ) -> Result<Answer, SendFailure> {
     let mut sending = Sending::new(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
+    let mut share = errand
+        .client
+        .map(|client| client.take().ok_or_else(SendFailure::client_share))
+        .transpose()?;
     let mut candidates = Candidates::new(cluster, errand.aim);
     while let Some(host) = candidates.next(errand.tried).await {
         let address = host.address().clone();
-        if let Some(mut connection) = pool::take(cluster, &address, sending.look()) {
-            match sending.exchange(&mut connection, errand.moved).await {
-                Ok(head) if sending.was_not_received(head) => {
-                    errand.counts.here().resends.one_more();
-                    tracing::debug!(endpoint = %address, "pooled connection timed out, sending again");
-                    sending.rewind();
+        let (breaker, look) = (cluster.breaker(), sending.look());
+        let way = breaker.admit(errand.counts, || pool::take(cluster, &address, look)).await;
+        let permit = match way.map_err(|denied| SendFailure::from(denied).at(address.clone()))? {
+            Way::Open(permit) => permit,
+            Way::Found(mut connection) => {
+                connection.hold(share.take());
+                match sending.exchange(&mut connection, errand.moved).await {
+                    Ok(head) if sending.was_not_received(head) => {
+                        errand.counts.here().resends.one_more();
+                        tracing::debug!(endpoint = %address, "pooled connection timed out, sending again");
+                        sending.rewind();
+                    }
+                    Ok(head) => return sending.answer(head, connection, cluster, address),
+                    Err(broken) if sending.may_go_again(&broken) => {
+                        errand.counts.here().resends.one_more();
+                        tracing::debug!(endpoint = %address, "pooled connection was dead, sending again");
+                        sending.rewind();
+                    }
+                    Err(broken) => return Err(broken.into_failure().at(address)),
                 }
-                Ok(head) => return sending.answer(head, connection, cluster, address),
-                Err(broken) if sending.may_go_again(&broken) => {
-                    errand.counts.here().resends.one_more();
-                    tracing::debug!(endpoint = %address, "pooled connection was dead, sending again");
-                    sending.rewind();
-                }
-                Err(broken) => return Err(broken.into_failure().at(address)),
+                share = connection.take_share();
+                drop(connection);
+                breaker
+                    .room(errand.counts)
+                    .await
+                    .map_err(|denied| SendFailure::from(denied).at(address.clone()))?
             }
-        }
-        match connect(cluster, &address, Alpn::Http11, errand.counts).await {
+        };
+        match connect(cluster, &address, Alpn::Http11, errand.counts, permit).await {
             Ok(stream) => {
                 let mut connection = Box::new(Connection::new(stream));
+                connection.hold(share);
                 return match sending.exchange(&mut connection, errand.moved).await {
                     Ok(head) => sending.answer(head, connection, cluster, address),
                     Err(broken) => Err(broken.into_failure().at(address)),
                 };
             }
+            Err(refused) if refused.kind.is_ours() => return Err(refused),
             Err(refused) => candidates.missed(refused),
         }
     }

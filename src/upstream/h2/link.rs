@@ -19,8 +19,10 @@ use tokio::sync::Mutex;
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
+use crate::upstream::breaker::{Breaker, Permit, Way};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
+use crate::upstream::descriptors::{Holder, Share};
 use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h2::outlast::Outlast;
@@ -87,6 +89,8 @@ struct Load {
     streams: AtomicUsize,
     /// What the peer allows, as far as is known.
     limit: AtomicUsize,
+    /// Whose connection it is.
+    breaker: Arc<Breaker>,
     /// The limit was asked for after the peer's first words.
     settled: AtomicBool,
     driver: AtomicWaker,
@@ -105,13 +109,26 @@ pub(super) struct OpenStream {
     link: Link,
     /// The connection was opened for it.
     first: bool,
+    /// It is the only stream of the connection, and so holds it for its client.
+    alone: bool,
+    share: Option<Share>,
     upload: Arc<Upload>,
 }
 
 impl OpenStream {
     fn new(link: &Link, first: bool, upload: &Arc<Upload>) -> Self {
-        link.load.streams.fetch_add(1, Ordering::Relaxed);
-        Self { link: link.clone(), first, upload: Arc::clone(upload) }
+        let alone = link.load.streams.fetch_add(1, Ordering::Relaxed) == 0;
+        Self { link: link.clone(), first, alone, share: None, upload: Arc::clone(upload) }
+    }
+
+    /// Has the connection count for a client, if nobody else uses it.
+    fn held_for(mut self, client: Option<Holder>) -> Result<Self, SendFailure> {
+        if self.alone
+            && let Some(client) = client
+        {
+            self.share = Some(client.take().ok_or_else(SendFailure::client_share)?);
+        }
+        Ok(self)
     }
 
     /// Sends the request on this stream. Dropping the future resets it.
@@ -146,12 +163,23 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.link.load.streams.fetch_sub(1, Ordering::Relaxed);
+        self.link.load.breaker.offer();
         self.upload.end();
     }
 }
 
-/// Room for a stream to `address`: on a connection that has some, else on a new one.
+/// Room for a stream to `address`, for a client: on a connection that has some, else on a new one.
 pub(super) async fn open_stream(
+    cluster: &Arc<Cluster>,
+    counts: &Arc<Sharded<Upstream>>,
+    client: Option<Holder>,
+    address: &Address,
+    upload: &Arc<Upload>,
+) -> Result<OpenStream, SendFailure> {
+    any_stream(cluster, counts, address, upload).await?.held_for(client)
+}
+
+async fn any_stream(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
     address: &Address,
@@ -162,7 +190,9 @@ pub(super) async fn open_stream(
         Err(gate) => gate,
     };
     let asked = clock::now();
+    let pending = cluster.breaker().pend(counts)?;
     let mut last_failure = gate.lock().await;
+    drop(pending);
     if let Ok(stream) = find(cluster, address, upload) {
         return Ok(stream);
     }
@@ -171,7 +201,12 @@ pub(super) async fn open_stream(
     {
         return Err(failure.clone());
     }
-    match open_link(cluster, counts, address).await {
+    let find = || find(cluster, address, upload).ok();
+    let permit = match cluster.breaker().admit(counts, find).await? {
+        Way::Found(stream) => return Ok(stream),
+        Way::Open(permit) => permit,
+    };
+    match open_link(cluster, counts, address, permit).await {
         Ok(link) => {
             let stream = OpenStream::new(&link, true, upload);
             shelve(cluster, address, link);
@@ -221,6 +256,21 @@ pub(in crate::upstream) fn drain() {
     });
 }
 
+/// Ends a connection of this worker that carries nothing, of one cluster or of all. Its room is free
+/// a moment later, when its task has ended.
+pub(in crate::upstream) fn end_one(cluster: Option<u64>) {
+    SHARED.with_borrow_mut(|shared| {
+        let of = shared.peers.iter_mut().filter(|((id, _), _)| cluster.is_none_or(|of| of == *id));
+        for (_, peer) in of {
+            let is_idle = |of: &Shelved| of.link.load.streams.load(Ordering::Relaxed) == 0;
+            if let Some(idle) = peer.links.iter().position(is_idle) {
+                peer.links.remove(idle);
+                return;
+            }
+        }
+    });
+}
+
 impl Shared {
     fn peer(&mut self, cluster: &Arc<Cluster>, address: &Address) -> &mut Peer {
         self.peers.entry((cluster.id(), address.clone())).or_insert_with(|| Peer {
@@ -234,7 +284,12 @@ impl Shared {
     fn sweep(&mut self, now: Instant) {
         self.peers.retain(|_, peer| {
             let limit = peer.idle_timeout;
+            let cluster = peer.cluster.upgrade();
+            let wanted = cluster.is_some_and(|cluster| cluster.breaker().wants_rest());
             peer.links.retain_mut(|shelved| {
+                if wanted && shelved.link.load.streams.load(Ordering::Relaxed) == 0 {
+                    return false;
+                }
                 if shelved.link.load.streams.load(Ordering::Relaxed) > 0 {
                     shelved.used_at = None;
                 }
@@ -252,8 +307,9 @@ async fn open_link(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
     address: &Address,
+    permit: Permit,
 ) -> Result<Link, SendFailure> {
-    let stream = connect(cluster, address, Alpn::Http2, counts).await?;
+    let stream = connect(cluster, address, Alpn::Http2, counts, permit).await?;
     // The kernel answers for a backend that is busy. One that had to answer PINGs itself, in a time of
     // their own, would lose all its streams whatever the limits of their requests.
     stream.notice_loss();
@@ -272,6 +328,7 @@ async fn open_link(
     let load = Arc::new(Load {
         streams: AtomicUsize::new(0),
         limit: AtomicUsize::new(FIRST_LIMIT),
+        breaker: Arc::clone(cluster.breaker()),
         settled: AtomicBool::new(false),
         driver: AtomicWaker::new(),
     });

@@ -30,7 +30,7 @@ use link::open_stream;
 use request_body::{RequestBody, Upload};
 use response::response;
 
-pub(super) use link::{drain, sweep};
+pub(super) use link::{drain, end_one, sweep};
 
 /// [`Cluster::send_for`] for HTTP/2.
 pub(super) async fn send(
@@ -47,8 +47,11 @@ pub(super) async fn send(
         let address = host.address().clone();
         loop {
             let upload = Arc::<Upload>::default();
-            let mut stream = match open_stream(cluster, errand.counts, &address, &upload).await {
+            let opened =
+                open_stream(cluster, errand.counts, errand.client, &address, &upload).await;
+            let mut stream = match opened {
                 Ok(stream) => stream,
+                Err(refused) if refused.kind.is_ours() => return Err(refused.at(address)),
                 Err(refused) => {
                     candidates.missed(refused);
                     break;

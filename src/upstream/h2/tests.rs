@@ -14,11 +14,15 @@ use super::link::{Worker, open_streams};
 use super::*;
 use crate::body::{Body, BodyError, Response};
 use crate::clock;
-use crate::upstream::cluster::Protocol;
+use crate::upstream::breaker::Bounds;
+use crate::upstream::cluster::{ClusterSettings, Protocol};
+use crate::upstream::descriptors::Descriptors;
+use crate::upstream::endpoint::EndpointSettings;
 use crate::upstream::pool;
 use crate::upstream::testing::{
     Fields, Origin, Peer, cluster_with, collect, data, dead, frames, get, reports, request, soon,
 };
+use crate::upstream::upstreams::Upstreams;
 
 fn cluster(address: std::net::SocketAddr) -> Arc<Cluster> {
     cluster_with(&[address], |settings| settings.protocol = Protocol::H2c)
@@ -433,4 +437,60 @@ async fn large_bodies_go_both_ways() {
     let answer = soon(cluster(origin.address).send(post)).await.unwrap();
     let received = soon(answer.response.into_body().collect()).await.unwrap().to_bytes().len();
     assert_eq!(received, PIECES * 64 * 1024);
+}
+
+/// A cluster that may have one connection.
+fn narrow(addresses: &[std::net::SocketAddr]) -> Arc<Cluster> {
+    let bounds = Bounds { connections: 1, pending: 9 };
+    let upstreams = Upstreams::new([]).bounded(bounds, Descriptors::unlimited());
+    let endpoints = addresses.iter().copied().map(EndpointSettings::Address).collect();
+    let mut settings = ClusterSettings::new("narrow", endpoints);
+    settings.protocol = Protocol::H2c;
+    Cluster::new(settings, &upstreams)
+}
+
+#[tokio::test]
+async fn requests_wait_for_a_stream_where_no_connection_may_be_opened() {
+    let origin = Origin::new(|_, peer| serve(peer, 1, std::future::pending(), echo)).await;
+    let cluster = narrow(&[origin.address]);
+    soon(cluster.send(get())).await.unwrap();
+    let again = (0..5).map(|_| cluster.send(get()));
+    for answer in soon(futures_util::future::join_all(again)).await {
+        answer.unwrap();
+    }
+    assert_eq!(origin.accepted(), 1);
+    assert_eq!(cluster.counts().sum(|of| &of.pending), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_carries_nothing_makes_room_for_another_endpoint() {
+    let (one, two) = (echoing().await, echoing().await);
+    let cluster = narrow(&[one.address, two.address]);
+    for _ in 0..4 {
+        soon(cluster.send(get())).await.unwrap();
+    }
+    assert_eq!((one.accepted(), two.accepted()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_alone_holds_its_connection_for_its_client() {
+    let origin = Origin::new(|_, peer| serve(peer, 2, std::future::pending(), echo)).await;
+    let descriptors = Descriptors::new(usize::MAX, 1);
+    let upstreams = Upstreams::new([]).bounded(Bounds::default(), descriptors);
+    let mut settings =
+        ClusterSettings::new("test", vec![EndpointSettings::Address(origin.address)]);
+    settings.protocol = Protocol::H2c;
+    let cluster = Cluster::new(settings, &upstreams);
+    let client = Some(descriptors.client("client"));
+    soon(cluster.send(get())).await.unwrap();
+    let open = |_| cluster.send_of(client, request("POST", &[], endless()));
+    // Two on the connection that is there; the third would need one more.
+    let first = soon(open(1)).await.unwrap();
+    let second = soon(open(2)).await.unwrap();
+    let third = soon(open(3)).await.unwrap_err();
+    assert_eq!(third.kind, FailureKind::ClientShare);
+    let other = Some(descriptors.client("another"));
+    soon(cluster.send_of(other, request("POST", &[], endless()))).await.unwrap();
+    drop((first, second));
+    soon(open(4)).await.unwrap();
 }

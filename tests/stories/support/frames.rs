@@ -1,5 +1,7 @@
 //! HTTP/2 by the frame, for what no honest client sends (RFC 9113).
 
+use tokio::net::TcpSocket;
+
 use super::{Gateway, SOON, Tls, Wire, soon};
 
 pub(crate) const DATA: u8 = 0;
@@ -159,9 +161,22 @@ impl H2 {
         Self::connect_with(gateway, &[]).await
     }
 
+    /// The same from an address of its own.
+    pub(crate) async fn connect_from(client: &str, gateway: &Gateway) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{client}:0").parse().unwrap()).unwrap();
+        let stream = socket.connect(gateway.https()).await.unwrap();
+        let tls = Tls::of("shop.test").alpn(&["h2"]).handshake(stream).await.unwrap();
+        Self { wire: Wire::over(tls) }.greet(&[]).await
+    }
+
     /// The same with settings: identifier and value.
     pub(crate) async fn connect_with(gateway: &Gateway, settings: &[(u16, u32)]) -> Self {
-        let mut h2 = Self::bare(gateway).await;
+        Self::bare(gateway).await.greet(settings).await
+    }
+
+    /// Says what a client has to say first.
+    async fn greet(mut self, settings: &[(u16, u32)]) -> Self {
         // A dynamic table of no size keeps what comes readable without one.
         let mut payload = vec![0, 1, 0, 0, 0, 0];
         for (identifier, value) in settings {
@@ -169,8 +184,8 @@ impl H2 {
             payload.extend(value.to_be_bytes());
         }
         let settings = Frame::new(SETTINGS, 0, 0, payload);
-        h2.send([PREFACE, &settings.bytes()].concat()).await;
-        h2
+        self.send([PREFACE, &settings.bytes()].concat()).await;
+        self
     }
 
     /// Connects for shop.test with nothing said yet.
