@@ -10,7 +10,7 @@ use crate::api::ObjectKey;
 use crate::api::envoy::{
     AccessLogFormatType, AccessLogSetting, AccessLogSink, AccessLogSinkType, AccessLogType,
 };
-use crate::config::Severity;
+use crate::config::{Origin, Severity};
 use crate::graph::{Fault, Gateway, Graph, Proxy};
 use crate::observe::{
     Condition, Format, FormatFault, GatewayLog, LogFile, LogFiles, Setting, Wanted,
@@ -141,22 +141,25 @@ impl Compiling<'_> {
         match self.files.open(path) {
             Ok(file) => Some(file),
             Err(unopened) => {
-                self.refuse(&format!("{at}.file.path"), unopened.problem);
+                // A full disk or a directory that is not there yet is no mistake in the files.
+                let origin = if path.starts_with('/') { Origin::Host } else { Origin::Written };
+                let field = format!("{at}.file.path");
+                self.tell(Severity::Error, origin, &field, unopened.problem);
                 unopened.before
             }
         }
     }
 
     fn refuse(&mut self, field: &str, problem: String) {
-        self.tell(Severity::Error, field, problem);
+        self.tell(Severity::Error, Origin::Written, field, problem);
     }
 
     fn warn(&mut self, field: &str, problem: impl Into<String>) {
-        self.tell(Severity::Warning, field, problem.into());
+        self.tell(Severity::Warning, Origin::Written, field, problem.into());
     }
 
-    fn tell(&mut self, severity: Severity, field: &str, problem: String) {
+    fn tell(&mut self, severity: Severity, origin: Origin, field: &str, problem: String) {
         let object: ObjectKey = self.proxy.key.clone();
-        self.faults.push(Fault { object, field: field.to_owned(), problem, severity });
+        self.faults.push(Fault { object, field: field.to_owned(), problem, severity, origin });
     }
 }

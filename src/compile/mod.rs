@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{Object, ObjectKey};
-use crate::config::{Diagnostic, Environment, Loaded, Located, Settings, Severity};
+use crate::config::{Diagnostic, Environment, Loaded, Located, Origin, Settings, Severity};
 use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
@@ -152,6 +152,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
             field,
             problem,
             severity: Severity::Error,
+            origin: Origin::Written,
         }));
     }
     let Tracings { collectors, spans, .. } = tracings;
@@ -202,7 +203,11 @@ fn diagnostics(loaded: &Loaded, faults: Vec<Fault>) -> Vec<Diagnostic> {
             let diagnostic = loaded.fault(located, &fault.field, fault.problem);
             let told = told.get(&*diagnostic.object).map_or(&[][..], Vec::as_slice);
             let known = told.iter().any(|field| covers(field, &diagnostic.field));
-            (!known).then_some(Diagnostic { severity: fault.severity, ..diagnostic })
+            (!known).then_some(Diagnostic {
+                severity: fault.severity,
+                origin: fault.origin,
+                ..diagnostic
+            })
         })
         .collect();
     diagnostics.sort_by(|a, b| a.place.cmp(&b.place));

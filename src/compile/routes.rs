@@ -12,7 +12,7 @@ use crate::api::{
     HttpRouteRule, HttpRouteTimeouts, PathMatchType, PathModifierType, PlainBackendRef,
     SessionPersistence, SessionPersistenceType,
 };
-use crate::config::Severity;
+use crate::config::{Origin, Severity};
 use crate::filters::Filter;
 use crate::graph::{
     Certificate, Fault, FilterRefs, Gateway, Graph, Guard, Listener, Resolved, Route, RouteObject,
@@ -275,11 +275,18 @@ impl Compiler<'_, '_> {
     }
 
     /// A rule may have backends and nothing to choose.
-    fn warn_of_weights(&mut self, rule: usize, weights: impl Iterator<Item = u32>, effect: &str) {
+    fn judge_weights(&mut self, rule: usize, weights: impl Iterator<Item = u32>, effect: &str) {
         let mut weights = weights.peekable();
         if weights.peek().is_some() && weights.all(|weight| weight == 0) {
             let problem = format!("every backend of this rule has weight 0: {effect}");
-            self.warn(format!("spec.rules[{rule}].backendRefs"), problem);
+            self.warnings.push(Fault {
+                object: self.route.key.clone(),
+                field: format!("spec.rules[{rule}].backendRefs"),
+                problem,
+                // What was asked for is not done, though the specification has no condition for it.
+                severity: Severity::Error,
+                origin: Origin::Written,
+            });
         }
     }
 
@@ -293,7 +300,7 @@ impl Compiler<'_, '_> {
             Carries::Datagrams => "its datagrams are dropped",
             _ => "its connections are closed",
         };
-        self.warn_of_weights(0, written.iter().map(PlainBackendRef::weight), effect);
+        self.judge_weights(0, written.iter().map(PlainBackendRef::weight), effect);
         let mut choices = Vec::with_capacity(written.len());
         for (place, (raw, target)) in written.iter().zip(refs).enumerate() {
             if self.is_idle_fallback(place, refs) {
@@ -364,7 +371,7 @@ impl Compiler<'_, '_> {
         let choices = self.choices(number, written.backend_refs, written.compile, refs);
         if !run.iter().any(|filter| matches!(filter, Filter::DirectResponse(_))) {
             let weights = written.backend_refs.iter().map(BackendRef::weight);
-            self.warn_of_weights(number, weights, "its requests get 500");
+            self.judge_weights(number, weights, "its requests get 500");
         }
 
         let guard = self.route.guard(number, self.variant.guard);
@@ -556,7 +563,8 @@ impl Compiler<'_, '_> {
 
     fn warn(&mut self, field: String, problem: String) {
         let object = self.route.key.clone();
-        self.warnings.push(Fault { object, field, problem, severity: Severity::Warning });
+        let (severity, origin) = (Severity::Warning, Origin::Written);
+        self.warnings.push(Fault { object, field, problem, severity, origin });
     }
 }
 

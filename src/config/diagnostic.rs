@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::api::ObjectKey;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Severity {
@@ -44,6 +46,17 @@ impl fmt::Display for Place {
     }
 }
 
+/// Where the mistake is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The host: nothing that is written is wrong. A port that another process has, say.
+    Host,
+    /// The object that a reference names, which is missing or cannot be used.
+    Referent(ObjectKey),
+    /// The place of the diagnostic.
+    Written,
+}
+
 /// One thing wrong with the configuration.
 ///
 /// Prints as `file:line:column: Kind namespace/name: field: problem`; what is not known of it is
@@ -61,6 +74,7 @@ pub(crate) struct Diagnostic {
     pub field: String,
     /// What is wrong; what would be right.
     pub problem: String,
+    pub origin: Origin,
 }
 
 impl Diagnostic {
@@ -73,6 +87,7 @@ impl Diagnostic {
             object: String::new(),
             field: String::new(),
             problem,
+            origin: Origin::Written,
         }
     }
 }
@@ -120,6 +135,7 @@ mod tests {
             object: object.into(),
             field: field.into(),
             problem: "it is wrong".into(),
+            origin: Origin::Written,
         };
         let at = Some(Position { line: 3, column: 7 });
 

@@ -75,12 +75,19 @@ pub(super) fn unread(paths: &[PathBuf]) -> Vec<Diagnostic> {
 }
 
 /// What tells one state of a file from another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FilePrint {
     path: PathBuf,
     /// Device, inode, bytes, and when it was last changed (seconds, nanoseconds); none where it
     /// cannot be seen.
     state: Option<(u64, u64, u64, i64, i64)>,
+}
+
+impl FilePrint {
+    /// True for a file of a directory.
+    pub(crate) fn is_in(&self, directory: &Path) -> bool {
+        self.path.parent() == Some(directory)
+    }
 }
 
 /// The files that [`read`] would read, as they are now.

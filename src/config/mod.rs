@@ -10,7 +10,7 @@
 //! a kind.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::api::{Object, ObjectKey};
@@ -36,7 +36,7 @@ mod yaml;
 pub(crate) use self::decode::Environment;
 #[cfg(test)]
 pub(crate) use self::diagnostic::Position;
-pub(crate) use self::diagnostic::{Diagnostic, Place, Severity};
+pub(crate) use self::diagnostic::{Diagnostic, Origin, Place, Severity};
 pub(crate) use self::environment::{DOMAIN, fault_of_domain, value_of};
 pub(crate) use self::files::{FilePrint, fingerprint, is_configuration};
 pub(crate) use self::json::{Rejected, Written, for_file, offered, read_yaml};
@@ -71,6 +71,8 @@ pub(crate) struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Every file that was read.
     pub files: Vec<SourceFile>,
+    /// Those of the diagnostics that are about paths, and not about a file that was read.
+    pub of_paths: Vec<Diagnostic>,
 }
 
 /// A file that was read.
@@ -82,6 +84,20 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
+    pub(crate) fn new(path: Arc<Path>, text: impl Into<String>) -> Self {
+        Self { path, text: text.into(), map: OnceLock::new() }
+    }
+
+    /// The same without what was found of its places.
+    pub(crate) fn kept(self) -> Self {
+        Self::new(self.path, self.text)
+    }
+
+    /// True if `path` of the settings leads to it.
+    pub(crate) fn is_of(&self, path: &Path) -> bool {
+        *self.path == *path || self.path.parent() == Some(path)
+    }
+
     /// As it was read, with its variables.
     pub(crate) fn text(&self) -> &str {
         &self.text
@@ -119,6 +135,7 @@ impl Loaded {
             object: object.object.key().to_string(),
             field: object.field(field),
             problem,
+            origin: Origin::Written,
         }
     }
 }
@@ -136,11 +153,50 @@ pub(crate) fn load(settings: &Settings, environment: Environment<'_>) -> Loaded 
     if settings.names_unread {
         diagnostics.extend(files::unread(&settings.paths));
     }
-    let mut loaded = Loaded { diagnostics, ..Loaded::default() };
+    let of_paths = diagnostics.clone();
+    let mut loaded = Loaded { diagnostics, of_paths, ..Loaded::default() };
     for file in files {
         loaded.add(&file.path, &file.bytes, environment);
     }
     loaded.finish()
+}
+
+/// As [`load`], of `kept` files that were read before; those of the path `renewed` alone are read
+/// again.
+pub(crate) fn load_kept(
+    settings: &Settings,
+    kept: &[SourceFile],
+    renewed: Option<&Path>,
+    environment: Environment<'_>,
+) -> Loaded {
+    let mut loaded = Loaded::default();
+    let mut seen = HashSet::new();
+    for path in &settings.paths {
+        if renewed == Some(path) {
+            let (files, diagnostics) = files::read(std::slice::from_ref(path));
+            loaded.diagnostics.extend(diagnostics);
+            for file in files {
+                loaded.add(&file.path, &file.bytes, environment);
+            }
+            continue;
+        }
+        for file in kept.iter().filter(|file| file.is_of(path)) {
+            if seen.insert(&file.path) {
+                loaded.add(&file.path, file.text.as_bytes(), environment);
+            }
+        }
+    }
+    loaded.finish()
+}
+
+/// True if the files of `paths` hold what `read` holds, byte by byte.
+pub(crate) fn is_unchanged(paths: &[PathBuf], read: &[SourceFile]) -> bool {
+    let (files, _) = files::read(paths);
+    files.len() == read.len()
+        && files
+            .iter()
+            .zip(read)
+            .all(|(now, then)| now.path == then.path && now.bytes == then.text.as_bytes())
 }
 
 /// Reads one file that is in memory. Never panics, whatever the bytes are.
@@ -180,13 +236,17 @@ impl Loaded {
         for (index, document) in text::documents(path, text).iter().enumerate() {
             reading.document(index, document);
         }
+        if reading.objects.is_empty() && reading.diagnostics.is_empty() {
+            let problem = "there is no object in this file; write one, or remove the file";
+            self.diagnostics.push(Diagnostic {
+                severity: Severity::Warning,
+                fatal: false,
+                ..Diagnostic::unreadable(path, problem.into())
+            });
+        }
         self.objects.append(&mut reading.objects);
         self.diagnostics.append(&mut reading.diagnostics);
-        self.files.push(SourceFile {
-            path: Arc::clone(path),
-            text: text.into(),
-            map: OnceLock::new(),
-        });
+        self.files.push(SourceFile::new(Arc::clone(path), text));
     }
 
     /// What can be said only of all files together, and what needs complete objects.

@@ -14,7 +14,7 @@ use crate::api::{
 };
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
-use super::diagnostic::{Diagnostic, Place, Position, Severity};
+use super::diagnostic::{Diagnostic, Origin, Place, Position, Severity};
 use super::path::join;
 use super::suggest::nearest;
 use super::variables::Variables;
@@ -246,6 +246,7 @@ impl Reading<'_> {
                 object: spot.object.into(),
                 field: join(spot.prefix, &field),
                 problem: problem.into(),
+                origin: Origin::Written,
             });
             policy.unsupported.push(field);
         }
@@ -283,6 +284,7 @@ impl Reading<'_> {
             object: object.into(),
             field,
             problem,
+            origin: Origin::Written,
         });
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
-use super::diagnostic::{Diagnostic, Place, Position, Severity};
+use super::diagnostic::{Diagnostic, Origin, Place, Position, Severity};
 use super::variables::Variables;
 use super::yaml::{Node, documents};
 
@@ -97,6 +97,7 @@ impl Settings {
             object: "EnvoyGateway".into(),
             field: fault.field,
             problem: fault.problem,
+            origin: Origin::Written,
         };
         let failed = |faults: Vec<Fault>| -> Vec<Diagnostic> {
             faults.into_iter().map(|fault| report(Severity::Error, fault)).collect()

@@ -111,7 +111,7 @@ fn standing(old: &[&Diagnostic], sources: &Sources) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Place, Position};
+    use crate::config::{Origin, Place, Position};
 
     use super::*;
 
@@ -126,6 +126,7 @@ mod tests {
             object: String::new(),
             field: String::new(),
             problem: problem.into(),
+            origin: Origin::Written,
         }
     }
 

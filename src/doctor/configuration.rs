@@ -77,7 +77,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::Place;
+    use crate::config::{Origin, Place};
     use crate::doctor::Verdict;
 
     fn told(severity: Severity, number: usize) -> Diagnostic {
@@ -88,6 +88,7 @@ mod tests {
             object: "HTTPRoute a/b".into(),
             field: "spec".into(),
             problem: format!("{number} is wrong"),
+            origin: Origin::Written,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use crate::api::{self, AddressType, ObjectKey};
+use crate::config::Origin;
 use crate::net::AddressPool;
 
 use super::index::Index;
@@ -43,7 +44,7 @@ pub(super) fn judge(
         match allocation.assign(key, assigned, facts.unusable_address) {
             Ok(address) => Some(address),
             Err(problem) => {
-                faults.error(key, field, &*problem);
+                faults.error_of(Origin::Host, key, field, &*problem);
                 refuse(&mut usable, Refusal::new("AddressNotAssigned", problem));
                 None
             }
@@ -73,7 +74,7 @@ pub(super) fn judge(
         if let Some(why) = (facts.unusable_address)(ip) {
             let problem =
                 format!("`{ip}` cannot be listened on: {why}; use an address of this host");
-            faults.error(key, format!("{field}.value"), &*problem);
+            faults.error_of(Origin::Host, key, format!("{field}.value"), &*problem);
             refuse(&mut not_usable, Refusal::new("AddressNotUsable", problem));
             continue;
         }

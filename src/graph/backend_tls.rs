@@ -11,6 +11,7 @@ use crate::api::{
     Backend, BackendTlsPolicy, BackendTlsValidation, CORE_GROUP, ENVOY_GROUP, Kind,
     LocalObjectReference, ObjectKey, PolicyTargetReference, SubjectAltNameType,
 };
+use crate::config::Origin;
 
 use super::authorities::{self, Unusable};
 use super::certificates::{self, Certificate};
@@ -339,7 +340,11 @@ fn authorities_of(
             }
         };
         if let Err(refusal) = &valid {
-            faults.error(key, field, &*refusal.message);
+            let origin = match well_known {
+                Some(SYSTEM) => Origin::Host,
+                _ => Origin::Written,
+            };
+            faults.error_of(origin, key, field, &*refusal.message);
         }
         let authorities = valid.is_ok().then_some(Authorities::System);
         return Found { authorities, resolved: Ok(()), valid };

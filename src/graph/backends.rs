@@ -8,6 +8,7 @@ use crate::api::{
     Backend, BackendObjectReference, CORE_GROUP, ENVOY_GROUP, EndpointAddressType, EndpointSlice,
     Kind, ObjectKey, Service, ServicePort,
 };
+use crate::config::Origin;
 
 use super::backend_tls::Encryption;
 use super::grants::{From, To, advice};
@@ -69,11 +70,25 @@ pub(crate) struct BrokenRef {
     /// The field of the reference that is wrong; empty for all of it.
     pub field: &'static str,
     pub problem: String,
+    /// The object that it leads to, where that is missing or at fault.
+    referent: Option<Box<ObjectKey>>,
 }
 
 impl BrokenRef {
-    fn new(reason: &'static str, field: &'static str, problem: impl Into<String>) -> Self {
-        Self { reason, field, problem: problem.into() }
+    pub(super) fn new(
+        reason: &'static str,
+        field: &'static str,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self { reason, field, problem: problem.into(), referent: None }
+    }
+
+    pub(super) fn of(self, referent: ObjectKey) -> Self {
+        Self { referent: Some(Box::new(referent)), ..self }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.referent.as_deref().cloned().map_or(Origin::Written, Origin::Referent)
     }
 }
 
@@ -191,7 +206,7 @@ pub(super) fn resolve<'a>(
     if is_backend {
         let object = index
             .backend(namespace, &reference.name)
-            .ok_or_else(|| not_found("Backend", namespace, &reference.name))?;
+            .ok_or_else(|| not_found(Kind::Backend, namespace, &reference.name))?;
         keeps_rules(Kind::Backend, namespace, &reference.name, index)?;
         let encryption = of_backend(object, index)?;
         let is_encrypted = encryption != Encryption::Clear;
@@ -200,7 +215,7 @@ pub(super) fn resolve<'a>(
     }
     let object = index
         .service(namespace, &reference.name)
-        .ok_or_else(|| not_found("Service", namespace, &reference.name))?;
+        .ok_or_else(|| not_found(Kind::Service, namespace, &reference.name))?;
     keeps_rules(Kind::Service, namespace, &reference.name, index)?;
     let port = service_port(object, reference, carries(route.kind))?;
     let key = ObjectKey::new(Kind::Service, namespace, &reference.name);
@@ -245,13 +260,14 @@ fn of_backend(backend: &Backend, index: &Index<'_>) -> Result<Encryption, Broken
                 "Backend `{}/{}` cannot be spoken to by TLS: {why}",
                 key.namespace, key.name
             );
-            Err(BrokenRef::new("InvalidBackendRef", "", problem))
+            Err(BrokenRef::new("InvalidBackendRef", "", problem).of(key))
         }
     }
 }
 
-fn not_found(kind: &str, namespace: &str, name: &str) -> BrokenRef {
+fn not_found(kind: Kind, namespace: &str, name: &str) -> BrokenRef {
     BrokenRef::new("BackendNotFound", "name", format!("there is no {kind} `{namespace}/{name}`"))
+        .of(ObjectKey::new(kind, namespace, name))
 }
 
 /// An object that breaks the rules of its kind is not used.
@@ -261,11 +277,12 @@ fn keeps_rules(
     name: &str,
     index: &Index<'_>,
 ) -> Result<(), BrokenRef> {
-    match index.broken(&ObjectKey::new(kind, namespace, name)).next() {
+    let key = ObjectKey::new(kind, namespace, name);
+    match index.broken(&key).next() {
         None => Ok(()),
         Some((field, problem)) => {
             let problem = format!("{kind} `{namespace}/{name}` is not valid: {field}: {problem}");
-            Err(BrokenRef::new("InvalidBackendRef", "", problem))
+            Err(BrokenRef::new("InvalidBackendRef", "", problem).of(key.clone()))
         }
     }
 }
@@ -277,7 +294,10 @@ fn usable(
     is_encrypted: bool,
 ) -> Result<Option<AppProtocol>, BrokenRef> {
     let name = format!("Backend `{}/{}`", backend.metadata.namespace(), backend.metadata.name);
-    let invalid = |what: String| BrokenRef::new("InvalidBackendRef", "", format!("{name} {what}"));
+    let key = ObjectKey::new(Kind::Backend, backend.metadata.namespace(), &backend.metadata.name);
+    let invalid = |what: String| {
+        BrokenRef::new("InvalidBackendRef", "", format!("{name} {what}")).of(key.clone())
+    };
     let spec = &backend.spec;
     match spec.kind() {
         BackendType::Endpoints => {}

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use crate::api::{ObjectKey, Protocol};
+use crate::config::Origin;
 use crate::net::HostPattern;
 
 use super::gateways::Gateway;
@@ -258,7 +259,7 @@ fn unavailable(
         let mut addresses = place.addresses.iter();
         let problem = addresses.find_map(|address| (facts.unusable_port)(*address, listener.spec));
         if let Some(problem) = problem {
-            faults.error(place.owner, listener.field("port"), &*problem);
+            faults.error_of(Origin::Host, place.owner, listener.field("port"), &*problem);
             listener.accepted = Err(Refusal::new("PortUnavailable", problem));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::api::{self, Kind, ObjectKey};
+use crate::config::Origin;
 
 use super::addresses::{self, Addresses, Allocation, Held};
 use super::certificates::{self, Certificate};
@@ -210,7 +211,8 @@ fn say_why_not_ours(
                 class.spec.controller_name, facts.controller_name
             ),
         ),
-        None => faults.error(
+        None => faults.error_of(
+            Origin::Referent(ObjectKey::new(Kind::GatewayClass, "", class_name)),
             key,
             field,
             format!(
@@ -225,7 +227,8 @@ fn judge_class(class: &Class<'_>, key: &ObjectKey, faults: &mut Faults) -> Judge
     let Err(refusal) = &class.accepted else { return Ok(()) };
     let name = &class.object.metadata.name;
     let problem = format!("GatewayClass `{name}` is not accepted: {}", refusal.message);
-    faults.error(key, "spec.gatewayClassName", &*problem);
+    let origin = Origin::Referent(ObjectKey::new(Kind::GatewayClass, "", name));
+    faults.error_of(origin, key, "spec.gatewayClassName", &*problem);
     Err(Refusal::new("Invalid", problem))
 }
 
@@ -263,6 +266,7 @@ fn judge_parameters(
 ) -> Result<Option<usize>, Refusal> {
     let Some(Parameters { group, kind, meant }) = parameters else { return Ok(None) };
     let Lookup { key, field, index, proxies } = lookup;
+    let origin = meant.clone().map_or(Origin::Written, Origin::Referent);
     let problem = if let Some(meant) = meant {
         match (proxies.find(&meant), index.broken(&meant).next()) {
             (Some(place), None) => return Ok(Some(place)),
@@ -278,7 +282,7 @@ fn judge_parameters(
         let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         format!("`{kind}` holds no parameters of this gateway; leave the reference out")
     };
-    faults.error(key, field, &*problem);
+    faults.error_of(origin, key, field, &*problem);
     Err(Refusal::new("InvalidParameters", problem))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::api::{self, FromNamespaces, GATEWAY_GROUP, Kind, ObjectKey};
+use crate::config::Origin;
 
 use super::frontend;
 use super::gateways::Gateway;
@@ -82,7 +83,9 @@ pub(super) fn listener_sets<'a>(
             // The Gateway itself says why it is not served.
             if !index.has_gateway(namespace, &parent.name) {
                 let problem = format!("there is no Gateway `{namespace}/{}`", parent.name);
-                faults.error(&key, "spec.parentRef.name", problem);
+                let parent = ObjectKey::new(Kind::Gateway, namespace, &parent.name);
+                let origin = Origin::Referent(parent);
+                faults.error_of(origin, &key, "spec.parentRef.name", problem);
             }
             continue;
         };
@@ -125,7 +128,8 @@ fn allowed(
         "Gateway `{namespace}/{name}` takes {taken}, not of `{}`; see its `spec.allowedListeners`",
         set.namespace
     );
-    faults.error(set, "spec.parentRef", &*problem);
+    let origin = Origin::Referent(gateway.key.clone());
+    faults.error_of(origin, set, "spec.parentRef", &*problem);
     Err(Refusal::new("NotAllowed", problem))
 }
 

@@ -38,7 +38,7 @@ mod status;
 use std::net::IpAddr;
 
 use crate::api::{self, Object, ObjectKey};
-use crate::config::Severity;
+use crate::config::{Origin, Severity};
 use crate::net::AddressPool;
 
 use index::Index;
@@ -164,6 +164,7 @@ pub(crate) struct Fault {
     /// What is wrong; what would be right.
     pub problem: String,
     pub severity: Severity,
+    pub origin: Origin,
 }
 
 /// A condition that is False: its reason, one word of the specification, and its message.
@@ -233,7 +234,18 @@ struct Faults(Vec<Fault>);
 
 impl Faults {
     fn error(&mut self, object: &ObjectKey, field: impl Into<String>, problem: impl Into<String>) {
-        self.push(Severity::Error, object, field.into(), problem.into());
+        self.push(Severity::Error, object, field.into(), problem.into(), Origin::Written);
+    }
+
+    /// An error that `origin` makes.
+    fn error_of(
+        &mut self,
+        origin: Origin,
+        object: &ObjectKey,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+    ) {
+        self.push(Severity::Error, object, field.into(), problem.into(), origin);
     }
 
     fn warning(
@@ -242,10 +254,17 @@ impl Faults {
         field: impl Into<String>,
         problem: impl Into<String>,
     ) {
-        self.push(Severity::Warning, object, field.into(), problem.into());
+        self.push(Severity::Warning, object, field.into(), problem.into(), Origin::Written);
     }
 
-    fn push(&mut self, severity: Severity, object: &ObjectKey, field: String, problem: String) {
-        self.0.push(Fault { object: object.clone(), field, problem, severity });
+    fn push(
+        &mut self,
+        severity: Severity,
+        object: &ObjectKey,
+        field: String,
+        problem: String,
+        origin: Origin,
+    ) {
+        self.0.push(Fault { object: object.clone(), field, problem, severity, origin });
     }
 }

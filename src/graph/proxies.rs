@@ -104,7 +104,7 @@ fn collectors<'a>(
                 "" => format!("{field}.backendRefs[{place}]"),
                 rest => format!("{field}.backendRefs[{place}].{rest}"),
             };
-            faults.error(key, field, &*broken.problem);
+            faults.error_of(broken.origin(), key, field, &*broken.problem);
         }
         resolved
     })

@@ -116,7 +116,7 @@ impl<'a> Lookup<'_, 'a> {
                     "" => field.to_owned(),
                     rest => format!("{field}.{rest}"),
                 };
-                self.faults.error(self.route, field, &*broken.problem);
+                self.faults.error_of(broken.origin(), self.route, field, &*broken.problem);
             }
             Ok(target) => {
                 if let Some(problem) = target.lacks(self.route.kind) {
@@ -135,7 +135,8 @@ impl<'a> Lookup<'_, 'a> {
         }
         let Some(extension) = filter.extension() else { return FilterRefs::Nothing };
         let LocalObjectReference { group, kind, name } = extension;
-        let problem = match Kind::find(group, kind).map(|info| info.kind) {
+        let found = Kind::find(group, kind).map(|info| info.kind);
+        let problem = match found {
             Some(Kind::RouteFilter) => {
                 match direct_response::look_up(extension, self.route, self.index) {
                     Ok(answer) => return FilterRefs::Answer(answer),
@@ -153,8 +154,14 @@ impl<'a> Lookup<'_, 'a> {
                  it are answered 500"
             ),
         };
-        self.faults.error(self.route, format!("{field}.extensionRef"), &*problem);
-        FilterRefs::Extension(BrokenRef { reason: "InvalidKind", field: "", problem })
+        let broken = BrokenRef::new("InvalidKind", "", problem);
+        let broken = match found {
+            Some(kind) => broken.of(ObjectKey::new(kind, &self.route.namespace, name)),
+            None => broken,
+        };
+        let field = format!("{field}.extensionRef");
+        self.faults.error_of(broken.origin(), self.route, field, &*broken.problem);
+        FilterRefs::Extension(broken)
     }
 }
 

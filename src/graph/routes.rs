@@ -6,6 +6,7 @@ use crate::api::{
     CORE_GROUP, GATEWAY_GROUP, GrpcRoute, HttpRoute, Kind, ObjectKey, ObjectMeta, ParentReference,
     PlainBackendRef, TcpRoute, TlsRoute, UdpRoute,
 };
+use crate::config::Origin;
 use crate::net::HostPattern;
 
 use super::attach;
@@ -180,7 +181,8 @@ pub(super) fn routes<'a>(
                 attach::attach(&route, routes.len(), reference, parent, listeners, index);
             let attached = attached.map_err(|refused| {
                 let field = refused.field(place);
-                faults.error(&route.key, field, &*refused.refusal.message);
+                let origin = Origin::Referent(parent.clone());
+                faults.error_of(origin, &route.key, field, &*refused.refusal.message);
                 refused.refusal
             });
             route.parents.push(Parent { reference, attached });
@@ -275,7 +277,8 @@ fn parents<'a>(
             None if exists => {}
             None => {
                 let problem = format!("there is no {kind} `{namespace}/{}`", reference.name);
-                faults.error(key, format!("{field}.name"), problem);
+                let origin = Origin::Referent(ObjectKey::new(kind, namespace, &reference.name));
+                faults.error_of(origin, key, format!("{field}.name"), problem);
             }
         }
     }

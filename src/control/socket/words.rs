@@ -155,7 +155,7 @@ impl Serving {
 
 impl From<&Diagnostic> for Told {
     fn from(diagnostic: &Diagnostic) -> Self {
-        let Diagnostic { severity, fatal, place, object, field, problem } = diagnostic;
+        let Diagnostic { severity, fatal, place, object, field, problem, origin: _ } = diagnostic;
         Self {
             severity: match severity {
                 Severity::Error => "error".into(),
