@@ -16,7 +16,7 @@ use tracing::Level;
 use crate::admin::Admin;
 use crate::control::signals::Signals;
 use crate::control::socket::CannotAsk;
-use crate::control::{CannotStart, Control, Loader, Setup, Sources};
+use crate::control::{CannotStart, Control, Loader, Policy, Setup, Sources};
 use crate::explain::InvalidQuestion;
 use crate::kube_api::{Listen, Rules};
 use crate::metrics::{self, Metrics};
@@ -48,6 +48,8 @@ pub(crate) struct Options {
     /// Where is kept what the next start needs, the last configuration that loaded above all;
     /// `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
+    /// What a reload from files may bring with it.
+    pub policy: Policy,
     /// Where scrapers find metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Where the admin API and the dashboard are beside the control socket; `None`: nowhere.
@@ -188,6 +190,7 @@ pub(crate) fn run(
         admin: Admin::new(Arc::clone(&gateway), Arc::clone(&metrics), logs.level()),
         admin_listen: options.admin,
         state_dir: options.state_dir,
+        policy: options.policy,
         reloads,
         api: options.api,
         api_listen: options.api_listen,

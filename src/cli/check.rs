@@ -1,18 +1,26 @@
 //! `edge-gateway check`: what is wrong with a configuration, and what it would serve.
 
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::app::Failed;
 use crate::compile;
 use crate::config::Severity;
+use crate::control::socket::{CannotAsk, Refusal, Reloaded, Status, call};
 use crate::net::{AddressPool, Cidr};
 use crate::observe::counted;
 use crate::snapshot::Snapshot;
 
 use super::output::print;
-use super::paths::{Paths, Variables};
+use super::paths::{Paths, Socket, Variables};
+
+/// For the running gateway to read the same files.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -30,6 +38,8 @@ pub(super) struct Check {
     /// As `run` has it: the peers whose X-Forwarded-* headers count
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     trusted_proxies: Vec<Cidr>,
+    #[command(flatten)]
+    socket: Socket,
     /// Print the conditions of every object, as `kubectl get -o yaml` shows them
     #[arg(long)]
     status: bool,
@@ -40,6 +50,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        let refusal = self.refusal();
         let loader = self.paths.loader(Vec::new(), self.variables.read()?)?;
         let loader = loader.address_pool(self.address_pool);
         let mut loader = loader.trusts_proxies(!self.trusted_proxies.is_empty());
@@ -67,7 +78,47 @@ impl Check {
             counted(faults, "fault"),
             counted(warnings, "warning"),
         ));
+        let is_refused = refusal.is_some();
+        out.push_str(&refusal.unwrap_or_default());
         print(&out)?;
-        Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if faults == 0 && !is_refused { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+
+    /// What the running gateway says against these files, where one runs with them. Where none
+    /// answers, or none that reads this document, nobody knows more than the files say.
+    fn refusal(&self) -> Option<String> {
+        let socket = &self.socket.control_socket;
+        let status: Status = call(socket, "GET", "/status", PATIENCE).ok()?;
+        let same = |a: &Path, b: &Path| fs::canonicalize(a).ok() == fs::canonicalize(b).ok();
+        let config = status.config?;
+        if !same(&config, &self.paths.config) || status.config_root != self.paths.config_root {
+            return None;
+        }
+        let target = "/reload?dry_run=true";
+        let would: Reloaded = match call(socket, "POST", target, PATIENCE) {
+            Ok(would) => would,
+            // A gateway of an older version, or a user who may change nothing.
+            Err(CannotAsk::Refused(why)) => {
+                let _ =
+                    writeln!(io::stderr(), "The running gateway does not judge the files: {why}");
+                return None;
+            }
+            Err(CannotAsk::Silent { .. }) => return None,
+        };
+        would.refusal.map(|refusal| told(&refusal, would.serving.generation))
+    }
+}
+
+/// A reload that the running gateway would refuse. Faults have been told already.
+fn told(refusal: &Refusal, generation: u64) -> String {
+    let mut told = format!(
+        "The running gateway would refuse a reload, and go on serving generation {generation}\n"
+    );
+    if refusal.is_removal {
+        for line in &refusal.lines {
+            told.push_str(&format!("  {line}\n"));
+        }
+        told.push_str("If that is meant, run `edge-gateway reload --wait --allow-removal`\n");
+    }
+    told
 }

@@ -82,7 +82,8 @@ impl Export {
             return Ok(ExitCode::FAILURE);
         }
         // An object that were left out would be missed in the cluster, and by nobody here.
-        let objects = match load.sources.iter().map(read).collect::<Result<Vec<Value>, _>>() {
+        let objects = match load.into_sources().iter().map(read).collect::<Result<Vec<Value>, _>>()
+        {
             Ok(objects) => objects,
             Err(why) => {
                 let _ = writeln!(io::stderr(), "edge-gateway: nothing is exported: {why}");

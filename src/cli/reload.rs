@@ -19,12 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(130);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  edge-gateway reload --wait       prints what came of it; exit code 1 if it was refused
+  edge-gateway reload --wait       prints the result; exit code 1 if it was refused
+  edge-gateway reload --wait --allow-removal    after a listener was taken out of the files
   systemctl reload edge-gateway    the same; its output goes to the journal")]
 pub(super) struct Reload {
     /// Wait until it is done, and say what came of it
     #[arg(long)]
     wait: bool,
+    /// What is gone from the files is meant to be: listeners, Gateways, whole files, the last route
+    #[arg(long)]
+    allow_removal: bool,
     #[command(flatten)]
     socket: Socket,
 }
@@ -32,11 +36,18 @@ pub(super) struct Reload {
 impl Reload {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let socket = &self.socket.control_socket;
+        // A gateway of an older version knows no more than it needs to.
+        let target = match (self.wait, self.allow_removal) {
+            (true, false) => "/reload",
+            (true, true) => "/reload?allow_removal=true",
+            (false, false) => "/reload?wait=false",
+            (false, true) => "/reload?wait=false&allow_removal=true",
+        };
         if !self.wait {
-            let _: serde_json::Value = call(socket, "POST", "/reload?wait=false", PATIENCE)?;
+            let _: serde_json::Value = call(socket, "POST", target, PATIENCE)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let reloaded: Reloaded = call(socket, "POST", "/reload", PATIENCE)?;
+        let reloaded: Reloaded = call(socket, "POST", target, PATIENCE)?;
         print(&faults(&reloaded))?;
         match outcome(&reloaded) {
             Ok(loaded) => {
@@ -48,12 +59,15 @@ impl Reload {
     }
 }
 
-/// Everything that is wrong with the files, a line each, as `check` prints it.
+/// What is wrong with the files, a line each: why they are refused, or all of it, as `check` prints it.
 fn faults(reloaded: &Reloaded) -> String {
+    if let Some(refusal) = &reloaded.refusal {
+        return refusal.lines.iter().map(|line| format!("{line}\n")).collect();
+    }
     reloaded.diagnostics.iter().map(|told| format!("{}\n", told.text)).collect()
 }
 
-/// What came of the reload; the error is that of one that was refused.
+/// The result of the reload; the error is that of one that was refused.
 fn outcome(reloaded: &Reloaded) -> Result<String, String> {
     let Serving { generation, listeners, routes, backends, .. } = reloaded.serving;
     let took = reloaded.took_ms;
@@ -65,11 +79,14 @@ fn outcome(reloaded: &Reloaded) -> Result<String, String> {
             counted(backends, "backend"),
         ));
     }
-    let why = match &reloaded.refused {
-        Some(why) => why.clone(),
-        None => "the configuration has faults, see above".into(),
+    let why = reloaded.refused.as_deref().unwrap_or("reload failed, see above");
+    let hint = match &reloaded.refusal {
+        Some(refusal) if refusal.is_removal => {
+            "\nIf that is meant, run `edge-gateway reload --wait --allow-removal`"
+        }
+        _ => "",
     };
-    Err(format!("{why}; nothing was changed, generation {generation} is served on"))
+    Err(format!("{why}; still serving the previous configuration, generation {generation}{hint}"))
 }
 
 #[cfg(test)]
@@ -99,12 +116,12 @@ mod tests {
             ),
             (
                 reloaded(false, None),
-                Err("the configuration has faults, see above; nothing was changed, generation 7 \
-                     is served on"),
+                Err("reload failed, see above; still serving the previous configuration, \
+                     generation 7"),
             ),
             (
                 reloaded(false, Some("port 80 is taken")),
-                Err("port 80 is taken; nothing was changed, generation 7 is served on"),
+                Err("port 80 is taken; still serving the previous configuration, generation 7"),
             ),
         ];
         for (answer, want) in table {

@@ -19,8 +19,8 @@ pub(super) struct Run {
     /// certbot's --webroot-path: HTTP-01 challenges are answered from it ahead of every route
     #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
-    /// Where the last configuration that loaded is kept, to be served at a start at which the files
-    /// do not load, and which Gateway has which address of --address-pool
+    /// Where the last good configuration is kept, to be served at a start at which the files do not
+    /// load, have a new fault or lack what it serves, and which Gateway has which address of --address-pool
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     state_dir: Option<PathBuf>,
     /// Where Prometheus finds /stats/prometheus, as an address with a port, or none

@@ -8,7 +8,7 @@ use clap::Args;
 use tracing::Level;
 
 use crate::app::{Options, Wishes};
-use crate::control::Sources;
+use crate::control::{Policy, Sources};
 use crate::kube_api::Rules;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{AccessFormat, Choice, LogFormat, Sample, Statuses};
@@ -33,6 +33,11 @@ pub(super) struct Serve {
     /// How long SIGTERM waits for what is under way
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     drain_timeout: Duration,
+    /// strict or partial. A reload from files that brings a new fault is refused as a whole; with
+    /// partial, the object at fault is out of service and the rest is served. A reload that would close
+    /// a listener is refused by both
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    reload_policy: Policy,
     /// Do not reload when a file changes; SIGHUP alone does
     #[arg(long)]
     no_watch: bool,
@@ -180,6 +185,7 @@ impl Serve {
             drain_timeout: self.drain_timeout,
             control_socket: None,
             state_dir: None,
+            policy: self.reload_policy,
             metrics: None,
             admin: None,
             api: Rules::default(),

@@ -94,6 +94,7 @@ impl Status {
         {
             let of_all: socket::Status = call(socket, "GET", "/status", PATIENCE)?;
             print(&impaired(&of_all, screen))?;
+            print(&refused(&of_all, screen))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -304,6 +305,30 @@ fn impaired(of_all: &socket::Status, screen: Screen) -> String {
     text
 }
 
+/// Why the files are not what is served, if they are not.
+fn refused(status: &socket::Status, screen: Screen) -> String {
+    let Some(trouble) = &status.trouble else { return String::new() };
+    let generation = status.serving.generation;
+    let first = format!("the files are refused; still serving generation {generation}");
+    let mut said = vec![first];
+    match &status.refusal {
+        Some(refusal) => said.extend(refusal.lines.iter().cloned()),
+        None => said.push(trouble.clone()),
+    }
+    if status.refusal.as_ref().is_some_and(|refusal| refusal.is_removal) {
+        said.push("if that is meant, run `edge-gateway reload --wait --allow-removal`".into());
+    }
+    let mut text = String::from("\n");
+    for line in said
+        .iter()
+        .flat_map(|said| screen.wrapped("! ", said).lines().map(str::to_owned).collect::<Vec<_>>())
+    {
+        text.push_str(&screen.paint(&line, Colour::Red));
+        text.push('\n');
+    }
+    text
+}
+
 /// The conditions of an object that are not as they should be, each with its message.
 fn trouble(kind: &str, object: &Value, screen: Screen) -> String {
     let mut text = String::new();
@@ -318,7 +343,32 @@ fn trouble(kind: &str, object: &Value, screen: Screen) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::control::socket::Refusal;
+
     use super::*;
+
+    #[test]
+    fn files_that_are_refused_are_told_with_what_is_served() {
+        let status = |trouble: Option<&str>, is_removal| socket::Status {
+            trouble: trouble.map(Into::into),
+            refusal: trouble.map(|_| Refusal {
+                lines: vec!["a.yaml holds no object any more; HTTPRoute a/b was in it".into()],
+                is_removal,
+                ..Refusal::default()
+            }),
+            ..socket::Status::default()
+        };
+        let screen = Screen::default();
+        assert_eq!(refused(&status(None, false), screen), "");
+        let told = refused(&status(Some("a.yaml"), true), screen);
+        let want = "
+! the files are refused; still serving generation 0
+! a.yaml holds no object any more; HTTPRoute a/b was in it
+! if that is meant, run `edge-gateway reload --wait --allow-removal`
+";
+        assert_eq!(told, want);
+        assert!(!refused(&status(Some("a.yaml"), false), screen).contains("--allow-removal"));
+    }
 
     #[test]
     fn a_table_is_as_wide_as_what_is_in_it() {

@@ -217,14 +217,6 @@ impl Loaded {
                 return;
             }
         };
-        if text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty() {
-            let problem = "the file is empty; restore it, or remove it".into();
-            self.diagnostics.push(Diagnostic {
-                severity: Severity::Warning,
-                fatal: false,
-                ..Diagnostic::unreadable(path, problem)
-            });
-        }
         let mut reading = Reading {
             file: path,
             environment,
@@ -237,7 +229,11 @@ impl Loaded {
             reading.document(index, document);
         }
         if reading.objects.is_empty() && reading.diagnostics.is_empty() {
-            let problem = "there is no object in this file; write one, or remove the file";
+            let is_blank = text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
+            let problem = match is_blank {
+                true => "the file is empty; restore it, or remove it",
+                false => "there is no object in this file; write one, or remove the file",
+            };
             self.diagnostics.push(Diagnostic {
                 severity: Severity::Warning,
                 fatal: false,

@@ -44,16 +44,12 @@ impl Control {
         }
         let undo = kube_api::change(&prepared.files)
             .map_err(|error| Refused::nowhere(unwritable(&directory, &error)))?;
-        let trouble = self.trouble.clone();
         let reloaded = self.reload(Cause::Api);
         if reloaded.loaded {
             tracing::info!("{prepared} over the API");
             return Ok(prepared);
         }
         undo.undo();
-        // The files are what they were, and so is what is wrong with them.
-        self.trouble = trouble;
-        self.notify.status(&self.status_line());
         let fatal = reloaded.diagnostics.iter().find(|told| told.fatal);
         let why = fatal.map(|told| told.text.clone()).or(reloaded.refused);
         Err(Refused::not_loaded(&why.unwrap_or_default()))

@@ -1,16 +1,17 @@
 //! The files of the last configuration that loaded, for a start at which the files do not.
 //!
-//! A reload that fails leaves what runs in service; a start has nothing that runs. So what loaded
-//! last is kept as it was read, variables and all, and a start falls back on it rather than closing
-//! the door.
+//! A reload that is refused leaves the running configuration in service; at a start nothing runs. So
+//! the files of the last load without new faults are kept as they were read, variables and all, with
+//! the paths that they were read from: what is said of them is said of the user's files.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{self, Settings, SourceFile};
-use crate::control::Sources;
 
 /// Where they are kept.
 #[derive(Clone, Debug)]
@@ -18,6 +19,22 @@ pub(super) struct LastGood {
     directory: PathBuf,
 }
 
+/// The settings and where the files come from.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    controller_name: String,
+    enable_backend: bool,
+    log_level: Option<String>,
+    #[serde(default)]
+    names_unread: bool,
+    paths: Vec<PathBuf>,
+    /// In the order in which they were read; the copies are numbered so.
+    files: Vec<PathBuf>,
+}
+
+const INDEX: &str = "index.json";
+/// Without which a version before this one would start with nothing, after a downgrade.
 const DOCUMENT: &str = "edge-gateway.yaml";
 const RESOURCES: &str = "resources";
 
@@ -27,14 +44,21 @@ impl LastGood {
         Self { directory: state.join("last-good") }
     }
 
-    /// What was kept, if anything was.
-    pub(super) fn sources(&self) -> Option<Sources> {
+    /// What was kept, if anything was that can be read.
+    pub(super) fn read(&self) -> Option<(Settings, Vec<SourceFile>)> {
         // Between the two renames of `keep` only the one before is there.
-        [self.directory.clone(), self.beside("old")]
-            .into_iter()
-            .map(|directory| directory.join(DOCUMENT))
-            .find(|file| file.is_file())
-            .map(|file| Sources::Document { file, root: None })
+        let directories = [self.directory.clone(), self.beside("old")];
+        let directory = directories.into_iter().find(|one| one.join(DOCUMENT).is_file())?;
+        let read = if directory.join(INDEX).is_file() {
+            read(&directory)
+        } else {
+            read_without_index(&directory)
+        };
+        read.inspect_err(|error| {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "the last good configuration cannot be read");
+        })
+        .ok()
     }
 
     /// Keeps `files` in place of what was kept before; whole, or not at all.
@@ -50,12 +74,17 @@ impl LastGood {
         let resources = new.join(RESOURCES);
         DirBuilder::new().recursive(true).mode(0o700).create(&resources)?;
         write(&new.join(DOCUMENT), &document(settings))?;
+        let index = Index {
+            controller_name: settings.controller_name.clone(),
+            enable_backend: settings.enable_backend,
+            log_level: settings.log_level.clone(),
+            names_unread: settings.names_unread,
+            paths: settings.paths.clone(),
+            files: files.iter().map(|file| file.path.to_path_buf()).collect(),
+        };
+        write(&new.join(INDEX), &serde_json::to_string_pretty(&index)?)?;
         for (number, file) in files.iter().enumerate() {
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            // In the order in which they were read; names may repeat over directories. A file that
-            // was named itself is read whatever its name is; in a directory it needs an ending.
-            let ending = if config::is_configuration(&name) { "" } else { ".yaml" };
-            write(&resources.join(format!("{number:05}-{name}{ending}")), file.text())?;
+            write(&resources.join(copy(number, &file.path)), file.text())?;
         }
         remove(&old)?;
         if self.directory.exists() {
@@ -68,6 +97,49 @@ impl LastGood {
     fn beside(&self, suffix: &str) -> PathBuf {
         self.directory.with_extension(suffix)
     }
+}
+
+/// The name of the copy of a file; names may repeat over directories.
+fn copy(number: usize, path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // A file that was named itself is read whatever its name is; in a directory it needs an ending.
+    let ending = if config::is_configuration(&name) { "" } else { ".yaml" };
+    format!("{number:05}-{name}{ending}")
+}
+
+fn read(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>)> {
+    let index: Index = serde_json::from_str(&fs::read_to_string(directory.join(INDEX))?)?;
+    let mut files = Vec::with_capacity(index.files.len());
+    for (number, path) in index.files.iter().enumerate() {
+        let text = fs::read_to_string(directory.join(RESOURCES).join(copy(number, path)))?;
+        files.push(SourceFile::new(path.as_path().into(), text));
+    }
+    let settings = Settings {
+        controller_name: index.controller_name,
+        enable_backend: index.enable_backend,
+        log_level: index.log_level,
+        names_unread: index.names_unread,
+        paths: index.paths,
+    };
+    Ok((settings, files))
+}
+
+/// As a version before this one kept it: the paths are those of the copies.
+fn read_without_index(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>)> {
+    let file = directory.join(DOCUMENT);
+    let (settings, _) = Settings::read(&file, None, &|_| None).map_err(|faults| {
+        io::Error::other(faults.first().map_or_else(String::new, ToString::to_string))
+    })?;
+    let entries = fs::read_dir(directory.join(RESOURCES))?;
+    let mut copies =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+    copies.sort();
+    let mut files = Vec::with_capacity(copies.len());
+    for path in copies {
+        let text = fs::read_to_string(&path)?;
+        files.push(SourceFile::new(path.into(), text));
+    }
+    Ok((settings, files))
 }
 
 /// The EnvoyGateway document that reads the kept files as they were read.
@@ -95,5 +167,65 @@ fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(read: Option<(Settings, Vec<SourceFile>)>) -> Vec<(String, String)> {
+        let (_, files) = read.expect("something was kept");
+        files.iter().map(|file| (file.path.display().to_string(), file.text().to_owned())).collect()
+    }
+
+    #[test]
+    fn files_are_kept_under_the_paths_that_they_were_read_from() {
+        let state = tempfile::tempdir().unwrap();
+        let last_good = LastGood::new(state.path());
+        assert!(last_good.read().is_none());
+        let settings = Settings {
+            controller_name: "example.org/own".into(),
+            enable_backend: false,
+            log_level: Some("debug".into()),
+            ..Settings::of_paths(vec!["/etc/a".into(), "/etc/b".into()])
+        };
+        let file = |path: &str, text: &str| SourceFile::new(Path::new(path).into(), text);
+        let files = [file("/etc/a/x.yaml", "# ${A}\n"), file("/etc/b/x.yaml", "b\n")];
+        for _ in 0..2 {
+            last_good.keep(&settings, &files).unwrap();
+        }
+        assert_eq!(last_good.read().unwrap().0, settings);
+        let want = [("/etc/a/x.yaml", "# ${A}\n"), ("/etc/b/x.yaml", "b\n")];
+        assert_eq!(shown(last_good.read()), want.map(|(path, text)| (path.into(), text.into())));
+
+        // Between the two renames.
+        fs::rename(state.path().join("last-good"), state.path().join("last-good.old")).unwrap();
+        assert_eq!(shown(last_good.read()).len(), 2);
+    }
+
+    #[test]
+    fn what_an_older_version_kept_is_read() {
+        let state = tempfile::tempdir().unwrap();
+        let last_good = LastGood::new(state.path());
+        let settings = Settings::of_paths(vec!["/etc/a".into()]);
+        let file = SourceFile::new(Path::new("/etc/a/x.yaml").into(), "a\n");
+        last_good.keep(&settings, &[file]).unwrap();
+        let directory = state.path().join("last-good");
+        fs::remove_file(directory.join(INDEX)).unwrap();
+        let (read, _) = last_good.read().unwrap();
+        assert_eq!(read.paths, [directory.join(RESOURCES)]);
+        let copy = directory.join(RESOURCES).join("00000-x.yaml");
+        assert_eq!(shown(last_good.read()), [(copy.display().to_string(), "a\n".to_owned())]);
+    }
+
+    #[test]
+    fn a_copy_that_is_missing_is_no_configuration() {
+        let state = tempfile::tempdir().unwrap();
+        let last_good = LastGood::new(state.path());
+        let file = SourceFile::new(Path::new("/etc/a/x.yaml").into(), "a\n");
+        last_good.keep(&Settings::of_paths(vec!["/etc/a".into()]), &[file]).unwrap();
+        fs::remove_file(state.path().join("last-good/resources/00000-x.yaml")).unwrap();
+        assert!(last_good.read().is_none());
     }
 }

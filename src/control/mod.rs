@@ -1,13 +1,15 @@
 //! The loop: signals, file changes, the control socket and the service manager, one event at a time.
 //!
-//! To see how a reload goes, read `reload.rs`.
+//! To see how a reload goes, read `reload.rs`; what may replace what serves is in `admission.rs`.
 
 mod addresses;
+mod admission;
 mod api;
 mod certificates;
 mod conditions;
 mod drain;
 mod last_good;
+mod loader;
 mod readable;
 mod reload;
 pub(crate) mod signals;
@@ -39,13 +41,16 @@ use crate::systemd::{self, ForAnother, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
 use crate::trace::Exporter;
 
+pub(crate) use admission::Policy;
 pub(crate) use certificates::{Certificates, Facts, On, Row, Verdict, certificates};
 pub(crate) use conditions::{Condition, Conditions};
-pub(crate) use reload::{Cause, Load, Loader, Sources};
+pub(crate) use loader::{Load, Loader, Sources};
+pub(crate) use reload::Cause;
 pub(crate) use sockets::CannotBind;
 
 use addresses::KeptAddresses;
 use last_good::LastGood;
+use loader::Accepted;
 use signals::{Signal, Signals};
 use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Draining, Past, Serving, Status};
 use sockets::Sockets;
@@ -77,10 +82,16 @@ pub(crate) struct Control {
     conditions: Conditions,
     /// What the log has told of the files.
     standing: Standing,
+    /// What a reload from files may bring with it.
+    policy: Policy,
+    /// What is served was made of this; none before the first load.
+    accepted: Option<Accepted>,
     last_good: Option<LastGood>,
     addresses: Option<KeptAddresses>,
-    /// What the service manager is told beside the counts; the first fault of the last load.
+    /// Why the files are not what is served, where they are not: in a line, and whole, unless the
+    /// files are not to blame.
     trouble: Option<String>,
+    refusal: Option<socket::Refusal>,
     /// The certificates are being renewed under our eyes: look again then.
     retry: Option<Retry>,
     reloads: Arc<Reloads>,
@@ -111,6 +122,8 @@ pub(crate) enum CannotStart {
     /// Already printed one by one.
     #[error("the configuration has faults, see above; nothing is served")]
     Configuration(Vec<Diagnostic>),
+    #[error("{}: {source}", reload::NO_DESCRIPTOR)]
+    Copies { source: io::Error },
     #[error("threads cannot be started")]
     Workers(#[source] io::Error),
 }
@@ -137,6 +150,8 @@ pub(crate) struct Setup {
     /// Where the last configuration that loaded is kept, and which Gateway has which address of the
     /// pool.
     pub state_dir: Option<PathBuf>,
+    /// What a reload from files may bring with it.
+    pub policy: Policy,
     /// Where loads are counted.
     pub reloads: Arc<Reloads>,
     /// What the API allows.
@@ -174,9 +189,12 @@ impl Control {
             past: VecDeque::new(),
             conditions: Conditions::default(),
             standing: Standing::default(),
+            policy: setup.policy,
+            accepted: None,
             last_good: setup.state_dir.as_deref().map(LastGood::new),
             addresses,
             trouble: None,
+            refusal: None,
             retry: None,
             reloads: setup.reloads,
             api,
@@ -222,7 +240,8 @@ impl Control {
         let mut changes = self.changes.take();
         self.notify.ready(&self.status_line());
         match self.watched(watch_files).changed_since(self.loader.read_at()) {
-            Changed { configuration: true, .. } => {
+            // Files that were written just before the load have the times of its beginning.
+            Changed { configuration: true, .. } if !self.is_current() => {
                 self.reload(Cause::Files);
                 watch.rewatch(self.watched(watch_files));
             }
@@ -242,13 +261,19 @@ impl Control {
                     Signal::Terminate => break,
                 },
                 ask = asked(socket.as_mut()) => match ask {
-                    Ask::Reload(waiting) => {
-                        let also = socket.as_mut().map(ControlSocket::also_waiting);
-                        let reloaded = self.reload(Cause::Asked);
+                    Ask::Reload(first) => {
+                        let mut asked = vec![first];
+                        asked.extend(socket.iter_mut().flat_map(ControlSocket::also_waiting));
+                        let allow_removal = asked.iter().any(|one| one.allow_removal);
+                        let reloaded = self.reload(Cause::Asked { allow_removal });
                         // Whoever does not wait any more has no use for it.
-                        for answer in waiting.into_iter().chain(also.unwrap_or_default()) {
+                        for answer in asked.into_iter().filter_map(|one| one.answer) {
                             let _ = answer.send(reloaded.clone());
                         }
+                    }
+                    Ask::Rehearse { allow_removal, answer } => {
+                        let _ = answer.send(self.rehearse(allow_removal));
+                        continue;
                     }
                     Ask::Certificates(answer) => {
                         let snapshot = self.gateway.snapshot.load();
@@ -305,6 +330,11 @@ impl Control {
         self.drain(signals).await;
     }
 
+    /// True if the files are what is served.
+    fn is_current(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|accepted| self.loader.holds(accepted))
+    }
+
     /// Which files matter now.
     fn watched(&self, watch_files: bool) -> Watched {
         if watch_files { self.loader.watched() } else { Watched::default() }
@@ -356,6 +386,8 @@ impl Control {
             serving: Serving::new(snapshot.generation, snapshot.counts),
             status: self.status_line(),
             trouble: self.trouble.clone(),
+            refusal: self.refusal.clone(),
+            reload_policy: self.policy.to_string(),
             impaired: self.impaired(),
             connections: self.gateway.connections.count(),
             config,

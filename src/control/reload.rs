@@ -1,28 +1,20 @@
 //! A reload, step by step: everything changes, or nothing does.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::Level;
-
-use crate::api::{Kind, Object, ObjectKey};
 use crate::clock;
-use crate::compile::{self, Compiled, Inputs};
-use crate::config::{self, Diagnostic, FilePrint, Loaded, Located, Settings, Severity, SourceFile};
+use crate::compile::Compiled;
+use crate::config::Severity;
+use crate::control::admission::{self, Refusal, Rules, Running};
 use crate::control::conditions::Conditions;
 use crate::control::last_good::LastGood;
-use crate::control::socket::{Past, Reloaded, Serving};
-use crate::control::watch::Watched;
-use crate::control::{CannotBind, CannotStart, Control, sockets};
-use crate::graph::Held;
-use crate::kube_api::Source;
-use crate::net::AddressPool;
-use crate::observe::{LogFiles, counted, whole_millis};
+use crate::control::loader::{Load, Ready};
+use crate::control::socket::{self, Past, Reloaded, Serving};
+use crate::control::sockets::Prepared;
+use crate::control::{CannotBind, CannotStart, Control};
+use crate::observe::{counted, whole_millis};
 use crate::snapshot::Snapshot;
-use crate::tls::{CertStore, News, Tickets};
-use crate::upstream::{Bounds, Descriptors, Upstreams};
 
 /// Why a reload happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +22,10 @@ pub(crate) enum Cause {
     /// An object was written over the API.
     Api,
     /// Over the control socket.
-    Asked,
+    Asked {
+        /// What is gone is meant to be.
+        allow_removal: bool,
+    },
     Files,
     Signal,
 }
@@ -39,404 +34,36 @@ impl Cause {
     fn word(self) -> &'static str {
         match self {
             Self::Api => "api",
-            Self::Asked => "asked",
+            Self::Asked { .. } => "asked",
             Self::Files => "files",
             Self::Signal => "signal",
         }
     }
+
+    fn why(self) -> &'static str {
+        match self {
+            Self::Api => "an object was written over the API",
+            Self::Asked { allow_removal: false } => "the control socket was asked to",
+            Self::Asked { allow_removal: true } => {
+                "the control socket was asked to, removals allowed"
+            }
+            Self::Files => "files have changed",
+            Self::Signal => "of SIGHUP",
+        }
+    }
 }
 
-/// Where the configuration is.
-#[derive(Clone, Debug)]
-pub(crate) enum Sources {
-    /// The EnvoyGateway document, which names the directories.
-    Document { file: PathBuf, root: Option<PathBuf> },
-    /// Directories of resources, without such a document.
-    Directories(Vec<PathBuf>),
+/// Why a load is not served.
+enum NotServed {
+    Binds(Vec<CannotBind>),
+    /// No descriptor is free for a worker's copy of a socket.
+    Copies(io::Error),
+    Files(Refusal),
 }
 
+pub(super) const NO_DESCRIPTOR: &str = "no descriptor is free for the listening sockets";
 /// Loads that are told of.
 const PAST: usize = 20;
-/// Below the first directory of resources.
-const API_DIRECTORY: &str = "api";
-
-/// Turns files into snapshots. Serves the reload and `edge-gateway check` alike.
-#[derive(Debug)]
-pub(crate) struct Loader {
-    sources: Sources,
-    /// Names that count as set in the environment where it does not have them.
-    defaults: Vec<(String, String)>,
-    certificates: CertStore,
-    tickets: Tickets,
-    upstreams: Arc<Upstreams>,
-    pool: Option<AddressPool>,
-    /// Who holds which address of the pool in what is served.
-    held: Held,
-    /// What the last load read, for the watch.
-    read: Vec<PathBuf>,
-    /// When it began to.
-    read_at: SystemTime,
-    /// Where the API writes, if not below the first directory of resources.
-    api_dir: Option<PathBuf>,
-    /// The files of the last load, as they were when it began.
-    print: Vec<FilePrint>,
-    /// Where access logs of Gateways go.
-    log_files: LogFiles,
-    trusts_proxies: bool,
-}
-
-/// What a load came to.
-#[derive(Debug)]
-pub(crate) struct Load {
-    /// `None` after a fatal fault.
-    pub compiled: Option<Compiled>,
-    /// All faults and warnings, by file and place.
-    pub diagnostics: Vec<Diagnostic>,
-    pub files: usize,
-    pub objects: usize,
-    /// What was read, where it can be served.
-    pub read: Option<(Settings, Vec<SourceFile>)>,
-    /// The same as objects, for the API.
-    pub sources: Vec<Source>,
-    /// Where the API writes; none where nothing is known of directories.
-    pub api_dir: Option<PathBuf>,
-}
-
-impl Loader {
-    pub(crate) fn new(
-        sources: Sources,
-        certificates: CertStore,
-        tickets: Tickets,
-        upstreams: Arc<Upstreams>,
-    ) -> Self {
-        Self {
-            sources,
-            defaults: Vec::new(),
-            certificates,
-            tickets,
-            upstreams,
-            pool: None,
-            held: Held::new(),
-            read: Vec::new(),
-            read_at: SystemTime::UNIX_EPOCH,
-            api_dir: None,
-            print: Vec::new(),
-            log_files: LogFiles::unopened(),
-            trusts_proxies: false,
-        }
-    }
-
-    /// Some peers may say who the client is, so headers that say it are not removed from all.
-    pub(crate) fn trusts_proxies(mut self, trusts: bool) -> Self {
-        self.trusts_proxies = trusts;
-        self
-    }
-
-    /// Binds the clusters that it makes from now on.
-    pub(crate) fn bounded(self, bounds: Bounds, descriptors: &'static Descriptors) -> Self {
-        let upstreams = self.upstreams.bounded(bounds, descriptors);
-        Self { upstreams, ..self }
-    }
-
-    /// Gives each Gateway that names no address one of `pool`, in place of all of the host.
-    pub(crate) fn address_pool(mut self, pool: Option<AddressPool>) -> Self {
-        self.pool = pool;
-        self
-    }
-
-    /// Opens the files of access logs, in place of looking whether they could be.
-    pub(crate) fn log_files(mut self, files: LogFiles) -> Self {
-        self.log_files = files;
-        self
-    }
-
-    /// Lets Gateways have the addresses that they had.
-    pub(super) fn remember(&mut self, held: Held) {
-        self.held = held;
-    }
-
-    /// Sets `name` for `${name}` where the environment does not.
-    pub(crate) fn default_variable(mut self, name: String, value: String) -> Self {
-        self.defaults.push((name, value));
-        self
-    }
-
-    /// Has the API write to `directory`, in place of `api` below the first directory of resources.
-    pub(crate) fn api_dir(mut self, directory: Option<PathBuf>) -> Self {
-        self.api_dir = directory;
-        self
-    }
-
-    /// Where the API writes: one directory that is its own.
-    fn api_directory(&self, settings: &Settings) -> Option<PathBuf> {
-        let below = || settings.paths.first().map(|first| first.join(API_DIRECTORY));
-        self.api_dir.clone().or_else(below)
-    }
-
-    /// The files that a load of `paths` reads, to be known again.
-    fn fingerprint(&self, paths: &[PathBuf]) -> Vec<FilePrint> {
-        let mut print = config::fingerprint(paths);
-        if let Sources::Document { file, .. } = &self.sources {
-            print.extend(config::fingerprint(std::slice::from_ref(file)));
-        }
-        print
-    }
-
-    /// True if no file has changed since the last load began.
-    pub(super) fn is_up_to_date(&self) -> bool {
-        self.print == self.fingerprint(&self.read)
-    }
-
-    /// The log level that the EnvoyGateway document asks for, if it can be read and does.
-    pub(crate) fn log_level(&self) -> Option<Level> {
-        let (settings, _) = self.sources.settings(&|name| self.variable(name)).ok()?;
-        settings.log_level?.parse().ok()
-    }
-
-    /// `${name}`, from the environment or else of our own.
-    fn variable(&self, name: &str) -> Option<String> {
-        let default = || self.defaults.iter().find(|(own, _)| *own == name);
-        let value = std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()));
-        value.map(|value| config::value_of(name, &value))
-    }
-
-    /// Loads from elsewhere, once.
-    pub(super) fn load_from(&mut self, sources: Sources, previous: &Snapshot) -> Load {
-        let own = std::mem::replace(&mut self.sources, sources);
-        // What is watched are the files that somebody may mend.
-        let (read, api_dir) = (self.read.clone(), self.api_dir.take());
-        let load = self.load(previous);
-        (self.sources, self.read, self.api_dir) = (own, read, api_dir);
-        load
-    }
-
-    /// Reads every file and compiles what it says. Changes nothing that runs.
-    pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
-        self.load_without(previous, &[])
-    }
-
-    /// As [`load`](Self::load), but without the listeners of these binds.
-    fn load_without(&mut self, previous: &Snapshot, failed: &[CannotBind]) -> Load {
-        self.read_at = clock::wall();
-        let environment = |name: &str| self.variable(name);
-        let (mut settings, mut diagnostics) = match self.sources.settings(&environment) {
-            Ok(read) => read,
-            Err(diagnostics) => {
-                return Load::failed(diagnostics, 0, 0);
-            }
-        };
-        let api_dir = self.api_directory(&settings);
-        if let Some(directory) = api_dir.as_ref().filter(|directory| directory.is_dir())
-            && !settings.paths.contains(directory)
-        {
-            settings.paths.push(directory.clone());
-        }
-        let print = self.fingerprint(&settings.paths);
-        let mut loaded: Loaded = config::load(&settings, &environment);
-        refuse_what_closes_gateways(&mut loaded, previous);
-        let (files, objects) = (loaded.files.len(), loaded.objects.len());
-        let domain = environment(config::DOMAIN);
-        diagnostics
-            .extend(domain.as_deref().and_then(|domain| self.sources.fault_of_domain(domain)));
-        self.read.clone_from(&settings.paths);
-        self.print = print;
-        if loaded.is_fatal() {
-            diagnostics.extend(loaded.diagnostics);
-            diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
-            return Load::failed(diagnostics, files, objects);
-        }
-        let mut compiled = compile::compile(
-            &loaded,
-            &Inputs {
-                previous,
-                settings: &settings,
-                environment: &|name| self.variable(name),
-                domain: domain.as_deref(),
-                certificates: &self.certificates,
-                tickets: &self.tickets,
-                upstreams: &self.upstreams,
-                unusable_address: &sockets::unusable_address,
-                unusable_bind: &|key| {
-                    failed.iter().find(|one| one.key == key).map(ToString::to_string)
-                },
-                pool: self.pool.as_ref(),
-                held: &self.held,
-                log_files: &self.log_files,
-                trusts_proxies: self.trusts_proxies,
-            },
-        );
-        diagnostics.extend(loaded.diagnostics);
-        diagnostics.append(&mut compiled.diagnostics);
-        diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
-        let sources = sources(loaded.objects);
-        let read = Some((settings, loaded.files));
-        Load { compiled: Some(compiled), diagnostics, files, objects, read, sources, api_dir }
-    }
-
-    /// Re-reads every certificate by itself and logs what came of it. True if a renewal seems to
-    /// be under way and it is worth looking again soon; such faults are logged only without
-    /// `patient`.
-    pub(crate) fn reload_certificates(&self, patient: bool) -> bool {
-        let mut again = false;
-        for report in self.certificates.reload() {
-            match report.news {
-                News::Changed => tracing::info!("{report}"),
-                News::Fault { retry: true } if patient => again = true,
-                News::Fault { .. } => tracing::error!("{report}"),
-            }
-        }
-        again
-    }
-
-    /// The first thing that is wrong with a certificate, if any.
-    pub(crate) fn certificate_problem(&self) -> Option<String> {
-        self.certificates.problems().into_iter().next()
-    }
-
-    pub(crate) fn sources(&self) -> &Sources {
-        &self.sources
-    }
-
-    pub(crate) fn letsencrypt_dir(&self) -> &Path {
-        self.certificates.letsencrypt_dir()
-    }
-
-    /// When the last load began to read.
-    pub(super) fn read_at(&self) -> SystemTime {
-        self.read_at
-    }
-
-    /// What a change of should make a reload.
-    pub(crate) fn watched(&self) -> Watched {
-        let mut configuration = self.read.clone();
-        match &self.sources {
-            Sources::Document { file, .. } => configuration.push(file.clone()),
-            Sources::Directories(directories) => configuration.extend(directories.iter().cloned()),
-        }
-        Watched { configuration, certificates: self.certificates.watched() }
-    }
-}
-
-impl Load {
-    fn failed(diagnostics: Vec<Diagnostic>, files: usize, objects: usize) -> Self {
-        Self {
-            compiled: None,
-            diagnostics,
-            files,
-            objects,
-            read: None,
-            sources: Vec::new(),
-            api_dir: None,
-        }
-    }
-}
-
-/// What was read, as the API shows it.
-fn sources(objects: Vec<Located<Object>>) -> Vec<Source> {
-    let mut in_file: HashMap<Arc<Path>, usize> = HashMap::new();
-    for located in &objects {
-        *in_file.entry(Arc::clone(&located.file)).or_default() += 1;
-    }
-    objects
-        .into_iter()
-        .map(|located| Source {
-            key: located.object.key(),
-            written: located.written.0,
-            alone: in_file.get(&located.file) == Some(&1) && located.prefix.is_empty(),
-            file: located.file,
-        })
-        .collect()
-}
-
-/// True if it is better to serve on without these binds than to refuse the load.
-fn can_do_without(previous: &Snapshot, failed: &[CannotBind]) -> bool {
-    previous.generation > 0 && failed.iter().all(|one| !one.ours)
-}
-
-/// Makes a load fail in which a Gateway or ListenerSet that is served now breaks the rules of its
-/// kind, or the Gateway's class or EnvoyProxy does: an API server would not have taken the change, and here it
-/// would close its listeners.
-fn refuse_what_closes_gateways(loaded: &mut Loaded, previous: &Snapshot) {
-    if loaded.objects.iter().all(|located| located.faults.is_empty()) {
-        return;
-    }
-    let served: Vec<&Located<Object>> = loaded
-        .objects
-        .iter()
-        .filter(|located| {
-            let key = located.object.key();
-            match key.kind {
-                Kind::Gateway => previous.serves_gateway(&key.namespace, &key.name),
-                Kind::ListenerSet => previous.serves_listener_set(&key.namespace, &key.name),
-                _ => false,
-            }
-        })
-        .collect();
-    let is_class_of_served = |name: &str| {
-        served.iter().any(|located| match &located.object {
-            Object::Gateway(gateway) => gateway.spec.gateway_class_name == name,
-            _ => false,
-        })
-    };
-    let named: HashSet<ObjectKey> = loaded
-        .objects
-        .iter()
-        .filter_map(|located| match &located.object {
-            Object::Gateway(gateway) => served
-                .iter()
-                .any(|one| std::ptr::eq(*one, located))
-                .then(|| gateway.envoy_proxy())
-                .flatten(),
-            Object::GatewayClass(class) => {
-                is_class_of_served(&class.metadata.name).then(|| class.envoy_proxy()).flatten()
-            }
-            _ => None,
-        })
-        .collect();
-    let closing: Vec<String> = loaded
-        .objects
-        .iter()
-        .filter(|located| !located.faults.is_empty())
-        .filter(|located| match &located.object {
-            Object::GatewayClass(class) => is_class_of_served(&class.metadata.name),
-            Object::EnvoyProxy(_) => named.contains(&located.object.key()),
-            _ => served.iter().any(|one| std::ptr::eq(*one, *located)),
-        })
-        .map(|located| located.object.key().to_string())
-        .collect();
-    for diagnostic in &mut loaded.diagnostics {
-        let is_error = diagnostic.severity == Severity::Error;
-        diagnostic.fatal |= is_error && closing.contains(&diagnostic.object);
-    }
-}
-
-impl Sources {
-    /// A warning at the document as a whole: what is wrong is not in any file.
-    fn fault_of_domain(&self, domain: &str) -> Option<Diagnostic> {
-        let file = match self {
-            Self::Document { file, .. } => Some(file),
-            Self::Directories(directories) => directories.first(),
-        };
-        Some(Diagnostic {
-            severity: Severity::Warning,
-            fatal: false,
-            problem: config::fault_of_domain(domain)?,
-            place: config::Place { file: Arc::from(&**file?), position: None },
-            object: String::new(),
-            field: String::new(),
-        })
-    }
-
-    fn settings(
-        &self,
-        environment: config::Environment<'_>,
-    ) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
-        match self {
-            Self::Document { file, root } => Settings::read(file, root.as_deref(), environment),
-            Self::Directories(paths) => Ok((Settings::of_paths(paths.clone()), Vec::new())),
-        }
-    }
-}
 
 impl Control {
     /// Replaces what runs, or changes nothing; either way the service manager hears the end of it.
@@ -447,39 +74,273 @@ impl Control {
         // First and by themselves: a broken YAML file must never keep an old certificate in
         // service.
         self.reload_certificates(0);
-        tracing::info!(
-            "reloading because {}",
-            match cause {
-                Cause::Api => "an object was written over the API",
-                Cause::Asked => "the control socket was asked to",
-                Cause::Files => "files have changed",
-                Cause::Signal => "of SIGHUP",
-            }
-        );
-        let reloaded = match self.load() {
+        tracing::info!("reloading because {}", cause.why());
+        let running = self.gateway.snapshot.load();
+        let load = match (cause, &self.accepted) {
+            (Cause::Api, Some(accepted)) => self.loader.load_api(accepted, &running),
+            _ => self.loader.load(&running),
+        };
+        self.reloads.diagnostics.set(load.diagnostics.len() as u64);
+        let diagnostics = Reloaded::told(&load.diagnostics);
+        let served = self.serve(load, cause, begun);
+        self.count(served.is_ok(), begun);
+        let reloaded = match served {
             Ok(reloaded) => {
-                self.trouble = None;
+                // The API says nothing of what was refused of the files.
+                if cause != Cause::Api {
+                    self.refused(None, None);
+                }
                 reloaded
             }
-            Err(CannotStart::Configuration(diagnostics)) => {
-                let fatal = diagnostics.iter().find(|diagnostic| diagnostic.fatal);
-                self.trouble = Some(fatal.map_or_else(String::new, ToString::to_string));
-                let diagnostics = Reloaded::told(&diagnostics);
-                Reloaded { loaded: false, diagnostics, ..Reloaded::default() }
-            }
-            Err(other) => {
-                tracing::error!("{other}");
-                self.trouble = Some(other.to_string());
-                Reloaded { loaded: false, refused: Some(other.to_string()), ..Reloaded::default() }
+            Err(not_served) => {
+                let refused = self.tell(&not_served, cause);
+                tracing::error!("reload failed; still serving the previous configuration");
+                Reloaded { diagnostics, ..refused }
             }
         };
-        if self.trouble.is_some() {
-            tracing::error!("reload failed, what ran before is served on");
-        }
         self.notify.ready(&self.status_line());
         let reloaded = self.as_of_now(reloaded, begun);
         self.note(cause.word(), reloaded.clone());
         reloaded
+    }
+
+    /// What a reload would come to; changes nothing.
+    pub(super) fn rehearse(&mut self, allow_removal: bool) -> Reloaded {
+        let begun = clock::now();
+        let running = self.gateway.snapshot.load();
+        let load = self.loader.look(&running);
+        let diagnostics = Reloaded::told(&load.diagnostics);
+        let (files, objects) = (load.files, load.objects);
+        let refusal = self.admit(&load, Cause::Asked { allow_removal }).err();
+        let refusal = refusal.as_ref().map(socket::Refusal::from);
+        let loaded = refusal.is_none();
+        let would =
+            Reloaded { loaded, files, objects, diagnostics, refusal, ..Reloaded::default() };
+        self.as_of_now(would, begun)
+    }
+
+    /// The first load. The last good configuration is served in place of files that would not replace
+    /// it if it ran.
+    pub(super) fn first_load(&mut self) -> Result<(), CannotStart> {
+        let begun = clock::now();
+        let load = self.loader.load(&Snapshot::default());
+        self.reloads.diagnostics.set(load.diagnostics.len() as u64);
+        let diagnostics = Reloaded::told(&load.diagnostics);
+        let kept = self.kept_beside(&load);
+        let running = kept
+            .as_ref()
+            .map(|kept| Running { snapshot: &kept.compiled.snapshot, accepted: &kept.accepted });
+        let rules = Rules { policy: self.policy, allow_removal: false };
+        let refusal = match admission::judge(&load, running, rules) {
+            Err(refusal) => refusal,
+            Ok(new_faults) => {
+                let served = self.serve_first(load, new_faults == 0, begun);
+                self.count(served.is_ok(), begun);
+                let served = self.as_of_now(served?, begun);
+                self.note("start", served);
+                return Ok(());
+            }
+        };
+        self.count(false, begun);
+        let Some(kept) = kept else {
+            let all = load.diagnostics;
+            self.standing.tell_failed(&all);
+            return Err(CannotStart::Configuration(all));
+        };
+        self.standing.tell_refused(&refusal);
+        tracing::error!("the files are refused; serving the last good configuration");
+        let served = match self.sockets.prepare(&kept.compiled.snapshot) {
+            Ok(prepared) => self.publish(kept, prepared, begun),
+            Err(failed) => Err(NotServed::Binds(failed)),
+        };
+        let served = match served {
+            Ok(served) => served,
+            // Better files with a fault than nothing.
+            Err(_) if load.compiled.is_some() => {
+                tracing::error!("the last good configuration cannot be served; serving the files");
+                self.serve_first(load, false, begun)?
+            }
+            Err(not_served) => return Err(not_served.into()),
+        };
+        let trouble = format!("the last good configuration is served; {refusal}");
+        self.refused(Some(trouble), Some((&refusal).into()));
+        let refusal = Some((&refusal).into());
+        let served = Reloaded { loaded: false, diagnostics, refusal, ..served };
+        self.note("start", self.as_of_now(served, begun));
+        Ok(())
+    }
+
+    /// The last good configuration, compiled, where there is one that the files differ from.
+    fn kept_beside(&self, load: &Load) -> Option<Ready> {
+        let (settings, files) = self.last_good.as_ref().and_then(LastGood::read)?;
+        if load.compiled.is_some() && load.is_of(&settings, &files) {
+            return None;
+        }
+        self.loader.load_kept(settings, &files, &Snapshot::default()).ready()
+    }
+
+    fn serve_first(
+        &mut self,
+        load: Load,
+        is_good: bool,
+        begun: Instant,
+    ) -> Result<Reloaded, CannotStart> {
+        self.standing.tell(&load.diagnostics, self.loader.sources());
+        let (load, prepared) = self.find_sockets(load)?;
+        self.serve_ready(load, prepared, is_good, begun).map_err(Into::into)
+    }
+
+    /// One load, from the files to the sockets.
+    fn serve(&mut self, load: Load, cause: Cause, begun: Instant) -> Result<Reloaded, NotServed> {
+        let (load, prepared) = match load.compiled {
+            Some(_) => self.find_sockets(load)?,
+            None => (load, Prepared::default()),
+        };
+        let new_faults = self.admit(&load, cause).map_err(NotServed::Files)?;
+        self.standing.tell(&load.diagnostics, self.loader.sources());
+        self.serve_ready(load, prepared, new_faults == 0, begun)
+    }
+
+    /// How many new faults a load has that may replace what serves.
+    fn admit(&self, load: &Load, cause: Cause) -> Result<usize, Refusal> {
+        let snapshot = &self.gateway.snapshot.load();
+        let running = self.accepted.as_ref().map(|accepted| Running { snapshot, accepted });
+        let allow_removal = cause == Cause::Asked { allow_removal: true };
+        match cause {
+            // Validation has refused what an API server would; all else becomes conditions.
+            Cause::Api if load.compiled.is_some() => Ok(0),
+            _ => admission::judge(load, running, Rules { policy: self.policy, allow_removal }),
+        }
+    }
+
+    /// The sockets of a load. A port that somebody else has takes its listeners out, where something
+    /// runs already that is not to wait for it.
+    fn find_sockets(&self, load: Load) -> Result<(Load, Prepared), NotServed> {
+        let Some(compiled) = &load.compiled else { return Ok((load, Prepared::default())) };
+        let running = self.gateway.snapshot.load();
+        let failed = match self.sockets.prepare(&compiled.snapshot) {
+            Ok(prepared) => return Ok((load, prepared)),
+            Err(failed) => failed,
+        };
+        if !can_do_without(&running, &failed) {
+            return Err(NotServed::Binds(failed));
+        }
+        let load = self.loader.without(load, &running, &failed);
+        let prepared = load.compiled.as_ref().map(|next| self.sockets.prepare(&next.snapshot));
+        let prepared = prepared.unwrap_or_else(|| Ok(Prepared::default()));
+        prepared.map(|prepared| (load, prepared)).map_err(NotServed::Binds)
+    }
+
+    /// Serves a load. If it `is_good`, it is kept for a start at which the files do not load.
+    fn serve_ready(
+        &mut self,
+        load: Load,
+        prepared: Prepared,
+        is_good: bool,
+        begun: Instant,
+    ) -> Result<Reloaded, NotServed> {
+        let diagnostics = Reloaded::told(&load.diagnostics);
+        let faults = load.diagnostics.clone();
+        let Some(ready) = load.ready() else {
+            let causes = faults.into_iter().filter(|one| one.severity == Severity::Error).collect();
+            return Err(NotServed::Files(Refusal { causes, ..Refusal::default() }));
+        };
+        let reloaded = self.publish(ready, prepared, begun)?;
+        if let (true, Some(last_good), Some(accepted)) = (is_good, &self.last_good, &self.accepted)
+            && let Err(error) = last_good.keep(&accepted.settings, &accepted.files)
+        {
+            tracing::warn!("the configuration cannot be kept for a start without it: {error}");
+        }
+        Ok(Reloaded { diagnostics, ..reloaded })
+    }
+
+    /// Serves what was loaded, or changes nothing. The load began at `begun`.
+    fn publish(
+        &mut self,
+        ready: Ready,
+        mut prepared: Prepared,
+        begun: Instant,
+    ) -> Result<Reloaded, NotServed> {
+        let Ready { compiled, accepted, sources, api_dir, files, objects } = ready;
+        let Compiled { snapshot, statuses, held, .. } = compiled;
+        let new = std::mem::take(&mut prepared.new).into_iter();
+        let copies: Vec<_> = new
+            .map(|(bind, socket, server)| {
+                self.workers.copies(socket, &server).map(|copies| (bind, socket, copies))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(NotServed::Copies)?;
+        for warning in &prepared.warnings {
+            tracing::warn!("{warning}");
+        }
+
+        // From here on nothing can fail.
+        let (generation, counts) = (snapshot.generation, snapshot.counts);
+        self.conditions = Conditions::default();
+        for (key, status) in statuses.objects() {
+            self.conditions.add(&key.to_string(), &status);
+        }
+        let statuses = statuses.objects().map(|(key, status)| (key.clone(), status));
+        self.api.show(sources, statuses, api_dir.as_deref());
+        self.api_dir = api_dir;
+        self.accepted = Some(accepted);
+        // Before the first request that is traced.
+        self.exporter.serve(&snapshot.collectors);
+        self.gateway.snapshot.publish(snapshot);
+        self.sockets.commit(&mut prepared);
+        for (bind, socket, copies) in copies {
+            self.workers.listen(bind, socket, copies);
+        }
+        for socket in prepared.gone {
+            self.workers.close(socket);
+        }
+        if let Some(Err(error)) = self.addresses.as_mut().map(|kept| kept.keep(&held)) {
+            tracing::warn!("the addresses of Gateways cannot be kept for the next start: {error}");
+        }
+        self.loader.remember(held);
+        let took = clock::now().saturating_duration_since(begun);
+        tracing::info!(
+            generation,
+            took_ms = whole_millis(took),
+            "serving {} on {} to {}, from {} in {}",
+            counted(counts.routes, "route"),
+            counted(counts.listeners, "listener"),
+            counted(counts.backends, "backend"),
+            counted(objects, "object"),
+            counted(files, "file"),
+        );
+        warn_if_slow(took);
+        Ok(Reloaded { loaded: true, files, objects, ..Reloaded::default() })
+    }
+
+    /// Says why a load is not served, where it is to be known.
+    fn tell(&mut self, not_served: &NotServed, cause: Cause) -> Reloaded {
+        let (refused, refusal) = match not_served {
+            NotServed::Files(refusal) => {
+                self.standing.tell_refused(refusal);
+                (None, Some(socket::Refusal::from(refusal)))
+            }
+            NotServed::Binds(failed) => (Some(super::list(failed)), None),
+            NotServed::Copies(error) => (Some(format!("{NO_DESCRIPTOR}: {error}")), None),
+        };
+        if let Some(refused) = &refused {
+            tracing::error!("{refused}");
+        }
+        // A change over the API is undone, and leaves nothing to be mended.
+        if cause != Cause::Api {
+            let trouble = match not_served {
+                NotServed::Files(refusal) => Some(refusal.to_string()),
+                NotServed::Binds(_) | NotServed::Copies(_) => refused.clone(),
+            };
+            self.refused(trouble, refusal.clone());
+        }
+        Reloaded { loaded: false, refused, refusal, ..Reloaded::default() }
+    }
+
+    /// Notes for whoever asks why the files are not what is served; `None` if they are.
+    fn refused(&mut self, trouble: Option<String>, refusal: Option<socket::Refusal>) {
+        self.reloads.files_refused.set(u64::from(trouble.is_some()));
+        (self.trouble, self.refusal) = (trouble, refusal);
     }
 
     /// With what is served now, and how long it took.
@@ -493,7 +354,7 @@ impl Control {
         }
     }
 
-    /// Keeps what a load came to, for those who ask later.
+    /// Keeps the result of a load, for those who ask later.
     fn note(&mut self, cause: &str, came_to: Reloaded) {
         if let Some(before) = self.past.front_mut() {
             before.came_to.diagnostics = Vec::new();
@@ -502,134 +363,6 @@ impl Control {
         let at = format!("{at:.0}");
         self.past.push_front(Past { at, cause: cause.into(), came_to });
         self.past.truncate(PAST);
-    }
-
-    /// One load, from the files to the sockets.
-    pub(super) fn load(&mut self) -> Result<Reloaded, CannotStart> {
-        let begun = clock::now();
-        let previous = self.gateway.snapshot.load();
-        let mut load = self.loader.load(&previous);
-        let mut read = load.read.take();
-        self.reloads.diagnostics.set(load.diagnostics.len() as u64);
-        let mut served = self.serve(load, begun);
-        // A port that somebody else has takes its listeners out, where something runs already that
-        // is not to wait for it.
-        if let Err(CannotStart::Binds(failed)) = &served
-            && can_do_without(&previous, failed)
-        {
-            let mut load = self.loader.load_without(&previous, failed);
-            read = load.read.take();
-            self.reloads.diagnostics.set(load.diagnostics.len() as u64);
-            served = self.serve(load, begun);
-        }
-        self.count(served.is_ok(), begun);
-        let reloaded = served?;
-        if let (Some(kept), Some((settings, files))) = (&self.last_good, read)
-            && let Err(error) = kept.keep(&settings, &files)
-        {
-            tracing::warn!("the configuration cannot be kept for a start without it: {error}");
-        }
-        Ok(reloaded)
-    }
-
-    /// The first load. Where the files cannot be read as what they say, what loaded last is served.
-    pub(super) fn first_load(&mut self) -> Result<(), CannotStart> {
-        let begun = clock::now();
-        let diagnostics = match self.load() {
-            Err(CannotStart::Configuration(diagnostics)) => diagnostics,
-            Err(other) => return Err(other),
-            Ok(reloaded) => {
-                self.note("start", self.as_of_now(reloaded, begun));
-                return Ok(());
-            }
-        };
-        let Some(kept) = self.last_good.as_ref().and_then(LastGood::sources) else {
-            return Err(CannotStart::Configuration(diagnostics));
-        };
-        tracing::error!("the files do not load; serving the last configuration that did");
-        let load = self.loader.load_from(kept, &Snapshot::default());
-        if load.compiled.is_none() {
-            return Err(CannotStart::Configuration(diagnostics));
-        }
-        // It says nothing of the files that somebody is to mend.
-        let standing = std::mem::take(&mut self.standing);
-        let kept = self.serve(load, begun)?;
-        self.standing = standing;
-        let told = Reloaded::told(&diagnostics);
-        let kept = Reloaded { loaded: false, diagnostics: told, ..kept };
-        self.note("start", self.as_of_now(kept, begun));
-        let fatal = diagnostics.iter().find(|one| one.fatal).map(ToString::to_string);
-        self.trouble = fatal.map(|fatal| format!("what loaded last is served; {fatal}"));
-        Ok(())
-    }
-
-    /// Serves what was loaded, or changes nothing. The load began at `begun`.
-    fn serve(&mut self, load: Load, begun: Instant) -> Result<Reloaded, CannotStart> {
-        let Some(compiled) = load.compiled else {
-            self.standing.tell_failed(&load.diagnostics);
-            return Err(CannotStart::Configuration(load.diagnostics));
-        };
-        let next = compiled.snapshot;
-        let mut prepared = match self.sockets.prepare(&next) {
-            Ok(prepared) => prepared,
-            Err(failed) => {
-                // Else they are told with the load that does without those binds.
-                if !can_do_without(&self.gateway.snapshot.load(), &failed) {
-                    self.standing.tell(&load.diagnostics, self.loader.sources());
-                }
-                return Err(CannotStart::Binds(failed));
-            }
-        };
-
-        self.standing.tell(&load.diagnostics, self.loader.sources());
-        for warning in &prepared.warnings {
-            tracing::warn!("{warning}");
-        }
-
-        // From here on nothing can fail.
-        let (generation, counts) = (next.generation, next.counts);
-        self.conditions = Conditions::default();
-        for (key, status) in compiled.statuses.objects() {
-            self.conditions.add(&key.to_string(), &status);
-        }
-        let statuses = compiled.statuses.objects().map(|(key, status)| (key.clone(), status));
-        self.api.show(load.sources, statuses, load.api_dir.as_deref());
-        self.api_dir = load.api_dir;
-        // Before the first request that is traced.
-        self.exporter.serve(&next.collectors);
-        self.gateway.snapshot.publish(next);
-        self.sockets.commit(&mut prepared);
-        for (bind, socket, listener) in &prepared.new {
-            if let Err(error) = self.workers.listen(*bind, *socket, listener) {
-                tracing::error!("port {}: {error}", bind.port);
-            }
-        }
-        for socket in prepared.gone {
-            self.workers.close(socket);
-        }
-        if let Some(Err(error)) = self.addresses.as_mut().map(|kept| kept.keep(&compiled.held)) {
-            tracing::warn!("the addresses of Gateways cannot be kept for the next start: {error}");
-        }
-        self.loader.remember(compiled.held);
-        let took = clock::now().saturating_duration_since(begun);
-        tracing::info!(
-            generation,
-            took_ms = whole_millis(took),
-            "serving {} on {} to {}, from {} in {}",
-            counted(counts.routes, "route"),
-            counted(counts.listeners, "listener"),
-            counted(counts.backends, "backend"),
-            counted(load.objects, "object"),
-            counted(load.files, "file"),
-        );
-        self.warn_if_slow(took);
-        Ok(Reloaded {
-            loaded: true,
-            files: load.files,
-            objects: load.objects,
-            diagnostics: Reloaded::told(&load.diagnostics),
-            ..Reloaded::default()
-        })
     }
 
     fn count(&self, loaded: bool, begun: Instant) {
@@ -645,11 +378,26 @@ impl Control {
             reloads.refused.one_more();
         }
     }
+}
 
-    /// A load holds up the control loop, and with it the watchdog.
-    fn warn_if_slow(&self, took: Duration) {
-        if took > Duration::from_secs(5) {
-            tracing::warn!("the configuration took {} s to load", took.as_secs());
+/// True if it is better to serve on without these binds than to refuse the load.
+fn can_do_without(running: &Snapshot, failed: &[CannotBind]) -> bool {
+    running.generation > 0 && failed.iter().all(|one| !one.ours)
+}
+
+/// A load holds up the control loop, and with it the watchdog.
+fn warn_if_slow(took: Duration) {
+    if took > Duration::from_secs(5) {
+        tracing::warn!("the configuration took {} s to load", took.as_secs());
+    }
+}
+
+impl From<NotServed> for CannotStart {
+    fn from(not_served: NotServed) -> Self {
+        match not_served {
+            NotServed::Binds(failed) => Self::Binds(failed),
+            NotServed::Copies(source) => Self::Copies { source },
+            NotServed::Files(Refusal { causes, .. }) => Self::Configuration(causes),
         }
     }
 }

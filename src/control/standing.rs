@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Diagnostic, Severity};
 use crate::control::Sources;
+use crate::control::admission::Refusal;
 use crate::observe::counted;
 
 /// What was told and stands.
@@ -37,8 +38,20 @@ impl Standing {
         self.0 = now.to_vec();
     }
 
-    /// Tells of a load that ended before everything was judged: what makes it fail, whether that is
-    /// new or not, and what else is new. Of what was not judged, nobody knows whether it is gone.
+    /// Tells why a load is refused, whether that was told before or not: the cause first, and not what
+    /// follows from it. What is gone is known when one is served.
+    pub(super) fn tell_refused(&mut self, refusal: &Refusal) {
+        for line in refusal.lines() {
+            tracing::error!("{line}");
+        }
+        let News { gone: others, .. } = self.beside(&refusal.causes);
+        // What made the load before fail was judged now, too.
+        let others = others.into_iter().filter(|one| !one.fatal);
+        self.0 = refusal.causes.iter().cloned().chain(others).collect();
+    }
+
+    /// Tells of a first load that ended before everything was judged: what makes it fail, whether that
+    /// is new or not, and what else is new. Of what was not judged, nobody knows whether it is gone.
     pub(super) fn tell_failed(&mut self, now: &[Diagnostic]) {
         let News { new, gone, .. } = self.beside(now);
         let is_new = |one: &Diagnostic| new.iter().any(|new| std::ptr::eq(*new, one));

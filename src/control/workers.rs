@@ -21,6 +21,9 @@ pub(super) struct Workers {
     done: Vec<oneshot::Receiver<Infallible>>,
 }
 
+/// Copies of a socket, each with the number of the worker that it is for.
+pub(super) type Copies = Vec<(usize, ServerSocket)>;
+
 impl Workers {
     /// Starts `count` threads.
     ///
@@ -47,27 +50,26 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Has every worker accept from a socket that listens, and one receive from a socket of
-    /// datagrams: the flows of a socket are its own, and nobody else's to know.
+    /// A copy of a socket for each worker that is to serve it: every one accepts from a socket that
+    /// listens, and one receives from a socket of datagrams, whose flows are its own.
     ///
     /// # Errors
     ///
-    /// No descriptor is free for a worker's copy of the socket.
-    pub(super) fn listen(
-        &self,
-        bind: BindKey,
-        socket: SocketId,
-        server: &ServerSocket,
-    ) -> io::Result<()> {
+    /// No descriptor is free.
+    pub(super) fn copies(&self, socket: SocketId, server: &ServerSocket) -> io::Result<Copies> {
+        let workers = self.commands.len();
         let (first, count) = match server {
-            ServerSocket::Tcp(_) => (0, self.commands.len()),
-            ServerSocket::Udp(_) => (usize::try_from(socket.0).unwrap_or(0), 1),
+            ServerSocket::Tcp(_) => (0, workers),
+            ServerSocket::Udp(_) => (usize::try_from(socket.0).unwrap_or(0) % workers, 1),
         };
-        for commands in self.commands.iter().cycle().skip(first % self.commands.len()).take(count) {
-            let server = server.try_clone()?;
-            let _ = commands.send(Command::Listen { socket, server, bind });
+        (first..first + count).map(|worker| Ok((worker, server.try_clone()?))).collect()
+    }
+
+    /// Has the workers serve `bind` on their copies of a socket.
+    pub(super) fn listen(&self, bind: BindKey, socket: SocketId, copies: Copies) {
+        for (worker, server) in copies {
+            let _ = self.commands[worker].send(Command::Listen { socket, server, bind });
         }
-        Ok(())
     }
 
     pub(super) fn close(&self, socket: SocketId) {

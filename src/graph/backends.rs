@@ -201,7 +201,9 @@ pub(super) fn resolve<'a>(
         From { group: route.kind.group(), kind: route.kind.as_str(), namespace: &route.namespace };
     let to = To { group, kind, namespace, name: &reference.name };
     if !index.permits(from, to) {
-        return Err(BrokenRef::new("RefNotPermitted", "namespace", advice(from, to)));
+        let broken = BrokenRef::new("RefNotPermitted", "namespace", advice(from, to));
+        // Any of that namespace would do.
+        return Err(broken.of(ObjectKey::new(Kind::ReferenceGrant, namespace, "")));
     }
     if is_backend {
         let object = index

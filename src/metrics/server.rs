@@ -140,6 +140,11 @@ fn configuration(text: &mut Exposition, reloads: &Reloads, snapshot: &Snapshot) 
         level(&reloads.last_was_loaded),
     );
     text.gauges(
+        "edge_gateway_config_files_refused",
+        "1 while the files are refused and an older configuration is served.",
+        level(&reloads.files_refused),
+    );
+    text.gauges(
         "edge_gateway_config_last_reload_success_timestamp_seconds",
         "When what is served was loaded.",
         level(&reloads.last_loaded_at),

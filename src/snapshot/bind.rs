@@ -1,5 +1,6 @@
 //! A socket address and the listeners that share it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -64,6 +65,11 @@ impl Bind {
     }
 }
 
+/// The route of a rule: `httproute/NAMESPACE/NAME` of `httproute/NAMESPACE/NAME/rule/0`.
+fn route_of(rule: &str) -> &str {
+    rule.rsplit_once("/rule/").map_or(rule, |(route, _)| route)
+}
+
 /// What a listener does with a connection.
 #[derive(Debug)]
 pub(crate) enum Traffic {
@@ -97,6 +103,23 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    /// The routes that are on it, as `httproute/NAMESPACE/NAME`.
+    pub(crate) fn route_names(&self) -> BTreeSet<&str> {
+        match &self.traffic {
+            Traffic::Http(routes) => {
+                routes.rows().into_iter().map(|row| route_of(&row.rule.name)).collect()
+            }
+            Traffic::Forward(forwards) | Traffic::Passthrough(forwards) => {
+                forwards.sorted().into_iter().map(|(_, forward)| route_of(&forward.name)).collect()
+            }
+        }
+    }
+
+    /// True if no handshake can end, for want of a certificate.
+    pub(crate) fn refuses_handshakes(&self) -> bool {
+        self.tls.is_some() && !self.certificates.iter().any(|slot| slot.is_ready())
+    }
+
     /// The routes of requests; `None` where it is not HTTP that is served.
     pub(crate) fn routes(&self) -> Option<&RouteTable> {
         match &self.traffic {

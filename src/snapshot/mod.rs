@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::net::HostPattern;
 use crate::trace::{Collector, Spans};
 use crate::upstream::{Cluster, ClusterSettings};
 
@@ -64,23 +65,26 @@ impl Snapshot {
         self.binds.iter().find(|bind| bind.key == key)
     }
 
-    /// True if a listener of this Gateway is served.
-    pub(crate) fn serves_gateway(&self, namespace: &str, name: &str) -> bool {
-        let before = format!("{namespace}/{name}/");
-        self.listeners().any(|listener| listener.name.starts_with(&*before))
-    }
-
-    /// True if a listener of this ListenerSet is served.
-    pub(crate) fn serves_listener_set(&self, namespace: &str, name: &str) -> bool {
-        self.listeners().any(|listener| {
-            let mut parts = listener.name.split('/').skip(2);
-            (parts.next(), parts.next(), parts.next().is_some())
-                == (Some(namespace), Some(name), true)
+    /// Every listener, once for each address that it is on.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (BindKey, &Arc<Listener>)> {
+        self.binds.iter().flat_map(|bind| {
+            bind.listeners.sorted().into_iter().map(|(_, listener)| (bind.key, listener))
         })
     }
 
-    fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
-        self.binds.iter().flat_map(|bind| bind.listeners.sorted()).map(|(_, listener)| listener)
+    /// The listener of a bind for everything that a listener with this hostname is for, if one is.
+    pub(crate) fn covering(
+        &self,
+        key: BindKey,
+        hostname: Option<&HostPattern>,
+    ) -> Option<&Arc<Listener>> {
+        let listeners = &self.bind(key)?.listeners;
+        match hostname.map(|pattern| (pattern.exact(), pattern.suffix())) {
+            None => listeners.best(""),
+            Some((Some(name), _)) => listeners.best(name),
+            // No hostname begins with a space, so that an exact one never takes its place.
+            Some((None, suffix)) => listeners.best(&format!(" {}", suffix.unwrap_or_default())),
+        }
     }
 }
 

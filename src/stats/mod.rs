@@ -301,6 +301,8 @@ pub(crate) struct Reloads {
     pub last_loaded_at: Level,
     /// 1 if the last one was loaded, gauge.
     pub last_was_loaded: Level,
+    /// 1 while the files are refused and what was served before is served, gauge.
+    pub files_refused: Level,
     /// Faults and warnings in what was read last, gauge.
     pub diagnostics: Level,
     /// Why changes of files are not seen at once.

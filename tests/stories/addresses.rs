@@ -69,7 +69,7 @@ async fn gateways_of_a_pool_share_a_port_and_do_not_notice_each_other() {
     assert_eq!(ask(&mut idle).await, "one");
 
     started.remove("routes/two.yaml");
-    started.reload().await;
+    started.reload_with_removals().await;
     // Each worker closes its socket when it hears of it, which may be after the reload has been told.
     until("its address is closed", || std::net::TcpStream::connect(second).is_err()).await;
     assert_eq!(ask(&mut idle).await, "one");
@@ -141,7 +141,7 @@ async fn a_listener_set_comes_and_goes_beside_its_gateway() {
     assert_eq!(ask_more().await, "more");
 
     gateway.remove("routes/more.yaml");
-    gateway.reload().await;
+    gateway.reload_with_removals().await;
     until("the port is closed", || std::net::TcpStream::connect(at).is_err()).await;
     assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
 }

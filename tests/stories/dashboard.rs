@@ -42,6 +42,8 @@ async fn a_person_at_the_dashboard_sees_what_happens_and_can_act() {
     let api = format!("{RULES}{to_api}");
     let gateway = Gateway::setup()
         .admin_at(at)
+        // A fault is to be seen as a condition, too.
+        .flag("--reload-policy partial")
         .socket("tcp", "127.0.0.1:0")
         .file(
             "common/gateway.yaml",

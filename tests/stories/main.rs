@@ -33,6 +33,7 @@ mod kube_api;
 mod last_word;
 mod limits;
 mod metrics;
+mod mistakes;
 mod names;
 #[path = "../needs/mod.rs"]
 mod needs;

@@ -25,14 +25,16 @@ async fn a_new_route_serves_after_a_reload_and_not_before() {
     gateway.reload().await;
     assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
     gateway.remove("routes/shop.yaml");
-    gateway.reload().await;
+    gateway.reload_with_removals().await;
     assert_eq!(gateway.get("http://shop.test/").await.status(), 404);
 }
 
 #[tokio::test]
 async fn a_route_is_live_when_its_file_is_saved() {
     let (shop, blog) = (Origin::replying("shop").await, Origin::replying("blog").await);
-    let gateway = Gateway::setup().watching().start().await;
+    // The last route of a listener does not go with its file.
+    let other = serve_all("other", "one.example.test", &[blog.address]);
+    let gateway = Gateway::setup().watching().file("routes/other.yaml", &other).start().await;
     let live = async |host: &str, body: Option<&str>| {
         soon("the change is live", async {
             loop {
@@ -155,11 +157,15 @@ async fn a_gateway_that_is_served_is_not_lost_by_a_mistake_in_it() {
     assert_eq!(gateway.get("http://one.example.test/").await.text(), "shop");
 }
 
-/// A fault of meaning is one object's; the others are served.
+/// Where the policy is so, a fault of meaning is one object's; the others are served.
 #[tokio::test]
 async fn one_objects_fault_leaves_the_others_alone() {
     let (shop, blog) = (Origin::replying("shop").await, Origin::replying("blog").await);
-    let gateway = Gateway::in_front_of(shop.address).await;
+    let gateway = Gateway::setup()
+        .flag("--reload-policy partial")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
+        .start()
+        .await;
     let wrong =
         serve_all("blog", "blog.test", &[blog.address]).replace("value: /\n", "value: no-slash\n");
     gateway.write("routes/blog.yaml", &wrong);
@@ -180,7 +186,11 @@ async fn one_objects_fault_leaves_the_others_alone() {
 #[tokio::test]
 async fn a_reload_tells_what_is_new_and_what_is_gone() {
     let lost = |name: &str| http_route(name, &[&format!("{name}.test")], &rule_to("/", "nowhere"));
-    let gateway = Gateway::setup().file("routes/old.yaml", &lost("old")).start().await;
+    let gateway = Gateway::setup()
+        .flag("--reload-policy partial")
+        .file("routes/old.yaml", &lost("old"))
+        .start()
+        .await;
     // The line that ends a load, and what it told before that.
     let told = async |loads: usize, last: &str| {
         let log = || gateway.process().stderr();
@@ -226,7 +236,7 @@ async fn a_reload_tells_what_is_new_and_what_is_gone() {
 }
 
 /// What is asked for again and again while things change. It ends with the count of what failed.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     clients: JoinSet<Vec<String>>,
@@ -234,7 +244,7 @@ struct Load {
 
 impl Load {
     /// Keep-alive over HTTP/1.1, streams of HTTP/2, and a new TLS connection for each request.
-    fn start(gateway: &Gateway) -> Self {
+    pub(crate) fn start(gateway: &Gateway) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
         let mut clients = JoinSet::new();
@@ -311,7 +321,7 @@ impl Load {
     }
 
     /// Waits for some more requests, so that what follows happens under load.
-    async fn goes_on(&self) {
+    pub(crate) async fn goes_on(&self) {
         let before = self.done();
         until("requests go on", || self.done() >= before + 10).await;
     }
@@ -321,7 +331,7 @@ impl Load {
     /// # Panics
     ///
     /// A request failed.
-    async fn ends_unharmed(mut self) {
+    pub(crate) async fn ends_unharmed(mut self) {
         self.goes_on().await;
         self.stop.store(true, Ordering::Relaxed);
         while let Some(failed) = soon("clients end", self.clients.join_next()).await {
@@ -503,7 +513,7 @@ async fn a_tunnel_and_a_download_outlive_a_reload() {
     assert_eq!(head.status(), 200);
 
     gateway.remove("routes/shop.yaml");
-    gateway.reload().await;
+    gateway.reload_with_removals().await;
     origin.send("other").await;
     assert_eq!(client.exactly(10).await, b"firstother");
 }

@@ -408,7 +408,7 @@ spec:
     gateway.reload().await;
     assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
     gateway.remove("routes/grant.yaml");
-    gateway.reload().await;
+    gateway.reload_with_removals().await;
     assert_eq!(gateway.get("http://shop.test/").await.status(), 500);
 }
 

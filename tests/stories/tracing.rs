@@ -470,7 +470,7 @@ async fn a_reload_leaves_no_span_behind() {
     assert!(second.spans().iter().all(|span| span.trace == to_second));
 
     // Without a collector a request is passed on as it is.
-    gateway.write("common/proxy.yaml", "");
+    gateway.remove("common/proxy.yaml");
     gateway.write("common/gatewayclass.yaml", GATEWAY_CLASS);
     gateway.reload().await;
     gateway.get_with("http://shop.test/off", "traceparent: anything\r\n").await;

@@ -108,7 +108,8 @@ async fn the_gateway_opens_its_sockets_itself_on_the_port_of_a_tcp_listener() {
 
     // Gone with its listener, and free.
     gateway.write("common/gateway.yaml", crate::support::GATEWAY);
-    gateway.reload().await;
+    gateway.remove("routes/r.yaml");
+    gateway.reload_with_removals().await;
     until("the port is free", || std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()).await;
 }
 

@@ -261,9 +261,10 @@ function showTrouble(status, conditions, reloads, certificates, clusters) {
     items.push(made);
   };
   const latest = reloads[0];
-  if (latest && !latest.loaded && latest.refused) item("bad", latest.refused);
+  // A load of the API's says nothing of the files that were refused before it.
+  for (const line of status.refusal?.lines ?? (status.trouble ? [status.trouble] : [])) item("bad", line);
   for (const text of status.impaired) item("bad", text);
-  for (const one of latest?.diagnostics ?? []) {
+  for (const one of status.refusal && !latest?.loaded ? [] : latest?.diagnostics ?? []) {
     const place = [one.file, one.line, one.column].filter((part) => part !== null).join(":");
     const where = [one.object, one.field].filter(Boolean).join(", ");
     item(one.severity === "error" ? "bad" : "warn", `${where ? `${where}: ` : ""}${one.problem}`, place);
@@ -286,7 +287,7 @@ function showTrouble(status, conditions, reloads, certificates, clusters) {
   $("trouble-list").replaceChildren(...items.slice(0, 100));
   $("trouble").hidden = items.length === 0;
   $("trouble-count").textContent = items.length > 100 ? `the first 100 of ${items.length}` : "";
-  const [text, kind] = latest && !latest.loaded ? ["last reload refused", "bad"]
+  const [text, kind] = status.trouble ? ["files refused", "bad"]
     : bad ? [`${bad} ${bad === 1 ? "problem" : "problems"}`, "bad"]
     : items.length ? [`${items.length} ${items.length === 1 ? "warning" : "warnings"}`, "warn"] : ["healthy", "good"];
   $("health").textContent = text;
@@ -397,7 +398,7 @@ async function change(button, target, done) {
 }
 
 $("reload").addEventListener("click", (event) => change(event.target, "reload", (told) => {
-  const result = told.loaded ? `Loaded as generation ${told.serving.generation}` : "Refused; what ran before is served on";
+  const result = told.loaded ? `Loaded as generation ${told.serving.generation}` : "Refused; still serving the previous configuration";
   notice(`${result}, after ${told.took_ms} ms.`, told.loaded ? "good" : "bad");
   slow();
 }));

@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! POST /reload               reads everything again; 200 if it was loaded, 422 if it was refused
-//! POST /reload?wait=false    the same, answered with 202 before it is done
+//!      ?wait=false           the same, answered with 202 before it is done
+//!      ?allow_removal=true   what is gone from the files is meant to be
+//!      ?dry_run=true         changes nothing, and answers what would come of it
 //! POST /drain_listeners      ends what is under way and then the process, as SIGTERM does
 //! GET  /certs                the certificates that are served, or should be
 //! GET  /conditions           what is not as it should be with the objects
@@ -45,7 +47,7 @@ use crate::control::conditions::Conditions;
 use crate::kube_api::Front;
 
 pub(crate) use client::{CannotAsk, call, call_for};
-pub(crate) use words::{ApiAt, Draining, Past, Reloaded, Reloads, Serving, Status};
+pub(crate) use words::{ApiAt, Draining, Past, Refusal, Reloaded, Reloads, Serving, Status};
 
 use server::{Asks, Door, Patience, QUEUE, serve};
 
@@ -58,10 +60,23 @@ pub(super) enum Ask {
     Certificates(oneshot::Sender<Certificates>),
     Conditions(oneshot::Sender<Conditions>),
     Drain(oneshot::Sender<Draining>),
-    /// Without an address for an answer where nobody waits for it.
-    Reload(Option<oneshot::Sender<Reloaded>>),
+    /// What a reload would come to.
+    Rehearse {
+        allow_removal: bool,
+        answer: oneshot::Sender<Reloaded>,
+    },
+    Reload(AskReload),
     Reloads(oneshot::Sender<Reloads>),
     Status(oneshot::Sender<Status>),
+}
+
+/// A reload that is asked for.
+#[derive(Debug)]
+pub(super) struct AskReload {
+    /// What is gone is meant to be.
+    pub allow_removal: bool,
+    /// None where nobody waits for the answer.
+    pub answer: Option<oneshot::Sender<Reloaded>>,
 }
 
 /// Who asks, by the socket and by the admin address, as far as they are open. Dropping it ends every
@@ -69,7 +84,7 @@ pub(super) enum Ask {
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     asks: Asks,
-    reloads: mpsc::Receiver<Option<oneshot::Sender<Reloaded>>>,
+    reloads: mpsc::Receiver<AskReload>,
     questions: mpsc::Receiver<Ask>,
     file: Option<OwnFile>,
     servers: JoinSet<()>,
@@ -161,12 +176,8 @@ impl ControlSocket {
 
     /// Who else has asked for a reload by now: one that begins after that is theirs, too. So ten
     /// hooks of one renewal are one reload.
-    pub(super) fn also_waiting(&mut self) -> Vec<oneshot::Sender<Reloaded>> {
-        let mut waiting = Vec::new();
-        while let Ok(asked) = self.reloads.try_recv() {
-            waiting.extend(asked);
-        }
-        waiting
+    pub(super) fn also_waiting(&mut self) -> Vec<AskReload> {
+        std::iter::from_fn(|| self.reloads.try_recv().ok()).collect()
     }
 }
 

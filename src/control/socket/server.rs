@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use crate::admin::{Admin, Answer};
 use crate::kube_api::Front;
 
-use super::Ask;
 use super::words::{Refused, Reloaded};
+use super::{Ask, AskReload};
 
 /// Connections at once; others wait in the backlog.
 const CONNECTIONS: usize = 16;
@@ -48,7 +48,7 @@ impl Default for Patience {
 /// The way to the control loop.
 #[derive(Clone, Debug)]
 pub(super) struct Asks {
-    pub reload: mpsc::Sender<Option<oneshot::Sender<Reloaded>>>,
+    pub reload: mpsc::Sender<AskReload>,
     pub question: mpsc::Sender<Ask>,
 }
 
@@ -166,18 +166,9 @@ async fn answer_by_loop<B>(
         return refused;
     }
     match (path, request.uri().query()) {
-        ("/reload", None | Some("wait=true")) => {
-            let (answer, answered) = oneshot::channel();
-            let _ = asks.reload.send(Some(answer)).await;
-            reply(answered, |reloaded| match reloaded.loaded {
-                true => StatusCode::OK,
-                false => StatusCode::UNPROCESSABLE_ENTITY,
-            })
-            .await
-        }
-        ("/reload", Some("wait=false")) => match asks.reload.send(None).await {
-            Ok(()) => json(StatusCode::ACCEPTED, &serde_json::Map::new()),
-            Err(_) => stopping(),
+        ("/reload", query) => match How::read(query.unwrap_or_default()) {
+            Ok(how) => reload(how, asks).await,
+            Err(error) => refused(StatusCode::BAD_REQUEST, error),
         },
         ("/drain_listeners", None) => {
             let (answer, answered) = oneshot::channel();
@@ -193,6 +184,56 @@ async fn answer_by_loop<B>(
             refused(StatusCode::BAD_REQUEST, format!("`?{query}` means nothing here"))
         }
     }
+}
+
+/// How a reload is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct How {
+    waits: bool,
+    allow_removal: bool,
+    dry_run: bool,
+}
+
+impl How {
+    /// Reads a query.
+    ///
+    /// # Errors
+    ///
+    /// It has something else in it.
+    fn read(query: &str) -> Result<Self, String> {
+        let mut how = Self { waits: true, allow_removal: false, dry_run: false };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let field = match name {
+                "wait" => &mut how.waits,
+                "allow_removal" => &mut how.allow_removal,
+                "dry_run" => &mut how.dry_run,
+                _ => return Err(format!("`?{query}` means nothing here")),
+            };
+            *field = value.parse().map_err(|_| format!("`{name}` is true or false"))?;
+        }
+        Ok(how)
+    }
+}
+
+async fn reload(how: How, asks: &Asks) -> Response<Full<Bytes>> {
+    let How { waits, allow_removal, dry_run } = how;
+    let (answer, answered) = oneshot::channel();
+    if dry_run {
+        let _ = asks.question.send(Ask::Rehearse { allow_removal, answer }).await;
+    } else if waits {
+        let _ = asks.reload.send(AskReload { allow_removal, answer: Some(answer) }).await;
+    } else {
+        return match asks.reload.send(AskReload { allow_removal, answer: None }).await {
+            Ok(()) => json(StatusCode::ACCEPTED, &serde_json::Map::new()),
+            Err(_) => stopping(),
+        };
+    }
+    let status = |reloaded: &Reloaded| match reloaded.loaded {
+        true => StatusCode::OK,
+        false => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    reply(answered, status).await
 }
 
 async fn ask<T: Serialize>(
@@ -234,7 +275,7 @@ fn json(status: StatusCode, answer: &impl Serialize) -> Response<Full<Bytes>> {
 mod tests {
     use super::*;
 
-    fn asks() -> (Asks, mpsc::Receiver<Option<oneshot::Sender<Reloaded>>>) {
+    fn asks() -> (Asks, mpsc::Receiver<AskReload>) {
         let (reload, reloads) = mpsc::channel(QUEUE);
         let (question, _) = mpsc::channel(QUEUE);
         (Asks { reload, question }, reloads)
@@ -249,6 +290,10 @@ mod tests {
             ("GET", "/reload", true, 405, 0),
             ("HEAD", "/reload", true, 405, 0),
             ("POST", "/reload?wait=perhaps", true, 400, 0),
+            ("POST", "/reload?removal=true", true, 400, 0),
+            ("POST", "/reload?wait=false&allow_removal=true", true, 202, 1),
+            ("POST", "/reload?allow_removal=true", false, 403, 0),
+            ("POST", "/reload?dry_run=true", false, 403, 0),
             ("POST", "/status", true, 405, 0),
             ("GET", "/status?x", true, 400, 0),
             ("GET", "/nothing", true, 404, 0),
@@ -267,6 +312,23 @@ mod tests {
                 count += 1;
             }
             assert_eq!(count, reloads, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn how_a_reload_is_to_be_is_read_from_the_query() {
+        let how = |waits, allow_removal, dry_run| Ok(How { waits, allow_removal, dry_run });
+        let table = [
+            ("", how(true, false, false)),
+            ("wait=true", how(true, false, false)),
+            ("wait=false&allow_removal=true", how(false, true, false)),
+            ("dry_run=true", how(true, false, true)),
+            ("allow_removal", Err("`allow_removal` is true or false".into())),
+            ("wait=1", Err("`wait` is true or false".into())),
+            ("x=true", Err("`?x=true` means nothing here".into())),
+        ];
+        for (query, want) in table {
+            assert_eq!(How::read(query), want, "{query}");
         }
     }
 

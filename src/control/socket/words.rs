@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Diagnostic, Severity};
+use crate::control::admission;
 use crate::snapshot::Counts;
 
 /// Diagnostics that one answer holds.
@@ -28,7 +29,7 @@ pub(crate) struct Draining {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Reloaded {
-    /// False if nothing was changed, and what ran before is served on.
+    /// False if nothing was changed, and the previous configuration is still served.
     pub loaded: bool,
     /// What is served now.
     pub serving: Serving,
@@ -37,8 +38,25 @@ pub(crate) struct Reloaded {
     pub took_ms: u64,
     /// Why it was refused, where that is no fault of the files: a port that cannot be had.
     pub refused: Option<String>,
+    /// Why it was refused, where the files are to blame.
+    pub refusal: Option<Refusal>,
     /// Faults and warnings by file and place, the first thousand.
     pub diagnostics: Vec<Told>,
+}
+
+/// Why files are refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Refusal {
+    /// For people: what is gone, the causes, what follows, what would not be served any more.
+    pub lines: Vec<String>,
+    /// True if it is for the operator to say that it is meant: a reload that allows removals would
+    /// be served.
+    pub is_removal: bool,
+    /// New faults that follow from nothing else, the first thousand.
+    pub causes: Vec<Told>,
+    /// How many new faults follow from those.
+    pub consequences: usize,
 }
 
 /// The answer to `GET /reloads`.
@@ -103,8 +121,12 @@ pub(crate) struct Status {
     pub serving: Serving,
     /// The STATUS line of `systemctl status`.
     pub status: String,
-    /// What was wrong with the last reload, if it was refused.
+    /// Why the files are not what is served, if they are not.
     pub trouble: Option<String>,
+    /// The same, whole, where the files are to blame.
+    pub refusal: Option<Refusal>,
+    /// `strict` or `partial`.
+    pub reload_policy: String,
     /// What is not as it should be beside the configuration, as long as that is so: files that cannot be
     /// watched, logs that cannot be written.
     pub impaired: Vec<String>,
@@ -143,6 +165,17 @@ impl Reloaded {
     /// The first diagnostics that an answer has room for.
     pub(in crate::control) fn told(diagnostics: &[Diagnostic]) -> Vec<Told> {
         diagnostics.iter().take(DIAGNOSTICS).map(Told::from).collect()
+    }
+}
+
+impl From<&admission::Refusal> for Refusal {
+    fn from(refusal: &admission::Refusal) -> Self {
+        Self {
+            lines: refusal.lines(),
+            is_removal: refusal.is_removal(),
+            causes: Reloaded::told(&refusal.causes),
+            consequences: refusal.consequences,
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 use crate::support::{
-    Gateway, Origin, Reply, Setup, Tls, Wire, backend, http_route, rule_to, serve_all, soon, until,
+    Gateway, Origin, Reply, Setup, Tls, Wire, backend, free_port, http_route, rule_to, serve_all,
+    soon, until,
 };
 
 mod kubectl;
@@ -277,24 +278,85 @@ async fn what_an_api_server_would_refuse_is_refused_as_it_would() {
     assert_eq!(api.call("POST", &routes(), "application/json", "{").await.0.status(), 400);
 }
 
-/// What runs is served on, and the file that would have broken it is gone again.
+/// What serves is still served, and the file is again as it was.
 #[tokio::test]
 async fn a_change_with_which_nothing_loads_is_undone() {
     let api = Api::writable().await;
-    let (status, _) = api.send("POST", &routes(), &route("first", "shop.test")).await;
-    assert_eq!(status, 201);
-    api.gateway.write("routes/broken.yaml", "kind: [\n");
-    let (status, refused) = api.send("POST", &routes(), &route("second", "shop.test")).await;
+    let gateways = format!("{GROUP}/namespaces/{NAMESPACE}/gateways");
+    let port = free_port();
+    let own = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": { "name": "own" },
+        "spec": {
+            "gatewayClassName": "eg",
+            "listeners": [{ "name": "own", "protocol": "HTTP", "port": port }],
+        },
+    });
+    let (status, made) = api.send("POST", &gateways, &own).await;
+    assert_eq!(status, 201, "{made}");
+    let file = api.file(&format!("gateway.{NAMESPACE}.own.yaml"));
+    let before = fs::read_to_string(&file).unwrap();
+    // A port cannot change from every address to one of them without a gap.
+    let address = json!({ "spec": { "addresses": [{ "value": "127.0.0.1" }] } });
+    let (status, refused) = api.send("PATCH", &format!("{gateways}/own"), &address).await;
     assert_eq!(status, 500, "{refused}");
     let message = refused["message"].as_str().unwrap();
     assert!(
-        message.contains("nothing was changed") && message.contains("broken.yaml"),
+        message.contains("nothing was changed") && message.contains("in a restart alone"),
         "{message}"
     );
-    assert_eq!(api.send("DELETE", &format!("{}/first", routes()), &Value::Null).await.0, 500);
-    assert_eq!(fs::read_dir(api.file("")).unwrap().count(), 1);
-    api.gateway.remove("routes/broken.yaml");
-    assert_eq!(api.send("DELETE", &format!("{}/first", routes()), &Value::Null).await.0, 200);
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    let mut wire = Wire::connect(([127, 0, 0, 1], port).into()).await;
+    wire.send("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(wire.reply().await.status(), 404);
+}
+
+/// What is written over the API is judged as an API server judges it: what is not valid is refused,
+/// and everything else becomes conditions. A file that somebody is writing has no part in it.
+#[tokio::test]
+async fn files_that_are_refused_keep_nobody_from_the_api_and_the_other_way_round() {
+    let shop = Origin::replying("shop").await;
+    let setup = Gateway::setup().file("routes/shop.yaml", &backend("shop", &[shop.address]));
+    let api = Api::start(setup.flag("--api-writable")).await;
+    let one = |name: &str| format!("{}/{name}", routes());
+    let (status, _) = api.send("POST", &routes(), &route("first", "shop.test")).await;
+    assert_eq!(status, 201);
+    let broken = [
+        ("not YAML", "kind: [\n".to_owned()),
+        ("a fault", http_route("broken", &["a.example.test"], &rule_to("no-slash", "shop"))),
+    ];
+    for (what, text) in broken {
+        api.gateway.write("routes/broken.yaml", &text);
+        let ready = api.gateway.reload().await;
+        assert!(ready.value("STATUS").unwrap().contains("last reload failed"), "{what}: {ready:?}");
+        let (status, made) = api.send("POST", &routes(), &route("second", "blog.test")).await;
+        assert_eq!(status, 201, "{what}: {made}");
+        assert_eq!(api.gateway.get("http://blog.test/").await.text(), "shop", "{what}");
+        assert_eq!(api.gateway.get("http://shop.test/").await.text(), "shop", "{what}");
+        // The files are refused all the same.
+        let status = output(api.gateway.setup_ref().command("status")).await;
+        let told = String::from_utf8(status.stdout).unwrap();
+        assert!(told.contains("the files are refused"), "{what}: {told}");
+        assert_eq!(api.send("DELETE", &one("second"), &Value::Null).await.0, 200, "{what}");
+        api.gateway.remove("routes/broken.yaml");
+        api.gateway.reload().await;
+    }
+
+    // A fault that came over the API is known from then on.
+    let mut lost = route("lost", "one.example.test");
+    lost["spec"]["rules"][0]["backendRefs"][0]["name"] = "nowhere".into();
+    let (status, made) = api.send("POST", &routes(), &lost).await;
+    assert_eq!(status, 201, "{made}");
+    let resolved = &made["status"]["parents"][0]["conditions"][1];
+    assert_eq!(resolved["reason"], "BackendNotFound", "{made}");
+    let ready = api.gateway.reload().await;
+    assert!(!ready.value("STATUS").unwrap().contains("failed"), "{ready:?}");
+    // Everything that serves may be taken away by it, too.
+    for name in ["first", "lost"] {
+        assert_eq!(api.send("DELETE", &one(name), &Value::Null).await.0, 200);
+    }
+    assert_eq!(api.gateway.get("http://shop.test/").await.status(), 404);
 }
 
 #[tokio::test]

@@ -10,18 +10,18 @@ use std::process::Output;
 use crate::support::{Setup, soon};
 
 /// Runs `edge-gateway COMMAND` beside the gateway, as its operator would.
-pub(super) async fn operator(setup: &Setup, command: &str, flags: &[&str]) -> Output {
+pub(crate) async fn operator(setup: &Setup, command: &str, flags: &[&str]) -> Output {
     let mut command = setup.command(command);
     command.args(flags);
     let ran = tokio::task::spawn_blocking(move || command.output().unwrap());
     soon("the command ends", ran).await.unwrap()
 }
 
-pub(super) fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub(super) fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -408,6 +408,18 @@ impl Gateway {
         self.ready(at + 1).await
     }
 
+    /// Reloads files from which something was taken out on purpose.
+    ///
+    /// # Panics
+    ///
+    /// The reload is refused.
+    pub(crate) async fn reload_with_removals(&self) {
+        let mut command = self.setup.command("reload --wait --allow-removal");
+        let ran = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let ran = soon("the reload ends", ran).await.unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    }
+
     /// Sends SIGTERM and leaves it at that.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::SIGTERM);

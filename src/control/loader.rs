@@ -1,0 +1,492 @@
+//! Files to snapshots: for a reload, for `edge-gateway check`, for a start.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::Level;
+
+use crate::api::{Object, ObjectKey};
+use crate::clock;
+use crate::compile::{self, Compiled, Inputs};
+use crate::config::{
+    self, Diagnostic, FilePrint, Loaded, Located, Origin, Settings, Severity, SourceFile,
+};
+use crate::control::watch::Watched;
+use crate::control::{CannotBind, sockets};
+use crate::graph::Held;
+use crate::kube_api::Source;
+use crate::net::AddressPool;
+use crate::observe::LogFiles;
+use crate::snapshot::Snapshot;
+use crate::tls::{CertStore, News, Tickets};
+use crate::upstream::{Bounds, Descriptors, Upstreams};
+
+/// Where the configuration is.
+#[derive(Clone, Debug)]
+pub(crate) enum Sources {
+    /// The EnvoyGateway document, which names the directories.
+    Document { file: PathBuf, root: Option<PathBuf> },
+    /// Directories of resources, without such a document.
+    Directories(Vec<PathBuf>),
+}
+
+/// Below the first directory of resources.
+const API_DIRECTORY: &str = "api";
+
+/// Reads files and compiles what they say. Changes nothing that runs.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    sources: Sources,
+    /// Names that count as set in the environment where it does not have them.
+    defaults: Vec<(String, String)>,
+    certificates: CertStore,
+    tickets: Tickets,
+    upstreams: Arc<Upstreams>,
+    trusts_proxies: bool,
+    pool: Option<AddressPool>,
+    /// Who holds which address of the pool in what is served.
+    held: Held,
+    /// Paths that the last load read, for the watch.
+    read: Vec<PathBuf>,
+    /// When it began to.
+    read_at: SystemTime,
+    /// Where the API writes, if not below the first directory of resources.
+    api_dir: Option<PathBuf>,
+    /// The files of the last load, as they were when it began.
+    print: Vec<FilePrint>,
+    /// Where access logs of Gateways go.
+    log_files: LogFiles,
+}
+
+/// The result of a load.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// `None` after a fatal fault.
+    pub compiled: Option<Compiled>,
+    /// All faults and warnings, by file and place.
+    pub diagnostics: Vec<Diagnostic>,
+    pub files: usize,
+    pub objects: usize,
+    /// None where the EnvoyGateway document cannot be read.
+    read: Option<Read>,
+}
+
+/// What was read, before it is compiled.
+#[derive(Debug)]
+struct Read {
+    settings: Settings,
+    /// About the EnvoyGateway document.
+    warnings: Vec<Diagnostic>,
+    loaded: Loaded,
+    /// Where the API writes; none where nothing is known of directories.
+    api_dir: Option<PathBuf>,
+    /// Paths of the settings that are not there.
+    missing: Vec<PathBuf>,
+}
+
+/// What a configuration that is served was made of.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub settings: Settings,
+    pub files: Vec<SourceFile>,
+    /// The file of each object.
+    pub objects: HashMap<ObjectKey, Arc<Path>>,
+    pub diagnostics: Vec<Diagnostic>,
+    /// Those of them that no file makes which was read.
+    warnings: Vec<Diagnostic>,
+    pub missing: Vec<PathBuf>,
+}
+
+/// A load that can be served.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub compiled: Compiled,
+    pub accepted: Accepted,
+    /// Its objects, as the API shows them.
+    pub sources: Vec<Source>,
+    /// Where the API writes; none where nothing is known of directories.
+    pub api_dir: Option<PathBuf>,
+    pub files: usize,
+    pub objects: usize,
+}
+
+impl Loader {
+    pub(crate) fn new(
+        sources: Sources,
+        certificates: CertStore,
+        tickets: Tickets,
+        upstreams: Arc<Upstreams>,
+    ) -> Self {
+        Self {
+            sources,
+            defaults: Vec::new(),
+            certificates,
+            tickets,
+            upstreams,
+            trusts_proxies: false,
+            pool: None,
+            held: Held::new(),
+            read: Vec::new(),
+            read_at: SystemTime::UNIX_EPOCH,
+            api_dir: None,
+            print: Vec::new(),
+            log_files: LogFiles::unopened(),
+        }
+    }
+
+    /// Binds the clusters that it makes from now on.
+    pub(crate) fn bounded(self, bounds: Bounds, descriptors: &'static Descriptors) -> Self {
+        let upstreams = self.upstreams.bounded(bounds, descriptors);
+        Self { upstreams, ..self }
+    }
+
+    /// Gives each Gateway that names no address one of `pool`, in place of all of the host.
+    pub(crate) fn address_pool(mut self, pool: Option<AddressPool>) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// Some peers may say who the client is, so headers that say it are not removed from all.
+    pub(crate) fn trusts_proxies(mut self, trusts: bool) -> Self {
+        self.trusts_proxies = trusts;
+        self
+    }
+
+    /// Opens the files of access logs, in place of looking whether they could be.
+    pub(crate) fn log_files(mut self, files: LogFiles) -> Self {
+        self.log_files = files;
+        self
+    }
+
+    /// Lets Gateways have the addresses that they had.
+    pub(super) fn remember(&mut self, held: Held) {
+        self.held = held;
+    }
+
+    /// Sets `name` for `${name}` where the environment does not.
+    pub(crate) fn default_variable(mut self, name: String, value: String) -> Self {
+        self.defaults.push((name, value));
+        self
+    }
+
+    /// Has the API write to `directory`, in place of `api` below the first directory of resources.
+    pub(crate) fn api_dir(mut self, directory: Option<PathBuf>) -> Self {
+        self.api_dir = directory;
+        self
+    }
+
+    /// Where the API writes: one directory that is its own.
+    fn api_directory(&self, settings: &Settings) -> Option<PathBuf> {
+        let below = || settings.paths.first().map(|first| first.join(API_DIRECTORY));
+        self.api_dir.clone().or_else(below)
+    }
+
+    /// The files that a load of `paths` reads, to be known again.
+    fn fingerprint(&self, paths: &[PathBuf]) -> Vec<FilePrint> {
+        let mut print = config::fingerprint(paths);
+        if let Sources::Document { file, .. } = &self.sources {
+            print.extend(config::fingerprint(std::slice::from_ref(file)));
+        }
+        print.sort();
+        print
+    }
+
+    /// True if no file has changed since the last load began.
+    pub(super) fn is_up_to_date(&self) -> bool {
+        self.print == self.fingerprint(&self.read)
+    }
+
+    /// True if the files hold what is served, byte by byte.
+    pub(super) fn holds(&self, accepted: &Accepted) -> bool {
+        self.settings().is_ok_and(|(settings, _)| {
+            settings == accepted.settings && config::is_unchanged(&settings.paths, &accepted.files)
+        })
+    }
+
+    /// The log level that the EnvoyGateway document asks for, if it can be read and does.
+    pub(crate) fn log_level(&self) -> Option<Level> {
+        let (settings, _) = self.settings().ok()?;
+        settings.log_level?.parse().ok()
+    }
+
+    /// `${name}`, from the environment or else of our own.
+    fn variable(&self, name: &str) -> Option<String> {
+        let default = || self.defaults.iter().find(|(own, _)| *own == name);
+        let value = std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()));
+        value.map(|value| config::value_of(name, &value))
+    }
+
+    /// The settings, with the directory of the API among their paths, and warnings about them.
+    fn settings(&self) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let (mut settings, warnings) = self.sources.settings(&|name| self.variable(name))?;
+        self.add_api_directory(&mut settings);
+        Ok((settings, warnings))
+    }
+
+    /// Adds the directory of the API where there is one.
+    fn add_api_directory(&self, settings: &mut Settings) {
+        if let Some(directory) = self.api_directory(settings)
+            && directory.is_dir()
+            && !settings.paths.contains(&directory)
+        {
+            settings.paths.push(directory);
+        }
+    }
+
+    /// Reads every file and compiles it.
+    pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
+        self.read_at = clock::wall();
+        let (settings, warnings) = match self.settings() {
+            Ok(read) => read,
+            Err(diagnostics) => return Load::unread(diagnostics),
+        };
+        self.print = self.fingerprint(&settings.paths);
+        self.read.clone_from(&settings.paths);
+        let loaded = config::load(&settings, &|name| self.variable(name));
+        self.compile(self.read_of(settings, warnings, loaded), previous, &[])
+    }
+
+    /// As [`load`](Self::load), for a look: what is known of the files of the last load stays.
+    pub(super) fn look(&mut self, previous: &Snapshot) -> Load {
+        let known = (self.read_at, self.print.clone(), self.read.clone());
+        let load = self.load(previous);
+        (self.read_at, self.print, self.read) = known;
+        load
+    }
+
+    /// Compiles files that were read before. They are not watched: somebody is to mend the others.
+    pub(super) fn load_kept(
+        &self,
+        settings: Settings,
+        files: &[SourceFile],
+        previous: &Snapshot,
+    ) -> Load {
+        let loaded = config::load_kept(&settings, files, None, &|name| self.variable(name));
+        self.compile(self.read_of(settings, Vec::new(), loaded), previous, &[])
+    }
+
+    /// Reads the directory of the API alone and compiles it with the other files of what is served:
+    /// a change over the API takes no part of a file that somebody is writing.
+    pub(super) fn load_api(&mut self, accepted: &Accepted, previous: &Snapshot) -> Load {
+        let mut settings = accepted.settings.clone();
+        self.add_api_directory(&mut settings);
+        let directory = self.api_directory(&settings);
+        if let Some(directory) = &directory {
+            self.print.retain(|file| !file.is_in(directory));
+            self.print.extend(config::fingerprint(std::slice::from_ref(directory)));
+            self.print.sort();
+            if !self.read.contains(directory) {
+                self.read.push(directory.clone());
+            }
+        }
+        let environment = |name: &str| self.variable(name);
+        let directory = directory.as_deref();
+        let loaded = config::load_kept(&settings, &accepted.files, directory, &environment);
+        let warnings = accepted.warnings.clone();
+        self.compile(self.read_of(settings, warnings, loaded), previous, &[])
+    }
+
+    /// Compiles what `load` read once more, without the listeners of these binds.
+    pub(super) fn without(&self, load: Load, previous: &Snapshot, failed: &[CannotBind]) -> Load {
+        match load.read {
+            Some(read) => self.compile(read, previous, failed),
+            None => load,
+        }
+    }
+
+    fn read_of(&self, settings: Settings, warnings: Vec<Diagnostic>, loaded: Loaded) -> Read {
+        let missing = settings.paths.iter().filter(|path| !path.exists()).cloned().collect();
+        Read { api_dir: self.api_directory(&settings), settings, warnings, loaded, missing }
+    }
+
+    fn compile(&self, read: Read, previous: &Snapshot, failed: &[CannotBind]) -> Load {
+        let Read { settings, warnings, loaded, .. } = &read;
+        let mut diagnostics = [&**warnings, &*loaded.diagnostics].concat();
+        let domain = self.variable(config::DOMAIN);
+        diagnostics
+            .extend(domain.as_deref().and_then(|domain| self.sources.fault_of_domain(domain)));
+        let mut compiled = (!loaded.is_fatal()).then(|| {
+            compile::compile(
+                loaded,
+                &Inputs {
+                    previous,
+                    settings,
+                    environment: &|name| self.variable(name),
+                    domain: domain.as_deref(),
+                    certificates: &self.certificates,
+                    tickets: &self.tickets,
+                    upstreams: &self.upstreams,
+                    trusts_proxies: self.trusts_proxies,
+                    // What is listened on stays, though its interface may be down for a moment.
+                    unusable_address: &|address| {
+                        let is_served =
+                            previous.binds.iter().any(|bind| bind.key.address == Some(address));
+                        (!is_served).then(|| sockets::unusable_address(address)).flatten()
+                    },
+                    unusable_bind: &|key| {
+                        failed.iter().find(|one| one.key == key).map(ToString::to_string)
+                    },
+                    pool: self.pool.as_ref(),
+                    held: &self.held,
+                    log_files: &self.log_files,
+                },
+            )
+        });
+        if let Some(compiled) = &mut compiled {
+            diagnostics.append(&mut compiled.diagnostics);
+        }
+        diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
+        let (files, objects) = (loaded.files.len(), loaded.objects.len());
+        Load { compiled, diagnostics, files, objects, read: Some(read) }
+    }
+
+    /// Re-reads every certificate by itself and logs what came of it. True if a renewal seems to
+    /// be under way and it is worth looking again soon; such faults are logged only without
+    /// `patient`.
+    pub(crate) fn reload_certificates(&self, patient: bool) -> bool {
+        let mut again = false;
+        for report in self.certificates.reload() {
+            match report.news {
+                News::Changed => tracing::info!("{report}"),
+                News::Fault { retry: true } if patient => again = true,
+                News::Fault { .. } => tracing::error!("{report}"),
+            }
+        }
+        again
+    }
+
+    /// The first thing that is wrong with a certificate, if any.
+    pub(crate) fn certificate_problem(&self) -> Option<String> {
+        self.certificates.problems().into_iter().next()
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    pub(crate) fn letsencrypt_dir(&self) -> &Path {
+        self.certificates.letsencrypt_dir()
+    }
+
+    /// When the last load began to read.
+    pub(super) fn read_at(&self) -> SystemTime {
+        self.read_at
+    }
+
+    /// Paths whose changes trigger a reload.
+    pub(crate) fn watched(&self) -> Watched {
+        let mut configuration = self.read.clone();
+        match &self.sources {
+            Sources::Document { file, .. } => configuration.push(file.clone()),
+            Sources::Directories(directories) => configuration.extend(directories.iter().cloned()),
+        }
+        Watched { configuration, certificates: self.certificates.watched() }
+    }
+}
+
+impl Load {
+    fn unread(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { compiled: None, diagnostics, files: 0, objects: 0, read: None }
+    }
+
+    /// The file of each object that was read.
+    pub(super) fn places(&self) -> HashMap<ObjectKey, Arc<Path>> {
+        let objects = self.read.iter().flat_map(|read| &read.loaded.objects);
+        objects.map(|located| (located.object.key(), Arc::clone(&located.file))).collect()
+    }
+
+    /// The files that were read.
+    pub(super) fn source_files(&self) -> &[SourceFile] {
+        self.read.as_ref().map_or(&[], |read| &read.loaded.files)
+    }
+
+    /// The paths of the settings.
+    pub(super) fn paths(&self) -> &[PathBuf] {
+        self.read.as_ref().map_or(&[], |read| &read.settings.paths)
+    }
+
+    /// Paths of the settings that are not there.
+    pub(super) fn missing(&self) -> &[PathBuf] {
+        self.read.as_ref().map_or(&[], |read| &read.missing)
+    }
+
+    /// True if these settings and files were read.
+    pub(super) fn is_of(&self, settings: &Settings, files: &[SourceFile]) -> bool {
+        let Some(read) = &self.read else { return false };
+        let own = &read.loaded.files;
+        read.settings == *settings
+            && own.len() == files.len()
+            && own.iter().zip(files).all(|(a, b)| a.path == b.path && a.text() == b.text())
+    }
+
+    /// All that is needed to serve it; none after a fatal fault.
+    pub(super) fn ready(self) -> Option<Ready> {
+        let objects = self.places();
+        let Self { compiled, diagnostics, files: file_count, objects: object_count, read } = self;
+        let Read { settings, mut warnings, loaded, api_dir, missing } = read?;
+        let Loaded { objects: located, files, of_paths, .. } = loaded;
+        warnings.extend(of_paths);
+        let files = files.into_iter().map(SourceFile::kept).collect();
+        Some(Ready {
+            compiled: compiled?,
+            accepted: Accepted { settings, files, objects, diagnostics, warnings, missing },
+            sources: sources(located),
+            api_dir,
+            files: file_count,
+            objects: object_count,
+        })
+    }
+
+    /// The objects, as the API shows them; none after a fatal fault.
+    pub(crate) fn into_sources(self) -> Vec<Source> {
+        self.ready().map_or_else(Vec::new, |ready| ready.sources)
+    }
+}
+
+/// What was read, as the API shows it.
+fn sources(objects: Vec<Located<Object>>) -> Vec<Source> {
+    let mut in_file: HashMap<Arc<Path>, usize> = HashMap::new();
+    for located in &objects {
+        *in_file.entry(Arc::clone(&located.file)).or_default() += 1;
+    }
+    objects
+        .into_iter()
+        .map(|located| Source {
+            key: located.object.key(),
+            written: located.written.0,
+            alone: in_file.get(&located.file) == Some(&1) && located.prefix.is_empty(),
+            file: located.file,
+        })
+        .collect()
+}
+
+impl Sources {
+    /// A warning at the document as a whole: what is wrong is not in any file.
+    fn fault_of_domain(&self, domain: &str) -> Option<Diagnostic> {
+        let file = match self {
+            Self::Document { file, .. } => Some(file),
+            Self::Directories(directories) => directories.first(),
+        };
+        Some(Diagnostic {
+            severity: Severity::Warning,
+            fatal: false,
+            problem: config::fault_of_domain(domain)?,
+            place: config::Place { file: Arc::from(&**file?), position: None },
+            object: String::new(),
+            field: String::new(),
+            origin: Origin::Host,
+        })
+    }
+
+    fn settings(
+        &self,
+        environment: config::Environment<'_>,
+    ) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match self {
+            Self::Document { file, root } => Settings::read(file, root.as_deref(), environment),
+            Self::Directories(paths) => Ok((Settings::of_paths(paths.clone()), Vec::new())),
+        }
+    }
+}
