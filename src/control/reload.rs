@@ -284,6 +284,7 @@ impl Control {
         self.api.show(sources, statuses, api_dir.as_deref());
         self.api_dir = api_dir;
         self.accepted = Some(accepted);
+        self.gateway.access_log.files().make_missing();
         // Before the first request that is traced.
         self.exporter.serve(&snapshot.collectors);
         self.gateway.snapshot.publish(snapshot);

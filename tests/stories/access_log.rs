@@ -467,3 +467,27 @@ async fn a_reader_who_does_not_read_costs_lines_and_no_request() {
     let told = "\"message\":\"log lines dropped\"";
     until("the loss is told", || gateway.process().stderr().contains(told)).await;
 }
+
+/// A reload that is refused leaves nothing behind on the disk.
+#[tokio::test]
+async fn a_refused_reload_makes_no_log_file() {
+    let origin = Origin::replying("shop").await;
+    let (_folder, file) = log_file();
+    let gateway = Gateway::in_front_of(origin.address).await;
+    let settings = format!(
+        "settings:\n  - format: {{type: Text, text: \"%REQ(:PATH)%\\n\"}}\n    \
+         sinks: [{{type: File, file: {{path: {}}}}}]\n",
+        file.display()
+    );
+    gateway.write("common/gatewayclass.yaml", &logging(&settings));
+    let good = fs::read_to_string(gateway.path("routes/shop.yaml")).unwrap();
+    gateway.write("routes/shop.yaml", &good.replace("type: PathPrefix", "type: PathPrefx"));
+    let ready = gateway.reload().await;
+    assert!(ready.value("STATUS").unwrap().contains("last reload failed"), "{ready:?}");
+    assert!(!file.exists());
+    gateway.write("routes/shop.yaml", &good);
+    gateway.reload().await;
+    assert!(file.exists());
+    assert_eq!(gateway.get("http://shop.test/path").await.text(), "shop");
+    until("the line", || lines(&file) == ["/path"]).await;
+}

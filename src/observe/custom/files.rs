@@ -1,8 +1,9 @@
 //! The files that lines go to: one queue and one thread for each, however many settings name it.
 //!
-//! A file is opened when the configuration is loaded that names it, and looked for again with every
-//! load and every SIGUSR1: where another file has its name by then, since the old one was rotated away,
-//! that is written from then on. It is closed when no configuration that is in use names it any more.
+//! A file is opened when the configuration is loaded that names it, made where it is missing when that
+//! configuration is served, and looked for again with every load and every SIGUSR1: where another file
+//! has its name by then, since the old one was rotated away, that is written from then on. It is closed
+//! when no configuration that is in use names it any more.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -10,10 +11,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, eaccess};
 
 use crate::clock;
 use crate::observe::access_log;
@@ -34,6 +36,8 @@ struct Shared {
     stdout: Option<Spool>,
     stderr: Option<Spool>,
     open: Mutex<HashMap<PathBuf, Weak<Open>>>,
+    /// Files that are to be made once a configuration is served that names them.
+    later: Mutex<Vec<Weak<Later>>>,
     /// Lines that were dropped on their way to files which are closed by now.
     dropped: AtomicU64,
 }
@@ -49,8 +53,17 @@ pub(crate) struct LogFile {
 #[derive(Clone, Debug)]
 enum To {
     File(Arc<Open>),
+    Later(Arc<Later>),
     /// The queue of the gateway's own log.
     Shared(Spool),
+}
+
+/// A file that nothing has the name of, when a configuration is loaded that names it: whether that is
+/// served is not known yet.
+#[derive(Debug)]
+struct Later {
+    path: Arc<Path>,
+    open: OnceLock<Arc<Open>>,
 }
 
 #[derive(Debug)]
@@ -84,11 +97,11 @@ impl LogFiles {
     }
 
     fn of(is_opening: bool, stdout: Option<Spool>, stderr: Option<Spool>) -> Self {
-        let (open, dropped) = (Mutex::default(), AtomicU64::new(0));
-        Self(Arc::new(Shared { is_opening, stdout, stderr, open, dropped }))
+        let (open, later, dropped) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Self(Arc::new(Shared { is_opening, stdout, stderr, open, later, dropped }))
     }
 
-    /// The file of an absolute path, which is made where it is missing.
+    /// The file of an absolute path. Where it is missing, [`make_missing`](Self::make_missing) makes it.
     ///
     /// # Errors
     ///
@@ -127,10 +140,55 @@ impl LogFiles {
                 Err(error) => Err(Unopened { problem: cannot(path, &error), before: Some(file) }),
             };
         }
+        if Stream::named(&file.path).is_none() && !file.path.exists() {
+            let later = self.later(&file.path).map_err(|error| unopened(cannot(path, &error)))?;
+            return Ok(LogFile { to: Some(To::Later(later)), ..file });
+        }
         let open = Open::new(&file.path, &self.0);
         let open = open.map(Arc::new).map_err(|error| unopened(cannot(path, &error)))?;
         all.insert(file.path.to_path_buf(), Arc::downgrade(&open));
         Ok(LogFile { to: Some(To::File(open)), ..file })
+    }
+
+    /// A file that is to be made, once however many settings name it.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be made, as far as that can be seen.
+    fn later(&self, path: &Arc<Path>) -> io::Result<Arc<Later>> {
+        if let Some(error) = missing(path) {
+            return Err(error);
+        }
+        if let Some(directory) = path.parent() {
+            eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK)?;
+        }
+        let mut all = held(&self.0.later);
+        all.retain(|one| one.strong_count() > 0);
+        if let Some(known) = all.iter().filter_map(Weak::upgrade).find(|one| one.path == *path) {
+            return Ok(known);
+        }
+        let later = Arc::new(Later { path: Arc::clone(path), open: OnceLock::new() });
+        all.push(Arc::downgrade(&later));
+        Ok(later)
+    }
+
+    /// Makes the files that were missing when they were named, now that the configuration is served
+    /// which names them. One that cannot be made is told; the next load tries again.
+    pub(crate) fn make_missing(&self) {
+        let all = std::mem::take(&mut *held(&self.0.later));
+        for later in all.iter().filter_map(Weak::upgrade) {
+            match Open::new(&later.path, &self.0).map(Arc::new) {
+                Ok(open) => {
+                    let path = later.path.to_path_buf();
+                    held(&self.0.open).insert(path, Arc::downgrade(&open));
+                    let _ = later.open.set(open);
+                }
+                Err(error) => {
+                    let file = later.path.display();
+                    tracing::error!(%file, %error, "log file cannot be opened");
+                }
+            }
+        }
     }
 
     /// The queue of the gateway's own log, where that goes to the same descriptor: two threads that
@@ -205,6 +263,11 @@ impl LogFile {
     pub(super) fn push(&self, line: &[u8]) {
         match &self.to {
             Some(To::File(open)) => open.spool.push(line),
+            Some(To::Later(later)) => {
+                if let Some(open) = later.open.get() {
+                    open.spool.push(line);
+                }
+            }
             Some(To::Shared(spool)) => spool.push(line),
             None => {}
         }
@@ -367,6 +430,7 @@ mod tests {
         let path = dir.path().join("access.log");
         let files = LogFiles::new(None, None);
         let _file = files.open(path.to_str().unwrap()).unwrap();
+        files.make_missing();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
     }
 
@@ -377,6 +441,7 @@ mod tests {
         let name = path.to_str().unwrap();
         let files = LogFiles::new(None, None);
         let first = files.open(name).unwrap();
+        files.make_missing();
         first.push(b"one\n");
         assert!(files.flush(PATIENCE));
         fs::rename(&path, &old).unwrap();
@@ -403,6 +468,7 @@ mod tests {
         let (path, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
         let files = LogFiles::new(None, None);
         let file = files.open(path.to_str().unwrap()).unwrap();
+        files.make_missing();
         file.push(b"one\n");
         assert!(files.flush(PATIENCE));
         fs::rename(&path, &old).unwrap();
@@ -448,6 +514,33 @@ mod tests {
             assert!(problem.contains(want), "{path:?}: {problem}");
             assert!(before.is_none());
         }
+    }
+
+    /// A configuration that is refused makes no file.
+    #[test]
+    fn a_file_is_made_when_it_is_served_and_not_when_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let name = path.to_str().unwrap();
+        let files = LogFiles::new(None, None);
+        drop(files.open(name).unwrap());
+        files.make_missing();
+        assert!(!path.exists(), "nobody is left who would write to it");
+
+        let [one, other] = [0, 1].map(|_| files.open(name).unwrap());
+        one.push(b"lost\n");
+        assert!(!path.exists());
+        files.make_missing();
+        one.push(b"one\n");
+        other.push(b"other\n");
+        assert!(files.flush(PATIENCE));
+        assert_eq!(files.all().len(), 1);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.len() == 10 && text.contains("one\n") && text.contains("other\n"), "{text}");
+        // The next load finds it open.
+        files.open(name).unwrap().push(b"again\n");
+        assert!(files.flush(PATIENCE));
+        assert!(fs::read_to_string(&path).unwrap().ends_with("again\n"));
     }
 
     #[test]
