@@ -1,16 +1,19 @@
 //! Listeners to binds: one socket address, and the listeners of all Gateways that share it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{self, Protocol};
 use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, ListenerSet, Readiness};
+use crate::net::HostPattern;
 use crate::snapshot::{
     self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
 };
-use crate::tls::{CertSlot, CertSource, CertStore, ListenerCertificates, Reading, server_config};
+use crate::tls::{
+    CertSlot, CertSource, CertStore, ListenerCertificates, Peer, Reading, server_config,
+};
 
 use super::Inputs;
 use super::encryption::Trust;
@@ -26,7 +29,7 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 #[derive(Debug)]
 pub(super) struct Slots<'a> {
     reading: Reading<'a>,
-    held: RefCell<HashMap<Certificate, Arc<CertSlot>>>,
+    held: RefCell<HashMap<(Certificate, Peer), Arc<CertSlot>>>,
 }
 
 impl<'a> Slots<'a> {
@@ -34,23 +37,26 @@ impl<'a> Slots<'a> {
         Self { reading: store.reading(), held: RefCell::default() }
     }
 
-    pub(super) fn get(&self, certificate: &Certificate) -> Arc<CertSlot> {
-        if let Some(slot) = self.held.borrow().get(certificate) {
+    pub(super) fn get(&self, certificate: &Certificate, shown_to: Peer) -> Arc<CertSlot> {
+        let key = (certificate.clone(), shown_to);
+        if let Some(slot) = self.held.borrow().get(&key) {
             return Arc::clone(slot);
         }
         let source = match certificate.clone() {
-            Certificate::Inline { object, chain, key } => CertSource::Inline { object, chain, key },
+            Certificate::Inline { object, chain, key } => {
+                CertSource::Inline { object, chain, key, shown_to }
+            }
             Certificate::Lineage { object, names, host, chosen } => {
-                CertSource::Lineage { object, names, host, chosen }
+                CertSource::Lineage { object, names, host, chosen, shown_to }
             }
         };
         let slot = self.reading.slot(source);
-        self.held.borrow_mut().insert(certificate.clone(), Arc::clone(&slot));
+        self.held.borrow_mut().insert(key, Arc::clone(&slot));
         slot
     }
 
-    pub(super) fn readiness(&self, certificate: &Certificate) -> Readiness {
-        let slot = self.get(certificate);
+    pub(super) fn readiness(&self, certificate: &Certificate, shown_to: Peer) -> Readiness {
+        let slot = self.get(certificate, shown_to);
         Readiness { ready: slot.is_ready(), problem: slot.problem() }
     }
 }
@@ -118,7 +124,7 @@ pub(super) fn key(address: Option<IpAddr>, listener: &api::Listener) -> BindKey 
 
 /// `namespace/gateway/section`; for a listener of a ListenerSet `namespace/gateway/` and its own
 /// `namespace/set/section`.
-fn full_name(
+pub(super) fn full_name(
     gateway: &Gateway<'_>,
     set: Option<&ListenerSet<'_>>,
     listener: &Listener<'_>,
@@ -137,8 +143,11 @@ fn build(
     parts: Parts<'_>,
 ) -> snapshot::Listener {
     let Parts { graph, logs, routes, tracings, slots, trust, inputs } = parts;
-    let certificates: Vec<_> =
-        listener.certificates.iter().map(|certificate| slots.get(certificate)).collect();
+    let certificates: Vec<_> = listener
+        .certificates
+        .iter()
+        .map(|certificate| slots.get(certificate, Peer::Clients))
+        .collect();
     let is_http = matches!(listener.spec.protocol, Protocol::Http | Protocol::Https);
     // What a backend behind a TLS listener speaks is not known, so no protocol is promised.
     let alpn: &[&[u8]] = if is_http { &ALPN } else { &[] };
@@ -150,6 +159,7 @@ fn build(
     let tls = (listener.tls && !listener.passthrough).then(|| {
         server_config(ListenerCertificates::new(shown), alpn, inputs.tickets, clients.as_ref())
     });
+    let hosts = if tls.is_some() { hosts(listener) } else { Vec::new() };
     let traffic = if is_http {
         let rows = listener.routes.iter().filter_map(|on| {
             routes.on(graph, on.route, gateway, listener).map(|route| entries(on, route))
@@ -173,10 +183,21 @@ fn build(
         tls,
         clients,
         certificates,
+        hosts,
         traffic,
         tracing: is_http.then(|| tracings.of(&gateway.key)).flatten(),
         access_log: logs.of(gateway).cloned(),
     }
+}
+
+/// The hostnames of a listener and of its routes. A wildcard of the listener counts where a route has
+/// all of it, or there is no route.
+fn hosts(listener: &Listener<'_>) -> Vec<HostPattern> {
+    let own = listener.hostname.iter();
+    let own = own.filter(|host| host.exact().is_some() || listener.routes.is_empty());
+    let mut known = HashSet::new();
+    let all = own.chain(listener.routes.iter().flat_map(|on| &on.hosts));
+    all.filter(|host| known.insert(*host)).cloned().collect()
 }
 
 /// The routes of a listener by the hosts that they have on it. Of two with one host the first has

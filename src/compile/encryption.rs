@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rustls::pki_types::ServerName;
 
 use crate::graph::{self, BackendTls};
-use crate::tls::{AltName, Authorities, ClientSettings, ClientValidation, Identity};
+use crate::tls::{AltName, Authorities, ClientSettings, ClientValidation, Identity, Peer};
 
 use super::binds::Slots;
 
@@ -62,7 +62,8 @@ impl Trust {
             server_name,
             // All or nothing: without names, another rule would hold.
             names: names.collect::<Option<_>>()?,
-            identity: certificate.map(|certificate| Identity::new(slots.get(certificate))),
+            identity: certificate
+                .map(|certificate| Identity::new(slots.get(certificate, Peer::Backends))),
         })
     }
 

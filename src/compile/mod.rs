@@ -11,6 +11,7 @@
 
 mod binds;
 mod clusters;
+mod coverage;
 mod describe;
 mod encryption;
 mod filters;
@@ -33,7 +34,7 @@ use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
 use crate::snapshot::{BindKey, Counts, Snapshot};
-use crate::tls::{CertStore, Tickets};
+use crate::tls::{CertStore, Peer, Tickets};
 use crate::upstream::Upstreams;
 
 use binds::{Parts, Slots};
@@ -110,7 +111,8 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
         controller_name: &inputs.settings.controller_name,
         enable_backend: inputs.settings.enable_backend,
         domain: inputs.domain,
-        certificate: &|certificate| slots.readiness(certificate),
+        certificate: &|certificate| slots.readiness(certificate, Peer::Clients),
+        client_certificate: &|certificate| slots.readiness(certificate, Peer::Backends),
         authorities: &|authorities| trust.check(authorities),
         server_name: &is_server_name,
         unusable_address: inputs.unusable_address,
@@ -135,6 +137,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
         trust: &trust,
         inputs,
     });
+    warnings.extend(coverage::warnings(&graph, &binds, binds::full_name));
     let clusters = clusters.finish();
     let rules = compiled.iter().flat_map(|route| &route.rows);
     let rules = rules.map(|(_, _, rule)| (Arc::clone(&rule.name), Arc::clone(rule))).collect();

@@ -1,5 +1,6 @@
 //! Every certificate that is served or should be, as `edge-gateway certs` shows it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,8 +8,10 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{Listener, Snapshot};
-use crate::tls::{CertFacts, CertSlot};
+use crate::net::HostPattern;
+use crate::observe::listed;
+use crate::snapshot::{Bind, Listener, Snapshot};
+use crate::tls::{CertFacts, CertSlot, Chain, Judged};
 
 /// The answer to `GET /certs`. By listener, in the order of their addresses and hostnames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -28,8 +31,12 @@ pub(crate) struct Row {
     pub secret: Option<String>,
     /// None if there is nothing to show.
     pub certificate: Option<Facts>,
+    /// Hostnames that clients come by and that no certificate covers; then there is no certificate.
+    pub hostnames: Vec<String>,
     /// What is wrong, and what would be right.
     pub problems: Vec<String>,
+    /// What may be as it should be: that the issuer is one that this host does not know.
+    pub notes: Vec<String>,
 }
 
 /// A listener.
@@ -73,8 +80,14 @@ pub(crate) enum Verdict {
     NotYetValid,
     /// Something is wrong with its files; what is served is older.
     Broken,
+    /// Clients cannot follow its chain.
+    BrokenChain,
     /// Nothing is served.
     Missing,
+    /// It is for no hostname of the listeners that show it.
+    NotForHost,
+    /// Hostnames without a certificate.
+    Uncovered,
     /// The word of a gateway that knows more of them.
     #[default]
     #[serde(other)]
@@ -83,20 +96,23 @@ pub(crate) enum Verdict {
 
 /// Looks at every listener that ends TLS.
 pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates {
-    let mut listeners: Vec<(&Arc<Listener>, u16)> = Vec::new();
+    let mut listeners: Vec<(&Arc<Listener>, &Bind)> = Vec::new();
     for bind in &snapshot.binds {
         for (_, listener) in bind.listeners.sorted() {
             // One listener may be on several addresses.
             let known = listeners.iter().any(|(known, _)| Arc::ptr_eq(known, listener));
             if listener.tls.is_some() && !known {
-                listeners.push((listener, bind.key.port));
+                listeners.push((listener, bind));
             }
         }
     }
     let mut certificates: Vec<Row> = Vec::new();
     // Which rows are those of a slot that has been looked at.
     let mut seen: Vec<(&Arc<CertSlot>, std::ops::Range<usize>)> = Vec::new();
-    for (listener, port) in listeners {
+    // Of the row of each certificate whether one of its listeners has a use for it.
+    let mut useful: BTreeMap<usize, bool> = BTreeMap::new();
+    for (listener, bind) in listeners {
+        let port = bind.key.port;
         let on = On {
             name: listener.name.to_string(),
             hostname: listener.hostname.as_ref().map(ToString::to_string),
@@ -106,7 +122,6 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
             certificates.push(without_reference(on));
             continue;
         }
-        let stranger = stranger(listener, &on);
         for slot in &listener.certificates {
             let known = seen.iter().find(|(known, _)| Arc::ptr_eq(known, slot));
             let rows = match known {
@@ -118,13 +133,61 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
                     from..certificates.len()
                 }
             };
-            for row in &mut certificates[rows] {
-                row.listeners.push(on.clone());
-                row.problems.extend(stranger.clone());
+            // The certificates come first, then what is wrong beside them.
+            let mut facts = slot.facts().into_iter();
+            for place in rows {
+                certificates[place].listeners.push(on.clone());
+                *useful.entry(place).or_default() |=
+                    facts.next().is_none_or(|facts| is_of_use(&facts, listener));
             }
         }
+        let uncovered = bind.uncovered(listener);
+        if !uncovered.is_empty() {
+            certificates.push(without_certificate(on, &uncovered));
+        }
+    }
+    for (place, _) in useful.into_iter().filter(|(_, useful)| !useful) {
+        tell_stranger(&mut certificates[place]);
     }
     Certificates { certificates }
+}
+
+/// Hostnames in one problem.
+const MOST: usize = 10;
+
+/// Hostnames of a listener that it has no certificate for.
+fn without_certificate(on: On, hosts: &[&HostPattern]) -> Row {
+    let names = listed(hosts.iter().map(|host| format!("`{host}`")), MOST);
+    let problem = format!(
+        "no certificate of {} is for {names}: clients refuse the connection; `edge-gateway doctor` has \
+         the command that gets one",
+        on.name
+    );
+    Row {
+        verdict: Verdict::Uncovered,
+        listeners: vec![on],
+        hostnames: hosts.iter().map(ToString::to_string).collect(),
+        problems: vec![problem],
+        ..Row::default()
+    }
+}
+
+/// False where a listener has hostnames and the certificate is for none of them. A listener for every
+/// host has a use for any.
+fn is_of_use(facts: &CertFacts, listener: &Listener) -> bool {
+    listener.hostname.is_none()
+        || listener.hosts.is_empty()
+        || listener.hosts.iter().any(|host| facts.is_for(host))
+}
+
+/// Says of a certificate that no listener of its has a use for it.
+fn tell_stranger(row: &mut Row) {
+    let hosts = row.listeners.iter().filter_map(|on| on.hostname.as_ref());
+    let hosts = listed(hosts.map(|host| format!("`{host}`")), MOST);
+    row.problems.push(format!("is not for {hosts}: clients refuse it there"));
+    if matches!(row.verdict, Verdict::Good | Verdict::Overdue) {
+        row.verdict = Verdict::NotForHost;
+    }
 }
 
 fn without_reference(on: On) -> Row {
@@ -137,20 +200,12 @@ fn without_reference(on: On) -> Row {
     }
 }
 
-/// What is wrong where a listener has certificates, and none is for its hostname.
-fn stranger(listener: &Listener, on: &On) -> Option<String> {
-    let host = on.hostname.as_ref()?;
-    let facts: Vec<_> = listener.certificates.iter().flat_map(|slot| slot.facts()).collect();
-    let covered = facts.is_empty() || facts.iter().any(|facts| facts.covers(host));
-    (!covered)
-        .then(|| format!("is not for `{host}`, the hostname of {}: clients will warn", on.name))
-}
-
 /// The certificates of one reference: of several key types, perhaps; one row at least.
 fn rows(slot: &CertSlot, now: SystemTime) -> Vec<Row> {
     let mut faults = slot.faults();
     let mut rows = Vec::new();
-    for facts in slot.facts() {
+    for judged in slot.judged() {
+        let facts = &judged.facts;
         // Of the lineage's own folder: a fault of another one is no fault of this certificate.
         let folder = Path::new(&facts.file).parent();
         let own = |file: &str| match folder {
@@ -159,7 +214,7 @@ fn rows(slot: &CertSlot, now: SystemTime) -> Vec<Row> {
         };
         let (of_this, others) = faults.into_iter().partition(|(file, _)| own(file));
         faults = others;
-        rows.push(row(slot, &facts, of_this, now));
+        rows.push(row(slot, &judged, of_this, now));
     }
     if !faults.is_empty() || rows.is_empty() {
         rows.push(Row {
@@ -172,8 +227,9 @@ fn rows(slot: &CertSlot, now: SystemTime) -> Vec<Row> {
     rows
 }
 
-fn row(slot: &CertSlot, facts: &CertFacts, faults: Vec<(String, String)>, now: SystemTime) -> Row {
-    let verdict = judge(facts, !faults.is_empty(), now);
+fn row(slot: &CertSlot, judged: &Judged, faults: Vec<(String, String)>, now: SystemTime) -> Row {
+    let Judged { facts, chain } = judged;
+    let verdict = judge(facts, chain, faults.len(), now);
     let mut problems: Vec<_> = faults.into_iter().map(|(_, fault)| fault).collect();
     if verdict == Verdict::Overdue {
         problems.push(
@@ -187,17 +243,25 @@ fn row(slot: &CertSlot, facts: &CertFacts, faults: Vec<(String, String)>, now: S
         secret: Some(slot.object().to_owned()),
         certificate: Some(Facts::new(facts, now)),
         problems,
+        notes: match chain {
+            Chain::Unknown(note) => vec![note.clone()],
+            Chain::Trusted | Chain::Broken(_) => Vec::new(),
+        },
         ..Row::default()
     }
 }
 
-/// The worst first: what a client minds, then what it will mind.
-fn judge(facts: &CertFacts, faulty: bool, now: SystemTime) -> Verdict {
+/// The worst first: what a client minds, then what it will mind. A chain that is broken is one of the
+/// `faults`.
+fn judge(facts: &CertFacts, chain: &Chain, faults: usize, now: SystemTime) -> Verdict {
+    let broken_chain = matches!(chain, Chain::Broken(_));
     if facts.not_after <= now {
         Verdict::Expired
     } else if now < facts.not_before {
         Verdict::NotYetValid
-    } else if faulty {
+    } else if broken_chain {
+        Verdict::BrokenChain
+    } else if faults > 0 {
         Verdict::Broken
     } else if facts.is_renewal_overdue(now) {
         Verdict::Overdue
@@ -271,21 +335,26 @@ mod tests {
 
     #[test]
     fn the_worst_is_what_is_said() {
-        // (day, something is wrong with the files, verdict)
+        let (trusted, broken) = (Chain::Trusted, Chain::Broken("why".into()));
+        let unknown = Chain::Unknown("why".into());
+        // (day, chain, things that are wrong with the files, verdict)
         let table = [
-            (999, false, Verdict::NotYetValid),
-            (1000, false, Verdict::Good),
-            (1067, false, Verdict::Good),
-            (1068, false, Verdict::Overdue),
-            (1068, true, Verdict::Broken),
-            (1001, true, Verdict::Broken),
-            (1089, false, Verdict::Overdue),
-            (1090, false, Verdict::Expired),
-            (1090, true, Verdict::Expired),
-            (2000, false, Verdict::Expired),
+            (999, &trusted, 0, Verdict::NotYetValid),
+            (1000, &trusted, 0, Verdict::Good),
+            (1000, &unknown, 0, Verdict::Good),
+            (1000, &broken, 1, Verdict::BrokenChain),
+            (1067, &trusted, 0, Verdict::Good),
+            (1068, &trusted, 0, Verdict::Overdue),
+            (1068, &broken, 1, Verdict::BrokenChain),
+            (1068, &trusted, 1, Verdict::Broken),
+            (1001, &trusted, 1, Verdict::Broken),
+            (1089, &trusted, 0, Verdict::Overdue),
+            (1090, &trusted, 0, Verdict::Expired),
+            (1090, &broken, 1, Verdict::Expired),
+            (2000, &trusted, 0, Verdict::Expired),
         ];
-        for (day, faulty, want) in table {
-            assert_eq!(judge(&facts(), faulty, at(day)), want, "day {day}, {faulty}");
+        for (day, chain, faults, want) in table {
+            assert_eq!(judge(&facts(), chain, faults, at(day)), want, "day {day}, {chain:?}");
         }
     }
 

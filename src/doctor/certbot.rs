@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::tls::certonly;
+
 use super::program::{Said, Silent, ask};
 use super::{Finding, Subject};
 
@@ -85,12 +87,7 @@ fn judge_renewal(
     webroot: &Path,
 ) -> Finding {
     let check = "renewal";
-    let domains: Vec<_> = names.iter().map(|name| format!("-d {name}")).collect();
-    let mend = format!(
-        "certbot certonly --webroot -w {} --cert-name {lineage} {}",
-        webroot.display(),
-        domains.join(" ")
-    );
+    let mend = certonly(&webroot.display().to_string(), Some(lineage), names);
     let text = match text {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -173,6 +170,28 @@ mod tests {
         ];
         for (said, want) in table {
             assert_eq!(judge_timer(&said).verdict, want, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_renewed_by_dns_and_an_address_by_its_flag() {
+        let text = Ok("authenticator = standalone\n".to_owned());
+        // (names, command)
+        let table: [(&[&str], &str); 2] = [
+            (
+                &["a.test", "*.a.test"],
+                "certbot certonly --authenticator dns-PLUGIN --cert-name l -d a.test -d '*.a.test'",
+            ),
+            (
+                &["203.0.113.7"],
+                "certbot certonly --webroot -w /acme --cert-name l --preferred-profile shortlived \
+                 --ip-address 203.0.113.7",
+            ),
+        ];
+        for (names, want) in table {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            let found = judge_renewal("l", &names, &text, Path::new("/acme"));
+            assert_eq!(found.mend.as_deref(), Some(want));
         }
     }
 

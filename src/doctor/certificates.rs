@@ -1,6 +1,8 @@
 //! Certificates that are missing, broken, out of date, or about to be.
 
-use crate::control::{Row, Verdict};
+use crate::control::{On, Row, Verdict};
+use crate::observe::listed;
+use crate::tls::{certonly, quoted};
 
 use super::{Finding, Subject};
 
@@ -8,12 +10,27 @@ const CHECK: &str = "certificate";
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let rows = &subject.certificates.certificates;
-    // What this process may not read, the gateway may.
-    let is_blind = !subject.served && !nix::unistd::geteuid().is_root();
-    rows.iter().map(|row| judge(row, subject.domain.as_deref(), is_blind)).collect()
+    let place = Place {
+        domain: subject.domain.as_deref(),
+        webroot: subject.acme_webroot.display().to_string(),
+        // What this process may not read, the gateway may.
+        is_blind: !subject.served && !nix::unistd::geteuid().is_root(),
+    };
+    let mut findings: Vec<_> = rows.iter().map(|row| judge(row, rows, &place)).collect();
+    findings.extend(subject.has_tls().then(|| judge_domain(rows, &place)).flatten());
+    findings
 }
 
-fn judge(row: &Row, domain: Option<&str>, is_blind: bool) -> Finding {
+/// What a judgement depends on beside the certificates.
+#[derive(Debug)]
+struct Place<'a> {
+    domain: Option<&'a str>,
+    webroot: String,
+    /// True for whoever may not read what the gateway may.
+    is_blind: bool,
+}
+
+fn judge(row: &Row, rows: &[Row], place: &Place<'_>) -> Finding {
     let listener = row.listeners.first();
     let host = listener.and_then(|on| on.hostname.clone());
     let name = match (&row.certificate, &host) {
@@ -25,29 +42,47 @@ fn judge(row: &Row, domain: Option<&str>, is_blind: bool) -> Finding {
     let facts = row.certificate.as_ref();
     let lineage = facts.and_then(|facts| facts.lineage.as_ref());
     let renew = match lineage {
-        Some(lineage) => format!("certbot renew --cert-name {lineage}"),
+        Some(lineage) => format!("certbot renew --cert-name {}", quoted(lineage)),
         None => "edge-gateway certs".into(),
     };
-    if is_blind && problems.contains("permission denied") {
+    if place.is_blind && problems.contains("permission denied") {
         let what = format!("{name}: only root can see its files");
         return Finding::warn(CHECK, what, Some("sudo edge-gateway doctor".into()));
     }
     match row.verdict {
         Verdict::Good => {
             let until = facts.map_or("", |facts| &*facts.not_after);
-            match problems.is_empty() {
+            let told = row.problems.iter().chain(&row.notes).cloned().collect::<Vec<_>>();
+            match told.is_empty() {
                 true => Finding::ok(CHECK, format!("{name}, until {until}")),
-                false => Finding::warn(CHECK, format!("{name} {problems}"), None),
+                false => Finding::warn(CHECK, format!("{name}: {}", told.join("; ")), None),
             }
         }
         Verdict::Overdue | Verdict::Expired => {
             Finding::fail(CHECK, format!("{name}: {problems}"), renew)
         }
+        Verdict::BrokenChain => {
+            let mend = match lineage {
+                Some(_) => format!("{renew} --force-renewal"),
+                None => "append the CA's intermediate certificate to `tls.crt`".into(),
+            };
+            Finding::fail(CHECK, format!("{name}: {problems}"), mend)
+        }
         Verdict::Missing => {
-            let host = host.filter(|host| !host.starts_with("*."));
-            let wanted = host.as_deref().or(domain).unwrap_or("DOMAIN");
-            let mend = format!("edge-gateway certs setup --run {wanted}");
-            Finding::fail(CHECK, format!("{name} has none: {problems}"), mend)
+            let wanted = host.as_deref().or(place.domain).unwrap_or("DOMAIN");
+            Finding::fail(CHECK, format!("{name} has none: {problems}"), first(wanted, place))
+        }
+        Verdict::NotForHost => {
+            let wanted: Vec<_> =
+                row.listeners.iter().filter_map(|on| on.hostname.clone()).collect();
+            let wanted = wanted.first().map_or("DOMAIN", String::as_str);
+            Finding::fail(CHECK, format!("{name} {problems}"), first(wanted, place))
+        }
+        Verdict::Uncovered => {
+            let on = listener.map_or("", |on| &*on.name);
+            let hosts = listed(row.hostnames.iter().cloned(), 10);
+            let what = format!("{hosts}: no certificate of {on} is for it, so clients refuse it");
+            Finding::fail(CHECK, what, cover(&row.hostnames, listener, rows, place))
         }
         Verdict::NotYetValid => {
             Finding::fail(CHECK, format!("{name}: {problems}"), "timedatectl, to see the clock")
@@ -58,10 +93,55 @@ fn judge(row: &Row, domain: Option<&str>, is_blind: bool) -> Finding {
     }
 }
 
+/// `${DOMAIN}` is a name that clients come by, whether or not a route names it.
+fn judge_domain(rows: &[Row], place: &Place<'_>) -> Option<Finding> {
+    let domain = place.domain?;
+    let names = || rows.iter().filter_map(|row| row.certificate.as_ref()).flat_map(|of| &of.names);
+    let parent = domain.split_once('.').map(|(_, parent)| parent);
+    let covers = |name: &String| match name.strip_prefix("*.") {
+        Some(suffix) => parent == Some(suffix),
+        None => name == domain,
+    };
+    let is_told = |row: &Row| row.hostnames.iter().any(|host| host == domain);
+    // Without any certificate that is told already.
+    if names().next().is_none() || names().any(covers) || rows.iter().any(is_told) {
+        return None;
+    }
+    let what = format!("${{DOMAIN}} is {domain}, and no certificate is for it");
+    Some(Finding::fail(CHECK, what, cover(&[domain.to_owned()], None, rows, place)))
+}
+
+/// The command for the first certificate of a name.
+fn first(name: &str, place: &Place<'_>) -> String {
+    match name.starts_with("*.") {
+        true => certonly(&place.webroot, None, &[name.to_owned()]),
+        false => format!("edge-gateway certs setup --run {}", quoted(name)),
+    }
+}
+
+/// The command that gets a certificate for `hosts`. A listener with a hostname finds one by that; one
+/// without serves the lineage that it has, which takes the names beside its own.
+fn cover(hosts: &[String], on: Option<&On>, rows: &[Row], place: &Place<'_>) -> String {
+    let is_of_listener = |row: &&Row| match on {
+        Some(on) => row.listeners.iter().any(|other| other.name == on.name),
+        None => true,
+    };
+    let mut shown = rows.iter().filter(is_of_listener).filter_map(|row| row.certificate.as_ref());
+    let extended = shown
+        .find_map(|facts| Some((facts.lineage.as_ref()?, &facts.names)))
+        .filter(|_| on.is_none_or(|on| on.hostname.is_none()));
+    let (lineage, mut names) = match extended {
+        Some((lineage, names)) => (Some(&**lineage), names.clone()),
+        None => (None, Vec::new()),
+    };
+    names.extend(hosts.iter().cloned());
+    certonly(&place.webroot, lineage, &names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Facts, On};
+    use crate::control::Facts;
     use crate::doctor;
 
     #[test]
@@ -90,7 +170,34 @@ mod tests {
         // (row, verdict, mend)
         let table = [
             (row(Verdict::Good, None, true, ""), ok, None),
-            (row(Verdict::Good, Some("b.test"), true, "is not for `b.test`"), warn, None),
+            (
+                row(Verdict::NotForHost, Some("b.test"), true, "is not for `b.test`"),
+                fail,
+                Some("edge-gateway certs setup --run b.test"),
+            ),
+            (
+                row(Verdict::BrokenChain, None, true, "the chain ends"),
+                fail,
+                Some("certbot renew --cert-name a.test-0001 --force-renewal"),
+            ),
+            (
+                Row {
+                    hostnames: vec!["c.test".into()],
+                    ..row(Verdict::Uncovered, None, false, "c")
+                },
+                fail,
+                Some(
+                    "certbot certonly --webroot -w /acme --cert-name a.test-0001 -d a.test -d c.test",
+                ),
+            ),
+            (
+                Row {
+                    hostnames: vec!["c.test".into()],
+                    ..row(Verdict::Uncovered, Some("c.test"), false, "c")
+                },
+                fail,
+                Some("certbot certonly --webroot -w /acme -d c.test"),
+            ),
             (
                 row(Verdict::Overdue, None, true, "overdue"),
                 fail,
@@ -105,15 +212,27 @@ mod tests {
             (
                 row(Verdict::Missing, Some("*.b.test"), false, "no lineage"),
                 fail,
-                Some("edge-gateway certs setup --run a.test"),
+                Some("certbot certonly --authenticator dns-PLUGIN -d '*.b.test'"),
             ),
         ];
+        let place = |is_blind| Place { domain: Some("a.test"), webroot: "/acme".into(), is_blind };
+        let served = [row(Verdict::Good, None, true, "")];
         for (row, verdict, mend) in table {
-            let found = judge(&row, Some("a.test"), false);
+            let found = judge(&row, &served, &place(false));
             assert_eq!((found.verdict, found.mend.as_deref()), (verdict, mend), "{found:?}");
         }
         let hidden = row(Verdict::Missing, None, false, "`/live`: permission denied; let");
-        assert_eq!(judge(&hidden, None, true).verdict, warn);
-        assert_eq!(judge(&hidden, None, false).verdict, fail);
+        assert_eq!(judge(&hidden, &[], &place(true)).verdict, warn);
+        assert_eq!(judge(&hidden, &[], &place(false)).verdict, fail);
+        let noted = Row { notes: vec!["it has signed itself".into()], ..served[0].clone() };
+        assert_eq!(judge(&noted, &[], &place(false)).verdict, warn);
+
+        let other = Place { domain: Some("z.test"), ..place(false) };
+        let found = judge_domain(&served, &other).unwrap();
+        let mend =
+            "certbot certonly --webroot -w /acme --cert-name a.test-0001 -d a.test -d z.test";
+        assert_eq!((found.verdict, found.mend.as_deref()), (fail, Some(mend)));
+        assert_eq!(judge_domain(&served, &place(false)), None);
+        assert_eq!(judge_domain(&[], &other), None);
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn of_client(
         return Err(invalid(format!("there is no {object}; write it with `{CHAIN}` and `{KEY}`")));
     };
     let certificate = inline(object.clone(), secret, None).map_err(invalid)?;
-    let Readiness { ready, problem } = (facts.certificate)(&certificate);
+    let Readiness { ready, problem } = (facts.client_certificate)(&certificate);
     if ready {
         return Ok(certificate);
     }

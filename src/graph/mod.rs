@@ -118,6 +118,8 @@ pub(crate) struct Facts<'a> {
     pub domain: Option<&'a str>,
     /// Whether a certificate can be served now.
     pub certificate: &'a dyn Fn(&Certificate) -> Readiness,
+    /// Whether a certificate can be shown to backends now.
+    pub client_certificate: &'a dyn Fn(&Certificate) -> Readiness,
     /// Whether certificates can be checked by these.
     pub authorities: &'a dyn Fn(&Authorities) -> Result<(), String>,
     /// True if a certificate can be asked for by this name, a wildcard as its first label aside.

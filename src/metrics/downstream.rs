@@ -8,6 +8,7 @@ use crate::snapshot::{Bind, Snapshot, Traffic, Transport};
 use crate::stats::{
     CIPHERS, Counter, Downstream, ResponseFlag, TLS_VERSIONS, TUNNELS, Times, Tunnel, Tunnels,
 };
+use crate::tls::{Chain, Judged};
 
 use super::exposition::{Exposition, Labels};
 use super::unix_seconds;
@@ -224,17 +225,17 @@ fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
     for bind in &snapshot.binds {
         for (_, listener) in bind.listeners.sorted() {
             for slot in &listener.certificates {
-                for facts in slot.facts() {
+                for judged in slot.judged() {
                     certificates
-                        .entry(facts.serial.clone())
-                        .or_insert_with(|| (Arc::clone(slot), facts));
+                        .entry(judged.facts.serial.clone())
+                        .or_insert_with(|| (Arc::clone(slot), judged));
                 }
             }
         }
     }
     let expiries: Vec<_> = certificates
         .values()
-        .map(|(slot, facts)| {
+        .map(|(slot, Judged { facts, chain })| {
             let of = facts.lineage.as_deref().unwrap_or_else(|| slot.object());
             let name = facts.names.first().map_or("", String::as_str);
             (
@@ -243,6 +244,7 @@ fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
                 &*facts.serial,
                 unix_seconds(facts.not_before),
                 unix_seconds(facts.not_after),
+                u64::from(!matches!(chain, Chain::Broken(_))),
             )
         })
         .collect();
@@ -251,7 +253,7 @@ fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
         "When a certificate expires.",
         expiries
             .iter()
-            .map(|(of, .., not_after)| (Labels::new("envoy_tls_certificate", of), not_after)),
+            .map(|(of, .., not_after, _)| (Labels::new("envoy_tls_certificate", of), not_after)),
     );
     let labels = |of: &str, name: &str, serial: &str| {
         Labels::new("lineage", of).and("name", name).and("serial", serial)
@@ -261,14 +263,32 @@ fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
         "When a certificate became valid.",
         expiries
             .iter()
-            .map(|(of, name, serial, not_before, _)| (labels(of, name, serial), not_before)),
+            .map(|(of, name, serial, not_before, ..)| (labels(of, name, serial), not_before)),
     );
     text.gauges(
         "edge_gateway_certificate_not_after_timestamp_seconds",
         "When a certificate expires.",
         expiries
             .iter()
-            .map(|(of, name, serial, _, not_after)| (labels(of, name, serial), not_after)),
+            .map(|(of, name, serial, _, not_after, _)| (labels(of, name, serial), not_after)),
+    );
+    text.gauges(
+        "edge_gateway_certificate_chain_valid",
+        "0 if clients cannot follow the chain: an intermediate is missing, wrong or out of date.",
+        expiries.iter().map(|(of, name, serial, .., valid)| (labels(of, name, serial), valid)),
+    );
+    let mut uncovered: BTreeMap<&str, usize> = BTreeMap::new();
+    for bind in snapshot.binds.iter().filter(|bind| bind.tls) {
+        for (_, listener) in bind.listeners.sorted() {
+            if listener.tls.is_some() {
+                uncovered.insert(&listener.name, bind.uncovered(listener).len());
+            }
+        }
+    }
+    text.gauges(
+        "edge_gateway_listener_hostnames_without_certificate",
+        "Hostnames of a listener and its routes that none of its certificates is for.",
+        uncovered.iter().map(|(name, count)| (Labels::new("listener", name), count)),
     );
 }
 

@@ -41,7 +41,7 @@ use spool::{Descriptor, Spool};
 
 pub(crate) use access_log::AccessLog;
 pub(crate) use choice::{Choice, Sample, Statuses};
-pub(crate) use counted::counted;
+pub(crate) use counted::{counted, listed};
 pub(crate) use custom::{
     Condition, Format, FormatFault, GatewayLog, LogFile, LogFiles, Seen, Setting, Wanted,
 };

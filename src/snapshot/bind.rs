@@ -8,7 +8,7 @@ use crate::net::HostPattern;
 use crate::observe::GatewayLog;
 use crate::snapshot::{Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
-use crate::tls::{CertSlot, ClientValidation};
+use crate::tls::{CertFacts, CertSlot, ClientValidation};
 use crate::trace::Tracing;
 
 /// Where a bind listens, and so which it is: equal keys are one socket across a reload.
@@ -54,6 +54,28 @@ pub(crate) struct Bind {
 }
 
 impl Bind {
+    /// The hostnames that clients come to `listener` by and that none of its certificates covers:
+    /// clients refuse it there. None of them while it has no certificate at all.
+    pub(crate) fn uncovered<'l>(&self, listener: &'l Listener) -> Vec<&'l HostPattern> {
+        let facts: Vec<CertFacts> = match listener.hosts.is_empty() {
+            true => Vec::new(),
+            false => listener.certificates.iter().flat_map(|slot| slot.facts()).collect(),
+        };
+        if facts.is_empty() {
+            return Vec::new();
+        }
+        let is_covered = |host: &HostPattern| facts.iter().any(|facts| facts.is_for(host));
+        // Another listener of the address may have the name for itself.
+        let comes_here = |host: &HostPattern| match host.exact() {
+            Some(name) => {
+                self.listeners.best(name).is_some_and(|best| std::ptr::eq(&**best, listener))
+            }
+            None => true,
+        };
+        let hosts = listener.hosts.iter();
+        hosts.filter(|host| !is_covered(host) && comes_here(host)).collect()
+    }
+
     /// Where everything goes that comes in here, if it is not looked into: a TCP or UDP listener,
     /// which has no name and so no neighbour.
     pub(crate) fn forwards(&self) -> Option<(&Arc<Listener>, &Forwards)> {
@@ -95,6 +117,8 @@ pub(crate) struct Listener {
     pub clients: Option<ClientValidation>,
     /// What `tls` chooses from, in the order of the certificateRefs; for people.
     pub certificates: Vec<Arc<CertSlot>>,
+    /// The hostnames that clients come by: of the listener and of its routes, where it ends TLS.
+    pub hosts: Vec<HostPattern>,
     pub traffic: Traffic,
     /// None: its requests are not traced.
     pub tracing: Option<Arc<Tracing>>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::sign::CertifiedKey;
@@ -12,6 +12,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
+use crate::net::HostPattern;
+
+use super::authorities::Authorities;
+use super::chain::{self, Chain, moment};
 use super::fault::{Cause, CertFault};
 use super::pem;
 use super::server::crypto;
@@ -22,7 +26,14 @@ use super::server::crypto;
 pub(super) struct Certificate {
     key: Arc<CertifiedKey>,
     facts: CertFacts,
+    /// When the chain was last found to be good, which it may not be for ever. Met by the control
+    /// thread alone.
+    found_good: Mutex<Option<SystemTime>>,
 }
+
+/// How long a chain that was found good is taken to be. Less than the hour after which certificates
+/// are looked at by themselves.
+const GOOD_FOR: Duration = Duration::from_secs(50 * 60);
 
 /// The two halves of a pair as they were found, with the names that messages call them by.
 pub(super) struct Pair<'a> {
@@ -85,7 +96,32 @@ impl Certificate {
             file: chain_file,
         };
         drop(parsed);
-        Ok(Self { key: Arc::new(CertifiedKey::new(chain, key)), facts })
+        let key = Arc::new(CertifiedKey::new(chain, key));
+        Ok(Self { key, facts, found_good: Mutex::default() })
+    }
+
+    /// What clients make of the chain. `roots` are those that this host trusts, asked for where they
+    /// are needed.
+    pub(super) fn chain(
+        &self,
+        roots: impl FnOnce() -> Option<Authorities>,
+        now: SystemTime,
+    ) -> Chain {
+        let mut found_good = self.found_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < GOOD_FOR);
+        if found_good.is_some_and(is_recent) {
+            return Chain::Trusted;
+        }
+        // It was parsed before, so it can be.
+        let chain = match parse(&self.key.cert) {
+            Ok(parsed) => {
+                let known = crypto().signature_verification_algorithms;
+                chain::judge(&self.key.cert, &parsed, roots().as_ref(), known, now)
+            }
+            Err(_) => Chain::Trusted,
+        };
+        *found_good = (chain == Chain::Trusted).then_some(now);
+        chain
     }
 
     pub(super) fn facts(&self) -> &CertFacts {
@@ -152,6 +188,19 @@ impl CertFacts {
         })
     }
 
+    /// True if it is for clients that come by `host`. For a wildcard it is with the wildcard itself, and
+    /// with any name below it: who has certificates for some of the names means these.
+    pub(crate) fn is_for(&self, host: &HostPattern) -> bool {
+        let is_below = |name: &String| host.accepts(name.strip_prefix("*.").unwrap_or(name));
+        match host.suffix() {
+            Some(suffix) => self
+                .names
+                .iter()
+                .any(|name| name.strip_prefix('*') == Some(suffix) || is_below(name)),
+            None => host.exact().is_some_and(|name| self.covers(name)),
+        }
+    }
+
     pub(crate) fn is_valid_at(&self, now: SystemTime) -> bool {
         self.not_before <= now && now < self.not_after
     }
@@ -183,7 +232,9 @@ impl fmt::Display for KeyType {
     }
 }
 
-fn parse<'a>(chain: &'a [CertificateDer<'_>]) -> Result<Vec<X509Certificate<'a>>, Cause> {
+pub(super) fn parse<'a>(
+    chain: &'a [CertificateDer<'_>],
+) -> Result<Vec<X509Certificate<'a>>, Cause> {
     let wrong = |position, why| Cause::UnreadableCertificate { position, why };
     (1..)
         .zip(chain)
@@ -221,12 +272,6 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         return Some(v4.into());
     }
     <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
-}
-
-/// Seconds since 1970 as a time; before that, 1970, which is as expired.
-fn moment(seconds: i64) -> SystemTime {
-    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -268,6 +313,27 @@ mod tests {
         ];
         for (host, want) in table {
             assert_eq!(facts.covers(host), want, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_hostname_is_served_by_it_or_by_names_below() {
+        // (names, hostname, is for it)
+        let table: [(&[&str], _, _); 9] = [
+            (&["*.a.test"], "*.a.test", true),
+            (&["a.test"], "*.a.test", false),
+            (&["x.a.test"], "*.a.test", true),
+            (&["*.x.a.test"], "*.a.test", true),
+            (&["x.b.test"], "*.a.test", false),
+            (&["*.a.test"], "a.test", false),
+            (&["*.a.test"], "x.a.test", true),
+            (&["*.a.test"], "y.x.a.test", false),
+            (&["203.0.113.7"], "a.test", false),
+        ];
+        for (names, host, want) in table {
+            let facts = read(&Issue::to(names)).unwrap().facts;
+            let host = HostPattern::parse(host).unwrap();
+            assert_eq!(facts.is_for(&host), want, "{names:?} for {host}");
         }
     }
 

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use super::certbot::certonly;
+
 /// One thing wrong with one file of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{file}`: {cause}")]
@@ -49,6 +51,9 @@ pub(super) enum Cause {
     BeingRenewed { chain: u64, key: u64 },
     #[error("not valid PEM: {0}")]
     BrokenPem(String),
+    /// It is served, and clients cannot follow it.
+    #[error("{0}")]
+    Chain(String),
     #[error(
         "the key is encrypted and the gateway has no passphrase; store it in the clear (`openssl \
          pkey` does that), readable by the gateway alone"
@@ -83,12 +88,16 @@ pub(super) enum Cause {
     )]
     NoKey { certificate: bool },
     #[error(
-        "no certbot lineage of the name {}; issue one with `certbot certonly --webroot -w WEBROOT -d \
-         {}`, WEBROOT being that of --acme-webroot",
-        quoted(.0),
-        domain_of(.0)
+        "no certbot lineage of the name {}; issue one with {}",
+        quoted(.looked_for),
+        issue(.chosen.as_deref(), wanted(.host.as_deref(), .looked_for))
     )]
-    NoLineage(Vec<String>),
+    NoLineage {
+        looked_for: Vec<String>,
+        host: Option<String>,
+        /// The lineage that a Secret names.
+        chosen: Option<String>,
+    },
     #[error("not a regular file; use a file or a link to one")]
     NotAFile,
     #[error("not valid before {}; is the clock of this host right?", day(*.0))]
@@ -126,9 +135,20 @@ fn instead(position: Option<usize>) -> String {
     }
 }
 
-/// The one of `names` that a CA would issue for: the first with a dot in it.
-fn domain_of(names: &[String]) -> &str {
-    names.iter().find(|name| name.contains('.')).map_or("DOMAIN", String::as_str)
+/// The command that issues a certificate for `name`, under `lineage` if that is called otherwise.
+fn issue(lineage: Option<&str>, name: &str) -> String {
+    let lineage = lineage.filter(|lineage| *lineage != name);
+    let command = certonly("WEBROOT", lineage, &[name.to_owned()]);
+    match name.starts_with("*.") {
+        true => format!("`{command}`, PLUGIN being a DNS plugin of certbot's"),
+        false => format!("`{command}`, WEBROOT being that of --acme-webroot"),
+    }
+}
+
+/// The name to issue for: that of the listener, else the first that was looked for with a dot in it.
+fn wanted<'a>(host: Option<&'a str>, names: &'a [String]) -> &'a str {
+    let domain = || names.iter().find(|name| name.contains('.')).map(String::as_str);
+    host.or_else(domain).unwrap_or("DOMAIN")
 }
 
 fn quoted(names: &[String]) -> String {

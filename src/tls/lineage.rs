@@ -7,20 +7,22 @@
 //! only if both links name the same version, and then through the links' targets, which nobody
 //! writes to any more.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::authorities::Authorities;
 use super::certificate::{Certificate, Pair};
 use super::fault::{Cause, CertFault};
 
 /// Most bytes of one file. A chain has 4 KiB; a device or a log put there by mistake has more.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What stands under `live` at one moment, each lineage read once at most.
+/// What stands under `live` at one moment, each lineage read once at most; and the roots that this
+/// host trusts.
 ///
 /// For one pass over all certificates: what was read is not looked at again.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(super) struct Library {
     /// By name.
     present: Result<Vec<String>, CertFault>,
     read: RefCell<HashMap<String, Found>>,
+    roots: OnceCell<Option<Authorities>>,
 }
 
 /// The certificate of a lineage, or what is wrong with it.
@@ -46,7 +49,7 @@ impl Library {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(CertFault::io(&live, &error)),
         };
-        Self { live, present, read: RefCell::default() }
+        Self { live, present, read: RefCell::default(), roots: OnceCell::new() }
     }
 
     /// Every lineage, by name.
@@ -89,6 +92,11 @@ impl Library {
         let found = read(&self.live, name).map(Arc::new);
         self.read.borrow_mut().insert(name.to_owned(), found.clone());
         found
+    }
+
+    /// The CA certificates of this host; none where it has none.
+    pub(super) fn roots(&self) -> Option<Authorities> {
+        self.roots.get_or_init(|| Authorities::of_host().ok()).clone()
     }
 
     /// A fault of `live` itself.

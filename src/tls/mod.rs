@@ -18,9 +18,13 @@
 //! Absent on purpose: OCSP stapling (Let's Encrypt closed its responders), early data (it can be
 //! replayed), and any judgement whether a certificate fits a listener's hostname: the listener
 //! picks the certificate, and a client that minds will say so. `certs` says it beforehand.
+//! Whether clients can follow a chain is judged when it is read ([`Chain`]), and keeps nothing from
+//! being served.
 
 mod authorities;
+mod certbot;
 mod certificate;
+mod chain;
 mod client;
 mod clients;
 mod fault;
@@ -37,9 +41,11 @@ mod store;
 mod testing;
 
 pub(crate) use authorities::Authorities;
+pub(crate) use certbot::{certonly, identifiers, quoted};
 pub(crate) use certificate::CertFacts;
 #[cfg(test)]
 pub(crate) use certificate::KeyType;
+pub(crate) use chain::Chain;
 pub(crate) use client::{Alpn, AltName, Client, ClientSettings, Identity, TlsCause, TlsFailure};
 pub(crate) use clients::ClientValidation;
 pub(crate) use hello::{Hello, HelloError, accept_hello};
@@ -47,5 +53,5 @@ pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, server_config};
 pub(crate) use server_name::{NoHello, read_server_name, server_name};
 pub(crate) use session::{cipher, version};
-pub(crate) use slot::{CertSlot, CertSource};
+pub(crate) use slot::{CertSlot, CertSource, Judged, Peer};
 pub(crate) use store::{CertStore, News, RETRY_DELAYS, Reading};

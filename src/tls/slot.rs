@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use crate::secret::Secret;
 
 use super::certificate::{CertFacts, Certificate, Pair};
+use super::chain::Chain;
 use super::fault::{Cause, CertFault};
 use super::lineage::{Found, Library};
 
@@ -23,6 +24,7 @@ pub(crate) enum CertSource {
         object: String,
         chain: Vec<u8>,
         key: Secret<Vec<u8>>,
+        shown_to: Peer,
     },
     /// A certbot lineage under `live`: of those whose certificates are for `host`, the newest valid
     /// one; of several key types each, to the clients that can check it.
@@ -40,13 +42,29 @@ pub(crate) enum CertSource {
         host: Option<String>,
         /// True if a Secret says which lineage it is: only that one and its variants count.
         chosen: bool,
+        shown_to: Peer,
     },
+}
+
+/// Whom a certificate is shown to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Peer {
+    /// Who checks it by authorities of its own choice, which are not known here.
+    Backends,
+    /// Browsers and their like, who have the roots that this host has.
+    Clients,
 }
 
 impl CertSource {
     pub(crate) fn object(&self) -> &str {
         match self {
             Self::Inline { object, .. } | Self::Lineage { object, .. } => object,
+        }
+    }
+
+    fn shown_to(&self) -> Peer {
+        match self {
+            Self::Inline { shown_to, .. } | Self::Lineage { shown_to, .. } => *shown_to,
         }
     }
 
@@ -89,6 +107,16 @@ impl CertSlot {
     pub(crate) fn facts(&self) -> Vec<CertFacts> {
         let served = self.current.load();
         served.certificates.iter().map(|certificate| certificate.facts().clone()).collect()
+    }
+
+    /// The same with what clients make of each.
+    pub(crate) fn judged(&self) -> Vec<Judged> {
+        let served = self.current.load();
+        let facts = served.certificates.iter().map(|certificate| certificate.facts().clone());
+        facts
+            .zip(&served.chains)
+            .map(|(facts, chain)| Judged { facts, chain: chain.clone() })
+            .collect()
     }
 
     /// What is wrong with the files behind it, even if an older certificate is served on.
@@ -141,6 +169,13 @@ impl CertSlot {
     }
 }
 
+/// A certificate that is served, and what clients make of its chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub facts: CertFacts,
+    pub chain: Chain,
+}
+
 /// What a slot serves, and what was wrong when that was last decided.
 #[derive(Debug, Default)]
 pub(super) struct Served {
@@ -148,6 +183,8 @@ pub(super) struct Served {
     ///
     /// [`KeyType`]: super::certificate::KeyType
     pub certificates: Vec<Arc<Certificate>>,
+    /// What clients make of each of them.
+    pub chains: Vec<Chain>,
     pub faults: Vec<CertFault>,
 }
 
@@ -155,6 +192,26 @@ impl Served {
     /// Reads a source again and decides what is best: of what is found now, and of what was served
     /// (`old`) in the place of what is broken now.
     pub(super) fn next(
+        source: &CertSource,
+        library: &Library,
+        old: &[Arc<Certificate>],
+        now: SystemTime,
+    ) -> Self {
+        let mut served = Self::of(source, library, old, now);
+        for one in &served.certificates {
+            let chain = match source.shown_to() {
+                Peer::Backends => Chain::Trusted,
+                Peer::Clients => one.chain(|| library.roots(), now),
+            };
+            if let Chain::Broken(why) = &chain {
+                served.faults.push(CertFault::new(&one.facts().file, Cause::Chain(why.clone())));
+            }
+            served.chains.push(chain);
+        }
+        served
+    }
+
+    fn of(
         source: &CertSource,
         library: &Library,
         old: &[Arc<Certificate>],
@@ -183,7 +240,10 @@ impl Served {
                 };
                 let mut found = wanted.relevant(found, old);
                 if found.is_empty() {
-                    found.push(Err(library.fault(Cause::NoLineage(wanted.looked_for()))));
+                    let (looked_for, host) = (wanted.looked_for(), host.clone());
+                    let chosen = names.first().filter(|_| *chosen).cloned();
+                    let cause = Cause::NoLineage { looked_for, host, chosen };
+                    found.push(Err(library.fault(cause)));
                 }
                 choose(found, &wanted, old, now)
             }
@@ -306,7 +366,7 @@ fn choose(
             faults.push(CertFault::new(&facts.file, Cause::NotYetValid(facts.not_before)));
         }
     }
-    Served { certificates, faults }
+    Served { certificates, chains: Vec::new(), faults }
 }
 
 /// What is served of the candidates, in order of preference.

@@ -11,7 +11,7 @@ use rustls_pemfile::CertificateDer;
 use rustls_pemfile::pem::PemObject;
 use tempfile::TempDir;
 
-use super::slot::CertSource;
+use super::slot::{CertSource, Peer};
 
 /// A chain and its key, in PEM, as an authority would issue it.
 #[derive(Clone, Debug)]
@@ -88,6 +88,7 @@ impl Certbot {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             host: None,
             chosen: false,
+            shown_to: Peer::Clients,
         }
     }
 

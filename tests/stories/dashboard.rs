@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::admin::RULES;
 use crate::needs::{INSTALL, needs};
 use crate::support::{
-    Answer, GATEWAY, Gateway, Greeter, Origin, backend, forward_route, free_address, http_route,
-    in_package, refusing_address, rule_to, soon,
+    Answer, GATEWAY, Gateway, Greeter, NAMES, Origin, backend, ca, forward_route, free_address,
+    http_route, in_package, refusing_address, rule_to, soon,
 };
 
 /// What a file says is text, too.
@@ -40,7 +40,10 @@ async fn a_person_at_the_dashboard_sees_what_happens_and_can_act() {
     let at = free_address();
     let to_api = "- backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: api}]\n";
     let api = format!("{RULES}{to_api}");
-    let gateway = Gateway::setup()
+    let setup = Gateway::setup();
+    let names = [&NAMES[..], &["dead.test", "evil.test", "quiet.test"]].concat();
+    setup.lineage().renew(&ca().leaf(&names));
+    let gateway = setup
         .admin_at(at)
         // A fault is to be seen as a condition, too.
         .flag("--reload-policy partial")

@@ -235,7 +235,7 @@ function showCertificates(certificates) {
   const kinds = { good: "good", overdue: "warn", unknown: "warn" };
   const days = (one) => Math.floor(one.certificate.seconds_left / 86400);
   const rows = certificates.map((one) => {
-    const names = one.certificate?.names.join(", ") ?? one.listeners.map((on) => on.hostname ?? on.name).join(", ");
+    const names = one.certificate?.names.join(", ") ?? (one.hostnames.length ? one.hostnames.join(", ") : null) ?? one.listeners.map((on) => on.hostname ?? on.name).join(", ");
     return row([
       td(names, "wide"), badge(one.verdict, kinds[one.verdict] ?? "bad"),
       number(one.certificate ? days(one).toLocaleString("en") : "–", "days left"), one.certificate?.issuer ?? ""]);

@@ -20,8 +20,10 @@ use setup::Setup;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Exit code 1 if a certificate is missing, broken or out of date, or a renewal overdue: less than a
-quarter of its lifetime is left, where a working renewal would have come at a third.
+Exit code 1 if a certificate is missing, broken or out of date, if clients cannot follow its chain, if
+a hostname of a listener or route has none, or if a renewal is overdue: less than a quarter of its
+lifetime is left, where a working renewal would have come at a third. A chain that leads to a root
+which this host does not know is told, and is no fault.
 
 Examples:
   edge-gateway certs                         of the gateway that runs, else of the configuration

@@ -1,6 +1,7 @@
 //! `edge-gateway certs setup`: the one certbot command that the first certificate takes.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -12,12 +13,16 @@ use crate::cli::fail;
 use crate::cli::output::print;
 use crate::cli::paths::{ACME_WEBROOT, LETSENCRYPT, Socket};
 use crate::control::socket::{Status, call};
-use crate::net::HostPattern;
+use crate::net::{HostPattern, in_ascii, is_public};
+use crate::tls::{certonly, identifiers, quoted};
 
 /// For what the gateway says of its directories.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Below certbot's directory: what certbot is to run when it has a new certificate.
 const HOOK: &str = "renewal-hooks/deploy/edge-gateway";
+const ABOUT_ADDRESSES: &str = "\
+note: certificates for addresses need certbot 5.4 or newer; those of Let's Encrypt last six days. A listener
+without `hostname` shows them to clients that come by the address.";
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -65,6 +70,9 @@ impl Setup {
         let arguments = self.arguments(&webroot, &letsencrypt, hook.as_deref());
         let line: Vec<_> = arguments.iter().map(|argument| quoted(argument)).collect();
         print(&format!("certbot {}\n", line.join(" ")))?;
+        if self.domains.iter().any(|name| name.parse::<IpAddr>().is_ok()) {
+            let _ = writeln!(io::stderr(), "{ABOUT_ADDRESSES}");
+        }
         if !self.run {
             return Ok(ExitCode::SUCCESS);
         }
@@ -86,9 +94,7 @@ impl Setup {
         if letsencrypt != Path::new(LETSENCRYPT) {
             arguments.extend(["--config-dir".into(), text(letsencrypt)]);
         }
-        for domain in &self.domains {
-            arguments.extend(["-d".into(), domain.clone()]);
-        }
+        arguments.extend(identifiers(&self.domains));
         if let Some(email) = &self.email {
             arguments.extend(["--email".into(), email.clone()]);
         }
@@ -100,27 +106,40 @@ impl Setup {
     }
 }
 
-/// A name that an authority can check by a challenge on port 80.
+/// A name or address that an authority can check by a challenge on port 80.
 fn domain(text: &str) -> Result<String, String> {
+    if let Some((_, rest)) = text.split_once("://") {
+        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+        return Err(format!("a URL; write the name alone: `{host}`"));
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return match is_public(address) {
+            true => Ok(address.to_string()),
+            false => Err(format!(
+                "{address} is a private address, for which no public authority issues a certificate; \
+                 use a name, or a certificate of an authority of your own in a Secret"
+            )),
+        };
+    }
+    if let Some((name, port)) = text.rsplit_once(':')
+        && port.parse::<u16>().is_ok()
+    {
+        return Err(format!("a certificate is for all ports; write the name alone: `{name}`"));
+    }
+    if let Some(ascii) = in_ascii(text) {
+        return Err(format!("use the name as DNS has it: `{ascii}`"));
+    }
     let name = text.to_ascii_lowercase();
-    let pattern = HostPattern::parse(&name).map_err(|error| error.to_string())?;
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    let pattern = HostPattern::parse(name).map_err(|error| error.to_string())?;
     match pattern.exact() {
-        Some(_) => Ok(name),
-        None => {
-            Err("a wildcard takes a challenge by DNS; use a DNS plugin of certbot's, and name \
-                     its lineage by the annotation `edge-gateway.io/lineage` on the Secret"
-                .into())
-        }
+        Some(name) => Ok(name.to_owned()),
+        None => Err(format!(
+            "a wildcard takes a challenge by DNS; use a DNS plugin of certbot's (`{}`)",
+            certonly("", None, &[name.to_owned()])
+        )),
     }
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |char: char| char.is_ascii_alphanumeric() || "_@%+=:,./-".contains(char);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -146,7 +165,7 @@ mod tests {
     fn the_command_is_filled_in() {
         let usual = "/etc/letsencrypt";
         // (flags, certbot's directory, hook, command)
-        let table: [(&[&str], _, _, _); 4] = [
+        let table: [(&[&str], _, _, _); 6] = [
             (&["a.test"], usual, None, "certonly --webroot -w /srv/acme -d a.test"),
             (
                 &["A.test", "b.test", "--email", "a@b.test"],
@@ -162,6 +181,14 @@ mod tests {
                 "certonly --webroot -w /srv/acme --config-dir /srv/certs -d a.test \
                  --deploy-hook '/my hook'",
             ),
+            (
+                &["203.0.113.7", "[2001:db8::7]"],
+                usual,
+                None,
+                "certonly --webroot -w /srv/acme --preferred-profile shortlived \
+                 --ip-address 203.0.113.7 --ip-address 2001:db8::7",
+            ),
+            (&["a.test."], usual, None, "certonly --webroot -w /srv/acme -d a.test"),
             (
                 &["a.test", "--", "--dry-run", "-n"],
                 usual,
@@ -179,22 +206,19 @@ mod tests {
         // (text, part of the message)
         let table = [
             ("*.a.test", "DNS plugin"),
-            ("192.0.2.1", "IP address"),
+            ("*.a.test", "-d '*.a.test'"),
+            ("10.0.0.1", "a private address"),
+            ("::1", "a private address"),
+            ("bücher.example", "`xn--bcher-kva.example`"),
+            ("https://a.test/x", "the name alone: `a.test`"),
+            ("a.test:443", "the name alone: `a.test`"),
+            ("a_b.test", "use letters, digits"),
             ("-rf", "begins"),
             ("", "empty"),
         ];
         for (text, want) in table {
             let message = domain(text).unwrap_err();
             assert!(message.contains(want), "{text}: {message}");
-        }
-    }
-
-    #[test]
-    fn a_word_survives_the_shell() {
-        // (word, as it is printed)
-        let table = [("a.test", "a.test"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")];
-        for (word, want) in table {
-            assert_eq!(quoted(word), want);
         }
     }
 }

@@ -31,8 +31,8 @@ fn usual(certificates: &Certificates, screen: Screen) -> String {
     let mut table = Table::new(heads.map(Column::new)).narrowed_by(NARROWER);
     for row in &certificates.certificates {
         let mut cells = cells(row);
-        if let Some(facts) = &row.certificate {
-            cells[0] = Cell::list(facts.names.clone()).at_most(NAMES);
+        if let Some(names) = names(row) {
+            cells[0] = Cell::list(names.to_vec()).at_most(NAMES);
         }
         table.row(cells);
         table.across(below(row, screen));
@@ -74,18 +74,34 @@ fn cells(row: &Row) -> [Cell; 6] {
             (&facts.key_type).into(),
         ],
         None => {
-            let wanted = row.listeners.iter().find_map(|on| on.hostname.as_deref());
+            let wanted = || row.listeners.iter().find_map(|on| on.hostname.as_deref());
+            let name = match names(row) {
+                Some(names) => Cell::list(names.to_vec()),
+                None => wanted().unwrap_or("-").into(),
+            };
             let left = Cell::from("none").in_colour(colour);
-            [wanted.unwrap_or("-").into(), left, "-".into(), "-".into(), "-".into(), "-".into()]
+            [name, left, "-".into(), "-".into(), "-".into(), "-".into()]
         }
     }
+}
+
+/// The names of a certificate, or those that want one.
+fn names(row: &Row) -> Option<&[String]> {
+    let wanted = Some(&*row.hostnames).filter(|names| !names.is_empty());
+    row.certificate.as_ref().map(|facts| &*facts.names).or(wanted)
 }
 
 fn colour(verdict: Verdict) -> Colour {
     match verdict {
         Verdict::Good => Colour::Green,
         Verdict::Overdue | Verdict::Unknown => Colour::Yellow,
-        Verdict::Broken | Verdict::Expired | Verdict::Missing | Verdict::NotYetValid => Colour::Red,
+        Verdict::Broken
+        | Verdict::BrokenChain
+        | Verdict::Expired
+        | Verdict::Missing
+        | Verdict::NotForHost
+        | Verdict::NotYetValid
+        | Verdict::Uncovered => Colour::Red,
     }
 }
 
@@ -109,6 +125,12 @@ fn below(row: &Row, screen: Screen) -> String {
         }
         None if row.secret.is_some() => text.push_str(&screen.wrapped(INDENT, &source(row))),
         None => {}
+    }
+    if row.certificate.is_none() && row.hostnames.join(", ").width() > NAMES {
+        text.push_str(&screen.wrapped(INDENT, &format!("names {}", row.hostnames.join(", "))));
+    }
+    for note in &row.notes {
+        text.push_str(&screen.wrapped(INDENT, note));
     }
     let is_good = row.verdict == Verdict::Good;
     for problem in &row.problems {
@@ -182,7 +204,7 @@ mod tests {
                 not_after: "2026-12-30T00:00:00Z".into(),
                 seconds_left: days * 86_400,
             }),
-            problems: Vec::new(),
+            ..Row::default()
         }
     }
 
@@ -200,8 +222,19 @@ mod tests {
             secret: Some("Secret shop/tls".into()),
             certificate: None,
             problems: vec!["no certbot lineage of the name `shop.test`".into()],
+            ..Row::default()
         };
-        let certificates = Certificates { certificates: vec![overdue, missing] };
+        let uncovered = Row {
+            verdict: Verdict::Uncovered,
+            listeners: overdue.listeners.clone(),
+            hostnames: vec!["blog.test".into(), "wiki.test".into()],
+            problems: vec!["no certificate is for these".into()],
+            ..Row::default()
+        };
+        let private =
+            Row { notes: vec!["its root is not known here".into()], ..row(Verdict::Good, 80) };
+        let certificates =
+            Certificates { certificates: vec![overdue, missing, uncovered, private] };
         let want = "\
 NAMES                         LEFT  UNTIL       FROM        ISSUER             KEY
 example.org, www.example.org  12 d  2026-12-30  2026-10-01  Let's Encrypt R11  ECDSA
@@ -212,6 +245,13 @@ shop.test                     none  -           -           -                  -
     listener shop/eg/tls, port 443, host shop.test
     Secret shop/tls
     ! no certbot lineage of the name `shop.test`
+blog.test, wiki.test          none  -           -           -                  -
+    listener envoy-gateway-system/eg/https, port 8443
+    ! no certificate is for these
+example.org, www.example.org  80 d  2026-12-30  2026-10-01  Let's Encrypt R11  ECDSA
+    listener envoy-gateway-system/eg/https, port 8443
+    lineage example.org, serial 04ab
+    its root is not known here
 ";
         assert_eq!(table(&certificates, Columns::Usual, Screen::default()), want);
         let narrow = "\
@@ -221,8 +261,8 @@ example.org, www.example.org  12 d  2026-12-30
         let got = table(&certificates, Columns::Usual, Screen::of_width(50));
         assert!(got.starts_with(narrow), "{got}");
         let wide = table(&certificates, Columns::All, Screen::default());
-        assert_eq!(wide.lines().count(), 3, "{wide}");
-        assert!(wide.ends_with("no certbot lineage of the name `shop.test`\n"), "{wide}");
+        assert_eq!(wide.lines().count(), 5, "{wide}");
+        assert!(wide.contains("no certbot lineage of the name `shop.test`\n"), "{wide}");
     }
 
     #[test]

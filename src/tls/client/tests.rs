@@ -12,7 +12,7 @@ use super::*;
 use crate::secret::Secret;
 use crate::tls::clients::ClientValidation;
 use crate::tls::pem;
-use crate::tls::slot::CertSource;
+use crate::tls::slot::{CertSource, Peer};
 use crate::tls::store::CertStore;
 
 /// An authority, with certificates of its own for backends and clients.
@@ -279,6 +279,7 @@ async fn a_client_shows_its_certificate_to_those_who_ask() {
             object: "Secret test/client".into(),
             chain: pair.0.clone().into_bytes(),
             key: Secret::new(pair.1.clone().into_bytes()),
+            shown_to: Peer::Backends,
         })
     };
     let identity = Identity::new(slot(&of_client));

@@ -6,12 +6,19 @@ use std::thread;
 
 use crate::secret::Secret;
 use crate::tls::certificate::KeyType;
+use crate::tls::chain::Chain;
+use crate::tls::slot::Peer;
 use crate::tls::testing::{Certbot, Issue, ecdsa, rsa};
 
 use super::*;
 
 fn inline(object: &str, chain: &str, key: &str) -> CertSource {
-    CertSource::Inline { object: object.into(), chain: chain.into(), key: Secret::new(key.into()) }
+    CertSource::Inline {
+        object: object.into(),
+        chain: chain.into(),
+        key: Secret::new(key.into()),
+        shown_to: Peer::Clients,
+    }
 }
 
 fn store(certbot: &Certbot) -> CertStore {
@@ -361,6 +368,7 @@ fn no_listener_shows_the_certificate_of_another() {
         names: vec!["pair".into(), host.into()],
         host: Some(host.into()),
         chosen: false,
+        shown_to: Peer::Clients,
     };
     let first = store.slot(of_host("a.test"));
     assert!(first.is_ready());
@@ -377,6 +385,7 @@ fn no_listener_shows_the_certificate_of_another() {
         names: vec!["other".into()],
         host: Some("a.test".into()),
         chosen: false,
+        shown_to: Peer::Clients,
     });
     assert_eq!(serials(&renamed), serials(&first), "the same listener, with another `${{DOMAIN}}`");
 }
@@ -388,6 +397,7 @@ fn of_host(secret: &str, host: &str, chosen: bool) -> CertSource {
         names: if chosen { vec![secret.into()] } else { vec![secret.into(), host.into()] },
         host: Some(host.into()),
         chosen,
+        shown_to: Peer::Clients,
     }
 }
 
@@ -546,4 +556,34 @@ fn what_is_watched_is_there_and_is_where_changes_show() {
     drop(chosen);
     let _slot = store.slot(Certbot::source(&["a"]));
     assert!(store.watched().contains(&certbot.archive().join("b")), "it may come to be for `a`");
+}
+
+#[test]
+fn a_chain_that_breaks_off_is_told_and_served() {
+    let certbot = Certbot::new();
+    let (root, leaf) = (ecdsa(), ecdsa());
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "A Root");
+    let issuer = rcgen::Issuer::new(params, root);
+    let alone = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap();
+    let chain = alone.signed_by(&leaf, &issuer).unwrap().pem();
+    let (chain, key) = (chain, leaf.serialize_pem());
+    certbot.issue("a.test", &Issue { chain: chain.clone(), key: key.clone() });
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a.test"]));
+    assert!(slot.is_ready());
+    assert!(slot.problem().unwrap().contains("its issuer, CN=A Root"), "{:?}", slot.problem());
+    assert!(matches!(slot.judged()[0].chain, Chain::Broken(_)));
+    let report = store.reload().pop().unwrap();
+    assert_eq!(report.news, News::Fault { retry: false });
+    assert!(report.message.contains("still serving"), "{report}");
+
+    // Backends have authorities of their own.
+    let to_backends = CertSource::Inline {
+        object: "Secret test/client".into(),
+        chain: chain.into(),
+        key: Secret::new(key.into()),
+        shown_to: Peer::Backends,
+    };
+    assert_eq!(store.slot(to_backends).problem(), None);
 }

@@ -2,11 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Output;
+use std::process::{Command, Output};
 
-use serde_json::Value;
+use rcgen::{DnType, date_time_ymd};
+use serde_json::{Value, json};
 
-use crate::support::{Gateway, Leaf, NAMES, Setup, ca};
+use crate::metrics::scrape;
+use crate::support::{Gateway, Leaf, NAMES, Setup, ca, free_address, serve_all};
 
 use super::{operator, stderr, stdout, unwrapped};
 
@@ -64,7 +66,7 @@ async fn the_certificates_that_are_served_are_listed() {
 async fn a_certificate_that_wants_somebody_fails_the_command() {
     type Break = fn(&Setup);
     // (what is done to the files, verdict, part of what is said)
-    let table: [(Break, &str, &str); 5] = [
+    let table: [(Break, &str, &str); 9] = [
         (
             |setup| setup.lineage().renew(&ca().overdue_leaf(&NAMES)),
             "overdue",
@@ -83,8 +85,43 @@ async fn a_certificate_that_wants_somebody_fails_the_command() {
         ),
         (
             |setup| setup.lineage().renew(&ca().leaf(&["other.test"])),
-            "good",
+            "not-for-host",
             "is not for `shop.test`",
+        ),
+        (
+            |setup| {
+                let leaf = ca().intermediate().leaf(&NAMES);
+                setup.lineage().renew(&Leaf { chain_pem: String::new(), ..leaf });
+            },
+            "broken-chain",
+            "the chain ends with the certificate of the host",
+        ),
+        (
+            |setup| {
+                let leaf = ca().intermediate().leaf(&NAMES);
+                let chain_pem = ca().intermediate_with(|params| {
+                    params.distinguished_name.push(DnType::CommonName, "Another");
+                });
+                let chain_pem = chain_pem.pem();
+                setup.lineage().renew(&Leaf { chain_pem, ..leaf });
+            },
+            "broken-chain",
+            "which has not issued the first certificate",
+        ),
+        (
+            |setup| {
+                let old = ca().intermediate_with(|params| {
+                    params.not_after = date_time_ymd(2024, 1, 1);
+                });
+                setup.lineage().renew(&old.leaf(&NAMES));
+            },
+            "broken-chain",
+            "expired on 2024-01-01",
+        ),
+        (
+            |setup| setup.lineage().renew(&ca().intermediate().leaf(&NAMES)),
+            "good",
+            "it leads to CN=Stories Root, which is not among the CA certificates of this host",
         ),
     ];
     for (change, verdict, problem) in table {
@@ -104,6 +141,60 @@ async fn a_certificate_that_wants_somebody_fails_the_command() {
         assert_eq!(certs.status.code(), code, "{verdict}: {certs:?}");
         assert_eq!(json(&certs)["certificates"][0]["verdict"], verdict, "{certs:?}");
     }
+}
+
+/// A host that has the root knows the chain to be good, and says nothing.
+#[tokio::test]
+async fn a_chain_to_a_root_of_this_host_is_not_spoken_of() {
+    let setup = Gateway::setup();
+    setup.lineage().renew(&ca().intermediate().leaf(&NAMES));
+    let root = setup.path("root.pem");
+    fs::write(&root, ca().pem()).unwrap();
+    let mut command = setup.command("certs");
+    command.env("SSL_CERT_FILE", &root).args(setup.files()).arg("--json");
+    let certs = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(certs.status.code(), Some(0), "{certs:?}");
+    let row = &json(&certs)["certificates"][0];
+    assert_eq!(row["notes"].as_array().map(Vec::len), Some(0), "{row}");
+}
+
+/// Clients of a name that is served and in no certificate are refused, whatever else is in order.
+#[tokio::test]
+async fn a_hostname_without_a_certificate_is_named() {
+    let route = serve_all("wiki", "wiki.test", &["127.0.0.1:9".parse().unwrap()]);
+    let blog = serve_all("blog", "blog.test", &["127.0.0.1:9".parse().unwrap()]);
+    let metrics = free_address();
+    let setup = Gateway::setup().file("routes/wiki.yaml", &route).file("routes/blog.yaml", &blog);
+    let gateway = setup.metrics_at(metrics).start().await;
+    let setup = gateway.setup_ref();
+
+    let certs = operator(setup, "certs", &["--json"]).await;
+    assert_eq!(certs.status.code(), Some(1), "{certs:?}");
+    let certs = json(&certs);
+    let rows = certs["certificates"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{certs}");
+    assert_eq!((&rows[0]["verdict"], &rows[1]["verdict"]), (&"good".into(), &"uncovered".into()));
+    assert_eq!(rows[1]["hostnames"], json!(["wiki.test"]), "{certs}");
+    let table = unwrapped(&operator(setup, "certs", &[]).await);
+    assert!(table.contains("wiki.test none") && table.contains("is for `wiki.test`"), "{table}");
+
+    let files = setup.files();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+    command.env_clear().env("DOMAIN", "gateway.test").arg("check").args(files);
+    let check = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let told = stdout(&check) + &stderr(&check);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("HTTPRoute envoy-gateway-system/wiki: spec.hostnames"), "{told}");
+    assert!(!told.contains("blog.test"), "{told}");
+
+    let text = scrape(metrics).await;
+    let listener = "listener=\"envoy-gateway-system/eg/https\"";
+    let want = format!("edge_gateway_listener_hostnames_without_certificate{{{listener}}} 1\n");
+    assert!(text.contains(&want), "{text}");
+    assert!(
+        text.contains("edge_gateway_certificate_chain_valid{lineage=\"gateway.test\""),
+        "{text}"
+    );
 }
 
 /// What is on disk is broken, what is served is not: both are told.
@@ -163,6 +254,11 @@ async fn the_command_for_the_first_certificate_is_printed_and_run() {
     let printed = operator(setup, "certs setup", &["a.test", "b.test"]).await;
     assert!(printed.status.success(), "{printed:?}");
     assert_eq!(stdout(&printed).trim_end(), want);
+    let printed = operator(setup, "certs setup", &["203.0.113.7"]).await;
+    assert!(printed.status.success(), "{printed:?}");
+    let ends = "--preferred-profile shortlived --ip-address 203.0.113.7";
+    assert!(stdout(&printed).trim_end().ends_with(ends), "{printed:?}");
+    assert!(stderr(&printed).contains("certbot 5.4"), "{printed:?}");
 
     // With a hook in its place, and a certbot that writes down what it was told.
     let hook = setup.letsencrypt().join("renewal-hooks/deploy/edge-gateway");
@@ -192,7 +288,7 @@ async fn the_command_for_the_first_certificate_is_printed_and_run() {
 #[tokio::test]
 async fn a_name_that_port_80_cannot_prove_is_refused() {
     let setup = Gateway::setup();
-    for name in ["*.a.test", "192.0.2.1", "--help=x"] {
+    for name in ["*.a.test", "10.0.0.1", "--help=x", "bücher.example"] {
         let refused = operator(&setup, "certs setup", &[name]).await;
         assert_eq!(refused.status.code(), Some(2), "{name}: {refused:?}");
     }

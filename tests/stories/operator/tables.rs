@@ -3,7 +3,9 @@
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use crate::support::{Gateway, Origin, backend, http_route, in_package, on_terminal, rule_to};
+use crate::support::{
+    Gateway, NAMES, Origin, backend, ca, http_route, in_package, on_terminal, rule_to,
+};
 
 use super::{operator, stdout};
 
@@ -18,7 +20,10 @@ async fn gateway() -> (Gateway, Origin) {
     let hosts = ["a-name-that-goes-on.shop.test", "shop.test"];
     let wide = format!("- matches: [{{headers: [{{name: X-A, value: {WIDE}}}]}}]\n");
     let rules = rule_to(LONG, "shop") + &wide + &rule_to("/", "shop");
-    let gateway = Gateway::setup()
+    let setup = Gateway::setup();
+    let names = [&NAMES[..], &["a-name-that-goes-on.shop.test", "lost.test"]].concat();
+    setup.lineage().renew(&ca().leaf(&names));
+    let gateway = setup
         .file("routes/shop.yaml", &backend("shop", &[shop.address]))
         .file("routes/long.yaml", &http_route("a-route-with-a-long-name", &hosts, &rules))
         .file("routes/lost.yaml", &http_route("lost", &["lost.test"], &rule_to("/", "nowhere")))

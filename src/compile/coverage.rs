@@ -1,0 +1,71 @@
+//! Hostnames that clients come by over TLS and that no certificate covers, as warnings where they are
+//! written.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::api::ObjectKey;
+use crate::config::{Origin, Severity};
+use crate::graph::{Fault, Gateway, Graph, Listener, ListenerSet};
+use crate::net::HostPattern;
+use crate::observe::listed;
+use crate::snapshot::{self, Bind};
+
+/// Names in one warning.
+const MOST: usize = 10;
+
+/// A warning for each hostname of a listener, and for each route with such hostnames. `name` is what a
+/// listener is called in `binds`.
+pub(super) fn warnings(
+    graph: &Graph<'_>,
+    binds: &[Arc<Bind>],
+    name: impl Fn(&Gateway<'_>, Option<&ListenerSet<'_>>, &Listener<'_>) -> String,
+) -> Vec<Fault> {
+    let mut uncovered: HashMap<&str, (&snapshot::Listener, HashSet<&HostPattern>)> = HashMap::new();
+    for bind in binds.iter().filter(|bind| bind.tls) {
+        for (_, listener) in bind.listeners.sorted() {
+            let hosts = bind.uncovered(listener);
+            if !hosts.is_empty() {
+                uncovered.insert(&listener.name, (listener, hosts.into_iter().collect()));
+            }
+        }
+    }
+    let mut warnings = Vec::new();
+    if uncovered.is_empty() {
+        return warnings;
+    }
+    for (gateway, set, listener) in graph.served() {
+        let name = name(gateway, set, listener);
+        let Some((built, hosts)) = uncovered.get(&*name) else { continue };
+        let covered = built.certificates.iter().flat_map(|slot| slot.facts());
+        let covered = covered.flat_map(|facts| facts.names).map(|name| format!("`{name}`"));
+        let covered = listed(covered, MOST);
+        let warning = |object: &ObjectKey, field: String, names: &[&HostPattern]| {
+            let hosts = listed(names.iter().map(|host| format!("`{host}`")), MOST);
+            let problem = format!(
+                "no certificate of listener `{name}` is for {hosts}, so clients refuse the connection \
+                 (there are certificates for {covered}); `edge-gateway doctor` has the command that \
+                 gets one"
+            );
+            let (object, severity) = (object.clone(), Severity::Warning);
+            Fault { object, field, problem, severity, origin: Origin::Host }
+        };
+        let own = listener.hostname.as_ref().filter(|own| hosts.contains(own));
+        if let Some(own) = own {
+            let owner = set.map_or(&gateway.key, |set| &set.key);
+            let field = format!("spec.listeners[{}].hostname", listener.place);
+            warnings.push(warning(owner, field, &[own]));
+        }
+        for on in &listener.routes {
+            // What is the listener's own has been told.
+            let is_told = |host: &HostPattern| Some(host) == own;
+            let names = on.hosts.iter().filter(|host| hosts.contains(host) && !is_told(host));
+            let names: Vec<_> = names.collect();
+            if !names.is_empty() {
+                let route = &graph.routes[on.route].key;
+                warnings.push(warning(route, "spec.hostnames".into(), &names));
+            }
+        }
+    }
+    warnings
+}
