@@ -155,10 +155,10 @@ fn build(
     // Nobody is let in who cannot be checked: a listener without certificates refuses handshakes.
     let clients = clients.map(|clients| trust.of_clients(clients));
     let shown = if clients == Some(None) { Vec::new() } else { certificates.clone() };
+    let shown = ListenerCertificates::new(shown);
     let clients = clients.flatten();
-    let tls = (listener.tls && !listener.passthrough).then(|| {
-        server_config(ListenerCertificates::new(shown), alpn, inputs.tickets, clients.as_ref())
-    });
+    let tls = (listener.tls && !listener.passthrough)
+        .then(|| server_config(shown.clone(), alpn, inputs.tickets, clients.as_ref()));
     let hosts = if tls.is_some() { hosts(listener) } else { Vec::new() };
     let traffic = if is_http {
         let rows = listener.routes.iter().filter_map(|on| {
@@ -183,6 +183,7 @@ fn build(
         tls,
         clients,
         certificates,
+        shown,
         hosts,
         traffic,
         tracing: is_http.then(|| tracings.of(&gateway.key)).flatten(),

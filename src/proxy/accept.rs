@@ -1,6 +1,7 @@
 //! From a socket to requests: limits, TLS, and which HTTP it is.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +112,7 @@ async fn begin(
     }
 
     watch.begins_handshake();
-    let handshake = handshake(&gateway, served, &watch, stream);
+    let handshake = handshake(&gateway, served, &watch, local.ip(), stream);
     let shaken = Box::pin(unless_ending(&watch, timeout(limit, handshake))).await;
     let shaken = shaken.and_then(|shaken| shaken.map_err(|_| Ended::Late)?);
     let met = shaken.inspect_err(|ended| {
@@ -185,6 +186,7 @@ async fn handshake(
     gateway: &Arc<Gateway>,
     bind: &Bind,
     watch: &Watch,
+    local: IpAddr,
     mut stream: TcpStream,
 ) -> Result<Met, Ended> {
     let mut read = Bytes::new();
@@ -219,7 +221,8 @@ async fn handshake(
     let hello = tls::accept_hello(Rewound::new(stream, read)).await?;
     let sni: Box<str> = hello.sni().unwrap_or_default().into();
     let listener = bind.listeners.best(&sni);
-    let Some((listener, config)) = listener.and_then(|of| Some((of, of.tls.clone()?))) else {
+    let Some((listener, config)) = listener.and_then(|of| Some((of, of.handshake(&sni, local)?)))
+    else {
         hello.refuse_unrecognized_name().await;
         return Err(Ended::UnknownName);
     };

@@ -8,7 +8,7 @@ use crate::net::HostPattern;
 use crate::observe::GatewayLog;
 use crate::snapshot::{Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
-use crate::tls::{CertFacts, CertSlot, ClientValidation};
+use crate::tls::{CertFacts, CertSlot, ClientValidation, ListenerCertificates};
 use crate::trace::Tracing;
 
 /// Where a bind listens, and so which it is: equal keys are one socket across a reload.
@@ -117,6 +117,8 @@ pub(crate) struct Listener {
     pub clients: Option<ClientValidation>,
     /// What `tls` chooses from, in the order of the certificateRefs; for people.
     pub certificates: Vec<Arc<CertSlot>>,
+    /// The same for handshakes; none of them where nobody can be let in.
+    pub shown: ListenerCertificates,
     /// The hostnames that clients come by: of the listener and of its routes, where it ends TLS.
     pub hosts: Vec<HostPattern>,
     pub traffic: Traffic,
@@ -142,6 +144,14 @@ impl Listener {
     /// True if no handshake can end, for want of a certificate.
     pub(crate) fn refuses_handshakes(&self) -> bool {
         self.tls.is_some() && !self.certificates.iter().any(|slot| slot.is_ready())
+    }
+
+    /// The handshake for a client that came to the address `local`, and asked for `sni`, which is
+    /// empty where it asked for nothing.
+    pub(crate) fn handshake(&self, sni: &str, local: IpAddr) -> Option<Arc<rustls::ServerConfig>> {
+        let config = self.tls.as_ref()?;
+        let by_address = sni.is_empty().then(|| self.shown.at(local, config)).flatten();
+        Some(by_address.unwrap_or_else(|| Arc::clone(config)))
     }
 
     /// The routes of requests; `None` where it is not HTTP that is served.

@@ -201,6 +201,11 @@ impl CertFacts {
         }
     }
 
+    /// The IP addresses among the names.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.names.iter().filter_map(|name| name.parse().ok())
+    }
+
     pub(crate) fn is_valid_at(&self, now: SystemTime) -> bool {
         self.not_before <= now && now < self.not_after
     }

@@ -1,10 +1,13 @@
 //! Which certificate a client gets.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureScheme};
+
+use crate::net;
 
 use super::slot::CertSlot;
 
@@ -27,6 +30,30 @@ impl ListenerCertificates {
         self.0.iter().any(|slot| slot.is_ready())
     }
 
+    /// `config` for a client that asks for no name and came to the address `local`, if that decides
+    /// anything: then it gets the certificate for the address.
+    pub(crate) fn at(&self, local: IpAddr, config: &ServerConfig) -> Option<Arc<ServerConfig>> {
+        let name = self.address(local)?.to_string();
+        let mut config = config.clone();
+        config.cert_resolver = Arc::new(AtAddress { certificates: self.clone(), name });
+        Some(Arc::new(config))
+    }
+
+    /// The address that a client meant which came to `local`, if there is a certificate for it.
+    ///
+    /// A host behind NAT does not have the address that its clients use. Where `local` is a private one
+    /// and there are certificates for one set of addresses alone, they are meant.
+    fn address(&self, local: IpAddr) -> Option<IpAddr> {
+        let local = local.to_canonical();
+        let all: Vec<_> = self.0.iter().flat_map(|slot| slot.addresses()).collect();
+        let (first, others) = all.split_first()?;
+        if all.iter().any(|of| of.contains(&local)) {
+            return Some(local);
+        }
+        let is_the_only_one = others.iter().all(|of| of == first);
+        first.first().copied().filter(|_| is_the_only_one && !net::is_public(local))
+    }
+
     /// In this order: one for the name that the client can check, one that it can check, the first.
     /// The last is of no use to the client, but lets rustls give the true reason.
     fn pick(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
@@ -41,6 +68,20 @@ impl ResolvesServerCert for ListenerCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(|name| name.strip_suffix('.').unwrap_or(name));
         self.pick(name, hello.signature_schemes())
+    }
+}
+
+/// The certificates of a listener, for a client that came by an address.
+#[derive(Debug)]
+struct AtAddress {
+    certificates: ListenerCertificates,
+    /// The address, as certificates have it.
+    name: String,
+}
+
+impl ResolvesServerCert for AtAddress {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.certificates.pick(Some(&self.name), hello.signature_schemes())
     }
 }
 
@@ -91,6 +132,39 @@ mod tests {
             let got = certificates.pick(name, schemes).unwrap();
             assert_eq!(got.cert[0].as_ref(), files[want], "{name:?} {schemes:?}");
         }
+    }
+
+    #[test]
+    fn an_address_is_that_of_the_connection_or_the_only_one_behind_nat() {
+        let certbot = Certbot::new();
+        certbot.issue("a.test", &Issue::to(&["a.test"]));
+        let store = CertStore::new(certbot.dir());
+        let certificates =
+            ListenerCertificates::new(vec![store.slot(Certbot::source(&["a.test"]))]);
+        let address = |local: &str| {
+            certificates.address(local.parse().unwrap()).map(|address| address.to_string())
+        };
+        assert_eq!(address("10.0.0.1"), None, "no certificate is for an address");
+
+        certbot.issue("one", &Issue::to(&["203.0.113.7", "2001:db8::7"]));
+        store.reload();
+        // (address of the connection, address of the certificate)
+        let table = [
+            ("203.0.113.7", Some("203.0.113.7")),
+            ("::ffff:203.0.113.7", Some("203.0.113.7")),
+            ("2001:db8::7", Some("2001:db8::7")),
+            ("10.0.0.1", Some("203.0.113.7")),
+            ("127.0.0.1", Some("203.0.113.7")),
+            ("198.51.100.1", None),
+            ("2001:db8::8", None),
+        ];
+        for (local, want) in table {
+            assert_eq!(address(local).as_deref(), want, "{local}");
+        }
+        certbot.issue("two", &Issue::to(&["203.0.113.8"]));
+        store.reload();
+        assert_eq!(address("203.0.113.8").as_deref(), Some("203.0.113.8"));
+        assert_eq!(address("10.0.0.1"), None, "nobody can say which");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The place of one certificate: what is served there now, and how that follows from what is found.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -156,6 +157,13 @@ impl CertSlot {
         self.current.load().certificates.first().map(|one| Arc::clone(one.key()))
     }
 
+    /// The addresses of each certificate that is for some.
+    pub(super) fn addresses(&self) -> Vec<Vec<IpAddr>> {
+        let served = self.current.load();
+        let addresses = served.certificates.iter().map(|one| one.facts().addresses().collect());
+        addresses.filter(|of: &Vec<_>| !of.is_empty()).collect()
+    }
+
     pub(super) fn source(&self) -> &CertSource {
         &self.source
     }
@@ -179,7 +187,8 @@ pub(crate) struct Judged {
 /// What a slot serves, and what was wrong when that was last decided.
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    /// Most preferred first: valid before expired, then by [`KeyType`], then the newest.
+    /// Most preferred first: valid before expired, for a name before for an address alone, then by
+    /// [`KeyType`], then the newest.
     ///
     /// [`KeyType`]: super::certificate::KeyType
     pub certificates: Vec<Arc<Certificate>>,
@@ -239,7 +248,7 @@ impl Served {
                     wanted.all(library)
                 };
                 let mut found = wanted.relevant(found, old);
-                if found.is_empty() {
+                if wanted.misses_its_host(&found) {
                     let (looked_for, host) = (wanted.looked_for(), host.clone());
                     let chosen = names.first().filter(|_| *chosen).cloned();
                     let cause = Cause::NoLineage { looked_for, host, chosen };
@@ -282,7 +291,7 @@ impl Wanted<'_> {
         let served =
             |name: &str| old.iter().any(|old| old.facts().lineage.as_deref() == Some(name));
         let matters = |(name, one): &(&str, Found)| match one {
-            Ok(one) => self.covers(one) || in_place(name),
+            Ok(one) => self.covers(one) || self.is_by_address(one) || in_place(name),
             Err(_) => self.is_own(name) || served(name) || in_place(name),
         };
         found.into_iter().filter(matters).map(|(_, one)| one).collect()
@@ -299,6 +308,19 @@ impl Wanted<'_> {
                     || self.names.iter().any(|name| facts.covers(name))
             }
         }
+    }
+
+    /// True for a certificate that a listener without a hostname has for clients that come by an
+    /// address, and so ask for no name.
+    fn is_by_address(&self, one: &Certificate) -> bool {
+        self.host.is_none() && one.facts().addresses().next().is_some() && !self.covers(one)
+    }
+
+    /// True if a host was looked for that none of `found` is for, but those for addresses.
+    fn misses_its_host(&self, found: &[Found]) -> bool {
+        let is_host = |name: &String| name.contains('.') && name.parse::<IpAddr>().is_err();
+        found.iter().all(|one| one.as_ref().is_ok_and(|one| self.is_by_address(one)))
+            && (found.is_empty() || self.names.iter().any(is_host))
     }
 
     fn names_exactly(&self, one: &Certificate) -> bool {
@@ -371,7 +393,8 @@ fn choose(
 
 /// What is served of the candidates, in order of preference.
 ///
-/// 1. Those for the host; all of them only if there is none.
+/// 1. Those for the host; all of them only if there is none. Beside them, where the listener has no
+///    hostname, those for an address, which nobody asks for by name.
 /// 2. Of these, those of the lineage that a person called by its name, while one of them is valid.
 /// 3. Valid before expired or not yet valid.
 /// 4. With the hostname itself before with a wildcard.
@@ -393,10 +416,10 @@ fn best<'a>(
     };
     let covered = fit.iter().any(|one| wanted.covers(one));
     if covered {
-        fit.retain(|one| wanted.covers(one));
+        fit.retain(|one| wanted.covers(one) || wanted.is_by_address(one));
     }
     if fit.iter().any(|one| is_own(one) && is_valid(one)) {
-        fit.retain(is_own);
+        fit.retain(|one| is_own(one) || wanted.is_by_address(one));
     }
     fit.sort_by_key(|one| {
         let facts = one.facts();
@@ -408,13 +431,13 @@ fn best<'a>(
         let is_needless = |better: &Arc<Certificate>| {
             better.facts().key_type == one.facts().key_type
                 && (for_one_host
-                    || (is_valid(better) && !is_valid(&one))
+                    || (is_valid(better) && !is_valid(&one) && !wanted.is_by_address(&one))
                     || better.serves_names_of(&one))
         };
         if !best.iter().any(is_needless) {
             best.push(one);
         }
     }
-    best.sort_by_key(|one| (!is_valid(one), one.facts().key_type));
+    best.sort_by_key(|one| (!is_valid(one), wanted.is_by_address(one), one.facts().key_type));
     best
 }

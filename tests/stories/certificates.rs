@@ -192,3 +192,45 @@ async fn a_chain_that_cannot_be_read_is_refused_with_the_truth() {
         until(told, || gateway.process().stderr().contains(told)).await;
     }
 }
+
+/// A client that goes to an address asks for no name. It gets the certificate for the address that it
+/// came to, and behind NAT, where the host does not have that, the one for an address.
+#[tokio::test]
+async fn a_certificate_for_an_address_serves_clients_that_come_by_it() {
+    let gateway = Gateway::start().await;
+    let named = gateway.serial("gateway.test").await;
+    // Issued later, and so preferred among equals.
+    let (own, public) = (ca().leaf(&["127.0.0.1"]), ca().leaf(&["203.0.113.7"]));
+    let letsencrypt = gateway.setup_ref().letsencrypt();
+    // It checks the certificate for this name, and asks for none.
+    let shown = async |name: &str| {
+        let silent = Tls::of(name).with(|config| config.enable_sni = false);
+        silent.serial(gateway.https()).await.unwrap()
+    };
+    assert_eq!(shown("gateway.test").await, named, "there is no other");
+
+    Lineage::create(&letsencrypt, "203.0.113.7", &public);
+    gateway.reload().await;
+    assert_eq!(shown("203.0.113.7").await, public.serial, "behind NAT");
+    assert_eq!(gateway.serial("gateway.test").await, named);
+
+    Lineage::create(&letsencrypt, "127.0.0.1", &own);
+    gateway.reload().await;
+    assert_eq!(gateway.serial("127.0.0.1").await, own.serial, "the address that it came to");
+    assert_eq!(gateway.serial("gateway.test").await, named);
+
+    let mut command = gateway.setup_ref().command("certs");
+    let certs = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let table = String::from_utf8(certs.stdout).unwrap();
+    assert_eq!(certs.status.code(), Some(0), "{table}");
+    assert!(
+        table.contains("lineage 127.0.0.1") && table.contains("lineage 203.0.113.7"),
+        "{table}"
+    );
+
+    // Two for addresses, none of which this host has: nobody can say which.
+    std::fs::remove_dir_all(letsencrypt.join("live/127.0.0.1")).unwrap();
+    Lineage::create(&letsencrypt, "203.0.113.8", &ca().leaf(&["203.0.113.8"]));
+    gateway.reload().await;
+    assert_eq!(shown("gateway.test").await, named);
+}

@@ -559,6 +559,37 @@ fn what_is_watched_is_there_and_is_where_changes_show() {
 }
 
 #[test]
+fn a_certificate_for_an_address_is_served_beside_the_others() {
+    let certbot = Certbot::new();
+    let store = store(&certbot);
+    let slot = store.slot(Certbot::source(&["a.test"]));
+    let key = ecdsa();
+    certbot.issue("a.test", &Issue::dated(&key, &["a.test"], 2024, 2090));
+    // Issued later, and so preferred among equals.
+    certbot.issue("203.0.113.7", &Issue::dated(&key, &["203.0.113.7"], 2025, 2090));
+    store.reload();
+    assert_eq!(lineages(&slot), ["a.test", "203.0.113.7"]);
+    assert_eq!(slot.problem(), None);
+    let of_host = store.slot(of_host("pair", "a.test", false));
+    assert_eq!(lineages(&of_host), ["a.test"], "a listener with a hostname has no such clients");
+
+    certbot.issue("203.0.113.7", &Issue::dated(&key, &["203.0.113.7"], 2025, 2026));
+    store.reload();
+    assert_eq!(lineages(&slot), ["a.test", "203.0.113.7"], "it is not for the same clients");
+    assert!(slot.problem().unwrap().contains("expired"));
+
+    certbot.issue("203.0.113.7", &Issue::dated(&key, &["203.0.113.7"], 2025, 2090));
+    fs::remove_dir_all(certbot.live().join("a.test")).unwrap();
+    // One that has served nothing yet.
+    let store = CertStore::new(certbot.dir());
+    let slot = store.slot(Certbot::source(&["b.test"]));
+    assert_eq!(lineages(&slot), ["203.0.113.7"]);
+    assert!(slot.problem().unwrap().contains("no certbot lineage of the name `b.test`"));
+    let nameless = store.slot(Certbot::source(&["pair"]));
+    assert_eq!(nameless.problem(), None, "no host was looked for");
+}
+
+#[test]
 fn a_chain_that_breaks_off_is_told_and_served() {
     let certbot = Certbot::new();
     let (root, leaf) = (ecdsa(), ecdsa());
