@@ -2,20 +2,19 @@
 //!
 //! Most signals end a process that does not handle them, and tooling written for other proxies sends
 //! several: logrotate SIGUSR1, upgrade scripts SIGUSR2, supervisors SIGHUP while a start is under way.
-//! So all of them are held back from the first instruction on ([`hold`]): the kernel keeps what
-//! arrives, and the loop reads it from a descriptor ([`Signals`]) once there is a loop. No handler
-//! runs, and no thread is interrupted.
+//! So all of them are blocked from the first instruction on ([`hold`]): the kernel keeps what arrives
+//! until [`Signals::register`] has handlers for them, which only wake the loop.
 //!
-//! Invariant: [`hold`] and [`Signals::register`] come before the first thread. A thread inherits what
-//! is held back, and one that does not hold a signal back takes it in its deadly form.
+//! Invariant: [`hold`] comes before the first thread. A thread inherits what is blocked, and one that
+//! does not block a signal takes it in its deadly form.
 
 use std::collections::BTreeSet;
 use std::future;
 use std::io;
 
-use crate::control::readable::Readable;
+use futures_util::{FutureExt, StreamExt};
 use nix::sys::signal::{self, SigSet};
-use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use signal_hook::consts::FORBIDDEN;
 
 /// What a signal asks for; what is to be done first comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,31 +74,43 @@ fn without(mut set: SigSet, others: impl IntoIterator<Item = signal::Signal>) ->
     set
 }
 
+/// The numbers of real-time signals. The C library keeps the two below for itself.
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// The numbers of those that have a handler: all that are ever held back.
+fn handled() -> impl Iterator<Item = i32> {
+    let named = signal::Signal::iterator().filter(|one| !AS_ALWAYS.contains(one));
+    let named = named.map(|one| one as i32).filter(|number| !FORBIDDEN.contains(number));
+    named.chain(REAL_TIME)
+}
+
 /// Signals that arrived, those since [`hold`] too.
 ///
 /// Equal ones that arrive before the first was taken become one, and their order is not kept; a
 /// hundred SIGHUPs during a reload are one reload more.
-#[derive(Debug)]
 pub(crate) struct Signals {
-    arrived: SignalFd,
-    readable: Readable,
+    arrived: signal_hook_tokio::Signals,
     /// Read and not yet given out.
     waiting: BTreeSet<Signal>,
 }
 
+impl std::fmt::Debug for Signals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signals").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
 impl Signals {
-    /// Holds back SIGINT and SIGTERM, too, and begins to read. Needs a runtime around it, and no
-    /// other thread yet.
+    /// Handles all signals, SIGINT and SIGTERM too, and lets those in that were held back. Needs a
+    /// runtime around it.
     ///
     /// # Errors
     ///
     /// The process is out of descriptors.
     pub(crate) fn register() -> io::Result<Self> {
-        let all = all();
-        all.thread_block()?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let arrived = SignalFd::with_flags(&all, flags)?;
-        Ok(Self { readable: Readable::of(&arrived)?, arrived, waiting: BTreeSet::new() })
+        let arrived = signal_hook_tokio::Signals::new(handled())?;
+        all().thread_unblock()?;
+        Ok(Self { arrived, waiting: BTreeSet::new() })
     }
 
     /// The next signal. Cancel safe.
@@ -108,35 +119,29 @@ impl Signals {
             if let Some(next) = self.waiting.pop_first() {
                 return next;
             }
-            let read = || match self.arrived.read_signal()? {
-                Some(signal) => Ok(signal),
-                None => Err(io::ErrorKind::WouldBlock.into()),
-            };
-            let Ok(first) = self.readable.read(read).await else {
+            let Some(first) = self.arrived.next().await else {
                 // The runtime is ending.
                 return future::pending().await;
             };
-            // All that are there: the kernel gives out SIGHUP before SIGTERM.
-            self.waiting.extend(meaning(&first));
-            while let Ok(next) = read() {
-                self.waiting.extend(meaning(&next));
+            // All that are there: by their numbers SIGHUP comes before SIGTERM.
+            self.waiting.extend(meaning(first));
+            while let Some(Some(next)) = self.arrived.next().now_or_never() {
+                self.waiting.extend(meaning(next));
             }
         }
     }
 }
 
-/// What is asked for; nothing by a signal that has no meaning here, which is told.
-fn meaning(arrived: &siginfo) -> Option<Signal> {
-    let named = i32::try_from(arrived.ssi_signo).ok().and_then(|number| number.try_into().ok());
+/// What is asked for; nothing by a signal that has no meaning here, which is logged.
+fn meaning(number: i32) -> Option<Signal> {
+    let named = signal::Signal::try_from(number).ok();
     match named {
         Some(signal::SIGHUP) => Some(Signal::Reload),
         Some(signal::SIGUSR1) => Some(Signal::Reopen),
         Some(signal::SIGINT | signal::SIGQUIT | signal::SIGTERM) => Some(Signal::Terminate),
         named => {
-            let number = arrived.ssi_signo;
             let name = named.map_or("real-time", signal::Signal::as_str);
-            let sender = arrived.ssi_pid;
-            tracing::info!(number, name, sender, "signal ignored");
+            tracing::info!(number, name, "signal ignored");
             None
         }
     }
@@ -153,7 +158,9 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    // `raise` sends to this thread alone, which holds back what it sends.
+    /// Handlers are the process's: whoever raises a signal is the only one who listens.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     async fn expect(signals: &mut Signals, want: &[Signal], what: &str) {
         for want in want {
             assert_eq!(timeout(PATIENCE, signals.next()).await, Ok(*want), "{what}");
@@ -164,6 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_signal_asks_for_its_own_thing_and_none_ends_the_process() {
+        let _alone = ALONE.lock().await;
         hold();
         for early in [signal::SIGHUP, signal::SIGUSR1, signal::SIGUSR2, signal::SIGALRM] {
             raise(early).unwrap();
@@ -189,6 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn equal_signals_are_one_and_the_end_comes_first() {
+        let _alone = ALONE.lock().await;
         hold();
         let mut signals = Signals::register().unwrap();
         // A wait that was given up takes nothing with it.
