@@ -7,8 +7,9 @@ use crate::api::{self, AddressType, ObjectKey};
 use crate::config::Origin;
 use crate::net::AddressPool;
 
+use super::facts::Facts;
 use super::index::Index;
-use super::{Facts, Faults, Judged, Refusal, refuse};
+use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// Who holds which address of the pool: `namespace/name` of a Gateway, with `#2` and so on behind
 /// it for its further ones.

@@ -13,7 +13,7 @@ use crate::api::{self, GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta};
 
 use super::index::Index;
 use super::routes::RouteObject;
-use super::{Faults, Judged, Refusal, refuse};
+use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The targets of one policy, as written.
 pub(super) struct Targets<'a> {

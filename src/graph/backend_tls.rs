@@ -15,11 +15,12 @@ use crate::config::Origin;
 
 use super::authorities::{self, Unusable};
 use super::certificates::{self, Certificate};
+use super::facts::Facts;
 use super::gateways::Gateway;
 use super::index::Index;
 use super::listener_sets::ListenerSet;
 use super::routes::Route;
-use super::{Authorities, Facts, Faults, Judged, Refusal, refuse};
+use super::verdict::{Authorities, Faults, Judged, Refusal, refuse};
 
 /// The word for the authorities that the host trusts.
 const SYSTEM: &str = "System";

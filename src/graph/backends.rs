@@ -11,9 +11,10 @@ use crate::api::{
 use crate::config::Origin;
 
 use super::backend_tls::Encryption;
+use super::facts::Facts;
 use super::grants::{From, To, advice};
 use super::index::{Index, SERVICE_LABEL};
-use super::{Facts, Faults};
+use super::verdict::Faults;
 
 /// How TLS to a backend is asked for.
 const ENCRYPT: &str = "write a BackendTLSPolicy for it, so that it is known whom to believe";

@@ -3,9 +3,10 @@
 use crate::api::{self, CORE_GROUP, Kind, ObjectKey, Protocol, Secret, SecretObjectReference};
 use crate::secret;
 
+use super::facts::Facts;
 use super::grants::{From, To, advice};
 use super::index::Index;
-use super::{Facts, Faults, Judged, Refusal, refuse};
+use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// Names a certbot lineage on a Secret that holds no pair itself.
 const LINEAGE_ANNOTATION: &str = "edge-gateway.io/lineage";

@@ -8,10 +8,11 @@ use crate::api::{ObjectKey, Protocol};
 use crate::config::Origin;
 use crate::net::HostPattern;
 
+use super::facts::Facts;
 use super::gateways::Gateway;
 use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
-use super::{Facts, Faults, Refusal};
+use super::verdict::{Faults, Refusal};
 
 /// Marks listeners that cannot be served because of others.
 ///

@@ -6,10 +6,11 @@ use crate::api::{
 };
 
 use super::authorities::{self, Unusable};
+use super::facts::Facts;
 use super::grants::{From, To, advice};
 use super::index::Index;
 use super::listeners::Listener;
-use super::{Authorities, Facts, Faults, Judged, Refusal, refuse};
+use super::verdict::{Authorities, Faults, Judged, Refusal, refuse};
 
 /// What clients have to show.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,12 +8,13 @@ use crate::config::Origin;
 
 use super::addresses::{self, Addresses, Allocation, Held};
 use super::certificates::{self, Certificate};
+use super::facts::Facts;
 use super::frontend;
 use super::index::Index;
 use super::listener_sets;
-use super::listeners::{self, Listener, Owner};
+use super::listeners::{self, Listener};
 use super::proxies::Proxies;
-use super::{Facts, Faults, Judged, Refusal};
+use super::verdict::{Faults, Judged, Refusal};
 
 /// A GatewayClass that names our controller.
 #[derive(Debug)]
@@ -124,10 +125,9 @@ pub(super) fn gateways<'a>(
             say_why_not_ours(&key, class_name, index, facts, faults);
             continue;
         };
-        let owner = Owner { key: &key, gateway: object };
         let specs = object.spec.listeners.iter().enumerate();
         let mut listeners: Vec<_> = specs
-            .map(|(place, spec)| listeners::judge(owner, spec, place, index, facts, faults))
+            .map(|(place, spec)| listeners::judge(&key, spec, place, index, facts, faults))
             .collect();
         frontend::apply(object, &key, &mut listeners, index, facts, faults);
         let client = client_certificate(object, &key, index, facts, faults);

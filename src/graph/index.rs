@@ -11,7 +11,6 @@ use crate::api::{
 
 use super::backend_tls::{BackendTls, Policies};
 use super::routes::RouteObject;
-use super::security::SecurityPolicies;
 
 /// The label that names a namespace; every namespace has it, written or not.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -50,8 +49,6 @@ pub(super) struct Index<'a> {
     pub security_policies: Vec<&'a SecurityPolicy>,
     /// In the order of ties.
     pub tls_policies: Vec<&'a BackendTlsPolicy>,
-    /// The SecurityPolicies with their targets. Empty until those are found.
-    pub security: SecurityPolicies<'a>,
     /// The BackendTLSPolicies, judged. Empty until that is done.
     pub backend_tls: Policies<'a>,
     /// `spec.tls` of Backends, judged. Empty until that is done.

@@ -7,10 +7,11 @@ use crate::api::{
 use crate::net::HostPattern;
 
 use super::certificates::{self, Certificate};
+use super::facts::Facts;
 use super::frontend::ClientValidation;
+use super::guard::Guard;
 use super::index::Index;
-use super::security::Guard;
-use super::{Facts, Faults, Judged, Refusal, refuse};
+use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// A listener of a Gateway of ours, or of a ListenerSet of it.
 #[derive(Debug)]
@@ -112,25 +113,15 @@ fn field(place: usize, rest: &str) -> String {
     format!("spec.listeners[{place}]{dot}{rest}")
 }
 
-/// Whose a listener is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Owner<'o> {
-    /// A Gateway or a ListenerSet.
-    pub key: &'o ObjectKey,
-    /// The Gateway itself, or that of the ListenerSet.
-    pub gateway: &'o api::Gateway,
-}
-
-/// Judges `spec.listeners[place]` of an object by itself, without its neighbours.
+/// Judges `spec.listeners[place]` of a Gateway or ListenerSet by itself, without its neighbours.
 pub(super) fn judge<'a>(
-    owner: Owner<'_>,
+    key: &ObjectKey,
     spec: &'a api::Listener,
     place: usize,
     index: &Index<'a>,
     facts: &Facts<'_>,
     faults: &mut Faults,
 ) -> Listener<'a> {
-    let Owner { key, .. } = owner;
     let mut check = Check { key, place, faults, accepted: Ok(()) };
     check.rules(index);
     let tls = matches!(spec.protocol, Protocol::Https | Protocol::Tls);
@@ -169,7 +160,7 @@ pub(super) fn judge<'a>(
         accepted,
         tls,
         passthrough,
-        guard: index.security.of_listener(owner, &spec.name),
+        guard: None,
         ready: !tls || passthrough,
         resolved: kinds_resolved,
         conflict: None,

@@ -21,10 +21,12 @@ mod backends;
 mod certificates;
 mod conflicts;
 mod direct_response;
+mod facts;
 mod features;
 mod frontend;
 mod gateways;
 mod grants;
+mod guard;
 mod index;
 mod listener_sets;
 mod listeners;
@@ -34,32 +36,33 @@ mod render;
 mod routes;
 mod security;
 mod status;
+mod verdict;
 
-use std::net::IpAddr;
-
-use crate::api::{self, Object, ObjectKey};
-use crate::config::{Origin, Severity};
-use crate::net::AddressPool;
+use crate::api::Object;
 
 use index::Index;
 use security::SecurityPolicies;
+use verdict::Faults;
 
 pub(crate) use addresses::Held;
 pub(crate) use backend_tls::{AltName, BackendTls, Encryption, Policy};
 pub(crate) use backends::{AppProtocol, Resolved, Target};
 pub(crate) use certificates::{Certificate, Readiness};
 pub(crate) use direct_response::DirectAnswer;
+pub(crate) use facts::Facts;
 pub(crate) use frontend::ClientValidation;
 pub(crate) use gateways::{Class, Gateway};
+pub(crate) use guard::Guard;
 pub(crate) use listener_sets::ListenerSet;
 pub(crate) use listeners::{Attached, Listener};
 pub(crate) use proxies::Proxy;
 pub(crate) use references::{FilterRefs, RuleRefs};
 pub(crate) use routes::{Route, RouteObject};
-pub(crate) use security::{GoverningPolicy, Guard};
+pub(crate) use security::GoverningPolicy;
 #[cfg(test)]
 pub(crate) use status::ListenerStatus;
-pub(crate) use status::{RuleFault, Statuses, statuses};
+pub(crate) use status::{Statuses, statuses};
+pub(crate) use verdict::{Authorities, Fault, Refusal, RuleFault};
 
 /// The objects of one load with their relations.
 ///
@@ -107,91 +110,6 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// What has to be known beside the objects.
-#[derive(Clone, Copy)]
-pub(crate) struct Facts<'a> {
-    /// Classes with this `controllerName` are ours.
-    pub controller_name: &'a str,
-    /// `extensionApis.enableBackend` of the EnvoyGateway document: routes may refer to Backends.
-    pub enable_backend: bool,
-    /// `${DOMAIN}`: a lineage of this name serves where no Secret does.
-    pub domain: Option<&'a str>,
-    /// Whether a certificate can be served now.
-    pub certificate: &'a dyn Fn(&Certificate) -> Readiness,
-    /// Whether a certificate can be shown to backends now.
-    pub client_certificate: &'a dyn Fn(&Certificate) -> Readiness,
-    /// Whether certificates can be checked by these.
-    pub authorities: &'a dyn Fn(&Authorities) -> Result<(), String>,
-    /// True if a certificate can be asked for by this name, a wildcard as its first label aside.
-    pub server_name: &'a dyn Fn(&str) -> bool,
-    /// Why an address cannot be listened on, `None` if it can.
-    pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
-    /// Why the port of a listener cannot be listened on at an address, every one where there is
-    /// none; `None` if nothing speaks against it.
-    pub unusable_port: &'a dyn Fn(Option<IpAddr>, &api::Listener) -> Option<String>,
-    /// Gateways that name no address get one of these; `None` gives them all of the host.
-    pub pool: Option<&'a AddressPool>,
-    /// Who held which address of the pool before.
-    pub held: &'a Held,
-}
-
-impl std::fmt::Debug for Facts<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Facts")
-            .field("controller_name", &self.controller_name)
-            .field("enable_backend", &self.enable_backend)
-            .field("domain", &self.domain)
-            .field("pool", &self.pool)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Whose signatures are believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Authorities {
-    /// Nobody's: whoever answers is believed, whatever it shows.
-    Nobody,
-    /// Bundles of certificates in PEM.
-    Pem(Vec<Vec<u8>>),
-    /// Those that the host trusts.
-    System,
-}
-
-/// One thing wrong with the meaning of one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub object: ObjectKey,
-    /// `spec.rules[0].backendRefs[1]`.
-    pub field: String,
-    /// What is wrong; what would be right.
-    pub problem: String,
-    pub severity: Severity,
-    pub origin: Origin,
-}
-
-/// A condition that is False: its reason, one word of the specification, and its message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub reason: &'static str,
-    pub message: String,
-}
-
-impl Refusal {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
-
-/// A condition: True, or False and why.
-pub(crate) type Judged = Result<(), Refusal>;
-
-/// Refuses, unless that was done before: a condition has one reason, and the first is it.
-fn refuse(judged: &mut Judged, refusal: Refusal) {
-    if judged.is_ok() {
-        *judged = Err(refusal);
-    }
-}
-
 /// Looks up every reference and judges every relation.
 ///
 /// With each object comes what is known to be wrong with it by itself, as `field: problem`: the
@@ -205,15 +123,16 @@ pub(crate) fn build<'a>(
     let mut faults = Faults::default();
     index.backend_tls = backend_tls::policies(&index, facts, &mut faults);
     index.tls_of_backends = backend_tls::backends(&index, facts, &mut faults);
-    index.security = SecurityPolicies::new(&index, &mut faults);
     let proxies = proxies::proxies(&index, facts, &mut faults);
     let classes = gateways::classes(&index, &proxies, facts, &mut faults);
     let (mut gateways, held) = gateways::gateways(&index, &classes, &proxies, facts, &mut faults);
     let mut listener_sets = listener_sets::listener_sets(&index, facts, &gateways, &mut faults);
     conflicts::judge(&mut gateways, &mut listener_sets, facts, &mut faults);
     backends::judge_slices(&index, &mut faults);
-    let routes = routes::routes(&index, facts, &mut gateways, &mut listener_sets, &mut faults);
-    let security_policies = std::mem::take(&mut index.security).into_governing(&routes);
+    let mut routes = routes::routes(&index, facts, &mut gateways, &mut listener_sets, &mut faults);
+    let security = SecurityPolicies::new(&index, &mut faults);
+    security.govern(&mut gateways, &mut listener_sets, &mut routes);
+    let security_policies = security.into_governing(&routes);
     let mut policies = index.backend_tls;
     backend_tls::find_ancestors(&mut policies, &gateways, &listener_sets, &routes);
     Graph {
@@ -226,47 +145,6 @@ pub(crate) fn build<'a>(
         security_policies,
         proxies: proxies.all,
         held,
-        faults: faults.0,
-    }
-}
-
-/// Faults as they are found.
-#[derive(Debug, Default)]
-struct Faults(Vec<Fault>);
-
-impl Faults {
-    fn error(&mut self, object: &ObjectKey, field: impl Into<String>, problem: impl Into<String>) {
-        self.push(Severity::Error, object, field.into(), problem.into(), Origin::Written);
-    }
-
-    /// An error that `origin` makes.
-    fn error_of(
-        &mut self,
-        origin: Origin,
-        object: &ObjectKey,
-        field: impl Into<String>,
-        problem: impl Into<String>,
-    ) {
-        self.push(Severity::Error, object, field.into(), problem.into(), origin);
-    }
-
-    fn warning(
-        &mut self,
-        object: &ObjectKey,
-        field: impl Into<String>,
-        problem: impl Into<String>,
-    ) {
-        self.push(Severity::Warning, object, field.into(), problem.into(), Origin::Written);
-    }
-
-    fn push(
-        &mut self,
-        severity: Severity,
-        object: &ObjectKey,
-        field: String,
-        problem: String,
-        origin: Origin,
-    ) {
-        self.0.push(Fault { object: object.clone(), field, problem, severity, origin });
+        faults: faults.into_vec(),
     }
 }

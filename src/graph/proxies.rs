@@ -10,8 +10,9 @@ use crate::api::envoy::{CustomTagType, EnvoyProxySpec, Tracing, TracingProviderT
 use crate::api::{EnvoyProxy, Kind, ObjectKey};
 
 use super::backends::{Resolved, resolve};
+use super::facts::Facts;
 use super::index::Index;
-use super::{Facts, Faults};
+use super::verdict::Faults;
 
 /// An EnvoyProxy with its references looked up.
 #[derive(Debug)]

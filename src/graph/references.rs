@@ -9,8 +9,9 @@ use crate::api::{
 
 use super::backends::{BrokenRef, Resolved, Target, naming, resolve};
 use super::direct_response::{self, DirectAnswer};
+use super::facts::Facts;
 use super::index::Index;
-use super::{Facts, Faults};
+use super::verdict::Faults;
 
 /// The references of one rule, as deep as they stand in it.
 #[derive(Debug, Default)]

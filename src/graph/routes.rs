@@ -11,13 +11,13 @@ use crate::net::HostPattern;
 
 use super::attach;
 use super::backend_tls::Encryption;
+use super::facts::Facts;
 use super::gateways::Gateway;
+use super::guard::Guard;
 use super::index::Index;
 use super::listener_sets::ListenerSet;
 use super::references::{Lookup, RuleRefs};
-use super::security::Guard;
-use super::status::RuleFault;
-use super::{Facts, Faults, Judged, Refusal, refuse};
+use super::verdict::{Faults, Judged, Refusal, RuleFault, refuse};
 
 /// A route of a kind that is served.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ pub(crate) struct Route<'a> {
     /// Where the references of each rule lead.
     pub rules: Vec<RuleRefs<'a>>,
     /// What governs each rule, whatever listener the route is on. Empty where there are no policies.
-    guards: Vec<Option<Guard<'a>>>,
+    pub(super) guards: Vec<Option<Guard<'a>>>,
     /// False if the route as a whole cannot be served: no listener gets it.
     pub(super) valid: Judged,
     /// The rules of its kind that rules of the route break.
@@ -167,7 +167,7 @@ pub(super) fn routes<'a>(
             hostnames,
             parents: Vec::with_capacity(parents.len()),
             rules: Vec::new(),
-            guards: index.security.of_route(&key, *object),
+            guards: Vec::new(),
             valid,
             broken,
             key,

@@ -5,26 +5,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::envoy::SecurityPolicySpec;
 use crate::api::{Kind, ObjectKey, SecurityPolicy};
 
 use super::attachment::{Attachments, Claim, Targets, rule_names};
+use super::gateways::Gateway;
+use super::guard::Guard;
 use super::index::Index;
-use super::listeners::Owner;
+use super::listener_sets::ListenerSet;
 use super::routes::{Route, RouteObject};
-use super::{Faults, Judged, Refusal};
+use super::verdict::{Faults, Judged, Refusal};
 
 /// What a SecurityPolicy may target.
 const KINDS: [Kind; 5] =
     [Kind::Gateway, Kind::ListenerSet, Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute];
-
-/// What governs a rule on a listener.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Guard<'a> {
-    /// A policy that cannot be applied: no request may pass.
-    Refused,
-    Policy(&'a SecurityPolicySpec),
-}
 
 /// The SecurityPolicies of a load with their targets.
 #[derive(Debug, Default)]
@@ -75,15 +68,34 @@ impl<'a> SecurityPolicies<'a> {
         }
     }
 
-    /// What governs each rule of a route, wherever it is attached.
-    pub(super) fn of_route(
+    /// Notes with every listener and every rule what governs it.
+    pub(super) fn govern(
         &self,
-        key: &ObjectKey,
-        route: RouteObject<'_>,
-    ) -> Vec<Option<Guard<'a>>> {
+        gateways: &mut [Gateway<'a>],
+        sets: &mut [ListenerSet<'a>],
+        routes: &mut [Route<'a>],
+    ) {
         if self.all.is_empty() {
-            return Vec::new();
+            return;
         }
+        for route in routes {
+            route.guards = self.of_route(&route.key, route.object);
+        }
+        for set in sets {
+            for listener in &mut set.listeners {
+                listener.guard =
+                    self.of_listener(&set.key, &gateways[set.gateway].key, &listener.spec.name);
+            }
+        }
+        for Gateway { key, listeners, .. } in gateways {
+            for listener in listeners {
+                listener.guard = self.of_listener(key, key, &listener.spec.name);
+            }
+        }
+    }
+
+    /// What governs each rule of a route, wherever it is attached.
+    fn of_route(&self, key: &ObjectKey, route: RouteObject<'_>) -> Vec<Option<Guard<'a>>> {
         let whole = self.attachments.whole(key);
         let of_rule = |name: Option<&str>| {
             let own = name.and_then(|name| self.attachments.section(key, name));
@@ -97,13 +109,17 @@ impl<'a> SecurityPolicies<'a> {
         names.into_iter().map(of_rule).collect()
     }
 
-    /// What governs the rules on a listener that have no policy of their own.
-    pub(super) fn of_listener(&self, owner: Owner<'_>, listener: &str) -> Option<Guard<'a>> {
-        let gateway = &owner.gateway.metadata;
-        let gateway = ObjectKey::new(Kind::Gateway, gateway.namespace(), &gateway.name);
+    /// What governs the rules on a listener that have no policy of their own. `owner` is a ListenerSet
+    /// of the Gateway, or the Gateway itself.
+    fn of_listener(
+        &self,
+        owner: &ObjectKey,
+        gateway: &ObjectKey,
+        listener: &str,
+    ) -> Option<Guard<'a>> {
         let of = &self.attachments;
-        let own = of.section(owner.key, listener).or_else(|| of.whole(owner.key));
-        own.or_else(|| of.whole(&gateway)).map(|claim| self.guard(claim))
+        let own = of.section(owner, listener).or_else(|| of.whole(owner));
+        own.or_else(|| of.whole(gateway)).map(|claim| self.guard(claim))
     }
 
     /// The policies for their statuses, once the routes have found their parents.

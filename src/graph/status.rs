@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 
+use super::Graph;
 use super::backend_tls::{MAX_ANCESTORS, Policy};
 use super::frontend;
 use super::gateways::{Class, Gateway};
@@ -13,7 +14,7 @@ use super::listeners::Listener;
 use super::references::RuleRefs;
 use super::routes::Route;
 use super::security::GoverningPolicy;
-use super::{Graph, Judged, Refusal, refuse};
+use super::verdict::{Judged, Refusal, RuleFault, refuse};
 
 /// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
 ///
@@ -95,18 +96,6 @@ pub(crate) struct AncestorStatus {
     pub ancestor: ObjectKey,
     pub controller: Arc<str>,
     pub conditions: Vec<Condition>,
-}
-
-/// Something in the values of a rule that cannot run. Such a rule answers 500 for what it matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RuleFault {
-    /// Its place in `spec.rules`.
-    pub rule: usize,
-    /// `spec.rules[0].matches[1].path.value`
-    pub field: String,
-    /// `UnsupportedValue` or `IncompatibleFilters`.
-    pub reason: &'static str,
-    pub problem: String,
 }
 
 /// The status of everything in `graph`. `faults` has what cannot run of each route, as

@@ -181,7 +181,11 @@ fn paths_in(code: TokenStream, modules: &[String], paths: &mut Vec<Vec<String>>)
     let is_colons = |at: usize| is(at, ':') && is(at + 1, ':');
     let mut at = 0;
     while at < tokens.len() {
-        if let TokenTree::Group(group) = &tokens[at] {
+        // `pub(in room)` says who may use a thing, and uses nothing.
+        let is_visibility = at > 0 && ident(at - 1).is_some_and(|before| before == "pub");
+        if let TokenTree::Group(group) = &tokens[at]
+            && !is_visibility
+        {
             paths_in(group.stream(), modules, paths);
         }
         let Some(first) = ident(at) else {

@@ -42,7 +42,7 @@ pub(super) fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
 
 /// `spec.cors` of a SecurityPolicy whose rules were checked. Requests are refused where it still
 /// means nothing.
-pub(in crate::compile) fn of_policy(raw: &PolicyCors) -> Filter {
+pub(crate) fn of_policy(raw: &PolicyCors) -> Filter {
     let origins: Option<Box<[_]>> = raw.allow_origins.iter().map(|text| origin(text)).collect();
     let list = |names: &[String]| match names {
         [] => Some(AllowList::Nothing),
