@@ -121,7 +121,7 @@ fn decode_separators(path: &str, separators: &[&str]) -> Option<String> {
     let (mut rest, mut changed) = (path, false);
     while let Some(at) = memchr::memchr(b'%', rest.as_bytes()) {
         decoded.push_str(&rest[..at]);
-        let (escape, behind) = rest[at..].split_at_checked(3).unwrap_or((&rest[at..], ""));
+        let (escape, behind) = rest[at..].split_at_checked(3).unwrap_or_else(|| (&rest[at..], ""));
         rest = behind;
         // `%252F` becomes `%2F`.
         let inner = behind.get(..2).filter(|_| escape == "%25").map(str::to_ascii_uppercase);

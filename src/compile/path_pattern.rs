@@ -38,7 +38,7 @@ pub(super) fn spelled(pattern: &str) -> Cow<'_, str> {
             '[' => {
                 depth += 1;
                 // A bracket that comes first in a class does not end it.
-                let inside = rest[1..].strip_prefix('^').unwrap_or(&rest[1..]);
+                let inside = rest[1..].strip_prefix('^').unwrap_or_else(|| &rest[1..]);
                 rest.len() - inside.strip_prefix(']').unwrap_or(inside).len()
             }
             ']' => {

@@ -223,10 +223,10 @@ pub(crate) fn for_file(mut object: Value) -> Value {
 
 fn double_dollars(value: &mut Value, variables: Variables) {
     match value {
-        Value::String(text) if variables.are_replaced() => {
-            if text.contains("$$") || text.contains("${") {
-                *text = text.replace('$', "$$");
-            }
+        Value::String(text)
+            if variables.are_replaced() && (text.contains("$$") || text.contains("${")) =>
+        {
+            *text = text.replace('$', "$$");
         }
         Value::Array(items) => items.iter_mut().for_each(|item| double_dollars(item, variables)),
         Value::Object(fields) => {

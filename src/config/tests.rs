@@ -273,7 +273,7 @@ fn a_file_without_anything_in_it_is_told() {
     let table = [
         ("a.yaml", "", 0, 1),
         ("a.yaml", "\u{feff}\r\n \n", 0, 1),
-        ("a.yaml", "# nothing yet\n", 0, 0),
+        ("a.yaml", "# nothing yet\n", 0, 1),
         ("a.json", "", 1, 1),
     ];
     for (file, text, faults, warnings) in table {

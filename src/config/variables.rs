@@ -12,7 +12,7 @@ pub(super) enum Variables {
     /// A mapping of which only `edge-gateway.io/...` is configuration.
     Annotations,
     /// The fields listed; variables are replaced in all others.
-    Fields(&'static [(&'static str, Variables)]),
+    Fields(&'static [(&'static str, Self)]),
     /// Text is kept as it is written.
     Kept,
     /// `${NAME}` is replaced, and `$$` is a dollar sign.

@@ -157,7 +157,7 @@ fn foreign(text: &str, start: usize, told: &TextFault) -> Option<TextFault> {
             let column = content[..before].chars().count() + 1;
             let problem = "`{{` begins an expression of a template; render the template first (with \
                            `helm template`, for instance) and use what it prints";
-            template.get_or_insert(TextFault { at: at(column), problem: problem.into() });
+            template.get_or_insert_with(|| TextFault { at: at(column), problem: problem.into() });
         }
     }
     template

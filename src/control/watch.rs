@@ -439,7 +439,7 @@ async fn remounted(mounts: Option<&Mounts>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn until(at: Option<Instant>) {

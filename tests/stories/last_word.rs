@@ -37,7 +37,7 @@ async fn refuse(mut origin: Wire, then: Then) {
         Then::Stays => std::future::pending().await,
         Then::Ends => {
             origin.finish().await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         // All of the answer has left by then; what comes of it is the gateway's.
         Then::Closes => drop(origin),
@@ -80,7 +80,7 @@ async fn a_backend_that_refuses_an_upload_early_is_heard() {
             };
             let origin = async {
                 refuse(shop.accept().await, then).await;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             let status = tokio::select! {
                 status = client => status,
@@ -298,7 +298,7 @@ async fn an_http2_backend_that_refuses_an_upload_early_is_heard() {
                 while origin.more().await {}
             }
             drop(origin);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let client = async {
             if how == "HTTP/1.1" {

@@ -226,7 +226,7 @@ async fn a_request_may_rest_while_its_response_flows() {
             }
             // The request was whole meanwhile as far as anybody can know.
             origin.send("0\r\n\r\n").await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let client = async {
             if how == "HTTP/2" {

@@ -185,7 +185,8 @@ async fn one_objects_fault_leaves_the_others_alone() {
 /// decided to live with.
 #[tokio::test]
 async fn a_reload_tells_what_is_new_and_what_is_gone() {
-    let lost = |name: &str| http_route(name, &[&format!("{name}.test")], &rule_to("/", "nowhere"));
+    let lost =
+        |name: &str| http_route(name, &[&format!("{name}.example.test")], &rule_to("/", "nowhere"));
     let gateway = Gateway::setup()
         .flag("--reload-policy partial")
         .file("routes/old.yaml", &lost("old"))

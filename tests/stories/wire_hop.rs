@@ -67,7 +67,7 @@ async fn as_many_cookies_pass_over_http2_as_over_http1() {
     let crumbs: Vec<_> = (0..180).map(|number| format!("c{number}=v")).collect();
     let whole = crumbs.join("; ");
     let seen = target.passes("one line", &get(&format!("Cookie: {whole}\r\n"))).await;
-    assert_eq!(seen.head.all("cookie"), [whole.clone()]);
+    assert_eq!(seen.head.all("cookie"), std::slice::from_ref(&whole));
     let few = "Cookie: a=1\r\nX-A: b\r\nCookie: b=2\r\n";
     assert_eq!(target.passes(few, &get(few)).await.head.all("cookie"), ["a=1; b=2"]);
 
