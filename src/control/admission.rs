@@ -16,7 +16,7 @@ use crate::api::{Kind, ObjectKey};
 use crate::config::{Diagnostic, Origin, Severity, SourceFile};
 use crate::control::loader::{Accepted, Load};
 use crate::observe::counted;
-use crate::snapshot::{Listener, Snapshot};
+use crate::snapshot::{Bind, BindKey, Listener, Snapshot};
 
 /// `--reload-policy`: what a reload from files may bring with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,9 @@ pub(crate) struct Refusal {
 pub(super) struct Running<'r> {
     pub snapshot: &'r Snapshot,
     pub accepted: &'r Accepted,
+    /// The names of the sockets that the service manager has handed over: a listener of that name is
+    /// on its socket, whatever port the files give it.
+    pub handed_over: &'r [String],
 }
 
 /// Judges `load`, which is to replace `running`, where something runs. How many new faults it has.
@@ -362,6 +365,21 @@ impl Next<'_> {
         referents.into_iter().filter_map(absence).collect()
     }
 
+    /// The bind that takes over the socket of one that serves: of the same address, or of the same
+    /// name where the service manager has handed the socket over.
+    fn successor(&self, key: BindKey, running: Running<'_>) -> BindKey {
+        let is_there = self.snapshot.bind(key).is_some();
+        let Some(before) = running.snapshot.bind(key).filter(|_| !is_there) else { return key };
+        let names = before.names.iter();
+        let names: Vec<_> =
+            names.filter(|name| running.handed_over.iter().any(|one| **one == ***name)).collect();
+        let takes_over = |bind: &&Arc<Bind>| {
+            let same_kind = bind.key.transport == key.transport && bind.tls == before.tls;
+            same_kind && bind.names.iter().any(|name| names.contains(&name))
+        };
+        self.snapshot.binds.iter().find(takes_over).map_or(key, |bind| bind.key)
+    }
+
     /// What is served and would not be any more.
     fn losses(&self, running: Running<'_>, policy: Policy, new: &[&Diagnostic]) -> Vec<String> {
         let mut losses = Vec::new();
@@ -370,8 +388,9 @@ impl Next<'_> {
         for (key, listener) in running.snapshot.listeners() {
             let Listener { name, hostname, .. } = &**listener;
             let port = key.port;
-            let Some(next) = self.snapshot.covering(key, hostname.as_ref()) else {
-                let is_open = self.snapshot.bind(key).is_some();
+            let next_key = self.successor(key, running);
+            let Some(next) = self.snapshot.covering(next_key, hostname.as_ref()) else {
+                let is_open = self.snapshot.bind(next_key).is_some();
                 let of = hostname.as_ref().map_or_else(String::new, |host| format!(" ({host})"));
                 if is_open {
                     losses.push(format!("listener {name}{of} would be gone from port {port}"));

@@ -127,9 +127,12 @@ impl Control {
         self.reloads.diagnostics.set(load.diagnostics.len() as u64);
         let diagnostics = Reloaded::told(&load.diagnostics);
         let kept = self.kept_beside(&load);
-        let running = kept
-            .as_ref()
-            .map(|kept| Running { snapshot: &kept.compiled.snapshot, accepted: &kept.accepted });
+        let handed_over = self.sockets.handed_over();
+        let running = kept.as_ref().map(|kept| Running {
+            snapshot: &kept.compiled.snapshot,
+            accepted: &kept.accepted,
+            handed_over: &handed_over,
+        });
         let rules = Rules { policy: self.policy, allow_removal: false };
         let refusal = match admission::judge(&load, running, rules) {
             Err(refusal) => refusal,
@@ -204,7 +207,9 @@ impl Control {
     /// How many new faults a load has that may replace what serves.
     fn admit(&self, load: &Load, cause: Cause) -> Result<usize, Refusal> {
         let snapshot = &self.gateway.snapshot.load();
-        let running = self.accepted.as_ref().map(|accepted| Running { snapshot, accepted });
+        let handed_over = &self.sockets.handed_over();
+        let running =
+            self.accepted.as_ref().map(|accepted| Running { snapshot, accepted, handed_over });
         let allow_removal = cause == Cause::Asked { allow_removal: true };
         match cause {
             // Validation has refused what an API server would; all else becomes conditions.

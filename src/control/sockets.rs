@@ -119,6 +119,11 @@ impl Sockets {
         Ok(prepared)
     }
 
+    /// The names of the sockets that the service manager has handed over.
+    pub(super) fn handed_over(&self) -> Vec<String> {
+        self.inherited.iter().filter_map(|one| one.name.as_deref()).map(str::to_owned).collect()
+    }
+
     /// From here on the prepared sockets are the open ones.
     pub(super) fn commit(&mut self, prepared: &mut Prepared) {
         self.open = std::mem::take(&mut prepared.open);

@@ -701,10 +701,10 @@ def boot_with_broken_files(host):
     for change in ("systemctl restart edge-gateway", f"dpkg --install {newer}"):
         host.run(change)
         status = host.status()
-        expect("what loaded last is served" in status and "broken.yaml:2" in status, f"{change}: {status}")
+        expect("the last good configuration is served" in status and "broken.yaml:2" in status, f"{change}: {status}")
     counted = host.counted()
     said = host.said_since(since)
-    for line in ("the files do not load; serving the last configuration that did", "broken.yaml:2:"):
+    for line in ("the files are refused; serving the last good configuration", "broken.yaml:2:"):
         expect(line in said, f"the journal does not say `{line}`: {said}")
     host.run(f"rm {BROKEN}; systemctl reload edge-gateway")
     mended = host.status()

@@ -232,3 +232,25 @@ async fn a_socket_that_no_listener_wants_is_told() {
     };
     until("a warning", || gateway.process().stderr().lines().any(told)).await;
 }
+
+/// A listener of a name is on the socket of that name, so another port in the file closes nothing.
+#[tokio::test]
+async fn another_port_for_a_socket_that_is_handed_over_takes_nothing_away() {
+    let shop = Origin::replying("shop").await;
+    let gateway = Gateway::in_front_of(shop.address).await;
+    let moved = GATEWAY.replace("port: 8080", "port: 80").replace("port: 8443", "port: 443");
+    gateway.write("common/gateway.yaml", &moved);
+    gateway.reload().await;
+    let log = gateway.process().stderr();
+    assert!(!log.contains("reload failed"), "{log}");
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+    assert_eq!(gateway.get("https://shop.test/").await.text(), "shop");
+    // With another name, too, nothing is left on the socket.
+    let port = format!("name: web\n      protocol: HTTP\n      port: {}\n", free_address().port());
+    let other = moved.replace("name: http\n      protocol: HTTP\n      port: 80\n", &port);
+    gateway.write("common/gateway.yaml", &other);
+    gateway.reload().await;
+    let log = gateway.process().stderr();
+    assert!(log.contains("reload failed"), "{log}");
+    assert_eq!(gateway.get("http://shop.test/").await.text(), "shop");
+}
