@@ -38,7 +38,7 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// As [`print`].
+    /// As [`print()`].
     pub(super) fn print(
         self,
         told: &impl Serialize,

@@ -451,8 +451,8 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
         let Value::Map(entries) = &self.node.value else {
             return Err(self.wrong(MAPPING));
         };
-        let is_metadata = name == "ObjectMeta";
-        let known = Some(Known { names: known, others: is_metadata });
+        let others: &[&str] = if name == "ObjectMeta" { &OF_API_SERVERS } else { &[] };
+        let known = Some(Known { names: known, others });
         let fields = Fields { of: &self, entries: entries.iter(), known, value: None };
         visitor.visit_map(fields).map_err(|error| self.place(error))
     }
@@ -494,11 +494,24 @@ impl<'n> SeqAccess<'n> for Items<'_, '_, 'n> {
     }
 }
 
+/// The fields of `metadata` that an API server keeps for itself, as in what `kubectl get` writes.
+const OF_API_SERVERS: [&str; 9] = [
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 /// The fields a struct has.
 struct Known {
     names: &'static [&'static str],
-    /// True if others may stand beside them.
-    others: bool,
+    /// Others that mean nothing here.
+    others: &'static [&'static str],
 }
 
 /// The fields of a mapping, without those that are null, not known, or were left out.
@@ -519,11 +532,11 @@ impl<'n> Fields<'_, '_, 'n> {
             return cursor.node.is_null() || cursor.is_left_out();
         }
         let is_root = matches!(self.of.path, Path::Root);
-        let others = if is_root { self.of.reader.rules.root_fields } else { &[] };
+        let others = if is_root { self.of.reader.rules.root_fields } else { known.others };
         let mut unknown = self.of.reader.unknown.borrow_mut();
         // The same field is met in every run, and in every alias of it.
         let is_told = unknown.len() >= MAX_FAULTS || unknown.iter().any(|f| f.at == entry.key_at);
-        if !is_told && !known.others && !others.contains(&entry.key.as_str()) {
+        if !is_told && !others.contains(&entry.key.as_str()) {
             let problem =
                 format!("unknown field `{}`{}", shown(&entry.key), hint(&entry.key, known.names));
             let field = self.of.path.to_string();

@@ -284,6 +284,23 @@ fn a_file_without_anything_in_it_is_told() {
 }
 
 #[test]
+fn a_field_of_metadata_is_known_or_a_fault() {
+    // (field, fault)
+    let table = [
+        ("labels: {a: b}", false),
+        ("uid: 0000", false),
+        ("resourceVersion: \"1\"", false),
+        ("lables: {a: b}", true),
+        ("owner: me", true),
+    ];
+    for (field, fault) in table {
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  {field}\n");
+        let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
+        assert_eq!(loaded.is_fatal(), fault, "{field}: {:?}", loaded.diagnostics);
+    }
+}
+
+#[test]
 fn json_that_is_something_else_is_left_alone() {
     for text in ["{\"name\": \"shop\", \"version\": \"1.0.0\"}", "[1, 2]", "\"text\""] {
         let loaded = parse_bytes(Path::new("package.json"), text.as_bytes(), &environment);

@@ -188,6 +188,23 @@ const MISTAKES: &[(&str, &str, Edit, &str)] = &[
         "unknown field `backendRef`; did you mean `backendRefs`?",
     ),
     (
+        "typo in metadata",
+        BLOG,
+        Replace(
+            "kind: HTTPRoute\nmetadata:\n",
+            "kind: HTTPRoute\nmetadata:\n  lables: {tier: web}\n",
+        ),
+        "unknown field `lables`; did you mean `labels`?",
+    ),
+    (
+        "policy that is not supported yet",
+        BLOG,
+        Append(
+            "---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: p, namespace: envoy-gateway-system}\nspec: {targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: blog}], jwt: {providers: []}}\n",
+        ),
+        "SecurityPolicy envoy-gateway-system/p: spec.jwt: not supported yet",
+    ),
+    (
         "unknown kind",
         BLOG,
         Replace("kind: HTTPRoute", "kind: HTTPRout"),
