@@ -93,8 +93,7 @@ impl<'g> CompiledRoutes<'g> {
         listener: &Listener<'_>,
     ) -> Option<&CompiledRoute> {
         let wanted = Variant::of(&graph.routes[route], gateway, listener);
-        let all = self.0[route].iter();
-        all.into_iter().find(|(variant, _)| *variant == wanted).map(|(_, route)| route)
+        self.0[route].iter().find(|(variant, _)| *variant == wanted).map(|(_, route)| route)
     }
 
     /// All of them.

@@ -3,8 +3,8 @@
 //! A policy names its targets (`targetRef`, `targetRefs`) or selects them by labels
 //! (`targetSelectors`), always in its own namespace. A target is an object, or one section of it: a
 //! listener of a Gateway or ListenerSet, a rule of a route. The most specific policy governs, whole:
-//! rule, route, listener of a ListenerSet, ListenerSet, listener of a Gateway, Gateway. Of two
-//! policies for one target the older one governs, then the first by name.
+//! rule, route, listener of a ListenerSet, ListenerSet, listener of a Gateway, Gateway. Two policies
+//! for one target close it; the fault is of the younger one, or of the second by name.
 
 use std::collections::HashMap;
 
@@ -76,7 +76,7 @@ impl Attachments {
                     continue;
                 };
                 for key in objects.selected(kind, &policy.key.namespace, selector) {
-                    let claimed = attachments.claim(key, None, place, policies[..place].iter());
+                    let claimed = attachments.claim(key, None, place, &policies);
                     if let Err(problem) = claimed {
                         faults.error(policy.key, "spec.targetSelectors", &*problem);
                         refuse(&mut judged, Refusal::new("Conflicted", problem));
@@ -103,8 +103,7 @@ impl Attachments {
                     continue;
                 }
                 let section = target.section_name.as_deref();
-                let before = policies[..place].iter();
-                if let Err(problem) = attachments.claim(&key, section, place, before) {
+                if let Err(problem) = attachments.claim(&key, section, place, &policies) {
                     faults.error(policy.key, field.as_str(), &*problem);
                     refuse(&mut judged, Refusal::new("Conflicted", problem));
                 }
@@ -116,12 +115,12 @@ impl Attachments {
     }
 
     /// Gives a target to a policy, unless another one has it.
-    fn claim<'p>(
+    fn claim(
         &mut self,
         key: &ObjectKey,
         section: Option<&str>,
         place: usize,
-        mut before: impl Iterator<Item = &'p Targets<'p>>,
+        policies: &[Targets<'_>],
     ) -> Result<(), String> {
         let of = self.by_target.entry(key.clone()).or_default();
         let slot = match section {
@@ -132,7 +131,7 @@ impl Attachments {
             Claim::Policy(first) if first == place => Ok(()),
             Claim::Policy(first) => {
                 *slot = Claim::Broken;
-                let first = before.nth(first).map_or_else(String::new, |of| of.key.to_string());
+                let first = policies[first].key;
                 Err(format!(
                     "{key} is a target of {first} already, which is older or comes first by name. \
                      So as not to expose it, it gets 500. Remove one of the two"

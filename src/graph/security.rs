@@ -3,7 +3,7 @@
 //! A SecurityPolicy says who may come in. So one that cannot be applied closes its targets: they get
 //! 500, as in Envoy Gateway.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::api::{Kind, ObjectKey, SecurityPolicy};
 
@@ -126,12 +126,13 @@ impl<'a> SecurityPolicies<'a> {
     pub(super) fn into_governing(self, routes: &[Route<'_>]) -> Vec<GoverningPolicy<'a>> {
         let Self { all, attachments } = self;
         let Attachments { judged, targets, .. } = attachments;
+        let by_key: HashMap<_, _> = routes.iter().map(|route| (&route.key, route)).collect();
         let judged = all.into_iter().zip(judged).zip(targets);
         judged
             .map(|((policy, attached), targets)| {
                 let ancestors = targets.into_iter().flat_map(|target| match target.kind {
                     Kind::Gateway | Kind::ListenerSet => vec![target],
-                    _ => parents_of(&target, routes),
+                    _ => by_key.get(&target).map_or_else(Vec::new, |route| parents_of(route)),
                 });
                 GoverningPolicy {
                     ancestors: ancestors.collect(),
@@ -157,8 +158,7 @@ fn judge<'a>(object: &'a SecurityPolicy, index: &Index<'a>) -> Policy<'a> {
     Policy { object, key, usable }
 }
 
-fn parents_of(target: &ObjectKey, routes: &[Route<'_>]) -> Vec<ObjectKey> {
-    let Some(route) = routes.iter().find(|route| route.key == *target) else { return Vec::new() };
+fn parents_of(route: &Route<'_>) -> Vec<ObjectKey> {
     let parents = route.parents.iter().map(|parent| {
         let reference = parent.reference;
         let namespace = reference.namespace.as_deref().unwrap_or(&route.key.namespace);
