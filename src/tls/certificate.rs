@@ -16,9 +16,9 @@ use crate::net::HostPattern;
 
 use super::authorities::Authorities;
 use super::chain::{self, Chain, moment};
+use super::crypto::crypto;
 use super::fault::{Cause, CertFault};
 use super::pem;
-use super::server::crypto;
 
 /// A chain and the key that fits it, ready to be served.
 ///

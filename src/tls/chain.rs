@@ -211,7 +211,7 @@ fn within(now: SystemTime, one: &X509Certificate<'_>) -> SystemTime {
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-    use super::super::server::crypto;
+    use super::super::crypto::crypto;
     use super::super::{certificate, pem};
     use super::*;
 

@@ -24,7 +24,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use super::authorities::Authorities;
-use super::server::crypto;
+use super::crypto::crypto;
 use super::slot::CertSlot;
 
 /// How backends are spoken to by TLS. Equal settings are equal handshakes.

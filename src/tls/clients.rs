@@ -9,7 +9,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pemfile::{CertificateDer, UnixTime};
 
 use super::authorities::Authorities;
-use super::server::crypto;
+use super::crypto::crypto;
 
 /// What clients of a listener have to show.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

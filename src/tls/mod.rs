@@ -27,6 +27,7 @@ mod certificate;
 mod chain;
 mod client;
 mod clients;
+mod crypto;
 mod fault;
 mod hello;
 mod lineage;

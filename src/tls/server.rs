@@ -2,46 +2,21 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
 };
 
 use super::clients::ClientValidation;
+use super::crypto::crypto;
 use super::resolver::ListenerCertificates;
 
 /// TLS 1.2 sessions kept for clients that resume by session id; a few hundred bytes each. Only old
 /// clients do: all others hold a ticket, which costs no memory here.
 const MAX_SESSIONS: usize = 1024;
-
-/// The cryptography of the whole process: aws-lc-rs, with AES-128-GCM first.
-///
-/// RFC 9325 section 4.2 asks for no more than AES-128, it was measured faster than AES-256 where
-/// bodies are large, and rustls would put it second. Key exchange is rustls' own choice:
-/// X25519MLKEM768 first.
-pub(crate) fn crypto() -> &'static Arc<CryptoProvider> {
-    static CRYPTO: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        Arc::new(CryptoProvider {
-            cipher_suites: vec![
-                cipher_suite::TLS13_AES_128_GCM_SHA256,
-                cipher_suite::TLS13_AES_256_GCM_SHA384,
-                cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-                cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-                cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-                cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-                cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-                cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-                cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-            ],
-            ..aws_lc_rs::default_provider()
-        })
-    });
-    &CRYPTO
-}
 
 /// What lets a client resume its session, also after a reload: made once, given to every
 /// [`server_config`].

@@ -199,7 +199,7 @@ mod tests {
     use rustls::ClientConnection;
     use rustls_pemfile::ServerName;
 
-    use crate::tls::server::crypto;
+    use crate::tls::crypto::crypto;
 
     use super::*;
 

@@ -8,8 +8,9 @@ use rustls_pemfile::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
+use crate::tls::crypto::crypto;
 use crate::tls::resolver::ListenerCertificates;
-use crate::tls::server::{Tickets, crypto, server_config};
+use crate::tls::server::{Tickets, server_config};
 use crate::tls::store::CertStore;
 use crate::tls::testing::{Certbot, Issue, ecdsa, rsa};
 
