@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 
-use crate::trace::span::text;
+use crate::trace::text::text;
 
 /// `grpc-status` and `grpc-message`.
 #[derive(Clone, Debug, PartialEq, Eq)]

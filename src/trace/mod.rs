@@ -13,79 +13,20 @@
 //!
 //! Invariant: nothing that a client or a collector does makes a request wait, or lets a queue grow.
 
+mod attempt;
 mod collector;
 mod context;
 mod delivery;
 mod exporter;
 mod grpc;
 mod request;
+mod settings;
 mod span;
+mod text;
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
-
-use http::HeaderName;
-
+pub(crate) use attempt::Outcome;
 pub(crate) use collector::{Collector, CollectorSettings, Spans};
 pub(crate) use context::{Context, settle_state};
 pub(crate) use exporter::Exporter;
-pub(crate) use request::{Outcome, Trace};
-
-/// How the requests of a Gateway are traced.
-///
-/// EnvoyProxy `spec.telemetry.tracing`.
-#[derive(Clone, Debug)]
-pub(crate) struct Tracing {
-    pub collector: Arc<Collector>,
-    pub sampling: Sampling,
-    pub tags: Box<[Tag]>,
-}
-
-/// Which requests are traced of those about which nobody has decided before: `numerator` of
-/// `denominator`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sampling {
-    pub numerator: u32,
-    pub denominator: NonZeroU32,
-}
-
-impl Sampling {
-    /// True if this request is traced; `ticket` is a number drawn at random.
-    fn takes(self, ticket: u64) -> bool {
-        ticket % u64::from(self.denominator.get()) < u64::from(self.numerator)
-    }
-}
-
-/// An attribute that the configuration adds to spans.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tag {
-    pub name: Arc<str>,
-    pub value: TagValue,
-}
-
-/// Where the value of a [`Tag`] comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TagValue {
-    /// As it is written, or as it was in the environment when it was loaded.
-    Fixed(Arc<str>),
-    /// Of the request; `default` where it has none. Without both there is no attribute.
-    Header { name: HeaderName, default: Option<Arc<str>> },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_as_large_as_it_is_written() {
-        // (of, out of, how many of the first thousand tickets)
-        for (numerator, denominator, want) in
-            [(0, 100, 0), (1, 100, 10), (100, 100, 1000), (1, 3, 334), (7, 7, 1000)]
-        {
-            let denominator = NonZeroU32::new(denominator).unwrap();
-            let sampling = Sampling { numerator, denominator };
-            let taken = (0..1000).filter(|ticket| sampling.takes(*ticket)).count();
-            assert_eq!(taken, want, "{sampling:?}");
-        }
-    }
-}
+pub(crate) use request::Trace;
+pub(crate) use settings::{Sampling, Tag, TagValue, Tracing};

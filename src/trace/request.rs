@@ -7,11 +7,12 @@ use http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 
 use crate::observe::AccessRecord;
-use crate::stats::ResponseFlag;
-use crate::trace::context::{Context, SpanId, TraceId, settle_state};
+use crate::trace::attempt::{Outcome, Try};
+use crate::trace::context::{Context, SpanId, TRACESTATE, TraceId, settle_state};
 use crate::trace::grpc::GrpcStatus;
-use crate::trace::span::{self, Family, WORD_BYTES};
-use crate::trace::{TagValue, Tracing};
+use crate::trace::settings::{TagValue, Tracing};
+use crate::trace::span::{self, Family};
+use crate::trace::text::{WORD_BYTES, text};
 use crate::upstream::EndpointName;
 
 /// Tries of one request that have spans; what comes after them is propagated, and not told of.
@@ -37,27 +38,6 @@ pub(crate) struct Trace {
     grpc: Option<GrpcStatus>,
 }
 
-/// One try at a backend.
-#[derive(Debug)]
-pub(super) struct Try {
-    pub span: SpanId,
-    pub began: Duration,
-    /// None as long as the exchange with the backend lasts.
-    pub ended: Option<Duration>,
-    /// None where it was given up before anything came of it.
-    pub outcome: Option<Outcome>,
-    pub endpoint: Option<EndpointName>,
-}
-
-/// What a try came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// There is no response; Envoy's flag for it.
-    Failed(ResponseFlag),
-    /// The head of a response with this status.
-    Status(u16),
-}
-
 impl Trace {
     /// Continues the trace of which the request's head tells, or begins one, and has the head tell
     /// of it, for whoever gets a copy.
@@ -75,7 +55,7 @@ impl Trace {
         let state = match parent {
             Some(_) => settle_state(headers),
             None => {
-                headers.remove(super::context::TRACESTATE);
+                headers.remove(TRACESTATE);
                 None
             }
         };
@@ -179,8 +159,7 @@ fn tags(tracing: &Tracing, headers: &HeaderMap) -> Vec<KeyValue> {
         let value = match &tag.value {
             TagValue::Fixed(value) => Arc::clone(value),
             TagValue::Header { name, default } => {
-                let written =
-                    headers.get(name).map(|value| span::text(value.as_bytes(), TAG_BYTES));
+                let written = headers.get(name).map(|value| text(value.as_bytes(), TAG_BYTES));
                 match written.map(Arc::from).or_else(|| default.clone()) {
                     Some(value) => value,
                     None => continue,

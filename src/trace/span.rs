@@ -10,14 +10,13 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::observe::{AccessRecord, Upstream, redacted_target};
+use crate::trace::attempt::{Outcome, Try};
 use crate::trace::context::{SpanId, TraceId};
 use crate::trace::grpc::GrpcStatus;
-use crate::trace::request::{Outcome, Try};
+use crate::trace::text::{WORD_BYTES, text};
 
 /// Envoy's limit on the path in `http.url`, in bytes (`max_path_tag_length`).
 const PATH_BYTES: usize = 256;
-/// A peer's other words are cut here.
-pub(super) const WORD_BYTES: usize = 256;
 
 /// What all spans of one request share.
 pub(super) struct Family<'r> {
@@ -189,9 +188,4 @@ fn blank() -> SpanData {
         status: Status::Unset,
         instrumentation_scope: InstrumentationScope::default(),
     }
-}
-
-/// A peer's words, so many bytes of them.
-pub(super) fn text(bytes: &[u8], most: usize) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
 }
