@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
+use crate::upstream::address::{Address, EndpointName};
 use crate::upstream::cluster::Cluster;
-use crate::upstream::endpoint::{Address, Endpoint, EndpointName, Found};
+use crate::upstream::endpoint::{Endpoint, Found};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::host::Host;
 

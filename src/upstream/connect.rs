@@ -15,10 +15,10 @@ use tokio_rustls::client::TlsStream;
 
 use crate::stats::{Sharded, Upstream};
 use crate::tls::{Alpn, TlsFailure};
+use crate::upstream::address::Address;
 use crate::upstream::breaker::Permit;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::descriptors::Share;
-use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
 
 /// An open stream to an endpoint.

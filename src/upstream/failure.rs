@@ -7,8 +7,8 @@ use nix::errno::Errno;
 
 use crate::body::BodyError;
 use crate::tls::{TlsCause, TlsFailure};
+use crate::upstream::address::EndpointName;
 use crate::upstream::breaker::Denied;
-use crate::upstream::endpoint::EndpointName;
 
 /// Why there is no response head. Which status and which response flag that makes is `proxy`'s to
 /// say.

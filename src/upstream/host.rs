@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::tls;
-use crate::upstream::endpoint::Address;
+use crate::upstream::address::Address;
 use crate::upstream::failure::FailureKind;
 
 /// How long an address that refused a connection comes last.

@@ -18,12 +18,14 @@
 //! Deliberately absent: a total timeout (the caller drops the future), retries of requests that the
 //! backend may have processed, and the removal of hop-by-hop fields.
 
+mod address;
 mod balance;
 mod breaker;
 mod cluster;
 mod connect;
 mod descriptors;
 mod endpoint;
+mod errand;
 mod failure;
 mod h1;
 mod h2;
@@ -31,14 +33,17 @@ mod host;
 mod names;
 pub(crate) mod pool;
 mod raw;
+mod send;
 mod upstreams;
 
+pub(crate) use address::EndpointName;
 pub(crate) use balance::Aim;
 pub(crate) use breaker::Bounds;
-pub(crate) use cluster::{Cluster, ClusterSettings, Errand, Protocol};
+pub(crate) use cluster::{Cluster, ClusterSettings, Protocol};
 pub(crate) use connect::{cut, keep_alive};
 pub(crate) use descriptors::{Descriptors, Holder};
-pub(crate) use endpoint::{EndpointName, EndpointSettings, EndpointState};
+pub(crate) use endpoint::{EndpointSettings, EndpointState};
+pub(crate) use errand::Errand;
 pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
 pub(crate) use raw::Datagrams;

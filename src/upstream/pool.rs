@@ -10,10 +10,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::upstream::address::Address;
 use crate::upstream::breaker::Fate;
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{Cluster, PoolKey};
 use crate::upstream::connect::Look;
-use crate::upstream::endpoint::Address;
 use crate::upstream::h1::Connection;
 use crate::upstream::h2;
 
@@ -21,12 +21,9 @@ thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
 }
 
-/// Whose connections: the cluster by its id, then the address.
-pub(super) type Key = (u64, Address);
-
 #[derive(Debug, Default)]
 struct Pool {
-    shelves: HashMap<Key, Shelf>,
+    shelves: HashMap<PoolKey, Shelf>,
     closed: bool,
 }
 
@@ -57,7 +54,7 @@ pub(crate) fn drain() {
 
 /// The connection to `address` that rested last and is still good.
 pub(super) fn take(cluster: &Cluster, address: &Address, look: Look) -> Option<Box<Connection>> {
-    let key = (cluster.id(), address.clone());
+    let key = cluster.pool_key(address);
     POOL.with_borrow_mut(|pool| pool.shelves.get_mut(&key)?.take(clock::now(), look))
 }
 

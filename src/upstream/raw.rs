@@ -16,12 +16,12 @@ use tokio::net::UdpSocket;
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
+use crate::upstream::address::{Address, EndpointName};
 use crate::upstream::balance::{Aim, Candidates};
 use crate::upstream::breaker::Permit;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::descriptors::{Holder, Share};
-use crate::upstream::endpoint::{Address, EndpointName};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::host::Host;
 

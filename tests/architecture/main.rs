@@ -55,7 +55,6 @@ const IN_CIRCLES: &[(&str, usize)] = &[
     ("proxy", 16),
     ("snapshot", 6),
     ("stats", 2),
-    ("upstream", 16),
 ];
 
 #[test]

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::Body;
+use crate::upstream::address::Address;
 use crate::upstream::cluster::Cluster;
-use crate::upstream::endpoint::Address;
 use crate::upstream::failure::BodyFault;
 use crate::upstream::h1::chunks::{Chunks, Step};
 use crate::upstream::h1::connection::Connection;

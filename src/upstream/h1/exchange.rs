@@ -13,9 +13,10 @@ use http_body::Body as _;
 
 use crate::body::{BodyError, Request, Response};
 use crate::clock;
-use crate::upstream::cluster::{Answer, Cluster};
+use crate::upstream::address::Address;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::Look;
-use crate::upstream::endpoint::Address;
+use crate::upstream::errand::Answer;
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h1::body::Flow;
 use crate::upstream::h1::connection::Connection;

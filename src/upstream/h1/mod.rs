@@ -25,8 +25,9 @@ use crate::body::Request;
 use crate::tls::Alpn;
 use crate::upstream::balance::Candidates;
 use crate::upstream::breaker::Way;
-use crate::upstream::cluster::{Answer, Cluster, Errand};
+use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::connect;
+use crate::upstream::errand::{Answer, Errand};
 use crate::upstream::failure::SendFailure;
 use crate::upstream::pool;
 

@@ -19,15 +19,14 @@ use tokio::sync::Mutex;
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
+use crate::upstream::address::Address;
 use crate::upstream::breaker::{Breaker, Permit, Way};
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{Cluster, PoolKey};
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::descriptors::{Holder, Share};
-use crate::upstream::endpoint::Address;
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h2::outlast::Outlast;
 use crate::upstream::h2::request_body::{RequestBody, Upload};
-use crate::upstream::pool::Key;
 
 /// Bytes in flight on one connection, all streams together.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -51,7 +50,7 @@ thread_local! {
 /// The connections of this worker.
 #[derive(Debug, Default)]
 struct Shared {
-    peers: HashMap<Key, Peer>,
+    peers: HashMap<PoolKey, Peer>,
     closed: bool,
 }
 
@@ -273,7 +272,7 @@ pub(in crate::upstream) fn end_one(cluster: Option<u64>) {
 
 impl Shared {
     fn peer(&mut self, cluster: &Arc<Cluster>, address: &Address) -> &mut Peer {
-        self.peers.entry((cluster.id(), address.clone())).or_insert_with(|| Peer {
+        self.peers.entry(cluster.pool_key(address)).or_insert_with(|| Peer {
             cluster: Arc::downgrade(cluster),
             idle_timeout: cluster.settings().idle_timeout,
             links: Vec::new(),

@@ -21,7 +21,8 @@ use http::{HeaderValue, Method, Uri, Version};
 
 use crate::body::{Replay, Request};
 use crate::upstream::balance::Candidates;
-use crate::upstream::cluster::{Answer, Cluster, Errand};
+use crate::upstream::cluster::Cluster;
+use crate::upstream::errand::{Answer, Errand};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h1::RequestFraming;
 
