@@ -7,6 +7,7 @@
 //! Invariant: nothing that is shown holds a secret. Rules and filters come from `compile::describe`,
 //! which leaves them out; access records had theirs removed when they were written.
 
+mod answer;
 mod clusters;
 mod listeners;
 mod page;
@@ -16,9 +17,7 @@ mod stats;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde::Serialize;
+use http::StatusCode;
 use serde_json::json;
 
 use crate::clock;
@@ -31,6 +30,7 @@ use crate::snapshot::Snapshot;
 use clusters::Clusters;
 use query::{Query, Unasked};
 
+pub(crate) use answer::Answer;
 pub(crate) use query::encoded;
 pub(crate) use routes::{Backend, Route, Routes};
 pub(crate) use stats::{Counted, Stats, quantile};
@@ -48,16 +48,6 @@ struct Sources {
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
     log: LogLevel,
-}
-
-/// What is told.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub status: StatusCode,
-    pub content_type: &'static str,
-    pub body: Bytes,
-    /// Beside those that every answer has.
-    pub headers: &'static [(&'static str, &'static str)],
 }
 
 impl Admin {
@@ -161,48 +151,6 @@ fn ready(state: State) -> Answer {
         State::Draining | State::Initializing => StatusCode::SERVICE_UNAVAILABLE,
     };
     Answer { status, ..Answer::text(format!("{state}\n")) }
-}
-
-impl Answer {
-    fn of(body: Bytes) -> Self {
-        Self {
-            status: StatusCode::OK,
-            content_type: "text/plain; charset=utf-8",
-            body,
-            headers: &[],
-        }
-    }
-
-    fn text(body: String) -> Self {
-        Self::of(body.into())
-    }
-
-    /// `value` as JSON.
-    pub(crate) fn json(value: &impl Serialize) -> Self {
-        // Plain data with text for keys: nothing in it can fail to be written.
-        let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
-        text.push(b'\n');
-        Self { content_type: "application/json", ..Self::of(text.into()) }
-    }
-
-    /// Why something else is not told.
-    pub(crate) fn refused(status: StatusCode, error: &str) -> Self {
-        Self { status, ..Self::json(&json!({ "error": error })) }
-    }
-
-    /// The fields that it is sent with.
-    pub(crate) fn fields(&self) -> HeaderMap {
-        let always = [
-            ("content-type", self.content_type),
-            ("cache-control", "no-store"),
-            ("x-content-type-options", "nosniff"),
-            ("cross-origin-resource-policy", "same-origin"),
-        ];
-        let fields = always.iter().chain(self.headers);
-        fields
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
-    }
 }
 
 /// Everything that is served, for a bug report or a look.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Answer;
+use super::answer::Answer;
 
 const HTML: &str = include_str!("dashboard/index.html");
 const CSS: &str = include_str!("dashboard/dashboard.css");

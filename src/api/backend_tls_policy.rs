@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
+use super::meta::ObjectMeta;
 use super::open_enum::open_enum;
 use super::shared::LocalObjectReference;
 

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::ObjectMeta;
+use super::meta::ObjectMeta;
 use super::open_enum::open_enum;
 
 /// Certificates, keys and passwords.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::kinds::{ENVOY_GROUP, GATEWAY_GROUP, Kind};
+use super::meta::{ObjectKey, ObjectMeta};
 use super::open_enum::open_enum;
 use super::shared::{
     DefaultScope, LabelSelector, LocalObjectReference, ObjectReference, SecretObjectReference,
 };
-use super::{ObjectKey, ObjectMeta};
 
 /// Names the controller that serves the Gateways of this class.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

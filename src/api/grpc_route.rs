@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
 use super::http_route::{HeaderModifier, RequestMirrorFilter};
+use super::meta::ObjectMeta;
 use super::open_enum::open_enum;
 use super::shared::{
     BackendRef, DefaultScope, LocalObjectReference, MatchType, ParentReference, SessionPersistence,

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
 use super::duration::Duration;
+use super::meta::ObjectMeta;
 use super::open_enum::open_enum;
 use super::shared::{
     BackendObjectReference, BackendRef, DefaultScope, Fraction, LocalObjectReference, MatchType,

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
 use super::gateway::Listener;
 use super::kinds::GATEWAY_GROUP;
+use super::meta::ObjectMeta;
 
 /// Listeners on the addresses of a Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
+use super::meta::ObjectMeta;
 
 /// Lets objects of other namespaces refer to objects of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

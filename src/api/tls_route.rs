@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
+use super::meta::ObjectMeta;
 use super::shared::{DefaultScope, ParentReference, PlainBackendRef};
 
 /// Which TLS connections go where, by the name that the client asks for.

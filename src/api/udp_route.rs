@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::ObjectMeta;
+use super::meta::ObjectMeta;
 use super::shared::{DefaultScope, ParentReference, PlainBackendRef};
 
 /// Where the datagrams of a UDP listener go.

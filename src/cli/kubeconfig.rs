@@ -11,8 +11,7 @@ use crate::app::Failed;
 use crate::control::socket::{ApiAt, Status, call};
 use crate::yaml::Yaml;
 
-use super::fail;
-use super::output::print;
+use super::output::{fail, print};
 use super::paths::Socket;
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -22,7 +22,6 @@ mod top;
 mod values;
 
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -40,7 +39,7 @@ use echo::Echo;
 use explain::Explain;
 use export::Export;
 use kubeconfig::Kubeconfig;
-use output::settled;
+use output::{fail, settled};
 use reload::Reload;
 use routes::Routes;
 use run::Run;
@@ -132,14 +131,6 @@ fn other_than_a_command(error: &clap::Error) -> ExitCode {
         Ok(()) => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(failed) => fail(failed),
     }
-}
-
-fn fail(error: impl Display) -> ExitCode {
-    for line in error.to_string().lines() {
-        // Nobody is left to be told if standard error is gone.
-        let _ = writeln!(io::stderr(), "edge-gateway: {line}");
-    }
-    ExitCode::FAILURE
 }
 
 /// The front door of a Linux host: Gateway API files in, TLS and HTTP out.

@@ -1,6 +1,8 @@
-//! How a command prints what the gateway told it.
+//! Output of a command: its format, its printing, and its errors.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -89,6 +91,15 @@ pub(super) fn settled(written: io::Result<()>) -> Result<(), Failed> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failed::Output(error)),
         _ => Ok(()),
     }
+}
+
+/// Prints an error on standard error, each of its lines with the name of the program.
+pub(super) fn fail(error: impl Display) -> ExitCode {
+    for line in error.to_string().lines() {
+        // Nobody is left to be told if standard error is gone.
+        let _ = writeln!(io::stderr(), "edge-gateway: {line}");
+    }
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use crate::app::Failed;
 use crate::control::socket::{Reloaded, Serving, call};
 use crate::observe::counted;
 
-use super::fail;
-use super::output::print;
+use super::output::{fail, print};
 use super::paths::Socket;
 
 /// For a reload that was accepted to be over: longer than the gateway lets anybody wait.

@@ -11,8 +11,7 @@ use crate::app::Failed;
 use crate::control::socket::{self, CannotAsk, call, call_for};
 use crate::control::{Condition, Conditions};
 
-use super::fail;
-use super::output::{Columns, Output, print};
+use super::output::{Columns, Output, fail, print};
 use super::paths::{PATIENCE, Socket};
 use super::table::{Cell, Column, Step, Table};
 use super::text::{Colour, Screen};

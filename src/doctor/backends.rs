@@ -11,7 +11,8 @@ use crate::observe::counted;
 use crate::upstream::EndpointSettings;
 
 use super::dns::look_up;
-use super::{Finding, Subject};
+use super::finding::Finding;
+use super::subject::Subject;
 
 const CHECK: &str = "backend";
 const PATIENCE: Duration = Duration::from_secs(3);

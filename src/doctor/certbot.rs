@@ -8,8 +8,9 @@ use std::path::Path;
 
 use crate::tls::certonly;
 
+use super::finding::Finding;
 use super::program::{Said, Silent, ask};
-use super::{Finding, Subject};
+use super::subject::Subject;
 
 const HOOK: &str = "renewal-hooks/deploy/edge-gateway";
 const TIMERS: [&str; 2] = ["certbot.timer", "snap.certbot.renew.timer"];

@@ -4,7 +4,8 @@ use crate::control::{On, Row, Verdict};
 use crate::observe::listed;
 use crate::tls::{certonly, quoted};
 
-use super::{Finding, Subject};
+use super::finding::Finding;
+use super::subject::Subject;
 
 const CHECK: &str = "certificate";
 

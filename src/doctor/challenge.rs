@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::ask::{Reply, ask};
 
 use super::dns::{LookedUp, own_addresses};
-use super::{Finding, Subject};
+use super::finding::Finding;
+use super::subject::Subject;
 
 const CHECK: &str = "challenge";
 const FOLDER: &str = ".well-known/acme-challenge";

@@ -4,7 +4,8 @@ use crate::config::{Diagnostic, Severity};
 use crate::control::socket::Serving;
 use crate::observe::counted;
 
-use super::{Finding, Subject};
+use super::finding::Finding;
+use super::subject::Subject;
 
 const CHECK: &str = "configuration";
 const GATEWAY: &str = "gateway";

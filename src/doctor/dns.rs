@@ -11,7 +11,8 @@ use nix::ifaddrs::getifaddrs;
 use crate::clock;
 use crate::net::is_public;
 
-use super::{Finding, Subject};
+use super::finding::Finding;
+use super::subject::Subject;
 
 /// A name server that everybody can ask.
 pub(super) const RESOLVER: &str = "1.1.1.1";

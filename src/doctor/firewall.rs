@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
+use super::finding::Finding;
 use super::program::{Said, Silent, ask};
-use super::{Finding, Subject};
+use super::subject::Subject;
 
 const CHECK: &str = "firewall";
 

@@ -7,7 +7,8 @@ use crate::filters::{Filter, HeaderModifier};
 use crate::snapshot::{Choice, RouteTable, Rule, WeightedClusters};
 use crate::upstream::{ClusterSettings, EndpointSettings};
 
-use super::{Finding, Subject, Verdict};
+use super::finding::{Finding, Verdict};
+use super::subject::Subject;
 
 const CHECK: &str = "Keycloak";
 const WORD: &str = "keycloak";

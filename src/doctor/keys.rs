@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-use super::{Finding, Subject};
+use super::finding::Finding;
+use super::subject::Subject;
 
 const CHECK: &str = "key";
 /// The package's own way to give the service its keys.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Finding, Subject};
+use super::finding::Finding;
+use super::subject::Subject;
 
 /// The state of a socket that listens, as the kernel writes it.
 const LISTENING: &str = "0A";

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::upstream::EndpointSettings;
 
-use super::Subject;
 use super::dns::RESOLVER;
+use super::subject::Subject;
 
 /// Ends of words that look like a domain and are none: files, units, fields, API groups.
 const FILES: [&str; 13] = [

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use crate::clock;
 use crate::control::Verdict as State;
 
+use super::finding::Finding;
 use super::program::{Said, Silent, ask};
-use super::{Finding, Subject};
+use super::subject::Subject;
 
 const CHECK: &str = "clock";
 

@@ -38,13 +38,9 @@ const BESIDE: &[&str] = &["kube_api"];
 /// The files of a room that are in circles, counted. A number may fall, and is lowered then; a room
 /// that is not here has none.
 const IN_CIRCLES: &[(&str, usize)] = &[
-    ("admin", 2),
-    ("api", 15),
-    ("cli", 6),
     ("compile", 8),
     ("config", 3),
     ("control", 5),
-    ("doctor", 13),
     ("echo", 3),
     ("explain", 2),
     ("filters", 4),

@@ -9,8 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::app::Failed;
-use crate::cli::fail;
-use crate::cli::output::print;
+use crate::cli::output::{fail, print};
 use crate::cli::paths::{ACME_WEBROOT, LETSENCRYPT, Socket};
 use crate::control::socket::{Status, call};
 use crate::net::{HostPattern, in_ascii, is_public};

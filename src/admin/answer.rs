@@ -1,0 +1,58 @@
+//! An answer of the admin interface.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+/// What is told.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub status: StatusCode,
+    pub content_type: &'static str,
+    pub body: Bytes,
+    /// Beside those that every answer has.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
+impl Answer {
+    pub(super) fn of(body: Bytes) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: "text/plain; charset=utf-8",
+            body,
+            headers: &[],
+        }
+    }
+
+    pub(super) fn text(body: String) -> Self {
+        Self::of(body.into())
+    }
+
+    /// `value` as JSON.
+    pub(crate) fn json(value: &impl Serialize) -> Self {
+        // Plain data with text for keys: nothing in it can fail to be written.
+        let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+        text.push(b'\n');
+        Self { content_type: "application/json", ..Self::of(text.into()) }
+    }
+
+    /// Why something else is not told.
+    pub(crate) fn refused(status: StatusCode, error: &str) -> Self {
+        Self { status, ..Self::json(&json!({ "error": error })) }
+    }
+
+    /// The fields that it is sent with.
+    pub(crate) fn fields(&self) -> HeaderMap {
+        let always = [
+            ("content-type", self.content_type),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ];
+        let fields = always.iter().chain(self.headers);
+        fields
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+}

@@ -1,0 +1,83 @@
+//! `apiVersion`, `kind` and `metadata` of every object, and the key that they make.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::kinds::{Kind, Scope};
+use super::shared::Timestamp;
+
+/// `apiVersion` and `kind`, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TypeMeta {
+    #[serde(default)]
+    pub api_version: String,
+    #[serde(default)]
+    pub kind: String,
+}
+
+impl TypeMeta {
+    /// The part of `apiVersion` before the slash; empty for the core group (`v1`).
+    pub(crate) fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The part of `apiVersion` after the slash.
+    pub(crate) fn version(&self) -> &str {
+        self.api_version.split_once('/').map_or(&*self.api_version, |(_, version)| version)
+    }
+}
+
+/// `metadata`: the part that means something without an API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ObjectMeta {
+    pub name: String,
+    pub namespace: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Settles ties between routes: the older wins. Files seldom have it.
+    pub creation_timestamp: Option<Timestamp>,
+    pub generation: Option<i64>,
+}
+
+impl ObjectMeta {
+    /// The namespace, `default` where none is written.
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+}
+
+/// What tells one object from every other.
+///
+/// Prints as `HTTPRoute namespace/name`, or `GatewayClass name` where the kind has no namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ObjectKey {
+    pub kind: Kind,
+    /// Empty for kinds of cluster scope.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectKey {
+    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        let namespace = match kind.scope() {
+            Scope::Cluster => "",
+            Scope::Namespaced => namespace,
+        };
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind.scope() {
+            Scope::Cluster => write!(f, "{} {}", self.kind, self.name),
+            Scope::Namespaced => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
+        }
+    }
+}
