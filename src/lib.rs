@@ -5,7 +5,9 @@
 //! Two wings and one door. The control wing turns files into meaning: [`api`] (the kinds that may be
 //! written), [`config`] (objects and their places), [`graph`] (references between objects),
 //! [`compile`] (the next snapshot). The data wing moves bytes: [`tls`], [`upstream`], [`filters`],
-//! [`proxy`], [`trace`]. They meet in [`snapshot`], which `compile` fills and `proxy` reads.
+//! [`downstream`] (connections from clients), [`proxy`] (HTTP), [`streams`] (bytes and datagrams),
+//! [`edge`] (workers and sockets), [`failure`], [`trace`]. They meet in [`snapshot`], which `compile`
+//! fills and `proxy` reads.
 //!
 //! Above both, [`control`] reloads and drains, and [`app`] starts and stops the process. For
 //! operators: [`cli`] (commands), [`admin`] (the dashboard and its API), [`metrics`], [`explain`],
@@ -30,8 +32,11 @@ mod compile;
 mod config;
 mod control;
 mod doctor;
+mod downstream;
 mod echo;
+mod edge;
 mod explain;
+mod failure;
 mod filters;
 #[doc(hidden)]
 pub mod fuzz;
@@ -46,6 +51,7 @@ mod proxy;
 mod secret;
 mod snapshot;
 mod stats;
+mod streams;
 mod systemd;
 mod tls;
 mod trace;

@@ -21,10 +21,10 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::clock;
+use crate::downstream::Process;
 use crate::explain::{Question, explain};
 use crate::metrics::{Format, Metrics, State};
 use crate::observe::LogLevel;
-use crate::proxy::Gateway;
 use crate::snapshot::Snapshot;
 
 use clusters::Clusters;
@@ -45,14 +45,14 @@ pub(crate) struct Admin(Arc<Sources>);
 /// Where the answers are.
 #[derive(Debug)]
 struct Sources {
-    gateway: Arc<Gateway>,
+    process: Arc<Process>,
     metrics: Arc<Metrics>,
     log: LogLevel,
 }
 
 impl Admin {
-    pub(crate) fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, log: LogLevel) -> Self {
-        Self(Arc::new(Sources { gateway, metrics, log }))
+    pub(crate) fn new(process: Arc<Process>, metrics: Arc<Metrics>, log: LogLevel) -> Self {
+        Self(Arc::new(Sources { process, metrics, log }))
     }
 
     /// The methods of a path that is answered here; all but POST only look.
@@ -80,22 +80,22 @@ impl Admin {
     }
 
     fn look(&self, changes: bool, path: &str, mut query: Query) -> Result<Answer, Unasked> {
-        let Sources { gateway, metrics, log } = &*self.0;
-        let snapshot = gateway.snapshot.load();
+        let Sources { process, metrics, log } = &*self.0;
+        let snapshot = process.snapshot.load();
         if let Some(file) = page::file(path) {
             query.finish()?;
             return Ok(file);
         }
         let answer = match path {
             "/healthz" => Answer::text("ok\n".into()),
-            "/ready" => ready(State::of(gateway)),
+            "/ready" => ready(State::of(process)),
             "/clusters" => Answer::json(&Clusters::of(&snapshot)),
             "/listeners" => Answer::json(&listeners::Listeners::of(&snapshot)),
             "/routes" => Answer::json(&Routes::of(&snapshot)),
             "/config_dump" => Answer::json(&dump(&snapshot)),
             "/stats" => match query.one("format")?.as_deref() {
                 None | Some("text") => Answer::text(plain(&metrics.text(Format::Prometheus))),
-                Some("json") => Answer::json(&Stats::of(gateway, &snapshot)),
+                Some("json") => Answer::json(&Stats::of(process, &snapshot)),
                 Some("prometheus") => {
                     let format = Format::Prometheus;
                     let body = metrics.text(format).into();
@@ -113,15 +113,15 @@ impl Admin {
                 }
                 let question = Question::new(&method, &url, &headers)
                     .map_err(|error| Unasked::Question(error.to_string()))?;
-                let webroot = &gateway.acme_webroot;
-                Answer::json(&explain(&snapshot, &gateway.limits, webroot, &question))
+                let webroot = &process.acme_webroot;
+                Answer::json(&explain(&snapshot, &process.limits, webroot, &question))
             }
             "/requests" => {
                 let after = match query.one("after")? {
                     Some(text) => text.parse().map_err(|_| query.wrong("after", "a number"))?,
                     None => 0,
                 };
-                let recent = gateway.access_log.recent().since(after, clock::wall());
+                let recent = process.access_log.recent().since(after, clock::wall());
                 Answer { content_type: "application/json", ..Answer::of(recent.into()) }
             }
             "/logging" => {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::proxy::Gateway;
+use crate::downstream::Process;
 use crate::snapshot::{Bind, Snapshot};
 use crate::stats::{BUCKETS, ResponseFlag, Sharded, Times, Upstream};
 
@@ -44,7 +44,7 @@ pub(crate) struct Counted {
 }
 
 impl Stats {
-    pub(crate) fn of(gateway: &Gateway, snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(process: &Process, snapshot: &Snapshot) -> Self {
         let now = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let rules = snapshot.rules.values().filter(|rule| rule.counts.is_used());
         let rules = rules.map(|rule| of_route(&rule.name, &rule.counts));
@@ -62,7 +62,7 @@ impl Stats {
         Self {
             time_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             generation: snapshot.generation,
-            connections: gateway.connections.count(),
+            connections: process.connections.count(),
             buckets_ms: BUCKETS.to_vec(),
             downstream: downstream(snapshot),
             flags: flags.collect(),

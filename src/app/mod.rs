@@ -17,12 +17,12 @@ use crate::admin::Admin;
 use crate::control::signals::Signals;
 use crate::control::socket::CannotAsk;
 use crate::control::{CannotStart, Control, Loader, Policy, Setup, Sources};
+use crate::downstream::{Limits, Process, Shortage};
 use crate::explain::InvalidQuestion;
 use crate::kube_api::{Listen, Rules};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{self, AccessFormat, Choice, LogFormat};
-use crate::proxy::{Connections, Gateway, Limits, Shortage};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::stats::Reloads;
 use crate::systemd::{Handed, Notify};
@@ -161,7 +161,7 @@ pub(crate) fn run(
     let descriptors = Descriptors::new(limits.upstream_connections, limits.upstream_a_peer);
     let loader = loader.bounded(limits.backend, descriptors);
 
-    let gateway = Arc::new(Gateway {
+    let process = Arc::new(Process {
         snapshot: SnapshotCell::new(Snapshot::default()),
         limits,
         trusted_proxies: options.trusted_proxies,
@@ -171,15 +171,15 @@ pub(crate) fn run(
         access_log: logs
             .access_log(options.access_log_format, options.access_log_choice)
             .map_err(Failed::Log)?,
-        connections: Connections::default(),
+        connections: Arc::default(),
         shortage: Shortage::new(memory),
         descriptors,
         shows_routes: options.shows_routes,
         draining: AtomicBool::new(false),
     });
-    let loader = loader.log_files(gateway.access_log.files());
+    let loader = loader.log_files(process.access_log.files());
     let reloads = Arc::<Reloads>::default();
-    let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::clone(&reloads)));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&process), Arc::clone(&reloads)));
     let setup = Setup {
         inherited: handed.sockets,
         for_another: handed.for_another,
@@ -187,7 +187,7 @@ pub(crate) fn run(
         drain_timeout: options.drain_timeout,
         notify: Notify::from_env(),
         control_socket: options.control_socket,
-        admin: Admin::new(Arc::clone(&gateway), Arc::clone(&metrics), logs.level()),
+        admin: Admin::new(Arc::clone(&process), Arc::clone(&metrics), logs.level()),
         admin_listen: options.admin,
         state_dir: options.state_dir,
         policy: options.policy,
@@ -195,7 +195,7 @@ pub(crate) fn run(
         api: options.api,
         api_listen: options.api_listen,
     };
-    let control = Control::start(loader, gateway, setup)?;
+    let control = Control::start(loader, process, setup)?;
     let scraped = async {
         match options.metrics {
             Some(address) => metrics::serve(address, metrics).await,

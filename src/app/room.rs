@@ -2,8 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::downstream::{BYTES_A_CONNECTION, Limits};
 use crate::observe::counted;
-use crate::proxy::{BYTES_A_CONNECTION, Limits};
 use crate::systemd::Memory;
 use crate::upstream::Bounds;
 

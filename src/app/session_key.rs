@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::proxy::{KEY_LENGTH, SessionKey};
+use crate::downstream::{KEY_LENGTH, SessionKey};
 
 const FILE: &str = "session.key";
 

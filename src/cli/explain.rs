@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::admin::encoded;
 use crate::app::Failed;
+use crate::downstream::Limits;
 use crate::explain::{Explained, Question, explain};
-use crate::proxy::Limits;
 
 use super::output::{Format, print};
 use super::paths::{ACME_WEBROOT, Asked};

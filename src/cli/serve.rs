@@ -9,10 +9,10 @@ use tracing::Level;
 
 use crate::app::{Options, Wishes};
 use crate::control::{Policy, Sources};
+use crate::downstream::Limits;
 use crate::kube_api::Rules;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{AccessFormat, Choice, LogFormat, Sample, Statuses};
-use crate::proxy::Limits;
 use crate::upstream::Bounds;
 
 use super::values::{grouped, name_and_address, size, time};

@@ -33,9 +33,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::admin::Admin;
 use crate::clock;
 use crate::config::Diagnostic;
+use crate::downstream::Process;
 use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
 use crate::observe::counted;
-use crate::proxy::Gateway;
 use crate::stats::Reloads;
 use crate::systemd::{self, ForAnother, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
@@ -67,7 +67,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Control {
     loader: Loader,
-    gateway: Arc<Gateway>,
+    gateway: Arc<Process>,
     sockets: Sockets,
     workers: Workers,
     /// Sends traces to collectors.
@@ -168,7 +168,7 @@ impl Control {
     /// Nothing runs then: a fatal fault of the configuration, or a socket that cannot be had.
     pub(crate) fn start(
         mut loader: Loader,
-        gateway: Arc<Gateway>,
+        gateway: Arc<Process>,
         setup: Setup,
     ) -> Result<Self, CannotStart> {
         let addresses = setup.state_dir.as_deref().map(KeptAddresses::read);

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::edge::SocketId;
 use crate::net::ServerSocket;
-use crate::proxy::SocketId;
 use crate::snapshot::{Bind, BindKey, Snapshot, Transport};
 use crate::systemd::{ForAnother, Inherited};
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::downstream::Process;
+use crate::edge::{Command, SocketId, run_worker};
 use crate::net::ServerSocket;
-use crate::proxy::{Command, Gateway, SocketId, run_worker};
 use crate::snapshot::BindKey;
 
 /// Threads that serve, each with a runtime of its own.
@@ -30,7 +31,7 @@ impl Workers {
     /// # Errors
     ///
     /// The system gives no thread or no event queue.
-    pub(super) fn start(count: usize, gateway: &Arc<Gateway>) -> io::Result<Self> {
+    pub(super) fn start(count: usize, gateway: &Arc<Process>) -> io::Result<Self> {
         let mut workers = Self { commands: Vec::new(), threads: Vec::new(), done: Vec::new() };
         for number in 0..count {
             let (commands, received) = mpsc::unbounded_channel();

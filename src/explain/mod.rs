@@ -17,10 +17,12 @@ use http::request;
 use serde::{Deserialize, Serialize};
 
 use crate::compile;
+use crate::downstream::Limits;
+use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Scheme, Verdict};
 use crate::path::Ambiguous;
-use crate::proxy::{self, Failure, Limits};
+use crate::proxy;
 use crate::snapshot::{Bind, Choice, Listener, Rule, Snapshot, Traffic, Transport};
 
 use challenge::Challenge;
@@ -128,7 +130,7 @@ fn follow(
     told: &mut Explained,
 ) -> Result<(), Answer> {
     let mut head = question.head();
-    let host = proxy::admit(&mut head, limits).map_err(not_admitted)?;
+    let host = proxy::admitted_host(&mut head, limits).map_err(not_admitted)?;
     let bind = bind(snapshot, question)?;
     match challenge::look(bind, webroot, &head) {
         Challenge::None => {}

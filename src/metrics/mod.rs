@@ -10,7 +10,7 @@
 mod downstream;
 mod exposition;
 mod listen;
-mod process;
+mod proc_figures;
 mod server;
 mod upstream;
 
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::clock;
-use crate::proxy::Gateway;
+use crate::downstream::Process;
 use crate::stats::{Level, Reloads};
 
 pub(crate) use exposition::Format;
@@ -33,7 +33,7 @@ const IN_FULL: usize = 250;
 /// Where the figures are.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    gateway: Arc<Gateway>,
+    process: Arc<Process>,
     reloads: Arc<Reloads>,
     begun: Instant,
     begun_wall: SystemTime,
@@ -41,13 +41,13 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Those of a process that begins now.
-    pub(crate) fn new(gateway: Arc<Gateway>, reloads: Arc<Reloads>) -> Self {
-        Self { gateway, reloads, begun: clock::now(), begun_wall: clock::wall() }
+    pub(crate) fn new(process: Arc<Process>, reloads: Arc<Reloads>) -> Self {
+        Self { process, reloads, begun: clock::now(), begun_wall: clock::wall() }
     }
 
     /// All of them. Reads counters and `/proc`; a request never waits for it.
     pub(crate) fn text(&self, format: Format) -> String {
-        let snapshot = self.gateway.snapshot.load();
+        let snapshot = self.process.snapshot.load();
         let mut text = Exposition::new(format);
         downstream::write(&mut text, &snapshot);
         upstream::write(&mut text, &snapshot);

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock;
-use crate::proxy::Gateway;
+use crate::downstream::Process;
 use crate::snapshot::Snapshot;
 use crate::stats::Reloads;
 
 use super::exposition::{Exposition, Labels};
-use super::process::Process;
+use super::proc_figures::ProcFigures;
 use super::{Metrics, alone, level, unix_seconds};
 
 /// Whether requests are served, as Envoy tells it.
@@ -23,8 +23,8 @@ pub(crate) enum State {
 }
 
 impl State {
-    pub(crate) fn of(gateway: &Gateway) -> Self {
-        match (gateway.draining.load(Ordering::Relaxed), gateway.snapshot.load().generation) {
+    pub(crate) fn of(process: &Process) -> Self {
+        match (process.draining.load(Ordering::Relaxed), process.snapshot.load().generation) {
             (true, _) => Self::Draining,
             (false, 0) => Self::Initializing,
             (false, _) => Self::Live,
@@ -52,10 +52,10 @@ impl fmt::Display for State {
 }
 
 pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapshot) {
-    let gateway = &metrics.gateway;
+    let process = &metrics.process;
     let uptime = clock::now().saturating_duration_since(metrics.begun).as_secs();
-    let process = Process::read();
-    let state = State::of(gateway);
+    let figures = ProcFigures::read();
+    let state = State::of(process);
     text.gauges("envoy_server_live", "0 in a drain.", alone(u64::from(state == State::Live)));
     text.gauges(
         "envoy_server_state",
@@ -66,33 +66,33 @@ pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapsho
     text.gauges(
         "envoy_server_memory_allocated",
         "Bytes of memory of our own.",
-        alone(process.anonymous_bytes),
+        alone(figures.anonymous_bytes),
     );
     text.gauges(
         "envoy_server_memory_heap_size",
         "Bytes of memory that are resident.",
-        alone(process.resident_bytes),
+        alone(figures.resident_bytes),
     );
     text.gauges(
         "envoy_server_total_connections",
         "Open connections of clients.",
-        alone(gateway.connections.count()),
+        alone(process.connections.count()),
     );
     text.gauges(
         "edge_gateway_connections_limit",
         "Connections of clients that may be open.",
-        alone(gateway.limits.connections),
+        alone(process.limits.connections),
     );
     configuration(text, &metrics.reloads, snapshot);
     text.counters(
         "edge_gateway_access_log_dropped_total",
         "Lines that the access log had no room for, or that could not be written.",
-        alone(gateway.access_log.dropped()),
+        alone(process.access_log.dropped()),
     );
     text.gauges(
         "edge_gateway_logs_failing",
         "Logs that cannot be written now.",
-        alone(gateway.access_log.faults().len()),
+        alone(process.access_log.faults().len()),
     );
     text.counters(
         "edge_gateway_spans_exported_total",
@@ -107,12 +107,12 @@ pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapsho
     text.counters(
         "process_cpu_seconds_total",
         "Seconds of processor time.",
-        alone(process.cpu_seconds),
+        alone(figures.cpu_seconds),
     );
-    text.gauges("process_resident_memory_bytes", "Resident memory.", alone(process.resident_bytes));
-    text.gauges("process_virtual_memory_bytes", "Mapped memory.", alone(process.virtual_bytes));
-    text.gauges("process_open_fds", "Open files.", alone(process.open_files));
-    text.gauges("process_max_fds", "Files that may be open.", alone(process.most_files));
+    text.gauges("process_resident_memory_bytes", "Resident memory.", alone(figures.resident_bytes));
+    text.gauges("process_virtual_memory_bytes", "Mapped memory.", alone(figures.virtual_bytes));
+    text.gauges("process_open_fds", "Open files.", alone(figures.open_files));
+    text.gauges("process_max_fds", "Files that may be open.", alone(figures.most_files));
     text.gauges(
         "process_start_time_seconds",
         "When the process began.",

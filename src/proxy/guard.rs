@@ -12,11 +12,11 @@ use http::header::{
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, request};
 
+use crate::downstream::Limits;
+use crate::failure::Failure;
 use crate::filters::HostName;
 use crate::filters::exchange::path_of;
 use crate::path;
-use crate::proxy::Limits;
-use crate::proxy::failure::Failure;
 
 /// A request that may go on, and what was learned of it.
 #[derive(Debug)]
@@ -63,6 +63,18 @@ pub(super) fn admit(head: &mut request::Parts, limits: &Limits) -> Result<Admitt
     settle_expect(&mut head.headers)?;
     let upgrade = if extended_connect { Some(Upgrade::Http2) } else { upgrade };
     Ok(Admitted { host, host_field, upgrade })
+}
+
+/// The host of a request whose head is let through, which is left as routes see it.
+///
+/// # Errors
+///
+/// Why no route may see it.
+pub(crate) fn admitted_host(
+    head: &mut request::Parts,
+    limits: &Limits,
+) -> Result<HostName, Failure> {
+    admit(head, limits).map(|admitted| admitted.host)
 }
 
 /// RFC 9112 section 3.2: one `Host`, which is a host. Where the target has an authority that counts,

@@ -12,17 +12,18 @@ use hyper::body::Incoming;
 
 use crate::body::{Body, Response};
 use crate::clock;
+use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Verdict};
 use crate::path::Ambiguous;
-use crate::proxy::body::{ClientBody, Tracked};
-use crate::proxy::connection::Connection;
-use crate::proxy::failure::Failure;
-use crate::proxy::forwarded::Told;
+use crate::proxy::client_body::ClientBody;
+use crate::proxy::client_connection::Connection;
+use crate::proxy::exchange_record::Record;
+use crate::proxy::forwarded_fields::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
-use crate::proxy::record::Record;
+use crate::proxy::response_body::Tracked;
 use crate::proxy::upgrade::Switched;
-use crate::proxy::{acme_webroot, forward, grpc_web, mirror, session, shown, upgrade};
+use crate::proxy::{acme_webroot, attempts, grpc_web, mirror, session, shown_fields, upgrade};
 use crate::snapshot::{Bind, Choice, Listener};
 use crate::trace::Trace;
 
@@ -58,8 +59,8 @@ pub(super) async fn serve(
         response
     });
     drop(body);
-    if record.connection.gateway.shows_routes {
-        shown::to_client(&record, response.headers_mut());
+    if record.connection.process.shows_routes {
+        shown_fields::to_client(&record, response.headers_mut());
     }
     if is_head {
         leave_out_body(&mut response);
@@ -105,9 +106,9 @@ async fn answer(
     switched: &mut Option<Switched>,
 ) -> Result<Response, Failure> {
     let connection = Arc::clone(&record.connection);
-    let gateway = &connection.gateway;
+    let process = &connection.process;
     // Once: everything below sees this configuration, whatever is published meanwhile.
-    let snapshot = gateway.snapshot.load();
+    let snapshot = process.snapshot.load();
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
@@ -117,7 +118,7 @@ async fn answer(
     if record.open.watch().opened_twofold() {
         return Err(Failure::TwofoldLength);
     }
-    let Admitted { host, host_field, upgrade } = guard::admit(&mut head, &gateway.limits)?;
+    let Admitted { host, host_field, upgrade } = guard::admit(&mut head, &process.limits)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         let mut answer = Response::new(Body::Empty);
         *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -128,11 +129,11 @@ async fn answer(
     {
         return Ok(here(record, answer));
     }
-    if gateway.shortage.is_severe() {
+    if process.shortage.is_severe() {
         return Err(Failure::Overloaded);
     }
     let Told { client, request_id, scheme, port } =
-        connection.origin.tell(&mut head.headers, &host, &host_field, &gateway.trusted_proxies);
+        connection.origin.tell(&mut head.headers, &host, &host_field, &process.trusted_proxies);
     (record.client, record.request_id) = (client, Some(request_id));
 
     if upgrade == Some(Upgrade::Http2) {
@@ -176,7 +177,7 @@ async fn answer(
     }
     let session = rule.session.as_deref();
     let now = session.map_or(SystemTime::UNIX_EPOCH, |_| clock::wall());
-    let held = session.and_then(|of| session::held(of, &gateway.session_key, &head.headers, now));
+    let held = session.and_then(|of| session::held(of, &process.session_key, &head.headers, now));
     let choice = match &held {
         Some(held) => held.choice,
         None => rule.backends.as_ref().ok_or(Failure::NoBackend)?.next(),
@@ -189,8 +190,8 @@ async fn answer(
         }
     }
 
-    if gateway.shows_routes {
-        shown::to_backend(record, &mut head.headers);
+    if process.shows_routes {
+        shown_fields::to_backend(record, &mut head.headers);
     }
     let web = if rule.grpc { grpc_web::Call::translate(&mut head) } else { None };
     record.grpc_web = web;
@@ -212,7 +213,7 @@ async fn answer(
     let request = http::Request::from_parts(head, body);
     let aim = held.as_ref().map(session::Held::aim).unwrap_or_default();
     let (mut response, came_tunnel) =
-        forward::send(record, cluster, rule, request, aim, *deadline).await?;
+        attempts::send(record, cluster, rule, request, aim, *deadline).await?;
 
     match (response.status(), upgrade, tunnel, came_tunnel) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
@@ -238,7 +239,7 @@ async fn answer(
     }
     if let Some(of) = session {
         let sent_to = (choice, record.upstream.as_ref());
-        let (key, place) = (&gateway.session_key, (exchange.scheme, &*session_path));
+        let (key, place) = (&process.session_key, (exchange.scheme, &*session_path));
         session::tell(of, key, sent_to, held.as_ref(), place, now, response.headers_mut());
     }
     Ok(response)
@@ -273,7 +274,7 @@ async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Res
         return None;
     }
     let token = acme_webroot::token(path_of(&head.uri))?.to_owned();
-    let webroot = connection.gateway.acme_webroot.clone();
+    let webroot = connection.process.acme_webroot.clone();
     let content = tokio::task::spawn_blocking(move || acme_webroot::read(&webroot, &token))
         .await
         .ok()?

@@ -12,9 +12,9 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::proxy::received::Received;
-use crate::proxy::tasks;
-use crate::proxy::watch::{LINGER, Millis, SILENCE, Watch, coarse_now};
+use crate::clock::coarse_now;
+use crate::downstream::{LINGER, Millis, SILENCE, Watch, tasks};
+use crate::proxy::body_progress::Received;
 
 /// How often the limits are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub(super) fn drain(mut incoming: Incoming, watch: &Arc<Watch>, received: Arc<Re
         let limit = async {
             received.over.notified().await;
             if received.left.load(Ordering::Relaxed) {
-                // The end of the connection is told at once; `io.rs` reads on behind it.
+                // The end of the connection is told at once; `metered.rs` reads on behind it.
                 return;
             }
             loop {

@@ -13,9 +13,8 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
 use crate::body::{Body, BodyError};
-use crate::proxy::tasks;
-use crate::proxy::tunnel::silence;
-use crate::proxy::watch::coarse_now;
+use crate::clock::coarse_now;
+use crate::downstream::{silence, tasks};
 use crate::snapshot::Mirror;
 use crate::upstream::Holder;
 

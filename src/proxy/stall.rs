@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use crate::proxy::watch::{Millis, coarse_now};
+use crate::clock::coarse_now;
+use crate::downstream::Millis;
 
 /// A limit on rest. Its timer is armed by the first wait and moved only when it fires, so what flows
 /// costs none.

@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::body::Response;
-use crate::proxy::guard::{Upgrade, tokens};
-use crate::proxy::record::Record;
-use crate::proxy::tasks::{self, Leash};
-use crate::proxy::tunnel::{CHUNK, Carried, pass, silence};
-use crate::proxy::watch::{Ending, coarse_now};
+use crate::clock::coarse_now;
+use crate::downstream::{CHUNK, Carried, Ending, pass, silence, tasks};
+use crate::proxy::exchange_record::Record;
+use crate::proxy::guard::{self, Upgrade, tokens};
+use crate::proxy::stream_tasks::{self, Leash};
 use crate::proxy::websocket::{Frames, GOING_AWAY};
 use crate::upstream::Tunnel;
 
@@ -109,13 +109,13 @@ pub(super) fn answer(kind: Upgrade, response: &mut Response) {
     match kind {
         Upgrade::Http1 => {
             let token = response.headers().get(UPGRADE).cloned();
-            super::guard::remove_hop_by_hop(response.headers_mut());
+            guard::remove_hop_by_hop(response.headers_mut());
             let headers = response.headers_mut();
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, token.unwrap_or(HeaderValue::from_static("websocket")));
         }
         Upgrade::Http2 => {
-            super::guard::remove_hop_by_hop(response.headers_mut());
+            guard::remove_hop_by_hop(response.headers_mut());
             response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
             *response.status_mut() = StatusCode::OK;
         }
@@ -146,11 +146,11 @@ pub(super) struct Switched {
 pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     let carried = Arc::<Carried>::default();
     record.carried = Some(Arc::clone(&carried));
-    let limit = record.connection.gateway.limits.tunnel_timeout;
+    let limit = record.connection.process.limits.tunnel_timeout;
     let Switched { kind, websocket, downstream, upstream: mut backend } = switched;
     let leash = match kind {
         Upgrade::Http1 => None,
-        Upgrade::Http2 => Some(tasks::expect_tunnel()),
+        Upgrade::Http2 => Some(stream_tasks::expect_tunnel()),
     };
     tasks::spawn(async move {
         let Ok(downstream) = downstream.await else { return backend.cut() };

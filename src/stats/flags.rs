@@ -1,7 +1,7 @@
 //! Response flags: why a request was not completed, in Envoy's words.
 //!
 //! To add one: a line of the list below. Its counter, its metric and its names in logs and traces
-//! follow from it; docs/configuration.md has to name it (a test of `proxy/failure.rs` says so).
+//! follow from it; docs/configuration.md has to name it (a test of `failure.rs` says so).
 
 /// Writes the enum and its names: each name beside `URX` is a text of its own, so that a log line
 /// allocates nothing.

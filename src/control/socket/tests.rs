@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::downstream::{KEY_LENGTH, Limits, Process, SessionKey, Shortage};
 use crate::kube_api::{KubeApi, Rules};
 use crate::metrics::Metrics;
 use crate::observe::{AccessLog, LogLevel};
-use crate::proxy::{Connections, Gateway, KEY_LENGTH, Limits, SessionKey, Shortage};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::upstream::Descriptors;
 
@@ -20,21 +20,21 @@ fn front() -> Front {
 }
 
 fn admin() -> Admin {
-    let gateway = Arc::new(Gateway {
+    let process = Arc::new(Process {
         snapshot: SnapshotCell::new(Snapshot::default()),
         limits: Limits::default(),
         trusted_proxies: Vec::new(),
         acme_webroot: PathBuf::new(),
         session_key: SessionKey::new(&[7; KEY_LENGTH]).unwrap(),
         access_log: AccessLog::discard(),
-        connections: Connections::default(),
+        connections: Arc::default(),
         shortage: Shortage::new(None),
         descriptors: Descriptors::unlimited(),
         shows_routes: false,
         draining: AtomicBool::new(false),
     });
-    let metrics = Arc::new(Metrics::new(Arc::clone(&gateway), Arc::default()));
-    Admin::new(gateway, metrics, LogLevel::new(tracing::Level::INFO, |_| {}))
+    let metrics = Arc::new(Metrics::new(Arc::clone(&process), Arc::default()));
+    Admin::new(process, metrics, LogLevel::new(tracing::Level::INFO, |_| {}))
 }
 
 fn open(path: &Path) -> Result<ControlSocket, CannotOpen> {

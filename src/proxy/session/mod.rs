@@ -7,12 +7,11 @@ use std::time::SystemTime;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
+use crate::downstream::SessionKey;
 use crate::filters::exchange::Scheme;
 use crate::snapshot::Choice;
 use crate::snapshot::session::{Carrier, Session};
 use crate::upstream::{Aim, EndpointName};
-
-pub(crate) use token::{KEY_LENGTH, SessionKey};
 
 use token::Token;
 

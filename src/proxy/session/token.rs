@@ -4,54 +4,16 @@
 //! bearer nothing of the inside, cannot be made or changed by anybody else, and is good for one rule
 //! alone; and what it names is looked up among the rule's own endpoints before it is used.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Bytes of a key.
-pub(crate) const KEY_LENGTH: usize = 32;
+use crate::downstream::SessionKey;
 
 /// A token that is longer was not given here: an endpoint and a cluster have at most 108 (the path
 /// of a socket) and some 600 bytes.
 const MAX_TOKEN: usize = 2 << 10;
-
-/// The key that tokens are sealed with. Who has it can choose among the endpoints of a rule, and
-/// no more.
-pub(crate) struct SessionKey(RandomizedNonceKey);
-
-impl SessionKey {
-    /// # Errors
-    ///
-    /// The bytes are not [`KEY_LENGTH`] long.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self, InvalidKey> {
-        RandomizedNonceKey::new(&AES_256_GCM, bytes).map(Self).map_err(|_| InvalidKey)
-    }
-
-    /// Bytes for a new key.
-    ///
-    /// # Errors
-    ///
-    /// The system has no random numbers.
-    pub(crate) fn random_bytes() -> Result<[u8; KEY_LENGTH], InvalidKey> {
-        let mut bytes = [0; KEY_LENGTH];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| InvalidKey)?;
-        Ok(bytes)
-    }
-}
-
-impl fmt::Debug for SessionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionKey")
-    }
-}
-
-/// Bytes that are no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a session key has {KEY_LENGTH} bytes")]
-pub(crate) struct InvalidKey;
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +35,7 @@ impl Token {
         // No name of ours has a newline.
         text.push(b'\n');
         text.extend_from_slice(self.endpoint.as_bytes());
-        let scope = Aad::from(scope.as_bytes());
-        let nonce = key.0.seal_in_place_append_tag(scope, &mut text).ok()?;
-        let mut sealed = nonce.as_ref().to_vec();
-        sealed.append(&mut text);
-        let token = URL_SAFE_NO_PAD.encode(sealed);
+        let token = URL_SAFE_NO_PAD.encode(key.seal(scope, text)?);
         (token.len() <= MAX_TOKEN).then_some(token)
     }
 
@@ -86,13 +44,7 @@ impl Token {
         if text.len() > MAX_TOKEN {
             return None;
         }
-        let mut sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
-        if sealed.len() < NONCE_LEN {
-            return None;
-        }
-        let mut rest = sealed.split_off(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(&sealed).ok()?;
-        let opened = key.0.open_in_place(nonce, Aad::from(scope.as_bytes()), &mut rest).ok()?;
+        let opened = key.open(scope, URL_SAFE_NO_PAD.decode(text).ok()?)?;
         let (since, names) = opened.split_first_chunk::<8>()?;
         let since = Duration::from_secs(u64::from_be_bytes(*since));
         let (cluster, endpoint) = std::str::from_utf8(names).ok()?.split_once('\n')?;
@@ -107,6 +59,7 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::downstream::KEY_LENGTH;
 
     fn token() -> Token {
         Token {
@@ -144,12 +97,5 @@ mod tests {
         for text in [&b""[..], b"10.0.0.7:8080", b"\xff\xfe", &long] {
             assert_eq!(Token::open(text, &key(1), "one"), None);
         }
-    }
-
-    #[test]
-    fn a_key_has_one_length() {
-        assert!(SessionKey::new(&[0; KEY_LENGTH - 1]).is_err());
-        let bytes = SessionKey::random_bytes().unwrap();
-        assert_ne!(bytes, SessionKey::random_bytes().unwrap());
     }
 }

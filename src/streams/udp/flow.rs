@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::task::JoinSet;
 
-use crate::proxy::failure::Failure;
-use crate::proxy::passage::Passage;
-use crate::proxy::tcp::Chosen;
-use crate::proxy::tunnel::Carried;
-use crate::proxy::udp::LARGEST;
-use crate::proxy::udp::life::Life;
-use crate::proxy::udp::socket::{Ends, Socket};
-use crate::proxy::watch::{Millis, coarse_now};
+use crate::clock::coarse_now;
+use crate::downstream::{Carried, Millis};
+use crate::failure::Failure;
 use crate::stats::{Downstream, Sharded};
+use crate::streams::destination::Chosen;
+use crate::streams::passage::Passage;
+use crate::streams::udp::life::Life;
+use crate::streams::udp::socket::{Ends, LARGEST, Socket};
 use crate::upstream::{Cluster, Datagrams, Holder};
 
 /// Datagrams that wait while a name is looked up; more are dropped.

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::downstream::{Carried, Process, logged_endpoint, new_request_id};
+use crate::failure::Failure;
 use crate::observe::{AccessRecord, GatewayLog, Seen};
-use crate::proxy::Gateway;
-use crate::proxy::failure::Failure;
-use crate::proxy::forwarded::new_request_id;
-use crate::proxy::record::logged;
-use crate::proxy::tunnel::Carried;
 use crate::snapshot::{Bind, Listener};
 use crate::stats::ResponseFlags;
 use crate::upstream::{EndpointName, SendFailure};
@@ -18,8 +15,8 @@ use crate::upstream::{EndpointName, SendFailure};
 /// What is known of a connection or flow so far. Dropping it writes the access log's line, so there
 /// is one for each, whatever became of it.
 #[derive(Debug)]
-pub(super) struct Passage {
-    gateway: Arc<Gateway>,
+pub(crate) struct Passage {
+    process: Arc<Process>,
     peer: SocketAddr,
     started: Instant,
     /// `TCP`, `TLS` where the backend ends it, `UDP`.
@@ -38,9 +35,9 @@ pub(super) struct Passage {
 }
 
 impl Passage {
-    pub(super) fn begin(gateway: Arc<Gateway>, peer: SocketAddr, protocol: &'static str) -> Self {
+    pub(crate) fn begin(process: Arc<Process>, peer: SocketAddr, protocol: &'static str) -> Self {
         Self {
-            gateway,
+            process,
             peer,
             started: clock::now(),
             protocol,
@@ -57,28 +54,28 @@ impl Passage {
     }
 
     /// The listener that it came in by.
-    pub(super) fn by(&mut self, listener: &Listener) {
+    pub(crate) fn by(&mut self, listener: &Listener) {
         self.listener = Some(Arc::clone(&listener.name));
         self.log.clone_from(&listener.access_log);
     }
 
     /// No listener of the bind has the name that was asked for.
-    pub(super) fn by_nobody(&mut self, bind: &Bind) {
+    pub(crate) fn by_nobody(&mut self, bind: &Bind) {
         self.log.clone_from(&bind.access_log);
     }
 
     /// How long nothing may move.
-    pub(super) fn limit(&self) -> Duration {
-        self.gateway.limits.tunnel_timeout
+    pub(crate) fn limit(&self) -> Duration {
+        self.process.limits.tunnel_timeout
     }
 
     /// A backend has taken the connection.
-    pub(super) fn connected(&mut self) {
+    pub(crate) fn connected(&mut self) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
     }
 
     /// No backend has.
-    pub(super) fn not_connected(&mut self, failed: SendFailure) {
+    pub(crate) fn not_connected(&mut self, failed: SendFailure) {
         tracing::debug!(details = %failed.details, peer = %self.peer, "no backend");
         self.upstream = failed.endpoint;
         self.failure = Some(failed.kind.into());
@@ -90,10 +87,10 @@ impl Drop for Passage {
         let flags = ResponseFlags::new(self.failure.map(Failure::flag), false);
         let details = self.failure.map_or("via_upstream", Failure::details);
         let mut named = String::new();
-        let upstream = self.upstream.as_ref().map(|endpoint| logged(endpoint, &mut named));
+        let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));
         let id = new_request_id();
         let (request_bytes, response_bytes) = self.carried.bytes();
-        self.gateway.access_log.record(
+        self.process.access_log.record(
             self.log.as_deref(),
             &AccessRecord {
                 time: clock::wall(),

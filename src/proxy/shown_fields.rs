@@ -5,8 +5,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::proxy::connection::Connection;
-use crate::proxy::record::Record;
+use crate::proxy::client_connection::Connection;
+use crate::proxy::exchange_record::Record;
 
 /// `httproute/NAMESPACE/NAME/rule/N`.
 const ROUTE: HeaderName = HeaderName::from_static("x-edge-gateway-route");

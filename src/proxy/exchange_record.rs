@@ -11,16 +11,15 @@ use http_body::Body as _;
 
 use crate::body::{Body, Response};
 use crate::clock;
+use crate::clock::coarse_now;
+use crate::downstream::{Carried, Open, logged_endpoint, new_request_id};
+use crate::failure::Failure;
 use crate::filters::exchange::path_of;
-use crate::observe::{AccessRecord, GatewayLog, Seen, Upstream};
-use crate::proxy::connection::Connection;
-use crate::proxy::failure::Failure;
-use crate::proxy::forwarded::new_request_id;
+use crate::observe::{AccessRecord, GatewayLog, Seen};
+use crate::proxy::body_progress::Received;
+use crate::proxy::client_connection::Connection;
 use crate::proxy::grpc::Call;
 use crate::proxy::grpc_web;
-use crate::proxy::received::Received;
-use crate::proxy::tunnel::Carried;
-use crate::proxy::watch::{Open, coarse_now};
 use crate::snapshot::Rule;
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
@@ -172,7 +171,7 @@ impl Record {
     /// gRPC call to a rule without one of its own.
     pub(super) fn idle_limit(&self) -> Option<Duration> {
         let limited = self.rule.as_ref().is_some_and(|rule| rule.timeouts.is_unset());
-        (self.is_grpc() && limited).then_some(self.connection.gateway.limits.tunnel_timeout)
+        (self.is_grpc() && limited).then_some(self.connection.process.limits.tunnel_timeout)
     }
 
     /// True if the client did not send on its body in time.
@@ -294,9 +293,9 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
     counts.requests.one_more();
     counts.responses.add(failure.status().as_u16());
     counts.failed(failure.flag().into());
-    let snapshot = connection.gateway.snapshot.load();
+    let snapshot = connection.process.snapshot.load();
     let log = snapshot.bind(connection.bind).and_then(|bind| bind.access_log.as_deref());
-    connection.gateway.access_log.record(
+    connection.process.access_log.record(
         log,
         &AccessRecord {
             time: clock::wall(),
@@ -326,17 +325,6 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
             seen: Seen::nothing(),
         },
     );
-}
-
-/// An endpoint as the log has it; `named` keeps the text of one that is no address.
-pub(super) fn logged<'n>(endpoint: &EndpointName, named: &'n mut String) -> Upstream<'n> {
-    match endpoint.socket_addr() {
-        Some(address) => Upstream::Address(address),
-        None => {
-            *named = endpoint.to_string();
-            Upstream::Name(named)
-        }
-    }
 }
 
 /// gRPC over HTTP/2, "Responses": a client reads `grpc-status`, and a response without a body
@@ -375,7 +363,7 @@ impl Drop for Record {
         let duration = clock::now().saturating_duration_since(self.started);
         self.count(duration);
         let mut named = String::new();
-        let upstream = self.upstream.as_ref().map(|endpoint| logged(endpoint, &mut named));
+        let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));
         // What was refused or answered before anybody was told of it has a name all the same.
         let id = self.request_id.take().unwrap_or_else(new_request_id);
         let (request_bytes, response_bytes) = self.bytes();
@@ -417,7 +405,7 @@ impl Drop for Record {
             tls: connection.tls,
             seen: &self.seen,
         };
-        connection.gateway.access_log.record(self.log.as_deref(), &record);
+        connection.process.access_log.record(self.log.as_deref(), &record);
         if let Some(trace) = &trace {
             trace.finish(&record);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proxy::watch::Millis;
+use crate::downstream::Millis;
 
 /// How long a flow that has nowhere to go takes what comes, so that a peer which sends on and on is
 /// one line in the log each time and not thousands.

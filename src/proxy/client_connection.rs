@@ -3,44 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::proxy::Gateway;
-use crate::proxy::connections::{Peer, Place};
-use crate::proxy::forwarded::Origin;
-use crate::proxy::watch::Watch;
+use crate::downstream::{Counted, Peer, Place, Process, Watch};
+use crate::proxy::forwarded_fields::Origin;
 use crate::snapshot::BindKey;
-use crate::stats::{Downstream, Sharded};
 use crate::upstream::Holder;
-
-/// The counts of a connection's bind, in which it counts as open as long as this lives.
-#[derive(Debug)]
-pub(super) struct Counted(Arc<Sharded<Downstream>>);
-
-impl Counted {
-    pub(super) fn new(counts: &Arc<Sharded<Downstream>>) -> Self {
-        counts.here().connections.one_more();
-        counts.here().connections_active.one_more();
-        Self(Arc::clone(counts))
-    }
-
-    pub(super) fn here(&self) -> &Downstream {
-        self.0.here()
-    }
-
-    pub(super) fn of_bind(&self) -> Arc<Sharded<Downstream>> {
-        Arc::clone(&self.0)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.here().connections_active.one_less();
-    }
-}
 
 /// What stays the same from one request of a connection to the next.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub gateway: Arc<Gateway>,
+pub(crate) struct Connection {
+    pub process: Arc<Process>,
     pub bind: BindKey,
     pub origin: Origin,
     pub watch: Arc<Watch>,
@@ -64,6 +35,6 @@ impl Connection {
         let peer = self.origin.peer.ip().to_canonical();
         self.place
             .client()
-            .or_else(|| (client != peer).then(|| self.gateway.descriptors.client(Peer::of(client))))
+            .or_else(|| (client != peer).then(|| self.process.descriptors.client(Peer::of(client))))
     }
 }

@@ -5,8 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::proxy::Gateway;
-use crate::proxy::watch::{Ending, Millis, Watch};
+use crate::downstream::connection_watch::{Ending, Millis, Watch};
 use crate::snapshot::BindKey;
 use crate::upstream::Holder;
 
@@ -25,10 +24,10 @@ pub(crate) struct Connections {
 /// Whose connections are counted together: an IPv4 address, or a /64 of IPv6, which is what one
 /// customer of a network gets at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Peer(IpAddr);
+pub(crate) struct Peer(IpAddr);
 
 impl Peer {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
             v4 @ IpAddr::V4(_) => v4,
@@ -38,7 +37,7 @@ impl Peer {
 
 /// The connections of one worker. Locked when one comes or goes and by the sweep, not by requests.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(crate) struct Shelf {
     slots: Mutex<Slots>,
     /// Exchanges that were open at the last sweep.
     exchanges: AtomicUsize,
@@ -56,13 +55,13 @@ impl Connections {
     }
 
     /// How many exchanges were open at the last sweeps.
-    pub(super) fn exchanges(&self) -> usize {
+    pub(crate) fn exchanges(&self) -> usize {
         let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         shelves.iter().map(|shelf| shelf.exchanges.load(Ordering::Relaxed)).sum()
     }
 
     /// A shelf for one more worker.
-    pub(super) fn shelf(&self) -> Arc<Shelf> {
+    pub(crate) fn shelf(&self) -> Arc<Shelf> {
         let shelf = Arc::<Shelf>::default();
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shelf));
         shelf
@@ -70,7 +69,7 @@ impl Connections {
 
     /// Counts one more and gives it a number; at `limit` the longest idle one has to go for it.
     /// `None` if none is idle.
-    pub(super) fn admit(&self, limit: usize) -> Option<u64> {
+    pub(crate) fn admit(&self, limit: usize) -> Option<u64> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         if self.open.fetch_add(1, Ordering::Relaxed) < limit {
             return Some(number);
@@ -84,7 +83,7 @@ impl Connections {
 
     /// Counts one more of `peer`; at `limit` its longest idle one has to go for it. False if none is
     /// idle.
-    pub(super) fn admit_peer(&self, peer: Peer, limit: usize) -> bool {
+    pub(crate) fn admit_peer(&self, peer: Peer, limit: usize) -> bool {
         let count = {
             let mut peers = self.peers();
             let count = peers.entry(peer).or_default();
@@ -123,7 +122,7 @@ impl Connections {
     }
 
     /// One is gone.
-    pub(super) fn left(&self) {
+    pub(crate) fn left(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -141,12 +140,12 @@ impl Shelf {
         self.slots().open.remove(&number);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots().open.is_empty()
     }
 
     /// Looks at each; what comes back is how it is to end, if it is.
-    pub(super) fn end_where(&self, judge: impl Fn(BindKey, &Watch) -> Option<Ending>) {
+    pub(crate) fn end_where(&self, judge: impl Fn(BindKey, &Watch) -> Option<Ending>) {
         let mut exchanges = 0;
         for (bind, watch) in self.slots().open.values() {
             exchanges += watch.open_exchanges();
@@ -173,8 +172,8 @@ impl Shelf {
 
 /// A connection's place among those of its worker; dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct Place {
-    gateway: Arc<Gateway>,
+pub(crate) struct Place {
+    all: Arc<Connections>,
     shelf: Arc<Shelf>,
     number: u64,
     /// `None` for a trusted proxy, whose connections are those of many.
@@ -183,8 +182,8 @@ pub(super) struct Place {
 
 impl Place {
     /// Puts a connection that was admitted under `number` on the shelf of its worker.
-    pub(super) fn new(
-        gateway: Arc<Gateway>,
+    pub(crate) fn new(
+        all: Arc<Connections>,
         shelf: Arc<Shelf>,
         number: u64,
         bind: BindKey,
@@ -192,11 +191,11 @@ impl Place {
         watch: &Arc<Watch>,
     ) -> Self {
         shelf.put(number, bind, Arc::clone(watch));
-        Self { gateway, shelf, number, peer }
+        Self { all, shelf, number, peer }
     }
 
     /// Whose descriptors its requests take; `None` for a trusted proxy.
-    pub(super) fn client(&self) -> Option<Holder> {
+    pub(crate) fn client(&self) -> Option<Holder> {
         self.peer.map(|(_, client)| client)
     }
 }
@@ -204,9 +203,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shelf.take(self.number);
-        self.gateway.connections.left();
+        self.all.left();
         if let Some((peer, _)) = self.peer {
-            self.gateway.connections.peer_left(peer);
+            self.all.peer_left(peer);
         }
     }
 }

@@ -13,16 +13,15 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::proxy::Limits;
-
-pub(super) use crate::clock::{coarse_now, set_coarse_now};
+use crate::clock::coarse_now;
+use crate::downstream::limits::Limits;
 
 /// Milliseconds since some moment before the first connection; never 0.
-pub(super) type Millis = u64;
+pub(crate) type Millis = u64;
 
 /// What a connection is doing. Shared by its socket, its requests and the sweep.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     pub peer: SocketAddr,
     /// A request head is awaited or under way since then; 0 if not.
     head_since: AtomicU64,
@@ -72,15 +71,19 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long a client that goes on sending is read, once it has its answer and the connection ends; and
 /// how long one that is silent. nginx's `lingering_time` and `lingering_timeout`.
-pub(super) const LINGER: Duration = Duration::from_secs(30);
-pub(super) const SILENCE: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+
+/// What a connection without a request is given when it is to end: the first bytes of one may be
+/// on their way, sent before the client could know.
+pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
 /// Exchanges that a client may give up before it is asked how many it finished.
 const MOST_ABANDONED: u32 = 200;
 
 /// How a connection is to end. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// After the exchanges that are open: GOAWAY, or `Connection: close`.
     Gracefully = 1,
     /// Now, for a limit that has passed.
@@ -90,7 +93,7 @@ pub(super) enum Ending {
 }
 
 impl Watch {
-    pub(super) fn new(peer: SocketAddr, now: Millis) -> Self {
+    pub(crate) fn new(peer: SocketAddr, now: Millis) -> Self {
         Self {
             peer,
             head_since: now.into(),
@@ -118,24 +121,24 @@ impl Watch {
         }
     }
 
-    pub(super) fn speaks_http2(&self) {
+    pub(crate) fn speaks_http2(&self) {
         self.http2.store(true, Ordering::Relaxed);
     }
 
     /// The connection begins with a TLS handshake, whose time its task keeps.
-    pub(super) fn begins_handshake(&self) {
+    pub(crate) fn begins_handshake(&self) {
         self.handshake.store(true, Ordering::Relaxed);
     }
 
     /// The handshake is done: from here on a request head is awaited.
-    pub(super) fn ends_handshake(&self, now: Millis) {
+    pub(crate) fn ends_handshake(&self, now: Millis) {
         self.head_since.store(now, Ordering::Relaxed);
         self.idle_since.store(now, Ordering::Relaxed);
         self.handshake.store(false, Ordering::Relaxed);
     }
 
     /// Bytes came in.
-    pub(super) fn read(&self, now: Millis) {
+    pub(crate) fn read(&self, now: Millis) {
         self.read_at.store(now, Ordering::Relaxed);
         if !self.is_busy() && !self.http2.load(Ordering::Relaxed) {
             self.unread.store(true, Ordering::Relaxed);
@@ -146,59 +149,59 @@ impl Watch {
     }
 
     /// True if what comes belongs to a request whose head is known.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0 || self.drained_bodies.load(Ordering::Relaxed) > 0
     }
 
     /// HTTP/1: the body of the request under way has bytes left to come, or none any more.
-    pub(super) fn leaves_unread(&self, unread: bool) {
+    pub(crate) fn leaves_unread(&self, unread: bool) {
         self.unread.store(unread, Ordering::Relaxed);
     }
 
     /// True if an HTTP/1 client may be sending what nobody reads.
-    pub(super) fn has_unread(&self) -> bool {
+    pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
 
     /// A request body is read to be thrown away, until the guard drops.
-    pub(super) fn drains(self: &Arc<Self>) -> Drains {
+    pub(crate) fn drains(self: &Arc<Self>) -> Drains {
         self.drained_bodies.fetch_add(1, Ordering::Relaxed);
         Drains(Arc::clone(self))
     }
 
     /// Nothing more will be sent; what still comes is thrown away for a while.
-    pub(super) fn lingers(&self, now: Millis) {
+    pub(crate) fn lingers(&self, now: Millis) {
         if self.lingers_since.load(Ordering::Relaxed) == 0 {
             self.lingers_since.store(now, Ordering::Relaxed);
         }
     }
 
     /// Bytes left.
-    pub(super) fn sent(&self, now: Millis) {
+    pub(crate) fn sent(&self, now: Millis) {
         self.wrote_at.store(now, Ordering::Relaxed);
     }
 
     /// The head of the request of this number, from 1, has `Content-Length` and `Transfer-Encoding`.
     /// It may be read while an earlier request is served.
-    pub(super) fn is_twofold(&self, request: u32) {
+    pub(crate) fn is_twofold(&self, request: u32) {
         let order = Ordering::Relaxed;
         let _ = self.twofold.compare_exchange(0, request, order, order);
     }
 
     /// True if the head of the exchange that was just opened has both. That one is the last of its
     /// connection.
-    pub(super) fn opened_twofold(&self) -> bool {
+    pub(crate) fn opened_twofold(&self) -> bool {
         self.has_just_opened(self.twofold.load(Ordering::Relaxed))
     }
 
     /// The target of the request of this number, from 1, is too long, and was cut off.
-    pub(super) fn has_long_target(&self, request: u32) {
+    pub(crate) fn has_long_target(&self, request: u32) {
         self.long_target.store(request, Ordering::Relaxed);
     }
 
     /// True if the target of the exchange that was just opened was cut off. The connection ends with
     /// that exchange.
-    pub(super) fn opened_with_long_target(&self) -> bool {
+    pub(crate) fn opened_with_long_target(&self) -> bool {
         self.has_just_opened(self.long_target.load(Ordering::Relaxed))
     }
 
@@ -208,7 +211,7 @@ impl Watch {
     }
 
     /// A write went through, or found no room.
-    pub(super) fn wrote(&self, now: Millis, stuck: bool) {
+    pub(crate) fn wrote(&self, now: Millis, stuck: bool) {
         if !stuck {
             if self.write_stuck_since.load(Ordering::Relaxed) != 0 {
                 self.write_stuck_since.store(0, Ordering::Relaxed);
@@ -219,7 +222,7 @@ impl Watch {
     }
 
     /// A request head is complete: an exchange is open until the guard drops.
-    pub(super) fn open(self: &Arc<Self>) -> Open {
+    pub(crate) fn open(self: &Arc<Self>) -> Open {
         self.head_since.store(0, Ordering::Relaxed);
         self.unread.store(false, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -232,7 +235,7 @@ impl Watch {
     /// Over HTTP/2 that costs it a dozen bytes and a backend a request (CVE-2023-44487), so a
     /// connection that does it more often than not, beyond a number that a person's clicks may
     /// reach, is ended. Envoy judges likewise.
-    pub(super) fn abandoned(&self) {
+    pub(crate) fn abandoned(&self) {
         let abandoned = 1 + self.abandoned.fetch_add(1, Ordering::Relaxed);
         if abandoned >= MOST_ABANDONED && abandoned > self.opened.load(Ordering::Relaxed) / 2 {
             self.end(Ending::AtOnce);
@@ -240,7 +243,7 @@ impl Watch {
     }
 
     /// A request body begins or ceases to wait for the client.
-    pub(super) fn awaits_body(&self, waits: bool, now: Millis) {
+    pub(crate) fn awaits_body(&self, waits: bool, now: Millis) {
         if waits {
             // The clock of a stalled body starts when we begin to wait, not at the last byte.
             self.read_at.fetch_max(now, Ordering::Relaxed);
@@ -254,7 +257,7 @@ impl Watch {
     ///
     /// The stream alone is stuck then, not the connection: writes go through, and a client that
     /// gives no window can keep its stream, and a backend, for ever (CVE-2019-9517).
-    pub(super) fn owes_body(&self, owes: bool, now: Millis) {
+    pub(crate) fn owes_body(&self, owes: bool, now: Millis) {
         self.room_at.store(now, Ordering::Relaxed);
         if owes {
             self.owed_bodies.fetch_add(1, Ordering::Relaxed);
@@ -264,7 +267,7 @@ impl Watch {
     }
 
     /// Which ending is due by the limits, if any; told the time.
-    pub(super) fn overdue(&self, now: Millis, limits: &Limits) -> Option<Ending> {
+    pub(crate) fn overdue(&self, now: Millis, limits: &Limits) -> Option<Ending> {
         let over = |since: Millis, limit: Duration| {
             since != 0 && u128::from(now.saturating_sub(since)) > limit.as_millis()
         };
@@ -309,7 +312,7 @@ impl Watch {
         }
         let quiet_since = read_at.max(wrote_at);
         let gone = match http2 {
-            // It was sent a PING in between (`accept.rs`), which whoever is there answers.
+            // It was sent a PING in between (`proxy/speak.rs`), which whoever is there answers.
             true => over(quiet_since, limits.idle_timeout / 2 + limits.send_timeout),
             // While the response flows, the request may rest.
             false => {
@@ -321,18 +324,18 @@ impl Watch {
     }
 
     /// How many exchanges are under way.
-    pub(super) fn open_exchanges(&self) -> usize {
+    pub(crate) fn open_exchanges(&self) -> usize {
         self.open.load(Ordering::Relaxed) as usize
     }
 
     /// True if nothing has been asked or awaited for `patience`.
-    pub(super) fn rests(&self, now: Millis, patience: Millis) -> bool {
+    pub(crate) fn rests(&self, now: Millis, patience: Millis) -> bool {
         !self.handshake.load(Ordering::Relaxed)
             && self.idle_since().is_some_and(|since| now.saturating_sub(since) > patience)
     }
 
     /// True if the client has made no room for `patience` for what it is owed.
-    pub(super) fn is_stuck(&self, now: Millis, patience: Millis) -> bool {
+    pub(crate) fn is_stuck(&self, now: Millis, patience: Millis) -> bool {
         let over = |since: Millis| since != 0 && now.saturating_sub(since) > patience;
         over(self.write_stuck_since.load(Ordering::Relaxed))
             || (self.owed_bodies.load(Ordering::Relaxed) > 0
@@ -340,38 +343,38 @@ impl Watch {
     }
 
     /// Since when no exchange is open, if so.
-    pub(super) fn idle_since(&self) -> Option<Millis> {
+    pub(crate) fn idle_since(&self) -> Option<Millis> {
         (self.open.load(Ordering::Relaxed) == 0).then(|| self.idle_since.load(Ordering::Relaxed))
     }
 
     /// True once the connection is to end: an HTTP/1 response has to say so.
-    pub(super) fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed) != 0
     }
 
     /// True if the process ends and waits no longer.
-    pub(super) fn is_shut_down(&self) -> bool {
+    pub(crate) fn is_shut_down(&self) -> bool {
         self.ending.load(Ordering::Relaxed) == Ending::Shutdown as u8
     }
 
     /// The end of the connection ends its response (HTTP/1.0): where that is not whole, the end must
     /// not look orderly.
-    pub(super) fn cut_unless_finished(&self) {
+    pub(crate) fn cut_unless_finished(&self) {
         self.cut.fetch_max(1, Ordering::Relaxed);
     }
 
     /// What the connection carries has broken off: its end must not look orderly.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.store(2, Ordering::Relaxed);
     }
 
     /// True if the socket is to be closed by RST; `finished` if all was written and the end told.
-    pub(super) fn is_cut(&self, finished: bool) -> bool {
+    pub(crate) fn is_cut(&self, finished: bool) -> bool {
         self.cut.load(Ordering::Relaxed) > u8::from(finished)
     }
 
     /// Asks the connection to end.
-    pub(super) fn end(&self, ending: Ending) {
+    pub(crate) fn end(&self, ending: Ending) {
         if self.ending.fetch_max(ending as u8, Ordering::Relaxed) < ending as u8 {
             let _ = self.ending_since.compare_exchange(
                 0,
@@ -384,7 +387,7 @@ impl Watch {
     }
 
     /// Resolves when an ending is asked for that outranks `known`.
-    pub(super) async fn ending(&self, known: Option<Ending>) -> Ending {
+    pub(crate) async fn ending(&self, known: Option<Ending>) -> Ending {
         loop {
             let asked = match self.ending.load(Ordering::Relaxed) {
                 0 => None,
@@ -403,7 +406,7 @@ impl Watch {
 /// A request body that is drained. Dropping it ends that.
 #[derive(Debug)]
 #[must_use = "the body counts as drained only while this guard lives"]
-pub(super) struct Drains(Arc<Watch>);
+pub(crate) struct Drains(Arc<Watch>);
 
 impl Drop for Drains {
     fn drop(&mut self) {
@@ -415,10 +418,10 @@ impl Drop for Drains {
 /// One open exchange. Dropping it, by return, `?`, cancellation or panic, closes it.
 #[derive(Debug)]
 #[must_use = "the exchange counts as open only while this guard lives"]
-pub(super) struct Open(Arc<Watch>);
+pub(crate) struct Open(Arc<Watch>);
 
 impl Open {
-    pub(super) fn watch(&self) -> &Watch {
+    pub(crate) fn watch(&self) -> &Watch {
         &self.0
     }
 }
@@ -434,6 +437,7 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::set_coarse_now;
 
     fn watch(now: Millis) -> Arc<Watch> {
         Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), now))

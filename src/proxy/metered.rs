@@ -9,11 +9,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
-use crate::proxy::framing::Scan;
-use crate::proxy::watch::{Watch, coarse_now};
+use crate::clock::coarse_now;
+use crate::downstream::{ClientStream, Watch};
+use crate::proxy::http1_scan::Scan;
 use crate::stats::{Downstream, Sharded};
 use crate::upstream;
 
@@ -29,35 +28,12 @@ const DROPPED: usize = 4 << 10;
 /// Bytes that are read at once to be thrown away.
 const DISCARDED: usize = 4 << 10;
 
-/// A client's connection, in clear or by TLS.
-pub(super) trait Client: AsyncRead + AsyncWrite + Send + Unpin {
-    fn socket(&self) -> &TcpStream;
-}
-
-impl Client for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
-    }
-}
-
-impl Client for Rewound<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.stream()
-    }
-}
-
-impl Client for TlsStream<Rewound<TcpStream>> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0.stream()
-    }
-}
-
 /// A stream whose progress a [`Watch`] sees.
 ///
 /// HTTP/2 writes frames of a few dozen bytes; each would become a TLS record and a system call of
 /// its own. With `gather` they are kept until hyper flushes, which it does when it has no more.
 #[derive(Debug)]
-pub(super) struct Metered<S: Client> {
+pub(super) struct Metered<S: ClientStream> {
     stream: S,
     watch: Arc<Watch>,
     counts: Arc<Sharded<Downstream>>,
@@ -77,7 +53,7 @@ pub(super) struct Metered<S: Client> {
     lingers: bool,
 }
 
-impl<S: Client> Metered<S> {
+impl<S: ClientStream> Metered<S> {
     pub(super) fn new(
         stream: S,
         watch: Arc<Watch>,
@@ -131,7 +107,7 @@ impl<S: Client> Metered<S> {
     }
 }
 
-impl<S: Client> AsyncRead for Metered<S> {
+impl<S: ClientStream> AsyncRead for Metered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -165,7 +141,7 @@ impl<S: Client> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: Client> Metered<S> {
+impl<S: ClientStream> Metered<S> {
     /// Writes what was gathered.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(gathered) = &mut self.gathered else { return Poll::Ready(Ok(())) };
@@ -184,7 +160,7 @@ impl<S: Client> Metered<S> {
     }
 }
 
-impl<S: Client> AsyncWrite for Metered<S> {
+impl<S: ClientStream> AsyncWrite for Metered<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -248,7 +224,7 @@ impl<S: Client> AsyncWrite for Metered<S> {
     }
 }
 
-impl<S: Client> Metered<S> {
+impl<S: ClientStream> Metered<S> {
     /// Reads on until the client has ended too, where it may be sending still (RFC 9112 section 9.6):
     /// what comes in after a close is answered by a reset, and a reset takes away what the client has
     /// not read yet. The sweep ends it (see [`Watch::lingers`]).
@@ -278,7 +254,7 @@ impl<S: Client> Metered<S> {
     }
 }
 
-impl<S: Client> Drop for Metered<S> {
+impl<S: ClientStream> Drop for Metered<S> {
     fn drop(&mut self) {
         if self.watch.is_cut(self.finished) {
             upstream::cut(self.stream.socket());
@@ -286,72 +262,10 @@ impl<S: Client> Drop for Metered<S> {
     }
 }
 
-/// A stream of which something was read too early, and is read again first.
-#[derive(Debug)]
-pub(super) struct Rewound<S> {
-    stream: S,
-    replay: Bytes,
-}
-
-impl<S> Rewound<S> {
-    pub(super) fn new(stream: S, replay: Bytes) -> Self {
-        Self { stream, replay }
-    }
-
-    pub(super) fn stream(&self) -> &S {
-        &self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.replay.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let length = self.replay.len().min(buffer.remaining());
-        buffer.put_slice(&self.replay.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::clock::coarse_now;
+use crate::downstream::Millis;
 use crate::proxy::stall::Stall;
-use crate::proxy::watch::{Millis, coarse_now};
 
 thread_local! {
     /// When the response of the stream whose task is polled last gave hyper something to send that

@@ -1,4 +1,4 @@
-//! Where the data wing starts tasks.
+//! The tasks in which hyper serves the streams of HTTP/2 connections.
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -8,20 +8,10 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::proxy::room;
+use crate::proxy::response_window;
 
 thread_local! {
     static EXPECTED: RefCell<Option<Leash>> = const { RefCell::new(None) };
-}
-
-/// Starts a task of this worker.
-///
-/// Its owner is the worker's runtime: a connection's task is told to end through its [`Watch`](crate::proxy::watch::Watch), the
-/// tasks of its streams, tunnels and mirrors end with it or by their own time limit, and all of
-/// them with the runtime.
-#[allow(clippy::disallowed_methods, reason = "the one place where the data wing starts tasks")]
-pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task);
 }
 
 /// A hold on the task in which hyper writes to the stream of an HTTP/2 tunnel.
@@ -66,7 +56,7 @@ where
 {
     #[allow(clippy::disallowed_methods, reason = "as for `spawn`, with a hold on the task")]
     fn execute(&self, task: F) {
-        let task = tokio::spawn(room::within(self.send_timeout, task));
+        let task = tokio::spawn(response_window::within(self.send_timeout, task));
         // An answer that could not be sent has no tunnel, and what comes next is another's task. The
         // type cannot be named; should its name change, tunnels end with END_STREAM, as a story sees.
         if let Some(leash) = EXPECTED.take()

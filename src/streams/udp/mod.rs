@@ -22,21 +22,17 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::clock::coarse_now;
+use crate::downstream::{Peer, Process};
+use crate::failure::Failure;
 use crate::net::canonical;
-use crate::proxy::Gateway;
-use crate::proxy::connections::Peer;
-use crate::proxy::failure::Failure;
-use crate::proxy::passage::Passage;
-use crate::proxy::tcp;
-use crate::proxy::udp::flow::{Flow, Taken};
-use crate::proxy::udp::life::least_worth;
-use crate::proxy::udp::socket::{Ends, Socket};
-use crate::proxy::watch::coarse_now;
 use crate::snapshot::{Bind, BindKey, Choice, Snapshot, Transport};
 use crate::stats::{Downstream, Sharded};
-
-/// The largest datagram.
-const LARGEST: usize = 64 << 10;
+use crate::streams::destination::choose;
+use crate::streams::passage::Passage;
+use crate::streams::udp::flow::{Flow, Taken};
+use crate::streams::udp::life::least_worth;
+use crate::streams::udp::socket::{Ends, LARGEST, Socket};
 
 /// Datagrams received before anybody else has a turn.
 const BATCH: usize = 64;
@@ -50,7 +46,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What receives from one socket.
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     state: Arc<State>,
     /// Dropping it ends the flows.
     _task: JoinSet<()>,
@@ -69,14 +65,14 @@ impl Receiver {
     /// # Errors
     ///
     /// The socket cannot be watched.
-    pub(super) fn start(
-        gateway: &Arc<Gateway>,
+    pub(crate) fn start(
+        process: &Arc<Process>,
         socket: std::net::UdpSocket,
         bind: BindKey,
     ) -> io::Result<Self> {
         let state = Arc::new(State::default());
         let table = Table {
-            gateway: Arc::clone(gateway),
+            process: Arc::clone(process),
             bind,
             socket: Arc::new(Socket::new(socket)?),
             state: Arc::clone(&state),
@@ -91,13 +87,13 @@ impl Receiver {
     }
 
     /// Stops receiving. What backends still send is passed on.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.state.draining.store(true, Ordering::Relaxed);
         self.state.drain.notify_one();
     }
 
     /// True if no flow is left.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.state.flows.load(Ordering::Relaxed) == 0
     }
 }
@@ -130,7 +126,7 @@ async fn receive(mut table: Table) {
 /// The flows of one socket.
 #[derive(Debug)]
 struct Table {
-    gateway: Arc<Gateway>,
+    process: Arc<Process>,
     bind: BindKey,
     socket: Arc<Socket>,
     state: Arc<State>,
@@ -145,7 +141,7 @@ struct Table {
 impl Table {
     /// Takes what has come, or as much of it as may be taken at once.
     fn receive(&mut self, read: &mut [u8]) {
-        let snapshot = self.gateway.snapshot.load();
+        let snapshot = self.process.snapshot.load();
         self.follow(&snapshot);
         for _ in 0..BATCH {
             match self.socket.receive(read) {
@@ -185,16 +181,16 @@ impl Table {
 
     fn begin(&self, served: &Bind, ends: Ends) -> Flow {
         let peer = canonical(ends.peer);
-        let mut passage = Passage::begin(Arc::clone(&self.gateway), peer, "UDP");
+        let mut passage = Passage::begin(Arc::clone(&self.process), peer, "UDP");
         let forwards = served.forwards();
         if let Some((listener, _)) = forwards {
             passage.by(listener);
         }
         let forward = forwards.and_then(|(_, forwards)| forwards.best(""));
-        match tcp::choose(forward, &mut passage) {
+        match choose(forward, &mut passage) {
             Ok(chosen) => {
                 let socket = Arc::clone(&self.socket);
-                let Gateway { descriptors, trusted_proxies, .. } = &*self.gateway;
+                let Process { descriptors, trusted_proxies, .. } = &*self.process;
                 let is_proxy = trusted_proxies.iter().any(|of| of.contains(peer.ip()));
                 let client = (!is_proxy).then(|| descriptors.client(Peer::of(peer.ip())));
                 Flow::to(chosen, client, passage, socket, ends, Arc::clone(&self.counts))
@@ -224,7 +220,7 @@ impl Table {
         }
         self.generation = Some(snapshot.generation);
         let binds = snapshot.binds.iter().filter(|bind| bind.key.transport == Transport::Udp);
-        let limits = &self.gateway.limits;
+        let limits = &self.process.limits;
         self.room = (limits.udp_flows / binds.count().max(1)).max(1);
         let Some(served) = snapshot.bind(self.bind) else { return };
         self.counts = Arc::clone(&served.counts);
@@ -244,9 +240,9 @@ impl Table {
 
     /// Ends the flows that have rested for too long.
     fn sweep(&mut self) {
-        let snapshot = self.gateway.snapshot.load();
+        let snapshot = self.process.snapshot.load();
         self.follow(&snapshot);
-        let mut limit = self.gateway.limits.udp_idle_timeout;
+        let mut limit = self.process.limits.udp_idle_timeout;
         if self.state.draining.load(Ordering::Relaxed) {
             limit = limit.min(FAREWELL);
         }

@@ -6,25 +6,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::proxy::watch::coarse_now;
-
-/// Bytes read at once in each direction.
-pub(super) const CHUNK: usize = 16 << 10;
-
-/// Bytes that were carried so far.
-#[derive(Debug, Default)]
-pub(super) struct Carried {
-    /// From the client to the backend.
-    pub up: AtomicU64,
-    pub down: AtomicU64,
-}
-
-impl Carried {
-    /// From the client, and to it.
-    pub(super) fn bytes(&self) -> (u64, u64) {
-        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
-    }
-}
+use crate::clock::coarse_now;
+use crate::downstream::{CHUNK, pass, silence};
 
 /// Why no more is carried, though an end had not ended.
 #[derive(Debug, thiserror::Error)]
@@ -102,31 +85,5 @@ async fn one_way(
         moved.store(coarse_now(), Ordering::Relaxed);
         pass(&mut to, &chunk[..length], moved).await.map_err(writing)?;
         count(length as u64);
-    }
-}
-
-/// Writes all of `bytes`. What a slow reader takes moves too.
-pub(super) async fn pass(
-    to: &mut (impl AsyncWrite + Unpin),
-    mut bytes: &[u8],
-    moved: &AtomicU64,
-) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match to.write(bytes).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => bytes = &bytes[written..],
-        }
-        moved.store(coarse_now(), Ordering::Relaxed);
-    }
-    to.flush().await
-}
-
-/// Resolves when nothing has moved for `limit`.
-pub(super) async fn silence(moved: &AtomicU64, limit: Duration) {
-    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    loop {
-        let still = coarse_now().saturating_sub(moved.load(Ordering::Relaxed));
-        let Some(left) = limit_ms.checked_sub(still).filter(|left| *left > 0) else { return };
-        tokio::time::sleep(Duration::from_millis(left)).await;
     }
 }

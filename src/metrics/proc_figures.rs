@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 /// Figures of `/proc/self`; 0 for what cannot be read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Process {
+pub(super) struct ProcFigures {
     pub resident_bytes: u64,
     /// Memory of our own: the heap and the stacks.
     pub anonymous_bytes: u64,
@@ -17,7 +17,7 @@ pub(super) struct Process {
     pub cpu_seconds: f64,
 }
 
-impl Process {
+impl ProcFigures {
     pub(super) fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let bytes = |name: &str| {
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn this_process_has_some_of_everything() {
-        let process = Process::read();
+        let process = ProcFigures::read();
         assert!(process.resident_bytes > 1 << 20, "{process:?}");
         assert!(process.virtual_bytes > process.resident_bytes, "{process:?}");
         assert!(process.open_files > 2, "{process:?}");

@@ -8,8 +8,8 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::proxy::connections::Connections;
-use crate::proxy::watch::Millis;
+use crate::downstream::connection_watch::Millis;
+use crate::downstream::open_connections::Connections;
 use crate::systemd::Memory;
 
 /// How often memory is looked at.
@@ -48,17 +48,17 @@ impl Shortage {
     }
 
     /// How long a connection may rest now; `None` for as long as its own limits let it.
-    pub(super) fn patience(&self) -> Option<Millis> {
+    pub(crate) fn patience(&self) -> Option<Millis> {
         (self.level() > Level::Ample).then(|| self.patience.load(Ordering::Relaxed))
     }
 
     /// True if a new request is to be refused.
-    pub(super) fn is_severe(&self) -> bool {
+    pub(crate) fn is_severe(&self) -> bool {
         self.level.load(Ordering::Relaxed) == Level::Severe as u8
     }
 
     /// Looks at the memory in use, unless somebody just did.
-    pub(super) fn look(&self, now: Millis, connections: &Connections, idle_timeout: Duration) {
+    pub(crate) fn look(&self, now: Millis, connections: &Connections, idle_timeout: Duration) {
         let Some(memory) = &self.memory else { return };
         let last = self.looked_at.load(Ordering::Relaxed);
         let due = now.saturating_sub(last) >= LOOK;

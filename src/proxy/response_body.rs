@@ -1,200 +1,21 @@
-//! The two bodies of an exchange, as they pass.
+//! A response's body as it passes.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use crate::body::{Body, BodyError, Response, settle_trailers};
-use crate::proxy::failure::Failure;
-use crate::proxy::linger;
-use crate::proxy::received::Received;
-use crate::proxy::record::Record;
-use crate::proxy::room::{self, Pieces};
+use crate::body::{Body, BodyError, Response};
+use crate::clock::coarse_now;
+use crate::downstream::Millis;
+use crate::failure::Failure;
+use crate::proxy::exchange_record::Record;
+use crate::proxy::response_window::{self, Pieces};
 use crate::proxy::stall::Stall;
-use crate::proxy::watch::{Ending, Millis, Watch, coarse_now};
-
-/// A request's body: counted, and watched for a client that stalls.
-///
-/// What of it has not come when this is dropped is read and thrown away by [`linger`].
-#[derive(Debug)]
-pub(super) struct ClientBody {
-    /// `None` once it is dropped.
-    incoming: Option<Incoming>,
-    watch: Arc<Watch>,
-    received: Arc<Received>,
-    is_http2: bool,
-    waiting: bool,
-    /// When the present wait began.
-    waits_since: Millis,
-    /// HTTP/2: the streams of a connection stall each by itself, so the connection's own clock does
-    /// not tell. `None` for HTTP/1, and for gRPC, whose streams are silent for as long as they like.
-    stall: Option<Stall>,
-    /// The client sends nothing before `100 Continue`, which hyper sends at the first poll.
-    is_announced: bool,
-    /// It has ended, or broke.
-    ended: bool,
-}
-
-impl ClientBody {
-    /// The body of a request; one without costs nothing.
-    pub(super) fn of(incoming: Incoming, record: &mut Record, is_announced: bool) -> Option<Self> {
-        if incoming.is_end_stream() {
-            return None;
-        }
-        let received = Arc::<Received>::default();
-        record.received = Some(Arc::clone(&received));
-        let watch = Arc::clone(&record.connection.watch);
-        let is_http2 = record.is_http2();
-        if !is_http2 {
-            watch.leaves_unread(true);
-        }
-        Some(Self {
-            incoming: Some(incoming),
-            watch,
-            received,
-            is_http2,
-            waiting: false,
-            waits_since: 0,
-            stall: None,
-            is_announced,
-            ended: false,
-        })
-    }
-
-    /// The body to forward.
-    pub(super) fn forward(mut self, record: &Record) -> Body {
-        let limit = record.connection.gateway.limits.body_timeout;
-        self.stall = (self.is_http2 && !record.is_grpc()).then(|| Stall::new(limit));
-        Body::boxed(self)
-    }
-
-    /// Leaves the rest to be thrown away with the connection, unless other requests share it.
-    pub(super) fn leave(mut self) {
-        if !self.is_http2 {
-            self.incoming = None;
-            self.received.left.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn waits(&mut self, waiting: bool) {
-        if self.waiting != waiting {
-            self.waiting = waiting;
-            let now = coarse_now();
-            self.watch.awaits_body(waiting, now);
-            self.received.awaited.store(waiting, Ordering::Relaxed);
-            self.waits_since = now;
-        }
-    }
-
-    /// True if the client has let the body rest for too long, and nothing has come back to it either.
-    fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let since = self.waits_since.max(self.received.moved.load(Ordering::Relaxed));
-        let stalled =
-            self.waiting && self.stall.as_mut().is_some_and(|stall| stall.poll(since, cx));
-        if stalled {
-            self.received.stalled.store(true, Ordering::Relaxed);
-        }
-        stalled
-    }
-
-    /// The rest will not come, or cannot be told from what follows it: over HTTP/1 there is more.
-    fn breaks(&mut self) {
-        self.ended = true;
-        self.received.abandoned.fetch_or(self.is_http2, Ordering::Relaxed);
-    }
-
-    fn ends(&mut self) {
-        self.ended = true;
-        if !self.is_http2 {
-            self.watch.leaves_unread(false);
-        }
-    }
-}
-
-impl HttpBody for ClientBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let polled = Pin::new(incoming).poll_frame(cx);
-        self.is_announced = false;
-        self.waits(polled.is_pending());
-        if self.is_stalled(cx) {
-            return Poll::Ready(Some(Err(Failure::RequestBodyStalled.text().into())));
-        }
-        let frame = match ready!(polled) {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                self.breaks();
-                return Poll::Ready(Some(Err(error.into())));
-            }
-            // hyper ends a body whose stream is reset with NO_ERROR as if it were whole. Only
-            // END_STREAM makes it so (RFC 9113 section 8.1).
-            None if self.is_http2 && !self.is_end_stream() => {
-                self.breaks();
-                return Poll::Ready(Some(Err(Failure::ClientGone.details().into())));
-            }
-            None => {
-                self.ends();
-                return Poll::Ready(None);
-            }
-        };
-        self.received.moved.store(coarse_now(), Ordering::Relaxed);
-        match frame.into_trailers() {
-            Ok(trailers) => {
-                // hyper takes a bare LF in trailers for no line end where others do, and what
-                // they would read as the next request for more trailers. So nothing follows them.
-                if !self.is_http2 {
-                    self.watch.end(Ending::Gracefully);
-                }
-                self.ends();
-                Poll::Ready(settle_trailers(trailers).map(|trailers| Ok(Frame::trailers(trailers))))
-            }
-            Err(frame) => {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                self.received.bytes.fetch_add(length as u64, Ordering::Relaxed);
-                Poll::Ready(Some(Ok(frame)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
-    }
-}
-
-impl Drop for ClientBody {
-    fn drop(&mut self) {
-        self.waits(false);
-        let Some(incoming) = self.incoming.take() else { return };
-        if self.ended {
-            return;
-        }
-        if incoming.is_end_stream() {
-            self.ends();
-        } else if self.is_announced && !self.is_http2 {
-            // hyper would ask for it.
-            self.received.left.store(true, Ordering::Relaxed);
-        } else {
-            linger::drain(incoming, &self.watch, Arc::clone(&self.received));
-        }
-    }
-}
 
 /// A response's body on its way to the client. The exchange ends when it does.
 #[derive(Debug)]
@@ -282,7 +103,7 @@ impl Tracked {
             record.response_bytes += data.len() as u64;
             if record.is_http2() {
                 self.owes(true);
-                room::is_owed();
+                response_window::is_owed();
             }
         }
         data
@@ -327,7 +148,7 @@ impl HttpBody for Tracked {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.owes(false);
-        room::is_given();
+        response_window::is_given();
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }

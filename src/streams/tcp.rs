@@ -7,48 +7,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::proxy::connection::Counted;
-use crate::proxy::connections::Place;
-use crate::proxy::failure::Failure;
-use crate::proxy::io::Client;
-use crate::proxy::passage::Passage;
-use crate::proxy::tunnel::{Broken, carry};
-use crate::proxy::watch::{Ending, Open, Watch};
-use crate::snapshot::{Choice, Forward};
-use crate::stats::{Sharded, Tunnel, Upstream};
-use crate::upstream::{self, Cluster};
-
-/// Where a connection goes, and on whose account.
-#[derive(Debug)]
-pub(super) struct Chosen {
-    pub cluster: Arc<Cluster>,
-    pub counts: Arc<Sharded<Upstream>>,
-}
-
-/// Chooses where a connection goes, once for all of it.
-///
-/// # Errors
-///
-/// Nowhere. It is closed without a word, which is all that there is to say.
-pub(super) fn choose(
-    forward: Option<&Arc<Forward>>,
-    passage: &mut Passage,
-) -> Result<Chosen, Failure> {
-    let forward = forward.ok_or(Failure::NoRoute)?;
-    forward.counts.here().hits.one_more();
-    passage.route = Some(Arc::clone(&forward.name));
-    match forward.backends.as_ref().ok_or(Failure::NoBackend)?.next() {
-        Choice::Cluster { cluster, .. } => {
-            let counts = Arc::clone(&forward.counts);
-            Ok(Chosen { cluster: Arc::clone(cluster), counts })
-        }
-        Choice::Invalid => Err(Failure::BackendInvalid),
-    }
-}
+use crate::downstream::{ClientStream, Counted, Ending, Open, Place, Watch};
+use crate::failure::Failure;
+use crate::stats::Tunnel;
+use crate::streams::destination::Chosen;
+use crate::streams::passage::Passage;
+use crate::streams::tunnel::{Broken, carry};
+use crate::upstream;
 
 /// A connection on its way: its place among the others, and the word that it is in use.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     pub tunnel: Tunnel,
     pub passage: Passage,
     pub open: Open,
@@ -58,7 +27,7 @@ pub(super) struct Held {
 }
 
 /// Carries a connection to its end.
-pub(super) async fn serve<S: Client>(held: Held, chosen: Chosen, mut client: S) {
+pub(crate) async fn serve<S: ClientStream>(held: Held, chosen: Chosen, mut client: S) {
     // In this order they are dropped: the line is written while the connection has its place.
     let Held { tunnel, mut passage, open: _open, watch, counts: of_bind, place } = held;
     let Chosen { cluster, counts } = chosen;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::downstream::new_request_id;
 use crate::filters::{HostName, Scheme};
 use crate::net::Cidr;
 
@@ -28,7 +29,7 @@ pub(super) struct Told {
 
 /// What is the same for every request of one connection, made once.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     pub peer: SocketAddr,
     pub scheme: Scheme,
     pub port: u16,
@@ -39,7 +40,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn new(peer: SocketAddr, scheme: Scheme, port: u16, trusted: &[Cidr]) -> Self {
+    pub(crate) fn new(peer: SocketAddr, scheme: Scheme, port: u16, trusted: &[Cidr]) -> Self {
         let address = peer.ip().to_canonical();
         Self {
             peer,
@@ -191,23 +192,6 @@ fn remove_claims(headers: &mut HeaderMap) {
     while let Some(name) = headers.keys().find(claims).cloned() {
         headers.remove(name);
     }
-}
-
-/// A random UUID, version 4. It is a name, not a secret: nothing may depend on its being unknown.
-pub(super) fn new_request_id() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let random = fastrand::u128(..) & !(0xf << 76) | (0x4 << 76);
-    let bits = random & !(0x3 << 62) | (0x2 << 62);
-    let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (at, digit) in text.iter_mut().enumerate() {
-        if matches!(at, 8 | 13 | 18 | 23) {
-            continue;
-        }
-        shift -= 4;
-        *digit = HEX[usize::try_from((bits >> shift) & 0xf).unwrap_or_default()];
-    }
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
 }
 
 #[cfg(test)]
@@ -400,16 +384,5 @@ mod tests {
         let (headers, told) = told_by(mapped, &[], &[host("a.test"), port("1")]);
         assert_eq!(headers["x-forwarded-host"], mapped);
         assert_eq!((&headers["x-forwarded-port"], told.port), (&"8443".parse().unwrap(), 8443));
-    }
-
-    #[test]
-    fn a_request_id_is_a_version_4_uuid() {
-        let id = new_request_id();
-        let text = id.to_str().unwrap();
-        let parts: Vec<_> = text.split('-').map(str::len).collect();
-        assert_eq!(parts, [8, 4, 4, 4, 12], "{text}");
-        assert_eq!(&text[14..15], "4", "{text}");
-        assert!("89ab".contains(&text[19..20]), "{text}");
-        assert_ne!(id, new_request_id());
     }
 }

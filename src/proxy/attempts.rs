@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::body::{Replay, Request, Response};
 use crate::clock;
-use crate::proxy::failure::Failure;
-use crate::proxy::record::Record;
-use crate::proxy::tunnel::silence;
-use crate::proxy::watch::coarse_now;
+use crate::clock::coarse_now;
+use crate::downstream::silence;
+use crate::failure::Failure;
+use crate::proxy::exchange_record::Record;
 use crate::snapshot::{Retry, Rule};
 use crate::trace::Outcome;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
@@ -141,7 +141,7 @@ async fn ask(
     aim: &Aim,
     deadline: Option<Instant>,
 ) -> Result<Answered, Failure> {
-    let limits = &record.connection.gateway.limits;
+    let limits = &record.connection.process.limits;
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
     let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();

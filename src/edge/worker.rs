@@ -11,13 +11,13 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
+use crate::clock::{coarse_now, set_coarse_now};
+use crate::downstream::{Ending, Millis, Peer, Place, Process, Shelf, Watch, tasks};
+use crate::edge::accept;
 use crate::net::{ServerSocket, canonical};
 use crate::observe::whole_millis;
-use crate::proxy::connections::{Peer, Place, Shelf};
-use crate::proxy::udp::Receiver;
-use crate::proxy::watch::{Ending, Millis, Watch, coarse_now, set_coarse_now};
-use crate::proxy::{Gateway, accept, tasks};
 use crate::snapshot::BindKey;
+use crate::streams::Receiver;
 use crate::upstream;
 
 /// How often connections are looked over.
@@ -45,11 +45,11 @@ pub(crate) enum Command {
 
 /// Runs a worker until it is drained. One future per thread, on a runtime of its own.
 pub(crate) async fn run_worker(
-    gateway: Arc<Gateway>,
+    process: Arc<Process>,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
-    let connections = gateway.connections.shelf();
-    let worker = Arc::new(Worker { gateway, connections });
+    let connections = process.connections.shelf();
+    let worker = Arc::new(Worker { process, connections });
     let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();
     let mut receivers: HashMap<SocketId, Receiver> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
@@ -69,7 +69,7 @@ pub(crate) async fn run_worker(
                             })
                         }
                         ServerSocket::Udp(datagrams) => {
-                            Receiver::start(&worker.gateway, datagrams, bind).map(|receiver| {
+                            Receiver::start(&worker.process, datagrams, bind).map(|receiver| {
                                 receivers.insert(socket, receiver);
                             })
                         }
@@ -114,7 +114,7 @@ pub(crate) async fn run_worker(
 /// What a worker's tasks share.
 #[derive(Debug)]
 struct Worker {
-    gateway: Arc<Gateway>,
+    process: Arc<Process>,
     connections: Arc<Shelf>,
 }
 
@@ -123,7 +123,7 @@ impl Worker {
         // Milliseconds from a start of 1, since 0 means "not".
         set_coarse_now(Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1);
         let millis = coarse_now();
-        let Gateway { snapshot, limits, connections, shortage, .. } = &*self.gateway;
+        let Process { snapshot, limits, connections, shortage, .. } = &*self.process;
         let snapshot = snapshot.load();
         shortage.look(millis, connections, limits.idle_timeout);
         let (patience, severe) = (shortage.patience(), shortage.is_severe());
@@ -146,7 +146,7 @@ impl Worker {
     /// that of its peer the longest idle one of the peer.
     fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
         let address = canonical(stream.peer_addr().ok()?);
-        let Gateway { connections, limits, trusted_proxies, descriptors, .. } = &*self.gateway;
+        let Process { connections, limits, trusted_proxies, descriptors, .. } = &*self.process;
         let number = connections.admit(limits.connections)?;
         let is_proxy = trusted_proxies.iter().any(|proxies| proxies.contains(address.ip()));
         let peer = (!is_proxy).then(|| Peer::of(address.ip()));
@@ -156,8 +156,8 @@ impl Worker {
         }
         let peer = peer.map(|peer| (peer, descriptors.client(peer)));
         let watch = Arc::new(Watch::new(address, coarse_now()));
-        let gateway = Arc::clone(&self.gateway);
-        let place = Place::new(gateway, Arc::clone(&self.connections), number, bind, peer, &watch);
+        let (all, of_worker) = (Arc::clone(connections), Arc::clone(&self.connections));
+        let place = Place::new(all, of_worker, number, bind, peer, &watch);
         Some((watch, place))
     }
 }
@@ -169,8 +169,8 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
             Ok((stream, _)) => {
                 pause = Duration::ZERO;
                 let Some((watch, place)) = worker.admit(&stream, bind) else { continue };
-                let gateway = Arc::clone(&worker.gateway);
-                tasks::spawn(accept::serve(gateway, bind, stream, watch, place));
+                let process = Arc::clone(&worker.process);
+                tasks::spawn(accept::serve(process, bind, stream, watch, place));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

@@ -14,6 +14,9 @@ use nix::sys::socket::{
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+/// The largest datagram.
+pub(super) const LARGEST: usize = 64 << 10;
+
 /// Who sent a datagram, and to which of our addresses: what makes it one of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ends {

@@ -1,0 +1,31 @@
+//! The counts of a bind, as one of its connections holds them.
+
+use std::sync::Arc;
+
+use crate::stats::{Downstream, Sharded};
+
+/// The counts of a connection's bind, in which it counts as open as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Sharded<Downstream>>);
+
+impl Counted {
+    pub(crate) fn new(counts: &Arc<Sharded<Downstream>>) -> Self {
+        counts.here().connections.one_more();
+        counts.here().connections_active.one_more();
+        Self(Arc::clone(counts))
+    }
+
+    pub(crate) fn here(&self) -> &Downstream {
+        self.0.here()
+    }
+
+    pub(crate) fn of_bind(&self) -> Arc<Sharded<Downstream>> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.here().connections_active.one_less();
+    }
+}

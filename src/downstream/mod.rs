@@ -1,0 +1,29 @@
+//! Connections from clients: how many there are, what each of them is doing, and what all workers
+//! share.
+//!
+//! HTTP (`proxy`) and byte streams (`streams`) both stand on this room.
+
+mod bind_counts;
+mod client_stream;
+mod connection_watch;
+mod limits;
+mod logged_endpoint;
+mod open_connections;
+mod process;
+mod request_id;
+mod session_key;
+mod shortage;
+pub(crate) mod tasks;
+mod transfer;
+
+pub(crate) use bind_counts::Counted;
+pub(crate) use client_stream::{ClientStream, Rewound};
+pub(crate) use connection_watch::{Ending, GRACE, LINGER, Millis, Open, SILENCE, Watch};
+pub(crate) use limits::Limits;
+pub(crate) use logged_endpoint::logged_endpoint;
+pub(crate) use open_connections::{Peer, Place, Shelf};
+pub(crate) use process::Process;
+pub(crate) use request_id::new_request_id;
+pub(crate) use session_key::{KEY_LENGTH, SessionKey};
+pub(crate) use shortage::{BYTES_A_CONNECTION, Shortage};
+pub(crate) use transfer::{CHUNK, Carried, pass, silence};

@@ -1,0 +1,53 @@
+//! Carrying bytes from one stream to another: what was carried, and for how long nothing was.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::clock::coarse_now;
+
+/// Bytes read at once in each direction.
+pub(crate) const CHUNK: usize = 16 << 10;
+
+/// Bytes that were carried so far.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    /// From the client to the backend.
+    pub up: AtomicU64,
+    pub down: AtomicU64,
+}
+
+impl Carried {
+    /// From the client, and to it.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+    }
+}
+
+/// Writes all of `bytes`. What a slow reader takes moves too.
+pub(crate) async fn pass(
+    to: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+    moved: &AtomicU64,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+        moved.store(coarse_now(), Ordering::Relaxed);
+    }
+    to.flush().await
+}
+
+/// Resolves when nothing has moved for `limit`.
+pub(crate) async fn silence(moved: &AtomicU64, limit: Duration) {
+    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let still = coarse_now().saturating_sub(moved.load(Ordering::Relaxed));
+        let Some(left) = limit_ms.checked_sub(still).filter(|left| *left > 0) else { return };
+        tokio::time::sleep(Duration::from_millis(left)).await;
+    }
+}

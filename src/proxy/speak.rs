@@ -1,0 +1,186 @@
+//! HTTP on one connection, from the first byte of its first request on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::timeout;
+
+use crate::downstream::{ClientStream, Ending, GRACE, Process};
+use crate::failure::Failure;
+use crate::proxy::client_connection::Connection;
+use crate::proxy::http2_trailers::Sifted;
+use crate::proxy::metered::Metered;
+use crate::proxy::request_line::target_length;
+use crate::proxy::{exchange_record, http, stream_tasks};
+
+/// The longest URI of the `http` crate. hyper answers a longer one with 414 by itself.
+const LONGEST_URI: usize = u16::MAX as usize - 1;
+
+/// How long a PING may be without an answer. The sweep ends connections long before; see
+/// `downstream/connection_watch.rs`.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Speaks HTTP until the client leaves, a limit ends it, or a drain does.
+///
+/// None of this is an `async fn`: that would keep room for the stream beside hyper's connection, into
+/// which it is moved, for as long as the connection lives.
+///
+/// `replay` is what was read of the stream before.
+///
+/// # Errors
+///
+/// Why it ended otherwise than by its client's choice.
+pub(crate) fn speak<S>(
+    connection: Connection,
+    http2: bool,
+    stream: S,
+    replay: Bytes,
+) -> Pin<Box<dyn Future<Output = Result<(), HttpEnded>> + Send>>
+where
+    S: ClientStream + 'static,
+{
+    let connection = Arc::new(connection);
+    let (watch, counts) = (Arc::clone(&connection.watch), connection.counts.of_bind());
+    let longest = longest_target(&connection.process);
+    let stream = Metered::new(stream, watch, counts, replay, longest);
+    match http2 {
+        true => {
+            connection.counts.here().connections_http2.one_more();
+            Box::pin(speak_http2(connection, stream))
+        }
+        false => {
+            connection.counts.here().connections_http1.one_more();
+            Box::pin(speak_http1(connection, stream))
+        }
+    }
+}
+
+fn speak_http2<S>(
+    connection: Arc<Connection>,
+    stream: Metered<S>,
+) -> impl Future<Output = Result<(), HttpEnded>> + Send
+where
+    S: ClientStream + 'static,
+{
+    let watch = Arc::clone(&connection.watch);
+    watch.speaks_http2();
+    let limits = &connection.process.limits;
+    let mut builder =
+        http2::Builder::new(stream_tasks::Executor { send_timeout: limits.send_timeout });
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(limits.http2_send_buffer)
+        .initial_stream_window_size(limits.http2_window / 4)
+        .initial_connection_window_size(limits.http2_window)
+        .keep_alive_interval(limits.idle_timeout / 2)
+        // Whether it is answered is for the sweep to see: an answer may have to wait behind a response
+        // that a slow client still reads.
+        .keep_alive_timeout(PATIENCE)
+        .enable_connect_protocol();
+    let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
+    let stream = Sifted::new(stream.gathering());
+    let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+    async move {
+        let mut known = None;
+        loop {
+            tokio::select! {
+                ended = conn.as_mut() => return ended.map_err(HttpEnded::Http),
+                ending = watch.ending(known) => match ending {
+                    Ending::Gracefully => conn.as_mut().graceful_shutdown(),
+                    Ending::AtOnce | Ending::Shutdown => return Err(HttpEnded::Late),
+                }
+            }
+            known = Some(Ending::Gracefully);
+        }
+    }
+}
+
+fn speak_http1<S>(
+    connection: Arc<Connection>,
+    stream: Metered<S>,
+) -> impl Future<Output = Result<(), HttpEnded>> + Send
+where
+    S: ClientStream + 'static,
+{
+    let watch = Arc::clone(&connection.watch);
+    let limits = &connection.process.limits;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The sweep keeps time; see `downstream/connection_watch.rs`.
+        .header_read_timeout(None)
+        .max_header_size(limits.head_bytes)
+        .max_buf_size((limits.head_bytes * 2).max(64 << 10));
+    if limits.head_fields != 100 {
+        builder.max_headers(limits.head_fields);
+    }
+    let refusing = Arc::clone(&connection);
+    // hyper has a place for the request's future all the time, and fills it for each request.
+    let service =
+        service_fn(move |request| Box::pin(http::serve(Arc::clone(&connection), request)));
+    let mut conn =
+        Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    async move {
+        let mut known = None;
+        let ended = loop {
+            tokio::select! {
+                ended = conn.as_mut() => break ended,
+                ending = watch.ending(known) => if ending > Ending::Gracefully {
+                    return Err(HttpEnded::Late);
+                },
+            }
+            known = Some(Ending::Gracefully);
+            // A request that comes within the grace is answered with `Connection: close`.
+            if watch.idle_since().is_some()
+                && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
+            {
+                break ended;
+            }
+            conn.as_mut().graceful_shutdown();
+        };
+        ended.map_err(|error| {
+            let unread = Pin::into_inner(conn).into_parts().map(|parts| parts.read_buf);
+            refused(&refusing, error, &unread.unwrap_or_default())
+        })
+    }
+}
+
+/// Where hyper has refused a head by itself, that is a request too, and has its line in the log.
+/// `unread` is what hyper had of it.
+fn refused(connection: &Connection, error: hyper::Error, unread: &[u8]) -> HttpEnded {
+    if error.is_parse() {
+        // hyper has one question for both of what may be too large; the bytes tell what it answered.
+        let failure = match error.is_parse_too_large() {
+            true if target_length(unread).is_some_and(|length| length > LONGEST_URI) => {
+                Failure::TargetTooLong
+            }
+            true => Failure::HeadTooLarge,
+            false => Failure::HeadMalformed,
+        };
+        exchange_record::refused(connection, failure);
+    }
+    HttpEnded::Http(error)
+}
+
+/// Bytes of a target that hyper may see: those that are allowed, with room for the host that the
+/// absolute form has before them, and less than hyper answers by itself.
+fn longest_target(process: &Process) -> usize {
+    const HOST: usize = 512;
+    (process.limits.target_bytes + HOST).min(LONGEST_URI - 1)
+}
+
+/// Why HTTP on a connection ended otherwise than by its client's choice.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpEnded {
+    #[error("HTTP")]
+    Http(#[source] hyper::Error),
+    #[error("a time limit passed or a drain ended")]
+    Late,
+}

@@ -1,0 +1,37 @@
+//! The backend that a connection or flow goes to.
+
+use std::sync::Arc;
+
+use crate::failure::Failure;
+use crate::snapshot::{Choice, Forward};
+use crate::stats::{Sharded, Upstream};
+use crate::streams::passage::Passage;
+use crate::upstream::Cluster;
+
+/// Where a connection goes, and on whose account.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub cluster: Arc<Cluster>,
+    pub counts: Arc<Sharded<Upstream>>,
+}
+
+/// Chooses where a connection goes, once for all of it.
+///
+/// # Errors
+///
+/// Nowhere. It is closed without a word, which is all that there is to say.
+pub(crate) fn choose(
+    forward: Option<&Arc<Forward>>,
+    passage: &mut Passage,
+) -> Result<Chosen, Failure> {
+    let forward = forward.ok_or(Failure::NoRoute)?;
+    forward.counts.here().hits.one_more();
+    passage.route = Some(Arc::clone(&forward.name));
+    match forward.backends.as_ref().ok_or(Failure::NoBackend)?.next() {
+        Choice::Cluster { cluster, .. } => {
+            let counts = Arc::clone(&forward.counts);
+            Ok(Chosen { cluster: Arc::clone(cluster), counts })
+        }
+        Choice::Invalid => Err(Failure::BackendInvalid),
+    }
+}
