@@ -1,19 +1,15 @@
 //! Where a Gateway listens: on the addresses that it asks for, on one of the pool, or everywhere.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::api::{self, AddressType, ObjectKey};
 use crate::config::Origin;
 use crate::net::AddressPool;
 
-use super::facts::Facts;
+use super::facts::{Facts, Held};
 use super::index::Index;
 use super::verdict::{Faults, Judged, Refusal, refuse};
-
-/// Who holds which address of the pool: `namespace/name` of a Gateway, with `#2` and so on behind
-/// it for its further ones.
-pub(crate) type Held = BTreeMap<String, IpAddr>;
 
 /// The addresses of a Gateway.
 pub(super) struct Addresses {

@@ -12,7 +12,7 @@ use crate::api::envoy::{PolicySelector, PolicyTarget};
 use crate::api::{self, GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta};
 
 use super::index::Index;
-use super::routes::RouteObject;
+use super::route_object::RouteObject;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The targets of one policy, as written.

@@ -1,7 +1,6 @@
 //! backendRefs: where a request may be sent. What is broken stays, marked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use crate::api::envoy::{AppProtocol as Written, BackendEndpoint, BackendType};
 use crate::api::{
@@ -10,6 +9,7 @@ use crate::api::{
 };
 use crate::config::Origin;
 
+use super::backend_encryption::BackendEncryption;
 use super::backend_tls::Encryption;
 use super::facts::Facts;
 use super::grants::{From, To, advice};
@@ -159,6 +159,14 @@ pub(super) fn judge_slices(index: &Index<'_>, faults: &mut Faults) {
     }
 }
 
+/// Everything in which a reference to a backend is looked up.
+#[derive(Clone, Copy)]
+pub(super) struct BackendLookup<'l, 'a> {
+    pub index: &'l Index<'a>,
+    pub facts: &'l Facts<'l>,
+    pub encryption: &'l BackendEncryption<'a>,
+}
+
 /// Looks up a reference of `route`, or of whatever else requests are sent for.
 ///
 /// # Errors
@@ -168,9 +176,9 @@ pub(super) fn judge_slices(index: &Index<'_>, faults: &mut Faults) {
 pub(super) fn resolve<'a>(
     reference: &BackendObjectReference,
     route: &ObjectKey,
-    index: &Index<'a>,
-    facts: &Facts<'_>,
+    lookup: BackendLookup<'_, 'a>,
 ) -> Resolved<'a> {
+    let BackendLookup { index, facts, encryption } = lookup;
     let (group, kind) = (reference.group(), reference.kind());
     let is_backend = match (group, kind) {
         (CORE_GROUP, "Service") => false,
@@ -211,7 +219,12 @@ pub(super) fn resolve<'a>(
             .backend(namespace, &reference.name)
             .ok_or_else(|| not_found(Kind::Backend, namespace, &reference.name))?;
         keeps_rules(Kind::Backend, namespace, &reference.name, index)?;
-        let encryption = of_backend(object, index)?;
+        let key = ObjectKey::new(Kind::Backend, namespace, &reference.name);
+        let encryption = encryption.of_backend(&key).map_err(|why| {
+            let problem =
+                format!("Backend `{namespace}/{}` cannot be spoken to by TLS: {why}", key.name);
+            BrokenRef::new("InvalidBackendRef", "", problem).of(key.clone())
+        })?;
         let is_encrypted = encryption != Encryption::Clear;
         let protocol = usable(object, carries(route.kind), is_encrypted)?;
         return Ok(Target::Backend { object, protocol, encryption });
@@ -222,50 +235,11 @@ pub(super) fn resolve<'a>(
     keeps_rules(Kind::Service, namespace, &reference.name, index)?;
     let port = service_port(object, reference, carries(route.kind))?;
     let key = ObjectKey::new(Kind::Service, namespace, &reference.name);
-    let encryption = index.backend_tls.encryption(&key, port.name.as_deref()).unwrap_or_default();
+    let encryption = encryption.of_service(&key, port.name.as_deref());
     let is_encrypted = encryption != Encryption::Clear;
     let protocol = port_protocol(object, port, carries(route.kind), is_encrypted)?;
     let slices = index.slices(object).to_vec();
     Ok(Target::Service { object, port, slices, protocol, encryption })
-}
-
-/// The policies that name what a reference of `route` means, whether it is there or not.
-pub(super) fn naming<'i>(
-    reference: &BackendObjectReference,
-    route: &ObjectKey,
-    index: &'i Index<'_>,
-) -> &'i [usize] {
-    let kind = match (reference.group(), reference.kind()) {
-        (CORE_GROUP, "Service") => Kind::Service,
-        (ENVOY_GROUP, "Backend") => Kind::Backend,
-        _ => return &[],
-    };
-    let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
-    index.backend_tls.naming(&ObjectKey::new(kind, namespace, &reference.name))
-}
-
-/// What is asked for a Backend: by a policy, else by its own `spec.tls`.
-fn of_backend(backend: &Backend, index: &Index<'_>) -> Result<Encryption, BrokenRef> {
-    let metadata = &backend.metadata;
-    let key = ObjectKey::new(Kind::Backend, metadata.namespace(), &metadata.name);
-    if let Some(encryption) = index.backend_tls.encryption(&key, None) {
-        return Ok(encryption);
-    }
-    // One for a section of it, of which it has none: whoever wrote that wants TLS.
-    if !index.backend_tls.naming(&key).is_empty() {
-        return Ok(Encryption::Refused);
-    }
-    match index.tls_of_backends.get(&key) {
-        None => Ok(Encryption::Clear),
-        Some(Ok(tls)) => Ok(Encryption::Tls(Arc::clone(tls))),
-        Some(Err(why)) => {
-            let problem = format!(
-                "Backend `{}/{}` cannot be spoken to by TLS: {why}",
-                key.namespace, key.name
-            );
-            Err(BrokenRef::new("InvalidBackendRef", "", problem).of(key))
-        }
-    }
 }
 
 fn not_found(kind: Kind, namespace: &str, name: &str) -> BrokenRef {

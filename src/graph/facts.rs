@@ -1,13 +1,16 @@
-//! Facts that the graph needs beside the objects.
+//! Facts about the host and the settings that the graph needs beside the objects.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::api;
 use crate::net::AddressPool;
 
-use super::addresses::Held;
-use super::certificates::{Certificate, Readiness};
-use super::verdict::Authorities;
+use super::credentials::{Authorities, Certificate, Readiness};
+
+/// Who holds which address of the pool: `namespace/name` of a Gateway, with `#2` and so on behind
+/// it for its further ones.
+pub(crate) type Held = BTreeMap<String, IpAddr>;
 
 /// What has to be known beside the objects.
 #[derive(Clone, Copy)]

@@ -5,22 +5,13 @@ use crate::api::{
     ObjectKey, ObjectReference, Protocol,
 };
 
-use super::authorities::{self, Unusable};
+use super::ca_certificate_refs::{self, Unusable};
+use super::credentials::Authorities;
 use super::facts::Facts;
 use super::grants::{From, To, advice};
 use super::index::Index;
-use super::listeners::Listener;
-use super::verdict::{Authorities, Faults, Judged, Refusal, refuse};
-
-/// What clients have to show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientValidation {
-    /// Who must have signed it. Never empty.
-    pub authorities: Authorities,
-    /// True if a client without a certificate, or with one that nobody vouches for, is let in all
-    /// the same. It is asked for one.
-    pub insecure_fallback: bool,
-}
+use super::listeners::{ClientValidation, Listener};
+use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The validation of some ports, looked up.
 #[derive(Clone, Debug)]
@@ -133,8 +124,10 @@ fn bundle(
     if !index.permits(from, to) {
         return Err(Refusal::new("RefNotPermitted", advice(from, to)));
     }
-    authorities::look_up((group, kind), namespace, name, index, facts).map_err(|why| match why {
-        Unusable::Kind(problem) => Refusal::new("InvalidCACertificateKind", problem),
-        Unusable::Content(problem) => Refusal::new("InvalidCACertificateRef", problem),
+    ca_certificate_refs::look_up((group, kind), namespace, name, index, facts).map_err(|why| {
+        match why {
+            Unusable::Kind(problem) => Refusal::new("InvalidCACertificateKind", problem),
+            Unusable::Content(problem) => Refusal::new("InvalidCACertificateRef", problem),
+        }
     })
 }

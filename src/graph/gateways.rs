@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::api::{self, Kind, ObjectKey};
+use crate::api::{self, FromNamespaces, Kind, ObjectKey};
 use crate::config::Origin;
 
-use super::addresses::{self, Addresses, Allocation, Held};
-use super::certificates::{self, Certificate};
-use super::facts::Facts;
+use super::addresses::{self, Addresses, Allocation};
+use super::certificate_refs;
+use super::credentials::Certificate;
+use super::facts::{Facts, Held};
 use super::frontend;
 use super::index::Index;
-use super::listener_sets;
 use super::listeners::{self, Listener};
 use super::proxies::Proxies;
 use super::verdict::{Faults, Judged, Refusal};
@@ -152,7 +152,7 @@ pub(super) fn gateways<'a>(
             supported,
         ];
         let valid = judged.into_iter().collect();
-        listener_sets::judge_allowed(object, &key, faults);
+        judge_allowed_listeners(object, &key, faults);
         warn_of_unsupported(object, &key, faults);
         let client_resolved =
             client.as_ref().map_or_else(|refusal| Err(refusal.clone()), |_| Ok(()));
@@ -171,6 +171,26 @@ pub(super) fn gateways<'a>(
     (gateways, allocation.finish())
 }
 
+/// Tells what is wrong with `allowedListeners` of a Gateway, which then lets fewer sets in.
+fn judge_allowed_listeners(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {
+    let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|of| of.namespaces.as_ref());
+    let Some(allowed) = allowed.filter(|of| of.from == Some(FromNamespaces::Selector)) else {
+        return;
+    };
+    let field = "spec.allowedListeners.namespaces";
+    match &allowed.selector {
+        None => {
+            let problem = "`from: Selector` needs a `selector`; add one, or use All";
+            faults.error(key, field, problem);
+        }
+        Some(selector) => {
+            for (rest, problem) in listeners::selector_faults(selector) {
+                faults.error(key, format!("{field}.selector.{rest}"), problem);
+            }
+        }
+    }
+}
+
 /// `spec.tls.backend.clientCertificateRef`. Without it backends that ask for a certificate get none,
 /// and say themselves what comes of that.
 fn client_certificate(
@@ -184,7 +204,7 @@ fn client_certificate(
     let Some(reference) = backend.and_then(|of| of.client_certificate_ref.as_ref()) else {
         return Ok(None);
     };
-    match certificates::of_client(key, reference, index, facts) {
+    match certificate_refs::of_client(key, reference, index, facts) {
         Ok(certificate) => Ok(Some(certificate)),
         Err(refusal) => {
             faults.error(key, "spec.tls.backend.clientCertificateRef", &*refusal.message);

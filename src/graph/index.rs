@@ -1,7 +1,6 @@
 //! The objects of a load by kind and name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::api::{
     Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, EnvoyProxy, Gateway, GatewayClass,
@@ -9,8 +8,7 @@ use crate::api::{
     SecurityPolicy, Service,
 };
 
-use super::backend_tls::{BackendTls, Policies};
-use super::routes::RouteObject;
+use super::route_object::RouteObject;
 
 /// The label that names a namespace; every namespace has it, written or not.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -49,10 +47,6 @@ pub(super) struct Index<'a> {
     pub security_policies: Vec<&'a SecurityPolicy>,
     /// In the order of ties.
     pub tls_policies: Vec<&'a BackendTlsPolicy>,
-    /// The BackendTLSPolicies, judged. Empty until that is done.
-    pub backend_tls: Policies<'a>,
-    /// `spec.tls` of Backends, judged. Empty until that is done.
-    pub tls_of_backends: HashMap<ObjectKey, Result<Arc<BackendTls>, String>>,
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
     /// By object the rules of its kind that it breaks.
     broken: HashMap<ObjectKey, &'a [String]>,

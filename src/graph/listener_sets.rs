@@ -133,26 +133,6 @@ fn allowed(
     Err(Refusal::new("NotAllowed", problem))
 }
 
-/// Tells what is wrong with `allowedListeners` of a Gateway, which then lets fewer sets in.
-pub(super) fn judge_allowed(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {
-    let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|of| of.namespaces.as_ref());
-    let Some(allowed) = allowed.filter(|of| of.from == Some(FromNamespaces::Selector)) else {
-        return;
-    };
-    let field = "spec.allowedListeners.namespaces";
-    match &allowed.selector {
-        None => {
-            let problem = "`from: Selector` needs a `selector`; add one, or use All";
-            faults.error(key, field, problem);
-        }
-        Some(selector) => {
-            for (rest, problem) in listeners::selector_faults(selector) {
-                faults.error(key, format!("{field}.selector.{rest}"), problem);
-            }
-        }
-    }
-}
-
 /// The namespaces that ListenerSets may come from, and what is taken in words.
 fn namespaces(gateway: &api::Gateway) -> (Namespaces<'_>, &'static str) {
     let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|of| of.namespaces.as_ref());

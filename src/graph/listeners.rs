@@ -6,9 +6,9 @@ use crate::api::{
 };
 use crate::net::HostPattern;
 
-use super::certificates::{self, Certificate};
+use super::certificate_refs;
+use super::credentials::{Authorities, Certificate};
 use super::facts::Facts;
-use super::frontend::ClientValidation;
 use super::guard::Guard;
 use super::index::Index;
 use super::verdict::{Faults, Judged, Refusal, refuse};
@@ -49,6 +49,16 @@ pub(crate) struct Listener<'a> {
     pub(super) overlap: Option<String>,
     /// The namespaces that routes may come from.
     pub(super) namespaces: Namespaces<'a>,
+}
+
+/// What clients have to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientValidation {
+    /// Who must have signed it. Never empty.
+    pub authorities: Authorities,
+    /// True if a client without a certificate, or with one that nobody vouches for, is let in all
+    /// the same. It is asked for one.
+    pub insecure_fallback: bool,
 }
 
 /// A route on a listener.
@@ -169,7 +179,7 @@ pub(super) fn judge<'a>(
     };
     // Without a valid `tls` there is nothing that the references could be for.
     if tls && !passthrough && listener.accepted.is_ok() {
-        let found = certificates::look_up(key, spec, place, index, facts, faults);
+        let found = certificate_refs::look_up(key, spec, place, index, facts, faults);
         listener.certificates = found.certificates;
         listener.ready = found.ready;
         listener.resolved = listener.resolved.and(found.resolved);

@@ -9,9 +9,7 @@ use std::collections::HashMap;
 use crate::api::envoy::{CustomTagType, EnvoyProxySpec, Tracing, TracingProviderType};
 use crate::api::{EnvoyProxy, Kind, ObjectKey};
 
-use super::backends::{Resolved, resolve};
-use super::facts::Facts;
-use super::index::Index;
+use super::backends::{BackendLookup, Resolved, resolve};
 use super::verdict::Faults;
 
 /// An EnvoyProxy with its references looked up.
@@ -38,20 +36,16 @@ impl Proxies<'_> {
 }
 
 /// Looks up what they refer to, and tells what of them is not served.
-pub(super) fn proxies<'a>(
-    index: &Index<'a>,
-    facts: &Facts<'_>,
-    faults: &mut Faults,
-) -> Proxies<'a> {
+pub(super) fn proxies<'a>(lookup: BackendLookup<'_, 'a>, faults: &mut Faults) -> Proxies<'a> {
     let mut proxies = Proxies::default();
-    for object in &index.envoy_proxies {
+    for object in &lookup.index.envoy_proxies {
         let metadata = &object.metadata;
         let key = ObjectKey::new(Kind::EnvoyProxy, metadata.namespace(), &metadata.name);
         tell_unserved(&object.spec, &key, faults);
         let collectors = match object.tracing() {
             Some(tracing) => {
                 judge_tags(tracing, &key, faults);
-                collectors(tracing, &key, index, facts, faults)
+                collectors(tracing, &key, lookup, faults)
             }
             None => Vec::new(),
         };
@@ -64,8 +58,7 @@ pub(super) fn proxies<'a>(
 fn collectors<'a>(
     tracing: &Tracing,
     key: &ObjectKey,
-    index: &Index<'a>,
-    facts: &Facts<'_>,
+    lookup: BackendLookup<'_, 'a>,
     faults: &mut Faults,
 ) -> Vec<Resolved<'a>> {
     let field = "spec.telemetry.tracing.provider";
@@ -99,7 +92,7 @@ fn collectors<'a>(
     }
     let refs = provider.backend_refs.iter().enumerate();
     refs.map(|(place, reference)| {
-        let resolved = resolve(&reference.object(), key, index, facts);
+        let resolved = resolve(&reference.object(), key, lookup);
         if let Err(broken) = &resolved {
             let field = match broken.field {
                 "" => format!("{field}.backendRefs[{place}]"),

@@ -7,10 +7,8 @@ use crate::api::{
     LocalObjectReference, ObjectKey, PlainBackendRef,
 };
 
-use super::backends::{BrokenRef, Resolved, Target, naming, resolve};
+use super::backends::{BackendLookup, BrokenRef, Resolved, Target, resolve};
 use super::direct_response::{self, DirectAnswer};
-use super::facts::Facts;
-use super::index::Index;
 use super::verdict::Faults;
 
 /// The references of one rule, as deep as they stand in it.
@@ -63,8 +61,7 @@ impl<'a> RuleRefs<'a> {
 /// Looks up the references of a route.
 pub(super) struct Lookup<'l, 'a> {
     pub route: &'l ObjectKey,
-    pub index: &'l Index<'a>,
-    pub facts: &'l Facts<'l>,
+    pub backends: BackendLookup<'l, 'a>,
     pub faults: &'l mut Faults,
 }
 
@@ -92,7 +89,7 @@ impl<'a> Lookup<'_, 'a> {
         let (of_rule, of_backends) = (filters.iter(), refs.iter().flat_map(|of| &of.filters));
         let mirrors = of_rule.chain(of_backends).filter_map(F::mirror).cloned();
         for reference in refs.iter().map(BackendRef::object).chain(mirrors) {
-            found.policies.extend(naming(&reference, self.route, self.index));
+            found.policies.extend(self.backends.encryption.naming(&reference, self.route));
         }
         found
     }
@@ -110,7 +107,7 @@ impl<'a> Lookup<'_, 'a> {
     }
 
     fn backend(&mut self, reference: &BackendObjectReference, field: &str) -> Resolved<'a> {
-        let resolved = resolve(reference, self.route, self.index, self.facts);
+        let resolved = resolve(reference, self.route, self.backends);
         match &resolved {
             Err(broken) => {
                 let field = match broken.field {
@@ -139,7 +136,7 @@ impl<'a> Lookup<'_, 'a> {
         let found = Kind::find(group, kind).map(|info| info.kind);
         let problem = match found {
             Some(Kind::RouteFilter) => {
-                match direct_response::look_up(extension, self.route, self.index) {
+                match direct_response::look_up(extension, self.route, self.backends.index) {
                     Ok(answer) => return FilterRefs::Answer(answer),
                     Err(problem) => {
                         format!("{problem}; requests that should pass through it are answered 500")

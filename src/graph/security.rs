@@ -12,7 +12,8 @@ use super::gateways::Gateway;
 use super::guard::Guard;
 use super::index::Index;
 use super::listener_sets::ListenerSet;
-use super::routes::{Route, RouteObject};
+use super::route_object::RouteObject;
+use super::routes::Route;
 use super::verdict::{Faults, Judged, Refusal};
 
 /// What a SecurityPolicy may target.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 
-use super::Graph;
-use super::backend_tls::{MAX_ANCESTORS, Policy};
+use super::ancestors::MAX_ANCESTORS;
+use super::backend_tls_policies::Policy;
+use super::build::Graph;
 use super::frontend;
 use super::gateways::{Class, Gateway};
 use super::listener_sets::ListenerSet;

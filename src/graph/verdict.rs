@@ -3,17 +3,6 @@
 use crate::api::ObjectKey;
 use crate::config::{Origin, Severity};
 
-/// Whose signatures are believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Authorities {
-    /// Nobody's: whoever answers is believed, whatever it shows.
-    Nobody,
-    /// Bundles of certificates in PEM.
-    Pem(Vec<Vec<u8>>),
-    /// Those that the host trusts.
-    System,
-}
-
 /// One thing wrong with the meaning of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {

@@ -57,7 +57,6 @@ const IN_CIRCLES: &[(&str, usize)] = &[
     ("echo", 3),
     ("explain", 2),
     ("filters", 4),
-    ("graph", 19),
     ("kube_api", 4),
     ("metrics", 5),
     ("observe", 11),

@@ -3,10 +3,10 @@
 use crate::api::{ObjectKey, ParentReference};
 use crate::net::HostPattern;
 
-use super::Refusal;
 use super::index::Index;
 use super::listeners::{Attached, Listener, Namespaces};
 use super::routes::Route;
+use super::verdict::Refusal;
 
 /// Why no listener of a parent takes a route.
 pub(super) struct Refused {

@@ -2,9 +2,9 @@
 
 use crate::api::{CORE_GROUP, Kind, ObjectKey};
 
+use super::credentials::Authorities;
 use super::facts::Facts;
 use super::index::Index;
-use super::verdict::Authorities;
 
 /// The key of a ConfigMap or Secret that holds authorities.
 const BUNDLE: &str = "ca.crt";

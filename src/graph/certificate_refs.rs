@@ -3,6 +3,7 @@
 use crate::api::{self, CORE_GROUP, Kind, ObjectKey, Protocol, Secret, SecretObjectReference};
 use crate::secret;
 
+use super::credentials::{Certificate, Readiness};
 use super::facts::Facts;
 use super::grants::{From, To, advice};
 use super::index::Index;
@@ -13,24 +14,6 @@ const LINEAGE_ANNOTATION: &str = "edge-gateway.io/lineage";
 const TLS_SECRET: &str = "kubernetes.io/tls";
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
-
-/// Where the certificate of a listener comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Certificate {
-    /// A pair in PEM, written in the Secret.
-    Inline { object: String, chain: Vec<u8>, key: secret::Secret<Vec<u8>> },
-    /// A certbot lineage: the newest that is for `host`, the listener's hostname; by `names` where
-    /// that does not tell. Where it was `chosen`, it is the one name and its variants alone.
-    Lineage { object: String, names: Vec<String>, host: Option<String>, chosen: bool },
-}
-
-/// Whether a certificate can be served.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    pub ready: bool,
-    /// What is wrong with what was found, even where an older version is served on.
-    pub problem: Option<String>,
-}
 
 /// The certificates of a listener.
 #[derive(Debug)]

@@ -1,0 +1,65 @@
+//! TLS that BackendTLSPolicies and `spec.tls` of Backends ask for, by backend.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::api::{BackendObjectReference, CORE_GROUP, ENVOY_GROUP, Kind, ObjectKey};
+
+use super::backend_spec_tls;
+use super::backend_tls::{BackendTls, Encryption};
+use super::backend_tls_policies::{self, Policies};
+use super::facts::Facts;
+use super::index::Index;
+use super::verdict::Faults;
+
+/// The TLS of all backends of a load.
+#[derive(Debug)]
+pub(super) struct BackendEncryption<'a> {
+    pub policies: Policies<'a>,
+    /// `spec.tls` of the Backends that have it, or the reason why it cannot be used.
+    backends: HashMap<ObjectKey, Result<Arc<BackendTls>, String>>,
+}
+
+impl<'a> BackendEncryption<'a> {
+    pub(super) fn new(index: &Index<'a>, facts: &Facts<'_>, faults: &mut Faults) -> Self {
+        let policies = backend_tls_policies::policies(index, facts, faults);
+        let backends = backend_spec_tls::backends(index, facts, faults);
+        Self { policies, backends }
+    }
+
+    /// The TLS of a port of a Service.
+    pub(super) fn of_service(&self, service: &ObjectKey, port: Option<&str>) -> Encryption {
+        self.policies.encryption(service, port).unwrap_or_default()
+    }
+
+    /// The TLS of a Backend: that of a policy, else that of its own `spec.tls`.
+    ///
+    /// # Errors
+    ///
+    /// The reason why its `spec.tls` cannot be used.
+    pub(super) fn of_backend(&self, backend: &ObjectKey) -> Result<Encryption, &str> {
+        if let Some(encryption) = self.policies.encryption(backend, None) {
+            return Ok(encryption);
+        }
+        // A policy for a section of the Backend, which has no sections: its author wants TLS.
+        if !self.policies.naming(backend).is_empty() {
+            return Ok(Encryption::Refused);
+        }
+        match self.backends.get(backend) {
+            None => Ok(Encryption::Clear),
+            Some(Ok(tls)) => Ok(Encryption::Tls(Arc::clone(tls))),
+            Some(Err(why)) => Err(why),
+        }
+    }
+
+    /// The policies that name the target of a reference of `route`, whether or not it exists.
+    pub(super) fn naming(&self, reference: &BackendObjectReference, route: &ObjectKey) -> &[usize] {
+        let kind = match (reference.group(), reference.kind()) {
+            (CORE_GROUP, "Service") => Kind::Service,
+            (ENVOY_GROUP, "Backend") => Kind::Backend,
+            _ => return &[],
+        };
+        let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
+        self.policies.naming(&ObjectKey::new(kind, namespace, &reference.name))
+    }
+}

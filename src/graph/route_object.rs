@@ -1,0 +1,79 @@
+//! Routes as they are written, whatever their kind.
+
+use crate::api::{
+    GrpcRoute, HttpRoute, Kind, ObjectMeta, ParentReference, PlainBackendRef, TcpRoute, TlsRoute,
+    UdpRoute,
+};
+
+/// A route of a kind that is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RouteObject<'a> {
+    Grpc(&'a GrpcRoute),
+    Http(&'a HttpRoute),
+    Tcp(&'a TcpRoute),
+    Tls(&'a TlsRoute),
+    Udp(&'a UdpRoute),
+}
+
+impl<'a> RouteObject<'a> {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Grpc(_) => Kind::GrpcRoute,
+            Self::Http(_) => Kind::HttpRoute,
+            Self::Tcp(_) => Kind::TcpRoute,
+            Self::Tls(_) => Kind::TlsRoute,
+            Self::Udp(_) => Kind::UdpRoute,
+        }
+    }
+
+    pub(crate) fn metadata(self) -> &'a ObjectMeta {
+        match self {
+            Self::Grpc(route) => &route.metadata,
+            Self::Http(route) => &route.metadata,
+            Self::Tcp(route) => &route.metadata,
+            Self::Tls(route) => &route.metadata,
+            Self::Udp(route) => &route.metadata,
+        }
+    }
+
+    pub(super) fn parent_refs(self) -> &'a [ParentReference] {
+        match self {
+            Self::Grpc(route) => &route.spec.parent_refs,
+            Self::Http(route) => &route.spec.parent_refs,
+            Self::Tcp(route) => &route.spec.parent_refs,
+            Self::Tls(route) => &route.spec.parent_refs,
+            Self::Udp(route) => &route.spec.parent_refs,
+        }
+    }
+
+    pub(super) fn hostnames(self) -> &'a [String] {
+        match self {
+            Self::Grpc(route) => &route.spec.hostnames,
+            Self::Http(route) => &route.spec.hostnames,
+            Self::Tls(route) => &route.spec.hostnames,
+            Self::Tcp(_) | Self::Udp(_) => &[],
+        }
+    }
+
+    /// The `backendRefs` of each rule, for the kinds whose rules are nothing else; `None` for
+    /// those of HTTP.
+    pub(crate) fn plain_rules(self) -> Option<Vec<&'a [PlainBackendRef]>> {
+        Some(match self {
+            Self::Grpc(_) | Self::Http(_) => return None,
+            Self::Tcp(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+            Self::Tls(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+            Self::Udp(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+        })
+    }
+
+    /// True if `useDefaultGateways` is written.
+    pub(crate) fn uses_default_gateways(self) -> bool {
+        match self {
+            Self::Grpc(route) => route.spec.use_default_gateways.is_some(),
+            Self::Http(route) => route.spec.use_default_gateways.is_some(),
+            Self::Tcp(route) => route.spec.use_default_gateways.is_some(),
+            Self::Tls(route) => route.spec.use_default_gateways.is_some(),
+            Self::Udp(route) => route.spec.use_default_gateways.is_some(),
+        }
+    }
+}
