@@ -56,7 +56,6 @@ const IN_CIRCLES: &[(&str, usize)] = &[
     ("control", 5),
     ("echo", 3),
     ("explain", 2),
-    ("filters", 4),
     ("kube_api", 4),
     ("metrics", 5),
     ("observe", 11),
