@@ -6,28 +6,10 @@ use std::sync::Arc;
 
 use crate::net::HostPattern;
 use crate::observe::GatewayLog;
-use crate::snapshot::{Forwards, HostTable, RouteTable};
+use crate::snapshot::{BindKey, Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertFacts, CertSlot, ClientValidation, ListenerCertificates};
 use crate::trace::Tracing;
-
-/// Where a bind listens, and so which it is: equal keys are one socket across a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct BindKey {
-    /// `None` is every address of the host, IPv4 and IPv6.
-    pub address: Option<IpAddr>,
-    /// The port as the Gateway has it. A socket that was handed over may be bound to another.
-    pub port: u16,
-    /// A UDP socket shares its port with nobody but the one of TCP.
-    pub transport: Transport,
-}
-
-/// What a socket carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Transport {
-    Tcp,
-    Udp,
-}
 
 /// One socket address: its protocol and the listeners on it.
 #[derive(Debug)]

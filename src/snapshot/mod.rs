@@ -3,12 +3,14 @@
 //! `compile` fills a [`Snapshot`], `proxy` reads it, and nothing else crosses between the wings.
 
 pub(crate) mod bind;
+mod bind_key;
 pub(crate) mod forward;
 pub(crate) mod host_table;
 pub(crate) mod matcher;
 pub(crate) mod route_table;
 pub(crate) mod rule;
 pub(crate) mod session;
+mod weighted_clusters;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,13 +21,15 @@ use crate::net::HostPattern;
 use crate::trace::{Collector, Spans};
 use crate::upstream::{Cluster, ClusterSettings};
 
-pub(crate) use bind::{Bind, BindKey, Listener, Traffic, Transport};
+pub(crate) use bind::{Bind, Listener, Traffic};
+pub(crate) use bind_key::{BindKey, Transport};
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 pub(crate) use route_table::{Entry, RouteTable, Row};
-pub(crate) use rule::{Choice, Limit, Mirror, Retry, Rule, Timeouts, WeightedClusters};
+pub(crate) use rule::{Limit, Mirror, Retry, Rule, Timeouts};
 pub(crate) use session::{Carrier, Session};
+pub(crate) use weighted_clusters::{Choice, WeightedClusters};
 
 /// Everything that is served, as of one load.
 #[derive(Debug, Default)]

@@ -59,7 +59,6 @@ const IN_CIRCLES: &[(&str, usize)] = &[
     ("kube_api", 4),
     ("metrics", 5),
     ("observe", 11),
-    ("snapshot", 6),
     ("stats", 2),
 ];
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::snapshot::{Conditions, PathMatch, Rule};
 
-use super::{Candidate, Node, PathTable, RouteTable};
+use super::table::{Candidate, Node, PathTable, RouteTable};
 
 /// One match of one rule, as it is tried.
 #[derive(Clone, Debug)]

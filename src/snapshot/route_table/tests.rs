@@ -1,9 +1,17 @@
 //! The indexed table against a matcher that follows the text of the specification line by line.
 
-use proptest::prelude::*;
+use std::sync::Arc;
 
-use super::*;
-use crate::snapshot::{HeaderMatch, QueryMatch, Timeouts, ValueMatch};
+use http::request;
+use proptest::prelude::*;
+use regex::Regex;
+
+use crate::net::HostPattern;
+use crate::snapshot::{
+    Conditions, Entry, HeaderMatch, PathMatch, QueryMatch, RouteTable, Rule, Timeouts, ValueMatch,
+};
+
+use super::table::fixed_part;
 
 fn rule(name: &str) -> Arc<Rule> {
     Arc::new(Rule {
