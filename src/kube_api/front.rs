@@ -15,9 +15,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 
-use super::answer::{Answer, Body, Rules, Todo, decide};
+use super::answer::{Answer, Body};
 use super::call::Call;
 use super::change::{Change, Prepared};
+use super::decide::{Rules, Todo, decide};
 use super::refused::Refused;
 use super::view::View;
 

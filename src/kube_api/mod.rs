@@ -3,7 +3,8 @@
 //! ```text
 //!  front    a request in, a response out; server   on a loopback address; token
 //!  call     what is asked: path, query, form
-//!  answer   what is done about it; discovery, table, watch, selector: what is read
+//!  decide   what is done about it; discovery, watch, selector: what is read
+//!  answer   status and body; presenting, forms, table: how objects are shown
 //!  change   what is asked for; write   what it comes to, as files; body, patch, apply, lists,
 //!           defaults, secrets
 //!  view     everything there is, as of one load; services
@@ -23,13 +24,16 @@ mod apply;
 mod body;
 mod call;
 mod change;
+mod decide;
 mod defaults;
 mod discovery;
 mod files;
+mod forms;
 mod front;
 mod kinds;
 mod lists;
 mod patch;
+mod presenting;
 mod refused;
 mod secrets;
 mod selector;
@@ -52,8 +56,8 @@ use tokio::task::JoinSet;
 use crate::api::ObjectKey;
 use crate::clock;
 
-pub(crate) use answer::Rules;
 pub(crate) use change::{Change, Prepared};
+pub(crate) use decide::Rules;
 pub(crate) use files::change;
 pub(crate) use front::{Asked, Front};
 pub(crate) use lists::{Shape, shapes};

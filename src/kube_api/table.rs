@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::Kind;
 
-use super::answer::Presenting;
+use super::presenting::Presenting;
 use super::view::Item;
 
 /// One column: its name, `string`, `integer` or `date`, 0 where it is always shown, and its value.

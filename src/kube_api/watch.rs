@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 
-use super::answer::Presenting;
 use super::call::{Query, Shape};
+use super::presenting::Presenting;
 use super::refused::Refused;
 use super::selector::Selector;
 use super::table;

@@ -55,7 +55,6 @@ const IN_CIRCLES: &[(&str, usize)] = &[
     ("config", 3),
     ("control", 5),
     ("echo", 3),
-    ("kube_api", 4),
     ("metrics", 5),
     ("observe", 11),
     ("stats", 2),

@@ -1,0 +1,41 @@
+//! Objects in the form asked for: whole, as metadata alone, or as a Table.
+
+use serde_json::{Value, json};
+
+use super::call::Shape;
+use super::presenting::Presenting;
+use super::table;
+use super::view::Item;
+
+impl Presenting {
+    /// One object in the form that was asked for.
+    pub(super) fn single(&self, item: &Item) -> Value {
+        match self.shape {
+            Shape::Table => {
+                let metadata = json!({ "resourceVersion": item.version.to_string() });
+                table::table(self, &[item], metadata)
+            }
+            Shape::Metadata => self.metadata(item),
+            Shape::Object | Shape::Discovery => self.object(item),
+        }
+    }
+
+    /// A list in the form asked for.
+    pub(super) fn list(&self, items: &[&Item], metadata: Value) -> Value {
+        match self.shape {
+            Shape::Table => table::table(self, items, metadata),
+            Shape::Metadata => json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": metadata,
+                "items": items.iter().map(|item| self.metadata(item)).collect::<Vec<_>>(),
+            }),
+            Shape::Object | Shape::Discovery => json!({
+                "kind": format!("{}List", self.resource.info.kind),
+                "apiVersion": self.resource.api_version(&self.version),
+                "metadata": metadata,
+                "items": items.iter().map(|item| self.object(item)).collect::<Vec<_>>(),
+            }),
+        }
+    }
+}
