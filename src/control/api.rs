@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use crate::control::Control;
+use crate::control::cause::Cause;
 use crate::control::socket::ApiAt;
-use crate::control::{Cause, Control};
 use crate::kube_api::{self, Asked, Change, Listen, Prepared, Refused};
 
 impl Control {

@@ -5,6 +5,8 @@
 mod addresses;
 mod admission;
 mod api;
+mod cannot_start;
+mod cause;
 mod certificates;
 mod conditions;
 mod drain;
@@ -20,7 +22,6 @@ pub(crate) mod watch;
 mod workers;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,7 +33,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::admin::Admin;
 use crate::clock;
-use crate::config::Diagnostic;
 use crate::downstream::Process;
 use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
 use crate::observe::counted;
@@ -42,13 +42,14 @@ use crate::tls::RETRY_DELAYS;
 use crate::trace::Exporter;
 
 pub(crate) use admission::Policy;
+pub(crate) use cannot_start::CannotStart;
 pub(crate) use certificates::{Certificates, Facts, On, Row, Verdict, certificates};
 pub(crate) use conditions::{Condition, Conditions};
 pub(crate) use loader::{Load, Loader, Sources};
-pub(crate) use reload::Cause;
 pub(crate) use sockets::CannotBind;
 
 use addresses::KeptAddresses;
+use cause::Cause;
 use last_good::LastGood;
 use loader::Accepted;
 use signals::{Signal, Signals};
@@ -112,24 +113,6 @@ struct Retry {
     at: Instant,
     /// How many there were before it.
     tries: usize,
-}
-
-/// Why the gateway does not start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CannotStart {
-    #[error("{}", list(.0))]
-    Binds(Vec<CannotBind>),
-    /// Already printed one by one.
-    #[error("the configuration has faults, see above; nothing is served")]
-    Configuration(Vec<Diagnostic>),
-    #[error("{}: {source}", reload::NO_DESCRIPTOR)]
-    Copies { source: io::Error },
-    #[error("threads cannot be started")]
-    Workers(#[source] io::Error),
-}
-
-fn list(failed: &[CannotBind]) -> String {
-    failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// How the gateway is to run, beside what it serves.

@@ -7,6 +7,8 @@ use crate::clock;
 use crate::compile::Compiled;
 use crate::config::Severity;
 use crate::control::admission::{self, Refusal, Rules, Running};
+use crate::control::cannot_start::{NO_DESCRIPTOR, list};
+use crate::control::cause::Cause;
 use crate::control::conditions::Conditions;
 use crate::control::last_good::LastGood;
 use crate::control::loader::{Load, Ready};
@@ -16,43 +18,6 @@ use crate::control::{CannotBind, CannotStart, Control};
 use crate::observe::{counted, whole_millis};
 use crate::snapshot::Snapshot;
 
-/// Why a reload happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// An object was written over the API.
-    Api,
-    /// Over the control socket.
-    Asked {
-        /// What is gone is meant to be.
-        allow_removal: bool,
-    },
-    Files,
-    Signal,
-}
-
-impl Cause {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Asked { .. } => "asked",
-            Self::Files => "files",
-            Self::Signal => "signal",
-        }
-    }
-
-    fn why(self) -> &'static str {
-        match self {
-            Self::Api => "an object was written over the API",
-            Self::Asked { allow_removal: false } => "the control socket was asked to",
-            Self::Asked { allow_removal: true } => {
-                "the control socket was asked to, removals allowed"
-            }
-            Self::Files => "files have changed",
-            Self::Signal => "of SIGHUP",
-        }
-    }
-}
-
 /// Why a load is not served.
 enum NotServed {
     Binds(Vec<CannotBind>),
@@ -61,7 +26,6 @@ enum NotServed {
     Files(Refusal),
 }
 
-pub(super) const NO_DESCRIPTOR: &str = "no descriptor is free for the listening sockets";
 /// Loads that are told of.
 const PAST: usize = 20;
 
@@ -326,7 +290,7 @@ impl Control {
                 self.standing.tell_refused(refusal);
                 (None, Some(socket::Refusal::from(refusal)))
             }
-            NotServed::Binds(failed) => (Some(super::list(failed)), None),
+            NotServed::Binds(failed) => (Some(list(failed)), None),
             NotServed::Copies(error) => (Some(format!("{NO_DESCRIPTOR}: {error}")), None),
         };
         if let Some(refused) = &refused {

@@ -20,13 +20,14 @@
 //! connect to the socket is settled by the mode of the file (owner and group), and who may change
 //! anything by the kernel's word on who it is: root and our own user. The admin address is for
 //! whoever is on this host; it refuses what a foreign page in a browser sends, and changes something
-//! only for a request with a field that no such page can set ([`loopback`]).
+//! only for a request with a field that no such page can set ([`admin_address`]).
 //!
 //! Everything that a peer could hold is limited: connections, one request on each of the socket's,
 //! its head, the time for all of it.
 
+mod admin_address;
 mod client;
-mod loopback;
+mod question;
 mod server;
 mod words;
 
@@ -38,46 +39,20 @@ use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::admin::Admin;
-use crate::control::certificates::Certificates;
-use crate::control::conditions::Conditions;
 use crate::kube_api::Front;
 
 pub(crate) use client::{CannotAsk, call, call_for};
+pub(super) use question::{Ask, AskReload};
 pub(crate) use words::{ApiAt, Draining, Past, Refusal, Reloaded, Reloads, Serving, Status};
 
 use server::{Asks, Door, Patience, QUEUE, serve};
 
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
-
-/// What somebody wants of the control loop, and where the answer goes.
-#[derive(Debug)]
-pub(super) enum Ask {
-    Certificates(oneshot::Sender<Certificates>),
-    Conditions(oneshot::Sender<Conditions>),
-    Drain(oneshot::Sender<Draining>),
-    /// What a reload would come to.
-    Rehearse {
-        allow_removal: bool,
-        answer: oneshot::Sender<Reloaded>,
-    },
-    Reload(AskReload),
-    Reloads(oneshot::Sender<Reloads>),
-    Status(oneshot::Sender<Status>),
-}
-
-/// A reload that is asked for.
-#[derive(Debug)]
-pub(super) struct AskReload {
-    /// What is gone is meant to be.
-    pub allow_removal: bool,
-    /// None where nobody waits for the answer.
-    pub answer: Option<oneshot::Sender<Reloaded>>,
-}
 
 /// Who asks, by the socket and by the admin address, as far as they are open. Dropping it ends every
 /// conversation and removes the socket's file.
@@ -150,7 +125,7 @@ impl ControlSocket {
 
     /// Answers on `address`, too, as soon as it can be had. Needs a runtime around it.
     pub(super) fn listen(&mut self, address: SocketAddr, admin: Admin) {
-        self.pages.spawn(loopback::serve(address, self.asks.clone(), admin));
+        self.pages.spawn(admin_address::serve(address, self.asks.clone(), admin));
     }
 
     /// Closes the socket for the process that comes next. The admin address answers on as long as

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use crate::admin::{Admin, Answer};
 use crate::kube_api::Front;
 
+use super::question::{Ask, AskReload};
 use super::words::{Refused, Reloaded};
-use super::{Ask, AskReload};
 
 /// Connections at once; others wait in the backlog.
 const CONNECTIONS: usize = 16;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::control::certificates::Certificates;
+use crate::control::conditions::Conditions;
 use crate::downstream::{KEY_LENGTH, Limits, Process, SessionKey, Shortage};
 use crate::kube_api::{KubeApi, Rules};
 use crate::metrics::Metrics;

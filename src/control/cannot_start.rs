@@ -1,0 +1,27 @@
+//! Reasons why the gateway does not start.
+
+use std::io;
+
+use crate::config::Diagnostic;
+use crate::control::CannotBind;
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotStart {
+    #[error("{}", list(.0))]
+    Binds(Vec<CannotBind>),
+    /// Already printed one by one.
+    #[error("the configuration has faults, see above; nothing is served")]
+    Configuration(Vec<Diagnostic>),
+    #[error("{NO_DESCRIPTOR}: {source}")]
+    Copies { source: io::Error },
+    #[error("threads cannot be started")]
+    Workers(#[source] io::Error),
+}
+
+pub(super) const NO_DESCRIPTOR: &str = "no descriptor is free for the listening sockets";
+
+/// One line for each port.
+pub(super) fn list(failed: &[CannotBind]) -> String {
+    failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
