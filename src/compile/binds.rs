@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{self, Protocol};
-use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, ListenerSet, Readiness};
+use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, Readiness};
 use crate::net::HostPattern;
 use crate::snapshot::{
     self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
@@ -78,9 +78,8 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
     // Whose they are, of those that have one log for all their Gateways.
     let mut logs: HashMap<BindKey, Option<usize>> = HashMap::new();
-    for (gateway, set, listener) in parts.graph.served() {
-        let name = full_name(gateway, set, listener);
-        let built = Arc::new(build(gateway, name, listener, parts));
+    for (gateway, listener) in parts.graph.served() {
+        let built = Arc::new(build(gateway, listener, parts));
         for address in &gateway.addresses {
             let key = key(*address, listener.spec);
             let bind = binds.entry(key).or_insert_with(|| Bind {
@@ -122,26 +121,7 @@ pub(super) fn key(address: Option<IpAddr>, listener: &api::Listener) -> BindKey 
     BindKey { address, port: listener.port, transport }
 }
 
-/// `namespace/gateway/section`; for a listener of a ListenerSet `namespace/gateway/` and its own
-/// `namespace/set/section`.
-pub(super) fn full_name(
-    gateway: &Gateway<'_>,
-    set: Option<&ListenerSet<'_>>,
-    listener: &Listener<'_>,
-) -> String {
-    let mut name = format!("{}/{}/", gateway.key.namespace, gateway.key.name);
-    if let Some(ListenerSet { key, .. }) = set {
-        name.push_str(&format!("{}/{}/", key.namespace, key.name));
-    }
-    name + &listener.spec.name
-}
-
-fn build(
-    gateway: &Gateway<'_>,
-    name: String,
-    listener: &Listener<'_>,
-    parts: Parts<'_>,
-) -> snapshot::Listener {
+fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> snapshot::Listener {
     let Parts { graph, logs, routes, tracings, slots, trust, inputs } = parts;
     let certificates: Vec<_> = listener
         .certificates
@@ -178,7 +158,7 @@ fn build(
         }
     };
     snapshot::Listener {
-        name: name.into(),
+        name: listener.full_name().into(),
         hostname: listener.hostname.clone(),
         tls,
         clients,

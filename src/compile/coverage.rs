@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::api::ObjectKey;
 use crate::config::{Origin, Severity};
-use crate::graph::{Fault, Gateway, Graph, Listener, ListenerSet};
+use crate::graph::{Fault, Graph};
 use crate::net::HostPattern;
 use crate::observe::listed;
 use crate::snapshot::{self, Bind};
@@ -14,13 +14,8 @@ use crate::snapshot::{self, Bind};
 /// Names in one warning.
 const MOST: usize = 10;
 
-/// A warning for each hostname of a listener, and for each route with such hostnames. `name` is what a
-/// listener is called in `binds`.
-pub(super) fn warnings(
-    graph: &Graph<'_>,
-    binds: &[Arc<Bind>],
-    name: impl Fn(&Gateway<'_>, Option<&ListenerSet<'_>>, &Listener<'_>) -> String,
-) -> Vec<Fault> {
+/// A warning for each hostname of a listener, and for each route with such hostnames.
+pub(super) fn warnings(graph: &Graph<'_>, binds: &[Arc<Bind>]) -> Vec<Fault> {
     let mut uncovered: HashMap<&str, (&snapshot::Listener, HashSet<&HostPattern>)> = HashMap::new();
     for bind in binds.iter().filter(|bind| bind.tls) {
         for (_, listener) in bind.listeners.sorted() {
@@ -34,8 +29,8 @@ pub(super) fn warnings(
     if uncovered.is_empty() {
         return warnings;
     }
-    for (gateway, set, listener) in graph.served() {
-        let name = name(gateway, set, listener);
+    for (_, listener) in graph.served() {
+        let name = listener.full_name();
         let Some((built, hosts)) = uncovered.get(&*name) else { continue };
         let covered = built.certificates.iter().flat_map(|slot| slot.facts());
         let covered = covered.flat_map(|facts| facts.names).map(|name| format!("`{name}`"));
@@ -52,9 +47,8 @@ pub(super) fn warnings(
         };
         let own = listener.hostname.as_ref().filter(|own| hosts.contains(own));
         if let Some(own) = own {
-            let owner = set.map_or(&gateway.key, |set| &set.key);
             let field = format!("spec.listeners[{}].hostname", listener.place);
-            warnings.push(warning(owner, field, &[own]));
+            warnings.push(warning(listener.owner.object(), field, &[own]));
         }
         for on in &listener.routes {
             // What is the listener's own has been told.

@@ -137,7 +137,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
         trust: &trust,
         inputs,
     });
-    warnings.extend(coverage::warnings(&graph, &binds, binds::full_name));
+    warnings.extend(coverage::warnings(&graph, &binds));
     let clusters = clusters.finish();
     let rules = compiled.iter().flat_map(|route| &route.rows);
     let rules = rules.map(|(_, _, rule)| (Arc::clone(&rule.name), Arc::clone(rule))).collect();

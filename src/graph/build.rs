@@ -47,20 +47,16 @@ pub(crate) struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    /// The listeners that are served: each with its Gateway, and the ListenerSet that it is of.
-    pub(crate) fn served(
-        &self,
-    ) -> impl Iterator<Item = (&Gateway<'a>, Option<&ListenerSet<'a>>, &Listener<'a>)> {
+    /// The listeners that are served, each with its Gateway.
+    pub(crate) fn served(&self) -> impl Iterator<Item = (&Gateway<'a>, &Listener<'a>)> {
         let gateways = self.gateways.iter().filter(|gateway| gateway.is_served());
-        let own = gateways.flat_map(|gateway| {
-            gateway.listeners.iter().map(move |listener| (gateway, None, listener))
-        });
+        let own = gateways
+            .flat_map(|gateway| gateway.listeners.iter().map(move |listener| (gateway, listener)));
         let sets = self.listener_sets.iter().map(|set| (&self.gateways[set.gateway], set));
         let sets = sets.filter(|(gateway, set)| set.is_served(gateway));
-        let added = sets.flat_map(|(gateway, set)| {
-            set.listeners.iter().map(move |listener| (gateway, Some(set), listener))
-        });
-        own.chain(added).filter(|(_, _, listener)| listener.accepted.is_ok())
+        let added =
+            sets.flat_map(|(gateway, set)| set.listeners.iter().map(move |of| (gateway, of)));
+        own.chain(added).filter(|(_, listener)| listener.accepted.is_ok())
     }
 }
 

@@ -188,7 +188,7 @@ impl Ports {
                     transport: transport(&listener.spec.protocol),
                     names: HashMap::new(),
                 });
-                let ObjectKey { namespace, name, .. } = place.owner;
+                let ObjectKey { namespace, name, .. } = listener.owner.object();
                 let full = format!("{namespace}/{name}/{}", listener.spec.name);
                 taken.names.insert(listener.hostname.clone(), full);
             }

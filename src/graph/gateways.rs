@@ -12,7 +12,7 @@ use super::credentials::Certificate;
 use super::facts::{Facts, Held};
 use super::frontend;
 use super::index::Index;
-use super::listeners::{self, Listener};
+use super::listeners::{self, Listener, ListenerOwner};
 use super::proxies::Proxies;
 use super::verdict::{Faults, Judged, Refusal};
 
@@ -125,9 +125,10 @@ pub(super) fn gateways<'a>(
             say_why_not_ours(&key, class_name, index, facts, faults);
             continue;
         };
+        let owner = ListenerOwner { gateway: key.clone(), listener_set: None };
         let specs = object.spec.listeners.iter().enumerate();
         let mut listeners: Vec<_> = specs
-            .map(|(place, spec)| listeners::judge(&key, spec, place, index, facts, faults))
+            .map(|(place, spec)| listeners::judge(&owner, spec, place, index, facts, faults))
             .collect();
         frontend::apply(object, &key, &mut listeners, index, facts, faults);
         let client = client_certificate(object, &key, index, facts, faults);

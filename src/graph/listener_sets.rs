@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::frontend;
 use super::gateways::Gateway;
 use super::index::Index;
-use super::listeners::{self, Listener, Namespaces};
+use super::listeners::{self, Listener, ListenerOwner, Namespaces};
 use super::verdict::{Faults, Judged, Refusal};
 
 /// A ListenerSet whose parent is a Gateway of ours.
@@ -92,9 +92,13 @@ pub(super) fn listener_sets<'a>(
         };
         let allowed = allowed(&key, &gateways[gateway], index, faults);
         let valid = judge_rules(&key, index).and(allowed);
+        let owner = ListenerOwner {
+            gateway: gateways[gateway].key.clone(),
+            listener_set: Some(key.clone()),
+        };
         let specs = object.spec.listeners.iter().enumerate();
         let mut listeners: Vec<_> = specs
-            .map(|(place, spec)| listeners::judge(&key, spec, place, index, facts, faults))
+            .map(|(place, spec)| listeners::judge(&owner, spec, place, index, facts, faults))
             .collect();
         // What is wrong with what the Gateway asks of clients was told with the Gateway.
         let Gateway { object: of, key: named, .. } = &gateways[gateway];

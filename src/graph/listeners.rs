@@ -13,10 +13,26 @@ use super::guard::Guard;
 use super::index::Index;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
+/// The object that a listener is written in: a Gateway, or a ListenerSet of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerOwner {
+    pub gateway: ObjectKey,
+    /// None for a listener of the Gateway itself.
+    pub listener_set: Option<ObjectKey>,
+}
+
+impl ListenerOwner {
+    /// The object with the listener in its `spec.listeners`.
+    pub(crate) fn object(&self) -> &ObjectKey {
+        self.listener_set.as_ref().unwrap_or(&self.gateway)
+    }
+}
+
 /// A listener of a Gateway of ours, or of a ListenerSet of it.
 #[derive(Debug)]
 pub(crate) struct Listener<'a> {
     pub spec: &'a api::Listener,
+    pub owner: ListenerOwner,
     /// Its place in `spec.listeners` of its object.
     pub place: usize,
     /// Any host where `None`; also where what is written is no hostname and the listener is not
@@ -95,6 +111,17 @@ impl Namespaces<'_> {
 }
 
 impl Listener<'_> {
+    /// `namespace/gateway/section`; for a listener of a ListenerSet `namespace/gateway/` and then its
+    /// own `namespace/set/section`.
+    pub(crate) fn full_name(&self) -> String {
+        let ListenerOwner { gateway, listener_set } = &self.owner;
+        let mut name = String::new();
+        for key in std::iter::once(gateway).chain(listener_set) {
+            name.push_str(&format!("{}/{}/", key.namespace, key.name));
+        }
+        name + &self.spec.name
+    }
+
     /// True if a client could be answered, were its Gateway served.
     pub(super) fn can_be_served(&self) -> bool {
         self.accepted.is_ok() && self.ready && !self.kinds.is_empty()
@@ -123,15 +150,16 @@ fn field(place: usize, rest: &str) -> String {
     format!("spec.listeners[{place}]{dot}{rest}")
 }
 
-/// Judges `spec.listeners[place]` of a Gateway or ListenerSet by itself, without its neighbours.
+/// Judges `spec.listeners[place]` of its owner by itself, without its neighbours.
 pub(super) fn judge<'a>(
-    key: &ObjectKey,
+    owner: &ListenerOwner,
     spec: &'a api::Listener,
     place: usize,
     index: &Index<'a>,
     facts: &Facts<'_>,
     faults: &mut Faults,
 ) -> Listener<'a> {
+    let key = owner.object();
     let mut check = Check { key, place, faults, accepted: Ok(()) };
     check.rules(index);
     let tls = matches!(spec.protocol, Protocol::Https | Protocol::Tls);
@@ -161,6 +189,7 @@ pub(super) fn judge<'a>(
     let (kinds, kinds_resolved) = kinds(key, spec, place, takes, faults);
     let mut listener = Listener {
         spec,
+        owner: owner.clone(),
         place,
         hostname,
         kinds,

@@ -54,7 +54,6 @@ pub(crate) use direct_response::DirectAnswer;
 pub(crate) use facts::{Facts, Held};
 pub(crate) use gateways::Gateway;
 pub(crate) use guard::Guard;
-pub(crate) use listener_sets::ListenerSet;
 pub(crate) use listeners::{Attached, ClientValidation, Listener};
 pub(crate) use proxies::Proxy;
 pub(crate) use references::{FilterRefs, RuleRefs};

@@ -12,6 +12,7 @@ use super::gateways::Gateway;
 use super::guard::Guard;
 use super::index::Index;
 use super::listener_sets::ListenerSet;
+use super::listeners::ListenerOwner;
 use super::route_object::RouteObject;
 use super::routes::Route;
 use super::verdict::{Faults, Judged, Refusal};
@@ -84,13 +85,12 @@ impl<'a> SecurityPolicies<'a> {
         }
         for set in sets {
             for listener in &mut set.listeners {
-                listener.guard =
-                    self.of_listener(&set.key, &gateways[set.gateway].key, &listener.spec.name);
+                listener.guard = self.of_listener(&listener.owner, &listener.spec.name);
             }
         }
-        for Gateway { key, listeners, .. } in gateways {
-            for listener in listeners {
-                listener.guard = self.of_listener(key, key, &listener.spec.name);
+        for gateway in gateways {
+            for listener in &mut gateway.listeners {
+                listener.guard = self.of_listener(&listener.owner, &listener.spec.name);
             }
         }
     }
@@ -110,17 +110,11 @@ impl<'a> SecurityPolicies<'a> {
         names.into_iter().map(of_rule).collect()
     }
 
-    /// What governs the rules on a listener that have no policy of their own. `owner` is a ListenerSet
-    /// of the Gateway, or the Gateway itself.
-    fn of_listener(
-        &self,
-        owner: &ObjectKey,
-        gateway: &ObjectKey,
-        listener: &str,
-    ) -> Option<Guard<'a>> {
+    /// The guard of the rules on a listener that have no policy of their own.
+    fn of_listener(&self, owner: &ListenerOwner, listener: &str) -> Option<Guard<'a>> {
         let of = &self.attachments;
-        let own = of.section(owner, listener).or_else(|| of.whole(owner));
-        own.or_else(|| of.whole(gateway)).map(|claim| self.guard(claim))
+        let own = of.section(owner.object(), listener).or_else(|| of.whole(owner.object()));
+        own.or_else(|| of.whole(&owner.gateway)).map(|claim| self.guard(claim))
     }
 
     /// The policies for their statuses, once the routes have found their parents.
