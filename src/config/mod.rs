@@ -20,8 +20,10 @@ mod diagnostic;
 mod environment;
 mod files;
 mod json;
+mod located;
 mod names;
 mod objects;
+mod offered;
 mod path;
 mod scalar;
 mod schema;
@@ -39,28 +41,14 @@ pub(crate) use self::diagnostic::Position;
 pub(crate) use self::diagnostic::{Diagnostic, Origin, Place, Severity};
 pub(crate) use self::environment::{DOMAIN, fault_of_domain, value_of};
 pub(crate) use self::files::{FilePrint, fingerprint, is_configuration};
-pub(crate) use self::json::{Rejected, Written, for_file, offered, read_yaml};
+pub(crate) use self::json::read_yaml;
+pub(crate) use self::located::Located;
+pub(crate) use self::offered::{Rejected, for_file, offered};
 pub(crate) use self::schema::schema;
 pub(crate) use self::settings::Settings;
 
 use self::objects::Reading;
 use self::source::SourceMap;
-
-/// Something that stands in a file.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Located<T> {
-    pub object: T,
-    pub file: Arc<Path>,
-    /// Which document of the file, from 0.
-    pub document: usize,
-    /// `items[3]` where the object is an item of a list, else empty.
-    pub prefix: String,
-    /// All of it as it was written.
-    pub written: Written,
-    /// The rules of its kind that the object breaks, as `field: problem`. An API server would not
-    /// have taken it: it must not be served, and is Accepted=False.
-    pub faults: Vec<String>,
-}
 
 /// What a load gave.
 #[derive(Debug, Default)]
@@ -137,13 +125,6 @@ impl Loaded {
             problem,
             origin: Origin::Written,
         }
-    }
-}
-
-impl<T> Located<T> {
-    /// The path of a field from the root of the document.
-    fn field(&self, field: &str) -> String {
-        path::join(&self.prefix, field)
     }
 }
 

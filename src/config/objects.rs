@@ -15,11 +15,12 @@ use crate::api::{
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
 use super::diagnostic::{Diagnostic, Origin, Place, Position, Severity};
+use super::located::Located;
 use super::path::join;
 use super::suggest::nearest;
 use super::variables::Variables;
 use super::yaml::{Document, Entry, Node, Value};
-use super::{Located, json, names, text};
+use super::{json, names, text};
 
 /// Fields that stand beside those of every kind.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];

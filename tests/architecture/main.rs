@@ -51,7 +51,6 @@ const BESIDE: &[&str] = &["kube_api"];
 /// The files of a room that are in circles, counted. A number may fall, and is lowered then; a room
 /// that is not here has none.
 const IN_CIRCLES: &[(&str, usize)] =
-    &[("compile", 8), ("config", 3), ("echo", 3), ("metrics", 5), ("observe", 11), ("stats", 2)];
 
 #[test]
 fn every_use_points_down_and_stays_in_its_wing() {
