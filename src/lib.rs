@@ -10,8 +10,8 @@
 //! fills and `proxy` reads.
 //!
 //! Above both, [`control`] reloads and drains, and [`app`] starts and stops the process. For
-//! operators: [`cli`] (commands), [`admin`] (the dashboard and its API), [`metrics`], [`explain`],
-//! [`doctor`], and [`kube_api`] (objects as an API server shows them). [`observe`] writes logs,
+//! operators: [`cli`] (commands), [`admin`] (the dashboard and its API), [`metrics`], [`describe`] (a
+//! snapshot in words), [`explain`], [`doctor`], and [`kube_api`] (objects as an API server shows them). [`observe`] writes logs,
 //! [`stats`] counts, [`systemd`] speaks to the service manager.
 //!
 //! Small rooms on the ground: [`ask`] and [`loopback`] (HTTP client and server of this host), [`body`],
@@ -31,6 +31,7 @@ mod clock;
 mod compile;
 mod config;
 mod control;
+mod describe;
 mod doctor;
 mod downstream;
 mod echo;

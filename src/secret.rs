@@ -23,6 +23,12 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
+/// True for headers whose values may be secrets, by their names, which are in lower case.
+pub(crate) fn is_secret_header(name: &str) -> bool {
+    let words = ["authorization", "cookie", "password", "secret", "token", "api-key", "apikey"];
+    words.iter().any(|word| name.contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! is asked, and answer themselves what only the control loop knows. All of it is read from the
 //! snapshot and from counters, beside whatever is being served; a request never waits for it.
 //!
-//! Invariant: nothing that is shown holds a secret. Rules and filters come from `compile::describe`,
+//! Invariant: nothing that is shown holds a secret. Rules and filters come from `describe`,
 //! which leaves them out; access records had theirs removed when they were written.
 
 mod answer;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::compile;
+use crate::describe;
 use crate::snapshot::{Choice, Forward, Row, Rule, Snapshot, Traffic, WeightedClusters};
 
 /// The answer to `GET /routes`.
@@ -73,9 +73,9 @@ impl Route {
     fn matching(row: &Row<'_>) -> Self {
         Self {
             host: row.host.clone(),
-            matched: compile::describe_conditions(row),
+            matched: describe::conditions(row),
             rule: row.rule.name.to_string(),
-            filters: row.rule.filters.iter().map(compile::describe_filter).collect(),
+            filters: row.rule.filters.iter().map(describe::filter).collect(),
             backends: backends(row.rule.backends.as_ref()),
             hits: Some(row.rule.counts.sum(|of| &of.hits)),
             ..Self::default()
@@ -107,6 +107,6 @@ fn backends(of: Option<&WeightedClusters>) -> Vec<Backend> {
 
 /// Every rule with all that it does, in the words of `check --table`.
 pub(super) fn rules(snapshot: &Snapshot) -> Vec<Value> {
-    let told = |rule: &Rule| json!({ "name": &*rule.name, "does": compile::describe_rule(rule) });
+    let told = |rule: &Rule| json!({ "name": &*rule.name, "does": describe::rule(rule) });
     snapshot.rules.values().map(|rule| told(rule)).collect()
 }

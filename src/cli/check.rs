@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::app::Failed;
-use crate::compile;
 use crate::config::Severity;
 use crate::control::socket::{CannotAsk, Refusal, Reloaded, Status, call};
+use crate::describe;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::counted;
 use crate::snapshot::Snapshot;
@@ -67,7 +67,7 @@ impl Check {
                 out.push_str(&compiled.statuses.to_string());
             }
             if self.table {
-                out.push_str(&compile::describe(&compiled.snapshot));
+                out.push_str(&describe::snapshot(&compiled.snapshot));
             }
         }
         let (faults, warnings) = (count(Severity::Error), count(Severity::Warning));

@@ -1,71 +1,32 @@
 //! Listeners to binds: one socket address, and the listeners of all Gateways that share it.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{self, Protocol};
-use crate::graph::{Attached, Certificate, Gateway, Graph, Listener, Readiness};
+use crate::graph::{Attached, Gateway, Graph, Listener};
 use crate::net::HostPattern;
 use crate::snapshot::{
     self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
 };
-use crate::tls::{
-    CertSlot, CertSource, CertStore, ListenerCertificates, Peer, Reading, server_config,
-};
+use crate::tls::{ListenerCertificates, Peer, server_config};
 
-use super::Inputs;
-use super::encryption::Trust;
-use super::logs::Logs;
+use super::access_logs::AccessLogs;
+use super::inputs::Inputs;
 use super::routes::{CompiledRoute, CompiledRoutes};
+use super::slots::Slots;
 use super::tracing::Tracings;
+use super::trust::Trust;
 
 /// The protocols of an HTTPS listener, most preferred first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
-/// The slots of the certificates that the graph names. They are asked for twice, for the graph and
-/// for the listener; in between the store keeps only what somebody holds.
-#[derive(Debug)]
-pub(super) struct Slots<'a> {
-    reading: Reading<'a>,
-    held: RefCell<HashMap<(Certificate, Peer), Arc<CertSlot>>>,
-}
-
-impl<'a> Slots<'a> {
-    pub(super) fn new(store: &'a CertStore) -> Self {
-        Self { reading: store.reading(), held: RefCell::default() }
-    }
-
-    pub(super) fn get(&self, certificate: &Certificate, shown_to: Peer) -> Arc<CertSlot> {
-        let key = (certificate.clone(), shown_to);
-        if let Some(slot) = self.held.borrow().get(&key) {
-            return Arc::clone(slot);
-        }
-        let source = match certificate.clone() {
-            Certificate::Inline { object, chain, key } => {
-                CertSource::Inline { object, chain, key, shown_to }
-            }
-            Certificate::Lineage { object, names, host, chosen } => {
-                CertSource::Lineage { object, names, host, chosen, shown_to }
-            }
-        };
-        let slot = self.reading.slot(source);
-        self.held.borrow_mut().insert(key, Arc::clone(&slot));
-        slot
-    }
-
-    pub(super) fn readiness(&self, certificate: &Certificate, shown_to: Peer) -> Readiness {
-        let slot = self.get(certificate, shown_to);
-        Readiness { ready: slot.is_ready(), problem: slot.problem() }
-    }
-}
 
 /// What listeners are made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts<'p> {
     pub graph: &'p Graph<'p>,
-    pub logs: &'p Logs,
+    pub logs: &'p AccessLogs,
     pub routes: &'p CompiledRoutes<'p>,
     pub tracings: &'p Tracings,
     pub slots: &'p Slots<'p>,

@@ -11,8 +11,8 @@ use crate::snapshot::Snapshot;
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upstreams};
 
-use super::binds::Slots;
-use super::encryption::Trust;
+use super::slots::Slots;
+use super::trust::Trust;
 
 /// The clusters of the snapshot that is being made.
 #[derive(Debug)]

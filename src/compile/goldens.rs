@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use crate::api::{Condition, ConditionStatus};
-use crate::compile::{Compiled, Inputs, compile, describe};
+use crate::compile::{Compiled, Inputs, compile};
 use crate::config::{Loaded, Settings, load, parse_bytes};
+use crate::describe;
 use crate::graph::{Held, ListenerStatus, Statuses};
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
@@ -106,7 +107,7 @@ fn a_line_that_is_missing_stops_no_compilation() {
                 let rest = rest.join("\n");
                 let loaded = parsed(&rest);
                 let compiled = scene.compile(&loaded, &Snapshot::default());
-                let _ = (in_short(&compiled.statuses), describe(&compiled.snapshot));
+                let _ = (in_short(&compiled.statuses), describe::snapshot(&compiled.snapshot));
             }
         }
     }
@@ -231,7 +232,7 @@ impl Scene {
             writeln!(text, "{diagnostic}").unwrap();
         }
         write!(text, "\n# status\n{}", status(&compiled.statuses)).unwrap();
-        write!(text, "\n# table\n{}", describe(&compiled.snapshot)).unwrap();
+        write!(text, "\n# table\n{}", describe::snapshot(&compiled.snapshot)).unwrap();
         text.replace(&self.letsencrypt.path().display().to_string(), "/etc/letsencrypt")
     }
 }

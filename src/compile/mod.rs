@@ -9,85 +9,42 @@
 //! Nothing fails here: a rule that cannot run answers 500 and says so in the conditions of its
 //! route, a listener that cannot be served is left out, and everything else is served.
 
+mod access_logs;
 mod binds;
 mod clusters;
 mod coverage;
-mod describe;
-mod encryption;
 mod filters;
 #[cfg(test)]
 mod goldens;
-mod logs;
+mod inputs;
 mod matches;
 mod never;
 mod path_pattern;
 mod routes;
+mod slots;
 mod tracing;
+mod trust;
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{Object, ObjectKey};
-use crate::config::{Diagnostic, Environment, Loaded, Located, Origin, Settings, Severity};
+use crate::config::{Diagnostic, Loaded, Located, Origin, Severity};
 use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
-use crate::net::AddressPool;
-use crate::observe::LogFiles;
-use crate::snapshot::{BindKey, Counts, Snapshot};
-use crate::tls::{CertStore, Peer, Tickets};
-use crate::upstream::Upstreams;
+use crate::snapshot::{Counts, Snapshot};
+use crate::tls::Peer;
 
-use binds::{Parts, Slots};
+use access_logs::AccessLogs;
+use binds::Parts;
 use clusters::Clusters;
-use encryption::{Trust, is_server_name};
-use logs::Logs;
 use routes::CompiledRoutes;
+use slots::Slots;
 use tracing::Tracings;
+use trust::{Trust, is_server_name};
 
-pub(crate) use describe::{
-    describe, describe_backend, describe_conditions, describe_filter, describe_match, describe_rule,
-};
-pub(crate) use filters::is_secret;
+pub(crate) use inputs::Inputs;
 #[cfg(test)]
 pub(crate) use never::{REDUCED, REMOVED};
-
-/// What a compilation needs beside the objects.
-#[derive(Clone, Copy)]
-pub(crate) struct Inputs<'a> {
-    /// The snapshot that runs: what is unchanged of it lives on, and the next one counts from it.
-    pub previous: &'a Snapshot,
-    /// `controller_name` and `enable_backend` of it.
-    pub settings: &'a Settings,
-    /// What variables are set to.
-    pub environment: Environment<'a>,
-    /// `${DOMAIN}`, if it is set.
-    pub domain: Option<&'a str>,
-    pub certificates: &'a CertStore,
-    pub tickets: &'a Tickets,
-    pub upstreams: &'a Upstreams,
-    /// Why an address of `Gateway.spec.addresses` cannot be listened on, `None` if it can.
-    pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
-    /// Why a bind cannot be had, `None` if nothing speaks against it.
-    pub unusable_bind: &'a dyn Fn(BindKey) -> Option<String>,
-    /// Gateways that name no address get one of these; `None` gives them all of the host.
-    pub pool: Option<&'a AddressPool>,
-    /// Who held which address of the pool before.
-    pub held: &'a Held,
-    /// Where access logs of Gateways go.
-    pub log_files: &'a LogFiles,
-    /// Some peers may say who the client is (`--trusted-proxies`).
-    pub trusts_proxies: bool,
-}
-
-impl std::fmt::Debug for Inputs<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inputs")
-            .field("generation", &self.previous.generation)
-            .field("settings", &self.settings)
-            .field("domain", &self.domain)
-            .finish_non_exhaustive()
-    }
-}
 
 /// What came of a load.
 #[derive(Debug)]
@@ -127,7 +84,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let mut warnings = Vec::new();
     let compiled = CompiledRoutes::new(&graph, &mut clusters, inputs.trusts_proxies, &mut warnings);
     let tracings = Tracings::new(&graph, &mut clusters, inputs.previous, inputs.environment);
-    let logs = Logs::new(&graph, inputs.log_files, &mut warnings);
+    let logs = AccessLogs::new(&graph, inputs.log_files, &mut warnings);
     let binds = binds::binds(Parts {
         graph: &graph,
         logs: &logs,

@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use http::request;
 
-use crate::compile;
+use crate::describe;
 use crate::downstream::Limits;
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Scheme, Verdict};
 use crate::path::Ambiguous;
 use crate::proxy;
+use crate::secret::is_secret_header;
 use crate::snapshot::{Bind, Choice, Listener, Rule, Snapshot, Traffic, Transport};
 
 use answer::{Answer, Backend, Chosen, Effect};
@@ -200,7 +201,7 @@ fn run(
 ) -> (Effect, Option<Answer>) {
     let before = head.clone();
     let verdict = filter.on_request(exchange, head);
-    let filter_text = compile::describe_filter(filter);
+    let filter_text = describe::filter(filter);
     let effect = Effect { filter: filter_text, changes: changes(&before, head) };
     let Verdict::Break(answer) = verdict else { return (effect, None) };
     let broken = matches!(filter, Filter::Broken);
@@ -238,7 +239,7 @@ fn backends(
             Choice::Cluster { cluster, filters } => {
                 let (mut exchange, mut head) = (exchange.clone(), head.clone());
                 let effects = filters.iter().map(|filter| run(filter, &mut exchange, &mut head).0);
-                (compile::describe_backend(cluster), effects.collect())
+                (describe::backend(cluster), effects.collect())
             }
         };
         told.backends.push(Backend { what, percent, filters });
@@ -284,7 +285,7 @@ fn changes(before: &request::Parts, after: &request::Parts) -> Vec<String> {
 }
 
 fn shown(name: &str, value: &http::HeaderValue) -> String {
-    if value.is_sensitive() || compile::is_secret(name) {
+    if value.is_sensitive() || is_secret_header(name) {
         return "[redacted]".into();
     }
     String::from_utf8_lossy(value.as_bytes()).into_owned()

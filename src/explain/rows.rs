@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::request;
 
-use crate::compile;
+use crate::describe;
 use crate::filters::exchange::path_of;
 use crate::net::HostPattern;
 use crate::snapshot::{PathMatch, RouteTable, Row, Rule};
@@ -35,7 +35,7 @@ pub(super) fn judge(
             None if told.matched.is_none()
                 && found.is_some_and(|rule| Arc::ptr_eq(rule, row.rule)) =>
             {
-                told.matched = Some(compile::describe_match(row));
+                told.matched = Some(describe::row(row));
                 continue;
             }
             None => "a match that is tried before it takes the request".into(),
@@ -45,7 +45,7 @@ pub(super) fn judge(
             told.left_out += 1;
             continue;
         }
-        told.lost.push(Lost { what: compile::describe_match(row), why: lost });
+        told.lost.push(Lost { what: describe::row(row), why: lost });
     }
     of_host.len()
 }

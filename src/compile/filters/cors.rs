@@ -7,7 +7,7 @@ use crate::api::envoy::PolicyCors;
 use crate::filters::cors::{AllowList, OriginPattern};
 use crate::filters::{Cors, Filter};
 
-use super::{InvalidFilter, Misfit};
+use super::misfit::{InvalidFilter, Misfit};
 
 pub(super) fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
     let origins = raw.allow_origins.iter().enumerate().map(|(place, text)| {

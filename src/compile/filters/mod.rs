@@ -3,6 +3,7 @@
 //! The errors say what is wrong and in which field of the filter; the caller adds the rest.
 
 pub(super) mod cors;
+mod misfit;
 
 use std::num::NonZeroU32;
 
@@ -16,6 +17,10 @@ use crate::filters::{
 use crate::graph::DirectAnswer;
 use crate::net::HostPattern;
 use crate::path;
+use crate::secret::is_secret_header;
+
+use self::misfit::InvalidFilter;
+pub(super) use self::misfit::Misfit;
 
 /// What a `filters[]` entry comes to.
 #[derive(Debug, PartialEq)]
@@ -26,63 +31,6 @@ pub(super) enum Step {
         numerator: u32,
         denominator: NonZeroU32,
     },
-}
-
-/// A filter that cannot run: which field of it, and why.
-#[derive(Debug, PartialEq)]
-pub(super) struct Misfit {
-    /// `requestRedirect.statusCode`; empty for the filter as a whole.
-    pub field: String,
-    pub error: InvalidFilter,
-}
-
-/// Why a filter cannot run.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum InvalidFilter {
-    #[error("`*` stands for everything; leave the other entries out")]
-    AnyBesideOthers,
-    #[error("`{0}` belongs to the connection and not to the message; leave it out")]
-    ConnectionHeader(HeaderName),
-    #[error("0 is not a share; use 1 or more")]
-    Denominator,
-    #[error("`host` is not changed like other headers; use a URLRewrite filter with `hostname`")]
-    HostHeader,
-    #[error("`{0}` is not a header name; use letters, digits and `-`")]
-    HeaderName(String),
-    #[error("header `{0}`: the value has a control character")]
-    HeaderValue(String),
-    #[error("`{host}` is not a hostname: {why}")]
-    Hostname { host: String, why: String },
-    #[error("`{0}` is not a method; use GET, POST and so on, in capitals")]
-    Method(String),
-    #[error("filter.{field} must be specified for {kind} filter.type")]
-    MissingSettings { kind: String, field: &'static str },
-    #[error("`{0}` cannot stand on a backendRef; move it to the filters of the rule")]
-    NotOnBackend(String),
-    #[error(
-        "`{0}` is not an origin; write it like `https://www.example.com` or `https://*.example.com`"
-    )]
-    Origin(String),
-    #[error("`{0}` is not a path; use `/` first, and neither spaces, `?` nor `#`")]
-    Path(String),
-    #[error("`{kind}` needs `{field}`")]
-    PathSettings { kind: String, field: &'static str },
-    #[error("`{0}` is not a status of a redirect; use 301, 302, 303, 307 or 308")]
-    RedirectStatus(u16),
-    #[error("`{0}` is not a scheme of a redirect; use http or https")]
-    Scheme(String),
-    #[error("use `percent` or `fraction`, not both")]
-    ShareTwice,
-    #[error("more than all requests cannot be copied; use at most {0}")]
-    ShareTooLarge(u32),
-    #[error("filter type `{0}` is not supported")]
-    Unsupported(String),
-}
-
-impl InvalidFilter {
-    fn at(self, field: impl Into<String>) -> Misfit {
-        Misfit { field: field.into(), error: self }
-    }
 }
 
 /// Compiles one entry of `spec.rules[].filters[]` of an HTTPRoute.
@@ -194,7 +142,7 @@ fn header_modifier(raw: &api::HeaderModifier, field: &str) -> Result<HeaderModif
             let mut value = HeaderValue::from_bytes(header.value.as_bytes())
                 .map_err(|_| at(InvalidFilter::HeaderValue(header.name.clone()), "value"))?;
             // Then it prints as `Sensitive`, and no HPACK table keeps it.
-            value.set_sensitive(is_secret(name.as_str()));
+            value.set_sensitive(is_secret_header(name.as_str()));
             Ok((name, value))
         });
         pairs.collect::<Result<Box<[_]>, Misfit>>()
@@ -230,12 +178,6 @@ pub(super) fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
         name if CONNECTION.contains(&name) => Err(InvalidFilter::ConnectionHeader(parsed)),
         _ => Ok(parsed),
     }
-}
-
-/// True for headers whose values are nobody's business, by their names.
-pub(crate) fn is_secret(name: &str) -> bool {
-    let words = ["authorization", "cookie", "password", "secret", "token", "api-key", "apikey"];
-    words.iter().any(|word| name.contains(word))
 }
 
 fn redirect(raw: &api::RequestRedirectFilter) -> Result<Redirect, Misfit> {

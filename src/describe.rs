@@ -1,7 +1,7 @@
-//! A snapshot as text: what will be served, in the order in which it is tried.
+//! A snapshot in words: what is served, in the order in which it is tried.
 //!
-//! For `check --table` and the goldens, so that neither can drift from what runs. Values of headers
-//! that hold secrets are left out.
+//! `check --table`, `explain`, the dashboard and the goldens take their words from here, so that they
+//! agree with what runs. Values of headers that may hold secrets are left out.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Result, Write};
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::filters::cors::{AllowList, OriginPattern};
 use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, UrlRewrite};
+use crate::secret::is_secret_header;
 use crate::snapshot::{
     Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, PathMatch, Retry, Row, Rule,
     Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
@@ -17,40 +18,38 @@ use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, Tracing};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
 
-use super::filters::is_secret;
-
 /// Binds with their listeners, hosts and matches, then every rule once: filters, backends, limits.
-pub(crate) fn describe(snapshot: &Snapshot) -> String {
+pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     // Writing to a `String` cannot fail.
     let _ = write_all(&mut text, snapshot);
     text
 }
 
-/// One filter, as [`describe`] has it.
-pub(crate) fn describe_filter(filter: &Filter) -> String {
+/// One filter, as [`snapshot`] has it.
+pub(crate) fn filter(filter: &Filter) -> String {
     let mut text = String::new();
     let _ = write_filter(&mut text, "", filter);
     text.trim_end().into()
 }
 
-/// Where a cluster's requests go, as [`describe`] has it.
-pub(crate) fn describe_backend(cluster: &Cluster) -> String {
+/// Where a cluster's requests go, as [`snapshot`] has it.
+pub(crate) fn backend(cluster: &Cluster) -> String {
     Backend(cluster).to_string()
 }
 
-/// One row with its rule, as [`describe`] has it.
-pub(crate) fn describe_match(row: &Row<'_>) -> String {
+/// One row with its rule, as [`snapshot`] has it.
+pub(crate) fn row(row: &Row<'_>) -> String {
     format!("{}, {}", Host(row.host.as_deref()), Match(row))
 }
 
-/// What a row asks of a request beside its host, as [`describe`] has it.
-pub(crate) fn describe_conditions(row: &Row<'_>) -> String {
+/// What a row asks of a request beside its host, as [`snapshot`] has it.
+pub(crate) fn conditions(row: &Row<'_>) -> String {
     Asked(row).to_string()
 }
 
-/// What a rule does, a line each, as [`describe`] has it.
-pub(crate) fn describe_rule(rule: &Rule) -> Vec<String> {
+/// What a rule does, a line each, as [`snapshot`] has it.
+pub(crate) fn rule(rule: &Rule) -> Vec<String> {
     let mut text = String::new();
     let _ = write_rule(&mut text, rule);
     // The first line is the name.
@@ -205,7 +204,7 @@ impl Display for Asked<'_, '_> {
             write!(f, " method {method}")?;
         }
         for header in headers {
-            match is_secret(header.name.as_str()) {
+            match is_secret_header(header.name.as_str()) {
                 true => write!(f, " header {}=[redacted]", header.name)?,
                 false => write!(f, " header {}{}", header.name, Value(&header.value))?,
             }

@@ -1,4 +1,5 @@
-//! TLS to backends and certificates of clients: as found in the graph to what handshakes are made of.
+//! Certificate authorities, and the TLS settings that rely on them: towards backends, and for clients
+//! that show certificates.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -8,7 +9,7 @@ use rustls::pki_types::ServerName;
 use crate::graph::{self, BackendTls};
 use crate::tls::{AltName, Authorities, ClientSettings, ClientValidation, Identity, Peer};
 
-use super::binds::Slots;
+use super::slots::Slots;
 
 /// Authorities by what they are made of, each read once in a load.
 #[derive(Debug, Default)]

@@ -1,8 +1,7 @@
-//! `spec.telemetry.accessLog` of EnvoyProxies: what is written of a Gateway's exchanges in place of the
-//! gateway's own log.
+//! The access logs of Gateways: `spec.telemetry.accessLog` of their EnvoyProxies.
 //!
-//! A log is no reason to refuse traffic: a setting that cannot be written is left out and told, and a
-//! Gateway that is left with none has the gateway's own log.
+//! A log is never a reason to refuse traffic: a setting that cannot be written is left out and
+//! reported, and a Gateway without any setting left gets the gateway's own log.
 
 use std::sync::Arc;
 
@@ -18,9 +17,9 @@ use crate::observe::{
 
 /// The log that each EnvoyProxy asks for, as they stand in the graph.
 #[derive(Debug)]
-pub(super) struct Logs(Vec<Option<Arc<GatewayLog>>>);
+pub(super) struct AccessLogs(Vec<Option<Arc<GatewayLog>>>);
 
-impl Logs {
+impl AccessLogs {
     /// Compiles the logs of every EnvoyProxy. Files are opened for those alone that a Gateway has
     /// which is served.
     pub(super) fn new(graph: &Graph<'_>, files: &LogFiles, faults: &mut Vec<Fault>) -> Self {

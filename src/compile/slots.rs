@@ -1,0 +1,45 @@
+//! The slots of the certificates that the graph names.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::graph::{Certificate, Readiness};
+use crate::tls::{CertSlot, CertSource, CertStore, Peer, Reading};
+
+/// The slots of the certificates that the graph names. They are asked for twice, for the graph and
+/// for the listener; in between the store keeps only what somebody holds.
+#[derive(Debug)]
+pub(super) struct Slots<'a> {
+    reading: Reading<'a>,
+    held: RefCell<HashMap<(Certificate, Peer), Arc<CertSlot>>>,
+}
+
+impl<'a> Slots<'a> {
+    pub(super) fn new(store: &'a CertStore) -> Self {
+        Self { reading: store.reading(), held: RefCell::default() }
+    }
+
+    pub(super) fn get(&self, certificate: &Certificate, shown_to: Peer) -> Arc<CertSlot> {
+        let key = (certificate.clone(), shown_to);
+        if let Some(slot) = self.held.borrow().get(&key) {
+            return Arc::clone(slot);
+        }
+        let source = match certificate.clone() {
+            Certificate::Inline { object, chain, key } => {
+                CertSource::Inline { object, chain, key, shown_to }
+            }
+            Certificate::Lineage { object, names, host, chosen } => {
+                CertSource::Lineage { object, names, host, chosen, shown_to }
+            }
+        };
+        let slot = self.reading.slot(source);
+        self.held.borrow_mut().insert(key, Arc::clone(&slot));
+        slot
+    }
+
+    pub(super) fn readiness(&self, certificate: &Certificate, shown_to: Peer) -> Readiness {
+        let slot = self.get(certificate, shown_to);
+        Readiness { ready: slot.is_ready(), problem: slot.problem() }
+    }
+}
