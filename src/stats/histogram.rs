@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Counter, Sharded};
+use crate::stats::counter::{Counter, Sharded};
 
 /// Upper bounds in milliseconds: those that Envoy has where nobody sets others, so that what was
 /// drawn from Envoy's is drawn from ours. Beyond the last there is one more, without bound.

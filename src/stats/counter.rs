@@ -1,0 +1,142 @@
+//! Counters, and sets of them for each thread.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// One set of counters for each thread that counts much.
+///
+/// A set is made when its thread first counts: most rules of ten thousand are never asked for.
+pub(crate) struct Sharded<T>(Box<[OnceLock<Box<Shard<T>>>]>);
+
+/// On cache lines of its own: two, since processors fetch them in pairs.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard<T>(T);
+
+impl<T> Default for Sharded<T> {
+    fn default() -> Self {
+        Self((0..shards()).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl<T: Default> Sharded<T> {
+    /// The set of this thread.
+    pub(crate) fn here(&self) -> &T {
+        &self.0[shard_of_this_thread() % self.0.len()].get_or_init(Box::default).0
+    }
+}
+
+impl<T> Sharded<T> {
+    /// True once anything was counted.
+    pub(crate) fn is_used(&self) -> bool {
+        self.all().next().is_some()
+    }
+
+    /// Every set in which anything was counted.
+    fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().filter_map(OnceLock::get).map(|shard| &shard.0)
+    }
+
+    /// What one counter comes to.
+    pub(crate) fn sum(&self, counter: impl Fn(&T) -> &Counter) -> u64 {
+        // A gauge may be raised by one thread and lowered by another: only the sum is not below 0.
+        self.all().fold(0, |sum, set| sum.wrapping_add(counter(set).value()))
+    }
+}
+
+impl<T> fmt::Debug for Sharded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sharded({})", self.0.len())
+    }
+}
+
+fn shards() -> usize {
+    static SHARDS: OnceLock<usize> = OnceLock::new();
+    *SHARDS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(64))
+}
+
+/// Threads are numbered as they first count, so workers that start one after another get shards of
+/// their own.
+fn shard_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    NUMBER.get().unwrap_or_else(|| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        NUMBER.set(Some(number));
+        number
+    })
+}
+
+/// A number that grows, or, as a gauge, goes up and down.
+///
+/// A build with `--cfg uncounted` counts nothing: `bench/counting` measures against it.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        if cfg!(not(uncounted)) {
+            self.0.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn one_more(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// For gauges.
+    pub(crate) fn one_less(&self) {
+        if cfg!(not(uncounted)) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A number that is set.
+#[derive(Debug, Default)]
+pub(crate) struct Level(AtomicU64);
+
+impl Level {
+    pub(crate) fn set(&self, to: u64) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Upstream;
+
+    #[test]
+    fn threads_count_together() {
+        let counts = Sharded::<Upstream>::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        counts.here().requests.one_more();
+                        counts.here().open.one_more();
+                    }
+                });
+            }
+        });
+        assert_eq!(counts.sum(|of| &of.requests), 4000);
+        // Lowered by a thread that may not have raised it.
+        for _ in 0..3999 {
+            counts.here().open.one_less();
+        }
+        assert_eq!(counts.sum(|of| &of.open), 1);
+    }
+}
