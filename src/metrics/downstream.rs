@@ -10,8 +10,7 @@ use crate::stats::{
 };
 use crate::tls::{Chain, Judged};
 
-use super::exposition::{Exposition, Labels};
-use super::unix_seconds;
+use super::exposition::{Exposition, Labels, unix_seconds};
 
 /// A counter of a bind.
 type Of = fn(&Downstream) -> &Counter;

@@ -5,8 +5,9 @@
 //! is of type `unknown`, which may be called anything and means the same to PromQL.
 
 use std::fmt::{Display, Write};
+use std::time::SystemTime;
 
-use crate::stats::{BUCKETS, Times};
+use crate::stats::{BUCKETS, Level, Times};
 
 /// Which of the two forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,19 @@ impl Labels {
         text.push('"');
         Self(text)
     }
+}
+
+/// One sample without labels.
+pub(super) fn alone<V>(value: V) -> [(Labels, V); 1] {
+    [(Labels::default(), value)]
+}
+
+pub(super) fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+pub(super) fn level(level: &Level) -> [(Labels, u64); 1] {
+    alone(level.value())
 }
 
 /// The text while it grows.

@@ -10,8 +10,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::loopback::{self, Limits};
-
-use super::{Format, Metrics};
+use crate::metrics::exposition::Format;
+use crate::metrics::scrape::Metrics;
 
 /// Connections at once; others wait in the backlog.
 const CONNECTIONS: usize = 16;

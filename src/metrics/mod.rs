@@ -4,112 +4,18 @@
 //! drawn of us: times in milliseconds, a rule of a route where Envoy has a cluster. What is ours
 //! alone begins with `edge_gateway_` and follows Prometheus: seconds and bytes.
 //!
-//! Invariants: no label comes from a client, and the text stays bounded: beyond [`IN_FULL`] rules the
+//! Invariants: no label comes from a client, and the text stays bounded: beyond 250 rules the
 //! busiest are told in full, and of the others what an alert needs.
 
 mod downstream;
 mod exposition;
 mod listen;
 mod proc_figures;
+mod scrape;
 mod server;
 mod upstream;
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
-
-use crate::clock;
-use crate::downstream::Process;
-use crate::stats::{Level, Reloads};
-
 pub(crate) use exposition::Format;
 pub(crate) use listen::serve;
+pub(crate) use scrape::Metrics;
 pub(crate) use server::State;
-
-use exposition::{Exposition, Labels};
-
-/// Rules that are told in full; of a larger number the busiest.
-const IN_FULL: usize = 250;
-
-/// Where the figures are.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    process: Arc<Process>,
-    reloads: Arc<Reloads>,
-    begun: Instant,
-    begun_wall: SystemTime,
-}
-
-impl Metrics {
-    /// Those of a process that begins now.
-    pub(crate) fn new(process: Arc<Process>, reloads: Arc<Reloads>) -> Self {
-        Self { process, reloads, begun: clock::now(), begun_wall: clock::wall() }
-    }
-
-    /// All of them. Reads counters and `/proc`; a request never waits for it.
-    pub(crate) fn text(&self, format: Format) -> String {
-        let snapshot = self.process.snapshot.load();
-        let mut text = Exposition::new(format);
-        downstream::write(&mut text, &snapshot);
-        upstream::write(&mut text, &snapshot);
-        server::write(&mut text, self, &snapshot);
-        text.finish()
-    }
-}
-
-/// One sample without labels.
-fn alone<V>(value: V) -> [(Labels, V); 1] {
-    [(Labels::default(), value)]
-}
-
-fn unix_seconds(at: SystemTime) -> f64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-fn level(level: &Level) -> [(Labels, u64); 1] {
-    alone(level.value())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::snapshot::{Rule, Snapshot, Timeouts};
-
-    #[test]
-    fn ten_thousand_busy_rules_stay_within_five_megabytes() {
-        let mut snapshot = Snapshot::default();
-        for number in 0..10_000_u64 {
-            let rule = Rule {
-                name: format!("httproute/some-namespace/route-{number}/rule/0").into(),
-                grpc: false,
-                filters: Box::default(),
-                mirrors: Box::default(),
-                backends: None,
-                timeouts: Timeouts::default(),
-                retry: None,
-                session: None,
-                counts: Arc::default(),
-            };
-            let counts = rule.counts.here();
-            counts.hits.add(number);
-            counts.requests.add(number);
-            counts.responses.add(200);
-            counts.responses.add(503);
-            snapshot.rules.insert(Arc::clone(&rule.name), Arc::new(rule));
-        }
-        let mut text = Exposition::new(Format::OpenMetrics);
-        upstream::write(&mut text, &snapshot);
-        let text = text.finish();
-        assert!(text.len() < 5_000_000, "{} bytes", text.len());
-        let count = |what: &str| text.lines().filter(|line| line.starts_with(what)).count();
-        assert_eq!(count("envoy_cluster_upstream_rq_total{"), 10_000);
-        assert_eq!(count("envoy_cluster_upstream_rq_time_count{"), IN_FULL);
-        assert!(
-            text.contains(
-                "rq_time_count{envoy_cluster_name=\"httproute/some-namespace/route-9999/"
-            )
-        );
-        assert!(
-            !text.contains("rq_time_count{envoy_cluster_name=\"httproute/some-namespace/route-9/")
-        );
-    }
-}

@@ -2,16 +2,15 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock;
 use crate::downstream::Process;
 use crate::snapshot::Snapshot;
 use crate::stats::Reloads;
 
-use super::exposition::{Exposition, Labels};
+use super::exposition::{Exposition, Labels, alone, level, unix_seconds};
 use super::proc_figures::ProcFigures;
-use super::{Metrics, alone, level, unix_seconds};
 
 /// Whether requests are served, as Envoy tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +50,18 @@ impl fmt::Display for State {
     }
 }
 
-pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapshot) {
-    let process = &metrics.process;
+/// What these metrics are read from, beside the snapshot.
+#[derive(Debug)]
+pub(super) struct Sources<'a> {
+    pub process: &'a Process,
+    pub reloads: &'a Reloads,
+    /// When the process began.
+    pub begun: Instant,
+    pub begun_wall: SystemTime,
+}
+
+pub(super) fn write(text: &mut Exposition, metrics: &Sources<'_>, snapshot: &Snapshot) {
+    let process = metrics.process;
     let uptime = clock::now().saturating_duration_since(metrics.begun).as_secs();
     let figures = ProcFigures::read();
     let state = State::of(process);
@@ -83,7 +92,7 @@ pub(super) fn write(text: &mut Exposition, metrics: &Metrics, snapshot: &Snapsho
         "Connections of clients that may be open.",
         alone(process.limits.connections),
     );
-    configuration(text, &metrics.reloads, snapshot);
+    configuration(text, metrics.reloads, snapshot);
     text.counters(
         "edge_gateway_access_log_dropped_total",
         "Lines that the access log had no room for, or that could not be written.",

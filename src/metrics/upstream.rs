@@ -6,8 +6,10 @@ use std::collections::HashSet;
 use crate::snapshot::{Choice, Forward, Rule, Snapshot, Transport, WeightedClusters};
 use crate::stats::{Counter, Sharded, Times, Upstream};
 
-use super::IN_FULL;
 use super::exposition::{Exposition, Labels};
+
+/// Rules that are told in full; of a larger number the busiest.
+pub(super) const IN_FULL: usize = 250;
 
 /// A counter of a rule.
 type Of = fn(&Upstream) -> &Counter;
