@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
+use super::responses::{IDLE, content, empty, json_response};
 use super::sized::Sized;
 use super::wanted::{InvalidWish, Wanted};
-use super::{IDLE, empty};
 use crate::body::{Body, Response};
 
 /// A text body up to this many bytes is mirrored; of a larger one only the size.
@@ -154,20 +154,4 @@ fn fields(headers: &HeaderMap, without: &[&str]) -> Value {
 
 fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
-fn json_response(value: &Value) -> Response {
-    let text = format!("{value:#}\n");
-    let size = text.len() as u64;
-    content("application/json", size, Body::from_bytes(text))
-}
-
-fn content(kind: &'static str, size: u64, body: Body) -> Response {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CONTENT_LENGTH, size.into());
-    // What a client sent comes back to it; a browser must not take it for a page.
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    response
 }

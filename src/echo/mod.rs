@@ -9,6 +9,7 @@
 mod grpc;
 mod mirror;
 mod preface;
+mod responses;
 mod sized;
 mod tasks;
 mod wanted;
@@ -30,7 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::preface::Spoken;
 use self::tasks::{Spawner, Tasks};
 use self::wanted::Wanted;
-use crate::body::{Body, Response};
+use crate::body::Response;
 
 /// Connections served at once, tunnels included; the next one waits in the socket.
 const MAX_CONNECTIONS: usize = 4096;
@@ -38,8 +39,6 @@ const MAX_CONNECTIONS: usize = 4096;
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// From one request to the end of the next one's head.
 const HEAD: Duration = Duration::from_secs(75);
-/// Without a byte from the other side, in a body or a tunnel.
-const IDLE: Duration = Duration::from_secs(300);
 /// How long to leave `accept` alone when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -127,7 +126,8 @@ impl Connection {
 
     async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> Response {
         if websocket::is_asked_for(&request) {
-            return websocket::accept(request, self);
+            let spawner = self.spawner.clone();
+            return websocket::accept(request, &spawner, self);
         }
         let wanted = match Wanted::parse(request.uri().query().unwrap_or_default()) {
             Ok(wanted) => wanted,
@@ -140,13 +140,6 @@ impl Connection {
         }
         mirror::answer(request, self.peer, &wanted).await
     }
-}
-
-/// Says that there is nothing to say.
-fn empty(status: http::StatusCode) -> Response {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = status;
-    response
 }
 
 #[cfg(test)]

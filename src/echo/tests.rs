@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
+use crate::body::Body;
 
 /// An echo on a free port, and whatever else runs for a test.
 struct Running {

@@ -1,7 +1,5 @@
 //! WebSocket echo: over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441), on any path.
 
-use std::sync::Arc;
-
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -15,7 +13,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::{Connection, IDLE, empty};
+use super::responses::{IDLE, empty};
+use super::tasks::Spawner;
 use crate::body::Response;
 
 /// Largest message, bytes.
@@ -33,8 +32,13 @@ pub(super) fn is_asked_for<B>(request: &http::Request<B>) -> bool {
     tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Answers the handshake, and echoes messages once the connection is a tunnel.
-pub(super) fn accept(request: http::Request<Incoming>, connection: Arc<Connection>) -> Response {
+/// Answers the handshake, and echoes messages once the connection is a tunnel. `held` is dropped when
+/// the tunnel ends.
+pub(super) fn accept(
+    request: http::Request<Incoming>,
+    spawner: &Spawner,
+    held: impl Send + 'static,
+) -> Response {
     let headers = request.headers();
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let mut response = empty(StatusCode::UPGRADE_REQUIRED);
@@ -55,10 +59,9 @@ pub(super) fn accept(request: http::Request<Incoming>, connection: Arc<Connectio
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
     let upgrade = hyper::upgrade::on(request);
-    let spawner = connection.spawner.clone();
     spawner.spawn(async move {
         tunnel(upgrade).await;
-        drop(connection);
+        drop(held);
     });
     response
 }
