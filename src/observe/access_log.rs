@@ -6,20 +6,16 @@ use std::io;
 #[cfg(test)]
 use std::io::Write;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use super::choice::Choice;
 use super::custom::{GatewayLog, LogFiles};
+use super::forms::{AccessFormat, Output};
 use super::journal::JournalSocket;
 use super::recent::Recent;
 use super::record::AccessRecord;
-use super::spool::{Descriptor, Spool};
+use super::spool::{Descriptor, LAST_FLUSH, Spool};
 use super::text::Stamp;
-use super::{AccessFormat, LAST_FLUSH, Output};
 
-/// A record is written within this time, and at once when many come.
-const DELAY: Duration = Duration::from_millis(100);
 /// What a buffer keeps between records, in bytes: more than any ordinary line.
 const BUFFER_BYTES: usize = 16 << 10;
 
@@ -85,9 +81,9 @@ impl AccessLog {
     ) -> io::Result<Self> {
         let form = Form::of(output, format);
         let (spool, stdout) = match form {
-            Form::Journald => (spool("journald", JournalSocket::system()?)?, None),
+            Form::Journald => (Spool::for_records("journald", JournalSocket::system()?)?, None),
             Form::EnvoyJson | Form::Json | Form::Text => {
-                let spool = spool("standard output", Descriptor::stdout()?)?;
+                let spool = Spool::for_records("standard output", Descriptor::stdout()?)?;
                 (spool.clone(), Some(spool))
             }
         };
@@ -103,7 +99,7 @@ impl AccessLog {
     #[cfg(test)]
     pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
         let form = if output == Output::Text { Form::Text } else { Form::Json };
-        let spool = Some(spool("a test", Descriptor::new(to))?);
+        let spool = Some(Spool::for_records("a test", Descriptor::new(to))?);
         Ok(Self { form, spool, ..Self::discard() })
     }
 
@@ -186,16 +182,11 @@ impl AccessLog {
     }
 }
 
-/// `target` says where the lines go, for people.
-pub(super) fn spool(target: &str, sink: impl super::spool::Sink) -> io::Result<Spool> {
-    let shards = thread::available_parallelism().map_or(1, Into::into).min(16);
-    Spool::start("access", target, sink, shards, DELAY)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
     use crate::observe::record::tests::sample;
@@ -217,7 +208,7 @@ mod tests {
     }
 
     fn journal_log(sink: JournalSocket) -> AccessLog {
-        let spool = Some(spool("journald", sink).unwrap());
+        let spool = Some(Spool::for_records("journald", sink).unwrap());
         AccessLog { form: Form::Journald, spool, ..AccessLog::discard() }
     }
 

@@ -19,9 +19,10 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::IDENTIFIER;
 use super::spool::{Lost, Sink};
 
+/// How log lines name us in the journal.
+const IDENTIFIER: &str = "edge-gateway";
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// What systemd's own clients ask for; the kernel grants what its limits allow.
 const SEND_BUFFER_BYTES: usize = 8 << 20;

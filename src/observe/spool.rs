@@ -21,6 +21,10 @@ use crate::stats::Trouble;
 const SPOOL_BYTES: usize = 8 << 20;
 /// A shard this full is written without waiting for the end of the delay.
 const BATCH_BYTES: usize = 128 << 10;
+/// A record is written within this time, and at once when many come.
+const RECORD_DELAY: Duration = Duration::from_millis(100);
+/// How long the end of the process may wait for whoever reads a log.
+pub(super) const LAST_FLUSH: Duration = Duration::from_secs(1);
 /// Losses are reported at most this often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// A fault that lasts is told again after twice the time before, and at least this often.
@@ -98,6 +102,16 @@ struct Flushes {
 }
 
 impl Spool {
+    /// A spool for access records, with as many shards as there are processors.
+    ///
+    /// # Errors
+    ///
+    /// The thread that writes cannot be started.
+    pub(super) fn for_records(target: &str, sink: impl Sink) -> io::Result<Self> {
+        let shards = thread::available_parallelism().map_or(1, Into::into).min(16);
+        Self::start("access", target, sink, shards, RECORD_DELAY)
+    }
+
     /// Starts the thread. A line is written within `delay` of its arrival, sooner if many come.
     ///
     /// `name` is what losses are reported under, and `target` where the lines go, for people.

@@ -116,14 +116,14 @@ impl Record {
     pub(super) fn logged_by(&mut self, log: Option<&Arc<GatewayLog>>, headers: &HeaderMap) {
         self.log = log.cloned();
         if let Some(log) = &self.log {
-            self.seen.see_request(log, headers);
+            self.seen.see_request(log.wanted(), headers);
         }
     }
 
     /// The response, as the client gets it.
     pub(super) fn answers(&mut self, headers: &HeaderMap) {
         if let Some(log) = &self.log {
-            self.seen.see_response(log, headers);
+            self.seen.see_response(log.wanted(), headers);
         }
     }
 

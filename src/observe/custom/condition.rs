@@ -11,7 +11,7 @@
 
 use crate::observe::record::AccessRecord;
 
-use super::Wanted;
+use super::headers::Wanted;
 use super::operator::{Field, Part, Side, Source, header};
 
 /// Brackets and `!` within each other. Reading goes down as deep.
@@ -492,7 +492,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-debug", HeaderValue::from_static("on"));
         let mut seen = Seen::default();
-        seen.see_request(&log, &headers);
+        seen.see_request(log.wanted(), &headers);
         condition.holds(&AccessRecord { status, seen: &seen, ..sample() })
     }
 

@@ -18,7 +18,6 @@ use nix::fcntl::OFlag;
 use nix::unistd::{AccessFlags, eaccess};
 
 use crate::clock;
-use crate::observe::access_log;
 use crate::observe::spool::{Descriptor, Lost, Sink, Spool};
 
 /// Who may read a file that is made here: its owner, and a group such as `adm`.
@@ -288,7 +287,7 @@ impl Open {
             }
         };
         let sink = Rotating { to, next: Arc::clone(&next) };
-        let spool = access_log::spool(&path.display().to_string(), sink)?;
+        let spool = Spool::for_records(&path.display().to_string(), sink)?;
         let (identity, unopened) = (Mutex::new(identity), Mutex::default());
         Ok(Self { path: path.into(), spool, next, identity, unopened, of: Arc::downgrade(of) })
     }

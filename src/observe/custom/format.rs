@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::observe::record::AccessRecord;
 use crate::observe::text::{self, Escape, Stamp};
 
-use super::Wanted;
+use super::headers::Wanted;
 use super::operator::{Field, Unservable, operator};
 
 /// The keys of Envoy Gateway's default, and what stands behind them.
@@ -293,8 +293,8 @@ mod tests {
             map.insert(*name, HeaderValue::from_bytes(value).unwrap());
         }
         let mut seen = Seen::default();
-        seen.see_request(&log, &map);
-        seen.see_response(&log, &map);
+        seen.see_request(log.wanted(), &map);
+        seen.see_response(log.wanted(), &map);
         let mut out = Vec::new();
         let record = AccessRecord { seen: &seen, trace_id: None, ..sample() };
         format.write(&record, &mut out, &mut Stamp::new());

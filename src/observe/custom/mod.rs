@@ -9,11 +9,8 @@
 mod condition;
 mod files;
 mod format;
+mod headers;
 mod operator;
-
-use std::cell::RefCell;
-
-use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::record::AccessRecord;
 use super::text::Stamp;
@@ -21,9 +18,7 @@ use super::text::Stamp;
 pub(crate) use condition::Condition;
 pub(crate) use files::{LogFile, LogFiles};
 pub(crate) use format::{Format, FormatFault};
-
-/// Lists of headers that a thread keeps for exchanges to come.
-const SPARES: usize = 64;
+pub(crate) use headers::{Seen, Wanted};
 
 /// How the exchanges of a Gateway are logged in place of the gateway's own log.
 #[derive(Debug)]
@@ -42,30 +37,6 @@ pub(crate) struct Setting {
     pub files: Vec<LogFile>,
 }
 
-/// The headers that the settings of a Gateway ask for.
-#[derive(Debug, Default)]
-pub(crate) struct Wanted {
-    request: Vec<HeaderName>,
-    response: Vec<HeaderName>,
-}
-
-impl Wanted {
-    fn request(&mut self, name: HeaderName) -> usize {
-        place_of(&mut self.request, name)
-    }
-
-    fn response(&mut self, name: HeaderName) -> usize {
-        place_of(&mut self.response, name)
-    }
-}
-
-fn place_of(names: &mut Vec<HeaderName>, name: HeaderName) -> usize {
-    names.iter().position(|known| *known == name).unwrap_or_else(|| {
-        names.push(name);
-        names.len() - 1
-    })
-}
-
 impl GatewayLog {
     /// Settings with what all of them ask for; without any, nothing is written.
     pub(crate) fn new(settings: Vec<Setting>, wanted: Wanted) -> Self {
@@ -74,6 +45,11 @@ impl GatewayLog {
 
     pub(crate) fn settings(&self) -> &[Setting] {
         &self.settings
+    }
+
+    /// The headers that the settings ask for.
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// Writes an exchange down. `line` is a buffer.
@@ -87,83 +63,5 @@ impl GatewayLog {
                 }
             }
         }
-    }
-}
-
-/// The headers of an exchange that its log asks for. Most logs ask for none, and then it holds nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// Those of the request, then those of the response.
-    values: Vec<Option<HeaderValue>>,
-    of_request: usize,
-}
-
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<Option<HeaderValue>>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// What is seen of an exchange whose log asks for nothing.
-static NOTHING: Seen = Seen { values: Vec::new(), of_request: 0 };
-
-impl Seen {
-    /// No header of a request or response.
-    pub(crate) fn nothing() -> &'static Self {
-        &NOTHING
-    }
-
-    /// Keeps what `log` asks for of a request. A copy of a value shares its bytes.
-    pub(crate) fn see_request(&mut self, log: &GatewayLog, headers: &HeaderMap) {
-        let Wanted { request, response } = &log.wanted;
-        if request.is_empty() && response.is_empty() {
-            return;
-        }
-        if self.values.capacity() == 0 {
-            let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.pop());
-            self.values = spare.ok().flatten().unwrap_or_default();
-        }
-        self.values.clear();
-        self.values.extend(request.iter().map(|name| headers.get(name).cloned()));
-        self.of_request = request.len();
-        self.values.resize(request.len() + response.len(), None);
-    }
-
-    /// Keeps what `log` asks for of a response.
-    pub(crate) fn see_response(&mut self, log: &GatewayLog, headers: &HeaderMap) {
-        let Wanted { request, response } = &log.wanted;
-        if response.is_empty() {
-            return;
-        }
-        // Where the request was refused before its headers were looked at.
-        self.of_request = request.len();
-        self.values.resize(request.len() + response.len(), None);
-        for (value, name) in self.values[self.of_request..].iter_mut().zip(response) {
-            *value = headers.get(name).cloned();
-        }
-    }
-
-    pub(super) fn request(&self, place: usize) -> Option<&[u8]> {
-        self.values[..self.of_request].get(place)?.as_ref().map(HeaderValue::as_bytes)
-    }
-
-    pub(super) fn response(&self, place: usize) -> Option<&[u8]> {
-        self.values[self.of_request..].get(place)?.as_ref().map(HeaderValue::as_bytes)
-    }
-}
-
-impl Drop for Seen {
-    fn drop(&mut self) {
-        if self.values.capacity() == 0 {
-            return;
-        }
-        let mut values = std::mem::take(&mut self.values);
-        values.clear();
-        // A thread that ends has no use for it.
-        let _ = SPARE.try_with(|spare| {
-            if let Ok(mut spare) = spare.try_borrow_mut()
-                && spare.len() < SPARES
-            {
-                spare.push(values);
-            }
-        });
     }
 }

@@ -14,7 +14,7 @@ use crate::observe::redact;
 use crate::observe::text::{self, Escape, Stamp};
 use crate::stats::ResponseFlags;
 
-use super::Wanted;
+use super::headers::Wanted;
 
 /// A header is cut here, in bytes, where the format does not say less.
 const HEADER_BYTES: usize = 1 << 10;

@@ -1,0 +1,106 @@
+//! Forms of the logs, as the command line names them.
+
+use std::fmt::{Display, Formatter, Result as Formatted};
+use std::str::FromStr;
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Journald where standard error is connected to the journal (`JOURNAL_STREAM`), as it is in
+    /// a service; else text where standard output is a terminal; else JSON.
+    #[default]
+    Auto,
+    /// Native fields. Where journald cannot be reached, JSON records on standard output and text
+    /// events on standard error, which are the journal's too in a service.
+    Journald,
+    /// One object a line.
+    Json,
+    /// One line for people.
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = InvalidFormat;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFormat> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "journald" => Self::Journald,
+            "json" => Self::Json,
+            "text" => Self::Text,
+            _ => return Err(InvalidFormat(text.to_owned())),
+        })
+    }
+}
+
+impl Display for LogFormat {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Formatted {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Journald => "journald",
+            Self::Json => "json",
+            Self::Text => "text",
+        })
+    }
+}
+
+/// `--access-log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AccessFormat {
+    /// That of the events.
+    #[default]
+    Auto,
+    /// Lines on standard output with the keys of Envoy Gateway's default.
+    EnvoyJson,
+}
+
+impl FromStr for AccessFormat {
+    type Err = InvalidAccessFormat;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAccessFormat> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "envoy-json" => Ok(Self::EnvoyJson),
+            _ => Err(InvalidAccessFormat(text.to_owned())),
+        }
+    }
+}
+
+impl Display for AccessFormat {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Formatted {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::EnvoyJson => "envoy-json",
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a format of the access log; use auto or envoy-json")]
+pub(crate) struct InvalidAccessFormat(String);
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a log format; use auto, journald, json or text")]
+pub(crate) struct InvalidFormat(String);
+
+/// Where logs go, once `Auto` was settled and journald was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Journald,
+    Json,
+    Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_known_by_its_name() {
+        for format in [LogFormat::Auto, LogFormat::Journald, LogFormat::Json, LogFormat::Text] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        let error = "xml".parse::<LogFormat>().unwrap_err();
+        assert!(error.to_string().starts_with("`xml` is not a log format; use auto,"), "{error}");
+    }
+}
