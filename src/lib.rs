@@ -14,8 +14,8 @@
 //! snapshot in words), [`explain`], [`doctor`], and [`kube_api`] (objects as an API server shows them). [`observe`] writes logs,
 //! [`stats`] counts, [`systemd`] speaks to the service manager.
 //!
-//! Small rooms on the ground: [`ask`] and [`loopback`] (HTTP client and server of this host), [`body`],
-//! [`clock`], [`net`] (addresses and names), [`path`] (their one spelling), [`secret`], [`yaml`] (the
+//! Small rooms on the ground: [`http_client`] (of commands), [`local_http`] (servers for this host),
+//! [`body`], [`clock`], [`net`] (addresses and names), [`path`] (their one spelling), [`secret`], [`yaml`] (the
 //! writer). [`echo`] is the server of `edge-gateway echo`, [`fuzz`] the entrance for `fuzz/`.
 //!
 //! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
@@ -24,7 +24,6 @@
 mod admin;
 mod api;
 mod app;
-mod ask;
 mod body;
 pub mod cli;
 mod clock;
@@ -42,8 +41,9 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzz;
 mod graph;
+mod http_client;
 mod kube_api;
-mod loopback;
+mod local_http;
 mod metrics;
 mod net;
 mod observe;

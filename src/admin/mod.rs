@@ -31,7 +31,6 @@ use clusters::Clusters;
 use query::{Query, Unasked};
 
 pub(crate) use answer::Answer;
-pub(crate) use query::encoded;
 pub(crate) use routes::{Backend, Route, Routes};
 pub(crate) use stats::{Counted, Stats, quantile};
 

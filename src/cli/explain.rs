@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::admin::encoded;
 use crate::app::Failed;
 use crate::downstream::Limits;
 use crate::explain::{Explained, Question, explain};
@@ -45,11 +44,11 @@ impl Explain {
             _ => ("GET", ""),
         };
         let question = Question::new(method, url, &self.headers)?;
-        let mut target = format!("/explain?method={}&url={}", encoded(method), encoded(url));
-        for header in &self.headers {
-            target.push_str("&header=");
-            target.push_str(&encoded(header));
-        }
+        const PATH: &str = "/explain?";
+        let mut query = form_urlencoded::Serializer::for_suffix(PATH.to_owned(), PATH.len());
+        query.append_pair("method", method).append_pair("url", url);
+        query.extend_pairs(self.headers.iter().map(|header| ("header", header)));
+        let target = query.finish();
         let explained: Explained = self.asked.told(&target, |snapshot| {
             explain(snapshot, &Limits::default(), &self.acme_webroot, &question)
         })?;

@@ -3,13 +3,13 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::ask::{Reply, ask};
+use crate::http_client::{self, Answer, Request, Server};
 
 use super::dns::{LookedUp, own_addresses};
 use super::finding::Finding;
@@ -18,7 +18,7 @@ use super::subject::Subject;
 const CHECK: &str = "challenge";
 const FOLDER: &str = ".well-known/acme-challenge";
 const PATIENCE: Duration = Duration::from_secs(5);
-const LARGEST: u64 = 64 << 10;
+const LONGEST: usize = 64 << 10;
 
 pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
     let Subject { acme_webroot, http_port, .. } = subject;
@@ -103,11 +103,16 @@ impl Token {
         Ok(token)
     }
 
-    fn fetch(&self, asked: &Asked<'_>) -> io::Result<Reply> {
-        let stream = TcpStream::connect_timeout(&asked.address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        ask(stream, "GET", asked.host, &format!("/{FOLDER}/{}", self.name), LARGEST)
+    fn fetch(&self, asked: &Asked<'_>) -> io::Result<Answer> {
+        let request = Request {
+            method: "GET",
+            host: asked.host,
+            target: &format!("/{FOLDER}/{}", self.name),
+            accept: "*/*",
+            longest: LONGEST,
+            timeout: PATIENCE,
+        };
+        http_client::send(Server::Tcp(asked.address), &request)
     }
 }
 
@@ -147,22 +152,22 @@ struct Asked<'a> {
 }
 
 /// None if the token came back.
-fn judge(asked: &Asked<'_>, token: &Token, reply: &io::Result<Reply>) -> Option<Finding> {
+fn judge(asked: &Asked<'_>, token: &Token, reply: &io::Result<Answer>) -> Option<Finding> {
     let Asked { host, address, is_own } = *asked;
     let (what, mend) = match reply {
-        Ok(Reply { status: 200, body, .. }) if *body == token.content.as_bytes() => return None,
-        Ok(Reply { status: 200, .. }) => (
+        Ok(Answer { status: 200, body, .. }) if *body == token.content.as_bytes() => return None,
+        Ok(Answer { status: 200, .. }) => (
             format!("{address} answers for {host} with something else than the token"),
             format!("see who answers: curl -i http://{host}/"),
         ),
-        Ok(Reply { status: 301 | 302 | 307 | 308, location, .. }) => (
+        Ok(Answer { status: 301 | 302 | 307 | 308, location, .. }) => (
             format!(
                 "{address} redirects the challenge for {host} to {}; another server has the port",
                 location.as_deref().unwrap_or("nowhere")
             ),
             format!("see who answers: curl -i http://{host}/"),
         ),
-        Ok(Reply { status, .. }) => (
+        Ok(Answer { status, .. }) => (
             format!("{address} answers the challenge for {host} with {status}"),
             format!(
                 "start the gateway with --acme-webroot {}, or see who answers: curl -i http://{host}/",
@@ -219,7 +224,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let token = Token::lay(dir.path()).unwrap();
         let reply = |status, body: &str, location: Option<&str>| {
-            Ok(Reply { status, location: location.map(Into::into), body: body.into() })
+            Ok(Answer { status, location: location.map(Into::into), body: body.into() })
         };
         let refused = || Err(io::ErrorKind::ConnectionRefused.into());
         // (reply, the address is ours, what comes of it)

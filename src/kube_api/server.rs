@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::loopback::{self, Limits};
+use crate::local_http::{self, Limits};
 
 use super::front::{AnyBody, Front};
 use super::refused::Refused;
@@ -85,7 +85,7 @@ pub(super) fn listen(
     let door = Door { front, token, tls };
     tasks.spawn(async move {
         let answers = |stream| connection(stream, door.clone());
-        loopback::accept(listener, CONNECTIONS, "API", answers).await;
+        local_http::accept(listener, CONNECTIONS, "API", answers).await;
     });
     Ok(bound)
 }
@@ -141,7 +141,7 @@ async fn connection(stream: TcpStream, door: Door) {
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door) {
-    loopback::serve(stream, LIMITS, move |request| {
+    local_http::serve(stream, LIMITS, move |request| {
         let door = door.clone();
         async move { door.answer(request).await }
     })
@@ -150,7 +150,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door) {
 
 impl Door {
     async fn answer(&self, request: Request<Incoming>) -> Response<AnyBody> {
-        if !loopback::is_own_name(request.headers()) {
+        if !local_http::is_own_name(request.headers()) {
             // Another name that leads here is a page's in somebody's browser.
             let why = "Host must be a name of this host's loopback: localhost, 127.0.0.1 or [::1]";
             return self.front.refused(Refused::forbidden(why));

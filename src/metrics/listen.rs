@@ -9,7 +9,7 @@ use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use crate::loopback::{self, Limits};
+use crate::local_http::{self, Limits};
 use crate::metrics::exposition::Format;
 use crate::metrics::scrape::Metrics;
 
@@ -26,15 +26,15 @@ const LIMITS: Limits = Limits {
 /// Answers on `address` for ever. Where that is taken, it says so once and waits until it is free:
 /// the gateway serves without.
 pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) {
-    let listener = loopback::listen(address, "metrics", "/stats/prometheus").await;
+    let listener = local_http::listen(address, "metrics", "/stats/prometheus").await;
     let answers = |stream| {
         let metrics = Arc::clone(&metrics);
-        loopback::serve(stream, LIMITS, move |request| {
+        local_http::serve(stream, LIMITS, move |request| {
             let metrics = Arc::clone(&metrics);
             async move { answer(&request, address, metrics).await }
         })
     };
-    loopback::accept(listener, CONNECTIONS, "metrics", answers).await;
+    local_http::accept(listener, CONNECTIONS, "metrics", answers).await;
 }
 
 async fn answer<B>(
@@ -42,7 +42,7 @@ async fn answer<B>(
     address: SocketAddr,
     metrics: Arc<Metrics>,
 ) -> Response<Full<Bytes>> {
-    if address.ip().is_loopback() && !loopback::is_own_name(request.headers()) {
+    if address.ip().is_loopback() && !local_http::is_own_name(request.headers()) {
         return says(StatusCode::FORBIDDEN, "ask for localhost or 127.0.0.1\n");
     }
     if !matches!(request.uri().path(), "/stats/prometheus" | "/metrics") {

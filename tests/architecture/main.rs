@@ -17,7 +17,18 @@ use std::path::{Path, PathBuf};
 use source::Source;
 
 const FLOORS: &[&[&str]] = &[
-    &["api", "ask", "body", "clock", "loopback", "net", "path", "secret", "stats", "yaml"],
+    &[
+        "api",
+        "body",
+        "clock",
+        "http_client",
+        "local_http",
+        "net",
+        "path",
+        "secret",
+        "stats",
+        "yaml",
+    ],
     &["observe", "systemd"],
     &["config", "echo", "tls"],
     &["graph", "upstream"],

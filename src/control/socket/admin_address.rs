@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::admin::Admin;
-use crate::loopback::{self, Limits};
+use crate::local_http::{self, Limits};
 
 use super::server::{Asks, answer, refused};
 
@@ -26,15 +26,15 @@ const CHANGES: &str = "x-edge-gateway-admin";
 
 /// Answers on `address` for ever.
 pub(super) async fn serve(address: SocketAddr, asks: Asks, admin: Admin) {
-    let listener = loopback::listen(address, "dashboard and admin API", "/").await;
+    let listener = local_http::listen(address, "dashboard and admin API", "/").await;
     let answers = |stream| {
         let (asks, admin) = (asks.clone(), admin.clone());
-        loopback::serve(stream, LIMITS, move |request| {
+        local_http::serve(stream, LIMITS, move |request| {
             let (asks, admin) = (asks.clone(), admin.clone());
             async move { guarded(&request, &asks, &admin).await }
         })
     };
-    loopback::accept(listener, CONNECTIONS, "admin API", answers).await;
+    local_http::accept(listener, CONNECTIONS, "admin API", answers).await;
 }
 
 async fn guarded<B>(request: &Request<B>, asks: &Asks, admin: &Admin) -> Response<Full<Bytes>> {
@@ -50,10 +50,10 @@ async fn guarded<B>(request: &Request<B>, asks: &Asks, admin: &Admin) -> Respons
 
 /// Why a request is told nothing.
 fn stranger<B>(request: &Request<B>) -> Option<&'static str> {
-    if !loopback::is_own_name(request.headers()) {
+    if !local_http::is_own_name(request.headers()) {
         return Some("Host must be a name of this host's loopback: localhost, 127.0.0.1 or [::1]");
     }
-    loopback::is_foreign(request.headers())
+    local_http::is_foreign(request.headers())
         .then_some("pages of another origin are not answered; type the address in")
 }
 

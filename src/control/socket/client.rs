@@ -1,18 +1,17 @@
 //! The other end of the control socket, for commands.
 
 use std::io::{self, ErrorKind};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::ask::{Reply, ask_for};
+use crate::http_client::{self, Answer, Request, Server};
 
 use super::words::Refused;
 
 /// Bytes of an answer: the certificates of thousands of listeners, or a thousand diagnostics.
-const LARGEST: u64 = 64 << 20;
+const LONGEST: usize = 64 << 20;
 
 /// Asks the gateway that runs, and waits for its answer at most `patience`.
 ///
@@ -41,11 +40,10 @@ pub(crate) fn call_for<T: DeserializeOwned>(
     patience: Duration,
 ) -> Result<T, CannotAsk> {
     let silent = |source| CannotAsk::Silent { socket: socket.to_owned(), source };
-    let stream = UnixStream::connect(socket).map_err(silent)?;
-    stream.set_read_timeout(Some(patience)).map_err(silent)?;
-    stream.set_write_timeout(Some(patience)).map_err(silent)?;
-    let Reply { status, body, .. } =
-        ask_for(accept, stream, method, "localhost", target, LARGEST).map_err(silent)?;
+    let request =
+        Request { method, host: "localhost", target, accept, longest: LONGEST, timeout: patience };
+    let Answer { status, body, .. } =
+        http_client::send(Server::Unix(socket), &request).map_err(silent)?;
     // A reload that was refused is an answer, too.
     if let Ok(answer) = serde_json::from_slice(&body)
         && (status < 300 || status == 422)

@@ -1,9 +1,8 @@
-//! HTTP/1.1 for programs and people of this host: what the metrics, the API and the admin address
-//! have in common.
+//! HTTP/1.1 servers for programs and people of this host: metrics, the Kubernetes API, the admin
+//! address.
 //!
-//! Whatever listens here is reached by every browser of the host, and so by every page that
-//! somebody has open in one. [`is_own_name`] and [`is_foreign`] tell such a page's request from one
-//! that was meant.
+//! Every browser of the host reaches these addresses, and so does every web page that is open in
+//! one. [`is_own_name`] and [`is_foreign`] recognise the requests of such pages.
 
 use std::convert::Infallible;
 use std::io;
