@@ -113,7 +113,7 @@ impl Admin {
                 let question = Question::new(&method, &url, &headers)
                     .map_err(|error| Unasked::Question(error.to_string()))?;
                 let webroot = &process.acme_webroot;
-                Answer::json(&explain(&snapshot, &process.limits, webroot, &question))
+                Answer::json(&explain(&snapshot, webroot, &question))
             }
             "/requests" => {
                 let after = match query.one("after")? {

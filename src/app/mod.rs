@@ -17,13 +17,13 @@ use crate::admin::Admin;
 use crate::control::signals::Signals;
 use crate::control::socket::CannotAsk;
 use crate::control::{CannotStart, Control, Loader, Policy, Setup, Sources};
-use crate::downstream::{Limits, Process, Shortage};
+use crate::downstream::{Process, ProcessLimits, Shortage};
 use crate::explain::InvalidQuestion;
 use crate::kube_api::{Listen, Rules};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{self, AccessFormat, Choice, LogFormat};
-use crate::snapshot::{Snapshot, SnapshotCell};
+use crate::snapshot::{ClientLimits, Snapshot, SnapshotCell};
 use crate::stats::Reloads;
 use crate::systemd::{Handed, Notify};
 use crate::tls::{CertStore, Tickets};
@@ -66,7 +66,9 @@ pub(crate) struct Options {
     pub access_log_choice: Choice,
     /// `None`: that of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
-    pub limits: Limits,
+    pub limits: ProcessLimits,
+    /// What a client of a listener may take that says nothing of it.
+    pub client_limits: ClientLimits,
     /// Whether backends and clients are told which route a request took, for a gateway to try
     /// things with.
     pub shows_routes: bool,
@@ -157,9 +159,10 @@ pub(crate) fn run(
     if let Some(other) = &handed.for_another {
         tracing::warn!("{other}");
     }
-    let (limits, memory) = room::make(options.limits, options.wishes);
+    let room::FittedLimits { limits, client_limits, memory } =
+        room::make(options.limits, options.client_limits, options.wishes);
     let descriptors = Descriptors::new(limits.upstream_connections, limits.upstream_a_peer);
-    let loader = loader.bounded(limits.backend, descriptors);
+    let loader = loader.bounded(limits.backend, descriptors).client_limits(client_limits);
 
     let process = Arc::new(Process {
         snapshot: SnapshotCell::new(Snapshot::default()),

@@ -2,8 +2,9 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::downstream::{BYTES_A_CONNECTION, Limits};
+use crate::downstream::{BYTES_A_CONNECTION, ProcessLimits};
 use crate::observe::counted;
+use crate::snapshot::ClientLimits;
 use crate::systemd::Memory;
 use crate::upstream::Bounds;
 
@@ -25,11 +26,25 @@ pub(crate) struct Wishes {
     pub memory: Option<u64>,
 }
 
-/// Fits the limits to the system, says so in the log, and gives the memory to keep to.
-pub(super) fn make(limits: Limits, wishes: Wishes) -> (Limits, Option<Memory>) {
+/// Limits that fit the system.
+#[derive(Debug)]
+pub(super) struct FittedLimits {
+    pub limits: ProcessLimits,
+    pub client_limits: ClientLimits,
+    /// The memory to keep to; None where the system tells no limit.
+    pub memory: Option<Memory>,
+}
+
+/// Fits the limits to the system, and says so in the log.
+pub(super) fn make(
+    limits: ProcessLimits,
+    client_limits: ClientLimits,
+    wishes: Wishes,
+) -> FittedLimits {
     let memory = wishes.memory.map(Memory::of).or_else(Memory::find);
     let files = files();
     let limits = fit(limits, wishes, memory.as_ref().map(Memory::limit), files);
+    let client_limits = fit_buffers(client_limits, memory.as_ref().map(Memory::limit));
     let memory_text =
         memory.as_ref().map_or_else(|| "memory without a limit".into(), ToString::to_string);
     let files_text =
@@ -46,12 +61,17 @@ pub(super) fn make(limits: Limits, wishes: Wishes) -> (Limits, Option<Memory>) {
         connections_for_peer = limits.upstream_a_peer,
         "limits of connections to backends"
     );
-    (limits, memory)
+    FittedLimits { limits, client_limits, memory }
 }
 
 /// Three quarters of the memory may be taken by connections at rest; the last one is for what they
 /// do. A wish goes before what memory allows, not before what files do.
-fn fit(limits: Limits, wishes: Wishes, memory: Option<u64>, files: Option<u64>) -> Limits {
+fn fit(
+    limits: ProcessLimits,
+    wishes: Wishes,
+    memory: Option<u64>,
+    files: Option<u64>,
+) -> ProcessLimits {
     let by_memory = memory.map(|bytes| bytes.saturating_sub(BASE) / 4 * 3 / BYTES_A_CONNECTION);
     let left = files.map(|files| files - RESERVE.max(files / 16).min(files / 2));
     // A connection and that to its backend take two.
@@ -62,9 +82,6 @@ fn fit(limits: Limits, wishes: Wishes, memory: Option<u64>, files: Option<u64>) 
         .connections
         .unwrap_or_else(|| limits.connections.min(least(by_memory)))
         .min(least(by_files));
-    let scaled = |part: u64, most: u64| memory.map_or(most, |bytes| (bytes / part).min(most));
-    let window = scaled(512, limits.http2_window.into()).max(256 << 10);
-    let send_buffer = scaled(4096, limits.http2_send_buffer as u64).max(16 << 10);
     // Flows are among the connections to backends.
     let flows_by_files = least(files.map(|files| files / 16));
     let connections_a_peer = wishes.connections_a_peer.unwrap_or_else(|| (connections / 4).max(64));
@@ -77,13 +94,22 @@ fn fit(limits: Limits, wishes: Wishes, memory: Option<u64>, files: Option<u64>) 
         .connections_a_backend
         .unwrap_or_else(|| limits.backend.connections.min(upstream_connections / 4 * 3));
     let upstream_a_peer = wishes.upstream_a_peer.unwrap_or(upstream_connections / 4);
-    Limits {
+    ProcessLimits {
         connections,
         upstream_connections,
         upstream_a_peer,
         backend: Bounds { connections: connections_a_backend, ..limits.backend },
         udp_flows: limits.udp_flows.min(flows_by_files),
         connections_a_peer,
+    }
+}
+
+/// Buffers shrink where there is little memory.
+fn fit_buffers(limits: ClientLimits, memory: Option<u64>) -> ClientLimits {
+    let scaled = |part: u64, most: u64| memory.map_or(most, |bytes| (bytes / part).min(most));
+    let window = scaled(512, limits.http2_window.into()).max(256 << 10);
+    let send_buffer = scaled(4096, limits.http2_send_buffer as u64).max(16 << 10);
+    ClientLimits {
         http2_window: u32::try_from(window).unwrap_or(limits.http2_window),
         http2_send_buffer: usize::try_from(send_buffer).unwrap_or(limits.http2_send_buffer),
         ..limits
@@ -125,7 +151,7 @@ mod tests {
             (Some(512 * MIB), Some(1024), says(Some(30_000), Some(10)), 448, 10),
         ];
         for (memory, files, wishes, connections, a_peer) in table {
-            let limits = fit(Limits::default(), wishes, memory, files);
+            let limits = fit(ProcessLimits::default(), wishes, memory, files);
             let got = (limits.connections, limits.connections_a_peer);
             assert_eq!(got, (connections, a_peer), "{memory:?} {files:?} {wishes:?}");
         }
@@ -151,7 +177,7 @@ mod tests {
             (Some(1024), asks(Some(50), Some(2000)), 448, 448, 2000, 50),
         ];
         for (files, wishes, connections, upstream, a_backend, a_peer) in table {
-            let limits = fit(Limits::default(), wishes, None, files);
+            let limits = fit(ProcessLimits::default(), wishes, None, files);
             assert_eq!(limits.connections, connections, "{files:?} {wishes:?}");
             assert_eq!(limits.upstream_connections, upstream, "{files:?} {wishes:?}");
             assert_eq!(limits.backend.connections, a_backend, "{files:?} {wishes:?}");
@@ -170,7 +196,7 @@ mod tests {
             (32, 256 << 10, 16 << 10),
         ];
         for (mib, window, buffer) in table {
-            let limits = fit(Limits::default(), Wishes::default(), Some(mib << 20), None);
+            let limits = fit_buffers(ClientLimits::default(), Some(mib << 20));
             let got = (limits.http2_window, limits.http2_send_buffer);
             assert_eq!(got, (window, buffer), "{mib} MiB");
         }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::app::Failed;
-use crate::downstream::Limits;
 use crate::explain::{Explained, Question, explain};
 
 use super::output::{Format, print};
@@ -49,9 +48,9 @@ impl Explain {
         query.append_pair("method", method).append_pair("url", url);
         query.extend_pairs(self.headers.iter().map(|header| ("header", header)));
         let target = query.finish();
-        let explained: Explained = self.asked.told(&target, |snapshot| {
-            explain(snapshot, &Limits::default(), &self.acme_webroot, &question)
-        })?;
+        let explained: Explained = self
+            .asked
+            .told(&target, |snapshot| explain(snapshot, &self.acme_webroot, &question))?;
         print(&match self.json {
             true => Format::Json.written(&explained),
             false => explained.to_string(),

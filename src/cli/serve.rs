@@ -9,10 +9,11 @@ use tracing::Level;
 
 use crate::app::{Options, Wishes};
 use crate::control::{Policy, Sources};
-use crate::downstream::Limits;
+use crate::downstream::ProcessLimits;
 use crate::kube_api::Rules;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{AccessFormat, Choice, LogFormat, Sample, Statuses};
+use crate::snapshot::ClientLimits;
 use crate::upstream::Bounds;
 
 use super::values::{grouped, name_and_address, size, time};
@@ -135,8 +136,17 @@ struct LimitArgs {
 }
 
 impl LimitArgs {
-    fn limits(&self) -> Limits {
-        Limits {
+    fn process_limits(&self) -> ProcessLimits {
+        ProcessLimits {
+            udp_flows: self.max_udp_flows,
+            backend: Bounds { pending: self.max_pending_per_backend, ..Bounds::default() },
+            // As the system has room for; see `app/room.rs`.
+            ..ProcessLimits::default()
+        }
+    }
+
+    fn client_limits(&self) -> ClientLimits {
+        ClientLimits {
             head_timeout: self.head_timeout,
             handshake_timeout: self.tls_handshake_timeout,
             idle_timeout: self.idle_timeout,
@@ -144,16 +154,14 @@ impl LimitArgs {
             send_timeout: self.send_timeout,
             response_timeout: Some(self.response_timeout).filter(|limit| !limit.is_zero()),
             tunnel_timeout: self.tunnel_idle_timeout,
-            udp_flows: self.max_udp_flows,
             udp_idle_timeout: self.udp_idle_timeout,
             head_bytes: self.max_head_bytes,
             head_fields: self.max_head_fields,
             target_bytes: self.max_target_bytes,
             http2_streams: self.h2_max_streams,
             upgrades: self.upgrade.clone(),
-            backend: Bounds { pending: self.max_pending_per_backend, ..Bounds::default() },
             // As the system has room for; see `app/room.rs`.
-            ..Limits::default()
+            ..ClientLimits::default()
         }
     }
 }
@@ -170,7 +178,8 @@ impl Serve {
             sources,
             letsencrypt_dir,
             acme_webroot,
-            limits: self.limits.limits(),
+            limits: self.limits.process_limits(),
+            client_limits: self.limits.client_limits(),
             shows_routes: false,
             wishes: Wishes {
                 connections: self.limits.max_connections,
@@ -220,7 +229,8 @@ mod tests {
     #[test]
     fn the_flags_default_to_the_documented_limits() {
         let flags = Flags::parse_from(["run"]);
-        let (got, want) = (flags.serve.limits.limits(), Limits::default());
+        let (got, want) = (flags.serve.limits.process_limits(), ProcessLimits::default());
         assert_eq!(format!("{got:?}"), format!("{want:?}"));
+        assert_eq!(flags.serve.limits.client_limits(), ClientLimits::default());
     }
 }

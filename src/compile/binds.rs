@@ -50,6 +50,7 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 https: false,
                 forwards_tls: false,
                 listeners: HostTable::default(),
+                limits: Arc::clone(&built.limits),
                 access_log: parts.logs.of(gateway).cloned(),
                 counts: parts
                     .inputs
@@ -57,6 +58,9 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                     .bind(key)
                     .map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
             });
+            if bind.limits != built.limits {
+                bind.limits = Arc::clone(parts.inputs.client_limits);
+            }
             bind.https |= listener.spec.protocol == Protocol::Https;
             bind.forwards_tls |= listener.spec.protocol == Protocol::Tls;
             if *logs.entry(key).or_insert(gateway.proxy) != gateway.proxy {
@@ -127,6 +131,7 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
         shown,
         hosts,
         traffic,
+        limits: Arc::clone(inputs.client_limits),
         tracing: is_http.then(|| tracings.of(&gateway.key)).flatten(),
         access_log: logs.of(gateway).cloned(),
     }

@@ -22,7 +22,7 @@ use crate::describe;
 use crate::graph::{Held, ListenerStatus, Statuses};
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ClientLimits, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Upstreams;
 
@@ -87,6 +87,20 @@ fn a_cluster_whose_settings_are_unchanged_lives_on() {
         }
     }
     assert_eq!(kept, second.clusters.len() - 1);
+}
+
+#[test]
+fn binds_and_listeners_have_the_limits_that_are_handed_in() {
+    let text = fs::read_to_string(repository("tests/translate/http_route/weights/in.yaml"));
+    let mut scene = Scene::of("");
+    scene.client_limits = Arc::new(ClientLimits { head_bytes: 4711, ..ClientLimits::default() });
+    let snapshot = scene.compile(&parsed(&text.unwrap()), &Snapshot::default()).snapshot;
+
+    let of_binds = snapshot.binds.iter().map(|bind| &bind.limits);
+    let of_listeners = snapshot.listeners().map(|(_, listener)| &listener.limits);
+    let all: Vec<_> = of_binds.chain(of_listeners).collect();
+    assert!(all.len() >= 2);
+    assert!(all.iter().all(|limits| Arc::ptr_eq(limits, &scene.client_limits)), "{all:?}");
 }
 
 /// Whatever is missing of a configuration, something comes of the rest.
@@ -163,6 +177,7 @@ struct Scene {
     taken: Vec<u16>,
     pool: Option<AddressPool>,
     held: Held,
+    client_limits: Arc<ClientLimits>,
 }
 
 impl Scene {
@@ -178,6 +193,7 @@ impl Scene {
             taken: Vec::new(),
             pool: None,
             held: Held::new(),
+            client_limits: Arc::default(),
         };
         for line in text.lines().filter_map(|line| line.strip_prefix("#: ")) {
             match line.split_once(' ').unwrap() {
@@ -218,6 +234,7 @@ impl Scene {
             pool: self.pool.as_ref(),
             held: &self.held,
             log_files: &LogFiles::unopened(),
+            client_limits: &self.client_limits,
         };
         compile(loaded, &inputs)
     }

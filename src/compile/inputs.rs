@@ -1,12 +1,13 @@
 //! The inputs of a compilation beside the objects.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::config::{Environment, Settings};
 use crate::graph::Held;
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
-use crate::snapshot::{BindKey, Snapshot};
+use crate::snapshot::{BindKey, ClientLimits, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Upstreams;
 
@@ -34,6 +35,8 @@ pub(crate) struct Inputs<'a> {
     pub held: &'a Held,
     /// Where access logs of Gateways go.
     pub log_files: &'a LogFiles,
+    /// What a client of a listener may take that says nothing of it.
+    pub client_limits: &'a Arc<ClientLimits>,
     /// Some peers may say who the client is (`--trusted-proxies`).
     pub trusts_proxies: bool,
 }

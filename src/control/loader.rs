@@ -19,7 +19,7 @@ use crate::graph::Held;
 use crate::kube_api::Source;
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ClientLimits, Snapshot};
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::{Bounds, Descriptors, Upstreams};
 
@@ -58,6 +58,8 @@ pub(crate) struct Loader {
     print: Vec<FilePrint>,
     /// Where access logs of Gateways go.
     log_files: LogFiles,
+    /// What a client of a listener may take that says nothing of it.
+    client_limits: Arc<ClientLimits>,
 }
 
 /// The result of a load.
@@ -133,6 +135,7 @@ impl Loader {
             api_dir: None,
             print: Vec::new(),
             log_files: LogFiles::unopened(),
+            client_limits: Arc::default(),
         }
     }
 
@@ -157,6 +160,12 @@ impl Loader {
     /// Opens the files of access logs, in place of looking whether they could be.
     pub(crate) fn log_files(mut self, files: LogFiles) -> Self {
         self.log_files = files;
+        self
+    }
+
+    /// Sets what a client of a listener may take that says nothing of it.
+    pub(crate) fn client_limits(mut self, limits: ClientLimits) -> Self {
+        self.client_limits = Arc::new(limits);
         self
     }
 
@@ -331,6 +340,7 @@ impl Loader {
                     pool: self.pool.as_ref(),
                     held: &self.held,
                     log_files: &self.log_files,
+                    client_limits: &self.client_limits,
                 },
             )
         });

@@ -316,6 +316,7 @@ mod tests {
                 https: false,
                 forwards_tls: false,
                 listeners: HostTable::default(),
+                limits: Arc::default(),
                 access_log: None,
             })
         };

@@ -7,14 +7,14 @@
 //! for the limit on connections and for draining.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::clock::coarse_now;
-use crate::downstream::limits::Limits;
+use crate::snapshot::ClientLimits;
 
 /// Milliseconds since some moment before the first connection; never 0.
 pub(crate) type Millis = u64;
@@ -23,6 +23,9 @@ pub(crate) type Millis = u64;
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub peer: SocketAddr,
+    /// Those of the bind, which hold until the listener is known.
+    bind_limits: Arc<ClientLimits>,
+    listener_limits: OnceLock<Arc<ClientLimits>>,
     /// A request head is awaited or under way since then; 0 if not.
     head_since: AtomicU64,
     /// No exchange is open since then.
@@ -93,9 +96,11 @@ pub(crate) enum Ending {
 }
 
 impl Watch {
-    pub(crate) fn new(peer: SocketAddr, now: Millis) -> Self {
+    pub(crate) fn new(peer: SocketAddr, limits: Arc<ClientLimits>, now: Millis) -> Self {
         Self {
             peer,
+            bind_limits: limits,
+            listener_limits: OnceLock::new(),
             head_since: now.into(),
             idle_since: now.into(),
             read_at: now.into(),
@@ -119,6 +124,16 @@ impl Watch {
             ending_since: 0.into(),
             wake: Notify::new(),
         }
+    }
+
+    /// The listener of the connection is known, and these are its limits. They stay to the end.
+    pub(crate) fn limited_by(&self, limits: &Arc<ClientLimits>) {
+        let _ = self.listener_limits.set(Arc::clone(limits));
+    }
+
+    /// The limits of this connection: those of its listener, and of its bind until it is known.
+    pub(crate) fn limits(&self) -> &ClientLimits {
+        self.listener_limits.get().unwrap_or(&self.bind_limits)
     }
 
     pub(crate) fn speaks_http2(&self) {
@@ -267,7 +282,8 @@ impl Watch {
     }
 
     /// Which ending is due by the limits, if any; told the time.
-    pub(crate) fn overdue(&self, now: Millis, limits: &Limits) -> Option<Ending> {
+    pub(crate) fn overdue(&self, now: Millis) -> Option<Ending> {
+        let limits = self.limits();
         let over = |since: Millis, limit: Duration| {
             since != 0 && u128::from(now.saturating_sub(since)) > limit.as_millis()
         };
@@ -440,16 +456,16 @@ mod tests {
     use crate::clock::set_coarse_now;
 
     fn watch(now: Millis) -> Arc<Watch> {
-        Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), now))
+        Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), Arc::new(limits()), now))
     }
 
-    fn limits() -> Limits {
-        Limits {
+    fn limits() -> ClientLimits {
+        ClientLimits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
             send_timeout: Duration::from_secs(30),
-            ..Limits::default()
+            ..ClientLimits::default()
         }
     }
 
@@ -458,19 +474,31 @@ mod tests {
         let watch = watch(1000);
         for now in (1000..=11_000).step_by(1000) {
             watch.read(now);
-            assert_eq!(watch.overdue(now, &limits()), None, "{now}");
+            assert_eq!(watch.overdue(now), None, "{now}");
         }
-        assert_eq!(watch.overdue(11_001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(watch.overdue(11_001), Some(Ending::AtOnce));
     }
 
     #[test]
     fn the_clock_of_the_first_head_starts_after_the_handshake() {
         let watch = watch(1000);
         watch.begins_handshake();
-        assert_eq!(watch.overdue(1_000_000, &limits()), None, "its task keeps its time");
+        assert_eq!(watch.overdue(1_000_000), None, "its task keeps its time");
         watch.ends_handshake(1_000_000);
-        assert_eq!(watch.overdue(1_010_000, &limits()), None);
-        assert_eq!(watch.overdue(1_010_001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(watch.overdue(1_010_000), None);
+        assert_eq!(watch.overdue(1_010_001), Some(Ending::AtOnce));
+    }
+
+    #[test]
+    fn the_limits_of_the_listener_hold_once_it_is_known() {
+        let watch = watch(1000);
+        assert_eq!(watch.overdue(5001), None, "the bind allows 10 s");
+        let head_timeout = Duration::from_secs(4);
+        watch.limited_by(&Arc::new(ClientLimits { head_timeout, ..limits() }));
+        assert_eq!(watch.overdue(5000), None);
+        assert_eq!(watch.overdue(5001), Some(Ending::AtOnce));
+        watch.limited_by(&Arc::new(limits()));
+        assert_eq!(watch.overdue(5001), Some(Ending::AtOnce), "a reload changes nothing");
     }
 
     #[test]
@@ -479,31 +507,31 @@ mod tests {
         set_coarse_now(5000);
         drop(watch.open());
         let idle = watch.idle_since().unwrap();
-        assert_eq!(watch.overdue(idle + 60_000, &limits()), None);
-        assert_eq!(watch.overdue(idle + 60_001, &limits()), Some(Ending::Gracefully));
+        assert_eq!(watch.overdue(idle + 60_000), None);
+        assert_eq!(watch.overdue(idle + 60_001), Some(Ending::Gracefully));
         // The first byte of the next head starts the shorter clock.
         watch.read(idle + 50_000);
-        assert_eq!(watch.overdue(idle + 60_000, &limits()), None);
-        assert_eq!(watch.overdue(idle + 60_001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(watch.overdue(idle + 60_000), None);
+        assert_eq!(watch.overdue(idle + 60_001), Some(Ending::AtOnce));
     }
 
     #[test]
     fn an_open_exchange_ends_only_for_a_stalled_client() {
         let watch = watch(1000);
         let open = watch.open();
-        assert_eq!(watch.overdue(1_000_000, &limits()), None, "a backend may take its time");
+        assert_eq!(watch.overdue(1_000_000), None, "a backend may take its time");
 
         watch.awaits_body(true, 2000);
-        assert_eq!(watch.overdue(32_000, &limits()), None);
-        assert_eq!(watch.overdue(32_001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(watch.overdue(32_000), None);
+        assert_eq!(watch.overdue(32_001), Some(Ending::AtOnce));
         watch.awaits_body(false, 40_000);
-        assert_eq!(watch.overdue(50_000, &limits()), None);
+        assert_eq!(watch.overdue(50_000), None);
 
         watch.wrote(50_000, true);
         watch.wrote(60_000, true);
-        assert_eq!(watch.overdue(80_001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(watch.overdue(80_001), Some(Ending::AtOnce));
         watch.wrote(81_000, false);
-        assert_eq!(watch.overdue(90_000, &limits()), None);
+        assert_eq!(watch.overdue(90_000), None);
         drop(open);
     }
 
@@ -517,15 +545,15 @@ mod tests {
             watch.awaits_body(true, 2000);
             for now in (2000..=90_000).step_by(10_000) {
                 watch.sent(now);
-                assert_eq!(watch.overdue(now + 9_999, &limits()), None, "{now}");
+                assert_eq!(watch.overdue(now + 9_999), None, "{now}");
             }
             watch.awaits_body(false, 92_000);
             watch.wrote(92_000, true);
             watch.read(110_000);
         }
-        assert_eq!(http1.overdue(130_000, &limits()), None, "it is sending");
-        assert_eq!(http1.overdue(140_001, &limits()), Some(Ending::AtOnce));
-        let late = http2.overdue(130_000, &limits());
+        assert_eq!(http1.overdue(130_000), None, "it is sending");
+        assert_eq!(http1.overdue(140_001), Some(Ending::AtOnce));
+        let late = http2.overdue(130_000);
         assert_eq!(late, Some(Ending::AtOnce), "over HTTP/2 what came may be anything");
         drop(open);
     }
@@ -538,10 +566,10 @@ mod tests {
         watch.read(2000);
         // The PING leaves, half of the idle timeout later.
         watch.sent(32_000);
-        assert_eq!(watch.overdue(92_000, &limits()), None);
-        assert_eq!(watch.overdue(92_001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(watch.overdue(92_000), None);
+        assert_eq!(watch.overdue(92_001), Some(Ending::AtOnce));
         watch.read(92_000);
-        assert_eq!(watch.overdue(152_000, &limits()), None);
+        assert_eq!(watch.overdue(152_000), None);
         drop(open);
     }
 
@@ -554,24 +582,24 @@ mod tests {
             watch
         };
         let silent = lingering();
-        assert_eq!(silent.overdue(6000, &limits()), None);
-        assert_eq!(silent.overdue(6001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(silent.overdue(6000), None);
+        assert_eq!(silent.overdue(6001), Some(Ending::AtOnce));
         let busy = lingering();
         for now in (1000..=31_000).step_by(1000) {
             busy.read(now);
-            assert_eq!(busy.overdue(now, &limits()), None, "{now}");
+            assert_eq!(busy.overdue(now), None, "{now}");
         }
         busy.read(31_001);
-        assert_eq!(busy.overdue(31_001, &limits()), Some(Ending::AtOnce));
+        assert_eq!(busy.overdue(31_001), Some(Ending::AtOnce));
 
         let drained = watch(1000);
         let drains = drained.drains();
         drained.read(2000);
-        assert_eq!(drained.overdue(100_000, &limits()), None, "its task keeps the time");
+        assert_eq!(drained.overdue(100_000), None, "its task keeps the time");
         set_coarse_now(5000);
         drop(drains);
         let idle = drained.idle_since().unwrap();
-        assert_eq!(drained.overdue(idle + 1, &limits()), None, "what came was no head");
+        assert_eq!(drained.overdue(idle + 1), None, "what came was no head");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::downstream::limits::Limits;
 use crate::downstream::open_connections::Connections;
+use crate::downstream::process_limits::ProcessLimits;
 use crate::downstream::session_key::SessionKey;
 use crate::downstream::shortage::Shortage;
 use crate::net::Cidr;
@@ -17,7 +17,7 @@ use crate::upstream::Descriptors;
 #[derive(Debug)]
 pub(crate) struct Process {
     pub snapshot: SnapshotCell,
-    pub limits: Limits,
+    pub limits: ProcessLimits,
     /// Peers whose `X-Forwarded-*` count.
     pub trusted_proxies: Vec<Cidr>,
     /// certbot's `--webroot-path`.

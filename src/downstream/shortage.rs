@@ -57,8 +57,14 @@ impl Shortage {
         self.level.load(Ordering::Relaxed) == Level::Severe as u8
     }
 
-    /// Looks at the memory in use, unless somebody just did.
-    pub(crate) fn look(&self, now: Millis, connections: &Connections, idle_timeout: Duration) {
+    /// Looks at the memory in use, unless somebody just did. `idle_timeout` is how long a connection
+    /// may rest while there is enough.
+    pub(crate) fn look(
+        &self,
+        now: Millis,
+        connections: &Connections,
+        idle_timeout: impl FnOnce() -> Duration,
+    ) {
         let Some(memory) = &self.memory else { return };
         let last = self.looked_at.load(Ordering::Relaxed);
         let due = now.saturating_sub(last) >= LOOK;
@@ -76,7 +82,7 @@ impl Shortage {
         let before = self.level();
         let level = judge(before, used, ours, memory.limit());
         let patience = match before {
-            Level::Ample => u64::try_from(idle_timeout.as_millis()).unwrap_or(Millis::MAX),
+            Level::Ample => u64::try_from(idle_timeout().as_millis()).unwrap_or(Millis::MAX),
             _ => self.patience.load(Ordering::Relaxed),
         };
         self.patience.store((patience / 2).max(SHORTEST), Ordering::Relaxed);
@@ -162,9 +168,9 @@ mod tests {
         assert!(one.admit(1).is_some());
         let mut patience = Vec::new();
         for look in 1..=8 {
-            short.look(look * LOOK, &one, Duration::from_secs(60));
+            short.look(look * LOOK, &one, || Duration::from_secs(60));
             // Nobody looks again so soon.
-            short.look(look * LOOK + 1, &one, Duration::from_secs(60));
+            short.look(look * LOOK + 1, &one, || Duration::from_secs(60));
             patience.extend(short.patience());
         }
         assert_eq!(patience, [30_000, 15_000, 7_500, 3_750, 1_875, 1_000, 1_000, 1_000]);
@@ -172,7 +178,7 @@ mod tests {
         // (limit, connections)
         for (limit, connections) in [(1 << 50, &one), (64 << 10, &Connections::default())] {
             let ample = Shortage::new(Some(Memory::of(limit)));
-            ample.look(LOOK, connections, Duration::from_secs(60));
+            ample.look(LOOK, connections, || Duration::from_secs(60));
             assert_eq!((ample.patience(), ample.is_severe()), (None, false), "{limit}");
         }
     }

@@ -60,8 +60,8 @@ async fn begin(
     // A reload may have taken the bind away between accept and here.
     let Some(served) = snapshot.bind(bind) else { return Ok(()) };
     let counts = Counted::new(&served.counts);
-    let limit = process.limits.handshake_timeout;
     if let Some((listener, forwards)) = served.forwards() {
+        watch.limited_by(&listener.limits);
         let mut passage = Passage::begin(Arc::clone(&process), watch.peer, "TCP");
         passage.by(listener);
         let chosen = choose(forwards.best(""), &mut passage);
@@ -71,7 +71,7 @@ async fn begin(
     }
     if !served.tls {
         drop(snapshot);
-        let sniffed = timeout(process.limits.head_timeout, sniff(stream));
+        let sniffed = timeout(watch.limits().head_timeout, sniff(stream));
         let (http2, replay, stream) =
             unless_ending(&watch, sniffed).await?.map_err(|_| Ended::Late)??;
         let origin = Origin::new(watch.peer, Scheme::Http, port, &process.trusted_proxies);
@@ -92,7 +92,8 @@ async fn begin(
 
     watch.begins_handshake();
     let handshake = handshake(&process, served, &watch, local.ip(), stream);
-    let shaken = Box::pin(unless_ending(&watch, timeout(limit, handshake))).await;
+    let shaken =
+        Box::pin(unless_ending(&watch, timeout(watch.limits().handshake_timeout, handshake))).await;
     let shaken = shaken.and_then(|shaken| shaken.map_err(|_| Ended::Late)?);
     let met = shaken.inspect_err(|ended| {
         counts.here().handshakes_failed.one_more();
@@ -173,6 +174,7 @@ async fn handshake(
         };
         let to = listener.map(|listener| (listener, &listener.traffic));
         if let Some((listener, Traffic::Passthrough(forwards))) = to {
+            watch.limited_by(&listener.limits);
             let mut passage = Passage::begin(Arc::clone(process), watch.peer, "TLS");
             passage.by(listener);
             passage.sni = name.into();
@@ -196,6 +198,7 @@ async fn handshake(
         hello.refuse_unrecognized_name().await;
         return Err(Ended::UnknownName);
     };
+    watch.limited_by(&listener.limits);
     let Traffic::Forward(forwards) = &listener.traffic else {
         let stream = Box::new(hello.finish(config).await?);
         return Ok(Met::Http { sni, stream });

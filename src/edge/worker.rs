@@ -123,9 +123,9 @@ impl Worker {
         // Milliseconds from a start of 1, since 0 means "not".
         set_coarse_now(Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1);
         let millis = coarse_now();
-        let Process { snapshot, limits, connections, shortage, .. } = &*self.process;
+        let Process { snapshot, connections, shortage, .. } = &*self.process;
         let snapshot = snapshot.load();
-        shortage.look(millis, connections, limits.idle_timeout);
+        shortage.look(millis, connections, || snapshot.longest_idle_timeout());
         let (patience, severe) = (shortage.patience(), shortage.is_severe());
         self.connections.end_where(|bind, watch| {
             let is_needless = || {
@@ -135,7 +135,7 @@ impl Worker {
             let is_stuck =
                 || patience.is_some_and(|patience| severe && watch.is_stuck(millis, patience));
             watch
-                .overdue(millis, limits)
+                .overdue(millis)
                 .or_else(|| is_stuck().then_some(Ending::AtOnce))
                 .or_else(|| is_needless().then_some(Ending::Gracefully))
         });
@@ -147,6 +147,8 @@ impl Worker {
     fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
         let address = canonical(stream.peer_addr().ok()?);
         let Process { connections, limits, trusted_proxies, descriptors, .. } = &*self.process;
+        // A reload may have taken the bind away between accept and here.
+        let client_limits = Arc::clone(&self.process.snapshot.load().bind(bind)?.limits);
         let number = connections.admit(limits.connections)?;
         let is_proxy = trusted_proxies.iter().any(|proxies| proxies.contains(address.ip()));
         let peer = (!is_proxy).then(|| Peer::of(address.ip()));
@@ -155,7 +157,7 @@ impl Worker {
             return None;
         }
         let peer = peer.map(|peer| (peer, descriptors.client(peer)));
-        let watch = Arc::new(Watch::new(address, coarse_now()));
+        let watch = Arc::new(Watch::new(address, client_limits, coarse_now()));
         let (all, of_worker) = (Arc::clone(connections), Arc::clone(&self.connections));
         let place = Place::new(all, of_worker, number, bind, peer, &watch);
         Some((watch, place))

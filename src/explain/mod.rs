@@ -17,14 +17,13 @@ use std::sync::Arc;
 use http::request;
 
 use crate::describe;
-use crate::downstream::Limits;
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, Scheme, Verdict};
 use crate::path::Ambiguous;
 use crate::proxy;
 use crate::secret::is_secret_header;
-use crate::snapshot::{Bind, Choice, Listener, Rule, Snapshot, Traffic, Transport};
+use crate::snapshot::{Bind, Choice, ClientLimits, Listener, Rule, Snapshot, Traffic, Transport};
 
 use answer::{Answer, Backend, Chosen, Effect};
 use challenge::Challenge;
@@ -34,28 +33,23 @@ pub(crate) use question::{InvalidQuestion, Question};
 
 /// Follows `question` through what `snapshot` serves. Challenges are answered from `webroot`, which
 /// this reads.
-pub(crate) fn explain(
-    snapshot: &Snapshot,
-    limits: &Limits,
-    webroot: &Path,
-    question: &Question,
-) -> Explained {
+pub(crate) fn explain(snapshot: &Snapshot, webroot: &Path, question: &Question) -> Explained {
     let mut told = Explained { request: question.to_string(), ..Explained::default() };
-    told.answer = follow(snapshot, limits, webroot, question, &mut told).err();
+    told.answer = follow(snapshot, webroot, question, &mut told).err();
     told
 }
 
 /// The way of a request, as `proxy/http.rs` has it. An answer that is made here ends it.
 fn follow(
     snapshot: &Snapshot,
-    limits: &Limits,
     webroot: &Path,
     question: &Question,
     told: &mut Explained,
 ) -> Result<(), Answer> {
     let mut head = question.head();
-    let host = proxy::admitted_host(&mut head, limits).map_err(not_admitted)?;
     let bind = bind(snapshot, question)?;
+    let limits = limits(bind, question);
+    let host = proxy::admitted_host(&mut head, limits).map_err(not_admitted)?;
     match challenge::look(bind, webroot, &head) {
         Challenge::None => {}
         Challenge::GoesOn(why) => {
@@ -131,6 +125,13 @@ fn bind<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<&'s Arc<Bind>
         format!("the listeners of port {} speak {spoken}", question.port)
     };
     Err(Answer { why, ..Answer::default() })
+}
+
+/// The limits of the connection: over TLS those of the listener for the name, else of the bind.
+fn limits<'s>(bind: &'s Bind, question: &Question) -> &'s ClientLimits {
+    let listener = question.host().filter(|_| bind.tls);
+    let listener = listener.and_then(|host| bind.listeners.best(host.as_str()));
+    listener.map_or(&*bind.limits, |listener| &*listener.limits)
 }
 
 /// Listener and rule, and what lost against them.

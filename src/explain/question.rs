@@ -5,7 +5,7 @@ use std::fmt;
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, request};
 
-use crate::filters::Scheme;
+use crate::filters::{HostName, Scheme};
 
 /// A request as curl would send it.
 #[derive(Clone, Debug)]
@@ -34,6 +34,11 @@ pub(crate) enum InvalidQuestion {
 }
 
 impl Question {
+    /// The host that it is for, if that is one.
+    pub(super) fn host(&self) -> Option<HostName> {
+        HostName::parse(&self.authority)
+    }
+
     /// Reads a question. A URL without a scheme is one of https.
     ///
     /// # Errors

@@ -141,7 +141,7 @@ async fn ask(
     aim: &Aim,
     deadline: Option<Instant>,
 ) -> Result<Answered, Failure> {
-    let limits = &record.connection.process.limits;
+    let limits = record.connection.watch.limits();
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
     let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();

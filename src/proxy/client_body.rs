@@ -68,7 +68,7 @@ impl ClientBody {
 
     /// The body to forward.
     pub(super) fn forward(mut self, record: &Record) -> Body {
-        let limit = record.connection.process.limits.body_timeout;
+        let limit = record.connection.watch.limits().body_timeout;
         self.stall = (self.is_http2 && !record.is_grpc()).then(|| Stall::new(limit));
         Body::boxed(self)
     }

@@ -171,7 +171,7 @@ impl Record {
     /// gRPC call to a rule without one of its own.
     pub(super) fn idle_limit(&self) -> Option<Duration> {
         let limited = self.rule.as_ref().is_some_and(|rule| rule.timeouts.is_unset());
-        (self.is_grpc() && limited).then_some(self.connection.process.limits.tunnel_timeout)
+        (self.is_grpc() && limited).then_some(self.connection.watch.limits().tunnel_timeout)
     }
 
     /// True if the client did not send on its body in time.

@@ -12,11 +12,11 @@ use http::header::{
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, request};
 
-use crate::downstream::Limits;
 use crate::failure::Failure;
 use crate::filters::HostName;
 use crate::filters::exchange::path_of;
 use crate::path;
+use crate::snapshot::ClientLimits;
 
 /// A request that may go on, and what was learned of it.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ const LONGEST_METHOD: usize = 32;
 /// # Errors
 ///
 /// The failure to answer with. Nothing of the request may be forwarded then.
-pub(super) fn admit(head: &mut request::Parts, limits: &Limits) -> Result<Admitted, Failure> {
+pub(super) fn admit(head: &mut request::Parts, limits: &ClientLimits) -> Result<Admitted, Failure> {
     // First, so that a cookie of HTTP/2, which comes in crumbs, counts as one field.
     join_cookies(&mut head.headers);
     if head.headers.len() > limits.head_fields {
@@ -72,7 +72,7 @@ pub(super) fn admit(head: &mut request::Parts, limits: &Limits) -> Result<Admitt
 /// Why no route may see it.
 pub(crate) fn admitted_host(
     head: &mut request::Parts,
-    limits: &Limits,
+    limits: &ClientLimits,
 ) -> Result<HostName, Failure> {
     admit(head, limits).map(|admitted| admitted.host)
 }
@@ -154,7 +154,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Leaves a target in origin-form with its path in the one form that is routed and forwarded.
-fn settle_target(head: &mut request::Parts, limits: &Limits) -> Result<(), Failure> {
+fn settle_target(head: &mut request::Parts, limits: &ClientLimits) -> Result<(), Failure> {
     let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     if target.len() > limits.target_bytes {
         return Err(Failure::TargetTooLong);
@@ -192,7 +192,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// Removes what is for this connection only (RFC 9110 section 7.6.1), names with `_` that a CGI
 /// backend would read as other names, and httpoxy's `Proxy`. Returns the upgrade that may go on,
 /// whose two fields are then back in place.
-fn settle_connection(head: &mut request::Parts, limits: &Limits) -> Option<Upgrade> {
+fn settle_connection(head: &mut request::Parts, limits: &ClientLimits) -> Option<Upgrade> {
     let upgrade = wanted_upgrade(head, limits);
     let trailers =
         tokens(&head.headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
@@ -218,7 +218,7 @@ fn settle_connection(head: &mut request::Parts, limits: &Limits) -> Option<Upgra
 }
 
 /// Of the protocols that the client offers (RFC 9110 section 7.8) the first that is let through.
-fn wanted_upgrade(head: &request::Parts, limits: &Limits) -> Option<HeaderValue> {
+fn wanted_upgrade(head: &request::Parts, limits: &ClientLimits) -> Option<HeaderValue> {
     let is_allowed = |token: &&[u8]| {
         limits.upgrades.iter().any(|allowed| token.eq_ignore_ascii_case(allowed.as_bytes()))
     };
@@ -368,7 +368,7 @@ mod tests {
     }
 
     fn refusal(build: request::Builder) -> Option<Failure> {
-        admit(&mut head(build), &Limits::default()).err()
+        admit(&mut head(build), &ClientLimits::default()).err()
     }
 
     #[test]
@@ -451,7 +451,7 @@ mod tests {
                 .header("x_forwarded_for", "1.1.1.1")
                 .header("x-kept", "1"),
         );
-        let admitted = admit(&mut head, &Limits::default()).unwrap();
+        let admitted = admit(&mut head, &ClientLimits::default()).unwrap();
         assert_eq!(admitted.upgrade, None);
         let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -464,7 +464,7 @@ mod tests {
     fn a_connection_field_that_is_no_text_counts_all_the_same() {
         let mut head =
             head(get("/").header(CONNECTION, &b"x-gone, \xff"[..]).header("x-gone", "1"));
-        admit(&mut head, &Limits::default()).unwrap();
+        admit(&mut head, &ClientLimits::default()).unwrap();
         assert!(!head.headers.contains_key("x-gone"));
     }
 
@@ -505,11 +505,11 @@ mod tests {
         {
             let value = if name == "transfer-encoding" { "chunked" } else { value };
             let mut head = head(get("/").header(name, value));
-            admit(&mut head, &Limits::default()).unwrap();
+            admit(&mut head, &ClientLimits::default()).unwrap();
             assert_eq!(head.headers.contains_key(name), left, "{name}");
         }
         let mut head = head(get("/").header(CONNECTION, "Upgrade").header(UPGRADE, "websocket"));
-        admit(&mut head, &Limits::default()).unwrap();
+        admit(&mut head, &ClientLimits::default()).unwrap();
         assert!(REDUCED.iter().any(|(name, left, _)| (*name, *left) == ("connection", "upgrade")));
         assert_eq!(head.headers[CONNECTION], "upgrade");
     }
@@ -531,7 +531,7 @@ mod tests {
             let mut head = head(
                 get("/").method(method).header(CONNECTION, connection).header(UPGRADE, upgrade),
             );
-            let admitted = admit(&mut head, &Limits::default()).unwrap();
+            let admitted = admit(&mut head, &ClientLimits::default()).unwrap();
             let case = format!("{connection} / {upgrade} / {method}");
             assert_eq!(admitted.upgrade.is_some(), want.is_some(), "{case}");
             assert_eq!(
@@ -558,7 +558,7 @@ mod tests {
                     .header(UPGRADE, "websocket")
                     .header(&name, value),
             );
-            let admitted = admit(&mut head, &Limits::default()).unwrap();
+            let admitted = admit(&mut head, &ClientLimits::default()).unwrap();
             assert_eq!(admitted.upgrade.is_some(), want, "{name}: {value}");
             assert!(!want || !head.headers.contains_key(CONTENT_LENGTH), "{name}: {value}");
         }
@@ -574,7 +574,7 @@ mod tests {
         ];
         for (target, host, want, want_host) in table {
             let mut head = head(http::Request::get(target).header(HOST, host));
-            let admitted = admit(&mut head, &Limits::default()).unwrap();
+            let admitted = admit(&mut head, &ClientLimits::default()).unwrap();
             assert_eq!(head.uri, want, "{target}");
             assert_eq!(admitted.host.as_str(), want_host, "{target}");
         }
@@ -589,14 +589,14 @@ mod tests {
                 .header(COOKIE, "b=2")
                 .header(CONTENT_LENGTH, "007"),
         );
-        admit(&mut head, &Limits::default()).unwrap();
+        admit(&mut head, &ClientLimits::default()).unwrap();
         assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
         assert_eq!(head.headers[CONTENT_LENGTH], "7");
     }
 
     #[test]
     fn a_cookie_in_crumbs_is_one_field() {
-        let limits = Limits { head_fields: 4, ..Limits::default() };
+        let limits = ClientLimits { head_fields: 4, ..ClientLimits::default() };
         let fields = |name: &'static str| {
             let build = get("/").version(Version::HTTP_2);
             let mut head = head((0..10).fold(build, |build, _| build.header(name, "a=1")));

@@ -118,7 +118,8 @@ async fn answer(
     if record.open.watch().opened_twofold() {
         return Err(Failure::TwofoldLength);
     }
-    let Admitted { host, host_field, upgrade } = guard::admit(&mut head, &process.limits)?;
+    let Admitted { host, host_field, upgrade } =
+        guard::admit(&mut head, connection.watch.limits())?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         let mut answer = Response::new(Body::Empty);
         *answer.status_mut() = StatusCode::NO_CONTENT;

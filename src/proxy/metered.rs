@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn watch() -> Arc<Watch> {
-        Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), 1))
+        Arc::new(Watch::new("192.0.2.1:1000".parse().unwrap(), Arc::default(), 1))
     }
 
     async fn pair() -> (TcpStream, TcpStream) {

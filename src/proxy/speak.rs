@@ -10,13 +10,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use crate::downstream::{ClientStream, Ending, GRACE, Process};
+use crate::downstream::{ClientStream, Ending, GRACE};
 use crate::failure::Failure;
 use crate::proxy::client_connection::Connection;
 use crate::proxy::http2_trailers::Sifted;
 use crate::proxy::metered::Metered;
 use crate::proxy::request_line::target_length;
 use crate::proxy::{exchange_record, http, stream_tasks};
+use crate::snapshot::ClientLimits;
 
 /// The longest URI of the `http` crate. hyper answers a longer one with 414 by itself.
 const LONGEST_URI: usize = u16::MAX as usize - 1;
@@ -46,7 +47,7 @@ where
 {
     let connection = Arc::new(connection);
     let (watch, counts) = (Arc::clone(&connection.watch), connection.counts.of_bind());
-    let longest = longest_target(&connection.process);
+    let longest = longest_target(watch.limits());
     let stream = Metered::new(stream, watch, counts, replay, longest);
     match http2 {
         true => {
@@ -69,7 +70,7 @@ where
 {
     let watch = Arc::clone(&connection.watch);
     watch.speaks_http2();
-    let limits = &connection.process.limits;
+    let limits = watch.limits();
     let mut builder =
         http2::Builder::new(stream_tasks::Executor { send_timeout: limits.send_timeout });
     builder
@@ -110,7 +111,7 @@ where
     S: ClientStream + 'static,
 {
     let watch = Arc::clone(&connection.watch);
-    let limits = &connection.process.limits;
+    let limits = watch.limits();
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -171,9 +172,9 @@ fn refused(connection: &Connection, error: hyper::Error, unread: &[u8]) -> HttpE
 
 /// Bytes of a target that hyper may see: those that are allowed, with room for the host that the
 /// absolute form has before them, and less than hyper answers by itself.
-fn longest_target(process: &Process) -> usize {
+fn longest_target(limits: &ClientLimits) -> usize {
     const HOST: usize = 512;
-    (process.limits.target_bytes + HOST).min(LONGEST_URI - 1)
+    (limits.target_bytes + HOST).min(LONGEST_URI - 1)
 }
 
 /// Why HTTP on a connection ended otherwise than by its client's choice.

@@ -146,7 +146,7 @@ pub(super) struct Switched {
 pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     let carried = Arc::<Carried>::default();
     record.carried = Some(Arc::clone(&carried));
-    let limit = record.connection.process.limits.tunnel_timeout;
+    let limit = record.connection.watch.limits().tunnel_timeout;
     let Switched { kind, websocket, downstream, upstream: mut backend } = switched;
     let leash = match kind {
         Upgrade::Http1 => None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::net::HostPattern;
 use crate::observe::GatewayLog;
-use crate::snapshot::{BindKey, Forwards, HostTable, RouteTable};
+use crate::snapshot::{BindKey, ClientLimits, Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertFacts, CertSlot, ClientValidation, ListenerCertificates};
 use crate::trace::Tracing;
@@ -28,6 +28,8 @@ pub(crate) struct Bind {
     /// Listeners by hostname. A connection or request belongs to the most specific one, and only
     /// its routes are tried (Gateway API, listener isolation).
     pub listeners: HostTable<Arc<Listener>>,
+    /// The limits on a connection until its listener is known, and of one in clear to its end.
+    pub limits: Arc<ClientLimits>,
     /// How exchanges are logged that belong to no listener: as those of its Gateways, where all of
     /// them have one log of their own.
     pub access_log: Option<Arc<GatewayLog>>,
@@ -104,6 +106,7 @@ pub(crate) struct Listener {
     /// The hostnames that clients come by: of the listener and of its routes, where it ends TLS.
     pub hosts: Vec<HostPattern>,
     pub traffic: Traffic,
+    pub limits: Arc<ClientLimits>,
     /// None: its requests are not traced.
     pub tracing: Option<Arc<Tracing>>,
     /// How its exchanges are logged, where that is not as the gateway's own log has it.

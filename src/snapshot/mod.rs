@@ -4,6 +4,7 @@
 
 pub(crate) mod bind;
 mod bind_key;
+mod client_limits;
 pub(crate) mod forward;
 pub(crate) mod host_table;
 pub(crate) mod matcher;
@@ -14,6 +15,7 @@ mod weighted_clusters;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -23,6 +25,7 @@ use crate::upstream::{Cluster, ClusterSettings};
 
 pub(crate) use bind::{Bind, Listener, Traffic};
 pub(crate) use bind_key::{BindKey, Transport};
+pub(crate) use client_limits::ClientLimits;
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
@@ -74,6 +77,12 @@ impl Snapshot {
         self.binds.iter().flat_map(|bind| {
             bind.listeners.sorted().into_iter().map(|(_, listener)| (bind.key, listener))
         })
+    }
+
+    /// The longest that any listener lets a connection rest.
+    pub(crate) fn longest_idle_timeout(&self) -> Duration {
+        let of_listeners = self.listeners().map(|(_, listener)| listener.limits.idle_timeout);
+        of_listeners.max().unwrap_or_default()
     }
 
     /// The listener of a bind for everything that a listener with this hostname is for, if one is.

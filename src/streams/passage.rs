@@ -64,11 +64,6 @@ impl Passage {
         self.log.clone_from(&bind.access_log);
     }
 
-    /// How long nothing may move.
-    pub(crate) fn limit(&self) -> Duration {
-        self.process.limits.tunnel_timeout
-    }
-
     /// A backend has taken the connection.
     pub(crate) fn connected(&mut self) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));

@@ -50,7 +50,7 @@ pub(crate) async fn serve<S: ClientStream>(held: Held, chosen: Chosen, mut clien
     };
     passage.connected();
     backend.keep_alive();
-    let limit = passage.limit();
+    let limit = watch.limits().tunnel_timeout;
     let carried = Arc::clone(&passage.carried);
     let up = |length| {
         carried.up.fetch_add(length, Ordering::Relaxed);

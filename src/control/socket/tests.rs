@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::control::certificates::Certificates;
 use crate::control::conditions::Conditions;
-use crate::downstream::{KEY_LENGTH, Limits, Process, SessionKey, Shortage};
+use crate::downstream::{KEY_LENGTH, Process, ProcessLimits, SessionKey, Shortage};
 use crate::kube_api::{KubeApi, Rules};
 use crate::metrics::Metrics;
 use crate::observe::{AccessLog, LogLevel};
@@ -24,7 +24,7 @@ fn front() -> Front {
 fn admin() -> Admin {
     let process = Arc::new(Process {
         snapshot: SnapshotCell::new(Snapshot::default()),
-        limits: Limits::default(),
+        limits: ProcessLimits::default(),
         trusted_proxies: Vec::new(),
         acme_webroot: PathBuf::new(),
         session_key: SessionKey::new(&[7; KEY_LENGTH]).unwrap(),

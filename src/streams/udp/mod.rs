@@ -79,6 +79,7 @@ impl Receiver {
             flows: HashMap::new(),
             generation: None,
             room: 1,
+            idle_timeout: Duration::MAX,
             counts: Arc::default(),
         };
         let mut task = JoinSet::new();
@@ -131,10 +132,12 @@ struct Table {
     socket: Arc<Socket>,
     state: Arc<State>,
     flows: HashMap<Ends, Flow>,
-    /// That of the snapshot which the flows and the two below are of.
+    /// That of the snapshot which the flows and all below are of.
     generation: Option<u64>,
     /// Most flows.
     room: usize,
+    /// That of the listener; without one nothing is received.
+    idle_timeout: Duration,
     counts: Arc<Sharded<Downstream>>,
 }
 
@@ -224,6 +227,7 @@ impl Table {
         self.room = (limits.udp_flows / binds.count().max(1)).max(1);
         let Some(served) = snapshot.bind(self.bind) else { return };
         self.counts = Arc::clone(&served.counts);
+        self.idle_timeout = served.limits.udp_idle_timeout;
         let forward = served.forwards().and_then(|(_, forwards)| forwards.best(""));
         let backends = forward.and_then(|forward| forward.backends.as_ref());
         // Beyond it a new flow would be refused; so one that is worth less goes for it.
@@ -242,7 +246,7 @@ impl Table {
     fn sweep(&mut self) {
         let snapshot = self.process.snapshot.load();
         self.follow(&snapshot);
-        let mut limit = self.process.limits.udp_idle_timeout;
+        let mut limit = self.idle_timeout;
         if self.state.draining.load(Ordering::Relaxed) {
             limit = limit.min(FAREWELL);
         }

@@ -1,24 +1,13 @@
-//! What a client may take.
+//! Limits on the clients of a listener: how long a connection may take, and how much.
 
 use std::time::Duration;
 
-use crate::upstream::Bounds;
-
-/// Limits on clients, all of them settings of the command line.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    /// Downstream connections open at once; beyond it the longest idle one is closed. 20,000.
-    pub connections: usize,
-    /// Of them, those of one peer that is no trusted proxy: an IPv4 address, or a /64 of IPv6; beyond
-    /// it the longest idle one of that peer is closed. 5,000.
-    pub connections_a_peer: usize,
-    /// Connections to backends that the requests, tunnels and flows of such a peer use, or of a client
-    /// that a trusted proxy names; beyond it 503. No limit.
-    pub upstream_a_peer: usize,
-    /// Connections to all backends together, and flows of datagrams; beyond it 503. No limit.
-    pub upstream_connections: usize,
-    /// What one backend may take; beyond it 503.
-    pub backend: Bounds,
+/// Limits on each connection of a listener.
+///
+/// The command line sets the defaults. A connection takes them once, when its listener is known,
+/// and keeps them to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientLimits {
     /// From the first byte of a request head (or from the handshake, for the first request) to its
     /// end. 10 s.
     pub head_timeout: Duration,
@@ -35,9 +24,6 @@ pub(crate) struct Limits {
     pub response_timeout: Option<Duration>,
     /// Without a byte in either direction of an upgraded connection or a gRPC call. 1 h.
     pub tunnel_timeout: Duration,
-    /// Flows of datagrams at once, shared out equally among the UDP listeners; beyond it those go
-    /// that rest longest, first those never answered. 4096.
-    pub udp_flows: usize,
     /// Without a datagram in either direction of a flow. 60 s.
     pub udp_idle_timeout: Duration,
     /// Bytes of a request head; more is answered 431. 32 KiB.
@@ -58,14 +44,9 @@ pub(crate) struct Limits {
     pub upgrades: Vec<String>,
 }
 
-impl Default for Limits {
+impl Default for ClientLimits {
     fn default() -> Self {
         Self {
-            connections: 20_000,
-            connections_a_peer: 5_000,
-            upstream_a_peer: usize::MAX,
-            upstream_connections: usize::MAX,
-            backend: Bounds::default(),
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
@@ -73,7 +54,6 @@ impl Default for Limits {
             send_timeout: Duration::from_secs(30),
             response_timeout: Some(Duration::from_secs(60)),
             tunnel_timeout: Duration::from_secs(3600),
-            udp_flows: 4096,
             udp_idle_timeout: Duration::from_secs(60),
             head_bytes: 32 << 10,
             head_fields: 100,
