@@ -1,4 +1,4 @@
-//! What an operator asks of the gateway that runs, and the page that shows it.
+//! What an operator asks of the running gateway, and the page that shows it.
 //!
 //! Nothing here listens: the control socket and the admin address (`control/socket`) hand over what
 //! is asked, and answer themselves what only the control loop knows. All of it is read from the

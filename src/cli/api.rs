@@ -1,4 +1,4 @@
-//! The flags of the API: who may read and write the objects of the gateway that runs.
+//! The flags of the Kubernetes API of the running gateway.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ const CA: &str = "api-ca.pem";
 #[derive(Args, Debug)]
 #[command(next_help_heading = "API")]
 pub(super) struct Api {
-    /// Serve the API of objects on a loopback address, too, for kubectl (`edge-gateway kubeconfig`)
+    /// Serve the Kubernetes API on this loopback address, too, for kubectl (`edge-gateway kubeconfig`)
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     api_listen: Option<SocketAddr>,
-    /// The token that is asked for there; made if it is not there
+    /// File of the token that clients of that address send; created if it is missing
     /// [default: api-token beside the control socket]
     #[arg(long, value_name = "FILE")]
     api_token_file: Option<PathBuf>,
-    /// Let objects be written over the API: root and the gateway's user on the control socket,
-    /// whoever has the token on the address
+    /// Allow writes over the Kubernetes API: to root and the gateway's user on the control socket, to
+    /// holders of the token on the address
     #[arg(long)]
     api_writable: bool,
-    /// Tell the values of Secrets over the API to those who may write, in place of a mark
+    /// Show the values of Secrets over the Kubernetes API to clients that may write
     #[arg(long)]
     api_secrets: bool,
 }
@@ -42,12 +42,12 @@ impl Api {
     }
 }
 
-/// Where the token of the gateway with this control socket is, if not elsewhere.
+/// Default path of the token, for the gateway with this control socket.
 pub(super) fn token_file(control_socket: &Path) -> PathBuf {
     control_socket.with_file_name(TOKEN)
 }
 
-/// Where its certificate is.
+/// Default path of its certificate.
 pub(super) fn ca_file(control_socket: &Path) -> PathBuf {
     control_socket.with_file_name(CA)
 }

@@ -1,4 +1,4 @@
-//! `edge-gateway check`: what is wrong with a configuration, and what it would serve.
+//! `edge-gateway check`: the errors of a configuration, and the routes that it would serve.
 
 use std::fs;
 use std::io::{self, Write};
@@ -32,10 +32,10 @@ pub(super) struct Check {
     paths: Paths,
     #[command(flatten)]
     variables: Variables,
-    /// As `run` has it. What the gateway that runs has given to whom is not known here
+    /// As for `run`. Addresses that the running gateway has given are not known here
     #[arg(long, value_name = "CIDR")]
     address_pool: Option<AddressPool>,
-    /// As `run` has it: the peers whose X-Forwarded-* headers count
+    /// As for `run`: peers whose X-Forwarded-* headers count
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     trusted_proxies: Vec<Cidr>,
     #[command(flatten)]
@@ -84,8 +84,8 @@ impl Check {
         Ok(if faults == 0 && !is_refused { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// What the running gateway says against these files, where one runs with them. Where none
-    /// answers, or none that reads this document, nobody knows more than the files say.
+    /// The verdict of the running gateway on these files; none where no gateway answers, or where it
+    /// reads another document.
     fn refusal(&self) -> Option<String> {
         let socket = &self.socket.control_socket;
         let status: Status = call(socket, "GET", "/status", PATIENCE).ok()?;
@@ -109,7 +109,7 @@ impl Check {
     }
 }
 
-/// A reload that the running gateway would refuse. Faults have been told already.
+/// The text for a reload that the running gateway would refuse. Its faults are printed already.
 fn told(refusal: &Refusal, generation: u64) -> String {
     let mut told = format!(
         "The running gateway would refuse a reload, and go on serving generation {generation}\n"

@@ -22,14 +22,14 @@ Examples:
 pub(super) struct Dev {
     /// Serve the YAML files of this directory in place of the example
     dir: Option<PathBuf>,
-    /// Where `reload` and `certs` reach this gateway [default: nowhere]
+    /// Path of the control socket, for `reload`, `certs` and others [default: none]
     #[arg(long, value_name = "PATH")]
     control_socket: Option<PathBuf>,
-    /// Where browsers of this host find the dashboard, and programs the admin API, as a loopback
-    /// address with a port, or none [default: 127.0.0.1:19000, or another port where that is taken]
+    /// Loopback address and port of the dashboard and the admin API, or none
+    /// [default: 127.0.0.1:19000, or another port where that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = loopback_or_none)]
     admin_listen: Option<AddressOrNone>,
-    /// Where Prometheus finds /stats/prometheus, as an address with a port, or none
+    /// Address and port of the metrics (/stats/prometheus), or none
     /// [default: 127.0.0.1:19001, or another port where that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = address_or_none)]
     metrics_listen: Option<AddressOrNone>,
@@ -73,7 +73,7 @@ impl Dev {
     }
 }
 
-/// What a newcomer reads first.
+/// The first text that a new user reads.
 fn welcome(prepared: &dev::Prepared, echo: SocketAddr, admin: Option<SocketAddr>) -> String {
     let dashboard = match admin {
         Some(address) => format!("The dashboard is at http://{address}/.\n"),
@@ -103,7 +103,7 @@ fn welcome(prepared: &dev::Prepared, echo: SocketAddr, admin: Option<SocketAddr>
     }
 }
 
-/// That port of the loopback, or another where somebody has it.
+/// That port of the loopback address, or a free one where it is taken.
 fn free(port: u16) -> Result<SocketAddr, Failed> {
     let usual = SocketAddr::from(([127, 0, 0, 1], port));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -1,4 +1,4 @@
-//! `edge-gateway doctor`: what is wrong with the host around the gateway, and what mends it.
+//! `edge-gateway doctor`: faults of the host around the gateway, and the commands that repair them.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ Examples:
   sudo edge-gateway doctor
   sudo edge-gateway doctor --redact >report.txt      for a bug report")]
 pub(super) struct Doctor {
-    /// Replace host names and addresses by numbered words
+    /// Replace host names and addresses by placeholders
     #[arg(long)]
     redact: bool,
     /// The port that clients use for HTTP
@@ -46,7 +46,7 @@ pub(super) struct Doctor {
     /// An address for a name in place of looking it up; may repeat
     #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
     resolve: Vec<(String, IpAddr)>,
-    /// Who has to read the keys, if no gateway runs
+    /// User that must be able to read the keys, if no gateway is running
     #[arg(long, value_name = "USER", default_value = "edge-gateway")]
     user: String,
     #[command(flatten)]
@@ -77,7 +77,7 @@ impl Doctor {
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    /// Reads the files: those that were named, else those of the gateway that runs.
+    /// Reads the named files, else those of the running gateway.
     fn subject(self) -> Result<Subject, Failed> {
         let status: Result<Status, _> =
             call(&self.socket.control_socket, "GET", "/status", PATIENCE);

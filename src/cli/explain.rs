@@ -14,7 +14,7 @@ use super::paths::{ACME_WEBROOT, Asked};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  edge-gateway explain https://example.org/cart     by the gateway that runs, else by the files
+  edge-gateway explain https://example.org/cart     by the running gateway, else by the files
   edge-gateway explain POST https://example.org/api -H 'Content-Type: application/json'
   edge-gateway explain http://example.org --config standalone-prod.yaml --json")]
 pub(super) struct Explain {

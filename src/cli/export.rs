@@ -81,7 +81,7 @@ impl Export {
             let _ = writeln!(io::stderr(), "{}", faults.join("\n"));
             return Ok(ExitCode::FAILURE);
         }
-        // An object that were left out would be missed in the cluster, and by nobody here.
+        // An object that is left out would be missed only in the cluster.
         let objects = match load.into_sources().iter().map(read).collect::<Result<Vec<Value>, _>>()
         {
             Ok(objects) => objects,
@@ -108,13 +108,13 @@ impl Export {
 ///
 /// # Errors
 ///
-/// Which object it is, and what is wrong with it.
+/// The object and its error.
 fn read(source: &Source) -> Result<Value, String> {
     serde_json::from_str(&source.written)
         .map_err(|error| format!("what is kept of {} is not JSON: {error}", source.key))
 }
 
-/// What is to be applied, and what is to be there before.
+/// The objects to apply, and what must exist before.
 #[derive(Debug, Default)]
 struct Moved {
     objects: Vec<Value>,

@@ -1,4 +1,4 @@
-//! `edge-gateway kubeconfig`: what kubectl has to know of the gateway that runs.
+//! `edge-gateway kubeconfig`: a kubeconfig for the running gateway.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -102,8 +102,8 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// What is wrong with the first argument, or path in the environment, that ends with a line end: of a
-/// script or a list of variables that was saved on Windows.
+/// The error for the first argument, or path in the environment, that ends with a line end. Scripts and
+/// environment files saved on Windows cause it.
 fn line_end() -> Option<String> {
     let arguments = std::env::args_os().skip(1).map(|argument| ("the argument", argument));
     let paths = PATHS.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
@@ -124,7 +124,7 @@ fn ended_line(what: &str, value: &OsStr) -> Option<String> {
     ))
 }
 
-/// Prints the help, the version or what is wrong with the arguments.
+/// Prints the help, the version or the error in the arguments.
 fn other_than_a_command(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     match settled(printed) {
@@ -157,23 +157,23 @@ enum Command {
     Run(Box<Run>),
     /// Try it on this machine: ports 8080 and 8443, a certificate for localhost, an echo backend
     Dev(Box<Dev>),
-    /// Say what is wrong with a configuration; exit code 1 if anything is
+    /// Check a configuration and print every error; exit code 1 if there is one
     Check(Check),
     /// Say what would become of a request: which route takes it, what lost, where it goes
     Explain(Explain),
-    /// Show the certificates that are served: how long they last, and what is wrong with them
+    /// Show the served certificates: days left, and what is wrong with them
     Certs(Certs),
-    /// Show the objects of the gateway that runs with their conditions, as `kubectl get` does
+    /// Show the objects of the running gateway with their conditions, as `kubectl get` does
     Status(Status),
-    /// Show what the gateway that runs serves: every match with its backends and its hits
+    /// Show the routes of the running gateway: every match with its backends and its hits
     Routes(Routes),
-    /// Show what the gateway that runs is doing now: requests, errors and latency by route
+    /// Show the live traffic of the running gateway: requests, errors and latency by route
     Top(Top),
-    /// Print a configuration of kubectl for the gateway that runs with --api-listen
+    /// Print a kubeconfig for the running gateway (which needs --api-listen)
     Kubeconfig(Kubeconfig),
-    /// Have the gateway that runs read certificates and configuration again
+    /// Reload the certificates and the configuration of the running gateway
     Reload(Reload),
-    /// Look for what is wrong with this host, and say what mends it
+    /// Examine this host, and print the command that repairs each fault
     Doctor(Box<Doctor>),
     /// Write the configuration as a Kubernetes cluster takes it
     Export(Export),

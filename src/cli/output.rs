@@ -36,7 +36,7 @@ pub(super) enum Columns {
 }
 
 impl Format {
-    /// Prints `told`, or the table of it.
+    /// Prints `told` as JSON or YAML, or the table of it.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Format {
         })
     }
 
-    /// How the table is that is meant, if it is one.
+    /// The columns and the screen of the table, if the format is a table.
     pub(super) fn columns(self) -> Option<(Columns, Screen)> {
         let screen = Screen::of_stdout();
         match self {
@@ -81,7 +81,7 @@ impl Format {
 /// The result is lost, whole or in part: the disk of a file is full, say.
 pub(super) fn print(text: &str) -> Result<(), Failed> {
     let mut stdout = io::stdout().lock();
-    // What is buffered is written at the end of the process, too, but then nobody hears of an error.
+    // The buffer is written at the end of the process, too, but then errors are lost.
     settled(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
@@ -96,7 +96,7 @@ pub(super) fn settled(written: io::Result<()>) -> Result<(), Failed> {
 /// Prints an error on standard error, each of its lines with the name of the program.
 pub(super) fn fail(error: impl Display) -> ExitCode {
     for line in error.to_string().lines() {
-        // Nobody is left to be told if standard error is gone.
+        // Without standard error there is nowhere to report to.
         let _ = writeln!(io::stderr(), "edge-gateway: {line}");
     }
     ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! Where the configuration and the certificates are, and where the gateway that runs can be asked.
+//! Paths of the configuration, the certificates and the control socket.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -33,7 +33,7 @@ pub(super) struct Paths {
         default_value = CONFIG
     )]
     pub config: PathBuf,
-    /// Stands before the absolute paths of that document
+    /// Prefix of the absolute paths in that document
     #[arg(long, value_name = "DIR")]
     pub config_root: Option<PathBuf>,
     /// certbot's directory, the one with `live` in it
@@ -61,7 +61,7 @@ impl Paths {
         Sources::Document { file: self.config.clone(), root: self.config_root.clone() }
     }
 
-    /// What reads these files; `resolve` are names that are not looked up.
+    /// The loader of these files. Names in `resolve` are not looked up.
     ///
     /// # Errors
     ///
@@ -75,11 +75,11 @@ impl Paths {
         Ok(loader.api_dir(self.api_dir.clone()))
     }
 
-    /// What a gateway would serve that was started with these files.
+    /// The snapshot that a gateway started with these files would serve.
     ///
     /// # Errors
     ///
-    /// The files do not load; what is wrong has been printed.
+    /// The files do not load; their errors have been printed.
     fn snapshot(&self, variables: &Variables) -> Result<Snapshot, Failed> {
         let load = self.loader(Vec::new(), variables.read()?)?.load(&Snapshot::default());
         let Some(compiled) = load.compiled else {
@@ -92,10 +92,10 @@ impl Paths {
     }
 }
 
-/// Where the gateway that runs can be asked.
+/// The control socket of the running gateway.
 #[derive(Args, Debug)]
 pub(super) struct Socket {
-    /// Where `reload`, `certs`, `top` and their like reach the gateway that runs
+    /// The control socket of the running gateway
     #[arg(
         long,
         value_name = "PATH",
@@ -106,14 +106,14 @@ pub(super) struct Socket {
     pub control_socket: PathBuf,
 }
 
-/// Files to be read by a command that else asks the gateway that runs.
+/// Files that a command reads in place of asking the running gateway.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Files, in place of what the gateway that runs has")]
+#[command(next_help_heading = "Files to read in place of asking the running gateway")]
 pub(super) struct Given {
     /// The EnvoyGateway document
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Stands before the absolute paths of that document
+    /// Prefix of the absolute paths in that document
     #[arg(long, value_name = "DIR")]
     config_root: Option<PathBuf>,
     /// certbot's directory, the one with `live` in it
@@ -122,7 +122,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Where to read, if anything of it was given.
+    /// The paths to read, if any was given.
     fn paths(self) -> Option<Paths> {
         self.are_any().then(|| self.or(Paths::usual()))
     }
@@ -144,7 +144,7 @@ impl Given {
     }
 }
 
-/// Whom a command asks: the gateway that runs, or files in its place.
+/// The source of an answer: the running gateway, or files in its place.
 #[derive(Args, Debug)]
 pub(super) struct Asked {
     #[command(flatten)]
@@ -156,8 +156,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// What the gateway that runs answers to `GET target`. Where files were given, or nobody answers,
-    /// it is what `of` makes of what a gateway would serve that was started with the files.
+    /// The answer of the running gateway to `GET target`. Where files were given, or no gateway answers,
+    /// `of` makes the answer from the snapshot that these files compile to.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Asked {
                 Ok(told) => return Ok(told),
                 Err(error @ CannotAsk::Refused(_)) => return Err(error.into()),
                 Err(error) => {
-                    let _ = writeln!(io::stderr(), "{error}\nThis is what the files say:\n");
+                    let _ = writeln!(io::stderr(), "{error}\nThe configuration files say:\n");
                     Paths::usual()
                 }
             },

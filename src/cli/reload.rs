@@ -1,4 +1,4 @@
-//! `edge-gateway reload`: asks the gateway that runs to read everything again.
+//! `edge-gateway reload`: reloads the running gateway.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,7 +22,7 @@ Examples:
   edge-gateway reload --wait --allow-removal    after a listener was taken out of the files
   systemctl reload edge-gateway    the same; its output goes to the journal")]
 pub(super) struct Reload {
-    /// Wait until it is done, and say what came of it
+    /// Wait for the end of the reload and print its result
     #[arg(long)]
     wait: bool,
     /// What is gone from the files is meant to be: listeners, Gateways, whole files, the last route
@@ -58,7 +58,7 @@ impl Reload {
     }
 }
 
-/// What is wrong with the files, a line each: why they are refused, or all of it, as `check` prints it.
+/// The causes of a refusal, a line each; all diagnostics, as `check` prints them, where there is no refusal.
 fn faults(reloaded: &Reloaded) -> String {
     if let Some(refusal) = &reloaded.refusal {
         return refusal.lines.iter().map(|line| format!("{line}\n")).collect();

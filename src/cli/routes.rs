@@ -1,4 +1,4 @@
-//! `edge-gateway routes`: what the gateway that runs serves, in the order in which it is tried.
+//! `edge-gateway routes`: the routes of the running gateway, in the order in which they are tried.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use super::paths::{PATIENCE, Socket};
 use super::table::{Cell, Column, Step, Table};
 use super::text::Screen;
 
-/// Refused objects that are told where nothing is served.
+/// Refused objects that are listed where nothing is served, at most.
 const REASONS: usize = 10;
 /// Of HOST, MATCH, GOES TO, ROUTE, RULE and HITS.
 const NARROWER: [Step; 12] = [
@@ -75,7 +75,7 @@ impl Routes {
     }
 }
 
-/// What to do where there is nothing to show; `why` has the conditions of objects that are refused.
+/// Advice for an empty table; `why` has the conditions of refused objects.
 fn nothing(part: Option<&str>, why: &[Condition], screen: Screen) -> String {
     let said = match (part, why) {
         (Some(part), _) => format!(
@@ -135,7 +135,7 @@ fn usual(served: &Served, screen: Screen) -> String {
     table.drawn(screen)
 }
 
-/// Every row by itself, with all that is known of it.
+/// Every row by itself, with all of its columns.
 fn wide(served: &Served, screen: Screen) -> String {
     let heads = ["LISTENER", "PORT", "HOST", "MATCH", "GOES TO", "RULE", "HITS", "FILTERS"];
     let mut table = Table::new(heads.map(Column::new));
@@ -159,7 +159,7 @@ fn host(route: &Route) -> &str {
     route.host.as_deref().unwrap_or("*")
 }
 
-/// Hits are a rule's: in the first of its rows, and a ditto mark in the others.
+/// Hits are counted by rule: the first row of a rule shows them, the others show a ditto mark.
 fn hits<'r>(route: &'r Route, counted: &mut HashSet<&'r str>) -> String {
     match route.hits {
         None => "-".into(),

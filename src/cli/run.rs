@@ -19,15 +19,14 @@ pub(super) struct Run {
     /// certbot's --webroot-path: HTTP-01 challenges are answered from it ahead of every route
     #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
-    /// Where the last good configuration is kept, to be served at a start at which the files do not
-    /// load, have a new fault or lack what it serves, and which Gateway has which address of --address-pool
+    /// State directory: the last good configuration, which is served at a start where the files do not
+    /// load, have a new fault or lack a listener or route; and the addresses given from --address-pool
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     state_dir: Option<PathBuf>,
-    /// Where Prometheus finds /stats/prometheus, as an address with a port, or none
+    /// Address and port of the metrics (/stats/prometheus), or none
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:19001", value_parser = address_or_none, overrides_with = "metrics_listen")]
     metrics_listen: AddressOrNone,
-    /// Where browsers of this host find the dashboard, and programs the admin API, as a loopback
-    /// address with a port, or none
+    /// Loopback address and port of the dashboard and the admin API, or none
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:19000", value_parser = loopback_or_none, overrides_with = "admin_listen")]
     admin_listen: AddressOrNone,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The flags of whatever serves: `run` and `dev`.
+//! The flags that `run` and `dev` share.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,25 +18,24 @@ use crate::upstream::Bounds;
 
 use super::values::{grouped, name_and_address, size, time};
 
-/// How to serve, whatever is served.
+/// Flags of `run` and `dev`.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
     /// Peers whose X-Forwarded-* and X-Request-Id headers count, as address ranges
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     trusted_proxies: Vec<Cidr>,
-    /// An address for a backend's name in place of looking it up; may repeat
+    /// Address of a backend's name, in place of a lookup; may repeat
     #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
     resolve: Vec<(String, IpAddr)>,
-    /// Addresses of which each Gateway without `spec.addresses` gets one of its own
-    /// [default: it listens on every address of the host]
+    /// Pool from which each Gateway without `spec.addresses` gets an address of its own
+    /// [default: such a Gateway listens on every address of the host]
     #[arg(long, value_name = "CIDR")]
     address_pool: Option<AddressPool>,
-    /// How long SIGTERM waits for what is under way
+    /// How long SIGTERM waits for open requests and connections
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     drain_timeout: Duration,
-    /// strict or partial. A reload from files that brings a new fault is refused as a whole; with
-    /// partial, the object at fault is out of service and the rest is served. A reload that would close
-    /// a listener is refused by both
+    /// strict or partial. strict refuses a whole reload that brings a new fault; partial takes the faulty
+    /// object out of service and serves the rest. Both refuse a reload that would close a listener
     #[arg(long, value_name = "POLICY", default_value_t)]
     reload_policy: Policy,
     /// Do not reload when a file changes; SIGHUP alone does
@@ -48,31 +47,31 @@ pub(super) struct Serve {
     /// auto, as the other log has it, or envoy-json: Envoy Gateway's default, on standard output
     #[arg(long, value_name = "FORMAT", default_value_t)]
     access_log_format: AccessFormat,
-    /// Only exchanges that were answered so are logged, such as 400-599 or 404,5xx
+    /// Log only requests that were answered with these statuses, such as 400-599 or 404,5xx
     #[arg(long, value_name = "STATUS,...")]
     access_log_status: Option<Statuses>,
-    /// This share of exchanges is logged, such as 1/10, and every one that failed
+    /// Log this share of requests, such as 1/10, and every failed one
     #[arg(long, value_name = "N/M")]
     access_log_sample: Option<Sample>,
     /// error, warn, info, debug or trace [default: the document's logging.level.default, or info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<Level>,
-    /// Threads that serve [default: one a processor]
+    /// Worker threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     #[command(flatten)]
     limits: LimitArgs,
 }
 
-/// What a client may take.
+/// Limits on clients.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// Connections open at once; beyond it the longest idle one is closed [default: 20000, or fewer as
+    /// Connections open at once; beyond it, the connection idle for longest is closed [default: 20000, or fewer as
     /// memory and files allow]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// Connections open at once from one address, or one /64 of IPv6, but for trusted proxies [default:
+    /// Connections open at once from one address, or one /64 of IPv6; trusted proxies are exempt [default:
     /// a quarter of all, 64 at least]
     #[arg(long, value_name = "N")]
     max_connections_per_peer: Option<usize>,
@@ -80,42 +79,42 @@ struct LimitArgs {
     /// proxies, from each client that they name [default: a quarter of those to all backends]
     #[arg(long, value_name = "N")]
     max_backend_connections_per_peer: Option<usize>,
-    /// Connections to one backend at once; more requests wait [default: 1024, or fewer as files allow]
+    /// Connections open at once to one backend; further requests wait [default: 1024, or fewer as files allow]
     #[arg(long, value_name = "N")]
     max_connections_per_backend: Option<usize>,
-    /// Requests that wait for a connection to one backend (503 beyond)
+    /// Requests that may wait for a connection to one backend (503 beyond)
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_pending_per_backend: usize,
-    /// Memory to keep to [default: what the cgroup or the host has]
+    /// Memory limit [default: that of the cgroup, else of the host]
     #[arg(long, value_name = "SIZE", value_parser = size, allow_hyphen_values = true)]
     memory_limit: Option<usize>,
-    /// For a request head, from its first byte to its last
+    /// Timeout of a request head, from its first byte to its last
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, allow_hyphen_values = true)]
     head_timeout: Duration,
-    /// For a TLS handshake
+    /// Timeout of a TLS handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, allow_hyphen_values = true)]
     tls_handshake_timeout: Duration,
-    /// For a connection without a request
+    /// Timeout of a connection without a request
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     idle_timeout: Duration,
-    /// For the next byte of a request body that is awaited, while no response flows
+    /// Timeout of the next byte of a request body, while no response flows
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     body_timeout: Duration,
-    /// For a client to take the next byte of a response, on each HTTP/2 stream by itself
+    /// Timeout of a client that does not read its response, for each HTTP/2 stream by itself
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     send_timeout: Duration,
-    /// For a backend's response head, from the last byte that moved, where the route sets no timeout; 0s
-    /// waits for ever
+    /// Timeout of a backend's response head, from the last byte that moved, where the route sets no timeout;
+    /// 0s: no limit
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     response_timeout: Duration,
-    /// For a WebSocket or gRPC call on which nothing moves
+    /// Timeout of an idle WebSocket, tunnel or gRPC call
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time, allow_hyphen_values = true)]
     tunnel_idle_timeout: Duration,
-    /// Flows of datagrams at once, shared out among UDP listeners [default: 4096, or a sixteenth of
+    /// UDP flows open at once, shared equally by the UDP listeners [default: 4096, or a sixteenth of
     /// the files that may be open]
     #[arg(long, value_name = "N", default_value_t = 4096, hide_default_value = true)]
     max_udp_flows: usize,
-    /// For a flow of datagrams on which nothing moves
+    /// Timeout of an idle UDP flow
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     udp_idle_timeout: Duration,
     /// Bytes of a request head (431 beyond)

@@ -1,4 +1,4 @@
-//! `edge-gateway status`: the objects of the gateway that runs, with their conditions.
+//! `edge-gateway status`: the objects of the running gateway with their conditions.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,7 +21,7 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const GATEWAY: &str = "/apis/gateway.networking.k8s.io/v1";
 const GROUPS: [&str; 4] =
     [GATEWAY, "/apis/gateway.envoyproxy.io/v1alpha1", "/api/v1", "/apis/discovery.k8s.io/v1"];
-/// What is shown unasked, in this order.
+/// The kinds that are shown by default, in this order.
 const UNASKED: [&str; 9] = [
     "gatewayclasses",
     "gateways",
@@ -43,7 +43,7 @@ Examples:
 pub(super) struct Status {
     /// A kind: gateways, httproute, svc, ...
     kind: Option<String>,
-    /// One object of it, in whichever namespace
+    /// The name of one object, in any namespace
     #[arg(requires = "kind")]
     name: Option<String>,
     /// Only objects of this namespace
@@ -163,7 +163,7 @@ impl Status {
 }
 
 impl Status {
-    /// What to do where there is nothing to show.
+    /// Advice for an empty table.
     fn nothing(&self, screen: Screen) -> String {
         let of_what = match (&self.kind, &self.namespace) {
             (Some(kind), Some(namespace)) => format!("no {kind} in the namespace {namespace}"),
@@ -292,7 +292,7 @@ fn bad(kind: &str, object: &Value) -> Conditions {
     bad
 }
 
-/// What is not as it should be with the gateway itself.
+/// Faults of the gateway itself.
 fn impaired(of_all: &socket::Status, screen: Screen) -> String {
     let mut text = String::new();
     for what in &of_all.impaired {
@@ -304,7 +304,7 @@ fn impaired(of_all: &socket::Status, screen: Screen) -> String {
     text
 }
 
-/// Why the files are not what is served, if they are not.
+/// The reason why the files are not served, if they are not.
 fn refused(status: &socket::Status, screen: Screen) -> String {
     let Some(trouble) = &status.trouble else { return String::new() };
     let generation = status.serving.generation;

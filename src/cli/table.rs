@@ -1,5 +1,5 @@
-//! Tables: columns as wide as what is in them. Where the terminal is too narrow for that, those that
-//! matter less are shortened, then left out; no line is wider than the terminal.
+//! Tables for a terminal. Columns are as wide as their content. On a narrow terminal the less important
+//! columns are shortened, then left out; no line is wider than the terminal.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -23,8 +23,7 @@ pub(super) struct Column {
     to_the_right: bool,
 }
 
-/// What a table does to become narrower: the place of a column, and how far it may be shortened; 0
-/// leaves it out.
+/// One step of making a table narrower: the index of a column, and its least width; 0 leaves it out.
 pub(super) type Step = (usize, usize);
 
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub(super) struct Cell {
 
 #[derive(Debug)]
 enum Content {
-    /// The first of them and how many more there are, where they have no room together.
+    /// Shortened to the first part and the number of the others.
     List(Vec<String>),
     /// Its end, which tells more than its beginning: of `namespace/name`.
     Name(String),
@@ -46,7 +45,7 @@ enum Content {
 
 #[derive(Debug)]
 enum Line {
-    /// As it is, in no column.
+    /// Text outside the columns.
     Across(String),
     Row(Vec<Cell>),
 }
@@ -114,8 +113,8 @@ impl Table {
         Self { columns: columns.into_iter().collect(), steps: Vec::new(), lines: Vec::new() }
     }
 
-    /// What is done for want of room, one step after the other until there is enough. After the last
-    /// of them columns are left out from the right.
+    /// The steps by which the table becomes narrower, in this order, until it fits. After the last step,
+    /// columns are left out from the right.
     pub(super) fn narrowed_by(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
         self.steps = steps.into_iter().collect();
         self
@@ -216,7 +215,7 @@ impl Table {
     }
 }
 
-/// Of the columns that are there, with what is between them.
+/// The width of the shown columns with the gaps between them.
 fn total(widths: &[Option<usize>]) -> usize {
     let shown = widths.iter().flatten();
     shown.map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)

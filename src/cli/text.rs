@@ -1,4 +1,4 @@
-//! Text for a terminal: how much fits on it, colours, wrapped lines.
+//! Text for a terminal: its size, colours, wrapped lines.
 
 use std::io::{self, IsTerminal};
 
@@ -18,7 +18,7 @@ pub(super) enum Colour {
 /// What standard output can show.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Screen {
-    /// Columns; none where a line may be as long as it is: in a pipe or a file.
+    /// Columns; none where lines have no limit: in a pipe or a file.
     pub width: Option<usize>,
     /// Lines; none where nothing is to fit.
     pub height: Option<usize>,

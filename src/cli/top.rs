@@ -1,4 +1,4 @@
-//! `edge-gateway top`: what the gateway that runs is doing now, by route.
+//! `edge-gateway top`: the live traffic of the running gateway, by route.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -37,7 +37,7 @@ pub(super) struct Top {
     /// Print one table and end, as JSON and YAML are
     #[arg(long)]
     once: bool,
-    /// What is averaged over, and the time between two tables
+    /// Time between two tables, over which rates are averaged
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time, allow_hyphen_values = true)]
     interval: Duration,
     /// Routes that are shown, the busiest first
@@ -101,7 +101,7 @@ struct Sample {
     generation: u64,
     /// Open ones of clients.
     connections: usize,
-    /// What clients were told, by all listeners.
+    /// Responses of all listeners.
     all: Rates,
     /// Requests that were not completed, by Envoy's response flag.
     failed_per_second: BTreeMap<String, f64>,

@@ -1,4 +1,4 @@
-//! How the values of flags are written.
+//! Parsers of the values of flags.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

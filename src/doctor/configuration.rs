@@ -1,4 +1,4 @@
-//! What the files say, and what the gateway that runs says of them.
+//! What the files say, and what the running gateway says of them.
 
 use crate::config::{Diagnostic, Severity};
 use crate::control::socket::Serving;

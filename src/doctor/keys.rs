@@ -51,7 +51,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
         .collect()
 }
 
-/// The user of the gateway that runs, else of the service; none if there is no such user.
+/// The user of the running gateway, else of the service; none if there is no such user.
 fn reader(subject: &Subject) -> Option<Reader> {
     let user = match &subject.status {
         Ok(status) => User::from_uid(Uid::from_raw(status.uid)).ok()??,

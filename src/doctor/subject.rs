@@ -12,11 +12,11 @@ use crate::snapshot::Traffic;
 pub(crate) struct Subject {
     /// What the files come to.
     pub load: Load,
-    /// As the gateway that runs has them, or as the files say to whoever runs this.
+    /// As the running gateway has them, or as the files say to whoever runs this.
     pub certificates: Certificates,
-    /// True if they are those of the gateway that runs.
+    /// True if they are those of the running gateway.
     pub served: bool,
-    /// What the gateway that runs says, or why it says nothing.
+    /// What the running gateway says, or why it says nothing.
     pub status: Result<Status, String>,
     /// `${DOMAIN}`, if it is set.
     pub domain: Option<String>,

@@ -1,4 +1,4 @@
-//! What an operator asks of the gateway that runs, over the control socket and the admin address.
+//! What an operator asks of the running gateway, over the control socket and the admin address.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! `edge-gateway certs`: what is served, how long it lasts, and what is wrong with it.
+//! `edge-gateway certs`: the served certificates, their days left, and their faults.
 
 mod setup;
 mod table;
@@ -26,7 +26,7 @@ lifetime is left, where a working renewal would have come at a third. A chain th
 which this host does not know is told, and is no fault.
 
 Examples:
-  edge-gateway certs                         of the gateway that runs, else of the configuration
+  edge-gateway certs                         of the running gateway, else of the configuration
   edge-gateway certs -o json
   edge-gateway certs setup example.org       the certbot command for the first certificate"
 )]

@@ -1,4 +1,4 @@
-//! `edge-gateway certs setup`: the one certbot command that the first certificate takes.
+//! `edge-gateway certs setup`: the certbot command for the first certificate.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::control::socket::{Status, call};
 use crate::net::{HostPattern, in_ascii, is_public};
 use crate::tls::{certonly, identifiers, quoted};
 
-/// For what the gateway says of its directories.
+/// Timeout of the question about the gateway's directories.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Below certbot's directory: what certbot is to run when it has a new certificate.
 const HOOK: &str = "renewal-hooks/deploy/edge-gateway";
@@ -38,13 +38,13 @@ pub(super) struct Setup {
     /// Run the command, too
     #[arg(long)]
     run: bool,
-    /// For the account at the certificate authority, if there is none yet
+    /// E-mail address of the account at the certificate authority, if there is none yet
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
-    /// certbot's webroot [default: that of the gateway that runs, else /var/lib/edge-gateway/acme]
+    /// certbot's webroot [default: that of the running gateway, else /var/lib/edge-gateway/acme]
     #[arg(long, value_name = "DIR")]
     acme_webroot: Option<PathBuf>,
-    /// certbot's directory [default: that of the gateway that runs, else /etc/letsencrypt]
+    /// certbot's directory [default: that of the running gateway, else /etc/letsencrypt]
     #[arg(long, value_name = "DIR")]
     letsencrypt_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        // One that runs knows its directories; where none does, the usual ones are as good.
+        // A running gateway knows its directories; without one, the default ones are used.
         let status: Option<Status> =
             call(&self.socket.control_socket, "GET", "/status", PATIENCE).ok();
         let (webroot, letsencrypt) =

@@ -1,4 +1,4 @@
-//! Certificates for a person: a line of a table each, and below it what has no room there.
+//! The table of certificates: a line for each, and its faults below it.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -40,7 +40,7 @@ fn usual(certificates: &Certificates, screen: Screen) -> String {
     table.drawn(screen)
 }
 
-/// A line a certificate and listener, with all that is known of it.
+/// A line for each certificate and listener, with all columns.
 fn wide(certificates: &Certificates, screen: Screen) -> String {
     let heads = ["NAMES", "LEFT", "UNTIL", "FROM", "ISSUER", "KEY"];
     let more = ["LISTENER", "PORT", "HOST", "SOURCE", "SERIAL", "PROBLEMS"];
@@ -105,7 +105,7 @@ fn colour(verdict: Verdict) -> Colour {
     }
 }
 
-/// Who shows it, where it comes from, all of its names, and what is wrong with it.
+/// The listeners of a certificate, its source, all of its names, and its faults.
 fn below(row: &Row, screen: Screen) -> String {
     let mut text = String::new();
     for On { name, hostname, port } in &row.listeners {

@@ -1,4 +1,4 @@
-//! What an operator asks of the gateway that runs, and what they are told.
+//! What an operator asks of the running gateway, and what they are told.
 
 mod certs;
 mod doctor;
