@@ -7,8 +7,7 @@ use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Result, Write};
 use std::sync::Arc;
 
-use crate::filters::cors::{AllowList, OriginPattern};
-use crate::filters::{Cors, Filter, HeaderModifier, PathModifier, Redirect, UrlRewrite};
+use crate::filters::{Filter, HttpFilter, Phase};
 use crate::secret::is_secret_header;
 use crate::snapshot::{
     Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, PathMatch, Retry, Row, Rule,
@@ -24,13 +23,6 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
     // Writing to a `String` cannot fail.
     let _ = write_all(&mut text, snapshot);
     text
-}
-
-/// One filter, as [`snapshot`] has it.
-pub(crate) fn filter(filter: &Filter) -> String {
-    let mut text = String::new();
-    let _ = write_filter(&mut text, "", filter);
-    text.trim_end().into()
 }
 
 /// Where a cluster's requests go, as [`snapshot`] has it.
@@ -236,10 +228,7 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
         let (numerator, denominator) = (mirror.numerator, mirror.denominator);
         writeln!(to, "  copy {numerator} of {denominator} to {}", Backend(&mirror.cluster))?;
     }
-    let answers = rule
-        .filters
-        .iter()
-        .any(|of| matches!(of, Filter::Broken | Filter::DirectResponse(_) | Filter::Redirect(_)));
+    let answers = rule.filters.iter().any(|filter| filter.phase() == Phase::Answer);
     match &rule.backends {
         Some(backends) => write_backends(to, backends)?,
         None if answers => {}
@@ -369,90 +358,5 @@ impl Display for Tls<'_> {
 }
 
 fn write_filter(to: &mut String, indent: &str, filter: &Filter) -> Result {
-    match filter {
-        Filter::Broken => writeln!(to, "{indent}answer 500"),
-        Filter::Cors(cors) => write_cors(to, indent, cors),
-        Filter::DirectResponse(direct) => {
-            let (status, length) = (direct.status.as_u16(), direct.body.len());
-            writeln!(to, "{indent}answer {status} with {length} bytes")
-        }
-        Filter::Redirect(redirect) => write_redirect(to, indent, redirect),
-        Filter::RequestHeaders(modifier) => write_headers(to, indent, "request", modifier),
-        Filter::ResponseHeaders(modifier) => write_headers(to, indent, "response", modifier),
-        Filter::UrlRewrite(UrlRewrite { hostname, path }) => {
-            write!(to, "{indent}rewrite")?;
-            if let Some(hostname) = hostname {
-                write!(to, " host to {}", hostname.to_str().unwrap_or_default())?;
-            }
-            writeln!(to, "{}", NewPath(path.as_ref()))
-        }
-    }
-}
-
-fn write_headers(to: &mut String, indent: &str, of: &str, modifier: &HeaderModifier) -> Result {
-    for (verb, pairs) in [("set", &modifier.set), ("add", &modifier.add)] {
-        for (name, value) in pairs {
-            let text = String::from_utf8_lossy(value.as_bytes());
-            let text = if value.is_sensitive() { "[redacted]".into() } else { text };
-            writeln!(to, "{indent}{verb} {of} header {name}: {text}")?;
-        }
-    }
-    modifier.remove.iter().try_for_each(|name| writeln!(to, "{indent}remove {of} header {name}"))
-}
-
-fn write_redirect(to: &mut String, indent: &str, redirect: &Redirect) -> Result {
-    let Redirect { hostname, path, port, scheme, status } = redirect;
-    write!(to, "{indent}redirect {}", status.as_u16())?;
-    if let Some(scheme) = scheme {
-        write!(to, " scheme {}", scheme.as_str())?;
-    }
-    if let Some(hostname) = hostname {
-        write!(to, " host {hostname}")?;
-    }
-    if let Some(port) = port {
-        write!(to, " port {port}")?;
-    }
-    writeln!(to, "{}", NewPath(path.as_ref()))
-}
-
-struct NewPath<'a>(Option<&'a PathModifier>);
-
-impl Display for NewPath<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self.0 {
-            None => Ok(()),
-            Some(PathModifier::Full(path)) => write!(f, " path to {path:?}"),
-            Some(PathModifier::Prefix(prefix)) => write!(f, " prefix to {prefix:?}"),
-        }
-    }
-}
-
-fn write_cors(to: &mut String, indent: &str, cors: &Cors) -> Result {
-    write!(to, "{indent}cors origins")?;
-    for origin in &cors.origins {
-        match origin {
-            OriginPattern::Any => to.push_str(" *"),
-            OriginPattern::Exact(origin) => write!(to, " {origin}")?,
-            OriginPattern::Wildcard { before, after } => write!(to, " {before}*{after}")?,
-        }
-    }
-    for (what, list) in
-        [("methods", &cors.methods), ("headers", &cors.headers), ("expose", &cors.expose)]
-    {
-        match list {
-            AllowList::Any => write!(to, "; {what} *")?,
-            AllowList::Nothing => {}
-            AllowList::These(names) => {
-                write!(to, "; {what} {}", names.to_str().unwrap_or_default())?;
-            }
-        }
-    }
-    if cors.credentials {
-        to.push_str("; credentials");
-    }
-    if let Some(age) = &cors.max_age {
-        write!(to, "; max age {}", age.to_str().unwrap_or_default())?;
-    }
-    to.push('\n');
-    Ok(())
+    filter.to_string().lines().try_for_each(|line| writeln!(to, "{indent}{line}"))
 }

@@ -75,7 +75,7 @@ impl Route {
             host: row.host.clone(),
             matched: describe::conditions(row),
             rule: row.rule.name.to_string(),
-            filters: row.rule.filters.iter().map(describe::filter).collect(),
+            filters: row.rule.filters.iter().map(ToString::to_string).collect(),
             backends: backends(row.rule.backends.as_ref()),
             hits: Some(row.rule.counts.sum(|of| &of.hits)),
             ..Self::default()

@@ -13,7 +13,7 @@ use crate::api::{
     SessionPersistence, SessionPersistenceType,
 };
 use crate::config::{Origin, Severity};
-use crate::filters::Filter;
+use crate::filters::{Filter, HttpFilter};
 use crate::graph::{
     Certificate, Fault, FilterRefs, Gateway, Graph, Guard, Listener, Resolved, Route, RouteObject,
     RuleFault, RuleRefs, Target,
@@ -394,8 +394,8 @@ impl Compiler<'_, '_> {
             || self.route.breaks_rules(number)
             || self.into.faults.iter().any(|fault| fault.rule == number)
             // In front of everything: nothing may be answered as if the filter were not there.
-            || run.iter().any(|filter| matches!(filter, Filter::Broken));
-        run.sort_by_key(Filter::phase);
+            || run.iter().any(|filter| matches!(filter, Filter::Broken(_)));
+        run.sort_by_key(HttpFilter::phase);
         let name = self.name(number);
         let counts = self.clusters.counts(&name);
         let grpc = self.carries() == Carries::Grpc;
@@ -437,8 +437,8 @@ impl Compiler<'_, '_> {
                     Err(misfit) => self.misfit(number, &format!("{field}.filters[{of}]"), &misfit),
                 }
             }
-            run.sort_by_key(Filter::phase);
-            if run.iter().any(|filter| matches!(filter, Filter::Broken)) {
+            run.sort_by_key(HttpFilter::phase);
+            if run.iter().any(|filter| matches!(filter, Filter::Broken(_))) {
                 run = vec![filters::broken()];
             }
             if self.is_idle_fallback(place, &refs.backends) {

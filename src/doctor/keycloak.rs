@@ -79,7 +79,7 @@ fn ways(rule: &Rule) -> Vec<Vec<&HeaderModifier>> {
 
 fn modifiers(filters: &[Filter]) -> impl Iterator<Item = &HeaderModifier> {
     filters.iter().filter_map(|filter| match filter {
-        Filter::RequestHeaders(modifier) => Some(modifier),
+        Filter::RequestHeaders(headers) => Some(&headers.0),
         _ => None,
     })
 }

@@ -11,15 +11,17 @@ mod question;
 mod rows;
 mod text;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
 use http::request;
 
+use crate::clock;
 use crate::describe;
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
-use crate::filters::{Exchange, Filter, Scheme, Verdict};
+use crate::filters::{Exchange, Filter, HttpFilter, Scheme, Stop, Verdict};
 use crate::path::Ambiguous;
 use crate::proxy;
 use crate::secret::is_secret_header;
@@ -68,15 +70,18 @@ fn follow(
     told.rule = Some(rule.name.to_string());
 
     let mut exchange = Exchange {
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        started: clock::now(),
         scheme: question.scheme,
         port: host.port().unwrap_or(question.port),
         host,
         matched_prefix: prefix,
         allowed_origin: None,
+        passed: 0,
     };
     let before = head.clone();
     for filter in &rule.filters {
-        let (effect, answer) = run(filter, &mut exchange, &mut head);
+        let (effect, answer) = rehearse(filter, &mut exchange, &mut head);
         told.filters.push(effect);
         if let Some(answer) = answer {
             return Err(answer);
@@ -194,31 +199,37 @@ fn route<'s>(
     Ok((listener, Arc::clone(found.rule), found.matched_prefix))
 }
 
-/// Runs one filter for real, and says what it did.
-fn run(
+/// The effect of one filter on the request, and its answer if it has one.
+///
+/// Only `apply` is called: a filter that waits or counts does neither for a request that was never sent.
+fn rehearse(
     filter: &Filter,
     exchange: &mut Exchange,
     head: &mut request::Parts,
 ) -> (Effect, Option<Answer>) {
     let before = head.clone();
-    let verdict = filter.on_request(exchange, head);
-    let filter_text = describe::filter(filter);
-    let effect = Effect { filter: filter_text, changes: changes(&before, head) };
-    let Verdict::Break(answer) = verdict else { return (effect, None) };
-    let broken = matches!(filter, Filter::Broken);
-    let why = match broken {
-        true => "the rule has a fault and is refused; `edge-gateway check` says which",
-        false => "a filter answers in place of a backend",
+    let verdict = filter.apply(exchange, head);
+    let effect = Effect { filter: filter.to_string(), changes: changes(&before, head) };
+    let answer = match verdict {
+        Verdict::Continue(()) => None,
+        Verdict::Break(Stop::Answer(answer)) => {
+            let headers = answer.headers().iter();
+            let headers =
+                headers.map(|(name, value)| format!("{name}: {}", shown(name.as_str(), value)));
+            Some(Answer {
+                status: answer.status().as_u16(),
+                headers: headers.collect(),
+                why: "a filter answers in place of a backend".into(),
+                ..Answer::default()
+            })
+        }
+        Verdict::Break(Stop::Refuse(Failure::FilterInvalid)) => {
+            let why = "the rule has a fault and is refused; `edge-gateway check` says which";
+            Some(Answer { why: why.into(), ..not_admitted(Failure::FilterInvalid) })
+        }
+        Verdict::Break(Stop::Refuse(failure)) => Some(not_admitted(failure)),
     };
-    let headers = answer.headers().iter();
-    let headers = headers.map(|(name, value)| format!("{name}: {}", shown(name.as_str(), value)));
-    let answer = Answer {
-        status: answer.status().as_u16(),
-        headers: headers.collect(),
-        flag: broken.then(|| "LR".into()),
-        why: why.into(),
-    };
-    (effect, Some(answer))
+    (effect, answer)
 }
 
 fn backends(
@@ -239,7 +250,8 @@ fn backends(
             Choice::Invalid => ("a reference that leads nowhere: 500".into(), Vec::new()),
             Choice::Cluster { cluster, filters } => {
                 let (mut exchange, mut head) = (exchange.clone(), head.clone());
-                let effects = filters.iter().map(|filter| run(filter, &mut exchange, &mut head).0);
+                let effects =
+                    filters.iter().map(|filter| rehearse(filter, &mut exchange, &mut head).0);
                 (describe::backend(cluster), effects.collect())
             }
         };

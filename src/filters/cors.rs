@@ -1,5 +1,7 @@
 //! `cors` (GEP-1767).
 
+use std::fmt::{self, Display, Formatter};
+
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -7,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 
-use crate::filters::{Exchange, Verdict};
+use crate::filters::{Exchange, HttpFilter, Phase, Stop, Verdict};
 
 /// Which other origins may use the responses of a rule.
 ///
@@ -63,8 +65,42 @@ impl OriginPattern {
     }
 }
 
-impl Cors {
-    pub(crate) fn on_request(&self, exchange: &mut Exchange, head: &request::Parts) -> Verdict {
+impl Display for Cors {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("cors origins")?;
+        for origin in &self.origins {
+            match origin {
+                OriginPattern::Any => f.write_str(" *")?,
+                OriginPattern::Exact(origin) => write!(f, " {origin}")?,
+                OriginPattern::Wildcard { before, after } => write!(f, " {before}*{after}")?,
+            }
+        }
+        let lists =
+            [("methods", &self.methods), ("headers", &self.headers), ("expose", &self.expose)];
+        for (what, list) in lists {
+            match list {
+                AllowList::Any => write!(f, "; {what} *")?,
+                AllowList::Nothing => {}
+                AllowList::These(names) => {
+                    write!(f, "; {what} {}", names.to_str().unwrap_or_default())?;
+                }
+            }
+        }
+        if self.credentials {
+            f.write_str("; credentials")?;
+        }
+        let age = self.max_age.iter();
+        age.map(|age| age.to_str().unwrap_or_default())
+            .try_for_each(|age| write!(f, "; max age {age}"))
+    }
+}
+
+impl HttpFilter for Cors {
+    fn phase(&self) -> Phase {
+        Phase::Admit
+    }
+
+    fn apply(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
         let mut origins = head.headers.get_all(ORIGIN).iter();
         let Some(origin) = origins.next() else { return Verdict::Continue(()) };
         let allowed = origins.next().is_none()
@@ -85,9 +121,20 @@ impl Cors {
         if allowed {
             self.permit(exchange, head, response.headers_mut());
         }
-        Verdict::Break(response)
+        Verdict::Break(Stop::Answer(response))
     }
 
+    fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+        self.tell(exchange.allowed_origin.as_ref(), headers);
+    }
+
+    /// A page that may read the response may read why there is none.
+    fn on_failure(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+        self.on_response(exchange, headers);
+    }
+}
+
+impl Cors {
     /// What a preflight is told: methods, headers, age, beside what every response says.
     fn permit(&self, exchange: &Exchange, head: &request::Parts, to: &mut HeaderMap) {
         self.on_response(exchange, to);
@@ -108,15 +155,11 @@ impl Cors {
         }
     }
 
-    pub(crate) fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
-        self.tell(exchange.allowed_origin.as_ref(), headers);
-    }
-
     /// Writes what a response says to `origin`, which is one that is allowed, if there is one.
     ///
     /// Whoever asks and from wherever, it is said that the response depends on it (Fetch standard,
     /// "CORS protocol and HTTP caches"): a cache would give one origin the answer to another.
-    pub(crate) fn tell(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    fn tell(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         vary_by_origin(headers);
         // What the backend says of CORS does not count where the route has a policy.
         headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
@@ -173,7 +216,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filters::{HostName, Scheme};
+    use crate::filters::testing;
 
     fn cors() -> Cors {
         Cors {
@@ -190,16 +233,6 @@ mod tests {
         }
     }
 
-    fn exchange() -> Exchange {
-        Exchange {
-            scheme: Scheme::Https,
-            host: HostName::parse(&HeaderValue::from_static("api.example")).unwrap(),
-            port: 443,
-            matched_prefix: 0,
-            allowed_origin: None,
-        }
-    }
-
     fn ask(
         cors: &Cors,
         method: &str,
@@ -209,9 +242,9 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        let mut exchange = exchange();
-        (cors.on_request(&mut exchange, &head), exchange)
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        let mut exchange = testing::exchange("api.example");
+        (cors.apply(&mut exchange, &mut head), exchange)
     }
 
     #[test]
@@ -246,7 +279,9 @@ mod tests {
                 ("access-control-request-headers", "x-a, x-b"),
             ],
         );
-        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        let Verdict::Break(Stop::Answer(answer)) = verdict else {
+            panic!("a preflight must be answered")
+        };
         assert_eq!(answer.status(), 204);
         assert_eq!(answer.headers()["access-control-allow-origin"], "https://www.foo.com");
         assert_eq!(answer.headers()["access-control-allow-methods"], "GET, PUT");
@@ -273,7 +308,9 @@ mod tests {
                 ("access-control-request-headers", "x-a"),
             ],
         );
-        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        let Verdict::Break(Stop::Answer(answer)) = verdict else {
+            panic!("a preflight must be answered")
+        };
         assert_eq!(answer.headers()["access-control-allow-origin"], "https://x.example");
         assert_eq!(answer.headers()["access-control-allow-methods"], "DELETE");
         assert_eq!(answer.headers()["access-control-allow-headers"], "x-a");
@@ -294,7 +331,9 @@ mod tests {
             "OPTIONS",
             &[("origin", "https://evil.com"), ("access-control-request-method", "PUT")],
         );
-        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        let Verdict::Break(Stop::Answer(answer)) = verdict else {
+            panic!("a preflight must be answered")
+        };
         assert_eq!(answer.headers().len(), 1, "{answer:?}");
         assert_eq!(answer.headers()["vary"], PREFLIGHT_VARIES);
     }
@@ -346,7 +385,9 @@ mod tests {
                 ("access-control-request-headers", "x-b"),
             ],
         );
-        let Verdict::Break(answer) = verdict else { panic!("a preflight must be answered") };
+        let Verdict::Break(Stop::Answer(answer)) = verdict else {
+            panic!("a preflight must be answered")
+        };
         assert_eq!(answer.headers()["access-control-allow-headers"], "x-a, x-b");
         let (verdict, _) = ask(
             &cors,

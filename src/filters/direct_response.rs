@@ -1,10 +1,12 @@
 //! `directResponse` of an HTTPRouteFilter.
 
+use std::fmt::{self, Display, Formatter};
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, request};
 
-use crate::filters::Verdict;
+use crate::filters::{Exchange, HttpFilter, Phase, Stop, Verdict};
 
 /// Answers in place of a backend. Envoy Gateway's `HTTPDirectResponseFilter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +16,23 @@ pub(crate) struct DirectResponse {
     pub body: Bytes,
 }
 
-impl DirectResponse {
-    pub(crate) fn answer(&self) -> Verdict {
+impl Display for DirectResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "answer {} with {} bytes", self.status.as_u16(), self.body.len())
+    }
+}
+
+impl HttpFilter for DirectResponse {
+    fn phase(&self) -> Phase {
+        Phase::Answer
+    }
+
+    fn apply(&self, _: &mut Exchange, _: &mut request::Parts) -> Verdict {
         let mut response = http::Response::new(self.body.clone());
         *response.status_mut() = self.status;
         if let Some(content_type) = &self.content_type {
             response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
         }
-        Verdict::Break(response)
+        Verdict::Break(Stop::Answer(response))
     }
 }

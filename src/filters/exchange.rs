@@ -1,11 +1,20 @@
-//! What is known of one request while it is on its way.
+//! One request on its way: the facts that filters may ask for.
+
+use std::net::IpAddr;
+use std::time::Instant;
 
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 
-/// One request and its response (RFC 9110): what filters may ask about it.
+/// One request and its response (RFC 9110): what filters may ask about it. The request's id is in its
+/// head, as `X-Request-Id`.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
+    /// The client's address: the peer of the connection, or what a trusted proxy says. An IPv4
+    /// address is never written as an IPv6 one.
+    pub client: IpAddr,
+    /// When the request's head was complete. Filters take this for the present.
+    pub started: Instant,
     /// How the client reached us, or the trusted proxy before us.
     pub scheme: Scheme,
     /// The host that the client asked for.
@@ -18,6 +27,8 @@ pub(crate) struct Exchange {
     pub matched_prefix: usize,
     /// The `Origin` that a CORS filter allowed, for the response.
     pub allowed_origin: Option<HeaderValue>,
+    /// Filters that the request has passed: of its rule, then of its backend.
+    pub passed: usize,
 }
 
 /// `http` or `https`.

@@ -1,77 +1,155 @@
-//! Every filter by name, with the phase in which it runs.
+//! Every filter by name: one line each.
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, request};
+use std::fmt::{self, Display, Formatter};
+
+use http::{HeaderMap, request};
 
 use crate::filters::{
-    Cors, DirectResponse, Exchange, HeaderModifier, Redirect, UrlRewrite, Verdict,
+    Broken, Cors, DirectResponse, Exchange, HttpFilter, Phase, Redirect, RequestHeaders,
+    ResponseHeaders, UrlRewrite, Verdict,
 };
 
-/// One step of a rule, in the order of [`Phase`].
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Filter {
-    /// A filter that could not be built. HTTPRoute `filters`: it must not be skipped, so whatever
-    /// reaches it gets a 500.
-    Broken,
-    Cors(Cors),
-    DirectResponse(DirectResponse),
-    Redirect(Redirect),
-    RequestHeaders(HeaderModifier),
-    ResponseHeaders(HeaderModifier),
-    UrlRewrite(UrlRewrite),
+/// Writes an enum of filters, which is a filter itself.
+macro_rules! filters {
+    ($(#[$doc:meta])* $visible:vis enum $name:ident { $($variant:ident($filter:ty),)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        $visible enum $name {
+            $($variant($filter),)*
+        }
+
+        impl Display for $name {
+            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                match self { $(Self::$variant(filter) => filter.fmt(f),)* }
+            }
+        }
+
+        impl HttpFilter for $name {
+            fn phase(&self) -> Phase {
+                match self { $(Self::$variant(filter) => filter.phase(),)* }
+            }
+
+            fn apply(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
+                match self { $(Self::$variant(filter) => filter.apply(exchange, head),)* }
+            }
+
+            async fn on_request(
+                &self,
+                exchange: &mut Exchange,
+                head: &mut request::Parts,
+            ) -> Verdict {
+                match self {
+                    $(Self::$variant(filter) => filter.on_request(exchange, head).await,)*
+                }
+            }
+
+            fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+                match self { $(Self::$variant(filter) => filter.on_response(exchange, headers),)* }
+            }
+
+            fn on_failure(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+                match self { $(Self::$variant(filter) => filter.on_failure(exchange, headers),)* }
+            }
+        }
+    };
 }
 
-/// When a filter runs. Declaration order is running order; there are no numbers to keep in step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Answers a CORS preflight, ahead of anything that a preflight could not satisfy.
-    Preflight,
-    /// Changes to the request on its way to the backend.
-    Rewrite,
-    /// Answers in place of a backend. Last, so that no redirect is a way around what stands before.
-    Answer,
+filters! {
+    /// One filter of a rule.
+    pub(crate) enum Filter {
+        Broken(Broken),
+        Cors(Cors),
+        DirectResponse(DirectResponse),
+        Redirect(Redirect),
+        RequestHeaders(RequestHeaders),
+        ResponseHeaders(ResponseHeaders),
+        UrlRewrite(UrlRewrite),
+    }
 }
 
-impl Filter {
-    /// Runs on the way to the backend.
-    pub(crate) fn on_request(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
-        match self {
-            Self::Broken => {
-                let mut response = http::Response::new(Bytes::new());
-                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                return Verdict::Break(response);
-            }
-            Self::Cors(cors) => return cors.on_request(exchange, head),
-            Self::DirectResponse(direct) => return direct.answer(),
-            Self::Redirect(redirect) => return redirect.answer(exchange, head),
-            Self::RequestHeaders(modifier) => modifier.apply(&mut head.headers),
-            Self::ResponseHeaders(_) => {}
-            Self::UrlRewrite(rewrite) => rewrite.apply(exchange, head),
-        }
-        Verdict::Continue(())
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::filters::{HeaderModifier, Stop, on_request, testing};
+
+    /// A filter that waits for somebody and refuses where nobody has an answer.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Waits {
+        turns: usize,
+        refuses: bool,
     }
 
-    /// Runs on the way back to the client, in reverse order of the list.
-    pub(crate) fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
-        match self {
-            Self::Cors(cors) => cors.on_response(exchange, headers),
-            Self::ResponseHeaders(modifier) => modifier.apply(headers),
-            Self::Broken
-            | Self::DirectResponse(_)
-            | Self::Redirect(_)
-            | Self::RequestHeaders(_)
-            | Self::UrlRewrite(_) => {}
+    impl Display for Waits {
+        fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            f.write_str("wait")
         }
     }
 
-    /// When it runs.
-    pub(crate) fn phase(&self) -> Phase {
-        match self {
-            Self::Cors(_) => Phase::Preflight,
-            Self::RequestHeaders(_) | Self::ResponseHeaders(_) | Self::UrlRewrite(_) => {
-                Phase::Rewrite
-            }
-            Self::Broken | Self::DirectResponse(_) | Self::Redirect(_) => Phase::Answer,
+    impl HttpFilter for Waits {
+        fn phase(&self) -> Phase {
+            Phase::Admit
         }
+
+        async fn on_request(&self, _: &mut Exchange, _: &mut request::Parts) -> Verdict {
+            // What a filter keeps while it waits is in the future of the request.
+            let question = [0_u8; 256];
+            for _ in 0..self.turns {
+                tokio::task::yield_now().await;
+            }
+            std::hint::black_box(&question);
+            match self.refuses {
+                true => Verdict::Break(Stop::Refuse(crate::failure::Failure::Overloaded)),
+                false => Verdict::Continue(()),
+            }
+        }
+    }
+
+    filters! {
+        enum WithWaits { Headers(RequestHeaders), Waits(Waits), }
+    }
+
+    fn headers() -> RequestHeaders {
+        let pair = (HeaderName::from_static("x-passed"), HeaderValue::from_static("1"));
+        RequestHeaders(HeaderModifier { add: [pair].into(), ..HeaderModifier::default() })
+    }
+
+    /// Runs `filters` to their end. Returns the verdict, the polls that it took, how often the request
+    /// passed the header filter, and the size of the future.
+    fn run<F: HttpFilter>(filters: &[F]) -> (Verdict, usize, usize, usize) {
+        let (mut exchange, mut head) = (testing::exchange("shop.test"), testing::head("/"));
+        let mut polls = 0;
+        let (verdict, size) = {
+            let mut running = pin!(on_request(filters, &mut exchange, &mut head));
+            loop {
+                polls += 1;
+                let polled = running.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if let Poll::Ready(verdict) = polled {
+                    break (verdict, size_of_val(&*running));
+                }
+            }
+        };
+        (verdict, polls, head.headers.get_all("x-passed").iter().count(), size)
+    }
+
+    #[tokio::test]
+    async fn a_filter_may_wait_and_the_others_do_not() {
+        let waits = |turns, refuses| WithWaits::Waits(Waits { turns, refuses });
+        let header = WithWaits::Headers(headers());
+        let at_once = [Filter::RequestHeaders(headers()), Filter::RequestHeaders(headers())];
+        let (verdict, polls, passed, size) = run(&at_once);
+        assert_eq!((verdict.is_continue(), polls, passed), (true, 1, 2));
+        assert!(size <= 192, "{size} bytes in the future of each request");
+
+        let (verdict, polls, passed, _) = run(&[header.clone(), waits(3, false), header.clone()]);
+        assert_eq!((verdict.is_continue(), polls, passed), (true, 4, 2));
+
+        let (verdict, polls, passed, _) = run(&[header.clone(), waits(1, true), header]);
+        assert!(matches!(verdict, Verdict::Break(Stop::Refuse(_))), "{verdict:?}");
+        assert_eq!((polls, passed), (2, 1), "what is behind the refusal does not run");
     }
 }

@@ -1,6 +1,10 @@
 //! `requestHeaderModifier` and `responseHeaderModifier`.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use std::fmt::{self, Display, Formatter};
+
+use http::{HeaderMap, HeaderName, HeaderValue, request};
+
+use crate::filters::{Exchange, HttpFilter, Phase, Verdict};
 
 /// Changes to a set of headers.
 ///
@@ -15,7 +19,7 @@ pub(crate) struct HeaderModifier {
 }
 
 impl HeaderModifier {
-    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+    fn apply(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {
             headers.insert(name, value.clone());
         }
@@ -25,6 +29,65 @@ impl HeaderModifier {
         for name in &self.remove {
             headers.remove(name);
         }
+    }
+
+    /// A line for each change to the headers of a `message`.
+    fn describe(&self, message: &str, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut end = "";
+        for (verb, pairs) in [("set", &self.set), ("add", &self.add)] {
+            for (name, value) in pairs {
+                let text = String::from_utf8_lossy(value.as_bytes());
+                let text = if value.is_sensitive() { "[redacted]".into() } else { text };
+                write!(f, "{end}{verb} {message} header {name}: {text}")?;
+                end = "\n";
+            }
+        }
+        for name in &self.remove {
+            write!(f, "{end}remove {message} header {name}")?;
+            end = "\n";
+        }
+        Ok(())
+    }
+}
+
+/// `requestHeaderModifier`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestHeaders(pub HeaderModifier);
+
+impl Display for RequestHeaders {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.describe("request", f)
+    }
+}
+
+impl HttpFilter for RequestHeaders {
+    fn phase(&self) -> Phase {
+        Phase::Rewrite
+    }
+
+    fn apply(&self, _: &mut Exchange, head: &mut request::Parts) -> Verdict {
+        self.0.apply(&mut head.headers);
+        Verdict::Continue(())
+    }
+}
+
+/// `responseHeaderModifier`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseHeaders(pub HeaderModifier);
+
+impl Display for ResponseHeaders {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.describe("response", f)
+    }
+}
+
+impl HttpFilter for ResponseHeaders {
+    fn phase(&self) -> Phase {
+        Phase::Rewrite
+    }
+
+    fn on_response(&self, _: &Exchange, headers: &mut HeaderMap) {
+        self.0.apply(headers);
     }
 }
 

@@ -1,27 +1,40 @@
 //! HTTP filters: what a rule does to a request before it is forwarded, and to its response.
 //!
 //! One file per filter. A filter is a plain struct that was checked when the snapshot was
-//! compiled, so running it cannot fail on bad configuration. To add one: its file, one variant of
-//! [`Filter`], and one arm where `compile` builds it; the compiler names the rest.
+//! compiled, so running it cannot fail on bad configuration. To add one: its file, with an
+//! implementation of [`HttpFilter`], one line in the list of `filter.rs`, and one arm where `compile`
+//! builds it. `chain.rs` runs them.
 //!
-//! Invariant: nothing here reads YAML types, opens a socket or looks at the wall clock.
+//! Absent: a filter does not see bodies. One that does (a limit on the length of a request, a
+//! transformation) gets a method `on_body(&self, &Exchange, Frame)` beside `on_response`, and
+//! `proxy/http.rs` wraps the request's body where `chain::passed` has such a filter, and only there.
+//!
+//! Invariant: nothing here reads YAML types, opens a socket or looks at a clock.
 
+mod broken;
+mod chain;
 pub(crate) mod cors;
 pub(crate) mod direct_response;
 pub(crate) mod exchange;
 mod filter;
 pub(crate) mod header_modifier;
+mod http_filter;
 pub(crate) mod path_modifier;
 pub(crate) mod redirect;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod url_rewrite;
 mod verdict;
 
+pub(crate) use broken::Broken;
+pub(crate) use chain::{on_failure, on_request, on_response};
 pub(crate) use cors::Cors;
 pub(crate) use direct_response::DirectResponse;
 pub(crate) use exchange::{Exchange, HostName, Scheme};
 pub(crate) use filter::Filter;
-pub(crate) use header_modifier::HeaderModifier;
+pub(crate) use header_modifier::{HeaderModifier, RequestHeaders, ResponseHeaders};
+pub(crate) use http_filter::{HttpFilter, Phase};
 pub(crate) use path_modifier::PathModifier;
 pub(crate) use redirect::Redirect;
 pub(crate) use url_rewrite::UrlRewrite;
-pub(crate) use verdict::Verdict;
+pub(crate) use verdict::{Stop, Verdict};

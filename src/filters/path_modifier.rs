@@ -1,5 +1,7 @@
 //! `path` of a redirect or a rewrite.
 
+use std::fmt::{self, Display, Formatter};
+
 /// A new path.
 ///
 /// HTTPRoute `HTTPPathModifier`. The query always stays.
@@ -9,6 +11,15 @@ pub(crate) enum PathModifier {
     Full(Box<str>),
     /// `ReplacePrefixMatch`: this in place of the matched prefix, trailing slashes of both ignored.
     Prefix(Box<str>),
+}
+
+impl Display for PathModifier {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(path) => write!(f, "path to {path:?}"),
+            Self::Prefix(prefix) => write!(f, "prefix to {prefix:?}"),
+        }
+    }
 }
 
 impl PathModifier {

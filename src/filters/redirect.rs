@@ -1,10 +1,12 @@
 //! `requestRedirect`.
 
+use std::fmt::{self, Display, Formatter};
+
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode, request};
 
 use crate::filters::exchange::path_of;
-use crate::filters::{Exchange, PathModifier, Scheme, Verdict};
+use crate::filters::{Exchange, HttpFilter, PathModifier, Phase, Scheme, Stop, Verdict};
 
 /// Sends the client elsewhere. HTTPRoute `HTTPRequestRedirectFilter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +22,29 @@ pub(crate) struct Redirect {
     pub status: StatusCode,
 }
 
-impl Redirect {
-    pub(crate) fn answer(&self, exchange: &Exchange, head: &request::Parts) -> Verdict {
+impl Display for Redirect {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { hostname, path, port, scheme, status } = self;
+        write!(f, "redirect {}", status.as_u16())?;
+        if let Some(scheme) = scheme {
+            write!(f, " scheme {}", scheme.as_str())?;
+        }
+        if let Some(hostname) = hostname {
+            write!(f, " host {hostname}")?;
+        }
+        if let Some(port) = port {
+            write!(f, " port {port}")?;
+        }
+        path.iter().try_for_each(|path| write!(f, " {path}"))
+    }
+}
+
+impl HttpFilter for Redirect {
+    fn phase(&self) -> Phase {
+        Phase::Answer
+    }
+
+    fn apply(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
         let mut response = http::Response::new(bytes::Bytes::new());
         match HeaderValue::try_from(self.location(exchange, &head.uri)) {
             Ok(location) => {
@@ -31,9 +54,11 @@ impl Redirect {
             // The path came from the client and may hold bytes that no header can carry.
             Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
         }
-        Verdict::Break(response)
+        Verdict::Break(Stop::Answer(response))
     }
+}
 
+impl Redirect {
     /// The `Location`, with whatever the filter does not name taken from the request.
     ///
     /// HTTPRoute `requestRedirect.port`: a named scheme brings its well-known port, otherwise the
@@ -74,7 +99,7 @@ impl Redirect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filters::HostName;
+    use crate::filters::testing;
 
     fn redirect() -> Redirect {
         Redirect { hostname: None, path: None, port: None, scheme: None, status: StatusCode::FOUND }
@@ -131,10 +156,9 @@ mod tests {
     fn location(filter: &Redirect, target: &str, port: u16, matched_prefix: usize) -> String {
         let exchange = Exchange {
             scheme: Scheme::Http,
-            host: HostName::parse(&HeaderValue::from_static("Shop.example:81")).unwrap(),
             port,
             matched_prefix,
-            allowed_origin: None,
+            ..testing::exchange("Shop.example:81")
         };
         filter.location(&exchange, &target.parse().unwrap())
     }

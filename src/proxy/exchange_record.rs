@@ -49,7 +49,7 @@ pub(super) struct Record {
     /// The headers that this asks for.
     seen: Seen,
     pub rule: Option<Arc<Rule>>,
-    /// Fields of a failure's response, where the rule has a CORS filter.
+    /// Fields that the filters of the rule add to the response to a failure.
     pub sharing: HeaderMap,
     pub upstream: Option<EndpointName>,
     /// Tries at a backend.

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 use http_body::Body as _;
@@ -14,7 +13,7 @@ use crate::body::{Body, Response};
 use crate::clock;
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
-use crate::filters::{Exchange, Filter, Verdict};
+use crate::filters::{self, Exchange, Filter, Stop, Verdict};
 use crate::path::Ambiguous;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::client_connection::Connection;
@@ -165,17 +164,22 @@ async fn answer(
         Some(_) if record.written_path().starts_with(fixed) => fixed.into(),
         _ => Box::default(),
     };
-    *deadline = rule.timeouts.request.duration().map(|limit| record.started() + limit);
-
-    let mut exchange =
-        Exchange { scheme, host, port, matched_prefix: found.matched_prefix, allowed_origin: None };
-    for filter in &rule.filters {
-        if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
-            let answer = filtered(answer, &rule.filters, filter, &exchange);
-            return answered_by(filter, record, answer);
-        }
-        shares(filter, &exchange, record);
+    let mut exchange = Exchange {
+        client,
+        started: record.started(),
+        scheme,
+        host,
+        port,
+        matched_prefix: found.matched_prefix,
+        allowed_origin: None,
+        passed: 0,
+    };
+    *deadline = rule.timeouts.request.duration().map(|limit| exchange.started + limit);
+    if let Verdict::Break(stop) = filters::on_request(&rule.filters, &mut exchange, &mut head).await
+    {
+        return stopped(stop, &rule.filters, &[], &exchange, record);
     }
+    filters::on_failure(&rule.filters, &exchange, &mut record.sharing);
     let session = rule.session.as_deref();
     let now = session.map_or(SystemTime::UNIX_EPOCH, |_| clock::wall());
     let held = session.and_then(|of| session::held(of, &process.session_key, &head.headers, now));
@@ -185,10 +189,8 @@ async fn answer(
     };
     let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
     record.call.goes_to(cluster);
-    for filter in filters {
-        if let Verdict::Break(answer) = filter.on_request(&mut exchange, &mut head) {
-            return answered_by(filter, record, answer.map(Body::from_bytes));
-        }
+    if let Verdict::Break(stop) = filters::on_request(filters, &mut exchange, &mut head).await {
+        return stopped(stop, &rule.filters, filters, &exchange, record);
     }
 
     if process.shows_routes {
@@ -209,7 +211,7 @@ async fn answer(
         Some(Upgrade::Http2) => Some(upgrade::Handshake::of(&head.headers)),
         _ => None,
     };
-    let client = connection.client_of(record.client);
+    let client = connection.client_of(exchange.client);
     let body = mirror::copy(&rule.mirrors, &head, body, client);
     let request = http::Request::from_parts(head, body);
     let aim = held.as_ref().map(session::Held::aim).unwrap_or_default();
@@ -235,9 +237,7 @@ async fn answer(
     if let Some(call) = web {
         response = call.response(response);
     }
-    for filter in filters.iter().rev().chain(rule.filters.iter().rev()) {
-        filter.on_response(&exchange, response.headers_mut());
-    }
+    filters::on_response(&rule.filters, filters, &exchange, response.headers_mut());
     if let Some(of) = session {
         let sent_to = (choice, record.upstream.as_ref());
         let (key, place) = (&process.session_key, (exchange.scheme, &*session_path));
@@ -286,43 +286,30 @@ async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Res
     Some(response)
 }
 
-/// Notes what a failure is to say of CORS, as every response of a rule with that filter does: a page
-/// that may read the response may read why there is none.
-fn shares(filter: &Filter, exchange: &Exchange, record: &mut Record) {
-    if let Filter::Cors(cors) = filter {
-        cors.tell(exchange.allowed_origin.as_ref(), &mut record.sharing);
-    }
-}
-
 /// Notes that no backend was asked.
 fn here(record: &mut Record, answer: Response) -> Response {
     record.answered_here();
     answer
 }
 
-/// A filter's answer in place of a backend's. One that could not be built fails the request.
-fn answered_by(
-    filter: &Filter,
-    record: &mut Record,
-    answer: Response,
-) -> Result<Response, Failure> {
-    match filter {
-        Filter::Broken => Err(Failure::FilterInvalid),
-        _ => Ok(here(record, answer)),
-    }
-}
-
-/// A filter's answer on its way back through the filters that the request passed before it.
-fn filtered(
-    answer: http::Response<Bytes>,
-    filters: &[Filter],
-    stopped_at: &Filter,
+/// The end of a request at a filter. An answer goes back through the filters that the request has
+/// passed.
+fn stopped(
+    stop: Stop,
+    of_rule: &[Filter],
+    of_backend: &[Filter],
     exchange: &Exchange,
-) -> Response {
-    let mut answer = answer.map(Body::from_bytes);
-    let passed = filters.iter().take_while(|filter| !std::ptr::eq(*filter, stopped_at));
-    for filter in passed.collect::<Vec<_>>().into_iter().rev() {
-        filter.on_response(exchange, answer.headers_mut());
+    record: &mut Record,
+) -> Result<Response, Failure> {
+    match stop {
+        Stop::Answer(answer) => {
+            let mut answer = answer.map(Body::from_bytes);
+            filters::on_response(of_rule, of_backend, exchange, answer.headers_mut());
+            Ok(here(record, answer))
+        }
+        Stop::Refuse(failure) => {
+            filters::on_failure(of_rule, exchange, &mut record.sharing);
+            Err(failure)
+        }
     }
-    answer
 }

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::api;
 use crate::api::envoy::PolicyCors;
 use crate::filters::cors::{AllowList, OriginPattern};
-use crate::filters::{Cors, Filter};
+use crate::filters::{Broken, Cors, Filter};
 
 use super::misfit::{InvalidFilter, Misfit};
 
@@ -59,7 +59,7 @@ pub(crate) fn of_policy(raw: &PolicyCors) -> Filter {
             max_age: raw.max_age.map(|age| HeaderValue::from(age.get().as_secs())),
         })
     };
-    cors().map_or(Filter::Broken, Filter::Cors)
+    cors().map_or(Filter::Broken(Broken), Filter::Cors)
 }
 
 fn list(

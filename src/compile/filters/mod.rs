@@ -12,7 +12,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::api;
 use crate::filters::{
-    DirectResponse, Filter, HeaderModifier, PathModifier, Redirect, Scheme, UrlRewrite,
+    Broken, DirectResponse, Filter, HeaderModifier, PathModifier, Redirect, RequestHeaders,
+    ResponseHeaders, Scheme, UrlRewrite,
 };
 use crate::graph::DirectAnswer;
 use crate::net::HostPattern;
@@ -42,12 +43,12 @@ pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
         Type::RequestHeaderModifier => {
             let field = "requestHeaderModifier";
             let modifier = settings(kind.as_str(), field, raw.request_header_modifier.as_ref())?;
-            Filter::RequestHeaders(header_modifier(modifier, field)?)
+            Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, field)?))
         }
         Type::ResponseHeaderModifier => {
             let field = "responseHeaderModifier";
             let modifier = settings(kind.as_str(), field, raw.response_header_modifier.as_ref())?;
-            Filter::ResponseHeaders(header_modifier(modifier, field)?)
+            Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, field)?))
         }
         Type::RequestMirror => {
             let mirror = settings(kind.as_str(), "requestMirror", raw.request_mirror.as_ref())?;
@@ -83,12 +84,12 @@ pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
         Type::RequestHeaderModifier => {
             let field = "requestHeaderModifier";
             let modifier = settings(kind.as_str(), field, raw.request_header_modifier.as_ref())?;
-            Filter::RequestHeaders(header_modifier(modifier, field)?)
+            Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, field)?))
         }
         Type::ResponseHeaderModifier => {
             let field = "responseHeaderModifier";
             let modifier = settings(kind.as_str(), field, raw.response_header_modifier.as_ref())?;
-            Filter::ResponseHeaders(header_modifier(modifier, field)?)
+            Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, field)?))
         }
         Type::RequestMirror => {
             let mirror = settings(kind.as_str(), "requestMirror", raw.request_mirror.as_ref())?;
@@ -116,7 +117,7 @@ pub(super) fn direct_response(answer: &DirectAnswer<'_>) -> Filter {
 
 /// The filter that takes the place of what cannot run.
 pub(super) fn broken() -> Filter {
-    Filter::Broken
+    Filter::Broken(Broken)
 }
 
 /// Only a filter that changes or answers the one request can wait until a backend is chosen.
