@@ -6,7 +6,7 @@
 //! written), [`config`] (objects and their places), [`graph`] (references between objects),
 //! [`compile`] (the next snapshot). The data wing moves bytes: [`tls`], [`upstream`], [`filters`],
 //! [`downstream`] (connections from clients), [`proxy`] (HTTP), [`streams`] (bytes and datagrams),
-//! [`edge`] (workers and sockets), [`failure`], [`trace`]. They meet in [`snapshot`], which `compile`
+//! [`edge`] (workers and sockets), [`background`] (tasks beside them), [`failure`], [`trace`]. They meet in [`snapshot`], which `compile`
 //! fills and `proxy` reads.
 //!
 //! Above both, [`control`] reloads and drains, and [`app`] starts and stops the process. For
@@ -24,6 +24,7 @@
 mod admin;
 mod api;
 mod app;
+mod background;
 mod body;
 pub mod cli;
 mod clock;

@@ -11,8 +11,8 @@ use crate::observe::counted;
 
 /// What a drain may take beyond its timeout, for the last records to be written.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long the last traces may take to reach their collectors.
-const LAST_TRACES: Duration = Duration::from_secs(2);
+/// How long background tasks may take to finish: the last traces reach their collectors.
+const LAST_TASKS: Duration = Duration::from_secs(2);
 
 impl Control {
     /// Stops accepting, lets exchanges finish up to the drain timeout, and returns. A second
@@ -25,7 +25,7 @@ impl Control {
         self.notify.stopping();
         let connections = counted(self.gateway.connections.count(), "connection");
         self.notify.status(&format!("draining {connections}"));
-        self.notify.extend_timeout(self.drain_timeout + GRACE + LAST_TRACES);
+        self.notify.extend_timeout(self.drain_timeout + GRACE + LAST_TASKS);
         tracing::info!("draining {connections} for up to {} s", self.drain_timeout.as_secs());
         // A worker that hangs must not hold the process: whoever restarts it is waiting.
         let mut end = pin!(tokio::time::sleep(self.drain_timeout + GRACE));
@@ -50,7 +50,7 @@ impl Control {
                 }
             }
         }
-        self.exporter.finish(LAST_TRACES).await;
+        self.tasks.finish(LAST_TASKS).await;
         self.gateway.access_log.flush();
         match self.gateway.access_log.dropped() {
             0 => tracing::info!("stopped"),

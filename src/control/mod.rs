@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::admin::Admin;
+use crate::background::Tasks;
 use crate::clock;
 use crate::downstream::Process;
 use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
@@ -39,7 +40,6 @@ use crate::observe::counted;
 use crate::stats::Reloads;
 use crate::systemd::{self, ForAnother, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
-use crate::trace::Exporter;
 
 pub(crate) use admission::Policy;
 pub(crate) use cannot_start::CannotStart;
@@ -71,8 +71,8 @@ pub(crate) struct Control {
     gateway: Arc<Process>,
     sockets: Sockets,
     workers: Workers,
-    /// Sends traces to collectors.
-    exporter: Exporter,
+    /// Those of the snapshot that is served.
+    tasks: Tasks,
     notify: Notify,
     drain_timeout: Duration,
     /// None while `run` has it.
@@ -165,7 +165,7 @@ impl Control {
             gateway,
             sockets: Sockets::new(setup.inherited, setup.for_another),
             workers,
-            exporter: Exporter::default(),
+            tasks: Tasks::default(),
             notify: setup.notify,
             drain_timeout: setup.drain_timeout,
             socket: None,

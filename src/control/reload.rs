@@ -255,7 +255,7 @@ impl Control {
         self.accepted = Some(accepted);
         self.gateway.access_log.files().make_missing();
         // Before the first request that is traced.
-        self.exporter.serve(&snapshot.collectors);
+        self.tasks.serve(&snapshot);
         self.gateway.snapshot.publish(snapshot);
         self.sockets.commit(&mut prepared);
         for (bind, socket, copies) in copies {

@@ -22,7 +22,7 @@ pub(crate) struct Spans {
 }
 
 /// What makes a collector. Two with the same settings are the same one, across a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CollectorSettings {
     /// Speaks HTTP/2.
     pub cluster: ClusterSettings,
@@ -37,17 +37,17 @@ pub(crate) struct CollectorSettings {
     pub resource: Vec<(String, String)>,
 }
 
-/// Where spans go. The exporter that serves it ends when this is dropped and its queue is empty.
+/// Where spans go. Their export ends when this is dropped and its queue is empty.
 #[derive(Debug)]
 pub(crate) struct Collector {
     settings: CollectorSettings,
     queue: mpsc::Sender<SpanData>,
-    /// None once an exporter serves it.
+    /// None once they are exported.
     unserved: Mutex<Option<Unserved>>,
     spans: Arc<Spans>,
 }
 
-/// What an exporter needs to serve a collector. It holds no [`Collector`], whose end it waits for.
+/// The other end of a collector, for its export.
 #[derive(Debug)]
 pub(super) struct Unserved {
     pub settings: CollectorSettings,
@@ -57,7 +57,7 @@ pub(super) struct Unserved {
 }
 
 impl Collector {
-    /// A collector that nobody serves yet. `cluster` is made of the settings'; `spans` are counted
+    /// A collector without an export yet. `cluster` is made of the settings'; `spans` are counted
     /// there.
     pub(crate) fn new(
         settings: CollectorSettings,
@@ -78,13 +78,13 @@ impl Collector {
         &self.settings
     }
 
-    /// What its exporter needs, once.
+    /// What its export needs, once.
     pub(super) fn take(&self) -> Option<Unserved> {
         self.unserved.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Queues a span, or drops it where there is no room. Never waits.
-    pub(super) fn push(&self, span: SpanData) {
+    pub(crate) fn push(&self, span: SpanData) {
         if self.queue.try_send(span).is_err() {
             self.spans.dropped.one_more();
         }

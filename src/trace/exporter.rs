@@ -1,9 +1,7 @@
-//! The thread that sends spans to collectors.
+//! The export of spans: what is queued for a collector, sent in batches.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -12,117 +10,30 @@ use opentelemetry_otlp::{
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{mpsc, watch};
 
-use crate::clock;
 use crate::trace::collector::{Collector, CollectorSettings, Spans, Unserved};
 use crate::trace::delivery::Delivery;
-use crate::upstream::pool;
 
 /// Spans of one message. A collector takes 4 MiB, which is more than as many of the largest come to.
 const BATCH: usize = 256;
 /// A span is sent within this time, and at once when a message is full.
 const DELAY: Duration = Duration::from_millis(500);
-/// How often connections to collectors are looked over.
-const SWEEP: Duration = Duration::from_secs(1);
 
-/// Serves collectors, each by a task of its own, so that none waits for another.
-///
-/// Its thread starts with the first collector: a gateway that traces nothing has none.
-#[derive(Debug, Default)]
-pub(crate) struct Exporter {
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    collectors: mpsc::UnboundedSender<Unserved>,
-    /// What is queued by then is sent, and the thread ends.
-    end: watch::Sender<bool>,
-    ended: oneshot::Receiver<()>,
-    thread: JoinHandle<()>,
-}
-
-impl Exporter {
-    /// Serves what of `collectors` is not served yet, from now on. Those that are gone end by
-    /// themselves, when everything that was queued for them is sent.
-    pub(crate) fn serve<'c>(&mut self, collectors: impl IntoIterator<Item = &'c Arc<Collector>>) {
-        for unserved in collectors.into_iter().filter_map(|collector| collector.take()) {
-            if self.running.is_none() {
-                match Running::start() {
-                    Ok(running) => self.running = Some(running),
-                    // Its queue is gone with it, so what is sent there counts as dropped.
-                    Err(error) => {
-                        tracing::error!(%error, "no thread for traces, so they are dropped");
-                        continue;
-                    }
-                }
-            }
-            if let Some(running) = &self.running {
-                let _ = running.collectors.send(unserved);
-            }
-        }
-    }
-
-    /// Sends what is queued, for at most `limit`, and ends. To be called when nothing is queued any
-    /// more.
-    pub(crate) async fn finish(self, limit: Duration) {
-        let Some(Running { collectors, end, ended, thread }) = self.running else { return };
-        drop(collectors);
-        let _ = end.send(true);
-        match tokio::time::timeout(limit, ended).await {
-            // The thread is about to return.
-            Ok(_) => {
-                let _ = thread.join();
-            }
-            Err(_) => tracing::warn!("a collector is too slow, so the last traces are lost"),
-        }
+impl Collector {
+    /// Sends what is queued, in batches, until the queue is empty and nobody is left who could fill it.
+    /// Once `ending` is true the queue takes nothing more, and nothing is tried twice.
+    ///
+    /// None where this is being done already: it holds no [`Collector`], whose end it waits for.
+    pub(crate) fn export(
+        &self,
+        ending: watch::Receiver<bool>,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        Some(export(self.take()?, ending))
     }
 }
 
-impl Running {
-    fn start() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (collectors, received) = mpsc::unbounded_channel();
-        let (end, ending) = watch::channel(false);
-        let (ends, ended) = oneshot::channel();
-        let thread = thread::Builder::new().name("traces".into()).spawn(move || {
-            runtime.block_on(run(received, ending));
-            // A lookup in the blocking pool may hang for as long as a name server likes.
-            runtime.shutdown_timeout(Duration::from_millis(100));
-            let _ = ends.send(());
-        })?;
-        Ok(Self { collectors, end, ended, thread })
-    }
-}
-
-/// Until it is told to end and everything is sent.
-async fn run(mut collectors: mpsc::UnboundedReceiver<Unserved>, ending: watch::Receiver<bool>) {
-    let mut tasks = JoinSet::new();
-    let mut sweep = tokio::time::interval(SWEEP);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            unserved = collectors.recv(), if !collectors.is_closed() || !collectors.is_empty() => {
-                if let Some(unserved) = unserved {
-                    tasks.spawn(serve(unserved, ending.clone()));
-                }
-            }
-            _ = tasks.join_next(), if !tasks.is_empty() => {}
-            _ = sweep.tick() => pool::sweep(clock::now()),
-            else => break,
-        }
-        if collectors.is_closed() && collectors.is_empty() && tasks.is_empty() {
-            break;
-        }
-    }
-    pool::drain();
-}
-
-/// Sends to one collector what is queued for it, to the end of its queue.
-async fn serve(unserved: Unserved, mut ending: watch::Receiver<bool>) {
+async fn export(unserved: Unserved, mut ending: watch::Receiver<bool>) {
     let Unserved { settings, cluster, mut queue, spans } = unserved;
     let name = Arc::clone(&settings.cluster.name);
     let rejected = Arc::new(AtomicU64::new(0));

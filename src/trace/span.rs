@@ -172,7 +172,7 @@ fn status(failed: bool) -> Status {
 }
 
 /// A span with nothing in it.
-fn blank() -> SpanData {
+pub(super) fn blank() -> SpanData {
     SpanData {
         span_context: SpanContext::NONE,
         parent_span_id: opentelemetry::trace::SpanId::INVALID,

@@ -35,7 +35,7 @@ const FLOORS: &[&[&str]] = &[
     &["failure"],
     &["filters", "trace"],
     &["snapshot"],
-    &["compile", "describe", "downstream", "kube_api"],
+    &["background", "compile", "describe", "downstream", "kube_api"],
     &["proxy", "streams"],
     &["edge", "explain", "metrics"],
     &["admin"],
@@ -45,6 +45,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 const CONTROL_WING: &[&str] = &["api", "config", "graph"];
 const DATA_WING: &[&str] = &[
+    "background",
     "downstream",
     "edge",
     "failure",
