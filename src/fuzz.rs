@@ -11,11 +11,12 @@ use std::path::Path;
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{Join, Sink};
 
-use crate::config::{self, Severity};
+use crate::config::{Severity, field_path};
 use crate::filters::HostName;
 use crate::kube_api::{self, Shape};
 use crate::net::{Cidr, HostPattern};
 use crate::path;
+use crate::provider;
 use crate::proxy;
 use crate::tls::{self, Hello};
 use crate::trace;
@@ -23,12 +24,12 @@ use crate::trace;
 /// The configuration reader: `bytes` as one file of documents.
 pub fn yaml(bytes: &[u8]) {
     let set = |name: &str| (name == "DOMAIN").then(|| "example.org".to_owned());
-    let loaded = config::parse_bytes(Path::new("fuzz.yaml"), bytes, &set);
-    for object in &loaded.objects {
+    let loaded = provider::parse_bytes(Path::new("fuzz.yaml"), bytes, &set);
+    for index in 0..loaded.objects.len() {
         // Finding a place again is a second walk over the same text.
-        loaded.locate(object, "spec.rules[0].matches[0].path.value");
+        loaded.place(index, &field_path!(spec.rules[0].matches[0].path.value));
     }
-    for diagnostic in &loaded.diagnostics {
+    for diagnostic in &loaded.diagnostics([]) {
         assert!(!diagnostic.problem.is_empty(), "{diagnostic}");
     }
 }
@@ -37,9 +38,9 @@ pub fn yaml(bytes: &[u8]) {
 ///
 /// For `tests/crds`, which asks the CRDs the same.
 pub fn refusals(bytes: &[u8]) -> Vec<String> {
-    let loaded = config::parse_bytes(Path::new("object.yaml"), bytes, &|_| None);
-    let errors = loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error);
-    errors.map(ToString::to_string).collect()
+    let loaded = provider::parse_bytes(Path::new("object.yaml"), bytes, &|_| None);
+    let errors = loaded.diagnostics([]).into_iter().filter(|one| one.severity == Severity::Error);
+    errors.map(|one| one.to_string()).collect()
 }
 
 /// Places in objects of a kind that server-side apply does not take apart as it does their like, and

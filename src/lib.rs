@@ -3,7 +3,7 @@
 //! # The house
 //!
 //! Two wings and one door. The control wing turns files into meaning: [`api`] (the kinds that may be
-//! written), [`config`] (objects and their places), [`graph`] (references between objects),
+//! written), [`config`] (texts to objects), [`provider`] (their files), [`graph`] (references between objects),
 //! [`compile`] (the next snapshot). The data wing moves bytes: [`tls`], [`upstream`], [`filters`],
 //! [`downstream`] (connections from clients), [`proxy`] (HTTP), [`streams`] (bytes and datagrams),
 //! [`edge`] (workers and sockets), [`background`] (tasks beside them), [`failure`], [`trace`]. They meet in [`snapshot`], which `compile`
@@ -49,6 +49,7 @@ mod metrics;
 mod net;
 mod observe;
 mod path;
+mod provider;
 mod proxy;
 mod secret;
 mod snapshot;

@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use crate::api::ObjectKey;
 use crate::api::envoy::{
     AccessLogFormatType, AccessLogSetting, AccessLogSink, AccessLogSinkType, AccessLogType,
 };
-use crate::config::{Origin, Severity};
-use crate::graph::{Fault, Gateway, Graph, Proxy};
+use crate::config::{Fault, FieldPath, Origin, field_path};
+use crate::graph::{Gateway, Graph, Proxy};
 use crate::observe::{
     Condition, Format, FormatFault, GatewayLog, LogFile, LogFiles, Setting, Wanted,
 };
@@ -55,32 +54,32 @@ impl Compiling<'_> {
         let settings = log.settings.iter().enumerate();
         let settings: Vec<Setting> = settings
             .filter_map(|(place, setting)| {
-                self.setting(setting, &format!("spec.telemetry.accessLog.settings[{place}]"))
+                self.setting(setting, &field_path!(spec.telemetry.accessLog.settings[place]))
             })
             .collect();
         (!settings.is_empty()).then(|| GatewayLog::new(settings, self.wanted))
     }
 
     /// None, once that is told, where the setting writes nothing.
-    fn setting(&mut self, setting: &AccessLogSetting, at: &str) -> Option<Setting> {
+    fn setting(&mut self, setting: &AccessLogSetting, at: &FieldPath) -> Option<Setting> {
         if setting.kind == Some(AccessLogType::Listener) {
             let problem = "a line for a connection is not written, so this setting is left out; leave \
                            `type` out, or use Route";
-            self.warn(&format!("{at}.type"), problem);
+            self.warn(at.clone().field("type"), problem);
             return None;
         }
         // Every part is read, so that each is told.
-        let format = self.format(setting, &format!("{at}.format"));
-        let conditions = self.conditions(&setting.matches, &format!("{at}.matches"));
+        let format = self.format(setting, &at.clone().field("format"));
+        let conditions = self.conditions(&setting.matches, &at.clone().field("matches"));
         let sinks = setting.sinks.iter().enumerate();
         let files: Vec<LogFile> = sinks
-            .filter_map(|(place, sink)| self.sink(sink, &format!("{at}.sinks[{place}]")))
+            .filter_map(|(place, sink)| self.sink(sink, &at.clone().field("sinks").item(place)))
             .collect();
         let setting = Setting { format: format?, conditions: conditions?, files };
         (!setting.files.is_empty()).then_some(setting)
     }
 
-    fn format(&mut self, setting: &AccessLogSetting, at: &str) -> Option<Format> {
+    fn format(&mut self, setting: &AccessLogSetting, at: &FieldPath) -> Option<Format> {
         let written = setting.format.as_ref();
         let is_text = written.and_then(|of| of.kind.as_ref()) == Some(&AccessLogFormatType::Text);
         let mut found = Vec::new();
@@ -93,23 +92,20 @@ impl Compiling<'_> {
         if written.is_some_and(|of| of.text.is_some()) && !is_text {
             let problem = "is not written, for lines are JSON where the type is not Text; write \
                            `type: Text`";
-            self.warn(&format!("{at}.text"), problem);
+            self.warn(at.clone().field("text"), problem);
         }
         for FormatFault { key, problem, is_malformed } in found {
             let field = match key {
-                None => format!("{at}.text"),
-                Some(key) if key.contains(['.', '[', ']', '"']) || key.is_empty() => {
-                    format!("{at}.json[\"{key}\"]")
-                }
-                Some(key) => format!("{at}.json.{key}"),
+                None => at.clone().field("text"),
+                Some(key) => at.clone().field("json").field(key),
             };
             let so = if is_malformed { "; this setting is left out" } else { "" };
-            self.refuse(&field, format!("{problem}{so}"));
+            self.refuse(field, format!("{problem}{so}"));
         }
         format
     }
 
-    fn conditions(&mut self, written: &[String], at: &str) -> Option<Vec<Condition>> {
+    fn conditions(&mut self, written: &[String], at: &FieldPath) -> Option<Vec<Condition>> {
         let mut is_whole = true;
         let mut conditions = Vec::new();
         for (place, expression) in written.iter().enumerate() {
@@ -118,20 +114,20 @@ impl Compiling<'_> {
                 Err(problem) => {
                     is_whole = false;
                     let problem = format!("{problem}; this setting is left out");
-                    self.refuse(&format!("{at}[{place}]"), problem);
+                    self.refuse(at.clone().item(place), problem);
                 }
             }
         }
         is_whole.then_some(conditions)
     }
 
-    fn sink(&mut self, sink: &AccessLogSink, at: &str) -> Option<LogFile> {
+    fn sink(&mut self, sink: &AccessLogSink, at: &FieldPath) -> Option<LogFile> {
         let path = match (&sink.kind, &sink.file) {
             (AccessLogSinkType::File, Some(file)) => &file.path,
             (AccessLogSinkType::Als | AccessLogSinkType::OpenTelemetry, _) => {
                 let problem =
                     format!("nothing is sent to {}; use File, which is served", sink.kind);
-                self.warn(&format!("{at}.type"), problem);
+                self.warn(at.clone().field("type"), problem);
                 return None;
             }
             // The rules of the kind have told of these.
@@ -142,23 +138,19 @@ impl Compiling<'_> {
             Err(unopened) => {
                 // A full disk or a directory that is not there yet is no mistake in the files.
                 let origin = if path.starts_with('/') { Origin::Host } else { Origin::Written };
-                let field = format!("{at}.file.path");
-                self.tell(Severity::Error, origin, &field, unopened.problem);
+                let field = at.clone().field("file").field("path");
+                let fault = Fault::error(self.proxy.key.clone(), field, unopened.problem);
+                self.faults.push(Fault { origin, ..fault });
                 unopened.before
             }
         }
     }
 
-    fn refuse(&mut self, field: &str, problem: String) {
-        self.tell(Severity::Error, Origin::Written, field, problem);
+    fn refuse(&mut self, field: FieldPath, problem: String) {
+        self.faults.push(Fault::error(self.proxy.key.clone(), field, problem));
     }
 
-    fn warn(&mut self, field: &str, problem: impl Into<String>) {
-        self.tell(Severity::Warning, Origin::Written, field, problem.into());
-    }
-
-    fn tell(&mut self, severity: Severity, origin: Origin, field: &str, problem: String) {
-        let object: ObjectKey = self.proxy.key.clone();
-        self.faults.push(Fault { object, field: field.to_owned(), problem, severity, origin });
+    fn warn(&mut self, field: FieldPath, problem: impl Into<String>) {
+        self.faults.push(Fault::warning(self.proxy.key.clone(), field, problem));
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::ObjectKey;
-use crate::config::{Origin, Severity};
-use crate::graph::{Fault, Graph};
+use crate::config::{Fault, FieldPath, Origin, field_path};
+use crate::graph::Graph;
 use crate::net::HostPattern;
 use crate::observe::listed;
 use crate::snapshot::{self, Bind};
@@ -35,19 +35,18 @@ pub(super) fn warnings(graph: &Graph<'_>, binds: &[Arc<Bind>]) -> Vec<Fault> {
         let covered = built.certificates.iter().flat_map(|slot| slot.facts());
         let covered = covered.flat_map(|facts| facts.names).map(|name| format!("`{name}`"));
         let covered = listed(covered, MOST);
-        let warning = |object: &ObjectKey, field: String, names: &[&HostPattern]| {
+        let warning = |object: &ObjectKey, field: FieldPath, names: &[&HostPattern]| {
             let hosts = listed(names.iter().map(|host| format!("`{host}`")), MOST);
             let problem = format!(
                 "no certificate of listener `{name}` is for {hosts}, so clients refuse the connection \
                  (there are certificates for {covered}); `edge-gateway doctor` has the command that \
                  gets one"
             );
-            let (object, severity) = (object.clone(), Severity::Warning);
-            Fault { object, field, problem, severity, origin: Origin::Host }
+            Fault { origin: Origin::Host, ..Fault::warning(object.clone(), field, problem) }
         };
         let own = listener.hostname.as_ref().filter(|own| hosts.contains(own));
         if let Some(own) = own {
-            let field = format!("spec.listeners[{}].hostname", listener.place);
+            let field = field_path!(spec.listeners[listener.place].hostname);
             warnings.push(warning(listener.owner.object(), field, &[own]));
         }
         for on in &listener.routes {
@@ -57,7 +56,7 @@ pub(super) fn warnings(graph: &Graph<'_>, binds: &[Arc<Bind>]) -> Vec<Fault> {
             let names: Vec<_> = names.collect();
             if !names.is_empty() {
                 let route = &graph.routes[on.route].key;
-                warnings.push(warning(route, "spec.hostnames".into(), &names));
+                warnings.push(warning(route, field_path!(spec.hostnames), &names));
             }
         }
     }

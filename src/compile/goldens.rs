@@ -17,11 +17,12 @@ use std::sync::{Arc, LazyLock};
 
 use crate::api::{Condition, ConditionStatus};
 use crate::compile::{Compiled, Inputs, compile};
-use crate::config::{Loaded, Settings, load, parse_bytes};
+use crate::config::Settings;
 use crate::describe;
 use crate::graph::{Held, ListenerStatus, Statuses};
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
+use crate::provider::{Loaded, load, parse_bytes};
 use crate::snapshot::{ClientLimits, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Upstreams;
@@ -36,7 +37,7 @@ fn every_situation_comes_to_what_was_recorded() {
             situations += 1;
             let scene = Scene::of(&text);
             let loaded = parsed(&text);
-            assert!(!loaded.is_fatal(), "{}: {:?}", situation.display(), loaded.diagnostics);
+            assert!(!loaded.is_fatal(), "{}: {:?}", situation.display(), loaded.diagnostics([]));
             check(&situation, &scene.outcome(&loaded, in_short), &mut wrong);
         }
     }
@@ -155,11 +156,11 @@ fn ten_thousand_routes_are_ten_thousand_rows() {
         .unwrap();
     }
     let loaded = parsed(&yaml);
-    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics.first());
+    assert!(loaded.diagnostics([]).is_empty(), "{:?}", loaded.diagnostics([]).first());
 
     let compiled = Scene::of("").compile(&loaded, &Snapshot::default());
 
-    assert!(compiled.diagnostics.is_empty(), "{:?}", compiled.diagnostics.first());
+    assert!(compiled.faults.is_empty(), "{:?}", compiled.faults.first());
     let listener = compiled.snapshot.binds[0].listeners.best("h1.example.com").unwrap();
     assert_eq!(listener.routes().unwrap().rows().len(), ROUTES + 1);
     assert_eq!(compiled.snapshot.counts.routes, ROUTES + 1);
@@ -236,16 +237,13 @@ impl Scene {
             log_files: &LogFiles::unopened(),
             client_limits: &self.client_limits,
         };
-        compile(loaded, &inputs)
+        compile(&loaded.objects, &inputs)
     }
 
     fn outcome(&self, loaded: &Loaded, status: impl Fn(&Statuses) -> String) -> String {
         let compiled = self.compile(loaded, &Snapshot::default());
-        let mut diagnostics: Vec<_> =
-            loaded.diagnostics.iter().chain(&compiled.diagnostics).collect();
-        diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
         let mut text = String::from("# diagnostics\n");
-        for diagnostic in diagnostics {
+        for diagnostic in loaded.diagnostics(compiled.faults) {
             writeln!(text, "{diagnostic}").unwrap();
         }
         write!(text, "\n# status\n{}", status(&compiled.statuses)).unwrap();

@@ -1,5 +1,5 @@
 //! From meaning to what runs: objects and the running snapshot in, the next snapshot, conditions
-//! and diagnostics out.
+//! and faults out.
 //!
 //! [`compile`] has the graph built and turns what it found into binds, route tables, rules and
 //! clusters, each made by the constructor of the thing itself; there are no types in between. It
@@ -25,12 +25,11 @@ mod slots;
 mod tracing;
 mod trust;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::api::{Object, ObjectKey};
-use crate::config::{Diagnostic, Loaded, Located, Origin, Severity};
-use crate::graph::{self, Facts, Fault, Graph, Held, RuleFault, Statuses};
+use crate::config::{CheckedObject, Fault};
+use crate::graph::{self, Facts, Graph, Held, Statuses};
 use crate::snapshot::{Counts, Snapshot};
 use crate::tls::Peer;
 
@@ -55,13 +54,12 @@ pub(crate) struct Compiled {
     pub statuses: Statuses,
     /// Who holds which address of the pool.
     pub held: Held,
-    /// What is wrong with the meaning of the objects, by file and place. What `loaded` has found
-    /// already is not told again.
-    pub diagnostics: Vec<Diagnostic>,
+    /// What is wrong with the meaning of the objects.
+    pub faults: Vec<Fault>,
 }
 
-/// Makes the next snapshot of what was loaded.
-pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
+/// Makes the next snapshot of the objects of a load.
+pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compiled {
     let slots = Slots::new(inputs.certificates);
     let trust = Trust::default();
     let facts = Facts {
@@ -77,7 +75,6 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
         pool: inputs.pool,
         held: inputs.held,
     };
-    let objects = loaded.objects.iter().map(|located| (&located.object, &*located.faults));
     let mut graph = graph::build(objects, &facts);
 
     let mut clusters = Clusters::new(inputs.previous, inputs.upstreams, &slots, &trust);
@@ -102,19 +99,11 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
     let forwards = forwards.map(|of| (Arc::clone(&of.name), Arc::clone(of))).collect();
     let counts = count(&graph, clusters.len());
 
-    let faults: Vec<Vec<RuleFault>> = compiled.into_faults();
-    let statuses = graph::statuses(&graph, &faults);
-    let mut found = std::mem::take(&mut graph.faults);
-    found.append(&mut warnings);
-    for (route, faults) in graph.routes.iter().zip(faults) {
-        found.extend(faults.into_iter().map(|RuleFault { field, problem, .. }| Fault {
-            object: route.key.clone(),
-            field,
-            problem,
-            severity: Severity::Error,
-            origin: Origin::Written,
-        }));
-    }
+    let of_routes = compiled.into_faults();
+    let statuses = graph::statuses(&graph, &of_routes);
+    let mut faults = std::mem::take(&mut graph.faults);
+    faults.append(&mut warnings);
+    faults.extend(of_routes.into_iter().flatten());
     let Tracings { collectors, spans, .. } = tracings;
     let generation = inputs.previous.generation + 1;
     Compiled {
@@ -130,7 +119,7 @@ pub(crate) fn compile(loaded: &Loaded, inputs: &Inputs<'_>) -> Compiled {
         },
         statuses,
         held: graph.held,
-        diagnostics: diagnostics(loaded, found),
+        faults,
     }
 }
 
@@ -143,38 +132,4 @@ fn count(graph: &Graph<'_>, backends: usize) -> Counts {
         routes: routes.len(),
         backends,
     }
-}
-
-/// Faults with the places where they stand, without those that the load has told.
-fn diagnostics(loaded: &Loaded, faults: Vec<Fault>) -> Vec<Diagnostic> {
-    if faults.is_empty() {
-        return Vec::new();
-    }
-    let objects: HashMap<ObjectKey, &Located<Object>> =
-        loaded.objects.iter().map(|located| (located.object.key(), located)).collect();
-    let mut told: HashMap<&str, Vec<&str>> = HashMap::new();
-    for diagnostic in &loaded.diagnostics {
-        told.entry(&diagnostic.object).or_default().push(&diagnostic.field);
-    }
-    let mut diagnostics: Vec<Diagnostic> = faults
-        .into_iter()
-        .filter_map(|fault| {
-            let located = objects.get(&fault.object)?;
-            let diagnostic = loaded.fault(located, &fault.field, fault.problem);
-            let told = told.get(&*diagnostic.object).map_or(&[][..], Vec::as_slice);
-            let known = told.iter().any(|field| covers(field, &diagnostic.field));
-            (!known).then_some(Diagnostic {
-                severity: fault.severity,
-                origin: fault.origin,
-                ..diagnostic
-            })
-        })
-        .collect();
-    diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
-    diagnostics
-}
-
-/// True if a diagnostic of `told` is about `field`: about itself or a part of it.
-fn covers(told: &str, field: &str) -> bool {
-    told.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

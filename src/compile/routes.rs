@@ -12,11 +12,11 @@ use crate::api::{
     HttpRouteRule, HttpRouteTimeouts, PathMatchType, PathModifierType, PlainBackendRef,
     SessionPersistence, SessionPersistenceType,
 };
-use crate::config::{Origin, Severity};
+use crate::config::{Fault, FieldPath, Reason, field_path};
 use crate::filters::{Filter, HttpFilter};
 use crate::graph::{
-    Certificate, Fault, FilterRefs, Gateway, Graph, Guard, Listener, Resolved, Route, RouteObject,
-    RuleFault, RuleRefs, Target,
+    Certificate, FilterRefs, Gateway, Graph, Guard, Listener, Resolved, Route, RouteObject,
+    RuleRefs, Target,
 };
 use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
@@ -38,7 +38,7 @@ pub(super) struct CompiledRoute {
     /// The same for what a listener has decrypted, where a backend is spoken to by TLS.
     pub decrypted: Option<Arc<Forward>>,
     /// What cannot run. The rules of these are among `rows`, and answer 500.
-    pub faults: Vec<RuleFault>,
+    pub faults: Vec<Fault>,
 }
 
 /// Every route, once for each variant of it that listeners ask for.
@@ -102,7 +102,7 @@ impl<'g> CompiledRoutes<'g> {
     }
 
     /// What cannot run of each route.
-    pub(super) fn into_faults(self) -> Vec<Vec<RuleFault>> {
+    pub(super) fn into_faults(self) -> Vec<Vec<Fault>> {
         let first = |mut all: Vec<(_, CompiledRoute)>| all.swap_remove(0).1.faults;
         self.0.into_iter().map(first).collect()
     }
@@ -204,7 +204,7 @@ impl Compiler<'_, '_> {
         }
         for (place, of) in rule.matches.iter().enumerate() {
             if let Some(why) = of.method.as_ref().and_then(never::method) {
-                self.warn(format!("spec.rules[{number}].matches[{place}].method"), why.into());
+                self.warn(field_path!(spec.rules[number].matches[place].method), why);
             }
             let headers = of.headers.iter().map(|of| (of.kind(), &*of.name, &*of.value));
             self.warn_of_headers(number, place, headers);
@@ -212,12 +212,12 @@ impl Compiler<'_, '_> {
         if replaces_prefix(rule) && !has_one_prefix(rule) {
             let problem =
                 "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix";
-            self.fault(number, "", "UnsupportedValue", problem.into());
+            self.fault(number, "", Reason::UnsupportedValue, problem.into());
         }
         let timeouts = timeouts(rule.timeouts.unwrap_or_default());
         if let Err(error) = &timeouts {
             let problem = error.to_string();
-            self.fault(number, "timeouts.backendRequest", "UnsupportedValue", problem);
+            self.fault(number, "timeouts.backendRequest", Reason::UnsupportedValue, problem);
         }
         let session = rule.session_persistence.as_ref();
         let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
@@ -268,7 +268,7 @@ impl Compiler<'_, '_> {
     ) {
         for (number, (kind, name, value)) in headers.enumerate() {
             if let Some(why) = never::header(kind, name, value, self.trusts_proxies) {
-                self.warn(format!("spec.rules[{rule}].matches[{place}].headers[{number}]"), why);
+                self.warn(field_path!(spec.rules[rule].matches[place].headers[number]), why);
             }
         }
     }
@@ -278,14 +278,9 @@ impl Compiler<'_, '_> {
         let mut weights = weights.peekable();
         if weights.peek().is_some() && weights.all(|weight| weight == 0) {
             let problem = format!("every backend of this rule has weight 0: {effect}");
-            self.warnings.push(Fault {
-                object: self.route.key.clone(),
-                field: format!("spec.rules[{rule}].backendRefs"),
-                problem,
-                // What was asked for is not done, though the specification has no condition for it.
-                severity: Severity::Error,
-                origin: Origin::Written,
-            });
+            // An error, since traffic is refused, though the specification has no condition for it.
+            let field = field_path!(spec.rules[rule].backendRefs);
+            self.warnings.push(Fault::error(self.route.key.clone(), field, problem));
         }
     }
 
@@ -331,21 +326,21 @@ impl Compiler<'_, '_> {
     fn warn_of_fallback(&mut self, rule: usize, place: usize) {
         let problem = "this Backend is a `fallback`, which is not supported yet: while there are \
                        others it gets no requests";
-        self.warn(format!("spec.rules[{rule}].backendRefs[{place}]"), problem.into());
+        self.warn(field_path!(spec.rules[rule].backendRefs[place]), problem);
     }
 
     fn rule<F>(&mut self, number: usize, written: Written<'_, F>, refs: &RuleRefs<'_>) {
         let kinds: Vec<&str> = written.filters.iter().map(written.kind).collect();
         if let Some(problem) = incompatible(&kinds) {
-            self.fault(number, "filters", "IncompatibleFilters", problem);
+            self.fault(number, "filters", Reason::IncompatibleFilters, problem);
         }
         let mut rows = Vec::with_capacity(written.rows.len());
         for (place, row) in written.rows.into_iter().enumerate() {
             match row {
                 Ok(row) => rows.push(row),
                 Err(misfit) => {
-                    let field = join(&format!("matches[{place}]"), &misfit.field);
-                    self.fault(number, &field, "UnsupportedValue", misfit.error.to_string());
+                    let field = field_path!(matches[place]).join(misfit.field);
+                    self.fault(number, field, Reason::UnsupportedValue, misfit.error.to_string());
                 }
             }
         }
@@ -364,7 +359,7 @@ impl Compiler<'_, '_> {
                         mirrors.push(Mirror { cluster, numerator, denominator });
                     }
                 }
-                Err(misfit) => self.misfit(number, &format!("filters[{place}]"), &misfit),
+                Err(misfit) => self.misfit(number, field_path!(filters[place]), misfit),
             }
         }
         let choices = self.choices(number, written.backend_refs, written.compile, refs);
@@ -392,7 +387,7 @@ impl Compiler<'_, '_> {
         }
         let is_broken = guard == Some(Guard::Refused)
             || self.route.breaks_rules(number)
-            || self.into.faults.iter().any(|fault| fault.rule == number)
+            || self.into.faults.iter().any(|fault| fault.rule() == Some(number))
             // In front of everything: nothing may be answered as if the filter were not there.
             || run.iter().any(|filter| matches!(filter, Filter::Broken(_)));
         run.sort_by_key(HttpFilter::phase);
@@ -429,12 +424,14 @@ impl Compiler<'_, '_> {
     ) -> Vec<(u32, Choice)> {
         let mut choices = Vec::with_capacity(written.len());
         for (place, raw) in written.iter().enumerate() {
-            let field = format!("backendRefs[{place}]");
             let mut run = Vec::with_capacity(raw.filters.len());
             for (of, filter) in raw.filters.iter().enumerate() {
                 match compile(filter).and_then(filters::on_backend) {
                     Ok(filter) => run.push(filter),
-                    Err(misfit) => self.misfit(number, &format!("{field}.filters[{of}]"), &misfit),
+                    Err(misfit) => {
+                        let field = field_path!(backendRefs[place].filters[of]);
+                        self.misfit(number, field, misfit);
+                    }
                 }
             }
             run.sort_by_key(HttpFilter::phase);
@@ -481,7 +478,7 @@ impl Compiler<'_, '_> {
             SessionPersistenceType::Header if filters::changeable(&name).is_ok() => {
                 if let Some(why) = never::field_name(&name.to_ascii_lowercase()) {
                     let problem = format!("no session is ever recognised: {why}");
-                    self.warn(format!("spec.rules[{number}].{field}"), problem);
+                    self.warn(field_path!(spec.rules[number]).join(field), problem);
                 }
                 Carrier::Header(header?)
             }
@@ -490,14 +487,14 @@ impl Compiler<'_, '_> {
             SessionPersistenceType::Cookie => {
                 let problem =
                     format!("`{name}` is not the name of a cookie; use letters and digits");
-                self.fault(number, field, "UnsupportedValue", problem);
+                self.fault(number, field, Reason::UnsupportedValue, problem);
                 return None;
             }
             SessionPersistenceType::Header => {
                 let problem = format!(
                     "`{name}` is not a header that a session can have; write it like `X-Session`"
                 );
-                self.fault(number, field, "UnsupportedValue", problem);
+                self.fault(number, field, Reason::UnsupportedValue, problem);
                 return None;
             }
         };
@@ -544,26 +541,26 @@ impl Compiler<'_, '_> {
         format!("{kind}/{}/{}/rule/{number}", key.namespace, key.name).into()
     }
 
-    fn misfit(&mut self, number: usize, field: &str, misfit: &filters::Misfit) {
-        let field = join(field, &misfit.field);
-        self.fault(number, &field, "UnsupportedValue", misfit.error.to_string());
+    fn misfit(&mut self, number: usize, field: FieldPath, misfit: filters::Misfit) {
+        let problem = misfit.error.to_string();
+        self.fault(number, field.join(misfit.field), Reason::UnsupportedValue, problem);
     }
 
-    fn fault(&mut self, rule: usize, field: &str, reason: &'static str, problem: String) {
-        let field = join(&format!("spec.rules[{rule}]"), field);
-        self.into.faults.push(RuleFault { rule, field, reason, problem });
+    /// A fault that stops a rule: `field` is below the rule.
+    fn fault(&mut self, rule: usize, field: impl Into<FieldPath>, reason: Reason, problem: String) {
+        let field = field_path!(spec.rules[rule]).join(field);
+        let fault = Fault::error(self.route.key.clone(), field, problem);
+        self.into.faults.push(Fault { reason, ..fault });
     }
 
     fn not_yet(&mut self, field: &str, is_written: bool) {
         if is_written {
-            self.warn(field.into(), "not supported yet; this changes nothing".into());
+            self.warn(field.into(), "not supported yet; this changes nothing");
         }
     }
 
-    fn warn(&mut self, field: String, problem: String) {
-        let object = self.route.key.clone();
-        let (severity, origin) = (Severity::Warning, Origin::Written);
-        self.warnings.push(Fault { object, field, problem, severity, origin });
+    fn warn(&mut self, field: FieldPath, problem: impl Into<String>) {
+        self.warnings.push(Fault::warning(self.route.key.clone(), field, problem));
     }
 }
 
@@ -585,10 +582,6 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
         counts,
         session: None,
     }
-}
-
-fn join(base: &str, rest: &str) -> String {
-    if rest.is_empty() { base.into() } else { format!("{base}.{rest}") }
 }
 
 /// Filters of one rule that cannot go together (HTTPRoute `filters`).

@@ -16,7 +16,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Unexpected, Visitor
 use serde::{Deserialize, Deserializer};
 
 use super::diagnostic::Position;
-use super::path::{Path, join};
+use super::path::Path;
 use super::scalar::{InvalidVariable, Word, interpolate, shown, word};
 use super::suggest::hint;
 use super::variables::Variables;
@@ -105,7 +105,8 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -
             |fault| *fault,
         );
         // A field that is missing because it was left out has been told already.
-        let told = error.missing.is_some_and(|name| left_out.contains(&join(&fault.field, name)));
+        let told =
+            error.missing.is_some_and(|name| left_out.contains(&missing(&fault.field, name)));
         let again = !fault.field.is_empty() && left_out.insert(fault.field.clone());
         if !told {
             faults.push(fault);
@@ -118,6 +119,11 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -
     let mut unknown: Vec<Fault> = unknown.into_inner();
     unknown.sort_by(|a, b| (a.at, &a.field).cmp(&(b.at, &b.field)));
     Decoded { value, faults, unknown }
+}
+
+/// The path of the field `name` of `parent`, which may be the root.
+fn missing(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.into() } else { format!("{parent}.{name}") }
 }
 
 /// What all cursors of one run share.

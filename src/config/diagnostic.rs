@@ -4,16 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::api::ObjectKey;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Severity {
-    /// Something that was asked for is not done.
-    Error,
-    /// Everything that was asked for is done, or was never going to be.
-    Warning,
-}
+use super::fault::{Origin, Severity};
 
 /// Line and column of a character, both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,17 +37,6 @@ impl fmt::Display for Place {
     }
 }
 
-/// Where the mistake is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// The host: nothing that is written is wrong. A port that another process has, say.
-    Host,
-    /// The object that a reference names, which is missing or cannot be used.
-    Referent(ObjectKey),
-    /// The place of the diagnostic.
-    Written,
-}
-
 /// One thing wrong with the configuration.
 ///
 /// Prints as `file:line:column: Kind namespace/name: field: problem`; what is not known of it is
@@ -79,7 +59,7 @@ pub(crate) struct Diagnostic {
 
 impl Diagnostic {
     /// An error about a file or directory as a whole that makes the load fail.
-    pub(super) fn unreadable(file: &Path, problem: String) -> Self {
+    pub(crate) fn unreadable(file: &Path, problem: String) -> Self {
         Self {
             severity: Severity::Error,
             fatal: true,

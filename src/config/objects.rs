@@ -14,9 +14,10 @@ use crate::api::{
 };
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
-use super::diagnostic::{Diagnostic, Origin, Place, Position, Severity};
-use super::located::Located;
-use super::path::join;
+use super::diagnostic::{Diagnostic, Place, Position};
+use super::fault::{Origin, Severity};
+use super::field_path::{FieldPath, field_path};
+use super::file_origin::FileOrigin;
 use super::suggest::nearest;
 use super::variables::Variables;
 use super::yaml::{Document, Entry, Node, Value};
@@ -33,7 +34,7 @@ pub(super) struct Reading<'a> {
     pub lenient: bool,
     /// No variable is replaced: the objects come from no file.
     pub verbatim: bool,
-    pub objects: Vec<Located<Object>>,
+    pub objects: Vec<(Object, FileOrigin)>,
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Reading<'a> {
 struct Spot<'s> {
     document: usize,
     /// `items[3]` for the fourth item of a list, empty for a document.
-    prefix: &'s str,
+    prefix: &'s FieldPath,
     object: &'s str,
     kind: Kind,
 }
@@ -51,27 +52,27 @@ impl Reading<'_> {
     /// Takes one document.
     pub(super) fn document(&mut self, index: usize, document: &Document) {
         for fault in &document.faults {
-            self.report(Severity::Error, "", fault.at, String::new(), fault.problem.clone());
+            self.report(Severity::Error, "", fault.at, FieldPath::default(), fault.problem.clone());
         }
         match &document.root {
             // Nothing between two `---`, or comments alone.
             Some(root) if root.is_null() => {}
-            Some(root) => self.object(root, index, ""),
+            Some(root) => self.object(root, index, &FieldPath::default()),
             None => {}
         }
     }
 
-    fn object(&mut self, root: &Node, document: usize, prefix: &str) {
+    fn object(&mut self, root: &Node, document: usize, prefix: &FieldPath) {
         let has_type = ["apiVersion", "kind"].iter().any(|name| root.entry(name).is_some());
         if !has_type && text::is_json(self.file) {
             // Much else is written in JSON, and stands where it likes.
             let problem =
                 "ignored: not an object of Kubernetes, it has neither `apiVersion` nor `kind`";
-            return self.report(Severity::Warning, "", root.at, prefix.into(), problem.into());
+            return self.report(Severity::Warning, "", root.at, prefix.clone(), problem.into());
         }
         if !matches!(root.value, Value::Map(_)) {
             let problem = "this is not an object; write `apiVersion: ...`, `kind: ...` and so on";
-            return self.report(Severity::Error, "", root.at, prefix.into(), problem.into());
+            return self.report(Severity::Error, "", root.at, prefix.clone(), problem.into());
         }
         let object = label(root);
         let [api_version, kind] = ["apiVersion", "kind"].map(|name| root.entry(name));
@@ -79,7 +80,7 @@ impl Reading<'_> {
             for (name, found) in [("apiVersion", api_version), ("kind", kind)] {
                 if found.is_none() {
                     let problem = format!("`{name}` is missing; every object has one");
-                    self.report(Severity::Error, &object, root.at, prefix.into(), problem);
+                    self.report(Severity::Error, &object, root.at, prefix.clone(), problem);
                 }
             }
             return;
@@ -99,11 +100,11 @@ impl Reading<'_> {
                 let problem = format!(
                     "{name} of {api_version} is not a kind that this gateway knows; ignored"
                 );
-                self.report(Severity::Warning, &object, kind.value.at, prefix.into(), problem);
+                self.report(Severity::Warning, &object, kind.value.at, prefix.clone(), problem);
             }
             Found::Wrong { field, problem } => {
                 let entry = if field == "kind" { kind } else { api_version };
-                let field = join(prefix, field);
+                let field = prefix.clone().join(field);
                 self.report(Severity::Error, &object, entry.value.at, field, problem);
             }
         }
@@ -113,10 +114,10 @@ impl Reading<'_> {
     fn items(&mut self, items: &Entry, document: usize) {
         let Value::List(nodes) = &items.value.value else {
             let problem = "expected a list of objects".into();
-            return self.report(Severity::Error, "", items.key_at, "items".into(), problem);
+            return self.report(Severity::Error, "", items.key_at, field_path!(items), problem);
         };
         for (index, node) in nodes.iter().enumerate() {
-            let prefix = format!("items[{index}]");
+            let prefix = field_path!(items[index]);
             if node.entry("items").is_some()
                 && node.entry("metadata").is_none_or(|m| m.value.entry("name").is_none())
             {
@@ -163,7 +164,7 @@ impl Reading<'_> {
         let Decoded { value, mut faults, unknown } = decode(root, rules);
         if self.lenient {
             for Fault { at, field, problem } in unknown {
-                let field = join(spot.prefix, &field);
+                let field = spot.prefix.clone().join(field);
                 self.report(Severity::Warning, spot.object, at, field, problem);
             }
         } else {
@@ -182,7 +183,7 @@ impl Reading<'_> {
             faults.push(Fault { at, field: field.into(), problem });
         }
         for Fault { at, field, problem } in faults {
-            let field = join(spot.prefix, &field);
+            let field = spot.prefix.clone().join(field);
             self.report(Severity::Error, spot.object, at, field, problem);
         }
     }
@@ -214,7 +215,7 @@ impl Reading<'_> {
         let metadata = decode::<Bare>(root, rules).value.unwrap_or_default().metadata;
         let problem = format!("{kind} is not supported yet, ignored");
         let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
-        self.report(Severity::Warning, spot.object, at, spot.prefix.into(), problem);
+        self.report(Severity::Warning, spot.object, at, spot.prefix.clone(), problem);
         self.keep(Object::Unsupported(Unsupported { kind, metadata }), root, spot);
     }
 
@@ -234,7 +235,7 @@ impl Reading<'_> {
         let unsupported = unsupported_features(root);
         unknown.retain(|fault| !unsupported.iter().any(|(_, at)| *at == fault.at));
         for Fault { at, field, problem } in faults.into_iter().chain(unknown) {
-            self.report(Severity::Error, spot.object, at, join(spot.prefix, &field), problem);
+            self.report(Severity::Error, spot.object, at, spot.prefix.clone().join(field), problem);
         }
         let Some(mut policy) = value else { return };
         for (field, at) in unsupported {
@@ -245,7 +246,7 @@ impl Reading<'_> {
                 fatal: false,
                 place: Place { file: Arc::clone(self.file), position: Some(at) },
                 object: spot.object.into(),
-                field: join(spot.prefix, &field),
+                field: spot.prefix.clone().join(&*field).to_string(),
                 problem: problem.into(),
                 origin: Origin::Written,
             });
@@ -258,14 +259,13 @@ impl Reading<'_> {
     }
 
     fn keep(&mut self, object: Object, root: &Node, spot: Spot<'_>) {
-        self.objects.push(Located {
-            object,
+        let origin = FileOrigin {
             file: Arc::clone(self.file),
             document: spot.document,
-            prefix: spot.prefix.into(),
+            prefix: spot.prefix.clone(),
             written: json::written(root, self.environment, self.variables(spot.kind)),
-            faults: Vec::new(),
-        });
+        };
+        self.objects.push((object, origin));
     }
 
     /// Every error that is found before the objects are complete is fatal: what the writer wants
@@ -275,7 +275,7 @@ impl Reading<'_> {
         severity: Severity,
         object: &str,
         at: Position,
-        field: String,
+        field: FieldPath,
         problem: String,
     ) {
         self.diagnostics.push(Diagnostic {
@@ -283,7 +283,7 @@ impl Reading<'_> {
             fatal: severity == Severity::Error,
             place: Place { file: Arc::clone(self.file), position: Some(at) },
             object: object.into(),
-            field,
+            field: field.to_string(),
             problem,
             origin: Origin::Written,
         });

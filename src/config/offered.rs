@@ -11,11 +11,13 @@ use serde_json::Value;
 
 use crate::api::{Kind, Object, TypeMeta};
 
-use super::diagnostic::{Position, Severity};
+use super::diagnostic::Position;
+use super::fault::Severity;
+use super::field_path::FieldPath;
 use super::objects::Reading;
+use super::validate;
 use super::variables::Variables;
 use super::yaml::{self, Document, Entry, Node};
-use super::{path, validate};
 
 /// Rounds in which fields that are not known are taken out: each finds at most 50.
 const ROUNDS: usize = 20;
@@ -82,19 +84,20 @@ pub(crate) fn offered(value: Value) -> Offered {
             .collect();
         if !found.is_empty() {
             let mut next = 0;
-            prune(&mut known, &found, &mut next, "", &mut unknown);
+            prune(&mut known, &found, &mut next, &FieldPath::default(), &mut unknown);
             continue;
         }
-        let object = reading.objects.pop().map(|located| located.object);
+        let object = reading.objects.pop().map(|(object, _)| object);
         let mut faults: Vec<Rejected> = errors
             .into_iter()
             .filter(|error| error.fatal)
             .map(|error| Rejected { field: error.field, problem: error.problem })
             .collect();
         if let Some(object) = object.as_ref().filter(|_| faults.is_empty()) {
-            let violations = validate::object(object).into_iter();
-            faults
-                .extend(violations.map(|one| Rejected { field: one.field, problem: one.problem }));
+            let broken = validate::object(object).into_iter();
+            faults.extend(
+                broken.map(|one| Rejected { field: one.field.to_string(), problem: one.problem }),
+            );
         }
         return Offered { object, faults, unknown, known };
     }
@@ -168,25 +171,26 @@ fn prune(
     value: &mut Value,
     found: &HashSet<usize>,
     next: &mut usize,
-    at: &str,
+    at: &FieldPath,
     out: &mut Vec<Rejected>,
 ) {
     match value {
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                prune(item, found, next, &format!("{at}[{index}]"), out);
+                prune(item, found, next, &at.clone().item(index), out);
             }
         }
         Value::Object(fields) => fields.retain(|key, value| {
             *next += 1;
             let is_unknown = found.contains(next);
-            let at = path::join(at, key);
+            let at = at.clone().field(key.clone());
             // What stands in it is counted all the same.
             let before = out.len();
             prune(value, found, next, &at, out);
             if is_unknown {
                 out.truncate(before);
-                out.push(Rejected { problem: format!("unknown field \"{at}\""), field: at });
+                let (field, problem) = (at.to_string(), format!("unknown field \"{at}\""));
+                out.push(Rejected { field, problem });
             }
             !is_unknown
         }),

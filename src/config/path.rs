@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::field_path::FieldPath;
+
 /// A path such as `spec.rules[0].name` or `metadata.labels["a.b/c"]`; written out only when there
 /// is something to say.
 #[derive(Clone, Copy)]
@@ -20,6 +22,14 @@ impl<'p> Path<'p> {
         Self::Item(self, index)
     }
 
+    pub(super) fn to_field_path(self) -> FieldPath {
+        match self {
+            Self::Root => FieldPath::default(),
+            Self::Field(parent, name) => parent.to_field_path().field((*name).to_owned()),
+            Self::Item(parent, index) => parent.to_field_path().item(index),
+        }
+    }
+
     /// True for the field `name`, whatever it is a field of, and for the items of its list.
     pub(super) fn is_of(&self, name: &str) -> bool {
         match self {
@@ -32,30 +42,12 @@ impl<'p> Path<'p> {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            // In quotes where the name holds what a path is cut at.
-            Self::Field(parent, name) if name.is_empty() || name.contains(['.', '[', ']', '"']) => {
-                write!(f, "{parent}[\"{name}\"]")
-            }
-            Self::Field(Path::Root, name) => f.write_str(name),
-            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
-            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
-        }
+        fmt::Display::fmt(&self.to_field_path(), f)
     }
 }
 
 impl fmt::Debug for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// The path of a field of `parent`, both written out; either may be empty.
-pub(super) fn join(parent: &str, name: &str) -> String {
-    match (parent, name) {
-        ("", _) => name.into(),
-        (_, "") => parent.into(),
-        _ => format!("{parent}.{name}"),
     }
 }

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
-use super::diagnostic::{Diagnostic, Origin, Place, Position, Severity};
+use super::diagnostic::{Diagnostic, Place, Position};
+use super::fault::{Origin, Severity};
 use super::variables::Variables;
 use super::yaml::{Node, documents};
 
@@ -110,7 +111,7 @@ impl Settings {
         let Decoded { value, faults, unknown } = decode::<EnvoyGateway>(&node, rules);
         let Some(document) = value else { return Err(failed(faults)) };
         let here = |field: &str, problem: String| {
-            let at = super::source::position_in(&node, field);
+            let at = super::source::position_in(&node, &field.into());
             vec![Fault { at, field: field.into(), problem }]
         };
         let resolved = document.resolve(file, root, environment);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnostic::Position;
+use super::field_path::{FieldPath, Segment};
 use super::text::documents;
 use super::yaml::{Node, Value};
 
@@ -12,18 +13,18 @@ use super::yaml::{Node, Value};
 /// Made by reading the text a second time, and only when a diagnostic must be shown, so that a
 /// load without faults pays nothing.
 #[derive(Debug)]
-pub(super) struct SourceMap {
+pub(crate) struct SourceMap {
     roots: Vec<Option<Arc<Node>>>,
 }
 
 impl SourceMap {
-    pub(super) fn new(path: &Path, text: &str) -> Self {
+    pub(crate) fn new(path: &Path, text: &str) -> Self {
         let documents = documents(path, text).into_iter();
         Self { roots: documents.map(|document| document.root).collect() }
     }
 
     /// The place of a field, or of the nearest ancestor that was written.
-    pub(super) fn locate(&self, document: usize, field: &str) -> Position {
+    pub(crate) fn locate(&self, document: usize, field: &FieldPath) -> Position {
         match self.roots.get(document) {
             Some(Some(root)) => position_in(root, field),
             _ => Position::START,
@@ -34,10 +35,10 @@ impl SourceMap {
 /// The place of a field in one document, or of the nearest ancestor that was written.
 ///
 /// A word or number is shown where its value stands, a list or mapping where its name does.
-pub(super) fn position_in(root: &Arc<Node>, field: &str) -> Position {
+pub(super) fn position_in(root: &Arc<Node>, field: &FieldPath) -> Position {
     let (mut node, mut at) = (root, root.at);
-    for segment in segments(field) {
-        let found = match (&node.value, &segment) {
+    for segment in field.segments() {
+        let found = match (&node.value, segment) {
             (Value::Map(_), Segment::Field(name)) => {
                 node.entry(name).map(|entry| (&entry.value, Some(entry.key_at)))
             }
@@ -56,58 +57,9 @@ pub(super) fn position_in(root: &Arc<Node>, field: &str) -> Position {
     at
 }
 
-#[derive(Debug, PartialEq)]
-enum Segment<'a> {
-    Field(&'a str),
-    Item(usize),
-}
-
-/// The parts of `spec.rules[0].name` and `metadata.labels["a.b/c"]`.
-fn segments(mut rest: &str) -> Vec<Segment<'_>> {
-    let mut segments = Vec::new();
-    while !rest.is_empty() {
-        if let Some(quoted) = rest.strip_prefix("[\"") {
-            let Some((name, after)) = quoted.split_once("\"]") else { break };
-            segments.push(Segment::Field(name));
-            rest = after;
-        } else if let Some(bracket) = rest.strip_prefix('[') {
-            let Some((index, after)) = bracket.split_once(']') else { break };
-            let Ok(index) = index.parse() else { break };
-            segments.push(Segment::Item(index));
-            rest = after;
-        } else {
-            rest = rest.strip_prefix('.').unwrap_or(rest);
-            let end = rest.find(['.', '[']).unwrap_or(rest.len());
-            // `a..b`, or `a.[0]`, is no path; what was read of it will do.
-            if end == 0 {
-                break;
-            }
-            segments.push(Segment::Field(&rest[..end]));
-            rest = &rest[end..];
-        }
-    }
-    segments
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_cut_at_dots_and_brackets() {
-        use Segment::{Field, Item};
-        let table: [(&str, Vec<Segment<'_>>); 6] = [
-            ("", vec![]),
-            ("spec", vec![Field("spec")]),
-            ("spec.rules[0].name", vec![Field("spec"), Field("rules"), Item(0), Field("name")]),
-            ("items[2]", vec![Field("items"), Item(2)]),
-            ("metadata[\"a.b/c\"].d", vec![Field("metadata"), Field("a.b/c"), Field("d")]),
-            ("a..b", vec![Field("a")]),
-        ];
-        for (path, want) in table {
-            assert_eq!(segments(path), want, "{path}");
-        }
-    }
 
     #[test]
     fn a_field_is_found_or_its_nearest_ancestor() {
@@ -138,7 +90,7 @@ spec:
             (7, "first", 1, 1),
         ];
         for (document, field, line, column) in table {
-            let got = map.locate(document, field);
+            let got = map.locate(document, &field.into());
             assert_eq!(got, Position { line, column }, "{document} {field}");
         }
     }

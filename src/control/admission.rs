@@ -13,9 +13,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::api::{Kind, ObjectKey};
-use crate::config::{Diagnostic, Origin, Severity, SourceFile};
+use crate::config::{Diagnostic, Origin, Severity};
 use crate::control::loader::{Accepted, Load};
 use crate::observe::counted;
+use crate::provider::SourceFile;
 use crate::snapshot::{Bind, BindKey, Listener, Snapshot};
 
 /// `--reload-policy`: what a reload from files may bring with it.

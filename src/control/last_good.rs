@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Settings, SourceFile};
+use crate::config::Settings;
+use crate::provider::{self, SourceFile};
 
 /// Where they are kept.
 #[derive(Clone, Debug)]
@@ -103,7 +104,7 @@ impl LastGood {
 fn copy(number: usize, path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // A file that was named itself is read whatever its name is; in a directory it needs an ending.
-    let ending = if config::is_configuration(&name) { "" } else { ".yaml" };
+    let ending = if provider::is_configuration(&name) { "" } else { ".yaml" };
     format!("{number:05}-{name}{ending}")
 }
 

@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use tracing::Level;
 
-use crate::api::{Object, ObjectKey};
+use crate::api::ObjectKey;
 use crate::clock;
 use crate::compile::{self, Compiled, Inputs};
 use crate::config::{
-    self, Diagnostic, FilePrint, Loaded, Located, Origin, Settings, Severity, SourceFile,
+    self, CheckedObject, Diagnostic, FieldPath, FileOrigin, Origin, Settings, Severity,
 };
 use crate::control::watch::Watched;
 use crate::control::{CannotBind, sockets};
@@ -19,6 +19,7 @@ use crate::graph::Held;
 use crate::kube_api::Source;
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
+use crate::provider::{self, FilePrint, Loaded, SourceFile};
 use crate::snapshot::{ClientLimits, Snapshot};
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::{Bounds, Descriptors, Upstreams};
@@ -194,9 +195,9 @@ impl Loader {
 
     /// The files that a load of `paths` reads, to be known again.
     fn fingerprint(&self, paths: &[PathBuf]) -> Vec<FilePrint> {
-        let mut print = config::fingerprint(paths);
+        let mut print = provider::fingerprint(paths);
         if let Sources::Document { file, .. } = &self.sources {
-            print.extend(config::fingerprint(std::slice::from_ref(file)));
+            print.extend(provider::fingerprint(std::slice::from_ref(file)));
         }
         print.sort();
         print
@@ -210,7 +211,8 @@ impl Loader {
     /// True if the files hold what is served, byte by byte.
     pub(super) fn holds(&self, accepted: &Accepted) -> bool {
         self.settings().is_ok_and(|(settings, _)| {
-            settings == accepted.settings && config::is_unchanged(&settings.paths, &accepted.files)
+            settings == accepted.settings
+                && provider::is_unchanged(&settings.paths, &accepted.files)
         })
     }
 
@@ -253,7 +255,7 @@ impl Loader {
         };
         self.print = self.fingerprint(&settings.paths);
         self.read.clone_from(&settings.paths);
-        let loaded = config::load(&settings, &|name| self.variable(name));
+        let loaded = provider::load(&settings, &|name| self.variable(name));
         self.compile(self.read_of(settings, warnings, loaded), previous, &[])
     }
 
@@ -272,7 +274,7 @@ impl Loader {
         files: &[SourceFile],
         previous: &Snapshot,
     ) -> Load {
-        let loaded = config::load_kept(&settings, files, None, &|name| self.variable(name));
+        let loaded = provider::load_kept(&settings, files, None, &|name| self.variable(name));
         self.compile(self.read_of(settings, Vec::new(), loaded), previous, &[])
     }
 
@@ -284,7 +286,7 @@ impl Loader {
         let directory = self.api_directory(&settings);
         if let Some(directory) = &directory {
             self.print.retain(|file| !file.is_in(directory));
-            self.print.extend(config::fingerprint(std::slice::from_ref(directory)));
+            self.print.extend(provider::fingerprint(std::slice::from_ref(directory)));
             self.print.sort();
             if !self.read.contains(directory) {
                 self.read.push(directory.clone());
@@ -292,7 +294,7 @@ impl Loader {
         }
         let environment = |name: &str| self.variable(name);
         let directory = directory.as_deref();
-        let loaded = config::load_kept(&settings, &accepted.files, directory, &environment);
+        let loaded = provider::load_kept(&settings, &accepted.files, directory, &environment);
         let warnings = accepted.warnings.clone();
         self.compile(self.read_of(settings, warnings, loaded), previous, &[])
     }
@@ -312,13 +314,10 @@ impl Loader {
 
     fn compile(&self, read: Read, previous: &Snapshot, failed: &[CannotBind]) -> Load {
         let Read { settings, warnings, loaded, .. } = &read;
-        let mut diagnostics = [&**warnings, &*loaded.diagnostics].concat();
         let domain = self.variable(config::DOMAIN);
-        diagnostics
-            .extend(domain.as_deref().and_then(|domain| self.sources.fault_of_domain(domain)));
         let mut compiled = (!loaded.is_fatal()).then(|| {
             compile::compile(
-                loaded,
+                &loaded.objects,
                 &Inputs {
                     previous,
                     settings,
@@ -344,9 +343,11 @@ impl Loader {
                 },
             )
         });
-        if let Some(compiled) = &mut compiled {
-            diagnostics.append(&mut compiled.diagnostics);
-        }
+        let faults = compiled.as_mut().map(|compiled| std::mem::take(&mut compiled.faults));
+        let mut diagnostics =
+            [&**warnings, &*loaded.diagnostics(faults.unwrap_or_default())].concat();
+        diagnostics
+            .extend(domain.as_deref().and_then(|domain| self.sources.fault_of_domain(domain)));
         diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
         let (files, objects) = (loaded.files.len(), loaded.objects.len());
         Load { compiled, diagnostics, files, objects, read: Some(read) }
@@ -403,8 +404,9 @@ impl Load {
 
     /// The file of each object that was read.
     pub(super) fn places(&self) -> HashMap<ObjectKey, Arc<Path>> {
-        let objects = self.read.iter().flat_map(|read| &read.loaded.objects);
-        objects.map(|located| (located.object.key(), Arc::clone(&located.file))).collect()
+        let objects =
+            self.read.iter().flat_map(|read| read.loaded.objects.iter().zip(&read.loaded.origins));
+        objects.map(|(of, origin)| (of.object.key(), Arc::clone(&origin.file))).collect()
     }
 
     /// The files that were read.
@@ -436,13 +438,13 @@ impl Load {
         let objects = self.places();
         let Self { compiled, diagnostics, files: file_count, objects: object_count, read } = self;
         let Read { settings, mut warnings, loaded, api_dir, missing } = read?;
-        let Loaded { objects: located, files, of_paths, .. } = loaded;
+        let Loaded { objects: checked, origins, files, of_paths, .. } = loaded;
         warnings.extend(of_paths);
         let files = files.into_iter().map(SourceFile::kept).collect();
         Some(Ready {
             compiled: compiled?,
             accepted: Accepted { settings, files, objects, diagnostics, warnings, missing },
-            sources: sources(located),
+            sources: sources(&checked, origins),
             api_dir,
             files: file_count,
             objects: object_count,
@@ -455,21 +457,20 @@ impl Load {
     }
 }
 
-/// What was read, as the API shows it.
-fn sources(objects: Vec<Located<Object>>) -> Vec<Source> {
+/// The objects that were read, as the API shows them.
+fn sources(objects: &[CheckedObject], origins: Vec<FileOrigin>) -> Vec<Source> {
     let mut in_file: HashMap<Arc<Path>, usize> = HashMap::new();
-    for located in &objects {
-        *in_file.entry(Arc::clone(&located.file)).or_default() += 1;
+    for origin in &origins {
+        *in_file.entry(Arc::clone(&origin.file)).or_default() += 1;
     }
-    objects
-        .into_iter()
-        .map(|located| Source {
-            key: located.object.key(),
-            written: located.written.0,
-            alone: in_file.get(&located.file) == Some(&1) && located.prefix.is_empty(),
-            file: located.file,
-        })
-        .collect()
+    let each = objects.iter().zip(origins);
+    let each = each.map(|(checked, origin)| Source {
+        key: checked.object.key(),
+        written: origin.written.0,
+        alone: in_file.get(&origin.file) == Some(&1) && origin.prefix == FieldPath::default(),
+        file: origin.file,
+    });
+    each.collect()
 }
 
 impl Sources {

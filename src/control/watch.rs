@@ -27,8 +27,8 @@ use nix::sys::statfs::{FsType, statfs};
 use tokio::time::sleep_until;
 
 use crate::clock;
-use crate::config;
 use crate::control::readable::Readable;
+use crate::provider;
 use crate::stats::Trouble;
 
 /// A change is reported when nothing more has happened for this long,
@@ -663,7 +663,7 @@ impl Role {
         }
         match self {
             Self::Certificates => true,
-            Self::Configuration => config::is_configuration(&name.to_string_lossy()),
+            Self::Configuration => provider::is_configuration(&name.to_string_lossy()),
         }
     }
 }

@@ -80,9 +80,8 @@ pub(super) fn policies<'a>(
         let metadata = &object.metadata;
         let key = ObjectKey::new(Kind::BackendTlsPolicy, metadata.namespace(), &metadata.name);
         let broken = index.broken(&key).next();
-        let mut accepted = broken.map_or(Ok(()), |(field, problem)| {
-            Err(Refusal::new("Invalid", format!("{field}: {problem}")))
-        });
+        let mut accepted =
+            broken.map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())));
         let place = policies.all.len();
         let judged = claim(object, &key, place, &mut policies, index, facts, faults);
         accepted = accepted.and(judged);

@@ -257,8 +257,8 @@ fn keeps_rules(
     let key = ObjectKey::new(kind, namespace, name);
     match index.broken(&key).next() {
         None => Ok(()),
-        Some((field, problem)) => {
-            let problem = format!("{kind} `{namespace}/{name}` is not valid: {field}: {problem}");
+        Some(fault) => {
+            let problem = format!("{kind} `{namespace}/{name}` is not valid: {fault}");
             Err(BrokenRef::new("InvalidBackendRef", "", problem).of(key.clone()))
         }
     }

@@ -1,6 +1,6 @@
 //! The graph of one load, put together from its objects.
 
-use crate::api::Object;
+use crate::config::{CheckedObject, Fault};
 
 use super::ancestors;
 use super::backend_encryption::BackendEncryption;
@@ -16,7 +16,7 @@ use super::proxies::{self, Proxy};
 use super::route_builder;
 use super::routes::Route;
 use super::security::{GoverningPolicy, SecurityPolicies};
-use super::verdict::{Fault, Faults};
+use super::verdict::Faults;
 
 /// The objects of one load with their relations.
 ///
@@ -62,13 +62,9 @@ impl<'a> Graph<'a> {
 
 /// Looks up every reference and judges every relation.
 ///
-/// With each object comes what is known to be wrong with it by itself, as `field: problem`: the
-/// rules of its kind that it breaks, for which an API server would not have taken it. Somebody
-/// else has told those; here they decide what is not served.
-pub(crate) fn build<'a>(
-    objects: impl IntoIterator<Item = (&'a Object, &'a [String])>,
-    facts: &Facts<'_>,
-) -> Graph<'a> {
+/// The faults of the objects are the rules of their kinds that they break. They are reported already;
+/// here they decide what is not served.
+pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &Facts<'_>) -> Graph<'a> {
     let index = Index::new(objects);
     let mut faults = Faults::default();
     let encryption = BackendEncryption::new(&index, facts, &mut faults);

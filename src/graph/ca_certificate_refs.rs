@@ -44,8 +44,8 @@ pub(super) fn look_up(
         }
     };
     let object = format!("{kind} `{namespace}/{name}`");
-    if let Some((field, problem)) = index.broken(&ObjectKey::new(kind, namespace, name)).next() {
-        return Err(Unusable::Content(format!("{object} is not valid: {field}: {problem}")));
+    if let Some(fault) = index.broken(&ObjectKey::new(kind, namespace, name)).next() {
+        return Err(Unusable::Content(format!("{object} is not valid: {fault}")));
     }
     let value = match kind {
         Kind::ConfigMap => {

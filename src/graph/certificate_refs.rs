@@ -152,8 +152,8 @@ fn secret<'a>(
     let object = format!("Secret {namespace}/{}", reference.name);
     let found = index.secret(namespace, &reference.name);
     let key = ObjectKey::new(Kind::Secret, namespace, &reference.name);
-    if let (Some(_), Some((field, problem))) = (found, index.broken(&key).next()) {
-        return Err(invalid(format!("{object} is not valid: {field}: {problem}")));
+    if let (Some(_), Some(fault)) = (found, index.broken(&key).next()) {
+        return Err(invalid(format!("{object} is not valid: {fault}")));
     }
     Ok((object, found))
 }

@@ -87,9 +87,10 @@ pub(super) fn classes<'a>(
         index.classes.iter().filter(|class| class.spec.controller_name == facts.controller_name);
     ours.map(|class| {
         let key = ObjectKey::new(Kind::GatewayClass, "", &class.metadata.name);
-        let broken = index.broken(&key).next().map_or(Ok(()), |(field, problem)| {
-            Err(Refusal::new("InvalidParameters", format!("{field}: {problem}")))
-        });
+        let broken = index
+            .broken(&key)
+            .next()
+            .map_or(Ok(()), |fault| Err(Refusal::new("InvalidParameters", fault.to_string())));
         let written = class.spec.parameters_ref.as_ref();
         let parameters = written.map(|written| Parameters {
             group: &written.group,
@@ -255,10 +256,8 @@ fn judge_class(class: &Class<'_>, key: &ObjectKey, faults: &mut Faults) -> Judge
 
 /// The rules of its kind that the Gateway breaks, those of single listeners aside.
 fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
-    let mut broken = index.broken(key).filter(|(field, _)| listeners::place_of(field).is_none());
-    broken.next().map_or(Ok(()), |(field, problem)| {
-        Err(Refusal::new("Invalid", format!("{field}: {problem}")))
-    })
+    let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
+    broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
 }
 
 /// A reference to settings of a class or Gateway.
@@ -291,9 +290,7 @@ fn judge_parameters(
     let problem = if let Some(meant) = meant {
         match (proxies.find(&meant), index.broken(&meant).next()) {
             (Some(place), None) => return Ok(Some(place)),
-            (Some(_), Some((field, problem))) => {
-                format!("{meant} is not valid: {field}: {problem}")
-            }
+            (Some(_), Some(fault)) => format!("{meant} is not valid: {fault}"),
             (None, _) => format!(
                 "there is no EnvoyProxy `{}/{}`; write it, or leave the reference out",
                 meant.namespace, meant.name

@@ -7,6 +7,7 @@ use crate::api::{
     ListenerSet, Object, ObjectKey, ObjectMeta, ReferenceGrant, RouteFilter, Secret,
     SecurityPolicy, Service,
 };
+use crate::config::{CheckedObject, Fault};
 
 use super::route_object::RouteObject;
 
@@ -49,15 +50,15 @@ pub(super) struct Index<'a> {
     pub tls_policies: Vec<&'a BackendTlsPolicy>,
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
     /// By object the rules of its kind that it breaks.
-    broken: HashMap<ObjectKey, &'a [String]>,
+    broken: HashMap<ObjectKey, &'a [Fault]>,
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn new(objects: impl IntoIterator<Item = (&'a Object, &'a [String])>) -> Self {
+    pub(super) fn new(objects: &'a [CheckedObject]) -> Self {
         let mut index = Self::default();
-        for (object, broken) in objects {
-            if !broken.is_empty() {
-                index.broken.insert(object.key(), broken);
+        for CheckedObject { object, faults } in objects {
+            if !faults.is_empty() {
+                index.broken.insert(object.key(), faults);
             }
             index.file(object);
         }
@@ -128,10 +129,9 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The rules of its kind that an object breaks, as field and problem.
-    pub(super) fn broken(&self, key: &ObjectKey) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let broken = self.broken.get(key).copied().unwrap_or_default();
-        broken.iter().map(|told| told.split_once(": ").unwrap_or(("", told)))
+    /// The rules of its kind that an object breaks.
+    pub(super) fn broken(&self, key: &ObjectKey) -> impl Iterator<Item = &'a Fault> + use<'a> {
+        self.broken.get(key).copied().unwrap_or_default().iter()
     }
 
     /// Every Backend, in the order of their names.

@@ -110,10 +110,8 @@ pub(super) fn listener_sets<'a>(
 
 /// The rules of its kind that the set breaks, those of single listeners aside.
 fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
-    let mut broken = index.broken(key).filter(|(field, _)| listeners::place_of(field).is_none());
-    broken.next().map_or(Ok(()), |(field, problem)| {
-        Err(Refusal::new("Invalid", format!("{field}: {problem}")))
-    })
+    let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
+    broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
 }
 
 /// `allowedListeners` of the Gateway.

@@ -4,6 +4,7 @@ use crate::api::{
     self, FromNamespaces, GATEWAY_GROUP, LabelSelector, LabelSelectorOperator, ObjectKey, Protocol,
     TlsMode,
 };
+use crate::config::{FieldPath, field_path};
 use crate::net::HostPattern;
 
 use super::certificate_refs;
@@ -134,20 +135,18 @@ impl Listener<'_> {
     }
 
     /// The place of a fault: a field of the listener, or all of it where `rest` is empty.
-    pub(super) fn field(&self, rest: &str) -> String {
+    pub(super) fn field(&self, rest: &str) -> FieldPath {
         field(self.place, rest)
     }
 }
 
 /// The listener that a field of a Gateway or ListenerSet belongs to.
-pub(super) fn place_of(field: &str) -> Option<usize> {
-    let (place, _) = field.strip_prefix("spec.listeners[")?.split_once(']')?;
-    place.parse().ok()
+pub(super) fn place_of(field: &FieldPath) -> Option<usize> {
+    field.item_of_spec("listeners")
 }
 
-fn field(place: usize, rest: &str) -> String {
-    let dot = if rest.is_empty() { "" } else { "." };
-    format!("spec.listeners[{place}]{dot}{rest}")
+fn field(place: usize, rest: &str) -> FieldPath {
+    field_path!(spec.listeners[place]).join(rest)
 }
 
 /// Judges `spec.listeners[place]` of its owner by itself, without its neighbours.
@@ -235,9 +234,9 @@ impl Check<'_> {
     /// The rules of its kind that the listener breaks.
     fn rules(&mut self, index: &Index<'_>) {
         let mut broken =
-            index.broken(self.key).filter(|(field, _)| place_of(field) == Some(self.place));
-        if let Some((field, problem)) = broken.next() {
-            self.accepted = Err(Refusal::new("UnsupportedValue", format!("{field}: {problem}")));
+            index.broken(self.key).filter(|fault| place_of(&fault.field) == Some(self.place));
+        if let Some(fault) = broken.next() {
+            self.accepted = Err(Refusal::new("UnsupportedValue", fault.to_string()));
         }
     }
 

@@ -3,10 +3,10 @@
 //! [`build`] takes the objects of one load, wherever they came from, and says which Gateways are
 //! ours, which listeners can be served, which routes are on which listener and where their
 //! references lead. Nothing here fails: what is broken stays in the graph, marked with the reason
-//! that the specification has for it, and is a [`Fault`] for the person who wrote it.
+//! that the specification has for it, and is a [`Fault`](crate::config::Fault) for the person who wrote it.
 //!
 //! What the values of a rule mean (a regular expression, a header, a timeout) is not decided here
-//! but in `compile`, which hands back a [`RuleFault`] for what cannot run; [`statuses`] makes the
+//! but in `compile`, which hands back faults for what cannot run; [`statuses`] makes the
 //! conditions of both.
 //!
 //! Invariant: no object is looked up by walking a list, so a load of ten thousand routes costs
@@ -62,4 +62,3 @@ pub(crate) use routes::Route;
 #[cfg(test)]
 pub(crate) use status::ListenerStatus;
 pub(crate) use status::{Statuses, statuses};
-pub(crate) use verdict::{Fault, RuleFault};

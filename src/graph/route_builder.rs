@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::api::{CORE_GROUP, GATEWAY_GROUP, Kind, ObjectKey, ParentReference};
-use crate::config::Origin;
+use crate::config::{Fault, Origin};
 use crate::net::HostPattern;
 
 use super::allowed_routes;
@@ -15,7 +15,7 @@ use super::listener_sets::ListenerSet;
 use super::references::Lookup;
 use super::route_object::RouteObject;
 use super::routes::{Parent, Route};
-use super::verdict::{Faults, Judged, Refusal, RuleFault, refuse};
+use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// Builds the routes of our Gateways and puts them on their listeners.
 pub(super) fn routes<'a>(
@@ -89,21 +89,15 @@ pub(super) fn routes<'a>(
 
 /// The rules of its kind that the route breaks: those of single rules, and whether there are none
 /// of the whole.
-fn broken(key: &ObjectKey, index: &Index<'_>) -> (Vec<RuleFault>, Judged) {
+fn broken<'a>(key: &ObjectKey, index: &Index<'a>) -> (Vec<&'a Fault>, Judged) {
     let mut faults = Vec::new();
     let mut valid = Ok(());
-    for (field, problem) in index.broken(key) {
-        let rule = field.strip_prefix("spec.rules[").and_then(|rest| rest.split_once(']'));
-        match rule.and_then(|(place, _)| place.parse().ok()) {
-            Some(rule) => faults.push(RuleFault {
-                rule,
-                field: field.into(),
-                reason: "UnsupportedValue",
-                problem: problem.into(),
-            }),
+    for fault in index.broken(key) {
+        match fault.rule() {
+            Some(_) => faults.push(fault),
             None => {
-                let message = format!("{field}: {problem}");
-                refuse(&mut valid, Refusal::new("UnsupportedValue", message));
+                let refusal = Refusal::new(fault.reason.as_str(), fault.to_string());
+                refuse(&mut valid, refusal);
             }
         }
     }

@@ -1,13 +1,14 @@
 //! Routes with their parents, hostnames and references looked up.
 
 use crate::api::{ObjectKey, ParentReference};
+use crate::config::Fault;
 use crate::net::HostPattern;
 
 use super::backend_tls::Encryption;
 use super::guard::Guard;
 use super::references::RuleRefs;
 use super::route_object::RouteObject;
-use super::verdict::{Judged, RuleFault};
+use super::verdict::Judged;
 
 /// A route that names at least one of our Gateways, or a ListenerSet of one, as a parent.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct Route<'a> {
     /// False if the route as a whole cannot be served: no listener gets it.
     pub(super) valid: Judged,
     /// The rules of its kind that rules of the route break.
-    pub(super) broken: Vec<RuleFault>,
+    pub(super) broken: Vec<&'a Fault>,
 }
 
 /// A parentRef that names a Gateway of ours, or a ListenerSet of one.
@@ -51,6 +52,6 @@ impl<'a> Route<'a> {
 
     /// True if a rule breaks the rules of its kind: it cannot run, whatever its values are.
     pub(crate) fn breaks_rules(&self, rule: usize) -> bool {
-        self.broken.iter().any(|fault| fault.rule == rule)
+        self.broken.iter().any(|fault| fault.rule() == Some(rule))
     }
 }

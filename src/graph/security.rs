@@ -145,8 +145,8 @@ fn judge<'a>(object: &'a SecurityPolicy, index: &Index<'a>) -> Policy<'a> {
     let metadata = &object.metadata;
     let key = ObjectKey::new(Kind::SecurityPolicy, metadata.namespace(), &metadata.name);
     let mut usable = Ok(());
-    if let Some((field, problem)) = index.broken(&key).next() {
-        usable = Err(Refusal::new("Invalid", format!("{field}: {problem}")));
+    if let Some(fault) = index.broken(&key).next() {
+        usable = Err(Refusal::new("Invalid", fault.to_string()));
     } else if let Some(field) = object.unsupported.first() {
         usable = Err(Refusal::new("Invalid", format!("{field}: not supported yet")));
     }

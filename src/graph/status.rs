@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
+use crate::config::{Fault, Reason};
 
 use super::ancestors::MAX_ANCESTORS;
 use super::backend_tls_policies::Policy;
@@ -15,7 +16,7 @@ use super::listeners::Listener;
 use super::references::RuleRefs;
 use super::routes::Route;
 use super::security::GoverningPolicy;
-use super::verdict::{Judged, Refusal, RuleFault, refuse};
+use super::verdict::{Judged, Refusal, refuse};
 
 /// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
 ///
@@ -101,7 +102,7 @@ pub(crate) struct AncestorStatus {
 
 /// The status of everything in `graph`. `faults` has what cannot run of each route, as
 /// `graph.routes` stands.
-pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<RuleFault>]) -> Statuses {
+pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
     let verdicts: Vec<Verdict> = graph
         .routes
         .iter()
@@ -141,18 +142,18 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn new(route: &Route<'_>, faults: &[RuleFault]) -> Self {
+    fn new(route: &Route<'_>, faults: &[Fault]) -> Self {
         // Both may have found the same; the field tells.
-        let mut found: Vec<&RuleFault> = route.broken.iter().collect();
+        let mut found: Vec<&Fault> = route.broken.clone();
         for fault in faults {
             if !route.broken.iter().any(|known| known.field.starts_with(&fault.field)) {
                 found.push(fault);
             }
         }
-        found.sort_by_key(|fault| fault.rule);
-        let rules: BTreeSet<usize> = found.iter().map(|fault| fault.rule).collect();
+        found.sort_by_key(|fault| fault.rule());
+        let rules: BTreeSet<usize> = found.iter().filter_map(|fault| fault.rule()).collect();
         let problems = || {
-            let problems = found.iter().map(|fault| format!("{}: {}", fault.field, fault.problem));
+            let problems = found.iter().map(ToString::to_string);
             problems.collect::<Vec<_>>().join("; ")
         };
         let mut verdict =
@@ -162,9 +163,10 @@ impl Verdict {
         }
         if rules.len() >= route.rules.len() {
             // The one reason that says more than that something is wrong.
-            let incompatible = faults.iter().find(|fault| fault.reason == "IncompatibleFilters");
-            let reason = incompatible.map_or("UnsupportedValue", |fault| fault.reason);
-            refuse(&mut verdict.accepted, Refusal::new(reason, problems()));
+            let is_incompatible = |fault: &&Fault| fault.reason == Reason::IncompatibleFilters;
+            let incompatible = found.iter().copied().find(is_incompatible);
+            let reason = incompatible.map_or(Reason::UnsupportedValue, |fault| fault.reason);
+            refuse(&mut verdict.accepted, Refusal::new(reason.as_str(), problems()));
         } else if verdict.accepted.is_ok() {
             let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
             let (s, it) = if rules.len() == 1 { ("", "it matches") } else { ("s", "they match") };

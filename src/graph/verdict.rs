@@ -1,31 +1,7 @@
-//! Verdicts: what is wrong with an object, and conditions that are False.
+//! Conditions that are False, and faults as they are found.
 
 use crate::api::ObjectKey;
-use crate::config::{Origin, Severity};
-
-/// One thing wrong with the meaning of one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub object: ObjectKey,
-    /// `spec.rules[0].backendRefs[1]`.
-    pub field: String,
-    /// What is wrong; what would be right.
-    pub problem: String,
-    pub severity: Severity,
-    pub origin: Origin,
-}
-
-/// Something in the values of a rule that cannot run. Such a rule answers 500 for what it matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RuleFault {
-    /// Its place in `spec.rules`.
-    pub rule: usize,
-    /// `spec.rules[0].matches[1].path.value`
-    pub field: String,
-    /// `UnsupportedValue` or `IncompatibleFilters`.
-    pub reason: &'static str,
-    pub problem: String,
-}
+use crate::config::{Fault, FieldPath, Origin};
 
 /// A condition that is False: its reason, one word of the specification, and its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,10 +38,10 @@ impl Faults {
     pub(super) fn error(
         &mut self,
         object: &ObjectKey,
-        field: impl Into<String>,
+        field: impl Into<FieldPath>,
         problem: impl Into<String>,
     ) {
-        self.push(Severity::Error, object, field.into(), problem.into(), Origin::Written);
+        self.0.push(Fault::error(object.clone(), field, problem));
     }
 
     /// An error that `origin` makes.
@@ -73,29 +49,18 @@ impl Faults {
         &mut self,
         origin: Origin,
         object: &ObjectKey,
-        field: impl Into<String>,
+        field: impl Into<FieldPath>,
         problem: impl Into<String>,
     ) {
-        self.push(Severity::Error, object, field.into(), problem.into(), origin);
+        self.0.push(Fault { origin, ..Fault::error(object.clone(), field, problem) });
     }
 
     pub(super) fn warning(
         &mut self,
         object: &ObjectKey,
-        field: impl Into<String>,
+        field: impl Into<FieldPath>,
         problem: impl Into<String>,
     ) {
-        self.push(Severity::Warning, object, field.into(), problem.into(), Origin::Written);
-    }
-
-    fn push(
-        &mut self,
-        severity: Severity,
-        object: &ObjectKey,
-        field: String,
-        problem: String,
-        origin: Origin,
-    ) {
-        self.0.push(Fault { object: object.clone(), field, problem, severity, origin });
+        self.0.push(Fault::warning(object.clone(), field, problem));
     }
 }

@@ -129,6 +129,8 @@ mod tests {
 
     use serde_json::json;
 
+    use crate::provider;
+
     use super::*;
 
     fn file(path: &Path, text: Option<&str>) -> FileChange {
@@ -167,9 +169,10 @@ mod tests {
             "metadata": { "name": "text", "annotations": { "a": "${HOME} costs $$5" } },
             "data": { "a": "${X}", "b": "^/a$", "c": "x\n$y\n", "d": "007", "e": "no", "f": "\u{1f600} \"\\" },
         });
-        let loaded = config::parse_bytes(Path::new("a.yaml"), text(&object).as_bytes(), &|_| None);
-        assert_eq!(loaded.diagnostics, []);
-        assert_eq!(*loaded.objects[0].written.0, object.to_string());
+        let loaded =
+            provider::parse_bytes(Path::new("a.yaml"), text(&object).as_bytes(), &|_| None);
+        assert_eq!(loaded.diagnostics([]), []);
+        assert_eq!(*loaded.origins[0].written.0, object.to_string());
     }
 
     #[test]

@@ -35,7 +35,7 @@ const FLOORS: &[&[&str]] = &[
     &["failure"],
     &["filters", "trace"],
     &["snapshot"],
-    &["background", "compile", "describe", "downstream", "kube_api"],
+    &["background", "compile", "describe", "downstream", "kube_api", "provider"],
     &["proxy", "streams"],
     &["edge", "explain", "metrics"],
     &["admin"],
@@ -57,8 +57,8 @@ const DATA_WING: &[&str] = &[
     "trace",
     "upstream",
 ];
-/// Rooms that serve people, and no request: they talk over sockets, and know the control wing alone.
-const BESIDE: &[&str] = &["kube_api"];
+/// Rooms that may talk over sockets, serve no request, and know the control wing alone.
+const BESIDE: &[&str] = &["kube_api", "provider"];
 
 /// The files of a room that are in circles, counted. A number may fall, and is lowered then; a room
 /// that is not here has none.

@@ -183,7 +183,7 @@ fn filters(filters: &[HttpRouteFilter], at: Path<'_>, found: &mut Violations) {
     if kinds.contains(&"RequestRedirect") && kinds.contains(&"URLRewrite") {
         let problem = "May specify either httpRouteFilterRequestRedirect or \
                        httpRouteFilterRequestRewrite, but not both";
-        found.add(at, problem);
+        found.incompatible(at, problem);
     }
     let once = [
         "CORS",

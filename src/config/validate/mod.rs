@@ -20,14 +20,14 @@ mod violations;
 
 use crate::api::Object;
 
+use super::fault::Fault;
 use super::path::Path;
 
-pub(super) use self::violations::Violation;
 use self::violations::Violations;
 
-/// Every rule that this object breaks.
-pub(super) fn object(object: &Object) -> Vec<Violation> {
-    let mut found = Violations::default();
+/// A fault for each rule that this object breaks.
+pub(super) fn object(object: &Object) -> Vec<Fault> {
+    let mut found = Violations::of(object.key());
     let spec = Path::Root.field("spec");
     match object {
         Object::GatewayClass(class) => gateway::class(&class.spec, spec, &mut found),

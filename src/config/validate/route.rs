@@ -220,7 +220,7 @@ pub(super) fn union(
 pub(super) fn not_repeated(kinds: &[&str], once: &[&str], at: Path<'_>, found: &mut Violations) {
     for (index, kind) in kinds.iter().enumerate().take(MOST_COMPARED) {
         if once.contains(kind) && kinds[..index].contains(kind) {
-            found.add(at.item(index), format!("{kind} filter cannot be repeated"));
+            found.incompatible(at.item(index), format!("{kind} filter cannot be repeated"));
         }
     }
 }

@@ -1,34 +1,42 @@
-//! The rules that many fields share, and what is found when they are broken.
+//! Rules that many fields share, and the faults of an object that breaks them.
 
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 
+use crate::api::ObjectKey;
+use crate::config::fault::{Fault, Reason};
 use crate::config::names;
 use crate::config::path::Path;
 use crate::config::scalar::shown;
 use crate::config::suggest::hint;
 use crate::net::HostPattern;
 
-/// A rule that an object breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Violation {
-    pub field: String,
-    pub problem: String,
+/// The rules that an object breaks, as they are found.
+#[derive(Debug)]
+pub(super) struct Violations {
+    object: ObjectKey,
+    faults: Vec<Fault>,
 }
 
-/// What was found so far.
-#[derive(Debug, Default)]
-pub(super) struct Violations(Vec<Violation>);
-
 impl Violations {
-    pub(super) fn into_vec(self) -> Vec<Violation> {
-        self.0
+    pub(super) fn of(object: ObjectKey) -> Self {
+        Self { object, faults: Vec::new() }
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Fault> {
+        self.faults
     }
 
     pub(super) fn add(&mut self, at: Path<'_>, problem: impl Into<String>) {
-        self.0.push(Violation { field: at.to_string(), problem: problem.into() });
+        self.faults.push(Fault::error(self.object.clone(), at.to_field_path(), problem));
+    }
+
+    /// Filters that exclude each other.
+    pub(super) fn incompatible(&mut self, at: Path<'_>, problem: impl Into<String>) {
+        let fault = Fault::error(self.object.clone(), at.to_field_path(), problem);
+        self.faults.push(Fault { reason: Reason::IncompatibleFilters, ..fault });
     }
 
     /// A rule whose words are upstream's.
@@ -196,6 +204,8 @@ fn is_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::api::Kind;
+
     use super::*;
 
     #[test]
@@ -215,12 +225,13 @@ mod tests {
             (Violations::header_name, &["X-A", "x_a", "a.b"], &["", "a b", "a:", "ä", &long]),
             (Violations::header_value, &["a", "a  b", "ä", "a\tb"], &["", "a\nb", "a\u{7f}"]),
         ];
+        let key = ObjectKey::new(Kind::HttpRoute, "default", "a");
         for (check, right, wrong) in table {
             for (texts, want) in [(right, 0), (wrong, 1)] {
                 for text in texts {
-                    let mut found = Violations::default();
+                    let mut found = Violations::of(key.clone());
                     check(&mut found, Path::Root, text);
-                    assert_eq!(found.0.len(), want, "{text}: {:?}", found.0);
+                    assert_eq!(found.faults.len(), want, "{text}: {:?}", found.faults);
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Severity};
+use crate::config::{Diagnostic, Severity};
 
 /// No file of a configuration is larger than this.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;

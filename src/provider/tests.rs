@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::api::Object;
+use crate::config::{DEFAULT_CONTROLLER, Settings, field_path};
+
 use super::*;
 
 /// The environment of all tests here.
@@ -30,12 +33,12 @@ fn deployment(name: &str) -> Loaded {
         Settings::read(&fixture.join(name), Some(root.path()), &environment).unwrap();
     assert_eq!(warnings, []);
     assert!(settings.enable_backend);
-    assert_eq!(settings.controller_name, settings::DEFAULT_CONTROLLER);
+    assert_eq!(settings.controller_name, DEFAULT_CONTROLLER);
     load(&settings, &environment)
 }
 
 fn keys(loaded: &Loaded) -> Vec<String> {
-    loaded.objects.iter().map(|located| located.object.key().to_string()).collect()
+    loaded.objects.iter().map(|checked| checked.object.key().to_string()).collect()
 }
 
 #[test]
@@ -52,11 +55,11 @@ fn the_deployment_loads_as_it_is() {
         "Gateway envoy-gateway-system/eg",
     ];
     let prod = deployment("standalone-prod.yaml");
-    assert_eq!(prod.diagnostics, []);
+    assert_eq!(prod.diagnostics([]), []);
     assert_eq!(keys(&prod), common);
 
     let dev = deployment("standalone-dev.yaml");
-    assert_eq!(dev.diagnostics, []);
+    assert_eq!(dev.diagnostics([]), []);
     let echo = ["Backend envoy-gateway-system/echo", "HTTPRoute envoy-gateway-system/echo"];
     assert_eq!(keys(&dev), [&common[..], &echo].concat());
 }
@@ -74,8 +77,8 @@ fn variables_are_replaced_and_quoted_numbers_stay_text() {
 #[test]
 fn a_field_of_a_loaded_object_is_found_in_its_file() {
     let loaded = deployment("standalone-dev.yaml");
-    let echo = loaded.objects.last().unwrap();
-    let place = loaded.locate(echo, "spec.rules[0].backendRefs[0].name").to_string();
+    let field = field_path!(spec.rules[0].backendRefs[0].name);
+    let place = loaded.place(loaded.objects.len() - 1, &field).to_string();
     assert!(place.ends_with("/etc/envoy-gateway/dev/routes/echo.yaml:29:17"), "{place}");
 }
 
@@ -92,7 +95,7 @@ spec:
         port: ${PORT}
 ";
     let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
-    assert_eq!(loaded.diagnostics, []);
+    assert_eq!(loaded.diagnostics([]), []);
     let Object::Backend(backend) = &loaded.objects[0].object else { panic!("a Backend") };
     assert_eq!(backend.spec.endpoints[0].fqdn.as_ref().unwrap().port, 8443);
 }
@@ -129,7 +132,7 @@ fn faults_are_told_as_recorded() {
 fn said(loaded: &Loaded, folder: &Path) -> String {
     let prefix = format!("{}/", folder.display());
     let mut lines: Vec<String> = loaded
-        .diagnostics
+        .diagnostics([])
         .iter()
         .map(|diagnostic| {
             let fatal = if diagnostic.fatal { "fatal  " } else { "       " };
@@ -137,9 +140,9 @@ fn said(loaded: &Loaded, folder: &Path) -> String {
         })
         .collect();
     lines.push(String::new());
-    lines.extend(loaded.objects.iter().map(|located| {
-        let kept = if located.faults.is_empty() { "loaded " } else { "marked " };
-        format!("{kept}{}", located.object.key())
+    lines.extend(loaded.objects.iter().map(|checked| {
+        let kept = if checked.faults.is_empty() { "loaded " } else { "marked " };
+        format!("{kept}{}", checked.object.key())
     }));
     lines.join("\n") + "\n"
 }
@@ -154,7 +157,7 @@ fn an_alias_bomb_is_refused_in_time() {
     }
     let loaded = parse_bytes(Path::new("bomb.yaml"), text.as_bytes(), &environment);
     assert!(loaded.is_fatal());
-    assert!(loaded.diagnostics[0].problem.contains("aliases counted"), "{loaded:?}");
+    assert!(loaded.diagnostics([])[0].problem.contains("aliases counted"), "{loaded:?}");
 }
 
 #[test]
@@ -169,7 +172,7 @@ fn merged_aliases_count_as_what_they_hold() {
     }
     let loaded = parse_bytes(Path::new("bomb.yaml"), text.as_bytes(), &environment);
     assert!(loaded.is_fatal());
-    assert!(loaded.diagnostics[0].problem.contains("aliases counted"), "{loaded:?}");
+    assert!(loaded.diagnostics([])[0].problem.contains("aliases counted"), "{loaded:?}");
 }
 
 #[test]
@@ -182,9 +185,9 @@ fn depth_is_bounded_also_through_aliases() {
         let loaded = parse_bytes(Path::new("deep.yaml"), text.as_bytes(), &environment);
         assert!(loaded.is_fatal(), "{}", &text[..20]);
         assert!(
-            loaded.diagnostics[0].problem.contains("nested deeper"),
+            loaded.diagnostics([])[0].problem.contains("nested deeper"),
             "{:?}",
-            loaded.diagnostics
+            loaded.diagnostics([])
         );
     }
 }
@@ -204,8 +207,8 @@ stringData:
 extra: hunter2
 ";
     let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
-    assert_eq!(loaded.diagnostics.len(), 4, "{loaded:?}");
-    let shown: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(loaded.diagnostics([]).len(), 4, "{loaded:?}");
+    let shown: Vec<String> = loaded.diagnostics([]).iter().map(ToString::to_string).collect();
     let shown = shown.join("\n");
     assert!(!shown.contains("hunter2") && !shown.contains("12345678"), "{shown}");
 
@@ -213,7 +216,7 @@ extra: hunter2
         text.lines().filter(|line| line.starts_with(|c: char| c != ' ') || line.contains("five"));
     let fine: Vec<&str> = fine.filter(|line| !line.contains("extra") && *line != "data:").collect();
     let loaded = parse_bytes(Path::new("a.yaml"), fine.join("\n").as_bytes(), &environment);
-    assert_eq!(loaded.diagnostics, []);
+    assert_eq!(loaded.diagnostics([]), []);
     let Object::Secret(secret) = &loaded.objects[0].object else { panic!("a Secret") };
     assert_eq!(secret.value("five"), Some(&b"${PASSWORD}"[..]));
     assert!(!format!("{loaded:?}").contains("\"hunter2"), "{:?}", loaded.objects);
@@ -225,8 +228,8 @@ fn a_hint_never_holds_what_a_variable_stands_for() {
     let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n\
                 spec: {rules: [{timeouts: {request: \"${PIN}\", backendRequest: '${PIN}'}}]}\n";
     let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
-    assert_eq!(loaded.diagnostics.len(), 2, "{loaded:?}");
-    for diagnostic in &loaded.diagnostics {
+    assert_eq!(loaded.diagnostics([]).len(), 2, "{loaded:?}");
+    for diagnostic in &loaded.diagnostics([]) {
         let told = diagnostic.to_string();
         assert!(!told.contains("31337") && told.contains("`${PIN}s`"), "{told}");
     }
@@ -252,7 +255,7 @@ metadata: {name: a}
 spec: {directResponse: {contentType: "text/${PORT}", body: {type: Inline, inline: "${PORT} ${a-b}"}}}
 "#;
     let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
-    assert_eq!(loaded.diagnostics, []);
+    assert_eq!(loaded.diagnostics([]), []);
     let Object::ConfigMap(map) = &loaded.objects[0].object else { panic!("a ConfigMap") };
     assert_eq!(map.data["entry.sh"], "exec server -c ${CONF:-/etc/server.conf} $$ ${PORT}");
     let Object::Secret(secret) = &loaded.objects[1].object else { panic!("a Secret") };
@@ -262,8 +265,8 @@ spec: {directResponse: {contentType: "text/${PORT}", body: {type: Inline, inline
     assert_eq!(answer.content_type.as_deref(), Some("text/8443"));
     assert_eq!(answer.body.as_ref().unwrap().inline.as_deref(), Some("${PORT} ${a-b}"));
     // What is shown over the API is what was loaded.
-    for (located, want) in loaded.objects.iter().zip(["${CONF:-", "${PORT}$$", "${PORT} ${a-b}"]) {
-        assert!(located.written.0.contains(want), "{want}");
+    for (origin, want) in loaded.origins.iter().zip(["${CONF:-", "${PORT}$$", "${PORT} ${a-b}"]) {
+        assert!(origin.written.0.contains(want), "{want}");
     }
 }
 
@@ -278,7 +281,8 @@ fn a_file_without_anything_in_it_is_told() {
     ];
     for (file, text, faults, warnings) in table {
         let loaded = parse_bytes(Path::new(file), text.as_bytes(), &environment);
-        let count = |fatal| loaded.diagnostics.iter().filter(|told| told.fatal == fatal).count();
+        let count =
+            |fatal| loaded.diagnostics([]).iter().filter(|told| told.fatal == fatal).count();
         assert_eq!((count(true), count(false)), (faults, warnings), "{text:?}: {loaded:?}");
     }
 }
@@ -296,7 +300,7 @@ fn a_field_of_metadata_is_known_or_a_fault() {
     for (field, fault) in table {
         let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  {field}\n");
         let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
-        assert_eq!(loaded.is_fatal(), fault, "{field}: {:?}", loaded.diagnostics);
+        assert_eq!(loaded.is_fatal(), fault, "{field}: {:?}", loaded.diagnostics([]));
     }
 }
 
@@ -304,7 +308,7 @@ fn a_field_of_metadata_is_known_or_a_fault() {
 fn json_that_is_something_else_is_left_alone() {
     for text in ["{\"name\": \"shop\", \"version\": \"1.0.0\"}", "[1, 2]", "\"text\""] {
         let loaded = parse_bytes(Path::new("package.json"), text.as_bytes(), &environment);
-        assert_eq!((loaded.diagnostics.len(), loaded.is_fatal()), (1, false), "{loaded:?}");
+        assert_eq!((loaded.diagnostics([]).len(), loaded.is_fatal()), (1, false), "{loaded:?}");
     }
     // Half an object is one that is broken.
     let half = parse_bytes(Path::new("a.json"), b"{\"kind\": \"Service\"}", &environment);
@@ -324,7 +328,7 @@ fn a_fault_in_json_has_its_place() {
     ];
     let text = text.join("\n");
     let loaded = parse_bytes(Path::new("a.json"), text.as_bytes(), &environment);
-    let told: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    let told: Vec<String> = loaded.diagnostics([]).iter().map(ToString::to_string).collect();
     let want = [
         "a.json:5:16: ConfigMap default/a: data.a: expected text, found the number `1`; put it in \
          quotes",
@@ -356,7 +360,7 @@ fn the_bounds_in_a_hint_are_allowed() {
     let problems = |document: &str, number: &str| -> Vec<String> {
         let text = document.replace('@', number);
         let loaded = parse_bytes(Path::new("a.yaml"), text.as_bytes(), &environment);
-        loaded.diagnostics.into_iter().map(|diagnostic| diagnostic.problem).collect()
+        loaded.diagnostics([]).into_iter().map(|diagnostic| diagnostic.problem).collect()
     };
     for document in documents {
         for wrong in ["-1", "99999999999"] {
@@ -377,8 +381,8 @@ proptest::proptest! {
     fn any_text_is_read_or_refused(pieces in proptest::collection::vec(0..PIECES.len(), 0..60)) {
         let text: String = pieces.into_iter().map(|piece| PIECES[piece]).collect();
         let loaded = parse_bytes(Path::new("any.yaml"), text.as_bytes(), &environment);
-        for located in &loaded.objects {
-            let _ = loaded.locate(located, "spec.rules[0].name");
+        for index in 0..loaded.objects.len() {
+            let _ = loaded.place(index, &field_path!(spec.rules[0].name));
         }
     }
 }

@@ -1,0 +1,49 @@
+//! The documents of a text as objects.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::api::Object;
+
+use super::decode::Environment;
+use super::diagnostic::Diagnostic;
+use super::fault::Severity;
+use super::file_origin::FileOrigin;
+use super::objects::Reading;
+use super::text;
+
+/// The objects of a text, in its order, and what is wrong with documents that are not objects.
+#[derive(Debug)]
+pub(crate) struct ReadText {
+    pub objects: Vec<(Object, FileOrigin)>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads `text`, which is in `file`, with its variables replaced. Never panics, whatever it says.
+pub(crate) fn read(file: &Arc<Path>, text: &str, environment: Environment<'_>) -> ReadText {
+    let mut reading = Reading {
+        file,
+        environment,
+        lenient: false,
+        verbatim: false,
+        objects: Vec::new(),
+        diagnostics: Vec::new(),
+    };
+    for (index, document) in text::documents(file, text).iter().enumerate() {
+        reading.document(index, document);
+    }
+    let Reading { objects, mut diagnostics, .. } = reading;
+    if objects.is_empty() && diagnostics.is_empty() {
+        let is_blank = text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
+        let problem = match is_blank {
+            true => "the file is empty; restore it, or remove it",
+            false => "there is no object in this file; write one, or remove the file",
+        };
+        diagnostics.push(Diagnostic {
+            severity: Severity::Warning,
+            fatal: false,
+            ..Diagnostic::unreadable(file, problem.into())
+        });
+    }
+    ReadText { objects, diagnostics }
+}

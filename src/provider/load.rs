@@ -1,0 +1,133 @@
+//! Loads: files to objects.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::api::{Object, ObjectKey};
+use crate::config::{
+    self, CheckedObject, Diagnostic, Environment, Fault, FileOrigin, Settings, field_path,
+};
+
+use super::files;
+use super::loaded::{Loaded, SourceFile};
+
+/// Reads the files that `settings` names.
+pub(crate) fn load(settings: &Settings, environment: Environment<'_>) -> Loaded {
+    let (files, mut of_paths) = files::read(&settings.paths);
+    if settings.names_unread {
+        of_paths.extend(files::unread(&settings.paths));
+    }
+    let mut loading = Loading::new(environment);
+    loading.loaded.unread.clone_from(&of_paths);
+    loading.loaded.of_paths = of_paths;
+    for file in files {
+        loading.file(&file.path, &file.bytes);
+    }
+    loading.finish()
+}
+
+/// As [`load`], of `kept` files that were read before; those of the path `renewed` alone are read
+/// again.
+pub(crate) fn load_kept(
+    settings: &Settings,
+    kept: &[SourceFile],
+    renewed: Option<&Path>,
+    environment: Environment<'_>,
+) -> Loaded {
+    let mut loading = Loading::new(environment);
+    let mut seen = HashSet::new();
+    for path in &settings.paths {
+        if renewed == Some(path) {
+            let (files, diagnostics) = files::read(std::slice::from_ref(path));
+            loading.loaded.unread.extend(diagnostics);
+            for file in files {
+                loading.file(&file.path, &file.bytes);
+            }
+            continue;
+        }
+        for file in kept.iter().filter(|file| file.is_of(path)) {
+            if seen.insert(&file.path) {
+                loading.file(&file.path, file.text().as_bytes());
+            }
+        }
+    }
+    loading.finish()
+}
+
+/// True if the files of `paths` hold what `read` holds, byte by byte.
+pub(crate) fn is_unchanged(paths: &[PathBuf], read: &[SourceFile]) -> bool {
+    let (files, _) = files::read(paths);
+    files.len() == read.len()
+        && files
+            .iter()
+            .zip(read)
+            .all(|(now, then)| now.path == then.path && now.bytes == then.text().as_bytes())
+}
+
+/// Reads one file that is in memory. Never panics, whatever the bytes are.
+pub(crate) fn parse_bytes(file: &Path, bytes: &[u8], environment: Environment<'_>) -> Loaded {
+    let mut loading = Loading::new(environment);
+    loading.file(&file.into(), bytes);
+    loading.finish()
+}
+
+/// A load under way.
+struct Loading<'a> {
+    environment: Environment<'a>,
+    /// What was read so far. It has no objects until all files are read.
+    loaded: Loaded,
+    read: Vec<(Object, FileOrigin)>,
+}
+
+impl<'a> Loading<'a> {
+    fn new(environment: Environment<'a>) -> Self {
+        Self { environment, loaded: Loaded::default(), read: Vec::new() }
+    }
+
+    fn file(&mut self, path: &Arc<Path>, bytes: &[u8]) {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let line = 1 + bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                let problem = format!("line {line} is not UTF-8 text; save the file as UTF-8");
+                self.loaded.unread.push(Diagnostic::unreadable(path, problem));
+                return;
+            }
+        };
+        let mut read = config::read(path, text, self.environment);
+        self.read.append(&mut read.objects);
+        self.loaded.unread.append(&mut read.diagnostics);
+        self.loaded.files.push(SourceFile::new(Arc::clone(path), text));
+    }
+
+    /// Holds the objects against each other and against the rules of their kinds.
+    fn finish(self) -> Loaded {
+        let Self { mut loaded, read, .. } = self;
+        let mut first: HashMap<ObjectKey, usize> = HashMap::new();
+        let mut duplicates = Vec::new();
+        for (object, origin) in read {
+            let key = object.key();
+            // Objects that do nothing may be there twice, and may have no name; of policies each counts.
+            let may_repeat = matches!(object, Object::SecurityPolicy(_) | Object::Unsupported(_));
+            if let Some(first) = first.get(&key).filter(|_| !may_repeat) {
+                duplicates.push((*first, key, origin));
+                continue;
+            }
+            if !may_repeat {
+                first.insert(key, loaded.objects.len());
+            }
+            loaded.objects.push(CheckedObject::new(object));
+            loaded.origins.push(origin);
+        }
+        for (first, key, origin) in duplicates {
+            let field = field_path!(metadata.name);
+            let place = loaded.place(first, &field);
+            let problem =
+                format!("duplicate of the object at {place}, which is served; remove one");
+            let duplicate = loaded.diagnostic_at(&origin, Fault::error(key, field, problem));
+            loaded.unread.push(duplicate);
+        }
+        loaded
+    }
+}

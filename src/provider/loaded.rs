@@ -1,0 +1,132 @@
+//! The objects of one load with the files that they come from.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::api::ObjectKey;
+use crate::config::{CheckedObject, Diagnostic, Fault, FieldPath, FileOrigin, Place, SourceMap};
+
+/// The result of a load.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// In the order of the files. No two have the same key, but for those of policies.
+    pub objects: Vec<CheckedObject>,
+    /// Where each of the objects was written.
+    pub origins: Vec<FileOrigin>,
+    /// Every file that was read.
+    pub files: Vec<SourceFile>,
+    /// Diagnostics about paths, and not about a file that was read.
+    pub of_paths: Vec<Diagnostic>,
+    /// All that was found wrong before there was an object to say it of, `of_paths` too.
+    pub(super) unread: Vec<Diagnostic>,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    pub path: Arc<Path>,
+    text: String,
+    map: OnceLock<SourceMap>,
+}
+
+impl SourceFile {
+    pub(crate) fn new(path: Arc<Path>, text: impl Into<String>) -> Self {
+        Self { path, text: text.into(), map: OnceLock::new() }
+    }
+
+    /// The same without the places that were found in it.
+    pub(crate) fn kept(self) -> Self {
+        Self::new(self.path, self.text)
+    }
+
+    /// True if `path` of the settings leads to it.
+    pub(crate) fn is_of(&self, path: &Path) -> bool {
+        *self.path == *path || self.path.parent() == Some(path)
+    }
+
+    /// As it was read, with its variables.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Loaded {
+    /// True if nothing of this load may be served.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.unread.iter().any(|diagnostic| diagnostic.fatal)
+    }
+
+    /// Everything that is wrong, by file and then by place: what was found when the files were read,
+    /// the rules of their kind that objects break, and `found`, faults that others found in the
+    /// objects.
+    ///
+    /// This is the one place where a fault becomes a diagnostic.
+    pub(crate) fn diagnostics(&self, found: impl IntoIterator<Item = Fault>) -> Vec<Diagnostic> {
+        let mut all = self.unread.clone();
+        let each = self.objects.iter().enumerate();
+        let broken = each.flat_map(|(index, of)| of.faults.iter().map(move |one| (index, one)));
+        all.extend(broken.map(|(index, fault)| self.diagnostic(index, fault.clone())));
+        let found = self.located(found.into_iter().collect(), &all);
+        all.extend(found);
+        all.sort_by(|a, b| a.place.cmp(&b.place));
+        all
+    }
+
+    /// The diagnostics of faults that others found, without those that were told before.
+    fn located(&self, found: Vec<Fault>, before: &[Diagnostic]) -> Vec<Diagnostic> {
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let keys = self.objects.iter().map(|of| of.object.key()).zip(0..);
+        let by_key: HashMap<ObjectKey, usize> = keys.collect();
+        let mut told: HashMap<&str, Vec<&str>> = HashMap::new();
+        for diagnostic in before {
+            told.entry(&diagnostic.object).or_default().push(&diagnostic.field);
+        }
+        let found = found.into_iter().filter_map(|fault| {
+            let diagnostic = self.diagnostic(*by_key.get(&fault.object)?, fault);
+            let told = told.get(&*diagnostic.object).map_or(&[][..], Vec::as_slice);
+            let known = told.iter().any(|field| covers(field, &diagnostic.field));
+            (!known).then_some(diagnostic)
+        });
+        found.collect()
+    }
+
+    fn diagnostic(&self, index: usize, fault: Fault) -> Diagnostic {
+        self.diagnostic_at(&self.origins[index], fault)
+    }
+
+    /// A fault of the object that was written at `origin`, at its place.
+    pub(super) fn diagnostic_at(&self, origin: &FileOrigin, fault: Fault) -> Diagnostic {
+        Diagnostic {
+            severity: fault.severity,
+            fatal: false,
+            place: self.place_at(origin, &fault.field),
+            object: fault.object.to_string(),
+            field: origin.in_document(&fault.field).to_string(),
+            problem: fault.problem,
+            origin: fault.origin,
+        }
+    }
+
+    /// The place of a field of the object with this index, or of the nearest ancestor that was
+    /// written; of the object where `field` is empty.
+    pub(crate) fn place(&self, index: usize, field: &FieldPath) -> Place {
+        self.place_at(&self.origins[index], field)
+    }
+
+    fn place_at(&self, origin: &FileOrigin, field: &FieldPath) -> Place {
+        let file = self.files.iter().find(|file| file.path == origin.file);
+        let position = file.map(|file| {
+            let map = file.map.get_or_init(|| SourceMap::new(&file.path, &file.text));
+            map.locate(origin.document, &origin.in_document(field))
+        });
+        Place { file: Arc::clone(&origin.file), position }
+    }
+}
+
+/// True if a diagnostic of `told` is about `field`: about itself or a part of it.
+fn covers(told: &str, field: &str) -> bool {
+    told.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
