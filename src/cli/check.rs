@@ -10,11 +10,11 @@ use clap::Args;
 
 use crate::app::Failed;
 use crate::config::Severity;
+use crate::control::Previous;
 use crate::control::socket::{CannotAsk, Refusal, Reloaded, Status, call};
 use crate::describe;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::counted;
-use crate::snapshot::Snapshot;
 
 use super::output::print;
 use super::paths::{Paths, Socket, Variables};
@@ -53,8 +53,8 @@ impl Check {
         let refusal = self.refusal();
         let loader = self.paths.loader(Vec::new(), self.variables.read()?)?;
         let loader = loader.address_pool(self.address_pool);
-        let mut loader = loader.trusts_proxies(!self.trusted_proxies.is_empty());
-        let load = loader.load(&Snapshot::default());
+        let loader = loader.trusts_proxies(!self.trusted_proxies.is_empty());
+        let load = loader.load(&Previous::default());
         let mut out = String::new();
         let count = |severity| {
             load.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()

@@ -11,10 +11,9 @@ use crate::app::Failed;
 use crate::clock;
 use crate::config;
 use crate::control::socket::{Status, call};
-use crate::control::{Certificates, certificates};
+use crate::control::{Certificates, Previous, certificates};
 use crate::doctor::{Finding, Redactor, Subject, Verdict, examine};
 use crate::observe::counted;
-use crate::snapshot::Snapshot;
 
 use super::output::print;
 use super::paths::{ACME_WEBROOT, Given, Paths, Socket, Variables};
@@ -103,7 +102,7 @@ impl Doctor {
         });
         let domain = domain.map(|domain| config::value_of(config::DOMAIN, &domain));
         let resolve = grouped(self.resolve);
-        let load = paths.loader(resolve.clone(), variables)?.load(&Snapshot::default());
+        let load = paths.loader(resolve.clone(), variables)?.load(&Previous::default());
         let served: Option<Certificates> = match running {
             Some(_) if !given => call(&self.socket.control_socket, "GET", "/certs", PATIENCE).ok(),
             _ => None,

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::app::Failed;
 use crate::config::Severity;
+use crate::control::Previous;
 use crate::kube_api::Source;
-use crate::snapshot::Snapshot;
 use crate::yaml::Yaml;
 
 use super::output;
@@ -72,8 +72,8 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
 impl Export {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let To::Kubernetes(wanted) = self.to;
-        let mut loader = wanted.paths.loader(Vec::new(), wanted.variables.read()?)?;
-        let load = loader.load(&Snapshot::default());
+        let loader = wanted.paths.loader(Vec::new(), wanted.variables.read()?)?;
+        let load = loader.load(&Previous::default());
         let is_fault = |severity| severity == Severity::Error;
         let faults = load.diagnostics.iter().filter(|one| is_fault(one.severity));
         let faults: Vec<String> = faults.map(ToString::to_string).collect();

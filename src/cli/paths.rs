@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::{self, Failed};
 use crate::control::socket::{CannotAsk, call};
-use crate::control::{Loader, Sources};
+use crate::control::{Loader, Previous, Sources};
 use crate::snapshot::Snapshot;
 
 const CONFIG_VARIABLE: &str = "EDGE_GATEWAY_CONFIG";
@@ -81,7 +81,7 @@ impl Paths {
     ///
     /// The files do not load; their errors have been printed.
     fn snapshot(&self, variables: &Variables) -> Result<Snapshot, Failed> {
-        let load = self.loader(Vec::new(), variables.read()?)?.load(&Snapshot::default());
+        let load = self.loader(Vec::new(), variables.read()?)?.load(&Previous::default());
         let Some(compiled) = load.compiled else {
             for diagnostic in load.diagnostics.iter().filter(|diagnostic| diagnostic.fatal) {
                 let _ = writeln!(io::stderr(), "{diagnostic}");

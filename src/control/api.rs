@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::control::Control;
-use crate::control::cause::Cause;
-use crate::control::socket::ApiAt;
-use crate::kube_api::{self, Asked, Change, Listen, Prepared, Refused};
+use crate::control::socket::{ApiAt, Reloaded};
+use crate::control::under_way::{Answer, Purpose, WrittenChange};
+use crate::kube_api::{self, Asked, Change, Listen, Prepared, Refused, Undo};
 
 impl Control {
     /// Serves the API on a loopback address; without one that can be had, everything else is served.
@@ -20,41 +20,59 @@ impl Control {
         }
     }
 
-    /// Makes a change, and answers when it is served, or nothing was changed.
+    /// Writes a change and begins the load that it is answered after. There must be no load under
+    /// way.
     pub(super) fn change(&mut self, asked: Asked) {
         let Asked { change, answer } = asked;
         if answer.is_closed() {
             return;
         }
-        let done = self.make(&change).map(|prepared| (prepared, self.api.view()));
-        if let Err(refused) = &done {
-            tracing::info!(code = refused.code, "{} refused: {}", change.label(), refused.message);
+        let label = change.label();
+        match self.write(&change) {
+            // Everything is already as it should be.
+            Ok((prepared, None)) => {
+                let _ = answer.send(Ok((prepared, self.api.view())));
+            }
+            Ok((prepared, Some(undo))) => {
+                self.begin(Purpose::Change(WrittenChange { label, prepared, undo, answer }));
+            }
+            Err(refused) => refuse(&label, refused, answer),
         }
-        // Whoever does not wait any more has no use for it.
-        let _ = answer.send(done);
     }
 
-    fn make(&mut self, change: &Change) -> Result<Prepared, Refused> {
+    fn write(&self, change: &Change) -> Result<(Prepared, Option<Undo>), Refused> {
         let directory = self.api_dir.clone();
         let nowhere =
             || Refused::nowhere("no directory of resources is named that could be written to");
         let directory = directory.ok_or_else(nowhere)?;
         let prepared = change.prepare(&self.api.view(), &directory)?;
         if prepared.files.is_empty() {
-            return Ok(prepared);
+            return Ok((prepared, None));
         }
         let undo = kube_api::change(&prepared.files)
             .map_err(|error| Refused::nowhere(unwritable(&directory, &error)))?;
-        let reloaded = self.reload(Cause::Api);
+        Ok((prepared, Some(undo)))
+    }
+
+    /// Answers a change whose load has ended; one that is not served is undone.
+    pub(super) fn changed(&self, change: WrittenChange, reloaded: Reloaded) {
+        let WrittenChange { label, prepared, undo, answer } = change;
         if reloaded.loaded {
             tracing::info!("{prepared} over the API");
-            return Ok(prepared);
+            // Whoever does not wait any more has no use for it.
+            let _ = answer.send(Ok((prepared, self.api.view())));
+            return;
         }
         undo.undo();
         let fatal = reloaded.diagnostics.iter().find(|told| told.fatal);
         let why = fatal.map(|told| told.text.clone()).or(reloaded.refused);
-        Err(Refused::not_loaded(&why.unwrap_or_default()))
+        refuse(&label, Refused::not_loaded(&why.unwrap_or_default()), answer);
     }
+}
+
+fn refuse(label: &str, refused: Refused, answer: Answer) {
+    tracing::info!(code = refused.code, "{label} refused: {}", refused.message);
+    let _ = answer.send(Err(refused));
 }
 
 fn unwritable(directory: &Path, error: &std::io::Error) -> String {

@@ -15,6 +15,8 @@ pub(crate) enum CannotStart {
     Configuration(Vec<Diagnostic>),
     #[error("{NO_DESCRIPTOR}: {source}")]
     Copies { source: io::Error },
+    #[error("{0}")]
+    Load(String),
     #[error("threads cannot be started")]
     Workers(#[source] io::Error),
 }

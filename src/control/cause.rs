@@ -1,40 +1,48 @@
-//! Causes of a reload.
+//! Causes of a load.
 
-/// Why a reload happens.
+/// Why files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// An object was written over the API.
     Api,
-    /// Over the control socket.
+    /// Somebody asked over the control socket or at the admin address.
     Asked {
-        /// What is gone is meant to be.
+        /// What is missing in the files was removed on purpose.
         allow_removal: bool,
     },
+    /// Files have changed.
     Files,
+    /// SIGHUP.
     Signal,
+    /// The process has started.
+    Start,
 }
 
 impl Cause {
-    /// As `GET /reloads` has it.
+    /// As the log and `GET /reloads` have it.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Asked { .. } => "asked",
             Self::Files => "files",
             Self::Signal => "signal",
+            Self::Start => "start",
         }
     }
 
-    /// For the log.
-    pub(super) fn why(self) -> &'static str {
+    /// As the log has it when a load begins.
+    pub(super) fn phrase(self) -> &'static str {
         match self {
-            Self::Api => "an object was written over the API",
-            Self::Asked { allow_removal: false } => "the control socket was asked to",
-            Self::Asked { allow_removal: true } => {
-                "the control socket was asked to, removals allowed"
-            }
-            Self::Files => "files have changed",
-            Self::Signal => "of SIGHUP",
+            Self::Api => "reloading for a change over the API",
+            Self::Asked { allow_removal: false } => "reloading as asked",
+            Self::Asked { allow_removal: true } => "reloading as asked, removals allowed",
+            Self::Files => "reloading changed files",
+            Self::Signal => "reloading on SIGHUP",
+            Self::Start => "loading",
         }
+    }
+
+    pub(super) fn allows_removal(self) -> bool {
+        self == Self::Asked { allow_removal: true }
     }
 }

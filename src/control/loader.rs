@@ -36,7 +36,8 @@ pub(crate) enum Sources {
 /// Below the first directory of resources.
 const API_DIRECTORY: &str = "api";
 
-/// Reads files and compiles what they say. Changes nothing that runs.
+/// Reads files and compiles what they say. Changes nothing that runs, and remembers nothing of what it
+/// loaded, so that one thread can load while another asks it about certificates.
 #[derive(Debug)]
 pub(crate) struct Loader {
     sources: Sources,
@@ -47,20 +48,43 @@ pub(crate) struct Loader {
     upstreams: Arc<Upstreams>,
     trusts_proxies: bool,
     pool: Option<AddressPool>,
-    /// Who holds which address of the pool in what is served.
-    held: Held,
-    /// Paths that the last load read, for the watch.
-    read: Vec<PathBuf>,
-    /// When it began to.
-    read_at: SystemTime,
     /// Where the API writes, if not below the first directory of resources.
     api_dir: Option<PathBuf>,
-    /// The files of the last load, as they were when it began.
-    print: Vec<FilePrint>,
     /// Where access logs of Gateways go.
     log_files: LogFiles,
     /// What a client of a listener may take that says nothing of it.
     client_limits: Arc<ClientLimits>,
+}
+
+/// The load before: what is unchanged of it lives on in the next one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Previous {
+    pub snapshot: Arc<Snapshot>,
+    /// Which Gateway holds which address of the pool.
+    pub held: Held,
+    pub seen: Seen,
+}
+
+/// The files that a load read, as they were when it began.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// For the watch.
+    paths: Vec<PathBuf>,
+    at: SystemTime,
+    print: Vec<FilePrint>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { paths: Vec::new(), at: SystemTime::UNIX_EPOCH, print: Vec::new() }
+    }
+}
+
+impl Seen {
+    /// When the load began to read.
+    pub(super) fn at(&self) -> SystemTime {
+        self.at
+    }
 }
 
 /// The result of a load.
@@ -72,6 +96,7 @@ pub(crate) struct Load {
     pub diagnostics: Vec<Diagnostic>,
     pub files: usize,
     pub objects: usize,
+    pub seen: Seen,
     /// None where the EnvoyGateway document cannot be read.
     read: Option<Read>,
 }
@@ -130,11 +155,7 @@ impl Loader {
             upstreams,
             trusts_proxies: false,
             pool: None,
-            held: Held::new(),
-            read: Vec::new(),
-            read_at: SystemTime::UNIX_EPOCH,
             api_dir: None,
-            print: Vec::new(),
             log_files: LogFiles::unopened(),
             client_limits: Arc::default(),
         }
@@ -170,11 +191,6 @@ impl Loader {
         self
     }
 
-    /// Lets Gateways have the addresses that they had.
-    pub(super) fn remember(&mut self, held: Held) {
-        self.held = held;
-    }
-
     /// Sets `name` for `${name}` where the environment does not.
     pub(crate) fn default_variable(mut self, name: String, value: String) -> Self {
         self.defaults.push((name, value));
@@ -203,9 +219,9 @@ impl Loader {
         print
     }
 
-    /// True if no file has changed since the last load began.
-    pub(super) fn is_up_to_date(&self) -> bool {
-        self.print == self.fingerprint(&self.read)
+    /// True if no file has changed since a load began.
+    pub(super) fn is_up_to_date(&self, seen: &Seen) -> bool {
+        seen.print == self.fingerprint(&seen.paths)
     }
 
     /// True if the files hold what is served, byte by byte.
@@ -247,24 +263,19 @@ impl Loader {
     }
 
     /// Reads every file and compiles it.
-    pub(crate) fn load(&mut self, previous: &Snapshot) -> Load {
-        self.read_at = clock::wall();
+    pub(crate) fn load(&self, previous: &Previous) -> Load {
+        let at = clock::wall();
         let (settings, warnings) = match self.settings() {
             Ok(read) => read,
-            Err(diagnostics) => return Load::unread(diagnostics),
+            Err(diagnostics) => {
+                let seen = Seen { at, ..previous.seen.clone() };
+                return Load::unread(diagnostics, seen);
+            }
         };
-        self.print = self.fingerprint(&settings.paths);
-        self.read.clone_from(&settings.paths);
+        let print = self.fingerprint(&settings.paths);
+        let seen = Seen { paths: settings.paths.clone(), at, print };
         let loaded = provider::load(&settings, &|name| self.variable(name));
-        self.compile(self.read_of(settings, warnings, loaded), previous, &[])
-    }
-
-    /// As [`load`](Self::load), for a look: what is known of the files of the last load stays.
-    pub(super) fn look(&mut self, previous: &Snapshot) -> Load {
-        let known = (self.read_at, self.print.clone(), self.read.clone());
-        let load = self.load(previous);
-        (self.read_at, self.print, self.read) = known;
-        load
+        self.compile(self.read_of(settings, warnings, loaded), seen, previous, &[])
     }
 
     /// Compiles files that were read before. They are not watched: somebody is to mend the others.
@@ -272,37 +283,39 @@ impl Loader {
         &self,
         settings: Settings,
         files: &[SourceFile],
-        previous: &Snapshot,
+        previous: &Previous,
     ) -> Load {
         let loaded = provider::load_kept(&settings, files, None, &|name| self.variable(name));
-        self.compile(self.read_of(settings, Vec::new(), loaded), previous, &[])
+        let read = self.read_of(settings, Vec::new(), loaded);
+        self.compile(read, previous.seen.clone(), previous, &[])
     }
 
     /// Reads the directory of the API alone and compiles it with the other files of what is served:
     /// a change over the API takes no part of a file that somebody is writing.
-    pub(super) fn load_api(&mut self, accepted: &Accepted, previous: &Snapshot) -> Load {
+    pub(super) fn load_api(&self, accepted: &Accepted, previous: &Previous) -> Load {
         let mut settings = accepted.settings.clone();
         self.add_api_directory(&mut settings);
         let directory = self.api_directory(&settings);
+        let mut seen = previous.seen.clone();
         if let Some(directory) = &directory {
-            self.print.retain(|file| !file.is_in(directory));
-            self.print.extend(provider::fingerprint(std::slice::from_ref(directory)));
-            self.print.sort();
-            if !self.read.contains(directory) {
-                self.read.push(directory.clone());
+            seen.print.retain(|file| !file.is_in(directory));
+            seen.print.extend(provider::fingerprint(std::slice::from_ref(directory)));
+            seen.print.sort();
+            if !seen.paths.contains(directory) {
+                seen.paths.push(directory.clone());
             }
         }
         let environment = |name: &str| self.variable(name);
         let directory = directory.as_deref();
         let loaded = provider::load_kept(&settings, &accepted.files, directory, &environment);
         let warnings = accepted.warnings.clone();
-        self.compile(self.read_of(settings, warnings, loaded), previous, &[])
+        self.compile(self.read_of(settings, warnings, loaded), seen, previous, &[])
     }
 
     /// Compiles what `load` read once more, without the listeners of these binds.
-    pub(super) fn without(&self, load: Load, previous: &Snapshot, failed: &[CannotBind]) -> Load {
+    pub(super) fn without(&self, load: Load, previous: &Previous, failed: &[CannotBind]) -> Load {
         match load.read {
-            Some(read) => self.compile(read, previous, failed),
+            Some(read) => self.compile(read, load.seen, previous, failed),
             None => load,
         }
     }
@@ -312,7 +325,8 @@ impl Loader {
         Read { api_dir: self.api_directory(&settings), settings, warnings, loaded, missing }
     }
 
-    fn compile(&self, read: Read, previous: &Snapshot, failed: &[CannotBind]) -> Load {
+    fn compile(&self, read: Read, seen: Seen, previous: &Previous, failed: &[CannotBind]) -> Load {
+        let Previous { snapshot: previous, held, .. } = previous;
         let Read { settings, warnings, loaded, .. } = &read;
         let domain = self.variable(config::DOMAIN);
         let mut compiled = (!loaded.is_fatal()).then(|| {
@@ -337,7 +351,7 @@ impl Loader {
                         failed.iter().find(|one| one.key == key).map(ToString::to_string)
                     },
                     pool: self.pool.as_ref(),
-                    held: &self.held,
+                    held,
                     log_files: &self.log_files,
                     client_limits: &self.client_limits,
                 },
@@ -350,7 +364,7 @@ impl Loader {
             .extend(domain.as_deref().and_then(|domain| self.sources.fault_of_domain(domain)));
         diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
         let (files, objects) = (loaded.files.len(), loaded.objects.len());
-        Load { compiled, diagnostics, files, objects, read: Some(read) }
+        Load { compiled, diagnostics, files, objects, seen, read: Some(read) }
     }
 
     /// Re-reads every certificate by itself and logs what came of it. True if a renewal seems to
@@ -381,14 +395,9 @@ impl Loader {
         self.certificates.letsencrypt_dir()
     }
 
-    /// When the last load began to read.
-    pub(super) fn read_at(&self) -> SystemTime {
-        self.read_at
-    }
-
-    /// Paths whose changes trigger a reload.
-    pub(crate) fn watched(&self) -> Watched {
-        let mut configuration = self.read.clone();
+    /// Paths whose changes trigger a reload, where `seen` is of the last load.
+    pub(super) fn watched(&self, seen: &Seen) -> Watched {
+        let mut configuration = seen.paths.clone();
         match &self.sources {
             Sources::Document { file, .. } => configuration.push(file.clone()),
             Sources::Directories(directories) => configuration.extend(directories.iter().cloned()),
@@ -398,8 +407,8 @@ impl Loader {
 }
 
 impl Load {
-    fn unread(diagnostics: Vec<Diagnostic>) -> Self {
-        Self { compiled: None, diagnostics, files: 0, objects: 0, read: None }
+    fn unread(diagnostics: Vec<Diagnostic>, seen: Seen) -> Self {
+        Self { compiled: None, diagnostics, files: 0, objects: 0, seen, read: None }
     }
 
     /// The file of each object that was read.
@@ -436,7 +445,8 @@ impl Load {
     /// All that is needed to serve it; none after a fatal fault.
     pub(super) fn ready(self) -> Option<Ready> {
         let objects = self.places();
-        let Self { compiled, diagnostics, files: file_count, objects: object_count, read } = self;
+        let Self { compiled, diagnostics, files: file_count, objects: object_count, read, .. } =
+            self;
         let Read { settings, mut warnings, loaded, api_dir, missing } = read?;
         let Loaded { objects: checked, origins, files, of_paths, .. } = loaded;
         warnings.extend(of_paths);

@@ -1,23 +1,35 @@
-//! The loop: signals, file changes, the control socket and the service manager, one event at a time.
+//! The control loop: signals, file changes, the control socket and the service manager, one event at a
+//! time.
 //!
-//! To see how a reload goes, read `reload.rs`; what may replace what serves is in `admission.rs`.
+//! Files are loaded on a thread of their own, so that the loop answers meanwhile. To see how a reload
+//! goes, read `reload.rs`. Which load may replace what serves is decided in `admission.rs`.
 
 mod addresses;
 mod admission;
 mod api;
+mod attempt;
 mod cannot_start;
 mod cause;
 mod certificates;
 mod conditions;
 mod drain;
+mod events;
+mod first_load;
 mod last_good;
 mod loader;
+mod loading;
+mod outcome;
+mod publish;
 mod readable;
+mod rehearsal;
 mod reload;
+mod report;
 pub(crate) mod signals;
 pub(crate) mod socket;
 mod sockets;
 mod standing;
+mod status;
+mod under_way;
 pub(crate) mod watch;
 mod workers;
 
@@ -27,16 +39,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::{getegid, geteuid};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::background::Tasks;
 use crate::clock;
 use crate::downstream::Process;
+use crate::graph::Held;
 use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
-use crate::observe::counted;
 use crate::stats::Reloads;
 use crate::systemd::{self, ForAnother, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
@@ -45,29 +56,29 @@ pub(crate) use admission::Policy;
 pub(crate) use cannot_start::CannotStart;
 pub(crate) use certificates::{Certificates, Facts, On, Row, Verdict, certificates};
 pub(crate) use conditions::{Condition, Conditions};
-pub(crate) use loader::{Load, Loader, Sources};
+pub(crate) use loader::{Load, Loader, Previous, Sources};
 pub(crate) use sockets::CannotBind;
 
 use addresses::KeptAddresses;
 use cause::Cause;
+use events::{Awaited, CERTIFICATES_EVERY, Event, Events};
 use last_good::LastGood;
-use loader::Accepted;
+use loader::{Accepted, Seen};
 use signals::{Signal, Signals};
-use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Draining, Past, Serving, Status};
+use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Past, Reloaded};
 use sockets::Sockets;
 use standing::Standing;
+use under_way::{Ended, Purpose, UnderWay};
 use watch::{Changed, Watch, Watched};
 use workers::Workers;
 
-/// Certificates expire without a file being touched, so they are looked at this often too.
-const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
-/// For the answer to whoever had the gateway drain to be sent.
+/// Time for the last answers before the control socket is closed.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 /// What runs: everything that a reload changes, and the tasks that serve.
 #[derive(Debug)]
 pub(crate) struct Control {
-    loader: Loader,
+    loader: Arc<Loader>,
     gateway: Arc<Process>,
     sockets: Sockets,
     workers: Workers,
@@ -77,33 +88,43 @@ pub(crate) struct Control {
     drain_timeout: Duration,
     /// None while `run` has it.
     socket: Option<ControlSocket>,
+    /// The load under way, if there is one.
+    under_way: Option<UnderWay>,
+    /// A reload that will begin when no other load is under way.
+    due: Option<Cause>,
     /// The last loads, the latest first.
     past: VecDeque<Past>,
-    /// What was not as it should be when the last one was served.
+    /// Conditions that were not as they should be when the last load was served.
     conditions: Conditions,
-    /// What the log has told of the files.
+    /// Diagnostics of the files that the log has told.
     standing: Standing,
-    /// What a reload from files may bring with it.
+    /// The faults and removals with which a load of the files is still served.
     policy: Policy,
     /// What is served was made of this; none before the first load.
-    accepted: Option<Accepted>,
+    accepted: Option<Arc<Accepted>>,
+    /// The files that the last load read.
+    seen: Seen,
     last_good: Option<LastGood>,
+    /// Which Gateway holds which address of the pool, and the file that remembers it.
+    held: Held,
     addresses: Option<KeptAddresses>,
-    /// Why the files are not what is served, where they are not: in a line, and whole, unless the
-    /// files are not to blame.
+    /// Why the files are not what is served, if they are not: in one line.
     trouble: Option<String>,
+    /// The same as a whole, where the files are to blame.
     refusal: Option<socket::Refusal>,
-    /// The certificates are being renewed under our eyes: look again then.
+    /// The certificates are being replaced: they are read again then.
     retry: Option<Retry>,
+    /// Certificates were read since the load under way began.
+    has_newer_certificates: bool,
     reloads: Arc<Reloads>,
     api: KubeApi,
-    /// What is asked of the API; none while `run` has it.
+    /// Changes asked for over the API; none while `run` has it.
     changes: Option<mpsc::Receiver<Asked>>,
     /// Where the API is served beside the control socket.
     api_at: Option<ApiAt>,
     /// Where the API writes.
     api_dir: Option<PathBuf>,
-    /// True if what was loaded last was written over the API: the watch will tell of it, too.
+    /// True if the last load was for a change over the API: the watch will report its file, too.
     is_own_change: bool,
 }
 
@@ -150,18 +171,16 @@ impl Control {
     ///
     /// Nothing runs then: a fatal fault of the configuration, or a socket that cannot be had.
     pub(crate) fn start(
-        mut loader: Loader,
+        loader: Loader,
         gateway: Arc<Process>,
         setup: Setup,
     ) -> Result<Self, CannotStart> {
         let addresses = setup.state_dir.as_deref().map(KeptAddresses::read);
-        if let Some(kept) = &addresses {
-            loader.remember(kept.held().clone());
-        }
+        let held = addresses.as_ref().map(|kept| kept.held().clone()).unwrap_or_default();
         let workers = Workers::start(setup.workers, &gateway).map_err(CannotStart::Workers)?;
         let (api, changes) = KubeApi::new(setup.api);
         let mut control = Self {
-            loader,
+            loader: Arc::new(loader),
             gateway,
             sockets: Sockets::new(setup.inherited, setup.for_another),
             workers,
@@ -169,16 +188,21 @@ impl Control {
             notify: setup.notify,
             drain_timeout: setup.drain_timeout,
             socket: None,
+            under_way: None,
+            due: None,
             past: VecDeque::new(),
             conditions: Conditions::default(),
             standing: Standing::default(),
             policy: setup.policy,
             accepted: None,
+            seen: Seen::default(),
             last_good: setup.state_dir.as_deref().map(LastGood::new),
+            held,
             addresses,
             trouble: None,
             refusal: None,
             retry: None,
+            has_newer_certificates: false,
             reloads: setup.reloads,
             api,
             changes: Some(changes),
@@ -209,108 +233,154 @@ impl Control {
     }
 
     /// Runs until told to stop, then drains.
-    pub(crate) async fn run(mut self, mut signals: Signals, watch_files: bool) {
+    pub(crate) async fn run(mut self, signals: Signals, watch_files: bool) {
         let unwatched = Arc::clone(&self.reloads.unwatched);
-        let mut watch = Watch::start(self.watched(watch_files), unwatched);
-        let mut hours = tokio::time::interval(CERTIFICATES_EVERY);
-        hours.reset();
-        let mut watchdog = systemd::watchdog_interval().map(|every| {
-            let mut ticks = tokio::time::interval(every);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        });
-        let mut socket = self.socket.take();
-        let mut changes = self.changes.take();
+        let watch = Watch::start(self.watched(watch_files), unwatched);
+        let socket = self.socket.take().unwrap_or_else(ControlSocket::new);
+        let mut events = Events::new(signals, watch, socket, self.changes.take());
         self.notify.ready(&self.status_line());
-        match self.watched(watch_files).changed_since(self.loader.read_at()) {
+        self.catch_up(watch_files);
+        loop {
+            match events.next(self.awaited()).await {
+                Event::Asked(Ask::Drain(answer)) => {
+                    let _ = answer.send(self.draining());
+                    tracing::info!("told to drain");
+                    // The sockets are closed next; whoever asked is to hear of it before.
+                    tokio::time::sleep(LAST_ANSWER).await;
+                    break;
+                }
+                Event::Asked(ask) => self.answer(ask, &mut events.socket),
+                Event::ChangeAsked(asked) => self.change(asked),
+                Event::FilesChanged(changed) => {
+                    self.files_changed(changed);
+                    events.watch.rewatch(self.watched(watch_files));
+                }
+                Event::CertificatesDue => {
+                    let tries = self.retry.take().map_or(0, |retry| retry.tries);
+                    self.look_at_certificates(tries);
+                    events.watch.rewatch(self.watched(watch_files));
+                }
+                Event::CertificatesHourly => {
+                    self.look_at_certificates(0);
+                    events.watch.rewatch(self.watched(watch_files));
+                }
+                Event::LoadEnded(ended) => {
+                    self.load_ended(ended);
+                    events.watch.rewatch(self.watched(watch_files));
+                }
+                Event::ReloadDue => self.begin_due(),
+                Event::Signal(Signal::Reload) => self.due = Some(Cause::Signal),
+                Event::Signal(Signal::Reopen) => self.gateway.access_log.reopen(),
+                Event::Signal(Signal::Terminate) => break,
+                Event::WatchdogDue => self.feed_watchdog().await,
+            }
+        }
+        if self.abandon() {
+            tokio::time::sleep(LAST_ANSWER).await;
+        }
+        let (signals, socket) = events.end();
+        // Before the drain: what is asked over the control socket from now on is for the next
+        // process. Load balancers still read at the admin address that this one is not ready.
+        let _pages = socket.draining();
+        self.api.close();
+        self.drain(signals).await;
+    }
+
+    fn awaited(&mut self) -> Awaited<'_> {
+        Awaited {
+            under_way: self.under_way.as_mut(),
+            is_reload_due: self.due.is_some(),
+            certificates_due: self.retry.map(|retry| retry.at),
+        }
+    }
+
+    /// Notices what changed between the first load and the watch.
+    fn catch_up(&mut self, watch_files: bool) {
+        match self.watched(watch_files).changed_since(self.seen.at()) {
             // Files that were written just before the load have the times of its beginning.
             Changed { configuration: true, .. } if !self.is_current() => {
-                self.reload(Cause::Files);
-                watch.rewatch(self.watched(watch_files));
+                self.due = Some(Cause::Files);
             }
             Changed { certificates: true, .. } => self.look_at_certificates(0),
             Changed { .. } => {}
         }
-        loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Signal::Reload => {
-                        self.reload(Cause::Signal);
-                    }
-                    Signal::Reopen => {
-                        self.gateway.access_log.reopen();
-                        continue;
-                    }
-                    Signal::Terminate => break,
-                },
-                ask = asked(socket.as_mut()) => match ask {
-                    Ask::Reload(first) => {
-                        let mut asked = vec![first];
-                        asked.extend(socket.iter_mut().flat_map(ControlSocket::also_waiting));
-                        let allow_removal = asked.iter().any(|one| one.allow_removal);
-                        let reloaded = self.reload(Cause::Asked { allow_removal });
-                        // Whoever does not wait any more has no use for it.
-                        for answer in asked.into_iter().filter_map(|one| one.answer) {
-                            let _ = answer.send(reloaded.clone());
-                        }
-                    }
-                    Ask::Rehearse { allow_removal, answer } => {
-                        let _ = answer.send(self.rehearse(allow_removal));
-                        continue;
-                    }
-                    Ask::Certificates(answer) => {
-                        let snapshot = self.gateway.snapshot.load();
-                        let _ = answer.send(certificates(&snapshot, clock::wall()));
-                        continue;
-                    }
-                    Ask::Conditions(answer) => {
-                        let _ = answer.send(self.conditions.clone());
-                        continue;
-                    }
-                    Ask::Drain(answer) => {
-                        let _ = answer.send(self.draining());
-                        tracing::info!("told to drain");
-                        // The sockets are closed next; whoever asked is to hear of it before.
-                        tokio::time::sleep(LAST_ANSWER).await;
-                        break;
-                    }
-                    Ask::Reloads(answer) => {
-                        let reloads = self.past.iter().cloned().collect();
-                        let _ = answer.send(socket::Reloads { reloads });
-                        continue;
-                    }
-                    Ask::Status(answer) => {
-                        let _ = answer.send(self.status());
-                        continue;
-                    }
-                },
-                Some(asked) = wanted(changes.as_mut()) => self.change(asked),
-                changed = watch.next() => match changed {
-                    Changed { configuration: true, certificates: false }
-                        if self.is_own_change && self.loader.is_up_to_date() => continue,
-                    Changed { configuration: true, .. } => {
-                        self.reload(Cause::Files);
-                    }
-                    Changed { configuration: false, .. } => self.look_at_certificates(0),
-                },
-                () = due(self.retry) => {
-                    let tries = self.retry.take().map_or(0, |retry| retry.tries);
-                    self.look_at_certificates(tries);
-                }
-                _ = hours.tick() => self.look_at_certificates(0),
-                () = tick(watchdog.as_mut()) => {
-                    self.feed_watchdog().await;
-                    continue;
-                }
+    }
+
+    /// Answers a question, or begins the load that it is answered after.
+    fn answer(&mut self, ask: Ask, socket: &mut ControlSocket) {
+        // Whoever does not wait any more has no use for an answer.
+        match ask {
+            Ask::Certificates(answer) => {
+                let snapshot = self.gateway.snapshot.load();
+                let _ = answer.send(certificates(&snapshot, clock::wall()));
             }
-            watch.rewatch(self.watched(watch_files));
+            Ask::Conditions(answer) => {
+                let _ = answer.send(self.conditions.clone());
+            }
+            Ask::Drain(answer) => {
+                let _ = answer.send(self.draining());
+            }
+            Ask::Rehearse { allow_removal, answer } => self.rehearse(allow_removal, answer),
+            Ask::Reload(first) => {
+                let mut asked = vec![first];
+                asked.extend(socket.also_waiting());
+                let allow_removal = asked.iter().any(|one| one.allow_removal);
+                let waiting = asked.into_iter().filter_map(|one| one.answer).collect();
+                self.begin_all(Cause::Asked { allow_removal }, waiting);
+            }
+            Ask::Reloads(answer) => {
+                let reloads = self.past.iter().cloned().collect();
+                let _ = answer.send(socket::Reloads { reloads });
+            }
+            Ask::Status(answer) => {
+                let _ = answer.send(self.status());
+            }
         }
-        // Before the drain: what is asked over the control socket from now on is for the next
-        // process. Who looks whether requests may be sent here reads at the admin address that not.
-        let _pages = socket.map(ControlSocket::draining);
-        drop(changes);
-        self.api.close();
-        self.drain(signals).await;
+    }
+
+    fn files_changed(&mut self, changed: Changed) {
+        // SIGHUP reads the files whether they look changed or not.
+        if changed.configuration && self.due.is_none() {
+            self.due = Some(Cause::Files);
+        }
+        // A reload begins with them, but it may have to wait, or not be needed.
+        let begins = changed.configuration && self.under_way.is_none() && !self.is_own_change;
+        if changed.certificates && !begins {
+            self.look_at_certificates(0);
+        }
+    }
+
+    /// Begins the reload that is due.
+    fn begin_due(&mut self) {
+        let Some(cause) = self.due.take() else { return };
+        // The file of a change over the API is loaded already.
+        let is_known = self.is_own_change && self.loader.is_up_to_date(&self.seen);
+        if cause == Cause::Files && is_known {
+            return;
+        }
+        self.begin_all(cause, Vec::new());
+    }
+
+    /// Begins a load of everything, which is the one that was due, too.
+    fn begin_all(&mut self, cause: Cause, waiting: Vec<oneshot::Sender<Reloaded>>) {
+        self.due = None;
+        self.begin(Purpose::All { cause, waiting });
+    }
+
+    fn load_ended(&mut self, ended: Ended) {
+        match (self.under_way.take(), ended) {
+            (Some(UnderWay::Reload { purpose, begun, .. }), Ended::Reload(outcome)) => {
+                self.ended(purpose, outcome, begun);
+            }
+            (Some(UnderWay::Rehearsal { answer, begun, .. }), Ended::Rehearsal(would)) => {
+                self.rehearsed(would, answer, begun);
+            }
+            // Each ends as what it began as.
+            _ => {}
+        }
+        if std::mem::take(&mut self.has_newer_certificates) {
+            self.look_at_certificates(0);
+        }
     }
 
     /// True if the files are what is served.
@@ -320,7 +390,7 @@ impl Control {
 
     /// Which files matter now.
     fn watched(&self, watch_files: bool) -> Watched {
-        if watch_files { self.loader.watched() } else { Watched::default() }
+        if watch_files { self.loader.watched(&self.seen) } else { Watched::default() }
     }
 
     /// WATCHDOG=1 only if every worker's loop answers: that is the loop that does the work.
@@ -336,6 +406,7 @@ impl Control {
     /// Re-reads every certificate by itself, and tells the service manager.
     fn look_at_certificates(&mut self, tries: usize) {
         self.reload_certificates(tries);
+        self.has_newer_certificates = self.under_way.is_some();
         self.notify.status(&self.status_line());
     }
 
@@ -345,76 +416,6 @@ impl Control {
         let delay = RETRY_DELAYS.get(tries).filter(|_| again);
         self.retry = delay
             .map(|delay| Retry { at: Instant::from_std(clock::now()) + *delay, tries: tries + 1 });
-    }
-
-    fn draining(&self) -> Draining {
-        Draining {
-            connections: self.gateway.connections.count(),
-            timeout_ms: u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// What the control socket tells of us.
-    fn status(&self) -> Status {
-        let snapshot = self.gateway.snapshot.load();
-        let (config, config_root) = match self.loader.sources() {
-            Sources::Document { file, root } => (Some(file.clone()), root.clone()),
-            Sources::Directories(_) => (None, None),
-        };
-        Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uid: geteuid().as_raw(),
-            gid: getegid().as_raw(),
-            serving: Serving::new(snapshot.generation, snapshot.counts),
-            status: self.status_line(),
-            trouble: self.trouble.clone(),
-            refusal: self.refusal.clone(),
-            reload_policy: self.policy.to_string(),
-            impaired: self.impaired(),
-            connections: self.gateway.connections.count(),
-            config,
-            config_root,
-            api_dir: self.api_dir.clone(),
-            api: self.api_at.clone(),
-            letsencrypt_dir: self.loader.letsencrypt_dir().to_owned(),
-            acme_webroot: self.gateway.acme_webroot.clone(),
-        }
-    }
-
-    /// What is not as it should be beside the configuration, as long as that is so.
-    fn impaired(&self) -> Vec<String> {
-        let unwatched = self.reloads.unwatched.told();
-        let unwatched =
-            unwatched.map(|why| format!("files cannot be watched and are compared: {why}"));
-        let logs = self.gateway.access_log.faults().into_iter();
-        unwatched
-            .into_iter()
-            .chain(logs.map(|log| format!("log cannot be written: {log}")))
-            .collect()
-    }
-
-    /// The STATUS line of `systemctl status`.
-    fn status_line(&self) -> String {
-        let snapshot = self.gateway.snapshot.load();
-        let counts = snapshot.counts;
-        let mut status = format!(
-            "serving {} on {} to {}, generation {}",
-            counted(counts.routes, "route"),
-            counted(counts.listeners, "listener"),
-            counted(counts.backends, "backend"),
-            snapshot.generation
-        );
-        if let Some(trouble) = self.trouble.as_ref() {
-            status.push_str("; last reload failed: ");
-            status.push_str(trouble);
-        } else if let Some(problem) =
-            self.loader.certificate_problem().or_else(|| self.impaired().into_iter().next())
-        {
-            status.push_str("; ");
-            status.push_str(&problem);
-        }
-        status
     }
 }
 
@@ -429,35 +430,5 @@ fn open(socket: &mut ControlSocket, path: &Path, front: Front, admin: Admin) {
         Err(error) => {
             tracing::warn!("no control socket, so `reload` and `certs` do not reach us: {error}");
         }
-    }
-}
-
-async fn asked(socket: Option<&mut ControlSocket>) -> Ask {
-    match socket {
-        Some(socket) => socket.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn wanted(changes: Option<&mut mpsc::Receiver<Asked>>) -> Option<Asked> {
-    match changes {
-        Some(changes) => changes.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn due(retry: Option<Retry>) {
-    match retry {
-        Some(retry) => tokio::time::sleep_until(retry.at).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn tick(ticks: Option<&mut tokio::time::Interval>) {
-    match ticks {
-        Some(ticks) => {
-            ticks.tick().await;
-        }
-        None => std::future::pending().await,
     }
 }

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::control::workers::{Copies, copies};
 use crate::edge::SocketId;
 use crate::net::ServerSocket;
 use crate::snapshot::{Bind, BindKey, Snapshot, Transport};
@@ -16,10 +18,11 @@ use crate::systemd::{ForAnother, Inherited};
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Every socket that is listened on, and those that wait for a bind.
-#[derive(Debug, Default)]
+/// Every socket that is listened on, and those that wait for a bind. A clone is what a load looks at
+/// while this one serves.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sockets {
-    inherited: Vec<Inherited>,
+    inherited: Arc<[Inherited]>,
     /// Why none were handed over, where that is so.
     for_another: Option<ForAnother>,
     open: BTreeMap<BindKey, Vec<Open>>,
@@ -34,17 +37,36 @@ struct Open {
     handed: Option<usize>,
 }
 
-/// Sockets for the next snapshot, before anything is changed.
+/// Sockets for the next snapshot: bound, so that nobody else can take the ports, and not listening, so
+/// that no client gets anywhere before it is settled that they will be served.
 #[derive(Debug, Default)]
-pub(super) struct Prepared {
-    /// To be listened on.
-    pub new: Vec<(BindKey, SocketId, ServerSocket)>,
+pub(super) struct BoundSockets {
+    new: Vec<(BindKey, SocketId, ServerSocket)>,
+    gone: Vec<SocketId>,
+    warnings: Vec<String>,
+    open: BTreeMap<BindKey, Vec<Open>>,
+    next: u64,
+}
+
+/// Sockets for the next snapshot, with everything that could fail done.
+#[derive(Debug)]
+pub(super) struct ReadySockets {
+    /// To be listened on: the copies for the workers.
+    pub new: Vec<(BindKey, SocketId, Copies)>,
     /// No longer served.
     pub gone: Vec<SocketId>,
     /// What was handed over and is of no use, or not of the use that its name says.
     pub warnings: Vec<String>,
     open: BTreeMap<BindKey, Vec<Open>>,
     next: u64,
+}
+
+/// Why bound sockets cannot be served.
+#[derive(Debug)]
+pub(super) enum CannotListen {
+    Bind(CannotBind),
+    /// No descriptor is free for a worker's copy.
+    Copies(io::Error),
 }
 
 /// A bind without a socket.
@@ -62,10 +84,10 @@ pub(crate) struct CannotBind {
 impl Sockets {
     /// Keeps what the service manager handed over, to us or to another process.
     pub(super) fn new(inherited: Vec<Inherited>, for_another: Option<ForAnother>) -> Self {
-        Self { inherited, for_another, ..Self::default() }
+        Self { inherited: inherited.into(), for_another, ..Self::default() }
     }
 
-    /// Finds or opens a socket for every bind of `next`. Changes nothing yet: what this process
+    /// Finds or binds a socket for every bind of `next`. Changes nothing yet: what this process
     /// does not use is closed again if the result is dropped.
     ///
     /// A socket that was handed over under the name of one of a bind's listeners serves it,
@@ -75,8 +97,8 @@ impl Sockets {
     /// # Errors
     ///
     /// Every bind that has no socket, with the cause.
-    pub(super) fn prepare(&self, next: &Snapshot) -> Result<Prepared, Vec<CannotBind>> {
-        let mut prepared = Prepared { next: self.next, ..Prepared::default() };
+    pub(super) fn prepare(&self, next: &Snapshot) -> Result<BoundSockets, Vec<CannotBind>> {
+        let mut prepared = BoundSockets { next: self.next, ..BoundSockets::default() };
         let mut failed = Vec::new();
         let mut fail = |bind: &Bind, source: io::Error| {
             let ours = self.open.keys().any(|key| overlap(*key, bind.key));
@@ -100,7 +122,7 @@ impl Sockets {
         }
         for bind in &next.binds {
             if !prepared.open.contains_key(&bind.key) {
-                match open_for(bind) {
+                match prepared.make_exclusive(bind.key).and_then(|()| open_for(bind)) {
                     Ok(socket) => prepared.add(bind.key, None, socket),
                     Err(error) => fail(bind, error),
                 }
@@ -124,10 +146,34 @@ impl Sockets {
         self.inherited.iter().filter_map(|one| one.name.as_deref()).map(str::to_owned).collect()
     }
 
-    /// From here on the prepared sockets are the open ones.
-    pub(super) fn commit(&mut self, prepared: &mut Prepared) {
-        self.open = std::mem::take(&mut prepared.open);
-        self.next = prepared.next;
+    /// Has the new sockets listen, and copies them for `workers`. Served they are after
+    /// [`commit`](Self::commit) alone.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else listens on a port since it was bound, or no descriptor is free.
+    pub(super) fn listen(
+        &self,
+        bound: BoundSockets,
+        workers: usize,
+    ) -> Result<ReadySockets, CannotListen> {
+        let BoundSockets { new, gone, warnings, open, next } = bound;
+        let mut copied = Vec::with_capacity(new.len());
+        for (key, id, socket) in new {
+            if let Err(source) = listen(&socket) {
+                let hint = self.hint(&source, key.transport);
+                return Err(CannotListen::Bind(CannotBind { key, ours: false, hint, source }));
+            }
+            copied.push((key, id, copies(workers, id, &socket).map_err(CannotListen::Copies)?));
+        }
+        Ok(ReadySockets { new: copied, gone, warnings, open, next })
+    }
+
+    /// From here on these sockets are the open ones. What is to be listened on and to be closed is
+    /// the caller's to do.
+    pub(super) fn commit(&mut self, ready: &mut ReadySockets) {
+        self.open = std::mem::take(&mut ready.open);
+        self.next = ready.next;
     }
 
     /// Gives `bind` every socket that `fits` and serves none yet.
@@ -135,7 +181,7 @@ impl Sockets {
         &self,
         bind: &Bind,
         fits: impl Fn(&Inherited) -> bool,
-        prepared: &mut Prepared,
+        prepared: &mut BoundSockets,
     ) -> io::Result<()> {
         for (place, one) in self.inherited.iter().enumerate() {
             if fits(one) && prepared.server_of(place).is_none() {
@@ -153,7 +199,7 @@ impl Sockets {
         }
     }
 
-    fn warnings(&self, next: &Snapshot, prepared: &Prepared) -> Vec<String> {
+    fn warnings(&self, next: &Snapshot, prepared: &BoundSockets) -> Vec<String> {
         let mut warnings = Vec::new();
         for (place, one) in self.inherited.iter().enumerate() {
             let socket = match &one.name {
@@ -188,12 +234,19 @@ impl Sockets {
     }
 }
 
-impl Prepared {
+impl BoundSockets {
     fn add(&mut self, bind: BindKey, handed: Option<usize>, socket: ServerSocket) {
         self.next += 1;
         let id = SocketId(self.next);
         self.open.entry(bind).or_default().push(Open { id, handed });
         self.new.push((bind, id, socket));
+    }
+
+    /// Has the new sockets listen that `bind` may collide with: two that are only bound could share a
+    /// port, and one that listens has it alone.
+    fn make_exclusive(&self, bind: BindKey) -> io::Result<()> {
+        let others = self.new.iter().filter(|(key, ..)| overlap(*key, bind));
+        others.map(|(_, _, socket)| listen(socket)).collect()
     }
 
     /// The bind that the socket at `place` of those handed over serves.
@@ -223,7 +276,7 @@ fn open_for(bind: &Bind) -> io::Result<ServerSocket> {
     let open = |address: IpAddr| {
         let address = SocketAddr::new(address, bind.key.port);
         match bind.key.transport {
-            Transport::Tcp => listen(address).map(ServerSocket::Tcp),
+            Transport::Tcp => stream(address).map(ServerSocket::Tcp),
             Transport::Udp => datagrams(address).map(ServerSocket::Udp),
         }
     };
@@ -249,8 +302,8 @@ fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A listening socket, not blocking.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// A bound socket that does not listen yet, not blocking.
+fn stream(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of the process before this one may still be ending on the same port.
     socket.set_reuse_address(true)?;
@@ -258,9 +311,20 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Has a bound socket listen; one that was handed over does so already, and a socket of datagrams never
+/// does.
+fn listen(socket: &ServerSocket) -> io::Result<()> {
+    match socket {
+        ServerSocket::Tcp(socket) => {
+            let socket = SockRef::from(socket);
+            if socket.is_listener()? { Ok(()) } else { socket.listen(BACKLOG) }
+        }
+        ServerSocket::Udp(_) => Ok(()),
+    }
 }
 
 /// Why `address` cannot be listened on; `None` if it can, as far as binding any port of it tells.
@@ -301,26 +365,26 @@ fn hint(error: &io::Error, transport: Transport) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::snapshot::HostTable;
 
+    fn bind(address: Option<IpAddr>, port: u16, name: &str) -> Arc<Bind> {
+        Arc::new(Bind {
+            key: BindKey { address, port, transport: Transport::Tcp },
+            counts: Arc::default(),
+            names: vec![name.into()],
+            tls: false,
+            https: false,
+            forwards_tls: false,
+            listeners: HostTable::default(),
+            limits: Arc::default(),
+            access_log: None,
+        })
+    }
+
     fn snapshot(binds: &[(u16, &str)]) -> Snapshot {
-        let bind = |(port, name): &(u16, &str)| {
-            Arc::new(Bind {
-                key: BindKey { address: None, port: *port, transport: Transport::Tcp },
-                counts: Arc::default(),
-                names: vec![(*name).into()],
-                tls: false,
-                https: false,
-                forwards_tls: false,
-                listeners: HostTable::default(),
-                limits: Arc::default(),
-                access_log: None,
-            })
-        };
-        Snapshot { binds: binds.iter().map(bind).collect(), ..Snapshot::default() }
+        let binds = binds.iter().map(|(port, name)| bind(None, *port, name)).collect();
+        Snapshot { binds, ..Snapshot::default() }
     }
 
     fn handed(name: &str) -> Inherited {
@@ -355,7 +419,7 @@ mod tests {
         // Both have a listener `http`; the second is served on the socket of its port.
         let mut first = snapshot(&[(80, "http"), (spare_at.port(), "http")]);
         first.binds.sort_by_key(|bind| bind.key);
-        let mut prepared = sockets.prepare(&first).unwrap();
+        let prepared = sockets.prepare(&first).unwrap();
         let at: Vec<_> = prepared
             .new
             .iter()
@@ -365,7 +429,8 @@ mod tests {
         let [warning] = &*prepared.warnings else { panic!("{:?}", prepared.warnings) };
         let want = format!("socket `http` ({http_at}) handed over serves port 80 of the listeners");
         assert!(warning.starts_with(&want), "{warning}");
-        sockets.commit(&mut prepared);
+        let mut ready = sockets.listen(prepared, 1).unwrap();
+        sockets.commit(&mut ready);
 
         // An earlier one takes nothing from who has it.
         let second = snapshot(&[(0, "http"), (80, "http")]);
@@ -380,7 +445,7 @@ mod tests {
         let (http, lost) = (handed("http"), handed("web"));
         let lost_at = lost.address;
         let mut sockets = Sockets::new(vec![http, lost], None);
-        let mut prepared = sockets.prepare(&snapshot(&[(8080, "http")])).unwrap();
+        let prepared = sockets.prepare(&snapshot(&[(8080, "http")])).unwrap();
         assert_eq!(
             prepared.warnings,
             [format!(
@@ -388,7 +453,8 @@ mod tests {
                  whoever connects to it waits in vain; the listeners are `http` (port 8080)"
             )]
         );
-        sockets.commit(&mut prepared);
+        let mut ready = sockets.listen(prepared, 1).unwrap();
+        sockets.commit(&mut ready);
 
         let next = snapshot(&[(8080, "http"), (8081, "web")]);
         let prepared = sockets.prepare(&next).unwrap();
@@ -400,14 +466,37 @@ mod tests {
     #[test]
     fn what_stays_is_kept_and_what_goes_is_closed() {
         let mut sockets = Sockets::new(vec![handed("http"), handed("https")], None);
-        let mut first = sockets.prepare(&snapshot(&[(8080, "http"), (8443, "https")])).unwrap();
+        let first = sockets.prepare(&snapshot(&[(8080, "http"), (8443, "https")])).unwrap();
         let https = first.new[1].1;
-        sockets.commit(&mut first);
+        let mut ready = sockets.listen(first, 1).unwrap();
+        sockets.commit(&mut ready);
 
         let second = sockets.prepare(&snapshot(&[(8080, "http")])).unwrap();
 
         assert!(second.new.is_empty());
         assert_eq!(second.gone, [https]);
+    }
+
+    #[test]
+    fn a_new_socket_refuses_clients_until_it_is_to_be_served() {
+        let sockets = Sockets::default();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let bound = sockets.prepare(&snapshot(&[(port, "http")])).unwrap();
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", port));
+        assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let ready = sockets.listen(bound, 2).unwrap();
+        assert_eq!(ready.new[0].2.len(), 2, "a copy for each worker");
+        connect().unwrap();
+    }
+
+    #[test]
+    fn of_two_binds_that_collide_one_fails() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let local = bind(Some(Ipv4Addr::LOCALHOST.into()), port, "local");
+        let binds = vec![bind(None, port, "http"), local];
+        let next = Snapshot { binds, ..Snapshot::default() };
+        let failed = Sockets::default().prepare(&next).unwrap_err();
+        assert_eq!(failed.len(), 1, "{failed:?}");
     }
 
     #[test]

@@ -51,26 +51,16 @@ impl Workers {
         Ok(workers)
     }
 
-    /// A copy of a socket for each worker that is to serve it: every one accepts from a socket that
-    /// listens, and one receives from a socket of datagrams, whose flows are its own.
-    ///
-    /// # Errors
-    ///
-    /// No descriptor is free.
-    pub(super) fn copies(&self, socket: SocketId, server: &ServerSocket) -> io::Result<Copies> {
-        let workers = self.commands.len();
-        let (first, count) = match server {
-            ServerSocket::Tcp(_) => (0, workers),
-            ServerSocket::Udp(_) => (usize::try_from(socket.0).unwrap_or(0) % workers, 1),
-        };
-        (first..first + count).map(|worker| Ok((worker, server.try_clone()?))).collect()
-    }
-
     /// Has the workers serve `bind` on their copies of a socket.
     pub(super) fn listen(&self, bind: BindKey, socket: SocketId, copies: Copies) {
         for (worker, server) in copies {
             let _ = self.commands[worker].send(Command::Listen { socket, server, bind });
         }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.commands.len()
     }
 
     pub(super) fn close(&self, socket: SocketId) {
@@ -119,4 +109,22 @@ impl Workers {
             }
         }
     }
+}
+
+/// A copy of a socket for each of `workers` that is to serve it: every one accepts from a socket that
+/// listens, and one receives from a socket of datagrams, whose flows are its own.
+///
+/// # Errors
+///
+/// No descriptor is free.
+pub(super) fn copies(
+    workers: usize,
+    socket: SocketId,
+    server: &ServerSocket,
+) -> io::Result<Copies> {
+    let (first, count) = match server {
+        ServerSocket::Tcp(_) => (0, workers),
+        ServerSocket::Udp(_) => (usize::try_from(socket.0).unwrap_or(0) % workers, 1),
+    };
+    (first..first + count).map(|worker| Ok((worker, server.try_clone()?))).collect()
 }

@@ -46,19 +46,16 @@ mod watch;
 mod write;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
-use crate::api::ObjectKey;
 use crate::clock;
 
 pub(crate) use change::{Change, Prepared};
 pub(crate) use decide::Rules;
-pub(crate) use files::change;
+pub(crate) use files::{Undo, change};
 pub(crate) use front::{Asked, Front};
 pub(crate) use lists::{Shape, shapes};
 pub(crate) use refused::Refused;
@@ -103,15 +100,9 @@ impl KubeApi {
         Arc::clone(&self.views.borrow())
     }
 
-    /// Shows what was loaded from now on. `api` is the directory that is written to.
-    pub(crate) fn show(
-        &self,
-        sources: Vec<Source>,
-        statuses: impl IntoIterator<Item = (ObjectKey, Value)>,
-        api: Option<&Path>,
-    ) {
-        let next = self.view().next(sources, statuses, api, now());
-        self.views.send_replace(Arc::new(next));
+    /// Shows this from now on.
+    pub(crate) fn show(&self, view: View) {
+        self.views.send_replace(Arc::new(view));
     }
 
     /// Ends every conversation.

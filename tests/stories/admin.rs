@@ -167,7 +167,7 @@ async fn the_log_level_changes_while_it_runs() {
     gateway.terminate();
     gateway.exit().await;
     let log = gateway.process().stderr();
-    let reloads = log.matches("reloading because").count();
+    let reloads = log.matches("reloading on SIGHUP").count();
     assert_eq!(reloads, 1, "one of two was logged:\n{log}");
 }
 

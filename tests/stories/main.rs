@@ -47,6 +47,7 @@ mod retry;
 mod routing;
 mod session;
 mod signals;
+mod slow_load;
 mod support;
 mod systemd;
 mod tcp_route;

@@ -107,7 +107,7 @@ async fn a_signal_that_comes_before_the_first_load_is_not_lost_and_ends_nothing(
     until("the reload", || {
         assert!(!process.has_ended(), "a signal ended it");
         let said = events(process);
-        let all = ["reloading because of SIGHUP", "log files opened again", "signal ignored"];
+        let all = ["reloading on SIGHUP", "log files opened again", "signal ignored"];
         all.iter().all(|message| said.iter().any(|event| is_event(event, message)))
     })
     .await;

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! The tasks here only carry questions: the control loop answers them, one at a time, between its
-//! other events, so nothing is ever asked of a gateway that is half way through a reload. Who may
+//! other events. What needs a load waits until none is under way; everything else is answered at once. Who may
 //! connect to the socket is settled by the mode of the file (owner and group), and who may change
 //! anything by the kernel's word on who it is: root and our own user. The admin address is for
 //! whoever is on this host; it refuses what a foreign page in a browser sends, and changes something
@@ -61,6 +61,7 @@ pub(super) struct ControlSocket {
     asks: Asks,
     reloads: mpsc::Receiver<AskReload>,
     questions: mpsc::Receiver<Ask>,
+    rehearsals: mpsc::Receiver<Ask>,
     file: Option<OwnFile>,
     servers: JoinSet<()>,
     /// What serves the admin address.
@@ -91,9 +92,10 @@ impl ControlSocket {
     pub(super) fn new() -> Self {
         let (reload, reloads) = mpsc::channel(QUEUE);
         let (question, questions) = mpsc::channel(QUEUE);
-        let asks = Asks { reload, question };
+        let (rehearsal, rehearsals) = mpsc::channel(QUEUE);
+        let asks = Asks { reload, question, rehearsal };
         let (servers, pages) = (JoinSet::new(), JoinSet::new());
-        Self { asks, reloads, questions, file: None, servers, pages }
+        Self { asks, reloads, questions, rehearsals, file: None, servers, pages }
     }
 
     /// Listens at `path`. The file that a process left behind which is gone is replaced. Needs a
@@ -134,13 +136,14 @@ impl ControlSocket {
         self.pages
     }
 
-    /// The next thing that is wanted. Cancel safe.
-    pub(super) async fn next(&mut self) -> Ask {
+    /// The next question; one that needs a load only if it `may_load`. Cancel safe.
+    pub(super) async fn next(&mut self, may_load: bool) -> Ask {
         let ask = tokio::select! {
-            // A question is answered at once; a reload takes a while.
+            // A question is answered at once; a load takes a while.
             biased;
             question = self.questions.recv() => question,
-            reload = self.reloads.recv() => reload.map(Ask::Reload),
+            rehearsal = self.rehearsals.recv(), if may_load => rehearsal,
+            reload = self.reloads.recv(), if may_load => reload.map(Ask::Reload),
         };
         match ask {
             Some(ask) => ask,

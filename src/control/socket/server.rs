@@ -50,6 +50,8 @@ impl Default for Patience {
 pub(super) struct Asks {
     pub reload: mpsc::Sender<AskReload>,
     pub question: mpsc::Sender<Ask>,
+    /// Questions that need a load.
+    pub rehearsal: mpsc::Sender<Ask>,
 }
 
 /// Who answers those who come by the socket.
@@ -220,7 +222,7 @@ async fn reload(how: How, asks: &Asks) -> Response<Full<Bytes>> {
     let How { waits, allow_removal, dry_run } = how;
     let (answer, answered) = oneshot::channel();
     if dry_run {
-        let _ = asks.question.send(Ask::Rehearse { allow_removal, answer }).await;
+        let _ = asks.rehearsal.send(Ask::Rehearse { allow_removal, answer }).await;
     } else if waits {
         let _ = asks.reload.send(AskReload { allow_removal, answer: Some(answer) }).await;
     } else {
@@ -278,7 +280,8 @@ mod tests {
     fn asks() -> (Asks, mpsc::Receiver<AskReload>) {
         let (reload, reloads) = mpsc::channel(QUEUE);
         let (question, _) = mpsc::channel(QUEUE);
-        (Asks { reload, question }, reloads)
+        let (rehearsal, _) = mpsc::channel(QUEUE);
+        (Asks { reload, question, rehearsal }, reloads)
     }
 
     #[tokio::test]

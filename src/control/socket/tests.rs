@@ -63,7 +63,7 @@ async fn answering(path: &Path, patience: Patience) -> JoinSet<()> {
     let mut task = JoinSet::new();
     task.spawn(async move {
         loop {
-            match socket.next().await {
+            match socket.next(true).await {
                 Ask::Reload(first) => {
                     let reloaded = Reloaded { loaded: true, took_ms: 7, ..Reloaded::default() };
                     for asked in std::iter::once(first).chain(socket.also_waiting()) {
@@ -205,7 +205,7 @@ async fn reloads_that_wait_are_done_as_one() {
     let mut done = 0;
     let mut waiting = Vec::new();
     while waiting.len() < 5 {
-        let Ask::Reload(answer) = socket.next().await else { panic!("a reload was asked for") };
+        let Ask::Reload(answer) = socket.next(true).await else { panic!("a reload was asked for") };
         waiting.push(answer);
         waiting.extend(socket.also_waiting());
         done += 1;

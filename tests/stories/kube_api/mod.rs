@@ -675,7 +675,10 @@ async fn the_watch_of_files_knows_what_was_written_here() {
     let loads = || {
         let process = api.gateway.process();
         let log = process.stdout().join("\n") + &process.stderr();
-        (log.matches("written over the API").count(), log.matches("files have changed").count())
+        (
+            log.matches("written over the API").count(),
+            log.matches("reloading changed files").count(),
+        )
     };
     assert_eq!(api.send("POST", &routes(), &route("cart", "shop.test")).await.0, 201);
     // That nothing happens can only be seen by waiting: the watch tells 300 ms after a change.

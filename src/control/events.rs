@@ -1,0 +1,128 @@
+//! Events of the control loop: everything that wakes it.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+use crate::control::signals::{Signal, Signals};
+use crate::control::socket::{Ask, ControlSocket};
+use crate::control::under_way::{Ended, UnderWay};
+use crate::control::watch::{Changed, Watch};
+use crate::kube_api::Asked;
+use crate::systemd;
+
+/// Certificates expire without a file being touched, so they are looked at this often too.
+pub(super) const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Over the control socket or at the admin address.
+    Asked(Ask),
+    /// A change is asked for over the API.
+    ChangeAsked(Asked),
+    FilesChanged(Changed),
+    /// Certificates were being replaced when they were read.
+    CertificatesDue,
+    /// Certificates expire without a file being touched.
+    CertificatesHourly,
+    LoadEnded(Ended),
+    /// A reload that had to wait can begin.
+    ReloadDue,
+    Signal(Signal),
+    WatchdogDue,
+}
+
+/// What the loop waits for, beside what others send it.
+#[derive(Debug)]
+pub(super) struct Awaited<'a> {
+    pub under_way: Option<&'a mut UnderWay>,
+    /// True if a reload waits for the end of the load under way.
+    pub is_reload_due: bool,
+    pub certificates_due: Option<Instant>,
+}
+
+/// Where events come from.
+#[derive(Debug)]
+pub(super) struct Events {
+    signals: Signals,
+    pub watch: Watch,
+    pub socket: ControlSocket,
+    changes: Option<mpsc::Receiver<Asked>>,
+    hours: Interval,
+    watchdog: Option<Interval>,
+}
+
+impl Events {
+    /// Needs a runtime around it.
+    pub(super) fn new(
+        signals: Signals,
+        watch: Watch,
+        socket: ControlSocket,
+        changes: Option<mpsc::Receiver<Asked>>,
+    ) -> Self {
+        let mut hours = interval(CERTIFICATES_EVERY);
+        hours.reset();
+        let watchdog = systemd::watchdog_interval().map(|every| {
+            let mut ticks = interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        Self { signals, watch, socket, changes, hours, watchdog }
+    }
+
+    /// Takes no more questions, changes or changed files; signals and the control socket are left.
+    pub(super) fn end(self) -> (Signals, ControlSocket) {
+        (self.signals, self.socket)
+    }
+
+    /// The next event. What needs a load waits, where it came from, until none is under way. Cancel
+    /// safe.
+    pub(super) async fn next(&mut self, awaited: Awaited<'_>) -> Event {
+        let Awaited { under_way, is_reload_due, certificates_due } = awaited;
+        let is_idle = under_way.is_none();
+        tokio::select! {
+            signal = self.signals.next() => Event::Signal(signal),
+            ask = self.socket.next(is_idle) => Event::Asked(ask),
+            Some(asked) = change(self.changes.as_mut()), if is_idle => Event::ChangeAsked(asked),
+            () = async {}, if is_idle && is_reload_due => Event::ReloadDue,
+            ended = ended(under_way) => Event::LoadEnded(ended),
+            changed = self.watch.next() => Event::FilesChanged(changed),
+            () = due(certificates_due) => Event::CertificatesDue,
+            _ = self.hours.tick() => Event::CertificatesHourly,
+            () = tick(self.watchdog.as_mut()) => Event::WatchdogDue,
+        }
+    }
+}
+
+async fn change(changes: Option<&mut mpsc::Receiver<Asked>>) -> Option<Asked> {
+    match changes {
+        Some(changes) => changes.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn ended(under_way: Option<&mut UnderWay>) -> Ended {
+    match under_way {
+        Some(under_way) => under_way.ended().await,
+        None => pending().await,
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+async fn tick(ticks: Option<&mut Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => pending().await,
+    }
+}

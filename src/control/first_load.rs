@@ -1,0 +1,115 @@
+//! The first load. Nothing serves yet, so it runs on the control thread, with the steps of a reload.
+//!
+//! The last good configuration is in the place of what serves: files that would not replace it are
+//! refused, and it is served instead.
+
+use std::time::Instant;
+
+use crate::clock;
+use crate::control::admission::{self, Running};
+use crate::control::attempt::Attempt;
+use crate::control::cause::Cause;
+use crate::control::last_good::LastGood;
+use crate::control::loader::{Load, Ready};
+use crate::control::outcome::NotServed;
+use crate::control::socket::Reloaded;
+use crate::control::{CannotStart, Control};
+
+impl Control {
+    pub(super) fn first_load(&mut self) -> Result<(), CannotStart> {
+        let begun = clock::now();
+        let attempt = self.attempt(Cause::Start);
+        let load = attempt.load();
+        self.seen = load.seen.clone();
+        self.reloads.diagnostics.set(load.diagnostics.len() as u64);
+        let diagnostics = Reloaded::told(&load.diagnostics);
+        let kept = attempt.last_good_beside(&load);
+        let refusal = match attempt.judge_beside(&load, kept.as_ref()) {
+            Err(refusal) => refusal,
+            Ok(new_faults) => {
+                let served = self.serve_files(&attempt, load, new_faults == 0, begun);
+                self.count(served.is_ok(), begun);
+                let served = self.as_of_now(served?, begun);
+                self.note(Cause::Start, served);
+                return Ok(());
+            }
+        };
+        self.count(false, begun);
+        let Some(kept) = kept else {
+            let all = load.diagnostics;
+            self.standing.tell_failed(&all);
+            return Err(CannotStart::Configuration(all));
+        };
+        self.standing.tell_refused(&refusal);
+        tracing::error!("the files are refused; serving the last good configuration");
+        let served = match self.serve_last_good(&attempt, kept, begun) {
+            Ok(served) => served,
+            // Better files with a fault than nothing.
+            Err(_) if load.compiled.is_some() => {
+                tracing::error!("the last good configuration cannot be served; serving the files");
+                self.serve_files(&attempt, load, false, begun)?
+            }
+            Err(not_served) => return Err(not_served.into()),
+        };
+        let trouble = format!("the last good configuration is served; {refusal}");
+        self.refused(Some(trouble), Some((&refusal).into()));
+        let refusal = Some((&refusal).into());
+        let served = Reloaded { loaded: false, diagnostics, refusal, ..served };
+        self.note(Cause::Start, self.as_of_now(served, begun));
+        Ok(())
+    }
+
+    fn serve_files(
+        &mut self,
+        attempt: &Attempt,
+        load: Load,
+        is_good: bool,
+        begun: Instant,
+    ) -> Result<Reloaded, NotServed> {
+        self.standing.tell(&load.diagnostics, self.loader.sources());
+        let (load, bound) = attempt.bind(load);
+        let bound = bound?;
+        let (files, objects) = (load.files, load.objects);
+        let faults = load.diagnostics.clone();
+        let ready = load.ready().ok_or_else(|| NotServed::faults(&faults))?;
+        let replacement = attempt.replacement(ready, bound, is_good)?;
+        self.publish(replacement, files, objects, begun);
+        let diagnostics = Reloaded::told(&faults);
+        Ok(Reloaded { loaded: true, files, objects, diagnostics, ..Reloaded::default() })
+    }
+
+    fn serve_last_good(
+        &mut self,
+        attempt: &Attempt,
+        kept: Ready,
+        begun: Instant,
+    ) -> Result<Reloaded, NotServed> {
+        let bound = attempt.sockets.prepare(&kept.compiled.snapshot).map_err(NotServed::Binds)?;
+        let (files, objects) = (kept.files, kept.objects);
+        let replacement = attempt.replacement(kept, bound, false)?;
+        self.publish(replacement, files, objects, begun);
+        Ok(Reloaded { loaded: true, files, objects, ..Reloaded::default() })
+    }
+}
+
+impl Attempt {
+    /// The last good configuration, compiled, where there is one that the files differ from.
+    fn last_good_beside(&self, load: &Load) -> Option<Ready> {
+        let (settings, files) = self.last_good.as_ref().and_then(LastGood::read)?;
+        if load.compiled.is_some() && load.is_of(&settings, &files) {
+            return None;
+        }
+        self.loader.load_kept(settings, &files, &self.previous).ready()
+    }
+
+    /// Judges the files as a reload would, were the last good configuration what serves.
+    fn judge_beside(&self, load: &Load, kept: Option<&Ready>) -> Result<usize, admission::Refusal> {
+        let handed_over = self.sockets.handed_over();
+        let running = kept.map(|kept| Running {
+            snapshot: &kept.compiled.snapshot,
+            accepted: &kept.accepted,
+            handed_over: &handed_over,
+        });
+        admission::judge(load, running, self.rules)
+    }
+}

@@ -1,0 +1,83 @@
+//! The thread on which a load runs, while the control loop goes on answering.
+
+use std::io;
+use std::thread::Builder;
+
+use tokio::sync::oneshot;
+
+/// What is told where the thread has panicked.
+pub(super) const LOADER_DIED: &str = "the load has ended by a fault of the gateway; see the log";
+
+/// A load under way, with a thread of its own. Dropping it abandons the load: the thread ends before
+/// it opens anything, and its result goes nowhere.
+#[derive(Debug)]
+pub(super) struct Loading<T>(oneshot::Receiver<T>);
+
+/// Tells the thread whether anybody still waits for its result.
+pub(super) struct StillWanted<'a>(&'a dyn Fn() -> bool);
+
+/// Nobody waits for the load any more.
+#[derive(Debug)]
+pub(super) struct Abandoned;
+
+impl<T: Send + 'static> Loading<T> {
+    /// Starts a thread that does `work`.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub(super) fn start(
+        work: impl FnOnce(&StillWanted<'_>) -> Result<T, Abandoned> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (result, received) = oneshot::channel();
+        // It is not joined: it ends with its result, or with the process.
+        Builder::new().name("loader".into()).spawn(move || {
+            let done = work(&StillWanted(&|| !result.is_closed()));
+            if let Ok(done) = done {
+                let _ = result.send(done);
+            }
+        })?;
+        Ok(Self(received))
+    }
+
+    /// Waits for the result; none if the thread has died. Cancel safe, and not to be called again
+    /// after it has resolved.
+    pub(super) async fn done(&mut self) -> Option<T> {
+        (&mut self.0).await.ok()
+    }
+}
+
+impl StillWanted<'_> {
+    /// # Errors
+    ///
+    /// Nobody waits for the result any more.
+    pub(super) fn check(&self) -> Result<(), Abandoned> {
+        if (self.0)() { Ok(()) } else { Err(Abandoned) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_load_that_dies_or_is_abandoned_has_no_result() {
+        let mut loading = Loading::start(|wanted| wanted.check().map(|()| 7)).unwrap();
+        assert_eq!(loading.done().await, Some(7));
+        let mut died = Loading::<()>::start(|_| panic!("as a test wants it")).unwrap();
+        assert_eq!(died.done().await, None);
+
+        let (go, wait) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let loading = Loading::start(move |wanted| {
+            wait.recv().unwrap();
+            tell.send(wanted.check().is_err()).unwrap();
+            wanted.check()
+        });
+        drop(loading);
+        go.send(()).unwrap();
+        assert!(told.recv().unwrap(), "the thread hears that nobody waits");
+    }
+}

@@ -1,0 +1,57 @@
+//! A rehearsal: what a reload would come to, without one.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::control::Control;
+use crate::control::attempt::Attempt;
+use crate::control::cause::Cause;
+use crate::control::loading::{Abandoned, LOADER_DIED, Loading, StillWanted};
+use crate::control::socket::{Refusal, Reloaded};
+use crate::control::under_way::UnderWay;
+
+impl Control {
+    /// Loads and judges the files, and answers what a reload would come to. There must be no load
+    /// under way.
+    pub(super) fn rehearse(&mut self, allow_removal: bool, answer: oneshot::Sender<Reloaded>) {
+        let begun = clock::now();
+        let attempt = self.attempt(Cause::Asked { allow_removal });
+        match Loading::start(move |wanted| attempt.rehearse(wanted)) {
+            Ok(loading) => self.under_way = Some(UnderWay::Rehearsal { answer, begun, loading }),
+            Err(error) => {
+                let refused = format!("the system gives no thread to load on: {error}");
+                let failed = Reloaded { refused: Some(refused), ..Reloaded::default() };
+                let _ = answer.send(self.as_of_now(failed, begun));
+            }
+        }
+    }
+
+    /// Answers what a rehearsal has come to; none if its thread has died.
+    pub(super) fn rehearsed(
+        &self,
+        would: Option<Reloaded>,
+        answer: oneshot::Sender<Reloaded>,
+        begun: Instant,
+    ) {
+        let died = || Reloaded { refused: Some(LOADER_DIED.into()), ..Reloaded::default() };
+        let _ = answer.send(self.as_of_now(would.unwrap_or_else(died), begun));
+    }
+}
+
+impl Attempt {
+    fn rehearse(&self, wanted: &StillWanted<'_>) -> Result<Reloaded, Abandoned> {
+        let load = self.load();
+        wanted.check()?;
+        let refusal = self.judge(&load).err();
+        Ok(Reloaded {
+            loaded: refusal.is_none(),
+            files: load.files,
+            objects: load.objects,
+            diagnostics: Reloaded::told(&load.diagnostics),
+            refusal: refusal.as_ref().map(Refusal::from),
+            ..Reloaded::default()
+        })
+    }
+}
