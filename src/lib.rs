@@ -15,7 +15,7 @@
 //! [`stats`] counts, [`systemd`] speaks to the service manager.
 //!
 //! Small rooms on the ground: [`http_client`] (of commands), [`local_http`] (servers for this host),
-//! [`body`], [`clock`], [`net`] (addresses and names), [`path`] (their one spelling), [`secret`], [`yaml`] (the
+//! [`body`], [`carry_over`] (state that outlives a reload), [`clock`], [`net`] (addresses and names), [`path`] (their one spelling), [`secret`], [`yaml`] (the
 //! writer). [`echo`] is the server of `edge-gateway echo`, [`fuzz`] the entrance for `fuzz/`.
 //!
 //! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
@@ -26,6 +26,7 @@ mod api;
 mod app;
 mod background;
 mod body;
+mod carry_over;
 pub mod cli;
 mod clock;
 mod compile;

@@ -55,8 +55,9 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 counts: parts
                     .inputs
                     .previous
-                    .bind(key)
-                    .map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
+                    .carried
+                    .bind_counts
+                    .get_or_make(key, |_| Arc::default()),
             });
             if bind.limits != built.limits {
                 bind.limits = Arc::clone(parts.inputs.client_limits);

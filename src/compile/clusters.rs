@@ -1,4 +1,4 @@
-//! Backends to clusters. One with the same settings lives on, with its connections.
+//! Clusters of backends.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, ServicePort};
 use crate::graph::{AppProtocol, Certificate, Encryption, Target};
-use crate::snapshot::Snapshot;
+use crate::snapshot::Carried;
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upstreams};
 
@@ -17,14 +17,11 @@ use super::trust::Trust;
 /// The clusters of the snapshot that is being made.
 #[derive(Debug)]
 pub(super) struct Clusters<'a> {
-    /// The snapshot before.
-    previous: &'a Snapshot,
+    carried: &'a Carried,
     upstreams: &'a Upstreams,
     slots: &'a Slots<'a>,
     trust: &'a Trust,
     by_name: HashMap<Arc<str>, Arc<Cluster>>,
-    /// By the name of the rule.
-    counts: HashMap<Arc<str>, Arc<Sharded<Upstream>>>,
 }
 
 /// What a route takes to its backends.
@@ -40,12 +37,12 @@ pub(super) enum Carries {
 
 impl<'a> Clusters<'a> {
     pub(super) fn new(
-        previous: &'a Snapshot,
+        carried: &'a Carried,
         upstreams: &'a Upstreams,
         slots: &'a Slots<'a>,
         trust: &'a Trust,
     ) -> Self {
-        Self { previous, upstreams, slots, trust, by_name: HashMap::new(), counts: HashMap::new() }
+        Self { carried, upstreams, slots, trust, by_name: HashMap::new() }
     }
 
     /// The cluster of `target` for what a route carries there. gRPC is spoken by HTTP/2 whether the
@@ -126,27 +123,18 @@ impl<'a> Clusters<'a> {
 
     fn kept_or_new(&mut self, settings: ClusterSettings) -> Arc<Cluster> {
         let name = Arc::clone(&settings.name);
-        let cluster = match self.previous.clusters.get(&settings) {
-            Some(cluster) => Arc::clone(cluster),
-            None => Cluster::new(settings, self.upstreams),
-        };
+        let make = |settings: &ClusterSettings| Cluster::new(settings.clone(), self.upstreams);
+        let cluster = self.carried.clusters.get_or_make(settings, make);
         self.by_name.insert(name, Arc::clone(&cluster));
         cluster
     }
 
-    /// The counts of a rule, however often it is compiled; they go on where a rule of this name was
-    /// there before.
-    pub(super) fn counts(&mut self, rule: &Arc<str>) -> Arc<Sharded<Upstream>> {
-        let Self { previous, counts, .. } = self;
-        let made = counts.entry(Arc::clone(rule)).or_insert_with(|| {
-            let of_rule = previous.rules.get(rule).map(|rule| &rule.counts);
-            let before = of_rule.or_else(|| Some(&previous.forwards.get(rule)?.counts));
-            before.map(Arc::clone).unwrap_or_default()
-        });
-        Arc::clone(made)
+    /// The counts of a rule, however often it is compiled, and of the rule of this name before.
+    pub(super) fn counts(&self, rule: &Arc<str>) -> Arc<Sharded<Upstream>> {
+        self.carried.rule_counts.get_or_make(Arc::clone(rule), |_| Arc::default())
     }
 
-    /// All of them by what made them.
+    /// All of them by their settings.
     pub(super) fn finish(self) -> HashMap<ClusterSettings, Arc<Cluster>> {
         let clusters = self.by_name.into_values();
         clusters.map(|cluster| (cluster.settings().clone(), cluster)).collect()

@@ -77,10 +77,11 @@ pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compile
     };
     let mut graph = graph::build(objects, &facts);
 
-    let mut clusters = Clusters::new(inputs.previous, inputs.upstreams, &slots, &trust);
+    let carried = &inputs.previous.carried;
+    let mut clusters = Clusters::new(carried, inputs.upstreams, &slots, &trust);
     let mut warnings = Vec::new();
     let compiled = CompiledRoutes::new(&graph, &mut clusters, inputs.trusts_proxies, &mut warnings);
-    let tracings = Tracings::new(&graph, &mut clusters, inputs.previous, inputs.environment);
+    let tracings = Tracings::new(&graph, &mut clusters, carried, inputs.environment);
     let logs = AccessLogs::new(&graph, inputs.log_files, &mut warnings);
     let binds = binds::binds(Parts {
         graph: &graph,
@@ -104,7 +105,7 @@ pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compile
     let mut faults = std::mem::take(&mut graph.faults);
     faults.append(&mut warnings);
     faults.extend(of_routes.into_iter().flatten());
-    let Tracings { collectors, spans, .. } = tracings;
+    let collectors = tracings.collectors;
     let generation = inputs.previous.generation + 1;
     Compiled {
         snapshot: Snapshot {
@@ -114,7 +115,7 @@ pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compile
             rules,
             forwards,
             collectors,
-            spans,
+            carried: Arc::clone(carried),
             counts,
         },
         statuses,

@@ -1,5 +1,4 @@
-//! `spec.telemetry.tracing` of EnvoyProxies to what traces requests. A collector with the same
-//! settings lives on, with what waits for it.
+//! Tracing of requests, from `spec.telemetry.tracing` of EnvoyProxies.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -11,8 +10,8 @@ use crate::api::ObjectKey;
 use crate::api::envoy::{self, CustomTag, CustomTagType, TracingProviderType};
 use crate::config::Environment;
 use crate::graph::{Gateway, Graph, Proxy};
-use crate::snapshot::Snapshot;
-use crate::trace::{Collector, CollectorSettings, Sampling, Spans, Tag, TagValue, Tracing};
+use crate::snapshot::Carried;
+use crate::trace::{Collector, CollectorSettings, Sampling, Tag, TagValue, Tracing};
 use crate::upstream::{Cluster, EndpointSettings};
 
 use super::clusters::{Carries, Clusters};
@@ -22,18 +21,16 @@ use super::clusters::{Carries, Clusters};
 pub(super) struct Tracings {
     by_gateway: HashMap<ObjectKey, Arc<Tracing>>,
     pub collectors: Vec<Arc<Collector>>,
-    pub spans: Arc<Spans>,
 }
 
 impl Tracings {
     pub(super) fn new(
         graph: &Graph<'_>,
         clusters: &mut Clusters<'_>,
-        previous: &Snapshot,
+        carried: &Carried,
         environment: Environment<'_>,
     ) -> Self {
-        let spans = Arc::clone(&previous.spans);
-        let mut tracings = Self { by_gateway: HashMap::new(), collectors: Vec::new(), spans };
+        let mut tracings = Self { by_gateway: HashMap::new(), collectors: Vec::new() };
         for gateway in graph.gateways.iter().filter(|gateway| gateway.is_served()) {
             let Some(proxy) = gateway.proxy.and_then(|place| graph.proxies.get(place)) else {
                 continue;
@@ -42,7 +39,7 @@ impl Tracings {
             let Some(cluster) = cluster(written, proxy, gateway, clusters) else { continue };
             let settings = settings(written, gateway, &cluster);
             let tracing = Tracing {
-                collector: tracings.collector(settings, cluster, previous),
+                collector: tracings.collector(settings, cluster, carried),
                 sampling: sampling(written),
                 tags: tags(written, environment),
             };
@@ -56,22 +53,20 @@ impl Tracings {
         self.by_gateway.get(gateway).cloned()
     }
 
-    /// One that is there already, in this load or in the one before, or else a new one.
+    /// The collector with these settings, of this load or of the one before, or else a new one.
     fn collector(
         &mut self,
         settings: CollectorSettings,
         cluster: Arc<Cluster>,
-        previous: &Snapshot,
+        carried: &Carried,
     ) -> Arc<Collector> {
-        let same = |one: &&Arc<Collector>| *one.settings() == settings;
-        if let Some(known) = self.collectors.iter().find(same) {
-            return Arc::clone(known);
-        }
-        let collector = match previous.collectors.iter().find(same) {
-            Some(known) => Arc::clone(known),
-            None => Collector::new(settings, cluster, Arc::clone(&self.spans)),
+        let make = |settings: &CollectorSettings| {
+            Collector::new(settings.clone(), cluster, Arc::clone(&carried.spans))
         };
-        self.collectors.push(Arc::clone(&collector));
+        let collector = carried.collectors.get_or_make(settings, make);
+        if !self.collectors.iter().any(|known| Arc::ptr_eq(known, &collector)) {
+            self.collectors.push(Arc::clone(&collector));
+        }
         collector
     }
 }

@@ -106,12 +106,12 @@ pub(super) fn write(text: &mut Exposition, metrics: &Sources<'_>, snapshot: &Sna
     text.counters(
         "edge_gateway_spans_exported_total",
         "Spans that a collector has taken.",
-        alone(snapshot.spans.exported.value()),
+        alone(snapshot.carried.spans.exported.value()),
     );
     text.counters(
         "edge_gateway_spans_dropped_total",
         "Spans for which there was no room, or no collector.",
-        alone(snapshot.spans.dropped.value()),
+        alone(snapshot.carried.spans.dropped.value()),
     );
     text.counters(
         "process_cpu_seconds_total",

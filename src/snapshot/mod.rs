@@ -4,6 +4,7 @@
 
 pub(crate) mod bind;
 mod bind_key;
+mod carried;
 mod client_limits;
 pub(crate) mod forward;
 pub(crate) mod host_table;
@@ -20,11 +21,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::net::HostPattern;
-use crate::trace::{Collector, Spans};
+use crate::trace::Collector;
 use crate::upstream::{Cluster, ClusterSettings};
 
 pub(crate) use bind::{Bind, Listener, Traffic};
 pub(crate) use bind_key::{BindKey, Transport};
+pub(crate) use carried::Carried;
 pub(crate) use client_limits::ClientLimits;
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
@@ -40,7 +42,7 @@ pub(crate) struct Snapshot {
     /// 1 for the first, +1 with each that is published.
     pub generation: u64,
     pub binds: Vec<Arc<Bind>>,
-    /// Every cluster of this snapshot by what made it, so that the next one can carry it over.
+    /// Every cluster by its settings.
     pub clusters: HashMap<ClusterSettings, Arc<Cluster>>,
     /// Every rule by its name, for those who look at what it counts.
     pub rules: BTreeMap<Arc<str>, Arc<Rule>>,
@@ -49,8 +51,8 @@ pub(crate) struct Snapshot {
     pub forwards: BTreeMap<Arc<str>, Arc<Forward>>,
     /// Everywhere that traces go to.
     pub collectors: Vec<Arc<Collector>>,
-    /// Carried over from snapshot to snapshot.
-    pub spans: Arc<Spans>,
+    /// Handed on from snapshot to snapshot.
+    pub carried: Arc<Carried>,
     /// For the status line and the log.
     pub counts: Counts,
 }

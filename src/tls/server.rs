@@ -1,14 +1,15 @@
 //! TLS settings of a listener.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
 };
+
+use crate::carry_over::CarryOver;
 
 use super::clients::ClientValidation;
 use super::crypto::crypto;
@@ -29,7 +30,7 @@ const MAX_SESSIONS: usize = 1024;
 pub(crate) struct Tickets {
     shared: Arc<Resumption>,
     /// By what clients are asked for; gone with the last listener that asks.
-    of_clients: Arc<Mutex<HashMap<ClientValidation, Weak<Resumption>>>>,
+    of_clients: Arc<CarryOver<ClientValidation, Resumption>>,
 }
 
 /// The keys of tickets, and the sessions of clients that hold none.
@@ -87,14 +88,11 @@ impl Tickets {
     /// randomness, and so nobody resumes.
     fn of(&self, clients: Option<&ClientValidation>) -> Option<Arc<Resumption>> {
         let Some(clients) = clients else { return Some(Arc::clone(&self.shared)) };
-        // Nothing is half done under the lock, so a panic elsewhere is no reason to stop.
-        let mut known = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, tickets| tickets.strong_count() > 0);
-        if let Some(tickets) = known.get(clients).and_then(Weak::upgrade) {
+        if let Some(tickets) = self.of_clients.get(clients) {
             return Some(tickets);
         }
         let tickets = Arc::new(Resumption::new().ok()?);
-        known.insert(clients.clone(), Arc::downgrade(&tickets));
+        self.of_clients.insert(clients.clone(), &tickets);
         Some(tickets)
     }
 }

@@ -6,11 +6,11 @@
 //!
 //! To add state of an address (health, load): a field of [`Host`].
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::carry_over::CarryOver;
 use crate::clock;
 use crate::tls;
 use crate::upstream::address::Address;
@@ -69,25 +69,16 @@ fn millis(at: Instant) -> u64 {
 /// Connections to the same address are alike if they begin with the same handshake.
 type Key = (Address, Option<tls::ClientSettings>);
 
-/// All hosts of the process. Locked when a cluster is made and when a name has new addresses, never
-/// by a request.
+/// All hosts of the process.
 #[derive(Debug, Default)]
-pub(super) struct Hosts(Mutex<HashMap<Key, Weak<Host>>>);
+pub(super) struct Hosts(CarryOver<Key, Host>);
 
 impl Hosts {
     /// The host at `address`: the one that another cluster has, if there is one.
     pub(super) fn host(&self, address: Address, tls: Option<&tls::ClientSettings>) -> Arc<Host> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() == known.capacity() {
-            known.retain(|_, host| host.strong_count() > 0);
-        }
-        let key = (address, tls.cloned());
-        if let Some(host) = known.get(&key).and_then(Weak::upgrade) {
-            return host;
-        }
-        let host = Arc::new(Host::new(key.0.clone()));
-        known.insert(key, Arc::downgrade(&host));
-        host
+        self.0.get_or_make((address, tls.cloned()), |(address, _)| {
+            Arc::new(Host::new(address.clone()))
+        })
     }
 }
 
@@ -128,10 +119,5 @@ mod tests {
         host.missed(FailureKind::ConnectRefused, clock::now());
         drop(host);
         assert!(!hosts.host(address(1), None).is_avoided(), "nobody had it any more");
-
-        for last in 0..=255 {
-            hosts.host(address(last), None);
-        }
-        assert!(hosts.0.lock().unwrap().len() < 100, "hosts that nobody has are forgotten");
     }
 }

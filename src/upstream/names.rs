@@ -7,17 +7,18 @@
 //! An address that was found serves until a later lookup finds others: a name server that is down
 //! takes no backend with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::carry_over::CarryOver;
 use crate::clock;
 
 /// Addresses older than this are looked up again when they are next used.
@@ -32,9 +33,8 @@ type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 pub(super) struct Names {
     fixed: BTreeMap<String, Vec<IpAddr>>,
     lookup: Arc<Lookup>,
-    /// Clusters with the same host share one name. Touched when a cluster is made, never by a
-    /// request.
-    known: Mutex<HashMap<Arc<str>, Weak<Name>>>,
+    /// Clusters with the same host share one name.
+    known: CarryOver<Arc<str>, Name>,
 }
 
 impl Names {
@@ -55,24 +55,21 @@ impl Names {
                 .map(|(host, addresses)| (host.to_ascii_lowercase(), addresses))
                 .collect(),
             lookup: Arc::new(lookup),
-            known: Mutex::default(),
+            known: CarryOver::default(),
         })
     }
 
     /// The name of `host`. Looks nothing up.
     pub(super) fn name(&self, host: &Arc<str>) -> Arc<Name> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() == known.capacity() {
-            known.retain(|_, name| name.strong_count() > 0);
-        }
-        if let Some(name) = known.get(host).and_then(Weak::upgrade) {
-            return name;
-        }
+        self.known.get_or_make(Arc::clone(host), |host| self.new_name(host))
+    }
+
+    fn new_name(&self, host: &Arc<str>) -> Arc<Name> {
         let fixed = match host.trim_matches(['[', ']']).parse() {
             Ok(address) => Some(vec![address]),
             Err(_) => self.fixed.get(&host.to_ascii_lowercase()).cloned(),
         };
-        let name = Arc::new(Name {
+        Arc::new(Name {
             host: Arc::clone(host),
             lookup: fixed.is_none().then(|| Arc::clone(&self.lookup)),
             state: ArcSwap::from_pointee(State {
@@ -81,9 +78,7 @@ impl Names {
             }),
             looking: AtomicBool::new(false),
             looked: Notify::new(),
-        });
-        known.insert(Arc::clone(host), Arc::downgrade(&name));
-        name
+        })
     }
 }
 
@@ -248,6 +243,8 @@ impl Drop for Looking {
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
+
+    use std::sync::Mutex;
 
     use super::*;
 

@@ -20,6 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &[
         "api",
         "body",
+        "carry_over",
         "clock",
         "http_client",
         "local_http",

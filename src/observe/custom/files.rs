@@ -5,7 +5,6 @@
 //! has its name by then, since the old one was rotated away, that is written from then on. It is closed
 //! when no configuration that is in use names it any more.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -17,6 +16,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::unistd::{AccessFlags, eaccess};
 
+use crate::carry_over::CarryOver;
 use crate::clock;
 use crate::observe::spool::{Descriptor, Lost, Sink, Spool};
 
@@ -34,7 +34,7 @@ struct Shared {
     /// The queues of those who write to the same descriptors already.
     stdout: Option<Spool>,
     stderr: Option<Spool>,
-    open: Mutex<HashMap<PathBuf, Weak<Open>>>,
+    open: CarryOver<PathBuf, Open>,
     /// Files that are to be made once a configuration is served that names them.
     later: Mutex<Vec<Weak<Later>>>,
     /// Lines that were dropped on their way to files which are closed by now.
@@ -96,7 +96,7 @@ impl LogFiles {
     }
 
     fn of(is_opening: bool, stdout: Option<Spool>, stderr: Option<Spool>) -> Self {
-        let (open, later, dropped) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        let (open, later, dropped) = (CarryOver::default(), Mutex::default(), AtomicU64::new(0));
         Self(Arc::new(Shared { is_opening, stdout, stderr, open, later, dropped }))
     }
 
@@ -125,9 +125,7 @@ impl LogFiles {
         if let Some(shared) = self.shared(&file.path) {
             return Ok(LogFile { to: Some(To::Shared(shared)), ..file });
         }
-        let mut all = held(&self.0.open);
-        all.retain(|_, open| open.strong_count() > 0);
-        if let Some(open) = all.get(&*file.path).and_then(Weak::upgrade) {
+        if let Some(open) = self.0.open.get(&*file.path) {
             let again = open.again(&file.path);
             let file = LogFile { to: Some(To::File(open)), ..file };
             let is_open = again.as_ref().err().map(ToString::to_string);
@@ -145,7 +143,7 @@ impl LogFiles {
         }
         let open = Open::new(&file.path, &self.0);
         let open = open.map(Arc::new).map_err(|error| unopened(cannot(path, &error)))?;
-        all.insert(file.path.to_path_buf(), Arc::downgrade(&open));
+        self.0.open.insert(file.path.to_path_buf(), &open);
         Ok(LogFile { to: Some(To::File(open)), ..file })
     }
 
@@ -179,7 +177,7 @@ impl LogFiles {
             match Open::new(&later.path, &self.0).map(Arc::new) {
                 Ok(open) => {
                     let path = later.path.to_path_buf();
-                    held(&self.0.open).insert(path, Arc::downgrade(&open));
+                    self.0.open.insert(path, &open);
                     let _ = later.open.set(open);
                 }
                 Err(error) => {
@@ -201,7 +199,7 @@ impl LogFiles {
 
     /// Lines that were dropped, on the way to files that are closed too.
     pub(in crate::observe) fn dropped(&self) -> u64 {
-        let open = self.all();
+        let open = self.0.open.all();
         let now: u64 = open.iter().map(|open| open.spool.dropped()).sum();
         now + self.0.dropped.load(Ordering::Relaxed)
     }
@@ -212,7 +210,7 @@ impl LogFiles {
         let until = clock::now() + patience;
         let left = || until.saturating_duration_since(clock::now());
         let mut is_done = true;
-        for open in self.all() {
+        for open in self.0.open.all() {
             // Each is asked, also where there is no time to wait for it.
             is_done &= open.spool.flush(left());
         }
@@ -223,7 +221,7 @@ impl LogFiles {
     /// cannot be opened is told, and what was open under its name goes on being written to.
     pub(in crate::observe) fn reopen(&self) {
         let (mut opened, mut failed) = (0_u64, 0_u64);
-        for open in self.all() {
+        for open in self.0.open.all() {
             let again = open.again(&open.path);
             if let Err(error) = &again {
                 let file = open.path.display();
@@ -238,7 +236,7 @@ impl LogFiles {
     /// What cannot be written, and why, as long as that is so: the gateway's own logs too.
     pub(in crate::observe) fn faults(&self) -> Vec<String> {
         let streams = [&self.0.stdout, &self.0.stderr].into_iter().flatten();
-        let files = self.all();
+        let files = self.0.open.all();
         let of_files = files.iter().flat_map(|open| {
             let unopened = held(&open.unopened).clone();
             let unopened = unopened
@@ -246,10 +244,6 @@ impl LogFiles {
             open.spool.fault().into_iter().chain(unopened)
         });
         streams.filter_map(Spool::fault).chain(of_files).collect()
-    }
-
-    fn all(&self) -> Vec<Arc<Open>> {
-        held(&self.0.open).values().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -418,9 +412,9 @@ mod tests {
             fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         lines[1..].sort();
         assert_eq!(lines, ["before", "one", "other"]);
-        assert_eq!(files.all().len(), 1);
+        assert_eq!(files.0.open.all().len(), 1);
         drop((one, other));
-        assert_eq!(files.all().len(), 0);
+        assert_eq!(files.0.open.all().len(), 0);
     }
 
     #[test]
@@ -533,7 +527,7 @@ mod tests {
         one.push(b"one\n");
         other.push(b"other\n");
         assert!(files.flush(PATIENCE));
-        assert_eq!(files.all().len(), 1);
+        assert_eq!(files.0.open.all().len(), 1);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.len() == 10 && text.contains("one\n") && text.contains("other\n"), "{text}");
         // The next load finds it open.
