@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::body::{Body, BodyError, settle_trailers};
 use crate::clock::coarse_now;
@@ -16,6 +15,7 @@ use crate::failure::Failure;
 use crate::proxy::body_progress::Received;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::linger;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::stall::Stall;
 
 /// A request's body: counted, and watched for a client that stalls.
@@ -24,10 +24,11 @@ use crate::proxy::stall::Stall;
 #[derive(Debug)]
 pub(super) struct ClientBody {
     /// `None` once it is dropped.
-    incoming: Option<Incoming>,
+    incoming: Option<RequestBody>,
     watch: Arc<Watch>,
     received: Arc<Received>,
-    is_http2: bool,
+    /// See [`ClientProtocol::has_streams`](crate::proxy::client_protocol::ClientProtocol).
+    has_stream: bool,
     waiting: bool,
     /// When the present wait began.
     waits_since: Millis,
@@ -42,22 +43,26 @@ pub(super) struct ClientBody {
 
 impl ClientBody {
     /// The body of a request; one without costs nothing.
-    pub(super) fn of(incoming: Incoming, record: &mut Record, is_announced: bool) -> Option<Self> {
+    pub(super) fn of(
+        incoming: RequestBody,
+        record: &mut Record,
+        is_announced: bool,
+    ) -> Option<Self> {
         if incoming.is_end_stream() {
             return None;
         }
         let received = Arc::<Received>::default();
         record.received = Some(Arc::clone(&received));
         let watch = Arc::clone(&record.connection.watch);
-        let is_http2 = record.is_http2();
-        if !is_http2 {
+        let has_stream = record.protocol.has_streams();
+        if !has_stream {
             watch.leaves_unread(true);
         }
         Some(Self {
             incoming: Some(incoming),
             watch,
             received,
-            is_http2,
+            has_stream,
             waiting: false,
             waits_since: 0,
             stall: None,
@@ -69,13 +74,13 @@ impl ClientBody {
     /// The body to forward.
     pub(super) fn forward(mut self, record: &Record) -> Body {
         let limit = record.connection.watch.limits().body_timeout;
-        self.stall = (self.is_http2 && !record.is_grpc()).then(|| Stall::new(limit));
+        self.stall = (self.has_stream && !record.is_grpc()).then(|| Stall::new(limit));
         Body::boxed(self)
     }
 
     /// Leaves the rest to be thrown away with the connection, unless other requests share it.
     pub(super) fn leave(mut self) {
-        if !self.is_http2 {
+        if !self.has_stream {
             self.incoming = None;
             self.received.left.store(true, Ordering::Relaxed);
         }
@@ -105,12 +110,12 @@ impl ClientBody {
     /// The rest will not come, or cannot be told from what follows it: over HTTP/1 there is more.
     fn breaks(&mut self) {
         self.ended = true;
-        self.received.abandoned.fetch_or(self.is_http2, Ordering::Relaxed);
+        self.received.abandoned.fetch_or(self.has_stream, Ordering::Relaxed);
     }
 
     fn ends(&mut self) {
         self.ended = true;
-        if !self.is_http2 {
+        if !self.has_stream {
             self.watch.leaves_unread(false);
         }
     }
@@ -135,13 +140,7 @@ impl HttpBody for ClientBody {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 self.breaks();
-                return Poll::Ready(Some(Err(error.into())));
-            }
-            // hyper ends a body whose stream is reset with NO_ERROR as if it were whole. Only
-            // END_STREAM makes it so (RFC 9113 section 8.1).
-            None if self.is_http2 && !self.is_end_stream() => {
-                self.breaks();
-                return Poll::Ready(Some(Err(Failure::ClientGone.details().into())));
+                return Poll::Ready(Some(Err(error)));
             }
             None => {
                 self.ends();
@@ -153,7 +152,7 @@ impl HttpBody for ClientBody {
             Ok(trailers) => {
                 // hyper takes a bare LF in trailers for no line end where others do, and what
                 // they would read as the next request for more trailers. So nothing follows them.
-                if !self.is_http2 {
+                if !self.has_stream {
                     self.watch.end(Ending::Gracefully);
                 }
                 self.ends();
@@ -185,7 +184,7 @@ impl Drop for ClientBody {
         }
         if incoming.is_end_stream() {
             self.ends();
-        } else if self.is_announced && !self.is_http2 {
+        } else if self.is_announced && !self.has_stream {
             // hyper would ask for it.
             self.received.left.store(true, Ordering::Relaxed);
         } else {

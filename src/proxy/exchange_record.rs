@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body::Body as _;
 
 use crate::body::{Body, Response};
@@ -18,8 +18,10 @@ use crate::filters::exchange::path_of;
 use crate::observe::{AccessRecord, GatewayLog, Seen};
 use crate::proxy::body_progress::Received;
 use crate::proxy::client_connection::Connection;
+use crate::proxy::client_protocol::ClientProtocol;
 use crate::proxy::grpc::Call;
 use crate::proxy::grpc_web;
+use crate::proxy::request_body::RequestBody;
 use crate::snapshot::Rule;
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
@@ -35,7 +37,7 @@ pub(super) struct Record {
     started: Instant,
     method: Method,
     target: Uri,
-    version: Version,
+    pub protocol: ClientProtocol,
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     pub call: Call,
@@ -74,7 +76,7 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn begin(
         connection: Arc<Connection>,
-        request: &http::Request<hyper::body::Incoming>,
+        request: &http::Request<RequestBody>,
     ) -> Box<Self> {
         let headers = request.headers();
         let counts = connection.counts.here();
@@ -85,7 +87,7 @@ impl Record {
             started: clock::now(),
             method: request.method().clone(),
             target: request.uri().clone(),
-            version: request.version(),
+            protocol: ClientProtocol::of(request.version()),
             host: headers.get(HOST).cloned(),
             user_agent: headers.get(USER_AGENT).cloned(),
             call: Call::of(request),
@@ -137,14 +139,10 @@ impl Record {
         path_of(&self.target)
     }
 
-    pub(super) fn is_http2(&self) -> bool {
-        self.version == Version::HTTP_2
-    }
-
     /// True if nothing but the end of the connection can tell where `response` ends: HTTP/1.0 has no
     /// chunks.
     pub(super) fn ends_with_its_connection(&self, response: &Response) -> bool {
-        self.version == Version::HTTP_10
+        !self.protocol.ends_bodies()
             && !response.body().is_end_stream()
             && response.body().size_hint().exact().is_none()
             && !response.headers().contains_key(CONTENT_LENGTH)
@@ -186,7 +184,7 @@ impl Record {
 
     /// An HTTP/1 connection ends with the answer: the rest of a body need not be told from what follows.
     pub(super) fn leave_body(&self) {
-        if let Some(received) = self.received.as_ref().filter(|_| !self.is_http2()) {
+        if let Some(received) = self.received.as_ref().filter(|_| !self.protocol.has_streams()) {
             received.left.store(true, Ordering::Relaxed);
         }
     }
@@ -278,7 +276,7 @@ impl Record {
         if let Some(seconds) = failure.retry_after() {
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }
-        if failure.closes() && self.version < Version::HTTP_2 {
+        if failure.closes() && !self.protocol.has_streams() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -304,7 +302,7 @@ pub(super) fn refused(connection: &Connection, failure: Failure) {
             method: "-",
             host: "-",
             path: "-",
-            protocol: "HTTP/1.1",
+            protocol: ClientProtocol::Http11.as_str(),
             status: failure.status().as_u16(),
             request_bytes: 0,
             response_bytes: 0,
@@ -352,7 +350,7 @@ impl Drop for Record {
         if cut_off && self.open.watch().is_shut_down() {
             self.failure = Some(Failure::DrainTimeout);
         }
-        if self.failure == Some(Failure::ClientGone) && self.version == Version::HTTP_2 {
+        if self.failure == Some(Failure::ClientGone) && self.protocol.has_streams() {
             self.connection.watch.abandoned();
         }
         let details = match self.failure {
@@ -381,11 +379,7 @@ impl Drop for Record {
             method: self.method.as_str(),
             host,
             path: target,
-            protocol: match self.version {
-                Version::HTTP_2 => "HTTP/2",
-                Version::HTTP_10 => "HTTP/1.0",
-                _ => "HTTP/1.1",
-            },
+            protocol: self.protocol.as_str(),
             status: self.status,
             request_bytes,
             response_bytes,

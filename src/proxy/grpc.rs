@@ -3,8 +3,9 @@
 //! A content type is the client's word. Alone it changes neither a limit nor the form of an answer:
 //! a gRPC call also has the method and protocol of one, and a route or a backend that serves gRPC.
 
-use http::{Method, Version};
+use http::Method;
 
+use crate::proxy::client_protocol::ClientProtocol;
 use crate::snapshot::Rule;
 use crate::snapshot::matcher::is_grpc;
 use crate::upstream::{Cluster, Protocol};
@@ -22,7 +23,7 @@ impl Call {
     /// gRPC over HTTP/2, "Requests": POST, over HTTP/2 or later, with the content type.
     pub(super) fn of<B>(request: &http::Request<B>) -> Self {
         let asked = request.method() == Method::POST
-            && request.version() >= Version::HTTP_2
+            && ClientProtocol::of(request.version()).carries_grpc()
             && is_grpc(request.headers());
         Self { asked, served: false }
     }
@@ -46,6 +47,8 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use http::Version;
+
     use super::*;
 
     #[test]

@@ -10,12 +10,13 @@ use http::header::{
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 
 use crate::failure::Failure;
 use crate::filters::HostName;
 use crate::filters::exchange::path_of;
 use crate::path;
+use crate::proxy::client_protocol::ClientProtocol;
 use crate::snapshot::ClientLimits;
 
 /// A request that may go on, and what was learned of it.
@@ -89,12 +90,13 @@ fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failu
         (Some(authority), field) => {
             let authority =
                 HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadHost)?;
-            let agrees = match (&field, head.version) {
-                (None, version) => version != Version::HTTP_11,
-                (Some(field), Version::HTTP_2) => {
+            let protocol = ClientProtocol::of(head.version);
+            let agrees = match &field {
+                None => !protocol.needs_host_field(),
+                Some(field) if protocol.has_pseudo_fields() => {
                     field.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
                 }
-                (Some(field), _) => HostName::parse(field).is_some(),
+                Some(field) => HostName::parse(field).is_some(),
             };
             if !agrees {
                 return Err(Failure::BadHost);
@@ -163,7 +165,8 @@ fn settle_target(head: &mut request::Parts, limits: &ClientLimits) -> Result<(),
         return if head.method == Method::OPTIONS { Ok(()) } else { Err(Failure::BadTarget) };
     }
     // RFC 9113 section 8.3.1: `:path` begins with `/`. Only a URL may have a query and no path.
-    let is_url = head.uri.authority().is_some() && head.version != Version::HTTP_2;
+    let is_url =
+        head.uri.authority().is_some() && !ClientProtocol::of(head.version).has_pseudo_fields();
     if target.starts_with('?') && !is_url {
         return Err(Failure::BadTarget);
     }
@@ -228,7 +231,7 @@ fn wanted_upgrade(head: &request::Parts, limits: &ClientLimits) -> Option<Header
     // A body before the change of protocol could be read as either. A length of 0 is none.
     let bare = head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
         && !head.headers.contains_key(TRANSFER_ENCODING);
-    let fits = head.version == Version::HTTP_11 && head.method == Method::GET && bare;
+    let fits = ClientProtocol::of(head.version).has_upgrade() && head.method == Method::GET && bare;
     (asked && fits).then(|| HeaderValue::from_bytes(token).ok())?
 }
 
@@ -357,6 +360,8 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use http::Version;
+
     use super::*;
 
     fn head(build: request::Builder) -> request::Parts {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::body::{Body, Response};
 use crate::clock;
@@ -20,6 +19,7 @@ use crate::proxy::client_connection::Connection;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::forwarded_fields::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::response_body::Tracked;
 use crate::proxy::upgrade::Switched;
 use crate::proxy::{acme_webroot, attempts, grpc_web, mirror, session, shown_fields, upgrade};
@@ -32,16 +32,16 @@ use crate::trace::Trace;
 /// response's body has ended or nobody is left to read it.
 pub(super) async fn serve(
     connection: Arc<Connection>,
-    mut request: http::Request<Incoming>,
+    mut request: http::Request<RequestBody>,
 ) -> Result<http::Response<Tracked>, Infallible> {
     let mut record = Record::begin(connection, &request);
-    let version = request.version();
+    let protocol = record.protocol;
     let is_head = request.method() == Method::HEAD;
     let tunnel = upgrade::wanted(&mut request);
     let is_announced = request.headers().contains_key(EXPECT);
     let (head, body) = request.into_parts();
     let mut body = ClientBody::of(body, &mut record, is_announced);
-    if body.is_some() && (version == Version::HTTP_10 || asks_to_close(&head.headers)) {
+    if body.is_some() && (!protocol.keeps_connections() || asks_to_close(&head.headers)) {
         record.leave_body();
     }
     let (mut deadline, mut switched) = (None, None);
@@ -64,7 +64,7 @@ pub(super) async fn serve(
     if is_head {
         leave_out_body(&mut response);
     }
-    if version < Version::HTTP_2 && (record.open.watch().is_ending() || record.leaves_body()) {
+    if !protocol.has_streams() && (record.open.watch().is_ending() || record.leaves_body()) {
         record.leave_body();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

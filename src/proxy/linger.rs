@@ -10,18 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use crate::clock::coarse_now;
 use crate::downstream::{LINGER, Millis, SILENCE, Watch, tasks};
 use crate::proxy::body_progress::Received;
+use crate::proxy::request_body::RequestBody;
 
 /// How often the limits are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads the rest of `incoming`, until [`LINGER`] after its exchange is over, or [`SILENCE`] if nothing
 /// comes.
-pub(super) fn drain(mut incoming: Incoming, watch: &Arc<Watch>, received: Arc<Received>) {
+pub(super) fn drain(mut incoming: RequestBody, watch: &Arc<Watch>, received: Arc<Received>) {
     let drains = watch.drains();
     tasks::spawn(async move {
         let _drains = drains;

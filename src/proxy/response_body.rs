@@ -47,7 +47,7 @@ impl Tracked {
     ) -> http::Response<Self> {
         record.respond(response.status());
         record.told(response.headers());
-        let owed = record.is_http2() && !response.body().is_end_stream();
+        let owed = record.protocol.has_streams() && !response.body().is_end_stream();
         let idle = record.idle_limit().map(Stall::new);
         if record.ends_with_its_connection(&response) {
             record.connection.watch.cut_unless_finished();
@@ -101,7 +101,7 @@ impl Tracked {
     fn gives(&mut self, data: Bytes) -> Bytes {
         if let Some(record) = &mut self.record {
             record.response_bytes += data.len() as u64;
-            if record.is_http2() {
+            if record.protocol.has_streams() {
                 self.owes(true);
                 response_window::is_owed();
             }
@@ -168,7 +168,7 @@ impl HttpBody for Tracked {
         }
         let polled = match polled {
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                let cut = self.record.as_ref().is_some_and(|record| record.is_http2());
+                let cut = self.record.as_ref().is_some_and(|record| record.protocol.has_streams());
                 let piece = |data| if cut { self.pieces.cut(data, now) } else { data };
                 let frame = frame.map_data(piece).map_data(|data| self.gives(data));
                 return Poll::Ready(Some(Ok(frame)));

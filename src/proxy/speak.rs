@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +16,7 @@ use crate::failure::Failure;
 use crate::proxy::client_connection::Connection;
 use crate::proxy::http2_trailers::Sifted;
 use crate::proxy::metered::Metered;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::request_line::target_length;
 use crate::proxy::{exchange_record, http, stream_tasks};
 use crate::snapshot::ClientLimits;
@@ -85,7 +87,9 @@ where
         // that a slow client still reads.
         .keep_alive_timeout(PATIENCE)
         .enable_connect_protocol();
-    let service = service_fn(move |request| http::serve(Arc::clone(&connection), request));
+    let service = service_fn(move |request: ::http::Request<Incoming>| {
+        http::serve(Arc::clone(&connection), request.map(RequestBody::http2))
+    });
     let stream = Sifted::new(stream.gathering());
     let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
     async move {
@@ -124,8 +128,9 @@ where
     }
     let refusing = Arc::clone(&connection);
     // hyper has a place for the request's future all the time, and fills it for each request.
-    let service =
-        service_fn(move |request| Box::pin(http::serve(Arc::clone(&connection), request)));
+    let service = service_fn(move |request: ::http::Request<Incoming>| {
+        Box::pin(http::serve(Arc::clone(&connection), request.map(RequestBody::http1)))
+    });
     let mut conn =
         Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     async move {

@@ -1,0 +1,71 @@
+//! The body of a request as the server of the client's protocol gives it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::body::BodyError;
+use crate::failure::Failure;
+
+/// The body of a request, whatever protocol it came by.
+///
+/// Each variant has what is special to its server; behind it all bodies are alike: one that ends
+/// with `None` is whole.
+#[derive(Debug)]
+pub(super) enum RequestBody {
+    Empty,
+    Http1(Incoming),
+    Http2(Incoming),
+}
+
+impl RequestBody {
+    /// That of a request of HTTP/1.
+    pub(super) fn http1(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::Empty } else { Self::Http1(incoming) }
+    }
+
+    /// That of a stream of HTTP/2.
+    pub(super) fn http2(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::Empty } else { Self::Http2(incoming) }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Http2(incoming) => match Pin::new(&mut *incoming).poll_frame(cx) {
+                // hyper ends a body whose stream is reset with NO_ERROR as if it were whole. Only
+                // END_STREAM makes it so (RFC 9113 section 8.1).
+                Poll::Ready(None) if !incoming.is_end_stream() => {
+                    Poll::Ready(Some(Err(Failure::ClientGone.details().into())))
+                }
+                polled => polled.map_err(Into::into),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(incoming) | Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(incoming) | Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
