@@ -15,7 +15,7 @@ use crate::clock::coarse_now;
 use crate::downstream::{ClientStream, Counted, Ending, GRACE, Place, Process, Rewound, Watch};
 use crate::failure::Failure;
 use crate::filters::Scheme;
-use crate::proxy::{Connection, HttpEnded, Origin, speak};
+use crate::proxy::{Connection, HttpEnded, Origin, Spoken, speak};
 use crate::snapshot::{Bind, BindKey, Traffic};
 use crate::stats::Tunnel;
 use crate::streams::tcp::{self, Held};
@@ -72,7 +72,7 @@ async fn begin(
     if !served.tls {
         drop(snapshot);
         let sniffed = timeout(watch.limits().head_timeout, sniff(stream));
-        let (http2, replay, stream) =
+        let (spoken, replay, stream) =
             unless_ending(&watch, sniffed).await?.map_err(|_| Ended::Late)??;
         let origin = Origin::new(watch.peer, Scheme::Http, port, &process.trusted_proxies);
         let connection = Connection {
@@ -87,7 +87,7 @@ async fn begin(
             counts,
             place,
         };
-        return Ok(speak(connection, http2, stream, replay).await?);
+        return Ok(speak(connection, spoken, stream, replay).await?);
     }
 
     watch.begins_handshake();
@@ -117,14 +117,15 @@ async fn begin(
         }
     };
     let (_, session) = stream.get_ref();
-    let http2 = session.alpn_protocol() == Some(b"h2");
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
     let (version, cipher) = (tls::version(session), tls::cipher(session));
     counts.here().negotiated(version, cipher);
     let origin = Origin::new(watch.peer, Scheme::Https, port, &process.trusted_proxies);
     let (sni, tls) = (Some(sni), Some(version));
     let connection =
         Connection { process, bind, origin, watch, local, sni, tls, cipher, counts, place };
-    Ok(speak(connection, http2, *stream, Bytes::new()).await?)
+    Ok(speak(connection, spoken, *stream, Bytes::new()).await?)
 }
 
 /// The stream of a connection whose handshake was done here.
@@ -258,14 +259,14 @@ async fn unless_ending<T>(watch: &Watch, work: impl Future<Output = T>) -> Resul
 }
 
 /// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
-async fn sniff(mut stream: TcpStream) -> io::Result<(bool, Bytes, TcpStream)> {
+async fn sniff(mut stream: TcpStream) -> io::Result<(Spoken, Bytes, TcpStream)> {
     let mut read = BytesMut::with_capacity(1024);
     loop {
         if read.starts_with(PREFACE) {
-            return Ok((true, read.freeze(), stream));
+            return Ok((Spoken::Http2, read.freeze(), stream));
         }
         if !PREFACE.starts_with(&read) || stream.read_buf(&mut read).await? == 0 {
-            return Ok((false, read.freeze(), stream));
+            return Ok((Spoken::Http1, read.freeze(), stream));
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError, settle_trailers};
@@ -45,8 +47,8 @@ impl ClientBody {
     /// The body of a request; one without costs nothing.
     pub(super) fn of(
         incoming: RequestBody,
+        headers: &HeaderMap,
         record: &mut Record,
-        is_announced: bool,
     ) -> Option<Self> {
         if incoming.is_end_stream() {
             return None;
@@ -66,7 +68,7 @@ impl ClientBody {
             waiting: false,
             waits_since: 0,
             stall: None,
-            is_announced,
+            is_announced: headers.contains_key(EXPECT),
             ended: false,
         })
     }

@@ -148,6 +148,13 @@ impl Record {
             && !response.headers().contains_key(CONTENT_LENGTH)
     }
 
+    /// The request is one of `rule`.
+    pub(super) fn matched(&mut self, rule: &Arc<Rule>) {
+        rule.counts.here().hits.one_more();
+        self.rule = Some(Arc::clone(rule));
+        self.call.matched(rule);
+    }
+
     /// A backend of `rule` is about to be asked.
     pub(super) fn tries(&mut self, rule: &Rule) {
         let counts = rule.counts.here();

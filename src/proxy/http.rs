@@ -1,15 +1,16 @@
-//! The request, room by room.
+//! The way of a request, from its head to its answer.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
 use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Body, Response};
-use crate::clock;
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{self, Exchange, Filter, Stop, Verdict};
@@ -21,10 +22,12 @@ use crate::proxy::forwarded_fields::Told;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::response_body::Tracked;
-use crate::proxy::upgrade::Switched;
-use crate::proxy::{acme_webroot, attempts, grpc_web, mirror, session, shown_fields, upgrade};
-use crate::snapshot::{Bind, Choice, Listener};
+use crate::proxy::session::RequestSession;
+use crate::proxy::upgrade::{Switched, Switching};
+use crate::proxy::{acme_webroot, attempts, grpc_web, mirror, shown_fields, upgrade};
+use crate::snapshot::{Bind, Choice, Listener, Rule};
 use crate::trace::Trace;
+use crate::upstream::{Aim, Cluster};
 
 /// Serves one request of a connection.
 ///
@@ -38,25 +41,14 @@ pub(super) async fn serve(
     let protocol = record.protocol;
     let is_head = request.method() == Method::HEAD;
     let tunnel = upgrade::wanted(&mut request);
-    let is_announced = request.headers().contains_key(EXPECT);
     let (head, body) = request.into_parts();
-    let mut body = ClientBody::of(body, &mut record, is_announced);
+    let mut body = ClientBody::of(body, &head.headers, &mut record);
     if body.is_some() && (!protocol.keeps_connections() || asks_to_close(&head.headers)) {
         record.leave_body();
     }
-    let (mut deadline, mut switched) = (None, None);
-    let answered = answer(&mut record, head, &mut body, tunnel, &mut deadline, &mut switched).await;
-    let mut response = answered.unwrap_or_else(|failure| {
-        // The answer to a limit that has passed is not under that limit.
-        deadline = None;
-        if failure.closes() {
-            record.leave_body();
-            body.take().into_iter().for_each(ClientBody::leave);
-        }
-        let mut response = record.fail(failure);
-        response.headers_mut().extend(std::mem::take(&mut record.sharing));
-        response
-    });
+    let answered = answer(&mut record, head, &mut body, tunnel).await;
+    let Answered { mut response, deadline, switched } =
+        answered.unwrap_or_else(|failure| failed(failure, &mut record, body.take()));
     drop(body);
     if record.connection.process.shows_routes {
         shown_fields::to_client(&record, response.headers_mut());
@@ -74,11 +66,40 @@ pub(super) async fn serve(
         upgrade::run(record, switched);
         return Ok(Tracked::switch(response));
     }
-    let deadline = deadline.map(|at: Instant| Box::pin(tokio::time::sleep_until(at.into())));
+    let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
     Ok(Tracked::response(response, record, deadline))
 }
 
-/// True if the connection is to end with this exchange, by the word of the client.
+/// What comes of a request.
+struct Answered {
+    response: Response,
+    /// When the last byte of the response has to have left.
+    deadline: Option<Instant>,
+    /// The exchange has become a tunnel, which begins behind the response.
+    switched: Option<Switched>,
+}
+
+impl Answered {
+    /// An answer for which no backend was asked.
+    fn here(record: &mut Record, response: Response) -> Self {
+        record.answered_here();
+        Self { response, deadline: None, switched: None }
+    }
+}
+
+/// The response for a failure. `body` is what has not been forwarded of the request's body.
+fn failed(failure: Failure, record: &mut Record, body: Option<ClientBody>) -> Answered {
+    if failure.closes() {
+        record.leave_body();
+        body.into_iter().for_each(ClientBody::leave);
+    }
+    let mut response = record.fail(failure);
+    response.headers_mut().extend(std::mem::take(&mut record.sharing));
+    // The response to a limit that has passed is not under that limit.
+    Answered { response, deadline: None, switched: None }
+}
+
+/// True if the client asks for the connection to end with this exchange.
 fn asks_to_close(headers: &HeaderMap) -> bool {
     headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
@@ -95,15 +116,13 @@ fn leave_out_body(response: &mut Response) {
     *response.body_mut() = Body::Empty;
 }
 
-/// Where a request goes, from top to bottom.
+/// Where a request goes, from top to bottom: to a rule, and by it to a backend.
 async fn answer(
     record: &mut Record,
     mut head: request::Parts,
     body: &mut Option<ClientBody>,
-    tunnel: Option<hyper::upgrade::OnUpgrade>,
-    deadline: &mut Option<Instant>,
-    switched: &mut Option<Switched>,
-) -> Result<Response, Failure> {
+    tunnel: Option<OnUpgrade>,
+) -> Result<Answered, Failure> {
     let connection = Arc::clone(&record.connection);
     let process = &connection.process;
     // Once: everything below sees this configuration, whatever is published meanwhile.
@@ -111,23 +130,9 @@ async fn answer(
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
-    if record.open.watch().opened_with_long_target() {
-        return Err(Failure::TargetTooLong);
-    }
-    if record.open.watch().opened_twofold() {
-        return Err(Failure::TwofoldLength);
-    }
-    let Admitted { host, host_field, upgrade } =
-        guard::admit(&mut head, connection.watch.limits())?;
-    if head.method == Method::OPTIONS && head.uri.path() == "*" {
-        let mut answer = Response::new(Body::Empty);
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        return Ok(here(record, answer));
-    }
-    if !bind.tls
-        && let Some(answer) = challenge(&connection, &head).await
-    {
-        return Ok(here(record, answer));
+    let Admitted { host, host_field, upgrade } = admit(record, &mut head)?;
+    if let Some(response) = answer_of_gateway(&connection, bind, &head).await {
+        return Ok(Answered::here(record, response));
     }
     if process.shortage.is_severe() {
         return Err(Failure::Overloaded);
@@ -135,11 +140,11 @@ async fn answer(
     let Told { client, request_id, scheme, port } =
         connection.origin.tell(&mut head.headers, &host, &host_field, &process.trusted_proxies);
     (record.client, record.request_id) = (client, Some(request_id));
-
     if upgrade == Some(Upgrade::Http2) {
         // Routes, filters and backends see the handshake that it stands for.
         upgrade::to_http1(&mut head);
     }
+
     let listener = listener(&connection, bind, host.as_str())?;
     record.listener = Some(Arc::clone(&listener.name));
     if let Some(tracing) = &listener.tracing {
@@ -149,22 +154,19 @@ async fn answer(
     record.logged_by(listener.access_log.as_ref(), &head.headers);
     // A name that another protocol is served under on this port.
     let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
-    let found = routes.find(host.as_str(), path_of(&head.uri), &head).ok_or(Failure::NoRoute)?;
+    let path = path_of(&head.uri);
+    let found = routes.find(host.as_str(), path, &head).ok_or(Failure::NoRoute)?;
     let rule = found.rule;
-    if routes.other_reading(host.as_str(), path_of(&head.uri), &head, rule).is_some() {
+    if routes.other_reading(host.as_str(), path, &head, rule).is_some() {
         return Err(Failure::AmbiguousPath(Ambiguous::OtherRule));
     }
-    rule.counts.here().hits.one_more();
-    record.rule = Some(Arc::clone(rule));
-    record.call.matched(rule);
-    // Before a filter changes the path: the cookie is the client's. Of a client that spells the path
-    // otherwise (`//a`) no part of it is known.
-    let fixed = &path_of(&head.uri)[..found.fixed];
-    let session_path: Box<str> = match rule.session {
-        Some(_) if record.written_path().starts_with(fixed) => fixed.into(),
-        _ => Box::default(),
-    };
-    let mut exchange = Exchange {
+    record.matched(rule);
+    // Before a filter changes the path: the session is the client's.
+    let session = rule.session.as_deref().map(|session| {
+        let fixed = &path[..found.fixed];
+        RequestSession::new(session, &process.session_key, record.written_path(), fixed)
+    });
+    let exchange = Exchange {
         client,
         started: record.started(),
         scheme,
@@ -174,76 +176,51 @@ async fn answer(
         allowed_origin: None,
         passed: 0,
     };
-    *deadline = rule.timeouts.request.duration().map(|limit| exchange.started + limit);
-    if let Verdict::Break(stop) = filters::on_request(&rule.filters, &mut exchange, &mut head).await
-    {
-        return stopped(stop, &rule.filters, &[], &exchange, record);
-    }
-    filters::on_failure(&rule.filters, &exchange, &mut record.sharing);
-    let session = rule.session.as_deref();
-    let now = session.map_or(SystemTime::UNIX_EPOCH, |_| clock::wall());
-    let held = session.and_then(|of| session::held(of, &process.session_key, &head.headers, now));
-    let choice = match &held {
-        Some(held) => held.choice,
-        None => rule.backends.as_ref().ok_or(Failure::NoBackend)?.next(),
-    };
-    let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
-    record.call.goes_to(cluster);
-    if let Verdict::Break(stop) = filters::on_request(filters, &mut exchange, &mut head).await {
-        return stopped(stop, &rule.filters, filters, &exchange, record);
-    }
+    follow(record, (rule, session), exchange, head, body, upgrade.zip(tunnel)).await
+}
 
-    if process.shows_routes {
-        shown_fields::to_backend(record, &mut head.headers);
+/// Refuses what no route may see, and leaves in the head what may travel on.
+fn admit(record: &Record, head: &mut request::Parts) -> Result<Admitted, Failure> {
+    let watch = record.open.watch();
+    if watch.opened_with_long_target() {
+        return Err(Failure::TargetTooLong);
     }
-    let web = if rule.grpc { grpc_web::Call::translate(&mut head) } else { None };
-    record.grpc_web = web;
-    let body = match upgrade {
-        // What the stream carries is the tunnel's.
-        Some(Upgrade::Http2) => Body::Empty,
-        _ => body.take().map_or(Body::Empty, |body| body.forward(record)),
-    };
-    let body = match web {
-        Some(call) => call.request_body(body),
-        None => body,
-    };
-    let handshake = match upgrade {
-        Some(Upgrade::Http2) => Some(upgrade::Handshake::of(&head.headers)),
-        _ => None,
-    };
-    let client = connection.client_of(exchange.client);
-    let body = mirror::copy(&rule.mirrors, &head, body, client);
-    let request = http::Request::from_parts(head, body);
-    let aim = held.as_ref().map(session::Held::aim).unwrap_or_default();
-    let (mut response, came_tunnel) =
-        attempts::send(record, cluster, rule, request, aim, *deadline).await?;
+    if watch.opened_twofold() {
+        return Err(Failure::TwofoldLength);
+    }
+    guard::admit(head, watch.limits())
+}
 
-    match (response.status(), upgrade, tunnel, came_tunnel) {
-        (StatusCode::SWITCHING_PROTOCOLS, Some(kind), Some(downstream), Some(upstream)) => {
-            if handshake.is_some_and(|handshake| !handshake.is_met_by(response.headers())) {
-                return Err(Failure::ResponseInvalid);
-            }
-            upgrade::answer(kind, &mut response);
-            let websocket = upgrade::is_websocket(&response);
-            *switched = Some(Switched { kind, websocket, downstream, upstream });
-        }
-        (StatusCode::SWITCHING_PROTOCOLS, ..) => return Err(Failure::ResponseInvalid),
-        // To a CONNECT, any 2xx says that there is a tunnel (RFC 9110 section 9.3.6).
-        (status, Some(Upgrade::Http2), ..) if status.is_success() => {
-            return Err(Failure::ResponseInvalid);
-        }
-        _ => guard::remove_hop_by_hop(response.headers_mut()),
+/// The answer of the gateway itself, ahead of every route.
+async fn answer_of_gateway(
+    connection: &Connection,
+    bind: &Bind,
+    head: &request::Parts,
+) -> Option<Response> {
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        let mut answer = Response::new(Body::Empty);
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        return Some(answer);
     }
-    if let Some(call) = web {
-        response = call.response(response);
+    if bind.tls { None } else { challenge(connection, head).await }
+}
+
+/// HTTP-01: what certbot left in the webroot, for any host. A token that is not there goes on to the
+/// routes, so that a backend can run ACME itself.
+async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Response> {
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return None;
     }
-    filters::on_response(&rule.filters, filters, &exchange, response.headers_mut());
-    if let Some(of) = session {
-        let sent_to = (choice, record.upstream.as_ref());
-        let (key, place) = (&process.session_key, (exchange.scheme, &*session_path));
-        session::tell(of, key, sent_to, held.as_ref(), place, now, response.headers_mut());
-    }
-    Ok(response)
+    let token = acme_webroot::token(path_of(&head.uri))?.to_owned();
+    let webroot = connection.process.acme_webroot.clone();
+    let content = tokio::task::spawn_blocking(move || acme_webroot::read(&webroot, &token))
+        .await
+        .ok()?
+        .ok()?;
+    let mut response = Response::new(Body::from_bytes(content));
+    let plain = HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    Some(response)
 }
 
 /// The listener that a request belongs to: the one with the most specific hostname.
@@ -268,48 +245,109 @@ fn listener<'a>(
     }
 }
 
-/// HTTP-01: what certbot left in the webroot, ahead of every route and for any host. A token that
-/// is not there goes on to the routes, so that a backend can run ACME itself.
-async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Response> {
-    if head.method != Method::GET && head.method != Method::HEAD {
-        return None;
+/// Follows the rule that a request has: through its filters to a backend, and back.
+async fn follow(
+    record: &mut Record,
+    (rule, mut session): (&Rule, Option<RequestSession<'_>>),
+    mut exchange: Exchange,
+    mut head: request::Parts,
+    body: &mut Option<ClientBody>,
+    tunnel: Option<(Upgrade, OnUpgrade)>,
+) -> Result<Answered, Failure> {
+    let deadline = rule.timeouts.request.duration().map(|limit| exchange.started + limit);
+    if let Verdict::Break(stop) = filters::on_request(&rule.filters, &mut exchange, &mut head).await
+    {
+        return stopped(stop, (&rule.filters, &[]), &exchange, record, deadline);
     }
-    let token = acme_webroot::token(path_of(&head.uri))?.to_owned();
-    let webroot = connection.process.acme_webroot.clone();
-    let content = tokio::task::spawn_blocking(move || acme_webroot::read(&webroot, &token))
-        .await
-        .ok()?
-        .ok()?;
-    let mut response = Response::new(Body::from_bytes(content));
-    let plain = HeaderValue::from_static("text/plain");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
-    Some(response)
+    filters::on_failure(&rule.filters, &exchange, &mut record.sharing);
+    if let Some(session) = &mut session {
+        session.look_up(&head.headers);
+    }
+    let choice = match session.as_ref().and_then(RequestSession::choice) {
+        Some(choice) => choice,
+        None => rule.backends.as_ref().ok_or(Failure::NoBackend)?.next(),
+    };
+    let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
+    record.call.goes_to(cluster);
+    if let Verdict::Break(stop) = filters::on_request(filters, &mut exchange, &mut head).await {
+        return stopped(stop, (&rule.filters, filters), &exchange, record, deadline);
+    }
+
+    let switching = tunnel.map(|(kind, client)| Switching::new(kind, client, &head.headers));
+    let aim = session.as_ref().map(RequestSession::aim).unwrap_or_default();
+    let to = Destination { rule, cluster, client: exchange.client, aim, deadline };
+    let (mut response, switched) = forward(record, to, head, body, switching).await?;
+    filters::on_response(&rule.filters, filters, &exchange, response.headers_mut());
+    if let Some(session) = session {
+        let sent_to = (choice, record.upstream.as_ref());
+        session.tell(sent_to, exchange.scheme, response.headers_mut());
+    }
+    Ok(Answered { response, deadline, switched })
 }
 
-/// Notes that no backend was asked.
-fn here(record: &mut Record, answer: Response) -> Response {
-    record.answered_here();
-    answer
-}
-
-/// The end of a request at a filter. An answer goes back through the filters that the request has
-/// passed.
+/// The end of a request at a filter of its rule or of its backend. An answer goes back through the
+/// filters that the request has passed.
 fn stopped(
     stop: Stop,
-    of_rule: &[Filter],
-    of_backend: &[Filter],
+    (of_rule, of_backend): (&[Filter], &[Filter]),
     exchange: &Exchange,
     record: &mut Record,
-) -> Result<Response, Failure> {
+    deadline: Option<Instant>,
+) -> Result<Answered, Failure> {
     match stop {
         Stop::Answer(answer) => {
             let mut answer = answer.map(Body::from_bytes);
             filters::on_response(of_rule, of_backend, exchange, answer.headers_mut());
-            Ok(here(record, answer))
+            Ok(Answered { deadline, ..Answered::here(record, answer) })
         }
         Stop::Refuse(failure) => {
             filters::on_failure(of_rule, exchange, &mut record.sharing);
             Err(failure)
         }
     }
+}
+
+/// Where a request is sent.
+struct Destination<'a> {
+    rule: &'a Rule,
+    cluster: &'a Arc<Cluster>,
+    /// On whose account.
+    client: IpAddr,
+    aim: Aim,
+    deadline: Option<Instant>,
+}
+
+/// Sends a request to its backend, as often as its rule allows. Returns the backend's response with
+/// what is for this connection only taken out, and the tunnel that it begins.
+async fn forward(
+    record: &mut Record,
+    to: Destination<'_>,
+    mut head: request::Parts,
+    body: &mut Option<ClientBody>,
+    switching: Option<Switching>,
+) -> Result<(Response, Option<Switched>), Failure> {
+    let Destination { rule, cluster, client, aim, deadline } = to;
+    if record.connection.process.shows_routes {
+        shown_fields::to_backend(record, &mut head.headers);
+    }
+    record.grpc_web = if rule.grpc { grpc_web::Call::translate(&mut head) } else { None };
+    let web = record.grpc_web;
+    let body = match &switching {
+        Some(switching) if switching.has_stream() => Body::Empty,
+        _ => body.take().map_or(Body::Empty, |body| body.forward(record)),
+    };
+    let body = match web {
+        Some(call) => call.request_body(body),
+        None => body,
+    };
+    let client = record.connection.client_of(client);
+    let body = mirror::copy(&rule.mirrors, &head, body, client);
+    let request = http::Request::from_parts(head, body);
+    let (mut response, tunnel) =
+        attempts::send(record, cluster, rule, request, aim, deadline).await?;
+    let switched = Switching::finish(switching, &mut response, tunnel)?;
+    if let Some(call) = web {
+        response = call.response(response);
+    }
+    Ok((response, switched))
 }

@@ -39,4 +39,4 @@ pub(crate) use acme_webroot::{read as acme_challenge, token as acme_token};
 pub(crate) use client_connection::Connection;
 pub(crate) use forwarded_fields::Origin;
 pub(crate) use guard::admitted_host;
-pub(crate) use speak::{HttpEnded, speak};
+pub(crate) use speak::{HttpEnded, Spoken, speak};

@@ -28,6 +28,13 @@ const LONGEST_URI: usize = u16::MAX as usize - 1;
 /// `downstream/connection_watch.rs`.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
+/// What a client speaks on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+}
+
 /// Speaks HTTP until the client leaves, a limit ends it, or a drain does.
 ///
 /// None of this is an `async fn`: that would keep room for the stream beside hyper's connection, into
@@ -40,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// Why it ended otherwise than by its client's choice.
 pub(crate) fn speak<S>(
     connection: Connection,
-    http2: bool,
+    spoken: Spoken,
     stream: S,
     replay: Bytes,
 ) -> Pin<Box<dyn Future<Output = Result<(), HttpEnded>> + Send>>
@@ -51,12 +58,12 @@ where
     let (watch, counts) = (Arc::clone(&connection.watch), connection.counts.of_bind());
     let longest = longest_target(watch.limits());
     let stream = Metered::new(stream, watch, counts, replay, longest);
-    match http2 {
-        true => {
+    match spoken {
+        Spoken::Http2 => {
             connection.counts.here().connections_http2.one_more();
             Box::pin(speak_http2(connection, stream))
         }
-        false => {
+        Spoken::Http1 => {
             connection.counts.here().connections_http1.one_more();
             Box::pin(speak_http1(connection, stream))
         }

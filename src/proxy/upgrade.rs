@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::body::Response;
 use crate::clock::coarse_now;
 use crate::downstream::{CHUNK, Carried, Ending, pass, silence, tasks};
+use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::guard::{self, Upgrade, tokens};
 use crate::proxy::stream_tasks::{self, Leash};
@@ -54,7 +55,7 @@ fn new_key() -> HeaderValue {
 /// client never sees the answer's fields, so the gateway checks what a client has to check (RFC 6455
 /// section 4.1).
 #[derive(Debug)]
-pub(super) struct Handshake {
+struct Handshake {
     /// The only right `Sec-WebSocket-Accept`.
     accept: String,
     protocols: Vec<Vec<u8>>,
@@ -64,7 +65,7 @@ pub(super) struct Handshake {
 
 impl Handshake {
     /// `headers` are those of the request as it goes to the backend.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap) -> Self {
         let key = headers.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
         Self {
             accept: derive_accept_key(key),
@@ -75,7 +76,7 @@ impl Handshake {
 
     /// True if a 101 with these `headers` begins the WebSocket that was asked for. The exchange with
     /// the backend has compared `Upgrade` already.
-    pub(super) fn is_met_by(&self, headers: &HeaderMap) -> bool {
+    fn is_met_by(&self, headers: &HeaderMap) -> bool {
         let one = |name: HeaderName| {
             let mut values = headers.get_all(name).iter();
             (values.next(), values.next().is_some())
@@ -103,7 +104,7 @@ fn extensions(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The backend's 101 as the client's protocol says it.
-pub(super) fn answer(kind: Upgrade, response: &mut Response) {
+fn answer(kind: Upgrade, response: &mut Response) {
     // RFC 9110 section 8.6: a 101 has no length. What follows is the tunnel's.
     response.headers_mut().remove(CONTENT_LENGTH);
     match kind {
@@ -122,9 +123,67 @@ pub(super) fn answer(kind: Upgrade, response: &mut Response) {
     }
 }
 
+/// A change of protocol that a request asks for, until its backend has answered.
+#[derive(Debug)]
+pub(super) struct Switching {
+    kind: Upgrade,
+    downstream: OnUpgrade,
+    /// Where the gateway itself makes the handshake with the backend.
+    handshake: Option<Handshake>,
+}
+
+impl Switching {
+    /// `headers` are those of the request as it goes to the backend.
+    pub(super) fn new(kind: Upgrade, downstream: OnUpgrade, headers: &HeaderMap) -> Self {
+        let handshake = match kind {
+            Upgrade::Http1 => None,
+            Upgrade::Http2 => Some(Handshake::of(headers)),
+        };
+        Self { kind, downstream, handshake }
+    }
+
+    /// True if the stream of the request becomes the tunnel: what it carries is no body.
+    pub(super) fn has_stream(&self) -> bool {
+        self.kind == Upgrade::Http2
+    }
+
+    /// Makes of a backend's response what the client gets, and returns the tunnel that begins with
+    /// it, if one does.
+    ///
+    /// # Errors
+    ///
+    /// The response begins what was not asked for.
+    pub(super) fn finish(
+        asked: Option<Self>,
+        response: &mut Response,
+        upstream: Option<Tunnel>,
+    ) -> Result<Option<Switched>, Failure> {
+        match (response.status(), asked, upstream) {
+            (StatusCode::SWITCHING_PROTOCOLS, Some(asked), Some(upstream)) => {
+                let Self { kind, downstream, handshake } = asked;
+                if handshake.is_some_and(|handshake| !handshake.is_met_by(response.headers())) {
+                    return Err(Failure::ResponseInvalid);
+                }
+                answer(kind, response);
+                let websocket = is_websocket(response);
+                Ok(Some(Switched { kind, websocket, downstream, upstream }))
+            }
+            (StatusCode::SWITCHING_PROTOCOLS, ..) => Err(Failure::ResponseInvalid),
+            // To a CONNECT, any 2xx says that there is a tunnel (RFC 9110 section 9.3.6).
+            (status, Some(asked), _) if asked.has_stream() && status.is_success() => {
+                Err(Failure::ResponseInvalid)
+            }
+            _ => {
+                guard::remove_hop_by_hop(response.headers_mut());
+                Ok(None)
+            }
+        }
+    }
+}
+
 /// True if the answer begins a WebSocket over HTTP/1.1, rather than another protocol that was let
 /// through.
-pub(super) fn is_websocket(answer: &Response) -> bool {
+fn is_websocket(answer: &Response) -> bool {
     let token = answer.headers().get(UPGRADE);
     token.is_some_and(|token| token.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
@@ -132,11 +191,11 @@ pub(super) fn is_websocket(answer: &Response) -> bool {
 /// An exchange that has become a tunnel, but for the answer that says so to the client.
 #[derive(Debug)]
 pub(super) struct Switched {
-    pub kind: Upgrade,
+    kind: Upgrade,
     /// What is carried are frames of WebSocket over HTTP/1.1.
-    pub websocket: bool,
-    pub downstream: OnUpgrade,
-    pub upstream: Tunnel,
+    websocket: bool,
+    downstream: OnUpgrade,
+    upstream: Tunnel,
 }
 
 /// Carries bytes both ways until both ends have ended, or nothing moved for the tunnel timeout; then

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
+use crate::clock;
 use crate::downstream::SessionKey;
 use crate::filters::exchange::Scheme;
 use crate::snapshot::Choice;
@@ -19,27 +20,73 @@ use token::Token;
 /// those of the longest path first.
 const MAX_COOKIES: usize = 128;
 
-/// A session that a request is part of.
+/// The session of one request of a rule that has sessions.
 #[derive(Debug)]
-pub(super) struct Held<'a> {
-    pub choice: &'a Choice,
-    endpoint: EndpointName,
+pub(super) struct RequestSession<'a> {
+    session: &'a Session,
+    key: &'a SessionKey,
+    /// The path that a cookie is for; see [`tell`].
+    path: Box<str>,
+    now: SystemTime,
+    /// The session that the client brought.
+    brought: Option<Brought<'a>>,
 }
 
-impl Held<'_> {
-    /// To the endpoint that the session has, where it can be had.
+impl<'a> RequestSession<'a> {
+    /// `fixed` is that part of the path which the rule's match fixes. Of a client that spells the
+    /// path otherwise (`//a`) no part of it is known.
+    pub(super) fn new(
+        session: &'a Session,
+        key: &'a SessionKey,
+        written_path: &str,
+        fixed: &str,
+    ) -> Self {
+        let path = if written_path.starts_with(fixed) { fixed.into() } else { Box::default() };
+        Self { session, key, path, now: clock::wall(), brought: None }
+    }
+
+    /// Looks for the client's token in the head that goes to the backend.
+    pub(super) fn look_up(&mut self, headers: &HeaderMap) {
+        self.brought = brought(self.session, self.key, headers, self.now);
+    }
+
+    /// The backend that the client had.
+    pub(super) fn choice(&self) -> Option<&'a Choice> {
+        self.brought.as_ref().map(|brought| brought.choice)
+    }
+
+    /// To the endpoint that the client had, where it can be had.
     pub(super) fn aim(&self) -> Aim {
-        Aim { prefer: Some(self.endpoint.clone()), avoid: Vec::new() }
+        let prefer = self.brought.as_ref().map(|brought| brought.endpoint.clone());
+        Aim { prefer, avoid: Vec::new() }
+    }
+
+    /// Tells the client where it was sent, if it has no session or had another.
+    pub(super) fn tell(
+        &self,
+        sent_to: (&Choice, Option<&EndpointName>),
+        scheme: Scheme,
+        headers: &mut HeaderMap,
+    ) {
+        let Self { session, key, path, now, brought } = self;
+        tell(session, key, sent_to, brought.as_ref(), (scheme, path), *now, headers);
     }
 }
 
+/// A session that a request is part of.
+#[derive(Debug)]
+struct Brought<'a> {
+    choice: &'a Choice,
+    endpoint: EndpointName,
+}
+
 /// The session that a request says it belongs to, if it is one and its backend is still the rule's.
-pub(super) fn held<'a>(
+fn brought<'a>(
     session: &'a Session,
     key: &SessionKey,
     headers: &HeaderMap,
     now: SystemTime,
-) -> Option<Held<'a>> {
+) -> Option<Brought<'a>> {
     let open = |text: &[u8]| Token::open(text, key, &session.scope);
     let token = match &session.carrier {
         Carrier::Cookie { name, .. } => cookies(headers, name).take(MAX_COOKIES).find_map(open)?,
@@ -54,18 +101,18 @@ pub(super) fn held<'a>(
         Choice::Cluster { cluster, .. } => *cluster.settings().name == *token.cluster,
         Choice::Invalid => false,
     })?;
-    Some(Held { choice, endpoint: EndpointName::parse(&token.endpoint)? })
+    Some(Brought { choice, endpoint: EndpointName::parse(&token.endpoint)? })
 }
 
 /// Tells the client of its session, if it has none or has another now.
 ///
 /// `path` is that part of the request's path which the rule's match fixes: the session is of the
 /// paths below it, as are the rule's requests.
-pub(super) fn tell(
+fn tell(
     session: &Session,
     key: &SessionKey,
     (choice, endpoint): (&Choice, Option<&EndpointName>),
-    had: Option<&Held<'_>>,
+    had: Option<&Brought<'_>>,
     (scheme, path): (Scheme, &str),
     now: SystemTime,
     headers: &mut HeaderMap,
