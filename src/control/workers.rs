@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::downstream::Process;
-use crate::edge::{Command, SocketId, run_worker};
+use crate::edge::{SocketId, WorkerCommand, run_worker};
 use crate::net::ServerSocket;
 use crate::snapshot::BindKey;
 
 /// Threads that serve, each with a runtime of its own.
 #[derive(Debug)]
 pub(super) struct Workers {
-    commands: Vec<mpsc::UnboundedSender<Command>>,
+    commands: Vec<mpsc::UnboundedSender<WorkerCommand>>,
     threads: Vec<JoinHandle<()>>,
     /// Closed by each thread when it returns.
     done: Vec<oneshot::Receiver<Infallible>>,
@@ -54,7 +54,7 @@ impl Workers {
     /// Has the workers serve `bind` on their copies of a socket.
     pub(super) fn listen(&self, bind: BindKey, socket: SocketId, copies: Copies) {
         for (worker, server) in copies {
-            let _ = self.commands[worker].send(Command::Listen { socket, server, bind });
+            let _ = self.commands[worker].send(WorkerCommand::Listen { socket, server, bind });
         }
     }
 
@@ -65,19 +65,19 @@ impl Workers {
 
     pub(super) fn close(&self, socket: SocketId) {
         for commands in &self.commands {
-            let _ = commands.send(Command::Close { socket });
+            let _ = commands.send(WorkerCommand::Close { socket });
         }
     }
 
     pub(super) fn drain(&self, deadline: Instant) {
         for commands in &self.commands {
-            let _ = commands.send(Command::Drain { deadline });
+            let _ = commands.send(WorkerCommand::Drain { deadline });
         }
     }
 
     pub(super) fn abort(&self) {
         for commands in &self.commands {
-            let _ = commands.send(Command::Abort);
+            let _ = commands.send(WorkerCommand::Abort);
         }
     }
 
@@ -94,7 +94,7 @@ impl Workers {
     pub(super) async fn answer(&self) {
         for commands in &self.commands {
             let (answer, answered) = oneshot::channel();
-            let asked = commands.send(Command::Ping(answer)).is_ok();
+            let asked = commands.send(WorkerCommand::Ping(answer)).is_ok();
             if !asked || answered.await.is_err() {
                 std::future::pending::<()>().await;
             }

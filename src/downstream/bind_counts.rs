@@ -6,9 +6,9 @@ use crate::stats::{Downstream, Sharded};
 
 /// The counts of a connection's bind, in which it counts as open as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<Sharded<Downstream>>);
+pub(crate) struct BindCounts(Arc<Sharded<Downstream>>);
 
-impl Counted {
+impl BindCounts {
     pub(crate) fn new(counts: &Arc<Sharded<Downstream>>) -> Self {
         counts.here().connections.one_more();
         counts.here().connections_active.one_more();
@@ -24,7 +24,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for BindCounts {
     fn drop(&mut self) {
         self.here().connections_active.one_less();
     }

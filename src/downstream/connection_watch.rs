@@ -179,9 +179,9 @@ impl Watch {
     }
 
     /// A request body is read to be thrown away, until the guard drops.
-    pub(crate) fn drains(self: &Arc<Self>) -> Drains {
+    pub(crate) fn drains(self: &Arc<Self>) -> DrainedBody {
         self.drained_bodies.fetch_add(1, Ordering::Relaxed);
-        Drains(Arc::clone(self))
+        DrainedBody(Arc::clone(self))
     }
 
     /// Nothing more will be sent; what still comes is thrown away for a while.
@@ -237,12 +237,12 @@ impl Watch {
     }
 
     /// A request head is complete: an exchange is open until the guard drops.
-    pub(crate) fn open(self: &Arc<Self>) -> Open {
+    pub(crate) fn open(self: &Arc<Self>) -> OpenExchange {
         self.head_since.store(0, Ordering::Relaxed);
         self.unread.store(false, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Open(Arc::clone(self))
+        OpenExchange(Arc::clone(self))
     }
 
     /// The client gave an exchange up before its end.
@@ -422,9 +422,9 @@ impl Watch {
 /// A request body that is drained. Dropping it ends that.
 #[derive(Debug)]
 #[must_use = "the body counts as drained only while this guard lives"]
-pub(crate) struct Drains(Arc<Watch>);
+pub(crate) struct DrainedBody(Arc<Watch>);
 
-impl Drop for Drains {
+impl Drop for DrainedBody {
     fn drop(&mut self) {
         self.0.drained_bodies.fetch_sub(1, Ordering::Relaxed);
         self.0.idle_since.store(coarse_now(), Ordering::Relaxed);
@@ -434,15 +434,15 @@ impl Drop for Drains {
 /// One open exchange. Dropping it, by return, `?`, cancellation or panic, closes it.
 #[derive(Debug)]
 #[must_use = "the exchange counts as open only while this guard lives"]
-pub(crate) struct Open(Arc<Watch>);
+pub(crate) struct OpenExchange(Arc<Watch>);
 
-impl Open {
+impl OpenExchange {
     pub(crate) fn watch(&self) -> &Watch {
         &self.0
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenExchange {
     fn drop(&mut self) {
         if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.idle_since.store(coarse_now(), Ordering::Relaxed);

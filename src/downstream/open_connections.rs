@@ -17,16 +17,16 @@ pub(crate) struct Connections {
     opened: AtomicU64,
     /// How many each peer has. Locked when a connection comes or goes; a peer without one is not in
     /// it, so it is no larger than the limit on connections.
-    peers: Mutex<HashMap<Peer, usize>>,
-    shelves: Mutex<Vec<Arc<Shelf>>>,
+    peers: Mutex<HashMap<PeerNetwork, usize>>,
+    shelves: Mutex<Vec<Arc<WorkerConnections>>>,
 }
 
 /// Whose connections are counted together: an IPv4 address, or a /64 of IPv6, which is what one
 /// customer of a network gets at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Peer(IpAddr);
+pub(crate) struct PeerNetwork(IpAddr);
 
-impl Peer {
+impl PeerNetwork {
     pub(crate) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -37,7 +37,7 @@ impl Peer {
 
 /// The connections of one worker. Locked when one comes or goes and by the sweep, not by requests.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf {
+pub(crate) struct WorkerConnections {
     slots: Mutex<Slots>,
     /// Exchanges that were open at the last sweep.
     exchanges: AtomicUsize,
@@ -61,8 +61,8 @@ impl Connections {
     }
 
     /// A shelf for one more worker.
-    pub(crate) fn shelf(&self) -> Arc<Shelf> {
-        let shelf = Arc::<Shelf>::default();
+    pub(crate) fn shelf(&self) -> Arc<WorkerConnections> {
+        let shelf = Arc::<WorkerConnections>::default();
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shelf));
         shelf
     }
@@ -83,7 +83,7 @@ impl Connections {
 
     /// Counts one more of `peer`; at `limit` its longest idle one has to go for it. False if none is
     /// idle.
-    pub(crate) fn admit_peer(&self, peer: Peer, limit: usize) -> bool {
+    pub(crate) fn admit_peer(&self, peer: PeerNetwork, limit: usize) -> bool {
         let count = {
             let mut peers = self.peers();
             let count = peers.entry(peer).or_default();
@@ -99,7 +99,7 @@ impl Connections {
 
     /// Ends the connection that has been idle for longest among those of the peers that `count`.
     /// False if none is idle.
-    fn end_longest_idle(&self, counts: impl Fn(Peer) -> bool) -> bool {
+    fn end_longest_idle(&self, counts: impl Fn(PeerNetwork) -> bool) -> bool {
         let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = shelves.iter().filter_map(|shelf| shelf.longest_idle(&counts));
         let Some((_, watch)) = idle.min_by_key(|(rank, _)| *rank) else { return false };
@@ -107,11 +107,11 @@ impl Connections {
         true
     }
 
-    fn peers(&self) -> MutexGuard<'_, HashMap<Peer, usize>> {
+    fn peers(&self) -> MutexGuard<'_, HashMap<PeerNetwork, usize>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn peer_left(&self, peer: Peer) {
+    fn peer_left(&self, peer: PeerNetwork) {
         let mut peers = self.peers();
         if let Some(count) = peers.get_mut(&peer) {
             *count -= 1;
@@ -127,7 +127,7 @@ impl Connections {
     }
 }
 
-impl Shelf {
+impl WorkerConnections {
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,12 +158,14 @@ impl Shelf {
 
     /// Of the peers that `counts` says, the one that is idle since the longest time, the first of those that rest alike; and its
     /// rank. What is told to end already is no longer in anybody's way.
-    fn longest_idle(&self, counts: &impl Fn(Peer) -> bool) -> Option<((Millis, u64), Arc<Watch>)> {
+    fn longest_idle(
+        &self,
+        counts: &impl Fn(PeerNetwork) -> bool,
+    ) -> Option<((Millis, u64), Arc<Watch>)> {
         let slots = self.slots();
-        let idle = slots
-            .open
-            .iter()
-            .filter(|(_, (_, watch))| !watch.is_ending() && counts(Peer::of(watch.peer.ip())));
+        let idle = slots.open.iter().filter(|(_, (_, watch))| {
+            !watch.is_ending() && counts(PeerNetwork::of(watch.peer.ip()))
+        });
         let ranked =
             idle.filter_map(|(number, (_, watch))| Some(((watch.idle_since()?, *number), watch)));
         ranked.min_by_key(|(rank, _)| *rank).map(|(rank, watch)| (rank, Arc::clone(watch)))
@@ -172,22 +174,22 @@ impl Shelf {
 
 /// A connection's place among those of its worker; dropping it gives the place back.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Registration {
     all: Arc<Connections>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<WorkerConnections>,
     number: u64,
     /// `None` for a trusted proxy, whose connections are those of many.
-    peer: Option<(Peer, Holder)>,
+    peer: Option<(PeerNetwork, Holder)>,
 }
 
-impl Place {
+impl Registration {
     /// Puts a connection that was admitted under `number` on the shelf of its worker.
     pub(crate) fn new(
         all: Arc<Connections>,
-        shelf: Arc<Shelf>,
+        shelf: Arc<WorkerConnections>,
         number: u64,
         bind: BindKey,
-        peer: Option<(Peer, Holder)>,
+        peer: Option<(PeerNetwork, Holder)>,
         watch: &Arc<Watch>,
     ) -> Self {
         shelf.put(number, bind, Arc::clone(watch));
@@ -200,7 +202,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.shelf.take(self.number);
         self.all.left();
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_an_address_or_a_network_of_one_customer() {
-        let of = |address: &str| Peer::of(address.parse().unwrap());
+        let of = |address: &str| PeerNetwork::of(address.parse().unwrap());
         // (one, another, the same peer)
         let table = [
             ("192.0.2.1", "192.0.2.1", true),
@@ -233,7 +235,7 @@ mod tests {
     #[test]
     fn a_peer_that_left_is_forgotten() {
         let connections = Connections::default();
-        let peers = ["192.0.2.1", "192.0.2.2"].map(|peer| Peer::of(peer.parse().unwrap()));
+        let peers = ["192.0.2.1", "192.0.2.2"].map(|peer| PeerNetwork::of(peer.parse().unwrap()));
         for peer in peers {
             assert!(connections.admit_peer(peer, 2));
             assert!(connections.admit_peer(peer, 2));

@@ -36,7 +36,7 @@ pub(crate) struct Shortage {
 
 /// The order is that of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+enum ShortageLevel {
     Ample = 0,
     Short = 1,
     Severe = 2,
@@ -49,12 +49,12 @@ impl Shortage {
 
     /// How long a connection may rest now; `None` for as long as its own limits let it.
     pub(crate) fn patience(&self) -> Option<Millis> {
-        (self.level() > Level::Ample).then(|| self.patience.load(Ordering::Relaxed))
+        (self.level() > ShortageLevel::Ample).then(|| self.patience.load(Ordering::Relaxed))
     }
 
     /// True if a new request is to be refused.
     pub(crate) fn is_severe(&self) -> bool {
-        self.level.load(Ordering::Relaxed) == Level::Severe as u8
+        self.level.load(Ordering::Relaxed) == ShortageLevel::Severe as u8
     }
 
     /// Looks at the memory in use, unless somebody just did. `idle_timeout` is how long a connection
@@ -82,7 +82,9 @@ impl Shortage {
         let before = self.level();
         let level = judge(before, used, ours, memory.limit());
         let patience = match before {
-            Level::Ample => u64::try_from(idle_timeout().as_millis()).unwrap_or(Millis::MAX),
+            ShortageLevel::Ample => {
+                u64::try_from(idle_timeout().as_millis()).unwrap_or(Millis::MAX)
+            }
             _ => self.patience.load(Ordering::Relaxed),
         };
         self.patience.store((patience / 2).max(SHORTEST), Ordering::Relaxed);
@@ -90,22 +92,24 @@ impl Shortage {
         let (used_mib, limit_mib) = (used >> 20, memory.limit() >> 20);
         match level {
             level if level == before => {}
-            Level::Ample => tracing::info!(used_mib, limit_mib, "memory is no longer short"),
-            Level::Short if before == Level::Severe => {}
-            Level::Short => {
+            ShortageLevel::Ample => {
+                tracing::info!(used_mib, limit_mib, "memory is no longer short")
+            }
+            ShortageLevel::Short if before == ShortageLevel::Severe => {}
+            ShortageLevel::Short => {
                 tracing::warn!(used_mib, limit_mib, "memory is short, closing idle connections");
             }
-            Level::Severe => {
+            ShortageLevel::Severe => {
                 tracing::error!(used_mib, limit_mib, "memory is short, refusing requests");
             }
         }
     }
 
-    fn level(&self) -> Level {
+    fn level(&self) -> ShortageLevel {
         match self.level.load(Ordering::Relaxed) {
-            0 => Level::Ample,
-            1 => Level::Short,
-            _ => Level::Severe,
+            0 => ShortageLevel::Ample,
+            1 => ShortageLevel::Short,
+            _ => ShortageLevel::Severe,
         }
     }
 }
@@ -116,18 +120,18 @@ impl Shortage {
 /// Where connections and exchanges may have less than a quarter, the rest is taken by something else:
 /// most of all by the allocator, which keeps what it once needed and gives it to the next. No refusal
 /// would bring it back, so there is none.
-fn judge(before: Level, used: u64, ours: u64, limit: u64) -> Level {
+fn judge(before: ShortageLevel, used: u64, ours: u64, limit: u64) -> ShortageLevel {
     let over = |percent: u64| used >= limit / 100 * percent;
-    let severe = if before == Level::Severe { 97 } else { 98 };
-    let short = if before == Level::Ample { 95 } else { 90 };
+    let severe = if before == ShortageLevel::Severe { 97 } else { 98 };
+    let short = if before == ShortageLevel::Ample { 95 } else { 90 };
     if ours < limit / 4 {
-        Level::Ample
+        ShortageLevel::Ample
     } else if over(severe) {
-        Level::Severe
+        ShortageLevel::Severe
     } else if over(short) {
-        Level::Short
+        ShortageLevel::Short
     } else {
-        Level::Ample
+        ShortageLevel::Ample
     }
 }
 
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn idle_connections_go_first_and_requests_are_refused_last() {
-        use Level::{Ample, Severe, Short};
+        use ShortageLevel::{Ample, Severe, Short};
         // (before, used, of connections and exchanges, level); of 1,000
         let table = [
             (Ample, 940, 900, Ample),

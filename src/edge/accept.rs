@@ -12,14 +12,16 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::clock::coarse_now;
-use crate::downstream::{ClientStream, Counted, Ending, GRACE, Place, Process, Rewound, Watch};
+use crate::downstream::{
+    BindCounts, ClientStream, Ending, GRACE, Process, Registration, Rewound, Watch,
+};
 use crate::failure::Failure;
 use crate::filters::Scheme;
-use crate::proxy::{Connection, HttpEnded, Origin, Spoken, speak};
+use crate::proxy::{ClientConnection, ConnectionOrigin, HttpEnded, Spoken, speak};
 use crate::snapshot::{Bind, BindKey, Traffic};
 use crate::stats::Tunnel;
-use crate::streams::tcp::{self, Held};
-use crate::streams::{Chosen, Passage, choose};
+use crate::streams::tcp::{self, AcceptedStream};
+use crate::streams::{Destination, StreamRecord, choose_destination};
 use crate::tls;
 
 /// What HTTP/2 over cleartext begins with (RFC 9113 section 3.4).
@@ -34,12 +36,12 @@ pub(super) async fn serve(
     bind: BindKey,
     stream: TcpStream,
     watch: Arc<Watch>,
-    place: Place,
+    registration: Registration,
 ) {
     let peer = watch.peer;
-    match begin(process, bind, stream, watch, place).await {
+    match begin(process, bind, stream, watch, registration).await {
         Ok(()) => {}
-        Err(Ended::Tls(error)) => {
+        Err(ConnectionError::Tls(error)) => {
             tracing::debug!(%peer, %error, reason = error.reason(), "no TLS session");
         }
         Err(error) => tracing::debug!(%peer, %error, "connection ended"),
@@ -51,31 +53,32 @@ async fn begin(
     bind: BindKey,
     stream: TcpStream,
     watch: Arc<Watch>,
-    place: Place,
-) -> Result<(), Ended> {
+    registration: Registration,
+) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let port = local.port();
     let snapshot = process.snapshot.load();
     // A reload may have taken the bind away between accept and here.
     let Some(served) = snapshot.bind(bind) else { return Ok(()) };
-    let counts = Counted::new(&served.counts);
+    let counts = BindCounts::new(&served.counts);
     if let Some((listener, forwards)) = served.forwards() {
         watch.limited_by(&listener.limits);
-        let mut passage = Passage::begin(Arc::clone(&process), watch.peer, "TCP");
-        passage.by(listener);
-        let chosen = choose(forwards.best(""), &mut passage);
+        let mut record = StreamRecord::begin(Arc::clone(&process), watch.peer, "TCP");
+        record.by(listener);
+        let destination = choose_destination(forwards.best(""), &mut record);
         drop(snapshot);
-        let passed = Passed { tunnel: Some(Tunnel::Tcp), passage, chosen };
-        return forward(passed, counts, watch, place, stream).await;
+        let route = StreamRoute { tunnel: Some(Tunnel::Tcp), record, destination };
+        return forward(route, counts, watch, registration, stream).await;
     }
     if !served.tls {
         drop(snapshot);
         let sniffed = timeout(watch.limits().head_timeout, sniff(stream));
         let (spoken, replay, stream) =
-            unless_ending(&watch, sniffed).await?.map_err(|_| Ended::Late)??;
-        let origin = Origin::new(watch.peer, Scheme::Http, port, &process.trusted_proxies);
-        let connection = Connection {
+            unless_ending(&watch, sniffed).await?.map_err(|_| ConnectionError::Late)??;
+        let origin =
+            ConnectionOrigin::new(watch.peer, Scheme::Http, port, &process.trusted_proxies);
+        let connection = ClientConnection {
             process,
             bind,
             origin,
@@ -85,7 +88,7 @@ async fn begin(
             tls: None,
             cipher: "",
             counts,
-            place,
+            registration,
         };
         return Ok(speak(connection, spoken, stream, replay).await?);
     }
@@ -94,26 +97,26 @@ async fn begin(
     let handshake = handshake(&process, served, &watch, local.ip(), stream);
     let shaken =
         Box::pin(unless_ending(&watch, timeout(watch.limits().handshake_timeout, handshake))).await;
-    let shaken = shaken.and_then(|shaken| shaken.map_err(|_| Ended::Late)?);
+    let shaken = shaken.and_then(|shaken| shaken.map_err(|_| ConnectionError::Late)?);
     let met = shaken.inspect_err(|ended| {
         counts.here().handshakes_failed.one_more();
-        if matches!(ended, Ended::UnknownName) {
+        if matches!(ended, ConnectionError::UnknownName) {
             counts.here().unmatched.one_more();
         }
     })?;
     drop(snapshot);
     watch.ends_handshake(coarse_now());
     let (sni, stream) = match met {
-        Met::Http { sni, stream } => (sni, stream),
-        Met::Passed { passed, stream } => {
-            return forward(passed, counts, watch, place, stream).await;
+        HandshakeOutcome::Http { sni, stream } => (sni, stream),
+        HandshakeOutcome::Passthrough { route, stream } => {
+            return forward(route, counts, watch, registration, stream).await;
         }
-        Met::Ended { mut passed, stream } => {
+        HandshakeOutcome::Terminated { mut route, stream } => {
             let (_, session) = stream.get_ref();
             let version = tls::version(session);
             counts.here().negotiated(version, tls::cipher(session));
-            passed.passage.tls = Some(version);
-            return forward(passed, counts, watch, place, *stream).await;
+            route.record.tls = Some(version);
+            return forward(route, counts, watch, registration, *stream).await;
         }
     };
     let (_, session) = stream.get_ref();
@@ -121,32 +124,42 @@ async fn begin(
     let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
     let (version, cipher) = (tls::version(session), tls::cipher(session));
     counts.here().negotiated(version, cipher);
-    let origin = Origin::new(watch.peer, Scheme::Https, port, &process.trusted_proxies);
+    let origin = ConnectionOrigin::new(watch.peer, Scheme::Https, port, &process.trusted_proxies);
     let (sni, tls) = (Some(sni), Some(version));
-    let connection =
-        Connection { process, bind, origin, watch, local, sni, tls, cipher, counts, place };
+    let connection = ClientConnection {
+        process,
+        bind,
+        origin,
+        watch,
+        local,
+        sni,
+        tls,
+        cipher,
+        counts,
+        registration,
+    };
     Ok(speak(connection, spoken, *stream, Bytes::new()).await?)
 }
 
 /// The stream of a connection whose handshake was done here.
-type Secured = TlsStream<Rewound<TcpStream>>;
+type TlsClient = TlsStream<Rewound<TcpStream>>;
 
 /// What a TLS connection turns out to be.
-enum Met {
+enum HandshakeOutcome {
     /// An HTTPS listener's.
-    Http { sni: Box<str>, stream: Box<Secured> },
+    Http { sni: Box<str>, stream: Box<TlsClient> },
     /// For a backend, behind a handshake with us.
-    Ended { passed: Passed, stream: Box<Secured> },
+    Terminated { route: StreamRoute, stream: Box<TlsClient> },
     /// For a backend, its handshake too; or for nobody.
-    Passed { passed: Passed, stream: Rewound<TcpStream> },
+    Passthrough { route: StreamRoute, stream: Rewound<TcpStream> },
 }
 
 /// A connection that is not looked into, and where it goes.
-struct Passed {
+struct StreamRoute {
     /// None where no listener has the name that it is for.
     tunnel: Option<Tunnel>,
-    passage: Passage,
-    chosen: Result<Chosen, Failure>,
+    record: StreamRecord,
+    destination: Result<Destination, Failure>,
 }
 
 /// From the ClientHello to the end of the handshake, if it is ours.
@@ -160,7 +173,7 @@ async fn handshake(
     watch: &Watch,
     local: IpAddr,
     mut stream: TcpStream,
-) -> Result<Met, Ended> {
+) -> Result<HandshakeOutcome, ConnectionError> {
     let mut read = Bytes::new();
     if bind.forwards_tls {
         let opening = tls::read_server_name(&mut stream).await?;
@@ -171,24 +184,24 @@ async fn handshake(
                 tracing::debug!(peer = %watch.peer, %fault, "no name, so it is for HTTPS");
                 (None, "")
             }
-            Err(fault) => return Err(Ended::NoHello(*fault)),
+            Err(fault) => return Err(ConnectionError::NoHello(*fault)),
         };
         let to = listener.map(|listener| (listener, &listener.traffic));
         if let Some((listener, Traffic::Passthrough(forwards))) = to {
             watch.limited_by(&listener.limits);
-            let mut passage = Passage::begin(Arc::clone(process), watch.peer, "TLS");
-            passage.by(listener);
-            passage.sni = name.into();
-            let chosen = choose(forwards.best(name), &mut passage);
-            let passed = Passed { tunnel: Some(Tunnel::Passthrough), passage, chosen };
-            return Ok(Met::Passed { passed, stream: Rewound::new(stream, read) });
+            let mut record = StreamRecord::begin(Arc::clone(process), watch.peer, "TLS");
+            record.by(listener);
+            record.sni = name.into();
+            let destination = choose_destination(forwards.best(name), &mut record);
+            let route = StreamRoute { tunnel: Some(Tunnel::Passthrough), record, destination };
+            return Ok(HandshakeOutcome::Passthrough { route, stream: Rewound::new(stream, read) });
         }
         if listener.is_none() && !bind.https {
-            let mut passage = Passage::begin(Arc::clone(process), watch.peer, "TLS");
-            passage.by_nobody(bind);
-            passage.sni = name.into();
-            let passed = Passed { tunnel: None, passage, chosen: Err(Failure::NoRoute) };
-            return Ok(Met::Passed { passed, stream: Rewound::new(stream, read) });
+            let mut record = StreamRecord::begin(Arc::clone(process), watch.peer, "TLS");
+            record.by_nobody(bind);
+            record.sni = name.into();
+            let route = StreamRoute { tunnel: None, record, destination: Err(Failure::NoRoute) };
+            return Ok(HandshakeOutcome::Passthrough { route, stream: Rewound::new(stream, read) });
         }
     }
     let hello = tls::accept_hello(Rewound::new(stream, read)).await?;
@@ -197,65 +210,68 @@ async fn handshake(
     let Some((listener, config)) = listener.and_then(|of| Some((of, of.handshake(&sni, local)?)))
     else {
         hello.refuse_unrecognized_name().await;
-        return Err(Ended::UnknownName);
+        return Err(ConnectionError::UnknownName);
     };
     watch.limited_by(&listener.limits);
     let Traffic::Forward(forwards) = &listener.traffic else {
         let stream = Box::new(hello.finish(config).await?);
-        return Ok(Met::Http { sni, stream });
+        return Ok(HandshakeOutcome::Http { sni, stream });
     };
-    let mut passage = Passage::begin(Arc::clone(process), watch.peer, "TCP");
-    passage.by(listener);
-    passage.sni.clone_from(&sni);
-    let chosen = choose(forwards.best(&sni), &mut passage);
-    let passed = Passed { tunnel: Some(Tunnel::Terminate), passage, chosen };
-    if passed.chosen.is_err() {
+    let mut record = StreamRecord::begin(Arc::clone(process), watch.peer, "TCP");
+    record.by(listener);
+    record.sni.clone_from(&sni);
+    let destination = choose_destination(forwards.best(&sni), &mut record);
+    let route = StreamRoute { tunnel: Some(Tunnel::Terminate), record, destination };
+    if route.destination.is_err() {
         // Before the handshake, so that nobody thinks it has begun.
-        return Ok(Met::Passed { passed, stream: hello.into_stream() });
+        return Ok(HandshakeOutcome::Passthrough { route, stream: hello.into_stream() });
     }
     let stream = Box::new(hello.finish(config).await?);
-    Ok(Met::Ended { passed, stream })
+    Ok(HandshakeOutcome::Terminated { route, stream })
 }
 
 /// Hands a connection to its backend, or closes it where there is none.
 async fn forward(
-    passed: Passed,
-    counts: Counted,
+    route: StreamRoute,
+    counts: BindCounts,
     watch: Arc<Watch>,
-    place: Place,
+    registration: Registration,
     client: impl ClientStream,
-) -> Result<(), Ended> {
-    let Passed { tunnel, mut passage, chosen } = passed;
+) -> Result<(), ConnectionError> {
+    let StreamRoute { tunnel, mut record, destination } = route;
     let Some(tunnel) = tunnel else {
         counts.here().unmatched.one_more();
-        passage.failure = chosen.err();
+        record.failure = destination.err();
         return Ok(());
     };
     counts.here().tunnels(tunnel).connections.one_more();
-    match chosen {
-        Ok(chosen) => {
+    match destination {
+        Ok(destination) => {
             let open = watch.open();
-            let held = Held { tunnel, passage, open, watch, counts, place };
-            Box::pin(tcp::serve(held, chosen, client)).await;
+            let accepted = AcceptedStream { tunnel, record, open, watch, counts, registration };
+            Box::pin(tcp::serve(accepted, destination, client)).await;
         }
         Err(failure) => {
             counts.here().tunnels(tunnel).without_route.one_more();
-            passage.failure = Some(failure);
+            record.failure = Some(failure);
         }
     }
     Ok(())
 }
 
 /// Does `work`, unless the connection is to end meanwhile and has used up its grace.
-async fn unless_ending<T>(watch: &Watch, work: impl Future<Output = T>) -> Result<T, Ended> {
+async fn unless_ending<T>(
+    watch: &Watch,
+    work: impl Future<Output = T>,
+) -> Result<T, ConnectionError> {
     let mut work = pin!(work);
     tokio::select! {
         done = &mut work => return Ok(done),
         ending = watch.ending(None) => if ending > Ending::Gracefully {
-            return Err(Ended::Late);
+            return Err(ConnectionError::Late);
         }
     }
-    timeout(GRACE, work).await.map_err(|_| Ended::Late)
+    timeout(GRACE, work).await.map_err(|_| ConnectionError::Late)
 }
 
 /// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
@@ -273,7 +289,7 @@ async fn sniff(mut stream: TcpStream) -> io::Result<(Spoken, Bytes, TcpStream)> 
 
 /// Why a connection ended otherwise than by its client's choice.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+enum ConnectionError {
     #[error(transparent)]
     Http(#[from] HttpEnded),
     #[error("socket")]

@@ -7,4 +7,4 @@
 mod accept;
 mod worker;
 
-pub(crate) use worker::{Command, SocketId, run_worker};
+pub(crate) use worker::{SocketId, WorkerCommand, run_worker};

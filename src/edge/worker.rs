@@ -12,7 +12,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::clock::{coarse_now, set_coarse_now};
-use crate::downstream::{Ending, Millis, Peer, Place, Process, Shelf, Watch, tasks};
+use crate::downstream::{
+    Ending, Millis, PeerNetwork, Process, Registration, Watch, WorkerConnections, tasks,
+};
 use crate::edge::accept;
 use crate::net::{ServerSocket, canonical};
 use crate::observe::whole_millis;
@@ -29,7 +31,7 @@ pub(crate) struct SocketId(pub u64);
 
 /// What the control loop asks of a worker.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum WorkerCommand {
     /// Accept or receive from this socket and serve `bind` on it. The socket is not blocking.
     Listen { socket: SocketId, server: ServerSocket, bind: BindKey },
     /// Stop accepting from this socket, and end the connections of its bind gracefully.
@@ -46,7 +48,7 @@ pub(crate) enum Command {
 /// Runs a worker until it is drained. One future per thread, on a runtime of its own.
 pub(crate) async fn run_worker(
     process: Arc<Process>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
+    mut commands: mpsc::UnboundedReceiver<WorkerCommand>,
 ) {
     let connections = process.connections.shelf();
     let worker = Arc::new(Worker { process, connections });
@@ -59,7 +61,7 @@ pub(crate) async fn run_worker(
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Listen { socket, server, bind }) => {
+                Some(WorkerCommand::Listen { socket, server, bind }) => {
                     let listening = match server {
                         ServerSocket::Tcp(listener) => {
                             TcpListener::from_std(listener).map(|listener| {
@@ -78,18 +80,18 @@ pub(crate) async fn run_worker(
                         tracing::error!(%error, "socket cannot be listened on");
                     }
                 }
-                Some(Command::Close { socket }) => {
+                Some(WorkerCommand::Close { socket }) => {
                     acceptors.remove(&socket);
                     receivers.remove(&socket);
                 }
-                Some(Command::Drain { deadline: at }) => {
+                Some(WorkerCommand::Drain { deadline: at }) => {
                     acceptors.clear();
                     receivers.values().for_each(Receiver::drain);
                     worker.connections.end_where(|_, _| Some(Ending::Gracefully));
                     deadline = Some(at);
                 }
-                Some(Command::Abort) | None => break,
-                Some(Command::Ping(answer)) => {
+                Some(WorkerCommand::Abort) | None => break,
+                Some(WorkerCommand::Ping(answer)) => {
                     let _ = answer.send(());
                 }
             },
@@ -115,7 +117,7 @@ pub(crate) async fn run_worker(
 #[derive(Debug)]
 struct Worker {
     process: Arc<Process>,
-    connections: Arc<Shelf>,
+    connections: Arc<WorkerConnections>,
 }
 
 impl Worker {
@@ -144,14 +146,14 @@ impl Worker {
 
     /// Takes a place for a connection; at the limit the longest idle one has to go for it, and at
     /// that of its peer the longest idle one of the peer.
-    fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Place)> {
+    fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Registration)> {
         let address = canonical(stream.peer_addr().ok()?);
         let Process { connections, limits, trusted_proxies, descriptors, .. } = &*self.process;
         // A reload may have taken the bind away between accept and here.
         let client_limits = Arc::clone(&self.process.snapshot.load().bind(bind)?.limits);
         let number = connections.admit(limits.connections)?;
         let is_proxy = trusted_proxies.iter().any(|proxies| proxies.contains(address.ip()));
-        let peer = (!is_proxy).then(|| Peer::of(address.ip()));
+        let peer = (!is_proxy).then(|| PeerNetwork::of(address.ip()));
         if peer.is_some_and(|peer| !connections.admit_peer(peer, limits.connections_a_peer)) {
             connections.left();
             return None;
@@ -159,8 +161,8 @@ impl Worker {
         let peer = peer.map(|peer| (peer, descriptors.client(peer)));
         let watch = Arc::new(Watch::new(address, client_limits, coarse_now()));
         let (all, of_worker) = (Arc::clone(connections), Arc::clone(&self.connections));
-        let place = Place::new(all, of_worker, number, bind, peer, &watch);
-        Some((watch, place))
+        let registration = Registration::new(all, of_worker, number, bind, peer, &watch);
+        Some((watch, registration))
     }
 }
 
@@ -170,9 +172,9 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
         match listener.accept().await {
             Ok((stream, _)) => {
                 pause = Duration::ZERO;
-                let Some((watch, place)) = worker.admit(&stream, bind) else { continue };
+                let Some((watch, registration)) = worker.admit(&stream, bind) else { continue };
                 let process = Arc::clone(&worker.process);
-                tasks::spawn(accept::serve(process, bind, stream, watch, place));
+                tasks::spawn(accept::serve(process, bind, stream, watch, registration));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

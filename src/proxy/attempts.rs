@@ -15,7 +15,7 @@ use crate::trace::Outcome;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 
 /// A response head with its body, and the tunnel behind a 101.
-type Answered = (Response, Option<Tunnel>);
+type BackendAnswer = (Response, Option<Tunnel>);
 
 /// Sends a request under the limits of the rule, and again where the rule has `retry`.
 pub(super) async fn send(
@@ -25,7 +25,7 @@ pub(super) async fn send(
     request: Request,
     aim: Aim,
     deadline: Option<Instant>,
-) -> Result<Answered, Failure> {
+) -> Result<BackendAnswer, Failure> {
     match &rule.retry {
         None => once(record, cluster, rule, request, &aim, deadline).await,
         Some(retry) => repeatedly(record, cluster, rule, retry, request, aim, deadline).await,
@@ -45,7 +45,7 @@ async fn repeatedly(
     request: Request,
     mut aim: Aim,
     deadline: Option<Instant>,
-) -> Result<Answered, Failure> {
+) -> Result<BackendAnswer, Failure> {
     let (head, body) = request.into_parts();
     let replay = Replay::new(body);
     let mut number = 1;
@@ -81,7 +81,7 @@ async fn repeatedly(
     }
 }
 
-fn is_worth_another(came: &Result<Answered, Failure>, retry: &Retry) -> bool {
+fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> bool {
     match came {
         Ok((response, _)) => retry.codes.contains(&response.status()),
         Err(failure) => matches!(
@@ -116,7 +116,7 @@ async fn once(
     mut request: Request,
     aim: &Aim,
     deadline: Option<Instant>,
-) -> Result<Answered, Failure> {
+) -> Result<BackendAnswer, Failure> {
     record.tries(rule);
     if let Some(trace) = &mut record.trace {
         trace.begin_try(request.headers_mut(), clock::now());
@@ -140,7 +140,7 @@ async fn ask(
     request: Request,
     aim: &Aim,
     deadline: Option<Instant>,
-) -> Result<Answered, Failure> {
+) -> Result<BackendAnswer, Failure> {
     let limits = record.connection.watch.limits();
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 /// What came of a request's body so far.
 #[derive(Debug, Default)]
-pub(super) struct Received {
+pub(super) struct BodyProgress {
     pub bytes: AtomicU64,
     /// When a byte of the exchange last moved, in either direction, as far as that was noted.
     pub moved: AtomicU64,

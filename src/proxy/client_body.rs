@@ -14,7 +14,7 @@ use crate::body::{Body, BodyError, settle_trailers};
 use crate::clock::coarse_now;
 use crate::downstream::{Ending, Millis, Watch};
 use crate::failure::Failure;
-use crate::proxy::body_progress::Received;
+use crate::proxy::body_progress::BodyProgress;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::linger;
 use crate::proxy::request_body::RequestBody;
@@ -28,7 +28,7 @@ pub(super) struct ClientBody {
     /// `None` once it is dropped.
     incoming: Option<RequestBody>,
     watch: Arc<Watch>,
-    received: Arc<Received>,
+    received: Arc<BodyProgress>,
     /// See [`ClientProtocol::has_streams`](crate::proxy::client_protocol::ClientProtocol).
     has_stream: bool,
     waiting: bool,
@@ -53,7 +53,7 @@ impl ClientBody {
         if incoming.is_end_stream() {
             return None;
         }
-        let received = Arc::<Received>::default();
+        let received = Arc::<BodyProgress>::default();
         record.received = Some(Arc::clone(&received));
         let watch = Arc::clone(&record.connection.watch);
         let has_stream = record.protocol.has_streams();

@@ -3,17 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::downstream::{Counted, Peer, Place, Process, Watch};
-use crate::proxy::forwarded_fields::Origin;
+use crate::downstream::{BindCounts, PeerNetwork, Process, Registration, Watch};
+use crate::proxy::forwarded_fields::ConnectionOrigin;
 use crate::snapshot::BindKey;
 use crate::upstream::Holder;
 
 /// What stays the same from one request of a connection to the next.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ClientConnection {
     pub process: Arc<Process>,
     pub bind: BindKey,
-    pub origin: Origin,
+    pub origin: ConnectionOrigin,
     pub watch: Arc<Watch>,
     /// Our end.
     pub local: SocketAddr,
@@ -23,18 +23,18 @@ pub(crate) struct Connection {
     pub tls: Option<&'static str>,
     /// `TLS_AES_128_GCM_SHA256`; empty without TLS.
     pub cipher: &'static str,
-    pub counts: Counted,
+    pub counts: BindCounts,
     /// Held until the last exchange or tunnel of the connection is over.
-    pub place: Place,
+    pub registration: Registration,
 }
 
-impl Connection {
+impl ClientConnection {
     /// Whose descriptors a request takes: those of the peer, or behind a trusted proxy of `client`,
     /// the address that it named. A proxy that names none is not bound for what it passes on.
     pub(super) fn client_of(&self, client: IpAddr) -> Option<Holder> {
         let peer = self.origin.peer.ip().to_canonical();
-        self.place
-            .client()
-            .or_else(|| (client != peer).then(|| self.process.descriptors.client(Peer::of(client))))
+        self.registration.client().or_else(|| {
+            (client != peer).then(|| self.process.descriptors.client(PeerNetwork::of(client)))
+        })
     }
 }

@@ -12,14 +12,14 @@ use http_body::Body as _;
 use crate::body::{Body, Response};
 use crate::clock;
 use crate::clock::coarse_now;
-use crate::downstream::{Carried, Open, logged_endpoint, new_request_id};
+use crate::downstream::{Carried, OpenExchange, logged_endpoint, new_request_id};
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::observe::{AccessRecord, GatewayLog, Seen};
-use crate::proxy::body_progress::Received;
-use crate::proxy::client_connection::Connection;
+use crate::proxy::body_progress::BodyProgress;
+use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::client_protocol::ClientProtocol;
-use crate::proxy::grpc::Call;
+use crate::proxy::grpc::GrpcCall;
 use crate::proxy::grpc_web;
 use crate::proxy::request_body::RequestBody;
 use crate::snapshot::Rule;
@@ -31,18 +31,18 @@ use crate::upstream::EndpointName;
 /// line for every request, whatever became of it.
 #[derive(Debug)]
 pub(super) struct Record {
-    pub connection: Arc<Connection>,
+    pub connection: Arc<ClientConnection>,
     /// The exchange counts as open as long as this lives.
-    pub open: Open,
+    pub open: OpenExchange,
     started: Instant,
     method: Method,
     target: Uri,
     pub protocol: ClientProtocol,
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
-    pub call: Call,
+    pub call: GrpcCall,
     /// The call came as gRPC-Web and is forwarded as gRPC.
-    pub grpc_web: Option<grpc_web::Call>,
+    pub grpc_web: Option<grpc_web::GrpcWebCall>,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub listener: Option<Arc<str>>,
@@ -65,7 +65,7 @@ pub(super) struct Record {
     /// Where no backend answered and nothing failed.
     answered_here: bool,
     /// The request's body, if it has one that was forwarded.
-    pub received: Option<Arc<Received>>,
+    pub received: Option<Arc<BodyProgress>>,
     pub response_bytes: u64,
     /// The exchange became a tunnel.
     pub carried: Option<Arc<Carried>>,
@@ -75,7 +75,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn begin(
-        connection: Arc<Connection>,
+        connection: Arc<ClientConnection>,
         request: &http::Request<RequestBody>,
     ) -> Box<Self> {
         let headers = request.headers();
@@ -90,7 +90,7 @@ impl Record {
             protocol: ClientProtocol::of(request.version()),
             host: headers.get(HOST).cloned(),
             user_agent: headers.get(USER_AGENT).cloned(),
-            call: Call::of(request),
+            call: GrpcCall::of(request),
             grpc_web: None,
             client: connection.origin.peer.ip().to_canonical(),
             connection,
@@ -292,7 +292,7 @@ impl Record {
 
 /// Writes the line of a request that was refused before it was one: its head could not be read, so
 /// nothing is known of it but who sent it.
-pub(super) fn refused(connection: &Connection, failure: Failure) {
+pub(super) fn refused(connection: &ClientConnection, failure: Failure) {
     let id = new_request_id();
     let counts = connection.counts.here();
     counts.requests.one_more();

@@ -18,7 +18,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is known of a request's origin once the headers were settled.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct RequestOrigin {
     pub client: IpAddr,
     pub request_id: HeaderValue,
     /// How the client reached us, or the trusted proxy before us.
@@ -29,7 +29,7 @@ pub(super) struct Told {
 
 /// What is the same for every request of one connection, made once.
 #[derive(Clone, Debug)]
-pub(crate) struct Origin {
+pub(crate) struct ConnectionOrigin {
     pub peer: SocketAddr,
     pub scheme: Scheme,
     pub port: u16,
@@ -39,7 +39,7 @@ pub(crate) struct Origin {
     port_value: HeaderValue,
 }
 
-impl Origin {
+impl ConnectionOrigin {
     pub(crate) fn new(peer: SocketAddr, scheme: Scheme, port: u16, trusted: &[Cidr]) -> Self {
         let address = peer.ip().to_canonical();
         Self {
@@ -67,7 +67,7 @@ impl Origin {
         host: &HostName,
         host_field: &HeaderValue,
         trusted: &[Cidr],
-    ) -> Told {
+    ) -> RequestOrigin {
         let peer = self.peer.ip().to_canonical();
         if !self.trusted {
             headers.remove(FORWARDED);
@@ -81,7 +81,7 @@ impl Origin {
             let id = new_request_id();
             headers.insert(REQUEST_ID, id.clone());
             let (scheme, port) = (self.scheme, named.unwrap_or(self.port));
-            return Told { client: peer, request_id: id, scheme, port };
+            return RequestOrigin { client: peer, request_id: id, scheme, port };
         }
 
         let Claims { client, hops, scheme, host: claimed_host, port } = claims(headers, trusted);
@@ -112,7 +112,7 @@ impl Origin {
         headers.entry(HOST).or_insert_with(|| host_field.clone());
         let id = headers.get(REQUEST_ID).cloned().unwrap_or_else(new_request_id);
         headers.insert(REQUEST_ID, id.clone());
-        Told { client: client.unwrap_or(peer), request_id: id, scheme: told_scheme, port }
+        RequestOrigin { client: client.unwrap_or(peer), request_id: id, scheme: told_scheme, port }
     }
 }
 
@@ -198,15 +198,23 @@ fn remove_claims(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
+    fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, RequestOrigin) {
         told_by("shop.test", trusted, sent)
     }
 
     /// On a connection that is https on 443, of 192.0.2.7.
-    fn told_by(host: &'static str, trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
+    fn told_by(
+        host: &'static str,
+        trusted: &[&str],
+        sent: &[(&str, &str)],
+    ) -> (HeaderMap, RequestOrigin) {
         let trusted: Vec<Cidr> = trusted.iter().map(|range| range.parse().unwrap()).collect();
-        let origin =
-            Origin::new("[::ffff:192.0.2.7]:4711".parse().unwrap(), Scheme::Https, 443, &trusted);
+        let origin = ConnectionOrigin::new(
+            "[::ffff:192.0.2.7]:4711".parse().unwrap(),
+            Scheme::Https,
+            443,
+            &trusted,
+        );
         let mut headers = HeaderMap::new();
         for (name, value) in sent {
             headers.append(

@@ -12,14 +12,14 @@ use crate::upstream::{Cluster, Protocol};
 
 /// What is known of an exchange so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct GrpcCall {
     /// The request has the form of a call.
     asked: bool,
     /// The route or the backend serves gRPC.
     served: bool,
 }
 
-impl Call {
+impl GrpcCall {
     /// gRPC over HTTP/2, "Requests": POST, over HTTP/2 or later, with the content type.
     pub(super) fn of<B>(request: &http::Request<B>) -> Self {
         let asked = request.method() == Method::POST
@@ -72,7 +72,7 @@ mod tests {
                 .header("content-type", kind)
                 .body(())
                 .unwrap();
-            let call = Call { served, ..Call::of(&request) };
+            let call = GrpcCall { served, ..GrpcCall::of(&request) };
             assert_eq!(call.is_grpc(), want, "{method} {version:?} {kind} served: {served}");
         }
     }

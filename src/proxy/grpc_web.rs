@@ -24,12 +24,12 @@ const TRAILERS: u8 = 0x80;
 
 /// A call that came as gRPC-Web and is forwarded as gRPC.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
+pub(super) struct GrpcWebCall {
     request: GrpcWeb,
     response: GrpcWeb,
 }
 
-impl Call {
+impl GrpcWebCall {
     /// Turns the head of a gRPC-Web call into one of gRPC. `None` for everything else, which stays
     /// as it is.
     pub(super) fn translate(head: &mut request::Parts) -> Option<Self> {
@@ -55,7 +55,7 @@ impl Call {
     pub(super) fn request_body(self, body: Body) -> Body {
         match self.request {
             GrpcWeb::Text if !body.is_end_stream() => {
-                Body::boxed(Decoded { body, rest: BytesMut::new(), ended: false })
+                Body::boxed(DecodedBody { body, rest: BytesMut::new(), ended: false })
             }
             GrpcWeb::Text | GrpcWeb::Binary => body,
         }
@@ -77,7 +77,7 @@ impl Call {
             return response;
         }
         let text = self.response == GrpcWeb::Text;
-        response.map(|body| Body::boxed(Encoded { body, text, ended: false }))
+        response.map(|body| Body::boxed(EncodedBody { body, text, ended: false }))
     }
 
     /// The content type of the response, with the suffix that the backend used.
@@ -95,14 +95,14 @@ impl Call {
 }
 
 /// A request's body out of base64. Its length is bounded by a frame of the client's.
-struct Decoded {
+struct DecodedBody {
     body: Body,
     /// Up to three characters of a group of four whose rest has not come yet.
     rest: BytesMut,
     ended: bool,
 }
 
-impl HttpBody for Decoded {
+impl HttpBody for DecodedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -154,13 +154,13 @@ fn decode(mut groups: &[u8]) -> Option<Bytes> {
 }
 
 /// A response's body with its trailers as the last message, in base64 if the client asked for text.
-struct Encoded {
+struct EncodedBody {
     body: Body,
     text: bool,
     ended: bool,
 }
 
-impl HttpBody for Encoded {
+impl HttpBody for EncodedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -230,8 +230,8 @@ mod tests {
         Body::boxed(StreamBody::new(futures_util::stream::iter(frames)))
     }
 
-    fn call(request: GrpcWeb, response: GrpcWeb) -> Call {
-        Call { request, response }
+    fn call(request: GrpcWeb, response: GrpcWeb) -> GrpcWebCall {
+        GrpcWebCall { request, response }
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
             let fields =
                 [("content-type", content_type), ("accept", accept), ("content-length", "8")];
             let mut head = head(method, &fields);
-            let call = Call::translate(&mut head);
+            let call = GrpcWebCall::translate(&mut head);
             let case = format!("{method} {content_type} {accept}");
             let got =
                 call.map(|call| (head.headers[CONTENT_TYPE].to_str().unwrap(), call.response));

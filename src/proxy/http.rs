@@ -16,12 +16,12 @@ use crate::filters::exchange::path_of;
 use crate::filters::{self, Exchange, Filter, Stop, Verdict};
 use crate::path::Ambiguous;
 use crate::proxy::client_body::ClientBody;
-use crate::proxy::client_connection::Connection;
+use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::exchange_record::Record;
-use crate::proxy::forwarded_fields::Told;
+use crate::proxy::forwarded_fields::RequestOrigin;
 use crate::proxy::guard::{self, Admitted, Upgrade};
 use crate::proxy::request_body::RequestBody;
-use crate::proxy::response_body::Tracked;
+use crate::proxy::response_body::TrackedBody;
 use crate::proxy::session::RequestSession;
 use crate::proxy::upgrade::{Switched, Switching};
 use crate::proxy::{acme_webroot, attempts, grpc_web, mirror, shown_fields, upgrade};
@@ -34,9 +34,9 @@ use crate::upstream::{Aim, Cluster};
 /// Never an error: whatever goes wrong becomes a response, and the record writes its line when the
 /// response's body has ended or nobody is left to read it.
 pub(super) async fn serve(
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     mut request: http::Request<RequestBody>,
-) -> Result<http::Response<Tracked>, Infallible> {
+) -> Result<http::Response<TrackedBody>, Infallible> {
     let mut record = Record::begin(connection, &request);
     let protocol = record.protocol;
     let is_head = request.method() == Method::HEAD;
@@ -64,10 +64,10 @@ pub(super) async fn serve(
     if let Some(switched) = switched {
         record.respond(response.status());
         upgrade::run(record, switched);
-        return Ok(Tracked::switch(response));
+        return Ok(TrackedBody::switch(response));
     }
     let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
-    Ok(Tracked::response(response, record, deadline))
+    Ok(TrackedBody::response(response, record, deadline))
 }
 
 /// What comes of a request.
@@ -137,7 +137,7 @@ async fn answer(
     if process.shortage.is_severe() {
         return Err(Failure::Overloaded);
     }
-    let Told { client, request_id, scheme, port } =
+    let RequestOrigin { client, request_id, scheme, port } =
         connection.origin.tell(&mut head.headers, &host, &host_field, &process.trusted_proxies);
     (record.client, record.request_id) = (client, Some(request_id));
     if upgrade == Some(Upgrade::Http2) {
@@ -193,7 +193,7 @@ fn admit(record: &Record, head: &mut request::Parts) -> Result<Admitted, Failure
 
 /// The answer of the gateway itself, ahead of every route.
 async fn answer_of_gateway(
-    connection: &Connection,
+    connection: &ClientConnection,
     bind: &Bind,
     head: &request::Parts,
 ) -> Option<Response> {
@@ -207,7 +207,7 @@ async fn answer_of_gateway(
 
 /// HTTP-01: what certbot left in the webroot, for any host. A token that is not there goes on to the
 /// routes, so that a backend can run ACME itself.
-async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Response> {
+async fn challenge(connection: &ClientConnection, head: &request::Parts) -> Option<Response> {
     if head.method != Method::GET && head.method != Method::HEAD {
         return None;
     }
@@ -229,7 +229,7 @@ async fn challenge(connection: &Connection, head: &request::Parts) -> Option<Res
 /// connection that was opened for something else (GEP-3567, RFC 9110 section 15.5.20): 421, so that
 /// the client opens its own; its certificate and its limits may be others.
 fn listener<'a>(
-    connection: &Connection,
+    connection: &ClientConnection,
     bind: &'a Bind,
     host: &str,
 ) -> Result<&'a Arc<Listener>, Failure> {
@@ -275,7 +275,7 @@ async fn follow(
 
     let switching = tunnel.map(|(kind, client)| Switching::new(kind, client, &head.headers));
     let aim = session.as_ref().map(RequestSession::aim).unwrap_or_default();
-    let to = Destination { rule, cluster, client: exchange.client, aim, deadline };
+    let to = Forwarding { rule, cluster, client: exchange.client, aim, deadline };
     let (mut response, switched) = forward(record, to, head, body, switching).await?;
     filters::on_response(&rule.filters, filters, &exchange, response.headers_mut());
     if let Some(session) = session {
@@ -308,7 +308,7 @@ fn stopped(
 }
 
 /// Where a request is sent.
-struct Destination<'a> {
+struct Forwarding<'a> {
     rule: &'a Rule,
     cluster: &'a Arc<Cluster>,
     /// On whose account.
@@ -321,16 +321,16 @@ struct Destination<'a> {
 /// what is for this connection only taken out, and the tunnel that it begins.
 async fn forward(
     record: &mut Record,
-    to: Destination<'_>,
+    to: Forwarding<'_>,
     mut head: request::Parts,
     body: &mut Option<ClientBody>,
     switching: Option<Switching>,
 ) -> Result<(Response, Option<Switched>), Failure> {
-    let Destination { rule, cluster, client, aim, deadline } = to;
+    let Forwarding { rule, cluster, client, aim, deadline } = to;
     if record.connection.process.shows_routes {
         shown_fields::to_backend(record, &mut head.headers);
     }
-    record.grpc_web = if rule.grpc { grpc_web::Call::translate(&mut head) } else { None };
+    record.grpc_web = if rule.grpc { grpc_web::GrpcWebCall::translate(&mut head) } else { None };
     let web = record.grpc_web;
     let body = match &switching {
         Some(switching) if switching.has_stream() => Body::Empty,

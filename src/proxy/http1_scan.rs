@@ -12,18 +12,18 @@
 ///
 /// What hyper refuses is not followed further: hyper reads no more of that connection either.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
-    at: At,
+pub(super) struct Http1Scan {
+    at: ScanPosition,
     /// The line's name so far, where it can still be one of the two.
     name: [u8; LONGEST],
     /// Of the head under way, or the one whose body is.
-    head: Head,
+    head: ScannedHead,
     /// Heads that have begun.
     heads: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Head {
+struct ScannedHead {
     has_coding: bool,
     has_length: bool,
     length: u64,
@@ -31,7 +31,7 @@ struct Head {
 
 /// Where in a message the next byte belongs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum At {
+enum ScanPosition {
     /// Before a request line, where empty lines are skipped (RFC 9112 section 2.2).
     #[default]
     Start,
@@ -81,7 +81,7 @@ const LONGEST: usize = CODING.len() + 1;
 
 /// What some bytes have shown. Requests are told by their number, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct ScanFindings {
     /// The request whose head has both fields.
     pub twofold: Option<u32>,
     /// The request whose target is too long, and how many of the bytes are before or within the
@@ -89,21 +89,25 @@ pub(super) struct Seen {
     pub long_target: Option<(u32, usize)>,
 }
 
-impl Scan {
+impl Http1Scan {
     /// Reads on. A target may have `longest_target` bytes.
-    pub(super) fn read(&mut self, bytes: &[u8], longest_target: usize) -> Seen {
-        let mut seen = Seen::default();
+    pub(super) fn read(&mut self, bytes: &[u8], longest_target: usize) -> ScanFindings {
+        let mut seen = ScanFindings::default();
         let mut rest = bytes;
-        while !rest.is_empty() && self.at != At::Nowhere {
-            if let At::Target(length) = self.at {
+        while !rest.is_empty() && self.at != ScanPosition::Nowhere {
+            if let ScanPosition::Target(length) = self.at {
                 let end = memchr::memchr3(b' ', b'\r', b'\n', rest).unwrap_or(rest.len());
                 if length + end > longest_target {
                     let within = bytes.len() - rest.len() + longest_target.saturating_sub(length);
                     seen.long_target = Some((self.heads, within));
-                    self.at = At::Nowhere;
+                    self.at = ScanPosition::Nowhere;
                     break;
                 }
-                self.at = if end < rest.len() { At::Line } else { At::Target(length + end) };
+                self.at = if end < rest.len() {
+                    ScanPosition::Line
+                } else {
+                    ScanPosition::Target(length + end)
+                };
                 rest = &rest[end..];
                 continue;
             }
@@ -122,115 +126,116 @@ impl Scan {
         let before = self.head;
         let (byte, rest) = (bytes[0], &bytes[1..]);
         let (at, rest) = match self.at {
-            At::Start => match byte {
-                b'\r' | b'\n' => (At::Start, rest),
+            ScanPosition::Start => match byte {
+                b'\r' | b'\n' => (ScanPosition::Start, rest),
                 b'!'..=b'~' => {
-                    (self.head, self.heads) = (Head::default(), self.heads.saturating_add(1));
-                    (At::Method, rest)
+                    (self.head, self.heads) =
+                        (ScannedHead::default(), self.heads.saturating_add(1));
+                    (ScanPosition::Method, rest)
                 }
-                _ => (At::Nowhere, rest),
+                _ => (ScanPosition::Nowhere, rest),
             },
-            At::Method => match memchr::memchr2(b' ', b'\n', bytes) {
-                Some(end) if bytes[end] == b' ' => (At::Target(0), &bytes[end + 1..]),
-                Some(end) => (At::Name(0), &bytes[end + 1..]),
-                None => (At::Method, &[][..]),
+            ScanPosition::Method => match memchr::memchr2(b' ', b'\n', bytes) {
+                Some(end) if bytes[end] == b' ' => (ScanPosition::Target(0), &bytes[end + 1..]),
+                Some(end) => (ScanPosition::Name(0), &bytes[end + 1..]),
+                None => (ScanPosition::Method, &[][..]),
             },
-            At::Line => match memchr::memchr(b'\n', bytes) {
-                Some(end) => (At::Name(0), &bytes[end + 1..]),
-                None => (At::Line, &[][..]),
+            ScanPosition::Line => match memchr::memchr(b'\n', bytes) {
+                Some(end) => (ScanPosition::Name(0), &bytes[end + 1..]),
+                None => (ScanPosition::Line, &[][..]),
             },
-            At::Name(length) => match byte {
+            ScanPosition::Name(length) => match byte {
                 b'\n' if length == 0 => (self.behind_head(), rest),
-                b'\n' => (At::Nowhere, rest),
-                b'\r' => (At::Name(length), rest),
+                b'\n' => (ScanPosition::Nowhere, rest),
+                b'\r' => (ScanPosition::Name(length), rest),
                 b':' | b' ' | b'\t' => (self.behind_name(length), rest),
-                _ if length == LONGEST => (At::Line, rest),
+                _ if length == LONGEST => (ScanPosition::Line, rest),
                 _ => {
                     self.name[length] = byte;
-                    (At::Name(length + 1), rest)
+                    (ScanPosition::Name(length + 1), rest)
                 }
             },
-            At::Length { number, digits } => match (byte, digits) {
+            ScanPosition::Length { number, digits } => match (byte, digits) {
                 (b'\n', Digits::Begun | Digits::Ended) => {
                     self.head.length = number;
-                    (At::Name(0), rest)
+                    (ScanPosition::Name(0), rest)
                 }
                 (b'\r', _) | (b' ' | b'\t', Digits::Awaited) => (self.at, rest),
-                (b' ' | b'\t', _) => (At::Length { number, digits: Digits::Ended }, rest),
-                (_, Digits::Ended) => (At::Nowhere, rest),
+                (b' ' | b'\t', _) => (ScanPosition::Length { number, digits: Digits::Ended }, rest),
+                (_, Digits::Ended) => (ScanPosition::Nowhere, rest),
                 _ => {
                     let number = digit(byte, 10).and_then(|digit| grown(number, 10, digit));
-                    let length = |number| At::Length { number, digits: Digits::Begun };
-                    (number.map_or(At::Nowhere, length), rest)
+                    let length = |number| ScanPosition::Length { number, digits: Digits::Begun };
+                    (number.map_or(ScanPosition::Nowhere, length), rest)
                 }
             },
-            At::Body(left) => match skip(bytes, left) {
-                (0, rest) => (At::Start, rest),
-                (left, rest) => (At::Body(left), rest),
+            ScanPosition::Body(left) => match skip(bytes, left) {
+                (0, rest) => (ScanPosition::Start, rest),
+                (left, rest) => (ScanPosition::Body(left), rest),
             },
-            At::ChunkSize { number, digits } => match (byte, digits) {
-                (b'\n', Digits::Awaited) => (At::Nowhere, rest),
-                (b'\n', _) if number == 0 => (At::Trailer { is_empty: true }, rest),
-                (b'\n', _) => (At::Chunk(number), rest),
+            ScanPosition::ChunkSize { number, digits } => match (byte, digits) {
+                (b'\n', Digits::Awaited) => (ScanPosition::Nowhere, rest),
+                (b'\n', _) if number == 0 => (ScanPosition::Trailer { is_empty: true }, rest),
+                (b'\n', _) => (ScanPosition::Chunk(number), rest),
                 (b'\r', _) => (self.at, rest),
                 (_, Digits::Ended) => match memchr::memchr(b'\n', bytes) {
                     Some(end) => (self.at, &bytes[end..]),
                     None => (self.at, &[][..]),
                 },
                 (b';' | b' ' | b'\t', Digits::Begun) => {
-                    (At::ChunkSize { number, digits: Digits::Ended }, rest)
+                    (ScanPosition::ChunkSize { number, digits: Digits::Ended }, rest)
                 }
                 _ => {
                     let number = digit(byte, 16).and_then(|digit| grown(number, 16, digit));
-                    let size = |number| At::ChunkSize { number, digits: Digits::Begun };
-                    (number.map_or(At::Nowhere, size), rest)
+                    let size = |number| ScanPosition::ChunkSize { number, digits: Digits::Begun };
+                    (number.map_or(ScanPosition::Nowhere, size), rest)
                 }
             },
-            At::Chunk(left) => match skip(bytes, left) {
-                (0, rest) => (At::ChunkEnd, rest),
-                (left, rest) => (At::Chunk(left), rest),
+            ScanPosition::Chunk(left) => match skip(bytes, left) {
+                (0, rest) => (ScanPosition::ChunkEnd, rest),
+                (left, rest) => (ScanPosition::Chunk(left), rest),
             },
-            At::ChunkEnd => match byte {
-                b'\r' => (At::ChunkEnd, rest),
+            ScanPosition::ChunkEnd => match byte {
+                b'\r' => (ScanPosition::ChunkEnd, rest),
                 b'\n' => (CHUNK, rest),
-                _ => (At::Nowhere, rest),
+                _ => (ScanPosition::Nowhere, rest),
             },
-            At::Trailer { is_empty } => match byte {
-                b'\n' if is_empty => (At::Start, rest),
-                b'\n' => (At::Trailer { is_empty: true }, rest),
+            ScanPosition::Trailer { is_empty } => match byte {
+                b'\n' if is_empty => (ScanPosition::Start, rest),
+                b'\n' => (ScanPosition::Trailer { is_empty: true }, rest),
                 b'\r' => (self.at, rest),
-                _ => (At::Trailer { is_empty: false }, rest),
+                _ => (ScanPosition::Trailer { is_empty: false }, rest),
             },
-            At::Nowhere | At::Target(_) => (self.at, &[][..]),
+            ScanPosition::Nowhere | ScanPosition::Target(_) => (self.at, &[][..]),
         };
         self.at = at;
-        let is_twofold = |head: Head| head.has_coding && head.has_length;
+        let is_twofold = |head: ScannedHead| head.has_coding && head.has_length;
         (rest, is_twofold(self.head) && !is_twofold(before))
     }
 
-    fn behind_name(&mut self, length: usize) -> At {
+    fn behind_name(&mut self, length: usize) -> ScanPosition {
         let name = &self.name[..length];
         if name.eq_ignore_ascii_case(CODING) {
             self.head.has_coding = true;
         } else if name.eq_ignore_ascii_case(LENGTH) {
             self.head.has_length = true;
-            return At::Length { number: 0, digits: Digits::Awaited };
+            return ScanPosition::Length { number: 0, digits: Digits::Awaited };
         }
-        At::Line
+        ScanPosition::Line
     }
 
     /// RFC 9112 section 6.3: the coding counts, which is chunked or refused.
-    fn behind_head(&self) -> At {
+    fn behind_head(&self) -> ScanPosition {
         match (self.head.has_coding, self.head.length) {
             (true, _) => CHUNK,
-            (false, 0) => At::Start,
-            (false, length) => At::Body(length),
+            (false, 0) => ScanPosition::Start,
+            (false, length) => ScanPosition::Body(length),
         }
     }
 }
 
 /// Before a chunk.
-const CHUNK: At = At::ChunkSize { number: 0, digits: Digits::Awaited };
+const CHUNK: ScanPosition = ScanPosition::ChunkSize { number: 0, digits: Digits::Awaited };
 
 fn digit(byte: u8, base: u32) -> Option<u64> {
     char::from(byte).to_digit(base).map(u64::from)
@@ -300,9 +305,9 @@ mod tests {
             (PLAIN.to_owned() + "\x01\x05hello\r\n" + TWOFOLD, None),
         ];
         for (bytes, want) in table {
-            let seen = Scan::default().read(bytes.as_bytes(), 100);
-            assert_eq!(seen, Seen { twofold: want, long_target: None }, "{bytes}");
-            let mut scan = Scan::default();
+            let seen = Http1Scan::default().read(bytes.as_bytes(), 100);
+            assert_eq!(seen, ScanFindings { twofold: want, long_target: None }, "{bytes}");
+            let mut scan = Http1Scan::default();
             let found = bytes.as_bytes().chunks(1).fold(None, |found: Option<u32>, byte| {
                 let now = scan.read(byte, 100).twofold;
                 found.or(now)
@@ -329,9 +334,9 @@ mod tests {
             (format!("{TWOFOLD}GET /abcdefgh"), Some((2, TWOFOLD.len() + 8))),
         ];
         for (bytes, want) in table {
-            let seen = Scan::default().read(bytes.as_bytes(), 4).long_target;
+            let seen = Http1Scan::default().read(bytes.as_bytes(), 4).long_target;
             assert_eq!(seen, want, "{bytes:?}");
-            let mut scan = Scan::default();
+            let mut scan = Http1Scan::default();
             let found = bytes.as_bytes().chunks(1).enumerate().find_map(|(place, byte)| {
                 let (request, within) = scan.read(byte, 4).long_target?;
                 Some((request, place + within))

@@ -34,7 +34,7 @@ const STATIC_PSEUDO: u32 = 14;
 
 /// A connection of HTTP/2 from its first byte on, whose frames are looked at as they come.
 #[derive(Debug)]
-pub(super) struct Sifted<S> {
+pub(super) struct FrameFilter<S> {
     stream: S,
     scan: TrailerScan,
     /// What the scan has yet to decide about: less than a frame.
@@ -43,13 +43,13 @@ pub(super) struct Sifted<S> {
     passed: Bytes,
 }
 
-impl<S> Sifted<S> {
+impl<S> FrameFilter<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, scan: TrailerScan::default(), held: Vec::new(), passed: Bytes::new() }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Sifted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FrameFilter<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -89,7 +89,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sifted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Sifted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameFilter<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -122,14 +122,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sifted<S> {
 /// Follows the frames of a connection, in whatever pieces they come.
 #[derive(Debug)]
 struct TrailerScan {
-    place: Place,
+    place: FramePosition,
     /// The highest stream that was opened: HEADERS of another one are trailers.
     opened: u32,
-    fields: Fields,
+    fields: HpackFields,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum FramePosition {
     /// So many bytes are of no interest.
     Skip(usize),
     Head,
@@ -139,7 +139,7 @@ enum Place {
 
 impl Default for TrailerScan {
     fn default() -> Self {
-        Self { place: Place::Skip(PREFACE), opened: 0, fields: Fields::default() }
+        Self { place: FramePosition::Skip(PREFACE), opened: 0, fields: HpackFields::default() }
     }
 }
 
@@ -150,25 +150,25 @@ impl TrailerScan {
         let mut at = 0;
         while at < bytes.len() {
             match self.place {
-                Place::Skip(left) => {
+                FramePosition::Skip(left) => {
                     let skipped = left.min(bytes.len() - at);
                     at += skipped;
                     self.place = match left - skipped {
-                        0 => Place::Head,
-                        left => Place::Skip(left),
+                        0 => FramePosition::Head,
+                        left => FramePosition::Skip(left),
                     };
                 }
-                Place::Fragment(left, padding) => {
+                FramePosition::Fragment(left, padding) => {
                     let read = left.min(bytes.len() - at);
                     self.fields.read(&bytes[at..at + read]);
                     at += read;
                     self.place = match left - read {
-                        0 if padding == 0 => Place::Head,
-                        0 => Place::Skip(padding),
-                        left => Place::Fragment(left, padding),
+                        0 if padding == 0 => FramePosition::Head,
+                        0 => FramePosition::Skip(padding),
+                        left => FramePosition::Fragment(left, padding),
                     };
                 }
-                Place::Head => match self.head(&mut bytes[at..]) {
+                FramePosition::Head => match self.head(&mut bytes[at..]) {
                     Some(read) => at += read,
                     None => return at,
                 },
@@ -184,18 +184,18 @@ impl TrailerScan {
         let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
         let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
         if kind == CONTINUATION {
-            self.place = Place::Fragment(length, 0);
+            self.place = FramePosition::Fragment(length, 0);
             return Some(self.begun(FRAME_HEAD));
         }
         if kind != HEADERS {
-            self.place = Place::Skip(length);
+            self.place = FramePosition::Skip(length);
             return Some(self.begun(FRAME_HEAD));
         }
         let is = |flag: u8| flags & flag != 0;
         let before = usize::from(is(PADDED)) + if is(PRIORITY) { 5 } else { 0 };
         if length < before || length > LARGEST {
             // h2 ends the connection.
-            self.place = Place::Skip(length);
+            self.place = FramePosition::Skip(length);
             return Some(self.begun(FRAME_HEAD));
         }
         let fields = FRAME_HEAD + before;
@@ -218,15 +218,15 @@ impl TrailerScan {
         }
         self.opened = self.opened.max(stream);
         self.fields.begin();
-        self.place = Place::Fragment(fragment, padding.min(length - before));
+        self.place = FramePosition::Fragment(fragment, padding.min(length - before));
         Some(self.begun(fields))
     }
 
     /// Goes on at once where a frame has nothing in it.
     fn begun(&mut self, read: usize) -> usize {
         self.place = match self.place {
-            Place::Skip(0) | Place::Fragment(0, 0) => Place::Head,
-            Place::Fragment(0, padding) => Place::Skip(padding),
+            FramePosition::Skip(0) | FramePosition::Fragment(0, 0) => FramePosition::Head,
+            FramePosition::Fragment(0, padding) => FramePosition::Skip(padding),
             place => place,
         };
         read
@@ -236,8 +236,8 @@ impl TrailerScan {
 /// The fields of one head after the other (RFC 7541 section 6), as far as it takes to know which are
 /// pseudo-header fields.
 #[derive(Debug, Default)]
-struct Fields {
-    step: Step,
+struct HpackFields {
+    step: HpackStep,
     /// The literal field under way goes into the dynamic table.
     inserts: bool,
     /// Which fields of the dynamic table are pseudo-header fields, the newest in the lowest bit. The
@@ -247,42 +247,42 @@ struct Fields {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum Step {
+enum HpackStep {
     #[default]
     Field,
     /// A number goes on: what it is so far, and the place of its next seven bits.
-    Number(Number, u32, u32),
+    HpackNumber(HpackNumber, u32, u32),
     /// The length of a text.
-    Length(Text),
+    Length(HpackText),
     /// The first byte of a name, which is so long; `true` if it is compressed.
     Name(u32, bool),
     /// So much of a text.
-    Rest(Text, u32),
+    Rest(HpackText, u32),
     /// h2 ends the connection for it.
     Broken,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Number {
+enum HpackNumber {
     Index,
     /// The index of a literal field's name; 0 where the name follows.
     NameIndex,
     TableSize,
     /// `true` if the text is compressed.
-    Length(Text, bool),
+    Length(HpackText, bool),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Text {
+enum HpackText {
     Name,
     Value,
 }
 
-impl Fields {
+impl HpackFields {
     /// Before the first field of a head.
     fn begin(&mut self) {
-        if !matches!(self.step, Step::Broken) {
-            self.step = Step::Field;
+        if !matches!(self.step, HpackStep::Broken) {
+            self.step = HpackStep::Field;
         }
     }
 
@@ -295,7 +295,7 @@ impl Fields {
 
     fn read(&mut self, mut bytes: &[u8]) {
         while let Some((byte, rest)) = bytes.split_first() {
-            if let Step::Rest(text, left) = self.step {
+            if let HpackStep::Rest(text, left) = self.step {
                 let skipped = (left as usize).min(bytes.len());
                 bytes = &bytes[skipped..];
                 self.rest(text, left - u32::try_from(skipped).unwrap_or(left));
@@ -309,93 +309,95 @@ impl Fields {
     /// Reads on; tells whether a field is a pseudo-header field once its name is known.
     fn read_byte(&mut self, byte: u8) -> Option<bool> {
         match self.step {
-            Step::Field if byte & 0x80 != 0 => self.number(Number::Index, byte, 7),
-            Step::Field if byte & 0x40 != 0 => {
+            HpackStep::Field if byte & 0x80 != 0 => self.number(HpackNumber::Index, byte, 7),
+            HpackStep::Field if byte & 0x40 != 0 => {
                 self.inserts = true;
-                self.number(Number::NameIndex, byte, 6)
+                self.number(HpackNumber::NameIndex, byte, 6)
             }
-            Step::Field if byte & 0x20 != 0 => self.number(Number::TableSize, byte, 5),
-            Step::Field => {
+            HpackStep::Field if byte & 0x20 != 0 => self.number(HpackNumber::TableSize, byte, 5),
+            HpackStep::Field => {
                 self.inserts = false;
-                self.number(Number::NameIndex, byte, 4)
+                self.number(HpackNumber::NameIndex, byte, 4)
             }
-            Step::Number(number, so_far, place) => {
+            HpackStep::HpackNumber(number, so_far, place) => {
                 // As h2 has it: no number of a head is larger.
                 if place > 21 {
-                    self.step = Step::Broken;
+                    self.step = HpackStep::Broken;
                     return None;
                 }
                 let value = so_far + (u32::from(byte & 0x7f) << place);
                 if byte & 0x80 == 0 {
                     return self.known(number, value);
                 }
-                self.step = Step::Number(number, value, place + 7);
+                self.step = HpackStep::HpackNumber(number, value, place + 7);
                 None
             }
-            Step::Length(text) => self.number(Number::Length(text, byte & 0x80 != 0), byte, 7),
-            Step::Name(length, compressed) => {
+            HpackStep::Length(text) => {
+                self.number(HpackNumber::Length(text, byte & 0x80 != 0), byte, 7)
+            }
+            HpackStep::Name(length, compressed) => {
                 // `:` in HPACK's Huffman code is 1011100.
                 let is_pseudo = if compressed { byte >> 1 == 0b101_1100 } else { byte == b':' };
-                self.rest(Text::Name, length - 1);
+                self.rest(HpackText::Name, length - 1);
                 Some(self.named(is_pseudo))
             }
-            Step::Rest(text, left) => {
+            HpackStep::Rest(text, left) => {
                 self.rest(text, left - 1);
                 None
             }
-            Step::Broken => None,
+            HpackStep::Broken => None,
         }
     }
 
     /// A number begins in the lower `bits` of `byte` (RFC 7541 section 5.1).
-    fn number(&mut self, number: Number, byte: u8, bits: u32) -> Option<bool> {
+    fn number(&mut self, number: HpackNumber, byte: u8, bits: u32) -> Option<bool> {
         let most = (1_u32 << bits) - 1;
         let value = u32::from(byte) & most;
         if value < most {
             return self.known(number, value);
         }
-        self.step = Step::Number(number, value, 0);
+        self.step = HpackStep::HpackNumber(number, value, 0);
         None
     }
 
-    fn known(&mut self, number: Number, value: u32) -> Option<bool> {
+    fn known(&mut self, number: HpackNumber, value: u32) -> Option<bool> {
         match number {
-            Number::Index => {
-                self.step = Step::Field;
+            HpackNumber::Index => {
+                self.step = HpackStep::Field;
                 Some(self.is_pseudo(value))
             }
-            Number::TableSize => {
-                self.step = Step::Field;
+            HpackNumber::TableSize => {
+                self.step = HpackStep::Field;
                 None
             }
-            Number::NameIndex if value == 0 => {
-                self.step = Step::Length(Text::Name);
+            HpackNumber::NameIndex if value == 0 => {
+                self.step = HpackStep::Length(HpackText::Name);
                 None
             }
-            Number::NameIndex => {
-                self.step = Step::Length(Text::Value);
+            HpackNumber::NameIndex => {
+                self.step = HpackStep::Length(HpackText::Value);
                 Some(self.named(self.is_pseudo(value)))
             }
-            Number::Length(Text::Name, _) if value == 0 => {
-                self.step = Step::Length(Text::Value);
+            HpackNumber::Length(HpackText::Name, _) if value == 0 => {
+                self.step = HpackStep::Length(HpackText::Value);
                 Some(self.named(false))
             }
-            Number::Length(Text::Name, compressed) => {
-                self.step = Step::Name(value, compressed);
+            HpackNumber::Length(HpackText::Name, compressed) => {
+                self.step = HpackStep::Name(value, compressed);
                 None
             }
-            Number::Length(Text::Value, _) => {
-                self.rest(Text::Value, value);
+            HpackNumber::Length(HpackText::Value, _) => {
+                self.rest(HpackText::Value, value);
                 None
             }
         }
     }
 
-    fn rest(&mut self, text: Text, left: u32) {
+    fn rest(&mut self, text: HpackText, left: u32) {
         self.step = match (text, left) {
-            (Text::Name, 0) => Step::Length(Text::Value),
-            (Text::Value, 0) => Step::Field,
-            (text, left) => Step::Rest(text, left),
+            (HpackText::Name, 0) => HpackStep::Length(HpackText::Value),
+            (HpackText::Value, 0) => HpackStep::Field,
+            (text, left) => HpackStep::Rest(text, left),
         };
     }
 
@@ -527,7 +529,7 @@ mod tests {
                 }
             };
             let read = async {
-                let (mut stream, mut all) = (Sifted::new(ours), Vec::new());
+                let (mut stream, mut all) = (FrameFilter::new(ours), Vec::new());
                 let mut buffer = vec![0; room];
                 loop {
                     match stream.read(&mut buffer).await.unwrap() {

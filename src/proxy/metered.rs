@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock::coarse_now;
 use crate::downstream::{ClientStream, Watch};
-use crate::proxy::http1_scan::Scan;
+use crate::proxy::http1_scan::Http1Scan;
 use crate::stats::{Downstream, Sharded};
 use crate::upstream;
 
@@ -33,7 +33,7 @@ const DISCARDED: usize = 4 << 10;
 /// HTTP/2 writes frames of a few dozen bytes; each would become a TLS record and a system call of
 /// its own. With `gather` they are kept until hyper flushes, which it does when it has no more.
 #[derive(Debug)]
-pub(super) struct Metered<S: ClientStream> {
+pub(super) struct MeteredStream<S: ClientStream> {
     stream: S,
     watch: Arc<Watch>,
     counts: Arc<Sharded<Downstream>>,
@@ -42,7 +42,7 @@ pub(super) struct Metered<S: ClientStream> {
     /// `None`: writes go straight through.
     gathered: Option<BytesMut>,
     /// Follows the requests of HTTP/1.
-    scan: Scan,
+    scan: Http1Scan,
     /// Bytes of a target that hyper may see.
     longest_target: usize,
     /// The target was longer: hyper has seen the head end there, and sees nothing any more.
@@ -53,7 +53,7 @@ pub(super) struct Metered<S: ClientStream> {
     lingers: bool,
 }
 
-impl<S: ClientStream> Metered<S> {
+impl<S: ClientStream> MeteredStream<S> {
     pub(super) fn new(
         stream: S,
         watch: Arc<Watch>,
@@ -67,7 +67,7 @@ impl<S: ClientStream> Metered<S> {
             counts,
             replay,
             gathered: None,
-            scan: Scan::default(),
+            scan: Http1Scan::default(),
             longest_target,
             cut: false,
             finished: false,
@@ -107,7 +107,7 @@ impl<S: ClientStream> Metered<S> {
     }
 }
 
-impl<S: ClientStream> AsyncRead for Metered<S> {
+impl<S: ClientStream> AsyncRead for MeteredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -141,7 +141,7 @@ impl<S: ClientStream> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: ClientStream> Metered<S> {
+impl<S: ClientStream> MeteredStream<S> {
     /// Writes what was gathered.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(gathered) = &mut self.gathered else { return Poll::Ready(Ok(())) };
@@ -160,7 +160,7 @@ impl<S: ClientStream> Metered<S> {
     }
 }
 
-impl<S: ClientStream> AsyncWrite for Metered<S> {
+impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -224,7 +224,7 @@ impl<S: ClientStream> AsyncWrite for Metered<S> {
     }
 }
 
-impl<S: ClientStream> Metered<S> {
+impl<S: ClientStream> MeteredStream<S> {
     /// Reads on until the client has ended too, where it may be sending still (RFC 9112 section 9.6):
     /// what comes in after a close is answered by a reset, and a reset takes away what the client has
     /// not read yet. The sweep ends it (see [`Watch::lingers`]).
@@ -254,7 +254,7 @@ impl<S: ClientStream> Metered<S> {
     }
 }
 
-impl<S: ClientStream> Drop for Metered<S> {
+impl<S: ClientStream> Drop for MeteredStream<S> {
     fn drop(&mut self) {
         if self.watch.is_cut(self.finished) {
             upstream::cut(self.stream.socket());
@@ -296,7 +296,7 @@ mod tests {
             let (ours, mut theirs) = pair().await;
             let watch = watch();
             let mut stream =
-                Metered::new(ours, Arc::clone(&watch), Arc::default(), Bytes::new(), 100);
+                MeteredStream::new(ours, Arc::clone(&watch), Arc::default(), Bytes::new(), 100);
             stream.write_all(b"so far").await.unwrap();
             note(&watch);
             if finished {
@@ -314,7 +314,8 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_together_and_in_order() {
         let (ours, mut theirs) = pair().await;
-        let mut stream = Metered::new(ours, watch(), Arc::default(), Bytes::new(), 100).gathering();
+        let mut stream =
+            MeteredStream::new(ours, watch(), Arc::default(), Bytes::new(), 100).gathering();
         stream.write_all(b"one ").await.unwrap();
         stream.write_all(b"two ").await.unwrap();
         let mut read = vec![0; 64];
@@ -339,7 +340,7 @@ mod tests {
         theirs.write_all(b" / HTTP/1.1").await.unwrap();
         drop(theirs);
         let mut stream =
-            Metered::new(ours, watch(), Arc::default(), Bytes::from_static(b"GET"), 100);
+            MeteredStream::new(ours, watch(), Arc::default(), Bytes::from_static(b"GET"), 100);
         let mut all = String::new();
         stream.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "GET / HTTP/1.1");
@@ -353,7 +354,8 @@ mod tests {
             theirs.write_all(&[b'x'; 20_000]).await.unwrap();
             drop(theirs);
             let (watch, replay) = (watch(), Bytes::copy_from_slice(read_early));
-            let mut stream = Metered::new(ours, Arc::clone(&watch), Arc::default(), replay, 5);
+            let mut stream =
+                MeteredStream::new(ours, Arc::clone(&watch), Arc::default(), replay, 5);
             let mut all = String::new();
             stream.read_to_string(&mut all).await.unwrap();
             assert_eq!(all, "GET /abcd HTTP/1.1\r\n\r\n");

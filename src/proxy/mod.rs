@@ -36,7 +36,7 @@ mod upgrade;
 mod websocket;
 
 pub(crate) use acme_webroot::{read as acme_challenge, token as acme_token};
-pub(crate) use client_connection::Connection;
-pub(crate) use forwarded_fields::Origin;
+pub(crate) use client_connection::ClientConnection;
+pub(crate) use forwarded_fields::ConnectionOrigin;
 pub(crate) use guard::admitted_host;
 pub(crate) use speak::{HttpEnded, Spoken, speak};

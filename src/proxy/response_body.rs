@@ -19,7 +19,7 @@ use crate::proxy::stall::Stall;
 
 /// A response's body on its way to the client. The exchange ends when it does.
 #[derive(Debug)]
-pub(super) struct Tracked {
+pub(super) struct TrackedBody {
     body: Body,
     /// `None` for the answer that begins a tunnel: the record is the tunnel's.
     record: Option<Box<Record>>,
@@ -39,7 +39,7 @@ pub(super) struct Tracked {
     broken: Option<BodyError>,
 }
 
-impl Tracked {
+impl TrackedBody {
     pub(super) fn response(
         response: Response,
         mut record: Box<Record>,
@@ -139,7 +139,7 @@ impl Tracked {
     }
 }
 
-impl HttpBody for Tracked {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -217,7 +217,7 @@ impl HttpBody for Tracked {
     }
 }
 
-impl Drop for Tracked {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
         self.owes(false);
         if !self.ended && !self.is_end_stream() {

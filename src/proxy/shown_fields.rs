@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::proxy::client_connection::Connection;
+use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::exchange_record::Record;
 
 /// `httproute/NAMESPACE/NAME/rule/N`.
@@ -31,7 +31,7 @@ fn route(record: &Record, headers: &mut HeaderMap) {
     set(headers, LISTENER, record.listener.as_ref().map(ToString::to_string));
 }
 
-fn tls(connection: &Connection) -> Option<String> {
+fn tls(connection: &ClientConnection) -> Option<String> {
     let version = connection.tls?;
     let mut text = format!("version={version}; cipher={}", connection.cipher);
     if let Some(name) = connection.sni.as_deref().filter(|name| !name.is_empty()) {

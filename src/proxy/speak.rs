@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use crate::downstream::{ClientStream, Ending, GRACE};
 use crate::failure::Failure;
-use crate::proxy::client_connection::Connection;
-use crate::proxy::http2_trailers::Sifted;
-use crate::proxy::metered::Metered;
+use crate::proxy::client_connection::ClientConnection;
+use crate::proxy::http2_trailers::FrameFilter;
+use crate::proxy::metered::MeteredStream;
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::request_line::target_length;
 use crate::proxy::{exchange_record, http, stream_tasks};
@@ -46,7 +46,7 @@ pub(crate) enum Spoken {
 ///
 /// Why it ended otherwise than by its client's choice.
 pub(crate) fn speak<S>(
-    connection: Connection,
+    connection: ClientConnection,
     spoken: Spoken,
     stream: S,
     replay: Bytes,
@@ -57,7 +57,7 @@ where
     let connection = Arc::new(connection);
     let (watch, counts) = (Arc::clone(&connection.watch), connection.counts.of_bind());
     let longest = longest_target(watch.limits());
-    let stream = Metered::new(stream, watch, counts, replay, longest);
+    let stream = MeteredStream::new(stream, watch, counts, replay, longest);
     match spoken {
         Spoken::Http2 => {
             connection.counts.here().connections_http2.one_more();
@@ -71,8 +71,8 @@ where
 }
 
 fn speak_http2<S>(
-    connection: Arc<Connection>,
-    stream: Metered<S>,
+    connection: Arc<ClientConnection>,
+    stream: MeteredStream<S>,
 ) -> impl Future<Output = Result<(), HttpEnded>> + Send
 where
     S: ClientStream + 'static,
@@ -81,7 +81,7 @@ where
     watch.speaks_http2();
     let limits = watch.limits();
     let mut builder =
-        http2::Builder::new(stream_tasks::Executor { send_timeout: limits.send_timeout });
+        http2::Builder::new(stream_tasks::StreamExecutor { send_timeout: limits.send_timeout });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
@@ -97,7 +97,7 @@ where
     let service = service_fn(move |request: ::http::Request<Incoming>| {
         http::serve(Arc::clone(&connection), request.map(RequestBody::http2))
     });
-    let stream = Sifted::new(stream.gathering());
+    let stream = FrameFilter::new(stream.gathering());
     let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
     async move {
         let mut known = None;
@@ -115,8 +115,8 @@ where
 }
 
 fn speak_http1<S>(
-    connection: Arc<Connection>,
-    stream: Metered<S>,
+    connection: Arc<ClientConnection>,
+    stream: MeteredStream<S>,
 ) -> impl Future<Output = Result<(), HttpEnded>> + Send
 where
     S: ClientStream + 'static,
@@ -167,7 +167,7 @@ where
 
 /// Where hyper has refused a head by itself, that is a request too, and has its line in the log.
 /// `unread` is what hyper had of it.
-fn refused(connection: &Connection, error: hyper::Error, unread: &[u8]) -> HttpEnded {
+fn refused(connection: &ClientConnection, error: hyper::Error, unread: &[u8]) -> HttpEnded {
     if error.is_parse() {
         // hyper has one question for both of what may be too large; the bytes tell what it answered.
         let failure = match error.is_parse_too_large() {

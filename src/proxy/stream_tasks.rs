@@ -45,12 +45,12 @@ pub(super) fn expect_tunnel() -> Leash {
 
 /// Where hyper puts the tasks of HTTP/2 streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Executor {
+pub(super) struct StreamExecutor {
     /// For a client to make room for more of a response on its stream.
     pub send_timeout: Duration,
 }
 
-impl<F> hyper::rt::Executor<F> for Executor
+impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {

@@ -262,7 +262,8 @@ impl Tunnelled<'_> {
         let moved = AtomicU64::new(coarse_now());
         let (mut client_reader, mut client_writer) = tokio::io::split(client);
         let (mut backend_reader, mut backend_writer) = tokio::io::split(backend);
-        let (mut frames_up, mut frames_down) = (Follow::default(), Follow::default());
+        let (mut frames_up, mut frames_down) =
+            (FollowedFrames::default(), FollowedFrames::default());
         let answered = AtomicBool::new(false);
         let carried = self.carried;
         let up = async {
@@ -300,13 +301,13 @@ impl Tunnelled<'_> {
 
 /// What one direction of a tunnel has passed on.
 #[derive(Debug, Default)]
-struct Follow {
+struct FollowedFrames {
     frames: Frames,
     /// A write is under way, so nobody knows how much of it is there.
     writing: bool,
 }
 
-impl Follow {
+impl FollowedFrames {
     fn is_whole(&self) -> bool {
         !self.writing && self.frames.may_close()
     }
@@ -318,7 +319,7 @@ async fn one_way(
     to: &mut (impl AsyncWrite + Unpin),
     moved: &AtomicU64,
     count: &AtomicU64,
-    follow: &mut Follow,
+    follow: &mut FollowedFrames,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::failure::Failure;
 use crate::snapshot::{Choice, Forward};
 use crate::stats::{Sharded, Upstream};
-use crate::streams::passage::Passage;
+use crate::streams::stream_record::StreamRecord;
 use crate::upstream::Cluster;
 
 /// Where a connection goes, and on whose account.
 #[derive(Debug)]
-pub(crate) struct Chosen {
+pub(crate) struct Destination {
     pub cluster: Arc<Cluster>,
     pub counts: Arc<Sharded<Upstream>>,
 }
@@ -20,17 +20,17 @@ pub(crate) struct Chosen {
 /// # Errors
 ///
 /// Nowhere. It is closed without a word, which is all that there is to say.
-pub(crate) fn choose(
+pub(crate) fn choose_destination(
     forward: Option<&Arc<Forward>>,
-    passage: &mut Passage,
-) -> Result<Chosen, Failure> {
+    record: &mut StreamRecord,
+) -> Result<Destination, Failure> {
     let forward = forward.ok_or(Failure::NoRoute)?;
     forward.counts.here().hits.one_more();
-    passage.route = Some(Arc::clone(&forward.name));
+    record.route = Some(Arc::clone(&forward.name));
     match forward.backends.as_ref().ok_or(Failure::NoBackend)?.next() {
         Choice::Cluster { cluster, .. } => {
             let counts = Arc::clone(&forward.counts);
-            Ok(Chosen { cluster: Arc::clone(cluster), counts })
+            Ok(Destination { cluster: Arc::clone(cluster), counts })
         }
         Choice::Invalid => Err(Failure::BackendInvalid),
     }

@@ -1,11 +1,11 @@
 //! Byte streams and datagrams that go to a backend as they are: TCPRoute, TLSRoute and UDPRoute.
 
 mod destination;
-mod passage;
+mod stream_record;
 pub(crate) mod tcp;
 mod tunnel;
 mod udp;
 
-pub(crate) use destination::{Chosen, choose};
-pub(crate) use passage::Passage;
+pub(crate) use destination::{Destination, choose_destination};
+pub(crate) use stream_record::StreamRecord;
 pub(crate) use udp::Receiver;

@@ -7,35 +7,40 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::downstream::{ClientStream, Counted, Ending, Open, Place, Watch};
+use crate::downstream::{BindCounts, ClientStream, Ending, OpenExchange, Registration, Watch};
 use crate::failure::Failure;
 use crate::stats::Tunnel;
-use crate::streams::destination::Chosen;
-use crate::streams::passage::Passage;
-use crate::streams::tunnel::{Broken, carry};
+use crate::streams::destination::Destination;
+use crate::streams::stream_record::StreamRecord;
+use crate::streams::tunnel::{TunnelBroken, carry};
 use crate::upstream;
 
 /// A connection on its way: its place among the others, and the word that it is in use.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct AcceptedStream {
     pub tunnel: Tunnel,
-    pub passage: Passage,
-    pub open: Open,
+    pub record: StreamRecord,
+    pub open: OpenExchange,
     pub watch: Arc<Watch>,
-    pub counts: Counted,
-    pub place: Place,
+    pub counts: BindCounts,
+    pub registration: Registration,
 }
 
 /// Carries a connection to its end.
-pub(crate) async fn serve<S: ClientStream>(held: Held, chosen: Chosen, mut client: S) {
+pub(crate) async fn serve<S: ClientStream>(
+    accepted: AcceptedStream,
+    destination: Destination,
+    mut client: S,
+) {
     // In this order they are dropped: the line is written while the connection has its place.
-    let Held { tunnel, mut passage, open: _open, watch, counts: of_bind, place } = held;
-    let Chosen { cluster, counts } = chosen;
+    let AcceptedStream { tunnel, mut record, open: _open, watch, counts: of_bind, registration } =
+        accepted;
+    let Destination { cluster, counts } = destination;
     upstream::keep_alive(client.socket());
     let opened = tokio::select! {
-        opened = cluster.open(place.client(), &counts, &mut passage.upstream) => opened,
+        opened = cluster.open(registration.client(), &counts, &mut record.upstream) => opened,
         _ = ending(&watch) => {
-            passage.failure = Some(Failure::DrainTimeout);
+            record.failure = Some(Failure::DrainTimeout);
             return upstream::cut(client.socket());
         }
     };
@@ -44,14 +49,14 @@ pub(crate) async fn serve<S: ClientStream>(held: Held, chosen: Chosen, mut clien
     let mut backend = match opened {
         Ok(backend) => backend,
         Err(failed) => {
-            passage.not_connected(failed);
+            record.not_connected(failed);
             return upstream::cut(client.socket());
         }
     };
-    passage.connected();
+    record.connected();
     backend.keep_alive();
     let limit = watch.limits().tunnel_timeout;
-    let carried = Arc::clone(&passage.carried);
+    let carried = Arc::clone(&record.carried);
     let up = |length| {
         carried.up.fetch_add(length, Ordering::Relaxed);
         of_bind.here().tunnels(tunnel).received_bytes.add(length);
@@ -68,11 +73,11 @@ pub(crate) async fn serve<S: ClientStream>(held: Held, chosen: Chosen, mut clien
     if let Some(error) = &broken {
         tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
     }
-    passage.failure = Some(match broken {
+    record.failure = Some(match broken {
         None => Failure::DrainTimeout,
-        Some(Broken::Backend(_)) => Failure::UpstreamReset,
-        Some(Broken::Client(_)) => Failure::ClientGone,
-        Some(Broken::Silent) => {
+        Some(TunnelBroken::Backend(_)) => Failure::UpstreamReset,
+        Some(TunnelBroken::Client(_)) => Failure::ClientGone,
+        Some(TunnelBroken::Silent) => {
             of_bind.here().tunnels(tunnel).idle_timeouts.one_more();
             Failure::TunnelIdle
         }

@@ -11,7 +11,7 @@ use crate::downstream::{CHUNK, pass, silence};
 
 /// Why no more is carried, though an end had not ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum TunnelBroken {
     #[error("backend")]
     Backend(#[source] io::Error),
     #[error("client")]
@@ -33,32 +33,32 @@ pub(super) async fn carry(
     limit: Duration,
     up: impl Fn(u64),
     down: impl Fn(u64),
-) -> Result<(), Broken> {
+) -> Result<(), TunnelBroken> {
     let moved = AtomicU64::new(coarse_now());
     let (client_reader, client_writer) = tokio::io::split(client);
     let (backend_reader, backend_writer) = tokio::io::split(backend);
     let up = async {
         let ended = one_way(client_reader, backend_writer, &moved, up).await;
-        ended.map_err(|Fault { reading, error }| match reading {
-            true => Broken::Client(error),
-            false => Broken::Backend(error),
+        ended.map_err(|OneWayError { reading, error }| match reading {
+            true => TunnelBroken::Client(error),
+            false => TunnelBroken::Backend(error),
         })
     };
     let down = async {
         let ended = one_way(backend_reader, client_writer, &moved, down).await;
-        ended.map_err(|Fault { reading, error }| match reading {
-            true => Broken::Backend(error),
-            false => Broken::Client(error),
+        ended.map_err(|OneWayError { reading, error }| match reading {
+            true => TunnelBroken::Backend(error),
+            false => TunnelBroken::Client(error),
         })
     };
     tokio::select! {
         ended = async { tokio::try_join!(up, down) } => ended.map(|_| ()),
-        () = silence(&moved, limit) => Err(Broken::Silent),
+        () = silence(&moved, limit) => Err(TunnelBroken::Silent),
     }
 }
 
 /// What went wrong on one way.
-struct Fault {
+struct OneWayError {
     /// With the end that is read from, not the other.
     reading: bool,
     error: io::Error,
@@ -69,9 +69,9 @@ async fn one_way(
     mut to: impl AsyncWrite + Unpin,
     moved: &AtomicU64,
     count: impl Fn(u64),
-) -> Result<(), Fault> {
-    let reading = |error| Fault { reading: true, error };
-    let writing = |error| Fault { reading: false, error };
+) -> Result<(), OneWayError> {
+    let reading = |error| OneWayError { reading: true, error };
+    let writing = |error| OneWayError { reading: false, error };
     let mut chunk = vec![0; CHUNK];
     loop {
         let length = from.read(&mut chunk).await.map_err(reading)?;

@@ -14,7 +14,7 @@ use crate::snapshot::Choice;
 use crate::snapshot::session::{Carrier, Session};
 use crate::upstream::{Aim, EndpointName};
 
-use token::Token;
+use token::SessionToken;
 
 /// Cookies of a request that are looked at; a rule's own is among the first, for a browser sends
 /// those of the longest path first.
@@ -87,7 +87,7 @@ fn brought<'a>(
     headers: &HeaderMap,
     now: SystemTime,
 ) -> Option<Brought<'a>> {
-    let open = |text: &[u8]| Token::open(text, key, &session.scope);
+    let open = |text: &[u8]| SessionToken::open(text, key, &session.scope);
     let token = match &session.carrier {
         Carrier::Cookie { name, .. } => cookies(headers, name).take(MAX_COOKIES).find_map(open)?,
         Carrier::Header(name) => open(headers.get(name)?.as_bytes())?,
@@ -122,7 +122,7 @@ fn tell(
         return;
     }
     let cluster = cluster.settings().name.to_string();
-    let token = Token { cluster, endpoint: endpoint.to_string(), since: now };
+    let token = SessionToken { cluster, endpoint: endpoint.to_string(), since: now };
     let Some(token) = token.seal(key, &session.scope) else { return };
     match &session.carrier {
         Carrier::Header(name) => {

@@ -17,7 +17,7 @@ const MAX_TOKEN: usize = 2 << 10;
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct SessionToken {
     /// Of the cluster.
     pub cluster: String,
     /// As the endpoint prints.
@@ -26,7 +26,7 @@ pub(super) struct Token {
     pub since: SystemTime,
 }
 
-impl Token {
+impl SessionToken {
     /// The token as it travels: letters, digits, `-` and `_`. None if it cannot be sealed.
     pub(super) fn seal(&self, key: &SessionKey, scope: &str) -> Option<String> {
         let since = self.since.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
@@ -61,8 +61,8 @@ mod tests {
     use super::*;
     use crate::downstream::KEY_LENGTH;
 
-    fn token() -> Token {
-        Token {
+    fn token() -> SessionToken {
+        SessionToken {
             cluster: "backend/default/shop".into(),
             endpoint: "10.0.0.7:8080".into(),
             since: SystemTime::UNIX_EPOCH + Duration::from_secs(1_789_387_200),
@@ -76,9 +76,9 @@ mod tests {
     #[test]
     fn a_token_is_good_with_its_key_and_for_its_rule_alone() {
         let sealed = token().seal(&key(1), "one").unwrap();
-        assert_eq!(Token::open(sealed.as_bytes(), &key(1), "one"), Some(token()));
-        assert_eq!(Token::open(sealed.as_bytes(), &key(2), "one"), None);
-        assert_eq!(Token::open(sealed.as_bytes(), &key(1), "two"), None);
+        assert_eq!(SessionToken::open(sealed.as_bytes(), &key(1), "one"), Some(token()));
+        assert_eq!(SessionToken::open(sealed.as_bytes(), &key(2), "one"), None);
+        assert_eq!(SessionToken::open(sealed.as_bytes(), &key(1), "two"), None);
         assert_ne!(token().seal(&key(1), "one").unwrap(), sealed, "two tokens never look alike");
         assert!(!sealed.contains("10.0.0.7"));
     }
@@ -90,12 +90,12 @@ mod tests {
             let mut other = sealed.clone();
             other[at] = if other[at] == b'A' { b'B' } else { b'A' };
             // The last letter has bits that mean nothing; the decoder takes none but zeros there.
-            assert_eq!(Token::open(&other, &key(1), "one"), None, "byte {at}");
-            assert_eq!(Token::open(&sealed[..at], &key(1), "one"), None, "first {at} bytes");
+            assert_eq!(SessionToken::open(&other, &key(1), "one"), None, "byte {at}");
+            assert_eq!(SessionToken::open(&sealed[..at], &key(1), "one"), None, "first {at} bytes");
         }
         let long = vec![b'A'; 1 << 20];
         for text in [&b""[..], b"10.0.0.7:8080", b"\xff\xfe", &long] {
-            assert_eq!(Token::open(text, &key(1), "one"), None);
+            assert_eq!(SessionToken::open(text, &key(1), "one"), None);
         }
     }
 }

@@ -11,10 +11,10 @@ use crate::clock::coarse_now;
 use crate::downstream::{Carried, Millis};
 use crate::failure::Failure;
 use crate::stats::{Downstream, Sharded};
-use crate::streams::destination::Chosen;
-use crate::streams::passage::Passage;
+use crate::streams::destination::Destination;
+use crate::streams::stream_record::StreamRecord;
 use crate::streams::udp::life::Life;
-use crate::streams::udp::socket::{Ends, LARGEST, Socket};
+use crate::streams::udp::socket::{DatagramSocket, FlowKey, LARGEST};
 use crate::upstream::{Cluster, Datagrams, Holder};
 
 /// Datagrams that wait while a name is looked up; more are dropped.
@@ -25,9 +25,9 @@ const BATCH: usize = 16;
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum Delivery {
     /// It is the flow's, if only to be dropped.
-    Yes,
+    Accepted,
     /// Nobody listens at the backend, so the flow has ended.
     Refused,
 }
@@ -35,15 +35,15 @@ pub(super) enum Taken {
 /// Dropping it ends the flow.
 #[derive(Debug)]
 pub(super) struct Flow {
-    inner: Arc<Inner>,
+    inner: Arc<FlowState>,
     cluster: Option<Arc<Cluster>>,
     _task: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct FlowState {
     /// Dropping it writes the flow's line.
-    passage: Mutex<Passage>,
+    record: Mutex<StreamRecord>,
     carried: Arc<Carried>,
     counts: Arc<Sharded<Downstream>>,
     begun: Millis,
@@ -63,37 +63,37 @@ struct Inner {
 impl Flow {
     /// A flow to an endpoint of the cluster that was chosen.
     pub(super) fn to(
-        chosen: Chosen,
+        destination: Destination,
         client: Option<Holder>,
-        passage: Passage,
-        clients: Arc<Socket>,
-        ends: Ends,
+        record: StreamRecord,
+        clients: Arc<DatagramSocket>,
+        ends: FlowKey,
         counts: Arc<Sharded<Downstream>>,
     ) -> Self {
-        let inner = Arc::new(Inner::new(passage, counts));
-        let cluster = Arc::clone(&chosen.cluster);
+        let inner = Arc::new(FlowState::new(record, counts));
+        let cluster = Arc::clone(&destination.cluster);
         let mut task = JoinSet::new();
-        task.spawn(run(Arc::clone(&inner), chosen, client, clients, ends));
+        task.spawn(run(Arc::clone(&inner), destination, client, clients, ends));
         Self { inner, cluster: Some(cluster), _task: task }
     }
 
     /// A flow whose datagrams are dropped.
-    pub(super) fn nowhere(passage: Passage, counts: Arc<Sharded<Downstream>>) -> Self {
-        let inner = Inner::new(passage, counts);
+    pub(super) fn nowhere(record: StreamRecord, counts: Arc<Sharded<Downstream>>) -> Self {
+        let inner = FlowState::new(record, counts);
         inner.nowhere.store(true, Ordering::Relaxed);
         Self { inner: Arc::new(inner), cluster: None, _task: JoinSet::new() }
     }
 
     /// Passes a datagram of the peer on.
-    pub(super) fn take(&self, datagram: &[u8], now: Millis) -> Taken {
+    pub(super) fn take(&self, datagram: &[u8], now: Millis) -> Delivery {
         let inner = &*self.inner;
         if inner.refused.load(Ordering::Relaxed) {
-            return Taken::Refused;
+            return Delivery::Refused;
         }
         inner.moved.store(now, Ordering::Relaxed);
         if inner.nowhere.load(Ordering::Relaxed) {
             inner.dropped();
-            return Taken::Yes;
+            return Delivery::Accepted;
         }
         let Some(backend) = inner.backend.get() else {
             let mut waiting = inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,7 @@ impl Flow {
                 true => waiting.push(datagram.into()),
                 false => inner.dropped(),
             }
-            return Taken::Yes;
+            return Delivery::Accepted;
         };
         match backend.send(datagram) {
             Ok(()) => inner.sent_up(datagram.len()),
@@ -111,11 +111,11 @@ impl Flow {
                     cluster.refused(backend);
                 }
                 inner.is_refused();
-                return Taken::Refused;
+                return Delivery::Refused;
             }
             Err(_) => inner.dropped(),
         }
-        Taken::Yes
+        Delivery::Accepted
     }
 
     /// What its end depends on, as of now.
@@ -138,17 +138,17 @@ impl Flow {
 
     /// The flow ends, and for this.
     pub(super) fn failed(&self, failure: Failure) {
-        self.inner.passage().failure.get_or_insert(failure);
+        self.inner.record().failure.get_or_insert(failure);
     }
 }
 
-impl Inner {
-    fn new(passage: Passage, counts: Arc<Sharded<Downstream>>) -> Self {
+impl FlowState {
+    fn new(record: StreamRecord, counts: Arc<Sharded<Downstream>>) -> Self {
         counts.here().datagrams.flows.one_more();
         counts.here().datagrams.flows_active.one_more();
         Self {
-            carried: Arc::clone(&passage.carried),
-            passage: Mutex::new(passage),
+            carried: Arc::clone(&record.carried),
+            record: Mutex::new(record),
             counts,
             begun: coarse_now(),
             moved: coarse_now().into(),
@@ -160,8 +160,8 @@ impl Inner {
         }
     }
 
-    fn passage(&self) -> MutexGuard<'_, Passage> {
-        self.passage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> MutexGuard<'_, StreamRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dropped(&self) {
@@ -173,12 +173,12 @@ impl Inner {
     }
 
     fn is_refused(&self) {
-        self.passage().failure.get_or_insert(Failure::ConnectFailed);
+        self.record().failure.get_or_insert(Failure::ConnectFailed);
         self.refused.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Inner {
+impl Drop for FlowState {
     fn drop(&mut self) {
         self.counts.here().datagrams.flows_active.one_less();
     }
@@ -192,23 +192,23 @@ thread_local! {
 
 /// Opens the way to the backend, then passes on what it says.
 async fn run(
-    flow: Arc<Inner>,
-    chosen: Chosen,
+    flow: Arc<FlowState>,
+    destination: Destination,
     client: Option<Holder>,
-    clients: Arc<Socket>,
-    ends: Ends,
+    clients: Arc<DatagramSocket>,
+    ends: FlowKey,
 ) {
-    let Chosen { cluster, counts } = chosen;
+    let Destination { cluster, counts } = destination;
     let opened = cluster.datagrams(client, &counts).await;
     let backend = match opened {
         Ok(backend) => flow.backend.get_or_init(|| backend),
         Err(failed) => {
-            flow.passage().not_connected(failed);
+            flow.record().not_connected(failed);
             flow.nowhere.store(true, Ordering::Relaxed);
             return;
         }
     };
-    flow.passage().upstream = Some(backend.endpoint());
+    flow.record().upstream = Some(backend.endpoint());
     let waiting = std::mem::take(&mut *flow.waiting.lock().unwrap_or_else(PoisonError::into_inner));
     for datagram in waiting {
         match backend.send(&datagram) {
@@ -237,10 +237,10 @@ async fn run(
 ///
 /// Its host has said that nobody listens there.
 fn pass_on(
-    flow: &Inner,
+    flow: &FlowState,
     backend: &Datagrams,
-    clients: &Socket,
-    ends: Ends,
+    clients: &DatagramSocket,
+    ends: FlowKey,
     read: &mut [u8],
 ) -> io::Result<()> {
     for _ in 0..BATCH {
@@ -251,7 +251,7 @@ fn pass_on(
             Err(_) => break,
         };
         if !flow.answered.swap(true, Ordering::Relaxed) {
-            flow.passage().connected();
+            flow.record().connected();
         }
         flow.moved.store(coarse_now(), Ordering::Relaxed);
         let counts = &flow.counts.here().datagrams;

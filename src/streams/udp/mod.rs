@@ -23,16 +23,16 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::coarse_now;
-use crate::downstream::{Peer, Process};
+use crate::downstream::{PeerNetwork, Process};
 use crate::failure::Failure;
 use crate::net::canonical;
 use crate::snapshot::{Bind, BindKey, Choice, Snapshot, Transport};
 use crate::stats::{Downstream, Sharded};
-use crate::streams::destination::choose;
-use crate::streams::passage::Passage;
-use crate::streams::udp::flow::{Flow, Taken};
+use crate::streams::destination::choose_destination;
+use crate::streams::stream_record::StreamRecord;
+use crate::streams::udp::flow::{Delivery, Flow};
 use crate::streams::udp::life::least_worth;
-use crate::streams::udp::socket::{Ends, LARGEST, Socket};
+use crate::streams::udp::socket::{DatagramSocket, FlowKey, LARGEST};
 
 /// Datagrams received before anybody else has a turn.
 const BATCH: usize = 64;
@@ -47,13 +47,13 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What receives from one socket.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    state: Arc<State>,
+    state: Arc<ReceiverState>,
     /// Dropping it ends the flows.
     _task: JoinSet<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReceiverState {
     draining: AtomicBool,
     drain: Notify,
     flows: AtomicUsize,
@@ -70,11 +70,11 @@ impl Receiver {
         socket: std::net::UdpSocket,
         bind: BindKey,
     ) -> io::Result<Self> {
-        let state = Arc::new(State::default());
-        let table = Table {
+        let state = Arc::new(ReceiverState::default());
+        let table = FlowTable {
             process: Arc::clone(process),
             bind,
-            socket: Arc::new(Socket::new(socket)?),
+            socket: Arc::new(DatagramSocket::new(socket)?),
             state: Arc::clone(&state),
             flows: HashMap::new(),
             generation: None,
@@ -99,7 +99,7 @@ impl Receiver {
     }
 }
 
-async fn receive(mut table: Table) {
+async fn receive(mut table: FlowTable) {
     let mut read = vec![0; LARGEST];
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,12 +126,12 @@ async fn receive(mut table: Table) {
 
 /// The flows of one socket.
 #[derive(Debug)]
-struct Table {
+struct FlowTable {
     process: Arc<Process>,
     bind: BindKey,
-    socket: Arc<Socket>,
-    state: Arc<State>,
-    flows: HashMap<Ends, Flow>,
+    socket: Arc<DatagramSocket>,
+    state: Arc<ReceiverState>,
+    flows: HashMap<FlowKey, Flow>,
     /// That of the snapshot which the flows and all below are of.
     generation: Option<u64>,
     /// Most flows.
@@ -141,7 +141,7 @@ struct Table {
     counts: Arc<Sharded<Downstream>>,
 }
 
-impl Table {
+impl FlowTable {
     /// Takes what has come, or as much of it as may be taken at once.
     fn receive(&mut self, read: &mut [u8]) {
         let snapshot = self.process.snapshot.load();
@@ -163,12 +163,12 @@ impl Table {
     }
 
     /// Gives a datagram to its flow; true if it is the first of one.
-    fn take(&mut self, snapshot: &Snapshot, ends: Ends, datagram: &[u8]) -> bool {
+    fn take(&mut self, snapshot: &Snapshot, ends: FlowKey, datagram: &[u8]) -> bool {
         let counts = &self.counts.here().datagrams;
         counts.received.one_more();
         counts.received_bytes.add(datagram.len() as u64);
         if let Some(flow) = self.flows.get(&ends) {
-            if flow.take(datagram, coarse_now()) == Taken::Yes {
+            if flow.take(datagram, coarse_now()) == Delivery::Accepted {
                 return false;
             }
             // The backend has refused it, and this one is not lost yet: another may be there.
@@ -182,25 +182,25 @@ impl Table {
         true
     }
 
-    fn begin(&self, served: &Bind, ends: Ends) -> Flow {
+    fn begin(&self, served: &Bind, ends: FlowKey) -> Flow {
         let peer = canonical(ends.peer);
-        let mut passage = Passage::begin(Arc::clone(&self.process), peer, "UDP");
+        let mut record = StreamRecord::begin(Arc::clone(&self.process), peer, "UDP");
         let forwards = served.forwards();
         if let Some((listener, _)) = forwards {
-            passage.by(listener);
+            record.by(listener);
         }
         let forward = forwards.and_then(|(_, forwards)| forwards.best(""));
-        match choose(forward, &mut passage) {
-            Ok(chosen) => {
+        match choose_destination(forward, &mut record) {
+            Ok(destination) => {
                 let socket = Arc::clone(&self.socket);
                 let Process { descriptors, trusted_proxies, .. } = &*self.process;
                 let is_proxy = trusted_proxies.iter().any(|of| of.contains(peer.ip()));
-                let client = (!is_proxy).then(|| descriptors.client(Peer::of(peer.ip())));
-                Flow::to(chosen, client, passage, socket, ends, Arc::clone(&self.counts))
+                let client = (!is_proxy).then(|| descriptors.client(PeerNetwork::of(peer.ip())));
+                Flow::to(destination, client, record, socket, ends, Arc::clone(&self.counts))
             }
             Err(failure) => {
-                passage.failure = Some(failure);
-                Flow::nowhere(passage, Arc::clone(&self.counts))
+                record.failure = Some(failure);
+                Flow::nowhere(record, Arc::clone(&self.counts))
             }
         }
     }
@@ -256,7 +256,7 @@ impl Table {
     }
 }
 
-impl Drop for Table {
+impl Drop for FlowTable {
     fn drop(&mut self) {
         if self.state.draining.load(Ordering::Relaxed) {
             for flow in self.flows.values() {

@@ -19,7 +19,7 @@ pub(super) const LARGEST: usize = 64 << 10;
 
 /// Who sent a datagram, and to which of our addresses: what makes it one of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ends {
+pub(super) struct FlowKey {
     pub peer: SocketAddr,
     /// Known where the socket is bound to every address of the host.
     pub local: Option<IpAddr>,
@@ -27,13 +27,13 @@ pub(super) struct Ends {
 
 /// The side of the clients.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct DatagramSocket {
     inner: UdpSocket,
     /// Bound to every address, so that an answer has to say from which one it comes.
     wild: bool,
 }
 
-impl Socket {
+impl DatagramSocket {
     /// # Errors
     ///
     /// The socket cannot be watched, or not be asked for the address that a datagram came to.
@@ -58,7 +58,7 @@ impl Socket {
     /// # Errors
     ///
     /// `WouldBlock` if there is none; others of recvmsg(2).
-    pub(super) fn receive(&self, into: &mut [u8]) -> io::Result<(usize, Ends)> {
+    pub(super) fn receive(&self, into: &mut [u8]) -> io::Result<(usize, FlowKey)> {
         self.inner.try_io(Interest::READABLE, || {
             let mut buffers = [IoSliceMut::new(into)];
             let mut room = if self.wild { cmsg_space!(in6_pktinfo) } else { Vec::new() };
@@ -84,7 +84,7 @@ impl Socket {
                     };
                 }
             }
-            Ok((received.bytes, Ends { peer, local }))
+            Ok((received.bytes, FlowKey { peer, local }))
         })
     }
 
@@ -93,7 +93,7 @@ impl Socket {
     /// # Errors
     ///
     /// Those of sendmsg(2).
-    pub(super) fn send(&self, datagram: &[u8], to: Ends) -> io::Result<()> {
+    pub(super) fn send(&self, datagram: &[u8], to: FlowKey) -> io::Result<()> {
         let fd = self.inner.as_raw_fd();
         let datagram = [IoSlice::new(datagram)];
         let flags = MsgFlags::MSG_DONTWAIT;
@@ -132,7 +132,7 @@ fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    async fn next(socket: &Socket, into: &mut [u8]) -> (usize, Ends) {
+    async fn next(socket: &DatagramSocket, into: &mut [u8]) -> (usize, FlowKey) {
         loop {
             socket.readable().await.unwrap();
             match socket.receive(into) {
@@ -163,7 +163,7 @@ mod tests {
             };
             socket.set_nonblocking(true).unwrap();
             let port = socket.local_addr().unwrap().port();
-            let socket = Socket::new(socket).unwrap();
+            let socket = DatagramSocket::new(socket).unwrap();
             let any = if asked.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let client = UdpSocket::bind(any).await.unwrap();
             client.connect((asked, port)).await.unwrap();

@@ -15,7 +15,7 @@ use crate::upstream::{EndpointName, SendFailure};
 /// What is known of a connection or flow so far. Dropping it writes the access log's line, so there
 /// is one for each, whatever became of it.
 #[derive(Debug)]
-pub(crate) struct Passage {
+pub(crate) struct StreamRecord {
     process: Arc<Process>,
     peer: SocketAddr,
     started: Instant,
@@ -34,7 +34,7 @@ pub(crate) struct Passage {
     pub carried: Arc<Carried>,
 }
 
-impl Passage {
+impl StreamRecord {
     pub(crate) fn begin(process: Arc<Process>, peer: SocketAddr, protocol: &'static str) -> Self {
         Self {
             process,
@@ -77,7 +77,7 @@ impl Passage {
     }
 }
 
-impl Drop for Passage {
+impl Drop for StreamRecord {
     fn drop(&mut self) {
         let flags = ResponseFlags::new(self.failure.map(Failure::flag), false);
         let details = self.failure.map_or("via_upstream", Failure::details);
