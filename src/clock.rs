@@ -1,7 +1,7 @@
 //! The only reader of time.
 //!
 //! State machines are told the time by their caller, so that a test can live through an hour in a
-//! microsecond; whoever stands at the edge asks here.
+//! microsecond; callers at the edge read it here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
@@ -24,7 +24,7 @@ pub(crate) fn coarse_now() -> u64 {
     COARSE.load(Ordering::Relaxed)
 }
 
-/// Sets what [`coarse_now`] says. Each worker's sweep calls it.
+/// Sets the time of [`coarse_now`]. Each worker's sweep calls it.
 pub(crate) fn set_coarse_now(millis: u64) {
     COARSE.fetch_max(millis, Ordering::Relaxed);
 }

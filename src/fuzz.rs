@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets in `fuzz/` and for `tests/crds`, and for nobody else: no part of the
+//! Entry points of the fuzz targets in `fuzz/` and of `tests/crds` only; no part of the
 //! library's interface.
 //!
 //! A reader of foreign bytes is private to its room, and a fuzz target is a crate of its own. Each
@@ -34,7 +34,7 @@ pub fn yaml(bytes: &[u8]) {
     }
 }
 
-/// What the rules of its kind have against the objects in `bytes`; nothing where they are taken.
+/// The violations of the objects in `bytes` against the rules of their kinds.
 ///
 /// For `tests/crds`, which asks the CRDs the same.
 pub fn refusals(bytes: &[u8]) -> Vec<String> {
@@ -56,7 +56,7 @@ pub fn shapes(kind: &str) -> BTreeMap<String, String> {
     kube_api::shapes(kind).map(|(place, shape)| (place.to_owned(), word(shape))).collect()
 }
 
-/// The readers of what a peer sends first; the first byte picks one, the rest is its input.
+/// The parsers of the first bytes of a peer; the first byte picks one, the rest is its input.
 ///
 /// `0` to `5` as digits do as well, so a seed can be written by hand.
 pub fn parsers(bytes: &[u8]) {
@@ -72,7 +72,7 @@ pub fn parsers(bytes: &[u8]) {
     }
 }
 
-/// A ClientHello, or what else comes in its place; bytes end where the connection does.
+/// A ClientHello or other first bytes of a connection, which ends after them.
 fn client_hello(bytes: &[u8]) {
     accepted(bytes, |hello| {
         let name = hello.sni().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Hostnames, address ranges and the other small words of a network.
+//! Hostnames, address ranges, and address pools.
 
 use std::fmt;
 use std::io;
@@ -57,7 +57,7 @@ impl HostPattern {
         }
     }
 
-    /// What both accept, if anything: the more specific of the two.
+    /// The hosts that both accept, if any: the more specific of the two.
     ///
     /// HTTPRoute `hostnames`: `test.example.com` and `*.example.com` meet in `test.example.com`.
     pub(crate) fn intersect(&self, other: &Self) -> Option<Self> {
@@ -96,7 +96,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// True for an address that others than the neighbours can reach.
+/// True for an address that is reachable from the internet.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

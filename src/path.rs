@@ -1,4 +1,4 @@
-//! Paths of requests: their one spelling, and what else a backend may read in them.
+//! Paths of requests: normalisation, and the other readings that lenient backends have.
 
 use std::borrow::Cow;
 
@@ -31,7 +31,7 @@ pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
 }
 
 /// The same spelling for a path of the configuration, which may be empty and where `//` is meant.
-/// What is no escape and no character of a URI is left to whoever wrote it.
+/// Invalid escapes and invalid characters stay as they are.
 pub(crate) fn settle(path: &str) -> String {
     let spelled = spell(path);
     if spelled.is_empty() { spelled } else { resolve(&spelled, Empty::Kept) }
@@ -69,7 +69,7 @@ pub(crate) enum Ambiguous {
     OtherRule,
 }
 
-/// What lenient backends make of a path in its one form, where that is another path.
+/// The readings of a normalised path by lenient backends, where they differ from it.
 ///
 /// They drop parameters (`;v=1`, as servlet containers do), decode escapes of `/` and `\`, once or
 /// twice, in either order, and merge the empty segments and resolve the dot segments that come of
@@ -88,7 +88,7 @@ pub(crate) fn other_readings(path: &str) -> Vec<String> {
 /// How often a lenient backend decodes.
 const TWICE: u8 = 2;
 
-/// Adds what `path` may still become: decoded as often as `decodings` says, and without parameters.
+/// Adds the further readings of `path`: decoded up to `decodings` times, and without parameters.
 fn read_on(
     path: &str,
     separators: &[&str],
@@ -144,7 +144,7 @@ fn decode_separators(path: &str, separators: &[&str]) -> Option<String> {
     changed.then_some(decoded)
 }
 
-/// The segments without what follows their first `;`; none if there is no `;`.
+/// The segments without their parameters (from the first `;` on); none if there is no `;`.
 fn drop_parameters(path: &str) -> Option<String> {
     path.contains(';').then(|| {
         let names = path.split('/').map(|part| part.split(';').next().unwrap_or_default());
@@ -222,7 +222,7 @@ fn pieces(path: &str) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// What becomes of empty segments.
+/// The treatment of empty segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Empty {
     Kept,

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) struct Yaml<'a>(pub &'a Value);
 
 impl fmt::Debug for Yaml<'_> {
-    // The value may hold what nobody is to see.
+    // The value may be a secret.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("Yaml")
     }

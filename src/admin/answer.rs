@@ -5,13 +5,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// What is told.
+/// An answer of the admin interface.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub status: StatusCode,
     pub content_type: &'static str,
     pub body: Bytes,
-    /// Beside those that every answer has.
+    /// Header fields beside those of every answer.
     pub headers: &'static [(&'static str, &'static str)],
 }
 
@@ -31,18 +31,18 @@ impl Answer {
 
     /// `value` as JSON.
     pub(crate) fn json(value: &impl Serialize) -> Self {
-        // Plain data with text for keys: nothing in it can fail to be written.
+        // Plain data with text keys always serialises.
         let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
         text.push(b'\n');
         Self { content_type: "application/json", ..Self::of(text.into()) }
     }
 
-    /// Why something else is not told.
+    /// An error answer.
     pub(crate) fn refused(status: StatusCode, error: &str) -> Self {
         Self { status, ..Self::json(&json!({ "error": error })) }
     }
 
-    /// The fields that it is sent with.
+    /// The header fields of the answer.
     pub(crate) fn fields(&self) -> HeaderMap {
         let always = [
             ("content-type", self.content_type),

@@ -1,4 +1,4 @@
-//! Where requests can go, and how those places are.
+//! `/clusters`: backends, their endpoints and the state of each.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub(crate) struct Clusters {
 #[derive(Debug, Serialize)]
 pub(crate) struct One {
     pub name: String,
-    /// `http/1.1`, `h2c` or `h2`; `tcp` or `udp` where nobody looks into it.
+    /// `http/1.1`, `h2c` or `h2`; `tcp` or `udp` where the bytes are not parsed.
     pub protocol: &'static str,
     pub tls: bool,
     pub endpoints: Vec<Endpoint>,

@@ -1,4 +1,4 @@
-//! Where clients come in.
+//! `/listeners`: the addresses that clients connect to.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ pub(crate) struct One {
     pub protocol: &'static str,
     /// Names in the certificates that it shows.
     pub certificates: Vec<String>,
-    /// What it takes: matches of routes, or names that are passed on.
+    /// Matches of its routes, or the names that it passes on.
     pub matches: usize,
     /// Open connections of the address, which others may share.
     pub connections: u64,

@@ -1,10 +1,10 @@
-//! What an operator asks of the running gateway, and the page that shows it.
+//! The admin interface: answers about the running gateway, and the dashboard that shows them.
 //!
-//! Nothing here listens: the control socket and the admin address (`control/socket`) hand over what
-//! is asked, and answer themselves what only the control loop knows. All of it is read from the
-//! snapshot and from counters, beside whatever is being served; a request never waits for it.
+//! Nothing here listens: the control socket and the admin address (`control/socket`) pass requests on,
+//! and answer those that only the control loop can answer. Answers are read from the snapshot and from
+//! counters, on a thread of the blocking pool; requests of clients never wait for them.
 //!
-//! Invariant: nothing that is shown holds a secret. Rules and filters come from `describe`,
+//! Invariant: no answer holds a secret. Rules and filters come from `describe`,
 //! which leaves them out; access records had theirs removed when they were written.
 
 mod answer;
@@ -34,14 +34,14 @@ pub(crate) use answer::Answer;
 pub(crate) use routes::{Backend, Route, Routes};
 pub(crate) use stats::{Counted, Stats, quantile};
 
-/// Bytes of a request that somebody asks about.
+/// Bytes of a request that `/explain` takes, at most.
 const QUESTION: usize = 16 << 10;
 
-/// Answers what can be answered without the control loop. Clones are the same.
+/// Answers that do not need the control loop. A clone is a handle to the same data.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin(Arc<Sources>);
 
-/// Where the answers are.
+/// The sources of the answers.
 #[derive(Debug)]
 struct Sources {
     process: Arc<Process>,
@@ -54,7 +54,7 @@ impl Admin {
         Self(Arc::new(Sources { process, metrics, log }))
     }
 
-    /// The methods of a path that is answered here; all but POST only look.
+    /// The methods of a path that is answered here. Only POST changes anything.
     pub(crate) fn methods(path: &str) -> Option<&'static str> {
         match path {
             "/" | "/dashboard.css" | "/dashboard.js" | "/clusters" | "/config_dump"
@@ -69,7 +69,7 @@ impl Admin {
     pub(crate) async fn answer(&self, changes: bool, path: &str, query: &str) -> Answer {
         let (this, path) = (self.clone(), path.to_owned());
         let query = Query::new(query);
-        // Ten thousand routes take a while, which the control loop is not to wait for.
+        // Ten thousand routes take a while, and the control loop must not wait for them.
         let answered = tokio::task::spawn_blocking(move || this.look(changes, &path, query)).await;
         match answered {
             Ok(Ok(answer)) => answer,
@@ -135,15 +135,15 @@ impl Admin {
                 }
                 Answer::json(&json!({ "level": log.level().as_str().to_ascii_lowercase() }))
             }
-            // `methods` knows no other.
-            _ => Answer::refused(StatusCode::NOT_FOUND, "there is nothing here"),
+            // `methods` has no other path.
+            _ => Answer::refused(StatusCode::NOT_FOUND, "no such page"),
         };
         query.finish()?;
         Ok(answer)
     }
 }
 
-/// Whether a load balancer is to send requests here, in Envoy's words.
+/// Readiness for load balancers, in Envoy's words.
 fn ready(state: State) -> Answer {
     let status = match state {
         State::Live => StatusCode::OK,
@@ -152,7 +152,7 @@ fn ready(state: State) -> Answer {
     Answer { status, ..Answer::text(format!("{state}\n")) }
 }
 
-/// Everything that is served, for a bug report or a look.
+/// The whole served configuration, for a bug report.
 fn dump(snapshot: &Snapshot) -> serde_json::Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -164,7 +164,7 @@ fn dump(snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-/// Samples alone, as `name{labels}: value`.
+/// The samples without comments, as `name{labels}: value`.
 fn plain(exposition: &str) -> String {
     let samples = exposition.lines().filter(|line| !line.starts_with('#'));
     samples

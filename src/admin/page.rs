@@ -1,4 +1,4 @@
-//! The dashboard: three files in the binary, and no word to any other host.
+//! The dashboard: three files in the binary. It contacts no other host.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ const HTML: &str = include_str!("dashboard/index.html");
 const CSS: &str = include_str!("dashboard/dashboard.css");
 const JS: &str = include_str!("dashboard/dashboard.js");
 
-/// Scripts and styles of our own files alone, nothing inline, and in nobody's frame.
+/// Allows scripts and styles of our own files only, nothing inline, and no framing.
 const POLICY: &[(&str, &str)] = &[
     (
         "content-security-policy",

@@ -1,21 +1,21 @@
-//! The query of a request to the admin API: each name known, each value of the form that it has.
+//! The query of a request to the admin API. Unknown, repeated and malformed parameters are errors.
 
-/// The pairs of a query that are still to be asked for.
+/// The parameters of a query that have not been read yet.
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
-/// Why a question is none.
+/// Why a query is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Unasked {
     #[error("`{0}` is missing")]
     Missing(&'static str),
     #[error("{0}")]
     Question(String),
-    #[error("`{0}` stands there twice")]
+    #[error("`{0}` is given twice")]
     Twice(&'static str),
-    #[error("`{0}` means nothing here")]
+    #[error("`{0}` is not a parameter of this page")]
     Unknown(String),
-    #[error("`{0}` is {1}")]
+    #[error("`{0}` must be {1}")]
     Wrong(&'static str, &'static str),
 }
 
@@ -38,7 +38,7 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// There are several.
+    /// The parameter is given twice.
     pub(crate) fn one(&mut self, name: &'static str) -> Result<Option<String>, Unasked> {
         let mut values = self.all(name);
         match values.len() {
@@ -53,7 +53,7 @@ impl Query {
 
     /// # Errors
     ///
-    /// Something was not asked for.
+    /// A parameter has not been read: this page does not know it.
     pub(crate) fn finish(self) -> Result<(), Unasked> {
         match self.0.into_iter().next() {
             Some((name, _)) => Err(Unasked::Unknown(name)),

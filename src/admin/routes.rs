@@ -1,4 +1,4 @@
-//! What is served: every match in the order in which it is tried, and every rule.
+//! `/routes`: every match in the order in which it is tried, and every rule.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Counts as of now, for whoever makes rates of two of them.
+//! `/stats`: counters as of now. Clients compute rates from two answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub(crate) struct Stats {
     pub connections: usize,
     /// Upper bounds of the times, in milliseconds; beyond the last there is one more.
     pub buckets_ms: Vec<f64>,
-    /// What clients were told, by all listeners.
+    /// Responses of all listeners.
     pub downstream: Counted,
     /// Requests that were not completed, by Envoy's response flag.
     pub flags: Vec<(String, u64)>,
@@ -26,7 +26,7 @@ pub(crate) struct Stats {
     pub routes: Vec<Counted>,
 }
 
-/// What was counted for one thing.
+/// The counters of one listener or rule.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Counted {
@@ -72,7 +72,7 @@ impl Stats {
 }
 
 impl Counted {
-    /// What was counted after `before`. Nothing is negative: a rule may be a new one of its name.
+    /// The difference to `before`, never negative: a rule may be a new one of the same name.
     pub(crate) fn since(&self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self.clone() };
         let mut since = self.clone();

@@ -1,4 +1,4 @@
-//! BackendTLSPolicy: which backends are spoken to by TLS, and how they are known (GEP-1897).
+//! BackendTLSPolicy: TLS to backends, and the validation of their certificates (GEP-1897).
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(crate) struct BackendTlsPolicySpec {
     pub options: BTreeMap<String, String>,
 }
 
-/// `targetRefs[]`: what a policy is for.
+/// `targetRefs[]`: a target of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PolicyTargetReference {

@@ -56,7 +56,7 @@ impl fmt::Debug for SecretBytes {
 }
 
 impl<'de> Deserialize<'de> for SecretBytes {
-    /// The error never holds what was written.
+    /// The error never contains the value.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut text = String::deserialize(from)?;
         text.retain(|c| !c.is_ascii_whitespace());
@@ -117,7 +117,7 @@ pub(crate) struct ServiceSpec {
     /// `None` for a headless Service.
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Option<String>,
-    /// The name that a Service of type ExternalName stands for.
+    /// The DNS name of a Service of type ExternalName.
     pub external_name: Option<String>,
 
     pub allocate_load_balancer_node_ports: Option<IgnoredAny>,
@@ -143,7 +143,7 @@ pub(crate) struct ServiceSpec {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ServicePort {
-    /// Joins this port with the ports of EndpointSlices. May be absent where there is one port.
+    /// Name by which the ports of EndpointSlices refer to this port. Optional where there is one port.
     pub name: Option<String>,
     /// `TCP` where absent.
     pub protocol: Option<String>,

@@ -216,7 +216,7 @@ open_enum! {
     }
 }
 
-/// Labels and annotations for what is made for a Gateway, and its parameters.
+/// Labels and annotations of the infrastructure of a Gateway, and its parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GatewayInfrastructure {
@@ -249,7 +249,7 @@ pub(crate) struct GatewayBackendTls {
     pub client_certificate_ref: Option<SecretObjectReference>,
 }
 
-/// What clients are asked for on HTTPS listeners (GEP-91).
+/// Client certificates on HTTPS listeners (GEP-91).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FrontendTls {

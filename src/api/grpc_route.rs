@@ -9,7 +9,7 @@ use super::shared::{
     BackendRef, DefaultScope, LocalObjectReference, MatchType, ParentReference, SessionPersistence,
 };
 
-/// Which gRPC calls go where, and what is done to them on the way.
+/// Routes gRPC calls to backends.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct GrpcRoute {
     pub metadata: ObjectMeta,

@@ -10,7 +10,7 @@ use super::shared::{
     ParentReference, SessionPersistence,
 };
 
-/// Which HTTP requests go where, and what is done to them on the way.
+/// Routes HTTP requests to backends.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct HttpRoute {
     pub metadata: ObjectMeta,
@@ -207,7 +207,7 @@ pub(crate) struct RequestMirrorFilter {
     pub fraction: Option<Fraction>,
 }
 
-/// What is absent is taken from the request, or from the listener for the port.
+/// Absent parts are those of the request; an absent port is that of the listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RequestRedirectFilter {

@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The word as it stands in YAML.
+    /// The kind as written in YAML.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::GatewayClass => "GatewayClass",

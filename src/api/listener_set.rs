@@ -1,4 +1,4 @@
-//! ListenerSet: listeners that somebody adds to a Gateway, from a namespace of their own.
+//! ListenerSet: listeners that are added to a Gateway, also from other namespaces.
 
 use serde::Deserialize;
 

@@ -52,7 +52,7 @@ impl ObjectMeta {
     }
 }
 
-/// What tells one object from every other.
+/// The identity of an object: kind, namespace and name.
 ///
 /// Prints as `HTTPRoute namespace/name`, or `GatewayClass name` where the kind has no namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

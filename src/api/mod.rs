@@ -1,14 +1,12 @@
-//! What may be written: the kinds of the Gateway API and of Envoy Gateway as plain data.
+//! The kinds of the Gateway API and of Envoy Gateway, as plain data.
 //!
-//! One file per kind. A struct here holds what stands in the file and nothing else: fields in the
-//! order of the specification, serde attributes, and defaults as methods, so that `None` still
-//! says "not written". What a value means is decided by `graph` and `compile`; whether it keeps
-//! the limits of the CRDs is decided by `config`.
+//! One file for each kind. A struct here has the fields of the file and nothing else, in the order of
+//! the specification. Defaults are methods, so that `None` still says "not written". `config` checks
+//! the rules of the CRDs; `graph` and `compile` give the values a meaning.
 //!
-//! Words that a later release may extend (filter types, protocols, methods) are open enums with an
-//! `Unknown` variant: one strange word makes one object not accepted, it does not make a file
-//! unreadable. There is no `untagged`, `tag` or `flatten` here, since each of them loses the place
-//! of a fault.
+//! Enums that a later release may extend (filter types, protocols, methods) are open: they have an
+//! `Unknown` variant, so an unknown value makes one object not accepted and leaves the file readable.
+//! `untagged`, `tag` and `flatten` are not used, because each of them loses the place of a fault.
 //!
 //! To add a kind: its file, a row of [`KINDS`], a variant of [`Object`], and the arm in
 //! `config/objects.rs` that the compiler then asks for.

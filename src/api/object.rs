@@ -14,7 +14,7 @@ use super::tcp_route::TcpRoute;
 use super::tls_route::TlsRoute;
 use super::udp_route::UdpRoute;
 
-/// One document that was decoded.
+/// A decoded object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Object {
     GatewayClass(GatewayClass),
@@ -36,7 +36,7 @@ pub(crate) enum Object {
     Namespace(Namespace),
     SecurityPolicy(SecurityPolicy),
     BackendTlsPolicy(BackendTlsPolicy),
-    /// A kind that is known and that this gateway does nothing with.
+    /// A kind that is known and not supported.
     Unsupported(Unsupported),
 }
 
@@ -91,7 +91,7 @@ impl Object {
         }
     }
 
-    /// Kind, namespace and name: what tells this object from every other.
+    /// Kind, namespace and name.
     pub(crate) fn key(&self) -> ObjectKey {
         let (kind, metadata) = (self.kind(), self.metadata());
         ObjectKey {
@@ -105,7 +105,7 @@ impl Object {
     }
 }
 
-/// An object of a kind that is known and does nothing yet: its name alone is kept.
+/// An object of a kind that is known and not supported yet. Only its metadata is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unsupported {
     pub kind: Kind,

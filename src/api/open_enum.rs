@@ -1,8 +1,8 @@
-//! Enums for words that a later release may extend.
+//! Open enums, for values that a later release may add to.
 
 /// Declares an enum of words, open at its end.
 ///
-/// `Unknown` keeps a word that this release does not know, so that decoding never fails on it;
+/// `Unknown` keeps a value that this release does not know, so that decoding never fails on it;
 /// the specification wants such an object Accepted=False with reason UnsupportedValue.
 macro_rules! open_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -10,16 +10,16 @@ macro_rules! open_enum {
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum $name {
             $($(#[$variant_doc])* $variant,)+
-            /// A word that this release does not know.
+            /// A value that this release does not know.
             Unknown(String),
         }
 
         impl $name {
-            /// Every word that is known, in the order of the specification.
+            /// Every known value, in the order of the specification.
             #[allow(dead_code, reason = "not every kind of word is listed in a message")]
             pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
 
-            /// The word as written.
+            /// The value as written.
             pub(crate) fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -30,7 +30,7 @@ macro_rules! open_enum {
 
         #[allow(dead_code, reason = "one face for all words, whether all of it is used or not")]
         impl $name {
-            /// The word, if it is one that is not known.
+            /// The value, if it is unknown.
             pub(crate) fn unknown(&self) -> Option<&str> {
                 match self {
                     Self::Unknown(word) => Some(word),

@@ -1,4 +1,4 @@
-//! What several kinds share: references, selectors, conditions, session persistence.
+//! Types of several kinds: references, selectors, conditions, session persistence.
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config;
 use crate::control::socket::{Status, call};
 use crate::control::{Certificates, Previous, certificates};
-use crate::doctor::{Finding, Redactor, Subject, Verdict, examine};
+use crate::doctor::{Finding, Rating, Redactor, Subject, examine};
 use crate::observe::counted;
 
 use super::output::print;
@@ -68,11 +68,11 @@ impl Doctor {
             let mut redactor = Redactor::new(&subject);
             for finding in &mut findings {
                 finding.what = redactor.redact(&finding.what);
-                finding.mend = finding.mend.as_ref().map(|mend| redactor.redact(mend));
+                finding.repair = finding.repair.as_ref().map(|repair| redactor.redact(repair));
             }
         }
         print(&report(&findings, Screen::of_stdout()))?;
-        let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+        let failed = findings.iter().any(|finding| finding.rating == Rating::Fail);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
@@ -127,26 +127,26 @@ impl Doctor {
     }
 }
 
-/// A line for each finding, the command that mends it below, and a count at the end.
+/// A line for each finding, the command that repairs it below, and a count at the end.
 fn report(findings: &[Finding], screen: Screen) -> String {
     let mut text = String::new();
-    for Finding { verdict, check, what, mend } in findings {
-        let (word, colour) = match verdict {
-            Verdict::Ok => ("OK  ", Colour::Green),
-            Verdict::Warn => ("WARN", Colour::Yellow),
-            Verdict::Fail => ("FAIL", Colour::Red),
+    for Finding { rating, check, what, repair } in findings {
+        let (word, colour) = match rating {
+            Rating::Ok => ("OK  ", Colour::Green),
+            Rating::Warn => ("WARN", Colour::Yellow),
+            Rating::Fail => ("FAIL", Colour::Red),
         };
         let lines = screen.wrapped(&format!("{word}  {check:NAME$}  "), what);
         // The word is ASCII, so it is as long in bytes.
         text.push_str(&screen.paint(word, colour));
         text.push_str(&lines[word.len()..]);
-        if let Some(mend) = mend {
+        if let Some(repair) = repair {
             let indent = " ".repeat(word.len() + 2 + NAME);
-            text.push_str(&screen.wrapped(&format!("{indent}-> "), mend));
+            text.push_str(&screen.wrapped(&format!("{indent}-> "), repair));
         }
     }
-    let count = |wanted| findings.iter().filter(|finding| finding.verdict == wanted).count();
-    let (failed, warnings) = (count(Verdict::Fail), count(Verdict::Warn));
+    let count = |wanted| findings.iter().filter(|finding| finding.rating == wanted).count();
+    let (failed, warnings) = (count(Rating::Fail), count(Rating::Warn));
     let (all, warnings) = (counted(findings.len(), "finding"), counted(warnings, "warning"));
     text + &format!("{all}: {failed} failed, {warnings}\n")
 }
@@ -157,21 +157,21 @@ mod tests {
 
     #[test]
     fn a_report_reads_like_this() {
-        let finding = |verdict, check: &str, what: &str, mend: Option<&str>| Finding {
-            verdict,
+        let finding = |rating, check: &str, what: &str, repair: Option<&str>| Finding {
+            rating,
             check: check.into(),
             what: what.into(),
-            mend: mend.map(Into::into),
+            repair: repair.map(Into::into),
         };
         let findings = [
-            finding(Verdict::Ok, "port 80", "edge-gateway (pid 7) listens", None),
+            finding(Rating::Ok, "port 80", "edge-gateway (pid 7) listens", None),
             finding(
-                Verdict::Fail,
+                Rating::Fail,
                 "port 443",
                 "nginx (pid 9) has it",
                 Some("systemctl disable --now nginx.service"),
             ),
-            finding(Verdict::Warn, "clock", &"long words ".repeat(12), None),
+            finding(Rating::Warn, "clock", &"long words ".repeat(12), None),
         ];
         let want = "\
 OK    port 80        edge-gateway (pid 7) listens

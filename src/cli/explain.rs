@@ -9,7 +9,7 @@ use crate::app::Failed;
 use crate::explain::{Explained, Question, explain};
 
 use super::output::{Format, print};
-use super::paths::{ACME_WEBROOT, Asked};
+use super::paths::{ACME_WEBROOT, AskOrRead};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -31,7 +31,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
     #[command(flatten)]
-    asked: Asked,
+    asked: AskOrRead,
 }
 
 impl Explain {

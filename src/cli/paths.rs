@@ -146,7 +146,7 @@ impl Given {
 
 /// The source of an answer: the running gateway, or files in its place.
 #[derive(Args, Debug)]
-pub(super) struct Asked {
+pub(super) struct AskOrRead {
     #[command(flatten)]
     variables: Variables,
     #[command(flatten)]
@@ -155,7 +155,7 @@ pub(super) struct Asked {
     given: Given,
 }
 
-impl Asked {
+impl AskOrRead {
     /// The answer of the running gateway to `GET target`. Where files were given, or no gateway answers,
     /// `of` makes the answer from the snapshot that these files compile to.
     ///

@@ -1,4 +1,4 @@
-//! Whether the services behind the gateway take connections.
+//! Check of the backends: whether they take connections.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MOST: usize = 500;
 const AT_ONCE: usize = 32;
 
-/// What came of a connection.
+/// The result of a connection attempt.
 #[derive(Debug)]
-enum Outcome {
+enum Attempt {
     Connected,
     NoAddress(String),
     Failed(io::Error),
@@ -69,13 +69,13 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Outcome {
+fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Attempt {
     let (host, port) = match endpoint {
         EndpointSettings::Address(address) => return tried([*address]),
         EndpointSettings::Unix(path) => {
             return match UnixStream::connect(path) {
-                Ok(_) => Outcome::Connected,
-                Err(error) => Outcome::Failed(error),
+                Ok(_) => Attempt::Connected,
+                Err(error) => Attempt::Failed(error),
             };
         }
         EndpointSettings::Name { host, port } => (host, *port),
@@ -84,54 +84,56 @@ fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Outcome {
         Some((_, Ok(addresses))) => {
             tried(addresses.into_iter().map(|address| SocketAddr::new(address, port)))
         }
-        Some((_, Err(why))) => Outcome::NoAddress(why),
-        None => Outcome::NoAddress("it was not looked up".into()),
+        Some((_, Err(why))) => Attempt::NoAddress(why),
+        None => Attempt::NoAddress("it was not looked up".into()),
     }
 }
 
 /// One that connects is enough: the gateway tries them all, too.
-fn tried(addresses: impl IntoIterator<Item = SocketAddr>) -> Outcome {
-    let mut outcome = Outcome::NoAddress("there is none".into());
+fn tried(addresses: impl IntoIterator<Item = SocketAddr>) -> Attempt {
+    let mut outcome = Attempt::NoAddress("there is none".into());
     for address in addresses {
         match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(_) => return Outcome::Connected,
-            Err(error) => outcome = Outcome::Failed(error),
+            Ok(_) => return Attempt::Connected,
+            Err(error) => outcome = Attempt::Failed(error),
         }
     }
     outcome
 }
 
 /// None where all is well.
-fn judge(name: &str, endpoint: &EndpointSettings, outcome: &Outcome) -> Option<Finding> {
+fn judge(name: &str, endpoint: &EndpointSettings, outcome: &Attempt) -> Option<Finding> {
     let at = shown(endpoint);
-    let (what, mend) = match (outcome, endpoint) {
-        (Outcome::Connected, _) => return None,
-        (Outcome::NoAddress(why), EndpointSettings::Name { host, .. }) => (
+    let (what, repair) = match (outcome, endpoint) {
+        (Attempt::Connected, _) => return None,
+        (Attempt::NoAddress(why), EndpointSettings::Name { host, .. }) => (
             format!("{name}: {host} has no address: {why}"),
             format!("getent ahosts {host}, and add it to /etc/hosts"),
         ),
-        (Outcome::NoAddress(why), _) => {
+        (Attempt::NoAddress(why), _) => {
             (format!("{name}: {at}: {why}"), "edge-gateway check".into())
         }
-        (Outcome::Failed(error), EndpointSettings::Unix(path)) => {
+        (Attempt::Failed(error), EndpointSettings::Unix(path)) => {
             (format!("{name}: {at}: {error}"), unix(path, error))
         }
-        (Outcome::Failed(error), endpoint) => {
+        (Attempt::Failed(error), endpoint) => {
             let port = match endpoint {
                 EndpointSettings::Address(address) => address.port(),
                 EndpointSettings::Name { port, .. } => *port,
                 EndpointSettings::Unix(_) => 0,
             };
-            let mend = match error.kind() {
+            let repair = match error.kind() {
                 io::ErrorKind::ConnectionRefused => {
-                    format!("start the service; ss -ltnp 'sport = :{port}' shows who listens there")
+                    format!(
+                        "start the service; ss -ltnp 'sport = :{port}' shows the program that listens there"
+                    )
                 }
                 _ => format!("see the network between: nc -vz {}", at.replace(':', " ")),
             };
-            (format!("{name}: {at}: {error}"), mend)
+            (format!("{name}: {at}: {error}"), repair)
         }
     };
-    Some(Finding::fail(CHECK, what, mend))
+    Some(Finding::fail(CHECK, what, repair))
 }
 
 fn unix(path: &Path, error: &io::Error) -> String {
@@ -158,13 +160,13 @@ mod tests {
 
     #[test]
     fn who_does_not_answer_is_named_with_what_to_do() {
-        let refused = || Outcome::Failed(io::ErrorKind::ConnectionRefused.into());
-        let late = Outcome::Failed(io::ErrorKind::TimedOut.into());
+        let refused = || Attempt::Failed(io::ErrorKind::ConnectionRefused.into());
+        let late = Attempt::Failed(io::ErrorKind::TimedOut.into());
         let address = EndpointSettings::Address("10.0.0.7:8000".parse().unwrap());
         let name = EndpointSettings::Name { host: "shop.local".into(), port: 8000 };
         let unix = EndpointSettings::Unix("/run/shop.sock".into());
-        let unknown = Outcome::NoAddress("unknown".into());
-        // (endpoint, outcome, part of the finding, part of the mend)
+        let unknown = Attempt::NoAddress("unknown".into());
+        // (endpoint, outcome, part of the finding, part of the repair)
         let table = [
             (&address, refused(), "10.0.0.7:8000", "sport = :8000"),
             (&address, late, "10.0.0.7:8000", "nc -vz 10.0.0.7 8000"),
@@ -172,12 +174,12 @@ mod tests {
             (&name, unknown, "shop.local has no address", "getent ahosts shop.local"),
             (&unix, refused(), "unix:/run/shop.sock", "listens at /run/shop.sock"),
         ];
-        for (endpoint, outcome, what, mend) in table {
+        for (endpoint, outcome, what, repair) in table {
             let found = judge("shop", endpoint, &outcome).unwrap();
             assert!(found.what.contains(what), "{found:?}");
-            assert!(found.mend.as_deref().unwrap().contains(mend), "{found:?}");
+            assert!(found.repair.as_deref().unwrap().contains(repair), "{found:?}");
         }
-        assert_eq!(judge("shop", &name, &Outcome::Connected), None);
+        assert_eq!(judge("shop", &name, &Attempt::Connected), None);
     }
 
     #[test]
@@ -188,8 +190,8 @@ mod tests {
             let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             gone.local_addr().unwrap()
         };
-        assert!(matches!(tried([closed, open]), Outcome::Connected));
-        assert!(matches!(tried([closed]), Outcome::Failed(_)));
-        assert!(matches!(tried([]), Outcome::NoAddress(_)));
+        assert!(matches!(tried([closed, open]), Attempt::Connected));
+        assert!(matches!(tried([closed]), Attempt::Failed(_)));
+        assert!(matches!(tried([]), Attempt::NoAddress(_)));
     }
 }

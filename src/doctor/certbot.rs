@@ -1,4 +1,4 @@
-//! Whether certbot will renew what it issued, and tell the gateway.
+//! Check of certbot: whether it renews its certificates and runs the deploy hook.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -44,7 +44,7 @@ fn judge_hook(hook: &Path, mode: io::Result<u32>) -> Finding {
         Ok(mode) if mode & 0o111 != 0 => Finding::ok(check, format!("{shown} is there")),
         Ok(_) => Finding::fail(
             check,
-            format!("certbot does not run {shown}, for it is not executable"),
+            format!("certbot does not run {shown}, because it is not executable"),
             format!("chmod a+x {shown}"),
         ),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Finding::warn(
@@ -55,8 +55,8 @@ fn judge_hook(hook: &Path, mode: io::Result<u32>) -> Finding {
         Err(_) => Finding::warn(
             check,
             format!(
-                "{shown} is missing: the gateway notices a renewal all the same, but nobody tells \
-                 certbot if it cannot serve it"
+                "{shown} is missing: the gateway notices a renewal without it, but certbot does not \
+                 learn whether the certificate can be served"
             ),
             Some("apt install --reinstall -o Dpkg::Options::=--force-confmiss edge-gateway".into()),
         ),
@@ -88,7 +88,7 @@ fn judge_renewal(
     webroot: &Path,
 ) -> Finding {
     let check = "renewal";
-    let mend = certonly(&webroot.display().to_string(), Some(lineage), names);
+    let repair = certonly(&webroot.display().to_string(), Some(lineage), names);
     let text = match text {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -96,8 +96,10 @@ fn judge_renewal(
             return Finding::warn(check, what, Some("sudo edge-gateway doctor".into()));
         }
         Err(_) => {
-            let what = format!("certbot has no note of {lineage}, so it does not renew it");
-            return Finding::warn(check, what, Some(mend));
+            let what = format!(
+                "certbot has no renewal configuration of {lineage}, so it does not renew it"
+            );
+            return Finding::warn(check, what, Some(repair));
         }
     };
     let authenticator = values(text, "authenticator").next().unwrap_or_default();
@@ -117,20 +119,20 @@ fn judge_renewal(
                         "{lineage} is renewed by the webroot {other}, and the gateway answers from {}",
                         webroot.display()
                     ),
-                    mend,
+                    repair,
                 ),
             }
         }
         "standalone" | "nginx" | "apache" => Finding::fail(
             check,
-            format!("{lineage} is renewed by `{authenticator}`, which wants port 80 for itself"),
-            mend,
+            format!("{lineage} is renewed by `{authenticator}`, which needs port 80 itself"),
+            repair,
         ),
         dns if dns.starts_with("dns-") => Finding::ok(check, format!("{lineage}, by {dns}")),
         other => Finding::warn(
             check,
-            format!("{lineage} is renewed by `{other}`, which may wait for somebody"),
-            Some(mend),
+            format!("{lineage} is renewed by `{other}`, which may need a person"),
+            Some(repair),
         ),
     }
 }
@@ -146,31 +148,31 @@ fn values<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     #[test]
     fn a_hook_that_certbot_does_not_run_is_none() {
         let missing = || Err(io::ErrorKind::NotFound.into());
         let hook = |mode| judge_hook(Path::new("/hook"), mode);
-        assert_eq!(hook(Ok(0o100_755)).verdict, Verdict::Ok);
-        assert_eq!(hook(Ok(0o100_644)).mend.as_deref(), Some("chmod a+x /hook"));
-        assert_eq!(hook(missing()).verdict, Verdict::Warn);
+        assert_eq!(hook(Ok(0o100_755)).rating, Rating::Ok);
+        assert_eq!(hook(Ok(0o100_644)).repair.as_deref(), Some("chmod a+x /hook"));
+        assert_eq!(hook(missing()).rating, Rating::Warn);
     }
 
     #[test]
     fn one_timer_that_is_active_is_enough() {
         let said = |stdout: &str| Ok(Said { stdout: stdout.into(), ..Said::default() });
-        // (what systemctl says, verdict)
+        // (what systemctl says, rating)
         let table = [
-            (said("active\ninactive\n"), Verdict::Ok),
-            (said("inactive\nactive\n"), Verdict::Ok),
-            (said("inactive\ninactive\n"), Verdict::Fail),
-            (said("failed\ninactive\n"), Verdict::Fail),
-            (said(""), Verdict::Warn),
-            (Err(Silent::NotInstalled), Verdict::Warn),
+            (said("active\ninactive\n"), Rating::Ok),
+            (said("inactive\nactive\n"), Rating::Ok),
+            (said("inactive\ninactive\n"), Rating::Fail),
+            (said("failed\ninactive\n"), Rating::Fail),
+            (said(""), Rating::Warn),
+            (Err(Silent::NotInstalled), Rating::Warn),
         ];
         for (said, want) in table {
-            assert_eq!(judge_timer(&said).verdict, want, "{said:?}");
+            assert_eq!(judge_timer(&said).rating, want, "{said:?}");
         }
     }
 
@@ -192,7 +194,7 @@ mod tests {
         for (names, want) in table {
             let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
             let found = judge_renewal("l", &names, &text, Path::new("/acme"));
-            assert_eq!(found.mend.as_deref(), Some(want));
+            assert_eq!(found.repair.as_deref(), Some(want));
         }
     }
 
@@ -201,8 +203,8 @@ mod tests {
         let note = |parameters: &str| {
             Ok(format!("version = 2.1.0\narchive_dir = /x\n[renewalparams]\n{parameters}"))
         };
-        let (ok, warn, fail) = (Verdict::Ok, Verdict::Warn, Verdict::Fail);
-        // (certbot's note, verdict, part of the finding)
+        let (ok, warn, fail) = (Rating::Ok, Rating::Warn, Rating::Fail);
+        // (certbot's note, rating, part of the finding)
         let table = [
             (note("authenticator = webroot\nwebroot_path = /acme,\n"), ok, "by /acme"),
             (
@@ -215,22 +217,22 @@ mod tests {
                 fail,
                 "/var/www",
             ),
-            (note("authenticator = standalone\n"), fail, "wants port 80"),
-            (note("authenticator = nginx\n"), fail, "wants port 80"),
+            (note("authenticator = standalone\n"), fail, "needs port 80"),
+            (note("authenticator = nginx\n"), fail, "needs port 80"),
             (note("authenticator = dns-rfc2136\n"), ok, "dns-rfc2136"),
             (note("authenticator = manual\n"), warn, "manual"),
-            (Err(io::ErrorKind::NotFound.into()), warn, "no note"),
+            (Err(io::ErrorKind::NotFound.into()), warn, "no renewal configuration"),
             (Err(io::ErrorKind::PermissionDenied.into()), warn, "only root"),
         ];
         let names = ["a.test".to_owned(), "b.test".to_owned()];
-        for (text, verdict, what) in table {
+        for (text, rating, what) in table {
             let found = judge_renewal("a.test", &names, &text, Path::new("/acme"));
-            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert_eq!(found.rating, rating, "{found:?}");
             assert!(found.what.contains(what), "{found:?}");
-            if verdict == fail {
-                let mend =
+            if rating == fail {
+                let repair =
                     "certbot certonly --webroot -w /acme --cert-name a.test -d a.test -d b.test";
-                assert_eq!(found.mend.as_deref(), Some(mend));
+                assert_eq!(found.repair.as_deref(), Some(repair));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Certificates that are missing, broken, out of date, or about to be.
+//! Check of the certificates: missing, broken, expired or about to expire.
 
 use crate::control::{On, Row, Verdict};
 use crate::observe::listed;
@@ -14,7 +14,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let place = Place {
         domain: subject.domain.as_deref(),
         webroot: subject.acme_webroot.display().to_string(),
-        // What this process may not read, the gateway may.
+        // The gateway may be able to read what this process cannot.
         is_blind: !subject.served && !nix::unistd::geteuid().is_root(),
     };
     let mut findings: Vec<_> = rows.iter().map(|row| judge(row, rows, &place)).collect();
@@ -22,12 +22,12 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// What a judgement depends on beside the certificates.
+/// Facts beside the certificates that the judgement needs.
 #[derive(Debug)]
 struct Place<'a> {
     domain: Option<&'a str>,
     webroot: String,
-    /// True for whoever may not read what the gateway may.
+    /// True if this user cannot read the files of the gateway.
     is_blind: bool,
 }
 
@@ -63,11 +63,11 @@ fn judge(row: &Row, rows: &[Row], place: &Place<'_>) -> Finding {
             Finding::fail(CHECK, format!("{name}: {problems}"), renew)
         }
         Verdict::BrokenChain => {
-            let mend = match lineage {
+            let repair = match lineage {
                 Some(_) => format!("{renew} --force-renewal"),
                 None => "append the CA's intermediate certificate to `tls.crt`".into(),
             };
-            Finding::fail(CHECK, format!("{name}: {problems}"), mend)
+            Finding::fail(CHECK, format!("{name}: {problems}"), repair)
         }
         Verdict::Missing => {
             let wanted = host.as_deref().or(place.domain).unwrap_or("DOMAIN");
@@ -82,7 +82,7 @@ fn judge(row: &Row, rows: &[Row], place: &Place<'_>) -> Finding {
         Verdict::Uncovered => {
             let on = listener.map_or("", |on| &*on.name);
             let hosts = listed(row.hostnames.iter().cloned(), 10);
-            let what = format!("{hosts}: no certificate of {on} is for it, so clients refuse it");
+            let what = format!("{hosts}: no certificate of {on} covers it, so clients refuse it");
             Finding::fail(CHECK, what, cover(&row.hostnames, listener, rows, place))
         }
         Verdict::NotYetValid => {
@@ -104,11 +104,11 @@ fn judge_domain(rows: &[Row], place: &Place<'_>) -> Option<Finding> {
         None => name == domain,
     };
     let is_told = |row: &Row| row.hostnames.iter().any(|host| host == domain);
-    // Without any certificate that is told already.
+    // Another finding reports that there is no certificate at all.
     if names().next().is_none() || names().any(covers) || rows.iter().any(is_told) {
         return None;
     }
-    let what = format!("${{DOMAIN}} is {domain}, and no certificate is for it");
+    let what = format!("${{DOMAIN}} is {domain}, and no certificate covers it");
     Some(Finding::fail(CHECK, what, cover(&[domain.to_owned()], None, rows, place)))
 }
 
@@ -167,8 +167,8 @@ mod tests {
                 .collect(),
             ..Row::default()
         };
-        let (ok, warn, fail) = (doctor::Verdict::Ok, doctor::Verdict::Warn, doctor::Verdict::Fail);
-        // (row, verdict, mend)
+        let (ok, warn, fail) = (doctor::Rating::Ok, doctor::Rating::Warn, doctor::Rating::Fail);
+        // (row, rating, repair)
         let table = [
             (row(Verdict::Good, None, true, ""), ok, None),
             (
@@ -218,21 +218,21 @@ mod tests {
         ];
         let place = |is_blind| Place { domain: Some("a.test"), webroot: "/acme".into(), is_blind };
         let served = [row(Verdict::Good, None, true, "")];
-        for (row, verdict, mend) in table {
+        for (row, rating, repair) in table {
             let found = judge(&row, &served, &place(false));
-            assert_eq!((found.verdict, found.mend.as_deref()), (verdict, mend), "{found:?}");
+            assert_eq!((found.rating, found.repair.as_deref()), (rating, repair), "{found:?}");
         }
         let hidden = row(Verdict::Missing, None, false, "`/live`: permission denied; let");
-        assert_eq!(judge(&hidden, &[], &place(true)).verdict, warn);
-        assert_eq!(judge(&hidden, &[], &place(false)).verdict, fail);
+        assert_eq!(judge(&hidden, &[], &place(true)).rating, warn);
+        assert_eq!(judge(&hidden, &[], &place(false)).rating, fail);
         let noted = Row { notes: vec!["it has signed itself".into()], ..served[0].clone() };
-        assert_eq!(judge(&noted, &[], &place(false)).verdict, warn);
+        assert_eq!(judge(&noted, &[], &place(false)).rating, warn);
 
         let other = Place { domain: Some("z.test"), ..place(false) };
         let found = judge_domain(&served, &other).unwrap();
-        let mend =
+        let repair =
             "certbot certonly --webroot -w /acme --cert-name a.test-0001 -d a.test -d z.test";
-        assert_eq!((found.verdict, found.mend.as_deref()), (fail, Some(mend)));
+        assert_eq!((found.rating, found.repair.as_deref()), (fail, Some(repair)));
         assert_eq!(judge_domain(&served, &place(false)), None);
         assert_eq!(judge_domain(&[], &other), None);
     }

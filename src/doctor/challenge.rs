@@ -1,5 +1,5 @@
-//! The HTTP-01 challenge (RFC 8555 section 8.3), played with a token of our own: laid into
-//! certbot's webroot, fetched through port 80 as the authority would, removed again.
+//! Check of the HTTP-01 challenge (RFC 8555 section 8.3): writes a token into certbot's webroot, fetches
+//! it through port 80 as the authority would, and removes it.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -22,21 +22,21 @@ const LONGEST: usize = 64 << 10;
 
 pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
     let Subject { acme_webroot, http_port, .. } = subject;
-    let token = match Token::lay(acme_webroot) {
+    let token = match TestToken::lay(acme_webroot) {
         Ok(token) => token,
         Err(error) => return vec![cannot_lay(acme_webroot, &error)],
     };
-    // From within first: what fails here fails for everybody.
+    // From this host first: a failure here is a failure for all clients.
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, *http_port));
     let host = names.first().map_or("localhost", |(host, _)| host);
-    let within = Asked { host, address: here, is_own: true };
+    let within = Target { host, address: here, is_own: true };
     if let Some(finding) = judge(&within, &token, &token.fetch(&within)) {
         return vec![finding];
     }
 
     let own = own_addresses();
     let mut asked = Vec::new();
-    // A name without an address is told of by another check.
+    // The check of DNS reports names without an address.
     for (host, addresses) in
         names.iter().filter_map(|(host, found)| Some((host, found.as_ref().ok()?)))
     {
@@ -44,17 +44,17 @@ pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
         let of_kind = |v6: bool| addresses.iter().find(move |found| found.is_ipv6() == v6);
         for address in [of_kind(true), of_kind(false)].into_iter().flatten() {
             let is_own = address.is_loopback() || own.contains(address);
-            asked.push(Asked { host, address: SocketAddr::new(*address, *http_port), is_own });
+            asked.push(Target { host, address: SocketAddr::new(*address, *http_port), is_own });
         }
     }
     let mut findings: Vec<Finding> = thread::scope(|scope| {
-        // At the same time: a firewall that drops makes each of them wait.
+        // In parallel: a firewall that drops packets makes each of them wait.
         let mut fetches = Vec::new();
         for asked in &asked {
             let token = &token;
             fetches.push((asked, scope.spawn(move || token.fetch(asked))));
         }
-        // A fetch that panicked has said so on standard error.
+        // A fetch that panicked has printed that on standard error.
         let replies =
             fetches.into_iter().filter_map(|(asked, fetch)| Some((asked, fetch.join().ok()?)));
         replies.filter_map(|(asked, reply)| judge(asked, &token, &reply)).collect()
@@ -65,7 +65,7 @@ pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
             [(only, _)] => format!("as {only}"),
             [(first, _), others @ ..] => format!("as {first} and {} more", others.len()),
         };
-        let what = format!("a token came back through port {http_port}, {as_whom}");
+        let what = format!("port {http_port} serves a test token, asked {as_whom}");
         findings.push(Finding::ok(CHECK, what));
     }
     findings
@@ -73,13 +73,13 @@ pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
 
 /// A file in the webroot, while it is there.
 #[derive(Debug)]
-struct Token {
+struct TestToken {
     file: PathBuf,
     name: String,
     content: String,
 }
 
-impl Token {
+impl TestToken {
     /// Folders that are missing are made as certbot makes them.
     fn lay(webroot: &Path) -> io::Result<Self> {
         if !webroot.is_dir() {
@@ -103,7 +103,7 @@ impl Token {
         Ok(token)
     }
 
-    fn fetch(&self, asked: &Asked<'_>) -> io::Result<Answer> {
+    fn fetch(&self, asked: &Target<'_>) -> io::Result<Answer> {
         let request = Request {
             method: "GET",
             host: asked.host,
@@ -116,7 +116,7 @@ impl Token {
     }
 }
 
-impl Drop for Token {
+impl Drop for TestToken {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.file);
     }
@@ -127,50 +127,50 @@ fn cannot_lay(webroot: &Path, error: &io::Error) -> Finding {
     match error.kind() {
         io::ErrorKind::NotFound => Finding::fail(
             CHECK,
-            format!("the webroot {shown} is missing, so certbot has nowhere to lay its token"),
+            format!("the webroot {shown} is missing, so certbot cannot write its token"),
             format!("install -d -m 0755 {shown}"),
         ),
         io::ErrorKind::PermissionDenied => Finding::warn(
             CHECK,
-            format!("not tried, for only root may write to {shown}"),
+            format!("not tried: only root may write to {shown}"),
             Some("sudo edge-gateway doctor".into()),
         ),
         _ => Finding::fail(
             CHECK,
-            format!("nothing can be written to the webroot {shown}: {error}"),
+            format!("the webroot {shown} cannot be written to: {error}"),
             format!("ls -ld {shown}, and df {shown}"),
         ),
     }
 }
 
-/// Whom a token was asked of.
+/// A server that was asked for the token.
 #[derive(Clone, Copy, Debug)]
-struct Asked<'a> {
+struct Target<'a> {
     host: &'a str,
     address: SocketAddr,
     is_own: bool,
 }
 
 /// None if the token came back.
-fn judge(asked: &Asked<'_>, token: &Token, reply: &io::Result<Answer>) -> Option<Finding> {
-    let Asked { host, address, is_own } = *asked;
-    let (what, mend) = match reply {
+fn judge(asked: &Target<'_>, token: &TestToken, reply: &io::Result<Answer>) -> Option<Finding> {
+    let Target { host, address, is_own } = *asked;
+    let (what, repair) = match reply {
         Ok(Answer { status: 200, body, .. }) if *body == token.content.as_bytes() => return None,
         Ok(Answer { status: 200, .. }) => (
-            format!("{address} answers for {host} with something else than the token"),
-            format!("see who answers: curl -i http://{host}/"),
+            format!("{address} answers for {host}, but not with the token"),
+            format!("see which server answers: curl -i http://{host}/"),
         ),
         Ok(Answer { status: 301 | 302 | 307 | 308, location, .. }) => (
             format!(
                 "{address} redirects the challenge for {host} to {}; another server has the port",
                 location.as_deref().unwrap_or("nowhere")
             ),
-            format!("see who answers: curl -i http://{host}/"),
+            format!("see which server answers: curl -i http://{host}/"),
         ),
         Ok(Answer { status, .. }) => (
             format!("{address} answers the challenge for {host} with {status}"),
             format!(
-                "start the gateway with --acme-webroot {}, or see who answers: curl -i http://{host}/",
+                "start the gateway with --acme-webroot {}, or see which server answers: curl -i http://{host}/",
                 webroot(token).display()
             ),
         ),
@@ -179,31 +179,30 @@ fn judge(asked: &Asked<'_>, token: &Token, reply: &io::Result<Answer>) -> Option
             "see the findings about ports, firewall and DNS".into(),
         ),
     };
-    // Many a router does not let a host reach itself by its public address.
     Some(match is_own || reply.is_ok() {
-        true => Finding::fail(CHECK, what, mend),
+        true => Finding::fail(CHECK, what, repair),
         false => Finding::warn(
             CHECK,
-            format!("{what}; from within that may say nothing"),
-            Some(format!("ask from elsewhere: curl -i http://{host}/")),
+            format!("{what}; many routers do not let a host reach its own public address"),
+            Some(format!("try from another host: curl -i http://{host}/")),
         ),
     })
 }
 
 /// The webroot that a token lies in.
-fn webroot(token: &Token) -> &Path {
+fn webroot(token: &TestToken) -> &Path {
     token.file.ancestors().nth(3).unwrap_or(&token.file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     #[test]
     fn a_token_is_laid_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let token = Token::lay(dir.path()).unwrap();
+        let token = TestToken::lay(dir.path()).unwrap();
         let file = dir.path().join(FOLDER).join(&token.name);
         assert_eq!(fs::read_to_string(&file).unwrap(), token.content);
         assert_eq!(webroot(&token), dir.path());
@@ -213,16 +212,16 @@ mod tests {
         assert_eq!(crate::proxy::acme_token(&path), Some(&*token.name), "the gateway takes it");
         drop(token);
         assert!(!file.exists());
-        let error = Token::lay(&dir.path().join("missing")).unwrap_err();
+        let error = TestToken::lay(&dir.path().join("missing")).unwrap_err();
         let found = cannot_lay(Path::new("/missing"), &error);
-        assert_eq!(found.verdict, Verdict::Fail);
-        assert_eq!(found.mend.as_deref(), Some("install -d -m 0755 /missing"));
+        assert_eq!(found.rating, Rating::Fail);
+        assert_eq!(found.repair.as_deref(), Some("install -d -m 0755 /missing"));
     }
 
     #[test]
     fn only_the_token_itself_is_good() {
         let dir = tempfile::tempdir().unwrap();
-        let token = Token::lay(dir.path()).unwrap();
+        let token = TestToken::lay(dir.path()).unwrap();
         let reply = |status, body: &str, location: Option<&str>| {
             Ok(Answer { status, location: location.map(Into::into), body: body.into() })
         };
@@ -230,21 +229,25 @@ mod tests {
         // (reply, the address is ours, what comes of it)
         let table = [
             (reply(200, &token.content, None), true, None),
-            (reply(200, "Welcome to nginx", None), true, Some((Verdict::Fail, "something else"))),
+            (
+                reply(200, "Welcome to nginx", None),
+                true,
+                Some((Rating::Fail, "not with the token")),
+            ),
             (
                 reply(301, "", Some("https://a.test/x")),
                 false,
-                Some((Verdict::Fail, "redirects the challenge for a.test to https://a.test/x")),
+                Some((Rating::Fail, "redirects the challenge for a.test to https://a.test/x")),
             ),
-            (reply(404, "", None), true, Some((Verdict::Fail, "with 404"))),
-            (refused(), true, Some((Verdict::Fail, "does not answer"))),
-            (refused(), false, Some((Verdict::Warn, "may say nothing"))),
+            (reply(404, "", None), true, Some((Rating::Fail, "with 404"))),
+            (refused(), true, Some((Rating::Fail, "does not answer"))),
+            (refused(), false, Some((Rating::Warn, "public address"))),
         ];
         for (reply, is_own, want) in table {
             let address = "192.0.2.7:80".parse().unwrap();
-            let found = judge(&Asked { host: "a.test", address, is_own }, &token, &reply);
-            let got = found.as_ref().map(|found| found.verdict);
-            assert_eq!(got, want.map(|(verdict, _)| verdict), "{reply:?}");
+            let found = judge(&Target { host: "a.test", address, is_own }, &token, &reply);
+            let got = found.as_ref().map(|found| found.rating);
+            assert_eq!(got, want.map(|(rating, _)| rating), "{reply:?}");
             if let (Some(found), Some((_, part))) = (found, want) {
                 assert!(found.what.contains(part), "{found:?}");
             }

@@ -1,4 +1,4 @@
-//! What the files say, and what the running gateway says of them.
+//! Check of the configuration: its faults, and whether the running gateway serves it.
 
 use crate::config::{Diagnostic, Severity};
 use crate::control::socket::Serving;
@@ -9,7 +9,7 @@ use super::subject::Subject;
 
 const CHECK: &str = "configuration";
 const GATEWAY: &str = "gateway";
-/// Faults that are told one by one.
+/// Faults that are listed one by one, at most.
 const FAULTS: usize = 5;
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Origin, Place};
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     fn told(severity: Severity, number: usize) -> Diagnostic {
         Diagnostic {
@@ -103,11 +103,11 @@ mod tests {
         assert_eq!(found.len(), FAULTS + 1);
         assert!(found[0].what.starts_with("a.yaml: HTTPRoute a/b: spec: 1 is"), "{found:?}");
         assert_eq!(found[FAULTS].what, "2 more faults");
-        assert!(found.iter().all(|finding| finding.verdict == Verdict::Fail), "{found:?}");
+        assert!(found.iter().all(|finding| finding.rating == Rating::Fail), "{found:?}");
 
         let found = files(&[told(Severity::Warning, 1), told(Severity::Warning, 2)], 4, 3);
         let [warning] = &found[..] else { panic!("{found:?}") };
-        assert_eq!(warning.verdict, Verdict::Warn);
+        assert_eq!(warning.rating, Rating::Warn);
         assert!(warning.what.contains("2 warnings") && warning.what.contains("1 is wrong"));
     }
 }

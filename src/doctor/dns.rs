@@ -1,4 +1,4 @@
-//! Whether the names that clients come for lead to this host.
+//! Check of DNS: whether the host names resolve to this host.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -150,15 +150,15 @@ fn list(addresses: &[IpAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     #[test]
     fn a_name_leads_here_or_somewhere_else() {
         let public = &["127.0.0.1", "::1", "203.0.113.7", "fe80::1"][..];
         let both = &["127.0.0.1", "203.0.113.7", "2001:db8::7"][..];
         let private = &["127.0.0.1", "10.0.0.7"][..];
-        let (ok, warn, fail) = (Verdict::Ok, Verdict::Warn, Verdict::Fail);
-        // (addresses of the name, of this host, verdict, part of the finding)
+        let (ok, warn, fail) = (Rating::Ok, Rating::Warn, Rating::Fail);
+        // (addresses of the name, of this host, rating, part of the finding)
         let table: [(&[&str], _, _, _); 9] = [
             (&["203.0.113.7"], public, ok, "this host"),
             (&["203.0.113.7", "2001:db8::7"], both, ok, "this host"),
@@ -173,20 +173,20 @@ mod tests {
         let parsed = |texts: &[&str]| -> Vec<IpAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
-        for (addresses, own, verdict, what) in table {
+        for (addresses, own, rating, what) in table {
             let found = judge("a.test", &parsed(addresses), &parsed(own));
-            assert_eq!(found.verdict, verdict, "{addresses:?}: {found:?}");
+            assert_eq!(found.rating, rating, "{addresses:?}: {found:?}");
             assert!(found.what.contains(what), "{found:?}");
-            assert!(found.mend.is_some() || verdict != fail, "{found:?}");
+            assert!(found.repair.is_some() || rating != fail, "{found:?}");
         }
     }
 
     #[test]
     fn a_name_without_an_address_cannot_be_reached() {
         let found = look(&[("a.test".into(), Err("unknown".into()))]);
-        assert_eq!(found[0].verdict, Verdict::Fail);
+        assert_eq!(found[0].rating, Rating::Fail);
         assert!(found[0].what.contains("a.test has no address: unknown"), "{found:?}");
-        assert_eq!(look(&[])[0].verdict, Verdict::Ok);
+        assert_eq!(look(&[])[0].rating, Rating::Ok);
     }
 
     #[test]

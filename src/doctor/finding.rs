@@ -1,46 +1,46 @@
-//! One thing that was examined, and how to mend it.
+//! The result of one check, and the command that repairs a fault.
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    pub verdict: Verdict,
-    /// What was looked at, in a word or two.
+    pub rating: Rating,
+    /// The subject of the check, in a word or two.
     pub check: String,
     /// One line.
     pub what: String,
-    /// A command, or what to do where there is none.
-    pub mend: Option<String>,
+    /// The command that repairs the fault, or advice where there is no such command.
+    pub repair: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Verdict {
+pub(crate) enum Rating {
     Ok,
-    /// It may be right, or could not be seen.
+    /// Possibly a fault, or not visible to this user.
     Warn,
-    /// Somebody is not served, or will not be.
+    /// Some clients are not served, or will not be.
     Fail,
 }
 
 impl Finding {
     pub(super) fn ok(check: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ok, check: check.into(), what: what.into(), mend: None }
+        Self { rating: Rating::Ok, check: check.into(), what: what.into(), repair: None }
     }
 
     pub(super) fn warn(
         check: impl Into<String>,
         what: impl Into<String>,
-        mend: impl Into<Option<String>>,
+        repair: impl Into<Option<String>>,
     ) -> Self {
-        let (check, what, mend) = (check.into(), what.into(), mend.into());
-        Self { verdict: Verdict::Warn, check, what, mend }
+        let (check, what, repair) = (check.into(), what.into(), repair.into());
+        Self { rating: Rating::Warn, check, what, repair }
     }
 
     pub(super) fn fail(
         check: impl Into<String>,
         what: impl Into<String>,
-        mend: impl Into<String>,
+        repair: impl Into<String>,
     ) -> Self {
-        let (check, what, mend) = (check.into(), what.into(), Some(mend.into()));
-        Self { verdict: Verdict::Fail, check, what, mend }
+        let (check, what, repair) = (check.into(), what.into(), Some(repair.into()));
+        Self { rating: Rating::Fail, check, what, repair }
     }
 }

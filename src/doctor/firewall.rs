@@ -36,7 +36,7 @@ fn judge_ufw(said: &Result<Said, Silent>, ports: &[u16]) -> Option<Finding> {
         true => Finding::ok(CHECK, "ufw lets clients in"),
         false => Finding::fail(
             CHECK,
-            format!("ufw lets nobody in at port {}", list(&closed)),
+            format!("ufw does not allow port {}", list(&closed)),
             format!("ufw allow {}/tcp", list(&closed)),
         ),
     })
@@ -75,7 +75,7 @@ fn is_for(to: &str, port: u16) -> bool {
     protocol == "tcp" && ports.split(',').any(within)
 }
 
-/// What can be told without following every jump: whether anything is dropped by default, and
+/// Judges without following every jump: whether anything is dropped by default, and
 /// whether any rule speaks of the port.
 fn judge_nftables(said: &Result<Said, Silent>, ports: &[u16]) -> Finding {
     let said = match said {
@@ -95,7 +95,7 @@ fn judge_nftables(said: &Result<Said, Silent>, ports: &[u16]) -> Finding {
         .filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop")
         .find(|chain| chain["family"] != "arp" && chain["family"] != "bridge");
     let Some(chain) = dropping else {
-        return Finding::ok(CHECK, "no chain of nftables drops what comes in by default");
+        return Finding::ok(CHECK, "no chain of nftables drops incoming packets by default");
     };
     let rules: Vec<_> = objects.iter().filter_map(|object| object.get("rule")).collect();
     let closed: Vec<_> =
@@ -155,7 +155,7 @@ fn list(ports: &[&u16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     fn said(stdout: &str) -> Result<Said, Silent> {
         Ok(Said { success: true, stdout: stdout.into(), stderr: String::new() })
@@ -199,12 +199,12 @@ mod tests {
         assert!(ufw_lets_in(&status, 80));
 
         let found = judge_ufw(&said(&active("")), &[80, 443]).unwrap();
-        assert_eq!(found.verdict, Verdict::Fail);
-        assert_eq!(found.mend.as_deref(), Some("ufw allow 80,443/tcp"));
+        assert_eq!(found.rating, Rating::Fail);
+        assert_eq!(found.repair.as_deref(), Some("ufw allow 80,443/tcp"));
         assert_eq!(judge_ufw(&said("Status: inactive\n"), &[80]), None);
         assert_eq!(judge_ufw(&Err(Silent::NotInstalled), &[80]), None);
         let refused = Ok(Said { stderr: "ERROR: You need to be root".into(), ..Said::default() });
-        assert_eq!(judge_ufw(&refused, &[80]).unwrap().verdict, Verdict::Warn);
+        assert_eq!(judge_ufw(&refused, &[80]).unwrap().rating, Rating::Warn);
     }
 
     #[test]
@@ -215,15 +215,15 @@ mod tests {
                 "hook": "input", "policy": "{policy}"}}}}"#
             )
         };
-        let rule = |right: &str, verdict: &str| {
+        let rule = |right: &str, rating: &str| {
             format!(
                 r#"{{"rule": {{"family": "inet", "chain": "input", "expr": [{{"match": {{"op": "==",
                 "left": {{"payload": {{"protocol": "tcp", "field": "dport"}}}},
-                "right": {right}}}}}, {{"{verdict}": null}}]}}}}"#
+                "right": {right}}}}}, {{"{rating}": null}}]}}}}"#
             )
         };
-        let (ok, warn) = (Verdict::Ok, Verdict::Warn);
-        // (objects, verdict)
+        let (ok, warn) = (Rating::Ok, Rating::Warn);
+        // (objects, rating)
         let table = [
             (vec![], ok),
             (vec![chain("accept")], ok),
@@ -237,14 +237,14 @@ mod tests {
         ];
         for (objects, want) in table {
             let text = format!(r#"{{"nftables": [{}]}}"#, objects.join(","));
-            assert_eq!(judge_nftables(&said(&text), &[80, 443]).verdict, want, "{text}");
+            assert_eq!(judge_nftables(&said(&text), &[80, 443]).rating, want, "{text}");
         }
         let text = format!(r#"{{"nftables": [{}]}}"#, chain("drop"));
         let found = judge_nftables(&said(&text), &[80, 443]);
-        let mend = "nft insert rule inet filter input tcp dport { 80,443 } accept";
-        assert_eq!(found.mend.as_deref(), Some(mend));
-        assert_eq!(judge_nftables(&said("nonsense"), &[80]).verdict, Verdict::Warn);
-        assert_eq!(judge_nftables(&Err(Silent::NotInstalled), &[80]).verdict, Verdict::Ok);
-        assert_eq!(judge_nftables(&Err(Silent::Failed), &[80]).verdict, Verdict::Warn);
+        let repair = "nft insert rule inet filter input tcp dport { 80,443 } accept";
+        assert_eq!(found.repair.as_deref(), Some(repair));
+        assert_eq!(judge_nftables(&said("nonsense"), &[80]).rating, Rating::Warn);
+        assert_eq!(judge_nftables(&Err(Silent::NotInstalled), &[80]).rating, Rating::Ok);
+        assert_eq!(judge_nftables(&Err(Silent::Failed), &[80]).rating, Rating::Warn);
     }
 }

@@ -1,5 +1,5 @@
-//! Whether Keycloak is told the truth about the client's address: with a wrong `X-Forwarded-Proto`
-//! or `-Host` it redirects in a loop, or refuses its own tokens.
+//! Check of the headers that Keycloak gets: with a wrong `X-Forwarded-Proto` or `-Host` it redirects in
+//! a loop, or refuses its own tokens.
 
 use std::collections::HashSet;
 
@@ -7,26 +7,26 @@ use crate::filters::{Filter, HeaderModifier};
 use crate::snapshot::{Choice, RouteTable, Rule, WeightedClusters};
 use crate::upstream::{ClusterSettings, EndpointSettings};
 
-use super::finding::{Finding, Verdict};
+use super::finding::{Finding, Rating};
 use super::subject::Subject;
 
 const CHECK: &str = "Keycloak";
 const WORD: &str = "keycloak";
 
-/// What becomes of a header that the gateway has set.
+/// The fate of a header that the gateway sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
-    /// As the client's connection has it.
+enum Arrival {
+    /// The value of the client's connection arrives.
     Truth,
     Set(String),
-    /// A second value stands beside the first.
+    /// A second value is added to the first.
     Added(String),
     Removed,
 }
 
-/// A way to Keycloak.
+/// A rule that leads to Keycloak.
 #[derive(Debug)]
-struct Way<'a> {
+struct KeycloakRule<'a> {
     /// The name of the rule.
     rule: &'a str,
     /// The host that the route is for, if it is for one.
@@ -43,7 +43,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
             for row in listener.routes().into_iter().flat_map(RouteTable::rows) {
                 for modifiers in ways(row.rule) {
                     let host = row.host.as_deref().or(subject.domain.as_deref());
-                    let way = Way {
+                    let way = KeycloakRule {
                         rule: &row.rule.name,
                         host: host.filter(|host| !host.starts_with("*.")),
                         tls: bind.tls,
@@ -58,13 +58,13 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
             }
         }
     }
-    if findings.iter().any(|finding| finding.verdict != Verdict::Ok) {
-        findings.retain(|finding| finding.verdict != Verdict::Ok);
+    if findings.iter().any(|finding| finding.rating != Rating::Ok) {
+        findings.retain(|finding| finding.rating != Rating::Ok);
     }
     findings
 }
 
-/// What each way of a rule to Keycloak does to the request's header.
+/// The header modifiers of each path from a rule to Keycloak.
 fn ways(rule: &Rule) -> Vec<Vec<&HeaderModifier>> {
     let choices = rule.backends.iter().flat_map(WeightedClusters::weighted);
     choices
@@ -94,43 +94,43 @@ fn is_keycloak(cluster: &ClusterSettings) -> bool {
         })
 }
 
-fn told(modifiers: &[&HeaderModifier], name: &str) -> Told {
-    let mut told = Told::Truth;
+fn arrival(modifiers: &[&HeaderModifier], name: &str) -> Arrival {
+    let mut told = Arrival::Truth;
     for modifier in modifiers {
         let text =
             |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         if let Some((_, value)) = modifier.set.iter().find(|(set, _)| set == name) {
-            told = Told::Set(text(value));
+            told = Arrival::Set(text(value));
         }
         if let Some((_, value)) = modifier.add.iter().find(|(added, _)| added == name) {
-            told = Told::Added(text(value));
+            told = Arrival::Added(text(value));
         }
         if modifier.remove.iter().any(|removed| removed == name) {
-            told = Told::Removed;
+            told = Arrival::Removed;
         }
     }
     told
 }
 
-fn judge(way: &Way<'_>, modifiers: &[&HeaderModifier]) -> Finding {
-    let Way { rule, host, tls, https_port } = *way;
+fn judge(way: &KeycloakRule<'_>, modifiers: &[&HeaderModifier]) -> Finding {
+    let KeycloakRule { rule, host, tls, https_port } = *way;
     let leave =
         |name: &str| format!("in {rule}, leave {name} to the gateway: take it out of the filter");
     for name in ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"] {
-        let (severe, wrong) = match told(modifiers, name) {
-            Told::Truth => continue,
-            Told::Removed => (true, format!("{rule} removes {name}")),
-            Told::Added(value) => {
+        let (severe, wrong) = match arrival(modifiers, name) {
+            Arrival::Truth => continue,
+            Arrival::Removed => (true, format!("{rule} removes {name}")),
+            Arrival::Added(value) => {
                 (true, format!("{rule} adds `{value}` to the {name} that is there"))
             }
-            Told::Set(value) => {
+            Arrival::Set(value) => {
                 let (right, severe) = match name {
                     "x-forwarded-proto" => (!tls || value == "https", true),
                     "x-forwarded-host" => {
                         let name = value.split(':').next().unwrap_or_default();
                         (host.is_none_or(|host| host.eq_ignore_ascii_case(name)), true)
                     }
-                    // Where the proto is told, Keycloak gets on with a wrong port for the most part.
+                    // With the right proto, Keycloak mostly works with a wrong port.
                     _ => (!tls || value == "443" || value == https_port.to_string(), false),
                 };
                 if right {
@@ -138,7 +138,7 @@ fn judge(way: &Way<'_>, modifiers: &[&HeaderModifier]) -> Finding {
                 }
                 let should = match (name, host) {
                     ("x-forwarded-host", Some(host)) => format!("clients ask for {host}"),
-                    _ => "clients come by HTTPS".into(),
+                    _ => "clients use HTTPS".into(),
                 };
                 (severe, format!("{rule} sets {name} to `{value}`, and {should}"))
             }
@@ -149,7 +149,7 @@ fn judge(way: &Way<'_>, modifiers: &[&HeaderModifier]) -> Finding {
         };
     }
     let what = format!(
-        "{rule} tells it how clients come; it must run with --proxy-headers=xforwarded to hear it"
+        "{rule} sends it X-Forwarded-*; start it with --proxy-headers=xforwarded, so that it reads them"
     );
     Finding::ok(CHECK, what)
 }
@@ -177,11 +177,11 @@ mod tests {
             remove: [HeaderName::from_static("x-forwarded-host")].into(),
             ..HeaderModifier::default()
         };
-        let (ok, warn, fail) = (Verdict::Ok, Verdict::Warn, Verdict::Fail);
+        let (ok, warn, fail) = (Rating::Ok, Rating::Warn, Rating::Fail);
         let host = Some("id.test");
-        // (filter, host of the route, by TLS, verdict, part of the finding)
+        // (filter, host of the route, by TLS, rating, part of the finding)
         let table = [
-            (HeaderModifier::default(), host, true, ok, "tells it"),
+            (HeaderModifier::default(), host, true, ok, "X-Forwarded-*"),
             (
                 set(&[
                     ("x-forwarded-proto", "https"),
@@ -191,7 +191,7 @@ mod tests {
                 host,
                 true,
                 ok,
-                "tells it",
+                "X-Forwarded-*",
             ),
             (
                 set(&[("x-forwarded-proto", "http")]),
@@ -201,19 +201,19 @@ mod tests {
                 "x-forwarded-proto to `http`",
             ),
             // A proxy before us ends TLS.
-            (set(&[("x-forwarded-proto", "https")]), host, false, ok, "tells it"),
+            (set(&[("x-forwarded-proto", "https")]), host, false, ok, "X-Forwarded-*"),
             (set(&[("x-forwarded-host", "old.test")]), host, true, fail, "ask for id.test"),
-            (set(&[("x-forwarded-host", "ID.test:443")]), host, true, ok, "tells it"),
-            (set(&[("x-forwarded-host", "old.test")]), None, true, ok, "tells it"),
+            (set(&[("x-forwarded-host", "ID.test:443")]), host, true, ok, "X-Forwarded-*"),
+            (set(&[("x-forwarded-host", "old.test")]), None, true, ok, "X-Forwarded-*"),
             (set(&[("x-forwarded-port", "8443")]), host, true, warn, "x-forwarded-port"),
-            (set(&[("x-forwarded-port", "9443")]), host, true, ok, "tells it"),
+            (set(&[("x-forwarded-port", "9443")]), host, true, ok, "X-Forwarded-*"),
             (add, host, true, fail, "adds `https`"),
             (remove, host, true, fail, "removes x-forwarded-host"),
         ];
-        for (modifier, host, tls, verdict, what) in table {
-            let way = Way { rule: "httproute/a/b/rule/0", host, tls, https_port: 9443 };
+        for (modifier, host, tls, rating, what) in table {
+            let way = KeycloakRule { rule: "httproute/a/b/rule/0", host, tls, https_port: 9443 };
             let found = judge(&way, &[&modifier]);
-            assert_eq!(found.verdict, verdict, "{modifier:?}: {found:?}");
+            assert_eq!(found.rating, rating, "{modifier:?}: {found:?}");
             assert!(found.what.contains(what), "{found:?}");
         }
     }
@@ -225,8 +225,8 @@ mod tests {
         };
         let first = HeaderModifier { set: pair("http").into(), ..HeaderModifier::default() };
         let last = HeaderModifier { set: pair("https").into(), ..HeaderModifier::default() };
-        assert_eq!(told(&[&first, &last], "x-forwarded-proto"), Told::Set("https".into()));
-        assert_eq!(told(&[], "x-forwarded-proto"), Told::Truth);
+        assert_eq!(arrival(&[&first, &last], "x-forwarded-proto"), Arrival::Set("https".into()));
+        assert_eq!(arrival(&[], "x-forwarded-proto"), Arrival::Truth);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Whether the gateway, and nobody else, can read the private keys of the lineages in use.
+//! Check of the private keys: the gateway can read those in use, and other users cannot.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -15,9 +15,9 @@ const CHECK: &str = "key";
 /// The package's own way to give the service its keys.
 const HELPER: &str = "/usr/lib/edge-gateway/certs";
 
-/// Who has to read.
+/// The user that must be able to read the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Reader {
+struct KeyReader {
     name: String,
     uid: u32,
     gids: Vec<u32>,
@@ -52,7 +52,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
 }
 
 /// The user of the running gateway, else of the service; none if there is no such user.
-fn reader(subject: &Subject) -> Option<Reader> {
+fn reader(subject: &Subject) -> Option<KeyReader> {
     let user = match &subject.status {
         Ok(status) => User::from_uid(Uid::from_raw(status.uid)).ok()??,
         Err(_) => User::from_name(&subject.user).ok()??,
@@ -61,7 +61,7 @@ fn reader(subject: &Subject) -> Option<Reader> {
     let groups = getgrouplist(&name, user.gid).unwrap_or_default();
     let mut gids: Vec<_> = groups.into_iter().map(Gid::as_raw).collect();
     gids.push(user.gid.as_raw());
-    Some(Reader { name: user.name, uid: user.uid.as_raw(), gids })
+    Some(KeyReader { name: user.name, uid: user.uid.as_raw(), gids })
 }
 
 type Found = (PathBuf, Access);
@@ -85,7 +85,7 @@ impl Access {
     }
 
     /// True if `reader` has the bits of `wanted`, 4 to read and 1 to pass.
-    fn lets(self, reader: &Reader, wanted: u32) -> bool {
+    fn lets(self, reader: &KeyReader, wanted: u32) -> bool {
         let shift = match () {
             () if reader.uid == 0 => return true,
             () if reader.uid == self.uid => 6,
@@ -96,7 +96,7 @@ impl Access {
     }
 }
 
-fn judge(key: &Found, folders: &[Found], reader: Option<&Reader>) -> Finding {
+fn judge(key: &Found, folders: &[Found], reader: Option<&KeyReader>) -> Finding {
     let (path, access) = key;
     let shown = path.display();
     if access.mode & 0o007 != 0 {
@@ -110,7 +110,7 @@ fn judge(key: &Found, folders: &[Found], reader: Option<&Reader>) -> Finding {
     let Some(reader) = reader else {
         return Finding::ok(CHECK, format!("{shown} is {owner}"));
     };
-    let mend = |path: &Path, mode: &str| match Path::new(HELPER).exists() {
+    let repair = |path: &Path, mode: &str| match Path::new(HELPER).exists() {
         true => HELPER.to_owned(),
         false => {
             let group = reader.gids.last().map_or_else(String::new, |gid| group(*gid));
@@ -119,11 +119,11 @@ fn judge(key: &Found, folders: &[Found], reader: Option<&Reader>) -> Finding {
     };
     if let Some((folder, _)) = folders.iter().find(|(_, access)| !access.lets(reader, 1)) {
         let what = format!("{} cannot pass {} to its keys", reader.name, folder.display());
-        return Finding::fail(CHECK, what, mend(folder, "0750"));
+        return Finding::fail(CHECK, what, repair(folder, "0750"));
     }
     if !access.lets(reader, 4) {
         let what = format!("{} cannot read {shown}, which is {owner}", reader.name);
-        return Finding::fail(CHECK, what, mend(path, "0640"));
+        return Finding::fail(CHECK, what, repair(path, "0640"));
     }
     Finding::ok(CHECK, format!("{shown} is {owner}, and {} can read it", reader.name))
 }
@@ -153,7 +153,7 @@ fn group(gid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     fn at(path: &str, uid: u32, gid: u32, mode: u32) -> Found {
         (path.into(), Access { uid, gid, mode })
@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn the_gateway_reads_its_key_and_nobody_else_does() {
-        let gateway = Reader { name: "edge-gateway".into(), uid: 990, gids: vec![990] };
-        let root = Reader { name: "root".into(), uid: 0, gids: vec![0] };
+        let gateway = KeyReader { name: "edge-gateway".into(), uid: 990, gids: vec![990] };
+        let root = KeyReader { name: "root".into(), uid: 0, gids: vec![0] };
         let open = || at("/etc", 0, 0, 0o755);
-        let (ok, fail) = (Verdict::Ok, Verdict::Fail);
-        // (key, folder, reader, verdict, part of the finding)
+        let (ok, fail) = (Rating::Ok, Rating::Fail);
+        // (key, folder, reader, rating, part of the finding)
         let table = [
             (at("/k", 0, 990, 0o640), open(), Some(&gateway), ok, "can read it"),
             (at("/k", 0, 990, 0o640), at("/live", 0, 990, 0o750), Some(&gateway), ok, "can read"),
@@ -178,11 +178,11 @@ mod tests {
             (at("/k", 990, 0, 0o400), open(), Some(&gateway), ok, "can read it"),
             (at("/k", 0, 0, 0o600), open(), None, ok, "/k is root:root 0600"),
         ];
-        for (key, folder, reader, verdict, what) in table {
+        for (key, folder, reader, rating, what) in table {
             let found = judge(&key, &[folder], reader);
-            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert_eq!(found.rating, rating, "{found:?}");
             assert!(found.what.contains(what), "{found:?}");
-            assert!(found.mend.is_some() || verdict == ok, "{found:?}");
+            assert!(found.repair.is_some() || rating == ok, "{found:?}");
         }
     }
 

@@ -1,11 +1,11 @@
-//! What may be wrong with the host around the gateway, and the command that mends it.
+//! Checks of the host around the gateway, each with the command that repairs a fault.
 //!
-//! One file a check: it looks, which takes files, sockets and other programs, and judges what it
-//! has seen, which is a pure function with a table of tests. To add one: its file, and its line in
+//! One file for each check. Its `look` reads files, sockets and the output of other programs; its
+//! `judge` is a pure function with a table of tests. To add a check: its file, and its line in
 //! [`examine`].
 //!
-//! Nothing here changes the host, but for one file in certbot's webroot that is removed again. What
-//! cannot be seen, for want of a right or a program, is a warning and never a fault.
+//! Checks do not change the host, except for one file in certbot's webroot that is removed again. What a
+//! check cannot see, because a right or a program is missing, is a warning and never a fault.
 
 mod backends;
 mod certbot;
@@ -25,14 +25,14 @@ mod time;
 
 use crate::observe::counted;
 
-pub(crate) use finding::{Finding, Verdict};
+pub(crate) use finding::{Finding, Rating};
 pub(crate) use redact::Redactor;
 pub(crate) use subject::Subject;
 
-/// Names that are looked up and asked for, at most.
+/// Host names that are looked up, at most.
 const HOSTS: usize = 20;
 
-/// Looks at everything, in the order in which it is best mended.
+/// Runs every check, in the order in which faults are best repaired.
 pub(crate) fn examine(subject: &Subject) -> Vec<Finding> {
     let hosts = subject.hosts();
     let names = dns::look_up(subject, hosts.iter().take(HOSTS).map(String::as_str));

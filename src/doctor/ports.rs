@@ -1,4 +1,4 @@
-//! Who has the ports that clients use: `/proc/net/tcp`, and the open files of every process.
+//! Check of the ports: which process listens, by `/proc/net/tcp` and the open files of every process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,7 +22,7 @@ struct Listening {
 
 /// A process that has a socket open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Holder {
+struct Process {
     pid: u32,
     name: String,
     /// `nginx.service`.
@@ -85,9 +85,9 @@ fn v6(hex: &str) -> Option<IpAddr> {
     Some(Ipv6Addr::from(bytes).into())
 }
 
-/// Who has each of the sockets open, by inode. Of other users' processes only root is told.
-fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<Holder>> {
-    let mut holders: HashMap<u64, Vec<Holder>> = HashMap::new();
+/// The processes that have each socket open, by inode. Only root sees those of other users.
+fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<Process>> {
+    let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
     let Ok(processes) = fs::read_dir("/proc") else { return holders };
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -108,7 +108,7 @@ fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<Holder>> {
             if !of_socket.iter().any(|holder| holder.pid == pid) {
                 let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 let groups = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
-                of_socket.push(Holder { pid, name: name.trim().into(), unit: unit(&groups) });
+                of_socket.push(Process { pid, name: name.trim().into(), unit: unit(&groups) });
             }
         }
     }
@@ -122,19 +122,19 @@ fn unit(groups: &str) -> Option<String> {
     parts.find(|part| part.ends_with(".service")).map(str::to_owned)
 }
 
-fn judge(port: u16, sockets: &[(IpAddr, Vec<Holder>)], own: Option<u32>) -> Finding {
+fn judge(port: u16, sockets: &[(IpAddr, Vec<Process>)], own: Option<u32>) -> Finding {
     let check = format!("port {port}");
     if sockets.is_empty() {
         return Finding::fail(
             check,
-            "nobody listens, so connections are refused",
+            "no process listens, so connections are refused",
             "systemctl start edge-gateway-http.socket edge-gateway-https.socket edge-gateway",
         );
     }
-    let is_own = |holder: &&Holder| holder.name == OWN || Some(holder.pid) == own;
+    let is_own = |holder: &&Process| holder.name == OWN || Some(holder.pid) == own;
     let holders = || sockets.iter().flat_map(|(_, holders)| holders);
     if let Some(holder) = holders().find(is_own) {
-        // On the loopback address alone it is open to nobody else; somebody may forward to it.
+        // A socket on the loopback address serves this host alone, unless a proxy forwards to it.
         let public = sockets.iter().any(|(address, holders)| {
             !address.is_loopback() && holders.iter().any(|of| is_own(&of))
         });
@@ -143,7 +143,9 @@ fn judge(port: u16, sockets: &[(IpAddr, Vec<Holder>)], own: Option<u32>) -> Find
             true => Finding::ok(check, format!("{what} listens")),
             false => Finding::warn(
                 check,
-                format!("{what} listens on the loopback address alone; right only behind a proxy"),
+                format!(
+                    "{what} listens only on the loopback address; that is right only behind a proxy"
+                ),
                 None,
             ),
         };
@@ -152,30 +154,30 @@ fn judge(port: u16, sockets: &[(IpAddr, Vec<Holder>)], own: Option<u32>) -> Find
         if holders().next().is_some() {
             return Finding::fail(
                 check,
-                "systemd listens, and no gateway has taken the socket over",
+                "systemd listens, and no gateway has taken over the socket",
                 "systemctl list-sockets, then systemctl status edge-gateway",
             );
         }
         return Finding::warn(
             check,
-            "somebody listens; only root is told who",
+            "a process listens; only root can see which",
             Some("sudo edge-gateway doctor".into()),
         );
     };
-    let mend = match &other.unit {
+    let repair = match &other.unit {
         Some(unit) if unit.starts_with("docker") || unit.starts_with("containerd") => {
             format!("docker ps --filter publish={port}, then stop that container")
         }
         Some(unit) => format!("systemctl disable --now {unit}"),
         None => format!("kill {}", other.pid),
     };
-    Finding::fail(check, format!("{} (pid {}) has it", other.name, other.pid), mend)
+    Finding::fail(check, format!("{} (pid {}) has it", other.name, other.pid), repair)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     #[test]
     fn the_kernels_table_is_read() {
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_port_is_ours_or_somebody_is_named() {
-        let holder = |pid, name: &str, unit: Option<&str>| Holder {
+        let holder = |pid, name: &str, unit: Option<&str>| Process {
             pid,
             name: name.into(),
             unit: unit.map(Into::into),
@@ -224,10 +226,10 @@ mod tests {
         let here: IpAddr = "127.0.0.1".parse().unwrap();
         let own = || holder(7, OWN, Some("edge-gateway.service"));
         let systemd = || holder(1, "systemd", None);
-        let (ok, warn, fail) = (Verdict::Ok, Verdict::Warn, Verdict::Fail);
-        // (sockets, verdict, part of the finding, part of the mend)
+        let (ok, warn, fail) = (Rating::Ok, Rating::Warn, Rating::Fail);
+        // (sockets, rating, part of the finding, part of the repair)
         let table = [
-            (vec![], fail, "nobody listens", "systemctl start edge-gateway"),
+            (vec![], fail, "no process listens", "systemctl start edge-gateway"),
             (vec![(any, vec![systemd(), own()])], ok, "pid 7", ""),
             (vec![(here, vec![own()])], warn, "loopback", ""),
             (vec![(here, vec![own()]), (any, vec![own()])], ok, "listens", ""),
@@ -248,11 +250,11 @@ mod tests {
                 "docker ps --filter publish=80",
             ),
         ];
-        for (sockets, verdict, what, mend) in table {
+        for (sockets, rating, what, repair) in table {
             let found = judge(80, &sockets, Some(42));
-            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert_eq!(found.rating, rating, "{found:?}");
             assert!(found.what.contains(what), "{found:?}");
-            assert!(found.mend.as_deref().unwrap_or_default().contains(mend), "{found:?}");
+            assert!(found.repair.as_deref().unwrap_or_default().contains(repair), "{found:?}");
         }
     }
 }

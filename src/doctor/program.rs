@@ -1,4 +1,4 @@
-//! Other programs, asked for what they know.
+//! Runs other programs and reads their output.
 
 use std::io::{ErrorKind, Read};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOST: u64 = 16 << 20;
 
-/// What a program said, and whether it succeeded.
+/// The output of a program, and whether it succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
     pub success: bool,

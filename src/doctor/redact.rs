@@ -1,4 +1,4 @@
-//! Names and addresses out of a report, so that it can be shown to strangers.
+//! Redaction of a report: removes host names and addresses, so that it can be published.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,10 +16,10 @@ const FILES: [&str; 13] = [
 const OUR_NAMES: [&str; 3] =
     ["edge-gateway.io", "gateway.envoyproxy.io", "gateway.networking.k8s.io"];
 
-/// Replaces host names and addresses by numbered words; one name gets the same word each time.
+/// Replaces host names and addresses by numbered placeholders; a name gets the same one each time.
 ///
-/// Known names are replaced wherever they stand as a word; of others, what looks like a domain or
-/// an address is. Loopback and unspecified addresses stay.
+/// Known names are replaced wherever they occur as a word; of unknown ones, whatever looks like a domain
+/// or an address. Loopback and unspecified addresses stay.
 #[derive(Debug, Default)]
 pub(crate) struct Redactor {
     known: Vec<String>,
@@ -49,7 +49,7 @@ impl Redactor {
 
     fn of(known: impl IntoIterator<Item = String>) -> Self {
         let known = known.into_iter().map(|name| plain(&name).to_owned());
-        // That of every host; it tells nothing.
+        // The same on every host.
         let known = known.filter(|name| !name.is_empty() && name != "localhost");
         Self { known: known.collect(), words: HashMap::new() }
     }
@@ -73,7 +73,7 @@ impl Redactor {
         if let Ok(address) = word.parse::<IpAddr>() {
             return self.address(address);
         }
-        // What a sentence puts behind a word.
+        // Punctuation after a word.
         let core = word.trim_end_matches(['.', ':']);
         let (core, tail) = word.split_at(core.len());
         if let Ok(address) = core.parse::<SocketAddr>() {

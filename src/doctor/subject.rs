@@ -7,16 +7,16 @@ use crate::control::socket::Status;
 use crate::control::{Certificates, Load};
 use crate::snapshot::Traffic;
 
-/// What is examined, and where.
+/// The configuration and the host that are examined.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    /// What the files come to.
+    /// The result of loading the files.
     pub load: Load,
-    /// As the running gateway has them, or as the files say to whoever runs this.
+    /// Those of the running gateway; without one, those of the files as far as this user may read them.
     pub certificates: Certificates,
-    /// True if they are those of the running gateway.
+    /// True if `certificates` are those of the running gateway.
     pub served: bool,
-    /// What the running gateway says, or why it says nothing.
+    /// The answer of the running gateway, or why there is none.
     pub status: Result<Status, String>,
     /// `${DOMAIN}`, if it is set.
     pub domain: Option<String>,
@@ -25,14 +25,14 @@ pub(crate) struct Subject {
     pub https_port: u16,
     pub letsencrypt_dir: PathBuf,
     pub acme_webroot: PathBuf,
-    /// The user that the service has, where none runs that could tell.
+    /// The user of the service, where no running gateway says it.
     pub user: String,
-    /// Addresses of names that are not looked up.
+    /// Addresses of names that are not to be looked up.
     pub resolve: Vec<(String, Vec<IpAddr>)>,
 }
 
 impl Subject {
-    /// Names that clients come for, without wildcards: of HTTPS listeners, of routes, and
+    /// Host names that clients use, without wildcards: those of HTTPS listeners and routes, and
     /// `${DOMAIN}`.
     pub(super) fn hosts(&self) -> Vec<String> {
         let mut hosts: Vec<String> = self.domain.iter().cloned().collect();

@@ -1,9 +1,9 @@
-//! Whether the clock is right: certificates are valid by it.
+//! Check of the clock, which decides whether certificates are valid.
 
 use std::time::SystemTime;
 
 use crate::clock;
-use crate::control::Verdict as State;
+use crate::control::Verdict;
 
 use super::finding::Finding;
 use super::program::{Said, Silent, ask};
@@ -16,7 +16,7 @@ pub(super) fn look(subject: &Subject) -> Finding {
         .certificates
         .certificates
         .iter()
-        .filter(|row| row.verdict == State::NotYetValid)
+        .filter(|row| row.verdict == Verdict::NotYetValid)
         .find_map(|row| row.certificate.as_ref())
         .map(|facts| facts.not_before.clone());
     let said = ask("timedatectl", &["show", "--property=NTPSynchronized"]);
@@ -31,7 +31,8 @@ fn judge(early: Option<&str>, said: &Result<Said, Silent>, now: SystemTime) -> F
     );
     let synchronise = || "timedatectl set-ntp true";
     if let Some(from) = early {
-        let what = format!("it is {shown} here, and a certificate is valid from {from} on");
+        let what =
+            format!("the clock says {shown}, but a certificate is valid only from {from} on");
         return Finding::fail(CHECK, what, synchronise());
     }
     match said {
@@ -40,12 +41,14 @@ fn judge(early: Option<&str>, said: &Result<Said, Silent>, now: SystemTime) -> F
         }
         Ok(said) if said.success && said.stdout.contains("NTPSynchronized=no") => Finding::warn(
             CHECK,
-            format!("{shown}, and nobody keeps it right"),
+            format!("{shown}, and no service synchronises it"),
             Some(synchronise().into()),
         ),
         _ => Finding::ok(
             CHECK,
-            format!("{shown}, which fits the certificates; who keeps it right is not known"),
+            format!(
+                "{shown}, which fits the certificates; whether a service synchronises it is not known"
+            ),
         ),
     }
 }
@@ -55,7 +58,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::doctor::Verdict;
+    use crate::doctor::Rating;
 
     #[test]
     fn a_clock_is_wrong_where_a_certificate_is_from_tomorrow() {
@@ -63,17 +66,17 @@ mod tests {
             |stdout: &str| Ok(Said { success: true, stdout: stdout.into(), stderr: String::new() });
         let yes = said("NTPSynchronized=yes\n");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
-        // (begin of a certificate, what timedatectl says, verdict)
+        // (begin of a certificate, what timedatectl says, rating)
         let table = [
-            (None, &yes, Verdict::Ok),
-            (None, &said("NTPSynchronized=no\n"), Verdict::Warn),
-            (None, &said(""), Verdict::Ok),
-            (None, &Err(Silent::NotInstalled), Verdict::Ok),
-            (Some("2026-01-01T00:00:00Z"), &yes, Verdict::Fail),
+            (None, &yes, Rating::Ok),
+            (None, &said("NTPSynchronized=no\n"), Rating::Warn),
+            (None, &said(""), Rating::Ok),
+            (None, &Err(Silent::NotInstalled), Rating::Ok),
+            (Some("2026-01-01T00:00:00Z"), &yes, Rating::Fail),
         ];
         for (early, said, want) in table {
             let found = judge(early, said, now);
-            assert_eq!(found.verdict, want, "{found:?}");
+            assert_eq!(found.rating, want, "{found:?}");
             assert!(found.what.contains("1970-01-02T00:00:00Z"), "{found:?}");
         }
     }

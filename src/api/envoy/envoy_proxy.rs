@@ -1,4 +1,4 @@
-//! EnvoyProxy: how the proxy of a Gateway is set up, of which what it tells of its work is served.
+//! EnvoyProxy: settings of the proxy of a Gateway. Its access log and tracing are served.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ pub(crate) struct Telemetry {
     pub request_id: Option<IgnoredAny>,
 }
 
-/// What is written of requests, and where.
+/// Settings of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AccessLog {
@@ -146,7 +146,7 @@ pub(crate) struct FileSink {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tracing {
-    /// Of a hundred requests of which nobody has decided it before.
+    /// Percentage of the requests without a sampling decision that are traced.
     pub sampling_rate: Option<u32>,
     pub sampling_fraction: Option<Fraction>,
     #[serde(default)]
@@ -190,7 +190,7 @@ pub(crate) struct TracingProvider {
     #[serde(default)]
     pub backend_refs: Vec<PlainBackendRef>,
     pub backend_settings: Option<IgnoredAny>,
-    /// What the gateway is called; `name.namespace` of the Gateway where absent.
+    /// Name of the service in traces; `name.namespace` of the Gateway by default.
     pub service_name: Option<String>,
     pub open_telemetry: Option<OpenTelemetryTracing>,
     pub zipkin: Option<IgnoredAny>,
@@ -262,6 +262,6 @@ pub(crate) struct LiteralTag {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NamedTag {
     pub name: String,
-    /// In place of what is not there.
+    /// Value in place of a missing one.
     pub default_value: Option<String>,
 }

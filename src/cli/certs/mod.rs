@@ -12,7 +12,7 @@ use crate::clock;
 use crate::control::{Certificates, certificates};
 
 use super::output::{Format, Output};
-use super::paths::Asked;
+use super::paths::AskOrRead;
 
 use setup::Setup;
 
@@ -39,7 +39,7 @@ pub(super) struct Certs {
     #[arg(long, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
-    asked: Asked,
+    asked: AskOrRead,
 }
 
 #[derive(Debug, Subcommand)]

@@ -131,7 +131,7 @@ async fn what_is_wrong_comes_with_the_command_that_mends_it() {
         (
             |patient| patient.program("ufw", "echo 'Status: active'"),
             &[],
-            "FAIL firewall ufw lets nobody in".into(),
+            "FAIL firewall ufw does not allow port".into(),
             "-> ufw allow",
         ),
         (
