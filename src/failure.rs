@@ -1,4 +1,4 @@
-//! Cause to status, in one place.
+//! The failures of exchanges, with the status, flag and details of each.
 
 use http::{HeaderValue, StatusCode};
 
@@ -7,7 +7,7 @@ use crate::stats::ResponseFlag;
 use crate::tls::TlsCause;
 use crate::upstream::FailureKind;
 
-/// Why an exchange could not be completed, and so what the client gets.
+/// Why an exchange could not be completed. The status that the client gets follows from it.
 ///
 /// One place maps cause to status and to the log's `flags` and `details`; no handler picks a status
 /// by hand. Flags and details are Envoy's, so dashboards and habits carry over.
@@ -41,23 +41,24 @@ pub(crate) enum Failure {
     NoUpgrade,
     RequestTimeout,
     ResponseInvalid,
-    /// It took the connection, and there was no TLS session on it.
+    /// The backend took the connection, but the TLS handshake with it failed.
     Tls(TlsCause),
     UpstreamReset,
-    /// The last of several tries ended so too.
+    /// The last of several tries ended in this way too.
     UpstreamResetAgain,
     UpstreamTimeout,
-    // Nobody is left to answer.
+    // There is no client left to answer, or no way to answer.
     ClientGone,
-    /// The process ends, and did not wait any longer.
+    /// The process ended before the exchange did.
     DrainTimeout,
-    /// Nothing moved in a tunnel or flow for as long as it may rest.
+    /// Nothing moved in a tunnel or flow for its idle timeout.
     TunnelIdle,
-    // There is no room.
-    /// The client's requests use as many connections to backends as they may.
+    // A limit is reached.
+    /// The client's requests use as many connections to backends as one client may.
     ClientShare,
     NoDescriptor,
-    /// The backend has as many connections as it may, and as many requests wait for one as may.
+    /// The backend has its limit of connections, and the limit of requests that wait for one is
+    /// reached too.
     Overflow,
     /// Memory is short.
     Overloaded,
@@ -184,7 +185,7 @@ impl Failure {
         }
     }
 
-    /// What the client reads: a line of plain text that names nothing of the inside.
+    /// The body for the client: a line of plain text that reveals nothing of the configuration.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::AmbiguousPath(_) => "the path is ambiguous\n",
@@ -226,8 +227,8 @@ impl Failure {
         }
     }
 
-    /// True if an HTTP/1 connection must be closed: whoever sends what no honest client does is
-    /// not read on, and no doubt is left about where its next request begins.
+    /// True if an HTTP/1 connection must be closed: the gateway does not read on from a client that
+    /// broke the protocol, so there is no doubt about where its next request begins.
     pub(crate) fn closes(self) -> bool {
         self.flag() == ResponseFlag::DownstreamProtocolError
     }
@@ -278,7 +279,7 @@ impl Failure {
     }
 }
 
-/// Why there is no response head, or no connection.
+/// The failure of an exchange whose backend gave no response head or no connection.
 impl From<FailureKind> for Failure {
     fn from(kind: FailureKind) -> Self {
         match kind {
@@ -298,7 +299,7 @@ impl From<FailureKind> for Failure {
     }
 }
 
-/// Envoy's words up to what BoringSSL says; those of rustls are others.
+/// Envoy's details up to `TLS_error:`. What follows is BoringSSL's text there, and our own here.
 fn tls_details(cause: TlsCause) -> &'static str {
     match cause {
         TlsCause::CertificateDated => {

@@ -1,10 +1,10 @@
-//! The counts of a bind, as one of its connections holds them.
+//! The counters of a bind, held by each of its connections.
 
 use std::sync::Arc;
 
 use crate::stats::{Downstream, Sharded};
 
-/// The counts of a connection's bind, in which it counts as open as long as this lives.
+/// The counters of a connection's bind. The connection counts as open as long as this lives.
 #[derive(Debug)]
 pub(crate) struct BindCounts(Arc<Sharded<Downstream>>);
 

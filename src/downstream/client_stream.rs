@@ -32,7 +32,7 @@ impl ClientStream for TlsStream<Rewound<TcpStream>> {
     }
 }
 
-/// A stream of which something was read too early, and is read again first.
+/// A stream whose first bytes were read too early: they are read again first.
 #[derive(Debug)]
 pub(crate) struct Rewound<S> {
     stream: S,

@@ -1,10 +1,9 @@
-//! One downstream connection as the worker that owns it sees it: what it is doing, since when, and
-//! a way to end it.
+//! The state of one downstream connection: what it is doing, since when, and how it is to end.
 //!
-//! A connection sets no timer of its own. It notes the time of what happens, and a sweep over all
-//! connections of a worker, several times a second, finds those that are late. That costs a few
-//! stores per request in place of timers armed and disarmed, and one list answers for time limits,
-//! for the limit on connections and for draining.
+//! A connection sets no timer of its own. It notes the time of each event, and a sweep over all
+//! connections of a worker, ten times a second, finds those that have passed a limit. This costs a
+//! few stores per request instead of arming and disarming timers, and one list serves the time
+//! limits, the limit on connections and draining.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -19,46 +18,48 @@ use crate::snapshot::ClientLimits;
 /// Milliseconds since some moment before the first connection; never 0.
 pub(crate) type Millis = u64;
 
-/// What a connection is doing. Shared by its socket, its requests and the sweep.
+/// The state of a connection. Its socket, its requests and the sweep share it.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub peer: SocketAddr,
-    /// Those of the bind, which hold until the listener is known.
+    /// The limits of the bind: they hold until the listener is known.
     bind_limits: Arc<ClientLimits>,
     listener_limits: OnceLock<Arc<ClientLimits>>,
-    /// A request head is awaited or under way since then; 0 if not.
+    /// When the connection began to wait for a request head or to receive one; 0 if it does not.
     head_since: AtomicU64,
-    /// No exchange is open since then.
+    /// When the last open exchange ended.
     idle_since: AtomicU64,
-    /// The client sent its last byte then.
+    /// When the client sent its last byte.
     read_at: AtomicU64,
-    /// We sent the last byte then.
+    /// When the gateway sent its last byte.
     wrote_at: AtomicU64,
-    /// What we want to send is stuck since then; 0 if it is not.
+    /// When a write first found no room; 0 if the last one went through.
     write_stuck_since: AtomicU64,
     /// Exchanges under way.
     open: AtomicU32,
-    /// Exchanges ever opened, and those of them that the client gave up.
+    /// Exchanges opened so far, and how many of them the client gave up.
     opened: AtomicU32,
     abandoned: AtomicU32,
     /// Request bodies that wait for the client.
     awaited_bodies: AtomicU32,
-    /// Response bodies for which the client has to make room, and when it last did for one.
+    /// Response bodies that wait for the client's window, and when it last opened one.
     owed_bodies: AtomicU32,
     room_at: AtomicU64,
-    /// HTTP/1: bytes of a request have come, or may come, that nobody has read to their end.
+    /// HTTP/1: bytes of a request have come, or may come, that were not read to their end.
     unread: AtomicBool,
-    /// Request bodies that are read to be thrown away, their requests being answered.
+    /// Request bodies that are read and discarded after their requests were answered.
     drained_bodies: AtomicU32,
-    /// Nothing more will be sent, and the client is given time to read, since then; 0 if not.
+    /// When the gateway sent its last byte of all and began to wait for the client to read it; 0
+    /// before.
     lingers_since: AtomicU64,
     /// The number of the first request that says its length twice; 0 if there is none.
     twofold: AtomicU32,
     /// The number of the request whose target is too long; 0 if there is none.
     long_target: AtomicU32,
-    /// On HTTP/2 a stream may rest, and idle frames are no head: some rules do not apply.
+    /// The client speaks HTTP/2: a stream may rest, and frames between requests are not a head, so
+    /// some limits do not apply.
     http2: AtomicBool,
-    /// A TLS handshake is under way, which has a limit of its own.
+    /// A TLS handshake is under way. It has a limit of its own.
     handshake: AtomicBool,
     ending: AtomicU8,
     /// See [`cut`](Self::cut) and [`cut_unless_finished`](Self::cut_unless_finished).
@@ -68,20 +69,21 @@ pub(crate) struct Watch {
     wake: Notify,
 }
 
-/// What a connection without an exchange may take to go, once it was told: HTTP/2 says good-bye in
-/// a round trip.
+/// How long a connection without an exchange may take to close after it was asked to: HTTP/2 needs
+/// a round trip for it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long a client that goes on sending is read, once it has its answer and the connection ends; and
-/// how long one that is silent. nginx's `lingering_time` and `lingering_timeout`.
+/// After the last answer of a connection, the gateway reads for so long from a client that goes on
+/// sending (`LINGER`) and from one that is silent (`SILENCE`). nginx's `lingering_time` and
+/// `lingering_timeout`.
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
 pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 
-/// What a connection without a request is given when it is to end: the first bytes of one may be
-/// on their way, sent before the client could know.
+/// How long a connection without a request is kept after it was asked to end: the first bytes of a
+/// request may be on their way, sent before the client could know.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
-/// Exchanges that a client may give up before it is asked how many it finished.
+/// Exchanges that a client may give up before their share of all exchanges counts.
 const MOST_ABANDONED: u32 = 200;
 
 /// How a connection is to end. Later ones outrank earlier ones.
@@ -89,9 +91,9 @@ const MOST_ABANDONED: u32 = 200;
 pub(crate) enum Ending {
     /// After the exchanges that are open: GOAWAY, or `Connection: close`.
     Gracefully = 1,
-    /// Now, for a limit that has passed.
+    /// At once, because a limit has passed.
     AtOnce = 2,
-    /// Now, since the process ends.
+    /// At once, because the process ends.
     Shutdown = 3,
 }
 
@@ -140,7 +142,7 @@ impl Watch {
         self.http2.store(true, Ordering::Relaxed);
     }
 
-    /// The connection begins with a TLS handshake, whose time its task keeps.
+    /// The connection begins with a TLS handshake. Its task watches the time limit of it.
     pub(crate) fn begins_handshake(&self) {
         self.handshake.store(true, Ordering::Relaxed);
     }
@@ -163,41 +165,41 @@ impl Watch {
         }
     }
 
-    /// True if what comes belongs to a request whose head is known.
+    /// True if the bytes that come belong to a request whose head was read.
     pub(crate) fn is_busy(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0 || self.drained_bodies.load(Ordering::Relaxed) > 0
     }
 
-    /// HTTP/1: the body of the request under way has bytes left to come, or none any more.
+    /// HTTP/1: notes whether the body of the current request has bytes left to come.
     pub(crate) fn leaves_unread(&self, unread: bool) {
         self.unread.store(unread, Ordering::Relaxed);
     }
 
-    /// True if an HTTP/1 client may be sending what nobody reads.
+    /// True if an HTTP/1 client may still be sending bytes that nothing reads.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// A request body is read to be thrown away, until the guard drops.
+    /// A request body is read and discarded until the guard drops.
     pub(crate) fn drains(self: &Arc<Self>) -> DrainedBody {
         self.drained_bodies.fetch_add(1, Ordering::Relaxed);
         DrainedBody(Arc::clone(self))
     }
 
-    /// Nothing more will be sent; what still comes is thrown away for a while.
+    /// The gateway has sent its last byte; what still comes is discarded for a while.
     pub(crate) fn lingers(&self, now: Millis) {
         if self.lingers_since.load(Ordering::Relaxed) == 0 {
             self.lingers_since.store(now, Ordering::Relaxed);
         }
     }
 
-    /// Bytes left.
+    /// Bytes were sent.
     pub(crate) fn sent(&self, now: Millis) {
         self.wrote_at.store(now, Ordering::Relaxed);
     }
 
-    /// The head of the request of this number, from 1, has `Content-Length` and `Transfer-Encoding`.
-    /// It may be read while an earlier request is served.
+    /// The head of the request of this number, from 1, has `Content-Length` and
+    /// `Transfer-Encoding`. It may be read while an earlier request is served.
     pub(crate) fn is_twofold(&self, request: u32) {
         let order = Ordering::Relaxed;
         let _ = self.twofold.compare_exchange(0, request, order, order);
@@ -214,8 +216,8 @@ impl Watch {
         self.long_target.store(request, Ordering::Relaxed);
     }
 
-    /// True if the target of the exchange that was just opened was cut off. The connection ends with
-    /// that exchange.
+    /// True if the target of the exchange that was just opened was cut off. The connection ends
+    /// with that exchange.
     pub(crate) fn opened_with_long_target(&self) -> bool {
         self.has_just_opened(self.long_target.load(Ordering::Relaxed))
     }
@@ -245,7 +247,7 @@ impl Watch {
         OpenExchange(Arc::clone(self))
     }
 
-    /// The client gave an exchange up before its end.
+    /// The client gave up an exchange before its end.
     ///
     /// Over HTTP/2 that costs it a dozen bytes and a backend a request (CVE-2023-44487), so a
     /// connection that does it more often than not, beyond a number that a person's clicks may
@@ -281,7 +283,7 @@ impl Watch {
         }
     }
 
-    /// Which ending is due by the limits, if any; told the time.
+    /// The ending that is due at `now` by the limits, if any.
     pub(crate) fn overdue(&self, now: Millis) -> Option<Ending> {
         let limits = self.limits();
         let over = |since: Millis, limit: Duration| {
@@ -307,7 +309,7 @@ impl Watch {
                 let late = over(lingers, all) || over(lingers.max(read_at), silent);
                 return late.then_some(Ending::AtOnce);
             }
-            // The task that drains keeps the time.
+            // The task that discards the body watches the time.
             if self.drained_bodies.load(Ordering::Relaxed) > 0 {
                 return None;
             }
@@ -315,12 +317,12 @@ impl Watch {
                 return Some(Ending::AtOnce);
             }
             let idle = self.idle_since.load(Ordering::Relaxed);
-            // Whoever was told to go and has nothing open has heard it by now.
+            // A client that was asked to end and has nothing open has read it by now.
             let ending = self.ending_since.load(Ordering::Relaxed);
             if ending != 0 && over(ending.max(idle), FAREWELL) {
                 return Some(Ending::AtOnce);
             }
-            // GOAWAY is a request; a peer that does not heed it gets no more time than to read it.
+            // GOAWAY only asks. A peer that ignores it gets no more time than it takes to read it.
             if over(idle, limits.idle_timeout + limits.send_timeout) {
                 return Some(Ending::AtOnce);
             }
@@ -328,7 +330,8 @@ impl Watch {
         }
         let quiet_since = read_at.max(wrote_at);
         let gone = match http2 {
-            // It was sent a PING in between (`proxy/speak.rs`), which whoever is there answers.
+            // It was sent a PING in between (`proxy/speak.rs`), which a client that is there
+            // answers.
             true => over(quiet_since, limits.idle_timeout / 2 + limits.send_timeout),
             // While the response flows, the request may rest.
             false => {
@@ -344,13 +347,13 @@ impl Watch {
         self.open.load(Ordering::Relaxed) as usize
     }
 
-    /// True if nothing has been asked or awaited for `patience`.
+    /// True if the connection has had no exchange for `patience`.
     pub(crate) fn rests(&self, now: Millis, patience: Millis) -> bool {
         !self.handshake.load(Ordering::Relaxed)
             && self.idle_since().is_some_and(|since| now.saturating_sub(since) > patience)
     }
 
-    /// True if the client has made no room for `patience` for what it is owed.
+    /// True if data for the client has waited for room for `patience`.
     pub(crate) fn is_stuck(&self, now: Millis, patience: Millis) -> bool {
         let over = |since: Millis| since != 0 && now.saturating_sub(since) > patience;
         over(self.write_stuck_since.load(Ordering::Relaxed))
@@ -368,23 +371,24 @@ impl Watch {
         self.ending.load(Ordering::Relaxed) != 0
     }
 
-    /// True if the process ends and waits no longer.
+    /// True if the process ends without waiting any longer.
     pub(crate) fn is_shut_down(&self) -> bool {
         self.ending.load(Ordering::Relaxed) == Ending::Shutdown as u8
     }
 
-    /// The end of the connection ends its response (HTTP/1.0): where that is not whole, the end must
-    /// not look orderly.
+    /// The end of the connection ends its response (HTTP/1.0): if the response is not complete, the
+    /// connection has to end with a reset.
     pub(crate) fn cut_unless_finished(&self) {
         self.cut.fetch_max(1, Ordering::Relaxed);
     }
 
-    /// What the connection carries has broken off: its end must not look orderly.
+    /// A response or tunnel has broken off: the connection has to end with a reset.
     pub(crate) fn cut(&self) {
         self.cut.store(2, Ordering::Relaxed);
     }
 
-    /// True if the socket is to be closed by RST; `finished` if all was written and the end told.
+    /// True if the socket has to be closed by RST. `finished`: everything was written, and the end
+    /// of the stream after it.
     pub(crate) fn is_cut(&self, finished: bool) -> bool {
         self.cut.load(Ordering::Relaxed) > u8::from(finished)
     }
@@ -419,7 +423,7 @@ impl Watch {
     }
 }
 
-/// A request body that is drained. Dropping it ends that.
+/// A request body that is read and discarded. Dropping this ends it.
 #[derive(Debug)]
 #[must_use = "the body counts as drained only while this guard lives"]
 pub(crate) struct DrainedBody(Arc<Watch>);

@@ -1,9 +1,10 @@
-//! An endpoint of a backend as the access log has it.
+//! The form of a backend's endpoint in the access log.
 
 use crate::observe::Upstream;
 use crate::upstream::EndpointName;
 
-/// An endpoint as the log has it; `named` keeps the text of one that is no address.
+/// An endpoint in the form of the log. `named` keeps the text of an endpoint that is not an
+/// address.
 pub(crate) fn logged_endpoint<'n>(endpoint: &EndpointName, named: &'n mut String) -> Upstream<'n> {
     match endpoint.socket_addr() {
         Some(address) => Upstream::Address(address),

@@ -1,7 +1,7 @@
 //! Connections from clients: how many there are, what each of them is doing, and what all workers
 //! share.
 //!
-//! HTTP (`proxy`) and byte streams (`streams`) both stand on this room.
+//! HTTP (`proxy`) and byte streams (`streams`) both use this room.
 
 mod bind_counts;
 mod client_stream;

@@ -1,4 +1,4 @@
-//! Every downstream connection, in the hands of the worker that owns it.
+//! The list of all open downstream connections, one part for each worker.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,20 +9,20 @@ use crate::downstream::connection_watch::{Ending, Millis, Watch};
 use crate::snapshot::BindKey;
 use crate::upstream::Holder;
 
-/// All of them, worker by worker.
+/// All open connections, worker by worker.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     open: AtomicUsize,
-    /// Ever opened; numbers them in their order.
+    /// How many were ever opened: the number of the next one.
     opened: AtomicU64,
-    /// How many each peer has. Locked when a connection comes or goes; a peer without one is not in
-    /// it, so it is no larger than the limit on connections.
+    /// How many connections each peer has. Locked when a connection comes or goes. A peer without a
+    /// connection has no entry, so the map is no larger than the limit on connections.
     peers: Mutex<HashMap<PeerNetwork, usize>>,
-    shelves: Mutex<Vec<Arc<WorkerConnections>>>,
+    workers: Mutex<Vec<Arc<WorkerConnections>>>,
 }
 
-/// Whose connections are counted together: an IPv4 address, or a /64 of IPv6, which is what one
-/// customer of a network gets at least.
+/// Clients whose connections are counted together: an IPv4 address, or a /64 of IPv6, the least
+/// that one customer of a network gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PeerNetwork(IpAddr);
 
@@ -35,18 +35,17 @@ impl PeerNetwork {
     }
 }
 
-/// The connections of one worker. Locked when one comes or goes and by the sweep, not by requests.
+/// The connections of one worker. The list is locked when a connection comes or goes and by the
+/// sweep, not by requests.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerConnections {
-    slots: Mutex<Slots>,
+    connections: Mutex<ByNumber>,
     /// Exchanges that were open at the last sweep.
     exchanges: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct Slots {
-    open: HashMap<u64, (BindKey, Arc<Watch>)>,
-}
+/// Connections by the number under which they were admitted.
+type ByNumber = HashMap<u64, (BindKey, Arc<Watch>)>;
 
 impl Connections {
     /// How many are open now.
@@ -56,19 +55,19 @@ impl Connections {
 
     /// How many exchanges were open at the last sweeps.
     pub(crate) fn exchanges(&self) -> usize {
-        let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        shelves.iter().map(|shelf| shelf.exchanges.load(Ordering::Relaxed)).sum()
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|worker| worker.exchanges.load(Ordering::Relaxed)).sum()
     }
 
-    /// A shelf for one more worker.
-    pub(crate) fn shelf(&self) -> Arc<WorkerConnections> {
-        let shelf = Arc::<WorkerConnections>::default();
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shelf));
-        shelf
+    /// The list of one more worker.
+    pub(crate) fn add_worker(&self) -> Arc<WorkerConnections> {
+        let worker = Arc::<WorkerConnections>::default();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&worker));
+        worker
     }
 
-    /// Counts one more and gives it a number; at `limit` the longest idle one has to go for it.
-    /// `None` if none is idle.
+    /// Counts one more connection and gives it a number. At `limit`, the connection that has been
+    /// idle for longest is ended for it; `None` if none is idle.
     pub(crate) fn admit(&self, limit: usize) -> Option<u64> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         if self.open.fetch_add(1, Ordering::Relaxed) < limit {
@@ -81,8 +80,8 @@ impl Connections {
         None
     }
 
-    /// Counts one more of `peer`; at `limit` its longest idle one has to go for it. False if none is
-    /// idle.
+    /// Counts one more connection of `peer`. At `limit`, the peer's connection that has been idle
+    /// for longest is ended for it; false if none is idle.
     pub(crate) fn admit_peer(&self, peer: PeerNetwork, limit: usize) -> bool {
         let count = {
             let mut peers = self.peers();
@@ -100,8 +99,8 @@ impl Connections {
     /// Ends the connection that has been idle for longest among those of the peers that `count`.
     /// False if none is idle.
     fn end_longest_idle(&self, counts: impl Fn(PeerNetwork) -> bool) -> bool {
-        let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = shelves.iter().filter_map(|shelf| shelf.longest_idle(&counts));
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = workers.iter().filter_map(|worker| worker.longest_idle(&counts));
         let Some((_, watch)) = idle.min_by_key(|(rank, _)| *rank) else { return false };
         watch.end(Ending::AtOnce);
         true
@@ -121,33 +120,33 @@ impl Connections {
         }
     }
 
-    /// One is gone.
+    /// A connection has ended.
     pub(crate) fn left(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl WorkerConnections {
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, ByNumber> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, number: u64, bind: BindKey, watch: Arc<Watch>) {
-        self.slots().open.insert(number, (bind, watch));
+        self.connections().insert(number, (bind, watch));
     }
 
     fn take(&self, number: u64) {
-        self.slots().open.remove(&number);
+        self.connections().remove(&number);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.slots().open.is_empty()
+        self.connections().is_empty()
     }
 
-    /// Looks at each; what comes back is how it is to end, if it is.
+    /// Asks `judge` about each connection, and ends those for which it returns an ending.
     pub(crate) fn end_where(&self, judge: impl Fn(BindKey, &Watch) -> Option<Ending>) {
         let mut exchanges = 0;
-        for (bind, watch) in self.slots().open.values() {
+        for (bind, watch) in self.connections().values() {
             exchanges += watch.open_exchanges();
             if let Some(ending) = judge(*bind, watch) {
                 watch.end(ending);
@@ -156,14 +155,15 @@ impl WorkerConnections {
         self.exchanges.store(exchanges, Ordering::Relaxed);
     }
 
-    /// Of the peers that `counts` says, the one that is idle since the longest time, the first of those that rest alike; and its
-    /// rank. What is told to end already is no longer in anybody's way.
+    /// The connection that has been idle for longest among those of the peers that `counts`, and
+    /// its rank; of several that are idle for as long, the oldest. A connection that was asked to
+    /// end already does not count.
     fn longest_idle(
         &self,
         counts: &impl Fn(PeerNetwork) -> bool,
     ) -> Option<((Millis, u64), Arc<Watch>)> {
-        let slots = self.slots();
-        let idle = slots.open.iter().filter(|(_, (_, watch))| {
+        let connections = self.connections();
+        let idle = connections.iter().filter(|(_, (_, watch))| {
             !watch.is_ending() && counts(PeerNetwork::of(watch.peer.ip()))
         });
         let ranked =
@@ -172,31 +172,31 @@ impl WorkerConnections {
     }
 }
 
-/// A connection's place among those of its worker; dropping it gives the place back.
+/// The entry of a connection in the list of its worker. Dropping this removes it.
 #[derive(Debug)]
 pub(crate) struct Registration {
     all: Arc<Connections>,
-    shelf: Arc<WorkerConnections>,
+    worker: Arc<WorkerConnections>,
     number: u64,
     /// `None` for a trusted proxy, whose connections are those of many.
     peer: Option<(PeerNetwork, Holder)>,
 }
 
 impl Registration {
-    /// Puts a connection that was admitted under `number` on the shelf of its worker.
+    /// Enters a connection that was admitted under `number` into the list of its worker.
     pub(crate) fn new(
         all: Arc<Connections>,
-        shelf: Arc<WorkerConnections>,
+        worker: Arc<WorkerConnections>,
         number: u64,
         bind: BindKey,
         peer: Option<(PeerNetwork, Holder)>,
         watch: &Arc<Watch>,
     ) -> Self {
-        shelf.put(number, bind, Arc::clone(watch));
-        Self { all, shelf, number, peer }
+        worker.put(number, bind, Arc::clone(watch));
+        Self { all, worker, number, peer }
     }
 
-    /// Whose descriptors its requests take; `None` for a trusted proxy.
+    /// The holder whose descriptors the requests take; `None` for a trusted proxy.
     pub(crate) fn client(&self) -> Option<Holder> {
         self.peer.map(|(_, client)| client)
     }
@@ -204,7 +204,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.shelf.take(self.number);
+        self.worker.take(self.number);
         self.all.left();
         if let Some((peer, _)) = self.peer {
             self.all.peer_left(peer);

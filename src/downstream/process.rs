@@ -13,7 +13,7 @@ use crate::observe::AccessLog;
 use crate::snapshot::SnapshotCell;
 use crate::upstream::Descriptors;
 
-/// What all workers share.
+/// The state that all workers share. There is one for the process.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub snapshot: SnapshotCell,
@@ -31,6 +31,6 @@ pub(crate) struct Process {
     pub descriptors: &'static Descriptors,
     /// Whether backends and clients are told of routes and TLS; see `proxy/shown_fields.rs`.
     pub shows_routes: bool,
-    /// True once no more connections are taken, until the end of the process.
+    /// True once the process accepts no more connections, until its end.
     pub draining: AtomicBool,
 }

@@ -8,11 +8,11 @@ use crate::upstream::Bounds;
 pub(crate) struct ProcessLimits {
     /// Downstream connections open at once; beyond it the longest idle one is closed. 20,000.
     pub connections: usize,
-    /// Of them, those of one peer that is no trusted proxy: an IPv4 address, or a /64 of IPv6; beyond
-    /// it the longest idle one of that peer is closed. 5,000.
+    /// Of them, those of one peer that is no trusted proxy: an IPv4 address, or a /64 of IPv6;
+    /// beyond it the longest idle one of that peer is closed. 5,000.
     pub connections_a_peer: usize,
-    /// Connections to backends that the requests, tunnels and flows of such a peer use, or of a client
-    /// that a trusted proxy names; beyond it 503. No limit.
+    /// Connections to backends that the requests, tunnels and flows of such a peer use, or of a
+    /// client that a trusted proxy names; beyond it 503. No limit.
     pub upstream_a_peer: usize,
     /// Connections to all backends together, and flows of datagrams; beyond it 503. No limit.
     pub upstream_connections: usize,

@@ -1,4 +1,4 @@
-//! The ID of a request or of a connection that is not looked into, for the log and for backends.
+//! New IDs of requests and of byte streams, for the log and for backends.
 
 use http::HeaderValue;
 

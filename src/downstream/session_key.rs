@@ -1,4 +1,4 @@
-//! The key that the tokens of sessions are sealed with.
+//! The key that seals the tokens of sessions.
 
 use std::fmt;
 

@@ -1,9 +1,10 @@
-//! What gives when memory runs short: first the connections that rest, then new requests.
+//! Shortage of memory: idle connections are closed first, then new requests are refused.
 //!
-//! Whoever sweeps looks, four times a second over all workers. From 95 % of the memory that was found
-//! on, connections that rest are ended, the longest first: how long one may rest is halved at each
-//! look. From 98 % on a new request is answered 503, and who takes nothing of an answer for as long is
-//! ended: what is under way would else go on to fill its buffers. Below 90 % all is as before.
+//! The sweep of one worker or another looks at the memory in use, four times a second in all. From
+//! 95 % of the limit on, idle connections are closed, the longest idle first: the time that a
+//! connection may be idle is halved at each look. From 98 % on a new request is answered 503, and a
+//! client that takes nothing of its response for that time is cut off, because its buffers would go
+//! on to fill. Below 90 % all is as before.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,13 +15,14 @@ use crate::systemd::Memory;
 
 /// How often memory is looked at.
 const LOOK: Millis = 250;
-/// What a connection may rest in any case: a client that asks one thing after the other is not cut.
+/// How long a connection may be idle in any case: a client that sends one request after the other
+/// is not cut off.
 const SHORTEST: Millis = 1000;
 
-/// What a connection takes at rest; docs/configuration.md has what was measured.
+/// Bytes that an idle connection takes; docs/configuration.md has the measurements.
 pub(crate) const BYTES_A_CONNECTION: u64 = 52 << 10;
 
-/// What an exchange may take: the client's window and the send buffer, both full.
+/// Bytes that an exchange may take: the client's window and the send buffer, both full.
 const BYTES_AN_EXCHANGE: u64 = (256 + 128) << 10;
 
 /// How short memory is.
@@ -57,8 +59,8 @@ impl Shortage {
         self.level.load(Ordering::Relaxed) == ShortageLevel::Severe as u8
     }
 
-    /// Looks at the memory in use, unless somebody just did. `idle_timeout` is how long a connection
-    /// may rest while there is enough.
+    /// Looks at the memory in use, unless somebody just did. `idle_timeout` is how long a
+    /// connection may rest while there is enough.
     pub(crate) fn look(
         &self,
         now: Millis,
@@ -117,9 +119,9 @@ impl Shortage {
 /// How short memory is with `used` of `limit` bytes, of which connections and exchanges may have
 /// `ours`. A level is left a little later than it was reached, so that it does not flutter.
 ///
-/// Where connections and exchanges may have less than a quarter, the rest is taken by something else:
-/// most of all by the allocator, which keeps what it once needed and gives it to the next. No refusal
-/// would bring it back, so there is none.
+/// Where connections and exchanges may have less than a quarter, the rest is taken by something
+/// else: most of all by the allocator, which keeps what it once needed and gives it to the next. No
+/// refusal would bring it back, so there is none.
 fn judge(before: ShortageLevel, used: u64, ours: u64, limit: u64) -> ShortageLevel {
     let over = |percent: u64| used >= limit / 100 * percent;
     let severe = if before == ShortageLevel::Severe { 97 } else { 98 };

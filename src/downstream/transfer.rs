@@ -1,4 +1,4 @@
-//! Carrying bytes from one stream to another: what was carried, and for how long nothing was.
+//! Parts of carrying bytes from one stream to another: counters, writing, the limit on silence.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! From a socket to requests: limits, TLS, and which HTTP it is.
+//! The way of a connection from its socket to its protocol: the TLS handshake, the listener, HTTP/1
+//! or HTTP/2.
 
 use std::io;
 use std::net::IpAddr;
@@ -24,13 +25,13 @@ use crate::streams::tcp::{self, AcceptedStream};
 use crate::streams::{Destination, StreamRecord, choose_destination};
 use crate::tls;
 
-/// What HTTP/2 over cleartext begins with (RFC 9113 section 3.4).
+/// The first bytes of HTTP/2 over cleartext (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 ///
-/// The handshake, the protocols and the request are boxed each on its own: a connection holds what it
-/// needs now, not what the largest of them needs.
+/// The futures of the handshake, of the protocols and of the request are boxed one by one, so that
+/// a connection takes the memory of its present state and not of the largest one.
 pub(super) async fn serve(
     process: Arc<Process>,
     bind: BindKey,
@@ -141,32 +142,32 @@ async fn begin(
     Ok(speak(connection, spoken, *stream, Bytes::new()).await?)
 }
 
-/// The stream of a connection whose handshake was done here.
+/// The stream of a connection whose TLS handshake was done here.
 type TlsClient = TlsStream<Rewound<TcpStream>>;
 
-/// What a TLS connection turns out to be.
+/// The result of the handshake of a TLS connection.
 enum HandshakeOutcome {
-    /// An HTTPS listener's.
+    /// The handshake is done; the connection belongs to an HTTPS listener.
     Http { sni: Box<str>, stream: Box<TlsClient> },
-    /// For a backend, behind a handshake with us.
+    /// The handshake is done; the decrypted bytes go to a backend.
     Terminated { route: StreamRoute, stream: Box<TlsClient> },
-    /// For a backend, its handshake too; or for nobody.
+    /// There was no handshake: the bytes go to a backend as they are, or the connection is closed.
     Passthrough { route: StreamRoute, stream: Rewound<TcpStream> },
 }
 
-/// A connection that is not looked into, and where it goes.
+/// A connection that is not HTTP, and where its bytes go.
 struct StreamRoute {
-    /// None where no listener has the name that it is for.
+    /// None if no listener has the name that the client asked for.
     tunnel: Option<Tunnel>,
     record: StreamRecord,
     destination: Result<Destination, Failure>,
 }
 
-/// From the ClientHello to the end of the handshake, if it is ours.
+/// Does the TLS handshake, unless a backend is to do it.
 ///
-/// Where TLS listeners share the port, the name is read first and nothing is answered before it is
-/// known whose connection it is: what belongs to no listener or route of theirs is closed without
-/// an alert.
+/// If TLS listeners share the port, the name is read first, and the gateway answers nothing before
+/// the listener is known. A connection that belongs to none of their listeners or routes is closed
+/// without an alert.
 async fn handshake(
     process: &Arc<Process>,
     bind: &Bind,
@@ -223,14 +224,14 @@ async fn handshake(
     let destination = choose_destination(forwards.best(&sni), &mut record);
     let route = StreamRoute { tunnel: Some(Tunnel::Terminate), record, destination };
     if route.destination.is_err() {
-        // Before the handshake, so that nobody thinks it has begun.
+        // Before the handshake, so that the client does not take the connection for established.
         return Ok(HandshakeOutcome::Passthrough { route, stream: hello.into_stream() });
     }
     let stream = Box::new(hello.finish(config).await?);
     Ok(HandshakeOutcome::Terminated { route, stream })
 }
 
-/// Hands a connection to its backend, or closes it where there is none.
+/// Hands a connection to its backend, or closes it if there is none.
 async fn forward(
     route: StreamRoute,
     counts: BindCounts,
@@ -259,7 +260,7 @@ async fn forward(
     Ok(())
 }
 
-/// Does `work`, unless the connection is to end meanwhile and has used up its grace.
+/// Does `work`, unless the connection is asked to end meanwhile and its grace has passed.
 async fn unless_ending<T>(
     watch: &Watch,
     work: impl Future<Output = T>,

@@ -1,4 +1,4 @@
-//! A worker: one thread's listeners, connections and clock.
+//! The worker: the listening sockets, connections and clock of one thread.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,15 +29,15 @@ const SWEEP: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SocketId(pub u64);
 
-/// What the control loop asks of a worker.
+/// A command of the control loop to a worker.
 #[derive(Debug)]
 pub(crate) enum WorkerCommand {
     /// Accept or receive from this socket and serve `bind` on it. The socket is not blocking.
     Listen { socket: SocketId, server: ServerSocket, bind: BindKey },
     /// Stop accepting from this socket, and end the connections of its bind gracefully.
     Close { socket: SocketId },
-    /// Stop accepting, end idle connections now and the others after what they are doing. The
-    /// worker returns when there is none left, or at `deadline`.
+    /// Stop accepting, end idle connections now and the others after their open exchanges. The
+    /// worker returns when no connection is left, or at `deadline`.
     Drain { deadline: Instant },
     /// End everything now and return.
     Abort,
@@ -50,7 +50,7 @@ pub(crate) async fn run_worker(
     process: Arc<Process>,
     mut commands: mpsc::UnboundedReceiver<WorkerCommand>,
 ) {
-    let connections = process.connections.shelf();
+    let connections = process.connections.add_worker();
     let worker = Arc::new(Worker { process, connections });
     let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();
     let mut receivers: HashMap<SocketId, Receiver> = HashMap::new();
@@ -113,7 +113,7 @@ pub(crate) async fn run_worker(
     tokio::task::yield_now().await;
 }
 
-/// What a worker's tasks share.
+/// The state that the tasks of a worker share.
 #[derive(Debug)]
 struct Worker {
     process: Arc<Process>,
@@ -144,8 +144,8 @@ impl Worker {
         upstream::pool::sweep(now);
     }
 
-    /// Takes a place for a connection; at the limit the longest idle one has to go for it, and at
-    /// that of its peer the longest idle one of the peer.
+    /// Registers a connection. At the limit on connections the longest idle one is ended for it, at
+    /// the limit of its peer the peer's longest idle one. `None` if none is idle.
     fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Registration)> {
         let address = canonical(stream.peer_addr().ok()?);
         let Process { connections, limits, trusted_proxies, descriptors, .. } = &*self.process;
@@ -178,8 +178,8 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                // Out of descriptors or memory: those who wait in the backlog must wait longer,
-                // and a loop that spins would take the time from those who could make room.
+                // Out of descriptors or memory: clients in the backlog have to wait longer, and a
+                // loop without a pause would take the time from tasks that could free some.
                 pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
                 tracing::warn!(%error, pause_ms = whole_millis(pause), "accept failed, pausing");
                 tokio::time::sleep(pause).await;

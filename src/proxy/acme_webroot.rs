@@ -23,13 +23,13 @@ pub(crate) fn token(path: &str) -> Option<&str> {
     ((1..=128).contains(&token.len()) && token.bytes().all(allowed)).then_some(token)
 }
 
-/// What certbot left under `webroot` for `token`. Blocks on the file system.
+/// The file of `token` that certbot wrote under `webroot`. Blocks on the file system.
 ///
-/// No link is followed below the webroot, and only a plain, small file is read.
+/// Below the webroot no symbolic link is followed, and only a small, regular file is read.
 ///
 /// # Errors
 ///
-/// Whatever keeps the file from being read; a token that is not there is `NotFound`.
+/// Why the file cannot be read; `NotFound` if there is none for the token.
 pub(crate) fn read(webroot: &Path, token: &str) -> io::Result<Vec<u8>> {
     let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let root = File::open(webroot)?;

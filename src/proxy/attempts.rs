@@ -1,4 +1,4 @@
-//! A request to its cluster: one try, or as many as the rule allows.
+//! The tries of a request at its cluster: one, or as many as the rule allows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,11 +32,11 @@ pub(super) async fn send(
     }
 }
 
-/// HTTPRoute `retry` (GEP-1731): as many tries as it takes, up to those that are allowed. What
-/// comes back at the end is what the last try came to.
+/// HTTPRoute `retry` (GEP-1731): tries again until a response can be passed on or no try is left.
+/// Returns the result of the last try.
 ///
-/// The method makes no difference, as the specification makes none: who writes `retry` says that
-/// the backends of the rule bear it. A body that is too long to be kept ends the tries.
+/// The method makes no difference, since the specification makes none: a rule with `retry` says
+/// that its backends can bear it. A body that is too long to be kept ends the tries.
 async fn repeatedly(
     record: &mut Record,
     cluster: &Arc<Cluster>,
@@ -59,20 +59,20 @@ async fn repeatedly(
         if number > retry.attempts {
             record.exhausted = true;
             return match came {
-                // What the specification's tests take for connections that fail is 500 or 503.
+                // The conformance tests of the specification expect 500 or 503 here.
                 Err(Failure::UpstreamReset) => Err(Failure::UpstreamResetAgain),
                 came => came,
             };
         }
         number += 1;
         let wait = retry.wait(number, fastrand::u32(..));
-        // Better what came than a timeout that is sure to come.
+        // The wait would end in a timeout, so the result of this try is passed on.
         if deadline.is_some_and(|at| at.saturating_duration_since(clock::now()) <= wait) {
             return came;
         }
-        // A response that is not passed on ends with its connection, and frees the backend.
+        // Dropping a response that is not passed on closes its connection and frees the backend.
         drop(came);
-        // Not the same one again where there is another.
+        // The next try goes to another endpoint if there is one.
         aim.prefer = None;
         aim.avoid.extend(record.upstream.clone());
         if !wait.is_zero() {
@@ -95,9 +95,9 @@ fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> boo
     }
 }
 
-/// Resolves when nothing has moved for `rest`, from now on, and the client was not waited for.
+/// Resolves when nothing has moved for `rest`, from now on, while the client was not waited for.
 ///
-/// One timer, which moves only when it fires: nothing is set for the bytes that pass.
+/// There is one timer, and it is set anew only when it fires, so bytes that pass cost nothing.
 async fn no_progress(moved: &AtomicU64, rest: Duration, client_is_awaited: impl Fn() -> bool) {
     loop {
         moved.store(coarse_now(), Ordering::Relaxed);
@@ -152,7 +152,7 @@ async fn ask(
     let received = record.received.clone();
     let alone = AtomicU64::default();
     let moved = received.as_deref().map_or(&alone, |received| &received.moved);
-    // Noted in the record, so that it is known who did not answer in time.
+    // The record gets the endpoint, so that the log names the one that did not answer in time.
     let client = record.connection.client_of(record.client);
     let (counts, tried) = (&rule.counts, &mut record.upstream);
     let errand = Errand { aim, client, counts, tried, moved };
@@ -164,7 +164,8 @@ async fn ask(
             Err(_) => return Err(Failure::UpstreamTimeout),
         },
         (None, Some(rest)) => {
-            // A client that is waited for has limits of its own, but for the client of a call.
+            // While the client is waited for, the limit on request bodies holds; a gRPC call has
+            // none.
             let received = received.as_deref().filter(|_| !is_grpc);
             let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
             tokio::select! {

@@ -1,4 +1,4 @@
-//! A request's body as it passes.
+//! The body of a request on its way to the backend.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::proxy::stall::Stall;
 
 /// A request's body: counted, and watched for a client that stalls.
 ///
-/// What of it has not come when this is dropped is read and thrown away by [`linger`].
+/// If it is dropped before its end, [`linger`] reads and discards the rest.
 #[derive(Debug)]
 pub(super) struct ClientBody {
     /// `None` once it is dropped.
@@ -34,17 +34,17 @@ pub(super) struct ClientBody {
     waiting: bool,
     /// When the present wait began.
     waits_since: Millis,
-    /// HTTP/2: the streams of a connection stall each by itself, so the connection's own clock does
-    /// not tell. `None` for HTTP/1, and for gRPC, whose streams are silent for as long as they like.
+    /// HTTP/2: each stream of a connection stalls by itself, so the times of the connection do not
+    /// show it. `None` for HTTP/1, and for gRPC, whose streams may be silent.
     stall: Option<Stall>,
     /// The client sends nothing before `100 Continue`, which hyper sends at the first poll.
     is_announced: bool,
-    /// It has ended, or broke.
+    /// It has ended or broken off.
     ended: bool,
 }
 
 impl ClientBody {
-    /// The body of a request; one without costs nothing.
+    /// The body of a request; `None` if it has none.
     pub(super) fn of(
         incoming: RequestBody,
         headers: &HeaderMap,
@@ -80,7 +80,7 @@ impl ClientBody {
         Body::boxed(self)
     }
 
-    /// Leaves the rest to be thrown away with the connection, unless other requests share it.
+    /// Leaves the rest to be discarded with the connection, unless other requests share that.
     pub(super) fn leave(mut self) {
         if !self.has_stream {
             self.incoming = None;
@@ -98,7 +98,7 @@ impl ClientBody {
         }
     }
 
-    /// True if the client has let the body rest for too long, and nothing has come back to it either.
+    /// True if the client has sent nothing for too long, and nothing was sent to it either.
     fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let since = self.waits_since.max(self.received.moved.load(Ordering::Relaxed));
         let stalled =
@@ -109,7 +109,7 @@ impl ClientBody {
         stalled
     }
 
-    /// The rest will not come, or cannot be told from what follows it: over HTTP/1 there is more.
+    /// The body broke off. Over HTTP/1 the rest cannot be told from what follows it.
     fn breaks(&mut self) {
         self.ended = true;
         self.received.abandoned.fetch_or(self.has_stream, Ordering::Relaxed);
@@ -152,8 +152,9 @@ impl HttpBody for ClientBody {
         self.received.moved.store(coarse_now(), Ordering::Relaxed);
         match frame.into_trailers() {
             Ok(trailers) => {
-                // hyper takes a bare LF in trailers for no line end where others do, and what
-                // they would read as the next request for more trailers. So nothing follows them.
+                // In trailers, other servers take a bare LF for a line end and hyper does not. What
+                // they read as the next request, hyper would read as more trailers. So the
+                // connection ends behind trailers.
                 if !self.has_stream {
                     self.watch.end(Ending::Gracefully);
                 }
@@ -187,7 +188,7 @@ impl Drop for ClientBody {
         if incoming.is_end_stream() {
             self.ends();
         } else if self.is_announced && !self.has_stream {
-            // hyper would ask for it.
+            // Reading on would make hyper ask the client for the body.
             self.received.left.store(true, Ordering::Relaxed);
         } else {
             linger::drain(incoming, &self.watch, Arc::clone(&self.received));

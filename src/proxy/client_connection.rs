@@ -1,4 +1,4 @@
-//! One downstream connection, as its requests see it.
+//! The facts of a downstream connection that its requests ask for.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use crate::proxy::forwarded_fields::ConnectionOrigin;
 use crate::snapshot::BindKey;
 use crate::upstream::Holder;
 
-/// What stays the same from one request of a connection to the next.
+/// The facts of a connection that are the same for all of its requests.
 #[derive(Debug)]
 pub(crate) struct ClientConnection {
     pub process: Arc<Process>,
     pub bind: BindKey,
     pub origin: ConnectionOrigin,
     pub watch: Arc<Watch>,
-    /// Our end.
+    /// The gateway's own address.
     pub local: SocketAddr,
-    /// The name of the TLS handshake; empty where there was none. `None` without TLS.
+    /// The server name of the TLS handshake; empty if the client sent none. `None` without TLS.
     pub sni: Option<Box<str>>,
     /// `TLSv1.3`; `None` without TLS.
     pub tls: Option<&'static str>,
@@ -29,8 +29,9 @@ pub(crate) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// Whose descriptors a request takes: those of the peer, or behind a trusted proxy of `client`,
-    /// the address that it named. A proxy that names none is not bound for what it passes on.
+    /// The holder whose descriptors a request takes: the peer, or behind a trusted proxy `client`,
+    /// the address that the proxy named. A proxy that names none has no limit for what it passes
+    /// on.
     pub(super) fn client_of(&self, client: IpAddr) -> Option<Holder> {
         let peer = self.origin.peer.ip().to_canonical();
         self.registration.client().or_else(|| {

@@ -1,4 +1,4 @@
-//! One exchange from its head to its last byte: what the log will say of it.
+//! The record of an exchange, from its head to its last byte: what the log will say of it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
 use crate::upstream::EndpointName;
 
-/// What is known of an exchange so far. Dropping it writes the access log's line, so there is one
-/// line for every request, whatever became of it.
+/// What is known of an exchange so far. Dropping it writes the line of the access log, so there is
+/// one line for each request, however it ends.
 #[derive(Debug)]
 pub(super) struct Record {
     pub connection: Arc<ClientConnection>,
@@ -46,9 +46,9 @@ pub(super) struct Record {
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub listener: Option<Arc<str>>,
-    /// How the exchange is logged, where that is not as the gateway's own log has it.
+    /// The log of the Gateway, if it has one of its own.
     log: Option<Arc<GatewayLog>>,
-    /// The headers that this asks for.
+    /// The header fields that this log asks for.
     seen: Seen,
     pub rule: Option<Arc<Rule>>,
     /// Fields that the filters of the rule add to the response to a failure.
@@ -62,7 +62,7 @@ pub(super) struct Record {
     /// 0 until there is a response.
     status: u16,
     failure: Option<Failure>,
-    /// Where no backend answered and nothing failed.
+    /// The response was made here, by a filter or as an answer of the gateway.
     answered_here: bool,
     /// The request's body, if it has one that was forwarded.
     pub received: Option<Arc<BodyProgress>>,
@@ -139,8 +139,7 @@ impl Record {
         path_of(&self.target)
     }
 
-    /// True if nothing but the end of the connection can tell where `response` ends: HTTP/1.0 has no
-    /// chunks.
+    /// True if only the end of the connection shows where `response` ends: HTTP/1.0 has no chunks.
     pub(super) fn ends_with_its_connection(&self, response: &Response) -> bool {
         !self.protocol.ends_bodies()
             && !response.body().is_end_stream()
@@ -172,8 +171,8 @@ impl Record {
         self.call.is_grpc() || self.grpc_web.is_some()
     }
 
-    /// How long nothing may move in either direction of the exchange, where that has a limit: in a
-    /// gRPC call to a rule without one of its own.
+    /// How long the exchange may be silent in both directions, if that has a limit: for a gRPC call
+    /// to a rule without a timeout.
     pub(super) fn idle_limit(&self) -> Option<Duration> {
         let limited = self.rule.as_ref().is_some_and(|rule| rule.timeouts.is_unset());
         (self.is_grpc() && limited).then_some(self.connection.watch.limits().tunnel_timeout)
@@ -184,30 +183,30 @@ impl Record {
         self.received.as_ref().is_some_and(|body| body.stalled.load(Ordering::Relaxed))
     }
 
-    /// True if the client gave the request up before its body had ended.
+    /// True if the client gave up the request before its body had ended.
     pub(super) fn is_abandoned(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.abandoned.load(Ordering::Relaxed))
     }
 
-    /// An HTTP/1 connection ends with the answer: the rest of a body need not be told from what follows.
+    /// An HTTP/1 connection ends with the response, so the rest of a body need not be read.
     pub(super) fn leave_body(&self) {
         if let Some(received) = self.received.as_ref().filter(|_| !self.protocol.has_streams()) {
             received.left.store(true, Ordering::Relaxed);
         }
     }
 
-    /// True if an HTTP/1 connection ends with the answer, for the rest of a body's sake or beside it.
+    /// True if an HTTP/1 connection ends with the response and the rest of the body is not read.
     pub(super) fn leaves_body(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.left.load(Ordering::Relaxed))
     }
 
-    /// A backend's head is here.
+    /// The head of a backend's response has come.
     pub(super) fn answered_by(&mut self, endpoint: EndpointName) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
         self.upstream = Some(endpoint);
     }
 
-    /// The response is made here, by a filter or as a challenge's answer.
+    /// The response is made here, by a filter or as an answer of the gateway.
     pub(super) fn answered_here(&mut self) {
         self.answered_here = true;
     }
@@ -221,13 +220,13 @@ impl Record {
     }
 
     pub(super) fn respond(&mut self, status: http::StatusCode) {
-        // Where the client has gone already, nothing is sent.
+        // If the client has gone already, nothing is sent.
         if self.failure != Some(Failure::ClientGone) {
             self.status = status.as_u16();
         }
     }
 
-    /// Counts what became of it.
+    /// Counts the exchange, its status and its failure.
     fn count(&self, took: Duration) {
         let counts = self.connection.counts.here();
         counts.requests_active.one_less();
@@ -290,8 +289,8 @@ impl Record {
     }
 }
 
-/// Writes the line of a request that was refused before it was one: its head could not be read, so
-/// nothing is known of it but who sent it.
+/// Writes the line of a request whose head could not be read: nothing is known of it but its
+/// sender.
 pub(super) fn refused(connection: &ClientConnection, failure: Failure) {
     let id = new_request_id();
     let counts = connection.counts.here();
@@ -369,7 +368,7 @@ impl Drop for Record {
         self.count(duration);
         let mut named = String::new();
         let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));
-        // What was refused or answered before anybody was told of it has a name all the same.
+        // A request that was answered before it got an ID is logged with a new one.
         let id = self.request_id.take().unwrap_or_else(new_request_id);
         let (request_bytes, response_bytes) = self.bytes();
         let connection = &self.connection;

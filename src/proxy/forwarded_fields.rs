@@ -1,4 +1,4 @@
-//! What the backend is told about the client: `X-Forwarded-*` and `X-Request-Id`.
+//! The fields that tell a backend about the client: `X-Forwarded-*` and `X-Request-Id`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,7 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What is known of a request's origin once the headers were settled.
+/// The origin of a request, as its fields say it once they are settled.
 #[derive(Debug)]
 pub(super) struct RequestOrigin {
     pub client: IpAddr,
@@ -27,13 +27,13 @@ pub(super) struct RequestOrigin {
     pub port: u16,
 }
 
-/// What is the same for every request of one connection, made once.
+/// The part of the origin that is the same for all requests of a connection, made once.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionOrigin {
     pub peer: SocketAddr,
     pub scheme: Scheme,
     pub port: u16,
-    /// The peer is in `--trusted-proxies`: what it says of the client before it counts.
+    /// The peer is in `--trusted-proxies`: the gateway believes what it says about its client.
     trusted: bool,
     peer_value: HeaderValue,
     port_value: HeaderValue,
@@ -53,9 +53,9 @@ impl ConnectionOrigin {
         }
     }
 
-    /// Sets the headers, with what an untrusted peer sent of them gone, and returns what they say.
+    /// Sets the fields, and returns what they say. Those that an untrusted peer sent are removed.
     ///
-    /// RFC 7239 section 8.1: nothing in these headers can be believed but what a proxy of ours
+    /// RFC 7239 section 8.1: nothing in these fields can be believed but what a trusted proxy
     /// wrote. Where the peer is trusted, its `X-Forwarded-*` and `X-Request-Id` stay, and its
     /// address is appended to `X-Forwarded-For`.
     ///
@@ -92,7 +92,7 @@ impl ConnectionOrigin {
         hops.push_str(&peer.to_string());
         let hops = HeaderValue::from_str(&hops).unwrap_or_else(|_| self.peer_value.clone());
 
-        // Who says 443 alone has been reached by https.
+        // A proxy that says the port 443 and no scheme was reached by https.
         let implied = [Scheme::Http, Scheme::Https]
             .into_iter()
             .find(|scheme| port == Some(scheme.well_known_port()));
@@ -116,7 +116,7 @@ impl ConnectionOrigin {
     }
 }
 
-/// What a trusted proxy says of the client before it.
+/// The claims of a trusted proxy about the client before it.
 struct Claims<'a> {
     client: Option<IpAddr>,
     /// `X-Forwarded-For` as it came.
@@ -129,8 +129,8 @@ struct Claims<'a> {
 /// Reads `X-Forwarded-*`, each of them a list to which every proxy may have added.
 fn claims<'a>(headers: &'a HeaderMap, trusted: &[Cidr]) -> Claims<'a> {
     let hops = members(headers, &FOR);
-    // The right-most hop that is not one of ours is the client; further left is hearsay. Where all
-    // are ours, the first of them is.
+    // The right-most hop that is not a trusted proxy is the client; hops further left cannot be
+    // believed. If all hops are trusted proxies, the first one is the client.
     let (mut client, mut back) = (None, 0);
     for hop in hops.iter().rev() {
         let Some(address) = address(hop) else { break };
@@ -186,7 +186,7 @@ fn address(hop: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// Removes every `X-Forwarded-*`, those that nobody has heard of too.
+/// Removes every `X-Forwarded-*`, unknown ones too.
 fn remove_claims(headers: &mut HeaderMap) {
     let claims = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
     while let Some(name) = headers.keys().find(claims).cloned() {

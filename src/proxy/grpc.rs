@@ -1,7 +1,8 @@
-//! Which exchanges are gRPC calls. It is decided here and nowhere else.
+//! gRPC calls: the one place that decides which exchanges are calls.
 //!
-//! A content type is the client's word. Alone it changes neither a limit nor the form of an answer:
-//! a gRPC call also has the method and protocol of one, and a route or a backend that serves gRPC.
+//! A content type is only a claim of the client, so it alone changes neither a limit nor the form
+//! of a response: a gRPC call also has the method and protocol of one, and a route or a backend
+//! that serves gRPC.
 
 use http::Method;
 
@@ -33,8 +34,8 @@ impl GrpcCall {
         self.served |= rule.grpc;
     }
 
-    /// The request goes to `cluster`. gRPC is spoken over HTTP/2 alone, so a backend that is known to
-    /// speak HTTP/2 may serve it behind an HTTPRoute too.
+    /// The request goes to `cluster`. gRPC is spoken over HTTP/2 alone, so a backend that is known
+    /// to speak HTTP/2 may serve it behind an HTTPRoute too.
     pub(super) fn goes_to(&mut self, cluster: &Cluster) {
         self.served |= cluster.settings().protocol != Protocol::Http1;
     }

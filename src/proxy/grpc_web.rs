@@ -2,9 +2,9 @@
 //!
 //! A browser sends `application/grpc-web`, or `application/grpc-web-text` where every byte of the
 //! body is in base64. The backend gets `application/grpc`. In the response the trailers become the
-//! last message of the body, marked by the highest bit of its first byte (grpc/doc/PROTOCOL-WEB.md).
-//! As in Envoy's filter of that name, this happens right before the request is forwarded, so every
-//! other filter sees what the client sent.
+//! last message of the body, marked by the highest bit of its first byte
+//! (grpc/doc/PROTOCOL-WEB.md). As in Envoy's filter of that name, this happens right before the
+//! request is forwarded, so every other filter sees what the client sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

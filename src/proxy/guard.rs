@@ -1,4 +1,5 @@
-//! What no route may see: requests that could mean one thing here and another at a backend.
+//! The guard before all routes: it refuses requests that could mean one thing here and another at a
+//! backend.
 //!
 //! hyper has settled the framing before a request comes here (hyper `proto/h1/role.rs`: differing
 //! or malformed lengths, unknown codings, `Transfer-Encoding` in HTTP/1.0 are refused; of
@@ -37,7 +38,8 @@ pub(super) enum Upgrade {
     Http2,
 }
 
-/// Bytes of a method; more is answered 501 (RFC 9112 section 3). The longest that is registered has 17.
+/// Bytes of a method; more is answered 501 (RFC 9112 section 3). The longest that is registered has
+/// 17.
 const LONGEST_METHOD: usize = 32;
 
 /// Looks at a request head and leaves in it what may travel on.
@@ -78,8 +80,9 @@ pub(crate) fn admitted_host(
     admit(head, limits).map(|admitted| admitted.host)
 }
 
-/// RFC 9112 section 3.2: one `Host`, which is a host. Where the target has an authority that counts,
-/// and HTTP/1.1 needs `Host` all the same; in HTTP/2 the two agree (RFC 9113 section 8.3.1).
+/// RFC 9112 section 3.2: one `Host`, which is a host. Where the target has an authority that
+/// counts, and HTTP/1.1 needs `Host` all the same; in HTTP/2 the two agree (RFC 9113 section
+/// 8.3.1).
 fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failure> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next().cloned();

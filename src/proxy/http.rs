@@ -31,8 +31,8 @@ use crate::upstream::{Aim, Cluster};
 
 /// Serves one request of a connection.
 ///
-/// Never an error: whatever goes wrong becomes a response, and the record writes its line when the
-/// response's body has ended or nobody is left to read it.
+/// Never an error: every failure becomes a response, and the record writes its line when the
+/// response's body has ended or the client has gone.
 pub(super) async fn serve(
     connection: Arc<ClientConnection>,
     mut request: http::Request<RequestBody>,
@@ -104,8 +104,8 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
     headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
-/// RFC 9110 section 9.3.2: HEAD is told how long the body would be, and gets none. Where hyper drops
-/// a body unread it would look as if the client had left; over HTTP/2 it sends it.
+/// RFC 9110 section 9.3.2: HEAD is told how long the body would be, and gets none. Where hyper
+/// drops a body unread it would look as if the client had left; over HTTP/2 it sends it.
 fn leave_out_body(response: &mut Response) {
     if response.body().is_end_stream() {
         return;
@@ -141,7 +141,7 @@ async fn answer(
         connection.origin.tell(&mut head.headers, &host, &host_field, &process.trusted_proxies);
     (record.client, record.request_id) = (client, Some(request_id));
     if upgrade == Some(Upgrade::Http2) {
-        // Routes, filters and backends see the handshake that it stands for.
+        // Routes, filters and backends see the HTTP/1.1 handshake that the CONNECT stands for.
         upgrade::to_http1(&mut head);
     }
 
@@ -152,7 +152,7 @@ async fn answer(
         record.trace = Some(Trace::begin(tracing, &mut head.headers, scheme.as_str(), started));
     }
     record.logged_by(listener.access_log.as_ref(), &head.headers);
-    // A name that another protocol is served under on this port.
+    // The listener of this name serves another protocol on this port.
     let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
     let path = path_of(&head.uri);
     let found = routes.find(host.as_str(), path, &head).ok_or(Failure::NoRoute)?;
@@ -205,8 +205,8 @@ async fn answer_of_gateway(
     if bind.tls { None } else { challenge(connection, head).await }
 }
 
-/// HTTP-01: what certbot left in the webroot, for any host. A token that is not there goes on to the
-/// routes, so that a backend can run ACME itself.
+/// HTTP-01: what certbot left in the webroot, for any host. A token that is not there goes on to
+/// the routes, so that a backend can run ACME itself.
 async fn challenge(connection: &ClientConnection, head: &request::Parts) -> Option<Response> {
     if head.method != Method::GET && head.method != Method::HEAD {
         return None;
@@ -311,7 +311,7 @@ fn stopped(
 struct Forwarding<'a> {
     rule: &'a Rule,
     cluster: &'a Arc<Cluster>,
-    /// On whose account.
+    /// The client whose share of connections it uses.
     client: IpAddr,
     aim: Aim,
     deadline: Option<Instant>,

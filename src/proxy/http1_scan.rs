@@ -1,12 +1,12 @@
-//! The requests of a connection on their way to hyper: which say their length twice, and whose target
-//! is too long.
+//! The scan of an HTTP/1 connection on its way to hyper: it finds requests that say their length
+//! twice and targets that are too long.
 //!
 //! RFC 9112 section 6.1: `Content-Length` beside `Transfer-Encoding` is likely an attack. hyper
-//! takes the coding, drops the length and shows neither; that is safe, but the client should hear
-//! 400 and not an answer. And hyper keeps a head until it is complete or too large, and answers that
+//! takes the coding, drops the length and shows neither; that is safe, but the client should get
+//! 400. And hyper keeps a head until it is complete or too large, and answers that
 //! with 431, while a target that is too long is to be answered 414 (RFC 9110 section 15.5.15).
 //!
-//! So all of a connection is followed here too: each head, and the body behind it up to the next.
+//! So all bytes of a connection are followed here too: each head, and the body behind it.
 
 /// Follows the requests of a connection, in whatever pieces they come.
 ///
@@ -62,7 +62,7 @@ enum ScanPosition {
     Trailer {
         is_empty: bool,
     },
-    /// In what is no request.
+    /// In bytes that are not a request.
     Nowhere,
 }
 
@@ -79,7 +79,7 @@ const CODING: &[u8] = b"transfer-encoding";
 const LENGTH: &[u8] = b"content-length";
 const LONGEST: usize = CODING.len() + 1;
 
-/// What some bytes have shown. Requests are told by their number, from 1.
+/// The findings in some bytes. Requests are named by their number, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ScanFindings {
     /// The request whose head has both fields.

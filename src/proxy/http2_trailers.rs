@@ -1,10 +1,11 @@
-//! Pseudo-header fields in the trailers of an HTTP/2 request.
+//! The refusal of pseudo-header fields in the trailers of HTTP/2 requests.
 //!
-//! They make the request malformed (RFC 9113 section 8.1). h2 drops them and shows neither them nor the
-//! frame, so the heads of frames and the fields of HEADERS are read here too, on their way to h2. Where
-//! trailers begin with a pseudo-header field, their END_STREAM is taken away, and h2 resets the stream
-//! with PROTOCOL_ERROR: it refuses trailers that do not end a stream, and a pseudo-header field behind
-//! another field, by itself. The fields reach h2 as they are, so that its table of them stays the peer's.
+//! They make the request malformed (RFC 9113 section 8.1). h2 drops them and shows neither them nor
+//! the frame, so the heads of frames and the fields of HEADERS are read here too, on their way to
+//! h2. Where trailers begin with a pseudo-header field, their END_STREAM is taken away, and h2
+//! resets the stream with PROTOCOL_ERROR: it refuses trailers that do not end a stream, and a
+//! pseudo-header field behind another field, by itself. The fields reach h2 as they are, so that
+//! its table of them stays the peer's.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -28,7 +29,8 @@ const LARGEST: usize = 16 << 10;
 /// What a connection begins with (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 
-/// Fields of HPACK's static table (RFC 7541 appendix A); the first of them are pseudo-header fields.
+/// Fields of HPACK's static table (RFC 7541 appendix A); the first of them are pseudo-header
+/// fields.
 const STATIC: u32 = 61;
 const STATIC_PSEUDO: u32 = 14;
 
@@ -144,8 +146,8 @@ impl Default for TrailerScan {
 }
 
 impl TrailerScan {
-    /// Reads on, and marks trailers that must be refused. Returns how many of the bytes may go on; the
-    /// others are to be shown again, with more behind them.
+    /// Reads on, and marks trailers that must be refused. Returns how many of the bytes may go on;
+    /// the others are to be shown again, with more behind them.
     fn pass(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -233,16 +235,16 @@ impl TrailerScan {
     }
 }
 
-/// The fields of one head after the other (RFC 7541 section 6), as far as it takes to know which are
-/// pseudo-header fields.
+/// The fields of one head after the other (RFC 7541 section 6), as far as it takes to know which
+/// are pseudo-header fields.
 #[derive(Debug, Default)]
 struct HpackFields {
     step: HpackStep,
     /// The literal field under way goes into the dynamic table.
     inserts: bool,
-    /// Which fields of the dynamic table are pseudo-header fields, the newest in the lowest bit. The
-    /// table has 4,096 bytes, and so no more than 128 fields; h2 refuses the index of a field that is
-    /// not there any more.
+    /// Which fields of the dynamic table are pseudo-header fields, the newest in the lowest bit.
+    /// The table has 4,096 bytes, and so no more than 128 fields; h2 refuses the index of a field
+    /// that is not there any more.
     table: u128,
 }
 
@@ -286,8 +288,8 @@ impl HpackFields {
         }
     }
 
-    /// Whether a head that begins with `bytes` begins with a pseudo-header field; none if they do not
-    /// tell.
+    /// Whether a head that begins with `bytes` begins with a pseudo-header field; none if they do
+    /// not tell.
     fn first_is_pseudo(&self, bytes: &[u8]) -> Option<bool> {
         let mut ahead = Self { table: self.table, ..Self::default() };
         bytes.iter().find_map(|byte| ahead.read_byte(*byte))

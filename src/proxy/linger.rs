@@ -1,9 +1,9 @@
-//! The rest of a request that has its answer: read and thrown away for a while.
+//! The rest of a request body after the response: it is read and discarded for a while.
 //!
-//! Who is still sending when its stream or connection ends loses the answer with it (RFC 9112 section
-//! 9.6; over HTTP/2 the libraries of clients that are in use drop an answer which RST_STREAM follows at
-//! once). So the rest is read, which also lets a client go on that reads nothing before it has sent
-//! all. An HTTP/1 connection whose request comes to its end within the limits is kept.
+//! A client that is still sending when its stream or connection ends loses the response with it
+//! (RFC 9112 section 9.6; HTTP/2 libraries of clients drop a response that RST_STREAM follows at
+//! once). So the rest is read, which also serves a client that reads nothing before it has sent
+//! everything. An HTTP/1 connection whose request body ends within the limits is kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +19,8 @@ use crate::proxy::request_body::RequestBody;
 /// How often the limits are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Reads the rest of `incoming`, until [`LINGER`] after its exchange is over, or [`SILENCE`] if nothing
-/// comes.
+/// Reads the rest of `incoming`, until [`LINGER`] after its exchange is over, or [`SILENCE`] if
+/// nothing comes.
 pub(super) fn drain(mut incoming: RequestBody, watch: &Arc<Watch>, received: Arc<BodyProgress>) {
     let drains = watch.drains();
     tasks::spawn(async move {
@@ -36,7 +36,7 @@ pub(super) fn drain(mut incoming: RequestBody, watch: &Arc<Watch>, received: Arc
         let limit = async {
             received.over.notified().await;
             if received.left.load(Ordering::Relaxed) {
-                // The end of the connection is told at once; `metered.rs` reads on behind it.
+                // The connection ends at once; `metered.rs` reads on behind its end.
                 return;
             }
             loop {
@@ -54,8 +54,8 @@ pub(super) fn drain(mut incoming: RequestBody, watch: &Arc<Watch>, received: Arc
     });
 }
 
-/// True if enough has been read of a request that had its answer at `answered` and sent something at
-/// `came` last.
+/// True if enough has been read of a request that had its answer at `answered` and sent something
+/// at `came` last.
 fn is_late(now: Millis, answered: Millis, came: Millis) -> bool {
     let over =
         |since: Millis, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();

@@ -1,4 +1,4 @@
-//! The stream between hyper and the socket: it notes what the client does, and gathers small
+//! The stream between hyper and the socket: it notes the client's progress and gathers small
 //! writes.
 
 use std::io::{self, IoSlice};
@@ -19,13 +19,13 @@ use crate::upstream;
 /// Most bytes gathered before they are written: one TLS record.
 const GATHERED: usize = 16 << 10;
 
-/// What hyper reads in place of the rest of a head whose target is too long.
+/// The bytes that hyper reads instead of the rest of a head whose target is too long.
 const END_OF_HEAD: &[u8] = b" HTTP/1.1\r\n\r\n";
 
-/// What is read and dropped behind a target that is too long, at a time.
+/// Bytes that are read at once and dropped behind a target that is too long.
 const DROPPED: usize = 4 << 10;
 
-/// Bytes that are read at once to be thrown away.
+/// Bytes that are read at once and discarded.
 const DISCARDED: usize = 4 << 10;
 
 /// A stream whose progress a [`Watch`] sees.
@@ -45,11 +45,11 @@ pub(super) struct MeteredStream<S: ClientStream> {
     scan: Http1Scan,
     /// Bytes of a target that hyper may see.
     longest_target: usize,
-    /// The target was longer: hyper has seen the head end there, and sees nothing any more.
+    /// A target was longer: hyper was given an end of the head there, and gets no further bytes.
     cut: bool,
-    /// What was written is followed by the end of the stream.
+    /// The end of the stream was written.
     finished: bool,
-    /// The peer is read on, so that it gets to read what was said last.
+    /// The gateway reads on, so that the peer gets to read the last bytes that were sent to it.
     lingers: bool,
 }
 
@@ -80,8 +80,8 @@ impl<S: ClientStream> MeteredStream<S> {
         self
     }
 
-    /// Notes that bytes came, and looks at the heads among them. `Some` if a target is too long: the
-    /// number of its request, and how many of the bytes are still before its end.
+    /// Notes that bytes came, and looks at the heads among them. `Some` if a target is too long:
+    /// the number of its request, and how many of the bytes are still before its end.
     fn came(&mut self, bytes: &[u8]) -> Option<(u32, usize)> {
         self.watch.read(coarse_now());
         self.counts.here().received_bytes.add(bytes.len() as u64);
@@ -95,8 +95,8 @@ impl<S: ClientStream> MeteredStream<S> {
         seen.long_target
     }
 
-    /// Has hyper see the end of the head at `end` of what was read into `buffer`, so that `request` is
-    /// answered: nobody keeps a target for as long as its client goes on sending it.
+    /// Has hyper see the end of the head at `end` of what was read into `buffer`, so that `request`
+    /// is answered: nobody keeps a target for as long as its client goes on sending it.
     fn cut_head(&mut self, buffer: &mut ReadBuf<'_>, request: u32, end: usize) {
         self.watch.has_long_target(request);
         self.cut = true;
@@ -225,9 +225,9 @@ impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
 }
 
 impl<S: ClientStream> MeteredStream<S> {
-    /// Reads on until the client has ended too, where it may be sending still (RFC 9112 section 9.6):
-    /// what comes in after a close is answered by a reset, and a reset takes away what the client has
-    /// not read yet. The sweep ends it (see [`Watch::lingers`]).
+    /// Reads on until the client has ended too, where it may be sending still (RFC 9112 section
+    /// 9.6): what comes in after a close is answered by a reset, and a reset takes away what the
+    /// client has not read yet. The sweep ends it (see [`Watch::lingers`]).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.watch.is_busy() {
             // A tunnel, of which one way has ended.

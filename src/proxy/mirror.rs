@@ -1,4 +1,4 @@
-//! A copy of a request for another cluster; its answer is ignored.
+//! Copies of requests for other clusters, whose responses are ignored.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,11 +22,12 @@ use crate::upstream::Holder;
 /// never waits for it.
 const LAG: usize = 16;
 
-/// A mirror that takes longer is given up. Until all of a request is passed on, the limit begins anew
-/// with each of its frames: it is the client's upload that takes its time.
+/// A mirror that takes longer is given up. Until all of a request is passed on, the limit begins
+/// anew with each of its frames: it is the client's upload that takes its time.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Sends the copies that `mirrors` ask for, of the descriptors of `client`, and returns the body to forward.
+/// Sends the copies that `mirrors` ask for, on the descriptors of `client`, and returns the body to
+/// forward.
 pub(super) fn copy(
     mirrors: &[Mirror],
     head: &request::Parts,

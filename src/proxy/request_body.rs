@@ -12,8 +12,8 @@ use crate::failure::Failure;
 
 /// The body of a request, whatever protocol it came by.
 ///
-/// Each variant has what is special to its server; behind it all bodies are alike: one that ends
-/// with `None` is whole.
+/// Each variant handles what is special to its server. For their reader all bodies are alike: a
+/// body that ends without an error is complete.
 #[derive(Debug)]
 pub(super) enum RequestBody {
     Empty,
@@ -22,12 +22,12 @@ pub(super) enum RequestBody {
 }
 
 impl RequestBody {
-    /// That of a request of HTTP/1.
+    /// The body of a request of HTTP/1.
     pub(super) fn http1(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::Empty } else { Self::Http1(incoming) }
     }
 
-    /// That of a stream of HTTP/2.
+    /// The body of a request of HTTP/2.
     pub(super) fn http2(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::Empty } else { Self::Http2(incoming) }
     }

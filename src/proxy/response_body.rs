@@ -1,4 +1,4 @@
-//! A response's body as it passes.
+//! The body of a response on its way to the client.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,8 +34,8 @@ pub(super) struct TrackedBody {
     idle: Option<Stall>,
     /// The last frame came from the backend then.
     came_at: Millis,
-    /// An error that is told at the next poll: hyper ends an HTTP/1 connection on it without
-    /// sending what it holds, and the client should see how far the response came.
+    /// An error that is returned at the next poll only: hyper ends an HTTP/1 connection on it
+    /// without sending what it holds, and the client should see how far the response came.
     broken: Option<BodyError>,
 }
 

@@ -1,13 +1,12 @@
-//! Room for the response of an HTTP/2 stream, and the limit for a client that gives none.
+//! The limit on how long the response of an HTTP/2 stream waits for the client's window.
 //!
-//! The window of a stream is the client's to open, and one that stays shut says nothing of the other
-//! streams, or of the connection: writes go through. hyper waits for the window by itself and asks the
-//! body for nothing meanwhile, so neither the sweep nor the body can end that wait. What can is the task
-//! of the stream, which ends with everything in it: the stream is reset, its backend let go (RFC 9113
-//! section 10.5, CVE-2019-9517).
+//! The client opens the window of a stream. While one window stays shut, the other streams and the
+//! connection go on: writes go through. hyper waits for the window by itself and does not poll the
+//! body meanwhile, so neither the sweep nor the body can end that wait. The task of the stream can:
+//! when it ends, the stream is reset and its backend let go (RFC 9113 section 10.5, CVE-2019-9517).
 //!
-//! A weakness: what h2 has taken of a response and waits for the window to send counts as sent. That is
-//! less than a piece (see [`Pieces`]) at the end of a body.
+//! A weakness: what h2 has taken of a response and waits for the window to send counts as sent.
+//! That is less than a piece (see [`Pieces`]) at the end of a body.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -57,9 +56,9 @@ pub(super) async fn within(limit: Duration, task: impl Future<Output = ()>) {
 
 /// How much of a body hyper is given at once.
 ///
-/// hyper gives a frame of a body to h2 as a whole once there is room for any of it, and asks for the
-/// next when that has gone: nobody sees what happens in between. Small pieces to a client that makes
-/// room slowly show that it does.
+/// hyper gives a frame of a body to h2 as a whole once there is room for any of it, and asks for
+/// the next when that has gone: nobody sees what happens in between. Small pieces to a client that
+/// makes room slowly show that it does.
 #[derive(Debug)]
 pub(super) struct Pieces {
     size: usize,

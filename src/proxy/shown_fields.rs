@@ -1,7 +1,7 @@
-//! What a gateway to try things with (`edge-gateway dev`) tells of each request: the rule that took
-//! it and how it came, to the backend, so that the echo can show it, and to the client.
+//! Fields that show the rule, the listener and the TLS of a request, for `edge-gateway dev` alone:
+//! the backend gets them, so that the echo can show them, and so does the client.
 //!
-//! In any other gateway these fields are a client's or a backend's own, and pass.
+//! In any other gateway fields of these names belong to clients and backends, and pass.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -37,8 +37,8 @@ pub(crate) enum Spoken {
 
 /// Speaks HTTP until the client leaves, a limit ends it, or a drain does.
 ///
-/// None of this is an `async fn`: that would keep room for the stream beside hyper's connection, into
-/// which it is moved, for as long as the connection lives.
+/// None of this is an `async fn`: that would keep room for the stream beside hyper's connection,
+/// into which it is moved, for as long as the connection lives.
 ///
 /// `replay` is what was read of the stream before.
 ///
@@ -90,7 +90,7 @@ where
         .initial_stream_window_size(limits.http2_window / 4)
         .initial_connection_window_size(limits.http2_window)
         .keep_alive_interval(limits.idle_timeout / 2)
-        // Whether it is answered is for the sweep to see: an answer may have to wait behind a response
+        // The sweep judges whether it is answered: the answer may have to wait behind a response
         // that a slow client still reads.
         .keep_alive_timeout(PATIENCE)
         .enable_connect_protocol();
@@ -134,7 +134,7 @@ where
         builder.max_headers(limits.head_fields);
     }
     let refusing = Arc::clone(&connection);
-    // hyper has a place for the request's future all the time, and fills it for each request.
+    // Boxed, because hyper's connection keeps room for the request's future all the time.
     let service = service_fn(move |request: ::http::Request<Incoming>| {
         Box::pin(http::serve(Arc::clone(&connection), request.map(RequestBody::http1)))
     });
@@ -165,11 +165,12 @@ where
     }
 }
 
-/// Where hyper has refused a head by itself, that is a request too, and has its line in the log.
-/// `unread` is what hyper had of it.
+/// Writes the log line of a request whose head hyper has refused by itself. `unread` are the bytes
+/// that hyper had of it.
 fn refused(connection: &ClientConnection, error: hyper::Error, unread: &[u8]) -> HttpEnded {
     if error.is_parse() {
-        // hyper has one question for both of what may be too large; the bytes tell what it answered.
+        // hyper reports one error for a head and for a target that is too large; the bytes show
+        // which status it sent.
         let failure = match error.is_parse_too_large() {
             true if target_length(unread).is_some_and(|length| length > LONGEST_URI) => {
                 Failure::TargetTooLong

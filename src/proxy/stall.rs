@@ -1,4 +1,4 @@
-//! The limit on something that rests, where the sweep over connections does not see it.
+//! A limit on silence for what the sweep over connections does not see.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -9,8 +9,8 @@ use tokio::time::Sleep;
 use crate::clock::coarse_now;
 use crate::downstream::Millis;
 
-/// A limit on rest. Its timer is armed by the first wait and moved only when it fires, so what flows
-/// costs none.
+/// A limit on silence. Its timer is armed by the first wait and set anew only when it fires, so
+/// bytes that flow cost nothing.
 #[derive(Debug)]
 pub(super) struct Stall {
     limit: Duration,

@@ -16,8 +16,8 @@ thread_local! {
 
 /// A hold on the task in which hyper writes to the stream of an HTTP/2 tunnel.
 ///
-/// hyper ends such a stream with END_STREAM whenever its user lets go of it, and has no way to reset
-/// it. Where the task ends first, h2 resets the stream with CANCEL.
+/// hyper ends such a stream with END_STREAM whenever its user lets go of it, and has no way to
+/// reset it. Where the task ends first, h2 resets the stream with CANCEL.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leash(Arc<OnceLock<AbortHandle>>);
 
@@ -35,8 +35,8 @@ impl Leash {
     }
 }
 
-/// A leash for the tunnel that is the outcome of the stream being served: hyper starts its task as soon
-/// as it has the answer, before this thread does anything else.
+/// A leash for the tunnel that is the outcome of the stream being served: hyper starts its task as
+/// soon as it has the answer, before this thread does anything else.
 pub(super) fn expect_tunnel() -> Leash {
     let leash = Leash::default();
     EXPECTED.set(Some(leash.clone()));
@@ -57,8 +57,9 @@ where
     #[allow(clippy::disallowed_methods, reason = "as for `spawn`, with a hold on the task")]
     fn execute(&self, task: F) {
         let task = tokio::spawn(response_window::within(self.send_timeout, task));
-        // An answer that could not be sent has no tunnel, and what comes next is another's task. The
-        // type cannot be named; should its name change, tunnels end with END_STREAM, as a story sees.
+        // An answer that could not be sent has no tunnel, and what comes next is another's task.
+        // The type cannot be named; should its name change, tunnels end with END_STREAM, as a story
+        // sees.
         if let Some(leash) = EXPECTED.take()
             && type_name::<F>().contains("UpgradedSendStreamTask")
         {

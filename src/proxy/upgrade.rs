@@ -51,9 +51,9 @@ fn new_key() -> HeaderValue {
     HeaderValue::from_str(&key).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The WebSocket handshake that the gateway itself makes with a backend, for a client of HTTP/2. That
-/// client never sees the answer's fields, so the gateway checks what a client has to check (RFC 6455
-/// section 4.1).
+/// The WebSocket handshake that the gateway itself makes with a backend, for a client of HTTP/2.
+/// That client never sees the answer's fields, so the gateway checks what a client has to check
+/// (RFC 6455 section 4.1).
 #[derive(Debug)]
 struct Handshake {
     /// The only right `Sec-WebSocket-Accept`.
@@ -74,8 +74,8 @@ impl Handshake {
         }
     }
 
-    /// True if a 101 with these `headers` begins the WebSocket that was asked for. The exchange with
-    /// the backend has compared `Upgrade` already.
+    /// True if a 101 with these `headers` begins the WebSocket that was asked for. The exchange
+    /// with the backend has compared `Upgrade` already.
     fn is_met_by(&self, headers: &HeaderMap) -> bool {
         let one = |name: HeaderName| {
             let mut values = headers.get_all(name).iter();
@@ -198,8 +198,8 @@ pub(super) struct Switched {
     upstream: Tunnel,
 }
 
-/// Carries bytes both ways until both ends have ended, or nothing moved for the tunnel timeout; then
-/// the record writes its line.
+/// Carries bytes both ways until both ends have ended, or nothing moved for the tunnel timeout;
+/// then the record writes its line.
 ///
 /// The exchange stays open meanwhile, so that a drain waits for it up to its limit.
 pub(super) fn run(mut record: Box<Record>, switched: Switched) {
@@ -226,7 +226,7 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
         let tunnel = Tunnelled { leash: leash.as_ref(), limit, carried: &carried, websocket };
         let Err(error) = tunnel.carry(&mut client, &mut backend, ending).await else { return };
         tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
-        // A cut on one side is none of the other's making, and must look like one there too.
+        // If one side was cut off, the other side must see a reset too, not an orderly end.
         match leash {
             None => watch.cut(),
             Some(leash) => leash.end(),
@@ -246,9 +246,9 @@ struct Tunnelled<'a> {
 }
 
 impl Tunnelled<'_> {
-    /// Carries bytes until both ends have ended, nothing moved for the limit, or `ending` resolves. In
-    /// the last case the client of a WebSocket is told that it is going away, if its last frame is
-    /// whole: in the middle of one it could not tell that from the payload.
+    /// Carries bytes until both ends have ended, nothing moved for the limit, or `ending` resolves.
+    /// In the last case the client of a WebSocket is told that it is going away, if its last frame
+    /// is whole: in the middle of one it could not tell that from the payload.
     ///
     /// # Errors
     ///
@@ -270,8 +270,8 @@ impl Tunnelled<'_> {
             let (from, to) = (&mut client_reader, &mut backend_writer);
             one_way(from, to, &moved, &carried.up, &mut frames_up).await?;
             if let Some(leash) = self.leash {
-                // hyper reads a reset with CANCEL or NO_ERROR as an end. But then the task that writes
-                // to the stream is over, once it had its turn.
+                // hyper reads a reset with CANCEL or NO_ERROR as an end. But then the task that
+                // writes to the stream is over, once it had its turn.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
                 if leash.has_ended() && !answered.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Where the frames of a WebSocket end, and the frame that says good-bye.
+//! The ends of the frames of a WebSocket, and the frame that says goodbye.
 //!
 //! A tunnel carries bytes and changes none. It only follows the lengths of the frames to the client
 //! (RFC 6455 section 5.2), to know when one of its own would stand between two of them and not in

@@ -19,8 +19,8 @@ pub(crate) struct ClientLimits {
     pub body_timeout: Duration,
     /// Without room for a byte that is to be sent, on a connection or an HTTP/2 stream. 30 s.
     pub send_timeout: Duration,
-    /// From the last byte that moved in either direction to the head of the backend's response, where
-    /// the route sets no timeout of its own, `0s` included. 60 s; `None` waits for ever.
+    /// From the last byte that moved in either direction to the head of the backend's response,
+    /// where the route sets no timeout of its own, `0s` included. 60 s; `None` waits for ever.
     pub response_timeout: Option<Duration>,
     /// Without a byte in either direction of an upgraded connection or a gRPC call. 1 h.
     pub tunnel_timeout: Duration,
@@ -34,8 +34,8 @@ pub(crate) struct ClientLimits {
     pub target_bytes: usize,
     /// Streams open at once on an HTTP/2 connection. 100.
     pub http2_streams: u32,
-    /// Bytes of request bodies that an HTTP/2 connection may hold for backends that do not read yet;
-    /// a stream may have a quarter of it. 1 MiB.
+    /// Bytes of request bodies that an HTTP/2 connection may hold for backends that do not read
+    /// yet; a stream may have a quarter of it. 1 MiB.
     pub http2_window: u32,
     /// Bytes of a response that an HTTP/2 stream may hold for a client that does not read yet.
     /// 128 KiB.

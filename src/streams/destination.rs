@@ -8,18 +8,18 @@ use crate::stats::{Sharded, Upstream};
 use crate::streams::stream_record::StreamRecord;
 use crate::upstream::Cluster;
 
-/// Where a connection goes, and on whose account.
+/// The cluster that a connection goes to, and the counters of its route.
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub cluster: Arc<Cluster>,
     pub counts: Arc<Sharded<Upstream>>,
 }
 
-/// Chooses where a connection goes, once for all of it.
+/// Chooses where a connection goes, once for all of its bytes.
 ///
 /// # Errors
 ///
-/// Nowhere. It is closed without a word, which is all that there is to say.
+/// The route has no usable backend. The connection is closed, since there is no way to answer.
 pub(crate) fn choose_destination(
     forward: Option<&Arc<Forward>>,
     record: &mut StreamRecord,

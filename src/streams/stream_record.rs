@@ -1,4 +1,4 @@
-//! One connection or flow that is not looked into: what the log will say of it.
+//! The record of a byte stream or flow: what the log will say of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use crate::snapshot::{Bind, Listener};
 use crate::stats::ResponseFlags;
 use crate::upstream::{EndpointName, SendFailure};
 
-/// What is known of a connection or flow so far. Dropping it writes the access log's line, so there
-/// is one for each, whatever became of it.
+/// What is known of a byte stream or flow so far. Dropping it writes the line of the access log, so
+/// there is one line for each, however it ends.
 #[derive(Debug)]
 pub(crate) struct StreamRecord {
     process: Arc<Process>,
     peer: SocketAddr,
     started: Instant,
-    /// `TCP`, `TLS` where the backend ends it, `UDP`.
+    /// `TCP`, `UDP`, or `TLS` if the backend does the handshake.
     pub protocol: &'static str,
     /// The name that the client asked for.
     pub sni: Box<str>,
-    /// The TLS version, where TLS ended here.
+    /// The TLS version, if the gateway did the handshake.
     pub tls: Option<&'static str>,
     listener: Option<Arc<str>>,
     log: Option<Arc<GatewayLog>>,

@@ -1,8 +1,9 @@
-//! A connection whose bytes go to a backend as they are: TCPRoute, and TLSRoute in both modes.
+//! Connections whose bytes go to a backend as they are: TCPRoute, and TLSRoute in both modes.
 //!
-//! The backend is connected to at once, since it may be the one that speaks first. From then on the
-//! connection is a tunnel: it ends when both ends have ended, when nothing has moved for the tunnel
-//! timeout, or with the process at the end of a drain. A reload leaves it alone.
+//! The gateway connects to the backend at once, because the backend may be the one that speaks
+//! first. From then on the connection is a tunnel: it ends when both ends have ended, when no byte
+//! has moved for the tunnel timeout, or with the process at the end of a drain. A reload leaves it
+//! alone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,8 @@ use crate::streams::stream_record::StreamRecord;
 use crate::streams::tunnel::{TunnelBroken, carry};
 use crate::upstream;
 
-/// A connection on its way: its place among the others, and the word that it is in use.
+/// A connection that is to be carried: its record, its registration, and the guard that counts it
+/// as in use.
 #[derive(Debug)]
 pub(crate) struct AcceptedStream {
     pub tunnel: Tunnel,
@@ -32,7 +34,8 @@ pub(crate) async fn serve<S: ClientStream>(
     destination: Destination,
     mut client: S,
 ) {
-    // In this order they are dropped: the line is written while the connection has its place.
+    // They are dropped in this order, so that the log line is written while the connection is still
+    // registered.
     let AcceptedStream { tunnel, mut record, open: _open, watch, counts: of_bind, registration } =
         accepted;
     let Destination { cluster, counts } = destination;
@@ -82,12 +85,12 @@ pub(crate) async fn serve<S: ClientStream>(
             Failure::TunnelIdle
         }
     });
-    // A cut on one side is none of the other's making, and must look like one there too.
+    // If one side was cut off, the other side must see a reset too, not an orderly end.
     upstream::cut(client.socket());
     backend.cut();
 }
 
-/// Resolves when the connection may not go on to its own end.
+/// Resolves when the connection has to end before both ends have ended.
 async fn ending(watch: &Watch) -> Ending {
     watch.ending(Some(Ending::Gracefully)).await
 }

@@ -1,4 +1,4 @@
-//! Bytes both ways between two streams, whatever they mean.
+//! The tunnel: bytes in both directions between a client and a backend.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::clock::coarse_now;
 use crate::downstream::{CHUNK, pass, silence};
 
-/// Why no more is carried, though an end had not ended.
+/// Why a tunnel ended before both ends had ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TunnelBroken {
     #[error("backend")]
@@ -57,9 +57,9 @@ pub(super) async fn carry(
     }
 }
 
-/// What went wrong on one way.
+/// An error in one direction.
 struct OneWayError {
-    /// With the end that is read from, not the other.
+    /// The end that is read from failed, not the one that is written to.
     reading: bool,
     error: io::Error,
 }
@@ -77,7 +77,7 @@ async fn one_way(
         let length = from.read(&mut chunk).await.map_err(reading)?;
         if length == 0 {
             return match to.shutdown().await {
-                // Whoever has left already need not be told.
+                // A peer that has left already need not be told.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
                 ended => ended.map_err(writing),
             };

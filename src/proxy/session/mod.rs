@@ -1,4 +1,4 @@
-//! A client back to the endpoint that it had (GEP-1619).
+//! Session persistence: a client goes back to the endpoint that it had (GEP-1619).
 
 mod token;
 
@@ -16,8 +16,8 @@ use crate::upstream::{Aim, EndpointName};
 
 use token::SessionToken;
 
-/// Cookies of a request that are looked at; a rule's own is among the first, for a browser sends
-/// those of the longest path first.
+/// How many cookies of a request are looked at. The rule's own is among the first, because a
+/// browser sends those of the longest path first.
 const MAX_COOKIES: usize = 128;
 
 /// The session of one request of a rule that has sessions.
@@ -146,8 +146,8 @@ fn tell(
     }
 }
 
-/// `Path` cannot hold a semicolon, and a browser compares it byte by byte, so an escape would be for
-/// one of its spellings alone: then the folder above has to do.
+/// `Path` cannot hold a semicolon, and a browser compares it byte by byte, so an escape would be
+/// for one of its spellings alone: then the folder above has to do.
 fn cookie_path(path: &str) -> &str {
     let path = match path.find([';', '%']) {
         Some(at) => &path[..path[..at].rfind('/').unwrap_or(0)],

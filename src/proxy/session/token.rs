@@ -1,8 +1,8 @@
-//! Tokens of sessions: which endpoint, since when; sealed.
+//! The sealed token of a session: its endpoint, and when it began.
 //!
-//! AES-256-GCM under a key of this host, with the rule as associated data. So a token tells its
-//! bearer nothing of the inside, cannot be made or changed by anybody else, and is good for one rule
-//! alone; and what it names is looked up among the rule's own endpoints before it is used.
+//! AES-256-GCM under a key of this host, with the rule as associated data. So a token reveals
+//! nothing to its bearer, cannot be forged or changed, and is valid for one rule alone. The
+//! endpoint that it names is looked up among the rule's own before it is used.
 
 use std::time::{Duration, SystemTime};
 

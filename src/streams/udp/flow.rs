@@ -1,4 +1,4 @@
-//! One flow: what a peer sends goes to a backend, and what that answers to the peer.
+//! One flow of datagrams: those of a peer go to a backend, and the backend's go to the peer.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,15 +20,15 @@ use crate::upstream::{Cluster, Datagrams, Holder};
 /// Datagrams that wait while a name is looked up; more are dropped.
 const WAITING: usize = 8;
 
-/// Answers passed on before anybody else has a turn.
+/// Datagrams of a backend that are passed on before other tasks have a turn.
 const BATCH: usize = 16;
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// It is the flow's, if only to be dropped.
+    /// The flow took it, if only to drop it.
     Accepted,
-    /// Nobody listens at the backend, so the flow has ended.
+    /// Nothing listens at the backend, so the flow has ended.
     Refused,
 }
 
@@ -47,10 +47,10 @@ struct FlowState {
     carried: Arc<Carried>,
     counts: Arc<Sharded<Downstream>>,
     begun: Millis,
-    /// The last datagram, whose ever.
+    /// When the last datagram came, of either side.
     moved: AtomicU64,
     answered: AtomicBool,
-    /// Nobody listens at the backend.
+    /// Nothing listens at the backend.
     refused: AtomicBool,
     /// There is no backend, or it cannot be had.
     nowhere: AtomicBool,
@@ -118,7 +118,7 @@ impl Flow {
         Delivery::Accepted
     }
 
-    /// What its end depends on, as of now.
+    /// The facts that its end depends on, as of now.
     pub(super) fn life(&self) -> Life {
         let inner = &*self.inner;
         Life {
@@ -136,7 +136,7 @@ impl Flow {
         same || self.inner.backend.get().is_some_and(|backend| cluster.has(backend))
     }
 
-    /// The flow ends, and for this.
+    /// Notes why the flow ends.
     pub(super) fn failed(&self, failure: Failure) {
         self.inner.record().failure.get_or_insert(failure);
     }
@@ -185,12 +185,12 @@ impl Drop for FlowState {
 }
 
 thread_local! {
-    /// What answers are read into: one for all flows of a worker, which are never in the middle of
-    /// one at the same time.
+    /// The buffer for datagrams of backends: one for all flows of a worker, since no two of them
+    /// read at the same time.
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; LARGEST]);
 }
 
-/// Opens the way to the backend, then passes on what it says.
+/// Connects to the backend, then passes its datagrams on.
 async fn run(
     flow: Arc<FlowState>,
     destination: Destination,
@@ -213,7 +213,7 @@ async fn run(
     for datagram in waiting {
         match backend.send(&datagram) {
             Ok(()) => flow.sent_up(datagram.len()),
-            // The kernel says it once: whoever does not heed it here waits for it below in vain.
+            // The kernel reports this once: if it is ignored here, the loop below waits in vain.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 cluster.refused(backend);
                 return flow.is_refused();
@@ -235,7 +235,7 @@ async fn run(
 ///
 /// # Errors
 ///
-/// Its host has said that nobody listens there.
+/// The backend's host has reported that nothing listens there.
 fn pass_on(
     flow: &FlowState,
     backend: &Datagrams,

@@ -1,30 +1,30 @@
-//! Which flows end: those that are over, and those that make room for others.
+//! The end of flows: of those that are over, and of those that make room for others.
 
 use std::time::Duration;
 
 use crate::downstream::Millis;
 
-/// How long a flow that has nowhere to go takes what comes, so that a peer which sends on and on is
-/// one line in the log each time and not thousands.
+/// How long a flow without a backend takes datagrams, so that a peer which goes on sending makes
+/// one log line for this time and not thousands.
 const NOWHERE: Duration = Duration::from_secs(1);
 
-/// What the end of a flow depends on.
+/// The facts that the end of a flow depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
     pub begun: Millis,
-    /// When the last datagram came, whose ever.
+    /// When the last datagram came, of either side.
     pub moved: Millis,
     /// The backend has sent something.
     pub answered: bool,
     /// There is no backend, or it cannot be had.
     pub nowhere: bool,
-    /// Nobody listens at the backend.
+    /// Nothing listens at the backend.
     pub refused: bool,
 }
 
 impl Life {
-    /// Flows that are worth less go first where there is no room: those never answered, and of those
-    /// alike the ones that rest longest.
+    /// Flows that are worth less go first where there is no room: those never answered, and of
+    /// those alike the ones that rest longest.
     pub(super) fn worth(self) -> (bool, Millis) {
         (self.answered, self.moved)
     }

@@ -1,12 +1,12 @@
-//! Datagrams: UDPRoute.
+//! The receiver of datagrams of one socket, and its flows: UDPRoute.
 //!
-//! A socket is received from by one worker alone, which so has all of its flows without a lock. A
-//! flow is what one peer sends to one of our addresses; it has a backend, chosen by its first
-//! datagram, and a socket connected to it, and ends when nothing has moved for the idle timeout. A
-//! peer is sent what the backend of its flow has sent, and nothing else.
+//! One worker alone receives from a socket, so it has all flows of the socket without a lock. A
+//! flow is what one peer sends to one of our addresses. Its first datagram chooses its backend; it
+//! has a socket that is connected to the backend, and it ends when nothing has moved for the idle
+//! timeout. A peer receives what the backend of its flow has sent, and nothing else.
 //!
-//! Anybody can write any sender onto a datagram, so a flow costs nothing to make: their number is
-//! limited, and where there is no room those go first whose backend never answered.
+//! The sender of a datagram can be forged, so anyone can make flows at no cost. Their number is
+//! limited, and at the limit flows whose backend never answered end first.
 
 mod flow;
 mod life;
@@ -34,17 +34,17 @@ use crate::streams::udp::flow::{Delivery, Flow};
 use crate::streams::udp::life::least_worth;
 use crate::streams::udp::socket::{DatagramSocket, FlowKey, LARGEST};
 
-/// Datagrams received before anybody else has a turn.
+/// Datagrams received before other tasks have a turn.
 const BATCH: usize = 64;
 
 /// How often flows are looked over.
 const SWEEP: Duration = Duration::from_millis(200);
 
-/// What a flow may rest while the process drains: what its peer sends now comes to the next process,
-/// so all that is left is what the backend still has to say.
+/// How long a flow may be idle while the process drains: its peer's datagrams come to the next
+/// process, so only the backend's last ones are still to come.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// What receives from one socket.
+/// The task that receives from one socket.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     state: Arc<ReceiverState>,
@@ -132,11 +132,11 @@ struct FlowTable {
     socket: Arc<DatagramSocket>,
     state: Arc<ReceiverState>,
     flows: HashMap<FlowKey, Flow>,
-    /// That of the snapshot which the flows and all below are of.
+    /// Of the snapshot that the flows and the fields below follow.
     generation: Option<u64>,
     /// Most flows.
     room: usize,
-    /// That of the listener; without one nothing is received.
+    /// How long a flow may be idle, by the limits of the listener.
     idle_timeout: Duration,
     counts: Arc<Sharded<Downstream>>,
 }
@@ -230,7 +230,7 @@ impl FlowTable {
         self.idle_timeout = served.limits.udp_idle_timeout;
         let forward = served.forwards().and_then(|(_, forwards)| forwards.best(""));
         let backends = forward.and_then(|forward| forward.backends.as_ref());
-        // Beyond it a new flow would be refused; so one that is worth less goes for it.
+        // Beyond this limit a new flow would be refused, so one that is worth less ends for it.
         let clusters = backends.map_or(0, |backends| backends.weighted().count()).max(1);
         self.room = self.room.min(limits.backend.connections.saturating_mul(clusters));
         self.flows.retain(|_, flow| {

@@ -1,4 +1,4 @@
-//! A socket of datagrams that answers from the address that it was asked at.
+//! The socket for datagrams of clients: it answers from the address that a client wrote to.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -17,7 +17,8 @@ use tokio::net::UdpSocket;
 /// The largest datagram.
 pub(super) const LARGEST: usize = 64 << 10;
 
-/// Who sent a datagram, and to which of our addresses: what makes it one of a flow.
+/// The key of a flow: the peer that sends the datagrams, and the address of ours that it sends them
+/// to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FlowKey {
     pub peer: SocketAddr,
@@ -25,7 +26,7 @@ pub(super) struct FlowKey {
     pub local: Option<IpAddr>,
 }
 
-/// The side of the clients.
+/// A socket that receives from clients and sends to them.
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
     inner: UdpSocket,
