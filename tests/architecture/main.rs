@@ -97,6 +97,30 @@ fn circles_inside_a_room_only_become_fewer() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The way of a request is the same for every protocol, so the server of one is known at the door
+/// alone: where its requests come in, and where the protocol is asked for what depends on it.
+#[test]
+fn the_way_of_a_request_knows_no_server_of_a_protocol() {
+    let at_the_door = |word: &str| match word {
+        "Incoming" => &["request_body", "speak"][..],
+        // `upgrade` makes of a CONNECT the request that it stands for.
+        _ => &["client_protocol", "upgrade"],
+    };
+    let mut wrong = Vec::new();
+    for (module, source) in sources().iter().filter(|(module, _)| module[0] == "proxy") {
+        for (line, number) in source.lines.iter().zip(1..) {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in ["Incoming", "Version::HTTP"].into_iter().filter(|word| code.contains(word))
+            {
+                if !module.get(1).is_some_and(|file| at_the_door(word).contains(&file.as_str())) {
+                    wrong.push(format!("{}:{number}: names `{word}`", source.file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn tracked_files_are_small_and_text() {
     let wrong = tracked::wrong(Path::new(env!("CARGO_MANIFEST_DIR")));
