@@ -15,7 +15,8 @@
 //! [`stats`] counts, [`systemd`] speaks to the service manager.
 //!
 //! Small rooms on the ground: [`http_client`] (of commands), [`local_http`] (servers for this host),
-//! [`body`], [`carry_over`] (state that outlives a reload), [`clock`], [`net`] (addresses and names), [`path`] (their one spelling), [`secret`], [`yaml`] (the
+//! [`body`], [`carry_over`] (state that outlives a reload), [`clock`], [`net`] (addresses and names),
+//! [`patch`] (patches of JSON), [`path`] (their one spelling), [`secret`], [`yaml`] (the
 //! writer). [`echo`] is the server of `edge-gateway echo`, [`fuzz`] the entrance for `fuzz/`.
 //!
 //! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
@@ -49,6 +50,7 @@ mod local_http;
 mod metrics;
 mod net;
 mod observe;
+mod patch;
 mod path;
 mod provider;
 mod proxy;

@@ -32,7 +32,6 @@ mod forms;
 mod front;
 mod kinds;
 mod lists;
-mod patch;
 mod presenting;
 mod refused;
 mod secrets;

@@ -10,15 +10,24 @@ use serde_json::{Map, Value};
 
 use crate::api::Kind;
 use crate::config::Rejected;
+use crate::patch::{self, MergedLists};
 
 use super::apply::{self, Conflict};
 use super::body::{metadata_of, text};
 use super::change::{Change, Outcome, PATCHES, Prepared, Verb, WriteOptions};
+use super::defaults;
 use super::files::{self, FileChange};
 use super::kinds::Resource;
 use super::refused::{self, Refused};
 use super::view::{Item, Origin, View, new_uid};
-use super::{defaults, patch};
+
+/// The lists that a strategic merge patch of `kubectl apply` merges, for the core kinds.
+const MERGED_LISTS: &MergedLists = &[
+    ("/metadata/finalizers", None),
+    ("/metadata/ownerReferences", Some("uid")),
+    // Only Services have it, of the kinds that are patched so.
+    ("/spec/ports", Some("port")),
+];
 
 impl Change {
     /// Decides what will be, as `view` is now; new objects go to `directory`.
@@ -53,7 +62,7 @@ impl Change {
                     return Err(Refused::unsupported_media_type(found, PATCHES));
                 }
                 let mut object = self.read(current);
-                let patched = patch::strategic(&mut object, body.clone());
+                let patched = patch::strategic(&mut object, body.clone(), MERGED_LISTS);
                 patched.map_err(Refused::bad_request)?;
                 self.update(current, directory, object)
             }

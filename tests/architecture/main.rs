@@ -25,6 +25,7 @@ const FLOORS: &[&[&str]] = &[
         "http_client",
         "local_http",
         "net",
+        "patch",
         "path",
         "secret",
         "stats",

@@ -1,22 +1,16 @@
-//! Patches: JSON merge patch (RFC 7396), JSON patch (RFC 6902), and strategic merge as far as the
-//! core kinds here go.
+//! Patches of JSON: merge patch (RFC 7396), JSON patch (RFC 6902), Kubernetes' strategic merge patch.
 
 use serde_json::{Map, Value};
 
 /// Operations of one JSON patch.
 const OPERATIONS: usize = 1000;
 
-/// Lists that a strategic merge patch merges, by the field that tells their items apart; of a list
-/// without such a field, its values are a set. Every other list is replaced.
-const MERGED: [(&str, Option<&str>); 3] = [
-    ("/metadata/finalizers", None),
-    ("/metadata/ownerReferences", Some("uid")),
-    // Only Services have it, of the kinds that are patched so.
-    ("/spec/ports", Some("port")),
-];
+/// The lists that a strategic merge patch merges, by their paths; every other list is replaced. With
+/// each list is the field that tells its items apart; without such a field its values are a set.
+pub(crate) type MergedLists = [(&'static str, Option<&'static str>)];
 
 /// RFC 7396.
-pub(super) fn merge(target: &mut Value, patch: Value) {
+pub(crate) fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;
@@ -34,16 +28,25 @@ pub(super) fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-/// A strategic merge patch, as `kubectl apply` sends it for the core kinds.
+/// A strategic merge patch that merges `lists`.
 ///
 /// # Errors
 ///
 /// A directive that means nothing.
-pub(super) fn strategic(target: &mut Value, patch: Value) -> Result<(), String> {
-    strategic_at("", target, patch)
+pub(crate) fn strategic(
+    target: &mut Value,
+    patch: Value,
+    lists: &MergedLists,
+) -> Result<(), String> {
+    strategic_at("", target, patch, lists)
 }
 
-fn strategic_at(path: &str, target: &mut Value, patch: Value) -> Result<(), String> {
+fn strategic_at(
+    path: &str,
+    target: &mut Value,
+    patch: Value,
+    lists: &MergedLists,
+) -> Result<(), String> {
     let Value::Object(mut patch) = patch else {
         *target = patch;
         return Ok(());
@@ -88,9 +91,9 @@ fn strategic_at(path: &str, target: &mut Value, patch: Value) -> Result<(), Stri
         }
         let at = format!("{path}/{name}");
         let target = fields.entry(name).or_insert(Value::Null);
-        match (MERGED.iter().find(|(list, _)| *list == at), value) {
-            (Some((_, key)), Value::Array(items)) => merge_list(&at, *key, target, items)?,
-            (_, value) => strategic_at(&at, target, value)?,
+        match (lists.iter().find(|(list, _)| *list == at), value) {
+            (Some((_, key)), Value::Array(items)) => merge_list(&at, *key, target, items, lists)?,
+            (_, value) => strategic_at(&at, target, value, lists)?,
         }
     }
     Ok(())
@@ -101,6 +104,7 @@ fn merge_list(
     key: Option<&str>,
     target: &mut Value,
     patch: Vec<Value>,
+    lists: &MergedLists,
 ) -> Result<(), String> {
     if !target.is_array() {
         *target = Value::Array(Vec::new());
@@ -129,10 +133,10 @@ fn merge_list(
                 items.remove(at);
             }
             (Some("delete"), None) => {}
-            (_, Some(at)) => strategic_at(path, &mut items[at], value)?,
+            (_, Some(at)) => strategic_at(path, &mut items[at], value, lists)?,
             (_, None) => {
                 let mut item = Value::Null;
-                strategic_at(path, &mut item, value)?;
+                strategic_at(path, &mut item, value, lists)?;
                 items.push(item);
             }
         }
@@ -145,7 +149,7 @@ fn merge_list(
 /// # Errors
 ///
 /// The operation that cannot be done, or is none.
-pub(super) fn json_patch(target: &mut Value, patch: Value) -> Result<(), String> {
+pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), String> {
     let Value::Array(operations) = patch else { return Err("a JSON patch is a list".into()) };
     if operations.len() > OPERATIONS {
         return Err(format!("a JSON patch has at most {OPERATIONS} operations"));
@@ -239,6 +243,8 @@ mod tests {
 
     use super::*;
 
+    const LISTS: [(&str, Option<&str>); 1] = [("/spec/ports", Some("port"))];
+
     #[test]
     fn a_merge_patch_does_what_rfc_7396_shows() {
         // Appendix A.
@@ -288,16 +294,16 @@ mod tests {
         ];
         for (patch, want) in table {
             let mut service = json!({ "spec": { "ports": ports } });
-            strategic(&mut service, json!({ "spec": patch })).unwrap();
+            strategic(&mut service, json!({ "spec": patch }), &LISTS).unwrap();
             assert_eq!(service["spec"]["ports"], want, "{patch}");
         }
         let mut map = json!({ "data": { "a": "1", "b": "2" }, "list": [1, 2] });
         let patch = json!({ "data": { "a": null, "c": "3" }, "list": [3] });
-        strategic(&mut map, patch).unwrap();
+        strategic(&mut map, patch, &LISTS).unwrap();
         assert_eq!(map, json!({ "data": { "b": "2", "c": "3" }, "list": [3] }));
-        assert!(strategic(&mut map, json!({ "$patch": "x" })).is_err());
+        assert!(strategic(&mut map, json!({ "$patch": "x" }), &LISTS).is_err());
         let nameless = json!({ "spec": { "ports": [{ "name": "a" }] } });
-        assert!(strategic(&mut map, nameless).is_err());
+        assert!(strategic(&mut map, nameless, &LISTS).is_err());
     }
 
     #[test]
