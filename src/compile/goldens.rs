@@ -296,7 +296,11 @@ fn in_short(statuses: &Statuses) -> String {
     for policy in &statuses.policies {
         writeln!(text, "{} generation {}", policy.key, policy.generation).unwrap();
         for status in &policy.ancestors {
-            writeln!(text, "  ancestor {}", status.ancestor).unwrap();
+            write!(text, "  ancestor {}", status.ancestor).unwrap();
+            if let Some(section) = &status.section {
+                write!(text, " section {section}").unwrap();
+            }
+            text.push('\n');
             conditions(&mut text, "    ", &status.conditions);
         }
     }
@@ -312,8 +316,10 @@ fn listeners(to: &mut String, all: &[ListenerStatus]) {
 }
 
 fn conditions(to: &mut String, indent: &str, all: &[Condition]) {
+    let expected = ["Accepted", "Programmed", "ResolvedRefs"];
     let as_it_should_be = |condition: &&Condition| {
-        condition.status == ConditionStatus::True && condition.reason == condition.kind
+        let Condition { kind, status, reason, .. } = condition;
+        *status == ConditionStatus::True && reason == kind && expected.contains(kind)
     };
     let good: Vec<_> = all.iter().filter(as_it_should_be).map(|of| of.kind).collect();
     if !good.is_empty() {

@@ -15,8 +15,8 @@ use crate::api::{
 use crate::config::{Fault, FieldPath, Reason, field_path};
 use crate::filters::{Filter, HttpFilter};
 use crate::graph::{
-    Certificate, FilterRefs, Gateway, Graph, Guard, Listener, Resolved, Route, RouteObject,
-    RuleRefs, Target,
+    Certificate, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicy, Resolved, Route,
+    RouteObject, RuleRefs, SecurityPolicies, Target,
 };
 use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
@@ -50,14 +50,19 @@ pub(super) struct CompiledRoutes<'g>(Vec<Vec<(Variant<'g>, CompiledRoute)>>);
 struct Variant<'g> {
     /// The certificate that the Gateway shows to backends that are spoken to by TLS.
     client: Option<&'g Certificate>,
-    /// The policy for rules that have none of their own.
-    guard: Option<Guard<'g>>,
+    /// The SecurityPolicy of the listener.
+    security: ListenerPolicy,
 }
 
 impl<'g> Variant<'g> {
-    fn of(route: &Route<'_>, gateway: &'g Gateway<'_>, listener: &Listener<'g>) -> Self {
+    fn of(
+        route: &Route<'_>,
+        gateway: &'g Gateway<'_>,
+        listener: &Listener<'_>,
+        security: &SecurityPolicies<'_>,
+    ) -> Self {
         let client = gateway.client_certificate.as_ref().filter(|_| route.is_encrypted());
-        Self { client, guard: listener.guard }
+        Self { client, security: security.on_listener(listener) }
     }
 }
 
@@ -72,11 +77,12 @@ impl<'g> CompiledRoutes<'g> {
         let variants = variants(graph);
         let compiled = graph.routes.iter().zip(variants).map(|(of, mut variants)| {
             let first = variants.pop().unwrap_or_default();
-            let compiled = route(of, clusters, first, trusts_proxies, warnings);
+            let compiled = route(of, &graph.security, clusters, first, trusts_proxies, warnings);
             let mut all = vec![(first, compiled)];
             all.extend(variants.into_iter().map(|variant| {
                 // The first variant has reported every fault.
-                let compiled = route(of, clusters, variant, trusts_proxies, &mut Vec::new());
+                let compiled =
+                    route(of, &graph.security, clusters, variant, trusts_proxies, &mut Vec::new());
                 (variant, compiled)
             }));
             all
@@ -92,7 +98,7 @@ impl<'g> CompiledRoutes<'g> {
         gateway: &Gateway<'_>,
         listener: &Listener<'_>,
     ) -> Option<&CompiledRoute> {
-        let wanted = Variant::of(&graph.routes[route], gateway, listener);
+        let wanted = Variant::of(&graph.routes[route], gateway, listener, &graph.security);
         self.0[route].iter().find(|(variant, _)| *variant == wanted).map(|(_, route)| route)
     }
 
@@ -117,7 +123,8 @@ fn variants<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Variant<'g>>> {
     for (gateway, listeners) in own.chain(added) {
         for listener in listeners {
             for on in &listener.routes {
-                let variant = Variant::of(&graph.routes[on.route], gateway, listener);
+                let variant =
+                    Variant::of(&graph.routes[on.route], gateway, listener, &graph.security);
                 let known = &mut variants[on.route];
                 if !known.contains(&variant) {
                     known.push(variant);
@@ -134,13 +141,15 @@ fn variants<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Variant<'g>>> {
 /// give its requests to a broader rule, and so around whatever the rule was there for.
 fn route(
     route: &Route<'_>,
+    security: &SecurityPolicies<'_>,
     clusters: &mut Clusters<'_>,
     variant: Variant<'_>,
     trusts_proxies: bool,
     warnings: &mut Vec<Fault>,
 ) -> CompiledRoute {
     let into = CompiledRoute::default();
-    let mut compiler = Compiler { route, clusters, variant, trusts_proxies, warnings, into };
+    let mut compiler =
+        Compiler { route, security, clusters, variant, trusts_proxies, warnings, into };
     compiler.not_yet("spec.useDefaultGateways", route.object.uses_default_gateways());
     match route.object {
         RouteObject::Http(object) => {
@@ -189,6 +198,7 @@ struct Written<'r, F> {
 
 struct Compiler<'c, 'n> {
     route: &'c Route<'c>,
+    security: &'c SecurityPolicies<'c>,
     clusters: &'c mut Clusters<'n>,
     variant: Variant<'c>,
     trusts_proxies: bool,
@@ -287,7 +297,7 @@ impl Compiler<'_, '_> {
     /// The one rule of a route that is no HTTP.
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
-        let refused = self.route.guard(0, self.variant.guard) == Some(Guard::Refused);
+        let refused = self.guard(0) == Some(Guard::Refused);
         let written = written.filter(|_| !refused && !self.route.breaks_rules(0));
         let written = written.unwrap_or_default();
         let effect = match carries {
@@ -368,7 +378,7 @@ impl Compiler<'_, '_> {
             self.judge_weights(number, weights, "its requests get 500");
         }
 
-        let guard = self.route.guard(number, self.variant.guard);
+        let guard = self.guard(number);
         // A CORS filter of the rule goes before that of a policy.
         if let Some(Guard::Policy(SecurityPolicySpec { cors: Some(cors), .. })) = guard
             && !run.iter().any(|filter| matches!(filter, Filter::Cors(_)))
@@ -526,6 +536,11 @@ impl Compiler<'_, '_> {
             RouteObject::Tcp(_) | RouteObject::Tls(_) => Carries::Bytes,
             RouteObject::Udp(_) => Carries::Datagrams,
         }
+    }
+
+    /// The SecurityPolicy for a rule.
+    fn guard(&self, rule: usize) -> Option<Guard<'_>> {
+        self.security.on_rule(self.route, rule, self.variant.security)
     }
 
     /// Envoy Gateway's name for the rule, so that dashboards carry over.

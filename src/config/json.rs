@@ -44,7 +44,7 @@ pub(super) fn written(root: &Node, environment: Environment<'_>, variables: Vari
     Written(value(root, environment, variables).to_string().into())
 }
 
-fn value(node: &Node, environment: Environment<'_>, variables: Variables) -> Value {
+pub(super) fn value(node: &Node, environment: Environment<'_>, variables: Variables) -> Value {
     match &node.value {
         yaml::Value::Scalar { text, plain } if variables.are_replaced() => {
             let replaced = interpolate(text, environment).ok().flatten();

@@ -50,3 +50,4 @@ pub(crate) use self::schema::schema;
 pub(crate) use self::settings::DEFAULT_CONTROLLER;
 pub(crate) use self::settings::Settings;
 pub(crate) use self::source::SourceMap;
+pub(crate) use self::suggest::nearest;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::api::envoy::EnvoyPolicy;
 use crate::api::{
-    ENVOY_GROUP, KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, SecurityPolicy, TypeMeta,
-    Unsupported,
+    ENVOY_GROUP, KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, TypeMeta, Unsupported,
 };
 
 use super::decode::{Decoded, Environment, Fault, Rules, decode};
@@ -22,6 +22,10 @@ use super::suggest::nearest;
 use super::variables::Variables;
 use super::yaml::{Document, Entry, Node, Value};
 use super::{json, names, text};
+
+/// Features of a SecurityPolicy that Envoy Gateway has and that are not served yet.
+const SECURITY_FEATURES: [&str; 8] =
+    ["apiKeyAuth", "authorization", "basicAuth", "csrf", "extAuth", "geoIP", "jwt", "oidc"];
 
 /// Fields that stand beside those of every kind.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
@@ -149,7 +153,9 @@ impl Reading<'_> {
             Kind::EndpointSlice => self.decode(root, spot, Object::EndpointSlice),
             Kind::Namespace => self.decode(root, spot, Object::Namespace),
             Kind::BackendTlsPolicy => self.decode(root, spot, Object::BackendTlsPolicy),
-            Kind::SecurityPolicy => self.security_policy(root, spot),
+            Kind::SecurityPolicy => {
+                self.policy(root, spot, &SECURITY_FEATURES, Object::SecurityPolicy);
+            }
             Kind::Other(_) => self.unsupported(root, spot),
         }
     }
@@ -227,12 +233,20 @@ impl Reading<'_> {
         self.lenient = before;
     }
 
-    /// A feature that is not served yet is a fault of this object alone: the policy is kept, so
-    /// that its targets are closed and not open.
-    fn security_policy(&mut self, root: &Node, spot: Spot<'_>) {
+    /// A policy of Envoy Gateway. One of `features`, which are not served yet, is a fault of this
+    /// object alone: the policy is kept, so that its targets are closed and not open.
+    fn policy<S>(
+        &mut self,
+        root: &Node,
+        spot: Spot<'_>,
+        features: &[&str],
+        make: fn(EnvoyPolicy<S>) -> Object,
+    ) where
+        S: for<'n> Deserialize<'n> + Default,
+    {
         let rules = self.rules(spot, ROOT_FIELDS);
-        let Decoded { value, faults, mut unknown } = decode::<SecurityPolicy>(root, rules);
-        let unsupported = unsupported_features(root);
+        let Decoded { value, faults, mut unknown } = decode::<EnvoyPolicy<S>>(root, rules);
+        let unsupported = unsupported_features(root, features);
         unknown.retain(|fault| !unsupported.iter().any(|(_, at)| *at == fault.at));
         for Fault { at, field, problem } in faults.into_iter().chain(unknown) {
             self.report(Severity::Error, spot.object, at, spot.prefix.clone().join(field), problem);
@@ -252,10 +266,14 @@ impl Reading<'_> {
             });
             policy.unsupported.push(field);
         }
-        if let Some((field, problem)) = names::check(Kind::SecurityPolicy, &policy.metadata) {
+        if let Some((field, problem)) = names::check(spot.kind, &policy.metadata) {
             return self.report(Severity::Error, spot.object, root.at, field.into(), problem);
         }
-        self.keep(Object::SecurityPolicy(policy), root, spot);
+        if let Some(spec) = root.entry("spec") {
+            let variables = self.variables(spot.kind);
+            policy.written = json::value(&spec.value, self.environment, variables);
+        }
+        self.keep(make(policy), root, spot);
     }
 
     fn keep(&mut self, object: Object, root: &Node, spot: Spot<'_>) {
@@ -290,35 +308,14 @@ impl Reading<'_> {
     }
 }
 
-/// The fields of a SecurityPolicy that Envoy Gateway has and that are not served yet, with the
-/// places of their names.
-fn unsupported_features(root: &Node) -> Vec<(String, Position)> {
-    const FEATURES: [&str; 9] = [
-        "apiKeyAuth",
-        "authorization",
-        "basicAuth",
-        "csrf",
-        "extAuth",
-        "geoIP",
-        "jwt",
-        "mergeType",
-        "oidc",
-    ];
+/// Those of `features` that the spec of a policy has, with the places of their names.
+fn unsupported_features(root: &Node, features: &[&str]) -> Vec<(String, Position)> {
     let Some(spec) = root.entry("spec").map(|entry| &entry.value) else { return Vec::new() };
-    let written = |node: &Node, name: &str| {
-        node.entry(name).filter(|entry| !entry.value.is_null()).map(|entry| entry.key_at)
-    };
-    let features =
-        FEATURES.iter().filter_map(|name| Some((format!("spec.{name}"), written(spec, name)?)));
-    let mut found: Vec<_> = features.collect();
-    if let Some(Value::List(items)) = spec.entry("targetSelectors").map(|entry| &entry.value.value)
-    {
-        found.extend(items.iter().enumerate().filter_map(|(place, item)| {
-            let field = format!("spec.targetSelectors[{place}].namespaces");
-            Some((field, written(item, "namespaces")?))
-        }));
-    }
-    found
+    let found = features.iter().filter_map(|name| {
+        let entry = spec.entry(name).filter(|entry| !entry.value.is_null())?;
+        Some((format!("spec.{name}"), entry.key_at))
+    });
+    found.collect()
 }
 
 /// The fields of an object, whatever they are.

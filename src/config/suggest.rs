@@ -2,7 +2,7 @@
 
 /// The word that was probably meant: one that differs in case alone, else the nearest by edits, if
 /// it is near enough.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let same = known.iter().find(|known| known.eq_ignore_ascii_case(word));
     same.or_else(|| {
         // A word of four letters and two wrong ones is another word.

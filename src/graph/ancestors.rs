@@ -1,30 +1,42 @@
-//! Ancestors of BackendTLSPolicies: the Gateways that tell of them.
+//! Statuses of BackendTLSPolicies: their ancestors are the Gateways whose routes refer to their targets.
 
-use super::backend_tls_policies::Policies;
+use std::collections::BTreeMap;
+
+use super::backend_tls_policies::BackendTlsPolicies;
 use super::gateways::Gateway;
 use super::listener_sets::ListenerSet;
+use super::policy::{Ancestor, AncestorReport, PolicyReport};
 use super::routes::Route;
 
-/// Gateways that one policy tells its status for (`PolicyStatus.ancestors`, at most 16).
-pub(super) const MAX_ANCESTORS: usize = 16;
-
-/// Notes with each policy the Gateways whose routes refer to what it targets.
-pub(super) fn find_ancestors(
-    policies: &mut Policies<'_>,
+/// The statuses of the policies, once the routes are on their listeners.
+pub(super) fn reports(
+    policies: &BackendTlsPolicies<'_>,
     gateways: &[Gateway<'_>],
     sets: &[ListenerSet<'_>],
     routes: &[Route<'_>],
-) {
-    let own = gateways.iter().map(|gateway| &gateway.listeners).enumerate();
-    let added = sets.iter().map(|set| (set.gateway, &set.listeners));
-    for (place, listeners) in own.chain(added) {
-        for on in listeners.iter().flat_map(|listener| &listener.routes) {
-            for policy in routes[on.route].rules.iter().flat_map(|refs| &refs.policies) {
-                let ancestors = &mut policies.all[*policy].ancestors;
-                if ancestors.len() < MAX_ANCESTORS {
-                    ancestors.insert(place);
-                }
+) -> Vec<PolicyReport> {
+    let reports = policies.all.iter().map(|policy| PolicyReport {
+        key: policy.key.clone(),
+        generation: policy.object.metadata.generation.unwrap_or(1),
+        ancestors: BTreeMap::new(),
+    });
+    let mut reports: Vec<PolicyReport> = reports.collect();
+    let own = gateways.iter().flat_map(|gateway| &gateway.listeners);
+    for listener in own.chain(sets.iter().flat_map(|set| &set.listeners)) {
+        for on in &listener.routes {
+            for place in routes[on.route].rules.iter().flat_map(|refs| &refs.policies) {
+                let policy = &policies.all[*place];
+                let ancestor = Ancestor { key: listener.owner.gateway.clone(), section: None };
+                reports[*place].ancestors.entry(ancestor).or_insert_with(|| AncestorReport {
+                    accepted: policy.accepted.clone(),
+                    accepted_message: "the backends are spoken to by TLS",
+                    resolved: Some(policy.resolved.clone()),
+                    merged: None,
+                    overridden: None,
+                    warnings: Vec::new(),
+                });
             }
         }
     }
+    reports
 }

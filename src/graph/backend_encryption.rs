@@ -7,7 +7,7 @@ use crate::api::{BackendObjectReference, CORE_GROUP, ENVOY_GROUP, Kind, ObjectKe
 
 use super::backend_spec_tls;
 use super::backend_tls::{BackendTls, Encryption};
-use super::backend_tls_policies::{self, Policies};
+use super::backend_tls_policies::{self, BackendTlsPolicies};
 use super::facts::Facts;
 use super::index::Index;
 use super::verdict::Faults;
@@ -15,7 +15,7 @@ use super::verdict::Faults;
 /// The TLS of all backends of a load.
 #[derive(Debug)]
 pub(super) struct BackendEncryption<'a> {
-    pub policies: Policies<'a>,
+    pub policies: BackendTlsPolicies<'a>,
     /// `spec.tls` of the Backends that have it, or the reason why it cannot be used.
     backends: HashMap<ObjectKey, Result<Arc<BackendTls>, String>>,
 }

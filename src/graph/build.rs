@@ -4,7 +4,6 @@ use crate::config::{CheckedObject, Fault};
 
 use super::ancestors;
 use super::backend_encryption::BackendEncryption;
-use super::backend_tls_policies::Policy;
 use super::backends::{self, BackendLookup};
 use super::conflicts;
 use super::facts::{Facts, Held};
@@ -12,10 +11,10 @@ use super::gateways::{self, Class, Gateway};
 use super::index::Index;
 use super::listener_sets::{self, ListenerSet};
 use super::listeners::Listener;
+use super::policy::{PolicyReport, SecurityPolicies, security_policies};
 use super::proxies::{self, Proxy};
 use super::route_builder;
 use super::routes::Route;
-use super::security::{GoverningPolicy, SecurityPolicies};
 use super::verdict::Faults;
 
 /// The objects of one load with their relations.
@@ -36,10 +35,9 @@ pub(crate) struct Graph<'a> {
     pub routes: Vec<Route<'a>>,
     /// Who holds which address of the pool.
     pub held: Held,
-    /// The BackendTLSPolicies, in the order in which ties are settled.
-    pub policies: Vec<Policy<'a>>,
-    /// The SecurityPolicies, in the order in which ties are settled.
-    pub security_policies: Vec<GoverningPolicy<'a>>,
+    pub security: SecurityPolicies<'a>,
+    /// The statuses of policies, by kind and within a kind in the order in which ties are settled.
+    pub(super) policy_reports: Vec<PolicyReport>,
     /// The EnvoyProxies, in the order of their names, used or not.
     pub proxies: Vec<Proxy<'a>>,
     /// In the order of the objects above, and within one object of its fields.
@@ -75,20 +73,20 @@ pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &Facts<'_>) -> Grap
     let mut listener_sets = listener_sets::listener_sets(&index, facts, &gateways, &mut faults);
     conflicts::judge(&mut gateways, &mut listener_sets, facts, &mut faults);
     backends::judge_slices(&index, &mut faults);
-    let mut routes = route_builder::routes(lookup, &mut gateways, &mut listener_sets, &mut faults);
-    let security = SecurityPolicies::new(&index, &mut faults);
-    security.govern(&mut gateways, &mut listener_sets, &mut routes);
-    let security_policies = security.into_governing(&routes);
-    let mut policies = encryption.policies;
-    ancestors::find_ancestors(&mut policies, &gateways, &listener_sets, &routes);
+    let routes = route_builder::routes(lookup, &mut gateways, &mut listener_sets, &mut faults);
+    let mut security = security_policies(&index, &mut faults);
+    security.merge(&gateways, &listener_sets, &routes, &mut faults);
+    let mut policy_reports =
+        ancestors::reports(&encryption.policies, &gateways, &listener_sets, &routes);
+    policy_reports.extend(security.reports(&gateways, &listener_sets, &routes));
     Graph {
         controller_name: facts.controller_name.to_owned(),
         classes,
         gateways,
         listener_sets,
         routes,
-        policies: policies.all,
-        security_policies,
+        security,
+        policy_reports,
         proxies: proxies.all,
         held,
         faults: faults.into_vec(),

@@ -10,7 +10,6 @@ use crate::net::HostPattern;
 use super::certificate_refs;
 use super::credentials::{Authorities, Certificate};
 use super::facts::Facts;
-use super::guard::Guard;
 use super::index::Index;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
@@ -53,8 +52,6 @@ pub(crate) struct Listener<'a> {
     pub tls: bool,
     /// True if the backend ends that handshake (protocol TLS, mode Passthrough).
     pub passthrough: bool,
-    /// What governs those rules on it that have no policy of their own.
-    pub guard: Option<Guard<'a>>,
     /// False while a certificate is needed and there is none: the bind is there and refuses
     /// handshakes.
     pub(super) ready: bool,
@@ -198,7 +195,6 @@ pub(super) fn judge<'a>(
         accepted,
         tls,
         passthrough,
-        guard: None,
         ready: !tls || passthrough,
         resolved: kinds_resolved,
         conflict: None,

@@ -115,15 +115,18 @@ fn policy(status: &PolicyStatus) -> Value {
 }
 
 fn ancestor(status: &AncestorStatus, generation: i64) -> Value {
-    let AncestorStatus { ancestor, controller, conditions: all } = status;
+    let AncestorStatus { ancestor, section, controller, conditions: all } = status;
     let ObjectKey { kind, namespace, name } = ancestor;
+    let mut reference = Map::new();
+    reference.insert("group".into(), kind.group().into());
+    reference.insert("kind".into(), kind.as_str().into());
+    reference.insert("name".into(), name.as_str().into());
+    reference.insert("namespace".into(), namespace.as_str().into());
+    if let Some(section) = section {
+        reference.insert("sectionName".into(), section.as_str().into());
+    }
     json!({
-        "ancestorRef": {
-            "group": kind.group(),
-            "kind": kind.as_str(),
-            "name": name,
-            "namespace": namespace,
-        },
+        "ancestorRef": reference,
         "conditions": conditions(all, generation),
         "controllerName": &**controller,
     })

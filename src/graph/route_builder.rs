@@ -46,7 +46,6 @@ pub(super) fn routes<'a>(
             hostnames,
             parents: Vec::with_capacity(parents.len()),
             rules: Vec::new(),
-            guards: Vec::new(),
             valid,
             broken,
             key,

@@ -76,4 +76,30 @@ impl<'a> RouteObject<'a> {
             Self::Udp(route) => route.spec.use_default_gateways.is_some(),
         }
     }
+
+    /// The names of its rules, of those that have one.
+    pub(super) fn rule_names(self) -> Vec<Option<&'a str>> {
+        fn names<'r>(of: impl Iterator<Item = &'r Option<String>>) -> Vec<Option<&'r str>> {
+            of.map(Option::as_deref).collect()
+        }
+        match self {
+            Self::Grpc(of) => names(of.spec.rules.iter().map(|rule| &rule.name)),
+            Self::Http(of) => names(of.spec.rules().iter().map(|rule| &rule.name)),
+            Self::Tcp(of) => names(of.spec.rules.iter().map(|rule| &rule.name)),
+            Self::Tls(of) => names(of.spec.rules.iter().map(|rule| &rule.name)),
+            Self::Udp(of) => names(of.spec.rules.iter().map(|rule| &rule.name)),
+        }
+    }
+
+    /// The name of the rule at `place`, if it has one.
+    pub(super) fn rule_name(self, place: usize) -> Option<&'a str> {
+        let name = match self {
+            Self::Grpc(of) => of.spec.rules.get(place).map(|rule| &rule.name),
+            Self::Http(of) => of.spec.rules().get(place).map(|rule| &rule.name),
+            Self::Tcp(of) => of.spec.rules.get(place).map(|rule| &rule.name),
+            Self::Tls(of) => of.spec.rules.get(place).map(|rule| &rule.name),
+            Self::Udp(of) => of.spec.rules.get(place).map(|rule| &rule.name),
+        };
+        name.and_then(Option::as_deref)
+    }
 }

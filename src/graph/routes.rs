@@ -5,7 +5,6 @@ use crate::config::Fault;
 use crate::net::HostPattern;
 
 use super::backend_tls::Encryption;
-use super::guard::Guard;
 use super::references::RuleRefs;
 use super::route_object::RouteObject;
 use super::verdict::Judged;
@@ -21,8 +20,6 @@ pub(crate) struct Route<'a> {
     pub parents: Vec<Parent<'a>>,
     /// Where the references of each rule lead.
     pub rules: Vec<RuleRefs<'a>>,
-    /// What governs each rule, whatever listener the route is on. Empty where there are no policies.
-    pub(super) guards: Vec<Option<Guard<'a>>>,
     /// False if the route as a whole cannot be served: no listener gets it.
     pub(super) valid: Judged,
     /// The rules of its kind that rules of the route break.
@@ -37,11 +34,7 @@ pub(crate) struct Parent<'a> {
     pub attached: Judged,
 }
 
-impl<'a> Route<'a> {
-    /// What governs a rule of it on a listener with `guard`.
-    pub(crate) fn guard(&self, rule: usize, guard: Option<Guard<'a>>) -> Option<Guard<'a>> {
-        self.guards.get(rule).copied().flatten().or(guard)
-    }
+impl Route<'_> {
     /// True if TLS is asked for with a backend of it.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.rules

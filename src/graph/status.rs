@@ -6,17 +6,18 @@ use std::sync::Arc;
 use crate::api::{Condition, ConditionStatus, Kind, ObjectKey, ParentReference};
 use crate::config::{Fault, Reason};
 
-use super::ancestors::MAX_ANCESTORS;
-use super::backend_tls_policies::Policy;
 use super::build::Graph;
 use super::frontend;
 use super::gateways::{Class, Gateway};
 use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
+use super::policy::{AncestorReport, PolicyReport};
 use super::references::RuleRefs;
 use super::routes::Route;
-use super::security::GoverningPolicy;
 use super::verdict::{Judged, Refusal, refuse};
+
+/// Most ancestors in the status of one policy (Gateway API, `PolicyStatus.ancestors`).
+const MAX_ANCESTORS: usize = 16;
 
 /// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
 ///
@@ -96,6 +97,8 @@ pub(crate) struct PolicyStatus {
 pub(crate) struct AncestorStatus {
     /// A Gateway, or a ListenerSet.
     pub ancestor: ObjectKey,
+    /// The listener of it, where the policy applies to that one alone.
+    pub section: Option<String>,
     pub controller: Arc<str>,
     pub conditions: Vec<Condition>,
 }
@@ -124,12 +127,7 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
             .zip(&verdicts)
             .map(|(of, verdict)| route(of, verdict, &controller))
             .collect(),
-        policies: graph
-            .policies
-            .iter()
-            .map(|of| policy(of, graph, &controller))
-            .chain(graph.security_policies.iter().map(|of| security_policy(of, &controller)))
-            .collect(),
+        policies: graph.policy_reports.iter().map(|of| policy(of, &controller)).collect(),
     }
 }
 
@@ -418,46 +416,60 @@ fn route(route: &Route<'_>, verdict: &Verdict, controller: &Arc<str>) -> RouteSt
     }
 }
 
-fn policy(policy: &Policy<'_>, graph: &Graph<'_>, controller: &Arc<str>) -> PolicyStatus {
-    let conditions = vec![
-        condition(
-            "Accepted",
-            "Accepted",
-            "the backends are spoken to by TLS",
-            policy.accepted.as_ref().err(),
-        ),
-        condition(
-            "ResolvedRefs",
-            "ResolvedRefs",
-            "every reference was found",
-            policy.resolved.as_ref().err(),
-        ),
-    ];
-    let ancestors = policy.ancestors.iter().map(|gateway| AncestorStatus {
-        ancestor: graph.gateways[*gateway].key.clone(),
-        controller: Arc::clone(controller),
-        conditions: conditions.clone(),
+fn policy(report: &PolicyReport, controller: &Arc<str>) -> PolicyStatus {
+    let mut ancestors: Vec<_> = report.ancestors.iter().collect();
+    let is_cut = ancestors.len() > MAX_ANCESTORS;
+    if is_cut {
+        ancestors.sort_by_key(|(_, of)| (of.accepted.is_ok(), of.overridden.is_none()));
+        ancestors.truncate(MAX_ANCESTORS);
+    }
+    let last = ancestors.len().saturating_sub(1);
+    let ancestors = ancestors.into_iter().enumerate().map(|(place, (ancestor, of))| {
+        let mut conditions = policy_conditions(of);
+        if is_cut && place == last {
+            let message = "there are more ancestors than the 16 that a status may list";
+            conditions.push(is_true("Aggregated", "Aggregated", message));
+        }
+        AncestorStatus {
+            ancestor: ancestor.key.clone(),
+            section: ancestor.section.clone(),
+            controller: Arc::clone(controller),
+            conditions,
+        }
     });
     PolicyStatus {
-        key: policy.key.clone(),
-        generation: policy.object.metadata.generation.unwrap_or(1),
+        key: report.key.clone(),
+        generation: report.generation,
         ancestors: ancestors.collect(),
     }
 }
 
-fn security_policy(policy: &GoverningPolicy<'_>, controller: &Arc<str>) -> PolicyStatus {
-    let accepted = policy.accepted.as_ref().err();
-    let accepted = condition("Accepted", "Accepted", "the policy is applied", accepted);
-    let ancestors = policy.ancestors.iter().take(MAX_ANCESTORS).map(|ancestor| AncestorStatus {
-        ancestor: ancestor.clone(),
-        controller: Arc::clone(controller),
-        conditions: vec![accepted.clone()],
-    });
-    PolicyStatus {
-        key: policy.key.clone(),
-        generation: policy.object.metadata.generation.unwrap_or(1),
-        ancestors: ancestors.collect(),
+fn policy_conditions(of: &AncestorReport) -> Vec<Condition> {
+    let accepted = of.accepted.as_ref().err();
+    let mut conditions = vec![condition("Accepted", "Accepted", of.accepted_message, accepted)];
+    if let Some(resolved) = &of.resolved {
+        let message = "every reference was found";
+        conditions.push(condition(
+            "ResolvedRefs",
+            "ResolvedRefs",
+            message,
+            resolved.as_ref().err(),
+        ));
     }
+    for (kind, message) in [("Merged", &of.merged), ("Overridden", &of.overridden)] {
+        if let Some(message) = message {
+            conditions.push(is_true(kind, kind, message));
+        }
+    }
+    match &of.warnings[..] {
+        [] => {}
+        [(reason, message)] => conditions.push(is_true("Warning", reason, message)),
+        several => {
+            let messages: Vec<&str> = several.iter().map(|(_, message)| &**message).collect();
+            conditions.push(is_true("Warning", "Warnings", &messages.join("; ")));
+        }
+    }
+    conditions
 }
 
 /// A condition that is True with `reason` and `message` where nothing was refused.

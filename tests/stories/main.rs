@@ -40,6 +40,7 @@ mod needs;
 mod not_processed;
 mod operator;
 mod patience;
+mod policies;
 mod redirect;
 mod reload;
 mod restart;

@@ -2,6 +2,7 @@
 
 mod backend;
 mod envoy_proxy;
+mod policy;
 mod route_filter;
 mod security_policy;
 
@@ -13,7 +14,8 @@ pub(crate) use self::envoy_proxy::{
     AccessLogSinkType, AccessLogType, CustomTag, CustomTagType, EnvoyProxy, EnvoyProxySpec,
     Tracing, TracingProvider, TracingProviderType,
 };
-pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};
-pub(crate) use self::security_policy::{
-    PolicyCors, PolicySelector, PolicyTarget, SecurityPolicy, SecurityPolicySpec,
+pub(crate) use self::policy::{
+    EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget,
 };
+pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};
+pub(crate) use self::security_policy::{PolicyCors, SecurityPolicy, SecurityPolicySpec};

@@ -1,43 +1,47 @@
-//! SecurityPolicy: its targets, and the part of it that is served.
-
-use std::collections::BTreeMap;
+//! SecurityPolicy: the part of it that is served.
 
 use serde::Deserialize;
 
-use crate::api::shared::{LabelSelector, LabelSelectorRequirement};
-use crate::api::{Duration, ObjectMeta};
+use crate::api::duration::Duration;
+use crate::api::kinds::Kind;
+
+use super::policy::{EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget};
 
 /// Who may use Gateways and routes, and from where. Of its features CORS is served.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct SecurityPolicy {
-    #[serde(default)]
-    pub metadata: ObjectMeta,
-    #[serde(default)]
-    pub spec: SecurityPolicySpec,
-    /// Fields that are written and not served: without them its targets would be open.
-    #[serde(skip)]
-    pub unsupported: Vec<String>,
-}
+pub(crate) type SecurityPolicy = EnvoyPolicy<SecurityPolicySpec>;
 
-/// Its targets, in its own namespace, and what applies to them.
+/// Its targets and what applies to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SecurityPolicySpec {
-    /// The older form of `target_refs`.
     pub target_ref: Option<PolicyTarget>,
     #[serde(default)]
     pub target_refs: Vec<PolicyTarget>,
     #[serde(default)]
     pub target_selectors: Vec<PolicySelector>,
+    pub merge_type: Option<MergeType>,
     pub cors: Option<PolicyCors>,
 }
 
-impl SecurityPolicySpec {
-    /// `targetRef` and `targetRefs`, each with its field.
-    pub(crate) fn targets(&self) -> impl Iterator<Item = (String, &PolicyTarget)> {
-        let one = self.target_ref.iter().map(|target| ("spec.targetRef".to_owned(), target));
-        let many = self.target_refs.iter().enumerate();
-        one.chain(many.map(|(place, target)| (format!("spec.targetRefs[{place}]"), target)))
+impl EnvoyPolicySpec for SecurityPolicySpec {
+    const KIND: Kind = Kind::SecurityPolicy;
+    const MERGED_LISTS: &'static [(&'static str, Option<&'static str>)] =
+        &[("/extAuth/contextExtensions", Some("name"))];
+
+    fn target_ref(&self) -> Option<&PolicyTarget> {
+        self.target_ref.as_ref()
+    }
+
+    fn target_refs(&self) -> &[PolicyTarget] {
+        &self.target_refs
+    }
+
+    fn target_selectors(&self) -> &[PolicySelector] {
+        &self.target_selectors
+    }
+
+    fn merge_type(&self) -> Option<&MergeType> {
+        self.merge_type.as_ref()
     }
 }
 
@@ -54,36 +58,4 @@ pub(crate) struct PolicyCors {
     pub max_age: Option<Duration>,
     /// False where absent.
     pub allow_credentials: Option<bool>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PolicyTarget {
-    pub group: Option<String>,
-    pub kind: String,
-    pub name: String,
-    /// A listener of a Gateway, or a rule of a route.
-    pub section_name: Option<String>,
-}
-
-/// Every object of a kind with these labels.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PolicySelector {
-    pub group: Option<String>,
-    pub kind: String,
-    #[serde(default)]
-    pub match_labels: BTreeMap<String, String>,
-    #[serde(default)]
-    pub match_expressions: Vec<LabelSelectorRequirement>,
-}
-
-impl PolicySelector {
-    /// The part of it that chooses by labels.
-    pub(crate) fn labels(&self) -> LabelSelector {
-        LabelSelector {
-            match_labels: self.match_labels.clone(),
-            match_expressions: self.match_expressions.clone(),
-        }
-    }
 }

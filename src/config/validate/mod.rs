@@ -13,6 +13,7 @@ mod gateway;
 mod grpc_route;
 mod http_route;
 mod l4_route;
+mod policy_targets;
 mod reference_grant;
 mod route;
 mod security_policy;

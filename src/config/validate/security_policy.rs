@@ -2,35 +2,18 @@
 
 use http::Method;
 
-use crate::api::envoy::{PolicyCors, PolicyTarget, SecurityPolicySpec};
+use crate::api::envoy::{PolicyCors, SecurityPolicySpec};
 use crate::config::path::Path;
 use crate::config::scalar::shown;
 
 use super::http_route::is_origin;
-use super::violations::{Reference, Violations};
+use super::policy_targets;
+use super::violations::Violations;
 
 pub(super) fn spec(spec: &SecurityPolicySpec, at: Path<'_>, found: &mut Violations) {
-    let (one, many) = (spec.target_ref.is_some(), !spec.target_refs.is_empty());
-    let selects = !spec.target_selectors.is_empty();
-    let problem = "either targetRef or targetRefs must be used";
-    found.require(!(one && many) && (one || many || selects), at, problem);
-    if let Some(reference) = &spec.target_ref {
-        target(reference, at.field("targetRef"), found);
-    }
-    for (index, reference) in spec.target_refs.iter().enumerate() {
-        target(reference, at.field("targetRefs").item(index), found);
-    }
+    policy_targets::spec(spec, at, found);
     if let Some(spec) = &spec.cors {
         cors(spec, at.field("cors"), found);
-    }
-}
-
-fn target(target: &PolicyTarget, at: Path<'_>, found: &mut Violations) {
-    let PolicyTarget { group, kind, name, section_name } = target;
-    let to = Reference { group: group.as_deref(), kind: Some(kind), name, namespace: None };
-    found.reference(at, to);
-    if let Some(section) = section_name {
-        found.section_name(at.field("sectionName"), section);
     }
 }
 

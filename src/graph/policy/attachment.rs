@@ -1,0 +1,148 @@
+//! Attachment of policies to the targets that they name or select.
+
+use crate::api::ObjectKey;
+use crate::config::FieldPath;
+use crate::graph::verdict::{Faults, Judged, Refusal, refuse};
+
+use super::claims::{Claims, OnConflict};
+
+/// A target as a policy names it.
+#[derive(Clone, Debug)]
+pub(in crate::graph) struct TargetRef<'a> {
+    /// The field of the policy.
+    pub field: FieldPath,
+    pub group: &'a str,
+    pub kind: &'a str,
+    pub name: &'a str,
+    pub section: Option<&'a str>,
+}
+
+/// A policy with the targets that it asks for.
+#[derive(Debug)]
+pub(in crate::graph) struct Asking<'a> {
+    pub policy: &'a ObjectKey,
+    pub named: Vec<TargetRef<'a>>,
+    /// Targets by labels, each with the field of its selector.
+    pub selected: Vec<(FieldPath, ObjectKey)>,
+    /// False where a selector can select nothing that policies may target.
+    pub valid: Judged,
+}
+
+/// The object that a [`TargetRef`] means.
+#[derive(Debug)]
+pub(in crate::graph) struct TargetFound {
+    pub key: ObjectKey,
+    pub missing: Option<Missing>,
+}
+
+/// What does not exist of a target.
+#[derive(Debug)]
+pub(in crate::graph) enum Missing {
+    Object(String),
+    Section(String),
+}
+
+/// A reference that cannot be a target: the rest of the field that is wrong, and the problem.
+pub(in crate::graph) type NoTarget = (&'static str, String);
+
+/// The targets of one policy.
+#[derive(Debug)]
+pub(in crate::graph) struct PolicyTargets {
+    pub targets: Vec<Target>,
+    /// False where a reference cannot be a target at all.
+    pub valid: Judged,
+}
+
+/// A target of a policy.
+#[derive(Debug)]
+pub(in crate::graph) struct Target {
+    pub key: ObjectKey,
+    /// Whether it exists and no other policy has it.
+    pub attached: Judged,
+}
+
+/// Attaches the policies of one kind, in the order of ties, to the targets that `find` knows.
+pub(in crate::graph) fn attach<'a>(
+    policies: &[Asking<'a>],
+    on_conflict: OnConflict,
+    find: impl Fn(&ObjectKey, &TargetRef<'a>) -> Result<TargetFound, NoTarget>,
+    faults: &mut Faults,
+) -> (Claims, Vec<PolicyTargets>) {
+    let mut claims = Claims::new(on_conflict);
+    let mut attached = Vec::with_capacity(policies.len());
+    for (place, Asking { policy, named, selected, valid }) in policies.iter().enumerate() {
+        let mut all = PolicyTargets { targets: Vec::new(), valid: valid.clone() };
+        for (field, key) in selected {
+            let attached = claims.claim(key, None, place);
+            let attached = attached.map_err(|first| conflict(&claims, policies, key, None, first));
+            if let Err(refusal) = &attached {
+                faults.error(policy, field.clone(), &*refusal.message);
+            }
+            all.targets.push(Target { key: key.clone(), attached });
+        }
+        for target in named {
+            let field = &target.field;
+            let TargetFound { key, missing } = match find(policy, target) {
+                Ok(found) => found,
+                Err((rest, problem)) => {
+                    faults.error(policy, field.clone().join(rest), &*problem);
+                    refuse(&mut all.valid, Refusal::new("Invalid", problem));
+                    continue;
+                }
+            };
+            let mut exists = Ok(());
+            if let Some(missing) = &missing {
+                let (rest, problem) = match missing {
+                    Missing::Object(problem) => ("name", problem.clone()),
+                    Missing::Section(problem) if claims.closes() => {
+                        let dot = if problem.ends_with('?') { "" } else { "." };
+                        let effect = "So as not to expose what the policy protects, all of";
+                        ("sectionName", format!("{problem}{dot} {effect} {key} gets 500"))
+                    }
+                    Missing::Section(problem) => ("sectionName", problem.clone()),
+                };
+                faults.error(policy, field.clone().field(rest), &*problem);
+                exists = Err(Refusal::new("TargetNotFound", problem));
+            }
+            if let Some(Missing::Section(_)) = missing {
+                claims.misses_section(&key);
+            }
+            // What does not exist yet is claimed, too: it must not be open once it exists.
+            let claimed = claims.claim(&key, target.section, place);
+            let claimed =
+                claimed.map_err(|first| conflict(&claims, policies, &key, target.section, first));
+            if let Err(refusal) = &claimed {
+                faults.error(policy, field.clone(), &*refusal.message);
+            }
+            all.targets.push(Target { key, attached: claimed.and(exists) });
+        }
+        attached.push(all);
+    }
+    (claims, attached)
+}
+
+fn conflict(
+    claims: &Claims,
+    policies: &[Asking<'_>],
+    target: &ObjectKey,
+    section: Option<&str>,
+    first: Option<usize>,
+) -> Refusal {
+    let target = match section {
+        Some(section) => format!("`{section}` of {target}"),
+        None => target.to_string(),
+    };
+    let effect = if claims.closes() { "So as not to expose it, it gets 500. " } else { "" };
+    let message = match first {
+        Some(first) => format!(
+            "{target} is a target of {} already, which is older or comes first by name. \
+             {effect}Remove one of the two",
+            policies[first].policy
+        ),
+        None => format!(
+            "{target} is closed already: other policies for it conflict, or name a section that does \
+             not exist"
+        ),
+    };
+    Refusal::new("Conflicted", message)
+}

@@ -1,0 +1,258 @@
+//! Statuses of policies, kind by kind in the same form: ancestors, and what holds for each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde::de::DeserializeOwned;
+
+use crate::api::envoy::EnvoyPolicySpec;
+use crate::api::{Kind, ObjectKey};
+use crate::graph::gateways::Gateway;
+use crate::graph::listener_sets::ListenerSet;
+use crate::graph::routes::Route;
+use crate::graph::verdict::{Judged, Refusal, refuse};
+use crate::observe::listed;
+
+use super::claims::Claim;
+use super::policies::{AttachedPolicies, AttachedPolicy, listeners};
+
+/// Most names of one kind in a message.
+const MOST: usize = 10;
+
+/// A policy, for its status.
+#[derive(Debug)]
+pub(in crate::graph) struct PolicyReport {
+    pub key: ObjectKey,
+    pub generation: i64,
+    pub ancestors: BTreeMap<Ancestor, AncestorReport>,
+}
+
+/// A Gateway or ListenerSet of ours that the policy applies to, or one listener of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::graph) struct Ancestor {
+    pub key: ObjectKey,
+    pub section: Option<String>,
+}
+
+/// The conditions of a policy for one ancestor.
+#[derive(Debug)]
+pub(in crate::graph) struct AncestorReport {
+    /// Condition Accepted, with its message where it is True.
+    pub accepted: Judged,
+    pub accepted_message: &'static str,
+    /// Condition ResolvedRefs, of the kinds that have it.
+    pub resolved: Option<Judged>,
+    /// Condition Merged, where it is True: its message.
+    pub merged: Option<String>,
+    /// Condition Overridden, where it is True: its message.
+    pub overridden: Option<String>,
+    /// Condition Warning, where it is True: reasons and messages.
+    pub warnings: Vec<(&'static str, String)>,
+}
+
+/// The objects on which another policy applies in place of one, or is merged with it.
+#[derive(Debug, Default)]
+struct Others {
+    listeners: BTreeSet<String>,
+    listener_sets: BTreeSet<String>,
+    routes: BTreeSet<String>,
+    rules: BTreeSet<String>,
+}
+
+impl Others {
+    fn in_words(&self) -> String {
+        let kinds = [
+            ("listeners", &self.listeners),
+            ("ListenerSets", &self.listener_sets),
+            ("routes", &self.routes),
+            ("rules", &self.rules),
+        ];
+        let kinds = kinds.iter().filter(|(_, names)| !names.is_empty());
+        let kinds = kinds.map(|(word, names)| format!("{word} {}", listed((*names).clone(), MOST)));
+        kinds.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Relations between policies, by the place of a policy and one of its targets.
+#[derive(Debug, Default)]
+struct Relations {
+    /// More specific policies that apply in place of it.
+    overridden: HashMap<(usize, ObjectKey), Others>,
+    /// Policies of routes that are merged with it.
+    children: HashMap<(usize, ObjectKey), Others>,
+    /// For the policy of a route that is merged: the listeners of the route, each with its parent.
+    parents: HashMap<(usize, ObjectKey), BTreeMap<Ancestor, Option<usize>>>,
+}
+
+impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
+    /// Their statuses, once the routes are on their listeners.
+    pub(in crate::graph) fn reports(
+        &self,
+        gateways: &[Gateway<'a>],
+        sets: &[ListenerSet<'a>],
+        routes: &[Route<'a>],
+    ) -> Vec<PolicyReport> {
+        if self.all.is_empty() {
+            return Vec::new();
+        }
+        let relations = self.relations(gateways, sets, routes);
+        let own = gateways.iter().map(|gateway| &gateway.key);
+        let ours: HashSet<&ObjectKey> = own.chain(sets.iter().map(|set| &set.key)).collect();
+        let routes: HashMap<_, _> = routes.iter().map(|route| (&route.key, route)).collect();
+        let reports = self.all.iter().enumerate().map(|(place, policy)| {
+            let mut ancestors: BTreeMap<Ancestor, AncestorReport> = BTreeMap::new();
+            for target in &policy.targets.targets {
+                let at = (place, target.key.clone());
+                let of_target = match target.key.kind {
+                    Kind::Gateway | Kind::ListenerSet if ours.contains(&target.key) => {
+                        vec![(Ancestor { key: target.key.clone(), section: None }, None)]
+                    }
+                    Kind::Gateway | Kind::ListenerSet => Vec::new(),
+                    _ => match (relations.parents.get(&at), routes.get(&target.key)) {
+                        (Some(parents), _) => parents.clone().into_iter().collect(),
+                        (None, Some(route)) => {
+                            parents_of(route).into_iter().map(|parent| (parent, None)).collect()
+                        }
+                        (None, None) => Vec::new(),
+                    },
+                };
+                for (ancestor, parent) in of_target {
+                    let report = ancestors.entry(ancestor).or_insert_with(|| report(policy));
+                    if let Err(refusal) = &target.attached {
+                        refuse(&mut report.accepted, refusal.clone());
+                    }
+                    if let Some(parent) = parent {
+                        self.tell_merged(place, parent, report);
+                    }
+                    if let Some(children) = relations.children.get(&at) {
+                        let children = children.in_words();
+                        report.merged = Some(format!("merged with the policies of {children}"));
+                    }
+                    if let Some(others) = relations.overridden.get(&at) {
+                        let (kind, others) = (S::KIND, others.in_words());
+                        report.overridden =
+                            Some(format!("a more specific {kind} applies to {others}"));
+                    }
+                }
+            }
+            PolicyReport {
+                key: policy.key.clone(),
+                generation: policy.object.metadata.generation.unwrap_or(1),
+                ancestors,
+            }
+        });
+        reports.collect()
+    }
+
+    /// Tells of a policy that it is merged with the one at `parent`.
+    fn tell_merged(&self, place: usize, parent: usize, report: &mut AncestorReport) {
+        match self.merged.get(&(place, parent)) {
+            Some(Ok(_)) => {
+                report.merged = Some(format!("merged with {}", self.all[parent].key));
+            }
+            Some(Err(problem)) => {
+                refuse(&mut report.accepted, Refusal::new("Invalid", problem.as_str()));
+            }
+            None => {}
+        }
+    }
+
+    fn relations(
+        &self,
+        gateways: &[Gateway<'a>],
+        sets: &[ListenerSet<'a>],
+        routes: &[Route<'a>],
+    ) -> Relations {
+        let mut relations = Relations::default();
+        for listener in listeners(gateways, sets) {
+            let owner = listener.owner.object();
+            let has_own = self.claims.section(owner, &listener.spec.name).is_some();
+            let mut levels = self.levels(listener);
+            let applies = levels.next();
+            for (claim, target) in levels {
+                let Claim::Policy(place) = claim else { continue };
+                let others = relations.overridden.entry((place, target.clone())).or_default();
+                if has_own {
+                    let name = format!("{} of {owner}", listener.spec.name);
+                    others.listeners.insert(name);
+                } else {
+                    others.listener_sets.insert(format!("{}/{}", owner.namespace, owner.name));
+                }
+            }
+            for on in &listener.routes {
+                let route = &routes[on.route].key;
+                let Some(claims) = self.claims.of(route) else { continue };
+                let whole = claims.whole.iter().map(|claim| (*claim, None));
+                let rules = claims.sections.iter().map(|(rule, claim)| (*claim, Some(rule)));
+                for (claim, rule) in whole.chain(rules) {
+                    let child = self.merges(claim).map(|(child, _)| child);
+                    let parent = applies.and_then(|(claim, target)| match claim {
+                        Claim::Policy(parent) => Some((parent, target.clone())),
+                        Claim::Closed => None,
+                    });
+                    if let Some(child) = child {
+                        let ancestor = Ancestor {
+                            key: owner.clone(),
+                            section: Some(listener.spec.name.clone()),
+                        };
+                        let parent = parent.as_ref().map(|(parent, _)| *parent);
+                        let parents = relations.parents.entry((child, route.clone())).or_default();
+                        parents.insert(ancestor, parent);
+                    }
+                    let Some(parent) = parent else { continue };
+                    let related = match child {
+                        Some(_) => &mut relations.children,
+                        None => &mut relations.overridden,
+                    };
+                    let others = related.entry(parent).or_default();
+                    match rule {
+                        None => others.routes.insert(route.to_string()),
+                        Some(rule) => others.rules.insert(format!("{rule} of {route}")),
+                    };
+                }
+            }
+        }
+        for route in routes {
+            let Some(claims) = self.claims.of(&route.key) else { continue };
+            let Some(Claim::Policy(place)) = claims.whole else { continue };
+            if !claims.sections.is_empty() {
+                let at = (place, route.key.clone());
+                let rules = claims.sections.keys().cloned();
+                relations.overridden.entry(at).or_default().rules.extend(rules);
+            }
+        }
+        relations
+    }
+}
+
+fn report<S: EnvoyPolicySpec>(policy: &AttachedPolicy<'_, S>) -> AncestorReport {
+    let mut warnings = Vec::new();
+    if policy.object.spec.target_ref().is_some() {
+        let message = "spec.targetRef is deprecated, use spec.targetRefs";
+        warnings.push(("DeprecatedField", message.to_owned()));
+    }
+    AncestorReport {
+        accepted: policy.usable.clone(),
+        accepted_message: "the policy is applied",
+        resolved: None,
+        merged: None,
+        overridden: None,
+        warnings,
+    }
+}
+
+/// The parents of a route, as it names them.
+fn parents_of(route: &Route<'_>) -> Vec<Ancestor> {
+    let parents = route.parents.iter().map(|parent| {
+        let reference = parent.reference;
+        let namespace = reference.namespace.as_deref().unwrap_or(&route.key.namespace);
+        let kind = match reference.kind() {
+            "ListenerSet" => Kind::ListenerSet,
+            _ => Kind::Gateway,
+        };
+        Ancestor {
+            key: ObjectKey::new(kind, namespace, &reference.name),
+            section: reference.section_name.clone(),
+        }
+    });
+    parents.collect()
+}
