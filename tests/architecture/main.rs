@@ -62,10 +62,6 @@ const DATA_WING: &[&str] = &[
 /// Rooms that may talk over sockets, serve no request, and know the control wing alone.
 const BESIDE: &[&str] = &["kube_api", "provider"];
 
-/// The files of a room that are in circles, counted. A number may fall, and is lowered then; a room
-/// that is not here has none.
-const IN_CIRCLES: &[(&str, usize)] = &[];
-
 #[test]
 fn every_use_points_down_and_stays_in_its_wing() {
     let mut wrong = Vec::new();
@@ -89,12 +85,12 @@ fn every_room_has_a_floor_and_every_floor_its_rooms() {
 }
 
 #[test]
-fn circles_inside_a_room_only_become_fewer() {
-    let circles = circles::circles(&sources());
-    let counted = circles.iter().map(|(room, circles)| {
-        (room.as_str(), circles.iter().map(Vec::len).sum(), format!("{circles:#?}"))
-    });
-    let wrong = beyond_allowance(IN_CIRCLES, counted);
+fn no_files_of_a_room_are_in_a_circle() {
+    let wrong: Vec<String> = circles::circles(&sources())
+        .into_iter()
+        .filter(|(_, circles)| !circles.is_empty())
+        .map(|(room, circles)| format!("`{room}` has files in circles: {circles:#?}"))
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -251,19 +247,6 @@ fn a_circle_is_found_and_a_re_export_makes_none() {
     }
 }
 
-#[test]
-fn an_allowance_is_neither_passed_nor_left_unused() {
-    let allowed = [("a", 3)];
-    let check = |room: &'static str, count| {
-        beyond_allowance(&allowed, [(room, count, String::new())].into_iter())
-    };
-    assert!(check("a", 3).is_empty());
-    assert!(check("a", 4)[0].contains("4 files"));
-    assert!(check("a", 2)[0].contains("lower"));
-    assert!(check("b", 2)[0].contains("2 files"));
-    assert!(check("b", 0).len() == 1, "the room of the allowance is gone");
-}
-
 fn broken_rules(from: &str, line: &str) -> Vec<String> {
     let code = line.split("//").next().unwrap_or_default();
     let mut broken = Vec::new();
@@ -315,29 +298,6 @@ fn misplaced<'a>(rooms: impl Iterator<Item = &'a str>) -> Vec<String> {
     let absent = listed.filter(|room| !rooms.contains(*room));
     let absent = absent.map(|room| format!("there is no room `{room}`; take it out of the floors"));
     unlisted.chain(absent).collect()
-}
-
-/// Rooms with more files in circles than are allowed, and allowances that could be lower.
-fn beyond_allowance<'a>(
-    allowances: &[(&str, usize)],
-    counted: impl Iterator<Item = (&'a str, usize, String)>,
-) -> Vec<String> {
-    let mut unused: Vec<&(&str, usize)> = allowances.iter().collect();
-    let mut wrong = Vec::new();
-    for (room, count, circles) in counted {
-        let allowance = allowances.iter().find(|(of, _)| *of == room);
-        let allowed = allowance.map_or(0, |(_, allowed)| *allowed);
-        unused.retain(|(of, _)| *of != room);
-        if count > allowed {
-            wrong.push(format!(
-                "`{room}` has {count} files in circles, and may have {allowed}: {circles}"
-            ));
-        } else if count < allowed {
-            wrong.push(format!("`{room}` has {count} files in circles; lower its allowance"));
-        }
-    }
-    wrong.extend(unused.iter().map(|(room, _)| format!("there is no room `{room}` any more")));
-    wrong
 }
 
 /// Every file of `src` that is not for tests alone, with the path of its module; `lib.rs` and
