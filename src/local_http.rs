@@ -5,7 +5,6 @@
 //! one. [`is_own_name`] and [`is_foreign`] recognise the requests of such pages.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -21,11 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Between looks whether an address that somebody else has is free: after a restart it is the
-/// process before, which drains. And after a connection that could not be accepted.
+/// Between attempts to listen on a taken address (after a restart the previous process has it until it
+/// has drained), and after a failed accept.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a peer may take.
+/// Limits on a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub head_bytes: usize,
@@ -36,23 +35,19 @@ pub(crate) struct Limits {
     pub connection_time: Option<Duration>,
 }
 
-/// Listens on `address`. Where that is taken, it says so once and waits until it is free: the
-/// gateway serves without. `what` is for the log, `url` is what is to be had.
+/// Listens on `address`. While that is taken, it waits until it is free, and logs so once; the gateway
+/// serves meanwhile. `what` and `url` are for the log.
 pub(crate) async fn listen(address: SocketAddr, what: &str, url: &str) -> TcpListener {
     let mut told = false;
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
-                tracing::info!("{what}: http://{address}{url}");
+                tracing::info!(server = what, url = %format_args!("http://{address}{url}"), "listening for this host");
                 return listener;
             }
             Err(error) if !told => {
                 told = true;
-                let wait = match error.kind() {
-                    io::ErrorKind::AddrInUse => "somebody else is there; waiting for it",
-                    _ => "trying on",
-                };
-                tracing::warn!("{what} cannot be had at {address}: {error}; {wait}");
+                tracing::warn!(server = what, %address, %error, "cannot listen yet; trying again");
             }
             Err(_) => {}
         }
@@ -77,8 +72,8 @@ pub(crate) async fn accept<F>(
                     open.spawn(serve(stream));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "{what}: no connection is accepted");
-                    // Out of descriptors, most likely: trying again at once would spin.
+                    tracing::warn!(server = what, %error, "accept failed");
+                    // Probably out of descriptors: trying again at once would spin.
                     tokio::time::sleep(RETRY).await;
                 }
             },
@@ -107,15 +102,15 @@ pub(crate) async fn serve<A, F, B>(
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.head_fields)
         .serve_connection(TokioIo::new(stream), service);
-    // Whatever went wrong is the peer's to notice.
+    // The peer notices a failure by itself.
     let _ = match limits.connection_time {
         Some(time) => tokio::time::timeout(time, served).await.unwrap_or(Ok(())),
         None => served.await,
     };
 }
 
-/// True if `Host` is a name of this host alone: a page somewhere else, whose name was made to lead
-/// here, is told nothing.
+/// True if `Host` is a name of the loopback address. A web page of another name that resolves to this
+/// host (DNS rebinding) gets no answer.
 pub(crate) fn is_own_name(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
@@ -134,8 +129,8 @@ fn is_loopback(host: &str) -> bool {
         || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// True if a browser says that a page of another origin has sent the request, or let somebody
-/// follow a link from it. What is no browser says nothing.
+/// True if a browser reports that a page of another origin has sent the request or linked to it. Other
+/// clients do not send these fields.
 pub(crate) fn is_foreign(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).map_or(&b""[..], |host| host.as_bytes());
     let is_ours = |origin: &[u8]| origin.strip_prefix(b"http://") == Some(host);

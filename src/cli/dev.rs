@@ -64,10 +64,10 @@ impl Dev {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
                     if let Err(error) = echo::serve(listener).await {
-                        tracing::error!("the echo backend ended: {error}");
+                        tracing::error!(%error, "the echo backend ended");
                     }
                 }
-                Err(error) => tracing::error!("the echo backend cannot listen: {error}"),
+                Err(error) => tracing::error!(%error, "the echo backend cannot listen"),
             }
         })
     }

@@ -140,7 +140,8 @@ async fn it_has_a_dashboard_and_metrics_where_it_says() {
     assert_eq!(wire.reply().await.text(), "LIVE\n");
     let metrics = || {
         process.stderr().lines().find_map(|line| {
-            let (_, rest) = line.split_once("metrics: http://")?;
+            let (_, rest) = line.split_once(r#""server":"metrics""#)?;
+            let (_, rest) = rest.split_once("http://")?;
             rest.split('/').next()?.parse::<SocketAddr>().ok()
         })
     };
