@@ -317,6 +317,8 @@ pub(crate) struct Condition {
     /// One word of the specification.
     pub reason: &'static str,
     pub message: String,
+    /// Since when the status is this one; none where nobody remembers the load before.
+    pub last_transition: Option<jiff::Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

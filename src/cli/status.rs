@@ -287,9 +287,7 @@ fn bad(kind: &str, object: &Value) -> Conditions {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
     };
-    let mut bad = Conditions::default();
-    bad.add(&name, &object["status"]);
-    bad
+    Conditions::of_json(&name, &object["status"])
 }
 
 /// Faults of the gateway itself.

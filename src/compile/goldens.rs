@@ -325,7 +325,7 @@ fn conditions(to: &mut String, indent: &str, all: &[Condition]) {
     if !good.is_empty() {
         writeln!(to, "{indent}{}", good.join(", ")).unwrap();
     }
-    for Condition { kind, status, reason, message } in
+    for Condition { kind, status, reason, message, .. } in
         all.iter().filter(|condition| !as_it_should_be(condition))
     {
         writeln!(to, "{indent}{kind}={status} {reason}: {message}").unwrap();

@@ -10,6 +10,7 @@ use crate::control::last_good::LastGood;
 use crate::control::loader::{Accepted, Load, Loader, Previous, Ready};
 use crate::control::outcome::{NotServed, Replacement};
 use crate::control::sockets::{BoundSockets, CannotBind, Sockets};
+use crate::graph::ObjectStatus;
 use crate::kube_api::View;
 use crate::snapshot::Snapshot;
 
@@ -87,11 +88,9 @@ impl Attempt {
         {
             tracing::warn!(%error, "the configuration cannot be kept for a start without it");
         }
+        let statuses: Vec<ObjectStatus> = compiled.statuses.into_objects().collect();
         let mut conditions = Conditions::default();
-        for (key, status) in compiled.statuses.objects() {
-            conditions.add(&key.to_string(), &status);
-        }
-        let statuses = compiled.statuses.objects().map(|(key, status)| (key.clone(), status));
+        statuses.iter().for_each(|status| conditions.add(status));
         let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         let view = self.view.next(sources, statuses, api_dir.as_deref(), now);
         let (snapshot, held) = (compiled.snapshot, compiled.held);

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::graph::{ObjectStatus, StatusPart};
+
 /// The answer to `GET /conditions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
@@ -41,34 +43,55 @@ impl fmt::Display for Condition {
 
 /// Conditions that one answer holds.
 const MOST: usize = 1000;
-/// True of these is what is True of no object that is in order.
+/// These are False where all is well.
 const BAD: [&str; 2] = ["Conflicted", "PartiallyInvalid"];
-/// Neither True nor False of these is trouble. A client may reuse a connection for another listener's
+/// Neither status of these is trouble. A client may reuse a connection for another listener's
 /// name; such a request is answered 421 and sent again.
 const HINTS: [&str; 1] = ["OverlappingTLSConfig"];
 
 impl Conditions {
-    /// Those of `object` that are not as they should be, of its `status`.
-    pub(crate) fn add(&mut self, object: &str, status: &Value) {
-        self.tell(object, "", status);
-        for listener in status["listeners"].as_array().into_iter().flatten() {
-            let name = listener["name"].as_str().unwrap_or_default();
-            self.tell(object, &format!("listener {name}"), listener);
-        }
-        for (list, reference) in [("parents", "parentRef"), ("ancestors", "ancestorRef")] {
-            for parent in status[list].as_array().into_iter().flatten() {
-                let to = parent[reference]["name"].as_str().unwrap_or_default();
-                self.tell(object, &format!("on {to}"), parent);
+    /// Adds the conditions of an object that are not as they should be.
+    pub(crate) fn add(&mut self, status: &ObjectStatus) {
+        let object = status.key().to_string();
+        for (part, conditions) in status.parts() {
+            for condition in conditions {
+                let status = condition.status.to_string();
+                if !is_trouble(condition.kind, &status) || self.conditions.len() == MOST {
+                    continue;
+                }
+                self.conditions.push(Condition {
+                    object: object.clone(),
+                    part: name_of(part),
+                    kind: condition.kind.into(),
+                    status,
+                    reason: condition.reason.into(),
+                    message: condition.message.clone(),
+                });
             }
         }
     }
 
-    fn tell(&mut self, object: &str, part: &str, holder: &Value) {
+    /// Those of an object that a client has from an API server, by its `status`.
+    pub(crate) fn of_json(object: &str, status: &Value) -> Self {
+        let mut conditions = Self::default();
+        conditions.add_json(object, "", status);
+        for listener in status["listeners"].as_array().into_iter().flatten() {
+            let name = listener["name"].as_str().unwrap_or_default();
+            conditions.add_json(object, &format!("listener {name}"), listener);
+        }
+        for (list, reference) in [("parents", "parentRef"), ("ancestors", "ancestorRef")] {
+            for parent in status[list].as_array().into_iter().flatten() {
+                let to = parent[reference]["name"].as_str().unwrap_or_default();
+                conditions.add_json(object, &format!("on {to}"), parent);
+            }
+        }
+        conditions
+    }
+
+    fn add_json(&mut self, object: &str, part: &str, holder: &Value) {
         for condition in holder["conditions"].as_array().into_iter().flatten() {
             let word = |field: &str| condition[field].as_str().unwrap_or_default();
-            let in_order = (word("status") == "True") != BAD.contains(&word("type"));
-            let is_hint = HINTS.contains(&word("type"));
-            if in_order || is_hint || self.conditions.len() == MOST {
+            if !is_trouble(word("type"), word("status")) || self.conditions.len() == MOST {
                 continue;
             }
             self.conditions.push(Condition {
@@ -80,6 +103,21 @@ impl Conditions {
                 message: word("message").into(),
             });
         }
+    }
+}
+
+/// True if a condition of this type and status is not as it should be.
+fn is_trouble(kind: &str, status: &str) -> bool {
+    (status == "True") == BAD.contains(&kind) && !HINTS.contains(&kind)
+}
+
+/// `listener https`, `on eg`; empty for the object itself.
+fn name_of(part: StatusPart<'_>) -> String {
+    match part {
+        StatusPart::Whole => String::new(),
+        StatusPart::Ancestor(of) => format!("on {}", of.ancestor.name),
+        StatusPart::Listener(name) => format!("listener {name}"),
+        StatusPart::Parent(reference) => format!("on {}", reference.name),
     }
 }
 
@@ -104,8 +142,8 @@ mod tests {
         ];
         for (kind, status, told) in table {
             let condition = json!({ "type": kind, "status": status });
-            let mut conditions = Conditions::default();
-            conditions.add("Gateway a/b", &json!({ "listeners": [{ "conditions": [condition] }] }));
+            let status = json!({ "listeners": [{ "conditions": [condition] }] });
+            let conditions = Conditions::of_json("Gateway a/b", &status);
             assert_eq!(conditions.conditions.len(), usize::from(told), "{kind} {status}");
         }
     }

@@ -1,7 +1,7 @@
 //! Statuses as the JSON of an API server: what `kubectl get -o yaml` shows under `status`.
 //!
-//! Fields stand in the order of the alphabet, as there. `lastTransitionTime` is absent: a condition
-//! is worked out anew with every load, and who remembers the last load adds it.
+//! Fields are in alphabetical order, as there. `lastTransitionTime` is absent where nobody remembers
+//! the load before.
 
 use serde_json::{Map, Value, json};
 
@@ -9,30 +9,32 @@ use crate::api::{Condition, GATEWAY_GROUP, ObjectKey, ParentReference};
 use crate::yaml::Yaml;
 
 use super::features::FEATURES;
+use super::object_status::ObjectStatus;
 use super::status::{
     AncestorStatus, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus,
     ParentStatus, PolicyStatus, RouteStatus, Statuses,
 };
 
-impl Statuses {
-    /// Each object with its `status`.
-    pub(crate) fn objects(&self) -> impl Iterator<Item = (&ObjectKey, Value)> {
-        let classes = self.classes.iter().map(|of| (&of.key, class(of)));
-        let gateways = self.gateways.iter().map(|of| (&of.key, gateway(of)));
-        let sets = self.listener_sets.iter().map(|of| (&of.key, listener_set(of)));
-        let routes = self.routes.iter().map(|of| (&of.key, route(of)));
-        let policies = self.policies.iter().map(|of| (&of.key, policy(of)));
-        classes.chain(gateways).chain(sets).chain(routes).chain(policies)
+impl ObjectStatus {
+    /// What an API server has under `status`.
+    pub(crate) fn json(&self) -> Value {
+        match self {
+            Self::Class(status) => class(status),
+            Self::Gateway(status) => gateway(status),
+            Self::ListenerSet(status) => listener_set(status),
+            Self::Policy(status) => policy(status),
+            Self::Route(status) => route(status),
+        }
     }
 }
 
 impl std::fmt::Display for Statuses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (number, (key, status)) in self.objects().enumerate() {
+        for (number, status) in self.clone().into_objects().enumerate() {
             if number > 0 {
                 f.write_str("---\n")?;
             }
-            let ObjectKey { kind, namespace, name } = key;
+            let ObjectKey { kind, namespace, name } = status.key();
             let mut metadata = Map::new();
             metadata.insert("name".into(), name.as_str().into());
             if !namespace.is_empty() {
@@ -42,7 +44,7 @@ impl std::fmt::Display for Statuses {
                 "apiVersion": kind.api_version(),
                 "kind": kind.as_str(),
                 "metadata": metadata,
-                "status": status,
+                "status": status.json(),
             });
             write!(f, "{}", Yaml(&document))?;
         }
@@ -151,14 +153,19 @@ fn reference(parent: &ParentReference) -> Value {
 }
 
 fn conditions(all: &[Condition], generation: i64) -> Value {
-    let each = all.iter().map(|Condition { kind, status, reason, message }| {
-        json!({
-            "message": message,
-            "observedGeneration": generation,
-            "reason": reason,
-            "status": status.to_string(),
-            "type": kind,
-        })
+    let each = all.iter().map(|condition| {
+        let Condition { kind, status, reason, message, last_transition } = condition;
+        let mut fields = Map::new();
+        if let Some(since) = last_transition {
+            let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            fields.insert("lastTransitionTime".into(), since.into());
+        }
+        fields.insert("message".into(), message.as_str().into());
+        fields.insert("observedGeneration".into(), generation.into());
+        fields.insert("reason".into(), (*reason).into());
+        fields.insert("status".into(), status.to_string().into());
+        fields.insert("type".into(), (*kind).into());
+        Value::from(fields)
     });
     each.collect()
 }

@@ -483,7 +483,13 @@ fn condition(
 }
 
 fn is_true(kind: &'static str, reason: &'static str, message: &str) -> Condition {
-    Condition { kind, status: ConditionStatus::True, reason, message: message.into() }
+    Condition {
+        kind,
+        status: ConditionStatus::True,
+        reason,
+        message: message.into(),
+        last_transition: None,
+    }
 }
 
 fn is_false(kind: &'static str, refusal: &Refusal) -> Condition {
@@ -492,5 +498,6 @@ fn is_false(kind: &'static str, refusal: &Refusal) -> Condition {
         status: ConditionStatus::False,
         reason: refusal.reason,
         message: refusal.message.clone(),
+        last_transition: None,
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Kind, ObjectKey};
+use crate::api::{Condition, Kind, ObjectKey};
+use crate::graph::ObjectStatus;
 
 use super::kinds::{self, Resource};
 use super::{defaults, services};
@@ -53,16 +54,18 @@ pub(super) struct Item {
     pub key: ObjectKey,
     pub version: u64,
     pub origin: Origin,
-    /// As text: a tree of values takes ten times the memory, and is seldom wanted.
+    /// All but a status that the gateway works out. As text: a tree of values takes ten times the
+    /// memory, and is seldom wanted.
     pub json: Box<str>,
-    /// Of what it was made; equal ones make equal objects.
+    /// The status that the gateway works out, with the times of its conditions.
+    pub status: Option<Arc<ObjectStatus>>,
+    /// Of what the text was made; equal ones make equal texts.
     pub print: u64,
 }
 
 impl Item {
     pub(super) fn value(&self) -> Value {
-        // It was written from a value.
-        serde_json::from_str(&self.json).unwrap_or_default()
+        value(&self.json, self.status.as_deref())
     }
 }
 
@@ -70,6 +73,15 @@ impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.key, self.version)
     }
+}
+
+fn value(json: &str, status: Option<&ObjectStatus>) -> Value {
+    // It was written from a value.
+    let mut value: Value = serde_json::from_str(json).unwrap_or_default();
+    if let (Some(status), Some(fields)) = (status, value.as_object_mut()) {
+        fields.insert("status".into(), status.json());
+    }
+    value
 }
 
 /// What became of an object.
@@ -122,51 +134,65 @@ impl View {
     pub(crate) fn next(
         &self,
         sources: Vec<Source>,
-        statuses: impl IntoIterator<Item = (ObjectKey, Value)>,
+        statuses: impl IntoIterator<Item = ObjectStatus>,
         api: Option<&Path>,
         now: jiff::Timestamp,
     ) -> Self {
-        let now = time(now);
-        let texts = statuses.into_iter().map(|(key, status)| (key, status.to_string()));
-        let mut statuses: BTreeMap<ObjectKey, String> = texts.collect();
+        let statuses = statuses.into_iter().map(|status| (status.key().clone(), status));
+        let mut statuses: BTreeMap<ObjectKey, ObjectStatus> = statuses.collect();
         let mut drafts = Drafts::new();
         for Source { key, written, file, alone } in sources {
             let is_api = alone && api.is_some() && file.parent() == api;
             let origin = if is_api { Origin::Api(file.to_path_buf()) } else { Origin::File(file) };
-            let status = statuses.remove(&key).unwrap_or_default();
-            let Some(draft) = self.draft(&key, origin, &written, &status, &now) else { continue };
+            let Some(mut draft) = self.draft(&key, origin, &written, None, now) else { continue };
+            draft.status = statuses.remove(&key).map(|status| self.dated(&key, status, now));
             // Of policies that stand twice the first is shown.
             drafts.entry(key).or_insert(draft);
         }
-        self.add_namespaces(&mut drafts, &now);
-        self.add_services(&mut drafts, &now);
+        self.add_namespaces(&mut drafts, now);
+        self.add_services(&mut drafts, now);
         self.with(drafts)
     }
 
-    /// What is to be shown of a document and its status, both as text; a status may be empty.
+    /// What will be shown of a document; `own` is a status that stands in it.
     fn draft(
         &self,
         key: &ObjectKey,
         origin: Origin,
         written: &str,
-        status: &str,
-        now: &str,
+        own: Option<&Value>,
+        now: jiff::Timestamp,
     ) -> Option<Draft> {
         let resource = kinds::of(key.kind)?;
         let mut hasher = DefaultHasher::new();
-        (written, status).hash(&mut hasher);
+        written.hash(&mut hasher);
         let print = hasher.finish();
         let before = self.items.get(key);
         if before.is_some_and(|before| before.print == print) {
-            return Some(Draft { origin, print, json: None });
+            return Some(Draft { origin, print, json: None, status: None });
         }
         let before = before.map(|before| before.value());
-        let json = complete(key, resource, before.as_ref(), written, status, now);
-        Some(Draft { origin, print, json: Some(json.to_string().into()) })
+        let json = complete(key, resource, before.as_ref(), written, own, &time(now));
+        Some(Draft { origin, print, json: Some(json.to_string().into()), status: None })
+    }
+
+    /// A status with the times of its conditions: of one whose status is as before, the time before.
+    fn dated(
+        &self,
+        key: &ObjectKey,
+        mut status: ObjectStatus,
+        now: jiff::Timestamp,
+    ) -> Arc<ObjectStatus> {
+        let before = self.items.get(key).and_then(|before| before.status.as_ref());
+        keep_times(before.map(|before| &**before), &mut status, now);
+        match before {
+            Some(before) if **before == status => Arc::clone(before),
+            _ => Arc::new(status),
+        }
     }
 
     /// A namespace is there as soon as an object is in it, written or not.
-    fn add_namespaces(&self, drafts: &mut Drafts, now: &str) {
+    fn add_namespaces(&self, drafts: &mut Drafts, now: jiff::Timestamp) {
         let mut named: BTreeSet<String> = drafts.keys().map(|key| key.namespace.clone()).collect();
         named.insert("default".into());
         for name in named.into_iter().filter(|name| !name.is_empty()) {
@@ -177,24 +203,24 @@ impl View {
             let metadata = json!({ "name": name });
             let written = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
             let origin = Origin::Made("it is written nowhere, and there because objects are in it");
-            let draft = self.draft(&key, origin, &written.to_string(), "", now);
+            let draft = self.draft(&key, origin, &written.to_string(), None, now);
             drafts.extend(draft.map(|draft| (key, draft)));
         }
     }
 
     /// A Service for each Gateway that is served: its own sockets.
-    fn add_services(&self, drafts: &mut Drafts, now: &str) {
+    fn add_services(&self, drafts: &mut Drafts, now: jiff::Timestamp) {
         let gateways = drafts.iter().filter(|(key, _)| key.kind == Kind::Gateway);
-        let texts = gateways.filter_map(|(key, draft)| match &draft.json {
-            Some(json) => Some(json),
-            None => self.items.get(key).map(|item| &item.json),
+        let gateways = gateways.filter_map(|(key, draft)| {
+            let json =
+                draft.json.as_ref().or_else(|| self.items.get(key).map(|item| &item.json))?;
+            Some(value(json, draft.status.as_deref()))
         });
-        let gateways = texts.filter_map(|text| serde_json::from_str(text).ok());
         let made: Vec<_> = gateways.filter_map(|gateway| services::of(&gateway)).collect();
         for (key, written) in made {
-            let status = written["status"].to_string();
+            let own = written.get("status");
             let origin = Origin::Made("it describes the gateway's own sockets; change the Gateway");
-            let draft = self.draft(&key, origin, &written.to_string(), &status, now);
+            let draft = self.draft(&key, origin, &written.to_string(), own, now);
             if let Some(draft) = draft {
                 // One that somebody wrote stands.
                 drafts.entry(key).or_insert(draft);
@@ -212,24 +238,26 @@ impl View {
                 events.push_back(Event { version, before: Some(Arc::clone(item)), after: None });
             }
         }
-        for (key, Draft { origin, print, json }) in drafts {
+        for (key, Draft { origin, print, json, status }) in drafts {
             let before = self.items.get(&key);
-            let same =
-                before.filter(|before| json.as_ref().is_none_or(|json| *json == before.json));
+            let same = before.filter(|before| {
+                before.status == status && json.as_ref().is_none_or(|json| *json == before.json)
+            });
             if let Some(before) = same {
                 let item = if before.origin == origin && before.print == print {
                     Arc::clone(before)
                 } else {
                     let (version, json) = (before.version, before.json.clone());
-                    Arc::new(Item { key: key.clone(), version, origin, json, print })
+                    Arc::new(Item { key: key.clone(), version, origin, json, status, print })
                 };
                 items.insert(key, item);
                 continue;
             }
             version += 1;
             // Without an object before, there is always a text.
+            let json = json.or_else(|| before.map(|before| before.json.clone()));
             let json = json.unwrap_or_default();
-            let item = Arc::new(Item { key: key.clone(), version, origin, json, print });
+            let item = Arc::new(Item { key: key.clone(), version, origin, json, status, print });
             let after = Some(Arc::clone(&item));
             events.push_back(Event { version, before: before.cloned(), after });
             items.insert(key, item);
@@ -248,20 +276,21 @@ struct Draft {
     print: u64,
     /// None where it is as before.
     json: Option<Box<str>>,
+    status: Option<Arc<ObjectStatus>>,
 }
 
 type Drafts = BTreeMap<ObjectKey, Draft>;
 
-/// The object of a document: with its defaults, its metadata and its status.
+/// The object of a document: with its defaults, its metadata and the status that is its `own`.
 fn complete(
     key: &ObjectKey,
     resource: &Resource,
     before: Option<&Value>,
     written: &str,
-    status: &str,
+    own: Option<&Value>,
     now: &str,
 ) -> Value {
-    // Both were written from values.
+    // It was written from a value.
     let mut json: Value = serde_json::from_str(written).unwrap_or_default();
     let Some(fields) = json.as_object_mut() else { return json };
     fields.insert("apiVersion".into(), resource.info.api_version().into());
@@ -281,20 +310,11 @@ fn complete(
             label_namespace(metadata, &key.name);
         }
     }
-    if let Ok(mut status) = serde_json::from_str(status) {
-        keep_times(before.and_then(|before| before.get("status")), &mut status, now);
-        fields.insert("status".into(), status);
+    if let Some(own) = own {
+        fields.insert("status".into(), own.clone());
     }
     defaults::fill(resource.info.kind.as_str(), &mut json);
     json
-}
-
-/// Puts a field before all others.
-fn first(name: &str, value: Value, mut object: Value) -> Value {
-    if let Some(fields) = object.as_object_mut() {
-        fields.shift_insert(0, name.into(), value);
-    }
-    object
 }
 
 /// `uid` and `creationTimestamp`, where they are not written: of an object in a file of somebody's,
@@ -344,47 +364,33 @@ pub(super) fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Adds `lastTransitionTime` to every condition: of one whose status is as before, the time before.
-/// What holds conditions is found in the old status by what names it: a listener by its name, a
-/// parent by its reference.
-fn keep_times(before: Option<&Value>, status: &mut Value, now: &str) {
-    let Value::Object(fields) = status else { return };
-    for (name, value) in fields {
-        let before = before.and_then(|before| before.get(name));
-        match value {
-            Value::Array(items) if name == "conditions" => {
-                items.iter_mut().for_each(|item| condition_time(before, item, now));
-            }
-            Value::Array(items) => {
-                for item in items {
-                    keep_times(counterpart(before, item), item, now);
-                }
-            }
-            other => keep_times(before, other, now),
+/// Gives every condition the time of its last transition: of one whose status is as before, the time
+/// before.
+fn keep_times(before: Option<&ObjectStatus>, status: &mut ObjectStatus, now: jiff::Timestamp) {
+    let before = before.map(ObjectStatus::parts).unwrap_or_default();
+    let known: Vec<&[Condition]> = status
+        .parts()
+        .into_iter()
+        .map(|(part, _)| {
+            let old = before.iter().find(|(old, _)| old.is_same(&part));
+            old.map_or(&[][..], |(_, conditions)| *conditions)
+        })
+        .collect();
+    for (conditions, known) in status.conditions_mut().into_iter().zip(known) {
+        for condition in conditions {
+            let same =
+                |old: &&Condition| (old.kind, old.status) == (condition.kind, condition.status);
+            let since = known.iter().find(same).and_then(|old| old.last_transition);
+            condition.last_transition = since.or(Some(now));
         }
-    }
-}
-
-fn counterpart<'v>(before: Option<&'v Value>, item: &Value) -> Option<&'v Value> {
-    const NAMES: [&str; 4] = ["name", "parentRef", "ancestorRef", "controllerName"];
-    let items = before?.as_array()?;
-    items.iter().find(|old| NAMES.iter().all(|name| old.get(name) == item.get(name)))
-}
-
-fn condition_time(before: Option<&Value>, condition: &mut Value, now: &str) {
-    let same = |old: &&Value| {
-        old.get("type") == condition.get("type") && old.get("status") == condition.get("status")
-    };
-    let old = before.and_then(Value::as_array).and_then(|all| all.iter().find(same));
-    let at = old.and_then(|old| old.get("lastTransitionTime")).cloned();
-    if condition.is_object() {
-        let at = at.unwrap_or_else(|| now.into());
-        *condition = first("lastTransitionTime", at, condition.take());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::api::ConditionStatus::{self, False, True};
+    use crate::graph::{ParentStatus, RouteStatus};
+
     use super::*;
 
     fn at(second: i64) -> jiff::Timestamp {
@@ -408,11 +414,21 @@ mod tests {
         }
     }
 
-    fn status(name: &str, status: &str) -> (ObjectKey, Value) {
+    fn status(name: &str, status: ConditionStatus) -> ObjectStatus {
+        let condition = Condition {
+            kind: "Accepted",
+            status,
+            reason: "Accepted",
+            message: String::new(),
+            last_transition: None,
+        };
+        let parent = ParentStatus {
+            parent: serde_json::from_value(json!({ "name": "eg" })).unwrap(),
+            controller: "us".into(),
+            conditions: vec![condition],
+        };
         let key = ObjectKey::new(Kind::HttpRoute, "shop", name);
-        let conditions = json!([{ "type": "Accepted", "status": status }]);
-        let parent = json!({ "conditions": conditions, "parentRef": { "name": "eg" } });
-        (key, json!({ "parents": [parent] }))
+        ObjectStatus::Route(RouteStatus { key, generation: 1, parents: vec![parent] })
     }
 
     fn time_of(view: &View, name: &str) -> String {
@@ -425,7 +441,7 @@ mod tests {
     fn a_load_that_changes_nothing_changes_no_version() {
         let load = |view: &View, second| {
             let sources = vec![source(Kind::HttpRoute, "cart", json!({}))];
-            view.next(sources, [status("cart", "True")], None, at(second))
+            view.next(sources, [status("cart", True)], None, at(second))
         };
         let first = load(&View::new(at(1000)), 1001);
         // The route, its namespace, and `default`.
@@ -439,15 +455,15 @@ mod tests {
 
     #[test]
     fn a_condition_keeps_its_time_until_its_status_changes() {
-        let load = |view: &View, word: &str, second| {
+        let load = |view: &View, word, second| {
             let sources = vec![source(Kind::HttpRoute, "cart", json!({}))];
             view.next(sources, [status("cart", word)], None, at(second))
         };
-        let view = load(&View::new(at(0)), "True", 10);
+        let view = load(&View::new(at(0)), True, 10);
         assert_eq!(time_of(&view, "cart"), "1970-01-01T00:00:10Z");
-        let view = load(&view, "True", 20);
+        let view = load(&view, True, 20);
         assert_eq!(time_of(&view, "cart"), "1970-01-01T00:00:10Z");
-        let view = load(&view, "False", 30);
+        let view = load(&view, False, 30);
         assert_eq!(time_of(&view, "cart"), "1970-01-01T00:00:30Z");
     }
 

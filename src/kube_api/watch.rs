@@ -142,6 +142,7 @@ impl Watching {
                     version: event.version,
                     origin: before.origin.clone(),
                     json: before.json.clone(),
+                    status: before.status.clone(),
                     print: before.print,
                 };
                 Some(line("DELETED", self.shown(&gone)))
