@@ -676,7 +676,7 @@ async fn the_watch_of_files_knows_what_was_written_here() {
         let process = api.gateway.process();
         let log = process.stdout().join("\n") + &process.stderr();
         (
-            log.matches("written over the API").count(),
+            log.matches("reloading for a change over the API").count(),
             log.matches("reloading changed files").count(),
         )
     };
