@@ -8,6 +8,7 @@
 //! Of the environment, `DOMAIN` is set. `"${TLS_CRT}"` and `"${TLS_KEY}"`, a pair that fits, and
 //! `"${OTHER_KEY}"` are put in before the text is read: nothing is replaced in data.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::api::{Condition, ConditionStatus};
 use crate::compile::{Compiled, Inputs, compile};
-use crate::config::Settings;
+use crate::config::{Fault, Settings};
 use crate::describe;
 use crate::graph::{Held, ListenerStatus, Statuses};
 use crate::net::AddressPool;
@@ -126,6 +127,38 @@ fn a_line_that_is_missing_stops_no_compilation() {
             }
         }
     }
+}
+
+/// A rule has one judge: what `config` has found wrong with a value is not found again by `graph` or
+/// `compile`, whatever the value is.
+#[test]
+fn no_fault_is_found_twice() {
+    const WRONG: [&str; 2] = ["\"\"", "a b"];
+    let mut twice = BTreeSet::new();
+    for kind in folders(&repository("tests/translate")) {
+        for situation in folders(&kind) {
+            let Ok(text) = fs::read_to_string(situation.join("in.yaml")) else { continue };
+            let scene = Scene::of(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            for place in 0..lines.len() {
+                let Some((before, _)) = lines[place].split_once(": ") else { continue };
+                let changed = format!("{before}: {}", WRONG[place % WRONG.len()]);
+                let all = [&lines[..place], &[&*changed], &lines[place + 1..]].concat();
+                let loaded = parsed(&all.join("\n"));
+                let compiled = scene.compile(&loaded, &Snapshot::default());
+                let broken: Vec<_> = loaded.objects.iter().flat_map(|of| &of.faults).collect();
+                for fault in &compiled.faults {
+                    let is_same = |one: &&&Fault| {
+                        one.object == fault.object && one.field.starts_with(&fault.field)
+                    };
+                    if let Some(first) = broken.iter().find(is_same) {
+                        twice.insert(format!("{} {first} // {fault}", fault.object.kind));
+                    }
+                }
+            }
+        }
+    }
+    assert!(twice.is_empty(), "{twice:#?}");
 }
 
 #[test]

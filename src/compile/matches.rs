@@ -7,45 +7,29 @@ use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 
 use crate::api;
+use crate::compile::misfit::Misfit;
 use crate::compile::path_pattern;
+use crate::config::{self, FieldPath, field_path};
 use crate::path::{self, Ambiguous};
 use crate::snapshot::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 
 /// Bytes that one compiled regular expression may take.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
-/// A match that cannot run: which field of it, and why.
-#[derive(Debug, PartialEq)]
-pub(super) struct Misfit {
-    /// `path.value`
-    pub field: String,
-    pub error: InvalidMatch,
-}
-
-/// Why a match cannot run.
+/// Why a match cannot run that keeps the rules of its kind.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum InvalidMatch {
-    #[error("`{0}` is not a header name; use letters, digits and `-`")]
-    HeaderName(String),
-    #[error("`{0}` is not a method; use {words}", words = api::HttpMethod::WORDS.join(", "))]
-    Method(String),
     #[error("one or both of `service` and `method` must be written")]
     NeitherServiceNorMethod,
     #[error("`{path}` cannot match any path: {why}")]
     Path { path: String, why: &'static str },
     #[error("`{pattern}` is not a regular expression: {why}")]
     Regex { pattern: String, why: String },
-    #[error("`{0}` is not a type of path match; use Exact, PathPrefix or RegularExpression")]
-    PathType(String),
-    #[error("`{0}` is not a type of match; use Exact or RegularExpression")]
-    Type(String),
-    #[error("`{0}` is not a name of a gRPC service or method; use letters, digits, `_` and `.`")]
-    Word(String),
 }
 
 impl InvalidMatch {
-    fn at(self, field: impl Into<String>) -> Misfit {
-        Misfit { field: field.into(), error: self }
+    fn at(&self, field: FieldPath) -> Misfit {
+        Misfit::unusable(field, self)
     }
 }
 
@@ -59,13 +43,10 @@ pub(super) fn http(raw: &api::HttpRouteMatch) -> Result<(PathMatch, Conditions),
     let path = raw.path.as_ref().map_or_else(|| Ok(everything()), path)?;
     let method = match &raw.method {
         None => None,
-        Some(api::HttpMethod::Unknown(word)) => {
-            return Err(InvalidMatch::Method(word.clone()).at("method"));
-        }
+        Some(api::HttpMethod::Unknown(_)) => return Err(Misfit::Reported),
         Some(method) => {
-            let word = method.as_str();
-            let parsed = Method::from_bytes(word.as_bytes());
-            Some(parsed.map_err(|_| InvalidMatch::Method(word.into()).at("method"))?)
+            let parsed = Method::from_bytes(method.as_str().as_bytes());
+            Some(parsed.map_err(|_| Misfit::Reported)?)
         }
     };
     let headers = raw.headers.iter().map(|header| (header.kind(), &*header.name, &*header.value));
@@ -97,31 +78,34 @@ pub(super) fn grpc(raw: &api::GrpcRouteMatch) -> Result<(PathMatch, Conditions),
 
 fn path(raw: &api::HttpPathMatch) -> Result<PathMatch, Misfit> {
     let value = raw.value();
-    let compiled = match raw.kind() {
+    match raw.kind() {
         api::PathMatchType::Exact => spelled(value).map(PathMatch::Exact),
         api::PathMatchType::PathPrefix => spelled(value).map(PathMatch::Prefix),
-        api::PathMatchType::RegularExpression => whole_path(value).map(PathMatch::Regex),
-        api::PathMatchType::Unknown(word) => {
-            return Err(InvalidMatch::PathType(word.clone()).at("path.type"));
+        api::PathMatchType::RegularExpression => {
+            let regex = whole_path(value).map_err(|error| error.at(field_path!(path.value)))?;
+            Ok(PathMatch::Regex(regex))
         }
-    };
-    compiled.map_err(|error| error.at("path.value"))
+        api::PathMatchType::Unknown(_) => Err(Misfit::Reported),
+    }
 }
 
 /// Requests are matched with dot segments resolved and slashes merged, so these match none.
-fn check_path(path: &str) -> Result<(), InvalidMatch> {
-    let invalid = |why| Err(InvalidMatch::Path { path: path.into(), why });
+///
+/// # Errors
+///
+/// Why a path matches none.
+fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
-        return invalid("it must begin with `/`");
+        return Err("it must begin with `/`");
     }
     if path.contains(['#', '?']) {
-        return invalid("a query or fragment is not part of a path");
+        return Err("a query or fragment is not part of a path");
     }
     let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
         match segment {
-            "." | ".." => return invalid("it must not have `.` or `..` as a segment"),
-            "" if segments.peek().is_some() => return invalid("it must not have `//`"),
+            "." | ".." => return Err("it must not have `.` or `..` as a segment"),
+            "" if segments.peek().is_some() => return Err("it must not have `//`"),
             _ => {}
         }
     }
@@ -129,17 +113,20 @@ fn check_path(path: &str) -> Result<(), InvalidMatch> {
 }
 
 /// The path in the spelling in which those of requests are matched.
-fn spelled(value: &str) -> Result<Box<str>, InvalidMatch> {
-    check_path(value)?;
-    // An escape may hide what no path has.
+fn spelled(value: &str) -> Result<Box<str>, Misfit> {
+    // The rules of the kind are about the path as it is written; an escape may hide what they forbid.
+    check_path(value).map_err(|_| Misfit::Reported)?;
     let spelled = path::spell(value);
-    check_path(&spelled)?;
-    match path::normalise(&spelled) {
-        Ok(normal) => Ok(normal.into()),
-        Err(ambiguous) => {
-            Err(InvalidMatch::Path { path: value.into(), why: why_refused(ambiguous) })
+    let unusable = |why| {
+        let invalid = InvalidMatch::Path { path: value.into(), why };
+        match config::is_path(value) {
+            true => invalid.at(field_path!(path.value)),
+            false => Misfit::Reported,
         }
-    }
+    };
+    check_path(&spelled).map_err(unusable)?;
+    let normal = path::normalise(&spelled);
+    normal.map(Into::into).map_err(|ambiguous| unusable(why_refused(ambiguous)))
 }
 
 fn why_refused(path: Ambiguous) -> &'static str {
@@ -155,14 +142,17 @@ fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let (service, method) = (named(&raw.service), named(&raw.method));
     if service.is_none() && method.is_none() {
-        return Err(InvalidMatch::NeitherServiceNorMethod.at("method"));
+        let is_absent = raw.service.is_none() && raw.method.is_none();
+        // A rule of the kind asks for one of them; that it is not empty only where types are Exact.
+        return match is_absent || *raw.kind() != api::MatchType::RegularExpression {
+            true => Err(Misfit::Reported),
+            false => Err(InvalidMatch::NeitherServiceNorMethod.at(field_path!(method))),
+        };
     }
     match raw.kind() {
         api::MatchType::Exact => {
-            for (name, field) in [(&service, "method.service"), (&method, "method.method")] {
-                if let Some(name) = name.as_deref().filter(|name| !is_grpc_name(name)) {
-                    return Err(InvalidMatch::Word(name.into()).at(field));
-                }
+            if [&service, &method].into_iter().flatten().any(|name| !is_grpc_name(name)) {
+                return Err(Misfit::Reported);
             }
             Ok(match (service, method) {
                 (Some(service), Some(method)) => {
@@ -172,24 +162,27 @@ fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
                 (None, method) => {
                     let method = regex::escape(&method.unwrap_or_default());
                     let regex = whole_path(&format!("/[^/]+/{method}"));
-                    PathMatch::Regex(regex.map_err(|error| error.at("method.method"))?)
+                    PathMatch::Regex(regex.map_err(|error| error.at(field_path!(method.method)))?)
                 }
             })
         }
         api::MatchType::RegularExpression => {
             // Each by itself first, so that no bracket of one closes in the other.
-            for (name, field) in [(&service, "method.service"), (&method, "method.method")] {
+            for (name, field) in [(&service, "service"), (&method, "method")] {
                 if let Some(pattern) = name {
-                    whole(pattern).map_err(|error| error.at(field))?;
+                    let at = || field_path!(method).field(field);
+                    whole(pattern).map_err(|error| error.at(at()))?;
                 }
             }
             let part = |name: Option<String>| {
                 name.map_or_else(|| "[^/]+".to_owned(), |pattern| format!("(?:{pattern})"))
             };
             let pattern = format!("/{}/{}", part(service), part(method));
-            Ok(PathMatch::Regex(whole_path(&pattern).map_err(|error| error.at("method"))?))
+            Ok(PathMatch::Regex(
+                whole_path(&pattern).map_err(|error| error.at(field_path!(method)))?,
+            ))
         }
-        api::MatchType::Unknown(word) => Err(InvalidMatch::Type(word.clone()).at("method.type")),
+        api::MatchType::Unknown(_) => Err(Misfit::Reported),
     }
 }
 
@@ -203,10 +196,8 @@ fn headers_of<'a>(
 ) -> Result<Box<[HeaderMatch]>, Misfit> {
     let mut headers: Vec<HeaderMatch> = Vec::new();
     for (place, (kind, name, value)) in raw.enumerate() {
-        let at = |error: InvalidMatch, rest: &str| error.at(format!("headers[{place}].{rest}"));
-        let parsed = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| at(InvalidMatch::HeaderName(name.into()), "name"))?;
-        let value = value_match(kind, value).map_err(|(error, rest)| at(error, rest))?;
+        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Misfit::Reported)?;
+        let value = value_match(kind, value, || field_path!(headers[place].value))?;
         if !headers.iter().any(|known| known.name == parsed) {
             headers.push(HeaderMatch { name: parsed, value });
         }
@@ -218,8 +209,8 @@ fn headers_of<'a>(
 fn query(raw: &[api::HttpQueryParamMatch]) -> Result<Box<[QueryMatch]>, Misfit> {
     let mut query: Vec<QueryMatch> = Vec::new();
     for (place, param) in raw.iter().enumerate() {
-        let value = value_match(param.kind(), &param.value)
-            .map_err(|(error, rest)| error.at(format!("queryParams[{place}].{rest}")))?;
+        let at = || field_path!(queryParams[place].value);
+        let value = value_match(param.kind(), &param.value, at)?;
         if !query.iter().any(|known| *known.name == *param.name) {
             query.push(QueryMatch { name: (*param.name).into(), value });
         }
@@ -230,13 +221,14 @@ fn query(raw: &[api::HttpQueryParamMatch]) -> Result<Box<[QueryMatch]>, Misfit> 
 fn value_match(
     kind: &api::MatchType,
     value: &str,
-) -> Result<ValueMatch, (InvalidMatch, &'static str)> {
+    at: impl FnOnce() -> FieldPath,
+) -> Result<ValueMatch, Misfit> {
     match kind {
         api::MatchType::Exact => Ok(ValueMatch::Exact(value.into())),
         api::MatchType::RegularExpression => {
-            whole(value).map(ValueMatch::Regex).map_err(|error| (error, "value"))
+            whole(value).map(ValueMatch::Regex).map_err(|error| error.at(at()))
         }
-        api::MatchType::Unknown(word) => Err((InvalidMatch::Type(word.clone()), "type")),
+        api::MatchType::Unknown(_) => Err(Misfit::Reported),
     }
 }
 

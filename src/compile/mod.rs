@@ -18,6 +18,7 @@ mod filters;
 mod goldens;
 mod inputs;
 mod matches;
+mod misfit;
 mod never;
 mod path_pattern;
 mod routes;

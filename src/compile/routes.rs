@@ -1,5 +1,6 @@
 //! Rules of routes as written to rules that run.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,10 @@ use http::{HeaderName, StatusCode};
 
 use crate::api::envoy::SecurityPolicySpec;
 use crate::api::{
-    self, BackendRef, CookieLifetime, GrpcRouteRule, HttpPathModifier, HttpRouteRetry,
-    HttpRouteRule, HttpRouteTimeouts, PathMatchType, PathModifierType, PlainBackendRef,
-    SessionPersistence, SessionPersistenceType,
+    self, BackendRef, CookieLifetime, GrpcRouteRule, HttpRouteRetry, HttpRouteRule,
+    HttpRouteTimeouts, PlainBackendRef, SessionPersistence, SessionPersistenceType,
 };
-use crate::config::{Fault, FieldPath, Reason, field_path};
+use crate::config::{Fault, FieldPath, field_path};
 use crate::filters::{Filter, HttpFilter};
 use crate::graph::{
     Certificate, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicy, Resolved, Route,
@@ -26,6 +26,7 @@ use crate::stats::{Sharded, Upstream};
 
 use super::clusters::{Carries, Clusters};
 use super::filters::{self, Step};
+use super::misfit::Misfit;
 use super::{matches, never};
 
 /// A route that runs.
@@ -37,8 +38,10 @@ pub(super) struct CompiledRoute {
     pub forward: Option<Arc<Forward>>,
     /// The same for what a listener has decrypted, where a backend is spoken to by TLS.
     pub decrypted: Option<Arc<Forward>>,
-    /// What cannot run. The rules of these are among `rows`, and answer 500.
+    /// What cannot run, but for what breaks a rule of its kind.
     pub faults: Vec<Fault>,
+    /// The rules that cannot run. They are among `rows`, and answer 500.
+    stopped: BTreeSet<usize>,
 }
 
 /// Every route, once for each variant of it that listeners ask for.
@@ -185,11 +188,10 @@ fn route(
 
 /// What the rules of all route kinds have, whose filters are `F`.
 struct Written<'r, F> {
-    rows: Vec<Result<(PathMatch, Conditions), matches::Misfit>>,
+    rows: Vec<Result<(PathMatch, Conditions), Misfit>>,
     filters: &'r [F],
     backend_refs: &'r [BackendRef<F>],
-    compile: fn(&F) -> Result<Step, filters::Misfit>,
-    kind: fn(&F) -> &str,
+    compile: fn(&F) -> Result<Step, Misfit>,
     timeouts: Timeouts,
     retry: Option<Retry>,
     /// Scope, carrier and timeout.
@@ -219,16 +221,6 @@ impl Compiler<'_, '_> {
             let headers = of.headers.iter().map(|of| (of.kind(), &*of.name, &*of.value));
             self.warn_of_headers(number, place, headers);
         }
-        if replaces_prefix(rule) && !has_one_prefix(rule) {
-            let problem =
-                "ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix";
-            self.fault(number, "", Reason::UnsupportedValue, problem.into());
-        }
-        let timeouts = timeouts(rule.timeouts.unwrap_or_default());
-        if let Err(error) = &timeouts {
-            let problem = error.to_string();
-            self.fault(number, "timeouts.backendRequest", Reason::UnsupportedValue, problem);
-        }
         let session = rule.session_persistence.as_ref();
         let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
         let written = Written {
@@ -236,8 +228,7 @@ impl Compiler<'_, '_> {
             filters: &rule.filters,
             backend_refs: &rule.backend_refs,
             compile: filters::http,
-            kind: |filter| filter.kind.as_str(),
-            timeouts: timeouts.unwrap_or_default(),
+            timeouts: timeouts(rule.timeouts.unwrap_or_default()),
             retry: rule.retry.as_ref().map(retry),
             session,
         };
@@ -261,7 +252,6 @@ impl Compiler<'_, '_> {
             filters: &rule.filters,
             backend_refs: &rule.backend_refs,
             compile: filters::grpc,
-            kind: |filter| filter.kind.as_str(),
             timeouts: Timeouts::default(),
             retry: None,
             session,
@@ -340,18 +330,11 @@ impl Compiler<'_, '_> {
     }
 
     fn rule<F>(&mut self, number: usize, written: Written<'_, F>, refs: &RuleRefs<'_>) {
-        let kinds: Vec<&str> = written.filters.iter().map(written.kind).collect();
-        if let Some(problem) = incompatible(&kinds) {
-            self.fault(number, "filters", Reason::IncompatibleFilters, problem);
-        }
         let mut rows = Vec::with_capacity(written.rows.len());
         for (place, row) in written.rows.into_iter().enumerate() {
             match row {
                 Ok(row) => rows.push(row),
-                Err(misfit) => {
-                    let field = field_path!(matches[place]).join(misfit.field);
-                    self.fault(number, field, Reason::UnsupportedValue, misfit.error.to_string());
-                }
+                Err(misfit) => self.misfit(number, field_path!(matches[place]), misfit),
             }
         }
         let (mut run, mut mirrors) = (Vec::new(), Vec::new());
@@ -397,7 +380,7 @@ impl Compiler<'_, '_> {
         }
         let is_broken = guard == Some(Guard::Refused)
             || self.route.breaks_rules(number)
-            || self.into.faults.iter().any(|fault| fault.rule() == Some(number))
+            || self.into.stopped.contains(&number)
             // In front of everything: nothing may be answered as if the filter were not there.
             || run.iter().any(|filter| matches!(filter, Filter::Broken(_)));
         run.sort_by_key(HttpFilter::phase);
@@ -429,7 +412,7 @@ impl Compiler<'_, '_> {
         &mut self,
         number: usize,
         written: &[BackendRef<F>],
-        compile: fn(&F) -> Result<Step, filters::Misfit>,
+        compile: fn(&F) -> Result<Step, Misfit>,
         refs: &RuleRefs<'_>,
     ) -> Vec<(u32, Choice)> {
         let mut choices = Vec::with_capacity(written.len());
@@ -476,7 +459,7 @@ impl Compiler<'_, '_> {
         };
         let name = raw.session_name.clone().filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("edge-session-{:08x}", hash(&scope)));
-        let field = "sessionPersistence.sessionName";
+        let field = || field_path!(sessionPersistence.sessionName);
         let header = HeaderName::try_from(&*name).ok();
         let carrier = match raw.kind() {
             // A cookie's name is a token, as a header's is (RFC 6265 section 4.1.1).
@@ -485,10 +468,10 @@ impl Compiler<'_, '_> {
                 let permanent = lifetime == Some(&CookieLifetime::Permanent);
                 Carrier::Cookie { name: name.into(), permanent }
             }
-            SessionPersistenceType::Header if filters::changeable(&name).is_ok() => {
+            SessionPersistenceType::Header if filters::changeable(&name, field).is_ok() => {
                 if let Some(why) = never::field_name(&name.to_ascii_lowercase()) {
                     let problem = format!("no session is ever recognised: {why}");
-                    self.warn(field_path!(spec.rules[number]).join(field), problem);
+                    self.warn(field_path!(spec.rules[number]).join(field()), problem);
                 }
                 Carrier::Header(header?)
             }
@@ -497,14 +480,14 @@ impl Compiler<'_, '_> {
             SessionPersistenceType::Cookie => {
                 let problem =
                     format!("`{name}` is not the name of a cookie; use letters and digits");
-                self.fault(number, field, Reason::UnsupportedValue, problem);
+                self.fault(number, field(), problem);
                 return None;
             }
             SessionPersistenceType::Header => {
                 let problem = format!(
                     "`{name}` is not a header that a session can have; write it like `X-Session`"
                 );
-                self.fault(number, field, Reason::UnsupportedValue, problem);
+                self.fault(number, field(), problem);
                 return None;
             }
         };
@@ -556,16 +539,20 @@ impl Compiler<'_, '_> {
         format!("{kind}/{}/{}/rule/{number}", key.namespace, key.name).into()
     }
 
-    fn misfit(&mut self, number: usize, field: FieldPath, misfit: filters::Misfit) {
-        let problem = misfit.error.to_string();
-        self.fault(number, field.join(misfit.field), Reason::UnsupportedValue, problem);
+    /// Stops a rule for the match or filter at `at`, below the rule.
+    fn misfit(&mut self, rule: usize, at: FieldPath, misfit: Misfit) {
+        match misfit {
+            // The rule is refused already; this makes sure of it.
+            Misfit::Reported => drop(self.into.stopped.insert(rule)),
+            Misfit::Unusable { field, problem } => self.fault(rule, at.join(field), problem),
+        }
     }
 
     /// A fault that stops a rule: `field` is below the rule.
-    fn fault(&mut self, rule: usize, field: impl Into<FieldPath>, reason: Reason, problem: String) {
+    fn fault(&mut self, rule: usize, field: FieldPath, problem: String) {
         let field = field_path!(spec.rules[rule]).join(field);
-        let fault = Fault::error(self.route.key.clone(), field, problem);
-        self.into.faults.push(Fault { reason, ..fault });
+        self.into.faults.push(Fault::error(self.route.key.clone(), field, problem));
+        self.into.stopped.insert(rule);
     }
 
     fn not_yet(&mut self, field: &str, is_written: bool) {
@@ -599,65 +586,14 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
     }
 }
 
-/// Filters of one rule that cannot go together (HTTPRoute `filters`).
-fn incompatible(kinds: &[&str]) -> Option<String> {
-    const ONCE: [&str; 5] = [
-        "CORS",
-        "RequestHeaderModifier",
-        "RequestRedirect",
-        "ResponseHeaderModifier",
-        "URLRewrite",
-    ];
-    let twice = ONCE.iter().find(|once| kinds.iter().filter(|kind| kind == once).count() > 1);
-    if let Some(kind) = twice {
-        return Some(format!("{kind} filter cannot be repeated"));
-    }
-    (kinds.contains(&"RequestRedirect") && kinds.contains(&"URLRewrite"))
-        .then(|| "a rule can redirect or rewrite, not both; remove one of the filters".into())
-}
-
-fn replaces_prefix(rule: &HttpRouteRule) -> bool {
-    let replaces = |path: Option<&HttpPathModifier>| {
-        path.is_some_and(|path| path.kind == PathModifierType::ReplacePrefixMatch)
-    };
-    let of_backends = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
-    rule.filters.iter().chain(of_backends).any(|filter| {
-        let redirect = filter.request_redirect.as_ref().and_then(|of| of.path.as_ref());
-        let rewrite = filter.url_rewrite.as_ref().and_then(|of| of.path.as_ref());
-        replaces(redirect) || replaces(rewrite)
-    })
-}
-
-fn has_one_prefix(rule: &HttpRouteRule) -> bool {
-    match rule.matches.as_slice() {
-        [] => true,
-        [one] => one.path.as_ref().is_none_or(|path| *path.kind() == PathMatchType::PathPrefix),
-        _ => false,
-    }
-}
-
-#[derive(Debug, PartialEq, thiserror::Error)]
-#[error("backendRequest {backend} is longer than request {request}; make it as long at most")]
-struct BackendOutlivesRequest {
-    request: api::Duration,
-    backend: api::Duration,
-}
-
 /// `0s` turns a limit off (GEP-1742).
-fn timeouts(raw: HttpRouteTimeouts) -> Result<Timeouts, BackendOutlivesRequest> {
+fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
     let limit = |raw: Option<api::Duration>| match raw.map(api::Duration::get) {
         None => Limit::Unset,
         Some(Duration::ZERO) => Limit::Off,
         Some(limit) => Limit::After(limit),
     };
-    let timeouts =
-        Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) };
-    match (raw.request, raw.backend_request) {
-        (Some(request), Some(backend)) if timeouts.request != Limit::Off && backend > request => {
-            Err(BackendOutlivesRequest { request, backend })
-        }
-        _ => Ok(timeouts),
-    }
+    Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) }
 }
 
 /// Tries after the first where `attempts` is not written: Envoy Gateway's.
@@ -680,40 +616,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_try_may_outlive_the_request() {
+    fn a_timeout_of_zero_is_off() {
         use Limit::{Off, Unset};
         let seconds = |seconds| Limit::After(Duration::from_secs(seconds));
         // (request, backendRequest, limits)
         let table = [
-            (None, None, Ok((Unset, Unset))),
-            (Some("10s"), None, Ok((seconds(10), Unset))),
-            (Some("10s"), Some("10s"), Ok((seconds(10), seconds(10)))),
-            (Some("0s"), Some("10s"), Ok((Off, seconds(10)))),
-            (Some("10s"), Some("0s"), Ok((seconds(10), Off))),
-            (None, Some("1s"), Ok((Unset, seconds(1)))),
-            (Some("1s"), Some("1001ms"), Err(())),
+            (None, None, (Unset, Unset)),
+            (Some("10s"), None, (seconds(10), Unset)),
+            (Some("10s"), Some("10s"), (seconds(10), seconds(10))),
+            (Some("0s"), Some("10s"), (Off, seconds(10))),
+            (Some("10s"), Some("0s"), (seconds(10), Off)),
+            (None, Some("1s"), (Unset, seconds(1))),
         ];
         for (request, backend, want) in table {
             let parse = |text: &str| text.parse().unwrap();
             let (request, backend_request) = (request.map(parse), backend.map(parse));
-            let got = timeouts(HttpRouteTimeouts { request, backend_request })
-                .map(|limits| (limits.request, limits.backend_request))
-                .map_err(drop);
+            let limits = timeouts(HttpRouteTimeouts { request, backend_request });
+            let got = (limits.request, limits.backend_request);
             assert_eq!(got, want, "{request:?} {backend_request:?}");
-        }
-    }
-
-    #[test]
-    fn a_rule_redirects_or_rewrites_and_does_either_once() {
-        let table: [(&[&str], bool); 5] = [
-            (&["RequestRedirect", "RequestHeaderModifier"], true),
-            (&["RequestMirror", "RequestMirror", "ExtensionRef", "ExtensionRef"], true),
-            (&["RequestRedirect", "URLRewrite"], false),
-            (&["CORS", "CORS"], false),
-            (&["RequestHeaderModifier", "URLRewrite", "RequestHeaderModifier"], false),
-        ];
-        for (kinds, want) in table {
-            assert_eq!(incompatible(kinds).is_none(), want, "{kinds:?}");
         }
     }
 }

@@ -49,6 +49,11 @@ pub(super) fn hostname(text: &str) -> Result<(), &'static str> {
     subdomain(text.strip_prefix("*.").unwrap_or(text))
 }
 
+/// True for what an API server takes for a hostname: this gateway may take less.
+pub(crate) fn is_hostname(text: &str) -> bool {
+    hostname(text).is_ok()
+}
+
 /// RFC 1123 label: 63 letters, digits and hyphens.
 ///
 /// # Errors

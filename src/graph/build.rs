@@ -89,6 +89,6 @@ pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &Facts<'_>) -> Grap
         policy_reports,
         proxies: proxies.all,
         held,
-        faults: faults.into_vec(),
+        faults: faults.into_vec().into_iter().filter(|fault| !index.is_refused(fault)).collect(),
     }
 }

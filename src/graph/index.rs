@@ -134,6 +134,12 @@ impl<'a> Index<'a> {
         self.broken.get(key).copied().unwrap_or_default().iter()
     }
 
+    /// True if a fault is in a value that breaks a rule of its kind. It follows from that: a reference
+    /// without a name leads nowhere, say.
+    pub(super) fn is_refused(&self, fault: &Fault) -> bool {
+        self.broken(&fault.object).any(|broken| broken.field.starts_with(&fault.field))
+    }
+
     /// Every Backend, in the order of their names.
     pub(super) fn all_backends(&self) -> Vec<&'a Backend> {
         let mut all: Vec<_> = self.backends.iter().collect();

@@ -172,9 +172,6 @@ pub(super) fn judge<'a>(
             &[]
         }
     };
-    if spec.port == 0 {
-        check.refuse("PortUnavailable", "port", "0 is not a port; use 1 to 65535");
-    }
     let hostname = check.hostname(spec);
     if !takes.is_empty() {
         check.tls(spec);
@@ -242,12 +239,8 @@ impl Check<'_> {
 
     fn hostname(&mut self, spec: &api::Listener) -> Option<HostPattern> {
         let hostname = spec.hostname()?;
+        // A rule of the kind: nothing on such a listener says a hostname.
         if let Protocol::Tcp | Protocol::Udp = spec.protocol {
-            let problem = format!(
-                "a {} listener has no hostname, for nothing on it says one; leave it out",
-                spec.protocol
-            );
-            self.unsupported("hostname", problem);
             return None;
         }
         match HostPattern::parse(hostname) {
@@ -261,26 +254,9 @@ impl Check<'_> {
 
     fn tls(&mut self, spec: &api::Listener) {
         let Some(tls) = &spec.tls else { return };
-        match (&spec.protocol, tls.mode()) {
-            (Protocol::Https, TlsMode::Terminate)
-            | (Protocol::Tls, TlsMode::Terminate | TlsMode::Passthrough) => {}
-            (Protocol::Https, mode) => {
-                let problem = format!("an HTTPS listener cannot have mode `{mode}`; use Terminate");
-                self.unsupported("tls", problem);
-            }
-            (Protocol::Tls, mode) => {
-                let problem = format!("`{mode}` is not a mode; use Passthrough or Terminate");
-                self.unsupported("tls.mode", problem);
-            }
-            (Protocol::Http, _) => {
-                self.unsupported("tls", "an HTTP listener has no TLS; use protocol HTTPS");
-                return;
-            }
-            (protocol, _) => {
-                let problem = format!("a {protocol} listener has no TLS; use protocol TLS");
-                self.unsupported("tls", problem);
-                return;
-            }
+        // Which protocols have TLS, and in which modes, are rules of the kind.
+        if !matches!(spec.protocol, Protocol::Https | Protocol::Tls) {
+            return;
         }
         if let Some(option) = tls.options.keys().next() {
             let problem = format!("option `{option}` is not known here and changes nothing");
@@ -309,11 +285,8 @@ impl Check<'_> {
                     }
                 }
             }
-            other => {
-                let problem = format!("`{other}` selects no routes; use All, Same or Selector");
-                self.unsupported(&format!("{rest}.from"), problem);
-                Namespaces::None
-            }
+            // No other word is among those of the kind.
+            FromNamespaces::None | FromNamespaces::Unknown(_) => Namespaces::None,
         }
     }
 }

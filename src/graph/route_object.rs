@@ -1,8 +1,8 @@
 //! Routes as they are written, whatever their kind.
 
 use crate::api::{
-    GrpcRoute, HttpRoute, Kind, ObjectMeta, ParentReference, PlainBackendRef, TcpRoute, TlsRoute,
-    UdpRoute,
+    DefaultScope, GrpcRoute, HttpRoute, Kind, ObjectMeta, ParentReference, PlainBackendRef,
+    TcpRoute, TlsRoute, UdpRoute,
 };
 
 /// A route of a kind that is served.
@@ -66,14 +66,14 @@ impl<'a> RouteObject<'a> {
         })
     }
 
-    /// True if `useDefaultGateways` is written.
+    /// True if `useDefaultGateways` is written, and is a word of its kind.
     pub(crate) fn uses_default_gateways(self) -> bool {
         match self {
-            Self::Grpc(route) => route.spec.use_default_gateways.is_some(),
-            Self::Http(route) => route.spec.use_default_gateways.is_some(),
-            Self::Tcp(route) => route.spec.use_default_gateways.is_some(),
-            Self::Tls(route) => route.spec.use_default_gateways.is_some(),
-            Self::Udp(route) => route.spec.use_default_gateways.is_some(),
+            Self::Grpc(route) => is_scope(route.spec.use_default_gateways.as_ref()),
+            Self::Http(route) => is_scope(route.spec.use_default_gateways.as_ref()),
+            Self::Tcp(route) => is_scope(route.spec.use_default_gateways.as_ref()),
+            Self::Tls(route) => is_scope(route.spec.use_default_gateways.as_ref()),
+            Self::Udp(route) => is_scope(route.spec.use_default_gateways.as_ref()),
         }
     }
 
@@ -102,4 +102,8 @@ impl<'a> RouteObject<'a> {
         };
         name.and_then(Option::as_deref)
     }
+}
+
+fn is_scope(written: Option<&DefaultScope>) -> bool {
+    written.is_some_and(|scope| scope.unknown().is_none())
 }

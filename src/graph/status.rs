@@ -141,13 +141,7 @@ struct Verdict {
 
 impl Verdict {
     fn new(route: &Route<'_>, faults: &[Fault]) -> Self {
-        // Both may have found the same; the field tells.
-        let mut found: Vec<&Fault> = route.broken.clone();
-        for fault in faults {
-            if !route.broken.iter().any(|known| known.field.starts_with(&fault.field)) {
-                found.push(fault);
-            }
-        }
+        let mut found: Vec<&Fault> = route.broken.iter().copied().chain(faults).collect();
         found.sort_by_key(|fault| fault.rule());
         let rules: BTreeSet<usize> = found.iter().filter_map(|fault| fault.rule()).collect();
         let problems = || {

@@ -67,30 +67,18 @@ impl Loaded {
         let each = self.objects.iter().enumerate();
         let broken = each.flat_map(|(index, of)| of.faults.iter().map(move |one| (index, one)));
         all.extend(broken.map(|(index, fault)| self.diagnostic(index, fault.clone())));
-        let found = self.located(found.into_iter().collect(), &all);
-        all.extend(found);
+        let mut found = found.into_iter().peekable();
+        if found.peek().is_some() {
+            let keys = self.objects.iter().map(|of| of.object.key()).zip(0..);
+            let by_key: HashMap<ObjectKey, usize> = keys.collect();
+            let found = found.filter_map(|fault| {
+                let index = *by_key.get(&fault.object)?;
+                Some(self.diagnostic(index, fault))
+            });
+            all.extend(found);
+        }
         all.sort_by(|a, b| a.place.cmp(&b.place));
         all
-    }
-
-    /// The diagnostics of faults that others found, without those that were told before.
-    fn located(&self, found: Vec<Fault>, before: &[Diagnostic]) -> Vec<Diagnostic> {
-        if found.is_empty() {
-            return Vec::new();
-        }
-        let keys = self.objects.iter().map(|of| of.object.key()).zip(0..);
-        let by_key: HashMap<ObjectKey, usize> = keys.collect();
-        let mut told: HashMap<&str, Vec<&str>> = HashMap::new();
-        for diagnostic in before {
-            told.entry(&diagnostic.object).or_default().push(&diagnostic.field);
-        }
-        let found = found.into_iter().filter_map(|fault| {
-            let diagnostic = self.diagnostic(*by_key.get(&fault.object)?, fault);
-            let told = told.get(&*diagnostic.object).map_or(&[][..], Vec::as_slice);
-            let known = told.iter().any(|field| covers(field, &diagnostic.field));
-            (!known).then_some(diagnostic)
-        });
-        found.collect()
     }
 
     fn diagnostic(&self, index: usize, fault: Fault) -> Diagnostic {
@@ -124,9 +112,4 @@ impl Loaded {
         });
         Place { file: Arc::clone(&origin.file), position }
     }
-}
-
-/// True if a diagnostic of `told` is about `field`: about itself or a part of it.
-fn covers(told: &str, field: &str) -> bool {
-    told.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

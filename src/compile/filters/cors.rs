@@ -7,35 +7,38 @@ use crate::api::envoy::PolicyCors;
 use crate::filters::cors::{AllowList, OriginPattern};
 use crate::filters::{Broken, Cors, Filter};
 
-use super::misfit::{InvalidFilter, Misfit};
+use crate::compile::misfit::Misfit;
+use crate::config::{self, field_path};
+
+use super::invalid::InvalidFilter;
 
 pub(super) fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
-    let origins = raw.allow_origins.iter().enumerate().map(|(place, text)| {
-        let invalid = || InvalidFilter::Origin(text.clone());
-        origin(text)
-            .ok_or_else(invalid)
-            .map_err(|error| error.at(format!("cors.allowOrigins[{place}]")))
+    let origins = raw.allow_origins.iter().enumerate().map(|(place, text)| match origin(text) {
+        Some(origin) => Ok(origin),
+        None if !config::is_origin(text) => Err(Misfit::Reported),
+        None => {
+            let at = field_path!(cors.allowOrigins[place]);
+            Err(InvalidFilter::Origin(text.clone()).at(at))
+        }
     });
     let origins: Box<[OriginPattern]> = origins.collect::<Result<_, _>>()?;
     if origins.len() > 1 && origins.contains(&OriginPattern::Any) {
-        return Err(InvalidFilter::AnyBesideOthers.at("cors.allowOrigins"));
+        return Err(Misfit::Reported);
     }
     let is_method = |text: &str| {
         let method = Method::from_bytes(text.as_bytes()).is_ok();
-        (method && text.bytes().all(|b| !b.is_ascii_lowercase()))
-            .then_some(())
-            .ok_or_else(|| InvalidFilter::Method(text.into()))
+        method && text.bytes().all(|b| !b.is_ascii_lowercase())
     };
-    let is_name = |text: &str| {
-        let name = HeaderName::from_bytes(text.as_bytes());
-        name.map(drop).map_err(|_| InvalidFilter::HeaderName(text.into()))
-    };
+    let is_name = |text: &str| HeaderName::from_bytes(text.as_bytes()).is_ok();
+    let any_beside_others = || Misfit::Reported;
+    // The one list of which no rule of the kind says that `*` is alone in it.
+    let any_exposed = || InvalidFilter::AnyBesideOthers.at(field_path!(cors.exposeHeaders));
     Ok(Cors {
         origins,
         credentials: raw.allow_credentials(),
-        methods: list(&raw.allow_methods, "cors.allowMethods", is_method)?,
-        headers: list(&raw.allow_headers, "cors.allowHeaders", is_name)?,
-        expose: list(&raw.expose_headers, "cors.exposeHeaders", is_name)?,
+        methods: list(&raw.allow_methods, is_method, any_beside_others)?,
+        headers: list(&raw.allow_headers, is_name, any_beside_others)?,
+        expose: list(&raw.expose_headers, is_name, any_exposed)?,
         max_age: Some(HeaderValue::from(raw.max_age())),
     })
 }
@@ -64,24 +67,22 @@ pub(crate) fn of_policy(raw: &PolicyCors) -> Filter {
 
 fn list(
     names: &[String],
-    field: &str,
-    check: impl Fn(&str) -> Result<(), InvalidFilter>,
+    is_one: impl Fn(&str) -> bool,
+    any_beside_others: impl FnOnce() -> Misfit,
 ) -> Result<AllowList, Misfit> {
     match names {
         [] => return Ok(AllowList::Nothing),
         [any] if any == "*" => return Ok(AllowList::Any),
         _ => {}
     }
-    for (place, name) in names.iter().enumerate() {
-        if name == "*" {
-            return Err(InvalidFilter::AnyBesideOthers.at(field));
-        }
-        check(name).map_err(|error| error.at(format!("{field}[{place}]")))?;
+    if names.iter().any(|name| name == "*") {
+        return Err(any_beside_others());
     }
-    // Tokens and commas always make a value.
-    let joined = names.join(", ");
-    let value = HeaderValue::from_str(&joined);
-    value.map(AllowList::These).map_err(|_| InvalidFilter::HeaderName(joined).at(field))
+    if !names.iter().all(|name| is_one(name)) {
+        return Err(Misfit::Reported);
+    }
+    let value = HeaderValue::from_str(&names.join(", "));
+    value.map(AllowList::These).map_err(|_| Misfit::Reported)
 }
 
 /// `*`, `https://host`, `https://host:8443`, `https://*.host`, `https://*`. The port that the

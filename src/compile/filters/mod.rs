@@ -1,9 +1,10 @@
 //! Route filters as written to filters that run: one small function per filter.
 //!
-//! The errors say what is wrong and in which field of the filter; the caller adds the rest.
+//! A filter that breaks a rule of its kind is reported already ([`Misfit::Reported`]). The other errors
+//! say what is wrong and in which field of the filter; the caller adds the rest.
 
 pub(super) mod cors;
-mod misfit;
+mod invalid;
 
 use std::num::NonZeroU32;
 
@@ -11,6 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::api;
+use crate::config::{self, FieldPath, field_path};
 use crate::filters::{
     Broken, DirectResponse, Filter, HeaderModifier, PathModifier, Redirect, RequestHeaders,
     ResponseHeaders, Scheme, UrlRewrite,
@@ -20,8 +22,9 @@ use crate::net::HostPattern;
 use crate::path;
 use crate::secret::is_secret_header;
 
-use self::misfit::InvalidFilter;
-pub(super) use self::misfit::Misfit;
+use super::misfit::Misfit;
+
+use self::invalid::InvalidFilter;
 
 /// What a `filters[]` entry comes to.
 #[derive(Debug, PartialEq)]
@@ -41,37 +44,30 @@ pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
     let kind = &raw.kind;
     Ok(Step::Run(match kind {
         Type::RequestHeaderModifier => {
-            let field = "requestHeaderModifier";
-            let modifier = settings(kind.as_str(), field, raw.request_header_modifier.as_ref())?;
-            Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, field)?))
+            let at = field_path!(requestHeaderModifier);
+            let modifier = settings(raw.request_header_modifier.as_ref())?;
+            Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, &at)?))
         }
         Type::ResponseHeaderModifier => {
-            let field = "responseHeaderModifier";
-            let modifier = settings(kind.as_str(), field, raw.response_header_modifier.as_ref())?;
-            Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, field)?))
+            let at = field_path!(responseHeaderModifier);
+            let modifier = settings(raw.response_header_modifier.as_ref())?;
+            Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, &at)?))
         }
         Type::RequestMirror => {
-            let mirror = settings(kind.as_str(), "requestMirror", raw.request_mirror.as_ref())?;
+            let mirror = settings(raw.request_mirror.as_ref())?;
             return share(mirror);
         }
-        Type::RequestRedirect => Filter::Redirect(redirect(settings(
-            kind.as_str(),
-            "requestRedirect",
-            raw.request_redirect.as_ref(),
-        )?)?),
-        Type::UrlRewrite => Filter::UrlRewrite(url_rewrite(settings(
-            kind.as_str(),
-            "urlRewrite",
-            raw.url_rewrite.as_ref(),
-        )?)?),
-        Type::Cors => {
-            Filter::Cors(cors::cors(settings(kind.as_str(), "cors", raw.cors.as_ref())?)?)
+        Type::RequestRedirect => {
+            Filter::Redirect(redirect(settings(raw.request_redirect.as_ref())?)?)
         }
+        Type::UrlRewrite => Filter::UrlRewrite(url_rewrite(settings(raw.url_rewrite.as_ref())?)?),
+        Type::Cors => Filter::Cors(cors::cors(settings(raw.cors.as_ref())?)?),
         // One that the graph found the answer of does not come here; see `direct_response`.
         Type::ExtensionRef => broken(),
-        Type::ExternalAuth | Type::Unknown(_) => {
-            return Err(InvalidFilter::Unsupported(kind.to_string()).at("type"));
+        Type::ExternalAuth => {
+            return Err(InvalidFilter::Unsupported(kind.to_string()).at(field_path!(type)));
         }
+        Type::Unknown(_) => return Err(Misfit::Reported),
     }))
 }
 
@@ -82,21 +78,21 @@ pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
     let kind = &raw.kind;
     Ok(Step::Run(match kind {
         Type::RequestHeaderModifier => {
-            let field = "requestHeaderModifier";
-            let modifier = settings(kind.as_str(), field, raw.request_header_modifier.as_ref())?;
-            Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, field)?))
+            let at = field_path!(requestHeaderModifier);
+            let modifier = settings(raw.request_header_modifier.as_ref())?;
+            Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, &at)?))
         }
         Type::ResponseHeaderModifier => {
-            let field = "responseHeaderModifier";
-            let modifier = settings(kind.as_str(), field, raw.response_header_modifier.as_ref())?;
-            Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, field)?))
+            let at = field_path!(responseHeaderModifier);
+            let modifier = settings(raw.response_header_modifier.as_ref())?;
+            Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, &at)?))
         }
         Type::RequestMirror => {
-            let mirror = settings(kind.as_str(), "requestMirror", raw.request_mirror.as_ref())?;
+            let mirror = settings(raw.request_mirror.as_ref())?;
             return share(mirror);
         }
         Type::ExtensionRef => broken(),
-        Type::Unknown(_) => return Err(InvalidFilter::Unsupported(kind.to_string()).at("type")),
+        Type::Unknown(_) => return Err(Misfit::Reported),
     }))
 }
 
@@ -123,34 +119,38 @@ pub(super) fn broken() -> Filter {
 /// Only a filter that changes or answers the one request can wait until a backend is chosen.
 pub(super) fn on_backend(step: Step) -> Result<Filter, Misfit> {
     match step {
-        Step::Run(Filter::Cors(_)) => Err(InvalidFilter::NotOnBackend("CORS".into()).at("type")),
+        Step::Run(Filter::Cors(_)) => {
+            Err(InvalidFilter::NotOnBackend("CORS").at(field_path!(type)))
+        }
         Step::Run(filter) => Ok(filter),
-        Step::Mirror { .. } => Err(InvalidFilter::NotOnBackend("RequestMirror".into()).at("type")),
+        Step::Mirror { .. } => {
+            Err(InvalidFilter::NotOnBackend("RequestMirror").at(field_path!(type)))
+        }
     }
 }
 
-fn settings<'a, T>(kind: &str, field: &'static str, raw: Option<&'a T>) -> Result<&'a T, Misfit> {
-    raw.ok_or_else(|| InvalidFilter::MissingSettings { kind: kind.into(), field }.at(""))
+/// The settings of the filter's type.
+fn settings<T>(raw: Option<&T>) -> Result<&T, Misfit> {
+    raw.ok_or(Misfit::Reported)
 }
 
-fn header_modifier(raw: &api::HeaderModifier, field: &str) -> Result<HeaderModifier, Misfit> {
-    let pairs = |list: &[api::Header], of: &str| {
+fn header_modifier(raw: &api::HeaderModifier, at: &FieldPath) -> Result<HeaderModifier, Misfit> {
+    let pairs = |list: &[api::Header], of: &'static str| {
         let pairs = list.iter().enumerate().map(|(place, header)| {
-            let at = |error: InvalidFilter, rest: &str| {
-                error.at(format!("{field}.{of}[{place}].{rest}"))
-            };
-            let name = changeable(&header.name).map_err(|error| at(error, "name"))?;
-            let mut value = HeaderValue::from_bytes(header.value.as_bytes())
-                .map_err(|_| at(InvalidFilter::HeaderValue(header.name.clone()), "value"))?;
+            let name = changeable(&header.name, || at.clone().field(of).item(place).field("name"))?;
+            let value = HeaderValue::from_bytes(header.value.as_bytes());
+            let mut value = value.map_err(|_| Misfit::Reported)?;
             // Then it prints as `Sensitive`, and no HPACK table keeps it.
             value.set_sensitive(is_secret_header(name.as_str()));
             Ok((name, value))
         });
         pairs.collect::<Result<Box<[_]>, Misfit>>()
     };
-    let remove = raw.remove.iter().enumerate().map(|(place, name)| {
-        changeable(name).map_err(|error| error.at(format!("{field}.remove[{place}]")))
-    });
+    let remove = raw
+        .remove
+        .iter()
+        .enumerate()
+        .map(|(place, name)| changeable(name, || at.clone().field("remove").item(place)));
     Ok(HeaderModifier {
         set: pairs(&raw.set, "set")?,
         add: pairs(&raw.add, "add")?,
@@ -160,7 +160,7 @@ fn header_modifier(raw: &api::HeaderModifier, field: &str) -> Result<HeaderModif
 
 /// A header that a filter may touch. Those of the connection frame the message (RFC 9110 section
 /// 7.6.1, RFC 9112 section 6): to change one is to change what the backend takes for a request.
-pub(super) fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
+pub(super) fn changeable(name: &str, at: impl FnOnce() -> FieldPath) -> Result<HeaderName, Misfit> {
     const CONNECTION: [&str; 9] = [
         "connection",
         "content-length",
@@ -172,11 +172,10 @@ pub(super) fn changeable(name: &str) -> Result<HeaderName, InvalidFilter> {
         "upgrade",
         "http2-settings",
     ];
-    let parsed = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| InvalidFilter::HeaderName(name.into()))?;
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Misfit::Reported)?;
     match parsed.as_str() {
-        "host" => Err(InvalidFilter::HostHeader),
-        name if CONNECTION.contains(&name) => Err(InvalidFilter::ConnectionHeader(parsed)),
+        "host" => Err(InvalidFilter::HostHeader.at(at())),
+        name if CONNECTION.contains(&name) => Err(InvalidFilter::ConnectionHeader(parsed).at(at())),
         _ => Ok(parsed),
     }
 }
@@ -186,20 +185,17 @@ fn redirect(raw: &api::RequestRedirectFilter) -> Result<Redirect, Misfit> {
         None => None,
         Some(api::Scheme::Http) => Some(Scheme::Http),
         Some(api::Scheme::Https) => Some(Scheme::Https),
-        Some(api::Scheme::Unknown(word)) => {
-            return Err(InvalidFilter::Scheme(word.clone()).at("requestRedirect.scheme"));
-        }
+        Some(api::Scheme::Unknown(_)) => return Err(Misfit::Reported),
     };
     let status = match raw.status_code() {
         code @ (301 | 302 | 303 | 307 | 308) => StatusCode::from_u16(code).ok(),
         _ => None,
     };
-    let status = status.ok_or_else(|| {
-        InvalidFilter::RedirectStatus(raw.status_code()).at("requestRedirect.statusCode")
-    })?;
+    let status = status.ok_or(Misfit::Reported)?;
     Ok(Redirect {
-        hostname: hostname(raw.hostname.as_deref(), "requestRedirect.hostname")?.map(Into::into),
-        path: path_modifier(raw.path.as_ref(), "requestRedirect.path")?,
+        hostname: hostname(raw.hostname.as_deref(), &field_path!(requestRedirect.hostname))?
+            .map(Into::into),
+        path: path_modifier(raw.path.as_ref(), &field_path!(requestRedirect.path))?,
         port: raw.port,
         scheme,
         status,
@@ -207,51 +203,49 @@ fn redirect(raw: &api::RequestRedirectFilter) -> Result<Redirect, Misfit> {
 }
 
 fn url_rewrite(raw: &api::UrlRewriteFilter) -> Result<UrlRewrite, Misfit> {
-    let field = "urlRewrite.hostname";
-    let hostname = hostname(raw.hostname.as_deref(), field)?.map(|host| {
-        HeaderValue::from_str(host).map_err(|_| InvalidFilter::HeaderValue("host".into()).at(field))
-    });
+    let hostname = hostname(raw.hostname.as_deref(), &field_path!(urlRewrite.hostname))?;
+    let hostname = hostname.map(|host| HeaderValue::from_str(host).map_err(|_| Misfit::Reported));
     Ok(UrlRewrite {
         hostname: hostname.transpose()?,
-        path: path_modifier(raw.path.as_ref(), "urlRewrite.path")?,
+        path: path_modifier(raw.path.as_ref(), &field_path!(urlRewrite.path))?,
     })
 }
 
 /// A hostname without wildcard.
-fn hostname<'a>(raw: Option<&'a str>, field: &str) -> Result<Option<&'a str>, Misfit> {
+fn hostname<'a>(raw: Option<&'a str>, at: &FieldPath) -> Result<Option<&'a str>, Misfit> {
     let Some(host) = raw else { return Ok(None) };
-    let invalid = |why: String| InvalidFilter::Hostname { host: host.into(), why }.at(field);
-    let pattern = HostPattern::parse(host).map_err(|error| invalid(error.to_string()))?;
-    if pattern.exact().is_none() {
-        return Err(invalid("a wildcard is no place to go".into()));
+    match HostPattern::parse(host) {
+        // A wildcard breaks a rule of the kind.
+        Ok(pattern) if pattern.exact().is_none() => Err(Misfit::Reported),
+        Ok(_) => Ok(Some(host)),
+        Err(_) if !config::is_hostname(host) => Err(Misfit::Reported),
+        Err(error) => {
+            let why = error.to_string();
+            Err(InvalidFilter::Hostname { host: host.into(), why }.at(at.clone()))
+        }
     }
-    Ok(Some(host))
 }
 
 fn path_modifier(
     raw: Option<&api::HttpPathModifier>,
-    field: &str,
+    at: &FieldPath,
 ) -> Result<Option<PathModifier>, Misfit> {
     let Some(raw) = raw else { return Ok(None) };
-    let needs = |field_name: &'static str| {
-        InvalidFilter::PathSettings { kind: raw.kind.to_string(), field: field_name }.at(field)
+    let checked = |path: Option<&str>, field: &'static str| {
+        let path = path.ok_or(Misfit::Reported)?;
+        check_path(path).map_err(|error| error.at(at.clone().field(field)))?;
+        Ok::<_, Misfit>(path::settle(path).into())
     };
-    match &raw.kind {
+    Ok(Some(match &raw.kind {
         api::PathModifierType::ReplaceFullPath => {
-            let full = raw.replace_full_path.as_deref().ok_or_else(|| needs("replaceFullPath"))?;
-            check_path(full).map_err(|error| error.at(format!("{field}.replaceFullPath")))?;
-            Ok(Some(PathModifier::Full(path::settle(full).into())))
+            PathModifier::Full(checked(raw.replace_full_path.as_deref(), "replaceFullPath")?)
         }
-        api::PathModifierType::ReplacePrefixMatch => {
-            let prefix =
-                raw.replace_prefix_match.as_deref().ok_or_else(|| needs("replacePrefixMatch"))?;
-            check_path(prefix).map_err(|error| error.at(format!("{field}.replacePrefixMatch")))?;
-            Ok(Some(PathModifier::Prefix(path::settle(prefix).into())))
-        }
-        api::PathModifierType::Unknown(word) => {
-            Err(InvalidFilter::Unsupported(word.clone()).at(format!("{field}.type")))
-        }
-    }
+        api::PathModifierType::ReplacePrefixMatch => PathModifier::Prefix(checked(
+            raw.replace_prefix_match.as_deref(),
+            "replacePrefixMatch",
+        )?),
+        api::PathModifierType::Unknown(_) => return Err(Misfit::Reported),
+    }))
 }
 
 /// An empty replacement is allowed: it takes a prefix away.
@@ -268,17 +262,13 @@ fn share(raw: &api::RequestMirrorFilter) -> Result<Step, Misfit> {
     match (raw.percent, raw.fraction) {
         (None, None) => Ok(of(1, NonZeroU32::MIN)),
         (Some(share), None) if share <= 100 => Ok(of(share, percent)),
-        (Some(_), None) => Err(InvalidFilter::ShareTooLarge(100).at("requestMirror.percent")),
-        (None, Some(fraction)) => {
-            let field = "requestMirror.fraction";
-            let denominator = NonZeroU32::new(fraction.denominator())
-                .ok_or_else(|| InvalidFilter::Denominator.at(format!("{field}.denominator")))?;
-            if fraction.numerator > denominator.get() {
-                return Err(InvalidFilter::ShareTooLarge(denominator.get()).at(field));
+        (None, Some(fraction)) => match NonZeroU32::new(fraction.denominator()) {
+            Some(denominator) if fraction.numerator <= denominator.get() => {
+                Ok(of(fraction.numerator, denominator))
             }
-            Ok(of(fraction.numerator, denominator))
-        }
-        (Some(_), Some(_)) => Err(InvalidFilter::ShareTwice.at("requestMirror")),
+            _ => Err(Misfit::Reported),
+        },
+        _ => Err(Misfit::Reported),
     }
 }
 
@@ -302,7 +292,8 @@ mod tests {
             ("", false),
         ];
         for (name, want) in table {
-            assert_eq!(changeable(name).is_ok(), want, "{name}");
+            let changed = changeable(name, FieldPath::default);
+            assert_eq!(changed.is_ok(), want, "{name}");
         }
     }
 

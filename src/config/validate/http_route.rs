@@ -166,7 +166,7 @@ fn path_match(path: &HttpPathMatch, at: Path<'_>, found: &mut Violations) {
 }
 
 /// `^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$`
-fn is_path(text: &str) -> bool {
+pub(crate) fn is_path(text: &str) -> bool {
     let bytes = text.as_bytes();
     let allowed = |(index, byte): (usize, &u8)| match byte {
         b'%' => {
@@ -346,7 +346,7 @@ fn cors(cors: &CorsFilter, at: Path<'_>, found: &mut Violations) {
 }
 
 /// `(^\*$)|(^(http(s)?):\/\/(((\*\.)?([a-zA-Z0-9\-]+\.)*[a-zA-Z0-9-]+|\*)(:([0-9]{1,5}))?)$)`
-pub(super) fn is_origin(text: &str) -> bool {
+pub(crate) fn is_origin(text: &str) -> bool {
     if text == "*" {
         return true;
     }
@@ -413,5 +413,59 @@ fn retry(retry: &HttpRouteRetry, at: Path<'_>, found: &mut Violations) {
     found.unique(codes, &retry.codes, "duplicate code; remove one");
     if retry.attempts == Some(0) {
         found.add(at.field("attempts"), "0 is out of range; use 1 or more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::api::{Kind, ObjectKey};
+    use crate::config::fault::Reason;
+
+    use super::*;
+
+    fn found(check: impl FnOnce(&mut Violations)) -> Vec<Reason> {
+        let mut found = Violations::of(ObjectKey::new(Kind::HttpRoute, "default", "a"));
+        check(&mut found);
+        found.into_vec().into_iter().map(|fault| fault.reason).collect()
+    }
+
+    #[test]
+    fn no_try_may_outlive_the_request() {
+        // (request, backendRequest, fits)
+        let table = [
+            (None, None, true),
+            (Some("10s"), None, true),
+            (Some("10s"), Some("10s"), true),
+            (Some("0s"), Some("10s"), true),
+            (Some("10s"), Some("0s"), true),
+            (None, Some("1s"), true),
+            (Some("1s"), Some("1001ms"), false),
+        ];
+        for (request, backend, want) in table {
+            let parse = |text: &str| text.parse().unwrap();
+            let (request, backend_request) = (request.map(parse), backend.map(parse));
+            let limits = HttpRouteTimeouts { request, backend_request };
+            let found = found(|found| timeouts(limits, Path::Root, found));
+            assert_eq!(found.is_empty(), want, "{request:?} {backend_request:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_redirects_or_rewrites_and_does_either_once() {
+        let table: [(&[&str], bool); 5] = [
+            (&["RequestRedirect", "RequestHeaderModifier"], true),
+            (&["RequestMirror", "RequestMirror", "ExtensionRef", "ExtensionRef"], true),
+            (&["RequestRedirect", "URLRewrite"], false),
+            (&["CORS", "CORS"], false),
+            (&["RequestHeaderModifier", "URLRewrite", "RequestHeaderModifier"], false),
+        ];
+        for (kinds, want) in table {
+            let written = kinds.iter().map(|kind| serde_json::json!({ "type": kind }));
+            let written: Vec<HttpRouteFilter> =
+                written.map(|one| serde_json::from_value(one).unwrap()).collect();
+            let found = found(|found| filters(&written, Path::Root, found));
+            let fits = !found.contains(&Reason::IncompatibleFilters);
+            assert_eq!(fits, want, "{kinds:?}");
+        }
     }
 }

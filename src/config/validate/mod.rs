@@ -24,6 +24,7 @@ use crate::api::Object;
 use super::fault::Fault;
 use super::path::Path;
 
+pub(crate) use self::http_route::{is_origin, is_path};
 use self::violations::Violations;
 
 /// A fault for each rule that this object breaks.
