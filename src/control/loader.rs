@@ -110,8 +110,6 @@ struct Read {
     loaded: Loaded,
     /// Where the API writes; none where nothing is known of directories.
     api_dir: Option<PathBuf>,
-    /// Paths of the settings that are not there.
-    missing: Vec<PathBuf>,
 }
 
 /// What a configuration that is served was made of.
@@ -211,12 +209,14 @@ impl Loader {
 
     /// The files that a load of `paths` reads, to be known again.
     fn fingerprint(&self, paths: &[PathBuf]) -> Vec<FilePrint> {
-        let mut print = provider::fingerprint(paths);
-        if let Sources::Document { file, .. } = &self.sources {
-            print.extend(provider::fingerprint(std::slice::from_ref(file)));
+        sorted([provider::fingerprint(paths), self.document_print()].concat())
+    }
+
+    fn document_print(&self) -> Vec<FilePrint> {
+        match &self.sources {
+            Sources::Document { file, .. } => provider::fingerprint(std::slice::from_ref(file)),
+            Sources::Directories(_) => Vec::new(),
         }
-        print.sort();
-        print
     }
 
     /// True if no file has changed since a load began.
@@ -272,9 +272,10 @@ impl Loader {
                 return Load::unread(diagnostics, seen);
             }
         };
-        let print = self.fingerprint(&settings.paths);
-        let seen = Seen { paths: settings.paths.clone(), at, print };
+        let document = self.document_print();
         let loaded = provider::load(&settings, &|name| self.variable(name));
+        let print = sorted([&*loaded.prints, &document].concat());
+        let seen = Seen { paths: settings.paths.clone(), at, print };
         self.compile(self.read_of(settings, warnings, loaded), seen, previous, &[])
     }
 
@@ -296,18 +297,18 @@ impl Loader {
         let mut settings = accepted.settings.clone();
         self.add_api_directory(&mut settings);
         let directory = self.api_directory(&settings);
+        let environment = |name: &str| self.variable(name);
+        let renewed = directory.as_deref();
+        let loaded = provider::load_kept(&settings, &accepted.files, renewed, &environment);
         let mut seen = previous.seen.clone();
-        if let Some(directory) = &directory {
-            seen.print.retain(|file| !file.is_in(directory));
-            seen.print.extend(provider::fingerprint(std::slice::from_ref(directory)));
+        if let Some(directory) = directory {
+            seen.print.retain(|file| !file.is_in(&directory));
+            seen.print.extend(loaded.prints.iter().cloned());
             seen.print.sort();
-            if !seen.paths.contains(directory) {
-                seen.paths.push(directory.clone());
+            if !seen.paths.contains(&directory) {
+                seen.paths.push(directory);
             }
         }
-        let environment = |name: &str| self.variable(name);
-        let directory = directory.as_deref();
-        let loaded = provider::load_kept(&settings, &accepted.files, directory, &environment);
         let warnings = accepted.warnings.clone();
         self.compile(self.read_of(settings, warnings, loaded), seen, previous, &[])
     }
@@ -321,8 +322,7 @@ impl Loader {
     }
 
     fn read_of(&self, settings: Settings, warnings: Vec<Diagnostic>, loaded: Loaded) -> Read {
-        let missing = settings.paths.iter().filter(|path| !path.exists()).cloned().collect();
-        Read { api_dir: self.api_directory(&settings), settings, warnings, loaded, missing }
+        Read { api_dir: self.api_directory(&settings), settings, warnings, loaded }
     }
 
     fn compile(&self, read: Read, seen: Seen, previous: &Previous, failed: &[CannotBind]) -> Load {
@@ -430,7 +430,7 @@ impl Load {
 
     /// Paths of the settings that are not there.
     pub(super) fn missing(&self) -> &[PathBuf] {
-        self.read.as_ref().map_or(&[], |read| &read.missing)
+        self.read.as_ref().map_or(&[], |read| &read.loaded.missing)
     }
 
     /// True if these settings and files were read.
@@ -447,8 +447,8 @@ impl Load {
         let objects = self.places();
         let Self { compiled, diagnostics, files: file_count, objects: object_count, read, .. } =
             self;
-        let Read { settings, mut warnings, loaded, api_dir, missing } = read?;
-        let Loaded { objects: checked, origins, files, of_paths, .. } = loaded;
+        let Read { settings, mut warnings, loaded, api_dir } = read?;
+        let Loaded { objects: checked, origins, files, of_paths, missing, .. } = loaded;
         warnings.extend(of_paths);
         let files = files.into_iter().map(SourceFile::kept).collect();
         Some(Ready {
@@ -465,6 +465,11 @@ impl Load {
     pub(crate) fn into_sources(self) -> Vec<Source> {
         self.ready().map_or_else(Vec::new, |ready| ready.sources)
     }
+}
+
+fn sorted(mut prints: Vec<FilePrint>) -> Vec<FilePrint> {
+    prints.sort();
+    prints
 }
 
 /// The objects that were read, as the API shows them.

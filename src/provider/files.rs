@@ -1,7 +1,7 @@
 //! The files of a configuration, in the order in which they are read.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,58 +20,87 @@ pub(super) struct ReadFile {
     pub bytes: Vec<u8>,
 }
 
+/// Everything that one walk over the paths of the settings finds on the disk.
+#[derive(Debug, Default)]
+pub(super) struct ReadFiles {
+    pub files: Vec<ReadFile>,
+    /// The state of every file just before it was read.
+    pub prints: Vec<FilePrint>,
+    /// Paths that are not there.
+    pub missing: Vec<PathBuf>,
+    /// What is wrong with paths and files as such.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Entries of directories that are not read, though nothing in their names says why.
+    others: Vec<PathBuf>,
+}
+
 /// Reads every `.yaml`, `.yml` and `.json` file of `paths`, in the order of `paths` and by name
 /// within each.
 ///
 /// A path is a directory, not read recursively (as in Envoy Gateway), or a file. Symlinks are
 /// followed; a file that is reached twice is read once. Hidden files and what editors leave behind
-/// are passed over, and so is what [`unread`] names. A path that is not there is a warning; a file
-/// that cannot be read makes the load fail, since it may hold what the other files refer to.
-pub(super) fn read(paths: &[PathBuf]) -> (Vec<ReadFile>, Vec<Diagnostic>) {
-    let mut read = Vec::new();
-    let mut diagnostics = Vec::new();
+/// are passed over, and so is what [`ReadFiles::unread`] names. A path that is not there is a warning;
+/// a file that cannot be read makes the load fail, since it may hold what the other files refer to.
+pub(super) fn read(paths: &[PathBuf]) -> ReadFiles {
+    let mut read = ReadFiles::default();
     let mut seen = HashSet::new();
     for path in paths {
-        let found = match candidates(path) {
-            Ok(listed) => listed.files,
+        let listed = match fs::metadata(path) {
+            Ok(data) => list(path, &data),
+            Err(error) => {
+                read.missing.push(path.clone());
+                Err(error)
+            }
+        };
+        match listed {
+            Ok(mut listed) => {
+                read.others.append(&mut listed.others);
+                for file in listed.files {
+                    read.read(file, &mut seen);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let problem = "there is no such directory or file; make it, or take it out of \
                                `provider.custom.resource.file.paths`";
-                diagnostics.push(warning(path, problem.into()));
-                continue;
+                read.diagnostics.push(warning(path, problem.into()));
             }
             Err(error) => {
-                diagnostics.push(Diagnostic::unreadable(path, unreadable(&error)));
-                continue;
-            }
-        };
-        for file in found {
-            match read_once(&file, &mut seen) {
-                Ok(Content::Read) => {}
-                Ok(Content::NotAFile) => {
-                    diagnostics.push(warning(&file, "not a regular file, not read".into()));
-                }
-                Ok(Content::Bytes(bytes)) => read.push(ReadFile { path: file.into(), bytes }),
-                Err(error) => diagnostics.push(Diagnostic::unreadable(&file, unreadable(&error))),
+                read.diagnostics.push(Diagnostic::unreadable(path, unreadable(&error)));
             }
         }
     }
-    (read, diagnostics)
+    read
 }
 
-/// A warning for each entry of `paths` that [`read`] passes over though nothing in its name says that
-/// it is no part of the configuration: Envoy Gateway reads every file that is not hidden.
-pub(super) fn unread(paths: &[PathBuf]) -> Vec<Diagnostic> {
-    let named: HashSet<PathBuf> =
-        paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    let mut warnings: Vec<Diagnostic> = Vec::new();
-    let others = paths.iter().flat_map(|path| candidates(path).unwrap_or_default().others);
-    for warning in others.filter_map(|other| passed_over(&other, &named)) {
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
+impl ReadFiles {
+    fn read(&mut self, path: PathBuf, seen: &mut HashSet<PathBuf>) {
+        let data = fs::metadata(&path);
+        self.prints.push(FilePrint::new(&path, data.as_ref().ok()));
+        match data.and_then(|data| read_once(&path, &data, seen)) {
+            Ok(Content::Read) => {}
+            Ok(Content::NotAFile) => {
+                self.diagnostics.push(warning(&path, "not a regular file, not read".into()));
+            }
+            Ok(Content::Bytes(bytes)) => self.files.push(ReadFile { path: path.into(), bytes }),
+            Err(error) => {
+                self.diagnostics.push(Diagnostic::unreadable(&path, unreadable(&error)));
+            }
         }
     }
-    warnings
+
+    /// A warning for each entry of `paths` that was passed over though nothing in its name says that
+    /// it is no part of the configuration: Envoy Gateway reads every file that is not hidden.
+    pub(super) fn unread(&self, paths: &[PathBuf]) -> Vec<Diagnostic> {
+        let named: HashSet<PathBuf> =
+            paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        let mut warnings: Vec<Diagnostic> = Vec::new();
+        for warning in self.others.iter().filter_map(|other| passed_over(other, &named)) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
+    }
 }
 
 /// What tells one state of a file from another.
@@ -84,20 +113,22 @@ pub(crate) struct FilePrint {
 }
 
 impl FilePrint {
+    fn new(path: &Path, data: Option<&Metadata>) -> Self {
+        let state =
+            data.map(|data| (data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()));
+        Self { path: path.to_owned(), state }
+    }
+
     /// True for a file of a directory.
     pub(crate) fn is_in(&self, directory: &Path) -> bool {
         self.path.parent() == Some(directory)
     }
 }
 
-/// The files that [`read`] would read, as they are now.
+/// The files that a load would read, as they are now.
 pub(crate) fn fingerprint(paths: &[PathBuf]) -> Vec<FilePrint> {
     let files = paths.iter().flat_map(|path| candidates(path).unwrap_or_default().files);
-    let state = |path: &Path| {
-        let data = fs::metadata(path).ok()?;
-        Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
-    };
-    files.map(|path| FilePrint { state: state(&path), path }).collect()
+    files.map(|path| FilePrint::new(&path, fs::metadata(&path).ok().as_ref())).collect()
 }
 
 fn unreadable(error: &io::Error) -> String {
@@ -130,7 +161,11 @@ struct Listed {
 }
 
 fn candidates(path: &Path) -> io::Result<Listed> {
-    if !fs::metadata(path)?.is_dir() {
+    list(path, &fs::metadata(path)?)
+}
+
+fn list(path: &Path, data: &Metadata) -> io::Result<Listed> {
+    if !data.is_dir() {
         return Ok(Listed { files: vec![path.to_owned()], others: Vec::new() });
     }
     let mut listed = Listed::default();
@@ -192,9 +227,9 @@ enum Content {
     Read,
 }
 
-fn read_once(path: &Path, seen: &mut HashSet<PathBuf>) -> io::Result<Content> {
+fn read_once(path: &Path, data: &Metadata, seen: &mut HashSet<PathBuf>) -> io::Result<Content> {
     // A pipe or device must not be opened: that may wait for ever.
-    if !fs::metadata(path)?.is_file() {
+    if !data.is_file() {
         return Ok(Content::NotAFile);
     }
     if !seen.insert(fs::canonicalize(path)?) {
@@ -252,18 +287,19 @@ mod tests {
         symlink(at("b"), at("b-again")).unwrap();
 
         let paths = [at("a"), at("b"), at("b-again"), at("a"), at("target/real.yaml")];
-        let (read, diagnostics) = read(&paths);
+        let read = read(&paths);
         assert_eq!(
-            names(&read, dir.path()),
+            names(&read.files, dir.path()),
             ["a/1.yml", "a/2.yaml", "a/3.json", "a/4.YAML", "a/link.yaml", "b/0.yaml"]
         );
-        assert_eq!(read[4].bytes, b"target/real.yaml");
-        assert_eq!(diagnostics, []);
+        assert_eq!(read.files[4].bytes, b"target/real.yaml");
+        assert_eq!(read.diagnostics, []);
+        assert_eq!(read.prints, fingerprint(&paths), "of the same walk");
         let told = |diagnostic: &Diagnostic| {
             assert!(!diagnostic.fatal && diagnostic.severity == Severity::Warning);
             diagnostic.place.file.strip_prefix(dir.path()).unwrap().display().to_string()
         };
-        let told: Vec<String> = unread(&paths).iter().map(told).collect();
+        let told: Vec<String> = read.unread(&paths).iter().map(told).collect();
         assert_eq!(told, ["a/2.yaml.bak", "a/deep", "a/notes.txt", "a/route"]);
     }
 
@@ -276,7 +312,7 @@ mod tests {
         for (paths, warnings) in
             [(vec![dir.path().to_owned()], 1), (vec![dir.path().to_owned(), routes], 0)]
         {
-            assert_eq!(unread(&paths).len(), warnings, "{paths:?}");
+            assert_eq!(read(&paths).unread(&paths).len(), warnings, "{paths:?}");
         }
     }
 
@@ -302,8 +338,11 @@ mod tests {
     fn a_missing_directory_warns_and_an_unreadable_file_is_fatal() {
         let dir = tempfile::tempdir().unwrap();
         symlink("/nowhere/at/all.yaml", dir.path().join("dangling.yaml")).unwrap();
-        let (read, diagnostics) = read(&[dir.path().join("missing"), dir.path().to_owned()]);
-        assert!(read.is_empty());
+        let missing = dir.path().join("missing");
+        let ReadFiles { files, diagnostics, missing: not_there, .. } =
+            read(&[missing.clone(), dir.path().to_owned()]);
+        assert!(files.is_empty());
+        assert_eq!(not_there, [missing]);
         let fatal: Vec<bool> = diagnostics.iter().map(|diagnostic| diagnostic.fatal).collect();
         assert_eq!(fatal, [false, true], "{diagnostics:?}");
     }
@@ -313,8 +352,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = fs::File::create(dir.path().join("large.yaml")).unwrap();
         file.set_len(MAX_BYTES + 1).unwrap();
-        let (read, diagnostics) = read(&[dir.path().to_owned()]);
-        assert!(read.is_empty());
+        let ReadFiles { files, diagnostics, .. } = read(&[dir.path().to_owned()]);
+        assert!(files.is_empty());
         assert!(diagnostics[0].to_string().contains("larger than 10 MiB"), "{diagnostics:?}");
     }
 
@@ -323,8 +362,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mode = nix::sys::stat::Mode::S_IRWXU;
         nix::unistd::mkfifo(&dir.path().join("pipe.yaml"), mode).unwrap();
-        let (read, diagnostics) = read(&[dir.path().to_owned()]);
-        assert!(read.is_empty() && diagnostics.len() == 1, "{diagnostics:?}");
+        let ReadFiles { files, diagnostics, .. } = read(&[dir.path().to_owned()]);
+        assert!(files.is_empty() && diagnostics.len() == 1, "{diagnostics:?}");
         assert!(diagnostics[0].to_string().contains("pipe.yaml: warning: not a regular file"));
     }
 }

@@ -14,16 +14,14 @@ use super::loaded::{Loaded, SourceFile};
 
 /// Reads the files that `settings` names.
 pub(crate) fn load(settings: &Settings, environment: Environment<'_>) -> Loaded {
-    let (files, mut of_paths) = files::read(&settings.paths);
+    let mut read = files::read(&settings.paths);
     if settings.names_unread {
-        of_paths.extend(files::unread(&settings.paths));
+        let unread = read.unread(&settings.paths);
+        read.diagnostics.extend(unread);
     }
     let mut loading = Loading::new(environment);
-    loading.loaded.unread.clone_from(&of_paths);
-    loading.loaded.of_paths = of_paths;
-    for file in files {
-        loading.file(&file.path, &file.bytes);
-    }
+    loading.loaded.of_paths.clone_from(&read.diagnostics);
+    loading.files(read);
     loading.finish()
 }
 
@@ -39,12 +37,11 @@ pub(crate) fn load_kept(
     let mut seen = HashSet::new();
     for path in &settings.paths {
         if renewed == Some(path) {
-            let (files, diagnostics) = files::read(std::slice::from_ref(path));
-            loading.loaded.unread.extend(diagnostics);
-            for file in files {
-                loading.file(&file.path, &file.bytes);
-            }
+            loading.files(files::read(std::slice::from_ref(path)));
             continue;
+        }
+        if !path.exists() {
+            loading.loaded.missing.push(path.clone());
         }
         for file in kept.iter().filter(|file| file.is_of(path)) {
             if seen.insert(&file.path) {
@@ -57,7 +54,7 @@ pub(crate) fn load_kept(
 
 /// True if the files of `paths` hold what `read` holds, byte by byte.
 pub(crate) fn is_unchanged(paths: &[PathBuf], read: &[SourceFile]) -> bool {
-    let (files, _) = files::read(paths);
+    let files = files::read(paths).files;
     files.len() == read.len()
         && files
             .iter()
@@ -83,6 +80,15 @@ struct Loading<'a> {
 impl<'a> Loading<'a> {
     fn new(environment: Environment<'a>) -> Self {
         Self { environment, loaded: Loaded::default(), read: Vec::new() }
+    }
+
+    fn files(&mut self, mut read: files::ReadFiles) {
+        self.loaded.prints.append(&mut read.prints);
+        self.loaded.missing.append(&mut read.missing);
+        self.loaded.unread.append(&mut read.diagnostics);
+        for file in read.files {
+            self.file(&file.path, &file.bytes);
+        }
     }
 
     fn file(&mut self, path: &Arc<Path>, bytes: &[u8]) {

@@ -1,11 +1,13 @@
 //! The objects of one load with the files that they come from.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::api::ObjectKey;
 use crate::config::{CheckedObject, Diagnostic, Fault, FieldPath, FileOrigin, Place, SourceMap};
+
+use super::files::FilePrint;
 
 /// The result of a load.
 #[derive(Debug, Default)]
@@ -16,6 +18,10 @@ pub(crate) struct Loaded {
     pub origins: Vec<FileOrigin>,
     /// Every file that was read.
     pub files: Vec<SourceFile>,
+    /// The states of the files that were read from the disk, just before that.
+    pub prints: Vec<FilePrint>,
+    /// Paths of the settings that are not there.
+    pub missing: Vec<PathBuf>,
     /// Diagnostics about paths, and not about a file that was read.
     pub of_paths: Vec<Diagnostic>,
     /// All that was found wrong before there was an object to say it of, `of_paths` too.
