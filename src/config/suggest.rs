@@ -1,4 +1,4 @@
-//! "Did you mean": the known word that is nearest to an unknown one.
+//! Suggestions: the known word that is nearest to an unknown one.
 
 /// The word that was probably meant: one that differs in case alone, else the nearest by edits, if
 /// it is near enough.
@@ -17,25 +17,11 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 
 /// Edits between two words: insert, delete, replace, or swap two neighbours.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // Words from a file may be megabytes long; none of ours is.
-    if a.len().abs_diff(b.len()) > 3 {
+    // A word from a file may be megabytes long; none of the known ones is.
+    if a.len().abs_diff(b.len()) > 16 {
         return usize::MAX;
     }
-    let mut before_last = vec![0; b.len() + 1];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before_last[j - 2] + 1);
-            }
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
+    strsim::osa_distance(a, b)
 }
 
 /// `; did you mean ...?`, or the known words where none is near.
