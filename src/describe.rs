@@ -27,17 +27,17 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
 
 /// Where a cluster's requests go, as [`snapshot`] has it.
 pub(crate) fn backend(cluster: &Cluster) -> String {
-    Backend(cluster).to_string()
+    ClusterWords(cluster).to_string()
 }
 
 /// One row with its rule, as [`snapshot`] has it.
 pub(crate) fn row(row: &Row<'_>) -> String {
-    format!("{}, {}", Host(row.host.as_deref()), Match(row))
+    format!("{}, {}", HostWords(row.host.as_deref()), Match(row))
 }
 
 /// What a row asks of a request beside its host, as [`snapshot`] has it.
 pub(crate) fn conditions(row: &Row<'_>) -> String {
-    Asked(row).to_string()
+    RowConditions(row).to_string()
 }
 
 /// What a rule does, a line each, as [`snapshot`] has it.
@@ -60,7 +60,7 @@ fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
                 Traffic::Http(routes) => routes,
                 Traffic::Forward(of) | Traffic::Passthrough(of) => {
                     for (host, forward) in of.sorted() {
-                        writeln!(to, "    {} -> {}", Host(host.as_deref()), forward.name)?;
+                        writeln!(to, "    {} -> {}", HostWords(host.as_deref()), forward.name)?;
                         if !forwards.iter().any(|known| Arc::ptr_eq(known, forward)) {
                             forwards.push(forward);
                         }
@@ -71,7 +71,7 @@ fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
             let mut host = None;
             for row in routes.rows() {
                 if host.as_ref() != Some(&row.host) {
-                    writeln!(to, "    {}", Host(row.host.as_deref()))?;
+                    writeln!(to, "    {}", HostWords(row.host.as_deref()))?;
                     host = Some(row.host.clone());
                 }
                 writeln!(to, "      {}", Match(&row))?;
@@ -134,7 +134,7 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
         }
         Some(_) => ", for clients with valid certificates",
     };
-    write!(to, "  listener {} {}{traffic}{clients}", listener.name, Host(host.as_deref()))?;
+    write!(to, "  listener {} {}{traffic}{clients}", listener.name, HostWords(host.as_deref()))?;
     if let Some(tracing) = &listener.tracing {
         let Tracing { collector, sampling, tags } = &**tracing;
         let (numerator, denominator) = (sampling.numerator, sampling.denominator);
@@ -158,9 +158,9 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
     Ok(())
 }
 
-struct Host<'a>(Option<&'a str>);
+struct HostWords<'a>(Option<&'a str>);
 
-impl Display for Host<'_> {
+impl Display for HostWords<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self.0 {
             Some(name) => write!(f, "host {name}"),
@@ -173,14 +173,14 @@ struct Match<'r, 'a>(&'r Row<'a>);
 
 impl Display for Match<'_, '_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "{} -> {}", Asked(self.0), self.0.rule.name)
+        write!(f, "{} -> {}", RowConditions(self.0), self.0.rule.name)
     }
 }
 
 /// What a row asks of a request beside its host.
-struct Asked<'r, 'a>(&'r Row<'a>);
+struct RowConditions<'r, 'a>(&'r Row<'a>);
 
-impl Display for Asked<'_, '_> {
+impl Display for RowConditions<'_, '_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let Row { path, conditions, .. } = self.0;
         match path {
@@ -198,19 +198,19 @@ impl Display for Asked<'_, '_> {
         for header in headers {
             match is_secret_header(header.name.as_str()) {
                 true => write!(f, " header {}=[redacted]", header.name)?,
-                false => write!(f, " header {}{}", header.name, Value(&header.value))?,
+                false => write!(f, " header {}{}", header.name, MatchValue(&header.value))?,
             }
         }
         for param in query {
-            write!(f, " query {}{}", param.name, Value(&param.value))?;
+            write!(f, " query {}{}", param.name, MatchValue(&param.value))?;
         }
         Ok(())
     }
 }
 
-struct Value<'a>(&'a ValueMatch);
+struct MatchValue<'a>(&'a ValueMatch);
 
-impl Display for Value<'_> {
+impl Display for MatchValue<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self.0 {
             ValueMatch::Exact(value) => write!(f, "={value:?}"),
@@ -226,7 +226,7 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
     }
     for mirror in &rule.mirrors {
         let (numerator, denominator) = (mirror.numerator, mirror.denominator);
-        writeln!(to, "  copy {numerator} of {denominator} to {}", Backend(&mirror.cluster))?;
+        writeln!(to, "  copy {numerator} of {denominator} to {}", ClusterWords(&mirror.cluster))?;
     }
     let answers = rule.filters.iter().any(|filter| filter.phase() == Phase::Answer);
     match &rule.backends {
@@ -271,7 +271,7 @@ fn write_backends(to: &mut String, backends: &WeightedClusters) -> Result {
         match choice {
             Choice::Invalid => writeln!(to, "  weight {weight} to nothing: 500")?,
             Choice::Cluster { cluster, filters } => {
-                writeln!(to, "  weight {weight} to {}", Backend(cluster))?;
+                writeln!(to, "  weight {weight} to {}", ClusterWords(cluster))?;
                 for filter in filters {
                     write_filter(to, "    ", filter)?;
                 }
@@ -281,9 +281,9 @@ fn write_backends(to: &mut String, backends: &WeightedClusters) -> Result {
     Ok(())
 }
 
-struct Backend<'a>(&'a Cluster);
+struct ClusterWords<'a>(&'a Cluster);
 
-impl Display for Backend<'_> {
+impl Display for ClusterWords<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let settings = self.0.settings();
         let protocol = match (settings.protocol, &settings.tls) {

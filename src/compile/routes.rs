@@ -187,7 +187,7 @@ fn route(
 }
 
 /// What the rules of all route kinds have, whose filters are `F`.
-struct Written<'r, F> {
+struct RuleParts<'r, F> {
     rows: Vec<Result<(PathMatch, Conditions), Misfit>>,
     filters: &'r [F],
     backend_refs: &'r [BackendRef<F>],
@@ -223,7 +223,7 @@ impl Compiler<'_, '_> {
         }
         let session = rule.session_persistence.as_ref();
         let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
-        let written = Written {
+        let written = RuleParts {
             rows,
             filters: &rule.filters,
             backend_refs: &rule.backend_refs,
@@ -247,7 +247,7 @@ impl Compiler<'_, '_> {
         }
         let session = rule.session_persistence.as_ref();
         let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
-        let written = Written {
+        let written = RuleParts {
             rows,
             filters: &rule.filters,
             backend_refs: &rule.backend_refs,
@@ -329,7 +329,7 @@ impl Compiler<'_, '_> {
         self.warn(field_path!(spec.rules[rule].backendRefs[place]), problem);
     }
 
-    fn rule<F>(&mut self, number: usize, written: Written<'_, F>, refs: &RuleRefs<'_>) {
+    fn rule<F>(&mut self, number: usize, written: RuleParts<'_, F>, refs: &RuleRefs<'_>) {
         let mut rows = Vec::with_capacity(written.rows.len());
         for (place, row) in written.rows.into_iter().enumerate() {
             match row {
@@ -391,7 +391,7 @@ impl Compiler<'_, '_> {
             Rule { grpc, ..refusing(name, counts) }
         } else {
             let (filters, mirrors) = (run.into(), mirrors.into());
-            let Written { timeouts, retry, .. } = written;
+            let RuleParts { timeouts, retry, .. } = written;
             let backends =
                 WeightedClusters::new(choices.iter().filter_map(|(weight, choice)| {
                     Some((NonZeroU32::new(*weight)?, choice.clone()))

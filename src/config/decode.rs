@@ -53,7 +53,7 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// One fault of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct Misread {
     pub at: Position,
     /// `spec.rules[0].filters[1].type`, from the root that was decoded.
     pub field: String,
@@ -62,9 +62,9 @@ pub(super) struct Fault {
 
 /// How a document is read.
 #[derive(Clone, Copy)]
-pub(super) struct Rules<'a> {
+pub(super) struct DecodeRules<'a> {
     pub environment: Environment<'a>,
-    /// Fields of the root that are known without being in the struct.
+    /// StructFields of the root that are known without being in the struct.
     pub root_fields: &'a [&'a str],
     /// Never print a value.
     pub secret: bool,
@@ -74,20 +74,23 @@ pub(super) struct Rules<'a> {
 /// What came of a document: the value where every field that is needed could be read, the faults
 /// that make it useless, and the fields that are not known.
 #[derive(Debug)]
-pub(super) struct Decoded<T> {
+pub(super) struct DecodedDocument<T> {
     pub value: Option<T>,
-    pub faults: Vec<Fault>,
-    pub unknown: Vec<Fault>,
+    pub faults: Vec<Misread>,
+    pub unknown: Vec<Misread>,
 }
 
 /// Reads `node` as a `T`.
-pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -> Decoded<T> {
+pub(super) fn decode<'n, T: Deserialize<'n>>(
+    node: &'n Node,
+    rules: DecodeRules<'_>,
+) -> DecodedDocument<T> {
     let most = (MAX_WORK / node.values()).clamp(1, MAX_FAULTS);
     let mut left_out = HashSet::new();
     let mut faults = Vec::new();
     let unknown = RefCell::new(Vec::new());
     let value = loop {
-        let reader = Reader { rules, left_out: &left_out, unknown: &unknown };
+        let reader = DecodeRun { rules, left_out: &left_out, unknown: &unknown };
         let root = Cursor {
             reader: &reader,
             node,
@@ -101,7 +104,7 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -
             Err(error) => error,
         };
         let fault = error.fault.map_or_else(
-            || Fault { at: node.at, field: String::new(), problem: error.problem.clone() },
+            || Misread { at: node.at, field: String::new(), problem: error.problem.clone() },
             |fault| *fault,
         );
         // A field that is missing because it was left out has been told already.
@@ -116,9 +119,9 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(node: &'n Node, rules: Rules<'_>) -
         }
     };
     let value = value.filter(|_| faults.is_empty());
-    let mut unknown: Vec<Fault> = unknown.into_inner();
+    let mut unknown: Vec<Misread> = unknown.into_inner();
     unknown.sort_by(|a, b| (a.at, &a.field).cmp(&(b.at, &b.field)));
-    Decoded { value, faults, unknown }
+    DecodedDocument { value, faults, unknown }
 }
 
 /// The path of the field `name` of `parent`, which may be the root.
@@ -127,16 +130,16 @@ fn missing(parent: &str, name: &str) -> String {
 }
 
 /// What all cursors of one run share.
-struct Reader<'a> {
-    rules: Rules<'a>,
+struct DecodeRun<'a> {
+    rules: DecodeRules<'a>,
     left_out: &'a HashSet<String>,
-    unknown: &'a RefCell<Vec<Fault>>,
+    unknown: &'a RefCell<Vec<Misread>>,
 }
 
 /// A value about to be read.
 #[derive(Clone, Copy)]
 struct Cursor<'r, 'n> {
-    reader: &'r Reader<'r>,
+    reader: &'r DecodeRun<'r>,
     node: &'n Node,
     /// Where the field's name stands.
     named_at: Option<Position>,
@@ -152,7 +155,7 @@ struct Error {
     problem: String,
     /// The field that is missing, if that is the problem.
     missing: Option<&'static str>,
-    fault: Option<Box<Fault>>,
+    fault: Option<Box<Misread>>,
 }
 
 impl Error {
@@ -198,7 +201,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
                 _ => self.node.at,
             };
             let problem = self.without_environment(&error.problem);
-            error.fault = Some(Box::new(Fault { at, field: self.path.to_string(), problem }));
+            error.fault = Some(Box::new(Misread { at, field: self.path.to_string(), problem }));
         }
         error
     }
@@ -437,14 +440,16 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
         let Value::List(items) = &self.node.value else {
             return Err(self.wrong(LIST));
         };
-        visitor.visit_seq(Items { of: &self, items, next: 0 }).map_err(|error| self.place(error))
+        visitor
+            .visit_seq(ListItems { of: &self, items, next: 0 })
+            .map_err(|error| self.place(error))
     }
 
     fn deserialize_map<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
         let Value::Map(entries) = &self.node.value else {
             return Err(self.wrong(MAPPING));
         };
-        let fields = Fields { of: &self, entries: entries.iter(), known: None, value: None };
+        let fields = StructFields { of: &self, entries: entries.iter(), known: None, value: None };
         visitor.visit_map(fields).map_err(|error| self.place(error))
     }
 
@@ -458,8 +463,8 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
             return Err(self.wrong(MAPPING));
         };
         let others: &[&str] = if name == "ObjectMeta" { &OF_API_SERVERS } else { &[] };
-        let known = Some(Known { names: known, others });
-        let fields = Fields { of: &self, entries: entries.iter(), known, value: None };
+        let known = Some(KnownFields { names: known, others });
+        let fields = StructFields { of: &self, entries: entries.iter(), known, value: None };
         visitor.visit_map(fields).map_err(|error| self.place(error))
     }
 
@@ -474,13 +479,13 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
 }
 
 /// The items of a list, without those that were left out.
-struct Items<'c, 'r, 'n> {
+struct ListItems<'c, 'r, 'n> {
     of: &'c Cursor<'r, 'n>,
     items: &'n [Arc<Node>],
     next: usize,
 }
 
-impl<'n> SeqAccess<'n> for Items<'_, '_, 'n> {
+impl<'n> SeqAccess<'n> for ListItems<'_, '_, 'n> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'n>>(
@@ -514,21 +519,21 @@ const OF_API_SERVERS: [&str; 9] = [
 ];
 
 /// The fields a struct has.
-struct Known {
+struct KnownFields {
     names: &'static [&'static str],
     /// Others that mean nothing here.
     others: &'static [&'static str],
 }
 
 /// The fields of a mapping, without those that are null, not known, or were left out.
-struct Fields<'c, 'r, 'n> {
+struct StructFields<'c, 'r, 'n> {
     of: &'c Cursor<'r, 'n>,
     entries: std::slice::Iter<'n, Entry>,
-    known: Option<Known>,
+    known: Option<KnownFields>,
     value: Option<&'n Entry>,
 }
 
-impl<'n> Fields<'_, '_, 'n> {
+impl<'n> StructFields<'_, '_, 'n> {
     fn skips(&self, entry: &'n Entry) -> bool {
         let path = Path::Field(&self.of.path, &entry.key);
         let cursor = Cursor { node: &entry.value, named_at: None, path, ..*self.of };
@@ -546,13 +551,13 @@ impl<'n> Fields<'_, '_, 'n> {
             let problem =
                 format!("unknown field `{}`{}", shown(&entry.key), hint(&entry.key, known.names));
             let field = self.of.path.to_string();
-            unknown.push(Fault { at: entry.key_at, field, problem });
+            unknown.push(Misread { at: entry.key_at, field, problem });
         }
         true
     }
 }
 
-impl<'n> MapAccess<'n> for Fields<'_, '_, 'n> {
+impl<'n> MapAccess<'n> for StructFields<'_, '_, 'n> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'n>>(

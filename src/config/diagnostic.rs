@@ -75,14 +75,14 @@ impl Diagnostic {
 impl Diagnostic {
     /// Without the word for its severity: for a log, whose lines have a level.
     pub(crate) fn without_severity(&self) -> impl fmt::Display {
-        struct Bare<'a>(&'a Diagnostic);
+        struct Unprefixed<'a>(&'a Diagnostic);
 
-        impl fmt::Display for Bare<'_> {
+        impl fmt::Display for Unprefixed<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.write(f, "")
             }
         }
-        Bare(self)
+        Unprefixed(self)
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>, severity: &str) -> fmt::Result {

@@ -13,7 +13,7 @@ use crate::api::{
     ENVOY_GROUP, KINDS, Kind, KindInfo, Object, ObjectMeta, Scope, TypeMeta, Unsupported,
 };
 
-use super::decode::{Decoded, Environment, Fault, Rules, decode};
+use super::decode::{DecodeRules, DecodedDocument, Environment, Misread, decode};
 use super::diagnostic::{Diagnostic, Place, Position};
 use super::fault::{Origin, Severity};
 use super::field_path::{FieldPath, field_path};
@@ -31,7 +31,7 @@ const SECURITY_FEATURES: [&str; 8] =
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
 
 /// Objects and faults of one file, in the order of the file.
-pub(super) struct Reading<'a> {
+pub(super) struct DocumentReader<'a> {
     pub file: &'a Arc<Path>,
     pub environment: Environment<'a>,
     /// Fields that are not known are warnings.
@@ -52,7 +52,7 @@ struct Spot<'s> {
     kind: Kind,
 }
 
-impl Reading<'_> {
+impl DocumentReader<'_> {
     /// Takes one document.
     pub(super) fn document(&mut self, index: usize, document: &Document) {
         for fault in &document.faults {
@@ -96,17 +96,17 @@ impl Reading<'_> {
             return self.items(items, document);
         }
         match find(&types) {
-            Found::Kind(info) => {
+            KindLookup::Kind(info) => {
                 self.known(root, Spot { document, prefix, object: &object, kind: info.kind });
             }
-            Found::Foreign => {
+            KindLookup::Foreign => {
                 let TypeMeta { api_version, kind: name } = types;
                 let problem = format!(
                     "{name} of {api_version} is not a kind that this gateway knows; ignored"
                 );
                 self.report(Severity::Warning, &object, kind.value.at, prefix.clone(), problem);
             }
-            Found::Wrong { field, problem } => {
+            KindLookup::Wrong { field, problem } => {
                 let entry = if field == "kind" { kind } else { api_version };
                 let field = prefix.clone().join(field);
                 self.report(Severity::Error, &object, entry.value.at, field, problem);
@@ -167,9 +167,9 @@ impl Reading<'_> {
         make: impl FnOnce(T) -> Object,
     ) {
         let rules = self.rules(spot, ROOT_FIELDS);
-        let Decoded { value, mut faults, unknown } = decode(root, rules);
+        let DecodedDocument { value, mut faults, unknown } = decode(root, rules);
         if self.lenient {
-            for Fault { at, field, problem } in unknown {
+            for Misread { at, field, problem } in unknown {
                 let field = spot.prefix.clone().join(field);
                 self.report(Severity::Warning, spot.object, at, field, problem);
             }
@@ -186,16 +186,16 @@ impl Reading<'_> {
             let named =
                 root.entry("metadata").and_then(|m| m.value.entry(&field["metadata.".len()..]));
             let at = named.map_or(root.at, |entry| entry.value.at);
-            faults.push(Fault { at, field: field.into(), problem });
+            faults.push(Misread { at, field: field.into(), problem });
         }
-        for Fault { at, field, problem } in faults {
+        for Misread { at, field, problem } in faults {
             let field = spot.prefix.clone().join(field);
             self.report(Severity::Error, spot.object, at, field, problem);
         }
     }
 
-    fn rules<'r>(&'r self, spot: Spot<'_>, root_fields: &'r [&'r str]) -> Rules<'r> {
-        Rules {
+    fn rules<'r>(&'r self, spot: Spot<'_>, root_fields: &'r [&'r str]) -> DecodeRules<'r> {
+        DecodeRules {
             environment: self.environment,
             root_fields,
             secret: spot.kind == Kind::Secret,
@@ -210,7 +210,7 @@ impl Reading<'_> {
     /// A kind that does nothing here. Whatever is wrong with it does no harm either.
     fn unsupported(&mut self, root: &Node, spot: Spot<'_>) {
         #[derive(Default, Deserialize)]
-        struct Bare {
+        struct MetadataOnly {
             #[serde(default)]
             metadata: ObjectMeta,
         }
@@ -218,7 +218,7 @@ impl Reading<'_> {
         let names = fields(root);
         let Spot { kind, .. } = spot;
         let rules = self.rules(spot, &names);
-        let metadata = decode::<Bare>(root, rules).value.unwrap_or_default().metadata;
+        let metadata = decode::<MetadataOnly>(root, rules).value.unwrap_or_default().metadata;
         let problem = format!("{kind} is not supported yet, ignored");
         let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
         self.report(Severity::Warning, spot.object, at, spot.prefix.clone(), problem);
@@ -245,10 +245,10 @@ impl Reading<'_> {
         S: for<'n> Deserialize<'n> + Default,
     {
         let rules = self.rules(spot, ROOT_FIELDS);
-        let Decoded { value, faults, mut unknown } = decode::<EnvoyPolicy<S>>(root, rules);
+        let DecodedDocument { value, faults, mut unknown } = decode::<EnvoyPolicy<S>>(root, rules);
         let unsupported = unsupported_features(root, features);
         unknown.retain(|fault| !unsupported.iter().any(|(_, at)| *at == fault.at));
-        for Fault { at, field, problem } in faults.into_iter().chain(unknown) {
+        for Misread { at, field, problem } in faults.into_iter().chain(unknown) {
             self.report(Severity::Error, spot.object, at, spot.prefix.clone().join(field), problem);
         }
         let Some(mut policy) = value else { return };
@@ -353,7 +353,7 @@ fn label(root: &Node) -> String {
 }
 
 /// What `apiVersion` and `kind` name.
-enum Found {
+enum KindLookup {
     Kind(&'static KindInfo),
     /// A kind of somebody else.
     Foreign,
@@ -363,22 +363,22 @@ enum Found {
     },
 }
 
-fn find(types: &TypeMeta) -> Found {
+fn find(types: &TypeMeta) -> KindLookup {
     let TypeMeta { api_version, kind } = types;
     let group = types.group();
     if let Some(info) = Kind::find(group, kind) {
         if info.versions.contains(&types.version()) {
-            return Found::Kind(info);
+            return KindLookup::Kind(info);
         }
         let problem =
             format!("{kind} has no version `{api_version}`; write `{}`", info.api_version());
-        return Found::Wrong { field: "apiVersion", problem };
+        return KindLookup::Wrong { field: "apiVersion", problem };
     }
     let of_group: Vec<&str> =
         KINDS.iter().filter(|info| info.group == group).map(|info| info.kind.as_str()).collect();
     if let Some(near) = nearest(kind, &of_group) {
         let problem = format!("`{kind}` is not a kind of {api_version}; did you mean `{near}`?");
-        return Found::Wrong { field: "kind", problem };
+        return KindLookup::Wrong { field: "kind", problem };
     }
     // The kind alone is right, and its group is misspelt or belongs to another kind. A name that
     // somebody else uses in a group of their own (a Service of Knative, say) is theirs.
@@ -388,20 +388,20 @@ fn find(types: &TypeMeta) -> Found {
     {
         let problem =
             format!("{kind} has no version `{api_version}`; write `{}`", info.api_version());
-        return Found::Wrong { field: "apiVersion", problem };
+        return KindLookup::Wrong { field: "apiVersion", problem };
     }
     if group == ENVOY_GROUP && kind == "EnvoyGateway" {
         let problem = "an EnvoyGateway document is not a resource: it names the directories of \
                        resources; move it elsewhere, and give its file to `--config`";
-        return Found::Wrong { field: "kind", problem: problem.into() };
+        return KindLookup::Wrong { field: "kind", problem: problem.into() };
     }
     let ours = ["gateway.networking.k8s.io", "gateway.envoyproxy.io"];
     if ours.contains(&group) {
         let problem =
             format!("`{kind}` is not a kind of {group}; known are {}", of_group.join(", "));
-        return Found::Wrong { field: "kind", problem };
+        return KindLookup::Wrong { field: "kind", problem };
     }
-    Found::Foreign
+    KindLookup::Foreign
 }
 
 /// `kind: List`, or a list of one kind as an API server returns it.

@@ -14,7 +14,7 @@ use crate::api::{Kind, Object, TypeMeta};
 use super::diagnostic::Position;
 use super::fault::Severity;
 use super::field_path::FieldPath;
-use super::objects::Reading;
+use super::objects::DocumentReader;
 use super::validate;
 use super::variables::Variables;
 use super::yaml::{self, Document, Entry, Node};
@@ -62,7 +62,7 @@ pub(crate) fn offered(value: Value) -> Offered {
             return Offered { object: None, faults: vec![fault], unknown, known };
         };
         let file: Arc<Path> = Path::new("").into();
-        let mut reading = Reading {
+        let mut reading = DocumentReader {
             file: &file,
             environment: &|_| None,
             lenient: true,

@@ -9,7 +9,7 @@ use super::decode::Environment;
 use super::diagnostic::Diagnostic;
 use super::fault::Severity;
 use super::file_origin::FileOrigin;
-use super::objects::Reading;
+use super::objects::DocumentReader;
 use super::text;
 
 /// The objects of a text, in its order, and what is wrong with documents that are not objects.
@@ -21,7 +21,7 @@ pub(crate) struct ReadText {
 
 /// Reads `text`, which is in `file`, with its variables replaced. Never panics, whatever it says.
 pub(crate) fn read(file: &Arc<Path>, text: &str, environment: Environment<'_>) -> ReadText {
-    let mut reading = Reading {
+    let mut reading = DocumentReader {
         file,
         environment,
         lenient: false,
@@ -32,7 +32,7 @@ pub(crate) fn read(file: &Arc<Path>, text: &str, environment: Environment<'_>) -
     for (index, document) in text::documents(file, text).iter().enumerate() {
         reading.document(index, document);
     }
-    let Reading { objects, mut diagnostics, .. } = reading;
+    let DocumentReader { objects, mut diagnostics, .. } = reading;
     if objects.is_empty() && diagnostics.is_empty() {
         let is_blank = text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
         let problem = match is_blank {

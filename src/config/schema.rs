@@ -64,17 +64,17 @@ struct Tracer<'s> {
 }
 
 #[derive(Debug)]
-struct Refused(String);
+struct TraceError(String);
 
-impl fmt::Display for Refused {
+impl fmt::Display for TraceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for TraceError {}
 
-impl de::Error for Refused {
+impl de::Error for TraceError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
     }
@@ -82,7 +82,7 @@ impl de::Error for Refused {
 
 macro_rules! numbers {
     ($($method:ident $visit:ident $format:literal,)+) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
             *self.shape = json!({ "type": "integer", "format": $format });
             visitor.$visit(1)
         })+
@@ -90,15 +90,15 @@ macro_rules! numbers {
 }
 
 impl<'de> Deserializer<'de> for Tracer<'_> {
-    type Error = Refused;
+    type Error = TraceError;
 
     /// A port by number or by name.
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         *self.shape = json!({ "x-kubernetes-int-or-string": true });
         visitor.visit_i64(1)
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         *self.shape = json!({ "type": "boolean" });
         visitor.visit_bool(false)
     }
@@ -112,16 +112,16 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         deserialize_u64 visit_u64 "int64",
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         *self.shape = json!({ "type": "string" });
         visitor.visit_str(self.text)
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         visitor.visit_some(self)
     }
 
@@ -129,7 +129,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, TraceError> {
         let text = match name {
             "Duration" => "1s",
             "Timestamp" => "2026-01-31T12:00:00Z",
@@ -138,16 +138,16 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         visitor.visit_newtype_struct(Tracer { text, ..self })
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         let mut items = None;
-        let value = visitor.visit_seq(One { value: &mut items, key: None })?;
+        let value = visitor.visit_seq(OneItem { value: &mut items, key: None })?;
         *self.shape = json!({ "type": "array", "items": items.unwrap_or_else(anything) });
         Ok(value)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         let mut values = None;
-        let value = visitor.visit_map(One { value: &mut values, key: Some("key") })?;
+        let value = visitor.visit_map(OneItem { value: &mut values, key: Some("key") })?;
         let values = values.unwrap_or_else(anything);
         *self.shape = json!({ "type": "object", "additionalProperties": values });
         Ok(value)
@@ -158,9 +158,9 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         _: &'static str,
         names: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, TraceError> {
         let mut properties = Map::new();
-        let value = visitor.visit_map(Every {
+        let value = visitor.visit_map(EveryField {
             names: names.iter(),
             name: "",
             properties: &mut properties,
@@ -169,7 +169,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         Ok(value)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         *self.shape = anything();
         visitor.visit_unit()
     }
@@ -181,64 +181,70 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 }
 
 /// A list of one item, or a mapping of one key.
-struct One<'s> {
+struct OneItem<'s> {
     value: &'s mut Option<Value>,
     key: Option<&'static str>,
 }
 
-impl One<'_> {
-    fn trace<'de, S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refused> {
+impl OneItem<'_> {
+    fn trace<'de, S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, TraceError> {
         seed.deserialize(Tracer { shape: self.value.insert(anything()), text: "" })
     }
 }
 
-impl<'de> SeqAccess<'de> for One<'_> {
-    type Error = Refused;
+impl<'de> SeqAccess<'de> for OneItem<'_> {
+    type Error = TraceError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Refused> {
+    ) -> Result<Option<S::Value>, TraceError> {
         if self.value.is_some() { Ok(None) } else { self.trace(seed).map(Some) }
     }
 }
 
-impl<'de> MapAccess<'de> for One<'_> {
-    type Error = Refused;
+impl<'de> MapAccess<'de> for OneItem<'_> {
+    type Error = TraceError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Refused> {
+    ) -> Result<Option<S::Value>, TraceError> {
         let Some(key) = self.key.take() else { return Ok(None) };
         seed.deserialize(StrDeserializer::new(key)).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refused> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, TraceError> {
         self.trace(seed)
     }
 }
 
 /// A struct with each of its fields.
-struct Every<'s> {
+struct EveryField<'s> {
     names: std::slice::Iter<'static, &'static str>,
     name: &'static str,
     properties: &'s mut Map<String, Value>,
 }
 
-impl<'de> MapAccess<'de> for Every<'_> {
-    type Error = Refused;
+impl<'de> MapAccess<'de> for EveryField<'_> {
+    type Error = TraceError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Refused> {
+    ) -> Result<Option<S::Value>, TraceError> {
         let Some(name) = self.names.next() else { return Ok(None) };
         self.name = name;
         seed.deserialize(StrDeserializer::new(name)).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refused> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, TraceError> {
         let shape = self.properties.entry(self.name).or_insert_with(anything);
         seed.deserialize(Tracer { shape, text: "" })
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::decode::{Decoded, Environment, Fault, Rules, decode};
+use super::decode::{DecodeRules, DecodedDocument, Environment, Misread, decode};
 use super::diagnostic::{Diagnostic, Place, Position};
 use super::fault::{Origin, Severity};
 use super::variables::Variables;
@@ -91,7 +91,7 @@ impl Settings {
         root: Option<&Path>,
         environment: Environment<'_>,
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let report = |severity, fault: Fault| Diagnostic {
+        let report = |severity, fault: Misread| Diagnostic {
             severity,
             fatal: severity == Severity::Error,
             place: Place { file: Arc::clone(file), position: Some(fault.at) },
@@ -100,19 +100,19 @@ impl Settings {
             problem: fault.problem,
             origin: Origin::Written,
         };
-        let failed = |faults: Vec<Fault>| -> Vec<Diagnostic> {
+        let failed = |faults: Vec<Misread>| -> Vec<Diagnostic> {
             faults.into_iter().map(|fault| report(Severity::Error, fault)).collect()
         };
 
         let node = only_document(text).map_err(failed)?;
         let known = [&["apiVersion", "kind", "metadata"], WITHOUT_EFFECT].concat();
         let variables = Variables::Replaced;
-        let rules = Rules { environment, root_fields: &known, secret: false, variables };
-        let Decoded { value, faults, unknown } = decode::<EnvoyGateway>(&node, rules);
+        let rules = DecodeRules { environment, root_fields: &known, secret: false, variables };
+        let DecodedDocument { value, faults, unknown } = decode::<EnvoyGateway>(&node, rules);
         let Some(document) = value else { return Err(failed(faults)) };
         let here = |field: &str, problem: String| {
             let at = super::source::position_in(&node, &field.into());
-            vec![Fault { at, field: field.into(), problem }]
+            vec![Misread { at, field: field.into(), problem }]
         };
         let resolved = document.resolve(file, root, environment);
         let mut settings = resolved.map_err(|(field, problem)| failed(here(field, problem)))?;
@@ -123,29 +123,29 @@ impl Settings {
         });
 
         let without_effect = WITHOUT_EFFECT.iter().filter_map(|name| node.entry(name));
-        let without_effect = without_effect.map(|entry| Fault {
+        let without_effect = without_effect.map(|entry| Misread {
             at: entry.key_at,
             field: entry.key.clone(),
             problem: "has no effect on this gateway, ignored".into(),
         });
         let unknown = unknown
             .into_iter()
-            .map(|fault| Fault { problem: format!("{}, ignored", fault.problem), ..fault });
+            .map(|fault| Misread { problem: format!("{}, ignored", fault.problem), ..fault });
         let warnings = without_effect.chain(unknown).chain(level.into_iter().flatten());
         Ok((settings, warnings.map(|fault| report(Severity::Warning, fault)).collect()))
     }
 }
 
 /// The one EnvoyGateway document of a file.
-fn only_document(text: &str) -> Result<Arc<Node>, Vec<Fault>> {
+fn only_document(text: &str) -> Result<Arc<Node>, Vec<Misread>> {
     let whole = |problem: &str| {
-        vec![Fault { at: Position::START, field: String::new(), problem: problem.into() }]
+        vec![Misread { at: Position::START, field: String::new(), problem: problem.into() }]
     };
     let mut documents = documents(text);
-    let faults: Vec<Fault> = documents
+    let faults: Vec<Misread> = documents
         .iter_mut()
         .flat_map(|document| document.faults.drain(..))
-        .map(|fault| Fault { at: fault.at, field: String::new(), problem: fault.problem })
+        .map(|fault| Misread { at: fault.at, field: String::new(), problem: fault.problem })
         .collect();
     if !faults.is_empty() {
         return Err(faults);
@@ -192,13 +192,13 @@ struct Provider {
 
 #[derive(Deserialize)]
 struct Custom {
-    resource: Option<Resource>,
+    resource: Option<ResourceSettings>,
     #[serde(rename = "infrastructure")]
     _infrastructure: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-struct Resource {
+struct ResourceSettings {
     #[serde(rename = "type")]
     kind: Option<String>,
     file: Option<Files>,

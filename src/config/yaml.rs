@@ -164,7 +164,7 @@ fn foreign(text: &str, start: usize, told: &TextFault) -> Option<TextFault> {
 }
 
 /// The text ends a document, and why.
-struct Failure {
+struct ParseFailure {
     /// Where the broken document begins, in bytes from where the parser began.
     document_start: usize,
     fault: TextFault,
@@ -184,12 +184,12 @@ fn read(
     lines: usize,
     values: &mut usize,
     documents: &mut Vec<Document>,
-) -> Result<(), Failure> {
+) -> Result<(), ParseFailure> {
     let mut parser = Parser::new_from_str(text);
     let mut document_start = 0;
     let mut builder = Builder::new(lines);
     while let Some(next) = parser.next_event() {
-        let (event, span) = next.map_err(|error| Failure {
+        let (event, span) = next.map_err(|error| ParseFailure {
             document_start,
             fault: TextFault {
                 at: position(*error.marker(), lines),
@@ -213,7 +213,7 @@ fn read(
                 } else {
                     builder.event(event, &span)
                 };
-                taken.map_err(|fault| Failure { document_start, fault })?;
+                taken.map_err(|fault| ParseFailure { document_start, fault })?;
             }
         }
     }
@@ -290,20 +290,20 @@ fn too_many() -> String {
 struct Builder {
     lines: usize,
     root: Option<Arc<Node>>,
-    open: Vec<Open>,
+    open: Vec<OpenCollection>,
     anchors: HashMap<usize, Arc<Node>>,
     merged: usize,
     faults: Vec<TextFault>,
 }
 
 /// A list or mapping whose end has not come yet.
-struct Open {
+struct OpenCollection {
     at: Position,
     anchor: usize,
-    items: Items,
+    items: Collection,
 }
 
-enum Items {
+enum Collection {
     List(Vec<Arc<Node>>),
     Map {
         entries: Vec<Entry>,
@@ -346,31 +346,31 @@ impl Builder {
             },
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "seq", at);
-                self.begin(at, anchor, Items::List(Vec::new()))
+                self.begin(at, anchor, Collection::List(Vec::new()))
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "map", at);
                 let (entries, seen, merged) = (Vec::new(), HashMap::new(), Vec::new());
-                self.begin(at, anchor, Items::Map { entries, seen, key: None, merged })
+                self.begin(at, anchor, Collection::Map { entries, seen, key: None, merged })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             _ => Ok(()),
         }
     }
 
-    fn begin(&mut self, at: Position, anchor: usize, items: Items) -> Result<(), TextFault> {
+    fn begin(&mut self, at: Position, anchor: usize, items: Collection) -> Result<(), TextFault> {
         if self.open.len() >= MAX_DEPTH {
             return Err(TextFault { at, problem: too_deep() });
         }
-        self.open.push(Open { at, anchor, items });
+        self.open.push(OpenCollection { at, anchor, items });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), TextFault> {
-        let Some(Open { at, anchor, items }) = self.open.pop() else { return Ok(()) };
+        let Some(OpenCollection { at, anchor, items }) = self.open.pop() else { return Ok(()) };
         let value = match items {
-            Items::List(items) => Value::List(items),
-            Items::Map { mut entries, mut seen, merged, .. } => {
+            Collection::List(items) => Value::List(items),
+            Collection::Map { mut entries, mut seen, merged, .. } => {
                 for entry in merged.iter().filter_map(|node| node.entries()).flatten() {
                     self.merged += 1;
                     if self.merged > MAX_MERGED {
@@ -416,11 +416,11 @@ impl Builder {
             return Ok(());
         };
         let (entries, seen, key, merged) = match &mut open.items {
-            Items::List(items) => {
+            Collection::List(items) => {
                 items.push(node);
                 return Ok(());
             }
-            Items::Map { entries, seen, key, merged } => (entries, seen, key, merged),
+            Collection::Map { entries, seen, key, merged } => (entries, seen, key, merged),
         };
         let Some(pending) = key.take() else {
             let name = match &node.value {

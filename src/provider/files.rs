@@ -77,11 +77,11 @@ impl ReadFiles {
         let data = fs::metadata(&path);
         self.prints.push(FilePrint::new(&path, data.as_ref().ok()));
         match data.and_then(|data| read_once(&path, &data, seen)) {
-            Ok(Content::Read) => {}
-            Ok(Content::NotAFile) => {
+            Ok(FileContent::Read) => {}
+            Ok(FileContent::NotAFile) => {
                 self.diagnostics.push(warning(&path, "not a regular file, not read".into()));
             }
-            Ok(Content::Bytes(bytes)) => self.files.push(ReadFile { path: path.into(), bytes }),
+            Ok(FileContent::Bytes(bytes)) => self.files.push(ReadFile { path: path.into(), bytes }),
             Err(error) => {
                 self.diagnostics.push(Diagnostic::unreadable(&path, unreadable(&error)));
             }
@@ -219,7 +219,7 @@ fn passed_over(path: &Path, named: &HashSet<PathBuf>) -> Option<Diagnostic> {
 }
 
 /// What there is to read of a path.
-enum Content {
+enum FileContent {
     Bytes(Vec<u8>),
     /// A directory, a pipe, a device.
     NotAFile,
@@ -227,20 +227,20 @@ enum Content {
     Read,
 }
 
-fn read_once(path: &Path, data: &Metadata, seen: &mut HashSet<PathBuf>) -> io::Result<Content> {
+fn read_once(path: &Path, data: &Metadata, seen: &mut HashSet<PathBuf>) -> io::Result<FileContent> {
     // A pipe or device must not be opened: that may wait for ever.
     if !data.is_file() {
-        return Ok(Content::NotAFile);
+        return Ok(FileContent::NotAFile);
     }
     if !seen.insert(fs::canonicalize(path)?) {
-        return Ok(Content::Read);
+        return Ok(FileContent::Read);
     }
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
         return Err(io::Error::other("it is larger than 10 MiB; split it"));
     }
-    Ok(Content::Bytes(bytes))
+    Ok(FileContent::Bytes(bytes))
 }
 
 #[cfg(test)]
