@@ -298,7 +298,7 @@ impl Display for ClusterWords<'_> {
     }
 }
 
-/// A cluster whose protocol is nobody's concern.
+/// A cluster without its protocol.
 struct Endpoints<'a>(&'a Cluster);
 
 impl Display for Endpoints<'_> {

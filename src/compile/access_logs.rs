@@ -60,7 +60,7 @@ impl Compiling<'_> {
         (!settings.is_empty()).then(|| GatewayLog::new(settings, self.wanted))
     }
 
-    /// None, once that is told, where the setting writes nothing.
+    /// None, once that is reported, where the setting writes nothing.
     fn setting(&mut self, setting: &AccessLogSetting, at: &FieldPath) -> Option<Setting> {
         if setting.kind == Some(AccessLogType::Listener) {
             let problem = "a line for a connection is not written, so this setting is left out; leave \
@@ -68,7 +68,7 @@ impl Compiling<'_> {
             self.warn(at.clone().field("type"), problem);
             return None;
         }
-        // Every part is read, so that each is told.
+        // Every part is read, so that each fault is reported.
         let format = self.format(setting, &at.clone().field("format"));
         let conditions = self.conditions(&setting.matches, &at.clone().field("matches"));
         let sinks = setting.sinks.iter().enumerate();
@@ -130,13 +130,13 @@ impl Compiling<'_> {
                 self.warn(at.clone().field("type"), problem);
                 return None;
             }
-            // The rules of the kind have told of these.
+            // These break a rule of the kind, which is reported.
             (AccessLogSinkType::File | AccessLogSinkType::Unknown(_), _) => return None,
         };
         match self.files.open(path) {
             Ok(file) => Some(file),
             Err(unopened) => {
-                // A full disk or a directory that is not there yet is no mistake in the files.
+                // A full disk or a directory that is not there yet is not a mistake in the files.
                 let origin = if path.starts_with('/') { Origin::Host } else { Origin::Written };
                 let field = at.clone().field("file").field("path");
                 let fault = Fault::error(self.proxy.key.clone(), field, unopened.problem);

@@ -37,7 +37,7 @@ pub(super) struct Parts<'p> {
 /// The binds of every Gateway that is served, in the order of their addresses.
 pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
-    // Whose they are, of those that have one log for all their Gateways.
+    // The EnvoyProxy of each bind whose Gateways all have the same log.
     let mut logs: HashMap<BindKey, Option<usize>> = HashMap::new();
     for (gateway, listener) in parts.graph.served() {
         let built = Arc::new(build(gateway, listener, parts));
@@ -138,8 +138,8 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
     }
 }
 
-/// The hostnames of a listener and of its routes. A wildcard of the listener counts where a route has
-/// all of it, or there is no route.
+/// The hostnames of a listener and of its routes. A wildcard of the listener counts if a route
+/// has all of it, or if there is no route.
 fn hosts(listener: &Listener<'_>) -> Vec<HostPattern> {
     let own = listener.hostname.iter();
     let own = own.filter(|host| host.exact().is_some() || listener.routes.is_empty());

@@ -50,7 +50,7 @@ impl<'a> Clusters<'a> {
     ///
     /// Every rule that refers to one backend shares one cluster, so that connections and what is
     /// known of endpoints are shared too; but those of a Gateway that shows a certificate of its own
-    /// to backends, `client`, share theirs with nobody who does not.
+    /// to backends, `client`, are shared only among rules of such Gateways.
     ///
     /// None where TLS is asked for and cannot be had: then no request may go there.
     pub(super) fn get(
@@ -109,7 +109,7 @@ impl<'a> Clusters<'a> {
         Some(self.kept_or_new(settings))
     }
 
-    /// One of HTTP/2 at an address or name that no object stands for.
+    /// A cluster of HTTP/2 for an address or name that is not an object's.
     pub(super) fn at(&mut self, host: &str, port: u16) -> Arc<Cluster> {
         let name = format!("host/{host}/{port}");
         if let Some(cluster) = self.by_name.get(&*name) {
@@ -167,7 +167,7 @@ fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSetti
                 && of.protocol.as_deref().unwrap_or("TCP") == protocol
         });
         let Some(of_name) = of_name else { continue };
-        // No number stands for every port: then the Service says which.
+        // Without a number, every port is meant, and the Service says which.
         let number = of_name.port.unwrap_or(match port.target_port {
             Some(IntOrString::Int(number)) => number,
             Some(IntOrString::String(_)) | None => port.port,
@@ -176,7 +176,7 @@ fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSetti
             // Of several addresses the first is meant (EndpointSlice `endpoints[].addresses`).
             let Some(address) = endpoint.addresses.first() else { continue };
             let socket = |ip: IpAddr| EndpointSettings::Address(SocketAddr::new(ip, number));
-            // The graph has told of those that do not fit.
+            // The graph has reported the addresses that do not fit.
             let settings = match &slice.address_type {
                 EndpointAddressType::Fqdn => Some(named(address, number)),
                 EndpointAddressType::Ipv4 => {

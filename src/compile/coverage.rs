@@ -50,7 +50,7 @@ pub(super) fn warnings(graph: &Graph<'_>, binds: &[Arc<Bind>]) -> Vec<Fault> {
             warnings.push(warning(listener.owner.object(), field, &[own]));
         }
         for on in &listener.routes {
-            // What is the listener's own has been told.
+            // The listener's own hostname is reported above.
             let is_told = |host: &HostPattern| Some(host) == own;
             let names = on.hosts.iter().filter(|host| hosts.contains(host) && !is_told(host));
             let names: Vec<_> = names.collect();

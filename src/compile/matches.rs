@@ -1,4 +1,4 @@
-//! What a match asks of a request: as written to matchers that run.
+//! Matches of routes, from their written form to matchers that run.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,4 @@
-//! From meaning to what runs: objects and the running snapshot in, the next snapshot, conditions
-//! and faults out.
+//! Compilation: objects and the running snapshot in, the next snapshot, conditions and faults out.
 //!
 //! [`compile`] has the graph built and turns what it found into binds, route tables, rules and
 //! clusters, each made by the constructor of the thing itself; there are no types in between. It

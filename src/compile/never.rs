@@ -1,4 +1,5 @@
-//! Matches that no request can meet: what they ask for is gone, or rewritten, before routing.
+//! Matches that no request can meet, because the header or method is removed or rewritten before
+//! routing.
 //!
 //! `proxy::guard` and `proxy::forwarded` do that; a test there holds this file to them.
 
@@ -38,7 +39,7 @@ pub(super) fn header(
     value: &str,
     trusts_proxies: bool,
 ) -> Option<String> {
-    // What is not a name, or not a value, is a fault.
+    // An invalid name is a fault, reported elsewhere.
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     let name = name.as_str();
     let can_be = |text: &str| match kind {

@@ -7,7 +7,7 @@ use crate::path;
 /// The pattern with its escapes as [`path::normalise`] writes them: `/caf%c3%a9` and `/café` are
 /// `/caf%C3%A9`, `%7e` is `~`.
 ///
-/// Only what stands for itself is spelled anew. Brackets are left alone: `%[a-f0-9]{2}` matches no
+/// Only literal characters are respelled. Brackets are left alone: `%[a-f0-9]{2}` matches no
 /// escape of a request, `%[A-F0-9]{2}` does.
 pub(super) fn spelled(pattern: &str) -> Cow<'_, str> {
     if pattern.is_ascii() && !pattern.contains('%') {
@@ -53,7 +53,7 @@ pub(super) fn spelled(pattern: &str) -> Cow<'_, str> {
     Cow::Owned(spelled)
 }
 
-/// Writes what stands for a byte of a path, once as a character and else as an escape.
+/// Writes one byte of a path: as a character if paths have it as one, else as an escape.
 fn literal(byte: u8, to: &mut String) {
     match byte {
         b'.' => to.push_str("\\."),

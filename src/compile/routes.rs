@@ -1,4 +1,4 @@
-//! Rules of routes as written to rules that run.
+//! Rules of routes, from their written form to rules that run.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -34,7 +34,7 @@ use super::{matches, never};
 pub(super) struct CompiledRoute {
     /// What it takes and where that goes, in the order in which it is written.
     pub rows: Vec<(PathMatch, Conditions, Arc<Rule>)>,
-    /// Where all of it goes, for a route that is no HTTP.
+    /// The destination of all traffic, for a route that is not an HTTP route.
     pub forward: Option<Arc<Forward>>,
     /// The same for what a listener has decrypted, where a backend is spoken to by TLS.
     pub decrypted: Option<Arc<Forward>>,
@@ -284,7 +284,7 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// The one rule of a route that is no HTTP.
+    /// The one rule of a route that is not an HTTP route.
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
         let refused = self.guard(0) == Some(Guard::Refused);
@@ -444,7 +444,7 @@ impl Compiler<'_, '_> {
         choices
     }
 
-    /// Whose sessions, how they travel, and for how long (GEP-1619).
+    /// The scope of sessions, their carrier, and their timeout (GEP-1619).
     fn session(
         &mut self,
         number: usize,
@@ -475,7 +475,7 @@ impl Compiler<'_, '_> {
                 }
                 Carrier::Header(header?)
             }
-            // Found when the file was read.
+            // It breaks a rule of the kind.
             SessionPersistenceType::Unknown(_) => return None,
             SessionPersistenceType::Cookie => {
                 let problem =
@@ -604,7 +604,7 @@ const BACKOFF: Duration = Duration::from_millis(25);
 
 fn retry(raw: &HttpRouteRetry) -> Retry {
     Retry {
-        // What is no status was found when the file was read.
+        // A number that is not a status breaks a rule of the kind.
         codes: raw.codes.iter().filter_map(|code| StatusCode::from_u16(*code).ok()).collect(),
         attempts: raw.attempts.unwrap_or(ATTEMPTS),
         backoff: raw.backoff.map_or(BACKOFF, api::Duration::get),

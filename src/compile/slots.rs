@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::graph::{Certificate, Readiness};
 use crate::tls::{CertSlot, CertSource, CertStore, Peer, Reading};
 
-/// The slots of the certificates that the graph names. They are asked for twice, for the graph and
-/// for the listener; in between the store keeps only what somebody holds.
+/// The slots of the certificates that the graph names. They are needed twice, for the graph and
+/// for the listener; in between the store keeps only slots that are held.
 #[derive(Debug)]
 pub(super) struct Slots<'a> {
     reading: Reading<'a>,

@@ -71,7 +71,7 @@ impl Tracings {
     }
 }
 
-/// Where spans go. None where nothing can take them, which the graph has told of.
+/// Where spans go. None where nothing can take them, which the graph has reported.
 fn cluster(
     written: &envoy::Tracing,
     proxy: &Proxy<'_>,
@@ -141,7 +141,7 @@ fn tags(written: &envoy::Tracing, environment: Environment<'_>) -> Box<[Tag]> {
     tags.collect()
 }
 
-/// None where there is no value, or none that could be found: the graph has told of the latter.
+/// None where there is no value, or none that could be found: the graph has reported the latter.
 fn value(tag: &CustomTag, environment: Environment<'_>) -> Option<TagValue> {
     match tag.kind() {
         CustomTagType::Literal => {

@@ -28,7 +28,7 @@ impl Trust {
         self.get(authorities).map(drop)
     }
 
-    /// None where nobody is checked.
+    /// None if certificates are not checked.
     fn get(&self, authorities: &graph::Authorities) -> Result<Option<Authorities>, String> {
         let found = match authorities {
             graph::Authorities::Nobody => return Ok(None),
@@ -42,7 +42,7 @@ impl Trust {
         found.map(Some)
     }
 
-    /// How a backend is spoken to by TLS. None if it cannot be, which the graph has told of.
+    /// The TLS settings for a backend. None if TLS cannot be used, which the graph has reported.
     pub(super) fn to_backend(
         &self,
         tls: &BackendTls,
@@ -68,7 +68,8 @@ impl Trust {
         })
     }
 
-    /// What clients have to show. None if nobody could be let in, which the graph has told of.
+    /// The validation of client certificates. None if no client could be accepted, which the graph has
+    /// reported.
     pub(super) fn of_clients(&self, clients: &graph::ClientValidation) -> Option<ClientValidation> {
         let authorities = self.get(&clients.authorities).ok()??;
         Some(ClientValidation { authorities, insecure_fallback: clients.insecure_fallback })

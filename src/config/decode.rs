@@ -1,4 +1,4 @@
-//! From a tree of values to a struct, by serde, with every fault found and placed.
+//! Decoding of a document: from a tree of values to a struct, by serde, with the place of every fault.
 //!
 //! A derived `Deserialize` gives up at its first fault. [`decode`] therefore runs it again with the
 //! faulty value left out, until nothing new is found; a document without faults is read once.
@@ -22,7 +22,7 @@ use super::suggest::hint;
 use super::variables::Variables;
 use super::yaml::{Entry, Node, Value};
 
-/// Faults of one document that are told; what comes after them seldom says anything new.
+/// Faults of one document that are reported; later ones seldom say anything new.
 const MAX_FAULTS: usize = 50;
 /// Values that are looked at to find them; a document as large as this is read once.
 const MAX_WORK: usize = 1_000_000;
@@ -107,7 +107,7 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(
             || Misread { at: node.at, field: String::new(), problem: error.problem.clone() },
             |fault| *fault,
         );
-        // A field that is missing because it was left out has been told already.
+        // A field that is missing because it was left out is reported already.
         let told =
             error.missing.is_some_and(|name| left_out.contains(&missing(&fault.field, name)));
         let again = !fault.field.is_empty() && left_out.insert(fault.field.clone());
@@ -141,7 +141,7 @@ struct DecodeRun<'a> {
 struct Cursor<'r, 'n> {
     reader: &'r DecodeRun<'r>,
     node: &'n Node,
-    /// Where the field's name stands.
+    /// The place of the field's name.
     named_at: Option<Position>,
     path: Path<'r>,
     variables: Variables,

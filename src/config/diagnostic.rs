@@ -1,4 +1,4 @@
-//! What is wrong with the files, told to the person who wrote them.
+//! Diagnostics: faults in files, with their places, for the person who wrote the files.
 
 use std::fmt;
 use std::path::Path;

@@ -19,8 +19,8 @@ pub(crate) fn value_of(name: &str, value: &str) -> String {
     value.strip_suffix('.').unwrap_or(&value).into()
 }
 
-/// What is wrong with a value of `DOMAIN` that is no hostname, nor any other name that a lineage of
-/// certbot's may have.
+/// The problem with a value of `DOMAIN` that is neither a hostname nor another name of a certbot
+/// lineage.
 pub(crate) fn fault_of_domain(value: &str) -> Option<String> {
     let name = value.strip_prefix("*.").unwrap_or(value);
     let is_of_a_name = |char: char| char.is_ascii_alphanumeric() || "-._".contains(char);

@@ -25,7 +25,7 @@ impl fmt::Debug for Written {
 ///
 /// # Errors
 ///
-/// Why it is no single document.
+/// Why the text is not one document.
 pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
     let mut documents = yaml::documents(text).into_iter();
     let (Some(document), None) = (documents.next(), documents.next()) else {

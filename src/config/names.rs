@@ -1,4 +1,4 @@
-//! What objects may be called.
+//! Names of objects, and the rules for them.
 
 use crate::api::{Kind, ObjectMeta};
 

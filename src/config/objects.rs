@@ -42,7 +42,7 @@ pub(super) struct DocumentReader<'a> {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Where in its file an object stands.
+/// The place of an object in its file.
 #[derive(Clone, Copy)]
 struct Spot<'s> {
     document: usize,
@@ -69,7 +69,7 @@ impl DocumentReader<'_> {
     fn object(&mut self, root: &Node, document: usize, prefix: &FieldPath) {
         let has_type = ["apiVersion", "kind"].iter().any(|name| root.entry(name).is_some());
         if !has_type && text::is_json(self.file) {
-            // Much else is written in JSON, and stands where it likes.
+            // Other programs keep their JSON files in the same directories.
             let problem =
                 "ignored: not an object of Kubernetes, it has neither `apiVersion` nor `kind`";
             return self.report(Severity::Warning, "", root.at, prefix.clone(), problem.into());
@@ -225,8 +225,8 @@ impl DocumentReader<'_> {
         self.keep(Object::Unsupported(Unsupported { kind, metadata }), root, spot);
     }
 
-    /// Most of what may stand in it sets Envoy up and is not served; a field that this release does
-    /// not know is no worse, so it is a warning too.
+    /// Most fields of an EnvoyProxy configure Envoy and are ignored with a warning; so is a field that
+    /// this release does not know.
     fn envoy_proxy(&mut self, root: &Node, spot: Spot<'_>) {
         let before = std::mem::replace(&mut self.lenient, true);
         self.decode(root, spot, Object::EnvoyProxy);
@@ -355,7 +355,7 @@ fn label(root: &Node) -> String {
 /// What `apiVersion` and `kind` name.
 enum KindLookup {
     Kind(&'static KindInfo),
-    /// A kind of somebody else.
+    /// A kind of another API.
     Foreign,
     Wrong {
         field: &'static str,
@@ -380,8 +380,8 @@ fn find(types: &TypeMeta) -> KindLookup {
         let problem = format!("`{kind}` is not a kind of {api_version}; did you mean `{near}`?");
         return KindLookup::Wrong { field: "kind", problem };
     }
-    // The kind alone is right, and its group is misspelt or belongs to another kind. A name that
-    // somebody else uses in a group of their own (a Service of Knative, say) is theirs.
+    // The kind alone is right, and its group is misspelt or belongs to another kind. A name
+    // that another API uses in its own group (a Service of Knative, say) is left to that API.
     let named = KINDS.iter().find(|info| info.kind.as_str() == kind);
     if let Some(info) = named
         && (KINDS.iter().any(|info| info.group == group) || nearest(group, &[info.group]).is_some())

@@ -105,7 +105,7 @@ pub(crate) fn offered(value: Value) -> Offered {
     Offered { object: None, faults: vec![fault], unknown, known }
 }
 
-/// Makes the tree of a document. What stands in no file has no places, so each field has a number in
+/// Makes the tree of a document. An object without a file has no places, so each field has a number in
 /// place of a line, from 1 in the order of the fields, and every value has 0.
 #[derive(Default)]
 struct Numbers(usize);
@@ -184,7 +184,7 @@ fn prune(
             *next += 1;
             let is_unknown = found.contains(next);
             let at = at.clone().field(key.clone());
-            // What stands in it is counted all the same.
+            // The fields inside are counted all the same.
             let before = out.len();
             prune(value, found, next, &at, out);
             if is_unknown {

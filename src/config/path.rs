@@ -1,4 +1,4 @@
-//! The way from the root of a document to a value.
+//! Paths of values while a document is walked, borrowed from the walk.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a scalar says: the words of YAML, and `${NAME}` in a text.
+//! Scalars: the words of YAML, and `${NAME}` in a text.
 
 /// What a scalar without quotes is taken for by the YAML readers of Kubernetes (YAML 1.1 words,
 /// with the number forms of 1.2).
@@ -11,7 +11,7 @@ pub(super) enum Word {
     Text,
 }
 
-/// Reads a scalar that stands without quotes.
+/// Reads a scalar without quotes.
 pub(super) fn word(text: &str) -> Word {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Word::Null,
@@ -55,8 +55,8 @@ fn is_float(text: &str) -> bool {
 
 /// Replaces `${NAME}` by what `variable` says of it, and `$$` by a dollar sign.
 ///
-/// A dollar sign before anything else stands for itself, so that `^/a$` need not be written
-/// otherwise. What comes out of a variable is not looked at again.
+/// A dollar sign before anything else is kept, so that `^/a$` needs no escape. The value of a variable
+/// is not searched for further variables.
 ///
 /// # Errors
 ///

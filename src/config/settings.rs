@@ -1,5 +1,5 @@
-//! The EnvoyGateway document: which directories to read, and the little else of it that means
-//! something here.
+//! The EnvoyGateway document: the directories of resources, and the few other settings that this gateway
+//! uses.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,8 +42,8 @@ pub(crate) struct Settings {
     pub enable_backend: bool,
     /// `logging.level.default`, one of [`LEVELS`].
     pub log_level: Option<String>,
-    /// Whether files that are not read are named. Directories that nobody named, such as those
-    /// below the one of `dev`, may hold anything.
+    /// Whether to warn of files that are not read. False for directories that the user did not name,
+    /// such as those of `dev`, which may hold anything.
     pub names_unread: bool,
 }
 

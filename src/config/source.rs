@@ -1,4 +1,4 @@
-//! Where a field stands.
+//! Places of fields in a text.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl SourceMap {
 
 /// The place of a field in one document, or of the nearest ancestor that was written.
 ///
-/// A word or number is shown where its value stands, a list or mapping where its name does.
+/// For a word or number this is the place of the value, for a list or mapping that of its name.
 pub(super) fn position_in(root: &Arc<Node>, field: &FieldPath) -> Position {
     let (mut node, mut at) = (root, root.at);
     for segment in field.segments() {

@@ -1,4 +1,4 @@
-//! Which fields have their variables replaced.
+//! Fields whose variables are replaced.
 //!
 //! `${NAME}` is replaced in configuration. What an object merely carries is not configuration: a
 //! script in a ConfigMap, a key in a Secret, the body of a response, an annotation of another tool.

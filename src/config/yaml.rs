@@ -20,7 +20,7 @@ use super::scalar::{Word, shown, word};
 const MAX_DEPTH: usize = 64;
 /// Values in one file, and in one document with aliases counted as often as they are used.
 const MAX_VALUES: usize = 1_000_000;
-/// Broken documents in one file. What is no YAML at all need not be told line by line.
+/// Broken documents in one file. A file that is not YAML at all is not reported line by line.
 const MAX_BROKEN: usize = 100;
 /// Fields that `<<` copies in one document.
 const MAX_MERGED: usize = 100_000;
@@ -54,7 +54,7 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// A value that stands in no text; none where it is deeper or larger than a text may make it.
+    /// A value without a text; none where it is deeper or larger than a text may be.
     pub(super) fn new(at: Position, value: Value) -> Option<Self> {
         let children: Vec<&Arc<Self>> = match &value {
             Value::List(items) => items.iter().collect(),
@@ -137,8 +137,8 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
     documents
 }
 
-/// The cause of a fault at `told` where that is no mistake in YAML: what another tool has put into
-/// the document that begins at byte `start`, or has not replaced yet.
+/// The cause of the fault `told` where another tool made it: text that the tool put into the document
+/// that begins at byte `start`, or a placeholder that it has not replaced yet.
 fn foreign(text: &str, start: usize, told: &TextFault) -> Option<TextFault> {
     let first = text[..start].matches('\n').count() + 1;
     // The parser may tell of a mark at the line after it.
@@ -409,7 +409,7 @@ impl Builder {
         self.put(node, at)
     }
 
-    /// Puts a node that stands at `at` into what is open.
+    /// Puts a node, which begins at `at`, into the innermost open collection.
     fn put(&mut self, node: Arc<Node>, at: Position) -> Result<(), TextFault> {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);

@@ -1,4 +1,4 @@
-//! `cors` as written to a filter that runs (GEP-1767).
+//! CORS filters, from `cors` of a filter or policy (GEP-1767).
 
 use http::{HeaderName, HeaderValue, Method};
 

@@ -1,4 +1,4 @@
-//! Route filters as written to filters that run: one small function per filter.
+//! Route filters, from their written form to filters that run: one small function per filter.
 //!
 //! A filter that breaks a rule of its kind is reported already ([`Misfit::Reported`]). The other errors
 //! say what is wrong and in which field of the filter; the caller adds the rest.

@@ -162,7 +162,7 @@ fn listener_tls(tls: &ListenerTls, at: Path<'_>, found: &mut Violations) {
     }
 }
 
-/// The pattern of a protocol, of which only the first half stands alone.
+/// The pattern of a protocol. Upstream anchors only its first alternative at both ends.
 fn is_protocol(text: &str) -> bool {
     let ends = |text: &str| {
         let ends = [text.bytes().next(), text.bytes().last()];
@@ -172,8 +172,8 @@ fn is_protocol(text: &str) -> bool {
     is_word || has_domain_and_path(text, |b| b.is_ascii_alphanumeric())
 }
 
-/// True if `text` ends in a domain, `/` and a path of these bytes. What stands before them does not
-/// matter: upstream's patterns are not anchored there.
+/// True if `text` ends in a domain, `/` and a path of these bytes. Text before the domain
+/// does not matter: upstream's patterns are not anchored there.
 fn has_domain_and_path(text: &str, path: impl Fn(u8) -> bool) -> bool {
     text.match_indices('/').any(|(slash, _)| {
         let (before, after) = (&text[..slash], &text[slash + 1..]);
@@ -231,7 +231,7 @@ fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations)
         (AddressType::IpAddress, "IPAddress values must be unique"),
         (AddressType::Hostname, "Hostname values must be unique"),
     ] {
-        // What is not of this kind, or has no value, is told apart by its place.
+        // An address of another kind, or without a value, is distinguished by its place.
         let values = addresses.iter().enumerate().map(|(index, address)| {
             match address.value.as_deref().filter(|_| *address.kind() == kind) {
                 Some(value) => (None, value),

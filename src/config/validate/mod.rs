@@ -4,7 +4,7 @@
 //! which an API server would hold every object against. Where upstream has a message, it is
 //! upstream's word for word, so that a search finds it.
 //!
-//! Not here: whether a regular expression is one, which `compile` finds out by making it.
+//! Not here: whether a regular expression is valid; `compile` finds that out by compiling it.
 
 mod backend;
 mod backend_tls_policy;

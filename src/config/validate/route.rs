@@ -1,4 +1,4 @@
-//! What the kinds of routes share.
+//! Rules that the kinds of routes share.
 
 use crate::api::{
     BackendObjectReference, CookieLifetime, DefaultScope, HeaderModifier, LocalObjectReference,

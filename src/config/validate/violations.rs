@@ -104,8 +104,8 @@ impl Violations {
         }
     }
 
-    /// A hostname, possibly with a wildcard as its first label. That it is no IP address, and what
-    /// else DNS wants of it, is seen where it is used: an API server does not look.
+    /// A hostname, possibly with a wildcard as its first label. An API server accepts IP addresses and
+    /// labels that are too long for DNS; those are reported where the hostname is used.
     pub(super) fn hostname(&mut self, at: Path<'_>, host: &str) {
         let Err(why) = names::hostname(host) else { return };
         // Our own parser knows better what is wrong, and takes less.
