@@ -105,7 +105,9 @@ impl<'a> Clusters<'a> {
         };
         let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
         // The one place where the cluster of an object gets its settings.
-        let settings = ClusterSettings { protocol, tls, ..ClusterSettings::new(name, endpoints) };
+        let bounds = self.upstreams.bounds();
+        let settings =
+            ClusterSettings { protocol, tls, bounds, ..ClusterSettings::new(name, endpoints) };
         Some(self.kept_or_new(settings))
     }
 
@@ -116,8 +118,9 @@ impl<'a> Clusters<'a> {
             return Arc::clone(cluster);
         }
         let endpoints = vec![named(host, port)];
+        let (protocol, bounds) = (Protocol::H2c, self.upstreams.bounds());
         let settings =
-            ClusterSettings { protocol: Protocol::H2c, ..ClusterSettings::new(name, endpoints) };
+            ClusterSettings { protocol, bounds, ..ClusterSettings::new(name, endpoints) };
         self.kept_or_new(settings)
     }
 

@@ -14,7 +14,7 @@ use crate::stats::Tunnel;
 use crate::streams::destination::Destination;
 use crate::streams::stream_record::StreamRecord;
 use crate::streams::tunnel::{TunnelBroken, carry};
-use crate::upstream;
+use crate::upstream::{self, KeepAlive};
 
 /// A connection that is to be carried: its record, its registration, and the guard that counts it
 /// as in use.
@@ -39,7 +39,7 @@ pub(crate) async fn serve<S: ClientStream>(
     let AcceptedStream { tunnel, mut record, open: _open, watch, counts: of_bind, registration } =
         accepted;
     let Destination { cluster, counts } = destination;
-    upstream::keep_alive(client.socket());
+    KeepAlive::default().apply(client.socket());
     let opened = tokio::select! {
         opened = cluster.open(registration.client(), &counts, &mut record.upstream) => opened,
         _ = ending(&watch) => {
@@ -57,7 +57,6 @@ pub(crate) async fn serve<S: ClientStream>(
         }
     };
     record.connected();
-    backend.keep_alive();
     let limit = watch.limits().tunnel_timeout;
     let carried = Arc::clone(&record.carried);
     let up = |length| {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::upstream::address::{Address, EndpointName};
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{BalancePolicy, Cluster};
 use crate::upstream::endpoint::{Endpoint, Found};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::host::Host;
@@ -110,6 +110,7 @@ impl<'a> Candidates<'a> {
 
     async fn find(&mut self) -> Option<Arc<Host>> {
         let patience = self.cluster.settings().connect_timeout;
+        let policy = self.cluster.settings().policy;
         let endpoints = self.cluster.endpoints();
         if !self.begun {
             self.begun = true;
@@ -119,7 +120,7 @@ impl<'a> Candidates<'a> {
         }
         loop {
             if let Some(within) = &mut self.within {
-                match within.next() {
+                match within.next(policy) {
                     Some(host) if self.is_next(&host) => return Some(host),
                     Some(_) => continue,
                     None => self.within = None,
@@ -132,7 +133,8 @@ impl<'a> Candidates<'a> {
                 self.second_round = true;
                 self.visited = 0;
             }
-            let endpoint = endpoints.get(self.turn.wrapping_add(self.visited) % endpoints.len())?;
+            let endpoint =
+                endpoints.get(choice(policy, self.turn, self.visited, endpoints.len()))?;
             self.visited += 1;
             match endpoint {
                 Endpoint::Fixed(host) => {
@@ -188,17 +190,26 @@ impl<'a> Candidates<'a> {
 
     fn comes_last(&self, host: &Host) -> bool {
         let is = |avoided: &Address| avoided == host.address();
-        host.is_avoided() || self.aim.avoid.iter().filter_map(EndpointName::address).any(is)
+        !host.is_available() || self.aim.avoid.iter().filter_map(EndpointName::address).any(is)
+    }
+}
+
+/// The place of a request's choice number `number` (from 0) among `count` endpoints or addresses of a
+/// name; `turn` grows from request to request. The last word of the load-balancing policy: all that
+/// follows skips what is not available.
+fn choice(policy: BalancePolicy, turn: usize, number: usize, count: usize) -> usize {
+    match policy {
+        BalancePolicy::RoundRobin => turn.wrapping_add(number) % count.max(1),
     }
 }
 
 impl Within {
-    fn next(&mut self) -> Option<Arc<Host>> {
+    fn next(&mut self, policy: BalancePolicy) -> Option<Arc<Host>> {
         let hosts = &self.found.hosts;
         if self.visited == hosts.len() {
             return None;
         }
-        let at = self.turn.wrapping_add(self.visited) % hosts.len();
+        let at = choice(policy, self.turn, self.visited, hosts.len());
         self.visited += 1;
         Some(Arc::clone(&hosts[at]))
     }
@@ -305,7 +316,7 @@ mod tests {
         candidates.missed(SendFailure::new(FailureKind::ConnectTimeout, "no answer"));
         assert!(candidates.next(&mut None).await.is_none());
         assert_eq!(candidates.failure().kind, FailureKind::Unresolved);
-        assert!(cluster.hosts()[0].is_avoided());
+        assert!(!cluster.hosts()[0].is_available());
     }
 
     #[tokio::test]

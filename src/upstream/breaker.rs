@@ -27,7 +27,7 @@ thread_local! {
 }
 
 /// What a cluster may take. The defaults are Envoy's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Bounds {
     /// Connections open at once, or flows of datagrams. 1024.
     pub connections: usize,

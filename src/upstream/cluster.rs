@@ -7,9 +7,10 @@ use std::time::Duration;
 use crate::stats::{Sharded, Upstream};
 use crate::tls;
 use crate::upstream::address::Address;
-use crate::upstream::breaker::{Breaker, MakeRoom};
+use crate::upstream::breaker::{Bounds, Breaker, MakeRoom};
 use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
 use crate::upstream::host::Host;
+use crate::upstream::keep_alive::KeepAlive;
 use crate::upstream::upstreams::Upstreams;
 
 /// Settings of a cluster. Two equal settings are the same cluster across a reload.
@@ -30,6 +31,11 @@ pub(crate) struct ClusterSettings {
     pub idle_timeout: Duration,
     /// Resting connections a worker keeps for one address; the oldest goes first. Default 256.
     pub max_idle_per_endpoint: usize,
+    /// Over all workers. Those of the command line unless the cluster has its own.
+    pub bounds: Bounds,
+    /// Of connections that are held open without a request: those of HTTP/2 and of byte streams.
+    pub keep_alive: KeepAlive,
+    pub policy: BalancePolicy,
 }
 
 impl ClusterSettings {
@@ -43,6 +49,9 @@ impl ClusterSettings {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(4),
             max_idle_per_endpoint: 256,
+            bounds: Bounds::default(),
+            keep_alive: KeepAlive::default(),
+            policy: BalancePolicy::default(),
         }
     }
 }
@@ -60,6 +69,14 @@ pub(crate) enum Protocol {
 
 /// Whose connections: the cluster by its id, then the address.
 pub(super) type PoolKey = (u64, Address);
+
+/// The order in which requests go to the endpoints of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum BalancePolicy {
+    /// In turn, and so the addresses of a name.
+    #[default]
+    RoundRobin,
+}
 
 /// The backends that one name stands for.
 #[derive(Debug)]
@@ -86,13 +103,14 @@ impl Cluster {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let endpoint = |one| Endpoint::new(one, settings.tls.as_ref(), upstreams);
         let endpoints = settings.endpoints.iter().map(endpoint).collect();
+        let breaker = Breaker::new(id, settings.bounds, upstreams.descriptors, make_room);
         Arc::new(Self {
             id,
             tls: settings.tls.as_ref().map(tls::Client::new),
             settings,
             endpoints,
             turn: AtomicUsize::new(0),
-            breaker: Breaker::new(id, upstreams.bounds, upstreams.descriptors, make_room),
+            breaker,
             counts: Arc::default(),
         })
     }
@@ -109,7 +127,7 @@ impl Cluster {
     /// How many addresses there are, and how many of them did not take a connection lately.
     pub(crate) fn members(&self) -> (usize, usize) {
         let hosts = self.hosts();
-        (hosts.len(), hosts.iter().filter(|host| host.is_avoided()).count())
+        (hosts.len(), hosts.iter().filter(|host| !host.is_available()).count())
     }
 
     /// Every host that is known. Looks no name up.
@@ -124,7 +142,7 @@ impl Cluster {
     /// Every address as it is now, and every name of which none is known. Looks no name up.
     pub(crate) fn states(&self) -> Vec<EndpointState> {
         let state = |host: &Host, name| EndpointState {
-            avoided: host.is_avoided(),
+            avoided: !host.is_available(),
             address: Some(host.address().to_string()),
             name,
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -20,6 +20,7 @@ use crate::upstream::breaker::Permit;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::descriptors::Share;
 use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::keep_alive::KeepAlive;
 
 /// An open stream to an endpoint.
 pub(crate) struct Stream {
@@ -55,18 +56,18 @@ pub(super) enum Look {
 }
 
 impl Stream {
-    /// Has the kernel ask a silent peer whether it is still there; see [`keep_alive`].
-    pub(crate) fn keep_alive(&self) {
+    /// Has the kernel ask a silent peer whether it is still there.
+    pub(super) fn keep_alive(&self, settings: KeepAlive) {
         if let Socket::Tcp(stream) = self.socket() {
-            keep_alive(stream);
+            settings.apply(stream);
         }
     }
 
     /// As [`keep_alive`](Self::keep_alive), and ends the stream where the peer's kernel has not
     /// acknowledged what was sent for [`UNACKNOWLEDGED`]. Not for streams whose other end may leave them
     /// unread: a full buffer that long ends them too.
-    pub(super) fn notice_loss(&self) {
-        self.keep_alive();
+    pub(super) fn notice_loss(&self, settings: KeepAlive) {
+        self.keep_alive(settings);
         if let Socket::Tcp(stream) = self.socket() {
             // Without it the kernel tries for a quarter of an hour.
             let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
@@ -137,18 +138,6 @@ impl Socket {
         };
         outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
-}
-
-/// Has the kernel ask a silent peer of a long connection whether it is still there: after a minute,
-/// then four times more, a quarter of a minute apart. One that has lost its power or its route says
-/// nothing, and would be held for as long as nobody sends.
-pub(crate) fn keep_alive(stream: &TcpStream) {
-    let settings = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    // Without it the idle timeout has to do.
-    let _ = SockRef::from(stream).set_tcp_keepalive(&settings);
 }
 
 /// What closes `stream` next does so by RST: its peer must not take a broken connection for a

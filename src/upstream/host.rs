@@ -4,7 +4,8 @@
 //! long as a cluster has it; the clusters of the next configuration find it again by its address
 //! ([`Hosts::host`]), so a reload forgets nothing.
 //!
-//! To add state of an address (health, load): a field of [`Host`].
+//! To add state of an address (health, load): a field of [`Host`]. Whatever takes an address out of
+//! service answers by [`Host::is_available`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -49,13 +50,14 @@ impl Host {
         self.avoided_until.store(millis(now + span), Ordering::Relaxed);
     }
 
-    /// True if the address did not take a connection lately. Reads no clock while all is well.
-    pub(super) fn is_avoided(&self) -> bool {
-        self.avoided_until.load(Ordering::Relaxed) != 0 && self.is_avoided_at(clock::now())
+    /// False if the address did not take a connection lately: then it is tried last. Everything that
+    /// is known of its health is in this answer. Reads no clock while all is well.
+    pub(super) fn is_available(&self) -> bool {
+        self.avoided_until.load(Ordering::Relaxed) == 0 || self.is_available_at(clock::now())
     }
 
-    pub(super) fn is_avoided_at(&self, now: Instant) -> bool {
-        self.avoided_until.load(Ordering::Relaxed) > millis(now)
+    fn is_available_at(&self, now: Instant) -> bool {
+        self.avoided_until.load(Ordering::Relaxed) <= millis(now)
     }
 }
 
@@ -102,11 +104,11 @@ mod tests {
         ];
         for (kind, still, no_longer) in table {
             let host = Host::new(address(1));
-            assert!(!host.is_avoided() && !host.is_avoided_at(now), "{kind}");
+            assert!(host.is_available() && host.is_available_at(now), "{kind}");
             host.missed(kind, now);
-            assert!(host.is_avoided(), "{kind}");
-            assert!(host.is_avoided_at(after(still)), "{kind}");
-            assert!(!host.is_avoided_at(after(no_longer)), "{kind}");
+            assert!(!host.is_available(), "{kind}");
+            assert!(!host.is_available_at(after(still)), "{kind}");
+            assert!(host.is_available_at(after(no_longer)), "{kind}");
         }
     }
 
@@ -118,6 +120,6 @@ mod tests {
         assert!(!Arc::ptr_eq(&host, &hosts.host(address(2), None)));
         host.missed(FailureKind::ConnectRefused, clock::now());
         drop(host);
-        assert!(!hosts.host(address(1), None).is_avoided(), "nobody had it any more");
+        assert!(hosts.host(address(1), None).is_available(), "nobody had it any more");
     }
 }

@@ -9,6 +9,10 @@
 //! Other connections use [`Cluster::open`], flows of datagrams [`Cluster::datagrams`]. All of them go
 //! through the endpoints by one loop ([`balance`]); the state of an address is in its [`host`].
 //!
+//! Everything that may differ from cluster to cluster is in [`ClusterSettings`], with the gateway's
+//! defaults. To add a load-balancing policy: a variant of `BalancePolicy` and its arm in [`balance`]; to
+//! add a reason for which an address is out of service: [`host`].
+//!
 //! To add a protocol: a variant of [`Protocol`], a file beside `h1` and `h2`, an arm in
 //! [`Cluster::send`].
 //!
@@ -30,6 +34,7 @@ mod failure;
 mod h1;
 mod h2;
 mod host;
+mod keep_alive;
 mod names;
 pub(crate) mod pool;
 mod raw;
@@ -40,12 +45,13 @@ pub(crate) use address::EndpointName;
 pub(crate) use balance::Aim;
 pub(crate) use breaker::Bounds;
 pub(crate) use cluster::{Cluster, ClusterSettings, Protocol};
-pub(crate) use connect::{cut, keep_alive};
+pub(crate) use connect::cut;
 pub(crate) use descriptors::{Descriptors, Holder};
 pub(crate) use endpoint::{EndpointSettings, EndpointState};
 pub(crate) use errand::Errand;
 pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
+pub(crate) use keep_alive::KeepAlive;
 pub(crate) use raw::Datagrams;
 pub(crate) use upstreams::Upstreams;
 

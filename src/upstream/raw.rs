@@ -171,6 +171,7 @@ impl Cluster {
             match connect(self, host.address(), Alpn::Unspoken, counts, permit).await {
                 Ok(mut stream) => {
                     stream.hold(share);
+                    stream.keep_alive(self.settings().keep_alive);
                     return Ok(stream);
                 }
                 Err(refused) if refused.kind.is_ours() => return Err(refused),

@@ -14,8 +14,8 @@ use crate::upstream::names::Names;
 pub(crate) struct Upstreams {
     pub(super) names: Arc<Names>,
     pub(super) hosts: Arc<Hosts>,
-    /// Those of each cluster.
-    pub(super) bounds: Bounds,
+    /// Those of a cluster that has none of its own.
+    bounds: Bounds,
     /// Those of all of them together.
     pub(super) descriptors: &'static Descriptors,
 }
@@ -32,9 +32,14 @@ impl Upstreams {
         Arc::new(Self { names, hosts: Arc::default(), bounds: Bounds::default(), descriptors })
     }
 
-    /// The same for clusters that are bound so.
+    /// The same with other bounds.
     pub(crate) fn bounded(&self, bounds: Bounds, descriptors: &'static Descriptors) -> Arc<Self> {
         let (names, hosts) = (Arc::clone(&self.names), Arc::clone(&self.hosts));
         Arc::new(Self { names, hosts, bounds, descriptors })
+    }
+
+    /// The bounds of a cluster that has none of its own.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 }

@@ -47,7 +47,8 @@ fn bound(connections: usize, pending: usize, descriptors: &'static Descriptors) 
 
 fn cluster(addresses: &[SocketAddr], upstreams: &Upstreams) -> Arc<Cluster> {
     let endpoints = addresses.iter().copied().map(EndpointSettings::Address).collect();
-    Cluster::new(ClusterSettings::new("test", endpoints), upstreams)
+    let bounds = upstreams.bounds();
+    Cluster::new(ClusterSettings { bounds, ..ClusterSettings::new("test", endpoints) }, upstreams)
 }
 
 /// Sends so many requests at once.
@@ -96,7 +97,7 @@ async fn requests_beyond_the_bound_wait_and_beyond_that_are_refused() {
     let refused = soon(cluster.send(get())).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::Overflow);
     assert_eq!(refused.endpoint.unwrap().to_string(), origin.address.to_string());
-    assert!(!cluster.hosts()[0].is_avoided(), "it is not the backend's fault");
+    assert!(cluster.hosts()[0].is_available(), "it is not the backend's fault");
     let counts = cluster.counts();
     assert_eq!(counts.sum(|of| &of.pending), 3);
     until("two are open", || counts.sum(|of| &of.open) == 2).await;
@@ -209,7 +210,7 @@ async fn descriptors_are_shared_by_all_backends() {
     until("eight are there", || origin.accepted() == 8).await;
     let failed = soon(other.send(get())).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::NoDescriptor);
-    assert!(!other.hosts()[0].is_avoided());
+    assert!(other.hosts()[0].is_available());
     let failed = other.datagrams(None, other.counts()).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::NoDescriptor);
     let failed = other.open(None, other.counts(), &mut None).await.unwrap_err();

@@ -311,7 +311,7 @@ async fn open_link(
     let stream = connect(cluster, address, Alpn::Http2, counts, permit).await?;
     // The kernel answers for a backend that is busy. One that had to answer PINGs itself, in a time of
     // their own, would lose all its streams whatever the limits of their requests.
-    stream.notice_loss();
+    stream.notice_loss(cluster.settings().keep_alive);
     let (sender, connection) = Builder::new(Worker)
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)

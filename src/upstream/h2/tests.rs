@@ -441,12 +441,11 @@ async fn large_bodies_go_both_ways() {
 
 /// A cluster that may have one connection.
 fn narrow(addresses: &[std::net::SocketAddr]) -> Arc<Cluster> {
-    let bounds = Bounds { connections: 1, pending: 9 };
-    let upstreams = Upstreams::new([]).bounded(bounds, Descriptors::unlimited());
     let endpoints = addresses.iter().copied().map(EndpointSettings::Address).collect();
     let mut settings = ClusterSettings::new("narrow", endpoints);
     settings.protocol = Protocol::H2c;
-    Cluster::new(settings, &upstreams)
+    settings.bounds = Bounds { connections: 1, pending: 9 };
+    Cluster::new(settings, &Upstreams::new([]))
 }
 
 #[tokio::test]
