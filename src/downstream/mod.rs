@@ -26,4 +26,4 @@ pub(crate) use process_limits::ProcessLimits;
 pub(crate) use request_id::new_request_id;
 pub(crate) use session_key::{KEY_LENGTH, SessionKey};
 pub(crate) use shortage::{BYTES_A_CONNECTION, Shortage};
-pub(crate) use transfer::{CHUNK, Carried, pass, silence};
+pub(crate) use transfer::{CHUNK, CarriedBytes, pass, silence};

@@ -4,7 +4,7 @@ use crate::upstream::Bounds;
 
 /// How much all clients together may take, and how much each peer and each backend. Settings of the
 /// command line; what a connection may take is in [`ClientLimits`](crate::snapshot::ClientLimits).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessLimits {
     /// Downstream connections open at once; beyond it the longest idle one is closed. 20,000.
     pub connections: usize,

@@ -95,7 +95,7 @@ impl Shortage {
         match level {
             level if level == before => {}
             ShortageLevel::Ample => {
-                tracing::info!(used_mib, limit_mib, "memory is no longer short")
+                tracing::info!(used_mib, limit_mib, "memory is no longer short");
             }
             ShortageLevel::Short if before == ShortageLevel::Severe => {}
             ShortageLevel::Short => {

@@ -13,13 +13,13 @@ pub(crate) const CHUNK: usize = 16 << 10;
 
 /// Bytes that were carried so far.
 #[derive(Debug, Default)]
-pub(crate) struct Carried {
+pub(crate) struct CarriedBytes {
     /// From the client to the backend.
     pub up: AtomicU64,
     pub down: AtomicU64,
 }
 
-impl Carried {
+impl CarriedBytes {
     /// From the client, and to it.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))

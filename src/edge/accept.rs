@@ -18,7 +18,7 @@ use crate::downstream::{
 };
 use crate::failure::Failure;
 use crate::filters::Scheme;
-use crate::proxy::{ClientConnection, ConnectionOrigin, HttpEnded, Spoken, speak};
+use crate::proxy::{ClientConnection, ConnectionOrigin, HttpEnded, SpokenHttp, speak};
 use crate::snapshot::{Bind, BindKey, Traffic};
 use crate::stats::Tunnel;
 use crate::streams::tcp::{self, AcceptedStream};
@@ -122,7 +122,7 @@ async fn begin(
     };
     let (_, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
+    let spoken = if is_http2 { SpokenHttp::Http2 } else { SpokenHttp::Http1 };
     let (version, cipher) = (tls::version(session), tls::cipher(session));
     counts.here().negotiated(version, cipher);
     let origin = ConnectionOrigin::new(watch.peer, Scheme::Https, port, &process.trusted_proxies);
@@ -276,14 +276,14 @@ async fn unless_ending<T>(
 }
 
 /// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
-async fn sniff(mut stream: TcpStream) -> io::Result<(Spoken, Bytes, TcpStream)> {
+async fn sniff(mut stream: TcpStream) -> io::Result<(SpokenHttp, Bytes, TcpStream)> {
     let mut read = BytesMut::with_capacity(1024);
     loop {
         if read.starts_with(PREFACE) {
-            return Ok((Spoken::Http2, read.freeze(), stream));
+            return Ok((SpokenHttp::Http2, read.freeze(), stream));
         }
         if !PREFACE.starts_with(&read) || stream.read_buf(&mut read).await? == 0 {
-            return Ok((Spoken::Http1, read.freeze(), stream));
+            return Ok((SpokenHttp::Http1, read.freeze(), stream));
         }
     }
 }

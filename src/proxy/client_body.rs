@@ -15,9 +15,9 @@ use crate::clock::coarse_now;
 use crate::downstream::{Ending, Millis, Watch};
 use crate::failure::Failure;
 use crate::proxy::body_progress::BodyProgress;
+use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::linger;
-use crate::proxy::request_body::RequestBody;
 use crate::proxy::stall::Stall;
 
 /// A request's body: counted, and watched for a client that stalls.
@@ -26,7 +26,7 @@ use crate::proxy::stall::Stall;
 #[derive(Debug)]
 pub(super) struct ClientBody {
     /// `None` once it is dropped.
-    incoming: Option<RequestBody>,
+    incoming: Option<DownstreamBody>,
     watch: Arc<Watch>,
     received: Arc<BodyProgress>,
     /// See [`ClientProtocol::has_streams`](crate::proxy::client_protocol::ClientProtocol).
@@ -46,7 +46,7 @@ pub(super) struct ClientBody {
 impl ClientBody {
     /// The body of a request; `None` if it has none.
     pub(super) fn of(
-        incoming: RequestBody,
+        incoming: DownstreamBody,
         headers: &HeaderMap,
         record: &mut Record,
     ) -> Option<Self> {

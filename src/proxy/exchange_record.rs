@@ -12,16 +12,16 @@ use http_body::Body as _;
 use crate::body::{Body, Response};
 use crate::clock;
 use crate::clock::coarse_now;
-use crate::downstream::{Carried, OpenExchange, logged_endpoint, new_request_id};
+use crate::downstream::{CarriedBytes, OpenExchange, logged_endpoint, new_request_id};
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::observe::{AccessRecord, GatewayLog, Seen};
 use crate::proxy::body_progress::BodyProgress;
 use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::client_protocol::ClientProtocol;
+use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::grpc::GrpcCall;
 use crate::proxy::grpc_web;
-use crate::proxy::request_body::RequestBody;
 use crate::snapshot::Rule;
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
@@ -68,7 +68,7 @@ pub(super) struct Record {
     pub received: Option<Arc<BodyProgress>>,
     pub response_bytes: u64,
     /// The exchange became a tunnel.
-    pub carried: Option<Arc<Carried>>,
+    pub carried: Option<Arc<CarriedBytes>>,
     /// None where requests are not traced.
     pub trace: Option<Box<Trace>>,
 }
@@ -76,7 +76,7 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn begin(
         connection: Arc<ClientConnection>,
-        request: &http::Request<RequestBody>,
+        request: &http::Request<DownstreamBody>,
     ) -> Box<Self> {
         let headers = request.headers();
         let counts = connection.counts.here();

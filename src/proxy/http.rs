@@ -17,10 +17,10 @@ use crate::filters::{self, Exchange, Filter, Stop, Verdict};
 use crate::path::Ambiguous;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::client_connection::ClientConnection;
+use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::forwarded_fields::RequestOrigin;
 use crate::proxy::guard::{self, Admitted, Upgrade};
-use crate::proxy::request_body::RequestBody;
 use crate::proxy::response_body::TrackedBody;
 use crate::proxy::session::RequestSession;
 use crate::proxy::upgrade::{Switched, Switching};
@@ -35,7 +35,7 @@ use crate::upstream::{Aim, Cluster};
 /// response's body has ended or the client has gone.
 pub(super) async fn serve(
     connection: Arc<ClientConnection>,
-    mut request: http::Request<RequestBody>,
+    mut request: http::Request<DownstreamBody>,
 ) -> Result<http::Response<TrackedBody>, Infallible> {
     let mut record = Record::begin(connection, &request);
     let protocol = record.protocol;

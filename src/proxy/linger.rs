@@ -14,14 +14,14 @@ use http_body_util::BodyExt;
 use crate::clock::coarse_now;
 use crate::downstream::{LINGER, Millis, SILENCE, Watch, tasks};
 use crate::proxy::body_progress::BodyProgress;
-use crate::proxy::request_body::RequestBody;
+use crate::proxy::downstream_body::DownstreamBody;
 
 /// How often the limits are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads the rest of `incoming`, until [`LINGER`] after its exchange is over, or [`SILENCE`] if
 /// nothing comes.
-pub(super) fn drain(mut incoming: RequestBody, watch: &Arc<Watch>, received: Arc<BodyProgress>) {
+pub(super) fn drain(mut incoming: DownstreamBody, watch: &Arc<Watch>, received: Arc<BodyProgress>) {
     let drains = watch.drains();
     tasks::spawn(async move {
         let _drains = drains;

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use crate::downstream::{ClientStream, Ending, GRACE};
 use crate::failure::Failure;
 use crate::proxy::client_connection::ClientConnection;
+use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::http2_trailers::FrameFilter;
 use crate::proxy::metered::MeteredStream;
-use crate::proxy::request_body::RequestBody;
 use crate::proxy::request_line::target_length;
 use crate::proxy::{exchange_record, http, stream_tasks};
 use crate::snapshot::ClientLimits;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// What a client speaks on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spoken {
+pub(crate) enum SpokenHttp {
     Http1,
     Http2,
 }
@@ -47,7 +47,7 @@ pub(crate) enum Spoken {
 /// Why it ended otherwise than by its client's choice.
 pub(crate) fn speak<S>(
     connection: ClientConnection,
-    spoken: Spoken,
+    spoken: SpokenHttp,
     stream: S,
     replay: Bytes,
 ) -> Pin<Box<dyn Future<Output = Result<(), HttpEnded>> + Send>>
@@ -59,11 +59,11 @@ where
     let longest = longest_target(watch.limits());
     let stream = MeteredStream::new(stream, watch, counts, replay, longest);
     match spoken {
-        Spoken::Http2 => {
+        SpokenHttp::Http2 => {
             connection.counts.here().connections_http2.one_more();
             Box::pin(speak_http2(connection, stream))
         }
-        Spoken::Http1 => {
+        SpokenHttp::Http1 => {
             connection.counts.here().connections_http1.one_more();
             Box::pin(speak_http1(connection, stream))
         }
@@ -95,7 +95,7 @@ where
         .keep_alive_timeout(PATIENCE)
         .enable_connect_protocol();
     let service = service_fn(move |request: ::http::Request<Incoming>| {
-        http::serve(Arc::clone(&connection), request.map(RequestBody::http2))
+        http::serve(Arc::clone(&connection), request.map(DownstreamBody::http2))
     });
     let stream = FrameFilter::new(stream.gathering());
     let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
@@ -136,7 +136,7 @@ where
     let refusing = Arc::clone(&connection);
     // Boxed, because hyper's connection keeps room for the request's future all the time.
     let service = service_fn(move |request: ::http::Request<Incoming>| {
-        Box::pin(http::serve(Arc::clone(&connection), request.map(RequestBody::http1)))
+        Box::pin(http::serve(Arc::clone(&connection), request.map(DownstreamBody::http1)))
     });
     let mut conn =
         Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());

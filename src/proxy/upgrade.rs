@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::body::Response;
 use crate::clock::coarse_now;
-use crate::downstream::{CHUNK, Carried, Ending, pass, silence, tasks};
+use crate::downstream::{CHUNK, CarriedBytes, Ending, pass, silence, tasks};
 use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::guard::{self, Upgrade, tokens};
@@ -203,7 +203,7 @@ pub(super) struct Switched {
 ///
 /// The exchange stays open meanwhile, so that a drain waits for it up to its limit.
 pub(super) fn run(mut record: Box<Record>, switched: Switched) {
-    let carried = Arc::<Carried>::default();
+    let carried = Arc::<CarriedBytes>::default();
     record.carried = Some(Arc::clone(&carried));
     let limit = record.connection.watch.limits().tunnel_timeout;
     let Switched { kind, websocket, downstream, upstream: mut backend } = switched;
@@ -241,7 +241,7 @@ struct Tunnelled<'a> {
     /// Where the client's side is a stream of HTTP/2.
     leash: Option<&'a Leash>,
     limit: Duration,
-    carried: &'a Carried,
+    carried: &'a CarriedBytes,
     websocket: bool,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::downstream::{Carried, Process, logged_endpoint, new_request_id};
+use crate::downstream::{CarriedBytes, Process, logged_endpoint, new_request_id};
 use crate::failure::Failure;
 use crate::observe::{AccessRecord, GatewayLog, Seen};
 use crate::snapshot::{Bind, Listener};
@@ -31,7 +31,7 @@ pub(crate) struct StreamRecord {
     pub upstream: Option<EndpointName>,
     upstream_duration: Option<Duration>,
     pub failure: Option<Failure>,
-    pub carried: Arc<Carried>,
+    pub carried: Arc<CarriedBytes>,
 }
 
 impl StreamRecord {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
 use crate::clock::coarse_now;
-use crate::downstream::{Carried, Millis};
+use crate::downstream::{CarriedBytes, Millis};
 use crate::failure::Failure;
 use crate::stats::{Downstream, Sharded};
 use crate::streams::destination::Destination;
@@ -25,7 +25,7 @@ const BATCH: usize = 16;
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub(super) enum DatagramOutcome {
     /// The flow took it, if only to drop it.
     Accepted,
     /// Nothing listens at the backend, so the flow has ended.
@@ -34,7 +34,7 @@ pub(super) enum Delivery {
 
 /// Dropping it ends the flow.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(super) struct DatagramFlow {
     inner: Arc<FlowState>,
     cluster: Option<Arc<Cluster>>,
     _task: JoinSet<()>,
@@ -44,7 +44,7 @@ pub(super) struct Flow {
 struct FlowState {
     /// Dropping it writes the flow's line.
     record: Mutex<StreamRecord>,
-    carried: Arc<Carried>,
+    carried: Arc<CarriedBytes>,
     counts: Arc<Sharded<Downstream>>,
     begun: Millis,
     /// When the last datagram came, of either side.
@@ -60,7 +60,7 @@ struct FlowState {
     waiting: Mutex<Vec<Box<[u8]>>>,
 }
 
-impl Flow {
+impl DatagramFlow {
     /// A flow to an endpoint of the cluster that was chosen.
     pub(super) fn to(
         destination: Destination,
@@ -85,15 +85,15 @@ impl Flow {
     }
 
     /// Passes a datagram of the peer on.
-    pub(super) fn take(&self, datagram: &[u8], now: Millis) -> Delivery {
+    pub(super) fn take(&self, datagram: &[u8], now: Millis) -> DatagramOutcome {
         let inner = &*self.inner;
         if inner.refused.load(Ordering::Relaxed) {
-            return Delivery::Refused;
+            return DatagramOutcome::Refused;
         }
         inner.moved.store(now, Ordering::Relaxed);
         if inner.nowhere.load(Ordering::Relaxed) {
             inner.dropped();
-            return Delivery::Accepted;
+            return DatagramOutcome::Accepted;
         }
         let Some(backend) = inner.backend.get() else {
             let mut waiting = inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,7 @@ impl Flow {
                 true => waiting.push(datagram.into()),
                 false => inner.dropped(),
             }
-            return Delivery::Accepted;
+            return DatagramOutcome::Accepted;
         };
         match backend.send(datagram) {
             Ok(()) => inner.sent_up(datagram.len()),
@@ -111,11 +111,11 @@ impl Flow {
                     cluster.refused(backend);
                 }
                 inner.is_refused();
-                return Delivery::Refused;
+                return DatagramOutcome::Refused;
             }
             Err(_) => inner.dropped(),
         }
-        Delivery::Accepted
+        DatagramOutcome::Accepted
     }
 
     /// The facts that its end depends on, as of now.

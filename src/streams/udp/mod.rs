@@ -30,7 +30,7 @@ use crate::snapshot::{Bind, BindKey, Choice, Snapshot, Transport};
 use crate::stats::{Downstream, Sharded};
 use crate::streams::destination::choose_destination;
 use crate::streams::stream_record::StreamRecord;
-use crate::streams::udp::flow::{Delivery, Flow};
+use crate::streams::udp::flow::{DatagramFlow, DatagramOutcome};
 use crate::streams::udp::life::least_worth;
 use crate::streams::udp::socket::{DatagramSocket, FlowKey, LARGEST};
 
@@ -131,7 +131,7 @@ struct FlowTable {
     bind: BindKey,
     socket: Arc<DatagramSocket>,
     state: Arc<ReceiverState>,
-    flows: HashMap<FlowKey, Flow>,
+    flows: HashMap<FlowKey, DatagramFlow>,
     /// Of the snapshot that the flows and the fields below follow.
     generation: Option<u64>,
     /// Most flows.
@@ -168,7 +168,7 @@ impl FlowTable {
         counts.received.one_more();
         counts.received_bytes.add(datagram.len() as u64);
         if let Some(flow) = self.flows.get(&ends) {
-            if flow.take(datagram, coarse_now()) == Delivery::Accepted {
+            if flow.take(datagram, coarse_now()) == DatagramOutcome::Accepted {
                 return false;
             }
             // The backend has refused it, and this one is not lost yet: another may be there.
@@ -182,7 +182,7 @@ impl FlowTable {
         true
     }
 
-    fn begin(&self, served: &Bind, ends: FlowKey) -> Flow {
+    fn begin(&self, served: &Bind, ends: FlowKey) -> DatagramFlow {
         let peer = canonical(ends.peer);
         let mut record = StreamRecord::begin(Arc::clone(&self.process), peer, "UDP");
         let forwards = served.forwards();
@@ -196,11 +196,18 @@ impl FlowTable {
                 let Process { descriptors, trusted_proxies, .. } = &*self.process;
                 let is_proxy = trusted_proxies.iter().any(|of| of.contains(peer.ip()));
                 let client = (!is_proxy).then(|| descriptors.client(PeerNetwork::of(peer.ip())));
-                Flow::to(destination, client, record, socket, ends, Arc::clone(&self.counts))
+                DatagramFlow::to(
+                    destination,
+                    client,
+                    record,
+                    socket,
+                    ends,
+                    Arc::clone(&self.counts),
+                )
             }
             Err(failure) => {
                 record.failure = Some(failure);
-                Flow::nowhere(record, Arc::clone(&self.counts))
+                DatagramFlow::nowhere(record, Arc::clone(&self.counts))
             }
         }
     }

@@ -15,13 +15,13 @@ use crate::failure::Failure;
 /// Each variant handles what is special to its server. For their reader all bodies are alike: a
 /// body that ends without an error is complete.
 #[derive(Debug)]
-pub(super) enum RequestBody {
+pub(super) enum DownstreamBody {
     Empty,
     Http1(Incoming),
     Http2(Incoming),
 }
 
-impl RequestBody {
+impl DownstreamBody {
     /// The body of a request of HTTP/1.
     pub(super) fn http1(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::Empty } else { Self::Http1(incoming) }
@@ -33,7 +33,7 @@ impl RequestBody {
     }
 }
 
-impl HttpBody for RequestBody {
+impl HttpBody for DownstreamBody {
     type Data = Bytes;
     type Error = BodyError;
 
