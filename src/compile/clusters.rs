@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, ServicePort};
-use crate::graph::{AppProtocol, Certificate, Encryption, Target};
+use crate::graph::{AppProtocol, BackendTarget, Encryption, NamedCertificate};
 use crate::snapshot::Carried;
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upstreams};
@@ -55,9 +55,9 @@ impl<'a> Clusters<'a> {
     /// None where TLS is asked for and cannot be had: then no request may go there.
     pub(super) fn get(
         &mut self,
-        target: &Target<'_>,
+        target: &BackendTarget<'_>,
         carries: Carries,
-        client: Option<&Certificate>,
+        client: Option<&NamedCertificate>,
     ) -> Option<Arc<Cluster>> {
         let tls = match (carries, target.encryption()) {
             // What the bytes mean is between client and backend.
@@ -66,11 +66,11 @@ impl<'a> Clusters<'a> {
             (_, Encryption::Tls(tls)) => Some(self.trust.to_backend(tls, client, self.slots)?),
         };
         let (name, written) = match target {
-            Target::Backend { object, protocol, .. } => {
+            BackendTarget::Backend { object, protocol, .. } => {
                 let metadata = &object.metadata;
                 (format!("backend/{}/{}", metadata.namespace(), metadata.name), protocol)
             }
-            Target::Service { object, port, protocol, .. } => {
+            BackendTarget::Service { object, port, protocol, .. } => {
                 let (metadata, port) = (&object.metadata, port.port);
                 let (namespace, name) = (metadata.namespace(), &metadata.name);
                 (format!("service/{namespace}/{name}/{port}"), protocol)
@@ -100,8 +100,8 @@ impl<'a> Clusters<'a> {
             return Some(Arc::clone(cluster));
         }
         let endpoints = match target {
-            Target::Backend { object, .. } => of_backend(object),
-            Target::Service { port, slices, .. } => of_slices(port, slices),
+            BackendTarget::Backend { object, .. } => of_backend(object),
+            BackendTarget::Service { port, slices, .. } => of_slices(port, slices),
         };
         let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
         // The one place where the cluster of an object gets its settings.

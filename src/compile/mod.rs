@@ -29,7 +29,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::{CheckedObject, Fault};
-use crate::graph::{self, Facts, Graph, Held, Statuses};
+use crate::graph::{self, Graph, Held, LoadFacts, Statuses};
 use crate::snapshot::{Counts, Snapshot};
 use crate::tls::Peer;
 
@@ -62,7 +62,7 @@ pub(crate) struct Compiled {
 pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compiled {
     let slots = Slots::new(inputs.certificates);
     let trust = Trust::default();
-    let facts = Facts {
+    let facts = LoadFacts {
         controller_name: &inputs.settings.controller_name,
         enable_backend: inputs.settings.enable_backend,
         domain: inputs.domain,

@@ -15,8 +15,8 @@ use crate::api::{
 use crate::config::{Fault, FieldPath, field_path};
 use crate::filters::{Filter, HttpFilter};
 use crate::graph::{
-    Certificate, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicy, Resolved, Route,
-    RouteObject, RuleRefs, SecurityPolicies, Target,
+    BackendTarget, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicy, NamedCertificate,
+    Resolved, Route, RouteObject, RuleRefs, SecurityPolicies,
 };
 use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
@@ -52,7 +52,7 @@ pub(super) struct CompiledRoutes<'g>(Vec<Vec<(Variant<'g>, CompiledRoute)>>);
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Variant<'g> {
     /// The certificate that the Gateway shows to backends that are spoken to by TLS.
-    client: Option<&'g Certificate>,
+    client: Option<&'g NamedCertificate>,
     /// The SecurityPolicy of the listener.
     security: ListenerPolicy,
 }
@@ -319,7 +319,7 @@ impl Compiler<'_, '_> {
 
     /// True for a Backend that is a `fallback` beside others.
     fn is_idle_fallback(&self, place: usize, refs: &[Resolved<'_>]) -> bool {
-        let is_fallback = |of: &Resolved<'_>| matches!(of, Ok(Target::Backend { object, .. }) if object.spec.fallback == Some(true));
+        let is_fallback = |of: &Resolved<'_>| matches!(of, Ok(BackendTarget::Backend { object, .. }) if object.spec.fallback == Some(true));
         refs.get(place).is_some_and(is_fallback) && !refs.iter().all(is_fallback)
     }
 
@@ -497,7 +497,12 @@ impl Compiler<'_, '_> {
     }
 
     /// Where a share of the traffic goes: to the backend, or nowhere if it cannot be spoken to.
-    fn choice(&mut self, target: &Target<'_>, carries: Carries, filters: Box<[Filter]>) -> Choice {
+    fn choice(
+        &mut self,
+        target: &BackendTarget<'_>,
+        carries: Carries,
+        filters: Box<[Filter]>,
+    ) -> Choice {
         match self.cluster(target, carries) {
             Some(cluster) => Choice::Cluster { cluster, filters },
             None => Choice::Invalid,
@@ -506,7 +511,7 @@ impl Compiler<'_, '_> {
 
     fn cluster(
         &mut self,
-        target: &Target<'_>,
+        target: &BackendTarget<'_>,
         carries: Carries,
     ) -> Option<Arc<crate::upstream::Cluster>> {
         self.clusters.get(target, carries, self.variant.client)

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::graph::{Certificate, Readiness};
+use crate::graph::{NamedCertificate, Readiness};
 use crate::tls::{CertSlot, CertSource, CertStore, Peer, Reading};
 
 /// The slots of the certificates that the graph names. They are needed twice, for the graph and
@@ -12,7 +12,7 @@ use crate::tls::{CertSlot, CertSource, CertStore, Peer, Reading};
 #[derive(Debug)]
 pub(super) struct Slots<'a> {
     reading: Reading<'a>,
-    held: RefCell<HashMap<(Certificate, Peer), Arc<CertSlot>>>,
+    held: RefCell<HashMap<(NamedCertificate, Peer), Arc<CertSlot>>>,
 }
 
 impl<'a> Slots<'a> {
@@ -20,16 +20,16 @@ impl<'a> Slots<'a> {
         Self { reading: store.reading(), held: RefCell::default() }
     }
 
-    pub(super) fn get(&self, certificate: &Certificate, shown_to: Peer) -> Arc<CertSlot> {
+    pub(super) fn get(&self, certificate: &NamedCertificate, shown_to: Peer) -> Arc<CertSlot> {
         let key = (certificate.clone(), shown_to);
         if let Some(slot) = self.held.borrow().get(&key) {
             return Arc::clone(slot);
         }
         let source = match certificate.clone() {
-            Certificate::Inline { object, chain, key } => {
+            NamedCertificate::Inline { object, chain, key } => {
                 CertSource::Inline { object, chain, key, shown_to }
             }
-            Certificate::Lineage { object, names, host, chosen } => {
+            NamedCertificate::Lineage { object, names, host, chosen } => {
                 CertSource::Lineage { object, names, host, chosen, shown_to }
             }
         };
@@ -38,7 +38,7 @@ impl<'a> Slots<'a> {
         slot
     }
 
-    pub(super) fn readiness(&self, certificate: &Certificate, shown_to: Peer) -> Readiness {
+    pub(super) fn readiness(&self, certificate: &NamedCertificate, shown_to: Peer) -> Readiness {
         let slot = self.get(certificate, shown_to);
         Readiness { ready: slot.is_ready(), problem: slot.problem() }
     }

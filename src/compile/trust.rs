@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use rustls::pki_types::ServerName;
 
-use crate::graph::{self, BackendTls};
+use crate::graph::{self, UpstreamTls};
 use crate::tls::{AltName, Authorities, ClientSettings, ClientValidation, Identity, Peer};
 
 use super::slots::Slots;
@@ -24,16 +24,18 @@ impl Trust {
     /// # Errors
     ///
     /// Why not.
-    pub(super) fn check(&self, authorities: &graph::Authorities) -> Result<(), String> {
+    pub(super) fn check(&self, authorities: &graph::NamedAuthorities) -> Result<(), String> {
         self.get(authorities).map(drop)
     }
 
     /// None if certificates are not checked.
-    fn get(&self, authorities: &graph::Authorities) -> Result<Option<Authorities>, String> {
+    fn get(&self, authorities: &graph::NamedAuthorities) -> Result<Option<Authorities>, String> {
         let found = match authorities {
-            graph::Authorities::Nobody => return Ok(None),
-            graph::Authorities::System => self.of_host.get_or_init(Authorities::of_host).clone(),
-            graph::Authorities::Pem(bundles) => {
+            graph::NamedAuthorities::Nobody => return Ok(None),
+            graph::NamedAuthorities::System => {
+                self.of_host.get_or_init(Authorities::of_host).clone()
+            }
+            graph::NamedAuthorities::Pem(bundles) => {
                 let mut known = self.of_pem.borrow_mut();
                 let make = || Authorities::of_pem(bundles.iter().map(Vec::as_slice));
                 known.entry(bundles.clone()).or_insert_with(make).clone()
@@ -45,13 +47,13 @@ impl Trust {
     /// The TLS settings for a backend. None if TLS cannot be used, which the graph has reported.
     pub(super) fn to_backend(
         &self,
-        tls: &BackendTls,
-        gateway: Option<&graph::Certificate>,
+        tls: &UpstreamTls,
+        gateway: Option<&graph::NamedCertificate>,
         slots: &Slots<'_>,
     ) -> Option<ClientSettings> {
         let names = tls.names.iter().map(|name| match name {
-            graph::AltName::Hostname(host) => AltName::host(host),
-            graph::AltName::Uri(uri) => Some(AltName::Uri(uri.clone())),
+            graph::ExpectedAltName::Hostname(host) => AltName::host(host),
+            graph::ExpectedAltName::Uri(uri) => Some(AltName::Uri(uri.clone())),
         });
         let server_name = match &tls.server_name {
             None => None,
@@ -70,7 +72,10 @@ impl Trust {
 
     /// The validation of client certificates. None if no client could be accepted, which the graph has
     /// reported.
-    pub(super) fn of_clients(&self, clients: &graph::ClientValidation) -> Option<ClientValidation> {
+    pub(super) fn of_clients(
+        &self,
+        clients: &graph::FrontendValidation,
+    ) -> Option<ClientValidation> {
         let authorities = self.get(&clients.authorities).ok()??;
         Some(ClientValidation { authorities, insecure_fallback: clients.insecure_fallback })
     }

@@ -1,4 +1,4 @@
-//! Where a Gateway listens: on the addresses that it asks for, on one of the pool, or everywhere.
+//! Addresses of Gateways: those that they ask for, one of the pool, or every address of the host.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -7,17 +7,17 @@ use crate::api::{self, AddressType, ObjectKey};
 use crate::config::Origin;
 use crate::net::AddressPool;
 
-use super::facts::{Facts, Held};
-use super::index::Index;
+use super::facts::{Held, LoadFacts};
+use super::index::ObjectIndex;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The addresses of a Gateway.
 pub(super) struct Addresses {
     /// Those to listen on; `None` is every address of the host.
     pub found: Vec<Option<IpAddr>>,
-    /// Whether those asked for are of a type that we have.
+    /// True where the types of all that are asked for are supported.
     pub supported: Judged,
-    /// Whether all of them are there and can be listened on.
+    /// True where all of them can be listened on.
     pub usable: Judged,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn judge(
     gateway: &api::Gateway,
     key: &ObjectKey,
     allocation: &mut Allocation<'_>,
-    facts: &Facts<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) -> Addresses {
     let mut found: Vec<Option<IpAddr>> = Vec::new();
@@ -103,7 +103,7 @@ pub(super) struct Allocation<'p> {
 
 impl<'p> Allocation<'p> {
     /// What Gateways of `index` held before is theirs still, if the pool has it.
-    pub(super) fn new(index: &Index<'_>, facts: &Facts<'p>) -> Self {
+    pub(super) fn new(index: &ObjectIndex<'_>, facts: &LoadFacts<'p>) -> Self {
         let mut allocation = Self {
             pool: facts.pool,
             held: Held::new(),
@@ -126,7 +126,7 @@ impl<'p> Allocation<'p> {
         allocation
     }
 
-    /// What is held in the end, also by Gateways that have no need of it at the moment.
+    /// The addresses that are held in the end, also by Gateways that need none at the moment.
     pub(super) fn finish(self) -> Held {
         self.held
     }

@@ -1,33 +1,33 @@
-//! parentRefs x allowedRoutes x hostnames: which route is on which listener.
+//! Attachment of routes to listeners: parentRefs, allowedRoutes, hostnames.
 
 use crate::api::{ObjectKey, ParentReference};
 use crate::net::HostPattern;
 
-use super::index::Index;
+use super::index::ObjectIndex;
 use super::listeners::{Attached, Listener, Namespaces};
 use super::routes::Route;
 use super::verdict::Refusal;
 
 /// Why no listener of a parent takes a route.
-pub(super) struct Refused {
+pub(super) struct NotAttached {
     pub refusal: Refusal,
-    at: At,
+    at: RefusedField,
 }
 
 /// Which field of the route the refusal is about.
-enum At {
+enum RefusedField {
     Hostnames,
     Parent,
     ParentSection,
 }
 
-impl Refused {
+impl NotAttached {
     /// The field, for the parentRef at `place`.
     pub(super) fn field(&self, place: usize) -> String {
         match self.at {
-            At::Hostnames => "spec.hostnames".into(),
-            At::Parent => format!("spec.parentRefs[{place}]"),
-            At::ParentSection => format!("spec.parentRefs[{place}].sectionName"),
+            RefusedField::Hostnames => "spec.hostnames".into(),
+            RefusedField::Parent => format!("spec.parentRefs[{place}]"),
+            RefusedField::ParentSection => format!("spec.parentRefs[{place}].sectionName"),
         }
     }
 }
@@ -35,7 +35,7 @@ impl Refused {
 /// Puts `route`, which will stand at `number` in the graph, on those of `listeners`, the ones of
 /// `parent`, that `reference` selects and that take it.
 ///
-/// Whether a listener is accepted does not matter here: attachedRoutes counts on broken ones too.
+/// Listeners that are not accepted take routes, too: attachedRoutes counts them.
 ///
 /// # Errors
 ///
@@ -47,8 +47,8 @@ pub(super) fn attach(
     reference: &ParentReference,
     parent: &ObjectKey,
     listeners: &mut [Listener<'_>],
-    index: &Index<'_>,
-) -> Result<(), Refused> {
+    index: &ObjectIndex<'_>,
+) -> Result<(), NotAttached> {
     let selected = |listener: &Listener<'_>| {
         reference.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
             && reference.port.is_none_or(|port| port == listener.spec.port)
@@ -86,7 +86,7 @@ fn allows(
     listener: &Listener<'_>,
     own_namespace: &str,
     route: &Route<'_>,
-    index: &Index<'_>,
+    index: &ObjectIndex<'_>,
 ) -> bool {
     listener.kinds.contains(&route.key.kind.as_str())
         && listener.namespaces.take(&route.key.namespace, own_namespace, index)
@@ -95,7 +95,7 @@ fn allows(
 /// What listener and route both accept, where empty is any host; none if they have nothing in
 /// common (HTTPRoute `hostnames`).
 ///
-/// A listener's own hostname stands in for a route that has none, so that both count as equally
+/// A listener's own hostname is used for a route that has none, so that both count as equally
 /// specific where they meet in one table.
 fn hosts(listener: Option<&HostPattern>, route: &[HostPattern]) -> Option<Vec<HostPattern>> {
     let Some(listener) = listener else { return Some(route.to_vec()) };
@@ -115,7 +115,7 @@ fn no_such_listener(
     reference: &ParentReference,
     parent: &ObjectKey,
     listeners: &[Listener<'_>],
-) -> Refused {
+) -> NotAttached {
     let wanted = match (&reference.section_name, reference.port) {
         (Some(name), Some(port)) => format!("`{name}` on port {port}"),
         (Some(name), None) => format!("`{name}`"),
@@ -129,13 +129,13 @@ fn no_such_listener(
     let ObjectKey { kind, namespace, name } = parent;
     let message = format!("{kind} `{namespace}/{name}` has no listener {wanted}; it has {there}");
     let named = reference.section_name.is_some();
-    Refused {
+    NotAttached {
         refusal: Refusal::new("NoMatchingParent", message),
-        at: if named { At::ParentSection } else { At::Parent },
+        at: if named { RefusedField::ParentSection } else { RefusedField::Parent },
     }
 }
 
-fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], own_namespace: &str) -> Refused {
+fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], own_namespace: &str) -> NotAttached {
     let kind = route.key.kind;
     let takes_kind: Vec<_> =
         selected.iter().filter(|listener| listener.kinds.contains(&kind.as_str())).collect();
@@ -154,10 +154,13 @@ fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], own_namespace: &st
             route.key.namespace
         )
     };
-    Refused { refusal: Refusal::new("NotAllowedByListeners", message), at: At::Parent }
+    NotAttached {
+        refusal: Refusal::new("NotAllowedByListeners", message),
+        at: RefusedField::Parent,
+    }
 }
 
-fn no_common_host(route: &Route<'_>, listeners: &[Listener<'_>], places: &[usize]) -> Refused {
+fn no_common_host(route: &Route<'_>, listeners: &[Listener<'_>], places: &[usize]) -> NotAttached {
     let names = one_of(places.iter().map(|place| {
         let listener = &listeners[*place];
         let host = listener.hostname.as_ref().map_or_else(String::new, ToString::to_string);
@@ -165,7 +168,10 @@ fn no_common_host(route: &Route<'_>, listeners: &[Listener<'_>], places: &[usize
     }));
     let hostnames = one_of(route.hostnames.iter().map(|hostname| format!("`{hostname}`")));
     let message = format!("{hostnames} has nothing in common with {names}");
-    Refused { refusal: Refusal::new("NoMatchingListenerHostname", message), at: At::Hostnames }
+    NotAttached {
+        refusal: Refusal::new("NoMatchingListenerHostname", message),
+        at: RefusedField::Hostnames,
+    }
 }
 
 fn one_of(names: impl Iterator<Item = String>) -> String {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::api::{BackendObjectReference, CORE_GROUP, ENVOY_GROUP, Kind, ObjectKey};
 
 use super::backend_spec_tls;
-use super::backend_tls::{BackendTls, Encryption};
+use super::backend_tls::{Encryption, UpstreamTls};
 use super::backend_tls_policies::{self, BackendTlsPolicies};
-use super::facts::Facts;
-use super::index::Index;
+use super::facts::LoadFacts;
+use super::index::ObjectIndex;
 use super::verdict::Faults;
 
 /// The TLS of all backends of a load.
@@ -17,11 +17,11 @@ use super::verdict::Faults;
 pub(super) struct BackendEncryption<'a> {
     pub policies: BackendTlsPolicies<'a>,
     /// `spec.tls` of the Backends that have it, or the reason why it cannot be used.
-    backends: HashMap<ObjectKey, Result<Arc<BackendTls>, String>>,
+    backends: HashMap<ObjectKey, Result<Arc<UpstreamTls>, String>>,
 }
 
 impl<'a> BackendEncryption<'a> {
-    pub(super) fn new(index: &Index<'a>, facts: &Facts<'_>, faults: &mut Faults) -> Self {
+    pub(super) fn new(index: &ObjectIndex<'a>, facts: &LoadFacts<'_>, faults: &mut Faults) -> Self {
         let policies = backend_tls_policies::policies(index, facts, faults);
         let backends = backend_spec_tls::backends(index, facts, faults);
         Self { policies, backends }

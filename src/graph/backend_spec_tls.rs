@@ -6,19 +6,19 @@ use std::sync::Arc;
 use crate::api::envoy::BackendTls as Written;
 use crate::api::{Backend, Kind, ObjectKey};
 
-use super::backend_tls::{BackendTls, Found, authorities_of};
+use super::backend_tls::{AuthoritiesFound, UpstreamTls, authorities_of};
 use super::certificate_refs;
-use super::credentials::Authorities;
-use super::facts::Facts;
-use super::index::Index;
+use super::credentials::NamedAuthorities;
+use super::facts::LoadFacts;
+use super::index::ObjectIndex;
 use super::verdict::Faults;
 
 /// `spec.tls` of every Backend that has it, judged. A policy for the Backend replaces it.
 pub(super) fn backends<'a>(
-    index: &Index<'a>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'a>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
-) -> HashMap<ObjectKey, Result<Arc<BackendTls>, String>> {
+) -> HashMap<ObjectKey, Result<Arc<UpstreamTls>, String>> {
     let mut judged = HashMap::new();
     for backend in index.all_backends() {
         let Some(written) = &backend.spec.tls else { continue };
@@ -34,10 +34,10 @@ fn of_backend(
     backend: &Backend,
     written: &Written,
     key: &ObjectKey,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
-) -> Result<BackendTls, String> {
+) -> Result<UpstreamTls, String> {
     let mut problem = Ok(());
     let mut wrong = |field: &str, message: String, faults: &mut Faults| {
         faults.error(key, format!("spec.tls.{field}"), &*message);
@@ -70,7 +70,7 @@ fn of_backend(
         let message = "whoever answers at this address is believed to be the backend; give it a \
                        certificate of an authority and name that under `caCertificateRefs`";
         faults.warning(key, "spec.tls.insecureSkipVerify", message);
-        Some(Authorities::Nobody)
+        Some(NamedAuthorities::Nobody)
     } else {
         let well_known = written.well_known_ca_certificates.as_deref();
         let references = &written.ca_certificate_refs;
@@ -81,7 +81,7 @@ fn of_backend(
             None
         } else {
             let at = "spec.tls";
-            let Found { authorities, valid, .. } =
+            let AuthoritiesFound { authorities, valid, .. } =
                 authorities_of(references, well_known, key, at, index, facts, faults);
             // Told already.
             if let Err(refusal) = valid {
@@ -106,7 +106,7 @@ fn of_backend(
     };
     problem?;
     let authorities = authorities.ok_or("there is no CA to check the backend by")?;
-    Ok(BackendTls { authorities, server_name, names: Vec::new(), client })
+    Ok(UpstreamTls { authorities, server_name, names: Vec::new(), client })
 }
 
 /// The name of the endpoints, where all have the same.

@@ -1,7 +1,7 @@
-//! TLS to backends: how they are spoken to, and whose certificates are believed.
+//! TLS settings of backends, and the certificate authorities for them.
 //!
-//! A backend that something asks TLS for is never spoken to in clear: where what asks cannot be
-//! used, no request goes there.
+//! A backend for which a policy or its own spec asks for TLS never gets cleartext: where the settings
+//! cannot be used, it gets no request.
 
 use std::sync::Arc;
 
@@ -9,51 +9,51 @@ use crate::api::{LocalObjectReference, ObjectKey};
 use crate::config::Origin;
 
 use super::ca_certificate_refs::{self, Unusable};
-use super::credentials::{Authorities, Certificate};
-use super::facts::Facts;
-use super::index::Index;
+use super::credentials::{NamedAuthorities, NamedCertificate};
+use super::facts::LoadFacts;
+use super::index::ObjectIndex;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The word for the authorities that the host trusts.
 const SYSTEM: &str = "System";
 
-/// Whether the endpoints of a backend are spoken to by TLS.
+/// The encryption of the connections to a backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Encryption {
     #[default]
     Clear,
-    /// TLS is asked for by something that cannot be used: no request may go there.
+    /// The settings for TLS cannot be used: the backend gets no request.
     Refused,
-    Tls(Arc<BackendTls>),
+    Tls(Arc<UpstreamTls>),
 }
 
-/// How a backend is spoken to by TLS, and how it is known.
+/// The TLS settings of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BackendTls {
-    pub authorities: Authorities,
-    /// What the handshake asks for. None where nothing is verified and no name is known.
+pub(crate) struct UpstreamTls {
+    pub authorities: NamedAuthorities,
+    /// The server name (SNI) of handshakes. None where nothing is verified and no name is known.
     pub server_name: Option<String>,
     /// Of these the certificate must have one. Where there are none it must be for `server_name`.
-    pub names: Vec<AltName>,
-    /// What is shown to this backend in place of the Gateway's client certificate.
-    pub client: Option<Certificate>,
+    pub names: Vec<ExpectedAltName>,
+    /// The client certificate for this backend in place of the Gateway's client certificate.
+    pub client: Option<NamedCertificate>,
 }
 
 /// A name that a certificate may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AltName {
+pub(crate) enum ExpectedAltName {
     /// Possibly with a wildcard as its first label.
     Hostname(String),
     Uri(String),
 }
 
-/// Whom to believe, looked up.
-pub(super) struct Found {
-    /// None if there is nobody.
-    pub authorities: Option<Authorities>,
-    /// Whether every reference can be used.
+/// Certificate authorities, looked up.
+pub(super) struct AuthoritiesFound {
+    /// None if no authority can be used.
+    pub authorities: Option<NamedAuthorities>,
+    /// Condition ResolvedRefs.
     pub resolved: Judged,
-    /// Whether there is anybody.
+    /// Condition Accepted, as far as at least one authority can be used.
     pub valid: Judged,
 }
 
@@ -63,14 +63,14 @@ pub(super) fn authorities_of(
     well_known: Option<&str>,
     key: &ObjectKey,
     at: &str,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
-) -> Found {
+) -> AuthoritiesFound {
     if references.is_empty() {
         let field = format!("{at}.wellKnownCACertificates");
         let valid = match well_known {
-            Some(SYSTEM) => (facts.authorities)(&Authorities::System)
+            Some(SYSTEM) => (facts.authorities)(&NamedAuthorities::System)
                 .map_err(|why| Refusal::new("NoValidCACertificate", why)),
             Some(word) => {
                 let message =
@@ -80,7 +80,7 @@ pub(super) fn authorities_of(
             // A rule of the kind is broken, and told.
             None => {
                 let valid = Err(Refusal::new("Invalid", "no authorities are named"));
-                return Found { authorities: None, resolved: Ok(()), valid };
+                return AuthoritiesFound { authorities: None, resolved: Ok(()), valid };
             }
         };
         if let Err(refusal) = &valid {
@@ -90,8 +90,8 @@ pub(super) fn authorities_of(
             };
             faults.error_of(origin, key, field, &*refusal.message);
         }
-        let authorities = valid.is_ok().then_some(Authorities::System);
-        return Found { authorities, resolved: Ok(()), valid };
+        let authorities = valid.is_ok().then_some(NamedAuthorities::System);
+        return AuthoritiesFound { authorities, resolved: Ok(()), valid };
     }
     let mut resolved = Ok(());
     let mut bundles = Vec::new();
@@ -116,6 +116,6 @@ pub(super) fn authorities_of(
         }
         _ => Ok(()),
     };
-    let authorities = (!bundles.is_empty()).then_some(Authorities::Pem(bundles));
-    Found { authorities, resolved, valid }
+    let authorities = (!bundles.is_empty()).then_some(NamedAuthorities::Pem(bundles));
+    AuthoritiesFound { authorities, resolved, valid }
 }

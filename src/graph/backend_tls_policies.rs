@@ -8,9 +8,11 @@ use crate::api::{
 };
 use crate::config::field_path;
 
-use super::backend_tls::{AltName, BackendTls, Encryption, Found, authorities_of};
-use super::facts::Facts;
-use super::index::Index;
+use super::backend_tls::{
+    AuthoritiesFound, Encryption, ExpectedAltName, UpstreamTls, authorities_of,
+};
+use super::facts::LoadFacts;
+use super::index::ObjectIndex;
 use super::policy::{
     Asking, Claim, Claims, Missing, NoTarget, OnConflict, PolicyTargets, TargetFound, TargetRef,
     attach,
@@ -31,7 +33,7 @@ pub(super) struct ResolvedTlsPolicy<'a> {
     pub object: &'a BackendTlsPolicy,
     pub key: ObjectKey,
     /// None if it cannot be used.
-    tls: Option<Arc<BackendTls>>,
+    tls: Option<Arc<UpstreamTls>>,
     /// Condition Accepted.
     pub accepted: Judged,
     /// Condition ResolvedRefs.
@@ -65,8 +67,8 @@ impl BackendTlsPolicies<'_> {
 /// Looks up the references of every policy and attaches it to its targets. Of two for one target
 /// the first in the order of ties has it (GEP-1897).
 pub(super) fn policies<'a>(
-    index: &Index<'a>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'a>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) -> BackendTlsPolicies<'a> {
     let keys = index.tls_policies.iter().map(|object| {
@@ -94,7 +96,7 @@ pub(super) fn policies<'a>(
             Some(fault) => Err(Refusal::new("Invalid", fault.to_string())),
             None => accepted(targets),
         };
-        // Authorities are told of also where nothing else is right.
+        // Faults of the authorities are reported also where nothing else is right.
         let Validated { tls, resolved, valid } =
             validated(&object.spec.validation, key, index, facts, faults);
         accepted = accepted.and(valid);
@@ -128,8 +130,8 @@ fn accepted(targets: PolicyTargets) -> Judged {
 fn find(
     policy: &ObjectKey,
     target: &TargetRef<'_>,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
 ) -> Result<TargetFound, NoTarget> {
     let TargetRef { group, kind, name, section, .. } = *target;
     let namespace = &*policy.namespace;
@@ -174,7 +176,7 @@ fn find(
 }
 
 struct Validated {
-    tls: Option<BackendTls>,
+    tls: Option<UpstreamTls>,
     resolved: Judged,
     valid: Judged,
 }
@@ -182,12 +184,12 @@ struct Validated {
 fn validated(
     validation: &BackendTlsValidation,
     key: &ObjectKey,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) -> Validated {
     let at = "spec.validation";
-    let Found { authorities, resolved, valid } = authorities_of(
+    let AuthoritiesFound { authorities, resolved, valid } = authorities_of(
         &validation.ca_certificate_refs,
         validation.well_known_ca_certificates.as_deref(),
         key,
@@ -197,8 +199,10 @@ fn validated(
         faults,
     );
     let names = validation.subject_alt_names.iter().filter_map(|name| match name.kind {
-        SubjectAltNameType::Hostname => Some(AltName::Hostname(name.hostname()?.to_owned())),
-        SubjectAltNameType::Uri => Some(AltName::Uri(name.uri()?.to_owned())),
+        SubjectAltNameType::Hostname => {
+            Some(ExpectedAltName::Hostname(name.hostname()?.to_owned()))
+        }
+        SubjectAltNameType::Uri => Some(ExpectedAltName::Uri(name.uri()?.to_owned())),
         // A rule of the kind is broken: the policy cannot be used.
         SubjectAltNameType::Unknown(_) => None,
     });
@@ -214,7 +218,7 @@ fn validated(
         }
     }
     let authorities = authorities.filter(|_| valid.is_ok());
-    let tls = authorities.map(|authorities| BackendTls {
+    let tls = authorities.map(|authorities| UpstreamTls {
         authorities,
         server_name: Some(validation.hostname.clone()),
         names: names.collect(),

@@ -1,4 +1,4 @@
-//! backendRefs: where a request may be sent. What is broken stays, marked.
+//! backendRefs, looked up. A broken reference stays, with its fault.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,9 +11,9 @@ use crate::config::Origin;
 
 use super::backend_encryption::BackendEncryption;
 use super::backend_tls::Encryption;
-use super::facts::Facts;
-use super::grants::{From, To, advice};
-use super::index::{Index, SERVICE_LABEL};
+use super::facts::LoadFacts;
+use super::grants::{Referent, Referrer, advice};
+use super::index::{ObjectIndex, SERVICE_LABEL};
 use super::verdict::Faults;
 
 /// How TLS to a backend is asked for.
@@ -21,7 +21,7 @@ const ENCRYPT: &str = "write a BackendTLSPolicy for it, so that it is known whom
 
 /// A reference that leads somewhere.
 #[derive(Clone, Debug)]
-pub(crate) enum Target<'a> {
+pub(crate) enum BackendTarget<'a> {
     Backend {
         object: &'a Backend,
         protocol: Option<AppProtocol>,
@@ -37,29 +37,29 @@ pub(crate) enum Target<'a> {
     },
 }
 
-/// What a backend speaks, where it says so.
+/// The protocol of a backend, where its object names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AppProtocol {
     H2c,
     /// Either, as the request needs.
     H2cAndHttp1,
-    /// HTTP/1.1, which is what a WebSocket begins as.
+    /// HTTP/1.1, for WebSockets.
     Http1,
 }
 
-/// What a kind of route takes to its backends.
+/// The payload that a kind of route carries to its backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Carries {
+enum Payload {
     Bytes,
     Datagrams,
     Requests,
 }
 
-fn carries(route: Kind) -> Carries {
+fn carries(route: Kind) -> Payload {
     match route {
-        Kind::TcpRoute | Kind::TlsRoute => Carries::Bytes,
-        Kind::UdpRoute => Carries::Datagrams,
-        _ => Carries::Requests,
+        Kind::TcpRoute | Kind::TlsRoute => Payload::Bytes,
+        Kind::UdpRoute => Payload::Datagrams,
+        _ => Payload::Requests,
     }
 }
 
@@ -94,24 +94,24 @@ impl BrokenRef {
 }
 
 /// A reference after it was looked up.
-pub(crate) type Resolved<'a> = Result<Target<'a>, BrokenRef>;
+pub(crate) type Resolved<'a> = Result<BackendTarget<'a>, BrokenRef>;
 
-impl Target<'_> {
-    /// Whether its endpoints are spoken to by TLS.
+impl BackendTarget<'_> {
+    /// The encryption of connections to its endpoints.
     pub(crate) fn encryption(&self) -> &Encryption {
         match self {
             Self::Backend { encryption, .. } | Self::Service { encryption, .. } => encryption,
         }
     }
 
-    /// What is missing for requests to be answered, though the reference stands.
+    /// The reason why requests are not answered, though the reference is valid.
     pub(super) fn lacks(&self, route: Kind) -> Option<String> {
         let Self::Service { object, slices, .. } = self else { return None };
         let (namespace, name) = (object.metadata.namespace(), &object.metadata.name);
         let so = match carries(route) {
-            Carries::Requests => "requests are answered 503",
-            Carries::Bytes => "connections are closed",
-            Carries::Datagrams => "datagrams are dropped",
+            Payload::Requests => "requests are answered 503",
+            Payload::Bytes => "connections are closed",
+            Payload::Datagrams => "datagrams are dropped",
         };
         slices.is_empty().then(|| {
             format!(
@@ -123,7 +123,7 @@ impl Target<'_> {
 }
 
 /// Tells of EndpointSlices with endpoints that cannot be used; the others of them are.
-pub(super) fn judge_slices(index: &Index<'_>, faults: &mut Faults) {
+pub(super) fn judge_slices(index: &ObjectIndex<'_>, faults: &mut Faults) {
     for slice in &index.all_slices {
         let metadata = &slice.metadata;
         let key = ObjectKey::new(Kind::EndpointSlice, metadata.namespace(), &metadata.name);
@@ -162,8 +162,8 @@ pub(super) fn judge_slices(index: &Index<'_>, faults: &mut Faults) {
 /// Everything in which a reference to a backend is looked up.
 #[derive(Clone, Copy)]
 pub(super) struct BackendLookup<'l, 'a> {
-    pub index: &'l Index<'a>,
-    pub facts: &'l Facts<'l>,
+    pub index: &'l ObjectIndex<'a>,
+    pub facts: &'l LoadFacts<'l>,
     pub encryption: &'l BackendEncryption<'a>,
 }
 
@@ -206,9 +206,12 @@ pub(super) fn resolve<'a>(
         }
     };
     let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
-    let from =
-        From { group: route.kind.group(), kind: route.kind.as_str(), namespace: &route.namespace };
-    let to = To { group, kind, namespace, name: &reference.name };
+    let from = Referrer {
+        group: route.kind.group(),
+        kind: route.kind.as_str(),
+        namespace: &route.namespace,
+    };
+    let to = Referent { group, kind, namespace, name: &reference.name };
     if !index.permits(from, to) {
         let broken = BrokenRef::new("RefNotPermitted", "namespace", advice(from, to));
         // Any of that namespace would do.
@@ -227,7 +230,7 @@ pub(super) fn resolve<'a>(
         })?;
         let is_encrypted = encryption != Encryption::Clear;
         let protocol = usable(object, carries(route.kind), is_encrypted)?;
-        return Ok(Target::Backend { object, protocol, encryption });
+        return Ok(BackendTarget::Backend { object, protocol, encryption });
     }
     let object = index
         .service(namespace, &reference.name)
@@ -239,7 +242,7 @@ pub(super) fn resolve<'a>(
     let is_encrypted = encryption != Encryption::Clear;
     let protocol = port_protocol(object, port, carries(route.kind), is_encrypted)?;
     let slices = index.slices(object).to_vec();
-    Ok(Target::Service { object, port, slices, protocol, encryption })
+    Ok(BackendTarget::Service { object, port, slices, protocol, encryption })
 }
 
 fn not_found(kind: Kind, namespace: &str, name: &str) -> BrokenRef {
@@ -252,7 +255,7 @@ fn keeps_rules(
     kind: Kind,
     namespace: &str,
     name: &str,
-    index: &Index<'_>,
+    index: &ObjectIndex<'_>,
 ) -> Result<(), BrokenRef> {
     let key = ObjectKey::new(kind, namespace, name);
     match index.broken(&key).next() {
@@ -264,10 +267,10 @@ fn keeps_rules(
     }
 }
 
-/// Whether a Backend can be used, and what it speaks.
+/// The protocol of a Backend that can be used.
 fn usable(
     backend: &Backend,
-    carries: Carries,
+    carries: Payload,
     is_encrypted: bool,
 ) -> Result<Option<AppProtocol>, BrokenRef> {
     let name = format!("Backend `{}/{}`", backend.metadata.namespace(), backend.metadata.name);
@@ -291,7 +294,7 @@ fn usable(
     }
     let unsupported =
         |what: String| BrokenRef::new("UnsupportedProtocol", "", format!("{name} {what}"));
-    if carries == Carries::Datagrams
+    if carries == Payload::Datagrams
         && let Some(place) = spec.endpoints.iter().position(|endpoint| endpoint.unix.is_some())
     {
         return Err(unsupported(format!(
@@ -300,7 +303,7 @@ fn usable(
         )));
     }
     // What the bytes mean is between client and backend.
-    if carries != Carries::Requests {
+    if carries != Payload::Requests {
         return Ok(None);
     }
     let (mut h2c, mut ws) = (false, false);
@@ -341,7 +344,7 @@ fn is_one(endpoint: &BackendEndpoint) -> bool {
 fn service_port<'a>(
     service: &'a Service,
     reference: &BackendObjectReference,
-    carries: Carries,
+    carries: Payload,
 ) -> Result<&'a ServicePort, BrokenRef> {
     let name = format!("Service `{}/{}`", service.metadata.namespace(), service.metadata.name);
     if service.spec.kind.as_deref() == Some("ExternalName") {
@@ -359,8 +362,8 @@ fn service_port<'a>(
         let problem = format!("{name} has no port {number}; it has {}", ports(service));
         return Err(BrokenRef::new("BackendNotFound", "port", problem));
     }
-    // One number may stand there for TCP and for UDP.
-    let wanted = if carries == Carries::Datagrams { "UDP" } else { "TCP" };
+    // One number may be listed for TCP and for UDP.
+    let wanted = if carries == Payload::Datagrams { "UDP" } else { "TCP" };
     let port = of_number.find(|port| port.protocol.as_deref().unwrap_or("TCP") == wanted);
     let Some(port) = port else {
         let problem = format!("port {number} of {name} is not {wanted}");
@@ -369,14 +372,14 @@ fn service_port<'a>(
     Ok(port)
 }
 
-/// What a port of a Service speaks, where it says so.
+/// The protocol of a port of a Service, where it names one.
 fn port_protocol(
     service: &Service,
     port: &ServicePort,
-    carries: Carries,
+    carries: Payload,
     is_encrypted: bool,
 ) -> Result<Option<AppProtocol>, BrokenRef> {
-    if carries != Carries::Requests {
+    if carries != Payload::Requests {
         return Ok(None);
     }
     let name = format!("Service `{}/{}`", service.metadata.namespace(), service.metadata.name);

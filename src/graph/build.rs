@@ -6,9 +6,9 @@ use super::ancestors;
 use super::backend_encryption::BackendEncryption;
 use super::backends::{self, BackendLookup};
 use super::conflicts;
-use super::facts::{Facts, Held};
+use super::facts::{Held, LoadFacts};
 use super::gateways::{self, Class, Gateway};
-use super::index::Index;
+use super::index::ObjectIndex;
 use super::listener_sets::{self, ListenerSet};
 use super::listeners::Listener;
 use super::policy::{PolicyReport, SecurityPolicies, security_policies};
@@ -19,7 +19,7 @@ use super::verdict::Faults;
 
 /// The objects of one load with their relations.
 ///
-/// Gateways, ListenerSets and routes stand in the order in which ties are settled: the older
+/// Gateways, ListenerSets and routes are in the order in which ties are settled: the older
 /// `creationTimestamp` first, objects without one after those with one, then by `namespace/name`.
 #[derive(Debug)]
 pub(crate) struct Graph<'a> {
@@ -62,8 +62,8 @@ impl<'a> Graph<'a> {
 ///
 /// The faults of the objects are the rules of their kinds that they break. They are reported already;
 /// here they decide what is not served.
-pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &Facts<'_>) -> Graph<'a> {
-    let index = Index::new(objects);
+pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &LoadFacts<'_>) -> Graph<'a> {
+    let index = ObjectIndex::new(objects);
     let mut faults = Faults::default();
     let encryption = BackendEncryption::new(&index, facts, &mut faults);
     let lookup = BackendLookup { index: &index, facts, encryption: &encryption };

@@ -1,10 +1,10 @@
-//! caCertificateRefs: whose signature under a certificate is believed.
+//! caCertificateRefs, looked up: bundles of certificate authorities.
 
 use crate::api::{CORE_GROUP, Kind, ObjectKey};
 
-use super::credentials::Authorities;
-use super::facts::Facts;
-use super::index::Index;
+use super::credentials::NamedAuthorities;
+use super::facts::LoadFacts;
+use super::index::ObjectIndex;
 
 /// The key of a ConfigMap or Secret that holds authorities.
 const BUNDLE: &str = "ca.crt";
@@ -18,17 +18,17 @@ pub(super) enum Unusable {
     Content(String),
 }
 
-/// The bundle, in PEM, that a reference leads to. Whether it may lead there was asked before.
+/// The bundle, in PEM, that a reference leads to. The caller has checked ReferenceGrants.
 ///
 /// # Errors
 ///
-/// What is wrong with the reference or with what it leads to; what would be right.
+/// The reference, or the object that it leads to, is wrong; the message says what would be right.
 pub(super) fn look_up(
     (group, kind): (&str, &str),
     namespace: &str,
     name: &str,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
 ) -> Result<Vec<u8>, Unusable> {
     let kind = match (group, kind) {
         (CORE_GROUP, "ConfigMap") => Kind::ConfigMap,
@@ -61,7 +61,7 @@ pub(super) fn look_up(
             format!("{object} has no `{BUNDLE}`; write the CA certificates there, in PEM");
         return Err(Unusable::Content(problem));
     };
-    let bundle = Authorities::Pem(vec![value.to_vec()]);
+    let bundle = NamedAuthorities::Pem(vec![value.to_vec()]);
     match (facts.authorities)(&bundle) {
         Ok(()) => Ok(value.to_vec()),
         Err(why) => Err(Unusable::Content(format!("`{BUNDLE}` of {object}: {why}"))),

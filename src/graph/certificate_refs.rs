@@ -1,12 +1,12 @@
-//! certificateRefs: which certificate a listener is to show.
+//! certificateRefs, looked up: the certificates of listeners and those shown to backends.
 
 use crate::api::{self, CORE_GROUP, Kind, ObjectKey, Protocol, Secret, SecretObjectReference};
 use crate::secret;
 
-use super::credentials::{Certificate, Readiness};
-use super::facts::Facts;
-use super::grants::{From, To, advice};
-use super::index::Index;
+use super::credentials::{NamedCertificate, Readiness};
+use super::facts::LoadFacts;
+use super::grants::{Referent, Referrer, advice};
+use super::index::ObjectIndex;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// Names a certbot lineage on a Secret that holds no pair itself.
@@ -17,9 +17,9 @@ const KEY: &str = "tls.key";
 
 /// The certificates of a listener.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct CertificatesFound {
     /// Those that are allowed, ready or not, in the order of the references.
-    pub certificates: Vec<Certificate>,
+    pub certificates: Vec<NamedCertificate>,
     /// True if at least one can be served now.
     pub ready: bool,
     /// Condition ResolvedRefs.
@@ -31,11 +31,11 @@ pub(super) fn look_up(
     gateway: &ObjectKey,
     listener: &api::Listener,
     place: usize,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
-) -> Found {
-    let mut found = Found { certificates: Vec::new(), ready: false, resolved: Ok(()) };
+) -> CertificatesFound {
+    let mut found = CertificatesFound { certificates: Vec::new(), ready: false, resolved: Ok(()) };
     let references = listener.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);
     if references.is_empty() {
         let problem = match listener.protocol {
@@ -65,7 +65,9 @@ pub(super) fn look_up(
             let problem = describe(&certificate, &problem, gateway, reference, index);
             // What certbot has not issued yet heals by itself: nothing in these files is wrong.
             match certificate {
-                Certificate::Inline { .. } if !ready => faults.error(gateway, field, &*problem),
+                NamedCertificate::Inline { .. } if !ready => {
+                    faults.error(gateway, field, &*problem)
+                }
                 _ => faults.warning(gateway, field, &*problem),
             }
             // Where an older version is served on, the reference stands.
@@ -88,9 +90,9 @@ pub(super) fn look_up(
 pub(super) fn of_client(
     from: &ObjectKey,
     reference: &SecretObjectReference,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
-) -> Result<Certificate, Refusal> {
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
+) -> Result<NamedCertificate, Refusal> {
     let invalid = |message: String| Refusal::new("InvalidClientCertificateRef", message);
     let (object, secret) = secret(from, reference, index, invalid)?;
     let Some(secret) = secret else {
@@ -109,16 +111,16 @@ fn source(
     gateway: &ObjectKey,
     listener: &api::Listener,
     reference: &SecretObjectReference,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
-) -> Result<Certificate, Refusal> {
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
+) -> Result<NamedCertificate, Refusal> {
     let invalid = |message: String| Refusal::new("InvalidCertificateRef", message);
     let (object, secret) = secret(gateway, reference, index, invalid)?;
     match secret {
         None => {
             let names = lineages(&reference.name, listener, facts);
             let host = listener.hostname().map(Into::into);
-            Ok(Certificate::Lineage { object, names, host, chosen: false })
+            Ok(NamedCertificate::Lineage { object, names, host, chosen: false })
         }
         Some(secret) => inline(object, secret, listener.hostname()).map_err(invalid),
     }
@@ -132,7 +134,7 @@ fn source(
 fn secret<'a>(
     from: &ObjectKey,
     reference: &SecretObjectReference,
-    index: &Index<'a>,
+    index: &ObjectIndex<'a>,
     invalid: impl Fn(String) -> Refusal,
 ) -> Result<(String, Option<&'a Secret>), Refusal> {
     if (reference.group(), reference.kind()) != (CORE_GROUP, "Secret") {
@@ -144,8 +146,8 @@ fn secret<'a>(
     }
     let namespace = reference.namespace.as_deref().unwrap_or(&from.namespace);
     let (group, kind) = (from.kind.group(), from.kind.as_str());
-    let from = From { group, kind, namespace: &from.namespace };
-    let to = To { group: CORE_GROUP, kind: "Secret", namespace, name: &reference.name };
+    let from = Referrer { group, kind, namespace: &from.namespace };
+    let to = Referent { group: CORE_GROUP, kind: "Secret", namespace, name: &reference.name };
     if !index.permits(from, to) {
         return Err(Refusal::new("RefNotPermitted", advice(from, to)));
     }
@@ -159,10 +161,15 @@ fn secret<'a>(
 }
 
 /// The pair of a Secret, or the lineage that its annotation names.
-fn inline(object: String, secret: &Secret, host: Option<&str>) -> Result<Certificate, String> {
+fn inline(object: String, secret: &Secret, host: Option<&str>) -> Result<NamedCertificate, String> {
     if let Some(name) = secret.metadata.annotations.get(LINEAGE_ANNOTATION) {
         let host = host.map(Into::into);
-        return Ok(Certificate::Lineage { object, names: vec![name.clone()], host, chosen: true });
+        return Ok(NamedCertificate::Lineage {
+            object,
+            names: vec![name.clone()],
+            host,
+            chosen: true,
+        });
     }
     if secret.kind() != TLS_SECRET {
         let kind = secret.kind();
@@ -181,14 +188,14 @@ fn inline(object: String, secret: &Secret, host: Option<&str>) -> Result<Certifi
         })
     };
     let (chain, key) = (value(CHAIN)?, secret::Secret::new(value(KEY)?));
-    Ok(Certificate::Inline { object, chain, key })
+    Ok(NamedCertificate::Inline { object, chain, key })
 }
 
 /// Where to look for the certificate of a Secret that is not on disk: under its own name, that of
 /// `${DOMAIN}`, that of the listener's hostname.
 ///
 /// certbot calls the lineage of `*.example.com` `example.com`.
-fn lineages(secret: &str, listener: &api::Listener, facts: &Facts<'_>) -> Vec<String> {
+fn lineages(secret: &str, listener: &api::Listener, facts: &LoadFacts<'_>) -> Vec<String> {
     let hostname = listener.hostname().map(|name| name.strip_prefix("*.").unwrap_or(name));
     let candidates = [Some(secret), facts.domain.filter(|domain| !domain.is_empty()), hostname];
     let mut names: Vec<String> = Vec::new();
@@ -201,13 +208,14 @@ fn lineages(secret: &str, listener: &api::Listener, facts: &Facts<'_>) -> Vec<St
 }
 
 fn describe(
-    certificate: &Certificate,
+    certificate: &NamedCertificate,
     problem: &str,
     gateway: &ObjectKey,
     reference: &SecretObjectReference,
-    index: &Index<'_>,
+    index: &ObjectIndex<'_>,
 ) -> String {
-    let (Certificate::Inline { object, .. } | Certificate::Lineage { object, .. }) = certificate;
+    let (NamedCertificate::Inline { object, .. } | NamedCertificate::Lineage { object, .. }) =
+        certificate;
     let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
     if index.secret(namespace, &reference.name).is_some() {
         format!("{object}: {problem}")

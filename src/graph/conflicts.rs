@@ -1,4 +1,4 @@
-//! Listeners beside listeners: which cannot share a port, in one Gateway with its ListenerSets and
+//! Conflicts between listeners that cannot share a port, in one Gateway with its ListenerSets and
 //! across Gateways.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +8,7 @@ use crate::api::{ObjectKey, Protocol};
 use crate::config::Origin;
 use crate::net::HostPattern;
 
-use super::facts::Facts;
+use super::facts::LoadFacts;
 use super::gateways::Gateway;
 use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
@@ -23,7 +23,7 @@ use super::verdict::{Faults, Refusal};
 pub(super) fn judge<'a>(
     gateways: &mut [Gateway<'a>],
     sets: &mut [ListenerSet<'a>],
-    facts: &Facts<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) {
     for gateway in &mut *gateways {
@@ -32,7 +32,7 @@ pub(super) fn judge<'a>(
     let mut taken = Ports::default();
     for gateway in gateways.iter_mut().filter(|gateway| gateway.valid.is_ok()) {
         let Gateway { key, listeners, addresses, .. } = gateway;
-        let place = Place { gateway: key, owner: key, addresses };
+        let place = ListenerPlace { gateway: key, owner: key, addresses };
         taken.refuse(place, listeners, faults);
         unavailable(place, listeners, facts, faults);
         taken.add(place, listeners);
@@ -42,9 +42,9 @@ pub(super) fn judge<'a>(
         if valid.is_err() {
             continue;
         }
-        let place = Place { gateway: key, owner: &set.key, addresses };
+        let place = ListenerPlace { gateway: key, owner: &set.key, addresses };
         taken.refuse(place, &mut set.listeners, faults);
-        // Those that are refused already are in nobody's way.
+        // Listeners that are refused already conflict with no other.
         within(&set.key, &mut set.listeners, faults);
         unavailable(place, &mut set.listeners, facts, faults);
         taken.add(place, &set.listeners);
@@ -52,10 +52,10 @@ pub(super) fn judge<'a>(
     overlaps(gateways, sets);
 }
 
-/// What the protocols that share a port have to agree on. HTTPS and TLS of either mode are told
+/// The use of a port: listeners that share one must agree on it. HTTPS and TLS of either mode are told
 /// apart by the name that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transport {
+enum PortUse {
     Plain,
     Tls,
     Tcp,
@@ -63,12 +63,12 @@ enum Transport {
     Udp,
 }
 
-fn transport(protocol: &Protocol) -> Option<Transport> {
+fn transport(protocol: &Protocol) -> Option<PortUse> {
     match protocol {
-        Protocol::Http => Some(Transport::Plain),
-        Protocol::Https | Protocol::Tls => Some(Transport::Tls),
-        Protocol::Tcp => Some(Transport::Tcp),
-        Protocol::Udp => Some(Transport::Udp),
+        Protocol::Http => Some(PortUse::Plain),
+        Protocol::Https | Protocol::Tls => Some(PortUse::Tls),
+        Protocol::Tcp => Some(PortUse::Tcp),
+        Protocol::Udp => Some(PortUse::Udp),
         Protocol::Unknown(_) => None,
     }
 }
@@ -77,7 +77,7 @@ fn within(owner: &ObjectKey, listeners: &mut [Listener<'_>], faults: &mut Faults
     let mut ports: BTreeMap<(u16, bool), Vec<usize>> = BTreeMap::new();
     for listener in listeners.iter().filter(|listener| listener.conflict.is_none()) {
         if let Some(transport) = transport(&listener.spec.protocol) {
-            let port = (listener.spec.port, transport == Transport::Udp);
+            let port = (listener.spec.port, transport == PortUse::Udp);
             ports.entry(port).or_default().push(listener.place);
         }
     }
@@ -115,7 +115,7 @@ fn within(owner: &ObjectKey, listeners: &mut [Listener<'_>], faults: &mut Faults
     }
 }
 
-/// A hostname that cannot be read is nobody's.
+/// A hostname that cannot be read is the same as no other.
 fn same_host(a: &Listener<'_>, b: &Listener<'_>) -> bool {
     let readable =
         |listener: &Listener<'_>| listener.hostname.is_some() || listener.spec.hostname().is_none();
@@ -125,26 +125,26 @@ fn same_host(a: &Listener<'_>, b: &Listener<'_>) -> bool {
 fn share_port(a: &Listener<'_>, b: &Listener<'_>) -> bool {
     let (a, b) = (transport(&a.spec.protocol), transport(&b.spec.protocol));
     // TCP and UDP listeners have no names to tell them apart by, whatever the hostname.
-    a == b || (a == Some(Transport::Udp)) != (b == Some(Transport::Udp))
+    a == b || (a == Some(PortUse::Udp)) != (b == Some(PortUse::Udp))
 }
 
-/// Where listeners are to be.
+/// The addresses of some listeners, with the objects that they are in.
 #[derive(Clone, Copy)]
-struct Place<'p> {
+struct ListenerPlace<'p> {
     gateway: &'p ObjectKey,
     /// The Gateway or one of its ListenerSets.
     owner: &'p ObjectKey,
     addresses: &'p [Option<IpAddr>],
 }
 
-/// Who has which port, by number and whether it is one of UDP, and by address.
+/// The holders of ports: by number and whether it is a port of UDP, then by address.
 #[derive(Default)]
-struct Ports(HashMap<(u16, bool), HashMap<Option<IpAddr>, Taken>>);
+struct Ports(HashMap<(u16, bool), HashMap<Option<IpAddr>, PortHolder>>);
 
-/// Who has a port of an address, and for which names.
-struct Taken {
+/// The Gateway that has a port of an address, and the hostnames of its listeners there.
+struct PortHolder {
     gateway: ObjectKey,
-    transport: Option<Transport>,
+    transport: Option<PortUse>,
     /// By hostname the listener that has it.
     names: HashMap<Option<HostPattern>, String>,
 }
@@ -152,12 +152,17 @@ struct Taken {
 /// A port's key in [`Ports`].
 fn port(listener: &Listener<'_>) -> (u16, bool) {
     let transport = transport(&listener.spec.protocol);
-    (listener.spec.port, transport == Some(Transport::Udp))
+    (listener.spec.port, transport == Some(PortUse::Udp))
 }
 
 impl Ports {
-    /// Refuses those of `listeners` whose place is taken, also where there is more wrong with them.
-    fn refuse(&self, place: Place<'_>, listeners: &mut [Listener<'_>], faults: &mut Faults) {
+    /// Refuses those of `listeners` whose port and hostname are taken, whatever other faults they have.
+    fn refuse(
+        &self,
+        place: ListenerPlace<'_>,
+        listeners: &mut [Listener<'_>],
+        faults: &mut Faults,
+    ) {
         for listener in listeners.iter_mut().filter(|listener| {
             listener.conflict.is_none() && transport(&listener.spec.protocol).is_some()
         }) {
@@ -179,11 +184,11 @@ impl Ports {
     }
 
     /// Gives `listeners` their places.
-    fn add(&mut self, place: Place<'_>, listeners: &[Listener<'_>]) {
+    fn add(&mut self, place: ListenerPlace<'_>, listeners: &[Listener<'_>]) {
         for listener in listeners.iter().filter(|listener| listener.accepted.is_ok()) {
             let on_port = self.0.entry(port(listener)).or_default();
             for address in place.addresses {
-                let taken = on_port.entry(*address).or_insert_with(|| Taken {
+                let taken = on_port.entry(*address).or_insert_with(|| PortHolder {
                     gateway: place.gateway.clone(),
                     transport: transport(&listener.spec.protocol),
                     names: HashMap::new(),
@@ -202,7 +207,7 @@ fn clash(
     gateway: &ObjectKey,
     listener: &Listener<'_>,
     address: Option<IpAddr>,
-    on_port: &HashMap<Option<IpAddr>, Taken>,
+    on_port: &HashMap<Option<IpAddr>, PortHolder>,
 ) -> Option<(&'static str, bool, Refusal)> {
     let port = listener.spec.port;
     if let Some(taken) = on_port.get(&address) {
@@ -220,7 +225,7 @@ fn clash(
             return Some(("protocol", true, Refusal::new("ProtocolConflict", message)));
         }
         let owner = taken.names.get(&listener.hostname)?;
-        if let Some(Transport::Tcp | Transport::Udp) = taken.transport {
+        if let Some(PortUse::Tcp | PortUse::Udp) = taken.transport {
             let message = format!(
                 "listener `{owner}` has {} port {port} already; give this one another port{advice}",
                 listener.spec.protocol
@@ -249,11 +254,11 @@ fn clash(
     })
 }
 
-/// Refuses those of `listeners` whose port somebody else on this host has.
+/// Refuses those of `listeners` whose port another process on this host has.
 fn unavailable(
-    place: Place<'_>,
+    place: ListenerPlace<'_>,
     listeners: &mut [Listener<'_>],
-    facts: &Facts<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) {
     for listener in listeners.iter_mut().filter(|listener| listener.accepted.is_ok()) {
@@ -282,7 +287,7 @@ fn overlap_addresses(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
 }
 
 /// Condition OverlappingTLSConfig: a client of HTTP may come back over a connection that it opened
-/// for another listener's name. What is no HTTP has no such clients.
+/// for another listener's name. Other protocols have no such clients.
 fn overlaps<'a>(gateways: &mut [Gateway<'a>], sets: &mut [ListenerSet<'a>]) {
     let mut of_gateways: Vec<Vec<&mut Listener<'a>>> =
         gateways.iter_mut().map(|gateway| gateway.listeners.iter_mut().collect()).collect();

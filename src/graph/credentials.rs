@@ -2,9 +2,9 @@
 
 use crate::secret;
 
-/// Where the certificate of a listener comes from.
+/// A certificate that a listener or a backend names, not read yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Certificate {
+pub(crate) enum NamedCertificate {
     /// A pair in PEM, written in the Secret.
     Inline { object: String, chain: Vec<u8>, key: secret::Secret<Vec<u8>> },
     /// A certbot lineage: the newest that is for `host`, the listener's hostname; by `names` where
@@ -12,21 +12,21 @@ pub(crate) enum Certificate {
     Lineage { object: String, names: Vec<String>, host: Option<String>, chosen: bool },
 }
 
-/// Whether a certificate can be served.
+/// The state of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     pub ready: bool,
-    /// What is wrong with what was found, even where an older version is served on.
+    /// The problem with what was found, also where an older version is still served.
     pub problem: Option<String>,
 }
 
-/// Whose signatures are believed.
+/// Certificate authorities that an object names, not read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Authorities {
-    /// Nobody's: whoever answers is believed, whatever it shows.
+pub(crate) enum NamedAuthorities {
+    /// None: any certificate is accepted (`insecureSkipVerify`).
     Nobody,
     /// Bundles of certificates in PEM.
     Pem(Vec<Vec<u8>>),
-    /// Those that the host trusts.
+    /// The authorities that the host trusts.
     System,
 }

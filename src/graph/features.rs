@@ -1,4 +1,4 @@
-//! Which features of the Gateway API are served: `status.supportedFeatures` of a GatewayClass.
+//! Features of the Gateway API that are served: `status.supportedFeatures` of a GatewayClass.
 //!
 //! The conformance suite reads them there and holds the gateway to each, so a feature comes into
 //! this list in the commit that makes it work, and `tests/conformance` proves it.

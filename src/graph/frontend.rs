@@ -6,18 +6,18 @@ use crate::api::{
 };
 
 use super::ca_certificate_refs::{self, Unusable};
-use super::credentials::Authorities;
-use super::facts::Facts;
-use super::grants::{From, To, advice};
-use super::index::Index;
-use super::listeners::{ClientValidation, Listener};
+use super::credentials::NamedAuthorities;
+use super::facts::LoadFacts;
+use super::grants::{Referent, Referrer, advice};
+use super::index::ObjectIndex;
+use super::listeners::{FrontendValidation, Listener};
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The validation of some ports, looked up.
 #[derive(Clone, Debug)]
-struct Found {
-    /// None if no authority can be used: then nobody can be let in.
-    validation: Option<ClientValidation>,
+struct PortValidation {
+    /// None if no authority can be used: then no client is accepted.
+    validation: Option<FrontendValidation>,
     /// Condition ResolvedRefs of the listeners that it is for.
     resolved: Judged,
 }
@@ -28,8 +28,8 @@ pub(super) fn apply(
     gateway: &api::Gateway,
     key: &ObjectKey,
     listeners: &mut [Listener<'_>],
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) {
     let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
@@ -40,7 +40,7 @@ pub(super) fn apply(
         Some(found(validation, key, &at, index, facts, faults))
     };
     let default = look_up(&frontend.default, "default");
-    let per_port: Vec<(u16, Option<Found>)> = frontend
+    let per_port: Vec<(u16, Option<PortValidation>)> = frontend
         .per_port
         .iter()
         .enumerate()
@@ -61,7 +61,7 @@ pub(super) fn apply(
     }
 }
 
-/// Where clients are let in that cannot show what is asked for: the fields that say so.
+/// The ports that accept clients without a valid certificate.
 pub(super) fn insecure(gateway: &api::Gateway) -> Vec<String> {
     let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
     let Some(frontend) = frontend else { return Vec::new() };
@@ -83,10 +83,10 @@ fn found(
     validation: &FrontendTlsValidation,
     gateway: &ObjectKey,
     at: &str,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
-) -> Found {
+) -> PortValidation {
     let mut resolved = Ok(());
     let mut bundles = Vec::new();
     for (place, reference) in validation.ca_certificate_refs.iter().enumerate() {
@@ -105,22 +105,22 @@ fn found(
         // A rule of the kind is broken: the Gateway is not served.
         Some(FrontendValidationMode::Unknown(_)) => false,
     };
-    let authorities = Authorities::Pem(bundles);
-    let validation = (authorities != Authorities::Pem(Vec::new()))
-        .then_some(ClientValidation { authorities, insecure_fallback });
-    Found { validation, resolved }
+    let authorities = NamedAuthorities::Pem(bundles);
+    let validation = (authorities != NamedAuthorities::Pem(Vec::new()))
+        .then_some(FrontendValidation { authorities, insecure_fallback });
+    PortValidation { validation, resolved }
 }
 
 fn bundle(
     reference: &ObjectReference,
     gateway: &ObjectKey,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
 ) -> Result<Vec<u8>, Refusal> {
     let ObjectReference { group, kind, name, namespace } = reference;
     let namespace = namespace.as_deref().unwrap_or(&gateway.namespace);
-    let from = From { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
-    let to = To { group, kind, namespace, name };
+    let from = Referrer { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
+    let to = Referent { group, kind, namespace, name };
     if !index.permits(from, to) {
         return Err(Refusal::new("RefNotPermitted", advice(from, to)));
     }

@@ -1,4 +1,4 @@
-//! GatewayClasses and Gateways: which are ours, and whether they can be served.
+//! GatewayClasses and Gateways of this controller, judged.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,10 +8,10 @@ use crate::config::Origin;
 
 use super::addresses::{self, Addresses, Allocation};
 use super::certificate_refs;
-use super::credentials::Certificate;
-use super::facts::{Facts, Held};
+use super::credentials::NamedCertificate;
+use super::facts::{Held, LoadFacts};
 use super::frontend;
-use super::index::Index;
+use super::index::ObjectIndex;
 use super::listeners::{self, Listener, ListenerOwner};
 use super::proxies::Proxies;
 use super::verdict::{Faults, Judged, Refusal};
@@ -35,13 +35,13 @@ pub(crate) struct Gateway<'a> {
     pub addresses: Vec<Option<IpAddr>>,
     /// In the order in which they are written.
     pub listeners: Vec<Listener<'a>>,
-    /// Whether the Gateway as a whole can be served, its listeners aside.
+    /// True where the Gateway as a whole can be served, its listeners aside.
     pub(super) valid: Judged,
-    /// Whether every address that was asked for can be listened on.
+    /// True where every address that it asks for can be listened on.
     pub(super) usable: Judged,
-    /// What is shown to backends that are spoken to by TLS.
-    pub client_certificate: Option<Certificate>,
-    /// Whether what is to be shown to backends can be.
+    /// The client certificate for backends with TLS.
+    pub client_certificate: Option<NamedCertificate>,
+    /// True where that certificate can be used, or there is none.
     pub(super) client_resolved: Judged,
     /// Its EnvoyProxy, or else that of its class, by its place in the graph.
     pub proxy: Option<usize>,
@@ -78,9 +78,9 @@ impl Gateway<'_> {
 
 /// The classes that are ours.
 pub(super) fn classes<'a>(
-    index: &Index<'a>,
+    index: &ObjectIndex<'a>,
     proxies: &Proxies<'_>,
-    facts: &Facts<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) -> Vec<Class<'a>> {
     let ours =
@@ -97,7 +97,7 @@ pub(super) fn classes<'a>(
             kind: &written.kind,
             meant: class.envoy_proxy(),
         });
-        let lookup = Lookup { key: &key, field: "spec.parametersRef", index, proxies };
+        let lookup = ParametersLookup { key: &key, field: "spec.parametersRef", index, proxies };
         let found = judge_parameters(parameters, lookup, faults);
         let proxy = found.as_ref().ok().copied().flatten();
         let accepted = [broken, found.map(|_| ())].into_iter().collect();
@@ -109,10 +109,10 @@ pub(super) fn classes<'a>(
 /// The Gateways of `classes`, each with its listeners judged by themselves, and who holds which
 /// address of the pool.
 pub(super) fn gateways<'a>(
-    index: &Index<'a>,
+    index: &ObjectIndex<'a>,
     classes: &[Class<'_>],
     proxies: &Proxies<'_>,
-    facts: &Facts<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) -> (Vec<Gateway<'a>>, Held) {
     let mut allocation = Allocation::new(index, facts);
@@ -143,10 +143,10 @@ pub(super) fn gateways<'a>(
             meant: object.envoy_proxy(),
         });
         let field = "spec.infrastructure.parametersRef";
-        let lookup = Lookup { key: &key, field, index, proxies };
+        let lookup = ParametersLookup { key: &key, field, index, proxies };
         let own = judge_parameters(parameters, lookup, faults);
         let proxy = own.as_ref().ok().copied().flatten().or(class.proxy);
-        // Each is judged, so that each is told.
+        // Each is judged, so that each is reported.
         let judged = [
             judge_class(class, &key, faults),
             judge_rules(&key, index),
@@ -173,7 +173,7 @@ pub(super) fn gateways<'a>(
     (gateways, allocation.finish())
 }
 
-/// Tells what is wrong with `allowedListeners` of a Gateway, which then lets fewer sets in.
+/// Reports faults of `allowedListeners` of a Gateway, which then takes fewer ListenerSets.
 fn judge_allowed_listeners(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {
     let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|of| of.namespaces.as_ref());
     let Some(allowed) = allowed.filter(|of| of.from == Some(FromNamespaces::Selector)) else {
@@ -198,10 +198,10 @@ fn judge_allowed_listeners(gateway: &api::Gateway, key: &ObjectKey, faults: &mut
 fn client_certificate(
     gateway: &api::Gateway,
     key: &ObjectKey,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
-) -> Result<Option<Certificate>, Refusal> {
+) -> Result<Option<NamedCertificate>, Refusal> {
     let backend = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
     let Some(reference) = backend.and_then(|of| of.client_certificate_ref.as_ref()) else {
         return Ok(None);
@@ -218,8 +218,8 @@ fn client_certificate(
 fn say_why_not_ours(
     key: &ObjectKey,
     class_name: &str,
-    index: &Index<'_>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'_>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) {
     let field = "spec.gatewayClassName";
@@ -255,7 +255,7 @@ fn judge_class(class: &Class<'_>, key: &ObjectKey, faults: &mut Faults) -> Judge
 }
 
 /// The rules of its kind that the Gateway breaks, those of single listeners aside.
-fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
+fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> Judged {
     let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
     broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
 }
@@ -270,10 +270,10 @@ struct Parameters<'a> {
 
 /// Who refers to settings, and where they are looked up.
 #[derive(Clone, Copy)]
-struct Lookup<'l> {
+struct ParametersLookup<'l> {
     key: &'l ObjectKey,
     field: &'l str,
-    index: &'l Index<'l>,
+    index: &'l ObjectIndex<'l>,
     proxies: &'l Proxies<'l>,
 }
 
@@ -281,11 +281,11 @@ struct Lookup<'l> {
 /// referent is not found, not supported or malformed.
 fn judge_parameters(
     parameters: Option<Parameters<'_>>,
-    lookup: Lookup<'_>,
+    lookup: ParametersLookup<'_>,
     faults: &mut Faults,
 ) -> Result<Option<usize>, Refusal> {
     let Some(Parameters { group, kind, meant }) = parameters else { return Ok(None) };
-    let Lookup { key, field, index, proxies } = lookup;
+    let ParametersLookup { key, field, index, proxies } = lookup;
     let origin = meant.clone().map_or(Origin::Written, Origin::Referent);
     let problem = if let Some(meant) = meant {
         match (proxies.find(&meant), index.broken(&meant).next()) {

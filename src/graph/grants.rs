@@ -1,30 +1,30 @@
-//! ReferenceGrant: who may refer to what across namespaces.
+//! ReferenceGrants: references that may cross namespaces.
 
-use super::index::Index;
+use super::index::ObjectIndex;
 
-/// Who refers: a kind in a namespace.
+/// The source of a reference: a kind in a namespace.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct From<'a> {
+pub(super) struct Referrer<'a> {
     pub group: &'a str,
     pub kind: &'a str,
     pub namespace: &'a str,
 }
 
-/// What is referred to.
+/// The object that is referred to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct To<'a> {
+pub(super) struct Referent<'a> {
     pub group: &'a str,
     pub kind: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
 }
 
-impl Index<'_> {
+impl ObjectIndex<'_> {
     /// True if `from` may refer to `to`: in the same namespace always, across namespaces where a
     /// ReferenceGrant in the namespace of `to` says so. Groups and kinds are compared exactly.
     ///
-    /// Ask before whether `to` is there: the answer must not tell a stranger what exists.
-    pub(super) fn permits(&self, from: From<'_>, to: To<'_>) -> bool {
+    /// Ask this before looking `to` up: the answer must not tell another namespace what exists.
+    pub(super) fn permits(&self, from: Referrer<'_>, to: Referent<'_>) -> bool {
         from.namespace == to.namespace
             || self.grants(to.namespace).iter().any(|grant| {
                 let by = grant.spec.from.iter().any(|by| {
@@ -42,8 +42,8 @@ impl Index<'_> {
     }
 }
 
-/// What to write so that `from` may refer to `to`.
-pub(super) fn advice(from: From<'_>, to: To<'_>) -> String {
+/// The grant to write so that `from` may refer to `to`.
+pub(super) fn advice(from: Referrer<'_>, to: Referent<'_>) -> String {
     format!(
         "{} `{}/{}` is in another namespace and no ReferenceGrant in `{}` lets {}s of `{}` refer \
          to it; add one there",

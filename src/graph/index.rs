@@ -20,7 +20,7 @@ type ByName<'a, T> = HashMap<(&'a str, &'a str), &'a T>;
 
 /// Every object by what others call it. Of two with one name the first is meant.
 #[derive(Debug, Default)]
-pub(super) struct Index<'a> {
+pub(super) struct ObjectIndex<'a> {
     /// In the order of their names.
     pub classes: Vec<&'a GatewayClass>,
     /// In the order of ties.
@@ -38,11 +38,11 @@ pub(super) struct Index<'a> {
     route_filters: ByName<'a, RouteFilter>,
     /// In the order of their names.
     pub envoy_proxies: Vec<&'a EnvoyProxy>,
-    /// Whether or not they belong to a Service.
+    /// Those without a Service, too.
     pub all_slices: Vec<&'a EndpointSlice>,
     /// By namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
-    /// By the namespace that they stand in.
+    /// By their namespace.
     grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
     /// In the order of ties.
     pub security_policies: Vec<&'a SecurityPolicy>,
@@ -53,7 +53,7 @@ pub(super) struct Index<'a> {
     broken: HashMap<ObjectKey, &'a [Fault]>,
 }
 
-impl<'a> Index<'a> {
+impl<'a> ObjectIndex<'a> {
     pub(super) fn new(objects: &'a [CheckedObject]) -> Self {
         let mut index = Self::default();
         for CheckedObject { object, faults } in objects {
@@ -173,7 +173,7 @@ impl<'a> Index<'a> {
         self.slices.get(&name).map_or(&[], Vec::as_slice)
     }
 
-    /// The ReferenceGrants that stand in `namespace`.
+    /// The ReferenceGrants in `namespace`.
     pub(super) fn grants(&self, namespace: &str) -> &[&'a ReferenceGrant] {
         self.grants.get(namespace).map_or(&[], Vec::as_slice)
     }

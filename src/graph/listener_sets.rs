@@ -1,14 +1,14 @@
-//! ListenerSets: whose they are, and whether their Gateway takes them.
+//! ListenerSets of our Gateways, as far as `allowedListeners` takes them.
 
 use std::collections::HashMap;
 
 use crate::api::{self, FromNamespaces, GATEWAY_GROUP, Kind, ObjectKey};
 use crate::config::Origin;
 
-use super::facts::Facts;
+use super::facts::LoadFacts;
 use super::frontend;
 use super::gateways::Gateway;
-use super::index::Index;
+use super::index::ObjectIndex;
 use super::listeners::{self, Listener, ListenerOwner, Namespaces};
 use super::verdict::{Faults, Judged, Refusal};
 
@@ -21,7 +21,7 @@ pub(crate) struct ListenerSet<'a> {
     pub gateway: usize,
     /// In the order in which they are written.
     pub listeners: Vec<Listener<'a>>,
-    /// Whether the Gateway takes it, its listeners aside.
+    /// True where the Gateway takes it, its listeners aside.
     pub(super) valid: Judged,
 }
 
@@ -49,7 +49,7 @@ impl ListenerSet<'_> {
         Err(Refusal::new("ListenersNotValid", message))
     }
 
-    /// True if the Gateway serves what of it can be served.
+    /// True if the Gateway serves its valid listeners.
     pub(crate) fn is_served(&self, gateway: &Gateway<'_>) -> bool {
         self.valid.is_ok() && gateway.is_served()
     }
@@ -58,8 +58,8 @@ impl ListenerSet<'_> {
 /// The ListenerSets of `gateways`, in the order of ties, each with its listeners judged by
 /// themselves.
 pub(super) fn listener_sets<'a>(
-    index: &Index<'a>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'a>,
+    facts: &LoadFacts<'_>,
     gateways: &[Gateway<'a>],
     faults: &mut Faults,
 ) -> Vec<ListenerSet<'a>> {
@@ -100,7 +100,7 @@ pub(super) fn listener_sets<'a>(
         let mut listeners: Vec<_> = specs
             .map(|(place, spec)| listeners::judge(&owner, spec, place, index, facts, faults))
             .collect();
-        // What is wrong with what the Gateway asks of clients was told with the Gateway.
+        // Faults of the Gateway's client validation were reported with the Gateway.
         let Gateway { object: of, key: named, .. } = &gateways[gateway];
         frontend::apply(of, named, &mut listeners, index, facts, &mut Faults::default());
         sets.push(ListenerSet { object, key, gateway, listeners, valid });
@@ -109,7 +109,7 @@ pub(super) fn listener_sets<'a>(
 }
 
 /// The rules of its kind that the set breaks, those of single listeners aside.
-fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
+fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> Judged {
     let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
     broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
 }
@@ -118,7 +118,7 @@ fn judge_rules(key: &ObjectKey, index: &Index<'_>) -> Judged {
 fn allowed(
     set: &ObjectKey,
     gateway: &Gateway<'_>,
-    index: &Index<'_>,
+    index: &ObjectIndex<'_>,
     faults: &mut Faults,
 ) -> Judged {
     let (namespaces, taken) = namespaces(gateway.object);
@@ -135,7 +135,7 @@ fn allowed(
     Err(Refusal::new("NotAllowed", problem))
 }
 
-/// The namespaces that ListenerSets may come from, and what is taken in words.
+/// The namespaces that ListenerSets may come from, and the same in words.
 fn namespaces(gateway: &api::Gateway) -> (Namespaces<'_>, &'static str) {
     let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|of| of.namespaces.as_ref());
     match allowed.and_then(|of| of.from.as_ref()) {

@@ -8,9 +8,9 @@ use crate::config::{FieldPath, field_path};
 use crate::net::HostPattern;
 
 use super::certificate_refs;
-use super::credentials::{Authorities, Certificate};
-use super::facts::Facts;
-use super::index::Index;
+use super::credentials::{NamedAuthorities, NamedCertificate};
+use super::facts::LoadFacts;
+use super::index::ObjectIndex;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The object that a listener is written in: a Gateway, or a ListenerSet of one.
@@ -35,18 +35,17 @@ pub(crate) struct Listener<'a> {
     pub owner: ListenerOwner,
     /// Its place in `spec.listeners` of its object.
     pub place: usize,
-    /// Any host where `None`; also where what is written is no hostname and the listener is not
-    /// accepted.
+    /// Any host where `None`; also where the hostname is not valid and the listener is not accepted.
     pub hostname: Option<HostPattern>,
     /// The kinds of routes it takes, each a kind of the Gateway API's group.
     pub kinds: Vec<&'static str>,
     /// The certificates of a listener that ends TLS, ready or not.
-    pub certificates: Vec<Certificate>,
-    /// What clients of an HTTPS listener have to show; none where nobody asks.
-    pub clients: Option<ClientValidation>,
+    pub certificates: Vec<NamedCertificate>,
+    /// The validation of client certificates, of an HTTPS listener that asks for them.
+    pub clients: Option<FrontendValidation>,
     /// The routes on it, in the order of ties.
     pub routes: Vec<Attached>,
-    /// Condition Accepted. What is not accepted is not served, though routes attach.
+    /// Condition Accepted. A listener that is not accepted is not served, though routes attach.
     pub accepted: Judged,
     /// True if connections begin with a TLS handshake.
     pub tls: bool,
@@ -65,13 +64,12 @@ pub(crate) struct Listener<'a> {
     pub(super) namespaces: Namespaces<'a>,
 }
 
-/// What clients have to show.
+/// The validation of client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientValidation {
-    /// Who must have signed it. Never empty.
-    pub authorities: Authorities,
-    /// True if a client without a certificate, or with one that nobody vouches for, is let in all
-    /// the same. It is asked for one.
+pub(crate) struct FrontendValidation {
+    /// The authorities for client certificates. Never empty.
+    pub authorities: NamedAuthorities,
+    /// True if clients without a valid certificate are accepted, too; they are still asked for one.
     pub insecure_fallback: bool,
 }
 
@@ -88,15 +86,15 @@ pub(crate) struct Attached {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Namespaces<'a> {
     All,
-    /// What is written is wrong, and lets nobody in.
+    /// None, because the field is not valid.
     None,
     Same,
     Selected(&'a LabelSelector),
 }
 
 impl Namespaces<'_> {
-    /// True for what stands in `namespace`, where what lets it in stands in `own`.
-    pub(super) fn take(self, namespace: &str, own: &str, index: &Index<'_>) -> bool {
+    /// True for objects in `namespace`, where `own` is the namespace of the object that selects.
+    pub(super) fn take(self, namespace: &str, own: &str, index: &ObjectIndex<'_>) -> bool {
         match self {
             Self::All => true,
             Self::None => false,
@@ -151,12 +149,12 @@ pub(super) fn judge<'a>(
     owner: &ListenerOwner,
     spec: &'a api::Listener,
     place: usize,
-    index: &Index<'a>,
-    facts: &Facts<'_>,
+    index: &ObjectIndex<'a>,
+    facts: &LoadFacts<'_>,
     faults: &mut Faults,
 ) -> Listener<'a> {
     let key = owner.object();
-    let mut check = Check { key, place, faults, accepted: Ok(()) };
+    let mut check = ListenerCheck { key, place, faults, accepted: Ok(()) };
     check.rules(index);
     let tls = matches!(spec.protocol, Protocol::Https | Protocol::Tls);
     let mode = spec.tls.as_ref().map(api::ListenerTls::mode);
@@ -210,14 +208,14 @@ pub(super) fn judge<'a>(
 
 /// What makes a listener one that is not accepted. The first refusal is the condition's, every one
 /// is a fault.
-struct Check<'c> {
+struct ListenerCheck<'c> {
     key: &'c ObjectKey,
     place: usize,
     faults: &'c mut Faults,
     accepted: Judged,
 }
 
-impl Check<'_> {
+impl ListenerCheck<'_> {
     fn refuse(&mut self, reason: &'static str, rest: &str, problem: impl Into<String>) {
         let problem = problem.into();
         self.faults.error(self.key, field(self.place, rest), &*problem);
@@ -225,7 +223,7 @@ impl Check<'_> {
     }
 
     /// The rules of its kind that the listener breaks.
-    fn rules(&mut self, index: &Index<'_>) {
+    fn rules(&mut self, index: &ObjectIndex<'_>) {
         let mut broken =
             index.broken(self.key).filter(|fault| place_of(&fault.field) == Some(self.place));
         if let Some(fault) = broken.next() {
@@ -291,7 +289,7 @@ impl Check<'_> {
     }
 }
 
-/// What is wrong with a selector: the field below it, and the problem. An API server does not look.
+/// Faults of a selector: the field below it, and the problem. An API server does not check them.
 pub(super) fn selector_faults(selector: &LabelSelector) -> impl Iterator<Item = (String, String)> {
     selector.match_expressions.iter().enumerate().filter_map(|(number, requirement)| {
         let none = requirement.values.is_empty();
@@ -317,7 +315,7 @@ pub(super) fn selector_faults(selector: &LabelSelector) -> impl Iterator<Item = 
     })
 }
 
-/// supportedKinds: what the listener takes of what is written, or all that fit its protocol.
+/// supportedKinds: those of the written kinds that fit the protocol, or all that fit it.
 fn kinds(
     key: &ObjectKey,
     spec: &api::Listener,
@@ -326,7 +324,7 @@ fn kinds(
     faults: &mut Faults,
 ) -> (Vec<&'static str>, Judged) {
     let written = spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
-    // Whether a kind fits a protocol that is not served is nobody's concern.
+    // A protocol that is not served fits no kind, and is reported itself.
     if written.is_empty() || takes.is_empty() {
         return (takes.to_vec(), Ok(()));
     }

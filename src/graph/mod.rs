@@ -1,4 +1,4 @@
-//! What refers to what: every reference looked up, every relation judged.
+//! References between objects: every one looked up, every relation judged.
 //!
 //! [`build`] takes the objects of one load, wherever they came from, and says which Gateways are
 //! ours, which listeners can be served, which routes are on which listener and where their
@@ -25,7 +25,6 @@ mod ca_certificate_refs;
 mod certificate_refs;
 mod conflicts;
 mod credentials;
-mod direct_response;
 mod facts;
 mod features;
 mod frontend;
@@ -40,23 +39,24 @@ mod proxies;
 mod references;
 mod render;
 mod route_builder;
+mod route_filter;
 mod route_object;
 mod routes;
 mod status;
 mod verdict;
 
-pub(crate) use backend_tls::{AltName, BackendTls, Encryption};
-pub(crate) use backends::{AppProtocol, Resolved, Target};
+pub(crate) use backend_tls::{Encryption, ExpectedAltName, UpstreamTls};
+pub(crate) use backends::{AppProtocol, BackendTarget, Resolved};
 pub(crate) use build::{Graph, build};
-pub(crate) use credentials::{Authorities, Certificate, Readiness};
-pub(crate) use direct_response::DirectAnswer;
-pub(crate) use facts::{Facts, Held};
+pub(crate) use credentials::{NamedAuthorities, NamedCertificate, Readiness};
+pub(crate) use facts::{Held, LoadFacts};
 pub(crate) use gateways::Gateway;
-pub(crate) use listeners::{Attached, ClientValidation, Listener};
+pub(crate) use listeners::{Attached, FrontendValidation, Listener};
 pub(crate) use object_status::{ObjectStatus, StatusPart};
 pub(crate) use policy::{Guard, ListenerPolicy, SecurityPolicies};
 pub(crate) use proxies::Proxy;
 pub(crate) use references::{FilterRefs, RuleRefs};
+pub(crate) use route_filter::DirectAnswer;
 pub(crate) use route_object::RouteObject;
 pub(crate) use routes::Route;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! EnvoyProxies: what of them is served, and whose they are.
+//! EnvoyProxies: the fields that are served, and warnings about the others.
 //!
 //! An EnvoyProxy belongs to the GatewayClasses and Gateways that name it as their parameters; that
 //! of a Gateway counts in place of its class's, as in Envoy Gateway, and nothing of the two is
@@ -21,7 +21,7 @@ pub(crate) struct Proxy<'a> {
     pub collectors: Vec<Resolved<'a>>,
 }
 
-/// Every EnvoyProxy of a load, whether anybody refers to it or not.
+/// Every EnvoyProxy of a load, used or not.
 #[derive(Debug, Default)]
 pub(super) struct Proxies<'a> {
     /// In the order of their names.
@@ -35,7 +35,7 @@ impl Proxies<'_> {
     }
 }
 
-/// Looks up what they refer to, and tells what of them is not served.
+/// Looks up their references, and warns of the fields that are not served.
 pub(super) fn proxies<'a>(lookup: BackendLookup<'_, 'a>, faults: &mut Faults) -> Proxies<'a> {
     let mut proxies = Proxies::default();
     for object in &lookup.index.envoy_proxies {

@@ -7,11 +7,11 @@ use crate::api::{
     LocalObjectReference, ObjectKey, PlainBackendRef,
 };
 
-use super::backends::{BackendLookup, BrokenRef, Resolved, Target, resolve};
-use super::direct_response::{self, DirectAnswer};
+use super::backends::{BackendLookup, BackendTarget, BrokenRef, Resolved, resolve};
+use super::route_filter::{self, DirectAnswer};
 use super::verdict::Faults;
 
-/// The references of one rule, as deep as they stand in it.
+/// The references of one rule, nested as in the rule.
 #[derive(Debug, Default)]
 pub(crate) struct RuleRefs<'a> {
     /// One for each of `backendRefs`.
@@ -20,11 +20,11 @@ pub(crate) struct RuleRefs<'a> {
     pub filters: Vec<FilterRefs<'a>>,
     /// One for each of the `filters` of each of `backendRefs`.
     pub backend_filters: Vec<Vec<FilterRefs<'a>>>,
-    /// The BackendTLSPolicies that name what is referred to, by their places in the graph.
+    /// The BackendTLSPolicies for the backends of the rule, by their places.
     pub policies: BTreeSet<usize>,
 }
 
-/// What a filter refers to.
+/// The reference of a filter.
 #[derive(Debug)]
 pub(crate) enum FilterRefs<'a> {
     /// `extensionRef` to an HTTPRouteFilter that answers.
@@ -38,7 +38,7 @@ pub(crate) enum FilterRefs<'a> {
 
 impl<'a> RuleRefs<'a> {
     /// Everything that a reference of the rule leads to, mirrors included.
-    pub(super) fn targets(&self) -> impl Iterator<Item = &Target<'a>> {
+    pub(super) fn targets(&self) -> impl Iterator<Item = &BackendTarget<'a>> {
         let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
         let mirrors = filters.filter_map(|filter| match filter {
             FilterRefs::Mirror(Ok(target)) => Some(target),
@@ -59,14 +59,14 @@ impl<'a> RuleRefs<'a> {
 }
 
 /// Looks up the references of a route.
-pub(super) struct Lookup<'l, 'a> {
+pub(super) struct RuleLookup<'l, 'a> {
     pub route: &'l ObjectKey,
     pub backends: BackendLookup<'l, 'a>,
     pub faults: &'l mut Faults,
 }
 
-impl<'a> Lookup<'_, 'a> {
-    pub(super) fn rule<F: RouteFilter>(
+impl<'a> RuleLookup<'_, 'a> {
+    pub(super) fn rule<F: FilterReferences>(
         &mut self,
         rule: usize,
         refs: &[BackendRef<F>],
@@ -125,7 +125,7 @@ impl<'a> Lookup<'_, 'a> {
         resolved
     }
 
-    fn filter(&mut self, filter: &impl RouteFilter, field: &str) -> FilterRefs<'a> {
+    fn filter(&mut self, filter: &impl FilterReferences, field: &str) -> FilterRefs<'a> {
         if let Some(reference) = filter.mirror() {
             return FilterRefs::Mirror(
                 self.backend(reference, &format!("{field}.requestMirror.backendRef")),
@@ -136,7 +136,7 @@ impl<'a> Lookup<'_, 'a> {
         let found = Kind::find(group, kind).map(|info| info.kind);
         let problem = match found {
             Some(Kind::RouteFilter) => {
-                match direct_response::look_up(extension, self.route, self.backends.index) {
+                match route_filter::look_up(extension, self.route, self.backends.index) {
                     Ok(answer) => return FilterRefs::Answer(answer),
                     Err(problem) => {
                         format!("{problem}; requests that should pass through it are answered 500")
@@ -164,12 +164,12 @@ impl<'a> Lookup<'_, 'a> {
 }
 
 /// What filters of every route kind may refer to.
-pub(super) trait RouteFilter {
+pub(super) trait FilterReferences {
     fn mirror(&self) -> Option<&BackendObjectReference>;
     fn extension(&self) -> Option<&LocalObjectReference>;
 }
 
-impl RouteFilter for HttpRouteFilter {
+impl FilterReferences for HttpRouteFilter {
     fn mirror(&self) -> Option<&BackendObjectReference> {
         let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
         mirror.filter(|_| self.kind == api::HttpFilterType::RequestMirror)
@@ -181,7 +181,7 @@ impl RouteFilter for HttpRouteFilter {
     }
 }
 
-impl RouteFilter for GrpcRouteFilter {
+impl FilterReferences for GrpcRouteFilter {
     fn mirror(&self) -> Option<&BackendObjectReference> {
         let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
         mirror.filter(|_| self.kind == api::GrpcFilterType::RequestMirror)

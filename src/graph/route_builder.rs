@@ -10,9 +10,9 @@ use crate::net::HostPattern;
 use super::allowed_routes;
 use super::backends::BackendLookup;
 use super::gateways::Gateway;
-use super::index::Index;
+use super::index::ObjectIndex;
 use super::listener_sets::ListenerSet;
-use super::references::Lookup;
+use super::references::RuleLookup;
 use super::route_object::RouteObject;
 use super::routes::{Parent, Route};
 use super::verdict::{Faults, Judged, Refusal, refuse};
@@ -26,10 +26,10 @@ pub(super) fn routes<'a>(
 ) -> Vec<Route<'a>> {
     let index = lookup.index;
     let of_gateways = gateways.iter().enumerate();
-    let of_gateways = of_gateways.map(|(place, of)| (of.key.clone(), At::Gateway(place)));
+    let of_gateways = of_gateways.map(|(place, of)| (of.key.clone(), ParentPlace::Gateway(place)));
     let of_sets = sets.iter().enumerate();
-    let of_sets = of_sets.map(|(place, of)| (of.key.clone(), At::ListenerSet(place)));
-    let by_key: HashMap<ObjectKey, At> = of_gateways.chain(of_sets).collect();
+    let of_sets = of_sets.map(|(place, of)| (of.key.clone(), ParentPlace::ListenerSet(place)));
+    let by_key: HashMap<ObjectKey, ParentPlace> = of_gateways.chain(of_sets).collect();
     let mut routes = Vec::with_capacity(index.routes.len());
     for object in &index.routes {
         let metadata = object.metadata();
@@ -52,8 +52,8 @@ pub(super) fn routes<'a>(
         };
         for (place, reference, parent) in parents {
             let (parent, listeners) = match parent {
-                At::Gateway(at) => (&gateways[at].key, &mut *gateways[at].listeners),
-                At::ListenerSet(at) => (&sets[at].key, &mut *sets[at].listeners),
+                ParentPlace::Gateway(at) => (&gateways[at].key, &mut *gateways[at].listeners),
+                ParentPlace::ListenerSet(at) => (&sets[at].key, &mut *sets[at].listeners),
             };
             let attached =
                 allowed_routes::attach(&route, routes.len(), reference, parent, listeners, index);
@@ -65,7 +65,7 @@ pub(super) fn routes<'a>(
             });
             route.parents.push(Parent { reference, attached });
         }
-        let mut look_up = Lookup { route: &route.key, backends: lookup, faults };
+        let mut look_up = RuleLookup { route: &route.key, backends: lookup, faults };
         route.rules = match object {
             RouteObject::Grpc(object) => {
                 let rules = object.spec.rules.iter().enumerate();
@@ -88,7 +88,7 @@ pub(super) fn routes<'a>(
 
 /// The rules of its kind that the route breaks: those of single rules, and whether there are none
 /// of the whole.
-fn broken<'a>(key: &ObjectKey, index: &Index<'a>) -> (Vec<&'a Fault>, Judged) {
+fn broken<'a>(key: &ObjectKey, index: &ObjectIndex<'a>) -> (Vec<&'a Fault>, Judged) {
     let mut faults = Vec::new();
     let mut valid = Ok(());
     for fault in index.broken(key) {
@@ -103,9 +103,9 @@ fn broken<'a>(key: &ObjectKey, index: &Index<'a>) -> (Vec<&'a Fault>, Judged) {
     (faults, valid)
 }
 
-/// Where a parent stands in the graph.
+/// The place of a parent in the graph.
 #[derive(Clone, Copy, Debug)]
-enum At {
+enum ParentPlace {
     Gateway(usize),
     ListenerSet(usize),
 }
@@ -115,10 +115,10 @@ enum At {
 fn parents<'a>(
     object: RouteObject<'a>,
     key: &ObjectKey,
-    index: &Index<'a>,
-    by_key: &HashMap<ObjectKey, At>,
+    index: &ObjectIndex<'a>,
+    by_key: &HashMap<ObjectKey, ParentPlace>,
     faults: &mut Faults,
-) -> Vec<(usize, &'a ParentReference, At)> {
+) -> Vec<(usize, &'a ParentReference, ParentPlace)> {
     let mut parents = Vec::new();
     if object.parent_refs().is_empty() {
         let problem = "the route is attached to nothing; name a Gateway under `spec.parentRefs`";
@@ -129,7 +129,7 @@ fn parents<'a>(
         let kind = match (reference.group(), reference.kind()) {
             (GATEWAY_GROUP, "Gateway") => Kind::Gateway,
             (GATEWAY_GROUP, "ListenerSet") => Kind::ListenerSet,
-            // A mesh attaches routes to Services; that is no business of a gateway.
+            // A mesh attaches routes to Services; a gateway ignores that.
             (CORE_GROUP, "Service") => continue,
             (group, kind) => {
                 let dot = if group.is_empty() { "" } else { "." };

@@ -30,7 +30,7 @@ pub(crate) struct Route<'a> {
 #[derive(Debug)]
 pub(crate) struct Parent<'a> {
     pub reference: &'a ParentReference,
-    /// Whether at least one listener took the route.
+    /// True where at least one listener took the route.
     pub attached: Judged,
 }
 

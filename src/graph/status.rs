@@ -106,11 +106,11 @@ pub(crate) struct AncestorStatus {
 /// The status of everything in `graph`. `faults` has what cannot run of each route, as
 /// `graph.routes` stands.
 pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
-    let verdicts: Vec<Verdict> = graph
+    let verdicts: Vec<RouteVerdict> = graph
         .routes
         .iter()
         .zip(faults)
-        .map(|(route, faults)| Verdict::new(route, faults))
+        .map(|(route, faults)| RouteVerdict::new(route, faults))
         .collect();
     let controller: Arc<str> = graph.controller_name.as_str().into();
     Statuses {
@@ -131,15 +131,15 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
     }
 }
 
-/// What is true of a route with every parent.
-struct Verdict {
+/// The conditions of a route that are the same for every parent.
+struct RouteVerdict {
     accepted: Judged,
     /// Condition PartiallyInvalid, where it is True: its message.
     partial: Option<String>,
     resolved: Judged,
 }
 
-impl Verdict {
+impl RouteVerdict {
     fn new(route: &Route<'_>, faults: &[Fault]) -> Self {
         let mut found: Vec<&Fault> = route.broken.iter().copied().chain(faults).collect();
         found.sort_by_key(|fault| fault.rule());
@@ -201,7 +201,7 @@ fn class(class: &Class<'_>) -> GatewayClassStatus {
     }
 }
 
-fn gateways(graph: &Graph<'_>, routes: &[Verdict]) -> Vec<GatewayStatus> {
+fn gateways(graph: &Graph<'_>, routes: &[RouteVerdict]) -> Vec<GatewayStatus> {
     let mut attached = vec![0; graph.gateways.len()];
     for set in &graph.listener_sets {
         attached[set.gateway] += usize::from(set.accepted(&graph.gateways[set.gateway]).is_ok());
@@ -210,7 +210,7 @@ fn gateways(graph: &Graph<'_>, routes: &[Verdict]) -> Vec<GatewayStatus> {
     gateways.map(|(of, attached)| gateway(of, attached, routes)).collect()
 }
 
-fn gateway(gateway: &Gateway<'_>, attached: usize, routes: &[Verdict]) -> GatewayStatus {
+fn gateway(gateway: &Gateway<'_>, attached: usize, routes: &[RouteVerdict]) -> GatewayStatus {
     let accepted = gateway.accepted();
     let programmed = programmed(gateway);
     let mut conditions = vec![
@@ -265,7 +265,7 @@ fn gateway(gateway: &Gateway<'_>, attached: usize, routes: &[Verdict]) -> Gatewa
 fn listener_set(
     set: &ListenerSet<'_>,
     gateway: &Gateway<'_>,
-    routes: &[Verdict],
+    routes: &[RouteVerdict],
 ) -> ListenerSetStatus {
     let accepted = set.accepted(gateway);
     let programmed = match &accepted {
@@ -322,7 +322,7 @@ fn gateway_resolved(gateway: &Gateway<'_>) -> Judged {
     Err(Refusal::new("ListenersNotResolved", message))
 }
 
-fn listener(listener: &Listener<'_>, served: bool, routes: &[Verdict]) -> ListenerStatus {
+fn listener(listener: &Listener<'_>, served: bool, routes: &[RouteVerdict]) -> ListenerStatus {
     let mut conditions = vec![condition(
         "Accepted",
         "Accepted",
@@ -357,7 +357,7 @@ fn listener(listener: &Listener<'_>, served: bool, routes: &[Verdict]) -> Listen
     }
 }
 
-/// `served` is whether what it belongs to is.
+/// `served` is true where its Gateway or ListenerSet is served.
 fn listener_programmed(listener: &Listener<'_>, served: bool) -> Judged {
     if let Err(refusal) = &listener.accepted {
         let reason = match refusal.reason {
@@ -379,7 +379,7 @@ fn listener_programmed(listener: &Listener<'_>, served: bool) -> Judged {
     Ok(())
 }
 
-fn route(route: &Route<'_>, verdict: &Verdict, controller: &Arc<str>) -> RouteStatus {
+fn route(route: &Route<'_>, verdict: &RouteVerdict, controller: &Arc<str>) -> RouteStatus {
     let parents = route.parents.iter().map(|parent| {
         let accepted = parent.attached.clone().and_then(|()| verdict.accepted.clone());
         let mut conditions = vec![condition(

@@ -48,14 +48,14 @@ pub(in crate::graph) type NoTarget = (&'static str, String);
 /// The targets of one policy.
 #[derive(Debug)]
 pub(in crate::graph) struct PolicyTargets {
-    pub targets: Vec<Target>,
+    pub targets: Vec<AttachedTarget>,
     /// False where a reference cannot be a target at all.
     pub valid: Judged,
 }
 
 /// A target of a policy.
 #[derive(Debug)]
-pub(in crate::graph) struct Target {
+pub(in crate::graph) struct AttachedTarget {
     pub key: ObjectKey,
     /// Whether it exists and no other policy has it.
     pub attached: Judged,
@@ -78,7 +78,7 @@ pub(in crate::graph) fn attach<'a>(
             if let Err(refusal) = &attached {
                 faults.error(policy, field.clone(), &*refusal.message);
             }
-            all.targets.push(Target { key: key.clone(), attached });
+            all.targets.push(AttachedTarget { key: key.clone(), attached });
         }
         for target in named {
             let field = &target.field;
@@ -114,7 +114,7 @@ pub(in crate::graph) fn attach<'a>(
             if let Err(refusal) = &claimed {
                 faults.error(policy, field.clone(), &*refusal.message);
             }
-            all.targets.push(Target { key, attached: claimed.and(exists) });
+            all.targets.push(AttachedTarget { key, attached: claimed.and(exists) });
         }
         attached.push(all);
     }

@@ -8,7 +8,7 @@ use crate::api::envoy::{EnvoyPolicy, EnvoyPolicySpec, MergeType};
 use crate::api::{GATEWAY_GROUP, Kind, ObjectKey};
 use crate::config::field_path;
 use crate::graph::gateways::Gateway;
-use crate::graph::index::Index;
+use crate::graph::index::ObjectIndex;
 use crate::graph::listener_sets::ListenerSet;
 use crate::graph::listeners::Listener;
 use crate::graph::routes::Route;
@@ -66,7 +66,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         policies: &[&'a EnvoyPolicy<S>],
         kinds: &'static [Kind],
         on_conflict: OnConflict,
-        index: &Index<'a>,
+        index: &ObjectIndex<'a>,
         faults: &mut Faults,
     ) -> Self {
         let keys: Vec<ObjectKey> = policies.iter().map(|policy| key(policy)).collect();
@@ -252,7 +252,7 @@ fn ask<'a, S: EnvoyPolicySpec>(
 fn usable<S: EnvoyPolicySpec>(
     policy: &EnvoyPolicy<S>,
     key: &ObjectKey,
-    index: &Index<'_>,
+    index: &ObjectIndex<'_>,
 ) -> Judged {
     if let Some(fault) = index.broken(key).next() {
         return Err(Refusal::new("Invalid", fault.to_string()));

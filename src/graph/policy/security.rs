@@ -5,7 +5,7 @@
 
 use crate::api::Kind;
 use crate::api::envoy::SecurityPolicySpec;
-use crate::graph::index::Index;
+use crate::graph::index::ObjectIndex;
 use crate::graph::verdict::Faults;
 
 use super::claims::OnConflict;
@@ -22,7 +22,7 @@ pub(crate) type SecurityPolicies<'a> = AttachedPolicies<'a, SecurityPolicySpec>;
 pub(crate) type Guard<'p> = Applied<'p, SecurityPolicySpec>;
 
 pub(in crate::graph) fn security_policies<'a>(
-    index: &Index<'a>,
+    index: &ObjectIndex<'a>,
     faults: &mut Faults,
 ) -> SecurityPolicies<'a> {
     AttachedPolicies::new(&index.security_policies, TARGETS, OnConflict::Close, index, faults)

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::api::envoy::PolicySelector;
 use crate::api::{self, ENVOY_GROUP, FromNamespaces, GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta};
 use crate::config::{FieldPath, nearest};
-use crate::graph::grants::{From, To};
-use crate::graph::index::Index;
+use crate::graph::grants::{Referent, Referrer};
+use crate::graph::index::ObjectIndex;
 use crate::graph::listeners::{Namespaces, selector_faults};
 use crate::graph::verdict::{Faults, Refusal};
 use crate::observe::listed;
@@ -18,7 +18,7 @@ const MOST: usize = 5;
 
 /// The objects of a load that policies may target.
 pub(super) struct Targetable<'i, 'a> {
-    index: &'i Index<'a>,
+    index: &'i ObjectIndex<'a>,
     /// The kinds that the policies may target.
     kinds: &'static [Kind],
     /// In the order of ties.
@@ -27,7 +27,7 @@ pub(super) struct Targetable<'i, 'a> {
 }
 
 impl<'i, 'a> Targetable<'i, 'a> {
-    pub(super) fn new(index: &'i Index<'a>, kinds: &'static [Kind]) -> Self {
+    pub(super) fn new(index: &'i ObjectIndex<'a>, kinds: &'static [Kind]) -> Self {
         let mut found = Self { index, kinds, all: Vec::new(), sections: HashMap::new() };
         let listeners = |of: &'a [api::Listener]| of.iter().map(|one| &*one.name).collect();
         for of in &index.gateways {
@@ -161,13 +161,13 @@ fn namespaces(selector: &PolicySelector) -> Namespaces<'_> {
     }
 }
 
-fn from(policy: &ObjectKey) -> From<'_> {
-    From { group: ENVOY_GROUP, kind: policy.kind.as_str(), namespace: &policy.namespace }
+fn from(policy: &ObjectKey) -> Referrer<'_> {
+    Referrer { group: ENVOY_GROUP, kind: policy.kind.as_str(), namespace: &policy.namespace }
 }
 
-fn to(target: &ObjectKey) -> To<'_> {
+fn to(target: &ObjectKey) -> Referent<'_> {
     let ObjectKey { kind, namespace, name } = target;
-    To { group: GATEWAY_GROUP, kind: kind.as_str(), namespace, name }
+    Referent { group: GATEWAY_GROUP, kind: kind.as_str(), namespace, name }
 }
 
 /// `; did you mean ...?`, where a name is near.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::api::ConditionStatus;
 use crate::graph::credentials::Readiness;
-use crate::graph::{Facts, Graph, Held, Statuses, build, statuses};
+use crate::graph::{Graph, Held, LoadFacts, Statuses, build, statuses};
 use crate::provider::parse_bytes;
 
 use super::policies::listeners;
@@ -78,7 +78,7 @@ fn with_graph<T>(yaml: &str, look: impl FnOnce(&Graph<'_>) -> T) -> T {
     let loaded = parse_bytes(Path::new("in.yaml"), yaml.as_bytes(), &|_| None);
     assert!(!loaded.is_fatal(), "{:?}", loaded.diagnostics([]));
     let ready = |_: &_| Readiness { ready: true, problem: None };
-    let facts = Facts {
+    let facts = LoadFacts {
         controller_name: "test/controller",
         enable_backend: true,
         domain: None,

@@ -1,8 +1,8 @@
-//! What an `extensionRef` to an HTTPRouteFilter stands for.
+//! HTTPRouteFilters that an `extensionRef` names.
 
 use crate::api::{DirectBodyType, DirectResponse, LocalObjectReference, ObjectKey, RouteFilter};
 
-use super::index::Index;
+use super::index::ObjectIndex;
 
 /// An answer in place of a backend's, with its body looked up.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ const BODY_KEY: &str = "response.body";
 ///
 /// # Errors
 ///
-/// What is wrong with it; requests that should pass through it cannot be answered then.
+/// The filter cannot be used; requests that should pass through it get 500.
 pub(super) fn look_up<'a>(
     reference: &LocalObjectReference,
     route: &ObjectKey,
-    index: &Index<'a>,
+    index: &ObjectIndex<'a>,
 ) -> Result<DirectAnswer<'a>, String> {
     let name = &reference.name;
     let Some(filter) = index.route_filter(&route.namespace, name) else {
@@ -37,7 +37,7 @@ pub(super) fn look_up<'a>(
         .map_err(|problem| format!("HTTPRouteFilter {}/{name}: {problem}", route.namespace))
 }
 
-fn read<'a>(filter: &'a RouteFilter, index: &Index<'a>) -> Result<DirectAnswer<'a>, String> {
+fn read<'a>(filter: &'a RouteFilter, index: &ObjectIndex<'a>) -> Result<DirectAnswer<'a>, String> {
     let Some(direct) = &filter.spec.direct_response else {
         return Err("only `directResponse` is supported yet".into());
     };
@@ -56,7 +56,7 @@ fn read<'a>(filter: &'a RouteFilter, index: &Index<'a>) -> Result<DirectAnswer<'
 fn body<'a>(
     direct: &'a DirectResponse,
     filter: &'a RouteFilter,
-    index: &Index<'a>,
+    index: &ObjectIndex<'a>,
 ) -> Result<&'a str, String> {
     let Some(body) = &direct.body else { return Ok("") };
     match body.kind() {
