@@ -1,9 +1,9 @@
-//! The state of one downstream connection: what it is doing, since when, and how it is to end.
+//! The state of one downstream connection: its activity, the times of it, and how it is to end.
 //!
-//! A connection sets no timer of its own. It notes the time of each event, and a sweep over all
-//! connections of a worker, ten times a second, finds those that have passed a limit. This costs a
-//! few stores per request instead of arming and disarming timers, and one list serves the time
-//! limits, the limit on connections and draining.
+//! A connection sets no timer of its own. It records the time of each event, and a sweep over all
+//! connections of a worker, ten times a second, finds those that have exceeded a limit. This costs
+//! a few stores per request instead of arming and disarming timers, and one list serves the
+//! timeouts, the limit on connections and draining.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -15,83 +15,86 @@ use tokio::sync::Notify;
 use crate::clock::coarse_now;
 use crate::snapshot::ClientLimits;
 
-/// Milliseconds since some moment before the first connection; never 0.
+/// Milliseconds since a moment before the first connection; never 0.
 pub(crate) type Millis = u64;
 
-/// The state of a connection. Its socket, its requests and the sweep share it.
+/// The state of a connection, shared by its socket, its requests and the sweep.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub peer: SocketAddr,
-    /// The limits of the bind: they hold until the listener is known.
+    /// The limits of the bind. They apply until the listener is known.
     bind_limits: Arc<ClientLimits>,
     listener_limits: OnceLock<Arc<ClientLimits>>,
-    /// When the connection began to wait for a request head or to receive one; 0 if it does not.
+    /// Time at which the connection began to wait for a request head or to receive one; 0 if it
+    /// does neither.
     head_since: AtomicU64,
-    /// When the last open exchange ended.
+    /// Time at which the last open exchange ended.
     idle_since: AtomicU64,
-    /// When the client sent its last byte.
+    /// Time at which the client sent its last byte.
     read_at: AtomicU64,
-    /// When the gateway sent its last byte.
+    /// Time at which the gateway sent its last byte.
     wrote_at: AtomicU64,
-    /// When a write first found no room; 0 if the last one went through.
+    /// Time at which a write first blocked; 0 if the last write succeeded.
     write_stuck_since: AtomicU64,
-    /// Exchanges under way.
+    /// Number of open exchanges.
     open: AtomicU32,
-    /// Exchanges opened so far, and how many of them the client gave up.
+    /// Number of exchanges opened so far, and of those that the client abandoned.
     opened: AtomicU32,
     abandoned: AtomicU32,
-    /// Request bodies that wait for the client.
+    /// Number of request bodies that wait for the client.
     awaited_bodies: AtomicU32,
-    /// Response bodies that wait for the client's window, and when it last opened one.
+    /// Number of response bodies that wait for the client's flow-control window, and the time at
+    /// which that number last changed.
     owed_bodies: AtomicU32,
     room_at: AtomicU64,
-    /// HTTP/1: bytes of a request have come, or may come, that were not read to their end.
+    /// HTTP/1: request bytes have arrived, or may still arrive, that were not read to their end.
     unread: AtomicBool,
-    /// Request bodies that are read and discarded after their requests were answered.
+    /// Number of request bodies that are read and discarded after their requests were answered.
     drained_bodies: AtomicU32,
-    /// When the gateway sent its last byte of all and began to wait for the client to read it; 0
+    /// Time at which the gateway sent its final byte and began to wait for the client to read it; 0
     /// before.
     lingers_since: AtomicU64,
-    /// The number of the first request that says its length twice; 0 if there is none.
+    /// The number of the first request with both `Content-Length` and `Transfer-Encoding`; 0 if
+    /// none.
     twofold: AtomicU32,
-    /// The number of the request whose target is too long; 0 if there is none.
+    /// The number of the request whose target is too long; 0 if none.
     long_target: AtomicU32,
-    /// The client speaks HTTP/2: a stream may rest, and frames between requests are not a head, so
-    /// some limits do not apply.
+    /// The client speaks HTTP/2. Some limits do not apply: a stream may be idle, and frames between
+    /// requests are not a request head.
     http2: AtomicBool,
-    /// A TLS handshake is under way. It has a limit of its own.
+    /// A TLS handshake is in progress. It has its own timeout.
     handshake: AtomicBool,
     ending: AtomicU8,
     /// See [`cut`](Self::cut) and [`cut_unless_finished`](Self::cut_unless_finished).
     cut: AtomicU8,
-    /// When the first ending was asked for.
+    /// Time at which the first ending was requested.
     ending_since: AtomicU64,
     wake: Notify,
 }
 
-/// How long a connection without an exchange may take to close after it was asked to: HTTP/2 needs
-/// a round trip for it.
+/// Maximum time for a connection without an exchange to close after it was asked to: HTTP/2 needs a
+/// round trip for it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// After the last answer of a connection, the gateway reads for so long from a client that goes on
-/// sending (`LINGER`) and from one that is silent (`SILENCE`). nginx's `lingering_time` and
+/// Limits on reading after the last response of a connection: `LINGER` for a client that keeps
+/// sending, `SILENCE` for one that sends nothing. They match nginx's `lingering_time` and
 /// `lingering_timeout`.
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
 pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long a connection without a request is kept after it was asked to end: the first bytes of a
-/// request may be on their way, sent before the client could know.
+/// Time that a connection without a request is kept after it was asked to end: the client may
+/// already have sent the first bytes of a request.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
-/// Exchanges that a client may give up before their share of all exchanges counts.
+/// Number of abandoned exchanges of a client from which on their share of all exchanges is checked.
 const MOST_ABANDONED: u32 = 200;
 
-/// How a connection is to end. Later ones outrank earlier ones.
+/// The way in which a connection is to end. Later variants outrank earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ending {
-    /// After the exchanges that are open: GOAWAY, or `Connection: close`.
+    /// After the open exchanges: with GOAWAY or `Connection: close`.
     Gracefully = 1,
-    /// At once, because a limit has passed.
+    /// At once, because a limit was exceeded.
     AtOnce = 2,
     /// At once, because the process ends.
     Shutdown = 3,
@@ -128,12 +131,13 @@ impl Watch {
         }
     }
 
-    /// The listener of the connection is known, and these are its limits. They stay to the end.
+    /// Sets the limits of the connection's listener, once it is known. They apply to the end.
     pub(crate) fn limited_by(&self, limits: &Arc<ClientLimits>) {
         let _ = self.listener_limits.set(Arc::clone(limits));
     }
 
-    /// The limits of this connection: those of its listener, and of its bind until it is known.
+    /// Returns the limits of this connection: those of its listener, or of its bind while the
+    /// listener is not known.
     pub(crate) fn limits(&self) -> &ClientLimits {
         self.listener_limits.get().unwrap_or(&self.bind_limits)
     }
@@ -142,19 +146,19 @@ impl Watch {
         self.http2.store(true, Ordering::Relaxed);
     }
 
-    /// The connection begins with a TLS handshake. Its task watches the time limit of it.
+    /// Records that a TLS handshake begins. The connection's task enforces its timeout.
     pub(crate) fn begins_handshake(&self) {
         self.handshake.store(true, Ordering::Relaxed);
     }
 
-    /// The handshake is done: from here on a request head is awaited.
+    /// Records the end of the handshake: from now on the connection waits for a request head.
     pub(crate) fn ends_handshake(&self, now: Millis) {
         self.head_since.store(now, Ordering::Relaxed);
         self.idle_since.store(now, Ordering::Relaxed);
         self.handshake.store(false, Ordering::Relaxed);
     }
 
-    /// Bytes came in.
+    /// Records that bytes were received.
     pub(crate) fn read(&self, now: Millis) {
         self.read_at.store(now, Ordering::Relaxed);
         if !self.is_busy() && !self.http2.load(Ordering::Relaxed) {
@@ -165,69 +169,71 @@ impl Watch {
         }
     }
 
-    /// True if the bytes that come belong to a request whose head was read.
+    /// Returns true if received bytes belong to a request whose head was already read.
     pub(crate) fn is_busy(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0 || self.drained_bodies.load(Ordering::Relaxed) > 0
     }
 
-    /// HTTP/1: notes whether the body of the current request has bytes left to come.
+    /// Records, for HTTP/1, whether the body of the current request has bytes left to arrive.
     pub(crate) fn leaves_unread(&self, unread: bool) {
         self.unread.store(unread, Ordering::Relaxed);
     }
 
-    /// True if an HTTP/1 client may still be sending bytes that nothing reads.
+    /// Returns true if an HTTP/1 client may still be sending bytes that are not read.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// A request body is read and discarded until the guard drops.
+    /// Counts a request body as read and discarded until the guard drops.
     pub(crate) fn drains(self: &Arc<Self>) -> DrainedBody {
         self.drained_bodies.fetch_add(1, Ordering::Relaxed);
         DrainedBody(Arc::clone(self))
     }
 
-    /// The gateway has sent its last byte; what still comes is discarded for a while.
+    /// Records that the gateway has sent its final byte; bytes that still arrive are discarded for
+    /// a while.
     pub(crate) fn lingers(&self, now: Millis) {
         if self.lingers_since.load(Ordering::Relaxed) == 0 {
             self.lingers_since.store(now, Ordering::Relaxed);
         }
     }
 
-    /// Bytes were sent.
+    /// Records that bytes were sent.
     pub(crate) fn sent(&self, now: Millis) {
         self.wrote_at.store(now, Ordering::Relaxed);
     }
 
-    /// The head of the request of this number, from 1, has `Content-Length` and
-    /// `Transfer-Encoding`. It may be read while an earlier request is served.
+    /// Records that the head of request number `request`, counted from 1, has both `Content-Length`
+    /// and `Transfer-Encoding`. The head may be read while an earlier request is served.
     pub(crate) fn is_twofold(&self, request: u32) {
         let order = Ordering::Relaxed;
         let _ = self.twofold.compare_exchange(0, request, order, order);
     }
 
-    /// True if the head of the exchange that was just opened has both. That one is the last of its
-    /// connection.
+    /// Returns true if the request of the newest exchange has both fields. That exchange is the
+    /// last one of its connection.
     pub(crate) fn opened_twofold(&self) -> bool {
         self.has_just_opened(self.twofold.load(Ordering::Relaxed))
     }
 
-    /// The target of the request of this number, from 1, is too long, and was cut off.
+    /// Records that the target of request number `request`, counted from 1, is too long and was
+    /// truncated.
     pub(crate) fn has_long_target(&self, request: u32) {
         self.long_target.store(request, Ordering::Relaxed);
     }
 
-    /// True if the target of the exchange that was just opened was cut off. The connection ends
-    /// with that exchange.
+    /// Returns true if the target of the newest exchange was truncated. The connection ends with
+    /// that exchange.
     pub(crate) fn opened_with_long_target(&self) -> bool {
         self.has_just_opened(self.long_target.load(Ordering::Relaxed))
     }
 
-    /// True if the exchange that was opened last is that of the request of this number.
+    /// Returns true if the newest exchange is that of request number `request`.
     fn has_just_opened(&self, request: u32) -> bool {
         request != 0 && request == self.opened.load(Ordering::Relaxed)
     }
 
-    /// A write went through, or found no room.
+    /// Records that a write succeeded or, if `stuck`, that it blocked.
     pub(crate) fn wrote(&self, now: Millis, stuck: bool) {
         if !stuck {
             if self.write_stuck_since.load(Ordering::Relaxed) != 0 {
@@ -238,7 +244,7 @@ impl Watch {
         }
     }
 
-    /// A request head is complete: an exchange is open until the guard drops.
+    /// Records a complete request head: an exchange is open until the guard drops.
     pub(crate) fn open(self: &Arc<Self>) -> OpenExchange {
         self.head_since.store(0, Ordering::Relaxed);
         self.unread.store(false, Ordering::Relaxed);
@@ -247,11 +253,11 @@ impl Watch {
         OpenExchange(Arc::clone(self))
     }
 
-    /// The client gave up an exchange before its end.
+    /// Records that the client abandoned an exchange before its end.
     ///
-    /// Over HTTP/2 that costs it a dozen bytes and a backend a request (CVE-2023-44487), so a
-    /// connection that does it more often than not, beyond a number that a person's clicks may
-    /// reach, is ended. Envoy judges likewise.
+    /// Over HTTP/2 that costs the client a dozen bytes and a backend a request (CVE-2023-44487). A
+    /// connection that abandons more than half of its exchanges is closed, once their number
+    /// exceeds what a person's clicks may reach. Envoy does the same.
     pub(crate) fn abandoned(&self) {
         let abandoned = 1 + self.abandoned.fetch_add(1, Ordering::Relaxed);
         if abandoned >= MOST_ABANDONED && abandoned > self.opened.load(Ordering::Relaxed) / 2 {
@@ -259,10 +265,11 @@ impl Watch {
         }
     }
 
-    /// A request body begins or ceases to wait for the client.
+    /// Records that a request body begins or ceases to wait for the client.
     pub(crate) fn awaits_body(&self, waits: bool, now: Millis) {
         if waits {
-            // The clock of a stalled body starts when we begin to wait, not at the last byte.
+            // The timeout of a stalled body starts when the gateway begins to wait, not at the last
+            // byte.
             self.read_at.fetch_max(now, Ordering::Relaxed);
             self.awaited_bodies.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -270,10 +277,11 @@ impl Watch {
         }
     }
 
-    /// A response body of an HTTP/2 stream begins or ceases to wait for the client's window.
+    /// Records that the response body of an HTTP/2 stream begins or ceases to wait for the client's
+    /// window.
     ///
-    /// The stream alone is stuck then, not the connection: writes go through, and a client that
-    /// gives no window can keep its stream, and a backend, for ever (CVE-2019-9517).
+    /// Only the stream is stuck then, not the connection: writes succeed, and a client that opens
+    /// no window could keep its stream and a backend forever (CVE-2019-9517).
     pub(crate) fn owes_body(&self, owes: bool, now: Millis) {
         self.room_at.store(now, Ordering::Relaxed);
         if owes {
@@ -283,7 +291,7 @@ impl Watch {
         }
     }
 
-    /// The ending that is due at `now` by the limits, if any.
+    /// Returns the ending that is due at `now` by the limits, if any.
     pub(crate) fn overdue(&self, now: Millis) -> Option<Ending> {
         let limits = self.limits();
         let over = |since: Millis, limit: Duration| {
@@ -296,8 +304,8 @@ impl Watch {
             (self.read_at.load(Ordering::Relaxed), self.wrote_at.load(Ordering::Relaxed));
         let http2 = self.http2.load(Ordering::Relaxed);
         let stuck = self.write_stuck_since.load(Ordering::Relaxed);
-        // Over HTTP/1 a client may well send all of its request before it reads. Over HTTP/2 it has
-        // to read in between, and what comes may be of any stream or of none.
+        // Over HTTP/1 a client may send its whole request before it reads. Over HTTP/2 it has to
+        // read in between, and received bytes may belong to any stream or to none.
         let stuck = if stuck == 0 || http2 { stuck } else { stuck.max(read_at) };
         if over(stuck, limits.send_timeout) {
             return Some(Ending::AtOnce);
@@ -309,7 +317,7 @@ impl Watch {
                 let late = over(lingers, all) || over(lingers.max(read_at), silent);
                 return late.then_some(Ending::AtOnce);
             }
-            // The task that discards the body watches the time.
+            // The task that discards the body enforces its timeout.
             if self.drained_bodies.load(Ordering::Relaxed) > 0 {
                 return None;
             }
@@ -317,12 +325,13 @@ impl Watch {
                 return Some(Ending::AtOnce);
             }
             let idle = self.idle_since.load(Ordering::Relaxed);
-            // A client that was asked to end and has nothing open has read it by now.
+            // A client without an open exchange has had time to read the request to close.
             let ending = self.ending_since.load(Ordering::Relaxed);
             if ending != 0 && over(ending.max(idle), FAREWELL) {
                 return Some(Ending::AtOnce);
             }
-            // GOAWAY only asks. A peer that ignores it gets no more time than it takes to read it.
+            // GOAWAY is only a request. A peer that ignores it gets no more time than it needs to
+            // read it.
             if over(idle, limits.idle_timeout + limits.send_timeout) {
                 return Some(Ending::AtOnce);
             }
@@ -330,10 +339,10 @@ impl Watch {
         }
         let quiet_since = read_at.max(wrote_at);
         let gone = match http2 {
-            // It was sent a PING in between (`proxy/speak.rs`), which a client that is there
+            // The gateway has sent a PING in the meantime (`proxy/speak.rs`), which a live client
             // answers.
             true => over(quiet_since, limits.idle_timeout / 2 + limits.send_timeout),
-            // While the response flows, the request may rest.
+            // The request body may be idle while the response makes progress.
             false => {
                 self.awaited_bodies.load(Ordering::Relaxed) > 0
                     && over(quiet_since, limits.body_timeout)
@@ -342,18 +351,18 @@ impl Watch {
         gone.then_some(Ending::AtOnce)
     }
 
-    /// How many exchanges are under way.
+    /// Returns the number of open exchanges.
     pub(crate) fn open_exchanges(&self) -> usize {
         self.open.load(Ordering::Relaxed) as usize
     }
 
-    /// True if the connection has had no exchange for `patience`.
+    /// Returns true if the connection has had no exchange for `patience`.
     pub(crate) fn rests(&self, now: Millis, patience: Millis) -> bool {
         !self.handshake.load(Ordering::Relaxed)
             && self.idle_since().is_some_and(|since| now.saturating_sub(since) > patience)
     }
 
-    /// True if data for the client has waited for room for `patience`.
+    /// Returns true if data for the client has been blocked for `patience`.
     pub(crate) fn is_stuck(&self, now: Millis, patience: Millis) -> bool {
         let over = |since: Millis| since != 0 && now.saturating_sub(since) > patience;
         over(self.write_stuck_since.load(Ordering::Relaxed))
@@ -361,34 +370,34 @@ impl Watch {
                 && over(self.room_at.load(Ordering::Relaxed)))
     }
 
-    /// Since when no exchange is open, if so.
+    /// Returns the time since which no exchange is open; `None` if one is.
     pub(crate) fn idle_since(&self) -> Option<Millis> {
         (self.open.load(Ordering::Relaxed) == 0).then(|| self.idle_since.load(Ordering::Relaxed))
     }
 
-    /// True once the connection is to end: an HTTP/1 response has to say so.
+    /// Returns true once the connection is to end. An HTTP/1 response must announce it.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed) != 0
     }
 
-    /// True if the process ends without waiting any longer.
+    /// Returns true if the process ends without any further wait.
     pub(crate) fn is_shut_down(&self) -> bool {
         self.ending.load(Ordering::Relaxed) == Ending::Shutdown as u8
     }
 
-    /// The end of the connection ends its response (HTTP/1.0): if the response is not complete, the
-    /// connection has to end with a reset.
+    /// Marks a connection whose end delimits its response (HTTP/1.0): if the response is not
+    /// complete, the connection must end with a reset.
     pub(crate) fn cut_unless_finished(&self) {
         self.cut.fetch_max(1, Ordering::Relaxed);
     }
 
-    /// A response or tunnel has broken off: the connection has to end with a reset.
+    /// Records that a response or tunnel was cut short: the connection must end with a reset.
     pub(crate) fn cut(&self) {
         self.cut.store(2, Ordering::Relaxed);
     }
 
-    /// True if the socket has to be closed by RST. `finished`: everything was written, and the end
-    /// of the stream after it.
+    /// Returns true if the socket must be closed with RST. `finished` is true if all data and the
+    /// end of the stream were written.
     pub(crate) fn is_cut(&self, finished: bool) -> bool {
         self.cut.load(Ordering::Relaxed) > u8::from(finished)
     }
@@ -406,7 +415,7 @@ impl Watch {
         }
     }
 
-    /// Resolves when an ending is asked for that outranks `known`.
+    /// Resolves when an ending that outranks `known` is requested.
     pub(crate) async fn ending(&self, known: Option<Ending>) -> Ending {
         loop {
             let asked = match self.ending.load(Ordering::Relaxed) {
@@ -423,7 +432,7 @@ impl Watch {
     }
 }
 
-/// A request body that is read and discarded. Dropping this ends it.
+/// A guard for a request body that is read and discarded. Dropping it ends the drain.
 #[derive(Debug)]
 #[must_use = "the body counts as drained only while this guard lives"]
 pub(crate) struct DrainedBody(Arc<Watch>);
@@ -435,7 +444,8 @@ impl Drop for DrainedBody {
     }
 }
 
-/// One open exchange. Dropping it, by return, `?`, cancellation or panic, closes it.
+/// A guard for one open exchange. Dropping it, by return, `?`, cancellation or panic, closes the
+/// exchange.
 #[derive(Debug)]
 #[must_use = "the exchange counts as open only while this guard lives"]
 pub(crate) struct OpenExchange(Arc<Watch>);

@@ -1,7 +1,6 @@
-//! Connections from clients: how many there are, what each of them is doing, and what all workers
-//! share.
+//! Downstream connections: their number, their state, and the state that all workers share.
 //!
-//! HTTP (`proxy`) and byte streams (`streams`) both use this room.
+//! HTTP (`proxy`) and byte streams (`streams`) both use this module.
 
 mod bind_counts;
 mod client_stream;

@@ -1,10 +1,10 @@
-//! Shortage of memory: idle connections are closed first, then new requests are refused.
+//! Memory shortage: closes idle connections first, then refuses new requests.
 //!
-//! The sweep of one worker or another looks at the memory in use, four times a second in all. From
-//! 95 % of the limit on, idle connections are closed, the longest idle first: the time that a
-//! connection may be idle is halved at each look. From 98 % on a new request is answered 503, and a
-//! client that takes nothing of its response for that time is cut off, because its buffers would go
-//! on to fill. Below 90 % all is as before.
+//! The sweeps of the workers check the memory in use, four times a second in all. From 95 % of the
+//! limit on, idle connections are closed, the longest idle first: each check halves the allowed
+//! idle time. From 98 % on, new requests are answered with 503, and a client that takes nothing of
+//! its response for that time is disconnected, because its buffers would continue to fill. Below 90
+//! %, normal operation resumes.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,30 +13,30 @@ use crate::downstream::connection_watch::Millis;
 use crate::downstream::open_connections::Connections;
 use crate::systemd::Memory;
 
-/// How often memory is looked at.
+/// Interval between checks of the memory in use, in milliseconds.
 const LOOK: Millis = 250;
-/// How long a connection may be idle in any case: a client that sends one request after the other
-/// is not cut off.
+/// Lower bound of the allowed idle time in milliseconds, so that a client that sends one request
+/// after the other is not disconnected.
 const SHORTEST: Millis = 1000;
 
-/// Bytes that an idle connection takes; docs/configuration.md has the measurements.
+/// Memory of an idle connection in bytes; docs/configuration.md has the measurements.
 pub(crate) const BYTES_A_CONNECTION: u64 = 52 << 10;
 
-/// Bytes that an exchange may take: the client's window and the send buffer, both full.
+/// Maximum memory of an exchange in bytes: the client's window and the send buffer, both full.
 const BYTES_AN_EXCHANGE: u64 = (256 + 128) << 10;
 
-/// How short memory is.
+/// The state of memory shortage.
 #[derive(Debug)]
 pub(crate) struct Shortage {
-    /// `None` where the system tells no limit.
+    /// `None` if the system reports no limit.
     memory: Option<Memory>,
     looked_at: AtomicU64,
     level: AtomicU8,
-    /// How long a connection may rest.
+    /// Allowed idle time of a connection.
     patience: AtomicU64,
 }
 
-/// The order is that of severity.
+/// Severity of the shortage, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ShortageLevel {
     Ample = 0,
@@ -49,18 +49,19 @@ impl Shortage {
         Self { memory, looked_at: 0.into(), level: 0.into(), patience: 0.into() }
     }
 
-    /// How long a connection may rest now; `None` for as long as its own limits let it.
+    /// Returns the allowed idle time of a connection; `None` if only the connection's own limits
+    /// apply.
     pub(crate) fn patience(&self) -> Option<Millis> {
         (self.level() > ShortageLevel::Ample).then(|| self.patience.load(Ordering::Relaxed))
     }
 
-    /// True if a new request is to be refused.
+    /// Returns true if new requests are to be refused.
     pub(crate) fn is_severe(&self) -> bool {
         self.level.load(Ordering::Relaxed) == ShortageLevel::Severe as u8
     }
 
-    /// Looks at the memory in use, unless somebody just did. `idle_timeout` is how long a
-    /// connection may rest while there is enough.
+    /// Checks the memory in use, unless another worker has just done so. `idle_timeout` is the
+    /// allowed idle time while memory is sufficient.
     pub(crate) fn look(
         &self,
         now: Millis,
@@ -116,12 +117,13 @@ impl Shortage {
     }
 }
 
-/// How short memory is with `used` of `limit` bytes, of which connections and exchanges may have
-/// `ours`. A level is left a little later than it was reached, so that it does not flutter.
+/// Returns the level of shortage for `used` of `limit` bytes, of which connections and exchanges
+/// may use `ours`. A level is left at a lower value than it is reached, so that it does not
+/// oscillate.
 ///
-/// Where connections and exchanges may have less than a quarter, the rest is taken by something
-/// else: most of all by the allocator, which keeps what it once needed and gives it to the next. No
-/// refusal would bring it back, so there is none.
+/// If connections and exchanges may use less than a quarter of the limit, the memory is used by
+/// something else: mostly by the allocator, which keeps freed memory for reuse. Refusing requests
+/// would not free that memory, so nothing is refused.
 fn judge(before: ShortageLevel, used: u64, ours: u64, limit: u64) -> ShortageLevel {
     let over = |percent: u64| used >= limit / 100 * percent;
     let severe = if before == ShortageLevel::Severe { 97 } else { 98 };

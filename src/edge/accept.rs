@@ -1,4 +1,4 @@
-//! The way of a connection from its socket to its protocol: the TLS handshake, the listener, HTTP/1
+//! Accepted connections, from the socket to the protocol: the TLS handshake, the listener, HTTP/1
 //! or HTTP/2.
 
 use std::io;
@@ -25,13 +25,13 @@ use crate::streams::tcp::{self, AcceptedStream};
 use crate::streams::{Destination, StreamRecord, choose_destination};
 use crate::tls;
 
-/// The first bytes of HTTP/2 over cleartext (RFC 9113 section 3.4).
+/// The client preface of HTTP/2 over cleartext (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 ///
-/// The futures of the handshake, of the protocols and of the request are boxed one by one, so that
-/// a connection takes the memory of its present state and not of the largest one.
+/// The futures of the handshake, of the protocols and of the request are boxed separately, so that
+/// a connection uses the memory of its present state and not of the largest one.
 pub(super) async fn serve(
     process: Arc<Process>,
     bind: BindKey,
@@ -60,7 +60,7 @@ async fn begin(
     let local = stream.local_addr()?;
     let port = local.port();
     let snapshot = process.snapshot.load();
-    // A reload may have taken the bind away between accept and here.
+    // A reload may have removed the bind since the connection was accepted.
     let Some(served) = snapshot.bind(bind) else { return Ok(()) };
     let counts = BindCounts::new(&served.counts);
     if let Some((listener, forwards)) = served.forwards() {
@@ -142,7 +142,7 @@ async fn begin(
     Ok(speak(connection, spoken, *stream, Bytes::new()).await?)
 }
 
-/// The stream of a connection whose TLS handshake was done here.
+/// The stream of a connection whose TLS session is terminated here.
 type TlsClient = TlsStream<Rewound<TcpStream>>;
 
 /// The result of the handshake of a TLS connection.
@@ -151,23 +151,23 @@ enum HandshakeOutcome {
     Http { sni: Box<str>, stream: Box<TlsClient> },
     /// The handshake is done; the decrypted bytes go to a backend.
     Terminated { route: StreamRoute, stream: Box<TlsClient> },
-    /// There was no handshake: the bytes go to a backend as they are, or the connection is closed.
+    /// No handshake was done: the bytes go to a backend unchanged, or the connection is closed.
     Passthrough { route: StreamRoute, stream: Rewound<TcpStream> },
 }
 
-/// A connection that is not HTTP, and where its bytes go.
+/// A connection that is not HTTP, and its destination.
 struct StreamRoute {
-    /// None if no listener has the name that the client asked for.
+    /// `None` if no listener has the name that the client requested.
     tunnel: Option<Tunnel>,
     record: StreamRecord,
     destination: Result<Destination, Failure>,
 }
 
-/// Does the TLS handshake, unless a backend is to do it.
+/// Does the TLS handshake, unless the backend terminates TLS.
 ///
-/// If TLS listeners share the port, the name is read first, and the gateway answers nothing before
-/// the listener is known. A connection that belongs to none of their listeners or routes is closed
-/// without an alert.
+/// If TLS listeners share the port, the server name is read first, and the gateway sends nothing
+/// before the listener is known. A connection that matches no listener or route is closed without
+/// an alert.
 async fn handshake(
     process: &Arc<Process>,
     bind: &Bind,
@@ -224,14 +224,15 @@ async fn handshake(
     let destination = choose_destination(forwards.best(&sni), &mut record);
     let route = StreamRoute { tunnel: Some(Tunnel::Terminate), record, destination };
     if route.destination.is_err() {
-        // Before the handshake, so that the client does not take the connection for established.
+        // Checked before the handshake, so that the client does not take the connection for
+        // established.
         return Ok(HandshakeOutcome::Passthrough { route, stream: hello.into_stream() });
     }
     let stream = Box::new(hello.finish(config).await?);
     Ok(HandshakeOutcome::Terminated { route, stream })
 }
 
-/// Hands a connection to its backend, or closes it if there is none.
+/// Passes a connection to its backend, or closes it if there is none.
 async fn forward(
     route: StreamRoute,
     counts: BindCounts,
@@ -260,7 +261,8 @@ async fn forward(
     Ok(())
 }
 
-/// Does `work`, unless the connection is asked to end meanwhile and its grace has passed.
+/// Awaits `work`, unless the connection is asked to end in the meantime and its grace period has
+/// passed.
 async fn unless_ending<T>(
     watch: &Watch,
     work: impl Future<Output = T>,
@@ -275,7 +277,7 @@ async fn unless_ending<T>(
     timeout(GRACE, work).await.map_err(|_| ConnectionError::Late)
 }
 
-/// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
+/// Reads just enough bytes to distinguish HTTP/2 with prior knowledge from HTTP/1.
 async fn sniff(mut stream: TcpStream) -> io::Result<(SpokenHttp, Bytes, TcpStream)> {
     let mut read = BytesMut::with_capacity(1024);
     loop {
@@ -288,7 +290,7 @@ async fn sniff(mut stream: TcpStream) -> io::Result<(SpokenHttp, Bytes, TcpStrea
     }
 }
 
-/// Why a connection ended otherwise than by its client's choice.
+/// The reason why a connection ended, if not by its client's choice.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]

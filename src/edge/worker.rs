@@ -1,4 +1,4 @@
-//! The worker: the listening sockets, connections and clock of one thread.
+//! A worker: the listening sockets, connections and clock of one thread.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,30 +22,30 @@ use crate::snapshot::BindKey;
 use crate::streams::Receiver;
 use crate::upstream;
 
-/// How often connections are looked over.
+/// Interval between two sweeps over the connections.
 const SWEEP: Duration = Duration::from_millis(100);
 
-/// Names a socket across the workers, which all accept from it.
+/// The identifier of a socket, the same for all workers, which all accept from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SocketId(pub u64);
 
-/// A command of the control loop to a worker.
+/// A command from the control loop to a worker.
 #[derive(Debug)]
 pub(crate) enum WorkerCommand {
-    /// Accept or receive from this socket and serve `bind` on it. The socket is not blocking.
+    /// Accept or receive from this socket and serve `bind` on it. The socket is non-blocking.
     Listen { socket: SocketId, server: ServerSocket, bind: BindKey },
-    /// Stop accepting from this socket, and end the connections of its bind gracefully.
+    /// Stop accepting from this socket and close the connections of its bind gracefully.
     Close { socket: SocketId },
-    /// Stop accepting, end idle connections now and the others after their open exchanges. The
+    /// Stop accepting, close idle connections now and the others after their open exchanges. The
     /// worker returns when no connection is left, or at `deadline`.
     Drain { deadline: Instant },
-    /// End everything now and return.
+    /// Close everything now and return.
     Abort,
-    /// Answer, to show that the loop runs.
+    /// Reply, to show that the worker's loop runs.
     Ping(oneshot::Sender<()>),
 }
 
-/// Runs a worker until it is drained. One future per thread, on a runtime of its own.
+/// Runs a worker until it is drained. Each thread runs one such future on its own runtime.
 pub(crate) async fn run_worker(
     process: Arc<Process>,
     mut commands: mpsc::UnboundedReceiver<WorkerCommand>,
@@ -109,11 +109,11 @@ pub(crate) async fn run_worker(
     receivers.values().for_each(Receiver::drain);
     receivers.clear();
     upstream::pool::drain();
-    // One turn for the tasks to see it and write their records.
+    // Yields once, so that the tasks can see the ending and write their records.
     tokio::task::yield_now().await;
 }
 
-/// The state that the tasks of a worker share.
+/// The state shared by the tasks of a worker.
 #[derive(Debug)]
 struct Worker {
     process: Arc<Process>,
@@ -122,7 +122,7 @@ struct Worker {
 
 impl Worker {
     fn sweep(&self, uptime: Duration, now: Instant) {
-        // Milliseconds from a start of 1, since 0 means "not".
+        // Milliseconds are counted from 1, because 0 means "unset".
         set_coarse_now(Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1);
         let millis = coarse_now();
         let Process { snapshot, connections, shortage, .. } = &*self.process;
@@ -144,12 +144,13 @@ impl Worker {
         upstream::pool::sweep(now);
     }
 
-    /// Registers a connection. At the limit on connections the longest idle one is ended for it, at
-    /// the limit of its peer the peer's longest idle one. `None` if none is idle.
+    /// Registers a connection. At the limit on connections, the longest idle connection is closed
+    /// to make room; at the limit of the peer, the longest idle one of that peer. Returns `None` if
+    /// none is idle.
     fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Registration)> {
         let address = canonical(stream.peer_addr().ok()?);
         let Process { connections, limits, trusted_proxies, descriptors, .. } = &*self.process;
-        // A reload may have taken the bind away between accept and here.
+        // A reload may have removed the bind since the connection was accepted.
         let client_limits = Arc::clone(&self.process.snapshot.load().bind(bind)?.limits);
         let number = connections.admit(limits.connections)?;
         let is_proxy = trusted_proxies.iter().any(|proxies| proxies.contains(address.ip()));
@@ -179,7 +180,7 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 // Out of descriptors or memory: clients in the backlog have to wait longer, and a
-                // loop without a pause would take the time from tasks that could free some.
+                // loop without a pause would take CPU time from tasks that could free some.
                 pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
                 tracing::warn!(%error, pause_ms = whole_millis(pause), "accept failed, pausing");
                 tokio::time::sleep(pause).await;
@@ -188,7 +189,7 @@ async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) 
     }
 }
 
-/// True for faults of the connection that was accepted, not of the socket it came from
+/// Returns true for errors of the accepted connection rather than of the listening socket
 /// (accept(2), "Error handling").
 fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(

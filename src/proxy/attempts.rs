@@ -1,4 +1,4 @@
-//! The tries of a request at its cluster: one, or as many as the rule allows.
+//! Attempts of a request at its cluster: one, or as many as the rule allows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 /// A response head with its body, and the tunnel behind a 101.
 type BackendAnswer = (Response, Option<Tunnel>);
 
-/// Sends a request under the limits of the rule, and again where the rule has `retry`.
+/// Sends a request within the limits of the rule, and retries it if the rule has `retry`.
 pub(super) async fn send(
     record: &mut Record,
     cluster: &Arc<Cluster>,
@@ -32,11 +32,11 @@ pub(super) async fn send(
     }
 }
 
-/// HTTPRoute `retry` (GEP-1731): tries again until a response can be passed on or no try is left.
-/// Returns the result of the last try.
+/// Implements HTTPRoute `retry` (GEP-1731): retries until a response can be passed on or no attempt
+/// is left. Returns the result of the last attempt.
 ///
-/// The method makes no difference, since the specification makes none: a rule with `retry` says
-/// that its backends can bear it. A body that is too long to be kept ends the tries.
+/// All methods are retried, as in the specification: a rule with `retry` declares that its backends
+/// can handle repeated requests. A body that is too long to be buffered ends the attempts.
 async fn repeatedly(
     record: &mut Record,
     cluster: &Arc<Cluster>,
@@ -66,13 +66,13 @@ async fn repeatedly(
         }
         number += 1;
         let wait = retry.wait(number, fastrand::u32(..));
-        // The wait would end in a timeout, so the result of this try is passed on.
+        // The wait would end in a timeout, so the result of this attempt is passed on.
         if deadline.is_some_and(|at| at.saturating_duration_since(clock::now()) <= wait) {
             return came;
         }
         // Dropping a response that is not passed on closes its connection and frees the backend.
         drop(came);
-        // The next try goes to another endpoint if there is one.
+        // The next attempt goes to another endpoint if there is one.
         aim.prefer = None;
         aim.avoid.extend(record.upstream.clone());
         if !wait.is_zero() {
@@ -95,9 +95,9 @@ fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> boo
     }
 }
 
-/// Resolves when nothing has moved for `rest`, from now on, while the client was not waited for.
+/// Resolves when no byte has moved for `rest` while the gateway was not waiting for the client.
 ///
-/// There is one timer, and it is set anew only when it fires, so bytes that pass cost nothing.
+/// There is one timer, which is reset only when it fires, so passing bytes cost nothing.
 async fn no_progress(moved: &AtomicU64, rest: Duration, client_is_awaited: impl Fn() -> bool) {
     loop {
         moved.store(coarse_now(), Ordering::Relaxed);
@@ -108,7 +108,7 @@ async fn no_progress(moved: &AtomicU64, rest: Duration, client_is_awaited: impl 
     }
 }
 
-/// One try at a backend.
+/// Makes one attempt at a backend.
 async fn once(
     record: &mut Record,
     cluster: &Arc<Cluster>,
@@ -132,7 +132,7 @@ async fn once(
     came
 }
 
-/// Asks a backend, within what is left of the limits.
+/// Sends the request to a backend, within the remaining time limits.
 async fn ask(
     record: &mut Record,
     cluster: &Arc<Cluster>,
@@ -145,7 +145,7 @@ async fn ask(
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
     let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();
-    // A gRPC call may be silent for longer; its deadline travels with it.
+    // A gRPC call may be silent for longer; its own deadline limits it.
     let (is_grpc, idle_limit) = (record.is_grpc(), record.idle_limit());
     let rest = idle_limit.or(limits.response_timeout).filter(|_| rule.timeouts.is_unset());
 
@@ -164,8 +164,8 @@ async fn ask(
             Err(_) => return Err(Failure::UpstreamTimeout),
         },
         (None, Some(rest)) => {
-            // While the client is waited for, the limit on request bodies holds; a gRPC call has
-            // none.
+            // While the gateway waits for the client, the timeout of request bodies applies; a gRPC
+            // call has no such timeout.
             let received = received.as_deref().filter(|_| !is_grpc);
             let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
             tokio::select! {

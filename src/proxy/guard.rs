@@ -1,10 +1,10 @@
-//! The guard before all routes: it refuses requests that could mean one thing here and another at a
-//! backend.
+//! Request validation before routing: refuses requests that the gateway and a backend could
+//! interpret differently.
 //!
-//! hyper has settled the framing before a request comes here (hyper `proto/h1/role.rs`: differing
-//! or malformed lengths, unknown codings, `Transfer-Encoding` in HTTP/1.0 are refused; of
-//! `Transfer-Encoding` beside `Content-Length` only the former is left, and the connection ends).
-//! What is left to do is said here, field by field.
+//! hyper has already checked the framing (hyper `proto/h1/role.rs`): it refuses differing or
+//! malformed lengths, unknown codings, and `Transfer-Encoding` in HTTP/1.0. If a request has both
+//! `Transfer-Encoding` and `Content-Length`, hyper keeps the former and closes the connection. This
+//! module checks the rest, field by field.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
@@ -20,7 +20,7 @@ use crate::path;
 use crate::proxy::client_protocol::ClientProtocol;
 use crate::snapshot::ClientLimits;
 
-/// A request that may go on, and what was learned of it.
+/// An admitted request's host and upgrade.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub host: HostName,
@@ -29,7 +29,7 @@ pub(super) struct Admitted {
     pub upgrade: Option<Upgrade>,
 }
 
-/// A change of protocol that the client asks for and that we let through.
+/// A protocol upgrade that the client requests and the gateway allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Upgrade {
     /// HTTP/1.1 `Upgrade` (RFC 9110 section 7.8).
@@ -38,17 +38,17 @@ pub(super) enum Upgrade {
     Http2,
 }
 
-/// Bytes of a method; more is answered 501 (RFC 9112 section 3). The longest that is registered has
-/// 17.
+/// Maximum length of a method in bytes; a longer one is answered with 501 (RFC 9112 section 3). The
+/// longest registered method has 17 bytes.
 const LONGEST_METHOD: usize = 32;
 
-/// Looks at a request head and leaves in it what may travel on.
+/// Validates a request head and removes the fields that must not be forwarded.
 ///
 /// # Errors
 ///
-/// The failure to answer with. Nothing of the request may be forwarded then.
+/// Returns the failure to answer with. No part of the request may be forwarded then.
 pub(super) fn admit(head: &mut request::Parts, limits: &ClientLimits) -> Result<Admitted, Failure> {
-    // First, so that a cookie of HTTP/2, which comes in crumbs, counts as one field.
+    // Done first, so that a `Cookie` that HTTP/2 has split counts as one field.
     join_cookies(&mut head.headers);
     if head.headers.len() > limits.head_fields {
         return Err(Failure::TooManyFields);
@@ -68,11 +68,11 @@ pub(super) fn admit(head: &mut request::Parts, limits: &ClientLimits) -> Result<
     Ok(Admitted { host, host_field, upgrade })
 }
 
-/// The host of a request whose head is let through, which is left as routes see it.
+/// Admits a request head, changes it to the form that routes see, and returns its host.
 ///
 /// # Errors
 ///
-/// Why no route may see it.
+/// Returns the reason why no route may see the request.
 pub(crate) fn admitted_host(
     head: &mut request::Parts,
     limits: &ClientLimits,
@@ -80,9 +80,9 @@ pub(crate) fn admitted_host(
     admit(head, limits).map(|admitted| admitted.host)
 }
 
-/// RFC 9112 section 3.2: one `Host`, which is a host. Where the target has an authority that
-/// counts, and HTTP/1.1 needs `Host` all the same; in HTTP/2 the two agree (RFC 9113 section
-/// 8.3.1).
+/// Checks the host and returns it with its field. A request has one `Host`, with a valid host (RFC
+/// 9112 section 3.2). If the target has an authority, the authority takes precedence; HTTP/1.1
+/// requires `Host` nevertheless, and in HTTP/2 the two must agree (RFC 9113 section 8.3.1).
 fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failure> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next().cloned();
@@ -114,8 +114,9 @@ fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failu
     Ok((host, field))
 }
 
-/// RFC 9112 section 3.2.3: a target that is a host alone is for CONNECT. `GET abc` is neither host
-/// nor path, though a URI of one part reads as a host. And a scheme is one of ours.
+/// Checks the form of the target: authority-form is allowed for CONNECT only (RFC 9112 section
+/// 3.2.3), and the scheme must be `http` or `https`. `GET abc` has neither a host nor a path,
+/// although the URI parser reads `abc` as a host.
 fn check_form(head: &request::Parts) -> Result<(), Failure> {
     let (scheme, method) = (head.uri.scheme_str(), &head.method);
     let host_alone = scheme.is_none() && head.uri.authority().is_some();
@@ -125,7 +126,7 @@ fn check_form(head: &request::Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// True for an extended CONNECT to WebSocket, which is the only CONNECT served.
+/// Returns true for an extended CONNECT to WebSocket, the only kind of CONNECT that is served.
 fn check_method(head: &request::Parts) -> Result<bool, Failure> {
     if head.method == Method::CONNECT {
         let protocol = head.extensions.get::<hyper::ext::Protocol>();
@@ -140,8 +141,9 @@ fn check_method(head: &request::Parts) -> Result<bool, Failure> {
     Ok(false)
 }
 
-/// RFC 9112 section 7: of the transfer codings hyper decodes chunks and nothing else, and it looks
-/// at the last one only. A body that has been compressed too would travel on as if it were not.
+/// Refuses transfer codings other than `chunked` (RFC 9112 section 7). hyper decodes chunks only
+/// and checks the last coding only, so a compressed body would be forwarded as if it were not
+/// compressed.
 fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(first) = codings.next() else { return Ok(()) };
@@ -158,7 +160,8 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
     })
 }
 
-/// Leaves a target in origin-form with its path in the one form that is routed and forwarded.
+/// Rewrites the target to origin-form, with its path in the normal form that is routed and
+/// forwarded.
 fn settle_target(head: &mut request::Parts, limits: &ClientLimits) -> Result<(), Failure> {
     let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     if target.len() > limits.target_bytes {
@@ -167,7 +170,7 @@ fn settle_target(head: &mut request::Parts, limits: &ClientLimits) -> Result<(),
     if target == "*" {
         return if head.method == Method::OPTIONS { Ok(()) } else { Err(Failure::BadTarget) };
     }
-    // RFC 9113 section 8.3.1: `:path` begins with `/`. Only a URL may have a query and no path.
+    // `:path` begins with `/` (RFC 9113 section 8.3.1). Only a URL may have a query without a path.
     let is_url =
         head.uri.authority().is_some() && !ClientProtocol::of(head.version).has_pseudo_fields();
     if target.starts_with('?') && !is_url {
@@ -195,9 +198,9 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Removes what is for this connection only (RFC 9110 section 7.6.1), names with `_` that a CGI
-/// backend would read as other names, and httpoxy's `Proxy`. Returns the upgrade that may go on,
-/// whose two fields are then back in place.
+/// Removes hop-by-hop fields (RFC 9110 section 7.6.1), names with `_`, which a CGI backend would
+/// read as other names, and `Proxy` (httpoxy). Returns the allowed upgrade, if any, and restores
+/// its two fields.
 fn settle_connection(head: &mut request::Parts, limits: &ClientLimits) -> Option<Upgrade> {
     let upgrade = wanted_upgrade(head, limits);
     let trailers =
@@ -216,14 +219,14 @@ fn settle_connection(head: &mut request::Parts, limits: &ClientLimits) -> Option
         }
         return None;
     };
-    // It is 0, and some servers take any length for a body.
+    // The length is 0, and some servers take any length for a body.
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, token);
     Some(Upgrade::Http1)
 }
 
-/// Of the protocols that the client offers (RFC 9110 section 7.8) the first that is let through.
+/// Returns the first protocol of the client's `Upgrade` (RFC 9110 section 7.8) that is allowed.
 fn wanted_upgrade(head: &request::Parts, limits: &ClientLimits) -> Option<HeaderValue> {
     let is_allowed = |token: &&[u8]| {
         limits.upgrades.iter().any(|allowed| token.eq_ignore_ascii_case(allowed.as_bytes()))
@@ -231,19 +234,20 @@ fn wanted_upgrade(head: &request::Parts, limits: &ClientLimits) -> Option<Header
     let token = tokens(&head.headers, &UPGRADE).find(is_allowed)?;
     let asked =
         tokens(&head.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
-    // A body before the change of protocol could be read as either. A length of 0 is none.
+    // A body before the change of protocol could be read as either protocol. A length of 0 means no
+    // body.
     let bare = head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
         && !head.headers.contains_key(TRANSFER_ENCODING);
     let fits = ClientProtocol::of(head.version).has_upgrade() && head.method == Method::GET && bare;
     (asked && fits).then(|| HeaderValue::from_bytes(token).ok())?
 }
 
-/// Removes hop-by-hop fields, in requests and in responses.
+/// Removes hop-by-hop fields from requests and responses.
 ///
-/// A field that `Connection` names goes too, but not those which carry the message's meaning: a
-/// client could otherwise take away what we or the backend rely on.
+/// Fields that `Connection` names are removed too, except those that carry the message's meaning:
+/// otherwise a client could remove fields that the gateway or the backend relies on.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // One look along the names in place of a search for each of ten.
+    // One pass over the names instead of a search for each of them.
     let mut found = false;
     for name in headers.keys() {
         found |= *name == CONNECTION
@@ -303,7 +307,7 @@ fn is_essential(name: &HeaderName) -> bool {
         )
 }
 
-/// The members of a list (RFC 9110 section 5.6.1), on however many lines.
+/// Returns the members of a list (RFC 9110 section 5.6.1), over all lines of the field.
 pub(super) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -315,8 +319,9 @@ pub(super) fn tokens<'a>(
         .filter(|token| !token.is_empty())
 }
 
-/// RFC 9110 section 10.1.1: a list, of which one member is known. hyper sends 100 when the body is
-/// first asked for, so the field stays here.
+/// Checks `Expect` and removes it. `Expect` is a list, and `100-continue` is its only known member
+/// (RFC 9110 section 10.1.1). hyper sends 100 when the body is first read, so the field is not
+/// forwarded.
 fn settle_expect(headers: &mut HeaderMap) -> Result<(), Failure> {
     let is_known = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
     if !tokens(headers, &EXPECT).all(is_known) {
@@ -326,7 +331,8 @@ fn settle_expect(headers: &mut HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One length in its canonical form: `007` and a second, equal line are written `7`, once.
+/// Reduces `Content-Length` to one line in canonical form: `007` and a second, equal line become a
+/// single `7`.
 fn settle_length(headers: &mut HeaderMap) -> Result<(), Failure> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lines.next() else { return Ok(()) };
@@ -346,7 +352,8 @@ fn number(value: &HeaderValue) -> Option<u64> {
     value.to_str().ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// RFC 9113 section 8.2.3: HTTP/2 may split `Cookie`, HTTP/1 has one (RFC 6265 section 5.4).
+/// Joins split `Cookie` fields: HTTP/2 may split `Cookie` (RFC 9113 section 8.2.3), HTTP/1 has one
+/// (RFC 6265 section 5.4).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(COOKIE).iter();
     let Some(first) = crumbs.next() else { return };

@@ -1,4 +1,4 @@
-//! The way of a request, from its head to its answer.
+//! Request handling, from the request head to the response.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -31,8 +31,8 @@ use crate::upstream::{Aim, Cluster};
 
 /// Serves one request of a connection.
 ///
-/// Never an error: every failure becomes a response, and the record writes its line when the
-/// response's body has ended or the client has gone.
+/// Never returns an error: every failure becomes a response. The record writes its log line when
+/// the response body has ended or the client has disconnected.
 pub(super) async fn serve(
     connection: Arc<ClientConnection>,
     mut request: http::Request<DownstreamBody>,
@@ -70,24 +70,25 @@ pub(super) async fn serve(
     Ok(TrackedBody::response(response, record, deadline))
 }
 
-/// What comes of a request.
+/// The outcome of a request.
 struct Answered {
     response: Response,
-    /// When the last byte of the response has to have left.
+    /// The time by which the last byte of the response must be sent.
     deadline: Option<Instant>,
-    /// The exchange has become a tunnel, which begins behind the response.
+    /// Set if the exchange has become a tunnel, which begins after the response head.
     switched: Option<Switched>,
 }
 
 impl Answered {
-    /// An answer for which no backend was asked.
+    /// An answer that the gateway gives without asking a backend.
     fn here(record: &mut Record, response: Response) -> Self {
         record.answered_here();
         Self { response, deadline: None, switched: None }
     }
 }
 
-/// The response for a failure. `body` is what has not been forwarded of the request's body.
+/// Builds the response for a failure. `body` is the part of the request body that was not
+/// forwarded.
 fn failed(failure: Failure, record: &mut Record, body: Option<ClientBody>) -> Answered {
     if failure.closes() {
         record.leave_body();
@@ -95,17 +96,18 @@ fn failed(failure: Failure, record: &mut Record, body: Option<ClientBody>) -> An
     }
     let mut response = record.fail(failure);
     response.headers_mut().extend(std::mem::take(&mut record.sharing));
-    // The response to a limit that has passed is not under that limit.
+    // A response that reports an expired limit is not itself subject to that limit.
     Answered { response, deadline: None, switched: None }
 }
 
-/// True if the client asks for the connection to end with this exchange.
+/// Returns true if the client asks to close the connection after this exchange.
 fn asks_to_close(headers: &HeaderMap) -> bool {
     headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
-/// RFC 9110 section 9.3.2: HEAD is told how long the body would be, and gets none. Where hyper
-/// drops a body unread it would look as if the client had left; over HTTP/2 it sends it.
+/// Removes the body of a response to HEAD and keeps its length (RFC 9110 section 9.3.2). Over
+/// HTTP/1 hyper would drop the body unread, which would look as if the client had disconnected;
+/// over HTTP/2 hyper would send it.
 fn leave_out_body(response: &mut Response) {
     if response.body().is_end_stream() {
         return;
@@ -116,7 +118,7 @@ fn leave_out_body(response: &mut Response) {
     *response.body_mut() = Body::Empty;
 }
 
-/// Where a request goes, from top to bottom: to a rule, and by it to a backend.
+/// Routes a request to a rule and forwards it to a backend of that rule.
 async fn answer(
     record: &mut Record,
     mut head: request::Parts,
@@ -125,7 +127,8 @@ async fn answer(
 ) -> Result<Answered, Failure> {
     let connection = Arc::clone(&record.connection);
     let process = &connection.process;
-    // Once: everything below sees this configuration, whatever is published meanwhile.
+    // Loaded once: the rest of the request uses this configuration, whatever is published
+    // meanwhile.
     let snapshot = process.snapshot.load();
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
@@ -141,7 +144,7 @@ async fn answer(
         connection.origin.tell(&mut head.headers, &host, &host_field, &process.trusted_proxies);
     (record.client, record.request_id) = (client, Some(request_id));
     if upgrade == Some(Upgrade::Http2) {
-        // Routes, filters and backends see the HTTP/1.1 handshake that the CONNECT stands for.
+        // Routes, filters and backends see the HTTP/1.1 handshake that corresponds to the CONNECT.
         upgrade::to_http1(&mut head);
     }
 
@@ -152,7 +155,7 @@ async fn answer(
         record.trace = Some(Trace::begin(tracing, &mut head.headers, scheme.as_str(), started));
     }
     record.logged_by(listener.access_log.as_ref(), &head.headers);
-    // The listener of this name serves another protocol on this port.
+    // The listener for this name serves another protocol on this port.
     let routes = listener.routes().ok_or(Failure::MisdirectedRequest)?;
     let path = path_of(&head.uri);
     let found = routes.find(host.as_str(), path, &head).ok_or(Failure::NoRoute)?;
@@ -161,7 +164,7 @@ async fn answer(
         return Err(Failure::AmbiguousPath(Ambiguous::OtherRule));
     }
     record.matched(rule);
-    // Before a filter changes the path: the session is the client's.
+    // Read before a filter changes the path: the session belongs to the path that the client sent.
     let session = rule.session.as_deref().map(|session| {
         let fixed = &path[..found.fixed];
         RequestSession::new(session, &process.session_key, record.written_path(), fixed)
@@ -179,7 +182,8 @@ async fn answer(
     follow(record, (rule, session), exchange, head, body, upgrade.zip(tunnel)).await
 }
 
-/// Refuses what no route may see, and leaves in the head what may travel on.
+/// Refuses requests that no route may see, and removes from the head all that must not be
+/// forwarded.
 fn admit(record: &Record, head: &mut request::Parts) -> Result<Admitted, Failure> {
     let watch = record.open.watch();
     if watch.opened_with_long_target() {
@@ -191,7 +195,7 @@ fn admit(record: &Record, head: &mut request::Parts) -> Result<Admitted, Failure
     guard::admit(head, watch.limits())
 }
 
-/// The answer of the gateway itself, ahead of every route.
+/// Returns the response that the gateway gives itself, before any route is considered.
 async fn answer_of_gateway(
     connection: &ClientConnection,
     bind: &Bind,
@@ -205,8 +209,8 @@ async fn answer_of_gateway(
     if bind.tls { None } else { challenge(connection, head).await }
 }
 
-/// HTTP-01: what certbot left in the webroot, for any host. A token that is not there goes on to
-/// the routes, so that a backend can run ACME itself.
+/// Answers an HTTP-01 challenge from the file that certbot left in the webroot, for any host. A
+/// request for an unknown token continues to the routes, so that a backend can run ACME itself.
 async fn challenge(connection: &ClientConnection, head: &request::Parts) -> Option<Response> {
     if head.method != Method::GET && head.method != Method::HEAD {
         return None;
@@ -223,11 +227,11 @@ async fn challenge(connection: &ClientConnection, head: &request::Parts) -> Opti
     Some(response)
 }
 
-/// The listener that a request belongs to: the one with the most specific hostname.
+/// Returns the listener with the most specific hostname for a request.
 ///
-/// Over TLS the handshake chose one already. A request for a host of another listener came over a
-/// connection that was opened for something else (GEP-3567, RFC 9110 section 15.5.20): 421, so that
-/// the client opens its own; its certificate and its limits may be others.
+/// Over TLS the handshake has already chosen a listener. A request for a host of another listener
+/// is answered 421 (GEP-3567, RFC 9110 section 15.5.20), so that the client opens a connection for
+/// that host: the certificate and the limits may differ.
 fn listener<'a>(
     connection: &ClientConnection,
     bind: &'a Bind,
@@ -245,7 +249,8 @@ fn listener<'a>(
     }
 }
 
-/// Follows the rule that a request has: through its filters to a backend, and back.
+/// Passes a request through the filters of its rule and of its backend, forwards it, and passes the
+/// response back through the filters.
 async fn follow(
     record: &mut Record,
     (rule, mut session): (&Rule, Option<RequestSession<'_>>),
@@ -285,8 +290,8 @@ async fn follow(
     Ok(Answered { response, deadline, switched })
 }
 
-/// The end of a request at a filter of its rule or of its backend. An answer goes back through the
-/// filters that the request has passed.
+/// Ends a request that a filter of its rule or its backend has stopped. An answer goes back through
+/// the filters that the request has passed.
 fn stopped(
     stop: Stop,
     (of_rule, of_backend): (&[Filter], &[Filter]),
@@ -307,18 +312,18 @@ fn stopped(
     }
 }
 
-/// Where a request is sent.
+/// The destination of a forwarded request.
 struct Forwarding<'a> {
     rule: &'a Rule,
     cluster: &'a Arc<Cluster>,
-    /// The client whose share of connections it uses.
+    /// The client whose share of upstream connections the request uses.
     client: IpAddr,
     aim: Aim,
     deadline: Option<Instant>,
 }
 
-/// Sends a request to its backend, as often as its rule allows. Returns the backend's response with
-/// what is for this connection only taken out, and the tunnel that it begins.
+/// Sends a request to its backend, as often as the retry policy of its rule allows. Returns the
+/// backend's response, without hop-by-hop fields, and the tunnel that it begins, if any.
 async fn forward(
     record: &mut Record,
     to: Forwarding<'_>,

@@ -1,10 +1,9 @@
-//! HTTP on a client's connection, from its first request to its last answer.
+//! HTTP on downstream connections, from the first request to the last response.
 //!
-//! `speak.rs` has hyper read requests, `http.rs` has the way of each of them, in the order in which
-//! it happens.
+//! `speak.rs` runs hyper on a connection; `http.rs` handles each request, step by step.
 //!
-//! Invariant: nothing here reads YAML types. A request sees one snapshot from its head to its last
-//! byte.
+//! Invariant: nothing in this module reads YAML types. A request uses one configuration snapshot
+//! from its head to its last byte.
 
 mod acme_webroot;
 mod attempts;

@@ -1,4 +1,4 @@
-//! HTTP on one connection, from the first byte of its first request on.
+//! HTTP/1 and HTTP/2 on one downstream connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,30 +21,31 @@ use crate::proxy::request_line::target_length;
 use crate::proxy::{exchange_record, http, stream_tasks};
 use crate::snapshot::ClientLimits;
 
-/// The longest URI of the `http` crate. hyper answers a longer one with 414 by itself.
+/// The longest URI that the `http` crate accepts, in bytes. hyper itself answers a longer one with
+/// 414.
 const LONGEST_URI: usize = u16::MAX as usize - 1;
 
-/// How long a PING may be without an answer. The sweep ends connections long before; see
-/// `downstream/connection_watch.rs`.
+/// The time that hyper waits for the answer to a PING. Effectively unlimited: the sweep closes the
+/// connection much earlier (see `downstream/connection_watch.rs`).
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// What a client speaks on its connection.
+/// The HTTP version of a downstream connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpokenHttp {
     Http1,
     Http2,
 }
 
-/// Speaks HTTP until the client leaves, a limit ends it, or a drain does.
+/// Serves HTTP until the client disconnects, a limit passes or a drain ends the connection.
 ///
-/// None of this is an `async fn`: that would keep room for the stream beside hyper's connection,
-/// into which it is moved, for as long as the connection lives.
+/// `replay` holds the bytes that were already read from the stream.
 ///
-/// `replay` is what was read of the stream before.
+/// These functions are not `async fn`: their futures would reserve space for the stream for the
+/// whole lifetime of the connection, although it is moved into hyper's connection.
 ///
 /// # Errors
 ///
-/// Why it ended otherwise than by its client's choice.
+/// Returns the reason if the connection did not end by the client's choice.
 pub(crate) fn speak<S>(
     connection: ClientConnection,
     spoken: SpokenHttp,
@@ -90,8 +91,8 @@ where
         .initial_stream_window_size(limits.http2_window / 4)
         .initial_connection_window_size(limits.http2_window)
         .keep_alive_interval(limits.idle_timeout / 2)
-        // The sweep judges whether it is answered: the answer may have to wait behind a response
-        // that a slow client still reads.
+        // The sweep checks for the answer to a PING: it may have to wait behind a response that a
+        // slow client still reads.
         .keep_alive_timeout(PATIENCE)
         .enable_connect_protocol();
     let service = service_fn(move |request: ::http::Request<Incoming>| {
@@ -126,7 +127,7 @@ where
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // The sweep keeps time; see `downstream/connection_watch.rs`.
+        // The sweep enforces the timeout; see `downstream/connection_watch.rs`.
         .header_read_timeout(None)
         .max_header_size(limits.head_bytes)
         .max_buf_size((limits.head_bytes * 2).max(64 << 10));
@@ -134,7 +135,7 @@ where
         builder.max_headers(limits.head_fields);
     }
     let refusing = Arc::clone(&connection);
-    // Boxed, because hyper's connection keeps room for the request's future all the time.
+    // Boxed, because hyper's connection always reserves space for the request's future.
     let service = service_fn(move |request: ::http::Request<Incoming>| {
         Box::pin(http::serve(Arc::clone(&connection), request.map(DownstreamBody::http1)))
     });
@@ -150,7 +151,7 @@ where
                 },
             }
             known = Some(Ending::Gracefully);
-            // A request that comes within the grace is answered with `Connection: close`.
+            // A request that arrives within the grace period is answered with `Connection: close`.
             if watch.idle_since().is_some()
                 && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
             {
@@ -165,11 +166,11 @@ where
     }
 }
 
-/// Writes the log line of a request whose head hyper has refused by itself. `unread` are the bytes
-/// that hyper had of it.
+/// Writes the log line of a request whose head hyper has refused itself. `unread` holds the bytes
+/// of it that hyper had buffered.
 fn refused(connection: &ClientConnection, error: hyper::Error, unread: &[u8]) -> HttpEnded {
     if error.is_parse() {
-        // hyper reports one error for a head and for a target that is too large; the bytes show
+        // hyper reports one error for an oversized head and for an oversized target. The bytes show
         // which status it sent.
         let failure = match error.is_parse_too_large() {
             true if target_length(unread).is_some_and(|length| length > LONGEST_URI) => {
@@ -183,14 +184,14 @@ fn refused(connection: &ClientConnection, error: hyper::Error, unread: &[u8]) ->
     HttpEnded::Http(error)
 }
 
-/// Bytes of a target that hyper may see: those that are allowed, with room for the host that the
-/// absolute form has before them, and less than hyper answers by itself.
+/// Returns the number of bytes of a target that hyper may see: the configured limit, plus space for
+/// the host in absolute-form, and less than the length that hyper refuses itself.
 fn longest_target(limits: &ClientLimits) -> usize {
     const HOST: usize = 512;
     (limits.target_bytes + HOST).min(LONGEST_URI - 1)
 }
 
-/// Why HTTP on a connection ended otherwise than by its client's choice.
+/// The reason why HTTP on a connection ended, if not by the client's choice.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpEnded {
     #[error("HTTP")]
