@@ -1,17 +1,17 @@
-//! Objects that were held against the rules of their kind.
+//! Objects that have been checked against the rules of their kind.
 
 use crate::api::Object;
 
 use super::fault::Fault;
 use super::validate;
 
-/// An object with the rules of its kind that it breaks, wherever it came from.
+/// An object and the rules of its kind that it breaks, whatever its provider.
 ///
-/// Rules that need no other object are judged here and nowhere else.
+/// Rules that need no other object are checked only here.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckedObject {
     pub object: Object,
-    /// An API server would not take an object that has any: what is wrong must not be served.
+    /// An API server would reject an object with any fault; the faulty parts must not be served.
     pub faults: Vec<Fault>,
 }
 

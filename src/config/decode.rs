@@ -1,10 +1,11 @@
-//! Decoding of a document: from a tree of values to a struct, by serde, with the place of every fault.
+//! Decoding of a document: from a tree of values to a struct, by serde, with the place of every
+//! fault.
 //!
 //! A derived `Deserialize` gives up at its first fault. [`decode`] therefore runs it again with the
-//! faulty value left out, until nothing new is found; a document without faults is read once.
+//! faulty value left out, until it finds no new fault; a document without faults is read once.
 //!
-//! Faults of three kinds stop a document: a value that does not fit its field, a field that is not
-//! known, a variable that is not set.
+//! Three kinds of faults stop a document: a value that does not fit its field, an unknown field,
+//! and a variable that is not set.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -22,9 +23,10 @@ use super::suggest::hint;
 use super::variables::Variables;
 use super::yaml::{Entry, Node, Value};
 
-/// Faults of one document that are reported; later ones seldom say anything new.
+/// The maximum number of faults reported for one document; later ones seldom say anything new.
 const MAX_FAULTS: usize = 50;
-/// Values that are looked at to find them; a document as large as this is read once.
+/// The maximum number of values visited to find the faults of a document; a document of this size
+/// is read only once.
 const MAX_WORK: usize = 1_000_000;
 
 const BOOLEAN: &str = "`true` or `false`";
@@ -34,8 +36,8 @@ const LIST: &str = "a list";
 const MAPPING: &str = "a mapping";
 const TEXT: &str = "text";
 
-/// The ranges of integers that are narrower than those of their types, by field: a hint that
-/// names a number must not lead to the next fault.
+/// The ranges of integers that are narrower than those of their types, by field, so that the range
+/// in a message is the valid one.
 const RANGES: &[(&str, i128, i128)] = &[
     ("attempts", 1, u32::MAX as i128),
     ("codes", 400, 599),
@@ -60,19 +62,19 @@ pub(super) struct Misread {
     pub problem: String,
 }
 
-/// How a document is read.
+/// The options of [`decode`].
 #[derive(Clone, Copy)]
 pub(super) struct DecodeRules<'a> {
     pub environment: Environment<'a>,
-    /// StructFields of the root that are known without being in the struct.
+    /// Fields of the root that are known without being in the struct.
     pub root_fields: &'a [&'a str],
-    /// Never print a value.
+    /// True if messages must not contain values.
     pub secret: bool,
     pub variables: Variables,
 }
 
-/// What came of a document: the value where every field that is needed could be read, the faults
-/// that make it useless, and the fields that are not known.
+/// The result of [`decode`]: the value if every required field could be read, the faults that make
+/// it useless, and the unknown fields.
 #[derive(Debug)]
 pub(super) struct DecodedDocument<T> {
     pub value: Option<T>,
@@ -129,7 +131,7 @@ fn missing(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.into() } else { format!("{parent}.{name}") }
 }
 
-/// What all cursors of one run share.
+/// The state shared by all cursors of one run.
 struct DecodeRun<'a> {
     rules: DecodeRules<'a>,
     left_out: &'a HashSet<String>,
@@ -145,15 +147,15 @@ struct Cursor<'r, 'n> {
     named_at: Option<Position>,
     path: Path<'r>,
     variables: Variables,
-    /// The text is to be a duration.
+    /// True if the text has to be a duration.
     is_duration: bool,
 }
 
-/// A fault on its way up: without a place until the first cursor above it adds one.
+/// A fault that is passed up; it has no place until the first cursor above it adds one.
 #[derive(Debug)]
 struct Error {
     problem: String,
-    /// The field that is missing, if that is the problem.
+    /// The missing field, if that is the problem.
     missing: Option<&'static str>,
     fault: Option<Box<Misread>>,
 }
@@ -192,11 +194,11 @@ impl de::Error for Error {
 }
 
 impl<'r, 'n> Cursor<'r, 'n> {
-    /// Adds place and path to an error that has none.
+    /// Adds the place and the path to an error that has none.
     fn place(&self, mut error: Error) -> Error {
         if error.fault.is_none() {
             let at = match (&self.node.value, self.named_at) {
-                // What is wrong with a list or mapping as a whole is shown at its name.
+                // A fault of a list or mapping as a whole is shown at its name.
                 (Value::List(_) | Value::Map(_), Some(named_at)) => named_at,
                 _ => self.node.at,
             };
@@ -206,12 +208,12 @@ impl<'r, 'n> Cursor<'r, 'n> {
         error
     }
 
-    /// A message about this value with what came from the environment taken out: it may be a
-    /// password.
+    /// Returns a message about this value with the values of environment variables removed, because
+    /// they may be passwords.
     fn without_environment(&self, problem: &str) -> String {
         let written = self.node.text().unwrap_or_default();
         match self.replaced(written) {
-            // Messages hold values in backticks, and nothing else there but a unit.
+            // Messages put values in backticks; nothing else is in backticks except a unit.
             Ok(Some(replaced)) => problem
                 .replace(&format!("`{replaced}`"), &format!("`{written}`"))
                 .replace(&format!("`{replaced}s`"), &format!("`{written}s`")),
@@ -219,7 +221,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
         }
     }
 
-    /// The text with its variables replaced, or none where it has none.
+    /// Returns the text with its variables replaced, or `None` if it has none.
     fn replaced(&self, text: &str) -> Result<Option<String>, InvalidVariable> {
         if !self.variables.are_replaced() {
             return Ok(None);
@@ -231,7 +233,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
         !self.reader.left_out.is_empty() && self.reader.left_out.contains(&self.path.to_string())
     }
 
-    /// The value as written, in words.
+    /// Describes the value as written.
     fn found(&self) -> String {
         let secret = self.reader.rules.secret;
         match &self.node.value {
@@ -257,7 +259,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
         self.place(Error::new(format!("expected {expected}, found {found}{hint}")))
     }
 
-    /// What to write in place of a value of another type.
+    /// Returns a hint for a value of the wrong type.
     fn remedy(&self, expected: &str) -> Option<String> {
         let secret = self.reader.rules.secret;
         let plain = match &self.node.value {
@@ -286,7 +288,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
         })
     }
 
-    /// The scalar with its variables replaced.
+    /// Returns the scalar with its variables replaced.
     fn scalar(&self, expected: &str) -> Result<Scalar<'n>, Error> {
         let Value::Scalar { text, plain } = &self.node.value else {
             return Err(self.wrong(expected));
@@ -315,7 +317,7 @@ impl<'r, 'n> Cursor<'r, 'n> {
         .map_err(|error| self.place(error))
     }
 
-    /// A whole number from `least` to `most`.
+    /// Reads an integer from `least` to `most`.
     fn number(&self, least: i128, most: i128) -> Result<i128, Error> {
         let scalar = self.scalar(INTEGER)?;
         let Word::Int(value) = scalar.word() else { return Err(self.wrong(INTEGER)) };
@@ -329,7 +331,8 @@ impl<'r, 'n> Cursor<'r, 'n> {
     }
 }
 
-/// `10` for `1e1` or `10.0`; none for what is not whole, or is larger than any integer here.
+/// Returns `10` for `1e1` or `10.0`; `None` for a number that is not whole or is larger than any
+/// integer here.
 fn whole(text: &str) -> Option<i64> {
     let number: f64 = text.parse().ok()?;
     let is_whole = number.fract() == 0.0 && number.abs() < 1e15;
@@ -337,7 +340,7 @@ fn whole(text: &str) -> Option<i64> {
     is_whole.then_some(number as i64)
 }
 
-/// A scalar, before and after its variables were replaced.
+/// A scalar, before and after its variables are replaced.
 struct Scalar<'n> {
     written: &'n str,
     plain: bool,
@@ -345,7 +348,7 @@ struct Scalar<'n> {
 }
 
 impl Scalar<'_> {
-    /// What it says where it may be taken for a number; quotes forbid that.
+    /// Returns the type of the scalar; a quoted scalar is always text.
     fn word(&self) -> Word {
         match (&self.replaced, self.plain) {
             (_, false) => Word::Text,
@@ -354,7 +357,8 @@ impl Scalar<'_> {
         }
     }
 
-    /// Whether this may stand where text is needed. `${PORT}` may, whatever the port is.
+    /// Returns true if the scalar is valid where text is required. `${PORT}` is, whatever the port
+    /// is.
     fn is_text(&self) -> bool {
         self.replaced.is_some() || self.word() == Word::Text
     }
@@ -373,7 +377,7 @@ macro_rules! numbers {
 impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
     type Error = Error;
 
-    /// Only for fields that take several types, such as a port by number or by name.
+    /// Used only by fields that take several types, such as a port by number or by name.
     fn deserialize_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.node.value {
             Value::List(_) => return self.deserialize_seq(visitor),
@@ -478,7 +482,7 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
     }
 }
 
-/// The items of a list, without those that were left out.
+/// The items of a list, without those that are left out.
 struct ListItems<'c, 'r, 'n> {
     of: &'c Cursor<'r, 'n>,
     items: &'n [Arc<Node>],
@@ -497,7 +501,8 @@ impl<'n> SeqAccess<'n> for ListItems<'_, '_, 'n> {
             self.next += 1;
             let item = Cursor { node, named_at: None, path, ..*self.of };
             if !item.is_left_out() {
-                // A type's own checks come after the value was handed out, so they are placed here.
+                // A type's own checks run after the value is handed out, so their errors get their
+                // place here.
                 return seed.deserialize(item).map(Some).map_err(|error| item.place(error));
             }
         }
@@ -505,7 +510,7 @@ impl<'n> SeqAccess<'n> for ListItems<'_, '_, 'n> {
     }
 }
 
-/// The fields of `metadata` that an API server keeps for itself, as in what `kubectl get` writes.
+/// The fields of `metadata` that an API server manages; `kubectl get` writes them.
 const OF_API_SERVERS: [&str; 9] = [
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
@@ -518,14 +523,14 @@ const OF_API_SERVERS: [&str; 9] = [
     "uid",
 ];
 
-/// The fields a struct has.
+/// The fields of a struct.
 struct KnownFields {
     names: &'static [&'static str],
-    /// Others that mean nothing here.
+    /// Other fields that are accepted and have no effect.
     others: &'static [&'static str],
 }
 
-/// The fields of a mapping, without those that are null, not known, or were left out.
+/// The fields of a mapping, without those that are null, unknown or left out.
 struct StructFields<'c, 'r, 'n> {
     of: &'c Cursor<'r, 'n>,
     entries: std::slice::Iter<'n, Entry>,
@@ -539,13 +544,13 @@ impl<'n> StructFields<'_, '_, 'n> {
         let cursor = Cursor { node: &entry.value, named_at: None, path, ..*self.of };
         let Some(known) = &self.known else { return cursor.is_left_out() };
         if known.names.contains(&entry.key.as_str()) {
-            // In Kubernetes a field that is null is one that is not there.
+            // In Kubernetes a null field is the same as an absent field.
             return cursor.node.is_null() || cursor.is_left_out();
         }
         let is_root = matches!(self.of.path, Path::Root);
         let others = if is_root { self.of.reader.rules.root_fields } else { known.others };
         let mut unknown = self.of.reader.unknown.borrow_mut();
-        // The same field is met in every run, and in every alias of it.
+        // Every run visits the same field again, and so does every alias of it.
         let is_told = unknown.len() >= MAX_FAULTS || unknown.iter().any(|f| f.at == entry.key_at);
         if !is_told && !others.contains(&entry.key.as_str()) {
             let problem =

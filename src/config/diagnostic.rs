@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fault::{Origin, Severity};
 
-/// Line and column of a character, both from 1, the column in characters.
+/// The line and column of a character, both from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Position {
     pub line: usize,
@@ -23,7 +23,7 @@ impl Position {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub file: Arc<Path>,
-    /// None where the fault is the file's own: not there, not readable.
+    /// `None` if the fault concerns the file itself: it is missing or not readable.
     pub position: Option<Position>,
 }
 
@@ -37,28 +37,28 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing wrong with the configuration.
+/// One fault or warning about the configuration.
 ///
-/// Prints as `file:line:column: Kind namespace/name: field: problem`; what is not known of it is
-/// left out, and a warning says so before the object.
+/// Prints as `file:line:column: Kind namespace/name: field: problem`. Unknown parts are left out; a
+/// warning has the word `warning: ` before the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Diagnostic {
     pub severity: Severity,
-    /// True if nothing of this load may be served: a document could not be decoded, so what its
-    /// writer wants is not known. Other errors take one object out of service and leave the rest.
+    /// True if nothing of this load may be served: a document could not be decoded, so the intent
+    /// of its writer is not known. Other errors take one object out of service and leave the rest.
     pub fatal: bool,
     pub place: Place,
-    /// `HTTPRoute shop/cart`; empty where the object is not known.
+    /// `HTTPRoute shop/cart`; empty if the object is not known.
     pub object: String,
-    /// `spec.rules[0].filters[1].type`; empty where the object as a whole is meant.
+    /// `spec.rules[0].filters[1].type`; empty if the fault concerns the object as a whole.
     pub field: String,
-    /// What is wrong; what would be right.
+    /// What is wrong, and what is right.
     pub problem: String,
     pub origin: Origin,
 }
 
 impl Diagnostic {
-    /// An error about a file or directory as a whole that makes the load fail.
+    /// Returns an error about a file or directory as a whole, which makes the load fail.
     pub(crate) fn unreadable(file: &Path, problem: String) -> Self {
         Self {
             severity: Severity::Error,
@@ -73,7 +73,7 @@ impl Diagnostic {
 }
 
 impl Diagnostic {
-    /// Without the word for its severity: for a log, whose lines have a level.
+    /// Formats the diagnostic without its severity, for a log whose lines have a level.
     pub(crate) fn without_severity(&self) -> impl fmt::Display {
         struct Unprefixed<'a>(&'a Diagnostic);
 

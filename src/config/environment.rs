@@ -1,15 +1,15 @@
-//! The meaning of values of the environment.
+//! Values of environment variables.
 
 use std::net::IpAddr;
 
-/// The name that the certificates of the host have.
+/// The variable that contains the name of the host's certificates.
 pub(crate) const DOMAIN: &str = "DOMAIN";
 
-/// What the value of the variable `name` means.
+/// Returns the normalised value of the variable `name`.
 ///
-/// Line ends at its end are no part of it: `docker run --env-file` keeps the carriage returns of a file
-/// that was saved on Windows, where systemd drops them, and `$(...)` of a shell drops newlines. That of
-/// `DOMAIN` is a hostname: without blanks around it, in lower case, without a last dot.
+/// Trailing line ends are removed: `docker run --env-file` keeps the carriage returns of a file
+/// that was saved on Windows, where systemd drops them, and `$(...)` of a shell drops newlines. The
+/// value of `DOMAIN` is a hostname: it is trimmed, in lower case and without a trailing dot.
 pub(crate) fn value_of(name: &str, value: &str) -> String {
     let value = value.trim_end_matches(['\r', '\n']);
     if name != DOMAIN {
@@ -19,8 +19,8 @@ pub(crate) fn value_of(name: &str, value: &str) -> String {
     value.strip_suffix('.').unwrap_or(&value).into()
 }
 
-/// The problem with a value of `DOMAIN` that is neither a hostname nor another name of a certbot
-/// lineage.
+/// Returns the problem with a value of `DOMAIN` that is neither a hostname nor another name of a
+/// certbot lineage.
 pub(crate) fn fault_of_domain(value: &str) -> Option<String> {
     let name = value.strip_prefix("*.").unwrap_or(value);
     let is_of_a_name = |char: char| char.is_ascii_alphanumeric() || "-._".contains(char);

@@ -6,7 +6,7 @@ use crate::api::ObjectKey;
 
 use super::field_path::FieldPath;
 
-/// How bad it is.
+/// The severity of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Severity {
     /// Something that was asked for is not done.
@@ -15,18 +15,18 @@ pub(crate) enum Severity {
     Warning,
 }
 
-/// Where the mistake is.
+/// The cause of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The host: nothing that is written is wrong. A port that another process has, say.
+    /// The host; nothing that is written is wrong. An example is a port that another process uses.
     Host,
-    /// The object that a reference names, which is missing or cannot be used.
+    /// The object that a reference names; it is missing or cannot be used.
     Referent(ObjectKey),
-    /// The field that the fault is about.
+    /// The field of the fault itself.
     Written,
 }
 
-/// The reason of a route's condition Accepted where a fault takes rules of it out of service.
+/// The reason of a route's condition Accepted if a fault takes rules of the route out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     IncompatibleFilters,
@@ -34,7 +34,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    /// The word of the specification.
+    /// Returns the word of the specification.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::IncompatibleFilters => "IncompatibleFilters",
@@ -43,16 +43,16 @@ impl Reason {
     }
 }
 
-/// One thing wrong with one object, or a warning about it.
+/// One fault of one object, or a warning about it.
 ///
-/// A fault knows nothing of files: whoever provided the object knows where it was written, and makes
-/// a [`Diagnostic`](super::Diagnostic) of the fault. Prints as `field: problem`.
+/// A fault has no file: the provider of the object knows where it is written, and makes a
+/// [`Diagnostic`](super::Diagnostic) of the fault. Prints as `field: problem`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub object: ObjectKey,
-    /// Empty where the object as a whole is meant.
+    /// Empty if the fault concerns the object as a whole.
     pub field: FieldPath,
-    /// What is wrong; what would be right.
+    /// What is wrong, and what is right.
     pub problem: String,
     pub severity: Severity,
     pub origin: Origin,
@@ -60,7 +60,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// An error in a value that was written.
+    /// Returns an error in a value that is written.
     pub(crate) fn error(
         object: ObjectKey,
         field: impl Into<FieldPath>,
@@ -76,7 +76,7 @@ impl Fault {
         }
     }
 
-    /// A warning about a value that was written.
+    /// Returns a warning about a value that is written.
     pub(crate) fn warning(
         object: ObjectKey,
         field: impl Into<FieldPath>,
@@ -85,7 +85,7 @@ impl Fault {
         Self { severity: Severity::Warning, ..Self::error(object, field, problem) }
     }
 
-    /// The number of the rule that the fault is in, for a fault of a route.
+    /// Returns the index of the rule that contains the fault, for a fault of a route.
     pub(crate) fn rule(&self) -> Option<usize> {
         self.field.rule()
     }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// The way from the root of an object to one of its fields; empty for the object as a whole.
+/// The path from the root of an object to one of its fields; empty for the object as a whole.
 ///
-/// Prints as `spec.rules[0].name` and `metadata.labels["a.b/c"]`, and is read from such a text by
-/// `From`. To write one with numbers in it, there is [`field_path!`].
+/// Prints as `spec.rules[0].name` and `metadata.labels["a.b/c"]`, and is parsed from such a text by
+/// `From`. [`field_path!`] builds a path with numbers in it.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct FieldPath(Vec<Segment>);
 
@@ -19,7 +19,7 @@ pub(crate) enum Segment {
     Item(usize),
 }
 
-/// A path with numbers in it: `field_path!(spec.rules[number].backendRefs[0])`.
+/// Builds a path with numbers in it: `field_path!(spec.rules[number].backendRefs[0])`.
 macro_rules! field_path {
     (@ $path:expr;) => { $path };
     (@ $path:expr; . $name:ident $($rest:tt)*) => {
@@ -37,19 +37,19 @@ macro_rules! field_path {
 pub(crate) use field_path;
 
 impl FieldPath {
-    /// The path of the field `name` of what this leads to.
+    /// Returns the path of the field `name` below this path.
     pub(crate) fn field(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.0.push(Segment::Field(name.into()));
         self
     }
 
-    /// The path of an item of the list that this leads to.
+    /// Returns the path of an item of the list at this path.
     pub(crate) fn item(mut self, index: usize) -> Self {
         self.0.push(Segment::Item(index));
         self
     }
 
-    /// The path that goes on with `rest`.
+    /// Returns this path followed by `rest`.
     pub(crate) fn join(mut self, rest: impl Into<Self>) -> Self {
         self.0.append(&mut rest.into().0);
         self
@@ -59,12 +59,12 @@ impl FieldPath {
         &self.0
     }
 
-    /// True for the path `start`, and for paths to parts of what that leads to.
+    /// Returns true if this is the path `start` or a path below it.
     pub(crate) fn starts_with(&self, start: &Self) -> bool {
         self.0.starts_with(&start.0)
     }
 
-    /// The number of the item of the list `spec.NAME` that this leads to, or into.
+    /// Returns the index of the item of the list `spec.NAME` that this path leads to, or into.
     pub(crate) fn item_of_spec(&self, list: &str) -> Option<usize> {
         match self.segments() {
             [Segment::Field(spec), Segment::Field(name), Segment::Item(item), ..]
@@ -76,7 +76,7 @@ impl FieldPath {
         }
     }
 
-    /// The number of the rule of a route that this leads to, or into.
+    /// Returns the index of the rule of a route that this path leads to, or into.
     pub(crate) fn rule(&self) -> Option<usize> {
         self.item_of_spec("rules")
     }
@@ -86,7 +86,7 @@ impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, segment) in self.0.iter().enumerate() {
             match segment {
-                // In quotes where the name holds a separator.
+                // In quotes if the name contains a separator.
                 Segment::Field(name) if name.is_empty() || name.contains(['.', '[', ']', '"']) => {
                     write!(f, "[\"{name}\"]")?;
                 }
@@ -106,8 +106,8 @@ impl fmt::Debug for FieldPath {
 }
 
 impl From<&str> for FieldPath {
-    /// Reads `spec.rules[0].name` or `metadata.labels["a.b/c"]`; a text that is not a path is read
-    /// as far as it is one.
+    /// Parses `spec.rules[0].name` or `metadata.labels["a.b/c"]`. Parsing stops at the first text
+    /// that is not part of a path.
     fn from(text: &str) -> Self {
         let mut path = Self::default();
         let mut rest = text;

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::field_path::FieldPath;
 use super::json::Written;
 
-/// Where an object was written, and how.
+/// The place of an object in a file, and its text.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FileOrigin {
     pub file: Arc<Path>,
-    /// Which document of the file, from 0.
+    /// The number of the document in the file, from 0.
     pub document: usize,
-    /// `items[3]` where the object is an item of a list, else empty.
+    /// `items[3]` if the object is an item of a list, else empty.
     pub prefix: FieldPath,
-    /// All of the object as it was written.
+    /// The whole object as written.
     pub written: Written,
 }
 
 impl FileOrigin {
-    /// The path of a field from the root of the document.
+    /// Returns the path of a field from the root of the document.
     pub(crate) fn in_document(&self, field: &FieldPath) -> FieldPath {
         self.prefix.clone().join(field.clone())
     }

@@ -10,8 +10,9 @@ use super::scalar::{Word, interpolate, word};
 use super::variables::Variables;
 use super::yaml::{self, Entry, Node};
 
-/// A document as the text of a JSON value, its variables replaced, its fields in order: as text,
-/// since a tree of values takes ten times the memory. Prints as `[written]`: it may be a Secret.
+/// A document as the text of a JSON value, with its variables replaced and its fields in order. It
+/// is text because a tree of values takes ten times the memory. Prints as `[written]`, because it
+/// may be a Secret.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Written(pub Box<str>);
 
@@ -21,11 +22,11 @@ impl fmt::Debug for Written {
     }
 }
 
-/// What `text` says, a document of YAML or of JSON, where every `$` is a dollar sign.
+/// Reads `text`, a document of YAML or JSON, in which every `$` is a dollar sign.
 ///
 /// # Errors
 ///
-/// Why the text is not one document.
+/// The reason why the text is not one document.
 pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
     let mut documents = yaml::documents(text).into_iter();
     let (Some(document), None) = (documents.next(), documents.next()) else {
@@ -39,7 +40,7 @@ pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
     Ok(value(&root, &|_| None, Variables::Kept))
 }
 
-/// What a document says. Fields that are null are not there, as everywhere in Kubernetes.
+/// Returns the content of a document. Null fields are left out, as everywhere in Kubernetes.
 pub(super) fn written(root: &Node, environment: Environment<'_>, variables: Variables) -> Written {
     Written(value(root, environment, variables).to_string().into())
 }

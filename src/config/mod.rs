@@ -1,14 +1,16 @@
-//! Configuration as text: documents in, objects and what is wrong with them out.
+//! Configuration text: turns documents into objects and reports their faults.
 //!
-//! [`read`] takes a text, finds every fault at once and never stops at the first. A document that does
-//! not decode makes the load fail ([`Diagnostic::fatal`]); an object that breaks a rule of its kind
-//! ([`CheckedObject::faults`]) is kept and marked, so that `graph` can say so in its status.
+//! [`read`] takes a text and finds all its faults at once; it never stops at the first. A document
+//! that does not decode makes the load fail ([`Diagnostic::fatal`]). An object that breaks a rule
+//! of its kind ([`CheckedObject::faults`]) is kept and marked, so that `graph` can report it in the
+//! object's status.
 //!
-//! The way of a document: [`text`] and [`yaml`] make a tree of it, [`objects`] reads its kind and then
-//! the whole with [`decode`], [`validate`] holds it against the rules of its kind. [`source`] finds the
-//! place of a field later. [`schema`](mod@schema) describes the fields of a kind.
+//! The path of a document: [`text`] and [`yaml`] make a tree of it, [`objects`] reads its kind and
+//! then the whole with [`decode`], [`validate`] checks it against the rules of its kind. [`source`]
+//! finds the place of a field later. [`schema`](mod@schema) describes the fields of a kind.
 //!
-//! No file is read here but the EnvoyGateway document ([`Settings`]); `provider` reads the others.
+//! The only file that this module reads is the EnvoyGateway document ([`Settings`]); `provider`
+//! reads the others.
 
 mod checked;
 mod decode;

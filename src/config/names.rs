@@ -2,7 +2,7 @@
 
 use crate::api::{Kind, ObjectMeta};
 
-/// The field of `metadata` that is wrong, and why.
+/// Returns the wrong field of `metadata` and the problem, if there is one.
 pub(super) fn check(kind: Kind, metadata: &ObjectMeta) -> Option<(&'static str, String)> {
     let named = match kind {
         Kind::Namespace => label(&metadata.name),
@@ -25,11 +25,11 @@ fn invalid(what: &str, text: &str, why: &str) -> String {
     format!("`{text}` is not {what}: {why}; use lower case letters, digits and `-`")
 }
 
-/// RFC 1123 subdomain: labels between dots.
+/// Checks an RFC 1123 subdomain: labels separated by dots.
 ///
 /// # Errors
 ///
-/// Why it is none.
+/// The reason why the text is not a subdomain.
 pub(super) fn subdomain(text: &str) -> Result<(), &'static str> {
     if text.len() > 253 {
         return Err("it is longer than 253 characters");
@@ -37,11 +37,11 @@ pub(super) fn subdomain(text: &str) -> Result<(), &'static str> {
     text.split('.').try_for_each(characters)
 }
 
-/// A subdomain, possibly with `*` for its first label.
+/// Checks a subdomain whose first label may be `*`.
 ///
 /// # Errors
 ///
-/// Why it is none.
+/// The reason why the text is not a hostname.
 pub(super) fn hostname(text: &str) -> Result<(), &'static str> {
     if text.len() > 253 {
         return Err("it is longer than 253 characters");
@@ -49,16 +49,16 @@ pub(super) fn hostname(text: &str) -> Result<(), &'static str> {
     subdomain(text.strip_prefix("*.").unwrap_or(text))
 }
 
-/// True for what an API server takes for a hostname: this gateway may take less.
+/// Returns true if an API server accepts the text as a hostname; this gateway may accept less.
 pub(crate) fn is_hostname(text: &str) -> bool {
     hostname(text).is_ok()
 }
 
-/// RFC 1123 label: 63 letters, digits and hyphens.
+/// Checks an RFC 1123 label: at most 63 letters, digits and hyphens.
 ///
 /// # Errors
 ///
-/// Why it is none.
+/// The reason why the text is not a label.
 pub(super) fn label(text: &str) -> Result<(), &'static str> {
     if text.len() > 63 {
         return Err("it is longer than 63 characters");

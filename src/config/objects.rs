@@ -1,6 +1,6 @@
 //! The documents of one file as objects.
 //!
-//! The kind is read first and says what the whole document is read as. Plain structs keep the
+//! The kind is read first; it determines the type of the whole document. Plain structs keep the
 //! place of every fault; an enum over all kinds would not.
 
 use std::path::Path;
@@ -23,20 +23,20 @@ use super::variables::Variables;
 use super::yaml::{Document, Entry, Node, Value};
 use super::{json, names, text};
 
-/// Features of a SecurityPolicy that Envoy Gateway has and that are not served yet.
+/// Features of Envoy Gateway's SecurityPolicy that are not supported yet.
 const SECURITY_FEATURES: [&str; 8] =
     ["apiKeyAuth", "authorization", "basicAuth", "csrf", "extAuth", "geoIP", "jwt", "oidc"];
 
-/// Fields that stand beside those of every kind.
+/// Fields of the root that every kind has.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
 
-/// Objects and faults of one file, in the order of the file.
+/// The objects and faults of one file, in the order of the file.
 pub(super) struct DocumentReader<'a> {
     pub file: &'a Arc<Path>,
     pub environment: Environment<'a>,
-    /// Fields that are not known are warnings.
+    /// True if unknown fields are warnings.
     pub lenient: bool,
-    /// No variable is replaced: the objects come from no file.
+    /// True if variables are not replaced, because the objects do not come from a file.
     pub verbatim: bool,
     pub objects: Vec<(Object, FileOrigin)>,
     pub diagnostics: Vec<Diagnostic>,
@@ -53,13 +53,13 @@ struct Spot<'s> {
 }
 
 impl DocumentReader<'_> {
-    /// Takes one document.
+    /// Reads one document.
     pub(super) fn document(&mut self, index: usize, document: &Document) {
         for fault in &document.faults {
             self.report(Severity::Error, "", fault.at, FieldPath::default(), fault.problem.clone());
         }
         match &document.root {
-            // Nothing between two `---`, or comments alone.
+            // Nothing between two `---`, or only comments.
             Some(root) if root.is_null() => {}
             Some(root) => self.object(root, index, &FieldPath::default()),
             None => {}
@@ -114,7 +114,8 @@ impl DocumentReader<'_> {
         }
     }
 
-    /// The items of `kind: List`. Lists in lists are not read: `kubectl` writes none.
+    /// Reads the items of `kind: List`. Lists inside lists are rejected; `kubectl` does not write
+    /// them.
     fn items(&mut self, items: &Entry, document: usize) {
         let Value::List(nodes) = &items.value.value else {
             let problem = "expected a list of objects".into();
@@ -207,7 +208,8 @@ impl DocumentReader<'_> {
         if self.verbatim { Variables::Kept } else { Variables::of(kind) }
     }
 
-    /// A kind that does nothing here. Whatever is wrong with it does no harm either.
+    /// Reads an object of a kind that has no effect here. Its faults are not reported because they
+    /// do no harm.
     fn unsupported(&mut self, root: &Node, spot: Spot<'_>) {
         #[derive(Default, Deserialize)]
         struct MetadataOnly {
@@ -233,8 +235,8 @@ impl DocumentReader<'_> {
         self.lenient = before;
     }
 
-    /// A policy of Envoy Gateway. One of `features`, which are not served yet, is a fault of this
-    /// object alone: the policy is kept, so that its targets are closed and not open.
+    /// Reads a policy of Envoy Gateway. One of `features`, which are not supported yet, is a fault
+    /// of this object alone: the policy is kept, so that its targets fail closed.
     fn policy<S>(
         &mut self,
         root: &Node,
@@ -286,8 +288,8 @@ impl DocumentReader<'_> {
         self.objects.push((object, origin));
     }
 
-    /// Every error that is found before the objects are complete is fatal: what the writer wants
-    /// is not known.
+    /// Reports a fault. Every error found before the objects are complete is fatal, because the
+    /// intent of the writer is not known.
     fn report(
         &mut self,
         severity: Severity,
@@ -308,7 +310,7 @@ impl DocumentReader<'_> {
     }
 }
 
-/// Those of `features` that the spec of a policy has, with the places of their names.
+/// Returns those of `features` that the spec of a policy has, with the places of their names.
 fn unsupported_features(root: &Node, features: &[&str]) -> Vec<(String, Position)> {
     let Some(spec) = root.entry("spec").map(|entry| &entry.value) else { return Vec::new() };
     let found = features.iter().filter_map(|name| {
@@ -318,7 +320,7 @@ fn unsupported_features(root: &Node, features: &[&str]) -> Vec<(String, Position
     found.collect()
 }
 
-/// The fields of an object, whatever they are.
+/// Returns the names of all fields of an object.
 fn fields(root: &Node) -> Vec<&str> {
     match &root.value {
         Value::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
@@ -326,7 +328,7 @@ fn fields(root: &Node) -> Vec<&str> {
     }
 }
 
-/// `apiVersion` and `kind` as written; empty where they are no words.
+/// Returns `apiVersion` and `kind` as written; empty if they are not scalars.
 fn types(root: &Node) -> TypeMeta {
     TypeMeta {
         api_version: word(Some(root), "apiVersion").unwrap_or_default(),
@@ -338,7 +340,7 @@ fn word(node: Option<&Node>, field: &str) -> Option<String> {
     node?.entry(field)?.value.text().map(str::to_owned)
 }
 
-/// `Kind namespace/name` of a document that may be broken.
+/// Returns `Kind namespace/name` of a document that may be broken.
 fn label(root: &Node) -> String {
     let unknown = || "?".to_owned();
     let types = types(root);
@@ -352,7 +354,7 @@ fn label(root: &Node) -> String {
     format!("{kind} {namespace}/{name}")
 }
 
-/// What `apiVersion` and `kind` name.
+/// The result of the lookup of `apiVersion` and `kind`.
 enum KindLookup {
     Kind(&'static KindInfo),
     /// A kind of another API.
@@ -404,7 +406,7 @@ fn find(types: &TypeMeta) -> KindLookup {
     KindLookup::Foreign
 }
 
-/// `kind: List`, or a list of one kind as an API server returns it.
+/// Returns true for `kind: List`, and for a list of one kind as an API server returns it.
 fn is_list(types: &TypeMeta) -> bool {
     let Some(item) = types.kind.strip_suffix("List") else { return false };
     item.is_empty() || Kind::find(types.group(), item).is_some()

@@ -1,6 +1,6 @@
-//! Objects that come as JSON and not from a file.
+//! Objects that arrive as JSON and not from a file.
 //!
-//! They are read by the same rules as those in files, except that no variable is replaced in them.
+//! They are read by the same rules as objects in files, except that variables are not replaced.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,18 +19,18 @@ use super::validate;
 use super::variables::Variables;
 use super::yaml::{self, Document, Entry, Node};
 
-/// Rounds in which fields that are not known are taken out: each finds at most 50.
+/// The maximum number of rounds that remove unknown fields; each round finds at most 50.
 const ROUNDS: usize = 20;
 
-/// What an object that was offered as JSON is by the rules of its kind.
+/// The result of checking an object that arrived as JSON.
 pub(crate) struct Offered {
-    /// None where it does not decode.
+    /// `None` if it does not decode.
     pub object: Option<Object>,
-    /// What is wrong with it; it must not be taken then.
+    /// The faults of the object; an object with any must be rejected.
     pub faults: Vec<Rejected>,
-    /// Fields that its kind does not have; taken out of [`known`](Self::known).
+    /// Fields that the kind does not have; they are removed from [`known`](Self::known).
     pub unknown: Vec<Rejected>,
-    /// The object without those.
+    /// The object without the unknown fields.
     pub known: Value,
 }
 
@@ -44,14 +44,14 @@ impl fmt::Debug for Offered {
     }
 }
 
-/// A field, and what is wrong with it.
+/// A field and its problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub field: String,
     pub problem: String,
 }
 
-/// Holds an object against the rules of its kind, as if it stood in a file.
+/// Checks an object against the rules of its kind, as if it were in a file.
 pub(crate) fn offered(value: Value) -> Offered {
     let mut known = value;
     let mut unknown = Vec::new();
@@ -75,7 +75,8 @@ pub(crate) fn offered(value: Value) -> Offered {
             .diagnostics
             .into_iter()
             .partition(|diagnostic| diagnostic.severity == Severity::Warning);
-        // Only a field has a number; what else is warned of is said when a file is read.
+        // Only the warning about an unknown field has a number; other warnings are reported when
+        // the file is read.
         let found: HashSet<usize> = warnings
             .iter()
             .filter_map(|warning| warning.place.position)
@@ -105,13 +106,13 @@ pub(crate) fn offered(value: Value) -> Offered {
     Offered { object: None, faults: vec![fault], unknown, known }
 }
 
-/// Makes the tree of a document. An object without a file has no places, so each field has a number in
-/// place of a line, from 1 in the order of the fields, and every value has 0.
+/// Builds the tree of a document. An object without a file has no places, so each field has a
+/// number in place of a line, from 1 in the order of the fields, and every value has 0.
 #[derive(Default)]
 struct Numbers(usize);
 
 impl Numbers {
-    /// None for what is nested deeper than a file may be.
+    /// Returns `None` for a value nested deeper than a file may be.
     fn node(&mut self, value: &Value) -> Option<Arc<Node>> {
         let at = Position { line: 0, column: 0 };
         let plain = |text: String| yaml::Value::Scalar { text, plain: true };
@@ -138,8 +139,9 @@ impl Numbers {
     }
 }
 
-/// An object as it must be written into a file to be read back as it is: with the dollar signs
-/// doubled in the fields whose variables are replaced (see [`interpolate`](super::scalar::interpolate)).
+/// Returns an object in the form in which a file must contain it to be read back unchanged: with
+/// the dollar signs doubled in the fields whose variables are replaced (see
+/// [`interpolate`](super::scalar::interpolate)).
 pub(crate) fn for_file(mut object: Value) -> Value {
     let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     let types = TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
@@ -166,7 +168,7 @@ fn double_dollars(value: &mut Value, variables: Variables) {
     }
 }
 
-/// Takes out the fields whose numbers were found, counted as [`Numbers`] counts.
+/// Removes the fields whose numbers are in `found`, counted as [`Numbers`] counts.
 fn prune(
     value: &mut Value,
     found: &HashSet<usize>,
@@ -184,7 +186,7 @@ fn prune(
             *next += 1;
             let is_unknown = found.contains(next);
             let at = at.clone().field(key.clone());
-            // The fields inside are counted all the same.
+            // The fields of a removed field are counted too.
             let before = out.len();
             prune(value, found, next, &at, out);
             if is_unknown {

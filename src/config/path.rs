@@ -1,11 +1,11 @@
-//! Paths of values while a document is walked, borrowed from the walk.
+//! Paths of values, borrowed from the walk over a document.
 
 use std::fmt;
 
 use super::field_path::FieldPath;
 
-/// A path such as `spec.rules[0].name` or `metadata.labels["a.b/c"]`; written out only when there
-/// is something to say.
+/// A path such as `spec.rules[0].name` or `metadata.labels["a.b/c"]`; formatted only when there is
+/// a fault to report.
 #[derive(Clone, Copy)]
 pub(super) enum Path<'p> {
     Root,
@@ -30,7 +30,7 @@ impl<'p> Path<'p> {
         }
     }
 
-    /// True for the field `name`, whatever it is a field of, and for the items of its list.
+    /// Returns true for the field `name` of any parent, and for the items of its list.
     pub(super) fn is_of(&self, name: &str) -> bool {
         match self {
             Self::Root => false,

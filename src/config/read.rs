@@ -1,4 +1,4 @@
-//! The documents of a text as objects.
+//! Reading of a text: its documents as objects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use super::file_origin::FileOrigin;
 use super::objects::DocumentReader;
 use super::text;
 
-/// The objects of a text, in its order, and what is wrong with documents that are not objects.
+/// The objects of a text, in its order, and the diagnostics of documents that are not objects.
 #[derive(Debug)]
 pub(crate) struct ReadText {
     pub objects: Vec<(Object, FileOrigin)>,
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads `text`, which is in `file`, with its variables replaced. Never panics, whatever it says.
+/// Reads `text`, the content of `file`, and replaces its variables. Never panics, whatever the text
+/// contains.
 pub(crate) fn read(file: &Arc<Path>, text: &str, environment: Environment<'_>) -> ReadText {
     let mut reading = DocumentReader {
         file,

@@ -1,7 +1,7 @@
 //! Scalars: the words of YAML, and `${NAME}` in a text.
 
-/// What a scalar without quotes is taken for by the YAML readers of Kubernetes (YAML 1.1 words,
-/// with the number forms of 1.2).
+/// The type of a scalar without quotes, as the YAML readers of Kubernetes determine it (YAML 1.1
+/// words, with the number forms of 1.2).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Word {
     Null,
@@ -37,7 +37,7 @@ fn integer(text: &str) -> Option<i128> {
         Some("0b") => (2, &digits[2..]),
         _ => (10, digits),
     };
-    // `from_str_radix` takes a sign of its own, which would make `--5` a number.
+    // `from_str_radix` accepts a sign, which would make `--5` a number.
     if !digits.bytes().next()?.is_ascii_alphanumeric() {
         return None;
     }
@@ -53,14 +53,15 @@ fn is_float(text: &str) -> bool {
             || (unsigned.bytes().any(|b| b.is_ascii_digit()) && unsigned.parse::<f64>().is_ok()))
 }
 
-/// Replaces `${NAME}` by what `variable` says of it, and `$$` by a dollar sign.
+/// Replaces `${NAME}` by the value of the variable, and `$$` by a dollar sign. Returns `None` if
+/// the text has neither.
 ///
-/// A dollar sign before anything else is kept, so that `^/a$` needs no escape. The value of a variable
-/// is not searched for further variables.
+/// A dollar sign before any other character is kept, so that `^/a$` needs no escape. The values of
+/// variables are not searched for further variables.
 ///
 /// # Errors
 ///
-/// A name that is not set, or a brace that does not close.
+/// A variable that is not set, or a reference that is malformed.
 pub(super) fn interpolate(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
@@ -93,7 +94,7 @@ pub(super) fn interpolate(
     Ok(Some(out))
 }
 
-/// Why `${NAME}` cannot be replaced.
+/// The reason why `${NAME}` cannot be replaced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidVariable {
     #[error("`{0}` is not a variable; write `${{NAME}}`, or `$${{` for a dollar sign and a brace")]
@@ -109,7 +110,7 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// The beginning of a text, for a message: one line, not long.
+/// Returns the beginning of a text for a message: one line of at most 60 characters.
 pub(super) fn shown(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let mut short: String =

@@ -1,11 +1,11 @@
-//! The schema of a kind, traced from the type that its documents are decoded into.
+//! The schema of a kind, traced from the type into which its documents are decoded.
 //!
-//! There is no second description of the fields that could differ from what is read. A [`Tracer`]
-//! stands in for a document that has every field: the type's own `Deserialize` asks it for each,
-//! and it notes the name and the type that was asked for.
+//! There is no second description of the fields that could differ from the decoder. A [`Tracer`]
+//! acts as a document that has every field: the type's own `Deserialize` asks it for each field,
+//! and it records the name and the requested type.
 //!
 //! Rules that are not in the types (lengths, patterns, words) are not in the schema; `validate` has
-//! them, and an API server's answer tells of them.
+//! them, and the Kubernetes API of this gateway reports them in its answers.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{self, Kind};
 
-/// The schema of an object of `kind` as OpenAPI v3 has it, without `apiVersion`, `kind` and
-/// `status`; none for a kind whose fields are not read.
+/// Returns the schema of an object of `kind` in OpenAPI v3, without `apiVersion`, `kind` and
+/// `status`; `None` for a kind whose fields are not read.
 pub(crate) fn schema(kind: Kind) -> Option<Value> {
     let trace = match kind {
         Kind::GatewayClass => traced::<api::GatewayClass>,
@@ -46,20 +46,21 @@ pub(crate) fn schema(kind: Kind) -> Option<Value> {
 
 fn traced<'de, T: Deserialize<'de>>() -> Option<Value> {
     let mut shape = anything();
-    // A value that the type refuses would hide what comes after it; a test sees that none does.
+    // A value that the type rejects would hide the fields after it; a test checks that this does
+    // not happen.
     T::deserialize(Tracer { shape: &mut shape, text: "" }).ok()?;
     Some(shape)
 }
 
-/// A value that may be anything, or a part that is not read.
+/// The schema of any value, or of a part that is not read.
 fn anything() -> Value {
     json!({ "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// Stands for a value, and writes down as what it is read.
+/// A stand-in for a value that records the type it is read as.
 struct Tracer<'s> {
     shape: &'s mut Value,
-    /// A text that the type takes.
+    /// A text that the type accepts.
     text: &'static str,
 }
 
@@ -222,7 +223,7 @@ impl<'de> MapAccess<'de> for OneItem<'_> {
     }
 }
 
-/// A struct with each of its fields.
+/// A struct with all of its fields.
 struct EveryField<'s> {
     names: std::slice::Iter<'static, &'static str>,
     name: &'static str,

@@ -1,5 +1,5 @@
-//! The EnvoyGateway document: the directories of resources, and the few other settings that this gateway
-//! uses.
+//! The EnvoyGateway document: the directories of resources, and the few other settings that this
+//! gateway uses.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use super::fault::{Origin, Severity};
 use super::variables::Variables;
 use super::yaml::{Node, documents};
 
-/// The controller that Envoy Gateway is by default.
+/// The default controller name of Envoy Gateway.
 pub(crate) const DEFAULT_CONTROLLER: &str = "gateway.envoyproxy.io/gatewayclass-controller";
 
-/// Parts of the document that somebody may have set on purpose and that do nothing here.
+/// Parts of the document that have no effect here and are reported with a warning.
 const WITHOUT_EFFECT: &[&str] = &[
     "admin",
     "envoyProxy",
@@ -31,27 +31,27 @@ const WITHOUT_EFFECT: &[&str] = &[
     "xdsServer",
 ];
 
-/// What the EnvoyGateway document says, resolved.
+/// The settings of the EnvoyGateway document, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// Directories and files of resources, in the order of the document.
     pub paths: Vec<PathBuf>,
     /// `gateway.controllerName`: GatewayClasses of this controller are served.
     pub controller_name: String,
-    /// `extensionApis.enableBackend`: whether routes may refer to a Backend. False where absent.
+    /// `extensionApis.enableBackend`: true if routes may refer to a Backend. Default: false.
     pub enable_backend: bool,
     /// `logging.level.default`, one of [`LEVELS`].
     pub log_level: Option<String>,
-    /// Whether to warn of files that are not read. False for directories that the user did not name,
-    /// such as those of `dev`, which may hold anything.
+    /// True if files that are not read cause a warning. False for directories that the user did not
+    /// name, such as those of `dev`, which may contain any files.
     pub names_unread: bool,
 }
 
-/// What `logging.level` may be.
+/// The valid values of `logging.level`.
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
 impl Settings {
-    /// The settings that serve the files of `paths` without an EnvoyGateway document.
+    /// Returns the settings that serve the files of `paths` without an EnvoyGateway document.
     pub(crate) fn of_paths(paths: Vec<PathBuf>) -> Self {
         Self {
             paths,
@@ -64,16 +64,16 @@ impl Settings {
 
     /// Reads the EnvoyGateway document in `file`.
     ///
-    /// In paths, `{env}` is the value of `EDGE_GATEWAY_ENV`, `prod` where that is not set or
-    /// empty. Absolute paths are taken below `root`, where one is given; other paths are relative
-    /// to the directory of `file`.
+    /// In paths, `{env}` is replaced by the value of `EDGE_GATEWAY_ENV`, or by `prod` if that is
+    /// not set or empty. Absolute paths are taken below `root`, if one is given; other paths are
+    /// relative to the directory of `file`.
     ///
-    /// The diagnostics are warnings where settings come with them: parts of the document that mean
-    /// nothing to this gateway.
+    /// The diagnostics of a successful read are warnings about parts of the document that have no
+    /// effect on this gateway.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the document.
+    /// All faults of the document.
     pub(crate) fn read(
         file: &Path,
         root: Option<&Path>,
@@ -136,7 +136,7 @@ impl Settings {
     }
 }
 
-/// The one EnvoyGateway document of a file.
+/// Returns the only document of a file, which must be an EnvoyGateway.
 fn only_document(text: &str) -> Result<Arc<Node>, Vec<Misread>> {
     let whole = |problem: &str| {
         vec![Misread { at: Position::START, field: String::new(), problem: problem.into() }]
@@ -170,8 +170,8 @@ fn only_document(text: &str) -> Result<Arc<Node>, Vec<Misread>> {
     Ok(root)
 }
 
-/// The document as written. Parts that describe how Envoy Gateway runs its Envoy, and so cannot
-/// matter here, are ignored without a word.
+/// The document as written. Parts that describe how Envoy Gateway runs its Envoy have no effect
+/// here and are ignored without a warning.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EnvoyGateway {
@@ -239,7 +239,7 @@ struct ExtensionApis {
 }
 
 impl EnvoyGateway {
-    /// The settings, or the field that is wrong and why.
+    /// Returns the settings, or the wrong field and its problem.
     fn resolve(
         self,
         file: &Path,

@@ -1,11 +1,11 @@
 //! Suggestions: the known word that is nearest to an unknown one.
 
-/// The word that was probably meant: one that differs in case alone, else the nearest by edits, if
-/// it is near enough.
+/// Returns the word that was probably meant: one that differs only in case, else the nearest by
+/// edit distance, if it is near enough.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let same = known.iter().find(|known| known.eq_ignore_ascii_case(word));
     same.or_else(|| {
-        // A word of four letters and two wrong ones is another word.
+        // A word of four letters with two wrong ones is a different word.
         let most = (word.chars().count() / 4).clamp(1, 3);
         let near = known.iter().map(|known| (distance(word, known), known));
         near.filter(|(distance, _)| *distance <= most)
@@ -15,16 +15,16 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     .copied()
 }
 
-/// Edits between two words: insert, delete, replace, or swap two neighbours.
+/// The edit distance between two words: insert, delete, replace, or swap two neighbours.
 fn distance(a: &str, b: &str) -> usize {
-    // A word from a file may be megabytes long; none of the known ones is.
+    // A word from a file may be megabytes long; the known words are short.
     if a.len().abs_diff(b.len()) > 16 {
         return usize::MAX;
     }
     strsim::osa_distance(a, b)
 }
 
-/// `; did you mean ...?`, or the known words where none is near.
+/// Returns `; did you mean ...?`, or the list of known words if no word is near.
 pub(super) fn hint(word: &str, known: &[&str]) -> String {
     match nearest(word, known) {
         Some(near) => format!("; did you mean `{near}`?"),

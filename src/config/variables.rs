@@ -1,15 +1,15 @@
-//! Fields whose variables are replaced.
+//! Fields in which variables are replaced.
 //!
-//! `${NAME}` is replaced in configuration. What an object merely carries is not configuration: a
-//! script in a ConfigMap, a key in a Secret, the body of a response, an annotation of another tool.
-//! `kubectl apply` takes all of it as it is, and so does this gateway.
+//! `${NAME}` is replaced in configuration. Payload of an object is not configuration: a script in a
+//! ConfigMap, a key in a Secret, the body of a response, an annotation of another tool. `kubectl
+//! apply` takes it verbatim, and so does this gateway.
 
 use crate::api::Kind;
 
-/// Whether variables are replaced in a value, or in which parts of it.
+/// The rule for the replacement of variables in a value or in its parts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Variables {
-    /// A mapping of which only `edge-gateway.io/...` is configuration.
+    /// A mapping in which only `edge-gateway.io/...` is configuration.
     Annotations,
     /// The fields listed; variables are replaced in all others.
     Fields(&'static [(&'static str, Self)]),
@@ -24,11 +24,11 @@ use Variables::{Annotations, Fields, Kept, Replaced};
 const METADATA: Variables = Fields(&[("annotations", Annotations)]);
 const BODY: Variables = Fields(&[("inline", Kept)]);
 
-/// Annotations of this gateway begin with this; they are configuration.
+/// The prefix of this gateway's annotations, which are configuration.
 const OURS: &str = "edge-gateway.io/";
 
 impl Variables {
-    /// The rule for an object of `kind`.
+    /// Returns the rule for an object of `kind`.
     pub(super) fn of(kind: Kind) -> Self {
         match kind {
             Kind::ConfigMap => {
@@ -57,7 +57,7 @@ impl Variables {
         }
     }
 
-    /// The rule for the value of a field. The items of a list have the rule of the list.
+    /// Returns the rule for the value of a field. The items of a list have the rule of the list.
     pub(super) fn field(self, name: &str) -> Self {
         match self {
             Annotations if name.starts_with(OURS) => Replaced,
@@ -70,7 +70,7 @@ impl Variables {
         }
     }
 
-    /// Whether variables are replaced in a text with this rule.
+    /// Returns true if variables are replaced in a text with this rule.
     pub(super) fn are_replaced(self) -> bool {
         !matches!(self, Kept)
     }

@@ -1,12 +1,12 @@
-//! The text of a file as trees of values with their places. The only user of `serde_yaml`.
+//! YAML text as trees of values with their places. This file contains the only use of `serde_yaml`.
 //!
-//! The crate's own deserializer stops at the first fault and hides the tree; both passes over a
-//! document, the answers to "where does this field stand" and the search for all faults at once
-//! need it. So this file takes the event parser that the crate builds on, and `decode` is the
+//! The crate's own deserializer stops at the first fault and hides the tree. Both passes over a
+//! document, the lookup of a field's place and the search for all faults at once, need the tree.
+//! This file therefore uses the event parser that the crate builds on, and `decode` is the
 //! deserializer.
 //!
-//! Everything a file can grow into is bounded: its bytes by `files`, its depth and its number of
-//! values here, where an alias counts as often as it is used.
+//! Everything that can grow with a file is bounded: its bytes by `files`, its depth and its number
+//! of values here, where an alias counts as often as it is used.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,15 @@ use serde_yaml::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, S
 use super::diagnostic::Position;
 use super::scalar::{Word, shown, word};
 
-/// Levels of mappings and lists. A GRPCRoute of every field needs 12.
+/// The maximum depth of mappings and lists. A GRPCRoute with every field needs 12.
 const MAX_DEPTH: usize = 64;
-/// Values in one file, and in one document with aliases counted as often as they are used.
+/// The maximum number of values in one file, and in one document with aliases counted as often as
+/// they are used.
 const MAX_VALUES: usize = 1_000_000;
-/// Broken documents in one file. A file that is not YAML at all is not reported line by line.
+/// The maximum number of broken documents in one file. A file that is not YAML at all is not
+/// reported line by line.
 const MAX_BROKEN: usize = 100;
-/// Fields that `<<` copies in one document.
+/// The maximum number of fields that `<<` copies in one document.
 const MAX_MERGED: usize = 100_000;
 
 /// One value with its place.
@@ -38,11 +40,11 @@ pub(super) struct Node {
 pub(super) enum Value {
     Scalar {
         text: String,
-        /// Without quotes, so that `443` is a number and `no` is false.
+        /// True if the scalar has no quotes, so that `443` is a number and `no` is false.
         plain: bool,
     },
     List(Vec<Arc<Node>>),
-    /// In the order of the file, without doubles.
+    /// In the order of the file, without duplicates.
     Map(Vec<Entry>),
 }
 
@@ -54,7 +56,8 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// A value without a text; none where it is deeper or larger than a text may be.
+    /// Returns a value that does not come from a text; `None` if it is deeper or larger than a text
+    /// may be.
     pub(super) fn new(at: Position, value: Value) -> Option<Self> {
         let children: Vec<&Arc<Self>> = match &value {
             Value::List(items) => items.iter().collect(),
@@ -66,7 +69,7 @@ impl Node {
         (depth <= MAX_DEPTH && values <= MAX_VALUES).then_some(Self { at, value, depth, values })
     }
 
-    /// The value under `key`, if this is a mapping and has it.
+    /// Returns the entry of `key`, if this is a mapping that has it.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
@@ -74,17 +77,17 @@ impl Node {
         }
     }
 
-    /// Values in here, this one included.
+    /// Returns the number of values in this node, including itself.
     pub(super) fn values(&self) -> usize {
         self.values
     }
 
-    /// True for `~`, `null`, and where nothing is written at all.
+    /// Returns true for `~`, `null` and an empty value.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if word(text) == Word::Null)
     }
 
-    /// The text of a scalar as written.
+    /// Returns the text of a scalar as written.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
@@ -100,18 +103,18 @@ pub(super) struct TextFault {
     pub problem: String,
 }
 
-/// One document. `root` is none where its text has a fault that leaves nothing to read.
+/// One document. `root` is `None` if a fault of the text leaves nothing to read.
 #[derive(Debug)]
 pub(super) struct Document {
     pub root: Option<Arc<Node>>,
     pub faults: Vec<TextFault>,
 }
 
-/// The documents of a file, faults and all. Reading goes on after a document that is broken.
+/// Returns the documents of a file, including faults. Reading continues after a broken document.
 pub(super) fn documents(text: &str) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
-    // Where the parser begins, in bytes, and the lines before that.
+    // The start of the parser's text in bytes, and the number of lines before it.
     let (mut from, mut lines) = (0, 0);
     let mut values = 0;
     for broken in 1.. {
@@ -129,7 +132,7 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
         if is_last {
             break;
         }
-        // Content cannot hold `---` at the start of a line, so that is where the next one begins.
+        // Content cannot have `---` at the start of a line, so the next document begins there.
         let Some(next) = next_document(text, from + failure.document_start) else { break };
         lines += text[from..next].matches('\n').count();
         from = next;
@@ -137,11 +140,11 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
     documents
 }
 
-/// The cause of the fault `told` where another tool made it: text that the tool put into the document
-/// that begins at byte `start`, or a placeholder that it has not replaced yet.
+/// Returns the cause of the fault `told` if another tool made it: text that the tool put into the
+/// document that begins at byte `start`, or a placeholder that it has not replaced yet.
 fn foreign(text: &str, start: usize, told: &TextFault) -> Option<TextFault> {
     let first = text[..start].matches('\n').count() + 1;
-    // The parser may tell of a mark at the line after it.
+    // The parser may report a conflict mark at the line after it.
     let lines =
         text[start..].lines().zip(first..).take_while(|(_, line)| *line <= told.at.line + 1);
     let mut template = None;
@@ -163,14 +166,14 @@ fn foreign(text: &str, start: usize, told: &TextFault) -> Option<TextFault> {
     template
 }
 
-/// The text ends a document, and why.
+/// A fault that ends the parsing of the text.
 struct ParseFailure {
-    /// Where the broken document begins, in bytes from where the parser began.
+    /// The start of the broken document, in bytes from the start of the parser's text.
     document_start: usize,
     fault: TextFault,
 }
 
-/// The start of the first line after the one at `from` that begins a document.
+/// Returns the start of the first line after `from` that begins a document.
 fn next_document(text: &str, from: usize) -> Option<usize> {
     let marks = text[from..].match_indices("\n---").map(|(at, _)| from + at + 1);
     marks.into_iter().find(|at| {
@@ -224,7 +227,7 @@ fn position(marker: Marker, lines: usize) -> Position {
     Position { line: marker.line() + lines, column: marker.col() + 1 }
 }
 
-/// The parser's complaint in words that say what would be right, where there are such words.
+/// Returns the parser's error in words that say what is right, if such words are known.
 fn parse_problem(kind: &ErrorKind) -> String {
     let known = match kind {
         ErrorKind::TabNotAllowed
@@ -286,7 +289,7 @@ fn too_many() -> String {
     )
 }
 
-/// Makes one document's tree of the parser's events.
+/// Builds the tree of one document from the parser's events.
 struct Builder {
     lines: usize,
     root: Option<Arc<Node>>,
@@ -296,7 +299,7 @@ struct Builder {
     faults: Vec<TextFault>,
 }
 
-/// A list or mapping whose end has not come yet.
+/// A list or mapping whose end has not been read yet.
 struct OpenCollection {
     at: Position,
     anchor: usize,
@@ -307,10 +310,10 @@ enum Collection {
     List(Vec<Arc<Node>>),
     Map {
         entries: Vec<Entry>,
-        /// The place of each key, so that a mapping of many fields is read in one go.
+        /// The place of each key; a lookup keeps the reading of a large mapping linear.
         seen: HashMap<String, Position>,
-        /// The key whose value comes next; none in the outer one while a key is to come, none in
-        /// the inner one where the key was a fault and its value is to be dropped.
+        /// The key whose value comes next. The outer option is `None` while a key is expected; the
+        /// inner one is `None` if the key was a fault and its value is dropped.
         key: Option<Option<(String, Position)>>,
         merged: Vec<Arc<Node>>,
     },
@@ -328,7 +331,7 @@ impl Builder {
         }
     }
 
-    /// Takes one event; an error ends the document.
+    /// Handles one event; an error ends the document.
     fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), TextFault> {
         let at = position(span.start, self.lines);
         match event {
@@ -400,7 +403,7 @@ impl Builder {
         self.close(Node { at, value, depth, values }, anchor)
     }
 
-    /// A node is complete: keeps it for its aliases and puts it where it belongs.
+    /// Completes a node: stores it for its aliases and adds it to its parent.
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), TextFault> {
         let (at, node) = (node.at, Arc::new(node));
         if anchor != 0 {
@@ -409,7 +412,7 @@ impl Builder {
         self.put(node, at)
     }
 
-    /// Puts a node, which begins at `at`, into the innermost open collection.
+    /// Adds a node, which begins at `at`, to the innermost open collection.
     fn put(&mut self, node: Arc<Node>, at: Position) -> Result<(), TextFault> {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
@@ -470,7 +473,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Whether a scalar may be taken for a number or a boolean, its tag considered.
+    /// Returns true if a scalar may be read as a number or a boolean, with its tag considered.
     fn is_plain(&mut self, plain: bool, tag: Option<&Tag>, at: Position) -> bool {
         match tag.map(|tag| (tag, tag.core_suffix())) {
             None => plain,

@@ -1,4 +1,4 @@
-//! Backend of gateway.envoyproxy.io.
+//! The rules of Backend (gateway.envoyproxy.io).
 
 use std::net::IpAddr;
 

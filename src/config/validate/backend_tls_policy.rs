@@ -1,4 +1,4 @@
-//! BackendTLSPolicy.
+//! The rules of BackendTLSPolicy.
 
 use crate::api::{
     BackendTlsPolicySpec, BackendTlsValidation, PolicyTargetReference, SubjectAltName,
@@ -81,7 +81,7 @@ fn validation(validation: &BackendTlsValidation, at: Path<'_>, found: &mut Viola
     }
 }
 
-/// `System` or `domain/name`.
+/// Returns true for `System` and `domain/name`.
 fn is_authorities(word: &str) -> bool {
     word == "System"
         || word.len() <= 253
@@ -129,7 +129,7 @@ fn alt_name(name: &SubjectAltName, at: Path<'_>, found: &mut Violations) {
     }
 }
 
-/// A scheme, and what `//` begins.
+/// Returns true for a URI with a scheme followed by `//`.
 fn is_absolute(uri: &str) -> bool {
     uri.split_once(':').is_some_and(|(scheme, rest)| {
         !scheme.is_empty() && !scheme.contains(['/', '?', '#']) && rest.starts_with("//")

@@ -1,4 +1,5 @@
-//! EnvoyProxy of gateway.envoyproxy.io: of what is served of it, the rules of Envoy Gateway's CRD.
+//! The rules of EnvoyProxy (gateway.envoyproxy.io): those of Envoy Gateway's CRD for the supported
+//! fields.
 
 use crate::api::envoy::{
     AccessLog, AccessLogFormat, AccessLogFormatType, AccessLogSetting, AccessLogSink,

@@ -1,4 +1,4 @@
-//! GatewayClass, Gateway and ListenerSet.
+//! The rules of GatewayClass, Gateway and ListenerSet.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -96,7 +96,8 @@ fn listener(listener: &Listener, at: Path<'_>, found: &mut Violations) {
         found.hostname(at.field("hostname"), hostname);
     }
     found.port(at.field("port"), listener.port);
-    // A protocol that is not known is a matter of status, not of form; an empty one is neither.
+    // An unknown protocol is reported in the status and is not a violation; an empty one is a
+    // violation.
     let protocol_at = at.field("protocol");
     found.length(protocol_at, listener.protocol.as_str(), 1..=255);
     if !listener.protocol.as_str().is_empty() && !is_protocol(listener.protocol.as_str()) {
@@ -162,7 +163,7 @@ fn listener_tls(tls: &ListenerTls, at: Path<'_>, found: &mut Violations) {
     }
 }
 
-/// The pattern of a protocol. Upstream anchors only its first alternative at both ends.
+/// Checks the pattern of a protocol. Upstream anchors only its first alternative at both ends.
 fn is_protocol(text: &str) -> bool {
     let ends = |text: &str| {
         let ends = [text.bytes().next(), text.bytes().last()];
@@ -172,8 +173,8 @@ fn is_protocol(text: &str) -> bool {
     is_word || has_domain_and_path(text, |b| b.is_ascii_alphanumeric())
 }
 
-/// True if `text` ends in a domain, `/` and a path of these bytes. Text before the domain
-/// does not matter: upstream's patterns are not anchored there.
+/// Returns true if `text` ends in a domain, `/` and a path of these bytes. Text before the domain
+/// does not matter, because upstream's patterns are not anchored there.
 fn has_domain_and_path(text: &str, path: impl Fn(u8) -> bool) -> bool {
     text.match_indices('/').any(|(slash, _)| {
         let (before, after) = (&text[..slash], &text[slash + 1..]);
@@ -231,7 +232,7 @@ fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations)
         (AddressType::IpAddress, "IPAddress values must be unique"),
         (AddressType::Hostname, "Hostname values must be unique"),
     ] {
-        // An address of another kind, or without a value, is distinguished by its place.
+        // An address of another type, or without a value, is distinguished by its index.
         let values = addresses.iter().enumerate().map(|(index, address)| {
             match address.value.as_deref().filter(|_| *address.kind() == kind) {
                 Some(value) => (None, value),
@@ -242,7 +243,7 @@ fn addresses(addresses: &[GatewayAddress], at: Path<'_>, found: &mut Violations)
     }
 }
 
-/// The formats `ipv4` and `ipv6` of an API server, which lets zeros lead the parts of the first.
+/// Checks the formats `ipv4` and `ipv6` of an API server, which accepts leading zeros in IPv4.
 fn is_ip(text: &str) -> bool {
     let is_part = |part: &str| {
         part.bytes().all(|b| b.is_ascii_digit())
@@ -252,14 +253,14 @@ fn is_ip(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || (text.split('.').count() == 4 && text.split('.').all(is_part))
 }
 
-/// The pattern of a type of addresses, with its alternatives as little anchored as upstream's.
+/// Checks the pattern of an address type; its alternatives are as little anchored as upstream's.
 fn is_address_type(text: &str) -> bool {
     text.starts_with("Hostname")
         || ["IPAddress", "NamedAddress"].iter().any(|word| text.contains(word))
         || has_domain_and_path(text, is_path_byte)
 }
 
-/// What may stand behind the `/` of a name with a domain.
+/// Returns true for a byte that is valid after the `/` of a name with a domain.
 fn is_path_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)
 }

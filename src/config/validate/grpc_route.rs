@@ -1,4 +1,4 @@
-//! GRPCRoute.
+//! The rules of GRPCRoute.
 
 use crate::api::{
     GrpcFilterType, GrpcMethodMatch, GrpcRouteFilter, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec,

@@ -1,4 +1,4 @@
-//! HTTPRoute.
+//! The rules of HTTPRoute.
 
 use crate::api::{
     CorsFilter, ExternalAuthFilter, ExternalAuthProtocol, HttpBackendRef, HttpFilterType,
@@ -22,7 +22,7 @@ pub(super) fn spec(spec: &HttpRouteSpec, at: Path<'_>, found: &mut Violations) {
     let at = at.field("rules");
     found.count(at, rules.len(), 1..=16);
     route::rule_names(rules.iter().map(|rule| rule.name.as_deref()), at, found);
-    // A rule without matches has the one that matches every path.
+    // A rule without matches has one that matches every path.
     let total = rules.iter().map(|rule| rule.matches.len().max(1)).sum();
     route::total_matches(total, at, found);
     for (index, spec) in rules.iter().enumerate() {
@@ -58,7 +58,7 @@ fn rule(rule: &HttpRouteRule, at: Path<'_>, found: &mut Violations) {
     prefix_replacement(rule, at, found);
 }
 
-/// `ReplacePrefixMatch` needs to know which prefix.
+/// Checks that `ReplacePrefixMatch` is used only in a rule with exactly one prefix.
 fn prefix_replacement(rule: &HttpRouteRule, at: Path<'_>, found: &mut Violations) {
     let has_one_prefix = match rule.matches.as_slice() {
         [] => true,

@@ -1,4 +1,4 @@
-//! TLSRoute, TCPRoute and UDPRoute, which are one rule with backends each.
+//! The rules of TLSRoute, TCPRoute and UDPRoute, which have one rule with backends each.
 
 use std::net::IpAddr;
 
@@ -40,8 +40,8 @@ fn common(
     route::default_gateways(scope, at.field("useDefaultGateways"), found);
 }
 
-/// What upstream's rules ask of the names here; [`HostPattern`](crate::net::HostPattern) asks more,
-/// where they are used.
+/// Checks hostnames by upstream's rules; [`HostPattern`](crate::net::HostPattern) is stricter and
+/// checks them where they are used.
 fn hostnames(hostnames: &[String], at: Path<'_>, found: &mut Violations) {
     found.count(at, hostnames.len(), 1..=1024);
     for (index, hostname) in hostnames.iter().enumerate() {

@@ -1,10 +1,11 @@
 //! The rules of each kind that need no other object: limits, required parts, words.
 //!
 //! They are the rules of the CRDs (OpenAPI and CEL) of the Gateway API 1.6.1, experimental channel,
-//! which an API server would hold every object against. Where upstream has a message, it is
-//! upstream's word for word, so that a search finds it.
+//! against which an API server checks every object. If upstream has a message, the message here is
+//! the same word for word, so that a search finds it.
 //!
-//! Not here: whether a regular expression is valid; `compile` finds that out by compiling it.
+//! The validity of regular expressions is not checked here; `compile` finds that out by compiling
+//! them.
 
 mod backend;
 mod backend_tls_policy;
@@ -27,7 +28,7 @@ use super::path::Path;
 pub(crate) use self::http_route::{is_origin, is_path};
 use self::violations::Violations;
 
-/// A fault for each rule that this object breaks.
+/// Returns a fault for each rule that the object breaks.
 pub(super) fn object(object: &Object) -> Vec<Fault> {
     let mut found = Violations::of(object.key());
     let spec = Path::Root.field("spec");
@@ -49,7 +50,7 @@ pub(super) fn object(object: &Object) -> Vec<Fault> {
         Object::SecurityPolicy(policy) => {
             security_policy::spec(&policy.spec, spec, &mut found);
         }
-        // What matters of these is seen where they are referred to.
+        // These are checked where other objects refer to them.
         Object::RouteFilter(_)
         | Object::Secret(_)
         | Object::ConfigMap(_)

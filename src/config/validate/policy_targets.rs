@@ -1,4 +1,5 @@
-//! Targets and `mergeType` of Envoy Gateway's policies: the rules that the CRDs of all kinds have.
+//! The rules for targets and `mergeType` of Envoy Gateway's policies, which the CRDs of all kinds
+//! share.
 
 use crate::api::FromNamespaces;
 use crate::api::envoy::{EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget};

@@ -1,4 +1,4 @@
-//! ReferenceGrant.
+//! The rules of ReferenceGrant.
 
 use crate::api::ReferenceGrantSpec;
 use crate::config::path::Path;
@@ -9,7 +9,7 @@ pub(super) fn spec(spec: &ReferenceGrantSpec, at: Path<'_>, found: &mut Violatio
     let from = at.field("from");
     found.count(from, spec.from.len(), 1..=16);
     for (index, entry) in spec.from.iter().enumerate() {
-        // `from` has no name; any that is right will do.
+        // `from` has no name; any valid name passes the check.
         let to = Reference {
             group: Some(&entry.group),
             kind: Some(&entry.kind),

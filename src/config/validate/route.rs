@@ -8,7 +8,8 @@ use crate::config::path::Path;
 
 use super::violations::{Reference, Violations};
 
-/// Items that are compared with each other; a list that is longer has been refused for its length.
+/// The number of items that are compared with each other. A longer list is already rejected for its
+/// length.
 const MOST_COMPARED: usize = 64;
 
 pub(super) fn parents(parents: &[ParentReference], at: Path<'_>, found: &mut Violations) {
@@ -64,7 +65,7 @@ pub(super) fn hostnames(hostnames: &[String], at: Path<'_>, found: &mut Violatio
     }
 }
 
-/// Names of rules: DNS names, no two the same.
+/// Checks the names of rules: DNS names, each unique.
 pub(super) fn rule_names<'a>(
     names: impl Iterator<Item = Option<&'a str>>,
     at: Path<'_>,
@@ -108,7 +109,7 @@ pub(super) fn weight(weight: u32, at: Path<'_>, found: &mut Violations) {
     found.number(at, weight, 0..=1_000_000);
 }
 
-/// `headers[]` of a match: name and value of each, no name twice.
+/// Checks `headers[]` of a match: the name and value of each, and that no name is repeated.
 pub(super) fn header_matches<'a>(
     headers: impl ExactSizeIterator<Item = (Option<&'a MatchType>, &'a str, &'a str)> + Clone,
     at: Path<'_>,
@@ -195,7 +196,8 @@ pub(super) fn session_persistence(
     found.require(is_cookie, at, "cookieConfig can only be set with type Cookie");
 }
 
-/// A filter's `type` and the settings beside it: those of the type must be there, others must not.
+/// Checks a filter's `type` against the settings beside it: those of the type are required, others
+/// are rejected.
 pub(super) fn union(
     kind: &str,
     settings: &[(&str, &str, bool)],
@@ -216,7 +218,7 @@ pub(super) fn union(
     }
 }
 
-/// Filter types that may stand in a list once.
+/// Checks the filter types that may occur only once in a list.
 pub(super) fn not_repeated(kinds: &[&str], once: &[&str], at: Path<'_>, found: &mut Violations) {
     for (index, kind) in kinds.iter().enumerate().take(MOST_COMPARED) {
         if once.contains(kind) && kinds[..index].contains(kind) {

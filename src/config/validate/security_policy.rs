@@ -1,4 +1,4 @@
-//! SecurityPolicy: the rules of Envoy Gateway's CRD for the fields that are served.
+//! The rules of SecurityPolicy: those of Envoy Gateway's CRD for the supported fields.
 
 use http::Method;
 

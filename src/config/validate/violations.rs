@@ -1,4 +1,4 @@
-//! Rules that many fields share, and the faults of an object that breaks them.
+//! Rules that many fields share, and the violations of one object.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use crate::config::scalar::shown;
 use crate::config::suggest::hint;
 use crate::net::HostPattern;
 
-/// The rules that an object breaks, as they are found.
+/// The violations of one object, in the order in which they are found.
 #[derive(Debug)]
 pub(super) struct Violations {
     object: ObjectKey,
@@ -33,20 +33,20 @@ impl Violations {
         self.faults.push(Fault::error(self.object.clone(), at.to_field_path(), problem));
     }
 
-    /// Filters that exclude each other.
+    /// Adds a violation for filters that exclude each other.
     pub(super) fn incompatible(&mut self, at: Path<'_>, problem: impl Into<String>) {
         let fault = Fault::error(self.object.clone(), at.to_field_path(), problem);
         self.faults.push(Fault { reason: Reason::IncompatibleFilters, ..fault });
     }
 
-    /// A rule whose words are upstream's.
+    /// Checks a rule that has upstream's message.
     pub(super) fn require(&mut self, holds: bool, at: Path<'_>, problem: &str) {
         if !holds {
             self.add(at, problem);
         }
     }
 
-    /// How many items a list may have.
+    /// Checks the number of items of a list.
     pub(super) fn count(&mut self, at: Path<'_>, length: usize, allowed: RangeInclusive<usize>) {
         let (least, most) = allowed.into_inner();
         if length > most {
@@ -72,14 +72,14 @@ impl Violations {
         self.number(at, port, 1..=u16::MAX);
     }
 
-    /// A word of a closed list; `unknown` is the word if it is not on it.
+    /// Checks a word of a closed list; `unknown` is the word if the list does not contain it.
     pub(super) fn word(&mut self, at: Path<'_>, unknown: Option<&str>, known: &[&str]) {
         if let Some(word) = unknown {
             self.add(at, format!("`{}` is not supported{}", shown(word), hint(word, known)));
         }
     }
 
-    /// No value twice; the second is the one that is wrong.
+    /// Checks that no value is repeated; a repeated value is reported at its later place.
     pub(super) fn unique<T: Eq + Hash>(
         &mut self,
         at: Path<'_>,
@@ -104,28 +104,28 @@ impl Violations {
         }
     }
 
-    /// A hostname, possibly with a wildcard as its first label. An API server accepts IP addresses and
-    /// labels that are too long for DNS; those are reported where the hostname is used.
+    /// Checks a hostname, whose first label may be a wildcard. An API server accepts IP addresses
+    /// and labels that are too long for DNS; those are reported where the hostname is used.
     pub(super) fn hostname(&mut self, at: Path<'_>, host: &str) {
         let Err(why) = names::hostname(host) else { return };
-        // Our own parser knows better what is wrong, and takes less.
+        // The gateway's own parser is stricter and gives a more precise reason.
         let why = HostPattern::parse(host).map_or_else(|why| why.to_string(), |_| why.into());
         self.add(at, format!("`{}` is not a hostname: {why}", shown(host)));
     }
 
-    /// An API group; empty for the core group.
+    /// Checks an API group; empty for the core group.
     pub(super) fn group(&mut self, at: Path<'_>, group: &str) {
         if !group.is_empty() {
             self.named(at, "an API group", group, names::subdomain);
         }
     }
 
-    /// A hostname without a wildcard.
+    /// Checks a hostname without a wildcard.
     pub(super) fn precise_hostname(&mut self, at: Path<'_>, host: &str) {
         self.named(at, "a hostname without wildcard", host, names::subdomain);
     }
 
-    /// A DNS name: lower case, labels between dots.
+    /// Checks a DNS name: lower-case labels separated by dots.
     pub(super) fn section_name(&mut self, at: Path<'_>, name: &str) {
         self.named(at, "a name", name, names::subdomain);
     }
@@ -148,7 +148,7 @@ impl Violations {
         }
     }
 
-    /// Group, kind, name and namespace of a reference, below `at`.
+    /// Checks the group, kind, name and namespace of a reference, below `at`.
     pub(super) fn reference(&mut self, at: Path<'_>, to: Reference<'_>) {
         if let Some(group) = to.group {
             self.group(at.field("group"), group);
@@ -178,7 +178,7 @@ impl Violations {
         }
     }
 
-    /// A value that a header can hold.
+    /// Checks the value of a header.
     pub(super) fn header_value(&mut self, at: Path<'_>, value: &str) {
         self.length(at, value, 1..=4096);
         if value.chars().any(|c| c.is_control() && c != '\t') {
@@ -187,7 +187,7 @@ impl Violations {
     }
 }
 
-/// What a reference names, whichever type it has.
+/// A reference of any type, reduced to its parts.
 #[derive(Clone, Copy)]
 pub(super) struct Reference<'a> {
     pub group: Option<&'a str>,
@@ -196,7 +196,7 @@ pub(super) struct Reference<'a> {
     pub namespace: Option<&'a str>,
 }
 
-/// `token` of RFC 9110 section 5.6.2.
+/// Returns true for a `token` of RFC 9110 section 5.6.2.
 fn is_token(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(allowed)
