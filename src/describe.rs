@@ -1,7 +1,7 @@
-//! A snapshot in words: what is served, in the order in which it is tried.
+//! Text form of a snapshot: the running configuration, in the order of matching.
 //!
-//! `check --table`, `explain`, the dashboard and the goldens take their words from here, so that they
-//! agree with what runs. Values of headers that may hold secrets are left out.
+//! `check --table`, `explain`, the dashboard and the golden tests use this text, so that they agree
+//! with the running configuration. Values of headers that may contain secrets are left out.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Result, Write};
@@ -17,7 +17,8 @@ use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, Tracing};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
 
-/// Binds with their listeners, hosts and matches, then every rule once: filters, backends, limits.
+/// Returns binds with their listeners, hosts and matches, then every rule once: filters, backends,
+/// limits.
 pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     // Writing to a `String` cannot fail.
@@ -25,22 +26,22 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
     text
 }
 
-/// Where a cluster's requests go, as [`snapshot`] has it.
+/// Returns the destination of a cluster's requests, in the format of [`snapshot`].
 pub(crate) fn backend(cluster: &Cluster) -> String {
     ClusterWords(cluster).to_string()
 }
 
-/// One row with its rule, as [`snapshot`] has it.
+/// Returns one row with its rule, in the format of [`snapshot`].
 pub(crate) fn row(row: &Row<'_>) -> String {
     format!("{}, {}", HostWords(row.host.as_deref()), Match(row))
 }
 
-/// What a row asks of a request beside its host, as [`snapshot`] has it.
+/// Returns the conditions of a row without its host, in the format of [`snapshot`].
 pub(crate) fn conditions(row: &Row<'_>) -> String {
     RowConditions(row).to_string()
 }
 
-/// What a rule does, a line each, as [`snapshot`] has it.
+/// Returns the filters, backends and limits of a rule, one per line, in the format of [`snapshot`].
 pub(crate) fn rule(rule: &Rule) -> Vec<String> {
     let mut text = String::new();
     let _ = write_rule(&mut text, rule);
@@ -177,7 +178,7 @@ impl Display for Match<'_, '_> {
     }
 }
 
-/// What a row asks of a request beside its host.
+/// The conditions of a row without its host.
 struct RowConditions<'r, 'a>(&'r Row<'a>);
 
 impl Display for RowConditions<'_, '_> {
@@ -309,7 +310,7 @@ impl Display for Endpoints<'_> {
     }
 }
 
-/// What follows the name.
+/// Writes the TLS settings and endpoints, which follow the name.
 fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result {
     if let Some(tls) = &settings.tls {
         write!(f, "{}", Tls(tls))?;

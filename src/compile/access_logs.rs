@@ -1,7 +1,8 @@
 //! The access logs of Gateways: `spec.telemetry.accessLog` of their EnvoyProxies.
 //!
 //! A log is never a reason to refuse traffic: a setting that cannot be written is left out and
-//! reported, and a Gateway without any setting left gets the gateway's own log.
+//! reported, and a Gateway without any remaining setting uses the default access log of the
+//! process.
 
 use std::sync::Arc;
 
@@ -14,13 +15,13 @@ use crate::observe::{
     Condition, Format, FormatFault, GatewayLog, LogFile, LogFiles, Setting, Wanted,
 };
 
-/// The log that each EnvoyProxy asks for, as they stand in the graph.
+/// The access log of each EnvoyProxy, in the order of the graph.
 #[derive(Debug)]
 pub(super) struct AccessLogs(Vec<Option<Arc<GatewayLog>>>);
 
 impl AccessLogs {
-    /// Compiles the logs of every EnvoyProxy. Files are opened for those alone that a Gateway has
-    /// which is served.
+    /// Compiles the logs of every EnvoyProxy. Files are opened only for an EnvoyProxy that a served
+    /// Gateway uses.
     pub(super) fn new(graph: &Graph<'_>, files: &LogFiles, faults: &mut Vec<Fault>) -> Self {
         let unopened = LogFiles::unopened();
         let logs = graph.proxies.iter().enumerate().map(|(place, proxy)| {
@@ -32,7 +33,7 @@ impl AccessLogs {
         Self(logs.collect())
     }
 
-    /// The log of a Gateway's own; None where it has the gateway's.
+    /// Returns the log of a Gateway; `None` if it uses the default access log of the process.
     pub(super) fn of(&self, gateway: &Gateway<'_>) -> Option<&Arc<GatewayLog>> {
         self.0.get(gateway.proxy?)?.as_ref()
     }
@@ -60,7 +61,7 @@ impl Compiling<'_> {
         (!settings.is_empty()).then(|| GatewayLog::new(settings, self.wanted))
     }
 
-    /// None, once that is reported, where the setting writes nothing.
+    /// Compiles one setting; returns `None` if it writes nothing, which is reported.
     fn setting(&mut self, setting: &AccessLogSetting, at: &FieldPath) -> Option<Setting> {
         if setting.kind == Some(AccessLogType::Listener) {
             let problem = "a line for a connection is not written, so this setting is left out; leave \
@@ -136,7 +137,7 @@ impl Compiling<'_> {
         match self.files.open(path) {
             Ok(file) => Some(file),
             Err(unopened) => {
-                // A full disk or a directory that is not there yet is not a mistake in the files.
+                // A full disk or a missing directory is not a mistake in the files.
                 let origin = if path.starts_with('/') { Origin::Host } else { Origin::Written };
                 let field = at.clone().field("file").field("path");
                 let fault = Fault::error(self.proxy.key.clone(), field, unopened.problem);

@@ -1,4 +1,5 @@
-//! Listeners to binds: one socket address, and the listeners of all Gateways that share it.
+//! Binds, built from listeners: one socket address, and the listeners of all Gateways that share
+//! it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use super::trust::Trust;
 /// The protocols of an HTTPS listener, most preferred first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// What listeners are made of.
+/// The inputs for building listeners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts<'p> {
     pub graph: &'p Graph<'p>,
@@ -34,7 +35,7 @@ pub(super) struct Parts<'p> {
     pub inputs: &'p Inputs<'p>,
 }
 
-/// The binds of every Gateway that is served, in the order of their addresses.
+/// Returns the binds of every served Gateway, in the order of their addresses.
 pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
     let mut binds: BTreeMap<BindKey, Bind> = BTreeMap::new();
     // The EnvoyProxy of each bind whose Gateways all have the same log.
@@ -71,14 +72,14 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
             if !bind.names.contains(&name) {
                 bind.names.push(name);
             }
-            // The graph has refused all but one listener for a name.
+            // The graph accepts only one listener for a name.
             bind.listeners.entry(listener.hostname.as_ref(), || Arc::clone(&built));
         }
     }
     binds.into_values().map(Arc::new).collect()
 }
 
-/// Where a listener of a Gateway with this address is to be.
+/// Returns the bind of a listener of a Gateway with this address.
 pub(super) fn key(address: Option<IpAddr>, listener: &api::Listener) -> BindKey {
     let transport = match listener.protocol {
         Protocol::Udp => Transport::Udp,
@@ -95,10 +96,11 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
         .map(|certificate| slots.get(certificate, Peer::Clients))
         .collect();
     let is_http = matches!(listener.spec.protocol, Protocol::Http | Protocol::Https);
-    // What a backend behind a TLS listener speaks is not known, so no protocol is promised.
+    // The protocol of a backend behind a TLS listener is not known, so ALPN offers none.
     let alpn: &[&[u8]] = if is_http { &ALPN } else { &[] };
     let clients = listener.clients.as_ref();
-    // Nobody is let in who cannot be checked: a listener without certificates refuses handshakes.
+    // A client that cannot be verified must not be accepted: a listener without certificates
+    // refuses handshakes.
     let clients = clients.map(|clients| trust.of_clients(clients));
     let shown = if clients == Some(None) { Vec::new() } else { certificates.clone() };
     let shown = ListenerCertificates::new(shown);
@@ -114,7 +116,7 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
     } else {
         let on = listener.routes.iter().filter_map(|on| {
             let route = routes.on(graph, on.route, gateway, listener)?;
-            // What this listener decrypts is encrypted again where a policy says so.
+            // Traffic that this listener decrypts is encrypted again if a policy requires it.
             let decrypted = route.decrypted.as_ref().filter(|_| tls.is_some());
             Some((on, decrypted.or(route.forward.as_ref())?))
         });
@@ -138,8 +140,8 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
     }
 }
 
-/// The hostnames of a listener and of its routes. A wildcard of the listener counts if a route
-/// has all of it, or if there is no route.
+/// Returns the hostnames of a listener and of its routes. A wildcard of the listener counts if a
+/// route has all of it, or if there is no route.
 fn hosts(listener: &Listener<'_>) -> Vec<HostPattern> {
     let own = listener.hostname.iter();
     let own = own.filter(|host| host.exact().is_some() || listener.routes.is_empty());
@@ -148,8 +150,9 @@ fn hosts(listener: &Listener<'_>) -> Vec<HostPattern> {
     all.filter(|host| known.insert(*host)).cloned().collect()
 }
 
-/// The routes of a listener by the hosts that they have on it. Of two with one host the first has
-/// it: the older one (TCPRoute and UDPRoute have no host, so all but the oldest get nothing).
+/// Returns the routes of a listener by their hosts on it. If two routes have the same host, the
+/// first, which is the older one, gets it (TCPRoute and UDPRoute have no host, so all but the
+/// oldest get nothing).
 fn forwards<'r>(routes_on: impl Iterator<Item = (&'r Attached, &'r Arc<Forward>)>) -> Forwards {
     let mut forwards = Forwards::default();
     for (on, forward) in routes_on {
@@ -163,7 +166,7 @@ fn forwards<'r>(routes_on: impl Iterator<Item = (&'r Attached, &'r Arc<Forward>)
     forwards
 }
 
-/// The rows of a route, for the hosts that it has on one listener.
+/// Returns the rows of a route, for its hosts on one listener.
 fn entries<'r>(on: &'r Attached, route: &'r CompiledRoute) -> impl Iterator<Item = Entry> + 'r {
     route.rows.iter().map(move |(path, conditions, rule)| Entry {
         hosts: on.hosts.clone(),

@@ -14,7 +14,7 @@ use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upst
 use super::slots::Slots;
 use super::trust::Trust;
 
-/// The clusters of the snapshot that is being made.
+/// The clusters of the snapshot that is being built.
 #[derive(Debug)]
 pub(super) struct Clusters<'a> {
     carried: &'a Carried,
@@ -24,12 +24,12 @@ pub(super) struct Clusters<'a> {
     by_name: HashMap<Arc<str>, Arc<Cluster>>,
 }
 
-/// What a route takes to its backends.
+/// The traffic of a route towards its backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carries {
     Bytes,
     Datagrams,
-    /// Bytes that a listener has decrypted, and that a policy wants encrypted again.
+    /// Bytes that a listener has decrypted and that a policy requires to be encrypted again.
     Decrypted,
     Grpc,
     Http,
@@ -45,14 +45,14 @@ impl<'a> Clusters<'a> {
         Self { carried, upstreams, slots, trust, by_name: HashMap::new() }
     }
 
-    /// The cluster of `target` for what a route carries there. gRPC is spoken by HTTP/2 whether the
-    /// backend says so or not (GEP-1911).
+    /// Returns the cluster of `target` for the traffic of a route. gRPC uses HTTP/2 even if the
+    /// backend does not declare it (GEP-1911).
     ///
-    /// Every rule that refers to one backend shares one cluster, so that connections and what is
-    /// known of endpoints are shared too; but those of a Gateway that shows a certificate of its own
-    /// to backends, `client`, are shared only among rules of such Gateways.
+    /// All rules that refer to one backend share one cluster, and so its connections and the state
+    /// of its endpoints; but the clusters of a Gateway with its own client certificate for
+    /// backends, `client`, are shared only among rules of such Gateways.
     ///
-    /// None where TLS is asked for and cannot be had: then no request may go there.
+    /// `None` if TLS is required and not possible: then no request may be sent.
     pub(super) fn get(
         &mut self,
         target: &BackendTarget<'_>,
@@ -60,7 +60,7 @@ impl<'a> Clusters<'a> {
         client: Option<&NamedCertificate>,
     ) -> Option<Arc<Cluster>> {
         let tls = match (carries, target.encryption()) {
-            // What the bytes mean is between client and backend.
+            // The gateway does not interpret these bytes.
             (Carries::Bytes | Carries::Datagrams, _) | (_, Encryption::Clear) => None,
             (_, Encryption::Refused) => return None,
             (_, Encryption::Tls(tls)) => Some(self.trust.to_backend(tls, client, self.slots)?),
@@ -83,7 +83,7 @@ impl<'a> Clusters<'a> {
         };
         let h2c = spoken != Protocol::Http1;
         let name = match carries {
-            // What the backend says that it speaks is not for these.
+            // The backend's declared protocol does not apply to these.
             Carries::Bytes => format!("{name}/tcp"),
             Carries::Decrypted if tls.is_some() => format!("{name}/tls"),
             Carries::Decrypted => format!("{name}/tcp"),
@@ -104,14 +104,14 @@ impl<'a> Clusters<'a> {
             BackendTarget::Service { port, slices, .. } => of_slices(port, slices),
         };
         let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
-        // The one place where the cluster of an object gets its settings.
+        // The only place where the cluster of an object gets its settings.
         let bounds = self.upstreams.bounds();
         let settings =
             ClusterSettings { protocol, tls, bounds, ..ClusterSettings::new(name, endpoints) };
         Some(self.kept_or_new(settings))
     }
 
-    /// A cluster of HTTP/2 for an address or name that is not an object's.
+    /// Returns an HTTP/2 cluster for an address or name that does not belong to an object.
     pub(super) fn at(&mut self, host: &str, port: u16) -> Arc<Cluster> {
         let name = format!("host/{host}/{port}");
         if let Some(cluster) = self.by_name.get(&*name) {
@@ -132,12 +132,13 @@ impl<'a> Clusters<'a> {
         cluster
     }
 
-    /// The counts of a rule, however often it is compiled, and of the rule of this name before.
+    /// Returns the counters of a rule, shared by all its compilations and by the previous rule of
+    /// this name.
     pub(super) fn counts(&self, rule: &Arc<str>) -> Arc<Sharded<Upstream>> {
         self.carried.rule_counts.get_or_make(Arc::clone(rule), |_| Arc::default())
     }
 
-    /// All of them by their settings.
+    /// Returns all clusters by their settings.
     pub(super) fn finish(self) -> HashMap<ClusterSettings, Arc<Cluster>> {
         let clusters = self.by_name.into_values();
         clusters.map(|cluster| (cluster.settings().clone(), cluster)).collect()
@@ -151,15 +152,15 @@ fn of_backend(backend: &Backend) -> Vec<EndpointSettings> {
         let ip = ip.and_then(|ip| Some(SocketAddr::new(ip.address.parse().ok()?, ip.port)));
         let fqdn = endpoint.fqdn.as_ref().map(|fqdn| named(&fqdn.hostname, fqdn.port));
         let unix = endpoint.unix.as_ref().map(|unix| PathBuf::from(&unix.path));
-        // The graph let endpoints through that have exactly one of the three.
+        // The graph accepts only endpoints that have exactly one of the three.
         let (ip, unix) = (ip.map(EndpointSettings::Address), unix.map(EndpointSettings::Unix));
         add(&mut endpoints, ip.or(fqdn).or(unix));
     }
     endpoints
 }
 
-/// The ready endpoints of a Service. Ports are joined by name, since each slice may have a number
-/// of its own for one name (EndpointSlice `ports`).
+/// Returns the ready endpoints of a Service. Ports are matched by name, since each slice may have
+/// its own number for a name (EndpointSlice `ports`).
 fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSettings> {
     let wanted = port.name.as_deref().unwrap_or_default();
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
@@ -170,13 +171,13 @@ fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSetti
                 && of.protocol.as_deref().unwrap_or("TCP") == protocol
         });
         let Some(of_name) = of_name else { continue };
-        // Without a number, every port is meant, and the Service says which.
+        // Without a number the entry covers every port, and the number comes from the Service.
         let number = of_name.port.unwrap_or(match port.target_port {
             Some(IntOrString::Int(number)) => number,
             Some(IntOrString::String(_)) | None => port.port,
         });
         for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready()) {
-            // Of several addresses the first is meant (EndpointSlice `endpoints[].addresses`).
+            // Of several addresses only the first is used (EndpointSlice `endpoints[].addresses`).
             let Some(address) = endpoint.addresses.first() else { continue };
             let socket = |ip: IpAddr| EndpointSettings::Address(SocketAddr::new(ip, number));
             // The graph has reported the addresses that do not fit.
@@ -196,7 +197,7 @@ fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSetti
     endpoints
 }
 
-/// A name, or the address that it spells.
+/// Returns the endpoint of a name, or of the address if the name is one.
 fn named(host: &str, port: u16) -> EndpointSettings {
     match host.parse() {
         Ok(ip) => EndpointSettings::Address(SocketAddr::new(ip, port)),
@@ -204,7 +205,7 @@ fn named(host: &str, port: u16) -> EndpointSettings {
     }
 }
 
-/// An endpoint that two slices have is one endpoint.
+/// Adds an endpoint, unless another slice already has it.
 fn add(endpoints: &mut Vec<EndpointSettings>, endpoint: Option<EndpointSettings>) {
     if let Some(endpoint) = endpoint.filter(|endpoint| !endpoints.contains(endpoint)) {
         endpoints.push(endpoint);

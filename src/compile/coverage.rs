@@ -1,5 +1,5 @@
-//! Hostnames that clients come by over TLS and that no certificate covers, as warnings where they are
-//! written.
+//! Warnings about hostnames that clients reach over TLS and that no certificate covers, at the
+//! field that has the hostname.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use crate::net::HostPattern;
 use crate::observe::listed;
 use crate::snapshot::{self, Bind};
 
-/// Names in one warning.
+/// The maximum number of names in one warning.
 const MOST: usize = 10;
 
-/// A warning for each hostname of a listener, and for each route with such hostnames.
+/// Returns a warning for each uncovered hostname of a listener, and for each route with such
+/// hostnames.
 pub(super) fn warnings(graph: &Graph<'_>, binds: &[Arc<Bind>]) -> Vec<Fault> {
     let mut uncovered: HashMap<&str, (&snapshot::Listener, HashSet<&HostPattern>)> = HashMap::new();
     for bind in binds.iter().filter(|bind| bind.tls) {

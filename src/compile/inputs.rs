@@ -1,4 +1,4 @@
-//! The inputs of a compilation beside the objects.
+//! The inputs of a compilation other than the objects.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,33 +11,36 @@ use crate::snapshot::{BindKey, ClientLimits, Snapshot};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::Upstreams;
 
-/// What a compilation needs beside the objects.
+/// The inputs of a compilation other than the objects.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
-    /// The snapshot that runs: what is unchanged of it lives on, and the next one counts from it.
+    /// The running snapshot: its unchanged parts are reused, and the next generation number follows
+    /// from it.
     pub previous: &'a Snapshot,
-    /// `controller_name` and `enable_backend` of it.
+    /// The settings; `controller_name` and `enable_backend` are used.
     pub settings: &'a Settings,
-    /// What variables are set to.
+    /// The values of environment variables.
     pub environment: Environment<'a>,
     /// `${DOMAIN}`, if it is set.
     pub domain: Option<&'a str>,
     pub certificates: &'a CertStore,
     pub tickets: &'a Tickets,
     pub upstreams: &'a Upstreams,
-    /// Why an address of `Gateway.spec.addresses` cannot be listened on, `None` if it can.
+    /// Returns the reason why the gateway cannot listen on an address of `Gateway.spec.addresses`,
+    /// `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
-    /// Why a bind cannot be had, `None` if nothing speaks against it.
+    /// Returns the reason why a bind is not possible, `None` if there is none.
     pub unusable_bind: &'a dyn Fn(BindKey) -> Option<String>,
-    /// Gateways that name no address get one of these; `None` gives them all of the host.
+    /// The addresses for Gateways that name none; `None` gives such Gateways all addresses of the
+    /// host.
     pub pool: Option<&'a AddressPool>,
-    /// Who held which address of the pool before.
+    /// The holders of the pool's addresses before this compilation.
     pub held: &'a Held,
-    /// Where access logs of Gateways go.
+    /// The files of the Gateways' access logs.
     pub log_files: &'a LogFiles,
-    /// What a client of a listener may take that says nothing of it.
+    /// The client limits of a listener that sets none.
     pub client_limits: &'a Arc<ClientLimits>,
-    /// Some peers may say who the client is (`--trusted-proxies`).
+    /// True if some peers may set the client address (`--trusted-proxies`).
     pub trusts_proxies: bool,
 }
 

@@ -13,10 +13,10 @@ use crate::config::{self, FieldPath, field_path};
 use crate::path::{self, Ambiguous};
 use crate::snapshot::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 
-/// Bytes that one compiled regular expression may take.
+/// The maximum size of one compiled regular expression, in bytes.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
-/// Why a match cannot run that keeps the rules of its kind.
+/// The reason why a match that keeps the rules of its kind cannot run.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum InvalidMatch {
     #[error("one or both of `service` and `method` must be written")]
@@ -33,7 +33,7 @@ impl InvalidMatch {
     }
 }
 
-/// The match of a rule without any: every path (HTTPRoute `matches`).
+/// Returns the match of a rule without matches: every path (HTTPRoute `matches`).
 pub(super) fn everything() -> PathMatch {
     PathMatch::Prefix("/".into())
 }
@@ -62,8 +62,8 @@ pub(super) fn http(raw: &api::HttpRouteMatch) -> Result<(PathMatch, Conditions),
 /// Compiles one entry of `spec.rules[].matches[]` of a GRPCRoute: the method of a service is the
 /// path `/service/method` (gRPC over HTTP/2, "Requests").
 ///
-/// A service alone ranks as a prefix. A method alone, and whatever is a regular expression, is
-/// tried behind exact paths and before prefixes; the specification leaves that to us.
+/// A service alone ranks as a prefix. A method alone, and any regular expression, is tried after
+/// exact paths and before prefixes; the specification leaves that order to the implementation.
 pub(super) fn grpc(raw: &api::GrpcRouteMatch) -> Result<(PathMatch, Conditions), Misfit> {
     let headers = raw.headers.iter().map(|header| (header.kind(), &*header.name, &*header.value));
     let conditions = Conditions {
@@ -89,11 +89,12 @@ fn path(raw: &api::HttpPathMatch) -> Result<PathMatch, Misfit> {
     }
 }
 
-/// Requests are matched with dot segments resolved and slashes merged, so these match none.
+/// Checks that a path can match requests, which are matched with dot segments resolved and slashes
+/// merged.
 ///
 /// # Errors
 ///
-/// Why a path matches none.
+/// The reason why the path matches no request.
 fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("it must begin with `/`");
@@ -112,9 +113,9 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The path in the spelling in which those of requests are matched.
+/// Returns the path in the spelling in which paths of requests are matched.
 fn spelled(value: &str) -> Result<Box<str>, Misfit> {
-    // The rules of the kind are about the path as it is written; an escape may hide what they forbid.
+    // The rules of the kind check the path as written; an escape may hide what they forbid.
     check_path(value).map_err(|_| Misfit::Reported)?;
     let spelled = path::spell(value);
     let unusable = |why| {
@@ -143,7 +144,8 @@ fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
     let (service, method) = (named(&raw.service), named(&raw.method));
     if service.is_none() && method.is_none() {
         let is_absent = raw.service.is_none() && raw.method.is_none();
-        // A rule of the kind asks for one of them; that it is not empty only where types are Exact.
+        // The rules of the kind require one of the two; they require a non-empty one only for the
+        // type Exact.
         return match is_absent || *raw.kind() != api::MatchType::RegularExpression {
             true => Err(Misfit::Reported),
             false => Err(InvalidMatch::NeitherServiceNorMethod.at(field_path!(method))),
@@ -167,7 +169,8 @@ fn grpc_path(raw: &api::GrpcMethodMatch) -> Result<PathMatch, Misfit> {
             })
         }
         api::MatchType::RegularExpression => {
-            // Each by itself first, so that no bracket of one closes in the other.
+            // Each pattern is compiled by itself first, so that a bracket of one cannot close in
+            // the other.
             for (name, field) in [(&service, "service"), (&method, "method")] {
                 if let Some(pattern) = name {
                     let at = || field_path!(method).field(field);
@@ -190,7 +193,8 @@ fn is_grpc_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
 }
 
-/// Of equal names the first counts (HTTPRoute `headers`), in whatever case they are written.
+/// Compiles header matches. Of several with one name, in any case, the first counts (HTTPRoute
+/// `headers`).
 fn headers_of<'a>(
     raw: impl Iterator<Item = (&'a api::MatchType, &'a str, &'a str)>,
 ) -> Result<Box<[HeaderMatch]>, Misfit> {
@@ -205,7 +209,7 @@ fn headers_of<'a>(
     Ok(headers.into())
 }
 
-/// Of equal names the first counts (HTTPRoute `queryParams`).
+/// Compiles query matches. Of several with one name the first counts (HTTPRoute `queryParams`).
 fn query(raw: &[api::HttpQueryParamMatch]) -> Result<Box<[QueryMatch]>, Misfit> {
     let mut query: Vec<QueryMatch> = Vec::new();
     for (place, param) in raw.iter().enumerate() {
@@ -232,19 +236,20 @@ fn value_match(
     }
 }
 
-/// A regular expression for the whole of a text, not a part of it.
+/// Compiles a regular expression that matches a whole text.
 pub(super) fn whole(pattern: &str) -> Result<Regex, InvalidMatch> {
     let build = |text: &str| {
         RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
             InvalidMatch::Regex { pattern: pattern.into(), why: complaint(&error) }
         })
     };
-    // By itself first: `a)|(b` would be one only between the brackets, and not anchored.
+    // The pattern is compiled by itself first: `a)|(b` is valid only between the brackets, where it
+    // is not anchored.
     build(pattern)?;
     build(&format!("^(?:{pattern})$"))
 }
 
-/// The same for paths, which have one spelling.
+/// Compiles a regular expression that matches a whole path in its normalised spelling.
 fn whole_path(pattern: &str) -> Result<Regex, InvalidMatch> {
     let regex = whole(pattern)?;
     match path_pattern::spelled(pattern) {
@@ -253,7 +258,7 @@ fn whole_path(pattern: &str) -> Result<Regex, InvalidMatch> {
     }
 }
 
-/// The last line of the complaint; the others draw an arrow under the pattern.
+/// Returns the last line of the error; the others draw an arrow under the pattern.
 fn complaint(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(limit) => {
@@ -267,14 +272,15 @@ fn complaint(error: &regex::Error) -> String {
     }
 }
 
-/// What a CORS preflight for a request of `conditions` looks like, where it would not meet them
-/// itself: a browser asks with OPTIONS, and without the headers of the request to come.
+/// Returns the conditions of CORS preflights for requests of `conditions`, if the preflights would
+/// not meet the conditions themselves: a browser asks with OPTIONS, and without the headers of the
+/// request to come.
 ///
-/// A CORS filter answers for the requests that its rule takes, so its rule takes these too: first
-/// those that ask for the rule's own method, then those that ask for any, which the filter's
-/// `allowMethods` are there to judge.
+/// A CORS filter answers for the requests that its rule matches, so the rule has to match these
+/// too: first those that ask for the rule's own method, then those that ask for any method, which
+/// the filter's `allowMethods` check.
 pub(super) fn preflights(conditions: &Conditions) -> Vec<Conditions> {
-    // A call of gRPC-Web is a POST.
+    // A gRPC-Web call is a POST.
     let own = if conditions.grpc { Some(&Method::POST) } else { conditions.method.as_ref() };
     let is_options = own.is_none_or(|method| *method == Method::OPTIONS);
     if is_options && conditions.headers.is_empty() {

@@ -1,12 +1,12 @@
 //! Compilation: objects and the running snapshot in, the next snapshot, conditions and faults out.
 //!
-//! [`compile`] has the graph built and turns what it found into binds, route tables, rules and
-//! clusters, each made by the constructor of the thing itself; there are no types in between. It
-//! opens no socket and publishes nothing. Certificates are read and log files are opened, by the
-//! store and the set of files that are handed in.
+//! [`compile`] builds the graph and turns it into binds, route tables, rules and clusters, each
+//! made by its own constructor; there are no types in between. It opens no socket and publishes
+//! nothing. It reads certificates and opens log files through the store and the set of files that
+//! the caller passes.
 //!
-//! Nothing fails here: a rule that cannot run answers 500 and says so in the conditions of its
-//! route, a listener that cannot be served is left out, and everything else is served.
+//! Compilation never fails: a rule that cannot run answers 500 and is reported in the conditions of
+//! its route, a listener that cannot be served is left out, and everything else is served.
 
 mod access_logs;
 mod binds;
@@ -45,20 +45,20 @@ pub(crate) use inputs::Inputs;
 #[cfg(test)]
 pub(crate) use never::{REDUCED, REMOVED};
 
-/// What came of a load.
+/// The result of a compilation.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// Generation is that of the previous one and 1.
+    /// The new snapshot; its generation is that of the previous one plus 1.
     pub snapshot: Snapshot,
-    /// Conditions of everything that is ours; `Display` prints them as YAML.
+    /// The conditions of all objects that this gateway manages; `Display` prints them as YAML.
     pub statuses: Statuses,
-    /// Who holds which address of the pool.
+    /// The holders of the pool's addresses.
     pub held: Held,
-    /// What is wrong with the meaning of the objects.
+    /// The faults found in the meaning of the objects.
     pub faults: Vec<Fault>,
 }
 
-/// Makes the next snapshot of the objects of a load.
+/// Builds the next snapshot from the objects of a load.
 pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compiled {
     let slots = Slots::new(inputs.certificates);
     let trust = Trust::default();

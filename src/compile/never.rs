@@ -1,7 +1,8 @@
 //! Matches that no request can meet, because the header or method is removed or rewritten before
 //! routing.
 //!
-//! `proxy::guard` and `proxy::forwarded` do that; a test there holds this file to them.
+//! `proxy::guard` and `proxy::forwarded` do that; a test there checks that this file agrees with
+//! them.
 
 use http::HeaderName;
 
@@ -9,8 +10,8 @@ use crate::api::{HttpMethod, MatchType};
 
 use super::matches;
 
-/// Header fields that are removed from every request before it is routed (RFC 9110 section 7.6.1,
-/// and `Expect`, which is answered here).
+/// Header fields that are removed from every request before routing (RFC 9110 section 7.6.1, and
+/// `Expect`, which the gateway answers itself).
 pub(crate) const REMOVED: [&str; 9] = [
     "expect",
     "http2-settings",
@@ -23,16 +24,18 @@ pub(crate) const REMOVED: [&str; 9] = [
     "transfer-encoding",
 ];
 
-/// Header fields of which one value is left, and where.
+/// Header fields of which only one value is kept: the name, that value, and the requests that keep
+/// it.
 pub(crate) const REDUCED: [(&str, &str, &str); 2] =
     [("connection", "upgrade", "in a WebSocket handshake"), ("te", "trailers", "where it says so")];
 
-/// `X-Forwarded-*` that the gateway sets itself; others are removed unless a trusted proxy sent them.
+/// The `X-Forwarded-*` headers that the gateway sets itself; others are removed unless a trusted
+/// proxy sent them.
 const FORWARDED: [&str; 4] =
     ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 
-/// Why no request meets a header match, if none does. `trusts_proxies`: some peers may send
-/// `X-Forwarded-*` and its like.
+/// Returns the reason why no request meets a header match, if none can. `trusts_proxies` means that
+/// some peers may send `X-Forwarded-*` and similar headers.
 pub(super) fn header(
     kind: &MatchType,
     name: &str,
@@ -88,7 +91,7 @@ pub(super) fn header(
     })
 }
 
-/// Why no request has a header field of this name when it is routed.
+/// Returns the reason why no request has a header field of this name when it is routed.
 pub(super) fn field_name(name: &str) -> Option<String> {
     if name.contains('_') {
         return Some(format!(
@@ -102,7 +105,7 @@ pub(super) fn field_name(name: &str) -> Option<String> {
     })
 }
 
-/// Why no request has this method when it is routed.
+/// Returns the reason why no request has this method when it is routed.
 pub(super) fn method(method: &HttpMethod) -> Option<&'static str> {
     match method.as_str() {
         "TRACE" => Some("this never matches: TRACE is answered with 405 before routing"),

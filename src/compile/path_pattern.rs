@@ -1,14 +1,14 @@
-//! Regular expressions for paths, in the spelling that paths of requests have.
+//! Regular expressions for paths, in the spelling of the paths of requests.
 
 use std::borrow::Cow;
 
 use crate::path;
 
-/// The pattern with its escapes as [`path::normalise`] writes them: `/caf%c3%a9` and `/café` are
-/// `/caf%C3%A9`, `%7e` is `~`.
+/// Returns the pattern with its escapes as [`path::normalise`] writes them: `/caf%c3%a9` and
+/// `/café` become `/caf%C3%A9`, `%7e` becomes `~`.
 ///
-/// Only literal characters are respelled. Brackets are left alone: `%[a-f0-9]{2}` matches no
-/// escape of a request, `%[A-F0-9]{2}` does.
+/// Only literal characters are respelled. Character classes are left unchanged: `%[a-f0-9]{2}`
+/// matches no escape of a request, `%[A-F0-9]{2}` does.
 pub(super) fn spelled(pattern: &str) -> Cow<'_, str> {
     if pattern.is_ascii() && !pattern.contains('%') {
         return Cow::Borrowed(pattern);
@@ -28,7 +28,7 @@ pub(super) fn spelled(pattern: &str) -> Cow<'_, str> {
                 None => 1,
             },
             _ if depth == 0 && !first.is_ascii() => {
-                // As one, for what may follow: `é+`.
+                // As a group, for a repetition that may follow: `é+`.
                 spelled.push_str("(?:");
                 first.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| literal(byte, &mut spelled));
                 spelled.push(')');
@@ -53,7 +53,7 @@ pub(super) fn spelled(pattern: &str) -> Cow<'_, str> {
     Cow::Owned(spelled)
 }
 
-/// Writes one byte of a path: as a character if paths have it as one, else as an escape.
+/// Writes one byte of a path: as a character if normalised paths have it as one, else as an escape.
 fn literal(byte: u8, to: &mut String) {
     match byte {
         b'.' => to.push_str("\\."),

@@ -29,29 +29,29 @@ use super::filters::{self, Step};
 use super::misfit::Misfit;
 use super::{matches, never};
 
-/// A route that runs.
+/// A compiled route.
 #[derive(Debug, Default)]
 pub(super) struct CompiledRoute {
-    /// What it takes and where that goes, in the order in which it is written.
+    /// The matches and their rules, in the order in which they are written.
     pub rows: Vec<(PathMatch, Conditions, Arc<Rule>)>,
     /// The destination of all traffic, for a route that is not an HTTP route.
     pub forward: Option<Arc<Forward>>,
-    /// The same for what a listener has decrypted, where a backend is spoken to by TLS.
+    /// The destination of traffic that a listener has decrypted, if a backend uses TLS.
     pub decrypted: Option<Arc<Forward>>,
-    /// What cannot run, but for what breaks a rule of its kind.
+    /// Faults of values that cannot run, except those that break a rule of the kind.
     pub faults: Vec<Fault>,
-    /// The rules that cannot run. They are among `rows`, and answer 500.
+    /// The indices of rules that cannot run. Their rows are in `rows` and answer 500.
     stopped: BTreeSet<usize>,
 }
 
-/// Every route, once for each variant of it that listeners ask for.
+/// All routes, each once for each variant that its listeners need.
 #[derive(Debug)]
 pub(super) struct CompiledRoutes<'g>(Vec<Vec<(Variant<'g>, CompiledRoute)>>);
 
-/// In what the rules of a route differ from one listener to another.
+/// The properties by which the rules of a route differ from one listener to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Variant<'g> {
-    /// The certificate that the Gateway shows to backends that are spoken to by TLS.
+    /// The client certificate of the Gateway for backends that use TLS.
     client: Option<&'g NamedCertificate>,
     /// The SecurityPolicy of the listener.
     security: ListenerPolicy,
@@ -70,7 +70,7 @@ impl<'g> Variant<'g> {
 }
 
 impl<'g> CompiledRoutes<'g> {
-    /// Compiles all routes. What is written and means nothing yet goes to `warnings`.
+    /// Compiles all routes. Fields that have no effect yet are reported in `warnings`.
     pub(super) fn new(
         graph: &'g Graph<'_>,
         clusters: &mut Clusters<'_>,
@@ -93,7 +93,7 @@ impl<'g> CompiledRoutes<'g> {
         Self(compiled.collect())
     }
 
-    /// A route as it runs on a listener of `gateway`. `None` if it is not attached there.
+    /// Returns a route as it runs on a listener of `gateway`, `None` if it is not attached there.
     pub(super) fn on(
         &self,
         graph: &Graph<'g>,
@@ -105,19 +105,19 @@ impl<'g> CompiledRoutes<'g> {
         self.0[route].iter().find(|(variant, _)| *variant == wanted).map(|(_, route)| route)
     }
 
-    /// All of them.
+    /// Returns all compiled routes in all variants.
     pub(super) fn iter(&self) -> impl Iterator<Item = &CompiledRoute> {
         self.0.iter().flatten().map(|(_, route)| route)
     }
 
-    /// What cannot run of each route.
+    /// Returns the faults of each route.
     pub(super) fn into_faults(self) -> Vec<Vec<Fault>> {
         let first = |mut all: Vec<(_, CompiledRoute)>| all.swap_remove(0).1.faults;
         self.0.into_iter().map(first).collect()
     }
 }
 
-/// The variants of each route that its listeners ask for, each once.
+/// Returns the variants of each route that its listeners need, each once.
 fn variants<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Variant<'g>>> {
     let mut variants: Vec<Vec<Variant<'_>>> = vec![Vec::new(); graph.routes.len()];
     let own = graph.gateways.iter().map(|gateway| (gateway, &gateway.listeners));
@@ -138,10 +138,10 @@ fn variants<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Variant<'g>>> {
     variants
 }
 
-/// Compiles the rules of a route. What is written and means nothing yet goes to `warnings`.
+/// Compiles the rules of a route. Fields that have no effect yet are reported in `warnings`.
 ///
-/// A rule that cannot run as it is written answers 500 for what it takes. To leave it out would
-/// give its requests to a broader rule, and so around whatever the rule was there for.
+/// A rule that cannot run as written answers 500 for the requests that it matches. If it were left
+/// out, its requests would match a broader rule and so bypass its purpose.
 fn route(
     route: &Route<'_>,
     security: &SecurityPolicies<'_>,
@@ -157,7 +157,7 @@ fn route(
     match route.object {
         RouteObject::Http(object) => {
             match &object.spec.rules {
-                // The CRD's default: one rule, which takes everything and leads nowhere.
+                // The CRD's default: one rule that matches everything and has no backend.
                 None => compiler.http(0, &HttpRouteRule::default(), &RuleRefs::default()),
                 Some(rules) => {
                     for (number, (rule, refs)) in rules.iter().zip(&route.rules).enumerate() {
@@ -186,7 +186,7 @@ fn route(
     compiler.into
 }
 
-/// What the rules of all route kinds have, whose filters are `F`.
+/// The parts that the rules of all route kinds have in common; `F` is the type of the filters.
 struct RuleParts<'r, F> {
     rows: Vec<Result<(PathMatch, Conditions), Misfit>>,
     filters: &'r [F],
@@ -259,7 +259,7 @@ impl Compiler<'_, '_> {
         self.rule(number, written, refs);
     }
 
-    /// Header matches that no request meets: its requests go to another rule, or to none.
+    /// Warns of header matches that no request meets; the requests match another rule, or none.
     fn warn_of_headers<'h>(
         &mut self,
         rule: usize,
@@ -273,18 +273,19 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// A rule may have backends and nothing to choose.
+    /// Reports a rule that has backends, all of weight 0.
     fn judge_weights(&mut self, rule: usize, weights: impl Iterator<Item = u32>, effect: &str) {
         let mut weights = weights.peekable();
         if weights.peek().is_some() && weights.all(|weight| weight == 0) {
             let problem = format!("every backend of this rule has weight 0: {effect}");
-            // An error, since traffic is refused, though the specification has no condition for it.
+            // An error, since traffic is refused, although the specification has no condition for
+            // it.
             let field = field_path!(spec.rules[rule].backendRefs);
             self.warnings.push(Fault::error(self.route.key.clone(), field, problem));
         }
     }
 
-    /// The one rule of a route that is not an HTTP route.
+    /// Compiles the one rule of a route that is not an HTTP route.
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
         let refused = self.guard(0) == Some(Guard::Refused);
@@ -317,7 +318,7 @@ impl Compiler<'_, '_> {
         Arc::new(Forward { name, transport, backends, counts })
     }
 
-    /// True for a Backend that is a `fallback` beside others.
+    /// Returns true for a Backend that is a `fallback` beside others.
     fn is_idle_fallback(&self, place: usize, refs: &[Resolved<'_>]) -> bool {
         let is_fallback = |of: &Resolved<'_>| matches!(of, Ok(BackendTarget::Backend { object, .. }) if object.spec.fallback == Some(true));
         refs.get(place).is_some_and(is_fallback) && !refs.iter().all(is_fallback)
@@ -345,7 +346,7 @@ impl Compiler<'_, '_> {
                     _ => filter,
                 }),
                 Ok(Step::Mirror { numerator, denominator }) => {
-                    // A mirror that leads nowhere is left out (HTTPRoute `requestMirror`).
+                    // A mirror without a valid backend is left out (HTTPRoute `requestMirror`).
                     if let Some(FilterRefs::Mirror(Ok(target))) = refs.filters.get(place)
                         && let Some(cluster) = self.cluster(target, self.carries())
                     {
@@ -362,7 +363,7 @@ impl Compiler<'_, '_> {
         }
 
         let guard = self.guard(number);
-        // A CORS filter of the rule goes before that of a policy.
+        // A CORS filter of the rule takes precedence over that of a policy.
         if let Some(Guard::Policy(SecurityPolicySpec { cors: Some(cors), .. })) = guard
             && !run.iter().any(|filter| matches!(filter, Filter::Cors(_)))
         {
@@ -381,7 +382,8 @@ impl Compiler<'_, '_> {
         let is_broken = guard == Some(Guard::Refused)
             || self.route.breaks_rules(number)
             || self.into.stopped.contains(&number)
-            // In front of everything: nothing may be answered as if the filter were not there.
+            // A broken filter refuses everything: no request may be answered as if the filter were
+            // absent.
             || run.iter().any(|filter| matches!(filter, Filter::Broken(_)));
         run.sort_by_key(HttpFilter::phase);
         let name = self.name(number);
@@ -407,7 +409,7 @@ impl Compiler<'_, '_> {
         self.into.rows.extend(rows);
     }
 
-    /// The backends of a rule with their weights, those of weight 0 too.
+    /// Returns the backends of a rule with their weights, including those of weight 0.
     fn choices<F>(
         &mut self,
         number: usize,
@@ -444,7 +446,7 @@ impl Compiler<'_, '_> {
         choices
     }
 
-    /// The scope of sessions, their carrier, and their timeout (GEP-1619).
+    /// Returns the scope of sessions, their carrier, and their timeout (GEP-1619).
     fn session(
         &mut self,
         number: usize,
@@ -452,7 +454,7 @@ impl Compiler<'_, '_> {
         raw: &SessionPersistence,
     ) -> Option<(Box<str>, Carrier, Option<Duration>)> {
         let of = self.name(number);
-        // A rule that has a name keeps its sessions where it is moved within the route.
+        // A named rule keeps its sessions when it is moved within the route.
         let scope = match (rule, of.rsplit_once('/')) {
             (Some(name), Some((before, _))) => format!("{before}/{name}"),
             _ => of.to_string(),
@@ -462,7 +464,7 @@ impl Compiler<'_, '_> {
         let field = || field_path!(sessionPersistence.sessionName);
         let header = HeaderName::try_from(&*name).ok();
         let carrier = match raw.kind() {
-            // A cookie's name is a token, as a header's is (RFC 6265 section 4.1.1).
+            // The name of a cookie is a token, like that of a header (RFC 6265 section 4.1.1).
             SessionPersistenceType::Cookie if header.is_some() => {
                 let lifetime = raw.cookie_config.as_ref().and_then(|of| of.lifetime_type.as_ref());
                 let permanent = lifetime == Some(&CookieLifetime::Permanent);
@@ -496,7 +498,8 @@ impl Compiler<'_, '_> {
         Some((scope.into(), carrier, timeout))
     }
 
-    /// Where a share of the traffic goes: to the backend, or nowhere if it cannot be spoken to.
+    /// Returns the destination of a share of the traffic: the backend, or [`Choice::Invalid`] if it
+    /// cannot be used.
     fn choice(
         &mut self,
         target: &BackendTarget<'_>,
@@ -526,7 +529,7 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// The SecurityPolicy for a rule.
+    /// Returns Envoy Gateway's name of the rule, so that existing dashboards keep working.
     fn guard(&self, rule: usize) -> Option<Guard<'_>> {
         self.security.on_rule(self.route, rule, self.variant.security)
     }
@@ -571,7 +574,7 @@ impl Compiler<'_, '_> {
     }
 }
 
-/// FNV-1a, folded: the same in every process, and no secret.
+/// Returns a rule that answers every request with 500.
 fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
@@ -604,7 +607,7 @@ fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
 /// Tries after the first where `attempts` is not written: Envoy Gateway's.
 const ATTEMPTS: u32 = 2;
 
-/// The wait where `backoff` is not written: Envoy's.
+/// A number that is not a status breaks a rule of the kind.
 const BACKOFF: Duration = Duration::from_millis(25);
 
 fn retry(raw: &HttpRouteRetry) -> Retry {

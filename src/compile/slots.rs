@@ -1,4 +1,4 @@
-//! The slots of the certificates that the graph names.
+//! The slots of the certificates in the graph.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::graph::{NamedCertificate, Readiness};
 use crate::tls::{CertSlot, CertSource, CertStore, Peer, Reading};
 
-/// The slots of the certificates that the graph names. They are needed twice, for the graph and
-/// for the listener; in between the store keeps only slots that are held.
+/// The slots of the certificates in the graph. They are needed twice, for the graph and for the
+/// listener; the store keeps only slots that are in use, so they are held here in between.
 #[derive(Debug)]
 pub(super) struct Slots<'a> {
     reading: Reading<'a>,

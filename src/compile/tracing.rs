@@ -16,7 +16,7 @@ use crate::upstream::{Cluster, EndpointSettings};
 
 use super::clusters::{Carries, Clusters};
 
-/// How the requests of each Gateway are traced.
+/// The tracing settings of each Gateway.
 #[derive(Debug)]
 pub(super) struct Tracings {
     by_gateway: HashMap<ObjectKey, Arc<Tracing>>,
@@ -48,12 +48,13 @@ impl Tracings {
         tracings
     }
 
-    /// That of a Gateway; none where its requests are not traced.
+    /// Returns the tracing of a Gateway; `None` if its requests are not traced.
     pub(super) fn of(&self, gateway: &ObjectKey) -> Option<Arc<Tracing>> {
         self.by_gateway.get(gateway).cloned()
     }
 
-    /// The collector with these settings, of this load or of the one before, or else a new one.
+    /// Returns the collector with these settings: an existing one of this load or the previous one,
+    /// or a new one.
     fn collector(
         &mut self,
         settings: CollectorSettings,
@@ -71,7 +72,8 @@ impl Tracings {
     }
 }
 
-/// Where spans go. None where nothing can take them, which the graph has reported.
+/// Returns the cluster that receives spans; `None` if there is no usable one, which the graph has
+/// reported.
 fn cluster(
     written: &envoy::Tracing,
     proxy: &Proxy<'_>,
@@ -117,7 +119,7 @@ fn settings(
     }
 }
 
-/// What a client would write that knows the first endpoint.
+/// Returns the authority that a client of the first endpoint would send.
 fn authority(cluster: &Cluster) -> HeaderValue {
     let written = match cluster.settings().endpoints.first() {
         Some(EndpointSettings::Address(address)) => address.to_string(),
@@ -129,7 +131,7 @@ fn authority(cluster: &Cluster) -> HeaderValue {
 
 fn sampling(written: &envoy::Tracing) -> Sampling {
     let fraction = written.sampling();
-    // A fraction of nothing is refused with the object.
+    // A fraction with denominator 0 is rejected with the object.
     let denominator = NonZeroU32::new(fraction.denominator()).unwrap_or(NonZeroU32::MIN);
     Sampling { numerator: fraction.numerator, denominator }
 }
@@ -141,7 +143,8 @@ fn tags(written: &envoy::Tracing, environment: Environment<'_>) -> Box<[Tag]> {
     tags.collect()
 }
 
-/// None where there is no value, or none that could be found: the graph has reported the latter.
+/// Returns the value of a tag; `None` if there is no value, or it was not found, which the graph
+/// has reported.
 fn value(tag: &CustomTag, environment: Environment<'_>) -> Option<TagValue> {
     match tag.kind() {
         CustomTagType::Literal => {

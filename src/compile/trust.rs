@@ -1,5 +1,5 @@
-//! Certificate authorities, and the TLS settings that rely on them: towards backends, and for clients
-//! that show certificates.
+//! Certificate authorities, and the TLS settings that rely on them: for backends, and for clients
+//! that present certificates.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use crate::tls::{AltName, Authorities, ClientSettings, ClientValidation, Identit
 
 use super::slots::Slots;
 
-/// Authorities by what they are made of, each read once in a load.
+/// Authorities by their source, each read once in a load.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     of_host: OnceCell<Result<Authorities, String>>,
@@ -19,16 +19,16 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Whether certificates can be checked by these.
+    /// Checks that certificates can be verified against these authorities.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// The reason why the authorities cannot be used.
     pub(super) fn check(&self, authorities: &graph::NamedAuthorities) -> Result<(), String> {
         self.get(authorities).map(drop)
     }
 
-    /// None if certificates are not checked.
+    /// Returns the authorities; `None` if certificates are not verified.
     fn get(&self, authorities: &graph::NamedAuthorities) -> Result<Option<Authorities>, String> {
         let found = match authorities {
             graph::NamedAuthorities::Nobody => return Ok(None),

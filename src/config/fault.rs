@@ -9,9 +9,9 @@ use super::field_path::FieldPath;
 /// The severity of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Severity {
-    /// Something that was asked for is not done.
+    /// The configuration asks for something that is not done.
     Error,
-    /// Everything that was asked for is done, or was never going to be.
+    /// Everything that the configuration asks for is done, or cannot have any effect.
     Warning,
 }
 

@@ -8,10 +8,10 @@ use super::field_path::{FieldPath, Segment};
 use super::text::documents;
 use super::yaml::{Node, Value};
 
-/// The places of one file: document and field path to line and column.
+/// The places of one file: maps a document and a field path to a line and column.
 ///
-/// Made by reading the text a second time, and only when a diagnostic must be shown, so that a
-/// load without faults pays nothing.
+/// Built by reading the text a second time, and only when a diagnostic must be shown, so that a
+/// load without faults has no cost.
 #[derive(Debug)]
 pub(crate) struct SourceMap {
     roots: Vec<Option<Arc<Node>>>,
@@ -23,7 +23,7 @@ impl SourceMap {
         Self { roots: documents.map(|document| document.root).collect() }
     }
 
-    /// The place of a field, or of the nearest ancestor that was written.
+    /// Returns the place of a field, or of its nearest ancestor that is written.
     pub(crate) fn locate(&self, document: usize, field: &FieldPath) -> Position {
         match self.roots.get(document) {
             Some(Some(root)) => position_in(root, field),
@@ -32,9 +32,9 @@ impl SourceMap {
     }
 }
 
-/// The place of a field in one document, or of the nearest ancestor that was written.
+/// Returns the place of a field in one document, or of its nearest ancestor that is written.
 ///
-/// For a word or number this is the place of the value, for a list or mapping that of its name.
+/// For a scalar this is the place of the value; for a list or mapping, the place of its name.
 pub(super) fn position_in(root: &Arc<Node>, field: &FieldPath) -> Position {
     let (mut node, mut at) = (root, root.at);
     for segment in field.segments() {

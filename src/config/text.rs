@@ -1,4 +1,4 @@
-//! The documents of a file, by the format that its name says: JSON or YAML.
+//! The documents of a file, in the format that its name implies: JSON or YAML.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::diagnostic::Position;
 use super::yaml::{self, Document, TextFault};
 
-/// The documents of the file at `path`, faults included.
+/// Returns the documents of the file at `path`, including faults.
 pub(super) fn documents(path: &Path, text: &str) -> Vec<Document> {
     if !is_json(path) {
         return yaml::documents(text);
@@ -24,11 +24,11 @@ pub(super) fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
-/// One JSON text as the YAML that has the same values in the same places.
+/// Converts one JSON text to YAML with the same values in the same places.
 ///
-/// YAML is a superset of JSON but for two things: a tab may indent, and a character beyond the
-/// first plane may be written as a pair of surrogates. A space takes the place of the tab. The one
-/// escape in place of two is shorter, so spaces follow the string.
+/// YAML is a superset of JSON with two exceptions: JSON may indent with tabs, and may write a
+/// character beyond the first plane as a pair of surrogates. A space replaces each tab. One escape
+/// replaces the pair; it is shorter, so spaces follow the string.
 fn json_as_yaml(text: &str) -> Result<Cow<'_, str>, TextFault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_json(text)?;
@@ -57,7 +57,7 @@ fn json_as_yaml(text: &str) -> Result<Cow<'_, str>, TextFault> {
                     out.push_str(&format!("\\U{:08x}", u32::from(character)));
                     padding += PAIR - "\\U00000000".len();
                 } else {
-                    // With what it escapes, so that `\"` ends nothing.
+                    // The escaped character is copied too, so that `\"` does not end the string.
                     length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
                     out.push_str(&rest[..length]);
                 }
@@ -69,10 +69,10 @@ fn json_as_yaml(text: &str) -> Result<Cow<'_, str>, TextFault> {
     Ok(Cow::Owned(out))
 }
 
-/// Bytes of `\ud83d\ude00`.
+/// The length of `\ud83d\ude00` in bytes.
 const PAIR: usize = 12;
 
-/// The character that `text` begins with, if that is two escapes of surrogates.
+/// Returns the character at the start of `text`, if it is written as two surrogate escapes.
 fn surrogate_pair(text: &str) -> Option<char> {
     let unit = |at: usize| {
         let escape = text.get(at..at + 6)?;
@@ -84,7 +84,7 @@ fn surrogate_pair(text: &str) -> Option<char> {
     char::decode_utf16(units).next()?.ok().filter(|_| is_pair)
 }
 
-/// One JSON value and nothing after it.
+/// Checks that the text is one JSON value and nothing more.
 fn check_json(text: &str) -> Result<(), TextFault> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let read = IgnoredAny::deserialize(&mut parser).map_err(|error| (error, "this is not JSON"));

@@ -13,7 +13,7 @@ pub(super) enum Variables {
     Annotations,
     /// The fields listed; variables are replaced in all others.
     Fields(&'static [(&'static str, Self)]),
-    /// Text is kept as it is written.
+    /// The text is kept as written.
     Kept,
     /// `${NAME}` is replaced, and `$$` is a dollar sign.
     Replaced,

@@ -9,38 +9,39 @@ use std::sync::Arc;
 
 use crate::config::{Diagnostic, Severity};
 
-/// No file of a configuration is larger than this.
+/// The maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
 /// A file that was read.
 #[derive(Debug)]
 pub(super) struct ReadFile {
-    /// As it was reached: the path in the settings, and the name in the directory.
+    /// The path by which the file was found: the path in the settings, and the name in the
+    /// directory.
     pub path: Arc<Path>,
     pub bytes: Vec<u8>,
 }
 
-/// Everything that one walk over the paths of the settings finds on the disk.
+/// The result of one walk over the paths of the settings.
 #[derive(Debug, Default)]
 pub(super) struct ReadFiles {
     pub files: Vec<ReadFile>,
     /// The state of every file just before it was read.
     pub prints: Vec<FilePrint>,
-    /// Paths that are not there.
+    /// Paths that do not exist.
     pub missing: Vec<PathBuf>,
-    /// What is wrong with paths and files as such.
+    /// Faults of paths and files as such.
     pub diagnostics: Vec<Diagnostic>,
-    /// Entries of directories that are not read, though nothing in their names says why.
+    /// Entries of directories that are not read, although their names give no reason.
     others: Vec<PathBuf>,
 }
 
 /// Reads every `.yaml`, `.yml` and `.json` file of `paths`, in the order of `paths` and by name
 /// within each.
 ///
-/// A path is a directory, not read recursively (as in Envoy Gateway), or a file. Symlinks are
-/// followed; a file that is reached twice is read once. Hidden files and what editors leave behind
-/// are passed over, and so is what [`ReadFiles::unread`] names. A path that is not there is a warning;
-/// a file that cannot be read makes the load fail, since it may hold what the other files refer to.
+/// A path is a directory, which is not read recursively (as in Envoy Gateway), or a file. Symlinks
+/// are followed; a file that is reached twice is read once. Hidden files, backup files of editors
+/// and the entries that [`ReadFiles::unread`] reports are skipped. A missing path is a warning; a
+/// file that cannot be read makes the load fail, because other files may refer to its objects.
 pub(super) fn read(paths: &[PathBuf]) -> ReadFiles {
     let mut read = ReadFiles::default();
     let mut seen = HashSet::new();
@@ -88,8 +89,8 @@ impl ReadFiles {
         }
     }
 
-    /// A warning for each entry of `paths` that was passed over though nothing in its name says that
-    /// it is no part of the configuration: Envoy Gateway reads every file that is not hidden.
+    /// Returns a warning for each entry of `paths` that is skipped although its name does not show
+    /// that it is not part of the configuration: Envoy Gateway reads every file that is not hidden.
     pub(super) fn unread(&self, paths: &[PathBuf]) -> Vec<Diagnostic> {
         let named: HashSet<PathBuf> =
             paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
@@ -103,12 +104,12 @@ impl ReadFiles {
     }
 }
 
-/// What tells one state of a file from another.
+/// The state of a file, to detect changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FilePrint {
     path: PathBuf,
-    /// Device, inode, bytes, and when it was last changed (seconds, nanoseconds); none where it
-    /// cannot be seen.
+    /// Device, inode, size in bytes, and time of the last change (seconds, nanoseconds); `None` if
+    /// the file cannot be inspected.
     state: Option<(u64, u64, u64, i64, i64)>,
 }
 
@@ -119,13 +120,13 @@ impl FilePrint {
         Self { path: path.to_owned(), state }
     }
 
-    /// True for a file of a directory.
+    /// Returns true for a file of a directory.
     pub(crate) fn is_in(&self, directory: &Path) -> bool {
         self.path.parent() == Some(directory)
     }
 }
 
-/// The files that a load would read, as they are now.
+/// Returns the current states of the files that a load would read.
 pub(crate) fn fingerprint(paths: &[PathBuf]) -> Vec<FilePrint> {
     let files = paths.iter().flat_map(|path| candidates(path).unwrap_or_default().files);
     files.map(|path| FilePrint::new(&path, fs::metadata(&path).ok().as_ref())).collect()
@@ -151,12 +152,12 @@ fn warning(path: &Path, problem: String) -> Diagnostic {
     }
 }
 
-/// The entries of a path, each sorted by name.
+/// The entries of a path, each list sorted by name.
 #[derive(Debug, Default)]
 struct Listed {
-    /// To be read.
+    /// Files to read.
     files: Vec<PathBuf>,
-    /// Not to be read, though nothing in their names says that they are no part of it.
+    /// Entries that are not read, although their names give no reason.
     others: Vec<PathBuf>,
 }
 
@@ -184,7 +185,7 @@ fn list(path: &Path, data: &Metadata) -> io::Result<Listed> {
     Ok(listed)
 }
 
-/// True for the name of a file to be read: not `.a.yaml`, `a.yaml~`, `#a.yaml#`, `a.yaml.swp`.
+/// Returns true for the name of a file to read: not `.a.yaml`, `a.yaml~`, `#a.yaml#`, `a.yaml.swp`.
 pub(crate) fn is_configuration(name: &str) -> bool {
     let extension = Path::new(name).extension();
     let is_read = extension.is_some_and(|extension| {
@@ -193,7 +194,7 @@ pub(crate) fn is_configuration(name: &str) -> bool {
     is_read && !is_leftover(name)
 }
 
-/// True for what is hidden, and for what editors leave behind.
+/// Returns true for hidden files and for backup files of editors.
 fn is_leftover(name: &str) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~') || name.ends_with(".swp")
 }
@@ -202,8 +203,8 @@ fn is_readme(name: &str) -> bool {
     name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("readme"))
 }
 
-/// The warning about an entry of a directory that is not read, if it needs one: a directory does if
-/// it has files that would be read, and is not itself among the paths.
+/// Returns the warning about a directory entry that is not read, if it needs one. A directory needs
+/// one if it has files that would be read and is not itself one of the paths.
 fn passed_over(path: &Path, named: &HashSet<PathBuf>) -> Option<Diagnostic> {
     let is_directory = fs::metadata(path).is_ok_and(|data| data.is_dir());
     if !is_directory {
@@ -218,17 +219,17 @@ fn passed_over(path: &Path, named: &HashSet<PathBuf>) -> Option<Diagnostic> {
     (!is_named && has_files()).then(|| warning(path, problem.into()))
 }
 
-/// What there is to read of a path.
+/// The content of a path.
 enum FileContent {
     Bytes(Vec<u8>),
     /// A directory, a pipe, a device.
     NotAFile,
-    /// It was read before.
+    /// The file has been read before.
     Read,
 }
 
 fn read_once(path: &Path, data: &Metadata, seen: &mut HashSet<PathBuf>) -> io::Result<FileContent> {
-    // A pipe or device must not be opened: that may wait for ever.
+    // A pipe or device must not be opened: that may block for ever.
     if !data.is_file() {
         return Ok(FileContent::NotAFile);
     }

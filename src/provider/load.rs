@@ -1,4 +1,4 @@
-//! Loads: files to objects.
+//! Loading: from files to objects.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ pub(crate) fn load(settings: &Settings, environment: Environment<'_>) -> Loaded 
     loading.finish()
 }
 
-/// As [`load`], of `kept` files that were read before; those of the path `renewed` alone are read
-/// again.
+/// Like [`load`], but uses the `kept` files of an earlier load; only those of the path `renewed`
+/// are read again.
 pub(crate) fn load_kept(
     settings: &Settings,
     kept: &[SourceFile],
@@ -52,7 +52,7 @@ pub(crate) fn load_kept(
     loading.finish()
 }
 
-/// True if the files of `paths` hold what `read` holds, byte by byte.
+/// Returns true if the files of `paths` have the same content as `read`, byte by byte.
 pub(crate) fn is_unchanged(paths: &[PathBuf], read: &[SourceFile]) -> bool {
     let files = files::read(paths).files;
     files.len() == read.len()
@@ -69,10 +69,10 @@ pub(crate) fn parse_bytes(file: &Path, bytes: &[u8], environment: Environment<'_
     loading.finish()
 }
 
-/// A load under way.
+/// A load in progress.
 struct Loading<'a> {
     environment: Environment<'a>,
-    /// What was read so far. It has no objects until all files are read.
+    /// The result so far. It has no objects until all files are read.
     loaded: Loaded,
     read: Vec<(Object, FileOrigin)>,
 }
@@ -107,14 +107,14 @@ impl<'a> Loading<'a> {
         self.loaded.files.push(SourceFile::new(Arc::clone(path), text));
     }
 
-    /// Holds the objects against each other and against the rules of their kinds.
+    /// Checks the objects for duplicates and against the rules of their kinds.
     fn finish(self) -> Loaded {
         let Self { mut loaded, read, .. } = self;
         let mut first: HashMap<ObjectKey, usize> = HashMap::new();
         let mut duplicates = Vec::new();
         for (object, origin) in read {
             let key = object.key();
-            // Objects that do nothing may be there twice, and may have no name; of policies each counts.
+            // Unsupported objects may be repeated and may have no name; every policy counts.
             let may_repeat = matches!(object, Object::SecurityPolicy(_) | Object::Unsupported(_));
             if let Some(first) = first.get(&key).filter(|_| !may_repeat) {
                 duplicates.push((*first, key, origin));

@@ -1,4 +1,4 @@
-//! The objects of one load with the files that they come from.
+//! The objects of one load, with the files that they come from.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,20 @@ use super::files::FilePrint;
 /// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    /// In the order of the files. No two have the same key, but for those of policies.
+    /// In the order of the files. No two have the same key, except policies and unsupported
+    /// objects.
     pub objects: Vec<CheckedObject>,
-    /// Where each of the objects was written.
+    /// The origin of each object, in the same order.
     pub origins: Vec<FileOrigin>,
-    /// Every file that was read.
+    /// The files that were read.
     pub files: Vec<SourceFile>,
-    /// The states of the files that were read from the disk, just before that.
+    /// The states of the files that were read from the disk, just before they were read.
     pub prints: Vec<FilePrint>,
-    /// Paths of the settings that are not there.
+    /// Paths of the settings that do not exist.
     pub missing: Vec<PathBuf>,
-    /// Diagnostics about paths, and not about a file that was read.
+    /// Diagnostics about paths, and not about the content of a file.
     pub of_paths: Vec<Diagnostic>,
-    /// All that was found wrong before there was an object to say it of, `of_paths` too.
+    /// All diagnostics found before there were objects to assign them to, including `of_paths`.
     pub(super) unread: Vec<Diagnostic>,
 }
 
@@ -41,33 +42,33 @@ impl SourceFile {
         Self { path, text: text.into(), map: OnceLock::new() }
     }
 
-    /// The same without the places that were found in it.
+    /// Returns the file without its cached source map.
     pub(crate) fn kept(self) -> Self {
         Self::new(self.path, self.text)
     }
 
-    /// True if `path` of the settings leads to it.
+    /// Returns true if `path` of the settings leads to this file.
     pub(crate) fn is_of(&self, path: &Path) -> bool {
         *self.path == *path || self.path.parent() == Some(path)
     }
 
-    /// As it was read, with its variables.
+    /// Returns the text as read, with its variables not replaced.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 }
 
 impl Loaded {
-    /// True if nothing of this load may be served.
+    /// Returns true if nothing of this load may be served.
     pub(crate) fn is_fatal(&self) -> bool {
         self.unread.iter().any(|diagnostic| diagnostic.fatal)
     }
 
-    /// Everything that is wrong, by file and then by place: what was found when the files were read,
+    /// Returns all diagnostics, sorted by file and place: those found while the files were read,
     /// the rules of their kind that objects break, and `found`, faults that others found in the
     /// objects.
     ///
-    /// This is the one place where a fault becomes a diagnostic.
+    /// This is the only place where a fault becomes a diagnostic.
     pub(crate) fn diagnostics(&self, found: impl IntoIterator<Item = Fault>) -> Vec<Diagnostic> {
         let mut all = self.unread.clone();
         let each = self.objects.iter().enumerate();
@@ -91,7 +92,7 @@ impl Loaded {
         self.diagnostic_at(&self.origins[index], fault)
     }
 
-    /// A fault of the object that was written at `origin`, at its place.
+    /// Converts a fault of the object written at `origin` to a diagnostic with its place.
     pub(super) fn diagnostic_at(&self, origin: &FileOrigin, fault: Fault) -> Diagnostic {
         Diagnostic {
             severity: fault.severity,
@@ -104,8 +105,8 @@ impl Loaded {
         }
     }
 
-    /// The place of a field of the object with this index, or of the nearest ancestor that was
-    /// written; of the object where `field` is empty.
+    /// Returns the place of a field of the object with this index, or of its nearest ancestor that
+    /// is written; the place of the object if `field` is empty.
     pub(crate) fn place(&self, index: usize, field: &FieldPath) -> Place {
         self.place_at(&self.origins[index], field)
     }

@@ -1,9 +1,9 @@
-//! The provider of the objects of a load: files today.
+//! The provider of the objects of a load; today the only provider is files.
 //!
-//! [`load`] reads the files that the settings name and gives [`Loaded`]: objects that are held against
-//! the rules of their kind, for `graph` and `compile`, which know nothing of files. What those find
-//! wrong comes back as [`Fault`](crate::config::Fault)s, and [`Loaded::diagnostics`] finds the places,
-//! since the provider alone knows where objects come from.
+//! [`load`] reads the files that the settings name and returns [`Loaded`]: objects that are checked
+//! against the rules of their kind, for `graph` and `compile`, which know nothing of files. Their
+//! findings come back as [`Fault`](crate::config::Fault)s, and [`Loaded::diagnostics`] adds the
+//! places, since only the provider knows where objects come from.
 
 mod files;
 mod load;

@@ -31,7 +31,7 @@ pub(super) fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
     };
     let is_name = |text: &str| HeaderName::from_bytes(text.as_bytes()).is_ok();
     let any_beside_others = || Misfit::Reported;
-    // The one list of which no rule of the kind says that `*` is alone in it.
+    // No rule of the kind requires `*` to be alone in this list, unlike the other lists.
     let any_exposed = || InvalidFilter::AnyBesideOthers.at(field_path!(cors.exposeHeaders));
     Ok(Cors {
         origins,
@@ -43,8 +43,8 @@ pub(super) fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
     })
 }
 
-/// `spec.cors` of a SecurityPolicy whose rules were checked. Requests are refused where it still
-/// means nothing.
+/// Compiles `spec.cors` of a SecurityPolicy, whose rules have been checked. If it still cannot run,
+/// requests are refused.
 pub(crate) fn of_policy(raw: &PolicyCors) -> Filter {
     let origins: Option<Box<[_]>> = raw.allow_origins.iter().map(|text| origin(text)).collect();
     let list = |names: &[String]| match names {
@@ -85,8 +85,8 @@ fn list(
     value.map(AllowList::These).map_err(|_| Misfit::Reported)
 }
 
-/// `*`, `https://host`, `https://host:8443`, `https://*.host`, `https://*`. The port that the
-/// scheme implies is left out, as browsers leave it out.
+/// Parses `*`, `https://host`, `https://host:8443`, `https://*.host` and `https://*`. The default
+/// port of the scheme is left out, as browsers leave it out.
 fn origin(text: &str) -> Option<OriginPattern> {
     if text == "*" {
         return Some(OriginPattern::Any);

@@ -1,11 +1,11 @@
-//! Reasons why a filter cannot run that keeps the rules of its kind.
+//! The reasons why a filter that keeps the rules of its kind cannot run.
 
 use http::HeaderName;
 
 use crate::compile::misfit::Misfit;
 use crate::config::FieldPath;
 
-/// Why a filter cannot run.
+/// The reason why a filter cannot run.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum InvalidFilter {
     #[error("`*` stands for everything; leave the other entries out")]

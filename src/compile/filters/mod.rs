@@ -1,7 +1,7 @@
 //! Route filters, from their written form to filters that run: one small function per filter.
 //!
-//! A filter that breaks a rule of its kind is reported already ([`Misfit::Reported`]). The other errors
-//! say what is wrong and in which field of the filter; the caller adds the rest.
+//! A filter that breaks a rule of its kind has already been reported ([`Misfit::Reported`]). The
+//! other errors name the problem and the field of the filter; the caller adds the rest of the path.
 
 pub(super) mod cors;
 mod invalid;
@@ -26,11 +26,11 @@ use super::misfit::Misfit;
 
 use self::invalid::InvalidFilter;
 
-/// What a `filters[]` entry comes to.
+/// The compiled form of a `filters[]` entry.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     Run(Filter),
-    /// `numerator` of `denominator` requests are copied to the backend that the graph has found.
+    /// `numerator` of `denominator` requests are copied to the backend that the graph resolved.
     Mirror {
         numerator: u32,
         denominator: NonZeroU32,
@@ -62,7 +62,7 @@ pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
         }
         Type::UrlRewrite => Filter::UrlRewrite(url_rewrite(settings(raw.url_rewrite.as_ref())?)?),
         Type::Cors => Filter::Cors(cors::cors(settings(raw.cors.as_ref())?)?),
-        // One that the graph found the answer of does not come here; see `direct_response`.
+        // A filter whose answer the graph found is compiled by `direct_response` instead.
         Type::ExtensionRef => broken(),
         Type::ExternalAuth => {
             return Err(InvalidFilter::Unsupported(kind.to_string()).at(field_path!(type)));
@@ -96,7 +96,7 @@ pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
     }))
 }
 
-/// The answer that an HTTPRouteFilter has in place of a backend's.
+/// Returns the filter that sends the answer of an HTTPRouteFilter instead of a backend's.
 pub(super) fn direct_response(answer: &DirectAnswer<'_>) -> Filter {
     let status = StatusCode::from_u16(answer.status);
     let content_type = answer.content_type.map(HeaderValue::from_str).transpose();
@@ -106,17 +106,19 @@ pub(super) fn direct_response(answer: &DirectAnswer<'_>) -> Filter {
             content_type,
             body: answer.body.to_owned().into(),
         }),
-        // The graph has looked at the status; a type that no header can hold is all that is left.
+        // The graph has checked the status, so only a content type that is not a valid header value
+        // remains.
         _ => broken(),
     }
 }
 
-/// The filter that takes the place of what cannot run.
+/// Returns the filter that replaces one that cannot run.
 pub(super) fn broken() -> Filter {
     Filter::Broken(Broken)
 }
 
-/// Only a filter that changes or answers the one request can wait until a backend is chosen.
+/// Returns the filter if it may be used on a backend. Only a filter that changes or answers a
+/// single request can wait until a backend is chosen.
 pub(super) fn on_backend(step: Step) -> Result<Filter, Misfit> {
     match step {
         Step::Run(Filter::Cors(_)) => {
@@ -129,7 +131,7 @@ pub(super) fn on_backend(step: Step) -> Result<Filter, Misfit> {
     }
 }
 
-/// The settings of the filter's type.
+/// Returns the settings of the filter's type.
 fn settings<T>(raw: Option<&T>) -> Result<&T, Misfit> {
     raw.ok_or(Misfit::Reported)
 }
@@ -140,7 +142,7 @@ fn header_modifier(raw: &api::HeaderModifier, at: &FieldPath) -> Result<HeaderMo
             let name = changeable(&header.name, || at.clone().field(of).item(place).field("name"))?;
             let value = HeaderValue::from_bytes(header.value.as_bytes());
             let mut value = value.map_err(|_| Misfit::Reported)?;
-            // Then it prints as `Sensitive`, and no HPACK table keeps it.
+            // A sensitive value prints as `Sensitive` and is not stored in an HPACK table.
             value.set_sensitive(is_secret_header(name.as_str()));
             Ok((name, value))
         });
@@ -158,8 +160,9 @@ fn header_modifier(raw: &api::HeaderModifier, at: &FieldPath) -> Result<HeaderMo
     })
 }
 
-/// A header that a filter may touch. Those of the connection frame the message (RFC 9110 section
-/// 7.6.1, RFC 9112 section 6): to change one is to change what the backend takes for a request.
+/// Parses the name of a header that a filter may change. Connection headers frame the message (RFC
+/// 9110 section 7.6.1, RFC 9112 section 6): changing one would change where a request ends for the
+/// backend.
 pub(super) fn changeable(name: &str, at: impl FnOnce() -> FieldPath) -> Result<HeaderName, Misfit> {
     const CONNECTION: [&str; 9] = [
         "connection",
@@ -211,7 +214,7 @@ fn url_rewrite(raw: &api::UrlRewriteFilter) -> Result<UrlRewrite, Misfit> {
     })
 }
 
-/// A hostname without wildcard.
+/// Checks a hostname without a wildcard.
 fn hostname<'a>(raw: Option<&'a str>, at: &FieldPath) -> Result<Option<&'a str>, Misfit> {
     let Some(host) = raw else { return Ok(None) };
     match HostPattern::parse(host) {
@@ -248,11 +251,11 @@ fn path_modifier(
     }))
 }
 
-/// An empty replacement is allowed: it takes a prefix away.
+/// Checks a replacement path. It may be empty, which removes the prefix.
 fn check_path(path: &str) -> Result<(), InvalidFilter> {
     let absolute = if path.starts_with('/') { path.into() } else { format!("/{path}") };
     let fits = PathAndQuery::try_from(absolute).is_ok_and(|whole| whole.query().is_none());
-    // `PathAndQuery` cuts a fragment off without a word.
+    // `PathAndQuery` drops a fragment without an error.
     if fits && !path.contains(['#', '?']) { Ok(()) } else { Err(InvalidFilter::Path(path.into())) }
 }
 
