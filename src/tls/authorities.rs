@@ -1,4 +1,4 @@
-//! Certificates that others are checked by.
+//! Certificate authorities, against which peers are validated.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -18,11 +18,11 @@ pub(crate) struct Authorities {
 }
 
 impl Authorities {
-    /// Every certificate of some bundles in PEM.
+    /// Parses every certificate of some bundles in PEM.
     ///
     /// # Errors
     ///
-    /// A bundle is not whole, holds no certificate, or one that nothing can be checked by.
+    /// A bundle is malformed, has no certificate, or has one that cannot be a trust anchor.
     pub(crate) fn of_pem<'b>(bundles: impl IntoIterator<Item = &'b [u8]>) -> Result<Self, String> {
         let mut certificates = Vec::new();
         for bundle in bundles {
@@ -43,16 +43,16 @@ impl Authorities {
         Self::new(certificates, roots)
     }
 
-    /// Those that this host trusts: the file and directory of its OpenSSL, or those that
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Reads files.
+    /// Reads the authorities that this host trusts: the file and directory of its OpenSSL, or those
+    /// that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     ///
     /// # Errors
     ///
-    /// There are none, and why.
+    /// There are none; the error has the reason.
     pub(crate) fn of_host() -> Result<Self, String> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
-        // An old store may hold what nothing can be checked by; the rest of it is good.
+        // An old store may hold certificates that cannot be trust anchors; the others are used.
         let certificates = found.certs.into_iter().filter(|one| roots.add(one.clone()).is_ok());
         let certificates: Vec<_> = certificates.collect();
         if let (true, Some(error)) = (certificates.is_empty(), found.errors.first()) {
@@ -74,7 +74,7 @@ impl Authorities {
         Ok(Self { certificates: certificates.into(), roots: Arc::new(roots) })
     }
 
-    /// How many certificates.
+    /// Returns the number of certificates.
     pub(crate) fn count(&self) -> usize {
         self.certificates.len()
     }
@@ -83,7 +83,7 @@ impl Authorities {
         &self.roots
     }
 
-    /// True if this very certificate is one of them.
+    /// True if this exact certificate is one of them.
     pub(super) fn contains(&self, certificate: &CertificateDer<'_>) -> bool {
         self.certificates.iter().any(|one| one.as_ref() == certificate.as_ref())
     }
@@ -106,7 +106,7 @@ impl Hash for Authorities {
     }
 }
 
-/// Their number: the certificates are long.
+/// Prints the number of certificates: they are long.
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Authorities({})", self.count())
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(authorities.count(), 2);
         assert_eq!(authorities, Authorities::of_pem([one.as_bytes(), two.as_bytes()]).unwrap());
         assert_ne!(authorities, Authorities::of_pem([one.as_bytes()]).unwrap());
-        // As editors and `cat` leave them.
+        // As editors and `cat` write them.
         for both in [
             format!("{}{two}", one.trim_end()),
             format!("\u{feff}{one}\u{feff}{two}"),

@@ -1,11 +1,12 @@
-//! certbot's commands, as advice.
+//! certbot commands, for advice in messages.
 
 use std::net::IpAddr;
 
-/// The command that issues a certificate for `names`, anew under `lineage` where that is there.
+/// Returns the command that issues a certificate for `names`; with `lineage`, under that name,
+/// where it replaces an existing one.
 ///
-/// By the challenge on port 80 and `webroot`; by a DNS plugin where one of the names is a wildcard,
-/// which no other challenge proves. It is one line, as a shell takes it.
+/// It uses the challenge on port 80 and `webroot`, or a DNS plugin if one of the names is a
+/// wildcard, which no other challenge can prove. It is one line, quoted for a shell.
 pub(crate) fn certonly(webroot: &str, lineage: Option<&str>, names: &[String]) -> String {
     let has_wildcard = names.iter().any(|name| name.starts_with("*."));
     let mut words = vec!["certbot".to_owned(), "certonly".into()];
@@ -20,7 +21,8 @@ pub(crate) fn certonly(webroot: &str, lineage: Option<&str>, names: &[String]) -
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// certbot's flags for `names`: domains, and addresses, which Let's Encrypt certifies for days only.
+/// Returns certbot's flags for `names`: domains, and addresses, for which Let's Encrypt issues
+/// certificates of a few days only.
 pub(crate) fn identifiers(names: &[String]) -> Vec<String> {
     let is_address = |name: &&String| name.parse::<IpAddr>().is_ok();
     let mut words = Vec::new();
@@ -34,7 +36,7 @@ pub(crate) fn identifiers(names: &[String]) -> Vec<String> {
     words
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "_@%+=:,./-".contains(char);
     if !word.is_empty() && word.chars().all(plain) {

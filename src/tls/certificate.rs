@@ -1,4 +1,4 @@
-//! One chain with its key, checked against each other, and what is known about it.
+//! A certificate chain and its key, checked against each other, and the facts about them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,40 +22,40 @@ use super::pem;
 
 /// A chain and the key that fits it, ready to be served.
 ///
-/// The only way in is [`Certificate::read`]; so whoever holds one may serve it.
+/// [`Certificate::read`] is the only way to create one, so every instance may be served.
 pub(super) struct Certificate {
     key: Arc<CertifiedKey>,
     facts: CertFacts,
-    /// When the chain was last found to be good, which it may not be for ever. Met by the control
+    /// The time at which the chain was last found good, which may not last. Locked by the control
     /// thread alone.
     found_good: Mutex<Option<SystemTime>>,
 }
 
-/// How long a chain that was found good is taken to be. Less than the hour after which certificates
-/// are looked at by themselves.
+/// The time for which a chain that was found good is not judged again. Less than the hour after
+/// which certificates are re-read without a change.
 const GOOD_FOR: Duration = Duration::from_secs(50 * 60);
 
-/// The two halves of a pair as they were found, with the names that messages call them by.
+/// The two files of a pair, with the names that messages use for them.
 pub(super) struct Pair<'a> {
     pub chain: &'a [u8],
     pub chain_file: String,
     pub key: &'a [u8],
     pub key_file: String,
-    /// The certbot lineage they belong to, if any.
+    /// The certbot lineage that they belong to, if any.
     pub lineage: Option<String>,
 }
 
 impl Certificate {
-    /// Checks that a pair can be served: all of the chain parses and the key is that of its first
-    /// certificate.
+    /// Checks that a pair can be served: every certificate of the chain parses, and the key is that
+    /// of the first.
     ///
-    /// Nothing else is asked for. In particular the names are not judged (a certificate without
-    /// any, with `*.org`, or with URIs nobody understands is somebody's test or habit), and neither
-    /// are the dates: whether something better is at hand is not known here.
+    /// Nothing else is required. The names are not judged: a certificate without names, with
+    /// `*.org`, or with unknown URIs may be a test or a habit. The dates are not judged either:
+    /// this function does not know whether a better certificate is available.
     ///
     /// # Errors
     ///
-    /// Which of the two files is wrong, and why.
+    /// The faulty file of the two, and the reason.
     pub(super) fn read(pair: Pair<'_>) -> Result<Self, CertFault> {
         let Pair { chain_file, key_file, lineage, .. } = pair;
         let in_chain = |cause| CertFault::new(&chain_file, cause);
@@ -69,9 +69,9 @@ impl Certificate {
             .load_private_key(key)
             .map_err(|error| in_key(Cause::UnusableKey(error.to_string())))?;
 
-        // Not `CertifiedKey::keys_match`, which says the same by way of webpki: webpki refuses
-        // certificates (version 1, critical extensions it does not know) that can well be served.
-        // A key that does not tell its public half is taken on trust; none of ours is like that.
+        // Not `CertifiedKey::keys_match`, which makes the same check by way of webpki: webpki
+        // refuses certificates (version 1, unknown critical extensions) that can be served. A key
+        // that does not expose its public half is trusted; no key from this provider is like that.
         if let Some(public) = key.public_key() {
             let fits = |one: &X509Certificate<'_>| one.public_key().raw == public.as_ref();
             if !parsed.first().is_some_and(fits) {
@@ -100,8 +100,8 @@ impl Certificate {
         Ok(Self { key, facts, found_good: Mutex::default() })
     }
 
-    /// What clients make of the chain. `roots` are those that this host trusts, asked for where they
-    /// are needed.
+    /// Judges the chain. `roots` returns the roots that this host trusts, and is called only if
+    /// they are needed.
     pub(super) fn chain(
         &self,
         roots: impl FnOnce() -> Option<Authorities>,
@@ -112,7 +112,7 @@ impl Certificate {
         if found_good.is_some_and(is_recent) {
             return Chain::Trusted;
         }
-        // It was parsed before, so it can be.
+        // It was parsed when it was read, so this cannot fail.
         let chain = match parse(&self.key.cert) {
             Ok(parsed) => {
                 let known = crypto().signature_verification_algorithms;
@@ -137,37 +137,36 @@ impl Certificate {
         self.key.key.choose_scheme(schemes).is_some()
     }
 
-    /// True if serving one or the other makes no difference. The key is that of the chain, so the
-    /// chain decides.
+    /// True if the two are interchangeable. The key is that of the chain, so the chain decides.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.facts.file == other.facts.file && self.key.cert == other.key.cert
     }
 
-    /// True if every name of `other` is a name of this one.
+    /// True if this certificate covers every name of `other`.
     pub(super) fn serves_names_of(&self, other: &Self) -> bool {
         let own = &self.facts.names;
         other.facts.names.iter().all(|name| own.contains(name) || self.facts.covers(name))
     }
 }
 
-/// The facts only: the chain is long, and the key is nobody's business.
+/// Prints the facts only: the chain is long, and the key is secret.
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Certificate").field(&self.facts).finish()
     }
 }
 
-/// What is known about a certificate: of its leaf, as read from the file.
+/// Facts about a certificate: its leaf, as read from the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertFacts {
-    /// The file of the chain, or the field of the Secret where it was written inline.
+    /// The file of the chain, or the field of the Secret if the pair is inline.
     pub file: String,
     /// The certbot lineage, if it came from one.
     pub lineage: Option<String>,
-    /// DNS names and IP addresses of the subject alternative names, lower case; the common name
-    /// where there are none.
+    /// DNS names and IP addresses of the subject alternative names, lower case; the common name if
+    /// there are none.
     pub names: Vec<String>,
-    /// Distinguished name of who signed it.
+    /// Distinguished name of the issuer.
     pub issuer: String,
     /// Serial number in lower-case hexadecimal, as certbot and browsers show it.
     pub serial: String,
@@ -179,7 +178,7 @@ pub(crate) struct CertFacts {
 impl CertFacts {
     /// True if `host` (lower case, no trailing dot) is among the names.
     ///
-    /// RFC 9525 section 6.3: `*` stands for exactly one label, the first.
+    /// RFC 9525 section 6.3: `*` matches exactly one label, the first.
     pub(crate) fn covers(&self, host: &str) -> bool {
         let parent = host.split_once('.').map(|(_, parent)| parent);
         self.names.iter().any(|name| match name.strip_prefix("*.") {
@@ -188,8 +187,9 @@ impl CertFacts {
         })
     }
 
-    /// True if it is for clients that come by `host`. For a wildcard it is with the wildcard itself, and
-    /// with any name below it: who has certificates for some of the names means these.
+    /// True if the certificate serves clients of `host`. For a wildcard, a certificate with the
+    /// wildcard itself does, and one with any name below it: it is taken to be for those of the
+    /// names that the owner uses.
     pub(crate) fn is_for(&self, host: &HostPattern) -> bool {
         let is_below = |name: &String| host.accepts(name.strip_prefix("*.").unwrap_or(name));
         match host.suffix() {
@@ -201,7 +201,7 @@ impl CertFacts {
         }
     }
 
-    /// The IP addresses among the names.
+    /// Returns the IP addresses among the names.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.names.iter().filter_map(|name| name.parse().ok())
     }
@@ -210,16 +210,16 @@ impl CertFacts {
         self.not_before <= now && now < self.not_after
     }
 
-    /// True if less than a quarter of the lifetime is left, at which a working renewal would have
-    /// happened: certbot renews at a third, whatever the lifetime.
+    /// True if less than a quarter of the lifetime is left. A working renewal happens before that:
+    /// certbot renews at a third, for any lifetime.
     pub(crate) fn is_renewal_overdue(&self, now: SystemTime) -> bool {
         let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
         self.not_after.duration_since(now).unwrap_or_default() < lifetime / 4
     }
 }
 
-/// What a key signs with. Declaration order is the order of preference where a client can check
-/// several: an ECDSA signature costs a tenth of an RSA one, and browsers check no Ed25519.
+/// The algorithm of a key. The declaration order is the order of preference if a client can check
+/// several: an ECDSA signature costs a tenth of an RSA one, and browsers do not check Ed25519.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum KeyType {
     Ecdsa,
@@ -280,7 +280,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    // DER puts a zero in front of a number whose first bit is set; it is no part of the serial.
+    // DER puts a zero in front of a number whose first bit is set; it is not part of the serial.
     let bytes = bytes.strip_prefix(&[0]).unwrap_or(bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_hostname_is_served_by_it_or_by_names_below() {
-        // (names, hostname, is for it)
+        // (names, hostname, true if the certificate serves it)
         let table: [(&[&str], _, _); 9] = [
             (&["*.a.test"], "*.a.test", true),
             (&["a.test"], "*.a.test", false),
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn odd_names_are_served_all_the_same() {
         let uri = "::not a uri::".try_into().unwrap();
-        // (what stands in the certificate, names)
+        // (names in the certificate, names read)
         let table = [
             (vec![], vec!["rcgen self signed cert"]),
             (vec![SanType::URI(uri)], vec!["rcgen self signed cert"]),
@@ -385,11 +385,11 @@ mod tests {
             let text = base64::engine::general_purpose::STANDARD.encode(der);
             format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n")
         };
-        // The older forms stand inside PKCS#8, after version and algorithm.
+        // PKCS#8 contains the older forms, after version and algorithm.
         let (rsa, ec) = (rsa(), ecdsa());
         let params =
             "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
-        // (the pair as certbot would write it, the key as openssl may)
+        // (pair as certbot writes it, key as openssl may write it)
         let table = [
             (Issue::with(rsa, |_| ()), section("PRIVATE KEY", &rsa.serialize_der())),
             (Issue::with(rsa, |_| ()), section("RSA PRIVATE KEY", &rsa.serialize_der()[26..])),

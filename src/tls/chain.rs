@@ -1,9 +1,9 @@
-//! Whether clients can follow a chain to a root, judged when a certificate is read and never in a
-//! handshake.
+//! Judgement of certificate chains: can clients follow a chain to a root? Made when a certificate
+//! is read, never in a handshake.
 //!
-//! Signatures and dates are checked by what clients of rustls check them with. What is ours is to say
-//! which certificate is missing or wrong, and to tell a chain that breaks off from one that is whole
-//! and ends below a root that this host does not have: a private authority, or one for tests.
+//! Signatures and dates are checked by the function that rustls clients use. This file adds the
+//! name of the missing or wrong certificate, and tells an incomplete chain from a complete one
+//! below a root that this host does not have: a private authority, or one for tests.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,21 +18,21 @@ use x509_parser::extensions::ParsedExtension;
 use super::authorities::Authorities;
 use super::fault::day;
 
-/// What a client makes of a chain.
+/// The result of judging a chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Chain {
-    /// It leads to a root that this host has.
+    /// The chain leads to a root that this host trusts.
     #[default]
     Trusted,
-    /// It is whole as far as it goes, and this host does not have the root: who signed the last
-    /// certificate, or that the certificate has signed itself.
+    /// The chain is complete, but this host does not have its root. The text names the root or the
+    /// issuer of the last certificate, or says that the certificate has signed itself.
     Unknown(String),
-    /// Clients cannot follow it: what is wrong, and what would be right.
+    /// Clients cannot follow the chain. The text says what is wrong, and how to fix it.
     Broken(String),
 }
 
-/// Judges a chain of certificates that were `parsed`, the one of the host first. `host` gives the
-/// roots that this host trusts; `known` are the signatures that can be checked.
+/// Judges a chain. `parsed` are the same certificates, the leaf first; `host` are the roots that
+/// this host trusts; `known` are the signature algorithms that can be verified.
 pub(super) fn judge(
     chain: &[CertificateDer<'_>],
     parsed: &[X509Certificate<'_>],
@@ -52,9 +52,10 @@ pub(super) fn judge(
             without_store(host)
         ));
     }
-    // What webpki does not read (version 1, for one) may well be served, and is not judged.
+    // webpki refuses some certificates (version 1, for example) that can be served. They are not
+    // judged.
     let Ok(end_entity) = ParsedCertificate::try_from(first) else { return Chain::Trusted };
-    // Dates of the certificate itself are told of elsewhere.
+    // The dates of the leaf itself are reported elsewhere.
     let at = within(now, leaf);
     let verify = |roots: &RootCertStore| {
         let at = UnixTime::since_unix_epoch(
@@ -91,7 +92,7 @@ pub(super) fn judge(
         return Chain::Broken(breaks_off(leaf, parsed.get(1), host));
     };
     let mut roots = RootCertStore::empty();
-    // An anchor that cannot be read leaves the store empty, and so an error below.
+    // If the anchor cannot be read, the store stays empty, and `verify` returns an error.
     let _ = roots.add(chain[last].clone().into_owned());
     match verify(&roots) {
         Ok(_) => {
@@ -139,7 +140,7 @@ fn breaks_off(
     )
 }
 
-/// Why nothing is known of any root.
+/// Returns the hint for a host without any CA certificates.
 fn without_store(host: Option<&Authorities>) -> &'static str {
     match host {
         Some(_) => "",
@@ -149,7 +150,7 @@ fn without_store(host: Option<&Authorities>) -> &'static str {
     }
 }
 
-/// From the first certificate up, by the names of issuers: places in the chain.
+/// Returns the path from the leaf up, by the names of issuers: indexes into the chain.
 fn path(parsed: &[X509Certificate<'_>], at: SystemTime) -> Vec<usize> {
     let mut path = vec![0];
     while let Some(&last) = path.last() {
@@ -160,7 +161,7 @@ fn path(parsed: &[X509Certificate<'_>], at: SystemTime) -> Vec<usize> {
         let issuers = (1..parsed.len()).filter(|place| {
             !path.contains(place) && parsed[*place].subject().as_raw() == below.issuer().as_raw()
         });
-        // Of several that are named alike, the one that has the key, then one that is valid.
+        // Of several with the same name, prefer the one with the signing key, then a valid one.
         let Some(next) = issuers.max_by_key(|place| {
             let one = &parsed[*place];
             let has_key = authority_key(below).is_some_and(|key| subject_key(one) == Some(key));
@@ -177,7 +178,7 @@ fn is_self_issued(one: &X509Certificate<'_>) -> bool {
     one.subject().as_raw() == one.issuer().as_raw()
 }
 
-/// The identifier of the key that signed a certificate.
+/// Returns the identifier of the key that signed a certificate.
 fn authority_key<'a>(one: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
     one.iter_extensions().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::AuthorityKeyIdentifier(of) => of.key_identifier.as_ref().map(|key| key.0),
@@ -192,13 +193,13 @@ fn subject_key<'a>(one: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
     })
 }
 
-/// Seconds since 1970 as a time; before that, 1970, which is as expired.
+/// Converts seconds since 1970 to a time. Earlier times become 1970, which is just as expired.
 pub(super) fn moment(seconds: i64) -> SystemTime {
     let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// `now`, or the moment nearest to it at which a certificate is valid.
+/// Returns `now`, or the moment nearest to it at which the certificate is valid.
 fn within(now: SystemTime, one: &X509Certificate<'_>) -> SystemTime {
     let validity = one.validity();
     let from = moment(validity.not_before.timestamp());
@@ -273,7 +274,8 @@ mod tests {
         let (host, stranger) = (trusting(&root), trusting(&Ca::new("Nobody", None, long)));
         let below = [&*leaf, &inter.pem].concat();
 
-        // (chain, trusted where the host has the root, as the host finds it that does not)
+        // (case, chain, trusted by a host with the root, (broken, message) for a host without the
+        // root)
         let unknown = |part| (false, part);
         let broken = |part| (true, part);
         let table: [(&str, String, bool, (bool, &str)); 12] = [
@@ -354,7 +356,7 @@ mod tests {
         let inter = Ca::new("Inter", Some(&root), (2020, 2026));
         let chain = [&*inter.leaf((2022, 2024)), &inter.pem].concat();
         let host = Authorities::of_pem([root.pem.as_bytes()]).unwrap();
-        // 2030-01-01, when all of it has expired.
+        // 2030-01-01, when leaf and intermediate have expired.
         assert_eq!(judged(&chain, Some(&host), moment(1_893_456_000)), Chain::Trusted);
     }
 }

@@ -1,4 +1,4 @@
-//! TLS to backends: whom to believe, what to show, and what can go wrong.
+//! TLS to backends: settings, certificate validation, client certificates and failures.
 
 use std::fmt;
 use std::io;
@@ -27,33 +27,35 @@ use super::authorities::Authorities;
 use super::crypto::crypto;
 use super::slot::CertSlot;
 
-/// How backends are spoken to by TLS. Equal settings are equal handshakes.
+/// The settings of TLS to a backend. Equal settings make equal handshakes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientSettings {
-    /// Who must have signed the backend's certificate; None believes whoever answers.
+    /// The authorities that must have signed the backend's certificate; `None` accepts any
+    /// certificate.
     pub authorities: Option<Authorities>,
-    /// What the handshake asks for (SNI); an IP address is not sent. None where nothing is verified
-    /// and no name is known.
+    /// The server name of the handshake (SNI); an IP address is not sent. `None` if nothing is
+    /// verified and no name is known.
     pub server_name: Option<ServerName<'static>>,
-    /// Of these the certificate must have one. Where there are none it must be for `server_name`.
+    /// The names of which the certificate must have one. If empty, it must cover `server_name`.
     pub names: Vec<AltName>,
-    /// What is shown to a backend that asks.
+    /// The certificate presented to a backend that requests one.
     pub identity: Option<Identity>,
 }
 
 /// A name that a certificate may have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AltName {
-    /// A host. It is had by a certificate for that host, and so by one for a wildcard over it.
+    /// A host. A certificate for that host matches, and so does one for a wildcard over it.
     Host(ServerName<'static>),
     /// A URI, compared byte for byte.
     Uri(String),
-    /// What follows `*.`: any one name with one label more, or the same wildcard.
+    /// The part after `*.`: matches any name with one more label, and the same wildcard.
     Wildcard(String),
 }
 
 impl AltName {
-    /// A hostname, possibly with a wildcard as its first label. None if it is no hostname.
+    /// Parses a hostname, possibly with a wildcard as its first label. `None` if it is not a
+    /// hostname.
     pub(crate) fn host(text: &str) -> Option<Self> {
         match text.strip_prefix("*.") {
             Some(suffix) => Some(Self::Wildcard(suffix.to_ascii_lowercase())),
@@ -62,8 +64,8 @@ impl AltName {
     }
 }
 
-/// The certificate that a client shows. What it holds is read at each handshake, so a renewed one
-/// is shown from the next on.
+/// The certificate that the gateway presents to a backend. The slot is read at each handshake, so a
+/// renewed certificate is used from the next handshake on.
 #[derive(Clone)]
 pub(crate) struct Identity(Arc<CertSlot>);
 
@@ -72,13 +74,13 @@ impl Identity {
         Self(slot)
     }
 
-    /// The Secret that it comes from.
+    /// Returns the Secret that it comes from.
     pub(crate) fn object(&self) -> &str {
         self.0.object()
     }
 }
 
-/// Two that come from the same place are the same.
+/// Identities from the same source are equal.
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
         self.0.source() == other.0.source()
@@ -100,8 +102,8 @@ impl fmt::Debug for Identity {
 }
 
 impl ResolvesClientCert for Identity {
-    /// A backend's hint at the authorities that it knows is not looked at: there is one certificate,
-    /// and the backend will say what is wrong with it.
+    /// Ignores the backend's list of acceptable authorities: there is one certificate, and the
+    /// backend reports what is wrong with it.
     fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.pick(None, schemes)
     }
@@ -111,18 +113,18 @@ impl ResolvesClientCert for Identity {
     }
 }
 
-/// The application protocol that a handshake asks for (ALPN).
+/// The application protocol that a handshake offers (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alpn {
-    /// `h2`. A backend that does not take it cannot be spoken to.
+    /// `h2`. The handshake fails if the backend does not select it.
     Http2,
-    /// `http/1.1`, which a backend may pass over in silence.
+    /// `http/1.1`. The backend need not select it.
     Http11,
-    /// None: what is spoken behind the handshake is not known.
+    /// None: the protocol above TLS is not known.
     Unspoken,
 }
 
-/// Makes handshakes with backends. Resumes the sessions that it had.
+/// A TLS client for backends. Resumes its earlier sessions.
 pub(crate) struct Client {
     http11: TlsConnector,
     http2: TlsConnector,
@@ -149,7 +151,7 @@ impl Client {
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
             TlsConnector::from(Arc::new(config))
         };
-        // An address is never sent, and nobody verifies it where no name is known.
+        // A placeholder: an address is never sent, and it is not verified if no name is known.
         let nobody = || ServerName::IpAddress(IpAddr::from(std::net::IpAddr::from([0, 0, 0, 0])));
         Self {
             http11: connector(&[b"http/1.1"]),
@@ -159,11 +161,11 @@ impl Client {
         }
     }
 
-    /// Makes a handshake over `stream`. Waits for as long as the peer likes.
+    /// Makes a handshake over `stream`. It has no timeout.
     ///
     /// # Errors
     ///
-    /// There is no session, and why.
+    /// The handshake failed; the error has the reason.
     pub(crate) async fn handshake<S>(
         &self,
         stream: S,
@@ -192,46 +194,48 @@ impl Client {
     }
 }
 
-/// Session keys are in there.
+/// Prints only the server name: the connectors hold session keys.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Client({:?})", self.server_name)
     }
 }
 
-/// Why there is no TLS session with a backend.
+/// The reason why there is no TLS session with a backend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{details}")]
 pub(crate) struct TlsFailure {
     pub cause: TlsCause,
-    /// In rustls's words or ours. Quotes no byte of the peer but names in its certificate.
+    /// The message, from rustls or from the gateway. Quotes no bytes of the peer except names in
+    /// its certificate.
     pub details: String,
 }
 
-/// The kinds of such failures.
+/// The kinds of TLS failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsCause {
     /// The certificate has expired, or is not valid yet.
     CertificateDated,
-    /// The certificate cannot be used: malformed, for another purpose, badly signed.
+    /// The certificate cannot be used: it is malformed, for another purpose, or badly signed.
     CertificateInvalid,
     /// The certificate is for another name.
     CertificateName,
-    /// Nobody that is believed has signed the certificate.
+    /// No trusted authority has signed the certificate.
     CertificateUnknown,
-    /// The connection ended within the handshake.
+    /// The connection ended during the handshake.
     Closed,
-    /// The backend speaks none of the protocols that are asked for.
+    /// The backend supports none of the offered protocols.
     NoProtocol,
-    /// What came back is no TLS, or none that is understood.
+    /// The response is not TLS, or not understood.
     Protocol,
-    /// The backend refused the handshake by an alert; for want of a client certificate, for one.
+    /// The backend refused the handshake with an alert, for example because it requires a client
+    /// certificate.
     Refused,
 }
 
 impl TlsFailure {
-    /// The backend's refusal, where that is why a connection broke. With TLS 1.3 a client has made
-    /// its handshake before the backend has looked at its certificate.
+    /// Returns the backend's refusal, if that is why a connection broke. In TLS 1.3 a client
+    /// completes its handshake before the backend has checked its certificate.
     pub(crate) fn refusal(error: &io::Error) -> Option<Self> {
         let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
         matches!(inner, rustls::Error::AlertReceived(_)).then(|| Self::of(error))
@@ -262,7 +266,7 @@ fn of_certificate(error: &CertificateError) -> TlsCause {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsCause::CertificateName
         }
-        // Of an authority with the name of one that is believed, and another key.
+        // `BadSignature`: the issuer has the name of a trusted authority, but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             TlsCause::CertificateUnknown
         }
@@ -270,14 +274,15 @@ fn of_certificate(error: &CertificateError) -> TlsCause {
     }
 }
 
-/// Checks what a backend shows.
+/// Verifier of backend certificates.
 ///
-/// Chains are rustls's to build and signatures its to check; what is ours is which names count
-/// (BackendTLSPolicy `subjectAltNames`), and that a certificate may vouch for itself.
+/// rustls builds the chains and checks the signatures. This verifier adds the names that are
+/// accepted (BackendTLSPolicy `subjectAltNames`), and accepts a certificate that is itself one of
+/// the authorities.
 #[derive(Debug)]
 struct Verifier {
     authorities: Option<Authorities>,
-    /// Where empty, the name that the handshake asks for.
+    /// If empty, the certificate must cover the server name of the handshake.
     names: Box<[AltName]>,
 }
 
@@ -290,9 +295,9 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        // Whoever names the backend's own certificate as authority means it, whether or not it says
-        // of itself that it is one: `openssl req -x509` makes it say so, and webpki then takes it
-        // for no server's.
+        // If the backend's own certificate is configured as an authority, it is accepted, whether
+        // or not it is marked as a CA: `openssl req -x509` marks it as one, and webpki then refuses
+        // it as a server certificate.
         if authorities.contains(certificate) {
             return check_dates(certificate, now);
         }
@@ -321,7 +326,7 @@ impl Verifier {
                 _ => false,
             }),
             AltName::Wildcard(suffix) => has_alt_name(certificate, |name| match name {
-                // One label more, `*` among them.
+                // Exactly one more label; `*` is also one.
                 GeneralName::DNSName(had) => had.split_once('.').is_some_and(|(label, rest)| {
                     !label.is_empty() && rest.eq_ignore_ascii_case(suffix)
                 }),
@@ -396,7 +401,7 @@ fn has_alt_name(certificate: &CertificateDer<'_>, fits: impl Fn(&GeneralName<'_>
     })
 }
 
-/// None if it is not a whole certificate, and nothing else.
+/// Parses a certificate. `None` if it is malformed or incomplete, or if other bytes follow it.
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     match X509Certificate::from_der(certificate) {
         Ok(([], parsed)) => Some(parsed),

@@ -1,4 +1,4 @@
-//! Certificates of clients: whether a listener asks for them, and what it makes of them (GEP-91).
+//! Client certificates: a listener's requirements on them, and their verifier (GEP-91).
 
 use std::sync::Arc;
 
@@ -11,12 +11,13 @@ use rustls_pemfile::{CertificateDer, UnixTime};
 use super::authorities::Authorities;
 use super::crypto::crypto;
 
-/// What clients of a listener have to show.
+/// A listener's requirements on client certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientValidation {
-    /// Who must have signed it.
+    /// The authorities that must have signed the certificate.
     pub authorities: Authorities,
-    /// True if a client is let in without a valid one too. It is asked all the same.
+    /// True if clients without a valid certificate are accepted too. A certificate is still
+    /// requested.
     pub insecure_fallback: bool,
 }
 
@@ -31,10 +32,10 @@ impl ClientValidation {
     }
 }
 
-/// Asks for a certificate and lets everybody in, whatever they show.
+/// Verifier that requests a certificate and accepts every client, whatever it presents.
 ///
-/// Nothing of what is shown goes on to filters, backends or logs, so nobody is taken for somebody
-/// by it. Were that to change, the signatures would have to be checked here.
+/// Nothing of the certificate is passed to filters, backends or logs, so it identifies no client.
+/// If that changes, the signatures must be checked here.
 #[derive(Debug)]
 struct AnyOrNone(Arc<dyn ClientCertVerifier>);
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 
-/// The cryptography of the whole process: aws-lc-rs, with AES-128-GCM first.
+/// Returns the cryptography of the whole process: aws-lc-rs, with AES-128-GCM first.
 ///
-/// RFC 9325 section 4.2 asks for no more than AES-128, it was measured faster than AES-256 where
-/// bodies are large, and rustls would put it second. Key exchange is rustls' own choice:
+/// RFC 9325 section 4.2 requires no more than AES-128; it was measured faster than AES-256 for
+/// large bodies; and rustls would put it second. Key exchange is the default of rustls:
 /// X25519MLKEM768 first.
 pub(crate) fn crypto() -> &'static Arc<CryptoProvider> {
     static CRYPTO: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {

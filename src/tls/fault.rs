@@ -1,4 +1,4 @@
-//! What can be wrong with a certificate on disk, in words for the person who put it there.
+//! Faults of certificates on disk, with messages for the person who installed them.
 
 use std::fmt;
 use std::io;
@@ -9,14 +9,13 @@ use jiff::Timestamp;
 
 use super::certbot::certonly;
 
-/// One thing wrong with one file of one certificate.
+/// A fault of one file of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{file}`: {cause}")]
 pub(super) struct CertFault {
     pub file: String,
     pub cause: Cause,
-    /// True if it may heal within seconds without anybody's doing, because somebody is at work on
-    /// these files just now.
+    /// True if the fault may end by itself within seconds, because the files are being replaced.
     pub retry: bool,
 }
 
@@ -25,7 +24,8 @@ impl CertFault {
         Self { file: file.into(), cause, retry: false }
     }
 
-    /// The same fault of files that are replaced in place: the next look may find them whole.
+    /// Returns the fault as one that may pass: the files are replaced in place, and the next read
+    /// may find them complete.
     pub(super) fn passing(self) -> Self {
         Self { retry: true, ..self }
     }
@@ -33,7 +33,7 @@ impl CertFault {
     pub(super) fn io(path: &Path, error: &io::Error) -> Self {
         let file = path.display().to_string();
         match error.kind() {
-            // The window between certbot's `unlink` and `symlink` looks just like this.
+            // Between certbot's `unlink` and `symlink` the file is missing too.
             io::ErrorKind::NotFound => Self::new(file, Cause::Missing).passing(),
             io::ErrorKind::PermissionDenied => Self::new(file, Cause::Forbidden),
             _ => Self::new(file, Cause::Unreadable(error.to_string())),
@@ -41,7 +41,7 @@ impl CertFault {
     }
 }
 
-/// Why a certificate cannot be used, or should not be.
+/// The reason why a certificate cannot be used, or should not be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Cause {
     #[error(
@@ -51,7 +51,7 @@ pub(super) enum Cause {
     BeingRenewed { chain: u64, key: u64 },
     #[error("not valid PEM: {0}")]
     BrokenPem(String),
-    /// It is served, and clients cannot follow it.
+    /// The certificate is served, but clients cannot follow its chain.
     #[error("{0}")]
     Chain(String),
     #[error(
@@ -71,7 +71,7 @@ pub(super) enum Cause {
     #[error("the key of `{key}` does not fit the first certificate{}", instead(*.fits))]
     KeyMismatch {
         key: String,
-        /// Which certificate of the chain it does fit, counted from 1.
+        /// The certificate of the chain that the key fits, counted from 1.
         fits: Option<usize>,
     },
     #[error("not there; the chain and its key must stand side by side")]
@@ -102,7 +102,7 @@ pub(super) enum Cause {
     NotAFile,
     #[error("not valid before {}; is the clock of this host right?", day(*.0))]
     NotYetValid(SystemTime),
-    /// What it is instead of PEM that can be used, and how to convert it.
+    /// The format found instead of usable PEM, and how to convert it.
     #[error("{0}")]
     OtherForm(&'static str),
     #[error("larger than {limit} bytes; a chain has a few KiB")]
@@ -118,7 +118,7 @@ pub(super) enum Cause {
     UnusableKey(String),
 }
 
-/// A moment as logs show it: RFC 3339, UTC, whole seconds.
+/// Formats a moment for logs: RFC 3339, UTC, whole seconds.
 pub(super) fn day(moment: SystemTime) -> impl fmt::Display {
     Timestamp::try_from(moment)
         .ok()
@@ -135,7 +135,8 @@ fn instead(position: Option<usize>) -> String {
     }
 }
 
-/// The command that issues a certificate for `name`, under `lineage` if that is called otherwise.
+/// Returns the command that issues a certificate for `name`, under `lineage` if that is a different
+/// name.
 fn issue(lineage: Option<&str>, name: &str) -> String {
     let lineage = lineage.filter(|lineage| *lineage != name);
     let command = certonly("WEBROOT", lineage, &[name.to_owned()]);
@@ -145,7 +146,8 @@ fn issue(lineage: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The name to issue for: that of the listener, else the first that was looked for with a dot in it.
+/// Returns the name to issue for: that of the listener, else the first with a dot that was looked
+/// for.
 fn wanted<'a>(host: Option<&'a str>, names: &'a [String]) -> &'a str {
     let domain = || names.iter().find(|name| name.contains('.')).map(String::as_str);
     host.or_else(domain).unwrap_or("DOMAIN")

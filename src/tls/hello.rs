@@ -1,4 +1,4 @@
-//! The first words of a TLS client, read before anything is decided.
+//! Reader of the ClientHello, before the listener and its TLS settings are selected.
 
 use std::io;
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-/// Most bytes read for a ClientHello: 16 KiB of message in the records of 16 KiB that it takes.
-/// Post-quantum key shares and a full list of extensions make 2 to 4 KiB.
+/// Limit on the bytes read for a ClientHello: 16 KiB of message, in the records of 16 KiB that it
+/// takes. Post-quantum key shares and a full list of extensions take 2 to 4 KiB.
 const MAX_HELLO_BYTES: usize = 16 * 1024 + 4 + 2 * 5;
 
 /// Reads the ClientHello from a fresh connection.
 ///
-/// The caller sets the deadline, and counts it on to the end of [`Hello::finish`].
+/// The caller sets the deadline, which also covers [`Hello::finish`].
 ///
 /// # Errors
 ///
-/// There is no ClientHello to be had. The peer has been told, as far as it would understand, and
-/// `io` is closed.
+/// The client sent no valid ClientHello. It was sent an answer that it understands, if there is
+/// one, and `io` is closed.
 pub(crate) async fn accept_hello<IO>(io: IO) -> Result<Hello<IO>, HelloError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -37,7 +37,7 @@ where
     };
     let Some(mut opening) = acceptor.take_io() else { return Err(HelloError::Io(error)) };
     let error = HelloError::new(error, &opening);
-    // Whether the peer still listens is its own affair.
+    // Errors are ignored: the peer may be gone.
     let _ = match error {
         HelloError::PlainHttp => opening.io.write_all(PLAIN_HTTP).await,
         HelloError::TooLarge => opening.io.write_all(&fatal(AlertDescription::DecodeError)).await,
@@ -47,7 +47,7 @@ where
     Err(error)
 }
 
-/// A ClientHello, and the connection it came on: finish the handshake, or refuse it.
+/// A ClientHello and its connection: either finish the handshake, or refuse it.
 #[derive(Debug)]
 pub(crate) struct Hello<IO> {
     start: StartHandshake<IO>,
@@ -64,29 +64,29 @@ where
         Self { start, sni }
     }
 
-    /// The server name, lower case, without a trailing dot. None if the client sent none, or an IP
-    /// address, which RFC 6066 section 3 does not allow.
+    /// Returns the server name, lower case, without a trailing dot. `None` if the client sent none,
+    /// or an IP address, which RFC 6066 section 3 does not allow.
     pub(crate) fn sni(&self) -> Option<&str> {
         self.sni.as_deref()
     }
 
-    /// The protocols that the client offers by ALPN, most preferred first; none if it does not
-    /// speak ALPN.
+    /// Returns the protocols that the client offers by ALPN, most preferred first; none if it does
+    /// not use ALPN.
     pub(crate) fn alpn(&self) -> impl Iterator<Item = &[u8]> {
         self.start.client_hello().alpn().into_iter().flatten()
     }
 
-    /// The rest of the handshake.
+    /// Completes the handshake.
     ///
     /// # Errors
     ///
-    /// It came to nothing, and the client has been told by an alert where it is TLS that failed.
-    /// The cause is a [`rustls::Error`] inside.
+    /// The handshake failed. If TLS failed, an alert was sent to the client. The cause is an inner
+    /// [`rustls::Error`].
     pub(crate) async fn finish(self, config: Arc<ServerConfig>) -> io::Result<TlsStream<IO>> {
         self.start.into_stream(config).await
     }
 
-    /// The connection, for whoever has nothing to say on it. What was read is gone.
+    /// Returns the connection, without an answer to the client. The bytes that were read are lost.
     pub(crate) fn into_stream(self) -> IO {
         self.start.io
     }
@@ -94,17 +94,17 @@ where
     /// Ends the connection with the fatal alert `unrecognized_name` (RFC 6066 section 3).
     pub(crate) async fn refuse_unrecognized_name(self) {
         let mut io = self.start.io;
-        // A client that is gone already knows.
+        // Fails if the client has closed the connection already.
         if io.write_all(&fatal(AlertDescription::UnrecognisedName)).await.is_ok() {
             let _ = io.shutdown().await;
         }
     }
 }
 
-/// Why there is no ClientHello.
+/// The reason why there is no ClientHello.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HelloError {
-    /// Health checks and port scans do this; it is nobody's fault.
+    /// Health checks and port scans do this; it is not an error.
     #[error("closed before the first byte")]
     Closed,
     #[error("closed in the middle of the ClientHello")]
@@ -122,7 +122,7 @@ pub(crate) enum HelloError {
 impl HelloError {
     fn new<IO>(error: io::Error, opening: &Opening<IO>) -> Self {
         let error = match error.downcast::<rustls::Error>() {
-            // One that claims more than 64 KiB. Of all faults rustls finds, it sends no alert here.
+            // The message claims more than 64 KiB. For this error alone rustls sends no alert.
             Ok(rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)) => {
                 return Self::TooLarge;
             }
@@ -138,7 +138,7 @@ impl HelloError {
         }
     }
 
-    /// A short name, for a metric.
+    /// Returns a short name, for a metric.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -151,7 +151,7 @@ impl HelloError {
     }
 }
 
-/// What a browser shows to someone who left out the `s`.
+/// The response to plain HTTP, for a person who left out the `s` of `https`.
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Connection: close\r\n\
     Content-Type: text/plain\r\n\
@@ -159,15 +159,15 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     \r\n\
     this port speaks TLS: ask for https instead\n";
 
-/// A record with one fatal alert, in the clear, as it may be sent until the ServerHello.
+/// Returns a record with one fatal alert in the clear, which is allowed until the ServerHello.
 fn fatal(alert: AlertDescription) -> [u8; 7] {
     const ALERT: u8 = 21;
     const FATAL: u8 = 2;
     [ALERT, 3, 3, 0, 2, FATAL, alert.into()]
 }
 
-/// A connection of which no more than `left` bytes are read, and none after a first one that is a
-/// letter: no TLS record begins like that, but every HTTP method does.
+/// A connection of which at most `left` bytes are read, and none after a first byte that is an
+/// upper-case letter: every HTTP method begins with one, and no TLS record does.
 #[derive(Debug)]
 struct Opening<IO> {
     io: IO,

@@ -1,11 +1,11 @@
-//! Certificates as certbot lays them out: `live/NAME/fullchain.pem` and `privkey.pem`, links to
+//! Certificates in certbot's layout: `live/NAME/fullchain.pem` and `privkey.pem`, links to
 //! `archive/NAME/fullchain7.pem` and `privkey7.pem`.
 //!
 //! A renewal writes the new files into `archive` first and then replaces the links one by one
 //! (cert, privkey, chain, fullchain), each by `unlink` and `symlink`. So for a moment a link is
-//! missing, and for another the key is new and the chain is old. The numbers tell: a pair is read
-//! only if both links name the same version, and then through the links' targets, which nobody
-//! writes to any more.
+//! missing, and for another the key is new and the chain is old. The version numbers show this: a
+//! pair is read only if both links name the same version, and then through the targets of the
+//! links, which are never written again.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -18,23 +18,24 @@ use super::authorities::Authorities;
 use super::certificate::{Certificate, Pair};
 use super::fault::{Cause, CertFault};
 
-/// Most bytes of one file. A chain has 4 KiB; a device or a log put there by mistake has more.
+/// Limit on the size of a file, in bytes. A chain has 4 KiB; a device or a log put there by mistake
+/// has more.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What stands under `live` at one moment, each lineage read once at most; and the roots that this
-/// host trusts.
+/// The lineages under `live` at one moment, each read at most once, and the roots that this host
+/// trusts.
 ///
-/// For one pass over all certificates: what was read is not looked at again.
+/// Used for one pass over all certificates: a file is not read twice.
 #[derive(Debug)]
 pub(super) struct Library {
     live: PathBuf,
-    /// By name.
+    /// The directories under `live`, sorted by name.
     present: Result<Vec<String>, CertFault>,
     read: RefCell<HashMap<String, Found>>,
     roots: OnceCell<Option<Authorities>>,
 }
 
-/// The certificate of a lineage, or what is wrong with it.
+/// The certificate of a lineage, or its fault.
 pub(super) type Found = Result<Arc<Certificate>, CertFault>;
 
 impl Library {
@@ -45,14 +46,14 @@ impl Library {
                 present.sort();
                 Ok(present)
             }
-            // Before the first certificate there is no `live` either.
+            // Before the first certificate is issued, `live` does not exist.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(CertFault::io(&live, &error)),
         };
         Self { live, present, read: RefCell::default(), roots: OnceCell::new() }
     }
 
-    /// Every lineage, by name.
+    /// Returns every lineage, sorted by name.
     ///
     /// # Errors
     ///
@@ -61,16 +62,16 @@ impl Library {
         self.present.as_deref().map_err(Clone::clone)
     }
 
-    /// The lineages that answer to each of `names`: `NAME` itself first, then its variants by name;
-    /// none where nothing is there.
+    /// Returns the lineages of each of `names`: `NAME` itself first, then its variants by name;
+    /// empty if there are none.
     ///
-    /// Variants are what certbot or a habit puts beside it: `NAME-ecdsa`, `NAME-rsa`, `NAME-0001`.
-    /// They count even where `NAME` itself is gone, as after `certbot delete`. `*.example.org` is
-    /// looked for as `example.org`, which is what certbot calls it.
+    /// Variants are lineages that certbot or a person's habit puts beside it: `NAME-ecdsa`,
+    /// `NAME-rsa`, `NAME-0001`. They count even if `NAME` itself is gone, as after `certbot
+    /// delete`. `*.example.org` is looked up as `example.org`, which is certbot's name for it.
     ///
     /// # Errors
     ///
-    /// `live` cannot be read, or a name is not one.
+    /// `live` cannot be read, or a name is not valid.
     pub(super) fn groups(&self, names: &[String]) -> Result<Vec<Vec<String>>, CertFault> {
         let present = self.lineages()?;
         let group = |name: &String| {
@@ -84,7 +85,7 @@ impl Library {
         names.iter().map(group).collect()
     }
 
-    /// The pair of one lineage.
+    /// Returns the pair of one lineage.
     pub(super) fn read(&self, name: &str) -> Found {
         if let Some(found) = self.read.borrow().get(name) {
             return found.clone();
@@ -94,30 +95,30 @@ impl Library {
         found
     }
 
-    /// The CA certificates of this host; none where it has none.
+    /// Returns the CA certificates of this host; `None` if it has none.
     pub(super) fn roots(&self) -> Option<Authorities> {
         self.roots.get_or_init(|| Authorities::of_host().ok()).clone()
     }
 
-    /// A fault of `live` itself.
+    /// Returns a fault of `live` itself.
     pub(super) fn fault(&self, cause: Cause) -> CertFault {
         CertFault::new(self.live.display().to_string(), cause)
     }
 }
 
-/// Reads the pair of one lineage, or nothing of it.
+/// Reads the pair of one lineage, both files or neither.
 ///
 /// # Errors
 ///
-/// Which file and why. Faults that certbot may be about to end say `retry`.
+/// The faulty file, and the reason. Faults that certbot may be about to end set `retry`.
 fn read(live: &Path, name: &str) -> Result<Certificate, CertFault> {
     let chain_file = live.join(name).join("fullchain.pem");
     let key_file = live.join(name).join("privkey.pem");
     let chain_target = target(&chain_file)?;
     let key_target = target(&key_file)?;
     let versions = (version(&chain_target, "fullchain"), version(&key_target, "privkey"));
-    // Files of one version were whole before the links moved. All others may be half written, by a
-    // copy that somebody makes just now.
+    // Files of one version were complete before the links moved. All others may be half written, by
+    // a copy in progress.
     let settled = match versions {
         (Some(chain), Some(key)) if chain != key => {
             let cause = Cause::BeingRenewed { chain, key };
@@ -138,8 +139,8 @@ fn read(live: &Path, name: &str) -> Result<Certificate, CertFault> {
     .map_err(|fault| if settled { fault } else { fault.passing() })
 }
 
-/// The directories in which a change of this lineage would show: its own, and those that its links
-/// lead to.
+/// Returns the directories in which a change of this lineage would show: its own, and those that
+/// its links lead to.
 pub(super) fn directories_of(live: &Path, name: &str) -> BTreeSet<PathBuf> {
     let own = live.join(name);
     let files = ["fullchain.pem", "privkey.pem"].map(|file| own.join(file));
@@ -150,7 +151,8 @@ pub(super) fn directories_of(live: &Path, name: &str) -> BTreeSet<PathBuf> {
     found
 }
 
-/// A name that stays in `live`. certbot takes them from domain names; the letters are not judged.
+/// True for a name that stays in `live`. certbot takes names from domain names; the characters are
+/// not checked.
 fn is_valid(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 255
@@ -175,7 +177,7 @@ fn directories(live: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(live)? {
         let entry = entry?;
-        // `live/README` is none; a link to a directory is one.
+        // `live/README` is not a directory; a link to a directory counts as one.
         if fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir()) {
             found.extend(entry.file_name().into_string());
         }
@@ -183,20 +185,20 @@ fn directories(live: &Path) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
-/// Where the link `file` leads, one step only; the file itself if it is no link.
+/// Returns the target of the link `file`, one step only; the file itself if it is not a link.
 ///
 /// One step, because with `--reuse-key` the key of a new version is a link to that of the old one,
-/// and it is the name of the new one that counts.
+/// and the name of the new one counts.
 fn target(file: &Path) -> Result<PathBuf, CertFault> {
     match fs::read_link(file) {
         Ok(target) => Ok(file.parent().map_or_else(|| target.clone(), |dir| dir.join(&target))),
-        // EINVAL: it is there, and no link.
+        // EINVAL: the file exists and is not a link.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(file.to_owned()),
         Err(error) => Err(CertFault::io(file, &error)),
     }
 }
 
-/// The 7 of `fullchain7.pem`.
+/// Returns the version number: the 7 of `fullchain7.pem`.
 fn version(file: &Path, stem: &str) -> Option<u64> {
     file.file_name()?.to_str()?.strip_prefix(stem)?.strip_suffix(".pem")?.parse().ok()
 }
@@ -204,7 +206,7 @@ fn version(file: &Path, stem: &str) -> Option<u64> {
 fn contents(file: &Path) -> Result<Vec<u8>, CertFault> {
     let fault = |cause| Err(CertFault::new(file.display().to_string(), cause));
     let unreadable = |error| CertFault::io(file, &error);
-    // Asked before it is opened: opening a FIFO would wait for its writer.
+    // Checked before it is opened: opening a FIFO would wait for its writer.
     if !fs::metadata(file).map_err(unreadable)?.is_file() {
         return fault(Cause::NotAFile);
     }
@@ -265,7 +267,7 @@ mod tests {
     fn a_file_is_refused_before_it_can_do_harm() {
         let certbot = Certbot::new();
         let issue = Issue::to(&["a"]);
-        // (what is put in the place of the chain, part of the message, passing)
+        // (replacement of the chain, part of the message, passing)
         type Put = fn(&Path);
         let table: [(Put, &str, bool); 5] = [
             (|file| fs::create_dir(file).unwrap(), "not a regular file", false),

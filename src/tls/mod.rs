@@ -1,25 +1,26 @@
-//! Certificates as last seen whole, and the TLS settings made from them.
+//! TLS: certificates in their last good version, and the TLS settings made from them.
 //!
 //! [`CertStore`] turns a [`CertSource`] (a pair written inline, or a certbot lineage) into a
-//! [`CertSlot`], re-reads all of them when told to, and never lets a fault on disk take away what a
-//! slot already serves. [`ListenerCertificates`] chooses among the slots of one listener while a
-//! client waits; [`server_config`] wraps it for rustls; [`accept_hello`] reads a ClientHello before
-//! any of them is chosen, and [`read_server_name`] where it may be for another to answer.
-//! [`ClientValidation`] says what clients of a listener have to show.
+//! [`CertSlot`] and re-reads all slots on request. A fault on disk never removes a certificate that
+//! a slot already serves. [`ListenerCertificates`] selects among the slots of one listener during a
+//! handshake; [`server_config`] wraps it for rustls. [`accept_hello`] reads a ClientHello before a
+//! certificate is selected; [`read_server_name`] reads the server name alone, if a backend may have
+//! to answer the handshake. [`ClientValidation`] holds a listener's requirements on client
+//! certificates.
 //!
-//! Towards backends [`Client`] makes the handshakes that [`ClientSettings`] describe; both wings of
-//! it check certificates by [`Authorities`].
+//! [`Client`] makes the handshakes with backends, by [`ClientSettings`]. Both directions validate
+//! certificates against [`Authorities`].
 //!
-//! Invariants: a key is served only with the chain it was checked against; files are read by
-//! [`CertStore`] alone, with plain blocking calls on the caller's thread, never on the way of a
-//! connection; what a client sends before the handshake is done has a limit here and a deadline at
-//! the caller.
+//! Invariants: a key is served only with the chain that it was checked against. Files are read by
+//! [`CertStore`] alone, with blocking calls on the caller's thread, never on the path of a
+//! connection. The bytes that a client sends before the handshake is complete have a limit here and
+//! a deadline at the caller.
 //!
-//! Absent on purpose: OCSP stapling (Let's Encrypt closed its responders), early data (it can be
-//! replayed), and any judgement whether a certificate fits a listener's hostname: the listener
-//! picks the certificate, and a client that minds will say so. `certs` says it beforehand.
-//! Whether clients can follow a chain is judged when it is read ([`Chain`]), and keeps nothing from
-//! being served.
+//! Left out on purpose: OCSP stapling (Let's Encrypt closed its responders), early data (it can be
+//! replayed), and a check that a certificate covers a listener's hostname: the listener selects the
+//! certificate, and a client that needs another name refuses it. The command `certs` reports this
+//! beforehand. The chain is judged when it is read ([`Chain`]); the result does not keep a
+//! certificate from being served.
 
 mod authorities;
 mod certbot;

@@ -1,8 +1,8 @@
-//! PEM to DER, with messages that say what is in the file instead of what was looked for.
+//! PEM to DER, with error messages that say what the file contains instead.
 //!
-//! Read is what editors and `cat` make of it: a byte order mark, CRLF, indented lines, several
-//! sections on a line, text around them, lines that begin with `#`. What looks like a section and
-//! cannot be read is a fault: a certificate that is passed over in silence is one that clients miss.
+//! Reads files as editors and `cat` leave them: a byte order mark, CRLF, indented lines, several
+//! sections on a line, text around them, lines that begin with `#`. Text that looks like a section
+//! and cannot be read is an error: if a certificate were skipped silently, clients would miss it.
 
 use rustls_pemfile::pem::PemObject;
 use rustls_pemfile::{CertificateDer, PrivateKeyDer};
@@ -15,15 +15,15 @@ const HYPHENS: &[u8] = b"-----";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 const KEYS: [&[u8]; 3] = [b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"];
-/// What may stand beside a chain or a key, by the end of its label.
+/// The sections allowed beside a chain or a key, by the end of their label.
 const BESIDE: [&[u8]; 5] =
     [b"PRIVATE KEY", b"PUBLIC KEY", b"PARAMETERS", b"CERTIFICATE REQUEST", b"X509 CRL"];
 
-/// Every certificate of `text`, in order. Keys, parameters and the like are passed over.
+/// Returns every certificate of `text`, in order. Keys, parameters and the like are skipped.
 ///
 /// # Errors
 ///
-/// Anything that looks like a section and cannot be read, or no certificate at all: a chain is whole
+/// Text that looks like a section and cannot be read, or no certificate at all: a chain is complete
 /// or refused.
 pub(super) fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Cause> {
     let mut chain = Vec::new();
@@ -41,16 +41,16 @@ pub(super) fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Cause> 
     if chain.is_empty() { Err(Cause::NoCertificate) } else { Ok(chain) }
 }
 
-/// The first private key of `text`: PKCS#8, PKCS#1 (`RSA PRIVATE KEY`) or SEC1
-/// (`EC PRIVATE KEY`).
+/// Returns the first private key of `text`: PKCS#8, PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE
+/// KEY`).
 ///
 /// # Errors
 ///
-/// As [`chain`], and an encrypted key.
+/// The errors of [`chain`], and an encrypted key.
 pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Cause> {
     let sections = sections(text)?;
     if let Some(key) = sections.iter().find(|section| KEYS.contains(&section.label)) {
-        // The old form of encryption hides in a header of an ordinary section.
+        // The old form of encryption is a header in an ordinary section.
         if contains(key.body, b"Proc-Type: 4,ENCRYPTED") {
             return Err(Cause::EncryptedKey);
         }
@@ -84,40 +84,43 @@ const PKCS7: &str =
 const OPENSSH: &str = "holds a key of OpenSSH, `OPENSSH PRIVATE KEY`; use the key that the certificate \
                        was issued for, as `openssl pkey` writes it";
 
-/// A section as it stands in the file.
+/// A section of the file.
 struct Section<'a> {
     /// Counted from 1, for messages.
     number: usize,
     label: &'a [u8],
-    /// Between the lines that begin and end it.
+    /// The text between the lines that begin and end it.
     body: &'a [u8],
 }
 
 impl Section<'_> {
-    /// What it holds, read as a section of this label. Its base64 is handed on in the plainest form.
+    /// Decodes the section under this label. The base64 is passed on without whitespace and
+    /// headers.
     fn decode<T: PemObject>(&self, label: &[u8]) -> Result<T, Cause> {
         let base64 = self.base64();
         let text = [BEGIN, label, b"-----\n", &base64, b"\n", END, label, b"-----\n"].concat();
-        // Bytes that do not fill a group of four are passed over by what decodes it.
+        // The decoder ignores characters that do not fill a group of four.
         match base64.len() % 4 {
             0 if !base64.is_empty() => T::from_pem_slice(&text).map_err(|_| self.fault(&base64)),
             _ => Err(self.fault(&base64)),
         }
     }
 
-    /// The body without whitespace, and without the headers that old tools put before it (RFC 1421).
+    /// Returns the body without whitespace, and without the headers that old tools put before it
+    /// (RFC 1421).
     fn base64(&self) -> Vec<u8> {
         let is_header = |line: &[u8]| line.contains(&b':');
         let lines = self.body.split(|byte| matches!(byte, b'\n' | b'\r'));
         let mut lines = lines.map(<[u8]>::trim_ascii).skip_while(|line| line.is_empty()).peekable();
         if lines.peek().is_some_and(|line| is_header(line)) {
-            // CRLF makes an empty line of every second; a header is never base64.
+            // With CRLF every second line is empty; a header is never base64.
             while lines.next_if(|line| line.is_empty() || is_header(line)).is_some() {}
         }
         lines.flatten().copied().filter(|byte| !byte.is_ascii_whitespace()).collect()
     }
 
-    /// Why it cannot be decoded. Never quotes the file, and so never a part of a key.
+    /// Returns the reason why it cannot be decoded. Never quotes the file, and so never a part of a
+    /// key.
     fn fault(&self, base64: &[u8]) -> Cause {
         let number = self.number;
         Cause::BrokenPem(if base64.is_empty() {
@@ -140,12 +143,12 @@ impl Section<'_> {
     }
 }
 
-/// Every section of `text`, known or not.
+/// Returns every section of `text`, known or not.
 fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, Cause> {
     if is_utf16(text) {
         return Err(Cause::OtherForm(UTF16));
     }
-    // A DER SEQUENCE, or what is no text at all.
+    // A DER SEQUENCE, or not text.
     let is_der = matches!(text, [0x30, length, ..] if *length >= 0x80);
     if is_der || text.contains(&0) {
         return Err(Cause::OtherForm(BINARY));
@@ -173,7 +176,7 @@ fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, Cause> {
     Ok(sections)
 }
 
-/// The section that `text` begins with, and what follows it.
+/// Parses the section at the beginning of `text`. Returns it and the text after it.
 fn section(text: &[u8], number: usize) -> Result<(Section<'_>, &[u8]), Cause> {
     let broken = |problem: String| Err(Cause::BrokenPem(problem));
     let after = &text[BEGIN.len()..];
@@ -207,7 +210,7 @@ fn section(text: &[u8], number: usize) -> Result<(Section<'_>, &[u8]), Cause> {
     Ok((Section { number, label, body }, after))
 }
 
-/// Without whitespace and byte order marks at its beginning.
+/// Removes whitespace and byte order marks from the beginning.
 fn without_space(text: &[u8]) -> &[u8] {
     let mut text = text.trim_ascii_start();
     while let Some(rest) = text.strip_prefix(BYTE_ORDER_MARK) {
@@ -217,7 +220,7 @@ fn without_space(text: &[u8]) -> &[u8] {
 }
 
 /// True for a line that was meant to begin or end a section: with another number of hyphens, with
-/// dashes of a word processor, in lower case, behind other text.
+/// dashes of a word processor, in lower case, after other text.
 fn is_like_a_marker(line: &[u8]) -> bool {
     let line = line.to_ascii_uppercase();
     let is_dash = |byte: Option<&u8>| byte.is_some_and(|byte| *byte == b'-' || !byte.is_ascii());

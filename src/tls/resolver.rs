@@ -1,4 +1,4 @@
-//! Which certificate a client gets.
+//! Selection of the certificate that a client gets.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::slot::CertSlot;
 
 /// The certificates of one listener, in the order of its `certificateRefs`.
 ///
-/// A name that no certificate is for is no reason to refuse: by then the listener has been chosen,
-/// and it serves what it was given (Gateway API, `Listener.hostname`). `None`, and so a refused
-/// handshake, only if no slot has a certificate.
+/// A server name that no certificate covers is not refused: the listener has been selected by then,
+/// and it serves its certificates (Gateway API, `Listener.hostname`). The result is `None`, which
+/// refuses the handshake, only if no slot has a certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerCertificates(Vec<Arc<CertSlot>>);
 
@@ -30,8 +30,8 @@ impl ListenerCertificates {
         self.0.iter().any(|slot| slot.is_ready())
     }
 
-    /// `config` for a client that asks for no name and came to the address `local`, if that decides
-    /// anything: then it gets the certificate for the address.
+    /// Returns `config` with the certificate for the address, for a client that sent no server name
+    /// and connected to the address `local`; `None` if there is no such certificate.
     pub(crate) fn at(&self, local: IpAddr, config: &ServerConfig) -> Option<Arc<ServerConfig>> {
         let name = self.address(local)?.to_string();
         let mut config = config.clone();
@@ -39,10 +39,11 @@ impl ListenerCertificates {
         Some(Arc::new(config))
     }
 
-    /// The address that a client meant which came to `local`, if there is a certificate for it.
+    /// Returns the address that a client which connected to `local` used, if a certificate covers
+    /// it.
     ///
-    /// A host behind NAT does not have the address that its clients use. Where `local` is a private one
-    /// and there are certificates for one set of addresses alone, they are meant.
+    /// A host behind NAT does not have the address that its clients use. If `local` is private and
+    /// the certificates cover one set of addresses alone, that set is used.
     fn address(&self, local: IpAddr) -> Option<IpAddr> {
         let local = local.to_canonical();
         let all: Vec<_> = self.0.iter().flat_map(|slot| slot.addresses()).collect();
@@ -54,8 +55,9 @@ impl ListenerCertificates {
         first.first().copied().filter(|_| is_the_only_one && !net::is_public(local))
     }
 
-    /// In this order: one for the name that the client can check, one that it can check, the first.
-    /// The last is of no use to the client, but lets rustls give the true reason.
+    /// Selects, in this order: a certificate for the name that the client can check, any that it
+    /// can check, the first. The last does not help the client, but lets rustls report the true
+    /// reason.
     fn pick(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let slots = || self.0.iter();
         name.and_then(|name| slots().find_map(|slot| slot.pick(Some(name), schemes)))
@@ -71,11 +73,11 @@ impl ResolvesServerCert for ListenerCertificates {
     }
 }
 
-/// The certificates of a listener, for a client that came by an address.
+/// The certificates of a listener, for a client that connected by address.
 #[derive(Debug)]
 struct AtAddress {
     certificates: ListenerCertificates,
-    /// The address, as certificates have it.
+    /// The address, as certificates write it.
     name: String,
 }
 
@@ -112,20 +114,20 @@ mod tests {
         let ec = SignatureScheme::ECDSA_NISTP256_SHA256;
         let pss = SignatureScheme::RSA_PSS_SHA256;
         let ed = SignatureScheme::ED25519;
-        // (name, what the client can check, index of the file served)
+        // (name, schemes that the client can check, index of the file served)
         let table: [(Option<&str>, &[SignatureScheme], usize); 10] = [
             (Some("a.test"), &[ec, pss], 0),
             (Some("x.w.test"), &[ec, pss], 0),
             (Some("b.test"), &[pss, ec], 1),
             (Some("b.test"), &[pss], 2),
             (Some("b.test"), &[ec], 1),
-            // No certificate is for it: the first.
+            // No certificate covers it: the first.
             (Some("c.test"), &[ec, pss], 0),
             (None, &[ec, pss], 0),
             // The first that it can check.
             (Some("a.test"), &[pss], 2),
             (None, &[pss], 2),
-            // Nothing that it can check.
+            // None that it can check.
             (Some("b.test"), &[ed], 0),
         ];
         for (name, schemes, want) in table {

@@ -15,25 +15,25 @@ use super::clients::ClientValidation;
 use super::crypto::crypto;
 use super::resolver::ListenerCertificates;
 
-/// TLS 1.2 sessions kept for clients that resume by session id; a few hundred bytes each. Only old
-/// clients do: all others hold a ticket, which costs no memory here.
+/// Limit on TLS 1.2 sessions kept for resumption by session id; a few hundred bytes each. Only old
+/// clients use this: all others hold a ticket, which uses no memory here.
 const MAX_SESSIONS: usize = 1024;
 
-/// What lets a client resume its session, also after a reload: made once, given to every
+/// The state for session resumption, kept across reloads: created once, passed to every
 /// [`server_config`].
 ///
-/// Shared by all listeners that ask for no client certificate; rustls resumes a session only under
-/// the server name it began with. Listeners that ask share theirs with those that ask for the same,
-/// and with nobody else: a session begun elsewhere, or before an authority was taken away, would get
-/// around the question.
+/// Shared by all listeners that request no client certificate; rustls resumes a session only under
+/// the server name that it began with. Listeners that request one share their state only with
+/// listeners that have the same requirements: a session begun on another listener, or before an
+/// authority was removed, would bypass the check.
 #[derive(Clone)]
 pub(crate) struct Tickets {
     shared: Arc<Resumption>,
-    /// By what clients are asked for; gone with the last listener that asks.
+    /// By the requirements on clients; dropped with the last listener that has them.
     of_clients: Arc<CarryOver<ClientValidation, Resumption>>,
 }
 
-/// The keys of tickets, and the sessions of clients that hold none.
+/// The ticket keys, and the sessions of clients without tickets.
 struct Resumption {
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
@@ -48,7 +48,7 @@ impl Resumption {
     }
 }
 
-/// So that a listener's settings keep all of it.
+/// Implemented here so that a listener's settings keep the whole state alive.
 impl ProducesTickets for Resumption {
     fn enabled(&self) -> bool {
         self.ticketer.enabled()
@@ -74,18 +74,18 @@ impl fmt::Debug for Resumption {
 }
 
 impl Tickets {
-    /// Fresh keys, replaced every six hours and forgotten six hours later. They never leave the
-    /// process: after a restart a client makes a full handshake.
+    /// Generates keys. They are replaced every six hours and discarded six hours later. They never
+    /// leave the process: after a restart a client makes a full handshake.
     ///
     /// # Errors
     ///
-    /// The system gives no randomness.
+    /// The system provides no randomness.
     pub(crate) fn new() -> Result<Self, rustls::Error> {
         Ok(Self { shared: Arc::new(Resumption::new()?), of_clients: Arc::default() })
     }
 
-    /// Those for a listener that asks its clients for `clients`; None where the system gives no
-    /// randomness, and so nobody resumes.
+    /// Returns the state for a listener with the requirements `clients`; `None`, and so no
+    /// resumption, if the system provides no randomness.
     fn of(&self, clients: Option<&ClientValidation>) -> Option<Arc<Resumption>> {
         let Some(clients) = clients else { return Some(Arc::clone(&self.shared)) };
         if let Some(tickets) = self.of_clients.get(clients) {
@@ -97,18 +97,19 @@ impl Tickets {
     }
 }
 
-/// Keys of sessions are in there.
+/// Redacted: it holds session keys.
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tickets([redacted])")
     }
 }
 
-/// TLS settings of one listener: TLS 1.2 and 1.3, `alpn` most preferred first (`h2`, `http/1.1`),
-/// no early data, the server's order of cipher suites. With `clients` it asks for a certificate.
+/// Builds the TLS settings of one listener: TLS 1.2 and 1.3, `alpn` most preferred first (`h2`,
+/// `http/1.1`), no early data, the server's order of cipher suites. With `clients` it requests a
+/// client certificate.
 ///
-/// A client that offers ALPN and none of `alpn` is refused with `no_application_protocol`
-/// (RFC 7301 section 3.2); one that offers none is served without.
+/// A client that offers ALPN and none of `alpn` is refused with `no_application_protocol` (RFC 7301
+/// section 3.2); one that does not use ALPN is accepted without a protocol.
 pub(crate) fn server_config(
     certificates: ListenerCertificates,
     alpn: &[&[u8]],

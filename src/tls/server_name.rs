@@ -1,18 +1,19 @@
-//! The name that a client asks for, read without answering: for connections whose TLS is not ours.
+//! Reader of the server name that a client asks for. It sends nothing, for connections whose TLS a
+//! backend may answer.
 //!
-//! rustls reads a ClientHello in order to answer it, and tells the peer by an alert when it cannot.
-//! Where the handshake is the backend's, nothing may be said and nothing refused that the backend
-//! might take (an old version, a strange extension). So this reads the one field it needs and keeps
-//! every byte for whoever goes on.
+//! rustls reads a ClientHello in order to answer it, and sends an alert if it cannot. If the
+//! handshake belongs to the backend, the gateway must send nothing and refuse nothing that the
+//! backend might accept (an old version, an unknown extension). So this reads the one field it
+//! needs, and keeps every byte for the next reader.
 
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Most bytes read: those of [`accept_hello`](super::accept_hello).
+/// Limit on the bytes read, that of [`accept_hello`](super::accept_hello).
 const MAX_BYTES: usize = 16 * 1024 + 4 + 2 * 5;
-/// Most bytes of a record's content (RFC 8446 section 5.1).
+/// Limit on the content of a record, in bytes (RFC 8446 section 5.1).
 const MAX_RECORD: usize = 1 << 14;
 
 const HANDSHAKE: u8 = 22;
@@ -20,19 +21,19 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
-/// What a client sent first.
+/// The first bytes of a connection, and the server name in them.
 #[derive(Debug)]
 pub(crate) struct Opening {
-    /// Everything that was read, to be handed on.
+    /// Everything that was read, to be passed on.
     pub bytes: Bytes,
-    /// The name: lower case, without a trailing dot; empty if the client asks for none.
+    /// The server name: lower case, without a trailing dot; empty if the client sent none.
     pub name: Result<Box<str>, NoHello>,
 }
 
-/// Why there is no name to be had.
+/// The reason why there is no server name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoHello {
-    /// The connection ended first, before any byte or in the middle.
+    /// The connection ended before the first byte, or within the ClientHello.
     #[error("closed before the end of the ClientHello")]
     Closed,
     #[error("no valid ClientHello")]
@@ -41,8 +42,8 @@ pub(crate) enum NoHello {
     TooLarge,
 }
 
-/// Reads from a fresh connection until the ClientHello is whole, however it is cut into segments
-/// and records. The caller sets the deadline.
+/// Reads from a fresh connection until the ClientHello is complete, however it is split into
+/// segments and records. The caller sets the deadline.
 ///
 /// # Errors
 ///
@@ -66,22 +67,24 @@ pub(crate) async fn read_server_name(io: &mut (impl AsyncRead + Unpin)) -> io::R
     Ok(Opening { bytes: bytes.freeze(), name })
 }
 
-/// The name in what was read so far; `None` while the ClientHello is not whole.
+/// Returns the server name in the bytes read so far; `None` while the ClientHello is incomplete.
 ///
 /// # Errors
 ///
-/// It will never be one, whatever follows.
+/// The bytes do not begin a valid ClientHello, whatever follows.
 pub(crate) fn server_name(bytes: &[u8]) -> Result<Option<Box<str>>, NoHello> {
     let Some(message) = message(bytes)? else { return Ok(None) };
     let mut hello = Reader(&message);
     name_of(&mut hello).ok_or(NoHello::Invalid)?.map_or_else(|| Ok(Some("".into())), valid)
 }
 
-/// The handshake message at the beginning of `bytes`, without its head and out of its records.
+/// Returns the handshake message at the beginning of `bytes`, without its header and joined from
+/// its records.
 ///
-/// What follows it is no matter here: early data may come with it (RFC 8446 section 4.2.10).
+/// The bytes after it are ignored: early data may follow (RFC 8446 section 4.2.10).
 fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, NoHello> {
-    // First the heads alone: a client may send byte by byte, and each costs a look at them.
+    // Parse the headers first, without a copy: a client may send byte by byte, and each byte causes
+    // another pass.
     let (mut fragments, mut held) = (Vec::new(), 0);
     let mut wanted = None;
     let mut rest = bytes;
@@ -107,7 +110,7 @@ fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, NoHello> {
     Ok(None)
 }
 
-/// How long the ClientHello is, its head included, by the bytes of that head.
+/// Returns the length of the ClientHello with its header, read from that header.
 fn whole_length(mut head: impl Iterator<Item = u8>) -> Result<Option<usize>, NoHello> {
     if head.next().is_some_and(|kind| kind != CLIENT_HELLO) {
         return Err(NoHello::Invalid);
@@ -119,8 +122,8 @@ fn whole_length(mut head: impl Iterator<Item = u8>) -> Result<Option<usize>, NoH
     if length > MAX_BYTES { Err(NoHello::TooLarge) } else { Ok(Some(length)) }
 }
 
-/// The bytes of the `server_name` of a ClientHello (RFC 8446 section 4.1.2, RFC 6066 section 3);
-/// the inner `None` if it has none, the outer one if it is no ClientHello.
+/// Returns the `server_name` of a ClientHello (RFC 8446 section 4.1.2, RFC 6066 section 3); the
+/// inner `None` if it has none, the outer one if it is not a ClientHello.
 #[allow(clippy::option_option, reason = "not readable, and readable without a name")]
 fn name_of<'a>(hello: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
     // Version and random, then session id, cipher suites and compression methods.
@@ -146,7 +149,7 @@ fn name_of<'a>(hello: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
         while !list.0.is_empty() {
             let kind = list.u8()?;
             let name = list.block()?.0;
-            // Two names, or two lists of them: whoever guesses which is meant guesses wrong.
+            // Two names, or two lists of names, are ambiguous: any guess may be wrong.
             if kind == HOST_NAME && found.replace(name).is_some() {
                 return None;
             }
@@ -155,7 +158,7 @@ fn name_of<'a>(hello: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
     Some(found)
 }
 
-/// A name as it is compared; one that no host can have is refused.
+/// Returns a name in the form in which names are compared; refuses one that no host can have.
 fn valid(name: &[u8]) -> Result<Option<Box<str>>, NoHello> {
     let name = std::str::from_utf8(name).map_err(|_| NoHello::Invalid)?;
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -168,7 +171,7 @@ fn valid(name: &[u8]) -> Result<Option<Box<str>>, NoHello> {
     Ok(Some(name.to_ascii_lowercase().into()))
 }
 
-/// The bytes that are left.
+/// The bytes not yet read.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -187,7 +190,7 @@ impl<'a> Reader<'a> {
         Some(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// Bytes whose number, in two bytes, stands before them.
+    /// Reads a block: its length in two bytes, then its content.
     fn block(&mut self) -> Option<Self> {
         let length = self.u16()?;
         self.take(length.into()).map(Self)
@@ -203,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// What rustls sends for `name`.
+    /// Returns the ClientHello that rustls sends for `name`.
     fn hello(name: &'static str) -> Vec<u8> {
         let config = rustls::ClientConfig::builder_with_provider(crypto().clone())
             .with_safe_default_protocol_versions()
@@ -266,7 +269,7 @@ mod tests {
         }
     }
 
-    /// As a client with a session does that sends its request at once.
+    /// A client that resumes a session may send its request at once.
     #[test]
     fn what_comes_behind_the_hello_is_no_fault() {
         let mut bytes = hello("a.example");

@@ -1,8 +1,8 @@
-//! What was agreed on in a handshake, in the words of logs and metrics.
+//! Names of the negotiated TLS version and cipher suite, for logs and metrics.
 
 use rustls::{CipherSuite, CommonState, ProtocolVersion};
 
-/// `TLSv1.2` or `TLSv1.3`.
+/// Returns `TLSv1.2` or `TLSv1.3`.
 pub(crate) fn version(session: &CommonState) -> &'static str {
     match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -10,7 +10,7 @@ pub(crate) fn version(session: &CommonState) -> &'static str {
     }
 }
 
-/// OpenSSL's name of the cipher suite, as Envoy has it in its metrics.
+/// Returns OpenSSL's name of the cipher suite, as in Envoy's metrics.
 pub(crate) fn cipher(session: &CommonState) -> &'static str {
     session.negotiated_cipher_suite().map_or("", |suite| name(suite.suite()))
 }

@@ -1,4 +1,4 @@
-//! The place of one certificate: what is served there now, and how that follows from what is found.
+//! The slot of one certificate: its source, what it serves now, and how that is selected.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -16,43 +16,45 @@ use super::chain::Chain;
 use super::fault::{Cause, CertFault};
 use super::lineage::{Found, Library};
 
-/// Where a certificate comes from.
+/// The source of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CertSource {
     /// A Secret of type kubernetes.io/tls with the pair inline, both in PEM.
     Inline {
-        /// `Secret namespace/name`, for messages; and whose last good pair it inherits.
+        /// `Secret namespace/name`, for messages. A changed pair inherits the last good pair of the
+        /// same object.
         object: String,
         chain: Vec<u8>,
         key: Secret<Vec<u8>>,
         shown_to: Peer,
     },
-    /// A certbot lineage under `live`: of those whose certificates are for `host`, the newest valid
-    /// one; of several key types each, to the clients that can check it.
+    /// A certbot lineage under `live`: the newest valid one whose certificate covers `host`. If
+    /// there are several key types, one of each; a client gets one that it can check.
     ///
-    /// The folder's name is the tie, and the answer where no certificate is for `host`: `names`, in
-    /// their order, each with what stands beside it as `NAME-ecdsa`, `NAME-rsa` or `NAME-0001`. See
-    /// [`best`] for the whole order.
+    /// The directory name breaks ties, and selects a lineage if no certificate covers `host`:
+    /// `names`, in their order, each with its variants `NAME-ecdsa`, `NAME-rsa` or `NAME-0001`. See
+    /// [`best`] for the complete order.
     Lineage {
         object: String,
-        /// Never empty. The first is what a person called it, and goes before a newer stranger.
+        /// Never empty. The first is the name that a person gave the lineage; it is preferred to a
+        /// newer lineage of another name.
         names: Vec<String>,
-        /// The listener's hostname. A listener without one serves every host, so each of the
-        /// lineages for `names` that has a name of its own is served, to the clients that ask for
-        /// it.
+        /// The listener's hostname. A listener without a hostname serves every host, so each
+        /// lineage of `names` whose certificate adds a name is served, to the clients that ask for
+        /// that name.
         host: Option<String>,
-        /// True if a Secret says which lineage it is: only that one and its variants count.
+        /// True if a Secret names the lineage: only that lineage and its variants are considered.
         chosen: bool,
         shown_to: Peer,
     },
 }
 
-/// Whom a certificate is shown to.
+/// The kind of peer to which a certificate is presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Peer {
-    /// Who checks it by authorities of its own choice, which are not known here.
+    /// Backends, which validate it against authorities of their own, not known here.
     Backends,
-    /// Browsers and their like, who have the roots that this host has.
+    /// Clients such as browsers, which have the roots that this host has.
     Clients,
 }
 
@@ -69,10 +71,10 @@ impl CertSource {
         }
     }
 
-    /// True if this is what became of `other` when a file was edited.
+    /// True if `other` became this source when a file was edited.
     ///
-    /// The object alone does not say so: where no Secret is written, listeners that name the same
-    /// one each have a lineage of their own, and none may show the certificate of another.
+    /// The object alone does not decide it: if no Secret is written, listeners that name the same
+    /// Secret each have their own lineage, and none may serve the certificate of another.
     pub(super) fn succeeds(&self, other: &Self) -> bool {
         self.object() == other.object()
             && match (self, other) {
@@ -85,9 +87,10 @@ impl CertSource {
     }
 }
 
-/// One certificate of a listener: RSA and ECDSA side by side, or nothing yet.
+/// One certificate of a listener: its RSA and ECDSA versions, or none yet.
 ///
-/// Readers take what is current without a lock; only [`CertStore`](super::CertStore) replaces it.
+/// Readers load the current content without a lock; only [`CertStore`](super::CertStore) replaces
+/// it.
 #[derive(Debug)]
 pub(crate) struct CertSlot {
     source: CertSource,
@@ -99,18 +102,18 @@ impl CertSlot {
         Self { source, current: ArcSwap::from_pointee(served) }
     }
 
-    /// The Secret that it stands for, for messages.
+    /// Returns the Secret of the certificate, for messages.
     pub(crate) fn object(&self) -> &str {
         self.source.object()
     }
 
-    /// What is served, most preferred first. Empty where there is no certificate yet.
+    /// Returns the served certificates, most preferred first. Empty if there is no certificate yet.
     pub(crate) fn facts(&self) -> Vec<CertFacts> {
         let served = self.current.load();
         served.certificates.iter().map(|certificate| certificate.facts().clone()).collect()
     }
 
-    /// The same with what clients make of each.
+    /// Returns the served certificates, each with the judgement of its chain.
     pub(crate) fn judged(&self) -> Vec<Judged> {
         let served = self.current.load();
         let facts = served.certificates.iter().map(|certificate| certificate.facts().clone());
@@ -120,25 +123,25 @@ impl CertSlot {
             .collect()
     }
 
-    /// What is wrong with the files behind it, even if an older certificate is served on.
+    /// Returns the faults of the files, even if an older certificate is still served.
     pub(crate) fn problem(&self) -> Option<String> {
         let lines: Vec<_> = self.faults().into_iter().map(|(_, fault)| fault).collect();
         (!lines.is_empty()).then(|| lines.join("; "))
     }
 
-    /// The same one by one: the file or directory that it is about, and what is wrong with it.
+    /// Returns the same faults one by one: the file or directory, and the message.
     pub(crate) fn faults(&self) -> Vec<(String, String)> {
         let served = self.current.load();
         served.faults.iter().map(|fault| (fault.file.clone(), fault.to_string())).collect()
     }
 
-    /// True if there is something to serve.
+    /// True if there is a certificate to serve.
     pub(crate) fn is_ready(&self) -> bool {
         !self.current.load().certificates.is_empty()
     }
 
-    /// The certificate for a client that can check `schemes`, if there is one; with a `name`, only
-    /// if it is for that name.
+    /// Returns the certificate for a client that can check `schemes`, if there is one; with a
+    /// `name`, only one that covers it.
     pub(super) fn pick(
         &self,
         name: Option<&str>,
@@ -152,12 +155,12 @@ impl CertSlot {
         named.find(|certificate| certificate.suits(schemes)).map(|one| Arc::clone(one.key()))
     }
 
-    /// Any certificate, even one the client cannot check.
+    /// Returns any certificate, even one that the client cannot check.
     pub(super) fn any(&self) -> Option<Arc<CertifiedKey>> {
         self.current.load().certificates.first().map(|one| Arc::clone(one.key()))
     }
 
-    /// The addresses of each certificate that is for some.
+    /// Returns the addresses of each certificate that covers any.
     pub(super) fn addresses(&self) -> Vec<Vec<IpAddr>> {
         let served = self.current.load();
         let addresses = served.certificates.iter().map(|one| one.facts().addresses().collect());
@@ -177,29 +180,29 @@ impl CertSlot {
     }
 }
 
-/// A certificate that is served, and what clients make of its chain.
+/// A served certificate, and the judgement of its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Judged {
     pub facts: CertFacts,
     pub chain: Chain,
 }
 
-/// What a slot serves, and what was wrong when that was last decided.
+/// The certificates that a slot serves, and the faults found when they were selected.
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    /// Most preferred first: valid before expired, for a name before for an address alone, then by
-    /// [`KeyType`], then the newest.
+    /// Most preferred first: valid before expired, with a name before with an address alone, then
+    /// by [`KeyType`], then the newest.
     ///
     /// [`KeyType`]: super::certificate::KeyType
     pub certificates: Vec<Arc<Certificate>>,
-    /// What clients make of each of them.
+    /// The judgement of each chain, in the same order.
     pub chains: Vec<Chain>,
     pub faults: Vec<CertFault>,
 }
 
 impl Served {
-    /// Reads a source again and decides what is best: of what is found now, and of what was served
-    /// (`old`) in the place of what is broken now.
+    /// Reads a source again and selects the best certificates: of those found now, and of those
+    /// served so far (`old`) in place of broken ones.
     pub(super) fn next(
         source: &CertSource,
         library: &Library,
@@ -260,7 +263,7 @@ impl Served {
     }
 }
 
-/// What a listener wants of certbot's lineages.
+/// A listener's requirements on certbot lineages.
 #[derive(Debug, Default)]
 struct Wanted<'a> {
     names: &'a [String],
@@ -270,7 +273,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Every lineage there is, those with a name that is looked for first.
+    /// Returns every lineage, those with a name that is looked for first.
     fn all<'l>(&'l self, library: &'l Library) -> Vec<(&'l str, Found)> {
         let others = library.lineages().unwrap_or_default().iter();
         let mut order: Vec<&str> = Vec::new();
@@ -282,9 +285,10 @@ impl Wanted<'_> {
         order.into_iter().map(|name| (name, library.read(name))).collect()
     }
 
-    /// Certificates that may be served, and faults that matter: those of the lineage that a person
-    /// named, of what is served now, and of what would be where nothing is for the host. The
-    /// gateway may well be forbidden to read the rest.
+    /// Keeps the certificates that may be served and the faults that matter: faults of the lineage
+    /// that a person named, of one that is served now, and, if no certificate covers the host, of
+    /// the one that would be served by its name. The gateway may lack the permission to read the
+    /// others.
     fn relevant(&self, found: Vec<(&str, Found)>, old: &[Arc<Certificate>]) -> Vec<Found> {
         let covered = found.iter().any(|(_, one)| one.as_ref().is_ok_and(|one| self.covers(one)));
         let in_place = |name: &str| !covered && self.by_name().iter().any(|of| of == name);
@@ -297,8 +301,8 @@ impl Wanted<'_> {
         found.into_iter().filter(matters).map(|(_, one)| one).collect()
     }
 
-    /// True if the certificate is for the host; for a listener without one, if it is for a name
-    /// that it was looked for by, or is what a person named.
+    /// True if the certificate covers the host. For a listener without one: if it covers a name
+    /// that it was looked for by, or is of the lineage that a person named.
     fn covers(&self, one: &Certificate) -> bool {
         let facts = one.facts();
         match self.host {
@@ -310,13 +314,14 @@ impl Wanted<'_> {
         }
     }
 
-    /// True for a certificate that a listener without a hostname has for clients that come by an
-    /// address, and so ask for no name.
+    /// True for a certificate that a listener without a hostname serves to clients that connect by
+    /// address, and so send no server name.
     fn is_by_address(&self, one: &Certificate) -> bool {
         self.host.is_none() && one.facts().addresses().next().is_some() && !self.covers(one)
     }
 
-    /// True if a host was looked for that none of `found` is for, but those for addresses.
+    /// True if `found` is empty, or if it has only certificates for addresses and a hostname was
+    /// looked for.
     fn misses_its_host(&self, found: &[Found]) -> bool {
         let is_host = |name: &String| name.contains('.') && name.parse::<IpAddr>().is_err();
         found.iter().all(|one| one.as_ref().is_ok_and(|one| self.is_by_address(one)))
@@ -327,17 +332,17 @@ impl Wanted<'_> {
         self.host.is_some_and(|host| one.facts().names.iter().any(|name| name == host))
     }
 
-    /// The lineages of the first name that has any.
+    /// Returns the lineages of the first name that has any.
     fn by_name(&self) -> &[String] {
         self.groups.iter().find(|group| !group.is_empty()).map_or(&[], Vec::as_slice)
     }
 
-    /// True for what a person called by its name.
+    /// True for a lineage that a person called by its name.
     fn is_own(&self, name: &str) -> bool {
         self.groups.first().is_some_and(|own| own.iter().any(|of| of == name))
     }
 
-    /// The names as certbot would have them.
+    /// Returns the names as certbot would write them.
     fn looked_for(&self) -> Vec<String> {
         self.names.iter().map(|name| name.strip_prefix("*.").unwrap_or(name).to_owned()).collect()
     }
@@ -364,13 +369,13 @@ fn choose(
             }
         }
     }
-    // Yesterday's certificate stands in for a file that is broken today, or out of date. It does
-    // not compete with a sound one: that may have replaced it because it was revoked.
+    // An older certificate replaces one whose file is broken or expired now. It does not compete
+    // with a sound one, which may have replaced it because it was revoked.
     let is_sound = |lineage: &Option<String>| {
         let of_lineage = |one: &&Arc<Certificate>| one.facts().lineage == *lineage;
         match fresh.iter().find(of_lineage) {
             Some(one) => one.facts().is_valid_at(now),
-            // Gone from disk. If nothing is broken, that was somebody's wish.
+            // Gone from disk. If nothing is broken, it was removed on purpose.
             None => !broken,
         }
     };
@@ -378,7 +383,7 @@ fn choose(
         old.iter().filter(|one| !is_sound(&one.facts().lineage)).map(Arc::clone).collect();
     let certificates = best(fresh.iter().chain(&kept), wanted, now);
 
-    // A certificate that is out of date is nobody's concern if another lineage took its place.
+    // An expired certificate is not reported if another lineage took its place.
     for one in fresh {
         let facts = one.facts();
         let matters = certificates.iter().any(|served| served.facts().lineage == facts.lineage);
@@ -391,19 +396,19 @@ fn choose(
     Served { certificates, chains: Vec::new(), faults }
 }
 
-/// What is served of the candidates, in order of preference.
+/// Selects the certificates to serve from the candidates, in order of preference.
 ///
-/// 1. Those for the host; all of them only if there is none. Beside them, where the listener has no
-///    hostname, those for an address, which nobody asks for by name.
+/// 1. Those that cover the host; all of them only if none does. If the listener has no hostname,
+///    also those for an address, which no client asks for by name.
 /// 2. Of these, those of the lineage that a person called by its name, while one of them is valid.
 /// 3. Valid before expired or not yet valid.
 /// 4. With the hostname itself before with a wildcard.
 /// 5. The newest by the day of issue, then by the last day: a shorter lifetime (45 days now, 90
-///    before) is no older.
+///    before) does not make a certificate older.
 /// 6. The order in which they were found, which is that of the names.
 ///
-/// One is left out if a better one of its key type serves all that it serves; and if it is not
-/// valid and another of its key type is.
+/// A certificate is left out if a better one of its key type serves all that it serves, or if it is
+/// not valid and another of its key type is.
 fn best<'a>(
     candidates: impl Iterator<Item = &'a Arc<Certificate>>,
     wanted: &Wanted<'_>,

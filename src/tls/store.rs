@@ -1,4 +1,4 @@
-//! All certificates of the process, and the one place that reads their files.
+//! The certificate store of the process, which alone reads the files of certificates.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -14,9 +14,9 @@ use super::fault::day;
 use super::lineage::{self, Library};
 use super::slot::{CertSlot, CertSource, Served};
 
-/// How long after a [`News::Fault`] that says `retry` to look again, attempt by attempt. certbot
-/// replaces its links within milliseconds; whoever copies files by hand takes seconds. A fault that
-/// outlives the last attempt is worth its log line.
+/// The delays after a [`News::Fault`] with `retry`, attempt by attempt. certbot replaces its links
+/// within milliseconds; a person who copies files takes seconds. A fault that outlives the last
+/// attempt is logged.
 pub(crate) const RETRY_DELAYS: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
@@ -25,10 +25,10 @@ pub(crate) const RETRY_DELAYS: [Duration; 5] = [
     Duration::from_secs(5),
 ];
 
-/// Every certificate in use, one slot for each source.
+/// All certificates in use, one slot for each source.
 ///
-/// Lives as long as the process, while configurations come and go. It holds its slots weakly: a
-/// slot that no configuration uses any more is gone, and its key with it.
+/// Lives as long as the process, across configurations. It holds its slots weakly: a slot that no
+/// configuration uses is dropped, and its key with it.
 ///
 /// Reads files with blocking calls, so it is for the control thread; a reload holds a lock that no
 /// connection ever waits for.
@@ -39,28 +39,28 @@ pub(crate) struct CertStore {
 }
 
 impl CertStore {
-    /// A store of nothing, which reads nothing yet. `letsencrypt_dir` is the one with `live` in it,
-    /// as certbot's `--config-dir`; it need not exist.
+    /// Creates an empty store, and reads nothing. `letsencrypt_dir` is the directory that contains
+    /// `live`, like certbot's `--config-dir`; it need not exist.
     pub(crate) fn new(letsencrypt_dir: PathBuf) -> Self {
         Self { letsencrypt_dir, slots: Mutex::default() }
     }
 
-    /// Begins to read what is on disk now, for the slots of one configuration.
+    /// Lists the certificates on disk, for the slots of one configuration.
     pub(crate) fn reading(&self) -> Reading<'_> {
         Reading { store: self, library: Library::open(self.live()) }
     }
 
-    /// The slot of a source, as a [`Reading`] has it.
+    /// Returns the slot of a source; see [`Reading::slot`].
     #[cfg(test)]
     pub(super) fn slot(&self, source: CertSource) -> Arc<CertSlot> {
         self.reading().slot(source)
     }
 
-    /// Reads every slot in use again. A slot whose files are broken serves on what it served, and
-    /// no slot is touched by the fault of another.
+    /// Reads every slot in use again. A slot whose files are broken keeps serving its last
+    /// certificate, and a fault of one slot does not affect another.
     ///
-    /// Returns what is served anew and what is wrong, in the order of the objects' names: a line of
-    /// log each. A fault that stays is told each time.
+    /// Returns the newly served certificates and the faults, sorted by object name: one log line
+    /// each. A fault that persists is reported each time.
     pub(crate) fn reload(&self) -> Vec<CertReport> {
         let now = clock::wall();
         let library = Library::open(self.live());
@@ -75,17 +75,18 @@ impl CertStore {
         reports
     }
 
-    /// The directories whose changes call for a [`reload`](Self::reload): the one of certbot,
-    /// `live`, and for each lineage that counts its own and those that its links lead to. All of them
-    /// exist; empty if no slot in use is a lineage. Ask again after each reload and each new
-    /// configuration.
+    /// Returns the directories whose changes require a [`reload`](Self::reload): certbot's own,
+    /// `live`, and for each lineage that counts its own and those that its links lead to. All of
+    /// them exist; empty if no slot in use is a lineage. Call it again after each reload and each
+    /// new configuration.
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
         let live = self.live();
         let library = Library::open(live.clone());
         let mut directories = BTreeSet::new();
         for slot in self.lock().values().filter_map(Weak::upgrade) {
             let CertSource::Lineage { names, chosen, .. } = slot.source() else { continue };
-            // Where certbot has not run yet, its directory appears in the nearest that exists.
+            // Before certbot's first run, its directory appears in the nearest ancestor that
+            // exists.
             directories.extend(
                 self.letsencrypt_dir.ancestors().find(|dir| dir.is_dir()).map(Path::to_owned),
             );
@@ -101,8 +102,7 @@ impl CertStore {
         directories.into_iter().filter(|directory| directory.is_dir()).collect()
     }
 
-    /// What is wrong with the certificates in use, one line each: faults, and renewals that are
-    /// overdue.
+    /// Returns the problems of the certificates in use, one line each: faults and overdue renewals.
     pub(crate) fn problems(&self) -> Vec<String> {
         let slots: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
         let now = clock::wall();
@@ -129,13 +129,13 @@ impl CertStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<CertSource>, Weak<CertSlot>>> {
-        // Slots are whole at any moment, so a panic elsewhere is no reason to stop.
+        // The slots are consistent at any moment, so a poisoned lock can still be used.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The certificates on disk as one configuration finds them; each lineage is read once, however many
-/// listeners look at it.
+/// The certificates on disk for one configuration; each lineage is read once, for any number of
+/// listeners.
 #[derive(Debug)]
 pub(crate) struct Reading<'a> {
     store: &'a CertStore,
@@ -143,14 +143,13 @@ pub(crate) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// The slot of a source: the one that is there already, or a new one, read now.
+    /// Returns the slot of a source: the existing one, or a new one, read now.
     ///
-    /// Never fails: a slot without a certificate is one that refuses handshakes until a
-    /// [`reload`](CertStore::reload) finds one. What is wrong, [`CertSlot::problem`] says.
+    /// Never fails: a slot without a certificate refuses handshakes until a
+    /// [`reload`](CertStore::reload) finds one. [`CertSlot::problem`] returns its faults.
     ///
     /// A source that [succeeds](CertSource::succeeds) one which another slot still serves inherits
-    /// its certificate where its own is broken: a Secret edited in place keeps its last good
-    /// version.
+    /// its certificate if its own is broken: a Secret edited in place keeps its last good version.
     pub(crate) fn slot(&self, source: CertSource) -> Arc<CertSlot> {
         let mut slots = self.store.lock();
         if let Some(slot) = slots.get(&source).and_then(Weak::upgrade) {
@@ -190,7 +189,7 @@ fn reload(slot: &CertSlot, library: &Library, now: SystemTime) -> Vec<CertReport
     changed.chain(faults).collect()
 }
 
-/// What clients get in spite of the fault.
+/// Describes what clients get despite the fault.
 fn meanwhile(served: &[Arc<Certificate>]) -> String {
     let now_served: Vec<_> = served.iter().map(|one| described(one.facts())).collect();
     if now_served.is_empty() {
@@ -205,13 +204,13 @@ fn described(facts: &CertFacts) -> String {
     format!("`{file}` ({names}; {key_type}, serial {serial}, until {})", day(*not_after))
 }
 
-/// A line for the log about one certificate.
+/// A log line about one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertReport {
     /// `Secret namespace/name`.
     pub object: String,
     pub news: News,
-    /// Which file, what is wrong with it and what would be right, and what is served meanwhile.
+    /// The file, what is wrong with it, how to fix it, and what is served meanwhile.
     pub message: String,
 }
 
@@ -223,10 +222,10 @@ impl fmt::Display for CertReport {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Another certificate is served than before.
+    /// A different certificate is served than before.
     Changed,
-    /// Something is wrong with a file. With `retry` it may be right again in a moment, see
-    /// [`RETRY_DELAYS`]; without, a person must act.
+    /// A file is faulty. With `retry` it may recover in a moment, see [`RETRY_DELAYS`]; without, a
+    /// person must act.
     Fault { retry: bool },
 }
 

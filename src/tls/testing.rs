@@ -1,4 +1,4 @@
-//! Certificates of no authority, laid out as certbot does, for the tests of this room.
+//! Self-signed certificates in certbot's layout, for the tests of this module.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ impl Issue {
         Self::dated(&ecdsa(), names, 2024, 2090)
     }
 
-    /// Valid from the first of January to the first of January.
+    /// Valid from 1 January of `from` to 1 January of `until`.
     pub(super) fn dated(key: &KeyPair, names: &[&str], from: i32, until: i32) -> Self {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let fresh = CertificateParams::new(names).unwrap();
@@ -49,14 +49,14 @@ pub(super) fn ecdsa() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
-/// One for all tests: making it takes a while.
+/// Shared by all tests: it takes a while to generate.
 pub(super) fn rsa() -> &'static KeyPair {
     static RSA: LazyLock<KeyPair> =
         LazyLock::new(|| KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap());
     &RSA
 }
 
-/// A directory as certbot keeps it.
+/// A directory in certbot's layout.
 #[derive(Debug)]
 pub(super) struct Certbot(TempDir);
 
@@ -92,15 +92,15 @@ impl Certbot {
         }
     }
 
-    /// Issues or renews a lineage, from the first to the last step.
+    /// Issues or renews a lineage, all steps at once.
     pub(super) fn issue(&self, name: &str, issue: &Issue) {
         for step in self.renewal(name, issue) {
             step();
         }
     }
 
-    /// A renewal step by step, in certbot's own order: the archived files, then for each link its
-    /// removal and its return.
+    /// Returns the steps of a renewal, in certbot's own order: the archived files, then for each
+    /// link its removal and its re-creation.
     pub(super) fn renewal(&self, name: &str, issue: &Issue) -> Vec<Box<dyn FnOnce()>> {
         let (live, archive) = (self.live().join(name), self.archive().join(name));
         fs::create_dir_all(&live).unwrap();
@@ -130,7 +130,7 @@ impl Certbot {
         steps
     }
 
-    /// The first certificate of a lineage, as its file has it.
+    /// Returns the first certificate of a lineage, as in its file.
     pub(super) fn leaf(&self, name: &str) -> Vec<u8> {
         let file = self.live().join(name).join("fullchain.pem");
         CertificateDer::from_pem_file(file).unwrap().to_vec()
