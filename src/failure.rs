@@ -1,4 +1,4 @@
-//! The failures of exchanges, with the status, flag and details of each.
+//! Failures of exchanges, with the status, flag and details of each.
 
 use http::{HeaderValue, StatusCode};
 
@@ -7,13 +7,14 @@ use crate::stats::ResponseFlag;
 use crate::tls::TlsCause;
 use crate::upstream::FailureKind;
 
-/// Why an exchange could not be completed. The status that the client gets follows from it.
+/// The reason why an exchange failed. The status that the client gets follows from it.
 ///
-/// One place maps cause to status and to the log's `flags` and `details`; no handler picks a status
-/// by hand. Flags and details are Envoy's, so dashboards and habits carry over.
+/// This file is the only place that maps a cause to a status and to the log's `flags` and
+/// `details`; no handler chooses a status itself. Flags and details are Envoy's, so that dashboards
+/// and habits carry over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    // What the client sent cannot be served.
+    // The client's request cannot be served.
     AmbiguousPath(Ambiguous),
     BadHost,
     BadTarget,
@@ -29,36 +30,36 @@ pub(crate) enum Failure {
     TargetTooLong,
     TooManyFields,
     TwofoldLength,
-    // The configuration has no answer.
+    // The configuration has no usable route or backend for the request.
     BackendInvalid,
     FilterInvalid,
     NoBackend,
     NoRoute,
-    // The backend did not answer.
+    // The backend did not respond.
     ConnectFailed,
     ConnectTimeout,
     NoEndpoint,
     NoUpgrade,
     RequestTimeout,
     ResponseInvalid,
-    /// The backend took the connection, but the TLS handshake with it failed.
+    /// The backend accepted the connection, but the TLS handshake with it failed.
     Tls(TlsCause),
     UpstreamReset,
-    /// The last of several tries ended in this way too.
+    /// The last of several attempts was reset too.
     UpstreamResetAgain,
     UpstreamTimeout,
-    // There is no client left to answer, or no way to answer.
+    // No client is left to respond to, or no response is possible.
     ClientGone,
     /// The process ended before the exchange did.
     DrainTimeout,
-    /// Nothing moved in a tunnel or flow for its idle timeout.
+    /// No byte moved in a tunnel or flow for its idle timeout.
     TunnelIdle,
-    // A limit is reached.
-    /// The client's requests use as many connections to backends as one client may.
+    // A limit was reached.
+    /// The client's requests use the maximum number of upstream connections per client.
     ClientShare,
     NoDescriptor,
-    /// The backend has its limit of connections, and the limit of requests that wait for one is
-    /// reached too.
+    /// The backend has reached its limit of connections, and the limit of requests that wait for a
+    /// connection is reached too.
     Overflow,
     /// Memory is short.
     Overloaded,
@@ -97,14 +98,14 @@ impl Failure {
             | Self::UpstreamResetAgain => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            // Nobody receives it. The log has the status that was sent, or 0, as Envoy's has.
+            // No response is received. The log has the status that was sent, or 0, as in Envoy.
             Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
     }
 
-    /// Envoy's response flag.
+    /// Returns Envoy's response flag.
     pub(crate) fn flag(self) -> ResponseFlag {
         match self {
             Self::AmbiguousPath(_)
@@ -142,7 +143,7 @@ impl Failure {
         }
     }
 
-    /// Envoy's response code details, or our own where Envoy has none.
+    /// Returns Envoy's response code details, or the gateway's own if Envoy has none.
     pub(crate) fn details(self) -> &'static str {
         match self {
             Self::AmbiguousPath(_) => "path_normalization_failed",
@@ -185,7 +186,7 @@ impl Failure {
         }
     }
 
-    /// The body for the client: a line of plain text that reveals nothing of the configuration.
+    /// Returns the response body: a line of plain text that reveals nothing of the configuration.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::AmbiguousPath(_) => "the path is ambiguous\n",
@@ -227,20 +228,20 @@ impl Failure {
         }
     }
 
-    /// True if an HTTP/1 connection must be closed: the gateway does not read on from a client that
-    /// broke the protocol, so there is no doubt about where its next request begins.
+    /// Returns true if an HTTP/1 connection must be closed. The gateway reads no more from a client
+    /// that violated the protocol, because it cannot be certain where the next request begins.
     pub(crate) fn closes(self) -> bool {
         self.flag() == ResponseFlag::DownstreamProtocolError
     }
 
-    /// When to try again, in seconds (RFC 9110 section 10.2.3), where that is known.
+    /// Returns the value of `Retry-After` in seconds (RFC 9110 section 10.2.3), if known.
     pub(crate) fn retry_after(self) -> Option<HeaderValue> {
         let passes = matches!(self, Self::ClientShare | Self::NoDescriptor | Self::Overloaded);
         passes.then(|| HeaderValue::from_static("1"))
     }
 
-    /// The gRPC status for a gRPC client, which reads no HTTP status (grpc/doc/statuscodes.md, with
-    /// a broken backend as UNAVAILABLE, as GRPCRoute asks).
+    /// Returns the gRPC status for a gRPC client, which reads no HTTP status
+    /// (grpc/doc/statuscodes.md; a broken backend is UNAVAILABLE, as GRPCRoute requires).
     pub(crate) fn grpc_status(self) -> &'static str {
         match self {
             Self::NoRoute
@@ -279,7 +280,7 @@ impl Failure {
     }
 }
 
-/// The failure of an exchange whose backend gave no response head or no connection.
+/// Maps the failure of a backend that gave no connection or no response head.
 impl From<FailureKind> for Failure {
     fn from(kind: FailureKind) -> Self {
         match kind {
@@ -299,7 +300,8 @@ impl From<FailureKind> for Failure {
     }
 }
 
-/// Envoy's details up to `TLS_error:`. What follows is BoringSSL's text there, and our own here.
+/// Returns Envoy's details up to `TLS_error:`. The text after it is BoringSSL's in Envoy, and the
+/// gateway's own here.
 fn tls_details(cause: TlsCause) -> &'static str {
     match cause {
         TlsCause::CertificateDated => {
@@ -334,7 +336,8 @@ mod tests {
     use super::*;
     use crate::stats::Downstream;
 
-    /// Every failure; each names the next, so that the compiler asks for a new one here.
+    /// Every failure. Each names the next, so that the compiler reports a new one that is missing
+    /// here.
     fn all() -> Vec<Failure> {
         use Failure as F;
         let next = |failure| {
@@ -401,7 +404,7 @@ mod tests {
         assert!(text.contains(&all), "{all}");
     }
 
-    /// The rows of a table in the documentation, cell by cell, its head left out.
+    /// The rows of a table in the documentation as cells, without its head.
     fn documented(heading: &str, columns: &str) -> Vec<Vec<String>> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
         let text = std::fs::read_to_string(path).unwrap();
@@ -421,7 +424,7 @@ mod tests {
         let columns = "| status | flag | details | the client reads | cause |";
         let rows = documented("\n## Status codes and flags\n", columns);
         assert!(rows.len() > 20, "{rows:?}");
-        // What is not answered has the status that was sent, or 0.
+        // A failure without a response has the status that was sent, or 0.
         let status = |failure: Failure| match failure.text() {
             "" => 0,
             _ => failure.status().as_u16(),

@@ -1,4 +1,4 @@
-//! The record of an exchange, from its head to its last byte: what the log will say of it.
+//! The record of an exchange, from its head to its last byte: the data of its log line.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
 use crate::upstream::EndpointName;
 
-/// What is known of an exchange so far. Dropping it writes the line of the access log, so there is
-/// one line for each request, however it ends.
+/// The state of an exchange so far. Dropping it writes the line of the access log, so that each
+/// request has one line, however it ends.
 #[derive(Debug)]
 pub(super) struct Record {
     pub connection: Arc<ClientConnection>,
-    /// The exchange counts as open as long as this lives.
+    /// The exchange counts as open while this guard lives.
     pub open: OpenExchange,
     started: Instant,
     method: Method,
@@ -41,35 +41,35 @@ pub(super) struct Record {
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     pub call: GrpcCall,
-    /// The call came as gRPC-Web and is forwarded as gRPC.
+    /// Set if the call arrived as gRPC-Web and is forwarded as gRPC.
     pub grpc_web: Option<grpc_web::GrpcWebCall>,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub listener: Option<Arc<str>>,
-    /// The log of the Gateway, if it has one of its own.
+    /// The access log of the Gateway, if it has its own.
     log: Option<Arc<GatewayLog>>,
-    /// The header fields that this log asks for.
+    /// The header fields that this log includes.
     seen: Seen,
     pub rule: Option<Arc<Rule>>,
     /// Fields that the filters of the rule add to the response to a failure.
     pub sharing: HeaderMap,
     pub upstream: Option<EndpointName>,
-    /// Tries at a backend.
+    /// Number of attempts at a backend.
     attempts: u32,
-    /// No retries were left for this rule after the last try.
+    /// The last attempt qualified for a retry, but the rule allowed no more.
     pub exhausted: bool,
     upstream_duration: Option<Duration>,
     /// 0 until there is a response.
     status: u16,
     failure: Option<Failure>,
-    /// The response was made here, by a filter or as an answer of the gateway.
+    /// The gateway made the response itself, possibly by a filter.
     answered_here: bool,
-    /// The request's body, if it has one that was forwarded.
+    /// The progress of the request body, if one was forwarded.
     pub received: Option<Arc<BodyProgress>>,
     pub response_bytes: u64,
-    /// The exchange became a tunnel.
+    /// Set if the exchange became a tunnel.
     pub carried: Option<Arc<CarriedBytes>>,
-    /// None where requests are not traced.
+    /// `None` if the request is not traced.
     pub trace: Option<Box<Trace>>,
 }
 
@@ -114,7 +114,8 @@ impl Record {
         })
     }
 
-    /// Has the exchange logged as `log` says, which may ask for headers of the request.
+    /// Sets the access log of the exchange to `log` and records the request fields that it
+    /// includes.
     pub(super) fn logged_by(&mut self, log: Option<&Arc<GatewayLog>>, headers: &HeaderMap) {
         self.log = log.cloned();
         if let Some(log) = &self.log {
@@ -122,24 +123,25 @@ impl Record {
         }
     }
 
-    /// The response, as the client gets it.
+    /// Records the response fields that the access log includes. `headers` are those that the
+    /// client gets.
     pub(super) fn answers(&mut self, headers: &HeaderMap) {
         if let Some(log) = &self.log {
             self.seen.see_response(log.wanted(), headers);
         }
     }
 
-    /// When the head was complete.
+    /// Returns the time at which the head was complete.
     pub(super) fn started(&self) -> Instant {
         self.started
     }
 
-    /// The path as the client wrote it.
+    /// Returns the path as the client sent it.
     pub(super) fn written_path(&self) -> &str {
         path_of(&self.target)
     }
 
-    /// True if only the end of the connection shows where `response` ends: HTTP/1.0 has no chunks.
+    /// Returns true if only the end of the connection delimits `response`: HTTP/1.0 has no chunks.
     pub(super) fn ends_with_its_connection(&self, response: &Response) -> bool {
         !self.protocol.ends_bodies()
             && !response.body().is_end_stream()
@@ -147,14 +149,14 @@ impl Record {
             && !response.headers().contains_key(CONTENT_LENGTH)
     }
 
-    /// The request is one of `rule`.
+    /// Records that the request matched `rule`.
     pub(super) fn matched(&mut self, rule: &Arc<Rule>) {
         rule.counts.here().hits.one_more();
         self.rule = Some(Arc::clone(rule));
         self.call.matched(rule);
     }
 
-    /// A backend of `rule` is about to be asked.
+    /// Records that an attempt at a backend of `rule` begins.
     pub(super) fn tries(&mut self, rule: &Rule) {
         let counts = rule.counts.here();
         if self.attempts == 0 {
@@ -171,47 +173,49 @@ impl Record {
         self.call.is_grpc() || self.grpc_web.is_some()
     }
 
-    /// How long the exchange may be silent in both directions, if that has a limit: for a gRPC call
-    /// to a rule without a timeout.
+    /// Returns the time that the exchange may be silent in both directions; `None` without a limit.
+    /// The limit applies to gRPC calls to a rule without a timeout.
     pub(super) fn idle_limit(&self) -> Option<Duration> {
         let limited = self.rule.as_ref().is_some_and(|rule| rule.timeouts.is_unset());
         (self.is_grpc() && limited).then_some(self.connection.watch.limits().tunnel_timeout)
     }
 
-    /// True if the client did not send on its body in time.
+    /// Returns true if the client's request body stalled for longer than its timeout.
     pub(super) fn is_body_stalled(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.stalled.load(Ordering::Relaxed))
     }
 
-    /// True if the client gave up the request before its body had ended.
+    /// Returns true if the client abandoned the request before its body had ended.
     pub(super) fn is_abandoned(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.abandoned.load(Ordering::Relaxed))
     }
 
-    /// An HTTP/1 connection ends with the response, so the rest of a body need not be read.
+    /// Marks the rest of an HTTP/1 request body as not to be read: the connection ends with the
+    /// response.
     pub(super) fn leave_body(&self) {
         if let Some(received) = self.received.as_ref().filter(|_| !self.protocol.has_streams()) {
             received.left.store(true, Ordering::Relaxed);
         }
     }
 
-    /// True if an HTTP/1 connection ends with the response and the rest of the body is not read.
+    /// Returns true if an HTTP/1 connection ends with the response and the rest of the body is not
+    /// read.
     pub(super) fn leaves_body(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.left.load(Ordering::Relaxed))
     }
 
-    /// The head of a backend's response has come.
+    /// Records that the head of a backend's response has arrived.
     pub(super) fn answered_by(&mut self, endpoint: EndpointName) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
         self.upstream = Some(endpoint);
     }
 
-    /// The response is made here, by a filter or as an answer of the gateway.
+    /// Records that the gateway makes the response itself, possibly by a filter.
     pub(super) fn answered_here(&mut self) {
         self.answered_here = true;
     }
 
-    /// The head or the trailers of the response, as the client gets them.
+    /// Records the head or the trailers of a gRPC response, as the client gets them, in the trace.
     pub(super) fn told(&mut self, headers: &HeaderMap) {
         let is_grpc = self.is_grpc();
         if let Some(trace) = self.trace.as_mut().filter(|_| is_grpc) {
@@ -220,7 +224,7 @@ impl Record {
     }
 
     pub(super) fn respond(&mut self, status: http::StatusCode) {
-        // If the client has gone already, nothing is sent.
+        // If the client has already disconnected, nothing is sent.
         if self.failure != Some(Failure::ClientGone) {
             self.status = status.as_u16();
         }
@@ -251,7 +255,7 @@ impl Record {
         ResponseFlags::new(self.flag(), self.exhausted)
     }
 
-    /// Bytes of the bodies, or of the tunnel, from the client and to it.
+    /// Returns the bytes of the bodies, or of the tunnel, from the client and to the client.
     fn bytes(&self) -> (u64, u64) {
         if let Some(carried) = self.carried.as_deref() {
             return carried.bytes();
@@ -260,12 +264,12 @@ impl Record {
         (received.map_or(0, |body| body.bytes.load(Ordering::Relaxed)), self.response_bytes)
     }
 
-    /// Something went wrong after the response head was sent.
+    /// Records a failure after the response head was sent. The first failure is kept.
     pub(super) fn broke(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
     }
 
-    /// The response for a failure.
+    /// Builds the response for a failure.
     pub(super) fn fail(&mut self, failure: Failure) -> Response {
         self.failure = Some(failure);
         let mut response = if let Some(call) = self.grpc_web {
@@ -289,8 +293,7 @@ impl Record {
     }
 }
 
-/// Writes the line of a request whose head could not be read: nothing is known of it but its
-/// sender.
+/// Writes the log line of a request whose head could not be read. Only its sender is known.
 pub(super) fn refused(connection: &ClientConnection, failure: Failure) {
     let id = new_request_id();
     let counts = connection.counts.here();
@@ -331,8 +334,8 @@ pub(super) fn refused(connection: &ClientConnection, failure: Failure) {
     );
 }
 
-/// gRPC over HTTP/2, "Responses": a client reads `grpc-status`, and a response without a body
-/// carries it in its head.
+/// Builds a gRPC response for a failure. A client reads `grpc-status`, which a response without a
+/// body carries in its head (gRPC over HTTP/2, "Responses").
 fn grpc_answer(failure: Failure) -> Response {
     let mut response = Response::new(Body::Empty);
     let headers = response.headers_mut();
@@ -368,7 +371,7 @@ impl Drop for Record {
         self.count(duration);
         let mut named = String::new();
         let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));
-        // A request that was answered before it got an ID is logged with a new one.
+        // A request that was answered before it got an ID is logged with a new ID.
         let id = self.request_id.take().unwrap_or_else(new_request_id);
         let (request_bytes, response_bytes) = self.bytes();
         let connection = &self.connection;

@@ -1,4 +1,4 @@
-//! The fields that tell a backend about the client: `X-Forwarded-*` and `X-Request-Id`.
+//! Request fields that describe the client to a backend: `X-Forwarded-*` and `X-Request-Id`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,24 +16,24 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The origin of a request, as its fields say it once they are settled.
+/// The origin of a request, as its forwarded fields describe it.
 #[derive(Debug)]
 pub(super) struct RequestOrigin {
     pub client: IpAddr,
     pub request_id: HeaderValue,
-    /// How the client reached us, or the trusted proxy before us.
+    /// The scheme by which the client reached the gateway, or the trusted proxy before it.
     pub scheme: Scheme,
-    /// The port that it used for that.
+    /// The port by which the client reached the gateway or that proxy.
     pub port: u16,
 }
 
-/// The part of the origin that is the same for all requests of a connection, made once.
+/// The part of the origin that is the same for all requests of a connection, computed once.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionOrigin {
     pub peer: SocketAddr,
     pub scheme: Scheme,
     pub port: u16,
-    /// The peer is in `--trusted-proxies`: the gateway believes what it says about its client.
+    /// The peer is in `--trusted-proxies`: its claims about its client are accepted.
     trusted: bool,
     peer_value: HeaderValue,
     port_value: HeaderValue,
@@ -53,14 +53,15 @@ impl ConnectionOrigin {
         }
     }
 
-    /// Sets the fields, and returns what they say. Those that an untrusted peer sent are removed.
+    /// Sets the forwarded fields and returns the origin that they describe. Fields from an
+    /// untrusted peer are removed.
     ///
-    /// RFC 7239 section 8.1: nothing in these fields can be believed but what a trusted proxy
-    /// wrote. Where the peer is trusted, its `X-Forwarded-*` and `X-Request-Id` stay, and its
-    /// address is appended to `X-Forwarded-For`.
+    /// Only fields that a trusted proxy wrote can be trusted (RFC 7239 section 8.1). If the peer is
+    /// trusted, its `X-Forwarded-*` and `X-Request-Id` are kept, and its address is appended to
+    /// `X-Forwarded-For`.
     ///
     /// Scheme, host and port never contradict each other: the port is the one in the host that the
-    /// client named, which a port mapping in front of the socket does not change.
+    /// client sent, which a port mapping in front of the socket does not change.
     pub(super) fn tell(
         &self,
         headers: &mut HeaderMap,
@@ -92,7 +93,7 @@ impl ConnectionOrigin {
         hops.push_str(&peer.to_string());
         let hops = HeaderValue::from_str(&hops).unwrap_or_else(|_| self.peer_value.clone());
 
-        // A proxy that says the port 443 and no scheme was reached by https.
+        // A proxy that reports port 443 and no scheme was reached by https.
         let implied = [Scheme::Http, Scheme::Https]
             .into_iter()
             .find(|scheme| port == Some(scheme.well_known_port()));
@@ -101,8 +102,8 @@ impl ConnectionOrigin {
             Some(claimed) => claimed.port(),
             None => host.port(),
         };
-        // Without a word, the port is that of the proxy that the client reached, which speaks that
-        // scheme.
+        // Without a reported port, the port is the default port of the scheme by which the client
+        // reached the proxy.
         let port = named.or(port).or_else(|| scheme.map(Scheme::well_known_port));
         let port = port.unwrap_or(self.port);
 
@@ -116,21 +117,21 @@ impl ConnectionOrigin {
     }
 }
 
-/// The claims of a trusted proxy about the client before it.
+/// The claims of a trusted proxy about its client.
 struct Claims<'a> {
     client: Option<IpAddr>,
-    /// `X-Forwarded-For` as it came.
+    /// `X-Forwarded-For` as received.
     hops: Vec<&'a str>,
     scheme: Option<Scheme>,
     host: Option<HostName>,
     port: Option<u16>,
 }
 
-/// Reads `X-Forwarded-*`, each of them a list to which every proxy may have added.
+/// Parses `X-Forwarded-*`. Each field is a list to which every proxy may have added.
 fn claims<'a>(headers: &'a HeaderMap, trusted: &[Cidr]) -> Claims<'a> {
     let hops = members(headers, &FOR);
     // The right-most hop that is not a trusted proxy is the client; hops further left cannot be
-    // believed. If all hops are trusted proxies, the first one is the client.
+    // trusted. If all hops are trusted proxies, the first hop is the client.
     let (mut client, mut back) = (None, 0);
     for hop in hops.iter().rev() {
         let Some(address) = address(hop) else { break };
@@ -139,8 +140,8 @@ fn claims<'a>(headers: &'a HeaderMap, trusted: &[Cidr]) -> Claims<'a> {
             break;
         }
     }
-    // What the proxy said that was reached by this client; one that adds to one list and replaces
-    // another has said what is right-most.
+    // Returns the value from the proxy that this client reached. For a proxy that adds to one list
+    // and replaces another, it is the right-most value.
     let by_that_proxy = |name: HeaderName| -> Option<&'a str> {
         let all = members(headers, &name);
         let at = match all.len() == hops.len() {
@@ -160,13 +161,14 @@ fn claims<'a>(headers: &'a HeaderMap, trusted: &[Cidr]) -> Claims<'a> {
     Claims { client, hops, scheme, host, port }
 }
 
-/// The members of a list, on however many lines.
+/// Returns the members of a list, over all lines of the field.
 fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
     let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|one| !one.is_empty()).collect()
 }
 
-/// The address of a hop, as proxies write it: alone, in brackets, with a port, in quotes.
+/// Parses the address of a hop, in the forms that proxies write: alone, in brackets, with a port,
+/// in quotes.
 fn address(hop: &str) -> Option<IpAddr> {
     let hop = hop.strip_prefix('"').and_then(|hop| hop.strip_suffix('"')).unwrap_or(hop);
     let is_port = |port: &str| port.parse::<u16>().is_ok();
@@ -186,7 +188,7 @@ fn address(hop: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// Removes every `X-Forwarded-*`, unknown ones too.
+/// Removes all `X-Forwarded-*` fields, including unknown ones.
 fn remove_claims(headers: &mut HeaderMap) {
     let claims = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
     while let Some(name) = headers.keys().find(claims).cloned() {

@@ -1,10 +1,10 @@
-//! gRPC-Web: calls of browsers, which cannot read trailers, translated for gRPC backends.
+//! gRPC-Web: translation of calls from browsers, which cannot read trailers, for gRPC backends.
 //!
-//! A browser sends `application/grpc-web`, or `application/grpc-web-text` where every byte of the
-//! body is in base64. The backend gets `application/grpc`. In the response the trailers become the
-//! last message of the body, marked by the highest bit of its first byte
-//! (grpc/doc/PROTOCOL-WEB.md). As in Envoy's filter of that name, this happens right before the
-//! request is forwarded, so every other filter sees what the client sent.
+//! A browser sends `application/grpc-web`, or `application/grpc-web-text` with the whole body in
+//! base64. The backend gets `application/grpc`. In the response, the trailers become the last
+//! message of the body, marked by the highest bit of its first byte (grpc/doc/PROTOCOL-WEB.md). As
+//! with Envoy's filter of that name, the translation happens right before the request is forwarded,
+//! so every other filter sees what the client sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,10 +19,10 @@ use http_body::{Body as HttpBody, Frame};
 use crate::body::{Body, BodyError, Response};
 use crate::snapshot::matcher::{GrpcWeb, grpc_web, is_grpc};
 
-/// The highest bit of a message's first byte: the message holds trailers.
+/// The highest bit of a message's first byte: the message contains trailers.
 const TRAILERS: u8 = 0x80;
 
-/// A call that came as gRPC-Web and is forwarded as gRPC.
+/// A call that arrived as gRPC-Web and is forwarded as gRPC.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GrpcWebCall {
     request: GrpcWeb,
@@ -30,20 +30,20 @@ pub(super) struct GrpcWebCall {
 }
 
 impl GrpcWebCall {
-    /// Turns the head of a gRPC-Web call into one of gRPC. `None` for everything else, which stays
-    /// as it is.
+    /// Converts the head of a gRPC-Web call to that of a gRPC call. Returns `None` for any other
+    /// request, which stays unchanged.
     pub(super) fn translate(head: &mut request::Parts) -> Option<Self> {
         if head.method != Method::POST {
             return None;
         }
         let (request, suffix) = grpc_web(head.headers.get(CONTENT_TYPE)?)?;
         let content_type = HeaderValue::from_str(&format!("application/grpc{suffix}")).ok()?;
-        // A client that names no form of gRPC-Web gets the one that it used.
+        // A client that accepts no form of gRPC-Web explicitly gets the form that it used.
         let accepted = head.headers.get(ACCEPT).and_then(grpc_web).map(|(form, _)| form);
         let headers = &mut head.headers;
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        // Clients of gRPC-Web decompress nothing.
+        // gRPC-Web clients support no compression.
         headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
         if request == GrpcWeb::Text {
             headers.remove(CONTENT_LENGTH);
@@ -51,7 +51,7 @@ impl GrpcWebCall {
         Some(Self { request, response: accepted.unwrap_or(request) })
     }
 
-    /// The body of the request, as the backend gets it.
+    /// Returns the request body in the form that the backend gets.
     pub(super) fn request_body(self, body: Body) -> Body {
         match self.request {
             GrpcWeb::Text if !body.is_end_stream() => {
@@ -61,8 +61,8 @@ impl GrpcWebCall {
         }
     }
 
-    /// The response of a backend, as the client gets it. One that is not gRPC stays as it is: the
-    /// client reads its HTTP status.
+    /// Converts the response of a backend to the form that the client gets. A response that is not
+    /// gRPC stays unchanged: the client reads its HTTP status.
     pub(super) fn response(self, mut response: Response) -> Response {
         if !is_grpc(response.headers()) {
             return response;
@@ -80,7 +80,7 @@ impl GrpcWebCall {
         response.map(|body| Body::boxed(EncodedBody { body, text, ended: false }))
     }
 
-    /// The content type of the response, with the suffix that the backend used.
+    /// Returns the content type of the response, with the suffix that the backend used.
     fn content_type(self, headers: &HeaderMap) -> HeaderValue {
         let backend = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let suffix = backend.and_then(|value| value.get("application/grpc".len()..));
@@ -94,10 +94,10 @@ impl GrpcWebCall {
     }
 }
 
-/// A request's body out of base64. Its length is bounded by a frame of the client's.
+/// A request body decoded from base64. Its buffer is bounded by one of the client's frames.
 struct DecodedBody {
     body: Body,
-    /// Up to three characters of a group of four whose rest has not come yet.
+    /// Up to three characters of an incomplete group of four.
     rest: BytesMut,
     ended: bool,
 }
@@ -139,7 +139,7 @@ impl HttpBody for DecodedBody {
     }
 }
 
-/// Decodes whole groups of four characters. A client may pad wherever it flushed its buffer, so
+/// Decodes complete groups of four characters. A client may pad wherever it flushed its buffer, so
 /// padding ends a piece and not the body.
 fn decode(mut groups: &[u8]) -> Option<Bytes> {
     let mut decoded = Vec::with_capacity(groups.len() / 4 * 3);
@@ -153,7 +153,7 @@ fn decode(mut groups: &[u8]) -> Option<Bytes> {
     Some(decoded.into())
 }
 
-/// A response's body with its trailers as the last message, in base64 if the client asked for text.
+/// A response body with its trailers as the last message, in base64 if the client requested text.
 struct EncodedBody {
     body: Body,
     text: bool,
@@ -183,7 +183,7 @@ impl HttpBody for EncodedBody {
                 message_of(&frame.into_trailers().unwrap_or_default())
             }
         };
-        // Each frame is padded by itself, so that a client can read it at once.
+        // Each frame is padded separately, so that a client can read it at once.
         let data = if self.text { STANDARD.encode(&data).into() } else { data };
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
@@ -193,7 +193,8 @@ impl HttpBody for EncodedBody {
     }
 }
 
-/// Trailers as a message: the mark, the length, and a line a field, with CRLF behind each.
+/// Encodes trailers as a message: the mark, the length, and one line per field, each ending in
+/// CRLF.
 fn message_of(trailers: &HeaderMap) -> Bytes {
     let mut lines = BytesMut::new();
     for (name, value) in trailers {

@@ -1,24 +1,24 @@
-//! The scan of an HTTP/1 connection on its way to hyper: it finds requests that say their length
-//! twice and targets that are too long.
+//! Scanner for HTTP/1 connections, ahead of hyper: it finds requests with both `Content-Length` and
+//! `Transfer-Encoding`, and targets that are too long.
 //!
-//! RFC 9112 section 6.1: `Content-Length` beside `Transfer-Encoding` is likely an attack. hyper
-//! takes the coding, drops the length and shows neither; that is safe, but the client should get
-//! 400. And hyper keeps a head until it is complete or too large, and answers that
-//! with 431, while a target that is too long is to be answered 414 (RFC 9110 section 15.5.15).
+//! `Content-Length` beside `Transfer-Encoding` is likely an attack (RFC 9112 section 6.1). hyper
+//! uses the coding, drops the length and reports neither; that is safe, but the client should get
+//! 400. hyper also buffers a head until it is complete or too large, and answers an oversized head
+//! with 431, while a target that is too long is to be answered with 414 (RFC 9110 section 15.5.15).
 //!
-//! So all bytes of a connection are followed here too: each head, and the body behind it.
+//! The scanner therefore follows all bytes of a connection: each head and the body after it.
 
-/// Follows the requests of a connection, in whatever pieces they come.
+/// Parser that follows the requests of a connection, in pieces of any size.
 ///
-/// What hyper refuses is not followed further: hyper reads no more of that connection either.
+/// It stops at bytes that hyper refuses: hyper reads no more of that connection either.
 #[derive(Debug, Default)]
 pub(super) struct Http1Scan {
     at: ScanPosition,
-    /// The line's name so far, where it can still be one of the two.
+    /// The name of the current line so far, while it can still be one of the two.
     name: [u8; LONGEST],
-    /// Of the head under way, or the one whose body is.
+    /// State of the current head, or of the head whose body is being read.
     head: ScannedHead,
-    /// Heads that have begun.
+    /// Number of heads that have begun.
     heads: u32,
 }
 
@@ -29,36 +29,36 @@ struct ScannedHead {
     length: u64,
 }
 
-/// Where in a message the next byte belongs.
+/// Position of the next byte in a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum ScanPosition {
-    /// Before a request line, where empty lines are skipped (RFC 9112 section 2.2).
+    /// Before a request line; empty lines are skipped (RFC 9112 section 2.2).
     #[default]
     Start,
     Method,
-    /// In the target, of which so many bytes have come.
+    /// In the target, of which this many bytes have arrived.
     Target(usize),
-    /// In a line whose rest does not matter.
+    /// In a line whose rest is ignored.
     Line,
-    /// In a field's name, of which so many bytes are known.
+    /// In a field name, of which this many bytes are known.
     Name(usize),
     /// In the value of `Content-Length`.
     Length {
         number: u64,
         digits: Digits,
     },
-    /// In a body, with so many bytes to come.
+    /// In a body, with this many bytes left.
     Body(u64),
     /// In the line before a chunk.
     ChunkSize {
         number: u64,
         digits: Digits,
     },
-    /// In a chunk, with so many bytes to come.
+    /// In a chunk, with this many bytes left.
     Chunk(u64),
-    /// Behind a chunk's bytes.
+    /// After the data of a chunk.
     ChunkEnd,
-    /// In a line behind the last chunk, which is the last one if it is empty.
+    /// In a line after the last chunk; an empty line ends the trailers.
     Trailer {
         is_empty: bool,
     },
@@ -66,12 +66,12 @@ enum ScanPosition {
     Nowhere,
 }
 
-/// How far a number has come.
+/// Progress in parsing a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Digits {
     Awaited,
     Begun,
-    /// Nothing but the line's end may follow; of a chunk's size anything may.
+    /// Only the end of the line may follow; after a chunk size, anything may.
     Ended,
 }
 
@@ -79,18 +79,18 @@ const CODING: &[u8] = b"transfer-encoding";
 const LENGTH: &[u8] = b"content-length";
 const LONGEST: usize = CODING.len() + 1;
 
-/// The findings in some bytes. Requests are named by their number, from 1.
+/// The findings in a piece of a connection. Requests are identified by their number, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ScanFindings {
     /// The request whose head has both fields.
     pub twofold: Option<u32>,
-    /// The request whose target is too long, and how many of the bytes are before or within the
-    /// limit. Nothing is followed behind it.
+    /// The request whose target is too long, and the number of bytes before the target's limit.
+    /// Nothing after it is scanned.
     pub long_target: Option<(u32, usize)>,
 }
 
 impl Http1Scan {
-    /// Reads on. A target may have `longest_target` bytes.
+    /// Scans `bytes`. A target may have `longest_target` bytes.
     pub(super) fn read(&mut self, bytes: &[u8], longest_target: usize) -> ScanFindings {
         let mut seen = ScanFindings::default();
         let mut rest = bytes;
@@ -120,8 +120,8 @@ impl Http1Scan {
         seen
     }
 
-    /// Takes what belongs together from the front of `bytes`, which are some. Returns the rest, and
-    /// whether the head under way has just shown the second of the two fields.
+    /// Consumes one step from the front of `bytes`, which must not be empty. Returns the rest, and
+    /// true if the current head has just shown the second of the two fields.
     fn step<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], bool) {
         let before = self.head;
         let (byte, rest) = (bytes[0], &bytes[1..]);
@@ -224,7 +224,8 @@ impl Http1Scan {
         ScanPosition::Line
     }
 
-    /// RFC 9112 section 6.3: the coding counts, which is chunked or refused.
+    /// Returns the position after a head. `Transfer-Encoding` takes precedence; its coding is
+    /// `chunked`, or the request is refused (RFC 9112 section 6.3).
     fn behind_head(&self) -> ScanPosition {
         match (self.head.has_coding, self.head.length) {
             (true, _) => CHUNK,
@@ -234,7 +235,7 @@ impl Http1Scan {
     }
 }
 
-/// Before a chunk.
+/// Position before a chunk.
 const CHUNK: ScanPosition = ScanPosition::ChunkSize { number: 0, digits: Digits::Awaited };
 
 fn digit(byte: u8, base: u32) -> Option<u64> {
@@ -245,7 +246,7 @@ fn grown(number: u64, base: u64, digit: u64) -> Option<u64> {
     number.checked_mul(base)?.checked_add(digit)
 }
 
-/// Leaves out up to `left` bytes: how many are left to leave out, and the bytes behind.
+/// Skips up to `left` bytes. Returns the number of bytes still to skip, and the rest of `bytes`.
 fn skip(bytes: &[u8], left: u64) -> (u64, &[u8]) {
     match usize::try_from(left) {
         Ok(count) if count <= bytes.len() => (0, &bytes[count..]),

@@ -1,11 +1,11 @@
-//! The refusal of pseudo-header fields in the trailers of HTTP/2 requests.
+//! Refusal of pseudo-header fields in the trailers of HTTP/2 requests.
 //!
-//! They make the request malformed (RFC 9113 section 8.1). h2 drops them and shows neither them nor
-//! the frame, so the heads of frames and the fields of HEADERS are read here too, on their way to
-//! h2. Where trailers begin with a pseudo-header field, their END_STREAM is taken away, and h2
-//! resets the stream with PROTOCOL_ERROR: it refuses trailers that do not end a stream, and a
-//! pseudo-header field behind another field, by itself. The fields reach h2 as they are, so that
-//! its table of them stays the peer's.
+//! Such fields make a request malformed (RFC 9113 section 8.1). h2 drops them and exposes neither
+//! the fields nor the frame, so this module also parses frame heads and the fields of HEADERS, on
+//! their way to h2. If trailers begin with a pseudo-header field, this module clears their
+//! END_STREAM flag, and h2 resets the stream with PROTOCOL_ERROR, because it refuses trailers that
+//! do not end a stream. h2 itself refuses a pseudo-header field after a regular field. The fields
+//! reach h2 unchanged, so that its dynamic table stays in step with the peer's.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,7 +14,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a frame before its payload (RFC 9113 section 4.1), and in them the flags.
+/// Length of a frame head in bytes (RFC 9113 section 4.1), the frame types that carry fields, and
+/// their flags.
 const FRAME_HEAD: usize = 9;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
@@ -23,25 +24,25 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// The largest frame that h2 takes from a peer, unless it is told otherwise.
+/// The largest frame payload that h2 accepts from a peer by default, in bytes.
 const LARGEST: usize = 16 << 10;
 
-/// What a connection begins with (RFC 9113 section 3.4).
+/// Length of the client preface in bytes (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 
-/// Fields of HPACK's static table (RFC 7541 appendix A); the first of them are pseudo-header
-/// fields.
+/// Number of entries in HPACK's static table (RFC 7541 appendix A), and of the pseudo-header fields
+/// at its start.
 const STATIC: u32 = 61;
 const STATIC_PSEUDO: u32 = 14;
 
-/// A connection of HTTP/2 from its first byte on, whose frames are looked at as they come.
+/// An HTTP/2 connection from its first byte on, whose frames are inspected as they arrive.
 #[derive(Debug)]
 pub(super) struct FrameFilter<S> {
     stream: S,
     scan: TrailerScan,
-    /// What the scan has yet to decide about: less than a frame.
+    /// Bytes that the scan cannot decide on yet: less than a frame.
     held: Vec<u8>,
-    /// What may go on, and has not had room yet.
+    /// Inspected bytes that the reader had no room for yet.
     passed: Bytes,
 }
 
@@ -72,7 +73,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameFilter<S> {
                 return Poll::Ready(Ok(()));
             }
             if came.is_empty() {
-                // The end. What there was of a frame is h2's to judge.
+                // End of the stream. h2 handles the incomplete frame.
                 this.passed = std::mem::take(&mut this.held).into();
             } else if this.held.is_empty() {
                 let passed = this.scan.pass(came);
@@ -121,21 +122,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameFilter<S> {
     }
 }
 
-/// Follows the frames of a connection, in whatever pieces they come.
+/// Parser that follows the frames of a connection, in pieces of any size.
 #[derive(Debug)]
 struct TrailerScan {
     place: FramePosition,
-    /// The highest stream that was opened: HEADERS of another one are trailers.
+    /// The highest stream that was opened. HEADERS of a stream up to it are trailers.
     opened: u32,
     fields: HpackFields,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum FramePosition {
-    /// So many bytes are of no interest.
+    /// Skip this many bytes.
     Skip(usize),
     Head,
-    /// Fields for so many bytes, then padding.
+    /// Read this many bytes of fields, then skip this many bytes of padding.
     Fragment(usize, usize),
 }
 
@@ -146,8 +147,8 @@ impl Default for TrailerScan {
 }
 
 impl TrailerScan {
-    /// Reads on, and marks trailers that must be refused. Returns how many of the bytes may go on;
-    /// the others are to be shown again, with more behind them.
+    /// Parses `bytes` and marks trailers that must be refused. Returns the number of bytes that may
+    /// be passed on; the caller must pass the others again, with more bytes behind them.
     fn pass(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -179,7 +180,7 @@ impl TrailerScan {
         at
     }
 
-    /// Reads the head of a frame and what stands before its fields; none if not all of it is there.
+    /// Parses the head of a frame and the part before its fields; `None` if it is incomplete.
     fn head(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let head: [u8; FRAME_HEAD] = bytes.get(..FRAME_HEAD)?.try_into().ok()?;
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = head;
@@ -196,7 +197,7 @@ impl TrailerScan {
         let is = |flag: u8| flags & flag != 0;
         let before = usize::from(is(PADDED)) + if is(PRIORITY) { 5 } else { 0 };
         if length < before || length > LARGEST {
-            // h2 ends the connection.
+            // h2 closes the connection.
             self.place = FramePosition::Skip(length);
             return Some(self.begun(FRAME_HEAD));
         }
@@ -210,7 +211,7 @@ impl TrailerScan {
                 Some(true) => bytes[4] &= !END_STREAM,
                 Some(false) => {}
                 None if there.len() < fragment => return None,
-                // The first field is in another frame, which no peer has a reason for.
+                // The first field is in another frame. No peer has a reason to send that.
                 None if !is(END_HEADERS) => bytes[4] &= !END_STREAM,
                 None => {}
             }
@@ -224,7 +225,7 @@ impl TrailerScan {
         Some(self.begun(fields))
     }
 
-    /// Goes on at once where a frame has nothing in it.
+    /// Advances the position past a frame or fragment that is empty.
     fn begun(&mut self, read: usize) -> usize {
         self.place = match self.place {
             FramePosition::Skip(0) | FramePosition::Fragment(0, 0) => FramePosition::Head,
@@ -235,16 +236,16 @@ impl TrailerScan {
     }
 }
 
-/// The fields of one head after the other (RFC 7541 section 6), as far as it takes to know which
-/// are pseudo-header fields.
+/// HPACK parser for successive field blocks (RFC 7541 section 6). It parses only what is needed to
+/// recognise pseudo-header fields.
 #[derive(Debug, Default)]
 struct HpackFields {
     step: HpackStep,
-    /// The literal field under way goes into the dynamic table.
+    /// The current literal field is added to the dynamic table.
     inserts: bool,
-    /// Which fields of the dynamic table are pseudo-header fields, the newest in the lowest bit.
-    /// The table has 4,096 bytes, and so no more than 128 fields; h2 refuses the index of a field
-    /// that is not there any more.
+    /// Marks the entries of the dynamic table that are pseudo-header fields, the newest in the
+    /// lowest bit. The table has 4,096 bytes, so at most 128 entries; h2 refuses the index of an
+    /// entry that was evicted.
     table: u128,
 }
 
@@ -252,25 +253,25 @@ struct HpackFields {
 enum HpackStep {
     #[default]
     Field,
-    /// A number goes on: what it is so far, and the place of its next seven bits.
+    /// Inside a number: its value so far, and the bit position of its next seven bits.
     HpackNumber(HpackNumber, u32, u32),
-    /// The length of a text.
+    /// Before the length of a string.
     Length(HpackText),
-    /// The first byte of a name, which is so long; `true` if it is compressed.
+    /// Before the first byte of a name of this length; `true` if it is Huffman-coded.
     Name(u32, bool),
-    /// So much of a text.
+    /// Inside a string, with this many bytes left.
     Rest(HpackText, u32),
-    /// h2 ends the connection for it.
+    /// Invalid encoding, for which h2 closes the connection.
     Broken,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum HpackNumber {
     Index,
-    /// The index of a literal field's name; 0 where the name follows.
+    /// The index of a literal field's name; 0 if the name follows.
     NameIndex,
     TableSize,
-    /// `true` if the text is compressed.
+    /// `true` if the string is Huffman-coded.
     Length(HpackText, bool),
 }
 
@@ -281,15 +282,15 @@ enum HpackText {
 }
 
 impl HpackFields {
-    /// Before the first field of a head.
+    /// Resets the parser before the first field of a block.
     fn begin(&mut self) {
         if !matches!(self.step, HpackStep::Broken) {
             self.step = HpackStep::Field;
         }
     }
 
-    /// Whether a head that begins with `bytes` begins with a pseudo-header field; none if they do
-    /// not tell.
+    /// Returns true if a field block that begins with `bytes` begins with a pseudo-header field;
+    /// `None` if `bytes` are too short to decide.
     fn first_is_pseudo(&self, bytes: &[u8]) -> Option<bool> {
         let mut ahead = Self { table: self.table, ..Self::default() };
         bytes.iter().find_map(|byte| ahead.read_byte(*byte))
@@ -308,7 +309,7 @@ impl HpackFields {
         }
     }
 
-    /// Reads on; tells whether a field is a pseudo-header field once its name is known.
+    /// Parses one byte. Returns whether the field is a pseudo-header field once its name is known.
     fn read_byte(&mut self, byte: u8) -> Option<bool> {
         match self.step {
             HpackStep::Field if byte & 0x80 != 0 => self.number(HpackNumber::Index, byte, 7),
@@ -322,7 +323,7 @@ impl HpackFields {
                 self.number(HpackNumber::NameIndex, byte, 4)
             }
             HpackStep::HpackNumber(number, so_far, place) => {
-                // As h2 has it: no number of a head is larger.
+                // Same bound as in h2: no number in a field block is larger.
                 if place > 21 {
                     self.step = HpackStep::Broken;
                     return None;
@@ -351,7 +352,7 @@ impl HpackFields {
         }
     }
 
-    /// A number begins in the lower `bits` of `byte` (RFC 7541 section 5.1).
+    /// Parses a number that begins in the lower `bits` of `byte` (RFC 7541 section 5.1).
     fn number(&mut self, number: HpackNumber, byte: u8, bits: u32) -> Option<bool> {
         let most = (1_u32 << bits) - 1;
         let value = u32::from(byte) & most;
@@ -403,7 +404,7 @@ impl HpackFields {
         };
     }
 
-    /// The name of a literal field is known.
+    /// Records the name of a literal field.
     fn named(&mut self, is_pseudo: bool) -> bool {
         if self.inserts {
             self.table = self.table << 1 | u128::from(is_pseudo);

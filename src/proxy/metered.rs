@@ -1,4 +1,4 @@
-//! The stream between hyper and the socket: it notes the client's progress and gathers small
+//! The stream between hyper and the socket: it records the client's progress and combines small
 //! writes.
 
 use std::io::{self, IoSlice};
@@ -16,40 +16,41 @@ use crate::proxy::http1_scan::Http1Scan;
 use crate::stats::{Downstream, Sharded};
 use crate::upstream;
 
-/// Most bytes gathered before they are written: one TLS record.
+/// Maximum number of bytes that are buffered before they are written: one TLS record.
 const GATHERED: usize = 16 << 10;
 
-/// The bytes that hyper reads instead of the rest of a head whose target is too long.
+/// Bytes that hyper reads instead of the rest of a head whose target is too long.
 const END_OF_HEAD: &[u8] = b" HTTP/1.1\r\n\r\n";
 
-/// Bytes that are read at once and dropped behind a target that is too long.
+/// Size of a read, in bytes, whose data is dropped after a target that is too long.
 const DROPPED: usize = 4 << 10;
 
-/// Bytes that are read at once and discarded.
+/// Size of a read, in bytes, whose data is discarded.
 const DISCARDED: usize = 4 << 10;
 
-/// A stream whose progress a [`Watch`] sees.
+/// A stream that reports its progress to a [`Watch`].
 ///
-/// HTTP/2 writes frames of a few dozen bytes; each would become a TLS record and a system call of
-/// its own. With `gather` they are kept until hyper flushes, which it does when it has no more.
+/// HTTP/2 writes frames of a few dozen bytes, each of which would become a TLS record and a system
+/// call. With `gathering`, they are buffered until hyper flushes, which it does when it has no more
+/// to write.
 #[derive(Debug)]
 pub(super) struct MeteredStream<S: ClientStream> {
     stream: S,
     watch: Arc<Watch>,
     counts: Arc<Sharded<Downstream>>,
-    /// Bytes that were read to find out the protocol, and are still to be served.
+    /// Bytes that were read to detect the protocol and are still to be served.
     replay: Bytes,
-    /// `None`: writes go straight through.
+    /// `None`: writes are not buffered.
     gathered: Option<BytesMut>,
-    /// Follows the requests of HTTP/1.
+    /// Scans the requests of HTTP/1.
     scan: Http1Scan,
-    /// Bytes of a target that hyper may see.
+    /// Maximum number of bytes of a target that hyper sees.
     longest_target: usize,
-    /// A target was longer: hyper was given an end of the head there, and gets no further bytes.
+    /// A target was too long: hyper was given an end of the head and gets no further bytes.
     cut: bool,
     /// The end of the stream was written.
     finished: bool,
-    /// The gateway reads on, so that the peer gets to read the last bytes that were sent to it.
+    /// The gateway continues to read, so that the peer can receive the last bytes sent to it.
     lingers: bool,
 }
 
@@ -80,8 +81,8 @@ impl<S: ClientStream> MeteredStream<S> {
         self
     }
 
-    /// Notes that bytes came, and looks at the heads among them. `Some` if a target is too long:
-    /// the number of its request, and how many of the bytes are still before its end.
+    /// Records received bytes and scans the heads in them. If a target is too long, returns the
+    /// number of its request and the number of bytes before the limit.
     fn came(&mut self, bytes: &[u8]) -> Option<(u32, usize)> {
         self.watch.read(coarse_now());
         self.counts.here().received_bytes.add(bytes.len() as u64);
@@ -95,8 +96,8 @@ impl<S: ClientStream> MeteredStream<S> {
         seen.long_target
     }
 
-    /// Has hyper see the end of the head at `end` of what was read into `buffer`, so that `request`
-    /// is answered: nobody keeps a target for as long as its client goes on sending it.
+    /// Ends the head, for hyper, at `end` of the bytes in `buffer`, so that `request` is answered:
+    /// a target is not buffered for as long as the client keeps sending it.
     fn cut_head(&mut self, buffer: &mut ReadBuf<'_>, request: u32, end: usize) {
         self.watch.has_long_target(request);
         self.cut = true;
@@ -142,7 +143,7 @@ impl<S: ClientStream> AsyncRead for MeteredStream<S> {
 }
 
 impl<S: ClientStream> MeteredStream<S> {
-    /// Writes what was gathered.
+    /// Writes the buffered bytes.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(gathered) = &mut self.gathered else { return Poll::Ready(Ok(())) };
         while gathered.has_remaining() {
@@ -225,12 +226,12 @@ impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
 }
 
 impl<S: ClientStream> MeteredStream<S> {
-    /// Reads on until the client has ended too, where it may be sending still (RFC 9112 section
-    /// 9.6): what comes in after a close is answered by a reset, and a reset takes away what the
-    /// client has not read yet. The sweep ends it (see [`Watch::lingers`]).
+    /// Continues to read until the client has ended too, if it may still be sending (RFC 9112
+    /// section 9.6): bytes that arrive after a close cause a reset, and a reset discards data that
+    /// the client has not read yet. The sweep limits the time (see [`Watch::lingers`]).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.watch.is_busy() {
-            // A tunnel, of which one way has ended.
+            // A tunnel of which one direction has ended.
             return Poll::Ready(Ok(()));
         }
         self.lingers |= self.watch.has_unread();

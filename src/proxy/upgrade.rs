@@ -1,4 +1,4 @@
-//! Connections that change their protocol: WebSocket over HTTP/1.1 and over HTTP/2.
+//! Protocol upgrades: WebSocket over HTTP/1.1 and over HTTP/2, and other upgrades over HTTP/1.1.
 
 use std::io;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use crate::proxy::stream_tasks::{self, Leash};
 use crate::proxy::websocket::{Frames, GOING_AWAY};
 use crate::upstream::Tunnel;
 
-/// The client's side of a tunnel, where its request asks for one.
+/// Returns the client's side of a tunnel, if the request asks for one.
 pub(super) fn wanted<B>(request: &mut http::Request<B>) -> Option<OnUpgrade> {
     let asked = request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT;
     asked.then(|| hyper::upgrade::on(request))
 }
 
-/// Makes of an extended CONNECT the HTTP/1.1 handshake it stands for (RFC 8441 section 5).
+/// Converts an extended CONNECT to the corresponding HTTP/1.1 handshake (RFC 8441 section 5).
 pub(super) fn to_http1(head: &mut request::Parts) {
     head.method = Method::GET;
     head.version = Version::HTTP_11;
@@ -43,7 +43,8 @@ pub(super) fn to_http1(head: &mut request::Parts) {
     headers.insert(SEC_WEBSOCKET_KEY, new_key());
 }
 
-/// RFC 6455 section 4.1: 16 random bytes in base64. They guard against nothing but caches.
+/// Returns a new `Sec-WebSocket-Key`: 16 random bytes in base64 (RFC 6455 section 4.1). It protects
+/// against caches only.
 fn new_key() -> HeaderValue {
     use base64::Engine;
     let random = fastrand::u128(..).to_be_bytes();
@@ -51,20 +52,20 @@ fn new_key() -> HeaderValue {
     HeaderValue::from_str(&key).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The WebSocket handshake that the gateway itself makes with a backend, for a client of HTTP/2.
-/// That client never sees the answer's fields, so the gateway checks what a client has to check
-/// (RFC 6455 section 4.1).
+/// The WebSocket handshake that the gateway itself does with a backend, for an HTTP/2 client. That
+/// client never sees the fields of the backend's response, so the gateway makes the checks that RFC
+/// 6455 section 4.1 requires of a client.
 #[derive(Debug)]
 struct Handshake {
-    /// The only right `Sec-WebSocket-Accept`.
+    /// The only valid `Sec-WebSocket-Accept`.
     accept: String,
     protocols: Vec<Vec<u8>>,
-    /// Names without parameters.
+    /// Extension names without parameters.
     extensions: Vec<Vec<u8>>,
 }
 
 impl Handshake {
-    /// `headers` are those of the request as it goes to the backend.
+    /// `headers` are those of the request that is sent to the backend.
     fn of(headers: &HeaderMap) -> Self {
         let key = headers.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
         Self {
@@ -74,8 +75,8 @@ impl Handshake {
         }
     }
 
-    /// True if a 101 with these `headers` begins the WebSocket that was asked for. The exchange
-    /// with the backend has compared `Upgrade` already.
+    /// Returns true if a 101 with these `headers` completes the handshake. `Upgrade` was already
+    /// compared in the exchange with the backend.
     fn is_met_by(&self, headers: &HeaderMap) -> bool {
         let one = |name: HeaderName| {
             let mut values = headers.get_all(name).iter();
@@ -96,16 +97,16 @@ impl Handshake {
     }
 }
 
-/// The names in `Sec-WebSocket-Extensions`.
+/// Returns the names in `Sec-WebSocket-Extensions`.
 fn extensions(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     tokens(headers, &SEC_WEBSOCKET_EXTENSIONS).map(|extension| {
         extension.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
     })
 }
 
-/// The backend's 101 as the client's protocol says it.
+/// Converts the backend's 101 to the form of the client's protocol.
 fn answer(kind: Upgrade, response: &mut Response) {
-    // RFC 9110 section 8.6: a 101 has no length. What follows is the tunnel's.
+    // A 101 has no length (RFC 9110 section 8.6). The bytes after it belong to the tunnel.
     response.headers_mut().remove(CONTENT_LENGTH);
     match kind {
         Upgrade::Http1 => {
@@ -123,17 +124,17 @@ fn answer(kind: Upgrade, response: &mut Response) {
     }
 }
 
-/// A change of protocol that a request asks for, until its backend has answered.
+/// A requested protocol upgrade that the backend has not answered yet.
 #[derive(Debug)]
 pub(super) struct Switching {
     kind: Upgrade,
     downstream: OnUpgrade,
-    /// Where the gateway itself makes the handshake with the backend.
+    /// Set if the gateway itself does the handshake with the backend.
     handshake: Option<Handshake>,
 }
 
 impl Switching {
-    /// `headers` are those of the request as it goes to the backend.
+    /// `headers` are those of the request that is sent to the backend.
     pub(super) fn new(kind: Upgrade, downstream: OnUpgrade, headers: &HeaderMap) -> Self {
         let handshake = match kind {
             Upgrade::Http1 => None,
@@ -142,17 +143,19 @@ impl Switching {
         Self { kind, downstream, handshake }
     }
 
-    /// True if the stream of the request becomes the tunnel: what it carries is no body.
+    /// Returns true if the stream of the request becomes the tunnel, so that its bytes are not a
+    /// body.
     pub(super) fn has_stream(&self) -> bool {
         self.kind == Upgrade::Http2
     }
 
-    /// Makes of a backend's response what the client gets, and returns the tunnel that begins with
-    /// it, if one does.
+    /// Converts a backend's response to the client's form, and returns the tunnel that begins with
+    /// it, if any.
     ///
     /// # Errors
     ///
-    /// The response begins what was not asked for.
+    /// Fails if the response begins an upgrade that was not requested, or that does not match the
+    /// request.
     pub(super) fn finish(
         asked: Option<Self>,
         response: &mut Response,
@@ -169,7 +172,7 @@ impl Switching {
                 Ok(Some(Switched { kind, websocket, downstream, upstream }))
             }
             (StatusCode::SWITCHING_PROTOCOLS, ..) => Err(Failure::ResponseInvalid),
-            // To a CONNECT, any 2xx says that there is a tunnel (RFC 9110 section 9.3.6).
+            // Any 2xx response to CONNECT means that there is a tunnel (RFC 9110 section 9.3.6).
             (status, Some(asked), _) if asked.has_stream() && status.is_success() => {
                 Err(Failure::ResponseInvalid)
             }
@@ -181,27 +184,26 @@ impl Switching {
     }
 }
 
-/// True if the answer begins a WebSocket over HTTP/1.1, rather than another protocol that was let
-/// through.
+/// Returns true if the response begins a WebSocket, not another allowed protocol.
 fn is_websocket(answer: &Response) -> bool {
     let token = answer.headers().get(UPGRADE);
     token.is_some_and(|token| token.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// An exchange that has become a tunnel, but for the answer that says so to the client.
+/// An exchange that has become a tunnel, before its response is sent to the client.
 #[derive(Debug)]
 pub(super) struct Switched {
     kind: Upgrade,
-    /// What is carried are frames of WebSocket over HTTP/1.1.
+    /// The tunnel carries WebSocket frames over HTTP/1.1.
     websocket: bool,
     downstream: OnUpgrade,
     upstream: Tunnel,
 }
 
-/// Carries bytes both ways until both ends have ended, or nothing moved for the tunnel timeout;
-/// then the record writes its line.
+/// Carries bytes in both directions until both ends have ended or no byte has moved for the tunnel
+/// timeout; then the record writes its line.
 ///
-/// The exchange stays open meanwhile, so that a drain waits for it up to its limit.
+/// The exchange stays open meanwhile, so that a drain waits for it up to the drain timeout.
 pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     let carried = Arc::<CarriedBytes>::default();
     record.carried = Some(Arc::clone(&carried));
@@ -217,7 +219,7 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
         let watch = record.open.watch();
         let ending = async {
             match leash {
-                // The task of the connection is gone, and nobody else hears it.
+                // The task of the connection has ended, so only this task observes the ending.
                 None => watch.ending(Some(Ending::Gracefully)).await,
                 // The connection ends, and its streams with it.
                 Some(_) => std::future::pending().await,
@@ -226,7 +228,7 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
         let tunnel = Tunnelled { leash: leash.as_ref(), limit, carried: &carried, websocket };
         let Err(error) = tunnel.carry(&mut client, &mut backend, ending).await else { return };
         tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
-        // If one side was cut off, the other side must see a reset too, not an orderly end.
+        // If one side was reset, the other side must see a reset too, not an orderly end.
         match leash {
             None => watch.cut(),
             Some(leash) => leash.end(),
@@ -236,9 +238,9 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     });
 }
 
-/// How a tunnel is carried.
+/// The parameters of a tunnel.
 struct Tunnelled<'a> {
-    /// Where the client's side is a stream of HTTP/2.
+    /// Set if the client's side is an HTTP/2 stream.
     leash: Option<&'a Leash>,
     limit: Duration,
     carried: &'a CarriedBytes,
@@ -246,13 +248,13 @@ struct Tunnelled<'a> {
 }
 
 impl Tunnelled<'_> {
-    /// Carries bytes until both ends have ended, nothing moved for the limit, or `ending` resolves.
-    /// In the last case the client of a WebSocket is told that it is going away, if its last frame
-    /// is whole: in the middle of one it could not tell that from the payload.
+    /// Carries bytes until both ends have ended, no byte has moved for the limit, or `ending`
+    /// resolves. In the last case, a WebSocket client gets a close frame ("going away"), if its
+    /// last frame is complete: in the middle of a frame, the client would take it for payload.
     ///
     /// # Errors
     ///
-    /// An end broke, or has not said that it has ended.
+    /// Fails if a connection broke, or ended without an orderly end.
     async fn carry(
         &self,
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -270,8 +272,9 @@ impl Tunnelled<'_> {
             let (from, to) = (&mut client_reader, &mut backend_writer);
             one_way(from, to, &moved, &carried.up, &mut frames_up).await?;
             if let Some(leash) = self.leash {
-                // hyper reads a reset with CANCEL or NO_ERROR as an end. But then the task that
-                // writes to the stream is over, once it had its turn.
+                // hyper reports a reset with CANCEL or NO_ERROR as an end of the stream. In that
+                // case the task that writes to the stream has ended too, once it has been
+                // scheduled.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
                 if leash.has_ended() && !answered.load(Ordering::Relaxed) {
@@ -299,11 +302,11 @@ impl Tunnelled<'_> {
     }
 }
 
-/// What one direction of a tunnel has passed on.
+/// The state of one direction of a tunnel.
 #[derive(Debug, Default)]
 struct FollowedFrames {
     frames: Frames,
-    /// A write is under way, so nobody knows how much of it is there.
+    /// A write is in progress, so the number of bytes that have been written is unknown.
     writing: bool,
 }
 
@@ -313,7 +316,7 @@ impl FollowedFrames {
     }
 }
 
-/// Carries what comes until the end, which is left to be told.
+/// Carries bytes until the end of the stream. The caller passes the end on.
 async fn one_way(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
