@@ -529,12 +529,12 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// Returns Envoy Gateway's name of the rule, so that existing dashboards keep working.
+    /// Returns the effect of SecurityPolicies on a rule.
     fn guard(&self, rule: usize) -> Option<Guard<'_>> {
         self.security.on_rule(self.route, rule, self.variant.security)
     }
 
-    /// Envoy Gateway's name for the rule, so that dashboards carry over.
+    /// Returns Envoy Gateway's name of the rule, so that existing dashboards keep working.
     fn name(&self, number: usize) -> Arc<str> {
         let kind = match self.route.object {
             RouteObject::Grpc(_) => "grpcroute",
@@ -547,16 +547,16 @@ impl Compiler<'_, '_> {
         format!("{kind}/{}/{}/rule/{number}", key.namespace, key.name).into()
     }
 
-    /// Stops a rule for the match or filter at `at`, below the rule.
+    /// Stops a rule because of the match or filter at `at`, a path below the rule.
     fn misfit(&mut self, rule: usize, at: FieldPath, misfit: Misfit) {
         match misfit {
-            // The rule is refused already; this makes sure of it.
+            // The rule is already refused; this makes sure of it.
             Misfit::Reported => drop(self.into.stopped.insert(rule)),
             Misfit::Unusable { field, problem } => self.fault(rule, at.join(field), problem),
         }
     }
 
-    /// A fault that stops a rule: `field` is below the rule.
+    /// Reports a fault that stops a rule; `field` is a path below the rule.
     fn fault(&mut self, rule: usize, field: FieldPath, problem: String) {
         let field = field_path!(spec.rules[rule]).join(field);
         self.into.faults.push(Fault::error(self.route.key.clone(), field, problem));
@@ -574,12 +574,12 @@ impl Compiler<'_, '_> {
     }
 }
 
-/// Returns a rule that answers every request with 500.
+/// FNV-1a, folded: the same in every process, and not secret.
 fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// A rule that answers 500 to whatever it takes.
+/// Returns a rule that answers every request with 500.
 pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
     Rule {
         name,
@@ -594,7 +594,7 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
     }
 }
 
-/// `0s` turns a limit off (GEP-1742).
+/// Converts timeouts; `0s` turns a limit off (GEP-1742).
 fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
     let limit = |raw: Option<api::Duration>| match raw.map(api::Duration::get) {
         None => Limit::Unset,
@@ -604,10 +604,10 @@ fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
     Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) }
 }
 
-/// Tries after the first where `attempts` is not written: Envoy Gateway's.
+/// The default of `attempts`, which counts tries after the first: Envoy Gateway's default.
 const ATTEMPTS: u32 = 2;
 
-/// A number that is not a status breaks a rule of the kind.
+/// The default of `backoff`: Envoy's default.
 const BACKOFF: Duration = Duration::from_millis(25);
 
 fn retry(raw: &HttpRouteRetry) -> Retry {

@@ -44,7 +44,8 @@ impl Trust {
         found.map(Some)
     }
 
-    /// The TLS settings for a backend. None if TLS cannot be used, which the graph has reported.
+    /// Returns the TLS settings for a backend; `None` if TLS cannot be used, which the graph has
+    /// reported.
     pub(super) fn to_backend(
         &self,
         tls: &UpstreamTls,
@@ -63,15 +64,16 @@ impl Trust {
         Some(ClientSettings {
             authorities: self.get(&tls.authorities).ok()?,
             server_name,
-            // All or nothing: without names, another rule would hold.
+            // All names or none: without names, the certificate would be checked against
+            // `server_name` instead.
             names: names.collect::<Option<_>>()?,
             identity: certificate
                 .map(|certificate| Identity::new(slots.get(certificate, Peer::Backends))),
         })
     }
 
-    /// The validation of client certificates. None if no client could be accepted, which the graph has
-    /// reported.
+    /// Returns the validation of client certificates; `None` if no client could be accepted, which
+    /// the graph has reported.
     pub(super) fn of_clients(
         &self,
         clients: &graph::FrontendValidation,
@@ -81,7 +83,7 @@ impl Trust {
     }
 }
 
-/// True if a certificate can be asked for by this name.
+/// Returns true if the name is valid as a server name (SNI); a leading `*.` is ignored.
 pub(super) fn is_server_name(name: &str) -> bool {
     server_name(name.strip_prefix("*.").unwrap_or(name)).is_some()
 }

@@ -227,8 +227,8 @@ impl DocumentReader<'_> {
         self.keep(Object::Unsupported(Unsupported { kind, metadata }), root, spot);
     }
 
-    /// Most fields of an EnvoyProxy configure Envoy and are ignored with a warning; so is a field that
-    /// this release does not know.
+    /// Reads an EnvoyProxy. Most of its fields configure Envoy and are ignored with a warning; so
+    /// is a field that this release does not know.
     fn envoy_proxy(&mut self, root: &Node, spot: Spot<'_>) {
         let before = std::mem::replace(&mut self.lenient, true);
         self.decode(root, spot, Object::EnvoyProxy);
