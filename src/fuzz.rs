@@ -1,9 +1,9 @@
-//! Entry points of the fuzz targets in `fuzz/` and of `tests/crds` only; no part of the
-//! library's interface.
+//! Entry points of the fuzz targets in `fuzz/` and of `tests/crds`; not part of the library's
+//! interface.
 //!
-//! A reader of foreign bytes is private to its room, and a fuzz target is a crate of its own. Each
-//! function here takes bytes as a stranger would send them and hands them to such a reader. A
-//! panic, a hang and a broken promise (an `assert` below) are findings; an error is an answer.
+//! The parsers of untrusted bytes are private to their modules, and a fuzz target is a separate
+//! crate. Each function here passes untrusted bytes to such a parser. A panic, a hang and a failed
+//! `assert` below are findings; an error is a valid result.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,12 +21,12 @@ use crate::proxy;
 use crate::tls::{self, Hello};
 use crate::trace;
 
-/// The configuration reader: `bytes` as one file of documents.
+/// Runs the configuration reader on `bytes`, as one file of documents.
 pub fn yaml(bytes: &[u8]) {
     let set = |name: &str| (name == "DOMAIN").then(|| "example.org".to_owned());
     let loaded = provider::parse_bytes(Path::new("fuzz.yaml"), bytes, &set);
     for index in 0..loaded.objects.len() {
-        // Finding a place again is a second walk over the same text.
+        // A lookup of a place walks the same text again.
         loaded.place(index, &field_path!(spec.rules[0].matches[0].path.value));
     }
     for diagnostic in &loaded.diagnostics([]) {
@@ -34,19 +34,20 @@ pub fn yaml(bytes: &[u8]) {
     }
 }
 
-/// The violations of the objects in `bytes` against the rules of their kinds.
+/// Returns the violations of the objects in `bytes` against the rules of their kinds.
 ///
-/// For `tests/crds`, which asks the CRDs the same.
+/// For `tests/crds`, which checks the same objects against the CRDs.
 pub fn refusals(bytes: &[u8]) -> Vec<String> {
     let loaded = provider::parse_bytes(Path::new("object.yaml"), bytes, &|_| None);
     let errors = loaded.diagnostics([]).into_iter().filter(|one| one.severity == Severity::Error);
     errors.map(|one| one.to_string()).collect()
 }
 
-/// Places in objects of a kind that server-side apply does not take apart as it does their like, and
-/// how: by the words of `x-kubernetes-list-type` with the keys, or of `x-kubernetes-map-type`.
+/// Returns the places in objects of a kind that server-side apply merges differently from the
+/// default for their type, each with its merge strategy: `x-kubernetes-list-type` with the keys, or
+/// `x-kubernetes-map-type`.
 ///
-/// For `tests/crds`, which reads the same in the CRDs.
+/// For `tests/crds`, which reads the same from the CRDs.
 pub fn shapes(kind: &str) -> BTreeMap<String, String> {
     let word = |shape| match shape {
         Shape::Map(keys) => keys.iter().fold("map".into(), |all, (key, _)| format!("{all} {key}")),
@@ -56,9 +57,10 @@ pub fn shapes(kind: &str) -> BTreeMap<String, String> {
     kube_api::shapes(kind).map(|(place, shape)| (place.to_owned(), word(shape))).collect()
 }
 
-/// The parsers of the first bytes of a peer; the first byte picks one, the rest is its input.
+/// Runs a parser of the first bytes of a peer; the first byte selects the parser, the rest is its
+/// input.
 ///
-/// `0` to `5` as digits do as well, so a seed can be written by hand.
+/// The digits `0` to `5` work too, so a seed can be written by hand.
 pub fn parsers(bytes: &[u8]) {
     let Some((pick, rest)) = bytes.split_first() else { return };
     match (pick % 6, std::str::from_utf8(rest)) {
@@ -72,7 +74,7 @@ pub fn parsers(bytes: &[u8]) {
     }
 }
 
-/// A ClientHello or other first bytes of a connection, which ends after them.
+/// Parses a ClientHello or other first bytes of a connection, which ends after them.
 fn client_hello(bytes: &[u8]) {
     accepted(bytes, |hello| {
         let name = hello.sni().unwrap_or_default();
@@ -81,7 +83,7 @@ fn client_hello(bytes: &[u8]) {
     });
 }
 
-/// Hands on the hello in `bytes`, if rustls takes it for one.
+/// Calls `then` with the ClientHello in `bytes`, if rustls accepts it.
 fn accepted(bytes: &[u8], then: impl FnOnce(&Hello<Join<&[u8], Sink>>)) {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let Ok(runtime) = runtime else { return };
@@ -91,9 +93,9 @@ fn accepted(bytes: &[u8], then: impl FnOnce(&Hello<Join<&[u8], Sink>>)) {
     }
 }
 
-/// The reader of the name alone, for connections whose handshake is another's. Wherever the bytes
-/// are cut, it says the same or waits for more; and where rustls finds a name it finds that one or
-/// refuses, for the name decides whether rustls is asked at all.
+/// Runs the reader of the server name, for connections whose handshake a backend may answer. If the
+/// bytes are cut, the result is the same or "incomplete". If rustls finds a name, the reader finds
+/// the same or refuses, because the name decides whether rustls is used at all.
 pub fn server_name(bytes: &[u8]) {
     let whole = tls::server_name(bytes);
     for cut in [5, bytes.len() / 3, bytes.len() / 2, bytes.len().saturating_sub(1)] {
@@ -116,7 +118,7 @@ pub fn server_name(bytes: &[u8]) {
     });
 }
 
-/// A token never leads out of its folder.
+/// A token never leads out of its directory.
 fn token(text: &str) {
     for path in [text, &format!("/.well-known/acme-challenge/{text}")] {
         if let Some(token) = proxy::acme_token(path) {
@@ -125,7 +127,7 @@ fn token(text: &str) {
     }
 }
 
-/// A path in its one form has no dot segment, no `//`, and is in that form once more.
+/// A path in normal form has no dot segment and no `//`, and normalising it again changes nothing.
 fn one_path(text: &str) {
     let Ok(normal) = path::normalise(text) else { return };
     assert!(normal.starts_with('/'), "{text} -> {normal}");
@@ -138,7 +140,7 @@ fn one_path(text: &str) {
     }
 }
 
-/// Hosts, host patterns and address ranges: what is accepted reads the same once more.
+/// Hosts, host patterns and address ranges: an accepted text parses to the same value again.
 fn names_and_ranges(text: &str) {
     if let Ok(field) = HeaderValue::from_str(text)
         && let Some(host) = HostName::parse(&field)
@@ -156,14 +158,15 @@ fn names_and_ranges(text: &str) {
     }
 }
 
-/// A trace that is continued is written in a form that is read alike.
+/// A continued trace is written in a form that parses to the same context.
 fn traceparent(bytes: &[u8]) {
     if let Some(context) = trace::Context::parse(bytes) {
         assert_eq!(trace::Context::parse(&context.field()), Some(context));
     }
 }
 
-/// Fields of a line each: what is passed on is one field, short enough, and is passed on once more.
+/// One field per line: the result is one field, within the length limit, and settling it again
+/// changes nothing.
 fn tracestate(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for field in bytes.split(|byte| *byte == b'\n').take(40) {

@@ -5,18 +5,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
 
-/// A hostname a listener or route accepts: exact, or one leading wildcard label.
+/// A hostname of a listener or route: exact, or with one leading wildcard label.
 ///
 /// Gateway API `Hostname`, RFC 1123 section 2.1: lower case, no port, no IP address, and `*` only
-/// as the whole first label. The only way in is [`HostPattern::parse`], so a `HostPattern` in hand
-/// is always one of the two forms the router indexes.
+/// as the whole first label. [`HostPattern::parse`] is the only way to create one, so a
+/// `HostPattern` is always one of the two forms that the router indexes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct HostPattern(Form);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Form {
     Exact(Box<str>),
-    /// The part after `*`, dot included: `*.example.com` is kept as `.example.com`.
+    /// The part after `*`, dot included: `*.example.com` is stored as `.example.com`.
     Suffix(Box<str>),
 }
 
@@ -25,7 +25,7 @@ impl HostPattern {
     ///
     /// # Errors
     ///
-    /// Says which label is wrong and why; the caller adds file and line.
+    /// The faulty label and the reason; the caller adds file and line.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidHost> {
         let (wildcard, rest) = match text.strip_prefix("*.") {
             Some(rest) => (true, rest),
@@ -47,9 +47,9 @@ impl HostPattern {
         }))
     }
 
-    /// True if a request for `host` (already lower case, port removed) belongs here.
+    /// True if the pattern matches `host` (already lower case, port removed).
     ///
-    /// `*.example.com` accepts `a.example.com` and `a.b.example.com`, never `example.com`.
+    /// `*.example.com` matches `a.example.com` and `a.b.example.com`, never `example.com`.
     pub(crate) fn accepts(&self, host: &str) -> bool {
         match &self.0 {
             Form::Exact(name) => **name == *host,
@@ -57,9 +57,10 @@ impl HostPattern {
         }
     }
 
-    /// The hosts that both accept, if any: the more specific of the two.
+    /// Returns the intersection of two patterns, if any: the more specific of the two.
     ///
-    /// HTTPRoute `hostnames`: `test.example.com` and `*.example.com` meet in `test.example.com`.
+    /// HTTPRoute `hostnames`: the intersection of `test.example.com` and `*.example.com` is
+    /// `test.example.com`.
     pub(crate) fn intersect(&self, other: &Self) -> Option<Self> {
         match (&self.0, &other.0) {
             (Form::Exact(a), _) if other.accepts(a) => Some(self.clone()),
@@ -70,7 +71,7 @@ impl HostPattern {
         }
     }
 
-    /// The name itself, where this is no wildcard.
+    /// Returns the name, if this is not a wildcard.
     pub(crate) fn exact(&self) -> Option<&str> {
         match &self.0 {
             Form::Exact(name) => Some(name),
@@ -78,7 +79,7 @@ impl HostPattern {
         }
     }
 
-    /// The part after the `*`, dot included, where this is a wildcard.
+    /// Returns the part after the `*`, dot included, if this is a wildcard.
     pub(crate) fn suffix(&self) -> Option<&str> {
         match &self.0 {
             Form::Exact(_) => None,
@@ -109,10 +110,11 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// A name as DNS has it: `bücher.example` is `xn--bcher-kva.example` there. None for one that is in
-/// ASCII already.
+/// Returns a name as in DNS: `bücher.example` is `xn--bcher-kva.example`. `None` if it is ASCII
+/// already.
 ///
-/// Of IDNA it knows lower case alone: it is a hint for a person, and no name is looked up by it.
+/// Of IDNA it implements lower case alone: the result is a hint for a person, and is never looked
+/// up.
 pub(crate) fn in_ascii(name: &str) -> Option<String> {
     if name.is_ascii() {
         return None;
@@ -124,7 +126,8 @@ pub(crate) fn in_ascii(name: &str) -> Option<String> {
     Some(name.split(['.', '。']).map(label).collect::<Vec<_>>().join("."))
 }
 
-/// RFC 3492 section 6.3: the letters of ASCII, and then the places and numbers of the others.
+/// Encodes by RFC 3492 section 6.3: the ASCII letters, then the positions and numbers of the
+/// others.
 fn punycode(label: &str) -> String {
     let mut written: String = label.chars().filter(char::is_ascii).collect();
     let basic = u32::try_from(written.len()).unwrap_or(u32::MAX);
@@ -150,7 +153,7 @@ fn punycode(label: &str) -> String {
     written
 }
 
-/// A number in digits of varying base, `a` to `z` and `0` to `9`.
+/// Encodes a number in digits of varying base, `a` to `z` and `0` to `9`.
 fn digits(mut number: u32, bias: u32) -> String {
     const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let digit = |value: u32| {
@@ -207,7 +210,7 @@ fn check_label(label: &str) -> Result<(), InvalidHost> {
     Ok(())
 }
 
-/// Why a text is no hostname.
+/// The reason why a text is not a hostname.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidHost {
     #[error("an IP address is not a hostname; leave `hostname` out to accept any host")]
@@ -228,7 +231,7 @@ pub(crate) struct Cidr {
 }
 
 impl Cidr {
-    /// True if `address` lies in the range. An IPv4 address mapped into IPv6 counts as IPv4.
+    /// True if `address` is in the range. An IPv4 address mapped into IPv6 counts as IPv4.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match (self.network, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -269,37 +272,39 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// Addresses to be given away one by one, at least one and at most [`AddressPool::MOST`].
+/// A pool of addresses to assign, at least one and at most [`AddressPool::MOST`].
 ///
-/// All of a range but those that mean the range itself: the first of it, and of IPv4 the last too
-/// (RFC 4291 section 2.6.1, RFC 919), unless it has no others.
+/// All addresses of a range except those that mean the range itself: the first, and of IPv4 the
+/// last too (RFC 4291 section 2.6.1, RFC 919), unless the range has no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressPool {
     range: Cidr,
-    /// Where its addresses begin, as a number.
+    /// The first address, as a number.
     first: u128,
     len: u32,
 }
 
 impl AddressPool {
-    /// Looking for one that can be listened on may have to try them all.
+    /// Limit on the addresses of a pool. The search for one that can be bound may have to try them
+    /// all.
     pub(crate) const MOST: u32 = 1 << 16;
 
     pub(crate) fn len(&self) -> u32 {
         self.len
     }
 
-    /// The address at `place`, counted from 0; places beyond the end begin anew.
+    /// Returns the address at `place`, counted from 0; places beyond the end start again at the
+    /// first.
     pub(crate) fn nth(&self, place: u32) -> IpAddr {
         let number = self.first + u128::from(place % self.len);
         match self.range.network {
-            // It was checked that all of them fit.
+            // Parsing has checked that all of them fit.
             IpAddr::V4(_) => IpAddr::V4(u32::try_from(number).unwrap_or(u32::MAX).into()),
             IpAddr::V6(_) => IpAddr::V6(number.into()),
         }
     }
 
-    /// True for an address that may be given away.
+    /// True for an address of the pool.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let number = match (self.range.network, address) {
             (IpAddr::V4(_), IpAddr::V4(address)) => u128::from(u32::from(address)),
@@ -338,7 +343,7 @@ impl fmt::Display for AddressPool {
     }
 }
 
-/// A text that is no pool of addresses.
+/// The reason why a text is not an address pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidPool {
     #[error(transparent)]
@@ -347,17 +352,18 @@ pub(crate) enum InvalidPool {
     TooLarge { range: Cidr, least: u8 },
 }
 
-/// A text that is no address range.
+/// The error for a text that is not an address range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an address range; write it like `10.0.0.0/8`, `fd00::/8` or `127.0.0.1`")]
 pub(crate) struct InvalidCidr(String);
 
-/// The peer of a connection as it should be shown: IPv4 mapped into IPv6 is plain IPv4.
+/// Returns the peer of a connection in the form for display: IPv4 mapped into IPv6 becomes plain
+/// IPv4.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// A socket that clients send to: one that listens, or one of datagrams.
+/// A socket that clients send to: a TCP listener or a UDP socket.
 #[derive(Debug)]
 pub(crate) enum ServerSocket {
     Tcp(TcpListener),
@@ -371,7 +377,7 @@ impl ServerSocket {
 
     /// # Errors
     ///
-    /// Those of getsockname(2).
+    /// Errors of getsockname(2).
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
@@ -381,7 +387,7 @@ impl ServerSocket {
 
     /// # Errors
     ///
-    /// Those of fcntl(2).
+    /// Errors of fcntl(2).
     pub(crate) fn set_nonblocking(&self, is_so: bool) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.set_nonblocking(is_so),
@@ -389,7 +395,7 @@ impl ServerSocket {
         }
     }
 
-    /// Another descriptor of the same socket.
+    /// Returns another descriptor of the same socket.
     ///
     /// # Errors
     ///
@@ -412,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_name_beyond_ascii_is_told_as_dns_has_it() {
-        // (name, in DNS); the last two are of RFC 3492 section 7.1
+        // (name, in DNS); the last two names are from RFC 3492 section 7.1
         let table = [
             ("bücher.example", Some("xn--bcher-kva.example")),
             ("Bücher.Example", Some("xn--bcher-kva.example")),
@@ -465,7 +471,7 @@ mod tests {
 
     #[test]
     fn the_intersection_is_the_more_specific() {
-        // (a, b, what both accept)
+        // (a, b, intersection)
         let table = [
             ("a.example.com", "*.example.com", Some("a.example.com")),
             ("*.example.com", "*.a.example.com", Some("*.a.example.com")),
@@ -524,7 +530,7 @@ mod tests {
 
     #[test]
     fn a_pool_gives_away_what_means_one_host() {
-        // (range, how many, the first, the last)
+        // (range, number of addresses, first, last)
         let table = [
             ("127.1.0.0/16", 65534, "127.1.0.1", "127.1.255.254"),
             ("127.1.0.0/29", 6, "127.1.0.1", "127.1.0.6"),

@@ -1,14 +1,15 @@
-//! Paths of requests: normalisation, and the other readings that lenient backends have.
+//! Request paths: normalisation, and the other readings of lenient backends.
 
 use std::borrow::Cow;
 
-/// The path in its one form (RFC 3986 section 6.2.2): dot segments resolved, escapes of unreserved
-/// characters decoded, the digits of all other escapes in upper case. Beyond that `//` is merged, and
-/// characters that no URI has are escaped. A `%2F` inside a segment stays as it is.
+/// Returns the path in normal form (RFC 3986 section 6.2.2): dot segments resolved, escapes of
+/// unreserved characters decoded, the digits of all other escapes in upper case. In addition, `//`
+/// is merged, and characters that are invalid in a URI are escaped. A `%2F` inside a segment stays
+/// as it is.
 ///
 /// # Errors
 ///
-/// A path that a backend might read otherwise than we do: see [`Ambiguous`].
+/// A path that a backend might read differently from the gateway: see [`Ambiguous`].
 pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
     if is_plain(path.as_bytes()) {
         return Ok(Cow::Borrowed(path));
@@ -30,14 +31,14 @@ pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
     Ok(Cow::Owned(resolve(&spelled, Empty::Merged)))
 }
 
-/// The same spelling for a path of the configuration, which may be empty and where `//` is meant.
-/// Invalid escapes and invalid characters stay as they are.
+/// Returns a configured path in normal form. It may be empty, and `//` is kept. Invalid escapes and
+/// invalid characters stay as they are.
 pub(crate) fn settle(path: &str) -> String {
     let spelled = spell(path);
     if spelled.is_empty() { spelled } else { resolve(&spelled, Empty::Kept) }
 }
 
-/// Escapes and characters of `path` in their one spelling; its segments stay as they are.
+/// Normalises escapes and characters of `path`; its segments stay as they are.
 pub(crate) fn spell(path: &str) -> String {
     let mut spelled = String::with_capacity(path.len());
     for piece in pieces(path) {
@@ -49,10 +50,10 @@ pub(crate) fn spell(path: &str) -> String {
     spelled
 }
 
-/// Why a path is refused.
+/// The reason why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ambiguous {
-    /// No character of a URI (RFC 3986), and a slash to browsers and to Windows.
+    /// Not valid in a URI (RFC 3986), but a slash to browsers and to Windows.
     #[error("backslash")]
     Backslash,
     /// `%` without two hexadecimal digits.
@@ -61,19 +62,20 @@ pub(crate) enum Ambiguous {
     /// `%00`, `%0a` and the other control characters, which no file has in its name.
     #[error("escaped control character")]
     Control,
-    /// `..%2F`, `..\`, `..;`: dots that a backend might resolve though they are no segment.
+    /// `..%2F`, `..\`, `..;`: dots that a backend might resolve though they are not a segment.
     #[error("dot segment beside an escaped separator")]
     HiddenDots,
-    /// Read as some backends do, the path belongs to another rule: see [`other_readings`].
+    /// A different reading of the path by some backends matches another rule: see
+    /// [`other_readings`].
     #[error("another rule for another reading")]
     OtherRule,
 }
 
-/// The readings of a normalised path by lenient backends, where they differ from it.
+/// Returns the readings of a normalised path by lenient backends that differ from it.
 ///
-/// They drop parameters (`;v=1`, as servlet containers do), decode escapes of `/` and `\`, once or
-/// twice, in either order, and merge the empty segments and resolve the dot segments that come of
-/// it. Nothing is allocated for a path without `;` and `%`.
+/// Such backends drop parameters (`;v=1`, as servlet containers do), decode escapes of `/` and `\`,
+/// once or twice, in either order, and merge the empty segments and resolve the dot segments that
+/// result. Nothing is allocated for a path without `;` and `%`.
 pub(crate) fn other_readings(path: &str) -> Vec<String> {
     let mut found = Vec::new();
     if memchr::memchr2(b';', b'%', path.as_bytes()).is_some() {
@@ -85,7 +87,7 @@ pub(crate) fn other_readings(path: &str) -> Vec<String> {
     found
 }
 
-/// How often a lenient backend decodes.
+/// The number of times that a lenient backend decodes.
 const TWICE: u8 = 2;
 
 /// Adds the further readings of `path`: decoded up to `decodings` times, and without parameters.
@@ -115,7 +117,7 @@ fn add(read: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Decodes escapes of separators, and of dots that were escaped twice; none if there is none.
+/// Decodes escapes of separators, and of dots that were escaped twice; `None` if there are none.
 fn decode_separators(path: &str, separators: &[&str]) -> Option<String> {
     let mut decoded = String::with_capacity(path.len());
     let (mut rest, mut changed) = (path, false);
@@ -144,7 +146,8 @@ fn decode_separators(path: &str, separators: &[&str]) -> Option<String> {
     changed.then_some(decoded)
 }
 
-/// The segments without their parameters (from the first `;` on); none if there is no `;`.
+/// Returns the segments without their parameters (from the first `;` on); `None` if there is no
+/// `;`.
 fn drop_parameters(path: &str) -> Option<String> {
     path.contains(';').then(|| {
         let names = path.split('/').map(|part| part.split(';').next().unwrap_or_default());
@@ -152,7 +155,7 @@ fn drop_parameters(path: &str) -> Option<String> {
     })
 }
 
-/// True for a path that is already in its form, which nearly every path is.
+/// True for a path that is already in normal form, which nearly every path is.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = b'x';
     for &byte in path {
@@ -164,7 +167,7 @@ fn is_plain(path: &[u8]) -> bool {
     path.first() == Some(&b'/')
 }
 
-/// `pchar` of RFC 3986 section 3.3 but for escapes, and `/`.
+/// True for `pchar` of RFC 3986 section 3.3 except for escapes, and for `/`.
 fn is_path_byte(byte: u8) -> bool {
     matches!(byte,
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~'
@@ -172,17 +175,17 @@ fn is_path_byte(byte: u8) -> bool {
         | b':' | b'@' | b'/')
 }
 
-/// A part of a path as it is written.
+/// A part of a path as written.
 #[derive(Clone, Copy, Debug)]
 enum Piece {
-    /// Itself. A `%` is the beginning of no escape.
+    /// A literal byte. A `%` does not begin a valid escape.
     Byte(u8),
     /// `%XX`
     Escape(u8),
 }
 
 impl Piece {
-    /// Writes it in its one spelling.
+    /// Writes it in normal form.
     fn write(self, to: &mut String) {
         match self {
             Self::Escape(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
@@ -202,7 +205,7 @@ pub(crate) fn escape(byte: u8, to: &mut String) {
     to.push(char::from(HEX[usize::from(byte & 0xf)]));
 }
 
-/// The byte that `text` begins with as an escape.
+/// Returns the byte of the escape that `text` begins with.
 pub(crate) fn escaped(text: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = text else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -244,7 +247,7 @@ fn resolve(path: &str, empty: Empty) -> String {
             _ => segments.push(segment),
         }
     }
-    // An empty last segment that was kept is the slash at the end.
+    // A kept empty last segment is the slash at the end.
     if at_directory && segments.last() == Some(&"") {
         segments.pop();
     }
@@ -259,8 +262,8 @@ fn resolve(path: &str, empty: Empty) -> String {
     resolved
 }
 
-/// True if some backend could find a dot segment in `segment`: behind `\`, `%2F`, `%5C`, or before
-/// a `;` (path parameters, as Tomcat strips them).
+/// True if some backend could find a dot segment in `segment`: after `\`, `%2F`, `%5C`, or before a
+/// `;` (path parameters, as Tomcat strips them).
 fn hides_dots(segment: &str) -> bool {
     if !segment.contains(['\\', '%', ';']) {
         return false;
@@ -348,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_configured_path_keeps_its_empty_segments() {
-        // (as written, as it is used)
+        // (as written, as used)
         let table = [
             ("", ""),
             ("/", "/"),

@@ -1,8 +1,8 @@
-//! Values that never reach a log.
+//! Secret values, which never reach a log.
 
 use std::fmt;
 
-/// Something that prints as `[redacted]`, whatever it holds.
+/// A value that prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Secret<T>(T);
 
@@ -11,7 +11,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value, for the one place that has a use for it.
+    /// Returns the value, for the one place that uses it.
     pub(crate) fn reveal(&self) -> &T {
         &self.0
     }
@@ -23,7 +23,7 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
-/// True for headers whose values may be secrets, by their names, which are in lower case.
+/// True for headers whose values may be secrets, by their name in lower case.
 pub(crate) fn is_secret_header(name: &str) -> bool {
     let words = ["authorization", "cookie", "password", "secret", "token", "api-key", "apikey"];
     words.iter().any(|word| name.contains(word))

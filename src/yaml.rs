@@ -1,7 +1,7 @@
-//! The only writer of YAML: JSON values in the form of `kubectl get -o yaml`.
+//! Writer of YAML, the only one: JSON values in the form of `kubectl get -o yaml`.
 //!
-//! What it writes reads back as the same value, whoever reads it: a text that some reader could take
-//! for a number, a boolean or nothing stands in quotes. Reading is `config`'s.
+//! The output reads back as the same value in any reader: a text that some reader could take for a
+//! number, a boolean or null is quoted. The reader of YAML is in `config`.
 
 use std::fmt::{self, Formatter, Write};
 
@@ -31,7 +31,7 @@ impl fmt::Display for Yaml<'_> {
     }
 }
 
-/// The fields of a mapping on lines of their own; `dash` stands before the first, as in an item.
+/// Writes the fields of a mapping, one per line; `dash` precedes the first, as in a list item.
 fn map(
     f: &mut Formatter<'_>,
     indent: usize,
@@ -49,7 +49,7 @@ fn map(
                 f.write_char('\n')?;
                 map(f, indent + 2, inner, "")?;
             }
-            // As kubectl has it: the dashes stand under the name.
+            // As kubectl writes it: the dashes are below the name, without an indent.
             Value::Array(items) if !items.is_empty() => {
                 f.write_char('\n')?;
                 list(f, indent, items)?;
@@ -82,8 +82,8 @@ fn list(f: &mut Formatter<'_>, indent: usize, items: &[Value]) -> fmt::Result {
     Ok(())
 }
 
-/// A value that stands on the line of its name; of a text of several lines, the rest on lines that
-/// are indented by `indent`.
+/// Writes a value on the line of its name; the further lines of a multi-line text are indented by
+/// `indent`.
 fn scalar(f: &mut Formatter<'_>, indent: usize, value: &Value) -> fmt::Result {
     match value {
         Value::Null => f.write_str("null"),
@@ -96,7 +96,7 @@ fn scalar(f: &mut Formatter<'_>, indent: usize, value: &Value) -> fmt::Result {
     }
 }
 
-/// True for a text of several lines that a block holds as it is.
+/// True for a multi-line text that a block can hold unchanged.
 fn is_block(text: &str) -> bool {
     let shown = |c: char| c == '\n' || (!c.is_control() && !"\u{2028}\u{2029}\u{feff}".contains(c));
     // A first line that begins with a space would be taken for the indent.
@@ -119,7 +119,7 @@ fn block(f: &mut Formatter<'_>, indent: usize, text: &str) -> fmt::Result {
     Ok(())
 }
 
-/// A text as a scalar: plain where that reads back as the same text, else in double quotes.
+/// A text as a scalar: plain if that reads back as the same text, else in double quotes.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
@@ -141,7 +141,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Errs on the side of quotes.
+/// True for a text that needs no quotes. In doubt, a text is quoted.
 fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     text.starts_with(|c: char| c.is_ascii_alphabetic())

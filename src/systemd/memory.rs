@@ -1,9 +1,9 @@
-//! The memory that this process may take, and how much is taken.
+//! The memory limit of this process, and the memory in use.
 //!
-//! A limit is found where the kernel keeps it: `memory.high` and `memory.max` of the own cgroup and
-//! of those around it (`MemoryHigh=`, `MemoryMax=` of the unit), the same of cgroup v1, else half of
-//! the memory of the host. Where the kernel kills at a limit, a quarter of it stays free: a flood
-//! takes some of it before anybody looks.
+//! The limit is read from the kernel: `memory.high` and `memory.max` of the process's cgroup and of
+//! its ancestors (`MemoryHigh=`, `MemoryMax=` of the unit), the same of cgroup v1, else half of the
+//! memory of the host. If the kernel kills at a limit, a quarter of it stays free: a flood uses
+//! some of it before the use is read again.
 
 use std::fmt;
 use std::fs;
@@ -18,21 +18,21 @@ pub(crate) struct Memory {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum From {
-    /// A file of a cgroup. Whatever runs in it counts.
+    /// A file of a cgroup. Every process in the cgroup counts.
     Cgroup(PathBuf),
-    /// Said on the command line.
+    /// The command line.
     Flag,
-    /// Half of what the host has; the rest is for what else runs there.
+    /// Half of the memory of the host; the rest is for other processes.
     Host,
 }
 
 impl Memory {
-    /// The lowest limit that holds for this process; `None` if the system tells none.
+    /// Returns the lowest limit that applies to this process; `None` if the system reports none.
     pub(crate) fn find() -> Option<Self> {
         Self::find_below(Path::new("/"))
     }
 
-    /// The limit that somebody asks for.
+    /// A limit from the command line.
     pub(crate) fn of(limit: u64) -> Self {
         Self { limit, from: From::Flag }
     }
@@ -54,8 +54,8 @@ impl Memory {
         self.limit
     }
 
-    /// Bytes in use that cannot be taken back: of the cgroup that has the limit, without files that
-    /// the kernel merely remembers; else of this process. `None` if the system does not tell.
+    /// Returns the bytes in use that cannot be reclaimed: of the cgroup that has the limit, without
+    /// the page cache; else of this process. `None` if the system does not report them.
     pub(crate) fn used(&self) -> Option<u64> {
         let From::Cgroup(file) = &self.from else {
             return kib(Path::new("/proc/self/status"), "VmRSS:");
@@ -80,12 +80,12 @@ impl fmt::Display for Memory {
     }
 }
 
-/// Files with a limit, and how much of it is to be used, in quarters.
+/// The files with a limit, and the usable part of it, in quarters.
 const V2: &[(&str, u64)] = &[("memory.high", 4), ("memory.max", 3)];
 const V1: &[(&str, u64)] = &[("memory.limit_in_bytes", 3)];
 
-/// The limits of a line of /proc/self/cgroup: of that cgroup, and of each around it. Those that are
-/// not there (in a container the path may be that of the host) are passed over.
+/// Returns the limits of a line of /proc/self/cgroup: of that cgroup and of its ancestors. Missing
+/// files are skipped (in a container the path may be that of the host).
 fn limits(mount: &Path, line: &str) -> Vec<(u64, PathBuf)> {
     let mut parts = line.splitn(3, ':');
     let (_, Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
@@ -107,16 +107,16 @@ fn limits(mount: &Path, line: &str) -> Vec<(u64, PathBuf)> {
         .collect()
 }
 
-/// cgroup v1 says "no limit" by the largest whole number of pages.
+/// cgroup v1 writes "no limit" as the largest whole number of pages.
 const UNLIMITED: u64 = 1 << 62;
 
-/// `None` for `max`, too.
+/// Reads a number; `None` for `max`, too.
 fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// The files that memory.stat counts: of the cgroup and those in it. cgroup v1 has `total_` before
-/// the sum.
+/// Returns the page cache in memory.stat, in bytes: of the cgroup and its descendants. In cgroup v1
+/// the sums begin with `total_`.
 fn remembered(statistics: &str) -> u64 {
     let sum = |names: [&str; 2]| {
         let fields = statistics.lines().filter_map(|line| line.split_once(' '));
@@ -131,7 +131,7 @@ fn remembered(statistics: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// The bytes of `NAME:   1234 kB`.
+/// Returns the bytes of `NAME:   1234 kB`.
 fn kib(file: &Path, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// A host with these files.
+    /// Creates a host with these files.
     fn host(files: &[(&str, &str)]) -> TempDir {
         let host = TempDir::new().unwrap();
         for (path, text) in files {
@@ -175,7 +175,7 @@ mod tests {
                 Some(3000),
                 "sys/fs/cgroup/system.slice/memory.max",
             ),
-            // More than there is.
+            // More than the memory of the host.
             (&[V2, MEMINFO, (max, "9000000\n")], Some(1 << 20), "half"),
             (
                 &[V1, ("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712")],

@@ -1,9 +1,9 @@
-//! The service manager: readiness, status, watchdog, sockets handed over, and the memory granted.
+//! The service manager: readiness, status, watchdog, inherited sockets, and the memory limit.
 //!
-//! Everything here is a no-op where no service manager is, so a gateway started by hand runs the
-//! same code. Only the protocols are spoken; systemd itself is not needed, and no library of it.
+//! Everything here is a no-op without a service manager, so a gateway started by hand runs the same
+//! code. Only the protocols are implemented; neither systemd itself nor a library of it is needed.
 //!
-//! Absent on purpose: the descriptor store and `MAINPID=` handover. A restart loses nothing
+//! Left out on purpose: the descriptor store and `MAINPID=` handover. A restart loses nothing
 //! because the sockets belong to the service manager.
 
 mod memory;

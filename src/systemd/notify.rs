@@ -1,4 +1,4 @@
-//! What the gateway tells the service manager: `sd_notify(3)`.
+//! Notifications to the service manager: `sd_notify(3)`.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The service manager takes 4 KiB a datagram and drops longer ones whole; a status this long is
-/// beyond reading anyway.
+/// Limit on the length of a status, in bytes. The service manager accepts 4 KiB per datagram and
+/// drops longer ones whole; a longer status is not readable anyway.
 const STATUS_BYTES: usize = 1024;
-/// How long a full queue of the service manager may hold us up.
+/// Limit on the time that a send waits for a full queue of the service manager.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The line to the service manager; clones share it.
+/// The connection to the service manager; clones share it.
 ///
-/// Does nothing where `NOTIFY_SOCKET` is unset. A send that fails is never an error of the
-/// gateway: the first is logged, later ones are silent.
+/// Does nothing if `NOTIFY_SOCKET` is unset. A failed send is never an error of the gateway: the
+/// first is logged, later ones are silent.
 #[derive(Clone, Debug)]
 pub(crate) struct Notify(Option<Arc<Line>>);
 
@@ -34,15 +34,15 @@ struct Line {
 }
 
 impl Notify {
-    /// Reads `NOTIFY_SOCKET`; the environment is left as it is.
+    /// Reads `NOTIFY_SOCKET`; the environment is not changed.
     pub(crate) fn from_env() -> Self {
         env::var_os("NOTIFY_SOCKET").map_or(Self(None), |address| Self::to(&address))
     }
 
-    /// Talks to `address`: a path, or an abstract name after `@`.
+    /// Sends to `address`: a path, or an abstract name after `@`.
     ///
-    /// `sd_notify::notify` would connect to a file of the name `@...` instead, so the datagram is
-    /// sent from here.
+    /// `sd_notify::notify` would connect to a file named `@...` instead, so the datagram is sent
+    /// from here.
     pub(crate) fn to(address: &OsStr) -> Self {
         match open(address) {
             Ok((socket, address)) => {
@@ -55,16 +55,18 @@ impl Notify {
         }
     }
 
-    /// The gateway serves. Also ends a reload, whether it succeeded or not: a `RELOADING=1` that
-    /// is never followed by this leaves the unit stuck, and every later reload with it.
-    /// `status` travels in the same datagram, so whoever waited for the one reads the other.
+    /// Reports that the gateway is ready. Also ends a reload, whether it succeeded or not: after a
+    /// `RELOADING=1` that is never followed by this, the unit hangs, and so does every later
+    /// reload. `status` is in the same datagram, so a process that waits for readiness reads the
+    /// matching status.
     pub(crate) fn ready(&self, status: &str) {
         if self.0.is_some() {
             self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
         }
     }
 
-    /// A reload begins. The time stamp travels in the same datagram, as `Type=notify-reload` asks.
+    /// Reports the start of a reload. The time stamp is in the same datagram, as
+    /// `Type=notify-reload` requires.
     pub(crate) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(stamp) => self.send(&[NotifyState::Reloading, stamp]),
@@ -76,23 +78,23 @@ impl Notify {
         self.send(&[NotifyState::Stopping]);
     }
 
-    /// The line in `systemctl status`: control characters become spaces, and what is beyond 1 KiB
-    /// is cut.
+    /// Sets the line in `systemctl status`: control characters become spaces, and the text is cut
+    /// after 1 KiB.
     pub(crate) fn status(&self, text: &str) {
         if self.0.is_some() {
             self.send(&[NotifyState::Status(&one_line(text))]);
         }
     }
 
-    /// The loop that does the work is alive; due every [`watchdog_interval`].
+    /// Reports that the main loop is alive; due every [`watchdog_interval`].
     pub(crate) fn watchdog(&self) {
         self.send(&[NotifyState::Watchdog]);
     }
 
-    /// Asks for `more` time, counted from now, to start, reload or stop; to be repeated before it
-    /// runs out.
+    /// Requests `more` time, counted from now, to start, reload or stop; repeat it before the time
+    /// is over.
     pub(crate) fn extend_timeout(&self, more: Duration) {
-        // `NotifyState::ExtendTimeoutUsec` ends at 71 minutes.
+        // `NotifyState::ExtendTimeoutUsec` is limited to 71 minutes.
         let state = format!("EXTEND_TIMEOUT_USEC={}", more.as_micros());
         self.send(&[NotifyState::Custom(&state)]);
     }
@@ -133,9 +135,10 @@ fn one_line(text: &str) -> String {
     text[..cut].replace(char::is_control, " ")
 }
 
-/// How often [`Notify::watchdog`] is due: half of `WATCHDOG_USEC`.
+/// Returns the interval of [`Notify::watchdog`]: half of `WATCHDOG_USEC`.
 ///
-/// None where the service manager does not ask for it, or asks another process (`WATCHDOG_PID`).
+/// `None` if the service manager does not request it, or requests it from another process
+/// (`WATCHDOG_PID`).
 pub(crate) fn watchdog_interval() -> Option<Duration> {
     let set = |name| env::var(name).ok().map(|value| value.trim().to_owned());
     let (usec, pid) = (set("WATCHDOG_USEC")?, set("WATCHDOG_PID"));
@@ -156,7 +159,7 @@ fn interval(usec: &str, asked: Option<&str>, own: u32) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// A service manager at an address, and the gateway's line to it.
+    /// A service manager at an address, and a connection to it.
     fn manager() -> (tempfile::TempDir, UnixDatagram, Notify) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
@@ -221,7 +224,7 @@ mod tests {
         notify.watchdog();
         let line = notify.0.as_ref().unwrap();
         assert!(line.complained.load(Ordering::Relaxed));
-        // Neither does an address of an unknown form.
+        // An address of an unknown form is not an error either.
         Notify::to(OsStr::new("vsock:2:1234")).ready("up");
     }
 

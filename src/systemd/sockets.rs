@@ -1,8 +1,8 @@
-//! Sockets handed over by the service manager: `sd_listen_fds(3)`.
+//! Sockets inherited from the service manager: `sd_listen_fds(3)`.
 //!
-//! listenfd knows descriptors by their index alone. The order of descriptors is not promised
-//! where several socket units feed a service, so what a socket is for is told by its name, and its
-//! name is read here.
+//! listenfd identifies descriptors by their index alone. The order of descriptors is not guaranteed
+//! if several socket units feed a service, so sockets are identified by name, and the names are
+//! read here.
 
 use std::env;
 use std::fmt;
@@ -15,25 +15,24 @@ use socket2::SockRef;
 
 use crate::net::ServerSocket;
 
-/// More than any unit passes; keeps a damaged `LISTEN_FDS` from being believed.
+/// Limit on `LISTEN_FDS`, to reject a damaged value. More than any unit passes.
 const MOST: usize = 1024;
 
-/// A listening TCP socket, or one of UDP, that was open before we started.
+/// A listening TCP socket, or a UDP socket, that was open before the process started.
 #[derive(Debug)]
 pub(crate) struct Inherited {
-    /// `FileDescriptorName=` of the socket unit; none if it has no name. Without that line,
+    /// `FileDescriptorName=` of the socket unit; `None` if it has no name. Without that line,
     /// systemd passes the name of the unit (`edge-gateway-http.socket`).
     pub name: Option<String>,
-    /// Non-blocking, and closed on exec.
+    /// Non-blocking, and close-on-exec.
     pub socket: ServerSocket,
     pub address: SocketAddr,
 }
 
-/// A descriptor that was handed over and is of no use to a gateway. It was closed, if it was a
-/// socket.
+/// An inherited descriptor that the gateway cannot use. It was closed, if it was a socket.
 #[derive(Debug)]
 pub(crate) struct Ignored {
-    /// Place in the list, from 0.
+    /// Index in the list, from 0.
     pub index: usize,
     pub name: Option<String>,
     pub what: &'static str,
@@ -50,7 +49,8 @@ impl fmt::Display for Ignored {
     }
 }
 
-/// The service manager's sockets are for another process: that of a shell around this one, say.
+/// The error that the service manager's sockets are for another process, such as a shell that
+/// started this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ForAnother {
     /// `LISTEN_PID`.
@@ -69,17 +69,17 @@ impl fmt::Display for ForAnother {
     }
 }
 
-/// All that was handed over.
+/// The result of [`inherited`].
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
     pub sockets: Vec<Inherited>,
-    /// What was handed over, but not to us.
+    /// Set if the sockets are for another process.
     pub for_another: Option<ForAnother>,
-    /// To be logged by the caller: this runs before logging does.
+    /// To be logged by the caller: this runs before logging is set up.
     pub ignored: Vec<Ignored>,
 }
 
-/// Why the sockets handed over cannot be taken.
+/// The reason why the inherited sockets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidHandover {
     #[error("`LISTEN_FDS` is `{}`; a number of sockets up to {MOST} would be right", .0.escape_debug())]
@@ -88,11 +88,11 @@ pub(crate) enum InvalidHandover {
     Socket { index: usize, source: io::Error },
 }
 
-/// Takes the sockets of `LISTEN_FDS`; none if there are none, or if they are for another process
-/// (`LISTEN_PID`; unset, it means us), which the result tells.
+/// Takes the sockets of `LISTEN_FDS`. The result has none if there are none, or if they are for
+/// another process (`LISTEN_PID`; unset, it means this one), which [`Handed::for_another`] reports.
 ///
 /// Must be called once, and before any thread is started: listenfd removes `LISTEN_FDS` and
-/// `LISTEN_PID` from the environment, which no other thread may be reading.
+/// `LISTEN_PID` from the environment, and no other thread may read it meanwhile.
 ///
 /// # Errors
 ///
@@ -131,13 +131,14 @@ fn for_another(pid: &str, own: u32) -> Option<ForAnother> {
     (!is_for_us).then(|| ForAnother { pid: pid.escape_debug().to_string(), own })
 }
 
-/// The names, then none for ever. `unknown` is what systemd says of a socket without one.
+/// Returns the names, then `None` without end. systemd writes `unknown` for a socket without a
+/// name.
 fn names_of(text: &str) -> impl Iterator<Item = Option<String>> {
     let name = |name: &str| (!matches!(name, "" | "unknown")).then(|| name.to_owned());
     text.split(':').map(name).chain(std::iter::repeat(None))
 }
 
-/// A socket of a kind we do not serve is taken and dropped, so that it is closed.
+/// Takes a socket. One of an unsupported kind is dropped, so that it is closed.
 fn take(sockets: &mut ListenFd, index: usize) -> Result<ServerSocket, &'static str> {
     if let Ok(Some(listener)) = sockets.take_tcp_listener(index) {
         // `Accept=yes` passes a connection.
@@ -162,8 +163,8 @@ fn take(sockets: &mut ListenFd, index: usize) -> Result<ServerSocket, &'static s
 }
 
 fn prepare(socket: ServerSocket, name: Option<String>) -> io::Result<Inherited> {
-    // systemd passes blocking sockets unless the unit says `NonBlocking=yes`; a blocking one
-    // would hang a worker inside `accept`. listenfd has set close-on-exec.
+    // systemd passes blocking sockets unless the unit has `NonBlocking=yes`; a blocking socket
+    // would block a worker thread in `accept`. listenfd has set close-on-exec.
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     Ok(Inherited { name, socket, address })
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn sockets_of_another_process_are_left_and_told() {
-        // (LISTEN_PID, whether it is another process than 7, as it is told)
+        // (LISTEN_PID, true if it is another process than 7, part of the message)
         let table = [
             ("", false, ""),
             ("7", false, ""),
