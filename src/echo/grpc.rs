@@ -1,4 +1,4 @@
-//! gRPC echo: every message comes back as it came, any service, any method.
+//! gRPC echo: returns every message unchanged, for any service and method.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use crate::body::{Body, Response};
 
-/// True for a call of gRPC: over HTTP/2, for its trailers need it.
+/// True for a gRPC call. It must use HTTP/2, because its trailers need it.
 pub(super) fn is_asked_for<B>(request: &http::Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     request.version() == Version::HTTP_2
@@ -29,7 +29,7 @@ pub(super) fn answer(request: http::Request<Incoming>) -> Response {
     response
 }
 
-/// The messages of `from`, then `grpc-status: 0` in place of whatever it ended with.
+/// The messages of `from`, then `grpc-status: 0` in place of its trailers.
 #[derive(Debug)]
 struct Messages<B> {
     from: Option<B>,
@@ -45,7 +45,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Messages<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         while let Some(from) = &mut self.from {
             match ready!(Pin::new(from).poll_frame(cx)) {
-                // The client's trailers end its stream, not ours.
+                // The client's trailers end its own stream, not the response.
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(frame) => return Poll::Ready(Some(frame)),
                 None => {

@@ -1,4 +1,4 @@
-//! The request as JSON, for a person with curl and for a test with a parser.
+//! The JSON image of a request, for a person with curl and for a test with a parser.
 
 use std::net::SocketAddr;
 
@@ -15,16 +15,16 @@ use super::sized::Sized;
 use super::wanted::{InvalidWish, Wanted};
 use crate::body::{Body, Response};
 
-/// A text body up to this many bytes is mirrored; of a larger one only the size.
+/// Limit on a text body that is mirrored, in bytes; of a larger one only the size is.
 const MAX_MIRRORED: usize = 64 << 10;
-/// A body beyond this many bytes is not read to its end.
+/// Limit on a body, in bytes.
 const MAX_READ: u64 = 1 << 30;
 
-/// Fields that a gateway to try things with adds; no service would receive them.
+/// Headers that `edge-gateway dev` adds; a service behind any other gateway does not receive them.
 const OF_GATEWAY: [&str; 3] =
     ["x-edge-gateway-route", "x-edge-gateway-listener", "x-edge-gateway-tls"];
 
-/// Reads the whole request, waits if that is wanted, and answers.
+/// Reads the whole request, waits for the delay, and responds.
 pub(super) async fn answer(
     request: http::Request<Incoming>,
     peer: SocketAddr,
@@ -35,7 +35,7 @@ pub(super) async fn answer(
         Ok(received) => received,
         Err(status) => return empty(status),
     };
-    // `?delay=` is meant to be waited for; it is bounded where it is parsed.
+    // `?delay=` waits as requested; its limit is enforced where it is parsed.
     tokio::time::sleep(wanted.delay).await;
 
     let mut response = match wanted.size {
@@ -51,14 +51,14 @@ pub(super) async fn answer(
     response
 }
 
-/// Says what is wrong with the query.
+/// Returns the response to an invalid query: the reason.
 pub(super) fn refusal(wrong: &InvalidWish) -> Response {
     let mut response = json_response(&json!({ "error": wrong.to_string() }));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }
 
-/// What came behind the head.
+/// The part of a request after the head.
 #[derive(Debug, Default)]
 struct Received {
     bytes: u64,
@@ -71,8 +71,8 @@ struct Received {
 ///
 /// # Errors
 ///
-/// The status for a body that never ends: 413 for too many bytes, 408 for none in [`IDLE`], 400
-/// for one that breaks off.
+/// The status for an incomplete body: 413 for too many bytes, 408 for none within [`IDLE`], 400 for
+/// one that breaks off.
 async fn read(mut body: Incoming) -> Result<Received, StatusCode> {
     let mut received = Received { kept: Some(Vec::new()), ..Received::default() };
     loop {
@@ -102,7 +102,7 @@ impl Received {
     }
 }
 
-/// The mirror image. Fields are in the order that a person looks for them.
+/// Returns the image of a request. Its fields are in the order in which a person looks for them.
 fn mirror(head: &Parts, peer: SocketAddr, received: &Received) -> Value {
     let host = head.headers.get(HOST).map(text);
     let told = told(&head.headers);
@@ -131,8 +131,8 @@ fn mirror(head: &Parts, peer: SocketAddr, received: &Received) -> Value {
     image
 }
 
-/// What a gateway to try things with says of the request: which rule took it on which listener, and
-/// the facts of its TLS, by name.
+/// Returns the facts that `edge-gateway dev` adds about the request: the rule that matched it, the
+/// listener, and the facts of its TLS, by name.
 fn told(headers: &HeaderMap) -> Option<Value> {
     let [route, listener, tls] = OF_GATEWAY.map(|name| headers.get(name).map(text));
     let facts = tls.as_deref().into_iter().flat_map(|facts| facts.split("; "));
@@ -143,8 +143,8 @@ fn told(headers: &HeaderMap) -> Option<Value> {
     route.map(|route| json!({ "route": route, "listener": listener, "tls": tls }))
 }
 
-/// Name to values, in the order received, but for some. Names are lower case, for hyper keeps no
-/// other.
+/// Returns the headers as names with their values, in the order received, except those in
+/// `without`. The names are in lower case, because hyper stores no other form.
 fn fields(headers: &HeaderMap, without: &[&str]) -> Value {
     let values = |name| headers.get_all(name).iter().map(|value| text(value).into()).collect();
     let shown = headers.keys().filter(|name| !without.contains(&name.as_str()));

@@ -1,10 +1,10 @@
-//! The backend that answers with what it received.
+//! The echo backend, which responds with the request it received.
 //!
-//! One port, every protocol that a gateway speaks to its backends: HTTP/1.1, HTTP/2 with prior
-//! knowledge (h2c), WebSocket and gRPC. A request is answered with itself as JSON, so whoever puts
-//! a gateway in front sees what the gateway made of it; the query asks for other answers
-//! ([`Wanted`]). It is a tool for trying things out, so it trusts nobody: connections, sizes and
-//! times all have a limit.
+//! One port serves every protocol that a gateway uses towards its backends: HTTP/1.1, HTTP/2 with
+//! prior knowledge (h2c), WebSocket and gRPC. The response to a request is the request as JSON,
+//! which shows what a gateway in front made of it; the query selects other responses ([`Wanted`]).
+//! The echo is a tool for experiments, so it trusts no client: connections, sizes and times all
+//! have a limit.
 
 mod grpc;
 mod mirror;
@@ -33,21 +33,21 @@ use self::tasks::{Spawner, Tasks};
 use self::wanted::Wanted;
 use crate::body::Response;
 
-/// Connections served at once, tunnels included; the next one waits in the socket.
+/// Limit on concurrent connections, tunnels included; the next one waits in the socket's backlog.
 const MAX_CONNECTIONS: usize = 4096;
-/// From the first byte that may come to the one that tells the protocol.
+/// Timeout from the start of a connection until its first bytes identify the protocol.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
-/// From one request to the end of the next one's head.
+/// Timeout from one request to the end of the next one's head.
 const HEAD: Duration = Duration::from_secs(75);
-/// How long to leave `accept` alone when there are no descriptors.
+/// The pause before the next `accept` when no descriptors are free.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves connections of `listener` until it is dropped; the connections end with it.
 ///
 /// # Errors
 ///
-/// The listener is broken. A connection that could not be accepted, or no descriptor being free,
-/// is not that: the former is passed over, the latter waited for.
+/// The listener is broken. A failure to accept one connection is skipped, and a lack of descriptors
+/// is waited out.
 pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
     let tasks = Tasks::default();
     let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -56,7 +56,7 @@ pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) if passes(&error) => {
-                // Descriptors come back when a connection ends, and nothing tells us when.
+                // Descriptors are freed when a connection ends, without a notification.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -80,7 +80,7 @@ fn passes(error: &io::Error) -> bool {
     ) || matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
 }
 
-/// One client, and the place among [`MAX_CONNECTIONS`] that it holds.
+/// A client connection, and its permit of the [`MAX_CONNECTIONS`].
 #[derive(Debug)]
 struct Connection {
     peer: SocketAddr,
@@ -89,9 +89,9 @@ struct Connection {
 }
 
 impl Connection {
-    /// Serves the connection to its end; how it ended is the client's business.
+    /// Serves the connection to its end; its result is ignored.
     async fn run(self: Arc<Self>, stream: TcpStream) {
-        // An echo is a small answer that somebody waits for.
+        // A response of the echo is small, and a client waits for it.
         let _ = stream.set_nodelay(true);
         let sniffed = tokio::time::timeout(FIRST_BYTES, preface::sniff(stream)).await;
         let Ok(Ok((spoken, stream))) = sniffed else { return };
@@ -134,7 +134,7 @@ impl Connection {
             Err(wrong) => return mirror::refusal(&wrong),
         };
         if grpc::is_asked_for(&request) {
-            // `?delay=` is meant to be waited for; it is bounded where it is parsed.
+            // `?delay=` waits as requested; its limit is enforced where it is parsed.
             tokio::time::sleep(wanted.delay).await;
             return grpc::answer(request);
         }

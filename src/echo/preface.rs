@@ -1,4 +1,4 @@
-//! HTTP/1.1 or HTTP/2, told by the first bytes.
+//! Detection of HTTP/1.1 or HTTP/2 by the first bytes of a connection.
 
 use std::io::{self, Cursor};
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, Chain, Join};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
+/// The preface of every HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The protocol of a connection.
@@ -17,14 +17,14 @@ pub(super) enum Spoken {
     Http2,
 }
 
-/// The stream with the bytes that were read to know it, in their place.
+/// The stream, with the bytes that were read for the detection put back in front.
 pub(super) type Sniffed = Join<Chain<Cursor<Bytes>, OwnedReadHalf>, OwnedWriteHalf>;
 
 /// Reads until the protocol is known: one byte is enough for HTTP/1.1, the preface for HTTP/2.
 ///
 /// # Errors
 ///
-/// The client left, or the connection failed, before that.
+/// The client closed the connection, or it failed, before that.
 pub(super) async fn sniff(mut stream: TcpStream) -> io::Result<(Spoken, Sniffed)> {
     let mut first = [0; PREFACE.len()];
     let mut read = 0;
@@ -54,7 +54,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_byte_is_lost_and_a_preface_in_pieces_is_one() {
-        // (pieces as they are written, the protocol)
+        // (pieces as written, protocol)
         let table: [(&[&str], Spoken); 5] = [
             (&["GET / HTTP/1.1\r\n\r\n"], Spoken::Http1),
             (&["P", "OST / HTTP/1.1\r\n\r\n"], Spoken::Http1),

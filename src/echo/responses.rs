@@ -1,4 +1,4 @@
-//! Responses that the answers of this backend are made of.
+//! Building blocks of the responses of the echo.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::body::{Body, Response};
 
-/// Without a byte from the other side, in a body or a tunnel.
+/// Timeout without a byte from the peer, in a body or a tunnel.
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 /// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response {
@@ -28,7 +28,7 @@ pub(super) fn content(kind: &'static str, size: u64, body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_LENGTH, size.into());
-    // What a client sent comes back to it; a browser must not take it for a page.
+    // The response contains data from the client; a browser must not interpret it as a page.
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
 }

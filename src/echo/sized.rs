@@ -1,4 +1,4 @@
-//! A body of so many bytes, made as it is read.
+//! A body of a given size, generated as it is read.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 const CHUNK: usize = 16 << 10;
 static FILLING: [u8; CHUNK] = [b'x'; CHUNK];
 
-/// `size` bytes of `x`; it holds none of them.
+/// A body of `size` bytes of `x`, none of them stored.
 #[derive(Debug)]
 pub(super) struct Sized(u64);
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::task::JoinSet;
 
-/// Every task there is. Dropping it ends them all.
+/// All tasks. They are aborted when this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
@@ -14,7 +14,7 @@ impl Tasks {
     }
 }
 
-/// A way to add a task. It does not keep the others alive, so a task may hold one.
+/// A handle to spawn tasks. It does not keep the others alive, so a task may hold one.
 #[derive(Clone, Debug)]
 pub(super) struct Spawner(Weak<Mutex<JoinSet<()>>>);
 
@@ -23,7 +23,8 @@ impl Spawner {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let Some(tasks) = self.0.upgrade() else { return };
         let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who adds one clears away what has ended, so the set is as big as what runs.
+        // Each spawn removes the tasks that have ended, so the set holds no more than those that
+        // run.
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }

@@ -1,4 +1,4 @@
-//! The echo as a client on a socket sees it.
+//! Tests of the echo from a client's socket.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::body::Body;
 
-/// An echo on a free port, and whatever else runs for a test.
+/// An echo on a free port, and the other tasks of a test.
 struct Running {
     address: SocketAddr,
     tasks: JoinSet<()>,
@@ -50,8 +50,8 @@ impl Running {
     }
 }
 
-/// What a gateway to try things with adds is told apart from what a service would receive; without
-/// it, a field of such a name is one like any other.
+/// The headers that `edge-gateway dev` adds are shown apart from those that a service would
+/// receive; without the route, headers of these names are shown like any other.
 #[tokio::test]
 async fn what_the_gateway_says_stands_by_itself() {
     let echo = Running::start().await;
@@ -121,7 +121,7 @@ async fn the_answer_is_the_one_that_was_asked_for() {
         format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     };
 
-    // (request, start of the answer, bytes of body)
+    // (request, start of the response, bytes of the body)
     let table = [
         (get("/?status=503&size=10"), "HTTP/1.1 503 ", 10),
         (get("/?size=70000"), "HTTP/1.1 200 ", 70_000),
@@ -154,7 +154,7 @@ async fn only_small_texts_are_mirrored() {
     let echo = Running::start().await;
     let limit = 64 << 10;
 
-    // (body, is it in the answer)
+    // (body, true if it is in the response)
     let table = [
         (vec![b'a'; limit], true),
         (vec![b'a'; limit + 1], false),
@@ -207,7 +207,7 @@ async fn grpc_messages_come_back_one_by_one_with_a_status_behind_them() {
     let mut response = sender.send_request(request).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/grpc");
 
-    // Each message is answered before the next one is sent: nothing waits for the end.
+    // Each message is returned before the next one is sent: the echo does not wait for the end.
     for text in ["\0\0\0\0\x05first", "\0\0\0\0\x06second"] {
         messages.send(text.into()).await.unwrap();
         let frame = response.body_mut().frame().await.unwrap().unwrap();
@@ -231,7 +231,7 @@ async fn a_websocket_echoes_over_both_versions_of_http() {
     over_http1.close(None).await.unwrap();
 
     let mut sender = echo.http2().await;
-    // The answer to any request comes behind the settings that allow what follows.
+    // The response to any request follows the SETTINGS that allow extended CONNECT.
     let first = Request::get("http://shop.test/").body(Body::Empty).unwrap();
     sender.send_request(first).await.unwrap().into_body().collect().await.unwrap();
     let request = Request::builder()
@@ -255,7 +255,7 @@ async fn a_websocket_echoes_over_both_versions_of_http() {
 async fn a_handshake_that_is_none_is_refused() {
     let echo = Running::start().await;
 
-    // (header lines of the handshake, start of the answer)
+    // (header lines of the handshake, start of the response)
     let table = [
         ("Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: eA==\r\n", "HTTP/1.1 426 "),
         ("Sec-WebSocket-Version: 13\r\n", "HTTP/1.1 400 "),

@@ -1,31 +1,31 @@
-//! What the query asks for: `?status=NNN`, `?delay=1s`, `?size=N`.
+//! The response that the query selects: `?status=NNN`, `?delay=1s`, `?size=N`.
 
 use std::time::Duration;
 
 use http::StatusCode;
 
-/// Longest `delay`.
+/// Limit on `delay`.
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// Largest `size`, bytes.
+/// Limit on `size`, in bytes.
 const MAX_SIZE: u64 = 1 << 30;
 
-/// The answer that a client asked for. Other parameters are the client's own.
+/// The response that a client asked for. Other parameters are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// `status`, 200 to 599; 200 unless given.
+    /// `status`, 200 to 599; default 200.
     pub(super) status: StatusCode,
-    /// `delay` in `ms` or `s`, at most a minute; none unless given.
+    /// `delay` in `ms` or `s`, at most a minute; default none.
     pub(super) delay: Duration,
-    /// `size` of the answer in bytes, at most 1 GiB; the request as JSON unless given.
+    /// `size` of the body in bytes, at most 1 GiB; by default the body is the request as JSON.
     pub(super) size: Option<u64>,
 }
 
 impl Wanted {
-    /// Reads a query, without its `?`.
+    /// Parses a query, without its `?`.
     ///
     /// # Errors
     ///
-    /// One of the three has a value that it cannot have.
+    /// One of the three has an invalid value.
     pub(super) fn parse(query: &str) -> Result<Self, InvalidWish> {
         let mut wanted = Self { status: StatusCode::OK, delay: Duration::ZERO, size: None };
         for pair in query.split('&') {
@@ -65,7 +65,7 @@ fn size(value: &str) -> Result<u64, InvalidWish> {
     bytes.ok_or_else(|| InvalidWish::Size(value.into()))
 }
 
-/// Why the query cannot be followed.
+/// The reason why the query is invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidWish {
     #[error("`delay={0}` is not a time up to a minute; use `500ms` or `2s`")]
@@ -87,7 +87,7 @@ mod tests {
         let delay = |millis| Wanted { delay: Duration::from_millis(millis), ..plain.clone() };
         let size = |bytes| Wanted { size: Some(bytes), ..plain.clone() };
 
-        // (query, what is wanted, or the parameter that is wrong)
+        // (query, the response wanted, or the invalid parameter)
         let table = [
             ("", Ok(plain.clone())),
             ("a=b&statuses=1", Ok(plain.clone())),

@@ -17,10 +17,10 @@ use super::responses::{IDLE, empty};
 use super::tasks::Spawner;
 use crate::body::Response;
 
-/// Largest message, bytes.
+/// Limit on the size of a message, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// True if `request` wants to become a WebSocket.
+/// True if `request` is a WebSocket handshake.
 pub(super) fn is_asked_for<B>(request: &http::Request<B>) -> bool {
     if request.version() == Version::HTTP_2 {
         let protocol = request.extensions().get::<Protocol>();
@@ -32,8 +32,8 @@ pub(super) fn is_asked_for<B>(request: &http::Request<B>) -> bool {
     tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Answers the handshake, and echoes messages once the connection is a tunnel. `held` is dropped when
-/// the tunnel ends.
+/// Responds to the handshake, and echoes messages once the connection is a tunnel. `held` is
+/// dropped when the tunnel ends.
 pub(super) fn accept(
     request: http::Request<Incoming>,
     spawner: &Spawner,
@@ -45,7 +45,7 @@ pub(super) fn accept(
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     }
-    // Over HTTP/2 the stream itself proves that nobody in between misread the request.
+    // Over HTTP/2 no key is needed: the stream itself proves that no proxy misread the request.
     let mut response = empty(StatusCode::OK);
     if request.version() != Version::HTTP_2 {
         let key = headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
@@ -79,7 +79,7 @@ async fn tunnel(upgrade: OnUpgrade) {
     echo(socket).await;
 }
 
-/// Sends back what arrives until either side closes; pings and closes are answered on the way.
+/// Sends back each message until either side closes; pings and closes are answered too.
 async fn echo(mut socket: WebSocketStream<TokioIo<Upgraded>>) {
     while let Ok(Some(Ok(message))) = tokio::time::timeout(IDLE, socket.next()).await {
         if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {

@@ -15,7 +15,7 @@ use crate::tls::pem;
 use crate::tls::slot::{CertSource, Peer};
 use crate::tls::store::CertStore;
 
-/// An authority, with certificates of its own for backends and clients.
+/// An authority, which issues certificates to backends and clients.
 struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -34,7 +34,7 @@ impl Ca {
         Authorities::of_pem([self.pem.as_bytes()]).unwrap()
     }
 
-    /// A chain and its key, in PEM.
+    /// Issues a chain and its key, in PEM.
     fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let mut params = CertificateParams::default();
         change(&mut params);
@@ -63,7 +63,7 @@ fn settings(authorities: Option<Authorities>, names: Vec<AltName>) -> ClientSett
     ClientSettings { authorities, server_name, names, identity: None }
 }
 
-/// A backend with a certificate, which takes `alpn` and asks clients for what `clients` says.
+/// A backend with a certificate, which accepts `alpn` and validates clients by `clients`.
 fn backend(
     pair: &(String, String),
     alpn: &[&[u8]],
@@ -83,7 +83,7 @@ fn backend(
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// What came of a handshake: at the client, and what the backend saw.
+/// The result of a handshake at the client and at the backend.
 struct Shaken {
     client: Result<TlsStream<DuplexStream>, TlsFailure>,
     backend: io::Result<tokio_rustls::server::TlsStream<DuplexStream>>,
@@ -118,7 +118,7 @@ async fn a_backend_is_believed_by_its_issuer_its_dates_and_its_name() {
         params.subject_alt_names = vec![dns("web.test")];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
-    // (settings, certificate, cause)
+    // (settings, certificate, cause of the failure)
     let table = [
         (by(ca), &good, None),
         (by(other), &good, Some(TlsCause::CertificateUnknown)),
@@ -127,7 +127,7 @@ async fn a_backend_is_believed_by_its_issuer_its_dates_and_its_name() {
         (by(ca), &dated(2020, 2021), Some(TlsCause::CertificateDated)),
         (by(ca), &dated(2080, 2090), Some(TlsCause::CertificateDated)),
         (by(ca), &for_clients, Some(TlsCause::CertificateInvalid)),
-        // Believed whatever it shows.
+        // Without authorities every certificate is accepted.
         (settings(None, Vec::new()), &dated(2020, 2021), None),
         (settings(None, Vec::new()), &ca.named(vec![dns("other.test")]), None),
     ];
@@ -136,15 +136,15 @@ async fn a_backend_is_believed_by_its_issuer_its_dates_and_its_name() {
     }
 }
 
-/// BackendTLSPolicy `subjectAltNames`: one of them suffices, and the hostname is then nothing but
-/// what is asked for.
+/// BackendTLSPolicy `subjectAltNames`: one match is enough, and the hostname is then used for SNI
+/// alone.
 #[tokio::test]
 async fn of_alternative_names_one_suffices_and_the_hostname_does_not_count() {
     let (ca, other) = &*CAS;
     let host = |name: &str| AltName::host(name).unwrap();
     let id = |uri: &str| AltName::Uri(uri.into());
     let spiffe = "spiffe://web.test/a";
-    // (names asked for, names in the certificate, believed)
+    // (names in the settings, names in the certificate, true if accepted)
     let table = [
         (vec![host("web.test")], vec![dns("web.test")], true),
         (vec![host("a.test")], vec![dns("web.test")], false),
@@ -152,7 +152,7 @@ async fn of_alternative_names_one_suffices_and_the_hostname_does_not_count() {
         (vec![host("a.b.test")], vec![dns("*.b.test")], true),
         (vec![host("a.b.test")], vec![dns("*.c.b.test")], false),
         (vec![host("c.a.b.test")], vec![dns("*.b.test")], false),
-        // A whole top-level domain is nobody's.
+        // A wildcard of a top-level domain matches no name.
         (vec![host("a.test")], vec![dns("*.test")], false),
         (vec![host("a.test"), host("b.test")], vec![dns("b.test")], true),
         (vec![id(spiffe)], vec![uri(spiffe)], true),
@@ -176,13 +176,13 @@ async fn of_alternative_names_one_suffices_and_the_hostname_does_not_count() {
         let got = cause(&settings, &ca.named(had.clone())).await;
         assert_eq!(got, want, "{:?} by {had:?}", settings.names);
     }
-    // The name does not help somebody whom nobody has signed.
+    // A matching name does not make up for an unknown issuer.
     let settings = settings(Some(other.authorities()), vec![host("web.test")]);
     let got = cause(&settings, &ca.named(vec![dns("web.test")])).await;
     assert_eq!(got, Some(TlsCause::CertificateUnknown));
 }
 
-/// What `openssl req -x509` makes says of itself that it is an authority.
+/// `openssl req -x509` marks its certificates as a CA.
 #[tokio::test]
 async fn a_certificate_that_is_named_itself_is_believed_within_its_dates() {
     let own = |is_ca: bool, name: &str, from, until| {
@@ -196,7 +196,7 @@ async fn a_certificate_that_is_named_itself_is_believed_within_its_dates() {
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     };
     let by = |pem: &str| settings(Some(Authorities::of_pem([pem.as_bytes()]).unwrap()), Vec::new());
-    // (certificate, cause)
+    // (certificate, cause of the failure)
     let table = [
         (own(true, "web.test", 2024, 2090), None),
         (own(false, "web.test", 2024, 2090), None),
@@ -207,7 +207,7 @@ async fn a_certificate_that_is_named_itself_is_believed_within_its_dates() {
     for (row, (pair, want)) in table.into_iter().enumerate() {
         assert_eq!(cause(&by(&pair.0), &pair).await, want, "row {row}");
     }
-    // Another one of the same name is another.
+    // A different certificate of the same name is not accepted.
     let (one, two) = (own(true, "web.test", 2024, 2090), own(true, "web.test", 2024, 2090));
     assert!(cause(&by(&one.0), &two).await.is_some());
 }
@@ -217,7 +217,7 @@ async fn the_protocol_is_asked_for_and_must_be_granted_where_it_is_http2() {
     let (ca, _) = &*CAS;
     let pair = ca.named(vec![dns("web.test")]);
     let client = Client::new(&settings(Some(ca.authorities()), Vec::new()));
-    // (asked for, what the backend takes, cause)
+    // (offered protocol, protocols of the backend, cause of the failure)
     let table: [(Alpn, &[&[u8]], Option<TlsCause>); 6] = [
         (Alpn::Http11, &[b"http/1.1", b"h2"], None),
         (Alpn::Http11, &[], None),
@@ -236,7 +236,7 @@ async fn the_protocol_is_asked_for_and_must_be_granted_where_it_is_http2() {
 #[tokio::test]
 async fn what_is_asked_for_is_the_name_and_never_an_address() {
     let (ca, _) = &*CAS;
-    // (name, what the backend is asked for)
+    // (name in the settings, SNI at the backend)
     let table = [("web.test", Some("web.test")), ("192.0.2.1", None)];
     for (name, want) in table {
         let address = SanType::IpAddress([192, 0, 2, 1].into());
@@ -255,7 +255,7 @@ async fn what_is_asked_for_is_the_name_and_never_an_address() {
 async fn a_peer_without_tls_is_no_backend() {
     let (ca, _) = &*CAS;
     let client = Client::new(&settings(Some(ca.authorities()), Vec::new()));
-    // (what it says, cause)
+    // (response of the peer, cause of the failure)
     let table = [("HTTP/1.1 400 Bad Request\r\n\r\n", TlsCause::Protocol), ("", TlsCause::Closed)];
     for (says, want) in table {
         let (ours, mut theirs) = duplex(64 << 10);
@@ -291,7 +291,8 @@ async fn a_client_shows_its_certificate_to_those_who_ask() {
     let shows =
         ClientSettings { identity: Some(identity), ..settings(Some(ca.authorities()), Vec::new()) };
     let shows_nothing = settings(Some(ca.authorities()), Vec::new());
-    // (client, what the backend asks for, certificates that it sees; None if it refuses)
+    // (client, requirements of the backend, number of certificates that it sees; `None` if it
+    // refuses)
     let table = [
         (&shows, None, Some(0)),
         (&shows, Some(asks(ca)), Some(1)),
@@ -306,7 +307,8 @@ async fn a_client_shows_its_certificate_to_those_who_ask() {
             stream.get_ref().1.peer_certificates().map_or(0, <[CertificateDer<'_>]>::len)
         });
         assert_eq!(seen, want, "row {row}");
-        // TLS 1.3: the client is done before it is judged, and hears of it when it reads.
+        // In TLS 1.3 the client completes the handshake before the backend validates it, and learns
+        // the result when it reads.
         let mut stream = shaken.client.unwrap();
         if seen.is_none() {
             let error = stream.read_u8().await.unwrap_err();
@@ -326,7 +328,7 @@ async fn a_second_handshake_resumes_the_first() {
         let Shaken { client, backend } = shake(&client, Alpn::Http11, &backend).await;
         let (mut client, mut backend) = (client.unwrap(), backend.unwrap());
         assert_eq!(client.get_ref().1.protocol_version(), Some(ProtocolVersion::TLSv1_3));
-        // Tickets come with the first bytes.
+        // The tickets arrive with the first bytes.
         backend.write_all(b"x").await.unwrap();
         backend.flush().await.unwrap();
         client.read_u8().await.unwrap();

@@ -1,4 +1,4 @@
-//! Whole handshakes in memory, and raw bytes where the peer is no TLS client.
+//! Tests of whole handshakes in memory, and of raw bytes from peers that do not use TLS.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -16,7 +16,7 @@ use crate::tls::testing::{Certbot, Issue, ecdsa, rsa};
 
 use super::*;
 
-/// A client that believes everybody, and can check `schemes`.
+/// A client verifier that accepts every certificate, and supports `schemes`.
 #[derive(Debug)]
 struct Gullible(Vec<SignatureScheme>);
 
@@ -88,7 +88,7 @@ fn any_client(alpn: &[&[u8]]) -> ClientConfig {
 
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// A listener of lineages `a` (ECDSA and RSA) and `b` (ECDSA), and a certbot to renew them.
+/// A listener of the lineages `a` (ECDSA and RSA) and `b` (ECDSA), and a certbot to renew them.
 struct Listener {
     certbot: Certbot,
     store: CertStore,
@@ -114,12 +114,12 @@ impl Listener {
         Self { certbot, store, certificates, tickets, config }
     }
 
-    /// What a new configuration does: everything new but what `server_config` is given.
+    /// Applies a new configuration: everything is new except the arguments of `server_config`.
     fn reconfigure(&mut self) {
         self.config = server_config(self.certificates.clone(), ALPN, &self.tickets, None);
     }
 
-    /// Both ends of a handshake, whatever came of it.
+    /// Runs a handshake. Returns both ends, whatever the result.
     async fn meet(
         &self,
         client: &Arc<ClientConfig>,
@@ -134,7 +134,7 @@ impl Listener {
         let accept = async {
             let hello = accept_hello(far).await.map_err(io::Error::other)?;
             let mut stream = hello.finish(Arc::clone(&self.config)).await?;
-            // Tickets of TLS 1.3 come with the first bytes.
+            // The tickets of TLS 1.3 are sent with the first bytes.
             stream.write_all(b"x").await?;
             stream.flush().await?;
             Ok(stream)
@@ -154,7 +154,7 @@ async fn the_name_and_the_client_choose_the_certificate() {
     let leaf = |name| listener.certbot.leaf(name);
     let old = [&rustls::version::TLS12];
     let new = [&rustls::version::TLS13];
-    // (versions, what the client can check, name, lineage served)
+    // (versions, schemes of the client, name, lineage served)
     let table: [(&[_], &[_], _, _); 8] = [
         (&new, &[PSS, ECDSA], "a.test", "a"),
         (&old, &[PSS, ECDSA], "a.test", "a"),
@@ -177,7 +177,7 @@ async fn the_name_and_the_client_choose_the_certificate() {
 #[tokio::test]
 async fn the_server_prefers_h2_and_aes_128() {
     let listener = Listener::new();
-    // The client would rather have it the other way round.
+    // The client prefers the opposite order.
     let mut crypto = CryptoProvider::clone(crypto());
     crypto.cipher_suites.reverse();
     let client = client_of(crypto, rustls::ALL_VERSIONS, &[ECDSA], &[b"http/1.1", b"h2"]);
@@ -207,7 +207,7 @@ async fn nothing_in_common_by_alpn_is_no_application_protocol() {
 #[tokio::test]
 async fn a_session_outlives_a_renewal_and_a_new_configuration() {
     let mut listener = Listener::new();
-    // Without it, sessions of TLS 1.3 would live in the small memory meant for TLS 1.2.
+    // Without tickets, sessions of TLS 1.3 would fill the small store meant for TLS 1.2.
     assert!(listener.config.ticketer.enabled());
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let client = Arc::new(client(&[version], &[ECDSA]));
@@ -265,7 +265,7 @@ async fn without_a_certificate_the_handshake_is_refused() {
     assert!(far.is_err());
 }
 
-/// The ClientHello of a client, as it goes over the wire.
+/// Returns the ClientHello of a client, as sent.
 fn hello_of(client: ClientConfig, name: &str) -> Vec<u8> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
@@ -276,7 +276,8 @@ fn hello_of(client: ClientConfig, name: &str) -> Vec<u8> {
     bytes
 }
 
-/// What the server makes of `bytes` followed by silence, and what it answers until it closes.
+/// Passes `bytes` to the server, followed by silence. Returns the result, and the answer until it
+/// closes.
 async fn answer_to(bytes: &[u8]) -> (Result<Hello<DuplexStream>, HelloError>, Vec<u8>) {
     let (mut near, far) = duplex(1024 * 1024);
     near.write_all(bytes).await.unwrap();
@@ -296,7 +297,7 @@ async fn a_hello_tells_name_and_protocols_lower_case_without_the_dot() {
     assert_eq!(hello.sni(), Some("shop.example"));
     assert!(hello.alpn().eq([&b"h2"[..], b"http/1.1"]));
 
-    // rustls' client takes the dot off by itself, so put one there.
+    // The client of rustls removes a trailing dot, so insert one here.
     let mut dotted = bytes;
     let at = dotted.windows(12).position(|part| part == b"Shop.Example").unwrap();
     dotted[at + 11] = b'.';
@@ -323,7 +324,7 @@ async fn an_unknown_name_gets_the_alert_and_the_end() {
 async fn names_that_are_none_are_refused() {
     let bytes = hello_of(any_client(&[]), "nobody.test");
     let at = bytes.windows(11).position(|part| part == b"nobody.test").unwrap();
-    // (what stands in the place of `nobody.test`)
+    // (replacement of `nobody.test`)
     for name in [b"nobody\0test", b"nobody test", b".obody.test", b"nobody..est"] {
         let mut bytes = bytes.clone();
         bytes[at..at + 11].copy_from_slice(name);
@@ -333,7 +334,7 @@ async fn names_that_are_none_are_refused() {
     }
 }
 
-/// A hello of at most `bytes` on the wire and hardly fewer, swollen by names of protocols.
+/// A ClientHello of at most `bytes` on the wire and little less, filled up with protocol names.
 fn swollen(bytes: usize) -> Vec<u8> {
     let bare = hello_of(any_client(&[b"x"]), "a.test").len();
     let names = vec![vec![b'x'; 250]; (bytes - bare) / 251];
@@ -346,7 +347,7 @@ async fn a_hello_may_have_16_kib_in_any_pieces_and_no_more() {
     let (hello, _) = answer_to(&swollen(MAX_HELLO_BYTES - 5)).await;
     assert_eq!(hello.unwrap().sni(), Some("a.test"));
 
-    // One record a hundred bytes.
+    // Records of a hundred bytes each.
     let whole = swollen(8_000);
     let mut pieces = Vec::new();
     for piece in whole[5..].chunks(100) {

@@ -1,4 +1,4 @@
-//! What may happen on disk, and what is served then.
+//! Tests of the certificates served after changes on disk.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,12 +25,12 @@ fn store(certbot: &Certbot) -> CertStore {
     CertStore::new(certbot.dir())
 }
 
-/// Serials of what is served, in order.
+/// Returns the serials of the served certificates, in order.
 fn serials(slot: &CertSlot) -> Vec<String> {
     slot.facts().into_iter().map(|facts| facts.serial).collect()
 }
 
-/// The lineages of what is served, in order.
+/// Returns the lineages of the served certificates, in order.
 fn lineages(slot: &CertSlot) -> Vec<String> {
     slot.facts().into_iter().filter_map(|facts| facts.lineage).collect()
 }
@@ -71,8 +71,8 @@ fn a_renewal_is_seen_whole_or_not_at_all() {
             waited += 1;
         }
     }
-    // The key is away, is new, and the chain is away while it is: from the removal of
-    // `privkey.pem` to that of `fullchain.pem`, five steps.
+    // The five steps from the removal of `privkey.pem` to that of `fullchain.pem` have a fault: the
+    // key is missing, then it is newer than the chain, then the chain is missing.
     assert_eq!(waited, 5);
     assert_ne!(serials(&slot), before);
     assert_eq!(slot.problem(), None);
@@ -134,7 +134,7 @@ fn a_fault_on_disk_takes_nothing_away() {
     let other = Issue::to(&["a"]);
     let expired = Issue::dated(&ecdsa(), &["a"], 2020, 2021);
     let early = Issue::dated(&ecdsa(), &["a"], 2088, 2090);
-    // (file, its text or none, part of the message)
+    // (file, its new text or `None` to remove it, part of the message)
     let table = [
         ("fullchain1.pem", Some(&issue.chain[..issue.chain.len() / 2]), "cut short"),
         ("fullchain1.pem", Some(""), "no certificate"),
@@ -231,7 +231,7 @@ fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
     let rsa = rsa();
     let ec = ecdsa();
     let both = ["a", "b"];
-    // (lineage and what is in it, lineages served)
+    // (lineages with their certificates, lineages served)
     type Row<'a> = (Vec<(&'a str, Issue)>, Vec<&'a str>);
     let table: [Row<'_>; 9] = [
         (
@@ -241,7 +241,7 @@ fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
             ],
             vec!["a-ecdsa", "a"],
         ),
-        // The newer, though it ends sooner.
+        // The newer, though it expires earlier.
         (
             vec![
                 ("a", Issue::dated(&ec, &["a"], 2024, 2090)),
@@ -264,7 +264,8 @@ fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
             ],
             vec!["a"],
         ),
-        // More names are as good. With fewer, each is for those who ask for it.
+        // A certificate with more names replaces one with fewer. With fewer, each serves the
+        // clients that ask for its names.
         (
             vec![
                 ("a", Issue::dated(&ec, &["a"], 2024, 2090)),
@@ -280,7 +281,7 @@ fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
             ],
             vec!["a-0001", "a", "a-rsa"],
         ),
-        // One that is out of date is for nobody where another is not.
+        // An expired certificate is not served beside a valid one.
         (
             vec![
                 ("a", Issue::dated(&ec, &both, 2020, 2021)),
@@ -288,7 +289,8 @@ fn of_one_key_type_the_newest_valid_one_and_of_several_each() {
             ],
             vec!["a-0001"],
         ),
-        // Expired comes last, for those who can check nothing else.
+        // An expired certificate of another key type comes last, for clients that can check no
+        // other.
         (
             vec![
                 ("a", Issue::dated(rsa, &["a"], 2024, 2090)),
@@ -320,7 +322,7 @@ fn a_broken_variant_leaves_the_others_and_its_last_good_self() {
     assert_eq!(store.reload().len(), 1);
     assert_eq!(serials(&slot), before);
 
-    // Taken away on purpose, it is not served on.
+    // If it is removed on purpose, it is no longer served.
     fs::remove_dir_all(certbot.live().join("a-ecdsa")).unwrap();
     assert_eq!(store.reload(), []);
     let types: Vec<_> = slot.facts().iter().map(|facts| facts.key_type).collect();
@@ -390,7 +392,7 @@ fn no_listener_shows_the_certificate_of_another() {
     assert_eq!(serials(&renamed), serials(&first), "the same listener, with another `${{DOMAIN}}`");
 }
 
-/// What a listener of `host` serves by a reference to a Secret that is called `secret`.
+/// The source of a listener of `host` that refers to a Secret named `secret`.
 fn of_host(secret: &str, host: &str, chosen: bool) -> CertSource {
     CertSource::Lineage {
         object: format!("Secret test/{secret}"),
@@ -409,7 +411,7 @@ fn the_names_in_the_certificate_decide_not_the_name_of_the_folder() {
     let issue = |names: &[&str], from, until| Issue::dated(&ec, names, from, until);
     let old = || issue(shop, 2024, 2090);
     let new = || issue(shop, 2025, 2089);
-    // (what the Secret is called, whether it chooses, lineages, lineages served)
+    // (name of the Secret, `chosen`, lineages, lineages served)
     type Row<'a> = (&'a str, bool, Vec<(&'a str, Issue)>, &'a [&'a str]);
     let table: [Row<'_>; 16] = [
         ("pair", false, vec![("other", old())], &["other"]),
@@ -421,9 +423,9 @@ fn the_names_in_the_certificate_decide_not_the_name_of_the_folder() {
         ),
         ("pair", false, vec![("shop.a.test", old()), ("other", new())], &["other"]),
         ("pair", false, vec![("shop.a.test", new()), ("other", old())], &["shop.a.test"]),
-        // As new: the name is the tie.
+        // Equally new: the name breaks the tie.
         ("pair", false, vec![("aaa", old()), ("shop.a.test", old())], &["shop.a.test"]),
-        // Fewer names are enough for one host, and a folder's name is not enough.
+        // Fewer names are enough for one host, and a directory name is not enough.
         (
             "pair",
             false,
@@ -444,25 +446,25 @@ fn the_names_in_the_certificate_decide_not_the_name_of_the_folder() {
             vec![("a.test", issue(wild, 2024, 2090)), ("x", issue(shop, 2020, 2021))],
             &["a.test"],
         ),
-        // Not valid yet is no newer.
+        // A certificate that is not valid yet does not count as newer.
         (
             "pair",
             false,
             vec![("shop.a.test", old()), ("x", issue(shop, 2089, 2090))],
             &["shop.a.test"],
         ),
-        // Of several key types each.
+        // One of each key type.
         (
             "pair",
             false,
             vec![("one", Issue::dated(rsa, shop, 2025, 2090)), ("two", old())],
             &["two", "one"],
         ),
-        // What a person named, while it is valid and for the host.
+        // The lineage that a person named, while it is valid and covers the host.
         ("mine", false, vec![("mine", old()), ("shop.a.test", new())], &["mine"]),
         ("mine", false, vec![("mine", issue(shop, 2020, 2021)), ("x", new())], &["x"]),
         ("mine", false, vec![("mine", issue(&["b.test"], 2025, 2090)), ("x", old())], &["x"]),
-        // Chosen, it is that one and its variants, come what may.
+        // If a Secret chooses the lineage, only that one and its variants are served.
         ("mine", true, vec![("mine", issue(&["b.test"], 2020, 2021)), ("x", new())], &["mine"]),
         ("mine", true, vec![("mine", old()), ("mine-0001", new()), ("x", new())], &["mine-0001"]),
     ];
@@ -487,7 +489,7 @@ fn without_a_newer_lineage_the_older_one_serves_again() {
     assert_eq!(lineages(&slot), ["b.test"]);
     assert!(store.watched().contains(&certbot.live().join("b.test")));
 
-    // Half renewed it stays; deleted, as `certbot delete` does it, it goes.
+    // Half renewed, it is still served; removed, as by `certbot delete`, it is not.
     fs::remove_file(certbot.live().join("b.test/privkey.pem")).unwrap();
     store.reload();
     assert_eq!(lineages(&slot), ["b.test"]);
@@ -507,7 +509,7 @@ fn a_stranger_that_cannot_be_read_is_no_concern() {
     let store = store(&certbot);
     let slot = store.slot(of_host("pair", "a.test", false));
     assert_eq!((slot.problem(), store.reload()), (None, vec![]));
-    // Nor does it hide that there is none.
+    // It does not hide that there is none for the host.
     let none = store.slot(of_host("pair", "b.test", false));
     assert!(none.problem().unwrap().contains("no certbot lineage of the name `pair` or `b.test`"));
 }
@@ -565,7 +567,7 @@ fn a_certificate_for_an_address_is_served_beside_the_others() {
     let slot = store.slot(Certbot::source(&["a.test"]));
     let key = ecdsa();
     certbot.issue("a.test", &Issue::dated(&key, &["a.test"], 2024, 2090));
-    // Issued later, and so preferred among equals.
+    // Issued later, and so preferred if all else is equal.
     certbot.issue("203.0.113.7", &Issue::dated(&key, &["203.0.113.7"], 2025, 2090));
     store.reload();
     assert_eq!(lineages(&slot), ["a.test", "203.0.113.7"]);
@@ -580,7 +582,7 @@ fn a_certificate_for_an_address_is_served_beside_the_others() {
 
     certbot.issue("203.0.113.7", &Issue::dated(&key, &["203.0.113.7"], 2025, 2090));
     fs::remove_dir_all(certbot.live().join("a.test")).unwrap();
-    // One that has served nothing yet.
+    // A store that has served nothing yet.
     let store = CertStore::new(certbot.dir());
     let slot = store.slot(Certbot::source(&["b.test"]));
     assert_eq!(lineages(&slot), ["203.0.113.7"]);
@@ -609,7 +611,7 @@ fn a_chain_that_breaks_off_is_told_and_served() {
     assert_eq!(report.news, News::Fault { retry: false });
     assert!(report.message.contains("still serving"), "{report}");
 
-    // Backends have authorities of their own.
+    // Backends validate against authorities of their own.
     let to_backends = CertSource::Inline {
         object: "Secret test/client".into(),
         chain: chain.into(),
