@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::stats::{Downstream, Sharded};
 
-/// The counters of a connection's bind. The connection counts as open as long as this lives.
+/// The counters of a connection's bind. The connection counts as open while this lives.
 #[derive(Debug)]
 pub(crate) struct BindCounts(Arc<Sharded<Downstream>>);
 

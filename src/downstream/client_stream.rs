@@ -1,4 +1,4 @@
-//! The stream of a client's connection, in clear or by TLS.
+//! The stream of a downstream connection, with or without TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A client's connection, in clear or by TLS.
+/// A downstream connection, with or without TLS.
 pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin {
     fn socket(&self) -> &TcpStream;
 }
@@ -32,7 +32,7 @@ impl ClientStream for TlsStream<Rewound<TcpStream>> {
     }
 }
 
-/// A stream whose first bytes were read too early: they are read again first.
+/// A stream whose first bytes were already consumed: they are returned again first.
 #[derive(Debug)]
 pub(crate) struct Rewound<S> {
     stream: S,

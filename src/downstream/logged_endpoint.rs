@@ -1,9 +1,9 @@
-//! The form of a backend's endpoint in the access log.
+//! The representation of a backend's endpoint in the access log.
 
 use crate::observe::Upstream;
 use crate::upstream::EndpointName;
 
-/// An endpoint in the form of the log. `named` keeps the text of an endpoint that is not an
+/// Returns an endpoint in the form of the log. `named` holds the text of an endpoint that is not an
 /// address.
 pub(crate) fn logged_endpoint<'n>(endpoint: &EndpointName, named: &'n mut String) -> Upstream<'n> {
     match endpoint.socket_addr() {

@@ -1,4 +1,4 @@
-//! The list of all open downstream connections, one part for each worker.
+//! The list of all open downstream connections, with one part per worker.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,16 +13,16 @@ use crate::upstream::Holder;
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     open: AtomicUsize,
-    /// How many were ever opened: the number of the next one.
+    /// Number of connections ever opened: the number of the next one.
     opened: AtomicU64,
-    /// How many connections each peer has. Locked when a connection comes or goes. A peer without a
-    /// connection has no entry, so the map is no larger than the limit on connections.
+    /// Number of connections of each peer. Locked when a connection opens or closes. A peer without
+    /// a connection has no entry, so the map is no larger than the limit on connections.
     peers: Mutex<HashMap<PeerNetwork, usize>>,
     workers: Mutex<Vec<Arc<WorkerConnections>>>,
 }
 
-/// Clients whose connections are counted together: an IPv4 address, or a /64 of IPv6, the least
-/// that one customer of a network gets.
+/// Clients whose connections are counted together: an IPv4 address, or an IPv6 /64, the smallest
+/// network that a customer gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PeerNetwork(IpAddr);
 
@@ -35,12 +35,12 @@ impl PeerNetwork {
     }
 }
 
-/// The connections of one worker. The list is locked when a connection comes or goes and by the
+/// The connections of one worker. The list is locked when a connection opens or closes and by the
 /// sweep, not by requests.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerConnections {
     connections: Mutex<ByNumber>,
-    /// Exchanges that were open at the last sweep.
+    /// Number of exchanges that were open at the last sweep.
     exchanges: AtomicUsize,
 }
 
@@ -48,26 +48,26 @@ pub(crate) struct WorkerConnections {
 type ByNumber = HashMap<u64, (BindKey, Arc<Watch>)>;
 
 impl Connections {
-    /// How many are open now.
+    /// Returns the number of open connections.
     pub(crate) fn count(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// How many exchanges were open at the last sweeps.
+    /// Returns the number of exchanges that were open at the last sweeps.
     pub(crate) fn exchanges(&self) -> usize {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().map(|worker| worker.exchanges.load(Ordering::Relaxed)).sum()
     }
 
-    /// The list of one more worker.
+    /// Adds a worker and returns its list.
     pub(crate) fn add_worker(&self) -> Arc<WorkerConnections> {
         let worker = Arc::<WorkerConnections>::default();
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&worker));
         worker
     }
 
-    /// Counts one more connection and gives it a number. At `limit`, the connection that has been
-    /// idle for longest is ended for it; `None` if none is idle.
+    /// Counts one more connection and returns its number. At `limit`, the connection that has been
+    /// idle for longest is closed to make room. Returns `None` if none is idle.
     pub(crate) fn admit(&self, limit: usize) -> Option<u64> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         if self.open.fetch_add(1, Ordering::Relaxed) < limit {
@@ -81,7 +81,7 @@ impl Connections {
     }
 
     /// Counts one more connection of `peer`. At `limit`, the peer's connection that has been idle
-    /// for longest is ended for it; false if none is idle.
+    /// for longest is closed to make room. Returns false if none is idle.
     pub(crate) fn admit_peer(&self, peer: PeerNetwork, limit: usize) -> bool {
         let count = {
             let mut peers = self.peers();
@@ -96,8 +96,8 @@ impl Connections {
         false
     }
 
-    /// Ends the connection that has been idle for longest among those of the peers that `count`.
-    /// False if none is idle.
+    /// Ends the connection that has been idle for longest among those of the peers that `counts`
+    /// accepts. Returns false if none is idle.
     fn end_longest_idle(&self, counts: impl Fn(PeerNetwork) -> bool) -> bool {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = workers.iter().filter_map(|worker| worker.longest_idle(&counts));
@@ -120,7 +120,7 @@ impl Connections {
         }
     }
 
-    /// A connection has ended.
+    /// Records that a connection has ended.
     pub(crate) fn left(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -143,7 +143,7 @@ impl WorkerConnections {
         self.connections().is_empty()
     }
 
-    /// Asks `judge` about each connection, and ends those for which it returns an ending.
+    /// Calls `judge` for each connection, and ends those for which it returns an ending.
     pub(crate) fn end_where(&self, judge: impl Fn(BindKey, &Watch) -> Option<Ending>) {
         let mut exchanges = 0;
         for (bind, watch) in self.connections().values() {
@@ -155,9 +155,9 @@ impl WorkerConnections {
         self.exchanges.store(exchanges, Ordering::Relaxed);
     }
 
-    /// The connection that has been idle for longest among those of the peers that `counts`, and
-    /// its rank; of several that are idle for as long, the oldest. A connection that was asked to
-    /// end already does not count.
+    /// Returns the connection that has been idle for longest among those of the peers that `counts`
+    /// accepts, and its rank; of several that are idle for as long, the oldest. Connections that
+    /// were already asked to end are skipped.
     fn longest_idle(
         &self,
         counts: &impl Fn(PeerNetwork) -> bool,
@@ -172,18 +172,18 @@ impl WorkerConnections {
     }
 }
 
-/// The entry of a connection in the list of its worker. Dropping this removes it.
+/// The entry of a connection in the list of its worker. Dropping it removes the entry.
 #[derive(Debug)]
 pub(crate) struct Registration {
     all: Arc<Connections>,
     worker: Arc<WorkerConnections>,
     number: u64,
-    /// `None` for a trusted proxy, whose connections are those of many.
+    /// `None` for a trusted proxy, whose connections carry many clients.
     peer: Option<(PeerNetwork, Holder)>,
 }
 
 impl Registration {
-    /// Enters a connection that was admitted under `number` into the list of its worker.
+    /// Adds a connection that was admitted under `number` to the list of its worker.
     pub(crate) fn new(
         all: Arc<Connections>,
         worker: Arc<WorkerConnections>,
@@ -196,7 +196,8 @@ impl Registration {
         Self { all, worker, number, peer }
     }
 
-    /// The holder whose descriptors the requests take; `None` for a trusted proxy.
+    /// Returns the holder to which the descriptors of the requests are charged; `None` for a
+    /// trusted proxy.
     pub(crate) fn client(&self) -> Option<Holder> {
         self.peer.map(|(_, client)| client)
     }

@@ -1,4 +1,4 @@
-//! The state of the process that all workers share.
+//! Process-wide state, shared by all workers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::observe::AccessLog;
 use crate::snapshot::SnapshotCell;
 use crate::upstream::Descriptors;
 
-/// The state that all workers share. There is one for the process.
+/// The state that all workers share. The process has one instance.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub snapshot: SnapshotCell,
     pub limits: ProcessLimits,
-    /// Peers whose `X-Forwarded-*` count.
+    /// Peers whose `X-Forwarded-*` fields are trusted.
     pub trusted_proxies: Vec<Cidr>,
     /// certbot's `--webroot-path`.
     pub acme_webroot: PathBuf,
-    /// Seals the tokens of sessions.
+    /// Encrypts session tokens.
     pub session_key: SessionKey,
     pub access_log: AccessLog,
-    /// Downstream connections, over all workers.
+    /// Downstream connections of all workers.
     pub connections: Arc<Connections>,
     pub shortage: Shortage,
     pub descriptors: &'static Descriptors,
-    /// Whether backends and clients are told of routes and TLS; see `proxy/shown_fields.rs`.
+    /// If true, routes and TLS are shown to backends and clients; see `proxy/shown_fields.rs`.
     pub shows_routes: bool,
-    /// True once the process accepts no more connections, until its end.
+    /// True from the time at which the process accepts no more connections.
     pub draining: AtomicBool,
 }

@@ -1,25 +1,26 @@
-//! Limits of the process: how many connections and flows there may be, over all listeners.
+//! Limits of the process on connections and flows, over all listeners.
 
 use crate::upstream::Bounds;
 
-/// How much all clients together may take, and how much each peer and each backend. Settings of the
-/// command line; what a connection may take is in [`ClientLimits`](crate::snapshot::ClientLimits).
+/// Limits on all clients together, on each peer and on each backend. They are set on the command
+/// line; the limits on a single connection are in [`ClientLimits`](crate::snapshot::ClientLimits).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessLimits {
-    /// Downstream connections open at once; beyond it the longest idle one is closed. 20,000.
+    /// Open downstream connections; at the limit, the longest idle one is closed. Default: 20,000.
     pub connections: usize,
-    /// Of them, those of one peer that is no trusted proxy: an IPv4 address, or a /64 of IPv6;
-    /// beyond it the longest idle one of that peer is closed. 5,000.
+    /// Open downstream connections of one peer that is not a trusted proxy: an IPv4 address, or an
+    /// IPv6 /64. At the limit, the longest idle one of that peer is closed. Default: 5,000.
     pub connections_a_peer: usize,
-    /// Connections to backends that the requests, tunnels and flows of such a peer use, or of a
-    /// client that a trusted proxy names; beyond it 503. No limit.
+    /// Upstream connections that the requests, tunnels and flows of such a peer use, or of a client
+    /// that a trusted proxy names; 503 beyond it. Default: no limit.
     pub upstream_a_peer: usize,
-    /// Connections to all backends together, and flows of datagrams; beyond it 503. No limit.
+    /// Connections to all backends together, including datagram flows; 503 beyond it. Default: no
+    /// limit.
     pub upstream_connections: usize,
-    /// What one backend may take; beyond it 503.
+    /// Limits on one backend; 503 beyond them.
     pub backend: Bounds,
-    /// Flows of datagrams at once, shared out equally among the UDP listeners; beyond it those go
-    /// that rest longest, first those never answered. 4096.
+    /// Datagram flows, divided equally among the UDP listeners. At the limit, those never answered
+    /// are evicted first, then those idle for longest. Default: 4096.
     pub udp_flows: usize,
 }
 

@@ -1,8 +1,9 @@
-//! New IDs of requests and of byte streams, for the log and for backends.
+//! New IDs for requests and byte streams, for the log and for backends.
 
 use http::HeaderValue;
 
-/// A random UUID, version 4. It is a name, not a secret: nothing may depend on its being unknown.
+/// Returns a random UUID, version 4. It is an identifier, not a secret: nothing may rely on it
+/// being unpredictable.
 pub(crate) fn new_request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let random = fastrand::u128(..) & !(0xf << 76) | (0x4 << 76);

@@ -1,25 +1,25 @@
-//! The key that seals the tokens of sessions.
+//! The key that encrypts session tokens.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
-/// Bytes of a key.
+/// Length of a key in bytes.
 pub(crate) const KEY_LENGTH: usize = 32;
 
-/// The key that tokens are sealed with. Who has it can choose among the endpoints of a rule, and
-/// no more.
+/// The key that encrypts session tokens. Its possession allows a choice among the endpoints of a
+/// rule, and nothing else.
 pub(crate) struct SessionKey(RandomizedNonceKey);
 
 impl SessionKey {
     /// # Errors
     ///
-    /// The bytes are not [`KEY_LENGTH`] long.
+    /// Fails if `bytes` are not [`KEY_LENGTH`] long.
     pub(crate) fn new(bytes: &[u8]) -> Result<Self, InvalidKey> {
         RandomizedNonceKey::new(&AES_256_GCM, bytes).map(Self).map_err(|_| InvalidKey)
     }
 
-    /// `text` sealed for `scope`, behind the nonce that it was sealed with. None if it cannot be.
+    /// Encrypts `text` for `scope`. Returns the nonce and the ciphertext, or `None` on failure.
     pub(crate) fn seal(&self, scope: &str, mut text: Vec<u8>) -> Option<Vec<u8>> {
         let scope = Aad::from(scope.as_bytes());
         let nonce = self.0.seal_in_place_append_tag(scope, &mut text).ok()?;
@@ -28,7 +28,7 @@ impl SessionKey {
         Some(sealed)
     }
 
-    /// The text of what was sealed with this key for this `scope`.
+    /// Decrypts a text that was encrypted with this key for this `scope`; `None` if it was not.
     pub(crate) fn open(&self, scope: &str, mut sealed: Vec<u8>) -> Option<Vec<u8>> {
         if sealed.len() < NONCE_LEN {
             return None;
@@ -41,11 +41,11 @@ impl SessionKey {
         Some(rest)
     }
 
-    /// Bytes for a new key.
+    /// Returns random bytes for a new key.
     ///
     /// # Errors
     ///
-    /// The system has no random numbers.
+    /// Fails if the system provides no random numbers.
     pub(crate) fn random_bytes() -> Result<[u8; KEY_LENGTH], InvalidKey> {
         let mut bytes = [0; KEY_LENGTH];
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| InvalidKey)?;
@@ -59,7 +59,7 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// Bytes that are no key.
+/// The error for bytes that are not a valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a session key has {KEY_LENGTH} bytes")]
 pub(crate) struct InvalidKey;

@@ -1,4 +1,4 @@
-//! Parts of carrying bytes from one stream to another: counters, writing, the limit on silence.
+//! Helpers to carry bytes from one stream to another: counters, writing, the silence timeout.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::clock::coarse_now;
 
-/// Bytes read at once in each direction.
+/// Number of bytes read at once in each direction.
 pub(crate) const CHUNK: usize = 16 << 10;
 
-/// Bytes that were carried so far.
+/// Number of bytes carried so far.
 #[derive(Debug, Default)]
 pub(crate) struct CarriedBytes {
     /// From the client to the backend.
@@ -20,13 +20,13 @@ pub(crate) struct CarriedBytes {
 }
 
 impl CarriedBytes {
-    /// From the client, and to it.
+    /// Returns the number of bytes from the client and to the client.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
     }
 }
 
-/// Writes all of `bytes`. What a slow reader takes moves too.
+/// Writes all of `bytes`. Each partial write counts as progress in `moved`.
 pub(crate) async fn pass(
     to: &mut (impl AsyncWrite + Unpin),
     mut bytes: &[u8],
@@ -42,7 +42,7 @@ pub(crate) async fn pass(
     to.flush().await
 }
 
-/// Resolves when nothing has moved for `limit`.
+/// Resolves when no byte has moved for `limit`.
 pub(crate) async fn silence(moved: &AtomicU64, limit: Duration) {
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     loop {

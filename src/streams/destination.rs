@@ -1,4 +1,4 @@
-//! The backend that a connection or flow goes to.
+//! Choice of the backend for a connection or flow.
 
 use std::sync::Arc;
 
@@ -8,18 +8,19 @@ use crate::stats::{Sharded, Upstream};
 use crate::streams::stream_record::StreamRecord;
 use crate::upstream::Cluster;
 
-/// The cluster that a connection goes to, and the counters of its route.
+/// The cluster for a connection, and the counters of its route.
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub cluster: Arc<Cluster>,
     pub counts: Arc<Sharded<Upstream>>,
 }
 
-/// Chooses where a connection goes, once for all of its bytes.
+/// Chooses the cluster for a connection, once for its whole lifetime.
 ///
 /// # Errors
 ///
-/// The route has no usable backend. The connection is closed, since there is no way to answer.
+/// Fails if the route has no usable backend. The connection is closed, since no response is
+/// possible.
 pub(crate) fn choose_destination(
     forward: Option<&Arc<Forward>>,
     record: &mut StreamRecord,

@@ -1,4 +1,4 @@
-//! Byte streams and datagrams that go to a backend as they are: TCPRoute, TLSRoute and UDPRoute.
+//! Byte streams and datagrams that are forwarded unchanged: TCPRoute, TLSRoute and UDPRoute.
 
 mod destination;
 mod stream_record;

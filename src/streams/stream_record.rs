@@ -1,4 +1,4 @@
-//! The record of a byte stream or flow: what the log will say of it.
+//! The record of a byte stream or flow: the data of its log line.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::snapshot::{Bind, Listener};
 use crate::stats::ResponseFlags;
 use crate::upstream::{EndpointName, SendFailure};
 
-/// What is known of a byte stream or flow so far. Dropping it writes the line of the access log, so
-/// there is one line for each, however it ends.
+/// The state of a byte stream or flow so far. Dropping it writes the line of the access log, so
+/// that each has one line, however it ends.
 #[derive(Debug)]
 pub(crate) struct StreamRecord {
     process: Arc<Process>,
@@ -21,7 +21,7 @@ pub(crate) struct StreamRecord {
     started: Instant,
     /// `TCP`, `UDP`, or `TLS` if the backend does the handshake.
     pub protocol: &'static str,
-    /// The name that the client asked for.
+    /// The server name that the client requested.
     pub sni: Box<str>,
     /// The TLS version, if the gateway did the handshake.
     pub tls: Option<&'static str>,
@@ -53,23 +53,23 @@ impl StreamRecord {
         }
     }
 
-    /// The listener that it came in by.
+    /// Sets the listener on which the connection or flow arrived.
     pub(crate) fn by(&mut self, listener: &Listener) {
         self.listener = Some(Arc::clone(&listener.name));
         self.log.clone_from(&listener.access_log);
     }
 
-    /// No listener of the bind has the name that was asked for.
+    /// Sets the access log for a connection whose server name matches no listener of the bind.
     pub(crate) fn by_nobody(&mut self, bind: &Bind) {
         self.log.clone_from(&bind.access_log);
     }
 
-    /// A backend has taken the connection.
+    /// Records that a backend has accepted the connection.
     pub(crate) fn connected(&mut self) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
     }
 
-    /// No backend has.
+    /// Records that no backend has accepted the connection.
     pub(crate) fn not_connected(&mut self, failed: SendFailure) {
         tracing::debug!(details = %failed.details, peer = %self.peer, "no backend");
         self.upstream = failed.endpoint;

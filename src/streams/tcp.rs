@@ -1,9 +1,8 @@
-//! Connections whose bytes go to a backend as they are: TCPRoute, and TLSRoute in both modes.
+//! Connections whose bytes are forwarded unchanged: TCPRoute, and TLSRoute in both modes.
 //!
-//! The gateway connects to the backend at once, because the backend may be the one that speaks
-//! first. From then on the connection is a tunnel: it ends when both ends have ended, when no byte
-//! has moved for the tunnel timeout, or with the process at the end of a drain. A reload leaves it
-//! alone.
+//! The gateway connects to the backend at once, because the backend may speak first. From then on
+//! the connection is a tunnel: it ends when both ends have ended, when no byte has moved for the
+//! tunnel timeout, or with the process at the end of a drain. A reload does not affect it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,8 +15,8 @@ use crate::streams::stream_record::StreamRecord;
 use crate::streams::tunnel::{TunnelBroken, carry};
 use crate::upstream::{self, KeepAlive};
 
-/// A connection that is to be carried: its record, its registration, and the guard that counts it
-/// as in use.
+/// An accepted connection that is to be forwarded: its record, its registration, and the guard that
+/// counts it as in use.
 #[derive(Debug)]
 pub(crate) struct AcceptedStream {
     pub tunnel: Tunnel,
@@ -28,7 +27,7 @@ pub(crate) struct AcceptedStream {
     pub registration: Registration,
 }
 
-/// Carries a connection to its end.
+/// Forwards a connection until it ends.
 pub(crate) async fn serve<S: ClientStream>(
     accepted: AcceptedStream,
     destination: Destination,
@@ -47,7 +46,7 @@ pub(crate) async fn serve<S: ClientStream>(
             return upstream::cut(client.socket());
         }
     };
-    // A tunnel may outlive the configuration that it came from.
+    // A tunnel may outlive the configuration that it was created from.
     drop(cluster);
     let mut backend = match opened {
         Ok(backend) => backend,
@@ -84,12 +83,12 @@ pub(crate) async fn serve<S: ClientStream>(
             Failure::TunnelIdle
         }
     });
-    // If one side was cut off, the other side must see a reset too, not an orderly end.
+    // If one side was reset, the other side must see a reset too, not an orderly end.
     upstream::cut(client.socket());
     backend.cut();
 }
 
-/// Resolves when the connection has to end before both ends have ended.
+/// Resolves when the connection must end, even if its two sides have not ended.
 async fn ending(watch: &Watch) -> Ending {
     watch.ending(Some(Ending::Gracefully)).await
 }

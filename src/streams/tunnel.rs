@@ -1,4 +1,4 @@
-//! The tunnel: bytes in both directions between a client and a backend.
+//! The tunnel: carries bytes in both directions between a client and a backend.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,24 +9,25 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::clock::coarse_now;
 use crate::downstream::{CHUNK, pass, silence};
 
-/// Why a tunnel ended before both ends had ended.
+/// The reason why a tunnel ended before both ends had ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TunnelBroken {
     #[error("backend")]
     Backend(#[source] io::Error),
     #[error("client")]
     Client(#[source] io::Error),
-    /// Nothing moved for the limit.
+    /// No byte moved for the limit.
     #[error("nothing moved for the tunnel timeout")]
     Silent,
 }
 
-/// Carries bytes both ways until both ends have ended. Where one has, the other hears of it and may
-/// go on sending. What was carried is told at once, `up` from the client and `down` to it.
+/// Carries bytes in both directions until both ends have ended. If one end has ended, the end is
+/// passed on, and the other may continue to send. Carried bytes are reported at once, to `up` from
+/// the client and to `down` to the client.
 ///
 /// # Errors
 ///
-/// Which end broke, or that nothing moved for `limit`.
+/// Returns the end that broke, or `Silent` if no byte has moved for `limit`.
 pub(super) async fn carry(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     backend: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -59,7 +60,7 @@ pub(super) async fn carry(
 
 /// An error in one direction.
 struct OneWayError {
-    /// The end that is read from failed, not the one that is written to.
+    /// True if the read failed, false if the write failed.
     reading: bool,
     error: io::Error,
 }
@@ -77,7 +78,7 @@ async fn one_way(
         let length = from.read(&mut chunk).await.map_err(reading)?;
         if length == 0 {
             return match to.shutdown().await {
-                // A peer that has left already need not be told.
+                // A peer that has already disconnected needs no notification.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
                 ended => ended.map_err(writing),
             };

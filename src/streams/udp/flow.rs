@@ -1,4 +1,4 @@
-//! One flow of datagrams: those of a peer go to a backend, and the backend's go to the peer.
+//! A datagram flow: passes a peer's datagrams to a backend, and the backend's to the peer.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,22 +17,22 @@ use crate::streams::udp::life::Life;
 use crate::streams::udp::socket::{DatagramSocket, FlowKey, LARGEST};
 use crate::upstream::{Cluster, Datagrams, Holder};
 
-/// Datagrams that wait while a name is looked up; more are dropped.
+/// Maximum number of datagrams that wait for a name lookup; more are dropped.
 const WAITING: usize = 8;
 
-/// Datagrams of a backend that are passed on before other tasks have a turn.
+/// Number of datagrams of a backend that are passed on before other tasks are scheduled.
 const BATCH: usize = 16;
 
-/// What became of a datagram.
+/// The outcome of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DatagramOutcome {
-    /// The flow took it, if only to drop it.
+    /// The flow accepted the datagram, even if it dropped it.
     Accepted,
-    /// Nothing listens at the backend, so the flow has ended.
+    /// The backend's port is closed, so the flow has ended.
     Refused,
 }
 
-/// Dropping it ends the flow.
+/// A datagram flow. Dropping it ends the flow.
 #[derive(Debug)]
 pub(super) struct DatagramFlow {
     inner: Arc<FlowState>,
@@ -42,26 +42,26 @@ pub(super) struct DatagramFlow {
 
 #[derive(Debug)]
 struct FlowState {
-    /// Dropping it writes the flow's line.
+    /// Dropping it writes the flow's log line.
     record: Mutex<StreamRecord>,
     carried: Arc<CarriedBytes>,
     counts: Arc<Sharded<Downstream>>,
     begun: Millis,
-    /// When the last datagram came, of either side.
+    /// Time of the last datagram, from either side.
     moved: AtomicU64,
     answered: AtomicBool,
-    /// Nothing listens at the backend.
+    /// The backend's port is closed.
     refused: AtomicBool,
-    /// There is no backend, or it cannot be had.
+    /// There is no backend, or it cannot be reached.
     nowhere: AtomicBool,
-    /// Set once the backend is known.
+    /// Set once the socket to the backend is open.
     backend: OnceLock<Datagrams>,
-    /// Until then.
+    /// Datagrams that wait until then.
     waiting: Mutex<Vec<Box<[u8]>>>,
 }
 
 impl DatagramFlow {
-    /// A flow to an endpoint of the cluster that was chosen.
+    /// Creates a flow to an endpoint of the chosen cluster.
     pub(super) fn to(
         destination: Destination,
         client: Option<Holder>,
@@ -77,14 +77,14 @@ impl DatagramFlow {
         Self { inner, cluster: Some(cluster), _task: task }
     }
 
-    /// A flow whose datagrams are dropped.
+    /// Creates a flow whose datagrams are dropped.
     pub(super) fn nowhere(record: StreamRecord, counts: Arc<Sharded<Downstream>>) -> Self {
         let inner = FlowState::new(record, counts);
         inner.nowhere.store(true, Ordering::Relaxed);
         Self { inner: Arc::new(inner), cluster: None, _task: JoinSet::new() }
     }
 
-    /// Passes a datagram of the peer on.
+    /// Passes on a datagram from the peer.
     pub(super) fn take(&self, datagram: &[u8], now: Millis) -> DatagramOutcome {
         let inner = &*self.inner;
         if inner.refused.load(Ordering::Relaxed) {
@@ -105,7 +105,7 @@ impl DatagramFlow {
         };
         match backend.send(datagram) {
             Ok(()) => inner.sent_up(datagram.len()),
-            // The kernel tells here what came of an earlier one, and has not sent this one.
+            // The kernel reports the result of an earlier datagram here, and has not sent this one.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 if let Some(cluster) = &self.cluster {
                     cluster.refused(backend);
@@ -118,7 +118,7 @@ impl DatagramFlow {
         DatagramOutcome::Accepted
     }
 
-    /// The facts that its end depends on, as of now.
+    /// Returns the facts that currently decide when the flow ends.
     pub(super) fn life(&self) -> Life {
         let inner = &*self.inner;
         Life {
@@ -130,13 +130,13 @@ impl DatagramFlow {
         }
     }
 
-    /// True if the flow goes to an endpoint of this cluster, or would.
+    /// Returns true if the flow goes to an endpoint of this cluster, or would.
     pub(super) fn is_to(&self, cluster: &Arc<Cluster>) -> bool {
         let same = self.cluster.as_ref().is_some_and(|own| Arc::ptr_eq(own, cluster));
         same || self.inner.backend.get().is_some_and(|backend| cluster.has(backend))
     }
 
-    /// Notes why the flow ends.
+    /// Records the reason why the flow ends. The first reason is kept.
     pub(super) fn failed(&self, failure: Failure) {
         self.inner.record().failure.get_or_insert(failure);
     }
@@ -185,12 +185,12 @@ impl Drop for FlowState {
 }
 
 thread_local! {
-    /// The buffer for datagrams of backends: one for all flows of a worker, since no two of them
+    /// The buffer for datagrams from backends: one for all flows of a worker, since no two of them
     /// read at the same time.
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; LARGEST]);
 }
 
-/// Connects to the backend, then passes its datagrams on.
+/// Connects to the backend, then passes on its datagrams.
 async fn run(
     flow: Arc<FlowState>,
     destination: Destination,
@@ -213,7 +213,8 @@ async fn run(
     for datagram in waiting {
         match backend.send(&datagram) {
             Ok(()) => flow.sent_up(datagram.len()),
-            // The kernel reports this once: if it is ignored here, the loop below waits in vain.
+            // The kernel reports this once: if it were ignored here, the loop below would wait in
+            // vain.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 cluster.refused(backend);
                 return flow.is_refused();
@@ -231,11 +232,11 @@ async fn run(
     }
 }
 
-/// Passes on what has come from the backend, or as much of it as may go at once.
+/// Passes on the datagrams that have arrived from the backend, up to [`BATCH`] of them.
 ///
 /// # Errors
 ///
-/// The backend's host has reported that nothing listens there.
+/// Fails if the backend's host has reported that the port is closed.
 fn pass_on(
     flow: &FlowState,
     backend: &Datagrams,
@@ -247,7 +248,7 @@ fn pass_on(
         let length = match backend.receive(read) {
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
-            // Others tell of one datagram on its way, or that there is none.
+            // Other errors concern a single datagram, or report that none is available.
             Err(_) => break,
         };
         if !flow.answered.swap(true, Ordering::Relaxed) {

@@ -1,35 +1,35 @@
-//! The end of flows: of those that are over, and of those that make room for others.
+//! The end of flows: expiry, and eviction to make room for others.
 
 use std::time::Duration;
 
 use crate::downstream::Millis;
 
-/// How long a flow without a backend takes datagrams, so that a peer which goes on sending makes
-/// one log line for this time and not thousands.
+/// Time that a flow without a backend accepts datagrams, so that a peer that keeps sending causes
+/// one log line in that time and not thousands.
 const NOWHERE: Duration = Duration::from_secs(1);
 
-/// The facts that the end of a flow depends on.
+/// The facts that decide when a flow ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
     pub begun: Millis,
-    /// When the last datagram came, of either side.
+    /// Time of the last datagram, from either side.
     pub moved: Millis,
-    /// The backend has sent something.
+    /// The backend has sent a datagram.
     pub answered: bool,
-    /// There is no backend, or it cannot be had.
+    /// There is no backend, or it cannot be reached.
     pub nowhere: bool,
-    /// Nothing listens at the backend.
+    /// The backend's port is closed.
     pub refused: bool,
 }
 
 impl Life {
-    /// Flows that are worth less go first where there is no room: those never answered, and of
-    /// those alike the ones that rest longest.
+    /// Returns the rank of the flow for eviction. Flows of lower worth are evicted first: those
+    /// never answered, and among equals those idle for longest.
     pub(super) fn worth(self) -> (bool, Millis) {
         (self.answered, self.moved)
     }
 
-    /// True if nothing has moved for `limit`, or nothing can.
+    /// Returns true if no datagram has moved for `limit`, or none can.
     pub(super) fn is_over(self, now: Millis, limit: Duration) -> bool {
         let over = |since: Millis, limit: Duration| {
             u128::from(now.saturating_sub(since)) >= limit.as_millis()
@@ -38,10 +38,11 @@ impl Life {
     }
 }
 
-/// The flows that go so that one more may come: none while there are fewer than `room`.
+/// Returns the flows to evict so that one more may be added: none while there are fewer than
+/// `room`.
 ///
-/// Where there is no room it is made for some: the next datagrams may each begin a flow too, and
-/// looking for one victim at a time would look at all of them each time.
+/// At the limit, several flows are evicted at once: the next datagrams may each begin a flow too,
+/// and choosing one victim at a time would scan all flows each time.
 pub(super) fn least_worth<K: Copy>(
     flows: impl ExactSizeIterator<Item = (K, Life)>,
     room: usize,

@@ -1,12 +1,12 @@
-//! The receiver of datagrams of one socket, and its flows: UDPRoute.
+//! The datagram receiver of one socket, and its flows: UDPRoute.
 //!
-//! One worker alone receives from a socket, so it has all flows of the socket without a lock. A
-//! flow is what one peer sends to one of our addresses. Its first datagram chooses its backend; it
-//! has a socket that is connected to the backend, and it ends when nothing has moved for the idle
-//! timeout. A peer receives what the backend of its flow has sent, and nothing else.
+//! Only one worker receives from a socket, so it owns all flows of the socket without a lock. A
+//! flow is the datagrams from one peer to one local address. Its first datagram selects its
+//! backend. The flow has a socket that is connected to the backend, and it ends when no datagram
+//! has moved for the idle timeout. A peer receives only what the backend of its flow has sent.
 //!
-//! The sender of a datagram can be forged, so anyone can make flows at no cost. Their number is
-//! limited, and at the limit flows whose backend never answered end first.
+//! The sender of a datagram can be forged, so anyone can create flows at no cost. Their number is
+//! limited, and at the limit, flows whose backend never answered end first.
 
 mod flow;
 mod life;
@@ -34,14 +34,14 @@ use crate::streams::udp::flow::{DatagramFlow, DatagramOutcome};
 use crate::streams::udp::life::least_worth;
 use crate::streams::udp::socket::{DatagramSocket, FlowKey, LARGEST};
 
-/// Datagrams received before other tasks have a turn.
+/// Number of datagrams that are received before other tasks are scheduled.
 const BATCH: usize = 64;
 
-/// How often flows are looked over.
+/// Interval between two sweeps over the flows.
 const SWEEP: Duration = Duration::from_millis(200);
 
-/// How long a flow may be idle while the process drains: its peer's datagrams come to the next
-/// process, so only the backend's last ones are still to come.
+/// Idle timeout of a flow while the process drains: the peer's datagrams go to the next process, so
+/// only the last datagrams of the backend are still to arrive.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The task that receives from one socket.
@@ -60,11 +60,11 @@ struct ReceiverState {
 }
 
 impl Receiver {
-    /// Begins to receive.
+    /// Starts to receive.
     ///
     /// # Errors
     ///
-    /// The socket cannot be watched.
+    /// Fails if the socket cannot be registered with the runtime.
     pub(crate) fn start(
         process: &Arc<Process>,
         socket: std::net::UdpSocket,
@@ -87,13 +87,13 @@ impl Receiver {
         Ok(Self { state, _task: task })
     }
 
-    /// Stops receiving. What backends still send is passed on.
+    /// Stops receiving. Datagrams that backends still send are passed on.
     pub(crate) fn drain(&self) {
         self.state.draining.store(true, Ordering::Relaxed);
         self.state.drain.notify_one();
     }
 
-    /// True if no flow is left.
+    /// Returns true if no flow is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.flows.load(Ordering::Relaxed) == 0
     }
@@ -132,17 +132,17 @@ struct FlowTable {
     socket: Arc<DatagramSocket>,
     state: Arc<ReceiverState>,
     flows: HashMap<FlowKey, DatagramFlow>,
-    /// Of the snapshot that the flows and the fields below follow.
+    /// The generation of the snapshot that the flows and the fields below follow.
     generation: Option<u64>,
-    /// Most flows.
+    /// Maximum number of flows.
     room: usize,
-    /// How long a flow may be idle, by the limits of the listener.
+    /// Idle timeout of a flow, by the limits of the listener.
     idle_timeout: Duration,
     counts: Arc<Sharded<Downstream>>,
 }
 
 impl FlowTable {
-    /// Takes what has come, or as much of it as may be taken at once.
+    /// Processes the received datagrams, up to [`BATCH`] of them.
     fn receive(&mut self, read: &mut [u8]) {
         let snapshot = self.process.snapshot.load();
         self.follow(&snapshot);
@@ -150,8 +150,9 @@ impl FlowTable {
             match self.socket.receive(read) {
                 Ok((length, ends)) => {
                     if self.take(&snapshot, ends, &read[..length]) {
-                        // Its task has yet to open the way to the backend. Among many at once, the
-                        // next might take its place before its first datagram has left.
+                        // The task of the flow has yet to connect to the backend. Among many new
+                        // flows, the next one might evict it before its first datagram has been
+                        // sent.
                         break;
                     }
                 }
@@ -162,7 +163,7 @@ impl FlowTable {
         self.state.flows.store(self.flows.len(), Ordering::Relaxed);
     }
 
-    /// Gives a datagram to its flow; true if it is the first of one.
+    /// Passes a datagram to its flow. Returns true if it is the first one of a flow.
     fn take(&mut self, snapshot: &Snapshot, ends: FlowKey, datagram: &[u8]) -> bool {
         let counts = &self.counts.here().datagrams;
         counts.received.one_more();
@@ -171,7 +172,8 @@ impl FlowTable {
             if flow.take(datagram, coarse_now()) == DatagramOutcome::Accepted {
                 return false;
             }
-            // The backend has refused it, and this one is not lost yet: another may be there.
+            // The backend has refused the flow. This datagram is not lost: a new flow may go to
+            // another backend.
             self.flows.remove(&ends);
         }
         self.make_room();
@@ -222,8 +224,8 @@ impl FlowTable {
         }
     }
 
-    /// Goes over to the snapshot that is served now. Flows whose backend is no longer one of the
-    /// listener's end, the others stay as they are.
+    /// Switches to the current snapshot. Flows whose backend is no longer one of the listener's
+    /// end; the others continue.
     fn follow(&mut self, snapshot: &Snapshot) {
         if self.generation == Some(snapshot.generation) {
             return;
@@ -237,7 +239,7 @@ impl FlowTable {
         self.idle_timeout = served.limits.udp_idle_timeout;
         let forward = served.forwards().and_then(|(_, forwards)| forwards.best(""));
         let backends = forward.and_then(|forward| forward.backends.as_ref());
-        // Beyond this limit a new flow would be refused, so one that is worth less ends for it.
+        // Beyond this limit a new flow would be refused, so a flow that is worth less is evicted.
         let clusters = backends.map_or(0, |backends| backends.weighted().count()).max(1);
         self.room = self.room.min(limits.backend.connections.saturating_mul(clusters));
         self.flows.retain(|_, flow| {
@@ -249,7 +251,7 @@ impl FlowTable {
         });
     }
 
-    /// Ends the flows that have rested for too long.
+    /// Ends the flows that have been idle for too long.
     fn sweep(&mut self) {
         let snapshot = self.process.snapshot.load();
         self.follow(&snapshot);

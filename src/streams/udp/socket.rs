@@ -1,4 +1,4 @@
-//! The socket for datagrams of clients: it answers from the address that a client wrote to.
+//! The socket for clients' datagrams: it replies from the address that the client sent to.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -14,30 +14,31 @@ use nix::sys::socket::{
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// The largest datagram.
+/// Size of the largest datagram, in bytes.
 pub(super) const LARGEST: usize = 64 << 10;
 
-/// The key of a flow: the peer that sends the datagrams, and the address of ours that it sends them
+/// The key of a flow: the peer that sends the datagrams, and the local address that it sends them
 /// to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FlowKey {
     pub peer: SocketAddr,
-    /// Known where the socket is bound to every address of the host.
+    /// Known if the socket is bound to the wildcard address.
     pub local: Option<IpAddr>,
 }
 
-/// A socket that receives from clients and sends to them.
+/// A socket for datagrams from and to clients.
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
     inner: UdpSocket,
-    /// Bound to every address, so that an answer has to say from which one it comes.
+    /// Bound to the wildcard address, so that each reply must specify its source address.
     wild: bool,
 }
 
 impl DatagramSocket {
     /// # Errors
     ///
-    /// The socket cannot be watched, or not be asked for the address that a datagram came to.
+    /// Fails if the socket cannot be registered with the runtime, or does not support reporting the
+    /// destination address of datagrams.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let wild = address.ip().is_unspecified();
@@ -49,16 +50,17 @@ impl DatagramSocket {
         Ok(Self { inner: UdpSocket::from_std(socket)?, wild })
     }
 
-    /// Resolves when there may be something to receive.
+    /// Resolves when the socket may have a datagram to receive.
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.inner.readable().await
     }
 
-    /// The next datagram, cut to the room in `into`, which is that of the largest there is.
+    /// Receives the next datagram into `into`, which has room for the largest one; a longer one
+    /// would be truncated.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; others of recvmsg(2).
+    /// `WouldBlock` if no datagram is available; other errors of recvmsg(2).
     pub(super) fn receive(&self, into: &mut [u8]) -> io::Result<(usize, FlowKey)> {
         self.inner.try_io(Interest::READABLE, || {
             let mut buffers = [IoSliceMut::new(into)];
@@ -89,11 +91,12 @@ impl DatagramSocket {
         })
     }
 
-    /// Sends a datagram to the peer, from the address that it knows. Does not wait for room.
+    /// Sends a datagram to the peer, from the address that the peer sent to. Does not wait for
+    /// buffer space.
     ///
     /// # Errors
     ///
-    /// Those of sendmsg(2).
+    /// Errors of sendmsg(2).
     pub(super) fn send(&self, datagram: &[u8], to: FlowKey) -> io::Result<()> {
         let fd = self.inner.as_raw_fd();
         let datagram = [IoSlice::new(datagram)];
