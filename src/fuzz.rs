@@ -13,7 +13,7 @@ use tokio::io::{Join, Sink};
 
 use crate::config::{Severity, field_path};
 use crate::filters::HostName;
-use crate::kube_api::{self, Shape};
+use crate::kube_api::{self, ListShape};
 use crate::net::{Cidr, HostPattern};
 use crate::path;
 use crate::provider;
@@ -50,9 +50,11 @@ pub fn refusals(bytes: &[u8]) -> Vec<String> {
 /// For `tests/crds`, which reads the same from the CRDs.
 pub fn shapes(kind: &str) -> BTreeMap<String, String> {
     let word = |shape| match shape {
-        Shape::Map(keys) => keys.iter().fold("map".into(), |all, (key, _)| format!("{all} {key}")),
-        Shape::Set => "set".to_owned(),
-        Shape::Whole => "atomic".to_owned(),
+        ListShape::Map(keys) => {
+            keys.iter().fold("map".into(), |all, (key, _)| format!("{all} {key}"))
+        }
+        ListShape::Set => "set".to_owned(),
+        ListShape::Whole => "atomic".to_owned(),
     };
     kube_api::shapes(kind).map(|(place, shape)| (place.to_owned(), word(shape))).collect()
 }

@@ -1,7 +1,7 @@
 //! Builds the runtimes, starts every task and stops them in order.
 
 pub(crate) mod dev;
-mod room;
+mod host_limits;
 mod session_key;
 
 use std::io;
@@ -16,10 +16,10 @@ use tracing::Level;
 use crate::admin::Admin;
 use crate::control::signals::Signals;
 use crate::control::socket::CannotAsk;
-use crate::control::{CannotStart, Control, Loader, Policy, Setup, Sources};
+use crate::control::{CannotStart, ConfigSources, Control, ControlSetup, Loader, ReloadPolicy};
 use crate::downstream::{Process, ProcessLimits, Shortage};
 use crate::explain::InvalidQuestion;
-use crate::kube_api::{Listen, Rules};
+use crate::kube_api::{ApiRules, Listen};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{self, AccessFormat, Choice, LogFormat};
@@ -29,12 +29,12 @@ use crate::systemd::{Handed, Notify};
 use crate::tls::{CertStore, Tickets};
 use crate::upstream::{Descriptors, Upstreams};
 
-pub(crate) use room::Wishes;
+pub(crate) use host_limits::Wishes;
 
 /// Everything that the command line settles for a gateway.
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub sources: Sources,
+    pub sources: ConfigSources,
     pub letsencrypt_dir: PathBuf,
     pub acme_webroot: PathBuf,
     pub trusted_proxies: Vec<Cidr>,
@@ -43,20 +43,19 @@ pub(crate) struct Options {
     /// Gateways that name no address get one of these; `None` gives them all of the host.
     pub address_pool: Option<AddressPool>,
     pub drain_timeout: Duration,
-    /// None if nobody is to ask.
+    /// `None` opens no control socket.
     pub control_socket: Option<PathBuf>,
-    /// Where is kept what the next start needs, the last configuration that loaded above all;
-    /// `None` keeps nothing.
+    /// Where the next start finds the last good configuration and other state; `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
-    /// What a reload from files may bring with it.
-    pub policy: Policy,
+    /// The faults with which a load from files is still served.
+    pub policy: ReloadPolicy,
     /// Where scrapers find metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Where the admin API and the dashboard are beside the control socket; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     pub watch: bool,
     /// What the API allows.
-    pub api: Rules,
+    pub api: ApiRules,
     /// Where the API is served beside the control socket.
     pub api_listen: Option<Listen>,
     /// Where the API writes, if not below the first directory of resources.
@@ -72,7 +71,7 @@ pub(crate) struct Options {
     /// Whether backends and clients are told which route a request took, for a gateway to try
     /// things with.
     pub shows_routes: bool,
-    /// What of the limits the command line sets against what is found.
+    /// Limits that the command line sets, which are otherwise derived from the host.
     pub wishes: Wishes,
     /// Threads that serve.
     pub workers: usize,
@@ -106,13 +105,13 @@ pub(crate) enum Failed {
     Tls(#[from] rustls::Error),
 }
 
-/// What turns files into snapshots, for `run` and `check`.
+/// The loader of `run` and `check`.
 ///
 /// # Errors
 ///
 /// The TLS library has no randomness.
 pub(crate) fn loader(
-    sources: Sources,
+    sources: ConfigSources,
     letsencrypt_dir: PathBuf,
     resolve: Vec<(String, Vec<IpAddr>)>,
     variables: Vec<(String, String)>,
@@ -159,8 +158,8 @@ pub(crate) fn run(
     if let Some(other) = &handed.for_another {
         tracing::warn!("{other}");
     }
-    let room::FittedLimits { limits, client_limits, memory } =
-        room::make(options.limits, options.client_limits, options.wishes);
+    let host_limits::FittedLimits { limits, client_limits, memory } =
+        host_limits::fit_to_host(options.limits, options.client_limits, options.wishes);
     let descriptors = Descriptors::new(limits.upstream_connections, limits.upstream_a_peer);
     let loader = loader.bounded(limits.backend, descriptors).client_limits(client_limits);
 
@@ -183,7 +182,7 @@ pub(crate) fn run(
     let loader = loader.log_files(process.access_log.files());
     let reloads = Arc::<Reloads>::default();
     let metrics = Arc::new(Metrics::new(Arc::clone(&process), Arc::clone(&reloads)));
-    let setup = Setup {
+    let setup = ControlSetup {
         inherited: handed.sockets,
         for_another: handed.for_another,
         workers: options.workers,

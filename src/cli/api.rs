@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::kube_api::{Listen, Rules};
+use crate::kube_api::{ApiRules, Listen};
 
 /// Beside the control socket, where the names of a token and a certificate are not given.
 const TOKEN: &str = "api-token";
@@ -31,8 +31,8 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn rules(&self) -> Rules {
-        Rules { writable: self.api_writable, secrets: self.api_secrets }
+    pub(super) fn rules(&self) -> ApiRules {
+        ApiRules { writable: self.api_writable, secrets: self.api_secrets }
     }
 
     pub(super) fn listen(&self, control_socket: &Path) -> Option<Listen> {

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::app::Failed;
 use crate::config::Severity;
 use crate::control::Previous;
-use crate::control::socket::{CannotAsk, Refusal, Reloaded, Status, call};
+use crate::control::socket::{CannotAsk, RefusalReport, Reloaded, StatusReport, call};
 use crate::describe;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::counted;
@@ -88,7 +88,7 @@ impl Check {
     /// reads another document.
     fn refusal(&self) -> Option<String> {
         let socket = &self.socket.control_socket;
-        let status: Status = call(socket, "GET", "/status", PATIENCE).ok()?;
+        let status: StatusReport = call(socket, "GET", "/status", PATIENCE).ok()?;
         let same = |a: &Path, b: &Path| fs::canonicalize(a).ok() == fs::canonicalize(b).ok();
         let config = status.config?;
         if !same(&config, &self.paths.config) || status.config_root != self.paths.config_root {
@@ -110,7 +110,7 @@ impl Check {
 }
 
 /// The text for a reload that the running gateway would refuse. Its faults are printed already.
-fn told(refusal: &Refusal, generation: u64) -> String {
+fn told(refusal: &RefusalReport, generation: u64) -> String {
     let mut told = format!(
         "The running gateway would refuse a reload, and go on serving generation {generation}\n"
     );

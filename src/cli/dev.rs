@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::app::{self, Failed, dev};
-use crate::control::Sources;
+use crate::control::ConfigSources;
 use crate::echo;
 use crate::systemd::Handed;
 
@@ -51,7 +51,7 @@ impl Dev {
             self.metrics_listen.map_or_else(|| free(19001).map(Some), |given| Ok(given.0))?;
         let welcome = welcome(&prepared, address, admin);
         let mut options = self.serve.options(
-            Sources::Directories(prepared.directories),
+            ConfigSources::Directories(prepared.directories),
             prepared.letsencrypt_dir,
             prepared.acme_webroot,
         );

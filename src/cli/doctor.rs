@@ -10,7 +10,7 @@ use clap::Args;
 use crate::app::Failed;
 use crate::clock;
 use crate::config;
-use crate::control::socket::{Status, call};
+use crate::control::socket::{StatusReport, call};
 use crate::control::{Certificates, Previous, certificates};
 use crate::doctor::{Finding, Rating, Redactor, Subject, examine};
 use crate::observe::counted;
@@ -78,7 +78,7 @@ impl Doctor {
 
     /// Reads the named files, else those of the running gateway.
     fn subject(self) -> Result<Subject, Failed> {
-        let status: Result<Status, _> =
+        let status: Result<StatusReport, _> =
             call(&self.socket.control_socket, "GET", "/status", PATIENCE);
         let running = status.as_ref().ok();
         let usual = Paths::usual();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::app::Failed;
 use crate::config::Severity;
 use crate::control::Previous;
-use crate::kube_api::Source;
+use crate::kube_api::SourceObject;
 use crate::yaml::Yaml;
 
 use super::output;
@@ -109,7 +109,7 @@ impl Export {
 /// # Errors
 ///
 /// The object and its error.
-fn read(source: &Source) -> Result<Value, String> {
+fn read(source: &SourceObject) -> Result<Value, String> {
     serde_json::from_str(&source.written)
         .map_err(|error| format!("what is kept of {} is not JSON: {error}", source.key))
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::app::Failed;
-use crate::control::socket::{ApiAt, Status, call};
+use crate::control::socket::{ApiAt, StatusReport, call};
 use crate::yaml::Yaml;
 
 use super::output::{fail, print};
@@ -28,7 +28,7 @@ pub(super) struct Kubeconfig {
 
 impl Kubeconfig {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let status: Status = call(&self.socket.control_socket, "GET", "/status", PATIENCE)?;
+        let status: StatusReport = call(&self.socket.control_socket, "GET", "/status", PATIENCE)?;
         let Some(api) = status.api else {
             return Ok(fail("the gateway serves no address for kubectl; run it with --api-listen"));
         };

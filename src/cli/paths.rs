@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::{self, Failed};
 use crate::control::socket::{CannotAsk, call};
-use crate::control::{Loader, Previous, Sources};
+use crate::control::{ConfigSources, Loader, Previous};
 use crate::snapshot::Snapshot;
 
 const CONFIG_VARIABLE: &str = "EDGE_GATEWAY_CONFIG";
@@ -57,8 +57,8 @@ impl Paths {
         }
     }
 
-    pub(super) fn sources(&self) -> Sources {
-        Sources::Document { file: self.config.clone(), root: self.config_root.clone() }
+    pub(super) fn sources(&self) -> ConfigSources {
+        ConfigSources::Document { file: self.config.clone(), root: self.config_root.clone() }
     }
 
     /// The loader of these files. Names in `resolve` are not looked up.

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::admin::{Backend, Route, Routes as Served};
 use crate::app::Failed;
 use crate::control::socket::call;
-use crate::control::{Condition, Conditions};
+use crate::control::{BadCondition, BadConditions};
 
 use super::output::{Columns, Output};
 use super::paths::{PATIENCE, Socket};
@@ -63,9 +63,9 @@ impl Routes {
         }
         // Only where nothing is served at all, for that is what it explains.
         let asks_why = served.routes.is_empty() && part.is_none();
-        let why: Conditions = match asks_why {
+        let why: BadConditions = match asks_why {
             true => call(&self.socket.control_socket, "GET", "/conditions", PATIENCE)?,
-            false => Conditions::default(),
+            false => BadConditions::default(),
         };
         self.output.output.print(&served, |columns, screen| match served.routes.is_empty() {
             true => nothing(part, &why.conditions, screen),
@@ -76,7 +76,7 @@ impl Routes {
 }
 
 /// Advice for an empty table; `why` has the conditions of refused objects.
-fn nothing(part: Option<&str>, why: &[Condition], screen: Screen) -> String {
+fn nothing(part: Option<&str>, why: &[BadCondition], screen: Screen) -> String {
     let said = match (part, why) {
         (Some(part), _) => format!(
             "no host of a route has `{part}` in it; `edge-gateway routes` without --host shows all"
@@ -291,7 +291,7 @@ shop.test  prefix /a/very/long/path/t…  a 90% +1        default/shop  1       
 
     #[test]
     fn where_objects_are_refused_it_says_which_and_why() {
-        let condition = |number: usize| Condition {
+        let condition = |number: usize| BadCondition {
             object: "Gateway default/eg".into(),
             part: format!("listener l{number}"),
             kind: "Accepted".into(),

@@ -8,9 +8,9 @@ use clap::Args;
 use tracing::Level;
 
 use crate::app::{Options, Wishes};
-use crate::control::{Policy, Sources};
+use crate::control::{ConfigSources, ReloadPolicy};
 use crate::downstream::ProcessLimits;
-use crate::kube_api::Rules;
+use crate::kube_api::ApiRules;
 use crate::net::{AddressPool, Cidr};
 use crate::observe::{AccessFormat, Choice, LogFormat, Sample, Statuses};
 use crate::snapshot::ClientLimits;
@@ -37,7 +37,7 @@ pub(super) struct Serve {
     /// strict or partial. strict refuses a whole reload that brings a new fault; partial takes the faulty
     /// object out of service and serves the rest. Both refuse a reload that would close a listener
     #[arg(long, value_name = "POLICY", default_value_t)]
-    reload_policy: Policy,
+    reload_policy: ReloadPolicy,
     /// Do not reload when a file changes; SIGHUP alone does
     #[arg(long)]
     no_watch: bool,
@@ -168,7 +168,7 @@ impl LimitArgs {
 impl Serve {
     pub(super) fn options(
         self,
-        sources: Sources,
+        sources: ConfigSources,
         letsencrypt_dir: PathBuf,
         acme_webroot: PathBuf,
     ) -> Options {
@@ -196,7 +196,7 @@ impl Serve {
             policy: self.reload_policy,
             metrics: None,
             admin: None,
-            api: Rules::default(),
+            api: ApiRules::default(),
             api_listen: None,
             api_dir: None,
             watch: !self.no_watch,

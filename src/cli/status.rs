@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::app::Failed;
 use crate::control::socket::{self, CannotAsk, call, call_for};
-use crate::control::{Condition, Conditions};
+use crate::control::{BadCondition, BadConditions};
 
 use super::output::{Columns, Output, fail, print};
 use super::paths::{PATIENCE, Socket};
@@ -91,7 +91,7 @@ impl Status {
         if self.kind.is_none()
             && let Some((_, screen)) = self.output.output.columns()
         {
-            let of_all: socket::Status = call(socket, "GET", "/status", PATIENCE)?;
+            let of_all: socket::StatusReport = call(socket, "GET", "/status", PATIENCE)?;
             print(&impaired(&of_all, screen))?;
             print(&refused(&of_all, screen))?;
         }
@@ -269,7 +269,7 @@ fn cell(value: &Value) -> Cell {
 /// `ok`, or the reasons of the conditions that are not as they should be.
 fn status(kind: &str, object: &Value) -> Cell {
     let mut reasons: Vec<String> = Vec::new();
-    for Condition { reason, .. } in bad(kind, object).conditions {
+    for BadCondition { reason, .. } in bad(kind, object).conditions {
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }
@@ -280,18 +280,18 @@ fn status(kind: &str, object: &Value) -> Cell {
     }
 }
 
-fn bad(kind: &str, object: &Value) -> Conditions {
+fn bad(kind: &str, object: &Value) -> BadConditions {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let name = match metadata["namespace"].as_str() {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
     };
-    Conditions::of_json(&name, &object["status"])
+    BadConditions::of_json(&name, &object["status"])
 }
 
 /// Faults of the gateway itself.
-fn impaired(of_all: &socket::Status, screen: Screen) -> String {
+fn impaired(of_all: &socket::StatusReport, screen: Screen) -> String {
     let mut text = String::new();
     for what in &of_all.impaired {
         for line in screen.wrapped("! ", what).lines() {
@@ -303,7 +303,7 @@ fn impaired(of_all: &socket::Status, screen: Screen) -> String {
 }
 
 /// The reason why the files are not served, if they are not.
-fn refused(status: &socket::Status, screen: Screen) -> String {
+fn refused(status: &socket::StatusReport, screen: Screen) -> String {
     let Some(trouble) = &status.trouble else { return String::new() };
     let generation = status.serving.generation;
     let first = format!("the files are refused; still serving generation {generation}");
@@ -340,20 +340,20 @@ fn trouble(kind: &str, object: &Value, screen: Screen) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::control::socket::Refusal;
+    use crate::control::socket::RefusalReport;
 
     use super::*;
 
     #[test]
     fn files_that_are_refused_are_told_with_what_is_served() {
-        let status = |trouble: Option<&str>, is_removal| socket::Status {
+        let status = |trouble: Option<&str>, is_removal| socket::StatusReport {
             trouble: trouble.map(Into::into),
-            refusal: trouble.map(|_| Refusal {
+            refusal: trouble.map(|_| RefusalReport {
                 lines: vec!["a.yaml holds no object any more; HTTPRoute a/b was in it".into()],
                 is_removal,
-                ..Refusal::default()
+                ..RefusalReport::default()
             }),
-            ..socket::Status::default()
+            ..socket::StatusReport::default()
         };
         let screen = Screen::default();
         assert_eq!(refused(&status(None, false), screen), "");

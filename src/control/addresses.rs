@@ -1,4 +1,4 @@
-//! Which Gateway had which address of the pool, for the next start.
+//! Addresses of the pool that Gateways hold, remembered for the next start.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -16,7 +16,7 @@ pub(super) struct KeptAddresses {
 
 impl KeptAddresses {
     /// Below the state directory (`$STATE_DIRECTORY`, systemd's `StateDirectory=`). A file that is
-    /// not there, or a line that makes no sense, holds nothing: addresses are chosen anew.
+    /// missing, or a line that cannot be read, counts as empty: addresses are chosen anew.
     pub(super) fn read(state: &Path) -> Self {
         let file = state.join("addresses");
         let text = fs::read_to_string(&file).unwrap_or_default();
@@ -31,11 +31,11 @@ impl KeptAddresses {
         &self.held
     }
 
-    /// Keeps `held` in place of what was kept before; whole, or not at all.
+    /// Writes `held` in place of the previous content, entirely or not at all.
     ///
     /// # Errors
     ///
-    /// The directory cannot be written. What was kept before is kept on.
+    /// The directory cannot be written. The previous content stays.
     pub(super) fn keep(&mut self, held: &Held) -> io::Result<()> {
         if self.held == *held {
             return Ok(());

@@ -1,9 +1,9 @@
-//! Whether a load may replace what serves.
+//! Admission: the rules by which a load may replace the configuration that is served.
 //!
-//! Saving a file is no decision to stop serving. So a load from files is refused as a whole if it has a
-//! fault that the running configuration does not have, or if something that serves is gone; see ADR
-//! 0005. What is written over the API is not judged here: an API server refuses what is not valid,
-//! and everything else becomes conditions.
+//! Whoever saves a file has not decided to stop serving. So a load from files is refused as a whole if
+//! it has a fault that the served configuration does not have, or if something that is served would
+//! disappear; see ADR 0005. Changes over the API are not judged here: validation refuses what is
+//! invalid, as an API server does, and everything else becomes conditions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -19,17 +19,17 @@ use crate::observe::counted;
 use crate::provider::SourceFile;
 use crate::snapshot::{Bind, BindKey, Listener, Snapshot};
 
-/// `--reload-policy`: what a reload from files may bring with it.
+/// `--reload-policy`: the faults with which a load from files is still served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Policy {
-    /// Faults: the object is out of service, and all else is served. Nothing that closes a listener.
+pub(crate) enum ReloadPolicy {
+    /// Any fault that closes no listener: its object is out of service, and everything else is served.
     Partial,
-    /// No fault that the running configuration does not have.
+    /// None beyond those of the served configuration.
     #[default]
     Strict,
 }
 
-impl FromStr for Policy {
+impl FromStr for ReloadPolicy {
     type Err = InvalidPolicy;
 
     fn from_str(text: &str) -> Result<Self, InvalidPolicy> {
@@ -41,7 +41,7 @@ impl FromStr for Policy {
     }
 }
 
-impl fmt::Display for Policy {
+impl fmt::Display for ReloadPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Partial => "partial",
@@ -55,30 +55,30 @@ impl fmt::Display for Policy {
 #[error("`{0}` is not a policy; use strict or partial")]
 pub(crate) struct InvalidPolicy(String);
 
-/// What a load is judged by.
+/// The rules that a load is judged by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    pub policy: Policy,
-    /// True if the operator has said that what is gone is meant to be.
+pub(super) struct AdmissionRules {
+    pub policy: ReloadPolicy,
+    /// True if the operator has said that objects were removed on purpose.
     pub allow_removal: bool,
 }
 
-/// Why a load may not replace what serves.
+/// Reasons why a load may not replace the served configuration.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Refusal {
-    /// What the files do not have any more.
+pub(crate) struct LoadRefusal {
+    /// Files and objects that are missing.
     pub absences: Vec<String>,
-    /// New faults that follow from nothing else, the cause first.
+    /// New faults that no other fault explains, the most basic first.
     pub causes: Vec<Diagnostic>,
     /// How many new faults follow from those.
     pub consequences: usize,
-    /// What would not be served any more.
+    /// Listeners, ports and routes that would no longer be served.
     pub losses: Vec<String>,
 }
 
-/// What serves, and what it was made of.
+/// The served configuration, and the files it was made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Running<'r> {
+pub(super) struct RunningConfiguration<'r> {
     pub snapshot: &'r Snapshot,
     pub accepted: &'r Accepted,
     /// The names of the sockets that the service manager has handed over: a listener of that name is
@@ -86,16 +86,16 @@ pub(super) struct Running<'r> {
     pub handed_over: &'r [String],
 }
 
-/// Judges `load`, which is to replace `running`, where something runs. How many new faults it has.
+/// Judges whether `load` may replace `running`, if anything runs, and counts its new faults.
 ///
 /// # Errors
 ///
-/// Why it may not.
+/// The reasons why it may not.
 pub(super) fn judge(
     load: &Load,
-    running: Option<Running<'_>>,
-    rules: Rules,
-) -> Result<usize, Refusal> {
+    running: Option<RunningConfiguration<'_>>,
+    rules: AdmissionRules,
+) -> Result<usize, LoadRefusal> {
     let Some(compiled) = &load.compiled else { return Err(fatal(load, running)) };
     let Some(running) = running else { return Ok(0) };
     let next = Next { load, snapshot: &compiled.snapshot, objects: load.places() };
@@ -106,12 +106,12 @@ pub(super) fn judge(
         losses = next.losses(running, rules.policy, &new);
     }
     let excused = |fault: &&Diagnostic| match &fault.origin {
-        // It follows from what is meant to be gone.
+        // It follows from a removal on purpose.
         Origin::Referent(key) => rules.allow_removal && next.is_gone(key, running),
         Origin::Host | Origin::Written => false,
     };
     let new: Vec<&Diagnostic> = new.into_iter().filter(|fault| !excused(fault)).collect();
-    let refuses = rules.policy == Policy::Strict && !new.is_empty();
+    let refuses = rules.policy == ReloadPolicy::Strict && !new.is_empty();
     if !refuses && absences.is_empty() && losses.is_empty() {
         return Ok(new.len());
     }
@@ -122,7 +122,7 @@ pub(super) fn judge(
     let told: BTreeSet<ObjectKey> = absences.iter().flat_map(|one| one.names.clone()).collect();
     let referents = next.gone_referents(running, &consequences);
     absences.extend(referents.into_iter().filter(|one| told.is_disjoint(&one.names)));
-    Err(Refusal {
+    Err(LoadRefusal {
         absences: absences.into_iter().map(|one| one.text).collect(),
         consequences: consequences.len(),
         causes: causes.into_iter().cloned().collect(),
@@ -130,8 +130,8 @@ pub(super) fn judge(
     })
 }
 
-/// A document that does not decode: nobody knows what its writer wants.
-fn fatal(load: &Load, running: Option<Running<'_>>) -> Refusal {
+/// The refusal of a document that does not decode: nothing of it can be served.
+fn fatal(load: &Load, running: Option<RunningConfiguration<'_>>) -> LoadRefusal {
     let mut causes: Vec<Diagnostic> =
         load.diagnostics.iter().filter(|one| one.fatal).cloned().collect();
     causes.sort_by_key(rank);
@@ -140,22 +140,22 @@ fn fatal(load: &Load, running: Option<Running<'_>>) -> Refusal {
         None => load.diagnostics.iter().filter(|one| one.severity == Severity::Error).collect(),
     };
     let consequences = new.iter().filter(|one| !one.fatal).count();
-    Refusal { causes, consequences, ..Refusal::default() }
+    LoadRefusal { causes, consequences, ..LoadRefusal::default() }
 }
 
-/// The faults of files that were not there when the running configuration was accepted, fatal or
-/// not. Faults of the host are none of the files'.
+/// The faults, fatal or not, that the served configuration did not have when it was accepted. Faults
+/// of the host do not count: the files did not cause them.
 fn new_faults<'l>(load: &'l Load, accepted: &Accepted) -> Vec<&'l Diagnostic> {
     let is_fault =
         |one: &&Diagnostic| one.severity == Severity::Error && one.origin != Origin::Host;
     let known = accepted.diagnostics.iter().filter(is_fault);
     let now = load.diagnostics.iter().filter(is_fault);
-    // What it says may list others, which have changed; then it is the fault of the same field.
-    let (now, known) = beyond(now, known, Known::of);
+    // A problem may name other objects, which have changed; then the same field identifies the fault.
+    let (now, known) = beyond(now, known, FaultIdentity::of);
     beyond(now, known, |fault| (fault.object.clone(), fault.field.clone())).0
 }
 
-/// What is left of both, once what is equal by its key is taken away in pairs.
+/// The rest of both lists after each pair with the same key is removed.
 fn beyond<'n, 'k, K: Eq + Hash>(
     now: impl IntoIterator<Item = &'n Diagnostic>,
     known: impl IntoIterator<Item = &'k Diagnostic>,
@@ -170,10 +170,11 @@ fn beyond<'n, 'k, K: Eq + Hash>(
     (new, left.into_values().flatten().collect())
 }
 
-/// Gateways that are not of our class any more: a warning, since others may serve them.
+/// Gateways that no longer belong to our class. That is a warning, since another controller may serve
+/// them.
 fn not_ours(load: &Load, accepted: &Accepted) -> Vec<Absence> {
     let is_known = |one: &Diagnostic| {
-        accepted.diagnostics.iter().any(|known| Known::of(known) == Known::of(one))
+        accepted.diagnostics.iter().any(|known| FaultIdentity::of(known) == FaultIdentity::of(one))
     };
     let new = load.diagnostics.iter().filter(|one| {
         one.severity == Severity::Warning && one.field == "spec.gatewayClassName" && !is_known(one)
@@ -181,17 +182,17 @@ fn not_ours(load: &Load, accepted: &Accepted) -> Vec<Absence> {
     new.map(|one| Absence { names: BTreeSet::new(), text: one.to_string() }).collect()
 }
 
-/// By what a fault is known again. Lines move when something is written above them, and so do the
-/// numbers of rules; a file may be renamed.
+/// The identity of a fault across loads. It has no line and no rule number, which change when something
+/// is inserted above, and no file name, which may change, too.
 #[derive(PartialEq, Eq, Hash)]
-struct Known {
-    /// Its object; where that is not known, its file.
+struct FaultIdentity {
+    /// The object, or the file where no object is known.
     of: String,
     field: String,
     problem: String,
 }
 
-impl Known {
+impl FaultIdentity {
     fn of(fault: &Diagnostic) -> Self {
         let of = match &*fault.object {
             "" => fault.place.file.display().to_string(),
@@ -219,8 +220,8 @@ fn without_places(text: &str) -> String {
     kept
 }
 
-/// Parts faults that follow from another one, or from an object that `is_gone`, from the others, and
-/// puts those in order: the cause first. If all of them follow from something, all are causes.
+/// Separates causes from consequences: a consequence follows from another fault, or from an object that
+/// `is_gone`. Causes are in order, the most basic first.
 fn apart<'d>(
     new: &[&'d Diagnostic],
     is_gone: impl Fn(&ObjectKey) -> bool,
@@ -239,7 +240,7 @@ fn apart<'d>(
             Origin::Referent(key) => is_gone(key) || at_fault.contains(&*key.to_string()),
             Origin::Host | Origin::Written => false,
         };
-        // A rule of the whole that is broken since a part is.
+        // A rule about the whole field fails because a part of it is faulty.
         let others = fields.get(&*one.object).into_iter().flatten();
         of_referent || !one.fatal && others.into_iter().any(|other| is_part(other, &one.field))
     };
@@ -255,7 +256,7 @@ fn is_part(part: &str, of: &str) -> bool {
     rest.starts_with(['.', '[']) || (of.is_empty() && !rest.is_empty())
 }
 
-/// What is first to be told: what cannot be read, then what others depend on.
+/// The order in which faults are told: unreadable documents first, then objects that others depend on.
 fn rank(fault: &Diagnostic) -> (bool, u8, bool) {
     let kind = fault.object.split(' ').next().unwrap_or_default();
     let rank = match kind {
@@ -270,7 +271,7 @@ fn rank(fault: &Diagnostic) -> (bool, u8, bool) {
     (!fault.fatal, rank, matches!(fault.origin, Origin::Referent(_)))
 }
 
-/// Something that the files do not have any more.
+/// A file, directory or object that is missing.
 struct Absence {
     /// The objects that were in it.
     names: BTreeSet<ObjectKey>,
@@ -285,8 +286,8 @@ struct Next<'n> {
 }
 
 impl Next<'_> {
-    /// True if an object was there and is not any more; one of that namespace, where no name is given.
-    fn is_gone(&self, key: &ObjectKey, running: Running<'_>) -> bool {
+    /// True if an object has been removed; without a name, any object of that kind and namespace.
+    fn is_gone(&self, key: &ObjectKey, running: RunningConfiguration<'_>) -> bool {
         let was = &running.accepted.objects;
         if key.name.is_empty() {
             let of_namespace =
@@ -296,9 +297,9 @@ impl Next<'_> {
         was.contains_key(key) && !self.objects.contains_key(key)
     }
 
-    /// Files that hold nothing any more, and directories that are empty or not there. A file that was
-    /// removed, or a document in it, is no such thing: somebody has done that.
-    fn absences(&self, running: Running<'_>) -> Vec<Absence> {
+    /// Files that have become empty, and directories that are empty or missing. A single file or document
+    /// that was removed does not count: somebody has removed it deliberately.
+    fn absences(&self, running: RunningConfiguration<'_>) -> Vec<Absence> {
         let Accepted { settings, objects, missing, .. } = running.accepted;
         let mut gone: BTreeMap<&Path, BTreeSet<ObjectKey>> = BTreeMap::new();
         for (key, file) in objects {
@@ -348,8 +349,12 @@ impl Next<'_> {
         absences
     }
 
-    /// Objects that are gone and that others refer to.
-    fn gone_referents(&self, running: Running<'_>, faults: &[&Diagnostic]) -> Vec<Absence> {
+    /// Removed objects that others still refer to.
+    fn gone_referents(
+        &self,
+        running: RunningConfiguration<'_>,
+        faults: &[&Diagnostic],
+    ) -> Vec<Absence> {
         let referents: BTreeSet<&ObjectKey> = faults
             .iter()
             .filter_map(|fault| match &fault.origin {
@@ -366,9 +371,9 @@ impl Next<'_> {
         referents.into_iter().filter_map(absence).collect()
     }
 
-    /// The bind that takes over the socket of one that serves: of the same address, or of the same
-    /// name where the service manager has handed the socket over.
-    fn successor(&self, key: BindKey, running: Running<'_>) -> BindKey {
+    /// The bind that takes over the socket of a served one: it has the same address, or the same name if
+    /// the service manager has handed the socket over.
+    fn successor(&self, key: BindKey, running: RunningConfiguration<'_>) -> BindKey {
         let is_there = self.snapshot.bind(key).is_some();
         let Some(before) = running.snapshot.bind(key).filter(|_| !is_there) else { return key };
         let names = before.names.iter();
@@ -381,8 +386,13 @@ impl Next<'_> {
         self.snapshot.binds.iter().find(takes_over).map_or(key, |bind| bind.key)
     }
 
-    /// What is served and would not be any more.
-    fn losses(&self, running: Running<'_>, policy: Policy, new: &[&Diagnostic]) -> Vec<String> {
+    /// Listeners, ports and routes that are served now and would not be.
+    fn losses(
+        &self,
+        running: RunningConfiguration<'_>,
+        policy: ReloadPolicy,
+        new: &[&Diagnostic],
+    ) -> Vec<String> {
         let mut losses = Vec::new();
         let mut ports = BTreeSet::new();
         let mut emptied = Vec::new();
@@ -407,8 +417,10 @@ impl Next<'_> {
             }
             let routes = listener.route_names();
             let is_lost = !routes.is_empty() && next.route_names().is_empty();
-            // Routes that are at fault are out of service by this policy.
-            if is_lost && (policy == Policy::Strict || routes.iter().any(|one| !self.has(one))) {
+            // The policy allows faulty routes to be out of service.
+            if is_lost
+                && (policy == ReloadPolicy::Strict || routes.iter().any(|one| !self.has(one)))
+            {
                 emptied.push(format!(
                     "listener {name} would have no route left; it has {}",
                     counted(routes.len(), "route")
@@ -417,14 +429,14 @@ impl Next<'_> {
         }
         let is_whole = losses.is_empty();
         losses.append(&mut emptied);
-        if policy == Policy::Strict && is_whole {
+        if policy == ReloadPolicy::Strict && is_whole {
             losses.extend(self.detached(running, new));
         }
         losses
     }
 
-    /// Routes that are written, have no fault and are on no listener any more.
-    fn detached(&self, running: Running<'_>, new: &[&Diagnostic]) -> Vec<String> {
+    /// Routes without a fault that would no longer be attached to a listener.
+    fn detached(&self, running: RunningConfiguration<'_>, new: &[&Diagnostic]) -> Vec<String> {
         let on = |snapshot: &Snapshot| -> HashSet<String> {
             let names = snapshot.listeners().flat_map(|(_, listener)| {
                 listener.route_names().into_iter().map(str::to_owned).collect::<Vec<_>>()
@@ -448,13 +460,13 @@ impl Next<'_> {
         detached
     }
 
-    /// True if a route is written, at fault or not.
+    /// True if the files have this route, faulty or not.
     fn has(&self, route: &str) -> bool {
         self.objects.keys().any(|key| rule_name(key) == route)
     }
 }
 
-/// A route as [`Listener::route_names`] has it; for another kind something that no route is named.
+/// The name of a route as in [`Listener::route_names`]; empty for other kinds.
 fn rule_name(key: &ObjectKey) -> String {
     let ObjectKey { kind, namespace, name } = key;
     match kind {
@@ -476,11 +488,11 @@ fn were_in_it(names: &BTreeSet<ObjectKey>) -> String {
     }
 }
 
-/// Causes that are told one by one.
+/// Causes, absences and losses that are listed one by one.
 const MOST: usize = 10;
 
-impl Refusal {
-    /// One line each: what is gone, the causes, how much follows from them, what would be lost.
+impl LoadRefusal {
+    /// One line for each absence, cause and loss, and one for the number of consequences.
     pub(crate) fn lines(&self) -> Vec<String> {
         let causes: Vec<String> = self.causes.iter().map(ToString::to_string).collect();
         let more = |count: usize, what: &str| {
@@ -506,14 +518,14 @@ impl Refusal {
             .collect()
     }
 
-    /// True if it is for the operator to say that it is meant.
+    /// True if the operator can confirm it: something was removed, and nothing is faulty.
     pub(crate) fn is_removal(&self) -> bool {
         self.causes.is_empty() && !(self.absences.is_empty() && self.losses.is_empty())
     }
 }
 
 /// The first line, and how many more there are.
-impl fmt::Display for Refusal {
+impl fmt::Display for LoadRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.lines();
         f.write_str(lines.first().map_or("the configuration has faults", String::as_str))?;
@@ -564,13 +576,13 @@ mod tests {
             (written("HTTPRoute a/c", "spec.rules[3].matches[0]", "no `/`"), true),
         ];
         for (now, is_new) in table {
-            let (left, known) = beyond([&now], &known, Known::of);
+            let (left, known) = beyond([&now], &known, FaultIdentity::of);
             let (left, _) = beyond(left, known, |one| (one.object.clone(), one.field.clone()));
             assert_eq!(!left.is_empty(), is_new, "{now}");
         }
         // The same twice is one that is new.
         let now = [&known[0], &known[0]];
-        let (left, known) = beyond(now, &known, Known::of);
+        let (left, known) = beyond(now, &known, FaultIdentity::of);
         let (left, _) = beyond(left, known, |one| (one.object.clone(), one.field.clone()));
         assert_eq!(left.len(), 1);
     }
@@ -608,7 +620,7 @@ mod tests {
 
     #[test]
     fn a_long_refusal_is_told_in_a_few_lines() {
-        let refusal = Refusal {
+        let refusal = LoadRefusal {
             absences: vec!["a.yaml holds no object any more".into()],
             causes: (0..12).map(|one| written("HTTPRoute a/b", &one.to_string(), "x")).collect(),
             consequences: 3,
@@ -620,7 +632,7 @@ mod tests {
         assert_eq!(lines[12], "3 faults follow from that");
         assert_eq!(refusal.to_string(), "a.yaml holds no object any more; and 16 more");
         assert!(!refusal.is_removal(), "a fault is nothing to be meant");
-        let removal = Refusal { losses: refusal.losses, ..Refusal::default() };
+        let removal = LoadRefusal { losses: refusal.losses, ..LoadRefusal::default() };
         assert!(removal.is_removal());
         assert_eq!(removal.to_string(), "port 80 would be closed");
     }

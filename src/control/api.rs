@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::control::Control;
 use crate::control::socket::{ApiAt, Reloaded};
 use crate::control::under_way::{Answer, Purpose, WrittenChange};
-use crate::kube_api::{self, Asked, Change, Listen, Prepared, Refused, Undo};
+use crate::kube_api::{self, ApiError, Change, ChangeRequest, Listen, PreparedChange, Undo};
 
 impl Control {
     /// Serves the API on a loopback address; without one that can be had, everything else is served.
@@ -22,8 +22,8 @@ impl Control {
 
     /// Writes a change and begins the load that it is answered after. There must be no load under
     /// way.
-    pub(super) fn change(&mut self, asked: Asked) {
-        let Asked { change, answer } = asked;
+    pub(super) fn change(&mut self, asked: ChangeRequest) {
+        let ChangeRequest { change, answer } = asked;
         if answer.is_closed() {
             return;
         }
@@ -40,17 +40,17 @@ impl Control {
         }
     }
 
-    fn write(&self, change: &Change) -> Result<(Prepared, Option<Undo>), Refused> {
+    fn write(&self, change: &Change) -> Result<(PreparedChange, Option<Undo>), ApiError> {
         let directory = self.api_dir.clone();
         let nowhere =
-            || Refused::nowhere("no directory of resources is named that could be written to");
+            || ApiError::nowhere("no directory of resources is named that could be written to");
         let directory = directory.ok_or_else(nowhere)?;
         let prepared = change.prepare(&self.api.view(), &directory)?;
         if prepared.files.is_empty() {
             return Ok((prepared, None));
         }
         let undo = kube_api::change(&prepared.files)
-            .map_err(|error| Refused::nowhere(unwritable(&directory, &error)))?;
+            .map_err(|error| ApiError::nowhere(unwritable(&directory, &error)))?;
         Ok((prepared, Some(undo)))
     }
 
@@ -66,11 +66,11 @@ impl Control {
         undo.undo();
         let fatal = reloaded.diagnostics.iter().find(|told| told.fatal);
         let why = fatal.map(|told| told.text.clone()).or(reloaded.refused);
-        refuse(&label, Refused::not_loaded(&why.unwrap_or_default()), answer);
+        refuse(&label, ApiError::not_loaded(&why.unwrap_or_default()), answer);
     }
 }
 
-fn refuse(label: &str, refused: Refused, answer: Answer) {
+fn refuse(label: &str, refused: ApiError, answer: Answer) {
     tracing::info!(code = refused.code, "{label} refused: {}", refused.message);
     let _ = answer.send(Err(refused));
 }

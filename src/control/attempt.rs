@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::clock;
-use crate::control::admission::{self, Refusal, Rules, Running};
-use crate::control::cause::Cause;
-use crate::control::conditions::Conditions;
+use crate::control::admission::{self, AdmissionRules, LoadRefusal, RunningConfiguration};
+use crate::control::cause::LoadCause;
+use crate::control::conditions::BadConditions;
 use crate::control::last_good::LastGood;
 use crate::control::loader::{Accepted, Load, Loader, Previous, Ready};
 use crate::control::outcome::{NotServed, Replacement};
@@ -18,7 +18,7 @@ use crate::snapshot::Snapshot;
 /// its own.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub cause: Cause,
+    pub cause: LoadCause,
     pub loader: Arc<Loader>,
     pub previous: Previous,
     /// None before the first load.
@@ -26,7 +26,7 @@ pub(super) struct Attempt {
     pub view: Arc<View>,
     pub sockets: Sockets,
     pub workers: usize,
-    pub rules: Rules,
+    pub rules: AdmissionRules,
     pub last_good: Option<LastGood>,
 }
 
@@ -35,7 +35,7 @@ impl Attempt {
     /// somebody is writing, so only the directory of the API is read for it.
     pub(super) fn load(&self) -> Load {
         match (self.cause, &self.accepted) {
-            (Cause::Api, Some(accepted)) => self.loader.load_api(accepted, &self.previous),
+            (LoadCause::Api, Some(accepted)) => self.loader.load_api(accepted, &self.previous),
             _ => self.loader.load(&self.previous),
         }
     }
@@ -58,13 +58,13 @@ impl Attempt {
     }
 
     /// Judges whether a load may replace what serves, and counts its new faults.
-    pub(super) fn judge(&self, load: &Load) -> Result<usize, Refusal> {
+    pub(super) fn judge(&self, load: &Load) -> Result<usize, LoadRefusal> {
         // Validation has refused what an API server would; everything else becomes conditions.
-        if self.cause == Cause::Api && load.compiled.is_some() {
+        if self.cause == LoadCause::Api && load.compiled.is_some() {
             return Ok(0);
         }
         let handed_over = &self.sockets.handed_over();
-        let running = self.accepted.as_ref().map(|accepted| Running {
+        let running = self.accepted.as_ref().map(|accepted| RunningConfiguration {
             snapshot: &self.previous.snapshot,
             accepted,
             handed_over,
@@ -89,7 +89,7 @@ impl Attempt {
             tracing::warn!(%error, "the configuration cannot be kept for a start without it");
         }
         let statuses: Vec<ObjectStatus> = compiled.statuses.into_objects().collect();
-        let mut conditions = Conditions::default();
+        let mut conditions = BadConditions::default();
         statuses.iter().for_each(|status| conditions.add(status));
         let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         let view = self.view.next(sources, statuses, api_dir.as_deref(), now);

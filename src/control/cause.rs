@@ -2,7 +2,7 @@
 
 /// Why files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum LoadCause {
     /// An object was written over the API.
     Api,
     /// Somebody asked over the control socket or at the admin address.
@@ -18,7 +18,7 @@ pub(super) enum Cause {
     Start,
 }
 
-impl Cause {
+impl LoadCause {
     /// As the log and `GET /reloads` have it.
     pub(super) fn word(self) -> &'static str {
         match self {

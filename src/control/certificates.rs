@@ -1,4 +1,4 @@
-//! Every certificate that is served or should be, as `edge-gateway certs` shows it.
+//! Certificates that are served, and those that are missing, as `edge-gateway certs` shows them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,20 +17,20 @@ use crate::tls::{CertFacts, CertSlot, Chain, Judged};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Certificates {
-    pub certificates: Vec<Row>,
+    pub certificates: Vec<CertificateRow>,
 }
 
 /// A certificate, or the place of one that is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Row {
-    pub verdict: Verdict,
+pub(crate) struct CertificateRow {
+    pub verdict: CertificateState,
     /// The listeners that show it.
-    pub listeners: Vec<On>,
+    pub listeners: Vec<ShownOn>,
     /// `Secret namespace/name`; none if the listener refers to nothing that could be one.
     pub secret: Option<String>,
     /// None if there is nothing to show.
-    pub certificate: Option<Facts>,
+    pub certificate: Option<CertificateFacts>,
     /// Hostnames that clients come by and that no certificate covers; then there is no certificate.
     pub hostnames: Vec<String>,
     /// What is wrong, and what would be right.
@@ -42,7 +42,7 @@ pub(crate) struct Row {
 /// A listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct On {
+pub(crate) struct ShownOn {
     /// `namespace/gateway/sectionName`.
     pub name: String,
     pub hostname: Option<String>,
@@ -53,7 +53,7 @@ pub(crate) struct On {
 /// What is known of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Facts {
+pub(crate) struct CertificateFacts {
     pub names: Vec<String>,
     pub lineage: Option<String>,
     pub file: String,
@@ -72,7 +72,7 @@ pub(crate) struct Facts {
 /// How a certificate is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Verdict {
+pub(crate) enum CertificateState {
     Good,
     /// Less than a quarter of its lifetime is left.
     Overdue,
@@ -106,14 +106,14 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
             }
         }
     }
-    let mut certificates: Vec<Row> = Vec::new();
+    let mut certificates: Vec<CertificateRow> = Vec::new();
     // Which rows are those of a slot that has been looked at.
     let mut seen: Vec<(&Arc<CertSlot>, std::ops::Range<usize>)> = Vec::new();
     // Of the row of each certificate whether one of its listeners has a use for it.
     let mut useful: BTreeMap<usize, bool> = BTreeMap::new();
     for (listener, bind) in listeners {
         let port = bind.key.port;
-        let on = On {
+        let on = ShownOn {
             name: listener.name.to_string(),
             hostname: listener.hostname.as_ref().map(ToString::to_string),
             port,
@@ -156,19 +156,19 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
 const MOST: usize = 10;
 
 /// Hostnames of a listener that it has no certificate for.
-fn without_certificate(on: On, hosts: &[&HostPattern]) -> Row {
+fn without_certificate(on: ShownOn, hosts: &[&HostPattern]) -> CertificateRow {
     let names = listed(hosts.iter().map(|host| format!("`{host}`")), MOST);
     let problem = format!(
         "no certificate of {} is for {names}: clients refuse the connection; `edge-gateway doctor` has \
          the command that gets one",
         on.name
     );
-    Row {
-        verdict: Verdict::Uncovered,
+    CertificateRow {
+        verdict: CertificateState::Uncovered,
         listeners: vec![on],
         hostnames: hosts.iter().map(ToString::to_string).collect(),
         problems: vec![problem],
-        ..Row::default()
+        ..CertificateRow::default()
     }
 }
 
@@ -181,27 +181,27 @@ fn is_of_use(facts: &CertFacts, listener: &Listener) -> bool {
 }
 
 /// Says of a certificate that no listener of its has a use for it.
-fn tell_stranger(row: &mut Row) {
+fn tell_stranger(row: &mut CertificateRow) {
     let hosts = row.listeners.iter().filter_map(|on| on.hostname.as_ref());
     let hosts = listed(hosts.map(|host| format!("`{host}`")), MOST);
     row.problems.push(format!("is not for {hosts}: clients refuse it there"));
-    if matches!(row.verdict, Verdict::Good | Verdict::Overdue) {
-        row.verdict = Verdict::NotForHost;
+    if matches!(row.verdict, CertificateState::Good | CertificateState::Overdue) {
+        row.verdict = CertificateState::NotForHost;
     }
 }
 
-fn without_reference(on: On) -> Row {
+fn without_reference(on: ShownOn) -> CertificateRow {
     let problem = "none of its certificateRefs can be used; `edge-gateway check` says why";
-    Row {
-        verdict: Verdict::Missing,
+    CertificateRow {
+        verdict: CertificateState::Missing,
         listeners: vec![on],
         problems: vec![problem.into()],
-        ..Row::default()
+        ..CertificateRow::default()
     }
 }
 
 /// The certificates of one reference: of several key types, perhaps; one row at least.
-fn rows(slot: &CertSlot, now: SystemTime) -> Vec<Row> {
+fn rows(slot: &CertSlot, now: SystemTime) -> Vec<CertificateRow> {
     let mut faults = slot.faults();
     let mut rows = Vec::new();
     for judged in slot.judged() {
@@ -217,60 +217,69 @@ fn rows(slot: &CertSlot, now: SystemTime) -> Vec<Row> {
         rows.push(row(slot, &judged, of_this, now));
     }
     if !faults.is_empty() || rows.is_empty() {
-        rows.push(Row {
-            verdict: if rows.is_empty() { Verdict::Missing } else { Verdict::Broken },
+        rows.push(CertificateRow {
+            verdict: if rows.is_empty() {
+                CertificateState::Missing
+            } else {
+                CertificateState::Broken
+            },
             secret: Some(slot.object().to_owned()),
             problems: faults.into_iter().map(|(_, fault)| fault).collect(),
-            ..Row::default()
+            ..CertificateRow::default()
         });
     }
     rows
 }
 
-fn row(slot: &CertSlot, judged: &Judged, faults: Vec<(String, String)>, now: SystemTime) -> Row {
+fn row(
+    slot: &CertSlot,
+    judged: &Judged,
+    faults: Vec<(String, String)>,
+    now: SystemTime,
+) -> CertificateRow {
     let Judged { facts, chain } = judged;
     let verdict = judge(facts, chain, faults.len(), now);
     let mut problems: Vec<_> = faults.into_iter().map(|(_, fault)| fault).collect();
-    if verdict == Verdict::Overdue {
+    if verdict == CertificateState::Overdue {
         problems.push(
             "its renewal is overdue: less than a quarter of its lifetime is left; see what \
              `certbot renew` says, and `systemctl status certbot.timer`"
                 .into(),
         );
     }
-    Row {
+    CertificateRow {
         verdict,
         secret: Some(slot.object().to_owned()),
-        certificate: Some(Facts::new(facts, now)),
+        certificate: Some(CertificateFacts::new(facts, now)),
         problems,
         notes: match chain {
             Chain::Unknown(note) => vec![note.clone()],
             Chain::Trusted | Chain::Broken(_) => Vec::new(),
         },
-        ..Row::default()
+        ..CertificateRow::default()
     }
 }
 
 /// The worst first: what a client minds, then what it will mind. A chain that is broken is one of the
 /// `faults`.
-fn judge(facts: &CertFacts, chain: &Chain, faults: usize, now: SystemTime) -> Verdict {
+fn judge(facts: &CertFacts, chain: &Chain, faults: usize, now: SystemTime) -> CertificateState {
     let broken_chain = matches!(chain, Chain::Broken(_));
     if facts.not_after <= now {
-        Verdict::Expired
+        CertificateState::Expired
     } else if now < facts.not_before {
-        Verdict::NotYetValid
+        CertificateState::NotYetValid
     } else if broken_chain {
-        Verdict::BrokenChain
+        CertificateState::BrokenChain
     } else if faults > 0 {
-        Verdict::Broken
+        CertificateState::Broken
     } else if facts.is_renewal_overdue(now) {
-        Verdict::Overdue
+        CertificateState::Overdue
     } else {
-        Verdict::Good
+        CertificateState::Good
     }
 }
 
-impl Facts {
+impl CertificateFacts {
     fn new(facts: &CertFacts, now: SystemTime) -> Self {
         let CertFacts { file, lineage, names, issuer, serial, key_type, not_before, not_after } =
             facts;
@@ -295,7 +304,7 @@ impl Facts {
 impl Certificates {
     /// True if nobody has to act.
     pub(crate) fn is_good(&self) -> bool {
-        self.certificates.iter().all(|row| row.verdict == Verdict::Good)
+        self.certificates.iter().all(|row| row.verdict == CertificateState::Good)
     }
 }
 
@@ -339,19 +348,19 @@ mod tests {
         let unknown = Chain::Unknown("why".into());
         // (day, chain, things that are wrong with the files, verdict)
         let table = [
-            (999, &trusted, 0, Verdict::NotYetValid),
-            (1000, &trusted, 0, Verdict::Good),
-            (1000, &unknown, 0, Verdict::Good),
-            (1000, &broken, 1, Verdict::BrokenChain),
-            (1067, &trusted, 0, Verdict::Good),
-            (1068, &trusted, 0, Verdict::Overdue),
-            (1068, &broken, 1, Verdict::BrokenChain),
-            (1068, &trusted, 1, Verdict::Broken),
-            (1001, &trusted, 1, Verdict::Broken),
-            (1089, &trusted, 0, Verdict::Overdue),
-            (1090, &trusted, 0, Verdict::Expired),
-            (1090, &broken, 1, Verdict::Expired),
-            (2000, &trusted, 0, Verdict::Expired),
+            (999, &trusted, 0, CertificateState::NotYetValid),
+            (1000, &trusted, 0, CertificateState::Good),
+            (1000, &unknown, 0, CertificateState::Good),
+            (1000, &broken, 1, CertificateState::BrokenChain),
+            (1067, &trusted, 0, CertificateState::Good),
+            (1068, &trusted, 0, CertificateState::Overdue),
+            (1068, &broken, 1, CertificateState::BrokenChain),
+            (1068, &trusted, 1, CertificateState::Broken),
+            (1001, &trusted, 1, CertificateState::Broken),
+            (1089, &trusted, 0, CertificateState::Overdue),
+            (1090, &trusted, 0, CertificateState::Expired),
+            (1090, &broken, 1, CertificateState::Expired),
+            (2000, &trusted, 0, CertificateState::Expired),
         ];
         for (day, chain, faults, want) in table {
             assert_eq!(judge(&facts(), chain, faults, at(day)), want, "day {day}, {chain:?}");
@@ -360,17 +369,18 @@ mod tests {
 
     #[test]
     fn what_is_left_may_be_less_than_none() {
-        let left = |day| Facts::new(&facts(), at(day)).seconds_left;
+        let left = |day| CertificateFacts::new(&facts(), at(day)).seconds_left;
         assert_eq!((left(1089), left(1090), left(1092)), (86_400, 0, -172_800));
-        let facts = Facts::new(&facts(), at(1000));
+        let facts = CertificateFacts::new(&facts(), at(1000));
         assert_eq!(facts.not_before, "1972-09-27T00:00:00Z");
         assert_eq!(facts.not_after, "1972-12-26T00:00:00Z");
     }
 
     #[test]
     fn a_word_of_tomorrow_is_no_error_today() {
-        let row: Row = serde_json::from_str(r#"{"verdict": "revoked", "color": "red"}"#).unwrap();
-        assert_eq!(row.verdict, Verdict::Unknown);
+        let row: CertificateRow =
+            serde_json::from_str(r#"{"verdict": "revoked", "color": "red"}"#).unwrap();
+        assert_eq!(row.verdict, CertificateState::Unknown);
         assert!(!Certificates { certificates: vec![row] }.is_good());
     }
 }

@@ -1,4 +1,4 @@
-//! Conditions that are not as they should be, for people.
+//! Conditions that are not as they should be: the answer to `GET /conditions`.
 
 use std::fmt;
 
@@ -10,15 +10,15 @@ use crate::graph::{ObjectStatus, StatusPart};
 /// The answer to `GET /conditions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Conditions {
+pub(crate) struct BadConditions {
     /// As of the last load, in the order of the objects; the first thousand.
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<BadCondition>,
 }
 
 /// A condition of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Condition {
+pub(crate) struct BadCondition {
     /// `HTTPRoute namespace/name`.
     pub object: String,
     /// `listener https`, `on eg`; empty where it is the object's own.
@@ -30,7 +30,7 @@ pub(crate) struct Condition {
     pub message: String,
 }
 
-impl fmt::Display for Condition {
+impl fmt::Display for BadCondition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, part, kind, status, reason, message } = self;
         f.write_str(object)?;
@@ -49,7 +49,7 @@ const BAD: [&str; 2] = ["Conflicted", "PartiallyInvalid"];
 /// name; such a request is answered 421 and sent again.
 const HINTS: [&str; 1] = ["OverlappingTLSConfig"];
 
-impl Conditions {
+impl BadConditions {
     /// Adds the conditions of an object that are not as they should be.
     pub(crate) fn add(&mut self, status: &ObjectStatus) {
         let object = status.key().to_string();
@@ -59,7 +59,7 @@ impl Conditions {
                 if !is_trouble(condition.kind, &status) || self.conditions.len() == MOST {
                     continue;
                 }
-                self.conditions.push(Condition {
+                self.conditions.push(BadCondition {
                     object: object.clone(),
                     part: name_of(part),
                     kind: condition.kind.into(),
@@ -94,7 +94,7 @@ impl Conditions {
             if !is_trouble(word("type"), word("status")) || self.conditions.len() == MOST {
                 continue;
             }
-            self.conditions.push(Condition {
+            self.conditions.push(BadCondition {
                 object: object.into(),
                 part: part.into(),
                 kind: word("type").into(),
@@ -143,7 +143,7 @@ mod tests {
         for (kind, status, told) in table {
             let condition = json!({ "type": kind, "status": status });
             let status = json!({ "listeners": [{ "conditions": [condition] }] });
-            let conditions = Conditions::of_json("Gateway a/b", &status);
+            let conditions = BadConditions::of_json("Gateway a/b", &status);
             assert_eq!(conditions.conditions.len(), usize::from(told), "{kind} {status}");
         }
     }

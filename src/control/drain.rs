@@ -1,4 +1,4 @@
-//! The end: nothing new, what is under way finishes, then out.
+//! The drain: no new connections, open requests finish, then the process ends.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -20,14 +20,14 @@ impl Control {
     pub(super) async fn drain(mut self, mut signals: Signals) {
         self.gateway.draining.store(true, Ordering::Relaxed);
         self.workers.drain(clock::now() + self.drain_timeout);
-        // Told only when it is true: a connection that is made after this is for the next process.
+        // Told after the workers have closed their sockets: later connections reach the next process.
         let _ = tokio::time::timeout(GRACE, self.workers.answer()).await;
         self.notify.stopping();
         let connections = counted(self.gateway.connections.count(), "connection");
         self.notify.status(&format!("draining {connections}"));
         self.notify.extend_timeout(self.drain_timeout + GRACE + LAST_TASKS);
         tracing::info!("draining {connections} for up to {} s", self.drain_timeout.as_secs());
-        // A worker that hangs must not hold the process: whoever restarts it is waiting.
+        // A hanging worker must not keep the process: a restart waits for its end.
         let mut end = pin!(tokio::time::sleep(self.drain_timeout + GRACE));
         loop {
             tokio::select! {
@@ -45,7 +45,7 @@ impl Control {
                         self.workers.abort();
                     }
                     Signal::Reopen => self.gateway.access_log.reopen(),
-                    // There is nothing left to load for.
+                    // A draining process loads nothing.
                     Signal::Reload => {}
                 }
             }

@@ -9,8 +9,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use crate::control::signals::{Signal, Signals};
 use crate::control::socket::{Ask, ControlSocket};
 use crate::control::under_way::{Ended, UnderWay};
-use crate::control::watch::{Changed, Watch};
-use crate::kube_api::Asked;
+use crate::control::watch::{Changed, FileWatch};
+use crate::kube_api::ChangeRequest;
 use crate::systemd;
 
 /// Certificates expire without a file being touched, so they are looked at this often too.
@@ -22,7 +22,7 @@ pub(super) enum Event {
     /// Over the control socket or at the admin address.
     Asked(Ask),
     /// A change is asked for over the API.
-    ChangeAsked(Asked),
+    ChangeAsked(ChangeRequest),
     FilesChanged(Changed),
     /// Certificates were being replaced when they were read.
     CertificatesDue,
@@ -48,9 +48,9 @@ pub(super) struct Awaited<'a> {
 #[derive(Debug)]
 pub(super) struct Events {
     signals: Signals,
-    pub watch: Watch,
+    pub watch: FileWatch,
     pub socket: ControlSocket,
-    changes: Option<mpsc::Receiver<Asked>>,
+    changes: Option<mpsc::Receiver<ChangeRequest>>,
     hours: Interval,
     watchdog: Option<Interval>,
 }
@@ -59,9 +59,9 @@ impl Events {
     /// Needs a runtime around it.
     pub(super) fn new(
         signals: Signals,
-        watch: Watch,
+        watch: FileWatch,
         socket: ControlSocket,
-        changes: Option<mpsc::Receiver<Asked>>,
+        changes: Option<mpsc::Receiver<ChangeRequest>>,
     ) -> Self {
         let mut hours = interval(CERTIFICATES_EVERY);
         hours.reset();
@@ -97,7 +97,7 @@ impl Events {
     }
 }
 
-async fn change(changes: Option<&mut mpsc::Receiver<Asked>>) -> Option<Asked> {
+async fn change(changes: Option<&mut mpsc::Receiver<ChangeRequest>>) -> Option<ChangeRequest> {
     match changes {
         Some(changes) => changes.recv().await,
         None => pending().await,

@@ -6,9 +6,9 @@
 use std::time::Instant;
 
 use crate::clock;
-use crate::control::admission::{self, Running};
+use crate::control::admission::{self, RunningConfiguration};
 use crate::control::attempt::Attempt;
-use crate::control::cause::Cause;
+use crate::control::cause::LoadCause;
 use crate::control::last_good::LastGood;
 use crate::control::loader::{Load, Ready};
 use crate::control::outcome::NotServed;
@@ -18,7 +18,7 @@ use crate::control::{CannotStart, Control};
 impl Control {
     pub(super) fn first_load(&mut self) -> Result<(), CannotStart> {
         let begun = clock::now();
-        let attempt = self.attempt(Cause::Start);
+        let attempt = self.attempt(LoadCause::Start);
         let load = attempt.load();
         self.seen = load.seen.clone();
         self.reloads.diagnostics.set(load.diagnostics.len() as u64);
@@ -30,7 +30,7 @@ impl Control {
                 let served = self.serve_files(&attempt, load, new_faults == 0, begun);
                 self.count(served.is_ok(), begun);
                 let served = self.as_of_now(served?, begun);
-                self.note(Cause::Start, served);
+                self.note(LoadCause::Start, served);
                 return Ok(());
             }
         };
@@ -55,7 +55,7 @@ impl Control {
         self.refused(Some(trouble), Some((&refusal).into()));
         let refusal = Some((&refusal).into());
         let served = Reloaded { loaded: false, diagnostics, refusal, ..served };
-        self.note(Cause::Start, self.as_of_now(served, begun));
+        self.note(LoadCause::Start, self.as_of_now(served, begun));
         Ok(())
     }
 
@@ -103,9 +103,13 @@ impl Attempt {
     }
 
     /// Judges the files as a reload would, were the last good configuration what serves.
-    fn judge_beside(&self, load: &Load, kept: Option<&Ready>) -> Result<usize, admission::Refusal> {
+    fn judge_beside(
+        &self,
+        load: &Load,
+        kept: Option<&Ready>,
+    ) -> Result<usize, admission::LoadRefusal> {
         let handed_over = self.sockets.handed_over();
-        let running = kept.map(|kept| Running {
+        let running = kept.map(|kept| RunningConfiguration {
             snapshot: &kept.compiled.snapshot,
             accepted: &kept.accepted,
             handed_over: &handed_over,

@@ -1,8 +1,8 @@
-//! The files of the last configuration that loaded, for a start at which the files do not.
+//! The last good configuration: a copy of the files, for a start at which the files cannot be served.
 //!
-//! A reload that is refused leaves the running configuration in service; at a start nothing runs. So
-//! the files of the last load without new faults are kept as they were read, variables and all, with
-//! the paths that they were read from: what is said of them is said of the user's files.
+//! A refused reload leaves the running configuration in service, but at a start nothing runs yet. So
+//! the files of the last load without new faults are kept as they were read, with variables not
+//! replaced, and with their paths, so that diagnostics name the user's files and not the copies.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -14,28 +14,28 @@ use serde::{Deserialize, Serialize};
 use crate::config::Settings;
 use crate::provider::{self, SourceFile};
 
-/// Where they are kept.
+/// The directory of the copies.
 #[derive(Clone, Debug)]
 pub(super) struct LastGood {
     directory: PathBuf,
 }
 
-/// The settings and where the files come from.
+/// The settings, and the paths of the files.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Index {
+struct KeptIndex {
     controller_name: String,
     enable_backend: bool,
     log_level: Option<String>,
     #[serde(default)]
     names_unread: bool,
     paths: Vec<PathBuf>,
-    /// In the order in which they were read; the copies are numbered so.
+    /// In the order in which they were read. The copies are numbered in this order.
     files: Vec<PathBuf>,
 }
 
 const INDEX: &str = "index.json";
-/// Without which a version before this one would start with nothing, after a downgrade.
+/// An older version reads this one after a downgrade.
 const DOCUMENT: &str = "edge-gateway.yaml";
 const RESOURCES: &str = "resources";
 
@@ -45,9 +45,9 @@ impl LastGood {
         Self { directory: state.join("last-good") }
     }
 
-    /// What was kept, if anything was that can be read.
+    /// The kept settings and files; none if there are none, or they cannot be read.
     pub(super) fn read(&self) -> Option<(Settings, Vec<SourceFile>)> {
-        // Between the two renames of `keep` only the one before is there.
+        // Between the two renames of `keep` only the previous copy exists.
         let directories = [self.directory.clone(), self.beside("old")];
         let directory = directories.into_iter().find(|one| one.join(DOCUMENT).is_file())?;
         let read = if directory.join(INDEX).is_file() {
@@ -62,20 +62,20 @@ impl LastGood {
         .ok()
     }
 
-    /// Keeps `files` in place of what was kept before; whole, or not at all.
+    /// Keeps `files` in place of the previous copy, entirely or not at all.
     ///
-    /// Secrets may stand in them: they are for their owner alone, as the directory is.
+    /// They may contain Secrets: only their owner may read them.
     ///
     /// # Errors
     ///
-    /// The directory cannot be written. What was kept before is kept on.
+    /// The directory cannot be written. The previous copy stays.
     pub(super) fn keep(&self, settings: &Settings, files: &[SourceFile]) -> io::Result<()> {
         let (new, old) = (self.beside("new"), self.beside("old"));
         remove(&new)?;
         let resources = new.join(RESOURCES);
         DirBuilder::new().recursive(true).mode(0o700).create(&resources)?;
         write(&new.join(DOCUMENT), &document(settings))?;
-        let index = Index {
+        let index = KeptIndex {
             controller_name: settings.controller_name.clone(),
             enable_backend: settings.enable_backend,
             log_level: settings.log_level.clone(),
@@ -109,7 +109,7 @@ fn copy(number: usize, path: &Path) -> String {
 }
 
 fn read(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>)> {
-    let index: Index = serde_json::from_str(&fs::read_to_string(directory.join(INDEX))?)?;
+    let index: KeptIndex = serde_json::from_str(&fs::read_to_string(directory.join(INDEX))?)?;
     let mut files = Vec::with_capacity(index.files.len());
     for (number, path) in index.files.iter().enumerate() {
         let text = fs::read_to_string(directory.join(RESOURCES).join(copy(number, path)))?;
@@ -125,7 +125,7 @@ fn read(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>)> {
     Ok((settings, files))
 }
 
-/// As a version before this one kept it: the paths are those of the copies.
+/// Reads a copy of an older version, whose paths are those of the copies.
 fn read_without_index(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>)> {
     let file = directory.join(DOCUMENT);
     let (settings, _) = Settings::read(&file, None, &|_| None).map_err(|faults| {

@@ -1,4 +1,5 @@
-//! Files to snapshots: for a reload, for `edge-gateway check`, for a start.
+//! The loader: files in, the next snapshot and all diagnostics out. Reloads, starts and
+//! `edge-gateway check` use it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::config::{
 use crate::control::watch::Watched;
 use crate::control::{CannotBind, sockets};
 use crate::graph::Held;
-use crate::kube_api::Source;
+use crate::kube_api::SourceObject;
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
 use crate::provider::{self, FilePrint, Loaded, SourceFile};
@@ -24,9 +25,9 @@ use crate::snapshot::{ClientLimits, Snapshot};
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::{Bounds, Descriptors, Upstreams};
 
-/// Where the configuration is.
+/// The place of the configuration.
 #[derive(Clone, Debug)]
-pub(crate) enum Sources {
+pub(crate) enum ConfigSources {
     /// The EnvoyGateway document, which names the directories.
     Document { file: PathBuf, root: Option<PathBuf> },
     /// Directories of resources, without such a document.
@@ -36,12 +37,12 @@ pub(crate) enum Sources {
 /// Below the first directory of resources.
 const API_DIRECTORY: &str = "api";
 
-/// Reads files and compiles what they say. Changes nothing that runs, and remembers nothing of what it
-/// loaded, so that one thread can load while another asks it about certificates.
+/// Reads files and compiles them. It changes nothing that runs and keeps no state between loads, so one
+/// thread can load while another reads certificates again.
 #[derive(Debug)]
 pub(crate) struct Loader {
-    sources: Sources,
-    /// Names that count as set in the environment where it does not have them.
+    sources: ConfigSources,
+    /// Values of variables that the environment does not set.
     defaults: Vec<(String, String)>,
     certificates: CertStore,
     tickets: Tickets,
@@ -56,7 +57,7 @@ pub(crate) struct Loader {
     client_limits: Arc<ClientLimits>,
 }
 
-/// The load before: what is unchanged of it lives on in the next one.
+/// The load before. Unchanged clusters, counters and addresses of it are carried over to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Previous {
     pub snapshot: Arc<Snapshot>,
@@ -101,18 +102,18 @@ pub(crate) struct Load {
     read: Option<Read>,
 }
 
-/// What was read, before it is compiled.
+/// Settings and objects that were read and not compiled yet.
 #[derive(Debug)]
 struct Read {
     settings: Settings,
     /// About the EnvoyGateway document.
     warnings: Vec<Diagnostic>,
     loaded: Loaded,
-    /// Where the API writes; none where nothing is known of directories.
+    /// Where the API writes; none if the settings name no directory.
     api_dir: Option<PathBuf>,
 }
 
-/// What a configuration that is served was made of.
+/// The files and settings that the served configuration was made of.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub settings: Settings,
@@ -120,7 +121,7 @@ pub(super) struct Accepted {
     /// The file of each object.
     pub objects: HashMap<ObjectKey, Arc<Path>>,
     pub diagnostics: Vec<Diagnostic>,
-    /// Those of them that no file makes which was read.
+    /// Those that are about settings and paths, not about a file.
     warnings: Vec<Diagnostic>,
     pub missing: Vec<PathBuf>,
 }
@@ -131,8 +132,8 @@ pub(super) struct Ready {
     pub compiled: Compiled,
     pub accepted: Accepted,
     /// Its objects, as the API shows them.
-    pub sources: Vec<Source>,
-    /// Where the API writes; none where nothing is known of directories.
+    pub sources: Vec<SourceObject>,
+    /// Where the API writes; none if the settings name no directory.
     pub api_dir: Option<PathBuf>,
     pub files: usize,
     pub objects: usize,
@@ -140,7 +141,7 @@ pub(super) struct Ready {
 
 impl Loader {
     pub(crate) fn new(
-        sources: Sources,
+        sources: ConfigSources,
         certificates: CertStore,
         tickets: Tickets,
         upstreams: Arc<Upstreams>,
@@ -159,25 +160,25 @@ impl Loader {
         }
     }
 
-    /// Binds the clusters that it makes from now on.
+    /// Limits the connections of clusters.
     pub(crate) fn bounded(self, bounds: Bounds, descriptors: &'static Descriptors) -> Self {
         let upstreams = self.upstreams.bounded(bounds, descriptors);
         Self { upstreams, ..self }
     }
 
-    /// Gives each Gateway that names no address one of `pool`, in place of all of the host.
+    /// Gives each Gateway that names no address one of `pool` instead of all addresses of the host.
     pub(crate) fn address_pool(mut self, pool: Option<AddressPool>) -> Self {
         self.pool = pool;
         self
     }
 
-    /// Some peers may say who the client is, so headers that say it are not removed from all.
+    /// Sets whether some peers may name the client in headers (`--trusted-proxies`).
     pub(crate) fn trusts_proxies(mut self, trusts: bool) -> Self {
         self.trusts_proxies = trusts;
         self
     }
 
-    /// Opens the files of access logs, in place of looking whether they could be.
+    /// Opens the files of access logs, instead of only checking that they could be opened.
     pub(crate) fn log_files(mut self, files: LogFiles) -> Self {
         self.log_files = files;
         self
@@ -201,21 +202,23 @@ impl Loader {
         self
     }
 
-    /// Where the API writes: one directory that is its own.
+    /// Where the API writes: a directory that nobody else writes to.
     fn api_directory(&self, settings: &Settings) -> Option<PathBuf> {
         let below = || settings.paths.first().map(|first| first.join(API_DIRECTORY));
         self.api_dir.clone().or_else(below)
     }
 
-    /// The files that a load of `paths` reads, to be known again.
+    /// Names, sizes and times of the files that a load of `paths` reads.
     fn fingerprint(&self, paths: &[PathBuf]) -> Vec<FilePrint> {
         sorted([provider::fingerprint(paths), self.document_print()].concat())
     }
 
     fn document_print(&self) -> Vec<FilePrint> {
         match &self.sources {
-            Sources::Document { file, .. } => provider::fingerprint(std::slice::from_ref(file)),
-            Sources::Directories(_) => Vec::new(),
+            ConfigSources::Document { file, .. } => {
+                provider::fingerprint(std::slice::from_ref(file))
+            }
+            ConfigSources::Directories(_) => Vec::new(),
         }
     }
 
@@ -232,27 +235,27 @@ impl Loader {
         })
     }
 
-    /// The log level that the EnvoyGateway document asks for, if it can be read and does.
+    /// The log level of the EnvoyGateway document; none if it sets none or cannot be read.
     pub(crate) fn log_level(&self) -> Option<Level> {
         let (settings, _) = self.settings().ok()?;
         settings.log_level?.parse().ok()
     }
 
-    /// `${name}`, from the environment or else of our own.
+    /// The value of `${name}`: from the environment, else the default.
     fn variable(&self, name: &str) -> Option<String> {
         let default = || self.defaults.iter().find(|(own, _)| *own == name);
         let value = std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()));
         value.map(|value| config::value_of(name, &value))
     }
 
-    /// The settings, with the directory of the API among their paths, and warnings about them.
+    /// The settings, with the API's directory added to their paths, and warnings about them.
     fn settings(&self) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (mut settings, warnings) = self.sources.settings(&|name| self.variable(name))?;
         self.add_api_directory(&mut settings);
         Ok((settings, warnings))
     }
 
-    /// Adds the directory of the API where there is one.
+    /// Adds the API's directory to the paths if it exists.
     fn add_api_directory(&self, settings: &mut Settings) {
         if let Some(directory) = self.api_directory(settings)
             && directory.is_dir()
@@ -279,7 +282,7 @@ impl Loader {
         self.compile(self.read_of(settings, warnings, loaded), seen, previous, &[])
     }
 
-    /// Compiles files that were read before. They are not watched: somebody is to mend the others.
+    /// Compiles the last good configuration. Its copies are not watched; the user's files are.
     pub(super) fn load_kept(
         &self,
         settings: Settings,
@@ -291,8 +294,8 @@ impl Loader {
         self.compile(read, previous.seen.clone(), previous, &[])
     }
 
-    /// Reads the directory of the API alone and compiles it with the other files of what is served:
-    /// a change over the API takes no part of a file that somebody is writing.
+    /// Reads the API's directory alone and compiles it together with the other files as they are served:
+    /// a change over the API does not load a file that somebody is editing.
     pub(super) fn load_api(&self, accepted: &Accepted, previous: &Previous) -> Load {
         let mut settings = accepted.settings.clone();
         self.add_api_directory(&mut settings);
@@ -387,7 +390,7 @@ impl Loader {
         self.certificates.problems().into_iter().next()
     }
 
-    pub(crate) fn sources(&self) -> &Sources {
+    pub(crate) fn sources(&self) -> &ConfigSources {
         &self.sources
     }
 
@@ -399,8 +402,10 @@ impl Loader {
     pub(super) fn watched(&self, seen: &Seen) -> Watched {
         let mut configuration = seen.paths.clone();
         match &self.sources {
-            Sources::Document { file, .. } => configuration.push(file.clone()),
-            Sources::Directories(directories) => configuration.extend(directories.iter().cloned()),
+            ConfigSources::Document { file, .. } => configuration.push(file.clone()),
+            ConfigSources::Directories(directories) => {
+                configuration.extend(directories.iter().cloned())
+            }
         }
         Watched { configuration, certificates: self.certificates.watched() }
     }
@@ -462,7 +467,7 @@ impl Load {
     }
 
     /// The objects, as the API shows them; none after a fatal fault.
-    pub(crate) fn into_sources(self) -> Vec<Source> {
+    pub(crate) fn into_sources(self) -> Vec<SourceObject> {
         self.ready().map_or_else(Vec::new, |ready| ready.sources)
     }
 }
@@ -473,13 +478,13 @@ fn sorted(mut prints: Vec<FilePrint>) -> Vec<FilePrint> {
 }
 
 /// The objects that were read, as the API shows them.
-fn sources(objects: &[CheckedObject], origins: Vec<FileOrigin>) -> Vec<Source> {
+fn sources(objects: &[CheckedObject], origins: Vec<FileOrigin>) -> Vec<SourceObject> {
     let mut in_file: HashMap<Arc<Path>, usize> = HashMap::new();
     for origin in &origins {
         *in_file.entry(Arc::clone(&origin.file)).or_default() += 1;
     }
     let each = objects.iter().zip(origins);
-    let each = each.map(|(checked, origin)| Source {
+    let each = each.map(|(checked, origin)| SourceObject {
         key: checked.object.key(),
         written: origin.written.0,
         alone: in_file.get(&origin.file) == Some(&1) && origin.prefix == FieldPath::default(),
@@ -488,7 +493,7 @@ fn sources(objects: &[CheckedObject], origins: Vec<FileOrigin>) -> Vec<Source> {
     each.collect()
 }
 
-impl Sources {
+impl ConfigSources {
     /// A warning at the document as a whole: what is wrong is not in any file.
     fn fault_of_domain(&self, domain: &str) -> Option<Diagnostic> {
         let file = match self {

@@ -47,20 +47,22 @@ use crate::background::Tasks;
 use crate::clock;
 use crate::downstream::Process;
 use crate::graph::Held;
-use crate::kube_api::{Asked, Front, KubeApi, Listen, Rules};
+use crate::kube_api::{ApiRules, ChangeRequest, Front, KubeApi, Listen};
 use crate::stats::Reloads;
 use crate::systemd::{self, ForAnother, Inherited, Notify};
 use crate::tls::RETRY_DELAYS;
 
-pub(crate) use admission::Policy;
+pub(crate) use admission::ReloadPolicy;
 pub(crate) use cannot_start::CannotStart;
-pub(crate) use certificates::{Certificates, Facts, On, Row, Verdict, certificates};
-pub(crate) use conditions::{Condition, Conditions};
-pub(crate) use loader::{Load, Loader, Previous, Sources};
+pub(crate) use certificates::{
+    CertificateFacts, CertificateRow, CertificateState, Certificates, ShownOn, certificates,
+};
+pub(crate) use conditions::{BadCondition, BadConditions};
+pub(crate) use loader::{ConfigSources, Load, Loader, Previous};
 pub(crate) use sockets::CannotBind;
 
 use addresses::KeptAddresses;
-use cause::Cause;
+use cause::LoadCause;
 use events::{Awaited, CERTIFICATES_EVERY, Event, Events};
 use last_good::LastGood;
 use loader::{Accepted, Seen};
@@ -69,7 +71,7 @@ use socket::{ApiAt, Ask, CannotOpen, ControlSocket, Past, Reloaded};
 use sockets::Sockets;
 use standing::Standing;
 use under_way::{Ended, Purpose, UnderWay};
-use watch::{Changed, Watch, Watched};
+use watch::{Changed, FileWatch, Watched};
 use workers::Workers;
 
 /// Time for the last answers before the control socket is closed.
@@ -91,15 +93,15 @@ pub(crate) struct Control {
     /// The load under way, if there is one.
     under_way: Option<UnderWay>,
     /// A reload that will begin when no other load is under way.
-    due: Option<Cause>,
+    due: Option<LoadCause>,
     /// The last loads, the latest first.
     past: VecDeque<Past>,
     /// Conditions that were not as they should be when the last load was served.
-    conditions: Conditions,
+    conditions: BadConditions,
     /// Diagnostics of the files that the log has told.
     standing: Standing,
     /// The faults and removals with which a load of the files is still served.
-    policy: Policy,
+    policy: ReloadPolicy,
     /// What is served was made of this; none before the first load.
     accepted: Option<Arc<Accepted>>,
     /// The files that the last load read.
@@ -111,15 +113,15 @@ pub(crate) struct Control {
     /// Why the files are not what is served, if they are not: in one line.
     trouble: Option<String>,
     /// The same as a whole, where the files are to blame.
-    refusal: Option<socket::Refusal>,
+    refusal: Option<socket::RefusalReport>,
     /// The certificates are being replaced: they are read again then.
-    retry: Option<Retry>,
+    retry: Option<CertificateRetry>,
     /// Certificates were read since the load under way began.
     has_newer_certificates: bool,
     reloads: Arc<Reloads>,
     api: KubeApi,
     /// Changes asked for over the API; none while `run` has it.
-    changes: Option<mpsc::Receiver<Asked>>,
+    changes: Option<mpsc::Receiver<ChangeRequest>>,
     /// Where the API is served beside the control socket.
     api_at: Option<ApiAt>,
     /// Where the API writes.
@@ -130,7 +132,7 @@ pub(crate) struct Control {
 
 /// A look at the certificates that is due.
 #[derive(Clone, Copy, Debug)]
-struct Retry {
+struct CertificateRetry {
     at: Instant,
     /// How many there were before it.
     tries: usize,
@@ -138,7 +140,7 @@ struct Retry {
 
 /// How the gateway is to run, beside what it serves.
 #[derive(Debug)]
-pub(crate) struct Setup {
+pub(crate) struct ControlSetup {
     pub inherited: Vec<Inherited>,
     /// What was handed over to another process.
     pub for_another: Option<ForAnother>,
@@ -155,11 +157,11 @@ pub(crate) struct Setup {
     /// pool.
     pub state_dir: Option<PathBuf>,
     /// What a reload from files may bring with it.
-    pub policy: Policy,
+    pub policy: ReloadPolicy,
     /// Where loads are counted.
     pub reloads: Arc<Reloads>,
     /// What the API allows.
-    pub api: Rules,
+    pub api: ApiRules,
     /// Where it is served beside the control socket.
     pub api_listen: Option<Listen>,
 }
@@ -173,7 +175,7 @@ impl Control {
     pub(crate) fn start(
         loader: Loader,
         gateway: Arc<Process>,
-        setup: Setup,
+        setup: ControlSetup,
     ) -> Result<Self, CannotStart> {
         let addresses = setup.state_dir.as_deref().map(KeptAddresses::read);
         let held = addresses.as_ref().map(|kept| kept.held().clone()).unwrap_or_default();
@@ -191,7 +193,7 @@ impl Control {
             under_way: None,
             due: None,
             past: VecDeque::new(),
-            conditions: Conditions::default(),
+            conditions: BadConditions::default(),
             standing: Standing::default(),
             policy: setup.policy,
             accepted: None,
@@ -235,7 +237,7 @@ impl Control {
     /// Runs until told to stop, then drains.
     pub(crate) async fn run(mut self, signals: Signals, watch_files: bool) {
         let unwatched = Arc::clone(&self.reloads.unwatched);
-        let watch = Watch::start(self.watched(watch_files), unwatched);
+        let watch = FileWatch::start(self.watched(watch_files), unwatched);
         let socket = self.socket.take().unwrap_or_else(ControlSocket::new);
         let mut events = Events::new(signals, watch, socket, self.changes.take());
         self.notify.ready(&self.status_line());
@@ -269,7 +271,7 @@ impl Control {
                     events.watch.rewatch(self.watched(watch_files));
                 }
                 Event::ReloadDue => self.begin_due(),
-                Event::Signal(Signal::Reload) => self.due = Some(Cause::Signal),
+                Event::Signal(Signal::Reload) => self.due = Some(LoadCause::Signal),
                 Event::Signal(Signal::Reopen) => self.gateway.access_log.reopen(),
                 Event::Signal(Signal::Terminate) => break,
                 Event::WatchdogDue => self.feed_watchdog().await,
@@ -299,7 +301,7 @@ impl Control {
         match self.watched(watch_files).changed_since(self.seen.at()) {
             // Files that were written just before the load have the times of its beginning.
             Changed { configuration: true, .. } if !self.is_current() => {
-                self.due = Some(Cause::Files);
+                self.due = Some(LoadCause::Files);
             }
             Changed { certificates: true, .. } => self.look_at_certificates(0),
             Changed { .. } => {}
@@ -326,11 +328,11 @@ impl Control {
                 asked.extend(socket.also_waiting());
                 let allow_removal = asked.iter().any(|one| one.allow_removal);
                 let waiting = asked.into_iter().filter_map(|one| one.answer).collect();
-                self.begin_all(Cause::Asked { allow_removal }, waiting);
+                self.begin_all(LoadCause::Asked { allow_removal }, waiting);
             }
             Ask::Reloads(answer) => {
                 let reloads = self.past.iter().cloned().collect();
-                let _ = answer.send(socket::Reloads { reloads });
+                let _ = answer.send(socket::ReloadHistory { reloads });
             }
             Ask::Status(answer) => {
                 let _ = answer.send(self.status());
@@ -341,7 +343,7 @@ impl Control {
     fn files_changed(&mut self, changed: Changed) {
         // SIGHUP reads the files whether they look changed or not.
         if changed.configuration && self.due.is_none() {
-            self.due = Some(Cause::Files);
+            self.due = Some(LoadCause::Files);
         }
         // A reload begins with them, but it may have to wait, or not be needed.
         let begins = changed.configuration && self.under_way.is_none() && !self.is_own_change;
@@ -355,14 +357,14 @@ impl Control {
         let Some(cause) = self.due.take() else { return };
         // The file of a change over the API is loaded already.
         let is_known = self.is_own_change && self.loader.is_up_to_date(&self.seen);
-        if cause == Cause::Files && is_known {
+        if cause == LoadCause::Files && is_known {
             return;
         }
         self.begin_all(cause, Vec::new());
     }
 
     /// Begins a load of everything, which is the one that was due, too.
-    fn begin_all(&mut self, cause: Cause, waiting: Vec<oneshot::Sender<Reloaded>>) {
+    fn begin_all(&mut self, cause: LoadCause, waiting: Vec<oneshot::Sender<Reloaded>>) {
         self.due = None;
         self.begin(Purpose::All { cause, waiting });
     }
@@ -414,8 +416,10 @@ impl Control {
     fn reload_certificates(&mut self, tries: usize) {
         let again = self.loader.reload_certificates(tries < RETRY_DELAYS.len());
         let delay = RETRY_DELAYS.get(tries).filter(|_| again);
-        self.retry = delay
-            .map(|delay| Retry { at: Instant::from_std(clock::now()) + *delay, tries: tries + 1 });
+        self.retry = delay.map(|delay| CertificateRetry {
+            at: Instant::from_std(clock::now()) + *delay,
+            tries: tries + 1,
+        });
     }
 }
 

@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::{Diagnostic, Severity};
-use crate::control::admission::Refusal;
+use crate::control::admission::LoadRefusal;
 use crate::control::cannot_start::CannotStart;
-use crate::control::conditions::Conditions;
+use crate::control::conditions::BadConditions;
 use crate::control::loader::{Accepted, Seen};
 use crate::control::sockets::{CannotBind, CannotListen, ReadySockets};
 use crate::graph::Held;
@@ -15,7 +15,7 @@ use crate::snapshot::Snapshot;
 
 /// What came of a load that was to replace what serves.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct LoadOutcome {
     pub seen: Seen,
     /// All faults and warnings, by file and place.
     pub diagnostics: Vec<Diagnostic>,
@@ -32,7 +32,7 @@ pub(super) struct Replacement {
     pub accepted: Accepted,
     /// Which Gateway holds which address of the pool.
     pub held: Held,
-    pub conditions: Conditions,
+    pub conditions: BadConditions,
     /// What the API shows.
     pub view: View,
     /// Where the API writes; none where nothing is known of directories.
@@ -45,12 +45,12 @@ pub(super) enum NotServed {
     Binds(Vec<CannotBind>),
     /// No descriptor is free for a worker's copy of a socket.
     Copies(io::Error),
-    Files(Refusal),
+    Files(LoadRefusal),
     /// The load itself did not come to an end.
     Load(String),
 }
 
-impl Outcome {
+impl LoadOutcome {
     /// That of a load that did not come to an end. `seen` is of the one before.
     pub(super) fn failed(seen: Seen, why: String) -> Self {
         let result = Err(NotServed::Load(why));
@@ -62,7 +62,7 @@ impl NotServed {
     /// The files are to blame: the errors among `diagnostics`.
     pub(super) fn faults(diagnostics: &[Diagnostic]) -> Self {
         let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
-        Self::Files(Refusal { causes: errors.cloned().collect(), ..Refusal::default() })
+        Self::Files(LoadRefusal { causes: errors.cloned().collect(), ..LoadRefusal::default() })
     }
 }
 
@@ -80,7 +80,7 @@ impl From<NotServed> for CannotStart {
         match not_served {
             NotServed::Binds(failed) => Self::Binds(failed),
             NotServed::Copies(source) => Self::Copies { source },
-            NotServed::Files(Refusal { causes, .. }) => Self::Configuration(causes),
+            NotServed::Files(LoadRefusal { causes, .. }) => Self::Configuration(causes),
             NotServed::Load(why) => Self::Load(why),
         }
     }

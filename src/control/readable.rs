@@ -1,4 +1,4 @@
-//! Descriptors that the kernel makes readable: of signals, of changed files, of mounts.
+//! Waiting for descriptors that become readable: inotify and the list of mounts.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;

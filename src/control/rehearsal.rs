@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::control::Control;
 use crate::control::attempt::Attempt;
-use crate::control::cause::Cause;
+use crate::control::cause::LoadCause;
 use crate::control::loading::{Abandoned, LOADER_DIED, Loading, StillWanted};
-use crate::control::socket::{Refusal, Reloaded};
+use crate::control::socket::{RefusalReport, Reloaded};
 use crate::control::under_way::UnderWay;
 
 impl Control {
@@ -17,7 +17,7 @@ impl Control {
     /// under way.
     pub(super) fn rehearse(&mut self, allow_removal: bool, answer: oneshot::Sender<Reloaded>) {
         let begun = clock::now();
-        let attempt = self.attempt(Cause::Asked { allow_removal });
+        let attempt = self.attempt(LoadCause::Asked { allow_removal });
         match Loading::start(move |wanted| attempt.rehearse(wanted)) {
             Ok(loading) => self.under_way = Some(UnderWay::Rehearsal { answer, begun, loading }),
             Err(error) => {
@@ -50,7 +50,7 @@ impl Attempt {
             files: load.files,
             objects: load.objects,
             diagnostics: Reloaded::told(&load.diagnostics),
-            refusal: refusal.as_ref().map(Refusal::from),
+            refusal: refusal.as_ref().map(RefusalReport::from),
             ..Reloaded::default()
         })
     }

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use crate::clock;
 use crate::control::Control;
-use crate::control::admission::Rules;
+use crate::control::admission::AdmissionRules;
 use crate::control::attempt::Attempt;
-use crate::control::cause::Cause;
+use crate::control::cause::LoadCause;
 use crate::control::loader::Previous;
 use crate::control::loading::{Abandoned, LOADER_DIED, Loading, StillWanted};
-use crate::control::outcome::{NotServed, Outcome};
+use crate::control::outcome::{LoadOutcome, NotServed};
 use crate::control::socket::Reloaded;
 use crate::control::under_way::{Purpose, UnderWay};
 
@@ -23,7 +23,7 @@ impl Control {
     /// Begins a reload. There must be no load under way.
     pub(super) fn begin(&mut self, purpose: Purpose) {
         let (begun, cause) = (clock::now(), purpose.cause());
-        self.is_own_change = cause == Cause::Api;
+        self.is_own_change = cause == LoadCause::Api;
         // 1. The service manager hears RELOADING=1.
         self.notify.reloading();
         tracing::info!(cause = cause.word(), "{}", cause.phrase());
@@ -36,7 +36,7 @@ impl Control {
             Ok(loading) => self.under_way = Some(UnderWay::Reload { purpose, begun, loading }),
             Err(error) => {
                 let why = format!("the system gives no thread to load on: {error}");
-                self.end(purpose, Outcome::failed(self.seen.clone(), why), begun);
+                self.end(purpose, LoadOutcome::failed(self.seen.clone(), why), begun);
             }
         }
     }
@@ -44,7 +44,7 @@ impl Control {
 
 impl Attempt {
     /// The steps that take long, and those that can fail.
-    fn run(&self, wanted: &StillWanted<'_>) -> Result<Outcome, Abandoned> {
+    fn run(&self, wanted: &StillWanted<'_>) -> Result<LoadOutcome, Abandoned> {
         // 3. Every file is read, and all that is wrong with them is collected.
         // 4. References are looked up, and the next snapshot is compiled.
         let load = self.load();
@@ -64,13 +64,13 @@ impl Attempt {
             let ready = load.ready().ok_or_else(|| NotServed::faults(&diagnostics))?;
             self.replacement(ready, bound, new_faults == 0).map(Box::new)
         });
-        Ok(Outcome { seen, diagnostics, files, objects, result })
+        Ok(LoadOutcome { seen, diagnostics, files, objects, result })
     }
 }
 
 impl Control {
     /// Ends a reload.
-    pub(super) fn end(&mut self, purpose: Purpose, outcome: Outcome, begun: Instant) {
+    pub(super) fn end(&mut self, purpose: Purpose, outcome: LoadOutcome, begun: Instant) {
         // 8. The snapshot is published, workers accept from new sockets, and old ones are closed; or
         //    nothing changes.
         let cause = purpose.cause();
@@ -91,14 +91,14 @@ impl Control {
     }
 
     /// The end of a reload whose thread has died is a refusal, too.
-    pub(super) fn ended(&mut self, purpose: Purpose, outcome: Option<Outcome>, begun: Instant) {
-        let died = || Outcome::failed(self.seen.clone(), LOADER_DIED.into());
+    pub(super) fn ended(&mut self, purpose: Purpose, outcome: Option<LoadOutcome>, begun: Instant) {
+        let died = || LoadOutcome::failed(self.seen.clone(), LOADER_DIED.into());
         let outcome = outcome.unwrap_or_else(died);
         self.end(purpose, outcome, begun);
     }
 
-    fn serve(&mut self, outcome: Outcome, cause: Cause, begun: Instant) -> Reloaded {
-        let Outcome { seen, diagnostics, files, objects, result } = outcome;
+    fn serve(&mut self, outcome: LoadOutcome, cause: LoadCause, begun: Instant) -> Reloaded {
+        let LoadOutcome { seen, diagnostics, files, objects, result } = outcome;
         self.seen = seen;
         self.reloads.diagnostics.set(diagnostics.len() as u64);
         let told = Reloaded::told(&diagnostics);
@@ -108,7 +108,7 @@ impl Control {
                 self.standing.tell(&diagnostics, self.loader.sources());
                 self.publish(*replacement, files, objects, begun);
                 // A change over the API says nothing of files that were refused.
-                if cause != Cause::Api {
+                if cause != LoadCause::Api {
                     self.refused(None, None);
                 }
                 let loaded = Reloaded { loaded: true, files, objects, ..Reloaded::default() };
@@ -144,7 +144,7 @@ impl Control {
         }
     }
 
-    pub(super) fn attempt(&self, cause: Cause) -> Attempt {
+    pub(super) fn attempt(&self, cause: LoadCause) -> Attempt {
         let previous = Previous {
             snapshot: self.gateway.snapshot.load(),
             held: self.held.clone(),
@@ -158,7 +158,7 @@ impl Control {
             view: self.api.view(),
             sockets: self.sockets.clone(),
             workers: self.workers.count(),
-            rules: Rules { policy: self.policy, allow_removal: cause.allows_removal() },
+            rules: AdmissionRules { policy: self.policy, allow_removal: cause.allows_removal() },
             last_good: self.last_good.clone(),
         }
     }

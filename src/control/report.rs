@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use crate::clock;
 use crate::control::Control;
 use crate::control::cannot_start::{NO_DESCRIPTOR, list};
-use crate::control::cause::Cause;
+use crate::control::cause::LoadCause;
 use crate::control::outcome::NotServed;
 use crate::control::socket::{self, Past, Reloaded, Serving};
 
@@ -14,11 +14,11 @@ const PAST: usize = 20;
 
 impl Control {
     /// Tells why a load is not served: the log, and those who ask later.
-    pub(super) fn tell(&mut self, not_served: &NotServed, cause: Cause) -> Reloaded {
+    pub(super) fn tell(&mut self, not_served: &NotServed, cause: LoadCause) -> Reloaded {
         let refusal = match not_served {
             NotServed::Files(refusal) => {
                 self.standing.tell_refused(refusal);
-                Some(socket::Refusal::from(refusal))
+                Some(socket::RefusalReport::from(refusal))
             }
             NotServed::Binds(_) | NotServed::Copies(_) | NotServed::Load(_) => None,
         };
@@ -32,7 +32,7 @@ impl Control {
             tracing::error!("{refused}");
         }
         // A change over the API is undone, and leaves nothing to be mended.
-        if cause != Cause::Api {
+        if cause != LoadCause::Api {
             let trouble = match not_served {
                 NotServed::Files(refusal) => Some(refusal.to_string()),
                 NotServed::Binds(_) | NotServed::Copies(_) | NotServed::Load(_) => refused.clone(),
@@ -43,7 +43,11 @@ impl Control {
     }
 
     /// Remembers why the files are not what is served; `None` if they are.
-    pub(super) fn refused(&mut self, trouble: Option<String>, refusal: Option<socket::Refusal>) {
+    pub(super) fn refused(
+        &mut self,
+        trouble: Option<String>,
+        refusal: Option<socket::RefusalReport>,
+    ) {
         self.reloads.files_refused.set(u64::from(trouble.is_some()));
         (self.trouble, self.refusal) = (trouble, refusal);
     }
@@ -60,7 +64,7 @@ impl Control {
     }
 
     /// Remembers the result of a load, for `GET /reloads`.
-    pub(super) fn note(&mut self, cause: Cause, came_to: Reloaded) {
+    pub(super) fn note(&mut self, cause: LoadCause, came_to: Reloaded) {
         if let Some(before) = self.past.front_mut() {
             before.came_to.diagnostics = Vec::new();
         }

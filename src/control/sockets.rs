@@ -1,4 +1,4 @@
-//! Which socket serves which bind: those that were handed over first, the rest bound here.
+//! Sockets of binds: sockets that the service manager handed over first, the rest opened here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,20 +18,19 @@ use crate::systemd::{ForAnother, Inherited};
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Every socket that is listened on, and those that wait for a bind. A clone is what a load looks at
-/// while this one serves.
+/// Every open socket, and the handed-over ones that no bind uses. A load works on a clone of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sockets {
     inherited: Arc<[Inherited]>,
     /// Why none were handed over, where that is so.
     for_another: Option<ForAnother>,
-    open: BTreeMap<BindKey, Vec<Open>>,
+    open: BTreeMap<BindKey, Vec<OpenSocket>>,
     next: u64,
 }
 
 /// A socket that serves a bind.
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenSocket {
     id: SocketId,
     /// Its place among those that were handed over; `None` for one of ours.
     handed: Option<usize>,
@@ -44,7 +43,7 @@ pub(super) struct BoundSockets {
     new: Vec<(BindKey, SocketId, ServerSocket)>,
     gone: Vec<SocketId>,
     warnings: Vec<String>,
-    open: BTreeMap<BindKey, Vec<Open>>,
+    open: BTreeMap<BindKey, Vec<OpenSocket>>,
     next: u64,
 }
 
@@ -57,7 +56,7 @@ pub(super) struct ReadySockets {
     pub gone: Vec<SocketId>,
     /// What was handed over and is of no use, or not of the use that its name says.
     pub warnings: Vec<String>,
-    open: BTreeMap<BindKey, Vec<Open>>,
+    open: BTreeMap<BindKey, Vec<OpenSocket>>,
     next: u64,
 }
 
@@ -238,7 +237,7 @@ impl BoundSockets {
     fn add(&mut self, bind: BindKey, handed: Option<usize>, socket: ServerSocket) {
         self.next += 1;
         let id = SocketId(self.next);
-        self.open.entry(bind).or_default().push(Open { id, handed });
+        self.open.entry(bind).or_default().push(OpenSocket { id, handed });
         self.new.push((bind, id, socket));
     }
 
@@ -251,7 +250,7 @@ impl BoundSockets {
 
     /// The bind that the socket at `place` of those handed over serves.
     fn server_of(&self, place: usize) -> Option<BindKey> {
-        let serves = |sockets: &[Open]| sockets.iter().any(|one| one.handed == Some(place));
+        let serves = |sockets: &[OpenSocket]| sockets.iter().any(|one| one.handed == Some(place));
         self.open.iter().find(|(_, sockets)| serves(sockets)).map(|(key, _)| *key)
     }
 }

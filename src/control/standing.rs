@@ -1,21 +1,20 @@
-//! What is wrong with the files, as far as the log has told it: a reload tells what is new and what
-//! is gone, not everything again.
+//! Diagnostics that the log has told. A reload tells new and fixed ones, and counts the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Diagnostic, Severity};
-use crate::control::Sources;
-use crate::control::admission::Refusal;
+use crate::control::ConfigSources;
+use crate::control::admission::LoadRefusal;
 use crate::observe::counted;
 
-/// What was told and stands.
+/// Diagnostics that were told and are not fixed.
 #[derive(Debug, Default)]
 pub(super) struct Standing(Vec<Diagnostic>);
 
-/// A load beside what was told before it.
+/// The diagnostics of a load, compared with those told before it.
 #[derive(Debug, Default, PartialEq)]
-struct News<'a> {
+struct StandingNews<'a> {
     new: Vec<&'a Diagnostic>,
     gone: Vec<Diagnostic>,
     /// Told before.
@@ -23,8 +22,8 @@ struct News<'a> {
 }
 
 impl Standing {
-    /// Tells of a load in which everything was judged. `sources` are its files.
-    pub(super) fn tell(&mut self, now: &[Diagnostic], sources: &Sources) {
+    /// Tells the diagnostics of a load that was compiled. `sources` are its files.
+    pub(super) fn tell(&mut self, now: &[Diagnostic], sources: &ConfigSources) {
         let news = self.beside(now);
         for diagnostic in &news.new {
             tell(diagnostic);
@@ -38,22 +37,22 @@ impl Standing {
         self.0 = now.to_vec();
     }
 
-    /// Tells why a load is refused, whether that was told before or not: the cause first, and not what
-    /// follows from it. What is gone is known when one is served.
-    pub(super) fn tell_refused(&mut self, refusal: &Refusal) {
+    /// Tells why a load is refused, even if that was told before: the causes, and not their
+    /// consequences. Fixed diagnostics are told with the next load that is served.
+    pub(super) fn tell_refused(&mut self, refusal: &LoadRefusal) {
         for line in refusal.lines() {
             tracing::error!("{line}");
         }
-        let News { gone: others, .. } = self.beside(&refusal.causes);
+        let StandingNews { gone: others, .. } = self.beside(&refusal.causes);
         // What made the load before fail was judged now, too.
         let others = others.into_iter().filter(|one| !one.fatal);
         self.0 = refusal.causes.iter().cloned().chain(others).collect();
     }
 
-    /// Tells of a first load that ended before everything was judged: what makes it fail, whether that
-    /// is new or not, and what else is new. Of what was not judged, nobody knows whether it is gone.
+    /// Tells the diagnostics of a first load that could not be compiled: the fatal ones, and others that
+    /// are new. Diagnostics of the graph were not looked for, so they do not count as fixed.
     pub(super) fn tell_failed(&mut self, now: &[Diagnostic]) {
-        let News { new, gone, .. } = self.beside(now);
+        let StandingNews { new, gone, .. } = self.beside(now);
         let is_new = |one: &Diagnostic| new.iter().any(|new| std::ptr::eq(*new, one));
         for diagnostic in now.iter().filter(|one| one.fatal || is_new(one)) {
             tell(diagnostic);
@@ -63,13 +62,13 @@ impl Standing {
         self.0 = now.iter().cloned().chain(stands).collect();
     }
 
-    fn beside<'a>(&self, now: &'a [Diagnostic]) -> News<'a> {
+    fn beside<'a>(&self, now: &'a [Diagnostic]) -> StandingNews<'a> {
         let mut told: HashMap<_, VecDeque<usize>> = HashMap::new();
         for (place, diagnostic) in self.0.iter().enumerate() {
             told.entry(apart_from_lines(diagnostic)).or_default().push_back(place);
         }
         let mut is_gone = vec![true; self.0.len()];
-        let mut news = News::default();
+        let mut news = StandingNews::default();
         for diagnostic in now {
             let before = told.get_mut(&apart_from_lines(diagnostic));
             match before.and_then(VecDeque::pop_front) {
@@ -81,12 +80,12 @@ impl Standing {
             }
         }
         let gone = self.0.iter().zip(is_gone).filter(|(_, is_gone)| *is_gone);
-        News { gone: gone.map(|(told, _)| told.clone()).collect(), ..news }
+        StandingNews { gone: gone.map(|(told, _)| told.clone()).collect(), ..news }
     }
 }
 
-/// What makes a diagnostic the one that was told before: lines move when something is written above
-/// them.
+/// The identity of a diagnostic across loads: without its line, which changes when something is inserted
+/// above it.
 fn apart_from_lines(of: &Diagnostic) -> (Severity, &Path, &str, &str, &str) {
     (of.severity, &of.place.file, &of.object, &of.field, &of.problem)
 }
@@ -99,8 +98,8 @@ fn tell(diagnostic: &Diagnostic) {
     }
 }
 
-/// How many stand, and the command that lists them.
-fn standing(old: &[&Diagnostic], sources: &Sources) -> Option<String> {
+/// The number of diagnostics told before, and the command that lists them.
+fn standing(old: &[&Diagnostic], sources: &ConfigSources) -> Option<String> {
     let count = |severity| old.iter().filter(|one| one.severity == severity).count();
     let kinds = [(count(Severity::Error), "fault"), (count(Severity::Warning), "warning")];
     let counts = kinds.into_iter().filter(|(count, _)| *count > 0);
@@ -110,14 +109,14 @@ fn standing(old: &[&Diagnostic], sources: &Sources) -> Option<String> {
     }
     let shown = |path: &Path| path.display().to_string();
     let command = match sources {
-        Sources::Document { file, root } => {
+        ConfigSources::Document { file, root } => {
             let root =
                 root.as_ref().map(|root: &PathBuf| format!(" --config-root {}", shown(root)));
             let check = format!("edge-gateway check --config {}", shown(file));
             format!("; `{check}{}` lists them", root.unwrap_or_default())
         }
-        // No command reads those.
-        Sources::Directories(_) => String::new(),
+        // No command reads bare directories.
+        ConfigSources::Directories(_) => String::new(),
     };
     Some(format!("still there: {}{command}", counts.join(" and ")))
 }
@@ -154,7 +153,7 @@ mod tests {
         let standing = Standing(before.map(|(line, text)| diagnostic(Error, line, text)).into());
         let now = [(Error, 9, "a"), (Error, 2, "b"), (Warning, 4, "c"), (Error, 5, "d")];
         let now = now.map(|(severity, line, text)| diagnostic(severity, line, text));
-        let News { new, gone, old } = standing.beside(&now);
+        let StandingNews { new, gone, old } = standing.beside(&now);
         assert_eq!(problems(new), ["c", "d"]);
         assert_eq!(problems(&gone), ["b", "c"]);
         assert_eq!(problems(old), ["a", "b"]);
@@ -168,7 +167,7 @@ mod tests {
         let mut standing = Standing(of(&["a", "fatal 1"]));
         standing.tell_failed(&of(&["fatal 2", "b"]));
         assert_eq!(problems(&standing.0), ["fatal 2", "b", "a"]);
-        standing.tell(&of(&["a"]), &Sources::Directories(Vec::new()));
+        standing.tell(&of(&["a"]), &ConfigSources::Directories(Vec::new()));
         assert_eq!(problems(&standing.0), ["a"]);
     }
 
@@ -177,14 +176,14 @@ mod tests {
         let (fault, warning) =
             (diagnostic(Severity::Error, 1, "a"), diagnostic(Severity::Warning, 1, "a"));
         let document =
-            Sources::Document { file: "/etc/a.yaml".into(), root: Some("/srv/host".into()) };
+            ConfigSources::Document { file: "/etc/a.yaml".into(), root: Some("/srv/host".into()) };
         assert_eq!(standing(&[], &document), None);
         assert_eq!(
             standing(&[&fault, &fault, &warning], &document).unwrap(),
             "still there: 2 faults and 1 warning; `edge-gateway check --config /etc/a.yaml \
              --config-root /srv/host` lists them"
         );
-        let directories = Sources::Directories(Vec::new());
+        let directories = ConfigSources::Directories(Vec::new());
         assert_eq!(standing(&[&fault], &directories).unwrap(), "still there: 1 fault");
     }
 }

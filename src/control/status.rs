@@ -2,19 +2,19 @@
 
 use nix::unistd::{getegid, geteuid};
 
-use crate::control::socket::{Draining, Serving, Status};
-use crate::control::{Control, Sources};
+use crate::control::socket::{Draining, Serving, StatusReport};
+use crate::control::{ConfigSources, Control};
 use crate::observe::counted;
 
 impl Control {
     /// The answer to `GET /status`.
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self) -> StatusReport {
         let snapshot = self.gateway.snapshot.load();
         let (config, config_root) = match self.loader.sources() {
-            Sources::Document { file, root } => (Some(file.clone()), root.clone()),
-            Sources::Directories(_) => (None, None),
+            ConfigSources::Document { file, root } => (Some(file.clone()), root.clone()),
+            ConfigSources::Directories(_) => (None, None),
         };
-        Status {
+        StatusReport {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uid: geteuid().as_raw(),

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::control::cause::Cause;
+use crate::control::cause::LoadCause;
 use crate::control::loading::Loading;
-use crate::control::outcome::Outcome;
+use crate::control::outcome::LoadOutcome;
 use crate::control::socket::Reloaded;
-use crate::kube_api::{Prepared, Refused, Undo, View};
+use crate::kube_api::{ApiError, PreparedChange, Undo, View};
 
 /// The load under way; there is one at a time.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) enum UnderWay {
     Reload {
         purpose: Purpose,
         begun: Instant,
-        loading: Loading<Outcome>,
+        loading: Loading<LoadOutcome>,
     },
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Purpose {
     /// A change over the API was written: it will be served, or undone.
     Change(WrittenChange),
     /// Everything is read again; those who asked for it wait.
-    All { cause: Cause, waiting: Vec<oneshot::Sender<Reloaded>> },
+    All { cause: LoadCause, waiting: Vec<oneshot::Sender<Reloaded>> },
 }
 
 /// A change over the API whose files are written.
@@ -41,19 +41,19 @@ pub(super) enum Purpose {
 pub(super) struct WrittenChange {
     /// For the log.
     pub label: String,
-    pub prepared: Prepared,
+    pub prepared: PreparedChange,
     pub undo: Undo,
     pub answer: Answer,
 }
 
 /// Where the answer to a change goes: what was done, and everything as it is after it.
-pub(super) type Answer = oneshot::Sender<Result<(Prepared, Arc<View>), Refused>>;
+pub(super) type Answer = oneshot::Sender<Result<(PreparedChange, Arc<View>), ApiError>>;
 
 /// The end of a load; none of it where its thread has died.
 #[derive(Debug)]
 pub(super) enum Ended {
     Rehearsal(Option<Reloaded>),
-    Reload(Option<Outcome>),
+    Reload(Option<LoadOutcome>),
 }
 
 impl UnderWay {
@@ -67,10 +67,10 @@ impl UnderWay {
 }
 
 impl Purpose {
-    pub(super) fn cause(&self) -> Cause {
+    pub(super) fn cause(&self) -> LoadCause {
         match self {
             Self::All { cause, .. } => *cause,
-            Self::Change(_) => Cause::Api,
+            Self::Change(_) => LoadCause::Api,
         }
     }
 }

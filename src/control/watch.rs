@@ -92,7 +92,7 @@ const EVERYTHING: Changed = Changed { configuration: true, certificates: true };
 /// Where the kernel gives no watch, that is a state, which is told as long as it
 /// lasts. Meanwhile the files are compared every few seconds, and watches are tried again.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct FileWatch {
     watched: Watched,
     /// None where nothing is watched, or the kernel gives none.
     kernel: Option<Kernel>,
@@ -139,11 +139,11 @@ struct Comparing {
 
 type Armed = HashMap<WatchDescriptor, BTreeSet<(Role, Names)>>;
 /// What can be told of files without reading them, by whom they matter to.
-type Print = BTreeMap<(Role, PathBuf), Option<Stamp>>;
+type Print = BTreeMap<(Role, PathBuf), Option<FileStamp>>;
 
 /// What tells that a file is another, or was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     file: (u64, u64),
     /// Of a directory only who it is: what matters within it has a stamp of its own.
     content: Option<(u64, i64, i64, i64, i64)>,
@@ -151,16 +151,16 @@ struct Stamp {
 
 /// Changes that were seen and not yet reported.
 #[derive(Debug, Default)]
-struct Inbox(Option<Seen>);
+struct Inbox(Option<PendingChange>);
 
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct PendingChange {
     changed: Changed,
     first: Instant,
     last: Instant,
 }
 
-impl Watch {
+impl FileWatch {
     /// Begins to watch. `trouble` tells from then on why changes are not seen at once, as long as that is
     /// so. Needs a runtime around it.
     pub(crate) fn start(watched: Watched, trouble: Arc<Trouble>) -> Self {
@@ -454,7 +454,7 @@ impl Inbox {
         if changed == Changed::default() {
             return;
         }
-        let seen = self.0.get_or_insert(Seen { changed, first: now, last: now });
+        let seen = self.0.get_or_insert(PendingChange { changed, first: now, last: now });
         seen.changed.configuration |= changed.configuration;
         seen.changed.certificates |= changed.certificates;
         seen.last = now;
@@ -593,7 +593,7 @@ impl Wires {
             for (role, names) in means {
                 let mut put = |name: &OsStr, is_step: bool| {
                     let path = directory.join(name);
-                    let stamp = Stamp::of(&path, is_step);
+                    let stamp = FileStamp::of(&path, is_step);
                     print.insert((*role, path), stamp);
                 };
                 match names {
@@ -637,7 +637,7 @@ impl Wires {
     }
 }
 
-impl Stamp {
+impl FileStamp {
     /// None of what is not there.
     fn of(path: &Path, is_step: bool) -> Option<Self> {
         let found = fs::metadata(path).or_else(|_| fs::symlink_metadata(path)).ok()?;
@@ -683,7 +683,7 @@ mod tests {
     const CERTIFICATES: Changed = Changed { configuration: false, certificates: true };
 
     /// A directory with `routes/` and `live/shop.test/`, watched.
-    fn house() -> (tempfile::TempDir, PathBuf, Watch) {
+    fn house() -> (tempfile::TempDir, PathBuf, FileWatch) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("routes")).unwrap();
@@ -714,17 +714,17 @@ mod tests {
         }
     }
 
-    fn started(watched: Watched) -> Watch {
-        Watch::start(watched, Arc::default())
+    fn started(watched: Watched) -> FileWatch {
+        FileWatch::start(watched, Arc::default())
     }
 
-    async fn expect(watch: &mut Watch, want: Changed, what: &str) {
+    async fn expect(watch: &mut FileWatch, want: Changed, what: &str) {
         let got = timeout(LONG, watch.next()).await;
         assert_eq!(got, Ok(want), "{what}");
     }
 
     /// Nothing must come; a wait is the only way to see that.
-    async fn expect_silence(watch: &mut Watch, what: &str) {
+    async fn expect_silence(watch: &mut FileWatch, what: &str) {
         assert!(timeout(SILENCE, watch.next()).await.is_err(), "{what}");
     }
 
@@ -918,7 +918,7 @@ mod tests {
         };
         let trouble = Arc::new(Trouble::default());
         // The root directory alone, so nothing of it is told by the kernel.
-        let mut watch = Watch::of(watched.clone(), Arc::clone(&trouble), 1);
+        let mut watch = FileWatch::of(watched.clone(), Arc::clone(&trouble), 1);
         let told = trouble.told().unwrap_or_default();
         assert!(told.contains("more than 1 directories"), "{told}");
 

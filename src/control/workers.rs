@@ -1,4 +1,4 @@
-//! The worker threads, as the control loop sees them.
+//! Worker threads, from the control loop's side.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,6 +1,6 @@
 //! Check of the certificates: missing, broken, expired or about to expire.
 
-use crate::control::{On, Row, Verdict};
+use crate::control::{CertificateRow, CertificateState, ShownOn};
 use crate::observe::listed;
 use crate::tls::{certonly, quoted};
 
@@ -31,7 +31,7 @@ struct Place<'a> {
     is_blind: bool,
 }
 
-fn judge(row: &Row, rows: &[Row], place: &Place<'_>) -> Finding {
+fn judge(row: &CertificateRow, rows: &[CertificateRow], place: &Place<'_>) -> Finding {
     let listener = row.listeners.first();
     let host = listener.and_then(|on| on.hostname.clone());
     let name = match (&row.certificate, &host) {
@@ -51,7 +51,7 @@ fn judge(row: &Row, rows: &[Row], place: &Place<'_>) -> Finding {
         return Finding::warn(CHECK, what, Some("sudo edge-gateway doctor".into()));
     }
     match row.verdict {
-        Verdict::Good => {
+        CertificateState::Good => {
             let until = facts.map_or("", |facts| &*facts.not_after);
             let told = row.problems.iter().chain(&row.notes).cloned().collect::<Vec<_>>();
             match told.is_empty() {
@@ -59,43 +59,43 @@ fn judge(row: &Row, rows: &[Row], place: &Place<'_>) -> Finding {
                 false => Finding::warn(CHECK, format!("{name}: {}", told.join("; ")), None),
             }
         }
-        Verdict::Overdue | Verdict::Expired => {
+        CertificateState::Overdue | CertificateState::Expired => {
             Finding::fail(CHECK, format!("{name}: {problems}"), renew)
         }
-        Verdict::BrokenChain => {
+        CertificateState::BrokenChain => {
             let repair = match lineage {
                 Some(_) => format!("{renew} --force-renewal"),
                 None => "append the CA's intermediate certificate to `tls.crt`".into(),
             };
             Finding::fail(CHECK, format!("{name}: {problems}"), repair)
         }
-        Verdict::Missing => {
+        CertificateState::Missing => {
             let wanted = host.as_deref().or(place.domain).unwrap_or("DOMAIN");
             Finding::fail(CHECK, format!("{name} has none: {problems}"), first(wanted, place))
         }
-        Verdict::NotForHost => {
+        CertificateState::NotForHost => {
             let wanted: Vec<_> =
                 row.listeners.iter().filter_map(|on| on.hostname.clone()).collect();
             let wanted = wanted.first().map_or("DOMAIN", String::as_str);
             Finding::fail(CHECK, format!("{name} {problems}"), first(wanted, place))
         }
-        Verdict::Uncovered => {
+        CertificateState::Uncovered => {
             let on = listener.map_or("", |on| &*on.name);
             let hosts = listed(row.hostnames.iter().cloned(), 10);
             let what = format!("{hosts}: no certificate of {on} covers it, so clients refuse it");
             Finding::fail(CHECK, what, cover(&row.hostnames, listener, rows, place))
         }
-        Verdict::NotYetValid => {
+        CertificateState::NotYetValid => {
             Finding::fail(CHECK, format!("{name}: {problems}"), "timedatectl, to see the clock")
         }
-        Verdict::Broken | Verdict::Unknown => {
+        CertificateState::Broken | CertificateState::Unknown => {
             Finding::fail(CHECK, format!("{name}: {problems}"), "edge-gateway certs")
         }
     }
 }
 
 /// `${DOMAIN}` is a name that clients come by, whether or not a route names it.
-fn judge_domain(rows: &[Row], place: &Place<'_>) -> Option<Finding> {
+fn judge_domain(rows: &[CertificateRow], place: &Place<'_>) -> Option<Finding> {
     let domain = place.domain?;
     let names = || rows.iter().filter_map(|row| row.certificate.as_ref()).flat_map(|of| &of.names);
     let parent = domain.split_once('.').map(|(_, parent)| parent);
@@ -103,7 +103,7 @@ fn judge_domain(rows: &[Row], place: &Place<'_>) -> Option<Finding> {
         Some(suffix) => parent == Some(suffix),
         None => name == domain,
     };
-    let is_told = |row: &Row| row.hostnames.iter().any(|host| host == domain);
+    let is_told = |row: &CertificateRow| row.hostnames.iter().any(|host| host == domain);
     // Another finding reports that there is no certificate at all.
     if names().next().is_none() || names().any(covers) || rows.iter().any(is_told) {
         return None;
@@ -122,8 +122,13 @@ fn first(name: &str, place: &Place<'_>) -> String {
 
 /// The command that gets a certificate for `hosts`. A listener with a hostname finds one by that; one
 /// without serves the lineage that it has, which takes the names beside its own.
-fn cover(hosts: &[String], on: Option<&On>, rows: &[Row], place: &Place<'_>) -> String {
-    let is_of_listener = |row: &&Row| match on {
+fn cover(
+    hosts: &[String],
+    on: Option<&ShownOn>,
+    rows: &[CertificateRow],
+    place: &Place<'_>,
+) -> String {
+    let is_of_listener = |row: &&CertificateRow| match on {
         Some(on) => row.listeners.iter().any(|other| other.name == on.name),
         None => true,
     };
@@ -142,49 +147,49 @@ fn cover(hosts: &[String], on: Option<&On>, rows: &[Row], place: &Place<'_>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Facts;
+    use crate::control::CertificateFacts;
     use crate::doctor;
 
     #[test]
     fn what_wants_somebody_comes_with_its_command() {
-        let on = |hostname: Option<&str>| On {
+        let on = |hostname: Option<&str>| ShownOn {
             name: "a/eg/https".into(),
             hostname: hostname.map(Into::into),
             port: 443,
         };
-        let row = |verdict, hostname, has: bool, problem: &str| Row {
+        let row = |verdict, hostname, has: bool, problem: &str| CertificateRow {
             verdict,
             listeners: vec![on(hostname)],
-            certificate: has.then(|| Facts {
+            certificate: has.then(|| CertificateFacts {
                 names: vec!["a.test".into()],
                 lineage: Some("a.test-0001".into()),
-                ..Facts::default()
+                ..CertificateFacts::default()
             }),
             problems: Some(problem)
                 .filter(|problem| !problem.is_empty())
                 .into_iter()
                 .map(Into::into)
                 .collect(),
-            ..Row::default()
+            ..CertificateRow::default()
         };
         let (ok, warn, fail) = (doctor::Rating::Ok, doctor::Rating::Warn, doctor::Rating::Fail);
         // (row, rating, repair)
         let table = [
-            (row(Verdict::Good, None, true, ""), ok, None),
+            (row(CertificateState::Good, None, true, ""), ok, None),
             (
-                row(Verdict::NotForHost, Some("b.test"), true, "is not for `b.test`"),
+                row(CertificateState::NotForHost, Some("b.test"), true, "is not for `b.test`"),
                 fail,
                 Some("edge-gateway certs setup --run b.test"),
             ),
             (
-                row(Verdict::BrokenChain, None, true, "the chain ends"),
+                row(CertificateState::BrokenChain, None, true, "the chain ends"),
                 fail,
                 Some("certbot renew --cert-name a.test-0001 --force-renewal"),
             ),
             (
-                Row {
+                CertificateRow {
                     hostnames: vec!["c.test".into()],
-                    ..row(Verdict::Uncovered, None, false, "c")
+                    ..row(CertificateState::Uncovered, None, false, "c")
                 },
                 fail,
                 Some(
@@ -192,40 +197,41 @@ mod tests {
                 ),
             ),
             (
-                Row {
+                CertificateRow {
                     hostnames: vec!["c.test".into()],
-                    ..row(Verdict::Uncovered, Some("c.test"), false, "c")
+                    ..row(CertificateState::Uncovered, Some("c.test"), false, "c")
                 },
                 fail,
                 Some("certbot certonly --webroot -w /acme -d c.test"),
             ),
             (
-                row(Verdict::Overdue, None, true, "overdue"),
+                row(CertificateState::Overdue, None, true, "overdue"),
                 fail,
                 Some("certbot renew --cert-name a.test-0001"),
             ),
-            (row(Verdict::Broken, None, true, "broken"), fail, Some("edge-gateway certs")),
+            (row(CertificateState::Broken, None, true, "broken"), fail, Some("edge-gateway certs")),
             (
-                row(Verdict::Missing, Some("b.test"), false, "no lineage"),
+                row(CertificateState::Missing, Some("b.test"), false, "no lineage"),
                 fail,
                 Some("edge-gateway certs setup --run b.test"),
             ),
             (
-                row(Verdict::Missing, Some("*.b.test"), false, "no lineage"),
+                row(CertificateState::Missing, Some("*.b.test"), false, "no lineage"),
                 fail,
                 Some("certbot certonly --authenticator dns-PLUGIN -d '*.b.test'"),
             ),
         ];
         let place = |is_blind| Place { domain: Some("a.test"), webroot: "/acme".into(), is_blind };
-        let served = [row(Verdict::Good, None, true, "")];
+        let served = [row(CertificateState::Good, None, true, "")];
         for (row, rating, repair) in table {
             let found = judge(&row, &served, &place(false));
             assert_eq!((found.rating, found.repair.as_deref()), (rating, repair), "{found:?}");
         }
-        let hidden = row(Verdict::Missing, None, false, "`/live`: permission denied; let");
+        let hidden = row(CertificateState::Missing, None, false, "`/live`: permission denied; let");
         assert_eq!(judge(&hidden, &[], &place(true)).rating, warn);
         assert_eq!(judge(&hidden, &[], &place(false)).rating, fail);
-        let noted = Row { notes: vec!["it has signed itself".into()], ..served[0].clone() };
+        let noted =
+            CertificateRow { notes: vec!["it has signed itself".into()], ..served[0].clone() };
         assert_eq!(judge(&noted, &[], &place(false)).rating, warn);
 
         let other = Place { domain: Some("z.test"), ..place(false) };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::control::socket::Status;
+use crate::control::socket::StatusReport;
 use crate::control::{Certificates, Load};
 use crate::snapshot::Traffic;
 
@@ -17,7 +17,7 @@ pub(crate) struct Subject {
     /// True if `certificates` are those of the running gateway.
     pub served: bool,
     /// The answer of the running gateway, or why there is none.
-    pub status: Result<Status, String>,
+    pub status: Result<StatusReport, String>,
     /// `${DOMAIN}`, if it is set.
     pub domain: Option<String>,
     /// The ports that clients use.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::clock;
-use crate::control::Verdict;
+use crate::control::CertificateState;
 
 use super::finding::Finding;
 use super::program::{Said, Silent, ask};
@@ -16,7 +16,7 @@ pub(super) fn look(subject: &Subject) -> Finding {
         .certificates
         .certificates
         .iter()
-        .filter(|row| row.verdict == Verdict::NotYetValid)
+        .filter(|row| row.verdict == CertificateState::NotYetValid)
         .find_map(|row| row.certificate.as_ref())
         .map(|facts| facts.not_before.clone());
     let said = ask("timedatectl", &["show", "--property=NTPSynchronized"]);

@@ -2,34 +2,34 @@
 
 use serde_json::Value;
 
-use super::refused::Refused;
+use super::refused::ApiError;
 
 /// Status, body and warnings.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ApiAnswer {
     pub code: u16,
-    pub body: Body,
+    pub body: AnswerBody,
     pub warnings: Vec<String>,
 }
 
 #[derive(Debug)]
-pub(super) enum Body {
+pub(super) enum AnswerBody {
     Bytes { content_type: &'static str, bytes: Vec<u8> },
     Json(Value),
 }
 
-impl Answer {
+impl ApiAnswer {
     pub(super) fn json(code: u16, body: Value) -> Self {
-        Self { code, body: Body::Json(body), warnings: Vec::new() }
+        Self { code, body: AnswerBody::Json(body), warnings: Vec::new() }
     }
 
     pub(super) fn bytes(content_type: &'static str, bytes: Vec<u8>) -> Self {
-        Self { code: 200, body: Body::Bytes { content_type, bytes }, warnings: Vec::new() }
+        Self { code: 200, body: AnswerBody::Bytes { content_type, bytes }, warnings: Vec::new() }
     }
 }
 
-impl From<Refused> for Answer {
-    fn from(refused: Refused) -> Self {
+impl From<ApiError> for ApiAnswer {
+    fn from(refused: ApiError) -> Self {
         Self::json(refused.code, refused.status())
     }
 }

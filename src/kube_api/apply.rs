@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::lists::{self, Shape};
+use super::lists::{self, ListShape};
 
 /// The way to a field, in the spelling of `FieldsV1`: `f:NAME`, for an item of a list that is merged
 /// `k:{its keys}`, and for one of a set `v:itself`.
@@ -47,7 +47,7 @@ pub(super) fn apply(
         // cannot be told apart is refused for that.
         let differs = |path: &&Path| {
             !is_item(path)
-                && lists::shape(kind, path).is_none_or(|shape| shape == Shape::Whole)
+                && lists::shape(kind, path).is_none_or(|shape| shape == ListShape::Whole)
                 && at(kind, current, path) != at(kind, Some(applied), path)
                 && is_owned(fields, path)
         };
@@ -128,8 +128,8 @@ fn told(path: &Path) -> String {
 }
 
 /// The step to an item of a list; `None` where it has not got what tells it from the others.
-fn item_step(shape: Shape, item: &Value) -> Option<String> {
-    let Shape::Map(keys) = shape else { return Some(format!("v:{item}")) };
+fn item_step(shape: ListShape, item: &Value) -> Option<String> {
+    let ListShape::Map(keys) = shape else { return Some(format!("v:{item}")) };
     let value = |key: &lists::Key| {
         let (name, default) = *key;
         let value = item.get(name).cloned().or_else(|| default.map(Value::from))?;
@@ -143,7 +143,7 @@ fn item_step(shape: Shape, item: &Value) -> Option<String> {
 ///
 /// A list with two items of one key is not, nor is a very long one: both are left to be refused.
 fn steps(kind: &str, path: &[String], list: &[Value]) -> Option<Vec<String>> {
-    let shape = lists::shape(kind, path).filter(|shape| *shape != Shape::Whole)?;
+    let shape = lists::shape(kind, path).filter(|shape| *shape != ListShape::Whole)?;
     if list.len() > ITEMS {
         return None;
     }

@@ -7,16 +7,16 @@ use crate::config;
 
 use super::change::{Change, Validation};
 use super::defaults;
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::secrets;
 
 impl Change {
     /// The body as an object of this resource: of its kind, in its namespace.
-    pub(super) fn checked(&self, mut body: Value) -> Result<Value, Refused> {
+    pub(super) fn checked(&self, mut body: Value) -> Result<Value, ApiError> {
         let Self { resource, version, namespace, .. } = self;
         let wanted = resource.api_version(version);
         let Some(fields) = body.as_object_mut() else {
-            return Err(Refused::bad_request("the body is no object"));
+            return Err(ApiError::bad_request("the body is no object"));
         };
         for (name, wanted) in [("apiVersion", &*wanted), ("kind", resource.info.kind.as_str())] {
             match fields.get(name) {
@@ -25,7 +25,7 @@ impl Change {
                 }
                 Some(found) if *found == wanted => {}
                 Some(found) => {
-                    return Err(Refused::bad_request(format!(
+                    return Err(ApiError::bad_request(format!(
                         "the {name} in the data ({}) does not match the expected {name} ({wanted})",
                         found.as_str().unwrap_or_default()
                     )));
@@ -40,16 +40,16 @@ impl Change {
         fields.shift_remove("status");
         let metadata = fields.entry("metadata").or_insert_with(|| Map::new().into());
         let Some(metadata) = metadata.as_object_mut() else {
-            return Err(Refused::bad_request("metadata is no object"));
+            return Err(ApiError::bad_request("metadata is no object"));
         };
         if !resource.is_namespaced() {
             metadata.shift_remove("namespace");
         } else if namespace.is_empty() {
-            return Err(Refused::bad_request("an empty namespace may not be set during creation"));
+            return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
         } else {
             match text(metadata, "namespace") {
                 Some(found) if !found.is_empty() && found != *namespace => {
-                    return Err(Refused::bad_request(format!(
+                    return Err(ApiError::bad_request(format!(
                         "the namespace of the provided object does not match the namespace sent on \
                          the request ({namespace})"
                     )));
@@ -66,7 +66,7 @@ impl Change {
         mut object: Value,
         current: Option<&Value>,
         name: &str,
-    ) -> Result<(Value, ObjectKey, Vec<String>), Refused> {
+    ) -> Result<(Value, ObjectKey, Vec<String>), ApiError> {
         let resource = self.resource;
         if let Ok(metadata) = metadata_of(&mut object) {
             for field in
@@ -81,12 +81,12 @@ impl Change {
         if resource.kind() == Kind::Secret {
             defaults::fill("Secret", &mut object);
             let kept = secrets::restore(&mut object, current);
-            kept.map_err(|wrong| Refused::invalid(resource, name, &[wrong]))?;
+            kept.map_err(|wrong| ApiError::invalid(resource, name, &[wrong]))?;
         }
         let offered = config::offered(object);
         if self.options.validation == Validation::Strict && !offered.unknown.is_empty() {
             let told: Vec<_> = offered.unknown.iter().map(|one| &*one.problem).collect();
-            return Err(Refused::bad_request(format!(
+            return Err(ApiError::bad_request(format!(
                 "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
                 resource.info.kind,
                 self.version,
@@ -95,10 +95,10 @@ impl Change {
             )));
         }
         if !offered.faults.is_empty() {
-            return Err(Refused::invalid(resource, name, &offered.faults));
+            return Err(ApiError::invalid(resource, name, &offered.faults));
         }
         let Some(object) = offered.object else {
-            return Err(Refused::bad_request("the body is no object of this kind"));
+            return Err(ApiError::bad_request("the body is no object of this kind"));
         };
         let warnings = match self.options.validation {
             Validation::Warn => offered.unknown.into_iter().map(|one| one.problem).collect(),
@@ -108,9 +108,9 @@ impl Change {
     }
 }
 
-pub(super) fn metadata_of(object: &mut Value) -> Result<&mut Map<String, Value>, Refused> {
+pub(super) fn metadata_of(object: &mut Value) -> Result<&mut Map<String, Value>, ApiError> {
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
-    metadata.ok_or_else(|| Refused::bad_request("metadata is no object"))
+    metadata.ok_or_else(|| ApiError::bad_request("metadata is no object"))
 }
 
 pub(super) fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {

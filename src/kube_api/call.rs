@@ -4,23 +4,23 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, Method};
 
-use super::kinds::{self, Resource};
-use super::refused::Refused;
+use super::kinds::{self, ApiResource};
+use super::refused::ApiError;
 
 /// What is asked, but for its body.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct ApiCall {
     pub method: Method,
     pub path: String,
-    pub query: Query,
-    pub shape: Shape,
+    pub query: CallQuery,
+    pub shape: AnswerShape,
     /// Without parameters.
     pub content_type: String,
 }
 
 /// In which form the answer is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum AnswerShape {
     /// Groups and resources in one document.
     Discovery,
     /// Names and labels alone.
@@ -30,11 +30,11 @@ pub(super) enum Shape {
     Table,
 }
 
-impl Call {
+impl ApiCall {
     /// # Errors
     ///
     /// Nothing that is acceptable can be served.
-    pub(super) fn new(parts: &Parts) -> Result<Self, Refused> {
+    pub(super) fn new(parts: &Parts) -> Result<Self, ApiError> {
         let text = |name: HeaderName| {
             parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
@@ -44,16 +44,16 @@ impl Call {
             method: parts.method.clone(),
             shape: shape(text(ACCEPT))?,
             path,
-            query: Query::new(parts.uri.query().unwrap_or_default()),
+            query: CallQuery::new(parts.uri.query().unwrap_or_default()),
             content_type: content_type.trim().to_ascii_lowercase(),
         })
     }
 }
 
 /// The first form that is acceptable and is served.
-fn shape(accept: &str) -> Result<Shape, Refused> {
+fn shape(accept: &str) -> Result<AnswerShape, ApiError> {
     if accept.trim().is_empty() {
-        return Ok(Shape::Object);
+        return Ok(AnswerShape::Object);
     }
     for media in accept.split(',') {
         let mut parts = media.split(';').map(str::trim);
@@ -71,28 +71,28 @@ fn shape(accept: &str) -> Result<Shape, Refused> {
             }
         }
         match (wanted, version) {
-            (None, _) => return Ok(Shape::Object),
-            (Some("Table"), "v1") => return Ok(Shape::Table),
+            (None, _) => return Ok(AnswerShape::Object),
+            (Some("Table"), "v1") => return Ok(AnswerShape::Table),
             (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), "v1") => {
-                return Ok(Shape::Metadata);
+                return Ok(AnswerShape::Metadata);
             }
-            (Some("APIGroupDiscoveryList"), "v2") => return Ok(Shape::Discovery),
+            (Some("APIGroupDiscoveryList"), "v2") => return Ok(AnswerShape::Discovery),
             _ => {}
         }
     }
     // What kubectl asks for of the OpenAPI document has names of its own, and is answered whatever
     // is acceptable; so is an object for whoever would rather have protobuf.
     if accept.contains("openapi") || accept.contains("protobuf") || accept.contains("text/plain") {
-        return Ok(Shape::Object);
+        return Ok(AnswerShape::Object);
     }
-    Err(Refused::not_acceptable())
+    Err(ApiError::not_acceptable())
 }
 
 /// The fields of a query, in order.
 #[derive(Debug)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct CallQuery(Vec<(String, String)>);
 
-impl Query {
+impl CallQuery {
     fn new(text: &str) -> Self {
         let pairs = text.split('&').filter(|part| !part.is_empty());
         Self(
@@ -140,16 +140,16 @@ fn decoded(text: &str) -> String {
 
 /// What a path means.
 #[derive(Debug)]
-pub(super) enum Place<'p> {
+pub(super) enum CallPlace<'p> {
     /// `/api`, `/apis`, `/apis/GROUP`, `/apis/GROUP/VERSION`, `/version` and so on.
     About(&'p str),
-    Of(Target<'p>),
+    Of(CallTarget<'p>),
 }
 
 /// A collection, an object, or a part of one.
 #[derive(Debug)]
-pub(super) struct Target<'p> {
-    pub resource: &'static Resource,
+pub(super) struct CallTarget<'p> {
+    pub resource: &'static ApiResource,
     pub version: &'p str,
     /// None for all namespaces, and for kinds that have none.
     pub namespace: Option<&'p str>,
@@ -162,12 +162,12 @@ pub(super) struct Target<'p> {
 /// # Errors
 ///
 /// A resource that is not served.
-pub(super) fn place(path: &str) -> Result<Place<'_>, Refused> {
+pub(super) fn place(path: &str) -> Result<CallPlace<'_>, ApiError> {
     let steps: Vec<&str> = path.split('/').filter(|step| !step.is_empty()).collect();
     let (group, version, rest) = match &steps[..] {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
-        _ => return Ok(Place::About(path)),
+        _ => return Ok(CallPlace::About(path)),
     };
     let (namespace, rest) = match rest {
         // `namespaces/NAME` alone is the object, and so are its parts.
@@ -179,18 +179,18 @@ pub(super) fn place(path: &str) -> Result<Place<'_>, Refused> {
         [plural] => (*plural, None, None),
         [plural, name] => (*plural, Some(*name), None),
         [plural, name, part] => (*plural, Some(*name), Some(*part)),
-        _ => return Err(Refused::no_such_resource()),
+        _ => return Err(ApiError::no_such_resource()),
     };
     if (group, version, plural, name) == ("", "v1", "events", None) {
-        return Ok(Place::About("/api/v1/events"));
+        return Ok(CallPlace::About("/api/v1/events"));
     }
-    let resource = kinds::find(group, version, plural).ok_or_else(Refused::no_such_resource)?;
+    let resource = kinds::find(group, version, plural).ok_or_else(ApiError::no_such_resource)?;
     let misplaced = resource.is_namespaced() != namespace.is_some()
         && !(resource.is_namespaced() && name.is_none());
     if misplaced {
-        return Err(Refused::no_such_resource());
+        return Err(ApiError::no_such_resource());
     }
-    Ok(Place::Of(Target { resource, version, namespace, name, part }))
+    Ok(CallPlace::Of(CallTarget { resource, version, namespace, name, part }))
 }
 
 #[cfg(test)]
@@ -221,24 +221,26 @@ mod tests {
         for (path, kind, namespace, name, part) in table {
             let path = format!("{gateway}{path}");
             match place(&path) {
-                Ok(Place::Of(found)) => {
+                Ok(CallPlace::Of(found)) => {
                     assert_eq!(found.resource.info.kind.as_str(), kind, "{path}");
                     let got = (found.namespace, found.name, found.part);
                     assert_eq!(got, (namespace, name, part), "{path}");
                 }
-                Ok(Place::About(_)) => panic!("{path}"),
+                Ok(CallPlace::About(_)) => panic!("{path}"),
                 Err(refused) => assert_eq!((kind, refused.code), ("", 404), "{path}"),
             }
         }
         for path in ["/api", "/apis", "/apis/x/v1", "/version", "/", "/api/v1", "/healthz"] {
-            assert!(matches!(place(path), Ok(Place::About(_))), "{path}");
+            assert!(matches!(place(path), Ok(CallPlace::About(_))), "{path}");
         }
-        let Ok(Place::Of(found)) = place("/api/v1/namespaces/shop") else { panic!("a namespace") };
+        let Ok(CallPlace::Of(found)) = place("/api/v1/namespaces/shop") else {
+            panic!("a namespace")
+        };
         assert_eq!(
             (found.resource.info.kind, found.name),
             (crate::api::Kind::Namespace, Some("shop"))
         );
-        let Ok(Place::Of(found)) = place("/api/v1/namespaces/shop/secrets") else {
+        let Ok(CallPlace::Of(found)) = place("/api/v1/namespaces/shop/secrets") else {
             panic!("secrets")
         };
         assert_eq!((found.namespace, found.name), (Some("shop"), None));
@@ -252,17 +254,20 @@ mod tests {
                          application/json";
         // (accept, shape)
         let table = [
-            ("", Some(Shape::Object)),
-            ("*/*", Some(Shape::Object)),
-            ("application/json", Some(Shape::Object)),
-            ("application/vnd.kubernetes.protobuf,application/json", Some(Shape::Object)),
-            (tables, Some(Shape::Table)),
+            ("", Some(AnswerShape::Object)),
+            ("*/*", Some(AnswerShape::Object)),
+            ("application/json", Some(AnswerShape::Object)),
+            ("application/vnd.kubernetes.protobuf,application/json", Some(AnswerShape::Object)),
+            (tables, Some(AnswerShape::Table)),
             (
                 "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
-                Some(Shape::Object),
+                Some(AnswerShape::Object),
             ),
-            (discovery, Some(Shape::Discovery)),
-            ("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", Some(Shape::Metadata)),
+            (discovery, Some(AnswerShape::Discovery)),
+            (
+                "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+                Some(AnswerShape::Metadata),
+            ),
             ("text/html", None),
             ("application/xml;q=1", None),
         ];
@@ -273,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_query_is_decoded() {
-        let query = Query::new("labelSelector=a%3Db%2Cc&watch=1&limit=5&x&y=%zz+z");
+        let query = CallQuery::new("labelSelector=a%3Db%2Cc&watch=1&limit=5&x&y=%zz+z");
         assert_eq!(query.text("labelSelector"), "a=b,c");
         assert!(query.is_true("watch") && !query.is_true("limit") && !query.is_true("x"));
         assert_eq!(query.text("y"), "%zz z");

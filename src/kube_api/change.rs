@@ -1,16 +1,16 @@
-//! What is asked for: a call that changes an object, and what is answered once it is done.
+//! Changes: a call that changes an object, and its answer.
 
 use serde_json::Value;
 
 use crate::api::ObjectKey;
 
 use super::files::FileChange;
-use super::kinds::Resource;
+use super::kinds::ApiResource;
 
 /// A call that changes something.
 #[derive(Debug)]
 pub(crate) struct Change {
-    pub(super) resource: &'static Resource,
+    pub(super) resource: &'static ApiResource,
     /// The version of the kind in which the caller speaks.
     pub(super) version: String,
     pub(super) namespace: String,
@@ -40,7 +40,7 @@ pub(super) enum Validation {
     Warn,
 }
 
-/// What is to be done. The bodies may hold secrets, and print as their verb.
+/// The operation. Its body may hold secrets, so it prints as its verb alone.
 pub(super) enum Verb {
     Apply(Value),
     Create(Value),
@@ -65,16 +65,16 @@ impl std::fmt::Debug for Verb {
 
 /// A change that can be made.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedChange {
     /// Empty where everything is as it should be.
     pub files: Vec<FileChange>,
     pub key: ObjectKey,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: ChangeOutcome,
     pub(super) warnings: Vec<String>,
 }
 
 /// What is answered once the files are loaded.
-pub(super) enum Outcome {
+pub(super) enum ChangeOutcome {
     Created,
     Deleted(Value),
     /// Nothing is written: this is what it would be.
@@ -85,7 +85,7 @@ pub(super) enum Outcome {
     Updated,
 }
 
-impl std::fmt::Debug for Outcome {
+impl std::fmt::Debug for ChangeOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Created => "created",
@@ -97,7 +97,7 @@ impl std::fmt::Debug for Outcome {
 }
 
 /// `created HTTPRoute shop/cart`, for the log.
-impl std::fmt::Display for Prepared {
+impl std::fmt::Display for PreparedChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} {}", self.outcome, self.key)
     }

@@ -1,5 +1,4 @@
-//! From a call to what is done about it: an answer at once, a watch, or a change for the control
-//! loop.
+//! The decision about a call: an answer at once, a watch, or a change for the control loop.
 
 use std::sync::Arc;
 
@@ -11,12 +10,14 @@ use serde_json::{Map, Value};
 use crate::api::{Kind, ObjectKey};
 use crate::config;
 
-use super::answer::Answer;
-use super::call::{Call, Place, Target, place};
-use super::change::{Change, Outcome, PATCHES, Prepared, Validation, Verb, WriteOptions};
+use super::answer::ApiAnswer;
+use super::call::{ApiCall, CallPlace, CallTarget, place};
+use super::change::{
+    Change, ChangeOutcome, PATCHES, PreparedChange, Validation, Verb, WriteOptions,
+};
 use super::discovery;
 use super::presenting::Presenting;
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::secrets;
 use super::selector::Selector;
 use super::view::{Item, View};
@@ -24,17 +25,17 @@ use super::watch::Watching;
 
 /// What one gateway allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rules {
+pub(crate) struct ApiRules {
     /// Objects may be changed.
     pub writable: bool,
-    /// Values of Secrets are told.
+    /// Values of Secrets are shown.
     pub secrets: bool,
 }
 
-/// What is to be done about a call.
+/// The decision about a call.
 #[derive(Debug)]
 pub(super) enum Todo {
-    Answer(Answer),
+    Answer(ApiAnswer),
     Change(Change, Presenting),
     Watch(Watching),
 }
@@ -46,20 +47,20 @@ pub(super) enum Todo {
 /// Why it is not done.
 pub(super) fn decide(
     view: &Arc<View>,
-    call: &Call,
+    call: &ApiCall,
     body: &[u8],
-    rules: Rules,
+    rules: ApiRules,
     now: jiff::Timestamp,
-) -> Result<Todo, Refused> {
+) -> Result<Todo, ApiError> {
     let target = match place(&call.path)? {
-        Place::About(path) if call.method == Method::GET => {
+        CallPlace::About(path) if call.method == Method::GET => {
             return discovery::about(path, call, rules.writable, view.version).map(Todo::Answer);
         }
-        Place::About(path) => {
+        CallPlace::About(path) => {
             discovery::about(path, call, rules.writable, view.version)?;
-            return Err(Refused::method_not_allowed());
+            return Err(ApiError::method_not_allowed());
         }
-        Place::Of(target) => target,
+        CallPlace::Of(target) => target,
     };
     let presenting = Presenting {
         resource: target.resource,
@@ -76,33 +77,38 @@ pub(super) fn decide(
             one(view, &target, name, &presenting).map(Todo::Answer)
         }
         ("PUT" | "PATCH", Some(_), Some("status")) if target.resource.has_status() => {
-            Err(Refused::forbidden("status is what the gateway says; it is not written"))
+            Err(ApiError::forbidden("status is what the gateway says; it is not written"))
         }
-        (_, _, Some(_)) => Err(Refused::no_such_resource()),
+        (_, _, Some(_)) => Err(ApiError::no_such_resource()),
         ("POST" | "PUT" | "PATCH" | "DELETE", ..) => {
             if !rules.writable {
                 let why = "this gateway's objects can only be read over the API; start it with \
                            --api-writable to change them";
-                return Err(Refused::forbidden(why));
+                return Err(ApiError::forbidden(why));
             }
             change(call, &target, body, now).map(|change| Todo::Change(change, presenting))
         }
-        _ => Err(Refused::method_not_allowed()),
+        _ => Err(ApiError::method_not_allowed()),
     }
 }
 
-fn one(view: &View, target: &Target<'_>, name: &str, of: &Presenting) -> Result<Answer, Refused> {
+fn one(
+    view: &View,
+    target: &CallTarget<'_>,
+    name: &str,
+    of: &Presenting,
+) -> Result<ApiAnswer, ApiError> {
     let item = view.item(target.resource.kind(), target.namespace.unwrap_or_default(), name);
-    let item = item.ok_or_else(|| Refused::not_found(target.resource, name))?;
-    Ok(Answer::json(200, of.single(item)))
+    let item = item.ok_or_else(|| ApiError::not_found(target.resource, name))?;
+    Ok(ApiAnswer::json(200, of.single(item)))
 }
 
 fn list(
     view: &Arc<View>,
-    call: &Call,
-    target: &Target<'_>,
+    call: &ApiCall,
+    target: &CallTarget<'_>,
     of: Presenting,
-) -> Result<Todo, Refused> {
+) -> Result<Todo, ApiError> {
     let query = &call.query;
     let selector = Selector::parse(query.text("labelSelector"), query.text("fieldSelector"))?;
     let namespace = target.namespace.map(str::to_owned);
@@ -113,7 +119,7 @@ fn list(
         "" => Ok(0),
         text => text
             .parse::<usize>()
-            .map_err(|_| Refused::bad_request(format!("invalid {name}: `{text}` is no number"))),
+            .map_err(|_| ApiError::bad_request(format!("invalid {name}: `{text}` is no number"))),
     };
     let limit = number("limit")?;
     let after = match query.text("continue") {
@@ -136,7 +142,7 @@ fn list(
         metadata.insert("remainingItemCount".into(), items.count().into());
     }
     let page: Vec<&Item> = page.into_iter().map(|item| &**item).collect();
-    Ok(Todo::Answer(Answer::json(200, of.list(&page, metadata.into()))))
+    Ok(Todo::Answer(ApiAnswer::json(200, of.list(&page, metadata.into()))))
 }
 
 /// Where the next page begins. The pages of one list are of the views of their time.
@@ -144,11 +150,11 @@ fn token(last: &ObjectKey) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}/{}", last.namespace, last.name))
 }
 
-fn continued(token: &str, kind: Kind) -> Result<ObjectKey, Refused> {
+fn continued(token: &str, kind: Kind) -> Result<ObjectKey, ApiError> {
     let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let split = text.as_deref().and_then(|text| text.split_once('/'));
     let (namespace, name) =
-        split.ok_or_else(|| Refused::bad_request("continue key is not valid"))?;
+        split.ok_or_else(|| ApiError::bad_request("continue key is not valid"))?;
     Ok(ObjectKey::new(kind, namespace, name))
 }
 
@@ -158,47 +164,55 @@ impl Presenting {
     /// # Errors
     ///
     /// What was written is not there.
-    pub(super) fn changed(&self, prepared: Prepared, view: &View) -> Result<Answer, Refused> {
-        let Prepared { key, outcome, warnings, .. } = prepared;
+    pub(super) fn changed(
+        &self,
+        prepared: PreparedChange,
+        view: &View,
+    ) -> Result<ApiAnswer, ApiError> {
+        let PreparedChange { key, outcome, warnings, .. } = prepared;
         let written = || view.items.get(&key);
-        let nowhere = || Refused::internal("what was written was not loaded; see the log");
+        let nowhere = || ApiError::internal("what was written was not loaded; see the log");
         let answer = match outcome {
-            Outcome::Created => Answer::json(201, self.single(written().ok_or_else(nowhere)?)),
-            Outcome::Updated => Answer::json(200, self.single(written().ok_or_else(nowhere)?)),
-            Outcome::Deleted(status) => Answer::json(200, status),
-            Outcome::DryRun { mut object, created } => {
+            ChangeOutcome::Created => {
+                ApiAnswer::json(201, self.single(written().ok_or_else(nowhere)?))
+            }
+            ChangeOutcome::Updated => {
+                ApiAnswer::json(200, self.single(written().ok_or_else(nowhere)?))
+            }
+            ChangeOutcome::Deleted(status) => ApiAnswer::json(200, status),
+            ChangeOutcome::DryRun { mut object, created } => {
                 if self.resource.kind() == Kind::Secret && !self.secrets {
                     secrets::redact(&mut object);
                 }
-                Answer::json(if created { 201 } else { 200 }, object)
+                ApiAnswer::json(if created { 201 } else { 200 }, object)
             }
         };
-        Ok(Answer { warnings, ..answer })
+        Ok(ApiAnswer { warnings, ..answer })
     }
 }
 
 fn change(
-    call: &Call,
-    target: &Target<'_>,
+    call: &ApiCall,
+    target: &CallTarget<'_>,
     body: &[u8],
     now: jiff::Timestamp,
-) -> Result<Change, Refused> {
+) -> Result<Change, ApiError> {
     let query = &call.query;
     let json = || match serde_json::from_slice::<Value>(body) {
         Ok(value) => Ok(value),
-        Err(error) => Err(Refused::bad_request(format!("the body is not JSON: {error}"))),
+        Err(error) => Err(ApiError::bad_request(format!("the body is not JSON: {error}"))),
     };
     let yaml = || {
         let text = std::str::from_utf8(body);
-        let text = text.map_err(|_| Refused::bad_request("the body is not UTF-8"))?;
+        let text = text.map_err(|_| ApiError::bad_request("the body is not UTF-8"))?;
         let read = config::read_yaml(text);
-        read.map_err(|problem| Refused::bad_request(format!("the body is not YAML: {problem}")))
+        read.map_err(|problem| ApiError::bad_request(format!("the body is not YAML: {problem}")))
     };
     // What kubectl sends says what it is; what curl sends often does not.
     let object = || match &*call.content_type {
         "" | "application/json" | "application/x-www-form-urlencoded" => json(),
         "application/yaml" => yaml(),
-        other => Err(Refused::unsupported_media_type(other, "application/json, application/yaml")),
+        other => Err(ApiError::unsupported_media_type(other, "application/json, application/yaml")),
     };
     let mut options = WriteOptions {
         validation: match query.text("fieldValidation") {
@@ -206,13 +220,15 @@ fn change(
             "Ignore" => Validation::Ignore,
             "Strict" => Validation::Strict,
             other => {
-                return Err(Refused::bad_request(format!("fieldValidation: `{other}` is unknown")));
+                return Err(ApiError::bad_request(format!(
+                    "fieldValidation: `{other}` is unknown"
+                )));
             }
         },
         dry_run: match query.text("dryRun") {
             "" => false,
             "All" => true,
-            other => return Err(Refused::bad_request(format!("dryRun: `{other}` is unknown"))),
+            other => return Err(ApiError::bad_request(format!("dryRun: `{other}` is unknown"))),
         },
         manager: query.text("fieldManager").to_owned(),
         force: query.is_true("force"),
@@ -228,7 +244,7 @@ fn change(
         }
         ("PATCH", Some(_), "application/apply-patch+yaml") => Verb::Apply(yaml()?),
         ("PATCH", Some(_), other) => {
-            return Err(Refused::unsupported_media_type(other, PATCHES));
+            return Err(ApiError::unsupported_media_type(other, PATCHES));
         }
         ("DELETE", Some(_), _) => {
             let wanted = if body.is_empty() { Value::Null } else { object()? };
@@ -242,7 +258,7 @@ fn change(
             };
             Verb::Delete { uid: precondition("uid"), version: precondition("resourceVersion") }
         }
-        _ => return Err(Refused::method_not_allowed()),
+        _ => return Err(ApiError::method_not_allowed()),
     };
     Ok(Change {
         resource: target.resource,

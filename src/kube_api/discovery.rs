@@ -1,4 +1,4 @@
-//! What there is: groups, versions and resources, in the forms in which kubectl asks for them.
+//! Discovery: groups, versions and resources, in the forms in which kubectl asks for them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -7,30 +7,32 @@ use serde_json::{Value, json};
 use crate::api::Kind;
 use crate::config;
 
-use super::answer::Answer;
-use super::call::{Call, Shape};
-use super::kinds::{self, Resource};
-use super::refused::Refused;
+use super::answer::ApiAnswer;
+use super::call::{AnswerShape, ApiCall};
+use super::kinds::{self, ApiResource};
+use super::refused::ApiError;
 
 /// The Kubernetes whose API this is like: field validation, aggregated discovery, OpenAPI v3.
 const LIKE: (&str, &str) = ("1", "33");
 
-/// Answers what is no resource.
+/// Answers paths that name no resource.
 ///
 /// # Errors
 ///
 /// A path that means nothing.
 pub(super) fn about(
     path: &str,
-    call: &Call,
+    call: &ApiCall,
     writable: bool,
     version: u64,
-) -> Result<Answer, Refused> {
+) -> Result<ApiAnswer, ApiError> {
     let steps: Vec<&str> = path.split('/').filter(|step| !step.is_empty()).collect();
-    let aggregated = call.shape == Shape::Discovery;
+    let aggregated = call.shape == AnswerShape::Discovery;
     let body = match &steps[..] {
         [] => json!({ "paths": paths() }),
-        ["healthz" | "livez" | "readyz"] => return Ok(Answer::bytes("text/plain", b"ok".to_vec())),
+        ["healthz" | "livez" | "readyz"] => {
+            return Ok(ApiAnswer::bytes("text/plain", b"ok".to_vec()));
+        }
         ["version"] => version_info(),
         ["api"] if aggregated => return Ok(aggregate(true, writable)),
         ["apis"] if aggregated => return Ok(aggregate(false, writable)),
@@ -44,7 +46,7 @@ pub(super) fn about(
         ["apis", name] => {
             let groups = kinds::groups();
             let found = groups.iter().find(|(group, _)| group == name);
-            let (name, versions) = found.ok_or_else(Refused::no_such_resource)?;
+            let (name, versions) = found.ok_or_else(ApiError::no_such_resource)?;
             let mut group = group(name, versions);
             group["kind"] = "APIGroup".into();
             group["apiVersion"] = "v1".into();
@@ -63,9 +65,9 @@ pub(super) fn about(
             "metadata": { "resourceVersion": version.to_string() },
             "items": [],
         }),
-        _ => return Err(Refused::no_such_resource()),
+        _ => return Err(ApiError::no_such_resource()),
     };
-    Ok(Answer::json(200, body))
+    Ok(ApiAnswer::json(200, body))
 }
 
 fn paths() -> Vec<String> {
@@ -107,8 +109,8 @@ fn group(name: &str, versions: &[&str]) -> Value {
 fn of_version<'v>(
     group: &'v str,
     version: &'v str,
-) -> impl Iterator<Item = &'static Resource> + 'v {
-    let is_in = move |resource: &&Resource| {
+) -> impl Iterator<Item = &'static ApiResource> + 'v {
+    let is_in = move |resource: &&ApiResource| {
         resource.info.group == group && resource.info.versions.contains(&version)
     };
     kinds::resources().iter().filter(is_in)
@@ -122,7 +124,7 @@ fn verbs(writable: bool) -> Vec<&'static str> {
     verbs
 }
 
-fn categories(resource: &Resource) -> &'static [&'static str] {
+fn categories(resource: &ApiResource) -> &'static [&'static str] {
     match resource.info.group {
         "gateway.networking.k8s.io" => &["gateway-api"],
         "gateway.envoyproxy.io" => &["envoy-gateway"],
@@ -130,7 +132,7 @@ fn categories(resource: &Resource) -> &'static [&'static str] {
     }
 }
 
-fn resource_list(group: &str, version: &str, writable: bool) -> Result<Value, Refused> {
+fn resource_list(group: &str, version: &str, writable: bool) -> Result<Value, ApiError> {
     let mut resources = Vec::new();
     for resource in of_version(group, version) {
         let mut one = json!({
@@ -158,7 +160,7 @@ fn resource_list(group: &str, version: &str, writable: bool) -> Result<Value, Re
         }
     }
     if resources.is_empty() {
-        return Err(Refused::no_such_resource());
+        return Err(ApiError::no_such_resource());
     }
     if group.is_empty() {
         resources.push(json!({
@@ -181,7 +183,7 @@ fn resource_list(group: &str, version: &str, writable: bool) -> Result<Value, Re
 }
 
 /// All of it in one document, for a kubectl of 1.27 and later.
-fn aggregate(core: bool, writable: bool) -> Answer {
+fn aggregate(core: bool, writable: bool) -> ApiAnswer {
     let groups = kinds::groups().into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Value> = groups
         .map(|(group, versions)| {
@@ -206,7 +208,7 @@ fn aggregate(core: bool, writable: bool) -> Answer {
     });
     // By its media type alone a client knows that it got what it would rather have.
     let content_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-    Answer::bytes(content_type, list.to_string().into_bytes())
+    ApiAnswer::bytes(content_type, list.to_string().into_bytes())
 }
 
 /// Of events there is the list alone, and it is empty.
@@ -221,7 +223,7 @@ fn events() -> Value {
     })
 }
 
-fn aggregated(resource: &Resource, version: &str, writable: bool) -> Value {
+fn aggregated(resource: &ApiResource, version: &str, writable: bool) -> Value {
     let kind = json!({
         "group": resource.info.group,
         "version": version,
@@ -250,7 +252,7 @@ fn aggregated(resource: &Resource, version: &str, writable: bool) -> Value {
 /// An OpenAPI document without a schema: kubectl before 1.25 wants one before it writes anything,
 /// takes none but protobuf, and checks nothing of a kind that is not in it. The rules are checked
 /// here.
-fn openapi_v2() -> Answer {
+fn openapi_v2() -> ApiAnswer {
     // message Document { string swagger = 1; Info info = 2; Paths paths = 8; }
     // message Info { string title = 1; string version = 2; }
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
@@ -260,7 +262,7 @@ fn openapi_v2() -> Answer {
     }
     let info = [field(1, b"edge-gateway"), field(2, env!("CARGO_PKG_VERSION").as_bytes())].concat();
     let document = [field(1, b"2.0"), field(2, &info), field(8, &[])].concat();
-    Answer::bytes("application/com.github.proto-openapi.spec.v2.v1.0+protobuf", document)
+    ApiAnswer::bytes("application/com.github.proto-openapi.spec.v2.v1.0+protobuf", document)
 }
 
 fn openapi_index() -> Value {
@@ -282,7 +284,7 @@ fn openapi_index() -> Value {
 }
 
 /// The fields of a kind, as far as they are read; the rest is kept and does nothing.
-fn schema(resource: &Resource) -> Value {
+fn schema(resource: &ApiResource) -> Value {
     let kind = resource.info.kind;
     let mut schema = config::schema(kind).unwrap_or_else(|| json!({ "type": "object" }));
     for (name, description) in
@@ -311,7 +313,7 @@ fn schema(resource: &Resource) -> Value {
 
 /// The operations of a version, so that kubectl sees that fields are validated here, and the fields
 /// of its kinds, for `kubectl explain`.
-fn openapi_v3(group: &str, version: &str) -> Result<Value, Refused> {
+fn openapi_v3(group: &str, version: &str) -> Result<Value, ApiError> {
     let mut paths = serde_json::Map::new();
     let mut schemas = serde_json::Map::new();
     for resource in of_version(group, version) {
@@ -349,7 +351,7 @@ fn openapi_v3(group: &str, version: &str) -> Result<Value, Refused> {
         schemas.insert(name.join(".").trim_start_matches('.').into(), schema);
     }
     if paths.is_empty() {
-        return Err(Refused::no_such_resource());
+        return Err(ApiError::no_such_resource());
     }
     Ok(json!({
         "openapi": "3.0.0",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::call::Shape;
+use super::call::AnswerShape;
 use super::presenting::Presenting;
 use super::table;
 use super::view::Item;
@@ -11,26 +11,26 @@ impl Presenting {
     /// One object in the form that was asked for.
     pub(super) fn single(&self, item: &Item) -> Value {
         match self.shape {
-            Shape::Table => {
+            AnswerShape::Table => {
                 let metadata = json!({ "resourceVersion": item.version.to_string() });
                 table::table(self, &[item], metadata)
             }
-            Shape::Metadata => self.metadata(item),
-            Shape::Object | Shape::Discovery => self.object(item),
+            AnswerShape::Metadata => self.metadata(item),
+            AnswerShape::Object | AnswerShape::Discovery => self.object(item),
         }
     }
 
     /// A list in the form asked for.
     pub(super) fn list(&self, items: &[&Item], metadata: Value) -> Value {
         match self.shape {
-            Shape::Table => table::table(self, items, metadata),
-            Shape::Metadata => json!({
+            AnswerShape::Table => table::table(self, items, metadata),
+            AnswerShape::Metadata => json!({
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": "meta.k8s.io/v1",
                 "metadata": metadata,
                 "items": items.iter().map(|item| self.metadata(item)).collect::<Vec<_>>(),
             }),
-            Shape::Object | Shape::Discovery => json!({
+            AnswerShape::Object | AnswerShape::Discovery => json!({
                 "kind": format!("{}List", self.resource.info.kind),
                 "apiVersion": self.resource.api_version(&self.version),
                 "metadata": metadata,

@@ -1,4 +1,4 @@
-//! The face towards HTTP: requests in, responses out, whatever they came over.
+//! The HTTP side: requests in, responses out, whatever connection they came over.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 
-use super::answer::{Answer, Body};
-use super::call::Call;
-use super::change::{Change, Prepared};
-use super::decide::{Rules, Todo, decide};
-use super::refused::Refused;
+use super::answer::{AnswerBody, ApiAnswer};
+use super::call::ApiCall;
+use super::change::{Change, PreparedChange};
+use super::decide::{ApiRules, Todo, decide};
+use super::refused::ApiError;
 use super::view::View;
 
 /// Bytes of a body: those of an API server.
@@ -39,26 +39,26 @@ pub(crate) type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A change for the control loop, and where the answer goes.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ChangeRequest {
     pub change: Change,
     /// What was done, and how all is after it.
-    pub answer: oneshot::Sender<Result<(Prepared, Arc<View>), Refused>>,
+    pub answer: oneshot::Sender<Result<(PreparedChange, Arc<View>), ApiError>>,
 }
 
 /// Answers requests: from the last view, or by asking the control loop. Clones are the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     views: watch::Receiver<Arc<View>>,
-    changes: mpsc::Sender<Asked>,
-    rules: Rules,
+    changes: mpsc::Sender<ChangeRequest>,
+    rules: ApiRules,
     watches: Arc<Semaphore>,
 }
 
 impl Front {
     pub(super) fn new(
         views: watch::Receiver<Arc<View>>,
-        changes: mpsc::Sender<Asked>,
-        rules: Rules,
+        changes: mpsc::Sender<ChangeRequest>,
+        rules: ApiRules,
     ) -> Self {
         Self { views, changes, rules, watches: Arc::new(Semaphore::new(WATCHES)) }
     }
@@ -86,30 +86,33 @@ impl Front {
         &self,
         request: Request<Incoming>,
         may_change: bool,
-    ) -> Result<Response<AnyBody>, Refused> {
+    ) -> Result<Response<AnyBody>, ApiError> {
         if request.headers().contains_key(ORIGIN) {
-            return Err(Refused::forbidden("pages of a browser are not answered"));
+            return Err(ApiError::forbidden("pages of a browser are not answered"));
         }
         let (parts, body) = request.into_parts();
-        let call = Call::new(&parts)?;
+        let call = ApiCall::new(&parts)?;
         let body = read(body).await?;
-        let rules = Rules { writable: self.rules.writable && may_change, ..self.rules };
+        let rules = ApiRules { writable: self.rules.writable && may_change, ..self.rules };
         let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         let view = Arc::clone(&self.views.borrow());
         match decide(&view, &call, &body, rules, now)? {
             Todo::Answer(answer) => Ok(respond(answer)),
             Todo::Change(change, presenting) => {
                 let (answer, answered) = oneshot::channel();
-                let stopping = || Refused::unavailable("the gateway is stopping");
-                self.changes.send(Asked { change, answer }).await.map_err(|_| stopping())?;
+                let stopping = || ApiError::unavailable("the gateway is stopping");
+                self.changes
+                    .send(ChangeRequest { change, answer })
+                    .await
+                    .map_err(|_| stopping())?;
                 let done = tokio::time::timeout(CHANGE_PATIENCE, answered).await;
-                let done = done.map_err(|_| Refused::timeout())?.map_err(|_| stopping())?;
+                let done = done.map_err(|_| ApiError::timeout())?.map_err(|_| stopping())?;
                 let (prepared, view) = done?;
                 presenting.changed(prepared, &view).map(respond)
             }
             Todo::Watch(watching) => {
                 let permit = Arc::clone(&self.watches).try_acquire_owned();
-                let permit = permit.map_err(|_| Refused::too_many("watches"))?;
+                let permit = permit.map_err(|_| ApiError::too_many("watches"))?;
                 let lines = watching.lines(self.views.clone(), permit);
                 let frames = lines.map(|line| Ok(Frame::data(line)));
                 let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
@@ -121,8 +124,8 @@ impl Front {
     }
 
     /// The answer to what is refused.
-    pub(crate) fn refused(&self, refused: Refused) -> Response<AnyBody> {
-        let mut response = respond(Answer::from(refused));
+    pub(crate) fn refused(&self, refused: ApiError) -> Response<AnyBody> {
+        let mut response = respond(ApiAnswer::from(refused));
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
             let methods = if self.rules.writable { "GET, POST, PUT, PATCH, DELETE" } else { "GET" };
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
@@ -131,20 +134,20 @@ impl Front {
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refused> {
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     let limited = Limited::new(body, BODY).collect();
     match tokio::time::timeout(BODY_PATIENCE, limited).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::too_large()),
-        Ok(Err(_)) => Err(Refused::bad_request("the body was cut off")),
-        Err(_) => Err(Refused::bad_request("the body did not come in time")),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large()),
+        Ok(Err(_)) => Err(ApiError::bad_request("the body was cut off")),
+        Err(_) => Err(ApiError::bad_request("the body did not come in time")),
     }
 }
 
-fn respond(answer: Answer) -> Response<AnyBody> {
+fn respond(answer: ApiAnswer) -> Response<AnyBody> {
     let (content_type, bytes) = match answer.body {
-        Body::Bytes { content_type, bytes } => (content_type, bytes),
-        Body::Json(value) => {
+        AnswerBody::Bytes { content_type, bytes } => (content_type, bytes),
+        AnswerBody::Json(value) => {
             // A value has text for keys, so it can be written.
             let mut bytes = serde_json::to_vec(&value).unwrap_or_default();
             bytes.push(b'\n');

@@ -6,7 +6,7 @@ use crate::api::{ENVOY_GROUP, GATEWAY_GROUP, KINDS, Kind, KindInfo, Scope};
 
 /// One kind as a resource.
 #[derive(Debug)]
-pub(super) struct Resource {
+pub(super) struct ApiResource {
     pub info: &'static KindInfo,
     /// `httproutes`
     pub plural: String,
@@ -16,7 +16,7 @@ pub(super) struct Resource {
     pub short: &'static [&'static str],
 }
 
-impl Resource {
+impl ApiResource {
     fn new(info: &'static KindInfo) -> Self {
         let singular = info.kind.as_str().to_ascii_lowercase();
         let plural = match singular.strip_suffix('y') {
@@ -84,20 +84,20 @@ fn qualified(word: &str, group: &str) -> String {
 ///
 /// That is what this gateway reads, and of the Gateway API and of Envoy Gateway what it knows and
 /// does nothing with yet: a person who wrote such an object finds it.
-pub(super) fn resources() -> &'static [Resource] {
-    static RESOURCES: LazyLock<Vec<Resource>> = LazyLock::new(|| {
+pub(super) fn resources() -> &'static [ApiResource] {
+    static RESOURCES: LazyLock<Vec<ApiResource>> = LazyLock::new(|| {
         let is_served = |info: &&KindInfo| {
             [GATEWAY_GROUP, ENVOY_GROUP].contains(&info.group)
                 || !matches!(info.kind, Kind::Other(_))
         };
-        KINDS.iter().filter(is_served).map(Resource::new).collect()
+        KINDS.iter().filter(is_served).map(ApiResource::new).collect()
     });
     &RESOURCES
 }
 
 /// The resource of a path.
-pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
-    let is_it = |resource: &&Resource| {
+pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static ApiResource> {
+    let is_it = |resource: &&ApiResource| {
         resource.info.group == group
             && resource.plural == plural
             && resource.info.versions.contains(&version)
@@ -106,14 +106,14 @@ pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static 
 }
 
 /// The resource of a kind, if it is served.
-pub(super) fn of(kind: Kind) -> Option<&'static Resource> {
+pub(super) fn of(kind: Kind) -> Option<&'static ApiResource> {
     resources().iter().find(|resource| resource.info.kind == kind)
 }
 
 /// Groups with their versions, the preferred one first; the core group without a name first.
 pub(super) fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = vec![("", Vec::new())];
-    for Resource { info, .. } in resources() {
+    for ApiResource { info, .. } in resources() {
         let at = match groups.iter().position(|(group, _)| *group == info.group) {
             Some(at) => at,
             None => {

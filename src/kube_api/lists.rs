@@ -7,7 +7,7 @@
 
 /// How a value is taken apart that is not as its like are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum ListShape {
     /// A list whose items are told apart by these fields.
     Map(&'static [Key]),
     /// A list whose items are their own keys.
@@ -20,22 +20,22 @@ pub(crate) enum Shape {
 pub(crate) type Key = (&'static str, Option<&'static str>);
 
 /// Kind (empty for all), place, shape.
-const SHAPES: &[(&str, &str, Shape)] = &[
-    ("", "metadata.finalizers", Shape::Set),
-    ("", "metadata.ownerReferences", Shape::Map(&[("uid", None)])),
-    ("", "metadata.ownerReferences[]", Shape::Whole),
-    ("Gateway", "spec.allowedListeners.namespaces.selector", Shape::Whole),
-    ("Gateway", "spec.listeners", Shape::Map(&[("name", None)])),
-    ("Gateway", "spec.listeners[].allowedRoutes.namespaces.selector", Shape::Whole),
-    ("Gateway", "spec.tls.frontend.perPort", Shape::Map(&[("port", None)])),
-    ("ListenerSet", "spec.listeners", Shape::Map(&[("name", None)])),
-    ("ListenerSet", "spec.listeners[].allowedRoutes.namespaces.selector", Shape::Whole),
-    ("Service", "spec.ports", Shape::Map(&[("port", None), ("protocol", Some("TCP"))])),
-    ("Service", "spec.selector", Shape::Whole),
+const SHAPES: &[(&str, &str, ListShape)] = &[
+    ("", "metadata.finalizers", ListShape::Set),
+    ("", "metadata.ownerReferences", ListShape::Map(&[("uid", None)])),
+    ("", "metadata.ownerReferences[]", ListShape::Whole),
+    ("Gateway", "spec.allowedListeners.namespaces.selector", ListShape::Whole),
+    ("Gateway", "spec.listeners", ListShape::Map(&[("name", None)])),
+    ("Gateway", "spec.listeners[].allowedRoutes.namespaces.selector", ListShape::Whole),
+    ("Gateway", "spec.tls.frontend.perPort", ListShape::Map(&[("port", None)])),
+    ("ListenerSet", "spec.listeners", ListShape::Map(&[("name", None)])),
+    ("ListenerSet", "spec.listeners[].allowedRoutes.namespaces.selector", ListShape::Whole),
+    ("Service", "spec.ports", ListShape::Map(&[("port", None), ("protocol", Some("TCP"))])),
+    ("Service", "spec.selector", ListShape::Whole),
 ];
 
 /// The shape of what stands at `path` (steps of `FieldsV1`) in an object of `kind`.
-pub(super) fn shape(kind: &str, path: &[String]) -> Option<Shape> {
+pub(super) fn shape(kind: &str, path: &[String]) -> Option<ListShape> {
     let mut place = String::new();
     for step in path {
         match step.strip_prefix("f:") {
@@ -50,7 +50,7 @@ pub(super) fn shape(kind: &str, path: &[String]) -> Option<Shape> {
 }
 
 /// Places and shapes in the `spec` of a kind.
-pub(crate) fn shapes(kind: &str) -> impl Iterator<Item = (&'static str, Shape)> {
+pub(crate) fn shapes(kind: &str) -> impl Iterator<Item = (&'static str, ListShape)> {
     let of_kind = SHAPES.iter().filter(move |(of, _, _)| *of == kind);
     of_kind.map(|(_, place, shape)| (*place, *shape))
 }

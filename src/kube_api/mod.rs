@@ -52,14 +52,14 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 
-pub(crate) use change::{Change, Prepared};
-pub(crate) use decide::Rules;
+pub(crate) use change::{Change, PreparedChange};
+pub(crate) use decide::ApiRules;
 pub(crate) use files::{Undo, change};
-pub(crate) use front::{Asked, Front};
-pub(crate) use lists::{Shape, shapes};
-pub(crate) use refused::Refused;
+pub(crate) use front::{ChangeRequest, Front};
+pub(crate) use lists::{ListShape, shapes};
+pub(crate) use refused::ApiError;
 pub(crate) use server::{CannotListen, Listen};
-pub(crate) use view::{Source, View};
+pub(crate) use view::{SourceObject, View};
 
 use front::QUEUE;
 
@@ -73,7 +73,7 @@ pub(crate) struct KubeApi {
 
 impl KubeApi {
     /// An API that shows nothing yet; the changes that are asked of it come out at the other end.
-    pub(crate) fn new(rules: Rules) -> (Self, mpsc::Receiver<Asked>) {
+    pub(crate) fn new(rules: ApiRules) -> (Self, mpsc::Receiver<ChangeRequest>) {
         let (views, seen) = channel::channel(Arc::new(View::new(now())));
         let (changes, asked) = mpsc::channel(QUEUE);
         let front = Front::new(seen, changes, rules);

@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 
 use crate::api::Kind;
 
-use super::call::Shape;
-use super::kinds::Resource;
+use super::call::AnswerShape;
+use super::kinds::ApiResource;
 use super::secrets;
 use super::view::Item;
 
 /// How objects of one resource are shown.
 #[derive(Clone, Debug)]
 pub(super) struct Presenting {
-    pub resource: &'static Resource,
+    pub resource: &'static ApiResource,
     pub version: String,
-    pub shape: Shape,
+    pub shape: AnswerShape,
     /// Values of Secrets are told.
     pub secrets: bool,
     /// Rows of a Table hold the whole object, in place of its metadata.

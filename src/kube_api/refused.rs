@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use crate::config::Rejected;
 
-use super::kinds::Resource;
+use super::kinds::ApiResource;
 
 /// A call that was not done, in the words of an API server.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Refused {
+pub(crate) struct ApiError {
     /// Status code of HTTP.
     pub code: u16,
     reason: &'static str,
@@ -16,12 +16,12 @@ pub(crate) struct Refused {
     details: Option<Value>,
 }
 
-impl Refused {
+impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: None }
     }
 
-    fn about(self, resource: &Resource, name: &str) -> Self {
+    fn about(self, resource: &ApiResource, name: &str) -> Self {
         let details =
             json!({ "name": name, "group": resource.info.group, "kind": resource.plural });
         Self { details: Some(details), ..self }
@@ -41,12 +41,12 @@ impl Refused {
     }
 
     /// An object that the API does not change, and why.
-    pub(super) fn not_ours(resource: &Resource, name: &str, why: &str) -> Self {
+    pub(super) fn not_ours(resource: &ApiResource, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified());
         Self::new(403, "Forbidden", message).about(resource, name)
     }
 
-    pub(super) fn not_found(resource: &Resource, name: &str) -> Self {
+    pub(super) fn not_found(resource: &ApiResource, name: &str) -> Self {
         let message = format!("{} \"{name}\" not found", resource.qualified());
         Self::new(404, "NotFound", message).about(resource, name)
     }
@@ -66,19 +66,19 @@ impl Refused {
         Self::new(406, "NotAcceptable", message)
     }
 
-    pub(super) fn already_exists(resource: &Resource, name: &str) -> Self {
+    pub(super) fn already_exists(resource: &ApiResource, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", resource.qualified());
         Self::new(409, "AlreadyExists", message).about(resource, name)
     }
 
     /// The object was changed since the caller read it.
-    pub(super) fn conflict(resource: &Resource, name: &str) -> Self {
+    pub(super) fn conflict(resource: &ApiResource, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version \
                    and try again";
         Self::conflict_because(resource, name, why)
     }
 
-    pub(super) fn conflict_because(resource: &Resource, name: &str, why: &str) -> Self {
+    pub(super) fn conflict_because(resource: &ApiResource, name: &str, why: &str) -> Self {
         let message =
             format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource.qualified());
         Self::new(409, "Conflict", message).about(resource, name)
@@ -120,7 +120,7 @@ impl Refused {
     }
 
     /// Rules of the kind that the object breaks.
-    pub(super) fn invalid(resource: &Resource, name: &str, rejected: &[Rejected]) -> Self {
+    pub(super) fn invalid(resource: &ApiResource, name: &str, rejected: &[Rejected]) -> Self {
         let told = |one: &Rejected| match &*one.field {
             "" => one.problem.clone(),
             field => format!("{field}: Invalid value: {}", one.problem),
@@ -191,7 +191,7 @@ impl Refused {
 }
 
 /// The body of an answer to a deletion.
-pub(super) fn deleted(resource: &Resource, name: &str, uid: &str) -> Value {
+pub(super) fn deleted(resource: &ApiResource, name: &str, uid: &str) -> Value {
     json!({
         "kind": "Status",
         "apiVersion": "v1",

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::refused::Refused;
+use super::refused::ApiError;
 
 /// Requirements that all must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,9 +39,9 @@ impl Selector {
     /// # Errors
     ///
     /// One that cannot be read, or a field that cannot be selected by.
-    pub(super) fn parse(labels: &str, fields: &str) -> Result<Self, Refused> {
+    pub(super) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
         let labels = parts(labels).map(requirement).collect::<Option<_>>();
-        let labels = labels.ok_or_else(|| Refused::bad_request("unable to parse requirement"))?;
+        let labels = labels.ok_or_else(|| ApiError::bad_request("unable to parse requirement"))?;
         let fields = fields.split(',').filter(|part| !part.trim().is_empty());
         let fields = fields.map(field).collect::<Result<_, _>>()?;
         Ok(Self { labels, fields })
@@ -120,14 +120,14 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(allowed)
 }
 
-fn field(part: &str) -> Result<(String, bool, String), Refused> {
+fn field(part: &str) -> Result<(String, bool, String), ApiError> {
     let signs = [("!=", false), ("==", true), ("=", true)];
     let split = signs.iter().find_map(|(sign, equal)| Some((part.split_once(sign)?, *equal)));
     let Some(((name, value), equal)) = split else {
-        return Err(Refused::bad_request(format!("invalid field selector `{part}`")));
+        return Err(ApiError::bad_request(format!("invalid field selector `{part}`")));
     };
     let Some((_, path)) = FIELDS.iter().find(|(known, _)| *known == name.trim()) else {
-        return Err(Refused::bad_request(format!("field label not supported: {name}")));
+        return Err(ApiError::bad_request(format!("field label not supported: {name}")));
     };
     Ok(((*path).into(), equal, value.trim().into()))
 }

@@ -21,8 +21,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::local_http::{self, Limits};
 
 use super::front::{AnyBody, Front};
-use super::refused::Refused;
-use super::token::{NoToken, Token, publish};
+use super::refused::ApiError;
+use super::token::{BearerToken, NoToken, publish};
 
 /// Connections at once; others wait in the backlog.
 const CONNECTIONS: usize = 256;
@@ -62,9 +62,9 @@ pub(crate) enum CannotListen {
 
 /// What a connection needs.
 #[derive(Clone)]
-struct Door {
+struct ApiDoor {
     front: Front,
-    token: Token,
+    token: BearerToken,
     tls: TlsAcceptor,
 }
 
@@ -78,11 +78,11 @@ pub(super) fn listen(
     if !address.ip().is_loopback() {
         return Err(CannotListen::NotLoopback(*address));
     }
-    let token = Token::in_file(token_file)?;
+    let token = BearerToken::in_file(token_file)?;
     let listener = bind(*address).map_err(|source| CannotListen::Address(*address, source))?;
     let tls = certificate(*address, ca_file)?;
     let bound = listener.local_addr().map_err(|source| CannotListen::Address(*address, source))?;
-    let door = Door { front, token, tls };
+    let door = ApiDoor { front, token, tls };
     tasks.spawn(async move {
         let answers = |stream| connection(stream, door.clone());
         local_http::accept(listener, CONNECTIONS, "API", answers).await;
@@ -124,7 +124,7 @@ fn certificate(address: SocketAddr, ca_file: &Path) -> Result<TlsAcceptor, Canno
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn connection(stream: TcpStream, door: Door) {
+async fn connection(stream: TcpStream, door: ApiDoor) {
     let mut first = [0];
     let peeked = tokio::time::timeout(HANDSHAKE, stream.peek(&mut first)).await;
     match (peeked, first) {
@@ -140,7 +140,7 @@ async fn connection(stream: TcpStream, door: Door) {
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: ApiDoor) {
     local_http::serve(stream, LIMITS, move |request| {
         let door = door.clone();
         async move { door.answer(request).await }
@@ -148,12 +148,12 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door) {
     .await;
 }
 
-impl Door {
+impl ApiDoor {
     async fn answer(&self, request: Request<Incoming>) -> Response<AnyBody> {
         if !local_http::is_own_name(request.headers()) {
             // Another name that leads here is a page's in somebody's browser.
             let why = "Host must be a name of this host's loopback: localhost, 127.0.0.1 or [::1]";
-            return self.front.refused(Refused::forbidden(why));
+            return self.front.refused(ApiError::forbidden(why));
         }
         let shown = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let shown = shown.and_then(|value| {
@@ -161,7 +161,7 @@ impl Door {
             scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
         });
         if !shown.is_some_and(|shown| self.token.is(shown.trim_ascii())) {
-            return self.front.refused(Refused::unauthorized());
+            return self.front.refused(ApiError::unauthorized());
         }
         self.front.serve(request, true).await
     }

@@ -8,23 +8,23 @@ use super::presenting::Presenting;
 use super::view::Item;
 
 /// One column: its name, `string`, `integer` or `date`, 0 where it is always shown, and its value.
-struct Column {
+struct TableColumn {
     name: &'static str,
     kind: &'static str,
     priority: u8,
     cell: fn(&Value) -> Value,
 }
 
-const fn column(name: &'static str, cell: fn(&Value) -> Value) -> Column {
-    Column { name, kind: "string", priority: 0, cell }
+const fn column(name: &'static str, cell: fn(&Value) -> Value) -> TableColumn {
+    TableColumn { name, kind: "string", priority: 0, cell }
 }
 
-const NAME: Column = column("Name", |object| text(object, "/metadata/name"));
-const HOSTNAMES: Column = column("Hostnames", |object| array(object, "/spec/hostnames"));
+const NAME: TableColumn = column("Name", |object| text(object, "/metadata/name"));
+const HOSTNAMES: TableColumn = column("Hostnames", |object| array(object, "/spec/hostnames"));
 const AGE: &str = "Age";
 
 /// The columns of a kind, without name and age.
-fn columns(kind: Kind) -> &'static [Column] {
+fn columns(kind: Kind) -> &'static [TableColumn] {
     match kind.as_str() {
         "GatewayClass" => {
             const {
@@ -58,13 +58,16 @@ fn columns(kind: Kind) -> &'static [Column] {
             const {
                 &[
                     column("Type", |object| text(object, "/type")),
-                    Column { kind: "integer", ..column("Data", |object| count(object, &["data"])) },
+                    TableColumn {
+                        kind: "integer",
+                        ..column("Data", |object| count(object, &["data"]))
+                    },
                 ]
             }
         }
         "ConfigMap" => {
             const {
-                &[Column {
+                &[TableColumn {
                     kind: "integer",
                     ..column("Data", |object| count(object, &["data", "binaryData"]))
                 }]
@@ -129,7 +132,7 @@ pub(super) fn table(of: &Presenting, items: &[&Item], metadata: Value) -> Value 
     table
 }
 
-fn definition(column: &Column) -> Value {
+fn definition(column: &TableColumn) -> Value {
     json!({
         "name": column.name,
         "type": column.kind,

@@ -14,7 +14,7 @@ const LENGTH: std::ops::RangeInclusive<usize> = 16..=1024;
 
 /// What a caller must show.
 #[derive(Clone, Debug)]
-pub(super) struct Token(Secret<Vec<u8>>);
+pub(super) struct BearerToken(Secret<Vec<u8>>);
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub(crate) enum NoToken {
     Unfit { path: PathBuf },
 }
 
-impl Token {
+impl BearerToken {
     /// The token in the file at `path`; where there is no file, one is made.
     ///
     /// # Errors
@@ -97,17 +97,17 @@ mod tests {
     fn a_token_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        let token = Token::in_file(&path).unwrap();
+        let token = BearerToken::in_file(&path).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.len(), 2 * BYTES);
         assert!(token.is(text.as_bytes()));
-        assert!(Token::in_file(&path).unwrap().is(text.as_bytes()));
+        assert!(BearerToken::in_file(&path).unwrap().is(text.as_bytes()));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn nothing_but_the_token_is_taken() {
-        let token = Token(Secret::new(b"0123456789abcdef".to_vec()));
+        let token = BearerToken(Secret::new(b"0123456789abcdef".to_vec()));
         for wrong in
             ["", "0123456789abcde", "0123456789abcdeg", "0123456789abcdef0", "1123456789abcdef"]
         {
@@ -123,13 +123,13 @@ mod tests {
         let write = |text: &str, mode| {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            Token::in_file(&path)
+            BearerToken::in_file(&path)
         };
         assert!(write("0123456789abcdef\n", 0o600).is_ok());
         assert!(matches!(write("0123456789abcdef\n", 0o640), Err(NoToken::Open { .. })));
         assert!(matches!(write("short", 0o600), Err(NoToken::Unfit { .. })));
         assert!(matches!(write("with a space in it", 0o600), Err(NoToken::Unfit { .. })));
         let nowhere = dir.path().join("nowhere/token");
-        assert!(matches!(Token::in_file(&nowhere), Err(NoToken::File { .. })));
+        assert!(matches!(BearerToken::in_file(&nowhere), Err(NoToken::File { .. })));
     }
 }

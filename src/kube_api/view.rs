@@ -1,5 +1,5 @@
-//! What is served, as an API server would show it: every object of the last load with its defaults,
-//! its metadata and its status, and what changed in the loads before.
+//! The view: every object of the last load as an API server shows it, with its defaults, metadata and
+//! status, and the changes of the loads before.
 //!
 //! A [`View`] never changes; each load makes the next one of it. Objects that are the same in both
 //! are shared, and keep their version.
@@ -15,14 +15,14 @@ use serde_json::{Map, Value, json};
 use crate::api::{Condition, Kind, ObjectKey};
 use crate::graph::ObjectStatus;
 
-use super::kinds::{self, Resource};
+use super::kinds::{self, ApiResource};
 use super::{defaults, services};
 
 /// Changes that are kept for those who watch; who is further behind lists again.
 const HISTORY: usize = 4096;
 
 /// An object as it was written.
-pub(crate) struct Source {
+pub(crate) struct SourceObject {
     pub key: ObjectKey,
     /// Its document as JSON, variables replaced.
     pub written: Box<str>,
@@ -31,7 +31,7 @@ pub(crate) struct Source {
     pub alone: bool,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for SourceObject {
     // What was written may be a Secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {}", self.key, self.file.display())
@@ -40,7 +40,7 @@ impl fmt::Debug for Source {
 
 /// Where an object comes from, which says whether it can be changed here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum ItemOrigin {
     /// Written here, into this file.
     Api(PathBuf),
     /// Written by hand.
@@ -53,7 +53,7 @@ pub(super) enum Origin {
 pub(super) struct Item {
     pub key: ObjectKey,
     pub version: u64,
-    pub origin: Origin,
+    pub origin: ItemOrigin,
     /// All but a status that the gateway works out. As text: a tree of values takes ten times the
     /// memory, and is seldom wanted.
     pub json: Box<str>,
@@ -133,7 +133,7 @@ impl View {
     /// The view after a load. `api` is the directory whose objects were written here.
     pub(crate) fn next(
         &self,
-        sources: Vec<Source>,
+        sources: Vec<SourceObject>,
         statuses: impl IntoIterator<Item = ObjectStatus>,
         api: Option<&Path>,
         now: jiff::Timestamp,
@@ -141,9 +141,10 @@ impl View {
         let statuses = statuses.into_iter().map(|status| (status.key().clone(), status));
         let mut statuses: BTreeMap<ObjectKey, ObjectStatus> = statuses.collect();
         let mut drafts = Drafts::new();
-        for Source { key, written, file, alone } in sources {
+        for SourceObject { key, written, file, alone } in sources {
             let is_api = alone && api.is_some() && file.parent() == api;
-            let origin = if is_api { Origin::Api(file.to_path_buf()) } else { Origin::File(file) };
+            let origin =
+                if is_api { ItemOrigin::Api(file.to_path_buf()) } else { ItemOrigin::File(file) };
             let Some(mut draft) = self.draft(&key, origin, &written, None, now) else { continue };
             draft.status = statuses.remove(&key).map(|status| self.dated(&key, status, now));
             // Of policies that stand twice the first is shown.
@@ -158,7 +159,7 @@ impl View {
     fn draft(
         &self,
         key: &ObjectKey,
-        origin: Origin,
+        origin: ItemOrigin,
         written: &str,
         own: Option<&Value>,
         now: jiff::Timestamp,
@@ -202,7 +203,8 @@ impl View {
             }
             let metadata = json!({ "name": name });
             let written = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
-            let origin = Origin::Made("it is written nowhere, and there because objects are in it");
+            let origin =
+                ItemOrigin::Made("it is written nowhere, and there because objects are in it");
             let draft = self.draft(&key, origin, &written.to_string(), None, now);
             drafts.extend(draft.map(|draft| (key, draft)));
         }
@@ -219,7 +221,8 @@ impl View {
         let made: Vec<_> = gateways.filter_map(|gateway| services::of(&gateway)).collect();
         for (key, written) in made {
             let own = written.get("status");
-            let origin = Origin::Made("it describes the gateway's own sockets; change the Gateway");
+            let origin =
+                ItemOrigin::Made("it describes the gateway's own sockets; change the Gateway");
             let draft = self.draft(&key, origin, &written.to_string(), own, now);
             if let Some(draft) = draft {
                 // One that somebody wrote stands.
@@ -272,7 +275,7 @@ impl View {
 
 /// An object of the next view.
 struct Draft {
-    origin: Origin,
+    origin: ItemOrigin,
     print: u64,
     /// None where it is as before.
     json: Option<Box<str>>,
@@ -284,7 +287,7 @@ type Drafts = BTreeMap<ObjectKey, Draft>;
 /// The object of a document: with its defaults, its metadata and the status that is its `own`.
 fn complete(
     key: &ObjectKey,
-    resource: &Resource,
+    resource: &ApiResource,
     before: Option<&Value>,
     written: &str,
     own: Option<&Value>,
@@ -397,7 +400,7 @@ mod tests {
         jiff::Timestamp::from_second(second).unwrap()
     }
 
-    fn source(kind: Kind, name: &str, spec: Value) -> Source {
+    fn source(kind: Kind, name: &str, spec: Value) -> SourceObject {
         let resource = kinds::of(kind).unwrap();
         let mut written = json!({
             "apiVersion": resource.info.api_version(),
@@ -406,7 +409,7 @@ mod tests {
         });
         written["spec"] = spec;
         let written = written.to_string().into();
-        Source {
+        SourceObject {
             key: ObjectKey::new(kind, "shop", name),
             written,
             file: Path::new("/etc/routes/a.yaml").into(),
@@ -511,7 +514,7 @@ mod tests {
         let shop = view.item(Kind::Namespace, "", "shop").unwrap();
         let labels = json!({ "kubernetes.io/metadata.name": "shop" });
         assert_eq!(shop.value()["metadata"]["labels"], labels);
-        assert!(matches!(shop.origin, Origin::Made(_)));
+        assert!(matches!(shop.origin, ItemOrigin::Made(_)));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 
-use super::call::{Query, Shape};
+use super::call::{AnswerShape, CallQuery};
 use super::presenting::Presenting;
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::selector::Selector;
 use super::table;
 use super::view::{Event, Item, View};
@@ -46,17 +46,17 @@ impl Watching {
     /// A version that is none, or of which the changes after it are not kept any more.
     pub(super) fn new(
         view: &View,
-        query: &Query,
+        query: &CallQuery,
         of: Presenting,
         namespace: Option<String>,
         selector: Selector,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, ApiError> {
         let version = match query.text("resourceVersion") {
             "" | "0" => None,
             text => {
                 let version = text.parse::<u64>();
                 Some(version.map_err(|_| {
-                    Refused::bad_request(format!("invalid resource version `{text}`"))
+                    ApiError::bad_request(format!("invalid resource version `{text}`"))
                 })?)
             }
         };
@@ -65,7 +65,7 @@ impl Watching {
             text => {
                 let seconds = text.parse::<u64>();
                 let seconds = seconds.map_err(|_| {
-                    Refused::bad_request(format!("invalid timeoutSeconds `{text}`"))
+                    ApiError::bad_request(format!("invalid timeoutSeconds `{text}`"))
                 })?;
                 Duration::from_secs(seconds).min(LONGEST)
             }
@@ -85,7 +85,7 @@ impl Watching {
             // One from after us would be of another gateway.
             Some(version) if !initial => {
                 if version < view.oldest || version > view.version {
-                    return Err(Refused::expired(version, view.oldest));
+                    return Err(ApiError::expired(version, view.oldest));
                 }
                 watching.position = version;
                 watching.advance(view);
@@ -112,7 +112,7 @@ impl Watching {
     /// Takes what has happened up to `view`. False once some of it is not known any more.
     fn advance(&mut self, view: &View) -> bool {
         if self.position < view.oldest {
-            let gone = Refused::expired(self.position, view.oldest).status();
+            let gone = ApiError::expired(self.position, view.oldest).status();
             self.lines.push_back(line("ERROR", gone));
             return false;
         }
@@ -159,7 +159,7 @@ impl Watching {
         if let Some(annotations) = annotations {
             metadata["annotations"] = annotations;
         }
-        if self.of.shape == Shape::Table {
+        if self.of.shape == AnswerShape::Table {
             return table::table(&self.of, &[], metadata);
         }
         json!({
@@ -176,12 +176,12 @@ impl Watching {
         permit: OwnedSemaphorePermit,
     ) -> impl Stream<Item = Bytes> {
         let end = Instant::from_std(clock::now()) + self.lasts;
-        let state = Running { watching: self, views, end, over: false, _permit: permit };
+        let state = RunningWatch { watching: self, views, end, over: false, _permit: permit };
         unfold(state, |mut state| async move { state.next().await.map(|line| (line, state)) })
     }
 }
 
-struct Running {
+struct RunningWatch {
     watching: Watching,
     views: watch::Receiver<Arc<View>>,
     end: Instant,
@@ -189,7 +189,7 @@ struct Running {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Running {
+impl RunningWatch {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(line) = self.watching.lines.pop_front() {

@@ -14,12 +14,12 @@ use crate::patch::{self, MergedLists};
 
 use super::apply::{self, Conflict};
 use super::body::{metadata_of, text};
-use super::change::{Change, Outcome, PATCHES, Prepared, Verb, WriteOptions};
+use super::change::{Change, ChangeOutcome, PATCHES, PreparedChange, Verb, WriteOptions};
 use super::defaults;
 use super::files::{self, FileChange};
-use super::kinds::Resource;
-use super::refused::{self, Refused};
-use super::view::{Item, Origin, View, new_uid};
+use super::kinds::ApiResource;
+use super::refused::{self, ApiError};
+use super::view::{Item, ItemOrigin, View, new_uid};
 
 /// The lists that a strategic merge patch of `kubectl apply` merges, for the core kinds.
 const MERGED_LISTS: &MergedLists = &[
@@ -35,7 +35,11 @@ impl Change {
     /// # Errors
     ///
     /// Why an API server would not do it, or why it is not done here.
-    pub(crate) fn prepare(&self, view: &View, directory: &Path) -> Result<Prepared, Refused> {
+    pub(crate) fn prepare(
+        &self,
+        view: &View,
+        directory: &Path,
+    ) -> Result<PreparedChange, ApiError> {
         let Self { resource, namespace, name, .. } = self;
         let current = view.item(resource.kind(), namespace, name).filter(|_| !name.is_empty());
         match (&self.verb, current) {
@@ -45,7 +49,7 @@ impl Change {
                 let applied = self.applied(None, body)?;
                 self.create(view, directory, &applied)
             }
-            (_, None) => Err(Refused::not_found(resource, name)),
+            (_, None) => Err(ApiError::not_found(resource, name)),
             (Verb::Apply(body), Some(current)) => {
                 let applied = self.applied(Some(&current.value()), body)?;
                 self.update(current, directory, applied)
@@ -59,18 +63,18 @@ impl Change {
             (Verb::StrategicPatch(body), Some(current)) => {
                 if !resource.info.group.is_empty() && resource.kind() != Kind::EndpointSlice {
                     let found = "application/strategic-merge-patch+json";
-                    return Err(Refused::unsupported_media_type(found, PATCHES));
+                    return Err(ApiError::unsupported_media_type(found, PATCHES));
                 }
                 let mut object = self.read(current);
                 let patched = patch::strategic(&mut object, body.clone(), MERGED_LISTS);
-                patched.map_err(Refused::bad_request)?;
+                patched.map_err(ApiError::bad_request)?;
                 self.update(current, directory, object)
             }
             (Verb::JsonPatch(body), Some(current)) => {
                 let mut object = self.read(current);
                 let patched = patch::json_patch(&mut object, body.clone());
                 let wrong = |problem| vec![Rejected { field: String::new(), problem }];
-                patched.map_err(|problem| Refused::invalid(resource, name, &wrong(problem)))?;
+                patched.map_err(|problem| ApiError::invalid(resource, name, &wrong(problem)))?;
                 self.update(current, directory, object)
             }
         }
@@ -84,21 +88,26 @@ impl Change {
         object
     }
 
-    fn applied(&self, current: Option<&Value>, body: &Value) -> Result<Value, Refused> {
+    fn applied(&self, current: Option<&Value>, body: &Value) -> Result<Value, ApiError> {
         let WriteOptions { manager, force, now, .. } = &self.options;
         if manager.is_empty() {
-            return Err(Refused::bad_request("fieldManager is required for apply patch"));
+            return Err(ApiError::bad_request("fieldManager is required for apply patch"));
         }
         if body.pointer("/metadata/managedFields").is_some() {
             let why = "metadata.managedFields must be nil";
-            return Err(Refused::bad_request(why));
+            return Err(ApiError::bad_request(why));
         }
         let kind = self.resource.info.kind.as_str();
         apply::apply(kind, current, body, manager, *force, now)
-            .map_err(|Conflict { owned }| Refused::owned_by_others(&owned))
+            .map_err(|Conflict { owned }| ApiError::owned_by_others(&owned))
     }
 
-    fn create(&self, view: &View, directory: &Path, body: &Value) -> Result<Prepared, Refused> {
+    fn create(
+        &self,
+        view: &View,
+        directory: &Path,
+        body: &Value,
+    ) -> Result<PreparedChange, ApiError> {
         let resource = self.resource;
         let mut object = self.checked(body.clone())?;
         let metadata = metadata_of(&mut object)?;
@@ -109,11 +118,11 @@ impl Change {
             _ => {
                 let problem = "name or generateName is required".into();
                 let wrong = [Rejected { field: "metadata.name".into(), problem }];
-                return Err(Refused::invalid(resource, "", &wrong));
+                return Err(ApiError::invalid(resource, "", &wrong));
             }
         };
         if !self.name.is_empty() && self.name != name {
-            return Err(Refused::bad_request(format!(
+            return Err(ApiError::bad_request(format!(
                 "the name of the object ({name}) does not match the name on the URL ({})",
                 self.name
             )));
@@ -130,7 +139,7 @@ impl Change {
         }
         let existing = view.item(resource.kind(), &self.namespace, &name);
         if existing.is_some_and(|item| !self.is_implicit(item)) {
-            return Err(Refused::already_exists(resource, &name));
+            return Err(ApiError::already_exists(resource, &name));
         }
         let (object, key, warnings) = self.valid(object, None, &name)?;
         let file = FileChange {
@@ -139,23 +148,30 @@ impl Change {
             secret: files::is_secret(key.kind),
         };
         if self.options.dry_run {
-            let outcome = Outcome::DryRun { object: self.shown(object, None), created: true };
-            return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
+            let outcome = ChangeOutcome::DryRun { object: self.shown(object, None), created: true };
+            return Ok(PreparedChange { files: Vec::new(), key, outcome, warnings });
         }
-        Ok(Prepared { files: vec![file], key, outcome: Outcome::Created, warnings })
+        Ok(PreparedChange { files: vec![file], key, outcome: ChangeOutcome::Created, warnings })
     }
 
     /// A namespace that is there because something is in it can still be written.
     fn is_implicit(&self, item: &Item) -> bool {
-        self.resource.kind() == Kind::Namespace && matches!(item.origin, Origin::Made(_))
+        self.resource.kind() == Kind::Namespace && matches!(item.origin, ItemOrigin::Made(_))
     }
 
-    fn update(&self, current: &Item, directory: &Path, body: Value) -> Result<Prepared, Refused> {
+    fn update(
+        &self,
+        current: &Item,
+        directory: &Path,
+        body: Value,
+    ) -> Result<PreparedChange, ApiError> {
         let Self { resource, name, .. } = self;
         let path = match &current.origin {
-            Origin::Api(path) => path.clone(),
+            ItemOrigin::Api(path) => path.clone(),
             // Labels of a namespace that is written nowhere: now it is.
-            Origin::Made(_) if self.is_implicit(current) => files::path(directory, &current.key),
+            ItemOrigin::Made(_) if self.is_implicit(current) => {
+                files::path(directory, &current.key)
+            }
             other => return Err(not_ours(resource, name, other)),
         };
         let mut object = self.checked(body)?;
@@ -164,7 +180,7 @@ impl Change {
         let metadata = metadata_of(&mut object)?;
         let version = current.version.to_string();
         if text(metadata, "resourceVersion").is_some_and(|one| !one.is_empty() && one != version) {
-            return Err(Refused::conflict(resource, name));
+            return Err(ApiError::conflict(resource, name));
         }
         if text(metadata, "uid").is_some_and(|uid| !uid.is_empty() && before["uid"] != uid) {
             let why = format!(
@@ -172,10 +188,10 @@ impl Change {
                 text(metadata, "uid").unwrap_or_default(),
                 before["uid"].as_str().unwrap_or_default()
             );
-            return Err(Refused::conflict_because(resource, name, &why));
+            return Err(ApiError::conflict_because(resource, name, &why));
         }
         if text(metadata, "name").is_none_or(|one| one != *name) {
-            return Err(Refused::bad_request(format!(
+            return Err(ApiError::bad_request(format!(
                 "the name of the object ({}) does not match the name on the URL ({name})",
                 text(metadata, "name").unwrap_or_default()
             )));
@@ -198,19 +214,20 @@ impl Change {
         {
             let problem = "Value is immutable".into();
             let wrong = [Rejected { field: "spec.controllerName".into(), problem }];
-            return Err(Refused::invalid(resource, name, &wrong));
+            return Err(ApiError::invalid(resource, name, &wrong));
         }
         let mut complete = object.clone();
         defaults::fill(resource.info.kind.as_str(), &mut complete);
-        let outcome = Outcome::Updated;
+        let outcome = ChangeOutcome::Updated;
         if same(&complete, &stored, &["status"]) {
             let outcome = match self.options.dry_run {
-                true => {
-                    Outcome::DryRun { object: self.shown(object, Some(current)), created: false }
-                }
+                true => ChangeOutcome::DryRun {
+                    object: self.shown(object, Some(current)),
+                    created: false,
+                },
                 false => outcome,
             };
-            return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
+            return Ok(PreparedChange { files: Vec::new(), key, outcome, warnings });
         }
         let is_changed = !same(&complete, &stored, &["apiVersion", "kind", "metadata", "status"]);
         if is_changed && resource.has_generation() {
@@ -219,15 +236,15 @@ impl Change {
         }
         if self.options.dry_run {
             let outcome =
-                Outcome::DryRun { object: self.shown(object, Some(current)), created: false };
-            return Ok(Prepared { files: Vec::new(), key, outcome, warnings });
+                ChangeOutcome::DryRun { object: self.shown(object, Some(current)), created: false };
+            return Ok(PreparedChange { files: Vec::new(), key, outcome, warnings });
         }
         let secret = files::is_secret(key.kind);
         let file = FileChange { path, text: Some(files::text(&object)), secret };
-        Ok(Prepared { files: vec![file], key, outcome, warnings })
+        Ok(PreparedChange { files: vec![file], key, outcome, warnings })
     }
 
-    fn delete(&self, view: &View, current: &Item) -> Result<Prepared, Refused> {
+    fn delete(&self, view: &View, current: &Item) -> Result<PreparedChange, ApiError> {
         let Self { resource, name, .. } = self;
         let stored = current.value();
         let current_uid = stored["metadata"]["uid"].as_str().unwrap_or_default();
@@ -236,7 +253,7 @@ impl Change {
             let other_version =
                 version.as_ref().is_some_and(|version| *version != current.version.to_string());
             if other_uid || other_version {
-                return Err(Refused::conflict(resource, name));
+                return Err(ApiError::conflict(resource, name));
             }
         }
         let mut items = vec![current];
@@ -246,7 +263,7 @@ impl Change {
         let mut changes = Vec::with_capacity(items.len());
         for item in items {
             match &item.origin {
-                Origin::Api(path) => changes.push(FileChange {
+                ItemOrigin::Api(path) => changes.push(FileChange {
                     path: path.clone(),
                     text: None,
                     secret: files::is_secret(item.key.kind),
@@ -254,12 +271,12 @@ impl Change {
                 other => return Err(not_ours(resource, name, other)),
             }
         }
-        let outcome = Outcome::Deleted(refused::deleted(resource, name, current_uid));
+        let outcome = ChangeOutcome::Deleted(refused::deleted(resource, name, current_uid));
         if self.options.dry_run {
             changes.clear();
         }
         let (key, warnings) = (current.key.clone(), Vec::new());
-        Ok(Prepared { files: changes, key, outcome, warnings })
+        Ok(PreparedChange { files: changes, key, outcome, warnings })
     }
 
     /// A namespace goes with everything in it, or stays.
@@ -267,18 +284,18 @@ impl Change {
         &self,
         view: &'v View,
         namespace: &'v Item,
-    ) -> Result<Vec<&'v Item>, Refused> {
+    ) -> Result<Vec<&'v Item>, ApiError> {
         let mut going = Vec::new();
-        if !matches!(namespace.origin, Origin::Made(_)) {
+        if !matches!(namespace.origin, ItemOrigin::Made(_)) {
             going.push(namespace);
         }
         for item in view.items.values().filter(|item| item.key.namespace == namespace.key.name) {
             match &item.origin {
-                Origin::Api(_) => going.push(item),
-                Origin::Made(_) => {}
-                Origin::File(file) => {
+                ItemOrigin::Api(_) => going.push(item),
+                ItemOrigin::Made(_) => {}
+                ItemOrigin::File(file) => {
                     let why = format!("{} is in it, and stands in {}", item.key, file.display());
-                    return Err(Refused::not_ours(self.resource, &self.name, &why));
+                    return Err(ApiError::not_ours(self.resource, &self.name, &why));
                 }
             }
         }
@@ -302,16 +319,16 @@ impl Change {
     }
 }
 
-fn not_ours(resource: &Resource, name: &str, origin: &Origin) -> Refused {
+fn not_ours(resource: &ApiResource, name: &str, origin: &ItemOrigin) -> ApiError {
     let why = match origin {
-        Origin::Api(_) => "it cannot be changed".into(),
-        Origin::File(file) => format!(
+        ItemOrigin::Api(_) => "it cannot be changed".into(),
+        ItemOrigin::File(file) => format!(
             "it stands in {}, which is yours and is not changed over the API; change the file",
             file.display()
         ),
-        Origin::Made(why) => (*why).to_owned(),
+        ItemOrigin::Made(why) => (*why).to_owned(),
     };
-    Refused::not_ours(resource, name, &why)
+    ApiError::not_ours(resource, name, &why)
 }
 
 /// Five characters, none of which make a word: as an API server ends a name that it makes up.
@@ -341,7 +358,7 @@ mod tests {
 
     use crate::config;
     use crate::kube_api::kinds;
-    use crate::kube_api::view::Source;
+    use crate::kube_api::view::SourceObject;
 
     use super::*;
 
@@ -363,18 +380,23 @@ mod tests {
         let sources = written.iter().enumerate().map(|(number, written)| {
             let object = config::offered(written.clone()).object.unwrap();
             let file: Arc<Path> = Path::new("/api").join(format!("{number}.yaml")).into();
-            Source { key: object.key(), written: written.to_string().into(), file, alone: true }
+            SourceObject {
+                key: object.key(),
+                written: written.to_string().into(),
+                file,
+                alone: true,
+            }
         });
         let start = jiff::Timestamp::from_second(1).unwrap();
         View::new(start).next(sources.collect(), [], Some(Path::new("/api")), start)
     }
 
-    fn prepared(view: &View, change: &Change) -> Result<Prepared, Refused> {
+    fn prepared(view: &View, change: &Change) -> Result<PreparedChange, ApiError> {
         change.prepare(view, Path::new("/api"))
     }
 
     /// The object that a change writes.
-    fn written(prepared: &Prepared) -> Value {
+    fn written(prepared: &PreparedChange) -> Value {
         let [file] = &prepared.files[..] else { panic!("{prepared:?}") };
         config::read_yaml(file.text.as_ref().unwrap()).unwrap()
     }

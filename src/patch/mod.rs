@@ -1,4 +1,7 @@
 //! Patches of JSON: merge patch (RFC 7396), JSON patch (RFC 6902), Kubernetes' strategic merge patch.
+//!
+//! The crate `json-patch` would do the first two, but it removes a field by putting the last one in its
+//! place. Objects are written to files that people read, so fields keep their order here.
 
 use serde_json::{Map, Value};
 
@@ -269,6 +272,18 @@ mod tests {
             let told = patch.to_string();
             merge(&mut target, patch);
             assert_eq!(target, want, "{told}");
+        }
+    }
+
+    #[test]
+    fn fields_keep_their_order_when_one_is_removed() {
+        let object = json!({ "a": 1, "b": 2, "c": 3, "d": 4 });
+        let mut merged = object.clone();
+        merge(&mut merged, json!({ "b": null }));
+        let mut patched = object;
+        json_patch(&mut patched, json!([{ "op": "remove", "path": "/b" }])).unwrap();
+        for left in [merged, patched] {
+            assert_eq!(left.to_string(), r#"{"a":1,"c":3,"d":4}"#);
         }
     }
 

@@ -429,7 +429,7 @@ async fn descriptors_that_run_out_are_waited_for() {
         .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
         .start()
         .await;
-    let told = "room for 16 connections, 64 of one peer";
+    let told = "limits: 16 connections (64 per client address)";
     until("a line about it", || gateway.process().stderr().contains(told)).await;
     let mut crowd = Vec::new();
     for _ in 0..100 {

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::app::Failed;
 use crate::cli::output::{fail, print};
 use crate::cli::paths::{ACME_WEBROOT, LETSENCRYPT, Socket};
-use crate::control::socket::{Status, call};
+use crate::control::socket::{StatusReport, call};
 use crate::net::{HostPattern, in_ascii, is_public};
 use crate::tls::{certonly, identifiers, quoted};
 
@@ -57,7 +57,7 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         // A running gateway knows its directories; without one, the default ones are used.
-        let status: Option<Status> =
+        let status: Option<StatusReport> =
             call(&self.socket.control_socket, "GET", "/status", PATIENCE).ok();
         let (webroot, letsencrypt) =
             status.map(|status| (status.acme_webroot, status.letsencrypt_dir)).unzip();

@@ -5,7 +5,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::cli::output::Columns;
 use crate::cli::table::{Cell, Column, Step, Table};
 use crate::cli::text::{Colour, Screen};
-use crate::control::{Certificates, Facts, On, Row, Verdict};
+use crate::control::{CertificateFacts, CertificateRow, CertificateState, Certificates, ShownOn};
 
 const INDENT: &str = "    ";
 /// Columns of names; where they need more, they have a line of their own.
@@ -62,7 +62,7 @@ fn wide(certificates: &Certificates, screen: Screen) -> String {
 }
 
 /// NAMES, LEFT, UNTIL, FROM, ISSUER and KEY.
-fn cells(row: &Row) -> [Cell; 6] {
+fn cells(row: &CertificateRow) -> [Cell; 6] {
     let colour = colour(row.verdict);
     match &row.certificate {
         Some(facts) => [
@@ -86,29 +86,29 @@ fn cells(row: &Row) -> [Cell; 6] {
 }
 
 /// The names of a certificate, or those that want one.
-fn names(row: &Row) -> Option<&[String]> {
+fn names(row: &CertificateRow) -> Option<&[String]> {
     let wanted = Some(&*row.hostnames).filter(|names| !names.is_empty());
     row.certificate.as_ref().map(|facts| &*facts.names).or(wanted)
 }
 
-fn colour(verdict: Verdict) -> Colour {
+fn colour(verdict: CertificateState) -> Colour {
     match verdict {
-        Verdict::Good => Colour::Green,
-        Verdict::Overdue | Verdict::Unknown => Colour::Yellow,
-        Verdict::Broken
-        | Verdict::BrokenChain
-        | Verdict::Expired
-        | Verdict::Missing
-        | Verdict::NotForHost
-        | Verdict::NotYetValid
-        | Verdict::Uncovered => Colour::Red,
+        CertificateState::Good => Colour::Green,
+        CertificateState::Overdue | CertificateState::Unknown => Colour::Yellow,
+        CertificateState::Broken
+        | CertificateState::BrokenChain
+        | CertificateState::Expired
+        | CertificateState::Missing
+        | CertificateState::NotForHost
+        | CertificateState::NotYetValid
+        | CertificateState::Uncovered => Colour::Red,
     }
 }
 
 /// The listeners of a certificate, its source, all of its names, and its faults.
-fn below(row: &Row, screen: Screen) -> String {
+fn below(row: &CertificateRow, screen: Screen) -> String {
     let mut text = String::new();
-    for On { name, hostname, port } in &row.listeners {
+    for ShownOn { name, hostname, port } in &row.listeners {
         let host = hostname.as_ref().map(|host| format!(", host {host}")).unwrap_or_default();
         text.push_str(&screen.wrapped(INDENT, &format!("listener {name}, port {port}{host}")));
     }
@@ -132,7 +132,7 @@ fn below(row: &Row, screen: Screen) -> String {
     for note in &row.notes {
         text.push_str(&screen.wrapped(INDENT, note));
     }
-    let is_good = row.verdict == Verdict::Good;
+    let is_good = row.verdict == CertificateState::Good;
     for problem in &row.problems {
         for line in screen.wrapped(&format!("{INDENT}! "), problem).lines() {
             match is_good {
@@ -146,13 +146,13 @@ fn below(row: &Row, screen: Screen) -> String {
 }
 
 /// Where it comes from, or would.
-fn source(row: &Row) -> String {
+fn source(row: &CertificateRow) -> String {
     let facts = row.certificate.as_ref();
     match (facts.and_then(|facts| facts.lineage.as_ref()), &row.secret, facts) {
         (Some(lineage), _, _) => format!("lineage {lineage}"),
         (None, Some(secret), Some(_)) => format!("in {secret}"),
         (None, Some(secret), None) => secret.clone(),
-        (None, None, Some(Facts { file, .. })) => file.clone(),
+        (None, None, Some(CertificateFacts { file, .. })) => file.clone(),
         (None, None, None) => "-".into(),
     }
 }
@@ -184,16 +184,16 @@ fn left(seconds: i64) -> String {
 mod tests {
     use super::*;
 
-    fn row(verdict: Verdict, days: i64) -> Row {
-        Row {
+    fn row(verdict: CertificateState, days: i64) -> CertificateRow {
+        CertificateRow {
             verdict,
-            listeners: vec![On {
+            listeners: vec![ShownOn {
                 name: "envoy-gateway-system/eg/https".into(),
                 hostname: None,
                 port: 8443,
             }],
             secret: Some("Secret envoy-gateway-system/eih-tls-cert".into()),
-            certificate: Some(Facts {
+            certificate: Some(CertificateFacts {
                 names: vec!["example.org".into(), "www.example.org".into()],
                 lineage: Some("example.org".into()),
                 file: "/etc/letsencrypt/live/example.org/fullchain.pem".into(),
@@ -204,17 +204,19 @@ mod tests {
                 not_after: "2026-12-30T00:00:00Z".into(),
                 seconds_left: days * 86_400,
             }),
-            ..Row::default()
+            ..CertificateRow::default()
         }
     }
 
     #[test]
     fn the_table_reads_like_this() {
-        let overdue =
-            Row { problems: vec!["its renewal is overdue".into()], ..row(Verdict::Overdue, 12) };
-        let missing = Row {
-            verdict: Verdict::Missing,
-            listeners: vec![On {
+        let overdue = CertificateRow {
+            problems: vec!["its renewal is overdue".into()],
+            ..row(CertificateState::Overdue, 12)
+        };
+        let missing = CertificateRow {
+            verdict: CertificateState::Missing,
+            listeners: vec![ShownOn {
                 name: "shop/eg/tls".into(),
                 hostname: Some("shop.test".into()),
                 port: 443,
@@ -222,17 +224,19 @@ mod tests {
             secret: Some("Secret shop/tls".into()),
             certificate: None,
             problems: vec!["no certbot lineage of the name `shop.test`".into()],
-            ..Row::default()
+            ..CertificateRow::default()
         };
-        let uncovered = Row {
-            verdict: Verdict::Uncovered,
+        let uncovered = CertificateRow {
+            verdict: CertificateState::Uncovered,
             listeners: overdue.listeners.clone(),
             hostnames: vec!["blog.test".into(), "wiki.test".into()],
             problems: vec!["no certificate is for these".into()],
-            ..Row::default()
+            ..CertificateRow::default()
         };
-        let private =
-            Row { notes: vec!["its root is not known here".into()], ..row(Verdict::Good, 80) };
+        let private = CertificateRow {
+            notes: vec!["its root is not known here".into()],
+            ..row(CertificateState::Good, 80)
+        };
         let certificates =
             Certificates { certificates: vec![overdue, missing, uncovered, private] };
         let want = "\
@@ -267,7 +271,7 @@ example.org, www.example.org  12 d  2026-12-30
 
     #[test]
     fn no_line_is_wider_than_a_terminal() {
-        let mut wide = row(Verdict::Broken, -40_000);
+        let mut wide = row(CertificateState::Broken, -40_000);
         let facts = wide.certificate.as_mut().unwrap();
         facts.names = (0..30).map(|n| format!("{n}-{}.example.org", "name".repeat(10))).collect();
         facts.issuer = "O=".to_owned() + &"An Authority of Many Words ".repeat(5);
@@ -289,9 +293,9 @@ example.org, www.example.org  12 d  2026-12-30
     fn the_colour_tells_how_it_is() {
         // (verdict, escape)
         let table_of = [
-            (Verdict::Good, "\x1b[32m12 d\x1b[0m"),
-            (Verdict::Overdue, "\x1b[33m12 d\x1b[0m"),
-            (Verdict::Expired, "\x1b[31m12 d\x1b[0m"),
+            (CertificateState::Good, "\x1b[32m12 d\x1b[0m"),
+            (CertificateState::Overdue, "\x1b[33m12 d\x1b[0m"),
+            (CertificateState::Expired, "\x1b[31m12 d\x1b[0m"),
         ];
         for (verdict, want) in table_of {
             let certificates = Certificates { certificates: vec![row(verdict, 12)] };

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::http_client::{self, Answer, Request, Server};
 
-use super::words::Refused;
+use super::words::ErrorReport;
 
 /// Bytes of an answer: the certificates of thousands of listeners, or a thousand diagnostics.
 const LONGEST: usize = 64 << 20;
@@ -50,7 +50,7 @@ pub(crate) fn call_for<T: DeserializeOwned>(
     {
         return Ok(answer);
     }
-    let refused: Refused = serde_json::from_slice(&body).unwrap_or_default();
+    let refused: ErrorReport = serde_json::from_slice(&body).unwrap_or_default();
     let error = if refused.error.is_empty() { format!("status {status}") } else { refused.error };
     Err(CannotAsk::Refused(error))
 }

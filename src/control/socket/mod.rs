@@ -4,15 +4,15 @@
 //! ```text
 //! POST /reload               reads everything again; 200 if it was loaded, 422 if it was refused
 //!      ?wait=false           the same, answered with 202 before it is done
-//!      ?allow_removal=true   what is gone from the files is meant to be
-//!      ?dry_run=true         changes nothing, and answers what would come of it
-//! POST /drain_listeners      ends what is under way and then the process, as SIGTERM does
+//!      ?allow_removal=true   objects that are missing in the files were removed on purpose
+//!      ?dry_run=true         changes nothing, and answers what a reload would do
+//! POST /drain_listeners      drains and ends the process, as SIGTERM does
 //! GET  /certs                the certificates that are served, or should be
-//! GET  /conditions           what is not as it should be with the objects
-//! GET  /reloads              the last loads, with what was wrong
-//! GET  /status               what runs
+//! GET  /conditions           conditions of objects that are not as they should be
+//! GET  /reloads              the last loads, with their diagnostics
+//! GET  /status               the state of this process
 //! ...  /api, /apis           the objects, as an API server shows them: `kube_api`; here alone
-//! ...  the rest              what needs no answer of the loop: `admin`
+//! ...  everything else       questions that do not need the loop: `admin`
 //! ```
 //!
 //! The tasks here only carry questions: the control loop answers them, one at a time, between its
@@ -47,15 +47,17 @@ use crate::kube_api::Front;
 
 pub(crate) use client::{CannotAsk, call, call_for};
 pub(super) use question::{Ask, AskReload};
-pub(crate) use words::{ApiAt, Draining, Past, Refusal, Reloaded, Reloads, Serving, Status};
+pub(crate) use words::{
+    ApiAt, Draining, Past, RefusalReport, ReloadHistory, Reloaded, Serving, StatusReport,
+};
 
-use server::{Asks, Door, Patience, QUEUE, serve};
+use server::{Asks, Patience, QUEUE, SocketDoor, serve};
 
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
 
-/// Who asks, by the socket and by the admin address, as far as they are open. Dropping it ends every
-/// conversation and removes the socket's file.
+/// The servers of the control socket and the admin address, and the questions they pass on. Dropping it
+/// closes every connection and removes the socket's file.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     asks: Asks,
@@ -88,7 +90,7 @@ pub(super) enum CannotOpen {
 }
 
 impl ControlSocket {
-    /// One that nobody can reach yet.
+    /// One that listens nowhere yet.
     pub(super) fn new() -> Self {
         let (reload, reloads) = mpsc::channel(QUEUE);
         let (question, questions) = mpsc::channel(QUEUE);
@@ -98,8 +100,8 @@ impl ControlSocket {
         Self { asks, reloads, questions, rehearsals, file: None, servers, pages }
     }
 
-    /// Listens at `path`. The file that a process left behind which is gone is replaced. Needs a
-    /// runtime around it.
+    /// Listens at `path`. A socket that a dead process left behind is replaced. Must be called inside a
+    /// runtime.
     ///
     /// # Errors
     ///
@@ -111,7 +113,7 @@ impl ControlSocket {
         admin: Admin,
     ) -> Result<(), CannotOpen> {
         let listener = self.bind(path)?;
-        let door = Door { asks: self.asks.clone(), front, admin };
+        let door = SocketDoor { asks: self.asks.clone(), front, admin };
         self.servers.spawn(serve(listener, door, Patience::default()));
         Ok(())
     }
@@ -125,13 +127,13 @@ impl ControlSocket {
         Ok(listener)
     }
 
-    /// Answers on `address`, too, as soon as it can be had. Needs a runtime around it.
+    /// Answers on `address`, too, as soon as it can be bound. Must be called inside a runtime.
     pub(super) fn listen(&mut self, address: SocketAddr, admin: Admin) {
         self.pages.spawn(admin_address::serve(address, self.asks.clone(), admin));
     }
 
-    /// Closes the socket for the process that comes next. The admin address answers on as long as
-    /// the result is kept, but for what only the control loop knows.
+    /// Closes the socket, so that the next process can open it. The admin address goes on answering
+    /// questions that do not need the control loop, as long as the result is kept.
     pub(super) fn draining(self) -> JoinSet<()> {
         self.pages
     }
@@ -152,14 +154,14 @@ impl ControlSocket {
         }
     }
 
-    /// Who else has asked for a reload by now: one that begins after that is theirs, too. So ten
-    /// hooks of one renewal are one reload.
+    /// Everybody else who has asked for a reload by now: the reload that begins next answers them all.
+    /// So ten hooks of one renewal cause one reload.
     pub(super) fn also_waiting(&mut self) -> Vec<AskReload> {
         std::iter::from_fn(|| self.reloads.try_recv().ok()).collect()
     }
 }
 
-/// Removes the socket of a process that is gone.
+/// Removes the socket of a dead process.
 fn make_room(path: &Path) -> Result<(), CannotOpen> {
     let path = path.to_owned();
     let metadata = match fs::symlink_metadata(&path) {
@@ -185,7 +187,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
-        // Whoever replaced it meanwhile keeps theirs.
+        // The file of a process that has replaced it stays.
         if self.identity.is_some() && identity(&self.path) == self.identity {
             let _ = fs::remove_file(&self.path);
         }

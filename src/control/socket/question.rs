@@ -3,15 +3,15 @@
 use tokio::sync::oneshot;
 
 use crate::control::certificates::Certificates;
-use crate::control::conditions::Conditions;
+use crate::control::conditions::BadConditions;
 
-use super::words::{Draining, Reloaded, Reloads, Status};
+use super::words::{Draining, ReloadHistory, Reloaded, StatusReport};
 
 /// What somebody wants of the control loop, and where the answer goes.
 #[derive(Debug)]
 pub(in crate::control) enum Ask {
     Certificates(oneshot::Sender<Certificates>),
-    Conditions(oneshot::Sender<Conditions>),
+    Conditions(oneshot::Sender<BadConditions>),
     Drain(oneshot::Sender<Draining>),
     /// What a reload would come to.
     Rehearse {
@@ -19,8 +19,8 @@ pub(in crate::control) enum Ask {
         answer: oneshot::Sender<Reloaded>,
     },
     Reload(AskReload),
-    Reloads(oneshot::Sender<Reloads>),
-    Status(oneshot::Sender<Status>),
+    Reloads(oneshot::Sender<ReloadHistory>),
+    Status(oneshot::Sender<StatusReport>),
 }
 
 /// A reload that is asked for.

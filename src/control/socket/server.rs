@@ -21,7 +21,7 @@ use crate::admin::{Admin, Answer};
 use crate::kube_api::Front;
 
 use super::question::{Ask, AskReload};
-use super::words::{Refused, Reloaded};
+use super::words::{ErrorReport, Reloaded};
 
 /// Connections at once; others wait in the backlog.
 const CONNECTIONS: usize = 16;
@@ -56,14 +56,14 @@ pub(super) struct Asks {
 
 /// Who answers those who come by the socket.
 #[derive(Clone, Debug)]
-pub(super) struct Door {
+pub(super) struct SocketDoor {
     pub asks: Asks,
     pub front: Front,
     pub admin: Admin,
 }
 
 /// Accepts for ever.
-pub(super) async fn serve(listener: UnixListener, door: Door, patience: Patience) {
+pub(super) async fn serve(listener: UnixListener, door: SocketDoor, patience: Patience) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -82,7 +82,7 @@ pub(super) async fn serve(listener: UnixListener, door: Door, patience: Patience
     }
 }
 
-async fn connection(stream: UnixStream, door: Door, patience: Patience) {
+async fn connection(stream: UnixStream, door: SocketDoor, patience: Patience) {
     let trusted =
         stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
     let may_change = match trusted {
@@ -90,7 +90,7 @@ async fn connection(stream: UnixStream, door: Door, patience: Patience) {
         false => Err("only root and the user of the gateway may change anything"),
     };
     let service = service_fn(|request: Request<Incoming>| {
-        let Door { asks, front, admin } = door.clone();
+        let SocketDoor { asks, front, admin } = door.clone();
         async move {
             let response = if Front::is_for(request.uri().path()) {
                 front.serve(request, trusted).await
@@ -262,7 +262,7 @@ fn stopping() -> Response<Full<Bytes>> {
 }
 
 pub(super) fn refused(status: StatusCode, error: String) -> Response<Full<Bytes>> {
-    json(status, &Refused { error })
+    json(status, &ErrorReport { error })
 }
 
 fn json(status: StatusCode, answer: &impl Serialize) -> Response<Full<Bytes>> {

@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::control::certificates::Certificates;
-use crate::control::conditions::Conditions;
+use crate::control::conditions::BadConditions;
 use crate::downstream::{KEY_LENGTH, Process, ProcessLimits, SessionKey, Shortage};
-use crate::kube_api::{KubeApi, Rules};
+use crate::kube_api::{ApiRules, KubeApi};
 use crate::metrics::Metrics;
 use crate::observe::{AccessLog, LogLevel};
 use crate::snapshot::{Snapshot, SnapshotCell};
@@ -18,7 +18,7 @@ use super::*;
 const SOON: Duration = Duration::from_secs(10);
 
 fn front() -> Front {
-    KubeApi::new(Rules::default()).0.front().clone()
+    KubeApi::new(ApiRules::default()).0.front().clone()
 }
 
 fn admin() -> Admin {
@@ -46,7 +46,7 @@ fn open(path: &Path) -> Result<ControlSocket, CannotOpen> {
 fn open_with(path: &Path, patience: Patience) -> Result<ControlSocket, CannotOpen> {
     let mut socket = ControlSocket::new();
     let listener = socket.bind(path)?;
-    let door = Door { asks: socket.asks.clone(), front: front(), admin: admin() };
+    let door = SocketDoor { asks: socket.asks.clone(), front: front(), admin: admin() };
     socket.servers.spawn(serve(listener, door, patience));
     Ok(socket)
 }
@@ -79,16 +79,16 @@ async fn answering(path: &Path, patience: Patience) -> JoinSet<()> {
                     let _ = answer.send(Certificates::default());
                 }
                 Ask::Conditions(answer) => {
-                    let _ = answer.send(Conditions::default());
+                    let _ = answer.send(BadConditions::default());
                 }
                 Ask::Drain(answer) => {
                     let _ = answer.send(Draining { connections: 3, timeout_ms: 1 });
                 }
                 Ask::Reloads(answer) => {
-                    let _ = answer.send(Reloads::default());
+                    let _ = answer.send(ReloadHistory::default());
                 }
                 Ask::Status(answer) => {
-                    let _ = answer.send(Status { pid: 42, ..Status::default() });
+                    let _ = answer.send(StatusReport { pid: 42, ..StatusReport::default() });
                 }
             }
         }
@@ -112,13 +112,13 @@ async fn what_is_asked_is_answered() {
     let _gateway = answering(&path, Patience::default()).await;
     let reloaded: Reloaded = asked(&path, "POST", "/reload").await.unwrap();
     assert_eq!((reloaded.loaded, reloaded.took_ms), (true, 7));
-    let status: Status = asked(&path, "GET", "/status").await.unwrap();
+    let status: StatusReport = asked(&path, "GET", "/status").await.unwrap();
     assert_eq!(status.pid, 42);
     let draining: Draining = asked(&path, "POST", "/drain_listeners").await.unwrap();
     assert_eq!(draining.connections, 3);
     let dump: serde_json::Value = asked(&path, "GET", "/config_dump").await.unwrap();
     assert_eq!(dump["routes"], serde_json::json!([]));
-    let refused = asked::<Status>(&path, "GET", "/nothing").await.unwrap_err().to_string();
+    let refused = asked::<StatusReport>(&path, "GET", "/nothing").await.unwrap_err().to_string();
     assert!(refused.contains("`/nothing` is nothing here"), "{refused}");
 }
 
@@ -169,7 +169,7 @@ async fn those_who_say_nothing_keep_nobody_out() {
     for stream in &mut silent {
         stream.write_all(b"POST /reload HTTP/1.1\r\nHost:").unwrap();
     }
-    let status: Status = asked(&path, "GET", "/status").await.unwrap();
+    let status: StatusReport = asked(&path, "GET", "/status").await.unwrap();
     assert_eq!(status.pid, 42);
     drop(silent);
 }

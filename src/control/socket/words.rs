@@ -39,22 +39,22 @@ pub(crate) struct Reloaded {
     /// Why it was refused, where that is no fault of the files: a port that cannot be had.
     pub refused: Option<String>,
     /// Why it was refused, where the files are to blame.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<RefusalReport>,
     /// Faults and warnings by file and place, the first thousand.
-    pub diagnostics: Vec<Told>,
+    pub diagnostics: Vec<DiagnosticReport>,
 }
 
 /// Why files are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Refusal {
+pub(crate) struct RefusalReport {
     /// For people: what is gone, the causes, what follows, what would not be served any more.
     pub lines: Vec<String>,
     /// True if it is for the operator to say that it is meant: a reload that allows removals would
     /// be served.
     pub is_removal: bool,
     /// New faults that follow from nothing else, the first thousand.
-    pub causes: Vec<Told>,
+    pub causes: Vec<DiagnosticReport>,
     /// How many new faults follow from those.
     pub consequences: usize,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Refusal {
 /// The answer to `GET /reloads`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Reloads {
+pub(crate) struct ReloadHistory {
     /// The last loads, the latest first. Only that one has its diagnostics.
     pub reloads: Vec<Past>,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Past {
 /// One thing wrong with the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Told {
+pub(crate) struct DiagnosticReport {
     /// `error` or `warning`.
     pub severity: String,
     /// True if nothing of the load may be served because of it.
@@ -112,7 +112,7 @@ pub(crate) struct Serving {
 /// The answer to `GET /status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Status {
+pub(crate) struct StatusReport {
     pub version: String,
     pub pid: u32,
     /// Whom the gateway runs as, and so whose its files must be.
@@ -124,7 +124,7 @@ pub(crate) struct Status {
     /// Why the files are not what is served, if they are not.
     pub trouble: Option<String>,
     /// The same, whole, where the files are to blame.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<RefusalReport>,
     /// `strict` or `partial`.
     pub reload_policy: String,
     /// What is not as it should be beside the configuration, as long as that is so: files that cannot be
@@ -155,7 +155,7 @@ pub(crate) struct ApiAt {
 /// The answer where something else was asked for than there is, or may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Refused {
+pub(crate) struct ErrorReport {
     /// An API server's Status has it under another name.
     #[serde(alias = "message")]
     pub error: String,
@@ -163,13 +163,13 @@ pub(crate) struct Refused {
 
 impl Reloaded {
     /// The first diagnostics that an answer has room for.
-    pub(in crate::control) fn told(diagnostics: &[Diagnostic]) -> Vec<Told> {
-        diagnostics.iter().take(DIAGNOSTICS).map(Told::from).collect()
+    pub(in crate::control) fn told(diagnostics: &[Diagnostic]) -> Vec<DiagnosticReport> {
+        diagnostics.iter().take(DIAGNOSTICS).map(DiagnosticReport::from).collect()
     }
 }
 
-impl From<&admission::Refusal> for Refusal {
-    fn from(refusal: &admission::Refusal) -> Self {
+impl From<&admission::LoadRefusal> for RefusalReport {
+    fn from(refusal: &admission::LoadRefusal) -> Self {
         Self {
             lines: refusal.lines(),
             is_removal: refusal.is_removal(),
@@ -186,7 +186,7 @@ impl Serving {
     }
 }
 
-impl From<&Diagnostic> for Told {
+impl From<&Diagnostic> for DiagnosticReport {
     fn from(diagnostic: &Diagnostic) -> Self {
         let Diagnostic { severity, fatal, place, object, field, problem, origin: _ } = diagnostic;
         Self {

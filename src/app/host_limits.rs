@@ -1,4 +1,4 @@
-//! How many connections there is room for: by memory, and by files.
+//! Limits of connections, derived from the memory and the open files of the host.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -8,14 +8,14 @@ use crate::snapshot::ClientLimits;
 use crate::systemd::Memory;
 use crate::upstream::Bounds;
 
-/// What the gateway takes before the first connection: code, configuration, logs that wait.
+/// Memory of the gateway without a connection: code, configuration, queued log lines.
 const BASE: u64 = 48 << 20;
 
-/// Descriptors for all that is no connection: sockets that listen (each worker has its own), the
-/// control socket, certificates, log files. A sixteenth, at least these, at most half.
+/// Descriptors for listening sockets (each worker has its own), the control socket, certificates and
+/// log files: a sixteenth, at least these, at most half.
 const RESERVE: u64 = 128;
 
-/// What the command line says of limits that are else derived from what is found.
+/// Limits that the command line sets, which are otherwise derived from the host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wishes {
     pub connections: Option<usize>,
@@ -35,8 +35,8 @@ pub(super) struct FittedLimits {
     pub memory: Option<Memory>,
 }
 
-/// Fits the limits to the system, and says so in the log.
-pub(super) fn make(
+/// Fits the limits to the host, and logs them.
+pub(super) fn fit_to_host(
     limits: ProcessLimits,
     client_limits: ClientLimits,
     wishes: Wishes,
@@ -50,7 +50,7 @@ pub(super) fn make(
     let files_text =
         files.map_or_else(|| "files without a limit".into(), |files| counted(files, "file"));
     tracing::info!(
-        "room for {}, {} of one peer, in {memory_text} and {files_text}",
+        "limits: {} ({} per client address), for {memory_text} and {files_text}",
         counted(limits.connections, "connection"),
         limits.connections_a_peer,
     );
@@ -64,8 +64,8 @@ pub(super) fn make(
     FittedLimits { limits, client_limits, memory }
 }
 
-/// Three quarters of the memory may be taken by connections at rest; the last one is for what they
-/// do. A wish goes before what memory allows, not before what files do.
+/// Idle connections may take three quarters of the memory; the last quarter is for requests. A wish
+/// overrides the limit by memory, not the limit by files.
 fn fit(
     limits: ProcessLimits,
     wishes: Wishes,
@@ -82,14 +82,13 @@ fn fit(
         .connections
         .unwrap_or_else(|| limits.connections.min(least(by_memory)))
         .min(least(by_files));
-    // Flows are among the connections to backends.
+    // UDP flows count as connections to backends.
     let flows_by_files = least(files.map(|files| files / 16));
     let connections_a_peer = wishes.connections_a_peer.unwrap_or_else(|| (connections / 4).max(64));
-    // Where somebody wants fewer connections of clients, there are more for backends.
+    // Fewer connections of clients leave more descriptors for backends.
     let upstream_connections =
         left.map_or(usize::MAX, |files| count(files).saturating_sub(connections).max(16));
-    // A backend that takes all that it may leaves a quarter to the others, and a client that does
-    // leaves three.
+    // One backend leaves at least a quarter to the others, and one client three quarters.
     let connections_a_backend = wishes
         .connections_a_backend
         .unwrap_or_else(|| limits.backend.connections.min(upstream_connections / 4 * 3));
