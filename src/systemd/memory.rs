@@ -182,7 +182,8 @@ mod tests {
                 None,
                 "",
             ),
-            // In a container the path is that of the host, and the mount is our own cgroup.
+            // In a container the path is that of the host, and the mount is the cgroup of the
+            // process.
             (
                 &[V1, ("sys/fs/cgroup/memory/memory.limit_in_bytes", "4096")],
                 Some(3072),

@@ -112,7 +112,7 @@ impl Certificate {
         if found_good.is_some_and(is_recent) {
             return Chain::Trusted;
         }
-        // It was parsed when it was read, so this cannot fail.
+        // It was parsed when it was read, so it can be parsed again.
         let chain = match parse(&self.key.cert) {
             Ok(parsed) => {
                 let known = crypto().signature_verification_algorithms;
@@ -187,9 +187,9 @@ impl CertFacts {
         })
     }
 
-    /// True if the certificate serves clients of `host`. For a wildcard, a certificate with the
-    /// wildcard itself does, and one with any name below it: it is taken to be for those of the
-    /// names that the owner uses.
+    /// True if the certificate serves clients of `host`. A wildcard is served by a certificate with
+    /// the same wildcard, or with any name below it: an owner of certificates for some of the names
+    /// is taken to use those names.
     pub(crate) fn is_for(&self, host: &HostPattern) -> bool {
         let is_below = |name: &String| host.accepts(name.strip_prefix("*.").unwrap_or(name));
         match host.suffix() {

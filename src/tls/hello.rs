@@ -1,4 +1,4 @@
-//! Reader of the ClientHello, before the listener and its TLS settings are selected.
+//! Reader of the ClientHello, before the TLS settings are selected.
 
 use std::io;
 use std::pin::Pin;
@@ -21,8 +21,8 @@ const MAX_HELLO_BYTES: usize = 16 * 1024 + 4 + 2 * 5;
 ///
 /// # Errors
 ///
-/// The client sent no valid ClientHello. It was sent an answer that it understands, if there is
-/// one, and `io` is closed.
+/// There is no valid ClientHello. Before `io` is closed, plain HTTP gets a 400 response, and an
+/// invalid or too large ClientHello gets an alert.
 pub(crate) async fn accept_hello<IO>(io: IO) -> Result<Hello<IO>, HelloError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,

@@ -47,7 +47,7 @@ pub(crate) enum NoHello {
 ///
 /// # Errors
 ///
-/// Those of the socket.
+/// Errors of the socket.
 pub(crate) async fn read_server_name(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Opening> {
     let mut bytes = BytesMut::with_capacity(1024);
     let name = loop {
