@@ -10,26 +10,27 @@ use nix::sys::stat::Mode;
 
 const PREFIX: &str = "/.well-known/acme-challenge/";
 
-/// Most bytes that a token's file may hold; certbot writes fewer than 100.
+/// Maximum size of a token's file in bytes; certbot writes fewer than 100.
 const LARGEST: u64 = 4096;
 
-/// The token that a path asks for, if it asks for one.
+/// Returns the token of a challenge path; `None` for other paths.
 ///
-/// RFC 8555 section 8.1: base64url only; 128 characters are three times what a CA sends. So no
-/// path can leave the folder, whatever the file system makes of it.
+/// A token consists of base64url characters only (RFC 8555 section 8.1); the maximum of 128
+/// characters is three times the length that a CA uses. Thus no path can leave the folder,
+/// regardless of the file system.
 pub(crate) fn token(path: &str) -> Option<&str> {
     let token = path.strip_prefix(PREFIX)?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     ((1..=128).contains(&token.len()) && token.bytes().all(allowed)).then_some(token)
 }
 
-/// The file of `token` that certbot wrote under `webroot`. Blocks on the file system.
+/// Reads the file that certbot wrote for `token` under `webroot`. Blocks on the file system.
 ///
-/// Below the webroot no symbolic link is followed, and only a small, regular file is read.
+/// Below the webroot, no symbolic link is followed, and only a small regular file is read.
 ///
 /// # Errors
 ///
-/// Why the file cannot be read; `NotFound` if there is none for the token.
+/// Returns the reason why the file cannot be read; `NotFound` if there is none for the token.
 pub(crate) fn read(webroot: &Path, token: &str) -> io::Result<Vec<u8>> {
     let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let root = File::open(webroot)?;

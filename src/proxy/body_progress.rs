@@ -1,25 +1,25 @@
-//! The progress of a request's body, shared by all parts of its exchange.
+//! The progress of a request body, shared by all parts of its exchange.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::Notify;
 
-/// The progress of a request's body so far.
+/// The progress of a request body so far.
 #[derive(Debug, Default)]
 pub(super) struct BodyProgress {
     pub bytes: AtomicU64,
-    /// When a byte of the exchange last moved, in either direction, if that was noted.
+    /// Time at which a byte of the exchange last moved, in either direction, if recorded.
     pub moved: AtomicU64,
-    /// The gateway waits for the client to send.
+    /// The gateway is waiting for the client to send.
     pub awaited: AtomicBool,
-    /// The client sent nothing for too long, and the body was given up.
+    /// The client sent nothing for too long, and the body was abandoned.
     pub stalled: AtomicBool,
-    /// The client reset the stream, or its HTTP/2 connection is gone.
+    /// The client reset the stream, or its HTTP/2 connection was lost.
     pub abandoned: AtomicBool,
-    /// When the response had ended; 0 until then.
+    /// Time at which the response ended; 0 until then.
     pub answered: AtomicU64,
     /// HTTP/1: the connection ends with the response, and the rest of the body is discarded.
     pub left: AtomicBool,
-    /// The exchange is over.
+    /// Notified when the exchange has ended.
     pub over: Notify,
 }

@@ -1,4 +1,4 @@
-//! The body of a request on its way to the backend.
+//! Request bodies on their way to the backend.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,31 +20,32 @@ use crate::proxy::exchange_record::Record;
 use crate::proxy::linger;
 use crate::proxy::stall::Stall;
 
-/// A request's body: counted, and watched for a client that stalls.
+/// The body of a request. It counts its bytes and detects a client that stalls.
 ///
 /// If it is dropped before its end, [`linger`] reads and discards the rest.
 #[derive(Debug)]
 pub(super) struct ClientBody {
-    /// `None` once it is dropped.
+    /// `None` after the drop.
     incoming: Option<DownstreamBody>,
     watch: Arc<Watch>,
     received: Arc<BodyProgress>,
     /// See [`ClientProtocol::has_streams`](crate::proxy::client_protocol::ClientProtocol).
     has_stream: bool,
     waiting: bool,
-    /// When the present wait began.
+    /// Time at which the present wait began.
     waits_since: Millis,
-    /// HTTP/2: each stream of a connection stalls by itself, so the times of the connection do not
+    /// HTTP/2: each stream of a connection stalls separately, so the times of the connection do not
     /// show it. `None` for HTTP/1, and for gRPC, whose streams may be silent.
     stall: Option<Stall>,
-    /// The client sends nothing before `100 Continue`, which hyper sends at the first poll.
+    /// The client waits for `100 Continue`, which hyper sends at the first poll, before it sends
+    /// the body.
     is_announced: bool,
-    /// It has ended or broken off.
+    /// The body has ended or broken off.
     ended: bool,
 }
 
 impl ClientBody {
-    /// The body of a request; `None` if it has none.
+    /// Returns the body of a request; `None` if it has none.
     pub(super) fn of(
         incoming: DownstreamBody,
         headers: &HeaderMap,
@@ -73,14 +74,15 @@ impl ClientBody {
         })
     }
 
-    /// The body to forward.
+    /// Returns the body to forward.
     pub(super) fn forward(mut self, record: &Record) -> Body {
         let limit = record.connection.watch.limits().body_timeout;
         self.stall = (self.has_stream && !record.is_grpc()).then(|| Stall::new(limit));
         Body::boxed(self)
     }
 
-    /// Leaves the rest to be discarded with the connection, unless other requests share that.
+    /// Leaves the rest of the body to be discarded with the connection, unless other requests share
+    /// the connection.
     pub(super) fn leave(mut self) {
         if !self.has_stream {
             self.incoming = None;
@@ -98,7 +100,8 @@ impl ClientBody {
         }
     }
 
-    /// True if the client has sent nothing for too long, and nothing was sent to it either.
+    /// Returns true if no byte was received from the client, or sent to it, for longer than the
+    /// timeout.
     fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let since = self.waits_since.max(self.received.moved.load(Ordering::Relaxed));
         let stalled =
@@ -109,7 +112,8 @@ impl ClientBody {
         stalled
     }
 
-    /// The body broke off. Over HTTP/1 the rest cannot be told from what follows it.
+    /// Marks the body as broken off. Over HTTP/1 the rest cannot be distinguished from the next
+    /// request.
     fn breaks(&mut self) {
         self.ended = true;
         self.received.abandoned.fetch_or(self.has_stream, Ordering::Relaxed);
@@ -152,9 +156,9 @@ impl HttpBody for ClientBody {
         self.received.moved.store(coarse_now(), Ordering::Relaxed);
         match frame.into_trailers() {
             Ok(trailers) => {
-                // In trailers, other servers take a bare LF for a line end and hyper does not. What
-                // they read as the next request, hyper would read as more trailers. So the
-                // connection ends behind trailers.
+                // In trailers, other servers accept a bare LF as the end of a line and hyper does
+                // not. Bytes that they read as the next request, hyper would read as more trailers.
+                // The connection is therefore closed after trailers.
                 if !self.has_stream {
                     self.watch.end(Ending::Gracefully);
                 }
@@ -188,7 +192,8 @@ impl Drop for ClientBody {
         if incoming.is_end_stream() {
             self.ends();
         } else if self.is_announced && !self.has_stream {
-            // Reading on would make hyper ask the client for the body.
+            // Reading the rest would make hyper send `100 Continue`, which asks the client for the
+            // body.
             self.received.left.store(true, Ordering::Relaxed);
         } else {
             linger::drain(incoming, &self.watch, Arc::clone(&self.received));

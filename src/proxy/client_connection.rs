@@ -1,4 +1,4 @@
-//! The facts of a downstream connection that its requests ask for.
+//! Properties of a downstream connection, for use by its requests.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,30 +8,30 @@ use crate::proxy::forwarded_fields::ConnectionOrigin;
 use crate::snapshot::BindKey;
 use crate::upstream::Holder;
 
-/// The facts of a connection that are the same for all of its requests.
+/// The properties of a connection that are the same for all of its requests.
 #[derive(Debug)]
 pub(crate) struct ClientConnection {
     pub process: Arc<Process>,
     pub bind: BindKey,
     pub origin: ConnectionOrigin,
     pub watch: Arc<Watch>,
-    /// The gateway's own address.
+    /// The local address.
     pub local: SocketAddr,
     /// The server name of the TLS handshake; empty if the client sent none. `None` without TLS.
     pub sni: Option<Box<str>>,
-    /// `TLSv1.3`; `None` without TLS.
+    /// The TLS version, such as `TLSv1.3`; `None` without TLS.
     pub tls: Option<&'static str>,
-    /// `TLS_AES_128_GCM_SHA256`; empty without TLS.
+    /// The cipher suite, such as `TLS_AES_128_GCM_SHA256`; empty without TLS.
     pub cipher: &'static str,
     pub counts: BindCounts,
-    /// Held until the last exchange or tunnel of the connection is over.
+    /// Held until the last exchange or tunnel of the connection has ended.
     pub registration: Registration,
 }
 
 impl ClientConnection {
-    /// The holder whose descriptors a request takes: the peer, or behind a trusted proxy `client`,
-    /// the address that the proxy named. A proxy that names none has no limit for what it passes
-    /// on.
+    /// Returns the holder to which the descriptors of a request are charged: the peer, or, behind a
+    /// trusted proxy, `client`, the address that the proxy reported. Requests of a proxy that
+    /// reports none are not limited.
     pub(super) fn client_of(&self, client: IpAddr) -> Option<Holder> {
         let peer = self.origin.peer.ip().to_canonical();
         self.registration.client().or_else(|| {

@@ -1,9 +1,9 @@
-//! The protocol that a client speaks on an exchange.
+//! The HTTP version of an exchange on the client's side.
 
 use http::Version;
 
-/// The protocol of an exchange on the client's side. What depends on it is asked here, so that a
-/// further protocol is added in one place.
+/// The protocol of an exchange on the client's side. All differences between protocols are
+/// expressed by its methods, so that a further protocol is added in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientProtocol {
     Http10,
@@ -14,14 +14,15 @@ pub(super) enum ClientProtocol {
 impl ClientProtocol {
     pub(super) fn of(version: Version) -> Self {
         match version {
-            // hyper's server for HTTP/2 says this version alone, and so would one for HTTP/3.
+            // hyper's HTTP/2 server reports only this version, and a server for HTTP/3 would do
+            // likewise.
             version if version >= Version::HTTP_2 => Self::Http2,
             Version::HTTP_11 => Self::Http11,
             _ => Self::Http10,
         }
     }
 
-    /// As the access log has it.
+    /// Returns the name used in the access log.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
@@ -30,9 +31,9 @@ impl ClientProtocol {
         }
     }
 
-    /// True if each exchange has a stream of its own, which ends, stalls and is reset without the
-    /// others. If not, an exchange has all of its connection, and a body that is not read to its
-    /// end stands before the next request.
+    /// Returns true if each exchange has its own stream, which ends, stalls and is reset
+    /// independently of the others. If not, an exchange occupies its whole connection, and a body
+    /// that is not read to its end blocks the next request.
     pub(super) fn has_streams(self) -> bool {
         match self {
             Self::Http10 | Self::Http11 => false,
@@ -40,35 +41,35 @@ impl ClientProtocol {
         }
     }
 
-    /// True if target and host come as pseudo-header fields (RFC 9113 section 8.3.1), not in a
-    /// request line with a `Host` field.
+    /// Returns true if target and host are pseudo-header fields (RFC 9113 section 8.3.1), rather
+    /// than a request line with a `Host` field.
     pub(super) fn has_pseudo_fields(self) -> bool {
         self.has_streams()
     }
 
-    /// True if a request has to have a `Host` field (RFC 9112 section 3.2).
+    /// Returns true if a request must have a `Host` field (RFC 9112 section 3.2).
     pub(super) fn needs_host_field(self) -> bool {
         self == Self::Http11
     }
 
-    /// True if a response can end without its length being known and without the connection ending:
-    /// by chunks, or with its stream.
+    /// Returns true if a response of unknown length can end without the end of the connection: by
+    /// chunks, or with its stream.
     pub(super) fn ends_bodies(self) -> bool {
         self != Self::Http10
     }
 
-    /// True if a connection goes on after an exchange where nobody says otherwise.
+    /// Returns true if a connection persists after an exchange by default.
     pub(super) fn keeps_connections(self) -> bool {
         self != Self::Http10
     }
 
-    /// True if a request may change the protocol of its connection by `Upgrade` (RFC 9110 section
-    /// 7.8).
+    /// Returns true if a request may change the protocol of its connection by `Upgrade` (RFC 9110
+    /// section 7.8).
     pub(super) fn has_upgrade(self) -> bool {
         self == Self::Http11
     }
 
-    /// True if gRPC can be spoken over it.
+    /// Returns true if the protocol can carry gRPC.
     pub(super) fn carries_grpc(self) -> bool {
         self.has_streams()
     }

@@ -1,4 +1,4 @@
-//! The body of a request as the server of the client's protocol gives it.
+//! Request bodies as they come from hyper, independent of the client's protocol.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,10 +10,10 @@ use hyper::body::Incoming;
 use crate::body::BodyError;
 use crate::failure::Failure;
 
-/// The body of a request, whatever protocol it came by.
+/// The body of a request over any client protocol.
 ///
-/// Each variant handles what is special to its server. For their reader all bodies are alike: a
-/// body that ends without an error is complete.
+/// Each variant handles the peculiarities of its server. To the reader all bodies are alike: a body
+/// that ends without an error is complete.
 #[derive(Debug)]
 pub(super) enum DownstreamBody {
     Empty,
@@ -22,12 +22,12 @@ pub(super) enum DownstreamBody {
 }
 
 impl DownstreamBody {
-    /// The body of a request of HTTP/1.
+    /// Wraps the body of an HTTP/1 request.
     pub(super) fn http1(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::Empty } else { Self::Http1(incoming) }
     }
 
-    /// The body of a request of HTTP/2.
+    /// Wraps the body of an HTTP/2 request.
     pub(super) fn http2(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::Empty } else { Self::Http2(incoming) }
     }
@@ -45,8 +45,8 @@ impl HttpBody for DownstreamBody {
             Self::Empty => Poll::Ready(None),
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
             Self::Http2(incoming) => match Pin::new(&mut *incoming).poll_frame(cx) {
-                // hyper ends a body whose stream is reset with NO_ERROR as if it were whole. Only
-                // END_STREAM makes it so (RFC 9113 section 8.1).
+                // hyper ends a body whose stream is reset with NO_ERROR as if it were complete.
+                // Only END_STREAM marks a complete body (RFC 9113 section 8.1).
                 Poll::Ready(None) if !incoming.is_end_stream() => {
                     Poll::Ready(Some(Err(Failure::ClientGone.details().into())))
                 }

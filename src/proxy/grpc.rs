@@ -1,8 +1,8 @@
-//! gRPC calls: the one place that decides which exchanges are calls.
+//! gRPC calls: the only place that decides which exchanges are calls.
 //!
-//! A content type is only a claim of the client, so it alone changes neither a limit nor the form
-//! of a response: a gRPC call also has the method and protocol of one, and a route or a backend
-//! that serves gRPC.
+//! A content type is only a claim of the client, so by itself it changes neither a limit nor the
+//! form of a response. A gRPC call also has the method and protocol of a call, and a route or a
+//! backend that serves gRPC.
 
 use http::Method;
 
@@ -11,7 +11,7 @@ use crate::snapshot::Rule;
 use crate::snapshot::matcher::is_grpc;
 use crate::upstream::{Cluster, Protocol};
 
-/// What is known of an exchange so far.
+/// The evidence, so far, that an exchange is a gRPC call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GrpcCall {
     /// The request has the form of a call.
@@ -21,7 +21,8 @@ pub(super) struct GrpcCall {
 }
 
 impl GrpcCall {
-    /// gRPC over HTTP/2, "Requests": POST, over HTTP/2 or later, with the content type.
+    /// Checks the form of the request (gRPC over HTTP/2, "Requests"): POST, over HTTP/2 or later,
+    /// with the content type.
     pub(super) fn of<B>(request: &http::Request<B>) -> Self {
         let asked = request.method() == Method::POST
             && ClientProtocol::of(request.version()).carries_grpc()
@@ -29,18 +30,18 @@ impl GrpcCall {
         Self { asked, served: false }
     }
 
-    /// The request matched `rule`.
+    /// Records that the request matched `rule`.
     pub(super) fn matched(&mut self, rule: &Rule) {
         self.served |= rule.grpc;
     }
 
-    /// The request goes to `cluster`. gRPC is spoken over HTTP/2 alone, so a backend that is known
+    /// Records that the request goes to `cluster`. gRPC requires HTTP/2, so a backend that is known
     /// to speak HTTP/2 may serve it behind an HTTPRoute too.
     pub(super) fn goes_to(&mut self, cluster: &Cluster) {
         self.served |= cluster.settings().protocol != Protocol::Http1;
     }
 
-    /// True if the exchange is a gRPC call.
+    /// Returns true if the exchange is a gRPC call.
     pub(super) fn is_grpc(self) -> bool {
         self.asked && self.served
     }

@@ -1,9 +1,9 @@
-//! The rest of a request body after the response: it is read and discarded for a while.
+//! Lingering: the rest of a request body is read and discarded for a while after the response.
 //!
-//! A client that is still sending when its stream or connection ends loses the response with it
-//! (RFC 9112 section 9.6; HTTP/2 libraries of clients drop a response that RST_STREAM follows at
-//! once). So the rest is read, which also serves a client that reads nothing before it has sent
-//! everything. An HTTP/1 connection whose request body ends within the limits is kept.
+//! A client that is still sending when its stream or connection ends loses the response (RFC 9112
+//! section 9.6; HTTP/2 client libraries drop a response that RST_STREAM follows at once). Therefore
+//! the rest is read, which also serves a client that reads nothing before it has sent everything.
+//! An HTTP/1 connection whose request body ends within the limits is kept open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +16,11 @@ use crate::downstream::{LINGER, Millis, SILENCE, Watch, tasks};
 use crate::proxy::body_progress::BodyProgress;
 use crate::proxy::downstream_body::DownstreamBody;
 
-/// How often the limits are looked at.
+/// Interval between checks of the limits.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Reads the rest of `incoming`, until [`LINGER`] after its exchange is over, or [`SILENCE`] if
-/// nothing comes.
+/// Reads the rest of `incoming`, until [`LINGER`] after the exchange has ended, or until nothing
+/// has arrived for [`SILENCE`].
 pub(super) fn drain(mut incoming: DownstreamBody, watch: &Arc<Watch>, received: Arc<BodyProgress>) {
     let drains = watch.drains();
     tasks::spawn(async move {
@@ -36,7 +36,7 @@ pub(super) fn drain(mut incoming: DownstreamBody, watch: &Arc<Watch>, received: 
         let limit = async {
             received.over.notified().await;
             if received.left.load(Ordering::Relaxed) {
-                // The connection ends at once; `metered.rs` reads on behind its end.
+                // The connection ends at once; `metered.rs` reads the rest after its end.
                 return;
             }
             loop {
@@ -54,8 +54,8 @@ pub(super) fn drain(mut incoming: DownstreamBody, watch: &Arc<Watch>, received: 
     });
 }
 
-/// True if enough has been read of a request that had its answer at `answered` and sent something
-/// at `came` last.
+/// Returns true if the time to read a request body is over. `answered` is the time of the response,
+/// `came` that of the last byte.
 fn is_late(now: Millis, answered: Millis, came: Millis) -> bool {
     let over =
         |since: Millis, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();

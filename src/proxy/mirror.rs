@@ -1,4 +1,4 @@
-//! Copies of requests for other clusters, whose responses are ignored.
+//! Request mirroring: copies of requests to other clusters, whose responses are ignored.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::downstream::{silence, tasks};
 use crate::snapshot::Mirror;
 use crate::upstream::Holder;
 
-/// Frames that a copy may lag behind. A mirror that is slower loses its copy; the request itself
-/// never waits for it.
+/// Maximum number of frames that a copy may lag behind. The copy for a slower mirror is broken off;
+/// the request itself never waits for it.
 const LAG: usize = 16;
 
-/// A mirror that takes longer is given up. Until all of a request is passed on, the limit begins
-/// anew with each of its frames: it is the client's upload that takes its time.
+/// Time limit of a mirrored request. While the request is still being copied, each of its frames
+/// restarts the limit, because the time depends on the client's upload.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Sends the copies that `mirrors` ask for, on the descriptors of `client`, and returns the body to
-/// forward.
+/// Sends the copies that `mirrors` require, charges their descriptors to `client`, and returns the
+/// body to forward.
 pub(super) fn copy(
     mirrors: &[Mirror],
     head: &request::Parts,
@@ -63,9 +63,9 @@ pub(super) fn copy(
     body
 }
 
-/// Puts a tee into `body` and returns the other end.
+/// Inserts a tee into `body` and returns the copy.
 ///
-/// `moved` is told of each frame that the copy gets.
+/// `moved` is updated for each frame that the copy gets.
 fn tee(body: &mut Body, moved: &Arc<AtomicU64>) -> Body {
     let (frames, copy) = mpsc::channel(LAG);
     let size = body.size_hint();
@@ -73,10 +73,10 @@ fn tee(body: &mut Body, moved: &Arc<AtomicU64>) -> Body {
     Body::boxed(Copied { frames: copy, moved: Arc::clone(moved), size, ended: false })
 }
 
-/// The body that is forwarded, whose frames are handed to a copy as they pass.
+/// The forwarded body, whose frames are also passed to a copy.
 struct Tee {
     body: Body,
-    /// `None` once the copy is lost. Dropped without an end mark, the copy breaks off too.
+    /// `None` once the copy is lost. If it is dropped without an end mark, the copy breaks off too.
     frames: Option<mpsc::Sender<Option<Bytes>>>,
 }
 
@@ -106,7 +106,7 @@ impl HttpBody for Tee {
         if self.body.is_end_stream()
             && let Some(frames) = self.frames.take()
         {
-            // Whoever forwards a body of known length does not ask for its end.
+            // The reader of a body of known length may not poll for its end.
             let _ = frames.try_send(None);
         }
         polled
@@ -121,7 +121,7 @@ impl HttpBody for Tee {
     }
 }
 
-/// The copy: the same frames, or an error where the tee could not keep them.
+/// The copied body: the same frames, or an error if the tee lost frames.
 struct Copied {
     frames: mpsc::Receiver<Option<Bytes>>,
     moved: Arc<AtomicU64>,

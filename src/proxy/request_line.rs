@@ -1,6 +1,6 @@
 //! The length of a request target in a head that hyper has refused.
 
-/// The length of the target that a head begins with, where its request line is complete.
+/// Returns the length of the target in a request head, if the request line is complete.
 pub(super) fn target_length(head: &[u8]) -> Option<usize> {
     let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let line = head[start..].split(|byte| *byte == b'\n').next()?;

@@ -1,4 +1,4 @@
-//! The body of a response on its way to the client.
+//! Response bodies on their way to the client.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,25 +17,26 @@ use crate::proxy::exchange_record::Record;
 use crate::proxy::response_window::{self, Pieces};
 use crate::proxy::stall::Stall;
 
-/// A response's body on its way to the client. The exchange ends when it does.
+/// The body of a response to the client. The exchange ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct TrackedBody {
     body: Body,
-    /// `None` for the answer that begins a tunnel: the record is the tunnel's.
+    /// `None` for the response that begins a tunnel: the tunnel owns the record.
     record: Option<Box<Record>>,
-    /// HTTPRoute `timeouts.request` goes on while the body flows.
+    /// HTTPRoute `timeouts.request` continues to apply while the body is sent.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// The last frame went out, or the body broke.
+    /// The last frame was sent, or the body broke off.
     ended: bool,
-    /// HTTP/2: the client's window has to open before the next poll.
+    /// HTTP/2: the client's window must open before the next poll.
     owed: bool,
     pieces: Pieces,
-    /// gRPC: how long nothing may move in either direction.
+    /// gRPC: the timeout of silence in both directions.
     idle: Option<Stall>,
-    /// The last frame came from the backend then.
+    /// Time at which the last frame arrived from the backend.
     came_at: Millis,
-    /// An error that is returned at the next poll only: hyper ends an HTTP/1 connection on it
-    /// without sending what it holds, and the client should see how far the response came.
+    /// An error to be returned at the next poll only: hyper ends an HTTP/1 connection on an error
+    /// without sending the data that it holds, and the client should get the part of the response
+    /// that has arrived.
     broken: Option<BodyError>,
 }
 
@@ -67,7 +68,7 @@ impl TrackedBody {
         response
     }
 
-    /// The answer after which the connection is a tunnel. It has no body.
+    /// Builds the response after which the connection is a tunnel. It has no body.
     pub(super) fn switch(response: Response) -> http::Response<Self> {
         response.map(|body| Self {
             body,
@@ -97,7 +98,7 @@ impl TrackedBody {
         }
     }
 
-    /// Counts what hyper is given, and has it wait for room.
+    /// Counts the data that hyper is given, and starts the wait for the client's window.
     fn gives(&mut self, data: Bytes) -> Bytes {
         if let Some(record) = &mut self.record {
             record.response_bytes += data.len() as u64;
@@ -109,7 +110,7 @@ impl TrackedBody {
         data
     }
 
-    /// Something came from the backend.
+    /// Records that a frame arrived from the backend.
     fn moves(&mut self, now: Millis) {
         self.came_at = now;
         let received = self.record.as_ref().and_then(|record| record.received.as_ref());
@@ -118,7 +119,7 @@ impl TrackedBody {
         }
     }
 
-    /// True if nothing has moved in either direction for the limit, where there is one.
+    /// Returns true if nothing has moved in either direction for the limit, if there is one.
     fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(idle) = &mut self.idle else { return false };
         let received = self.record.as_ref().and_then(|record| record.received.as_ref());
@@ -126,7 +127,7 @@ impl TrackedBody {
         idle.poll(self.came_at.max(moved), cx)
     }
 
-    /// Ends the body with `error`, one turn from now.
+    /// Ends the body with `error` at the next poll.
     fn break_off(
         &mut self,
         error: BodyError,
@@ -199,8 +200,9 @@ impl HttpBody for TrackedBody {
             Poll::Pending => {}
         }
         match polled {
-            // Without its cause: hyper would reset the stream with the code that the backend gave,
-            // and NO_ERROR or REFUSED_STREAM tell a client something else than that it broke off.
+            // The cause is left out: hyper would reset the stream with the code that the backend
+            // gave, and to a client NO_ERROR or REFUSED_STREAM do not mean that the response broke
+            // off.
             Poll::Ready(Some(Err(_))) => {
                 self.break_off(Failure::UpstreamReset.details().into(), cx)
             }

@@ -1,12 +1,13 @@
-//! The limit on how long the response of an HTTP/2 stream waits for the client's window.
+//! The limit on the time that the response of an HTTP/2 stream waits for the client's window.
 //!
-//! The client opens the window of a stream. While one window stays shut, the other streams and the
-//! connection go on: writes go through. hyper waits for the window by itself and does not poll the
+//! The client opens the window of a stream. While one window stays closed, the other streams and
+//! the connection continue: writes succeed. hyper waits for the window itself and does not poll the
 //! body meanwhile, so neither the sweep nor the body can end that wait. The task of the stream can:
-//! when it ends, the stream is reset and its backend let go (RFC 9113 section 10.5, CVE-2019-9517).
+//! when it ends, the stream is reset and its backend is released (RFC 9113 section 10.5,
+//! CVE-2019-9517).
 //!
-//! A weakness: what h2 has taken of a response and waits for the window to send counts as sent.
-//! That is less than a piece (see [`Pieces`]) at the end of a body.
+//! Limitation: data that h2 has accepted and that waits for the window counts as sent. That is less
+//! than a piece (see [`Pieces`]) at the end of a body.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -21,22 +22,22 @@ use crate::downstream::Millis;
 use crate::proxy::stall::Stall;
 
 thread_local! {
-    /// When the response of the stream whose task is polled last gave hyper something to send that
-    /// waits for room; 0 if nothing waits.
+    /// Time at which the response of the stream whose task is being polled last gave hyper data
+    /// that waits for the window; 0 if no data waits.
     static OWED_SINCE: Cell<Millis> = const { Cell::new(0) };
 }
 
-/// The response of the stream whose task is polled has given hyper something to send.
+/// Records that the response of the stream that is being polled has given hyper data to send.
 pub(super) fn is_owed() {
     OWED_SINCE.set(coarse_now());
 }
 
-/// hyper has sent what it was given, and asks for more.
+/// Records that hyper has sent the data that it was given, and polls for more.
 pub(super) fn is_given() {
     OWED_SINCE.set(0);
 }
 
-/// Runs the task of a stream, until its response has waited for room for `limit`.
+/// Runs the task of a stream until it ends or its response has waited for the window for `limit`.
 pub(super) async fn within(limit: Duration, task: impl Future<Output = ()>) {
     let mut task = pin!(task);
     let mut owed_since = 0;
@@ -54,25 +55,25 @@ pub(super) async fn within(limit: Duration, task: impl Future<Output = ()>) {
     .await;
 }
 
-/// How much of a body hyper is given at once.
+/// The part of a body that hyper is given at once.
 ///
-/// hyper gives a frame of a body to h2 as a whole once there is room for any of it, and asks for
-/// the next when that has gone: nobody sees what happens in between. Small pieces to a client that
-/// makes room slowly show that it does.
+/// hyper passes a frame of a body to h2 as a whole once there is room for any of it, and polls for
+/// the next frame when the whole has been sent; progress in between is not visible. Small pieces
+/// make the progress of a client with a slowly opening window visible.
 #[derive(Debug)]
 pub(super) struct Pieces {
     size: usize,
-    /// When the last piece was given away; 0 once hyper has asked for more.
+    /// Time at which the last piece was passed on; 0 once hyper has polled for more.
     given_at: Millis,
     rest: Bytes,
 }
 
-/// Pieces of a body for a client that is slow, for one that nothing is known of, and at most.
+/// Sizes of pieces in bytes: for a slow client, for a client of unknown speed, and at most.
 const SLOW: usize = 1 << 10;
 const FIRST: usize = 4 << 10;
 const MOST: usize = 1 << 20;
 
-/// A piece that waited for longer than this, in milliseconds, went to a client that is slow.
+/// A piece that waited for longer than this, in milliseconds, shows that the client is slow.
 const PROMPT: Millis = 100;
 
 impl Default for Pieces {
@@ -82,7 +83,8 @@ impl Default for Pieces {
 }
 
 impl Pieces {
-    /// hyper asks for more at `now`: the rest of what was cut, if there is one.
+    /// Adapts the size of pieces when hyper polls for more at `now`, and returns the next piece of
+    /// the buffered data, if any.
     pub(super) fn next(&mut self, now: Millis) -> Option<Bytes> {
         if self.given_at != 0 {
             let waited = now.saturating_sub(self.given_at);
@@ -93,7 +95,7 @@ impl Pieces {
         (!rest.is_empty()).then(|| self.cut(rest, now))
     }
 
-    /// The first piece of `data`; what is over is kept.
+    /// Returns the first piece of `data` and buffers the rest.
     pub(super) fn cut(&mut self, mut data: Bytes, now: Millis) -> Bytes {
         self.given_at = now;
         if data.len() > self.size {

@@ -1,7 +1,8 @@
-//! Fields that show the rule, the listener and the TLS of a request, for `edge-gateway dev` alone:
-//! the backend gets them, so that the echo can show them, and so does the client.
+//! Header fields that show the rule, the listener and the TLS session of a request, for
+//! `edge-gateway dev` only: the backend gets them, so that the echo can show them, and so does the
+//! client.
 //!
-//! In any other gateway fields of these names belong to clients and backends, and pass.
+//! In any other mode, fields of these names belong to clients and backends, and pass unchanged.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -15,13 +16,14 @@ const LISTENER: HeaderName = HeaderName::from_static("x-edge-gateway-listener");
 /// `version=TLSv1.3; cipher=TLS_AES_128_GCM_SHA256; sni=shop.example`.
 const TLS: HeaderName = HeaderName::from_static("x-edge-gateway-tls");
 
-/// Writes into a request what its backend is told. What the client said under these names is gone.
+/// Adds the fields to a request for its backend. Fields of these names from the client are
+/// replaced or removed.
 pub(super) fn to_backend(record: &Record, headers: &mut HeaderMap) {
     route(record, headers);
     set(headers, TLS, tls(&record.connection));
 }
 
-/// Writes into a response what the client is told. Without a rule there is nothing to tell.
+/// Adds the fields to a response for the client. Without a rule, the route field is omitted.
 pub(super) fn to_client(record: &Record, headers: &mut HeaderMap) {
     route(record, headers);
 }
@@ -42,7 +44,7 @@ fn tls(connection: &ClientConnection) -> Option<String> {
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, text: Option<String>) {
-    // Names of objects and hosts have no character that a field could not.
+    // Names of objects and hosts have no characters that are invalid in a field.
     match text.and_then(|text| HeaderValue::try_from(text).ok()) {
         Some(value) => headers.insert(name, value),
         None => headers.remove(name),

@@ -1,4 +1,4 @@
-//! A limit on silence for what the sweep over connections does not see.
+//! The silence timeout for streams, which the sweep over connections does not cover.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -9,8 +9,8 @@ use tokio::time::Sleep;
 use crate::clock::coarse_now;
 use crate::downstream::Millis;
 
-/// A limit on silence. Its timer is armed by the first wait and set anew only when it fires, so
-/// bytes that flow cost nothing.
+/// A silence timeout. Its timer is armed by the first wait and reset only when it fires, so flowing
+/// bytes cost nothing.
 #[derive(Debug)]
 pub(super) struct Stall {
     limit: Duration,
@@ -22,8 +22,8 @@ impl Stall {
         Self { limit, timer: None }
     }
 
-    /// True if what last moved at `since` has rested for the limit; else the task is woken when it
-    /// may have.
+    /// Returns true if nothing has moved since `since` for the limit. Otherwise, the task is woken
+    /// when the limit may have passed.
     pub(super) fn poll(&mut self, since: Millis, cx: &mut Context<'_>) -> bool {
         let limit = u64::try_from(self.limit.as_millis()).unwrap_or(Millis::MAX);
         loop {

@@ -1,27 +1,27 @@
-//! The ends of the frames of a WebSocket, and the frame that says goodbye.
+//! WebSocket frame boundaries, and the close frame that the gateway sends.
 //!
-//! A tunnel carries bytes and changes none. It only follows the lengths of the frames to the client
-//! (RFC 6455 section 5.2), to know when one of its own would stand between two of them and not in
-//! the middle of one.
+//! A tunnel carries bytes and changes none. It only parses the lengths of the frames to the client
+//! (RFC 6455 section 5.2), to find a position between two frames for a frame of its own.
 
-/// Close, 1001 "going away" (RFC 6455 sections 5.5.1 and 7.4.1), unmasked as a server sends it.
+/// Close frame 1001, "going away" (RFC 6455 sections 5.5.1 and 7.4.1), unmasked as a server sends
+/// it.
 pub(super) const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xE9];
 
-/// The place in a stream of frames.
+/// The position in a stream of frames.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// The head under way: at most 2 bytes, 8 of a length and 4 of a mask.
+    /// The current frame head: at most 2 bytes, 8 of a length and 4 of a mask.
     head: [u8; 14],
-    /// How many of them are there.
+    /// Number of bytes in `head`.
     len: usize,
-    /// Bytes of the payload that are still to come.
+    /// Number of payload bytes that are still to come.
     payload: u64,
-    /// A close frame passed; nothing may follow it.
+    /// A close frame has passed; nothing may follow it.
     closed: bool,
 }
 
 impl Frames {
-    /// Follows what is passed on.
+    /// Advances the position past the bytes that were passed on.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.payload > 0 {
@@ -41,12 +41,13 @@ impl Frames {
         }
     }
 
-    /// True if a close frame may stand here.
+    /// Returns true if a close frame may be sent at this position.
     pub(super) fn may_close(&self) -> bool {
         self.len == 0 && self.payload == 0 && !self.closed
     }
 
-    /// The length of the head under way, as far as its bytes tell; more than there are until then.
+    /// Returns the length of the current head, as far as its bytes show; until then, more than are
+    /// there.
     fn head_len(&self) -> usize {
         if self.len < 2 {
             return 2;
@@ -60,7 +61,7 @@ impl Frames {
         2 + length + mask
     }
 
-    /// What the whole head says.
+    /// Returns the payload length from a complete head.
     fn payload_len(&self) -> u64 {
         match self.head[1] & 0x7F {
             126 => u64::from(u16::from_be_bytes([self.head[2], self.head[3]])),

@@ -1,4 +1,4 @@
-//! Session persistence: a client goes back to the endpoint that it had (GEP-1619).
+//! Session persistence: a client returns to the endpoint that it used before (GEP-1619).
 
 mod token;
 
@@ -16,25 +16,25 @@ use crate::upstream::{Aim, EndpointName};
 
 use token::SessionToken;
 
-/// How many cookies of a request are looked at. The rule's own is among the first, because a
-/// browser sends those of the longest path first.
+/// Maximum number of cookies of a request that are tried. The rule's own cookie is among the first,
+/// because a browser sends those of the longest path first.
 const MAX_COOKIES: usize = 128;
 
-/// The session of one request of a rule that has sessions.
+/// The session of one request to a rule with session persistence.
 #[derive(Debug)]
 pub(super) struct RequestSession<'a> {
     session: &'a Session,
     key: &'a SessionKey,
-    /// The path that a cookie is for; see [`tell`].
+    /// The path of the cookie; see [`tell`].
     path: Box<str>,
     now: SystemTime,
-    /// The session that the client brought.
+    /// The session that the client's token names.
     brought: Option<Brought<'a>>,
 }
 
 impl<'a> RequestSession<'a> {
-    /// `fixed` is that part of the path which the rule's match fixes. Of a client that spells the
-    /// path otherwise (`//a`) no part of it is known.
+    /// `fixed` is the part of the path that the rule's match fixes. If the client spells the path
+    /// differently (`//a`), no part of it is used.
     pub(super) fn new(
         session: &'a Session,
         key: &'a SessionKey,
@@ -45,23 +45,24 @@ impl<'a> RequestSession<'a> {
         Self { session, key, path, now: clock::wall(), brought: None }
     }
 
-    /// Looks for the client's token in the head that goes to the backend.
+    /// Reads the client's token from the head that goes to the backend.
     pub(super) fn look_up(&mut self, headers: &HeaderMap) {
         self.brought = brought(self.session, self.key, headers, self.now);
     }
 
-    /// The backend that the client had.
+    /// Returns the backend of the client's session.
     pub(super) fn choice(&self) -> Option<&'a Choice> {
         self.brought.as_ref().map(|brought| brought.choice)
     }
 
-    /// To the endpoint that the client had, where it can be had.
+    /// Returns the aim for the request: the endpoint of the client's session, if it is available.
     pub(super) fn aim(&self) -> Aim {
         let prefer = self.brought.as_ref().map(|brought| brought.endpoint.clone());
         Aim { prefer, avoid: Vec::new() }
     }
 
-    /// Tells the client where it was sent, if it has no session or had another.
+    /// Adds the session token to the response, if the client has no session or had another
+    /// endpoint.
     pub(super) fn tell(
         &self,
         sent_to: (&Choice, Option<&EndpointName>),
@@ -73,14 +74,15 @@ impl<'a> RequestSession<'a> {
     }
 }
 
-/// A session that a request is part of.
+/// An existing session that a request belongs to.
 #[derive(Debug)]
 struct Brought<'a> {
     choice: &'a Choice,
     endpoint: EndpointName,
 }
 
-/// The session that a request says it belongs to, if it is one and its backend is still the rule's.
+/// Returns the session that a request's token names, if the token is valid and its backend is still
+/// one of the rule's.
 fn brought<'a>(
     session: &'a Session,
     key: &SessionKey,
@@ -104,10 +106,11 @@ fn brought<'a>(
     Some(Brought { choice, endpoint: EndpointName::parse(&token.endpoint)? })
 }
 
-/// Tells the client of its session, if it has none or has another now.
+/// Adds the session token to the response, if the client has no session or was sent to another
+/// endpoint.
 ///
-/// `path` is that part of the request's path which the rule's match fixes: the session is of the
-/// paths below it, as are the rule's requests.
+/// `path` is the part of the request's path that the rule's match fixes: the cookie applies to the
+/// paths below it, as the rule does.
 fn tell(
     session: &Session,
     key: &SessionKey,
@@ -146,8 +149,9 @@ fn tell(
     }
 }
 
-/// `Path` cannot hold a semicolon, and a browser compares it byte by byte, so an escape would be
-/// for one of its spellings alone: then the folder above has to do.
+/// Returns the cookie's `Path`. It cannot contain a semicolon, and a browser compares it byte by
+/// byte, so an escape would match only one spelling of the path. In these cases the parent folder
+/// is used.
 fn cookie_path(path: &str) -> &str {
     let path = match path.find([';', '%']) {
         Some(at) => &path[..path[..at].rfind('/').unwrap_or(0)],
@@ -156,7 +160,8 @@ fn cookie_path(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
 
-/// The values of the cookies of this name (RFC 6265 section 5.4; HTTP/2 may split the field).
+/// Returns the values of the cookies of this name (RFC 6265 section 5.4; HTTP/2 may split the
+/// field).
 fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let pairs =
         headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));

@@ -1,8 +1,8 @@
-//! The sealed token of a session: its endpoint, and when it began.
+//! The sealed token of a session: its endpoint and its start time.
 //!
-//! AES-256-GCM under a key of this host, with the rule as associated data. So a token reveals
-//! nothing to its bearer, cannot be forged or changed, and is valid for one rule alone. The
-//! endpoint that it names is looked up among the rule's own before it is used.
+//! The token is encrypted by AES-256-GCM with a key of this host, with the rule as associated data.
+//! Thus a token reveals nothing to its bearer, cannot be forged or changed, and is valid for one
+//! rule only. The endpoint that it names is looked up among the rule's own before it is used.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,35 +11,36 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::downstream::SessionKey;
 
-/// A token that is longer was not given here: an endpoint and a cluster have at most 108 (the path
-/// of a socket) and some 600 bytes.
+/// Maximum length of a token in bytes. A longer one cannot be valid: an endpoint has at most 108
+/// bytes (the path of a socket) and a cluster some 600.
 const MAX_TOKEN: usize = 2 << 10;
 
-/// What a token says.
+/// The content of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SessionToken {
-    /// Of the cluster.
+    /// The name of the cluster.
     pub cluster: String,
-    /// As the endpoint prints.
+    /// The endpoint in its text form.
     pub endpoint: String,
-    /// When the session began.
+    /// Time at which the session began.
     pub since: SystemTime,
 }
 
 impl SessionToken {
-    /// The token as it travels: letters, digits, `-` and `_`. None if it cannot be sealed.
+    /// Encrypts the token for transport: letters, digits, `-` and `_`. Returns `None` if it cannot be
+    /// sealed or would be too long.
     pub(super) fn seal(&self, key: &SessionKey, scope: &str) -> Option<String> {
         let since = self.since.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
         let mut text = since.to_be_bytes().to_vec();
         text.extend_from_slice(self.cluster.as_bytes());
-        // No name of ours has a newline.
+        // No cluster name contains a newline.
         text.push(b'\n');
         text.extend_from_slice(self.endpoint.as_bytes());
         let token = URL_SAFE_NO_PAD.encode(key.seal(scope, text)?);
         (token.len() <= MAX_TOKEN).then_some(token)
     }
 
-    /// What `text` says, if it was sealed with this key for this scope.
+    /// Decrypts `text`; `None` if it was not sealed with this key for this scope.
     pub(super) fn open(text: &[u8], key: &SessionKey, scope: &str) -> Option<Self> {
         if text.len() > MAX_TOKEN {
             return None;
