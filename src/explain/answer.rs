@@ -1,35 +1,35 @@
-//! The answer to a question, as data.
+//! The outcome of a request, as data.
 
 use serde::{Deserialize, Serialize};
 
-/// What would become of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Explained {
     /// `GET https://shop.test/cart`.
     pub request: String,
     pub listener: Option<Chosen>,
-    /// Listeners of the same port that were not chosen.
+    /// The other listeners of the same port.
     pub other_listeners: Vec<Lost>,
     /// `httproute/NAMESPACE/NAME/rule/N`.
     pub rule: Option<String>,
-    /// The match of the rule that took the request.
+    /// The match that the request met.
     pub matched: Option<String>,
     /// Other matches, in the order in which they are tried.
     pub lost: Vec<Lost>,
-    /// Matches that are not listed since there are too many.
+    /// The number of matches that are not listed because there are too many.
     pub left_out: usize,
-    /// What each filter does to this request, in running order.
+    /// The effect of each filter on this request, in running order.
     pub filters: Vec<Effect>,
-    /// Where it could go, with the share of each in percent.
+    /// The possible backends, with the share of each in percent.
     pub backends: Vec<Backend>,
-    /// What the backend gets: request line and fields that were changed.
+    /// The request as the backend gets it: request line and changed fields.
     pub forwarded: Option<String>,
-    /// The answer, where it is made here.
+    /// The answer, if the gateway makes it itself.
     pub answer: Option<Answer>,
 }
 
-/// The listener that takes a request.
+/// The listener of a request.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Chosen {
@@ -37,11 +37,11 @@ pub(crate) struct Chosen {
     pub name: String,
     pub hostname: Option<String>,
     pub port: u16,
-    /// Names in the certificates that it would show.
+    /// The names in the listener's certificates.
     pub certificates: Vec<String>,
 }
 
-/// What did not take the request, and why not.
+/// An alternative that was not chosen, and the reason.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Lost {
@@ -49,23 +49,23 @@ pub(crate) struct Lost {
     pub why: String,
 }
 
-/// What a filter does.
+/// The effect of a filter.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Effect {
-    /// As `check --table` has it.
+    /// In the format of `check --table`.
     pub filter: String,
-    /// `path: /shop/cart -> /cart`; empty if it leaves this request alone.
+    /// `path: /shop/cart -> /cart`; empty if the filter does not change this request.
     pub changes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Backend {
-    /// With its protocol and endpoints.
+    /// The cluster with its protocol and endpoints.
     pub what: String,
     pub percent: f64,
-    /// What the filters of the reference do.
+    /// The effects of the filters of the reference.
     pub filters: Vec<Effect>,
 }
 
@@ -75,8 +75,8 @@ pub(crate) struct Backend {
 pub(crate) struct Answer {
     pub status: u16,
     pub headers: Vec<String>,
-    /// Envoy's response flag, where the request is not completed.
+    /// Envoy's response flag, if the request is not completed.
     pub flag: Option<String>,
-    /// Why; what would change it.
+    /// The reason, and a remedy.
     pub why: String,
 }

@@ -1,4 +1,4 @@
-//! HTTP-01 challenges, which certbot's webroot answers ahead of every route.
+//! HTTP-01 challenges, which are answered from certbot's webroot before any route.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,13 +9,13 @@ use crate::filters::exchange::path_of;
 use crate::proxy;
 use crate::snapshot::Bind;
 
-/// What becomes of a request that may ask for a challenge.
+/// The outcome of a request that may ask for a challenge.
 pub(super) enum Challenge {
-    /// It is answered with a file: which, and what is in it.
+    /// The request is answered with a file: its path and content.
     Answered(String),
-    /// It goes on to the routes, and why.
+    /// The request continues to the routes, for this reason.
     GoesOn(String),
-    /// It asks for none.
+    /// The request does not ask for a challenge.
     None,
 }
 

@@ -1,9 +1,9 @@
-//! What would become of a request: the same snapshot, the same guard, matchers and filters as for a
-//! real one, and beside the answer whatever stood against it.
+//! The outcome of a request: evaluates it with the same snapshot, guard, matchers and filters as a
+//! real one, and lists the alternatives that lost and the reasons.
 //!
-//! Nothing is decided here. The rule is the one that the route table finds; the list of what lost is
-//! the table read in its order of precedence, each row with the first condition that the request
-//! does not meet.
+//! This module decides nothing. The rule is the one that the route table finds; the list of lost
+//! matches is the table in its order of precedence, each row with the first condition that the
+//! request does not meet.
 
 mod answer;
 mod challenge;
@@ -33,15 +33,15 @@ use challenge::Challenge;
 pub(crate) use answer::{Explained, Lost};
 pub(crate) use question::{InvalidQuestion, Question};
 
-/// Follows `question` through what `snapshot` serves. Challenges are answered from `webroot`, which
-/// this reads.
+/// Evaluates `question` against `snapshot`. HTTP-01 challenges are answered from `webroot`, which
+/// this function reads.
 pub(crate) fn explain(snapshot: &Snapshot, webroot: &Path, question: &Question) -> Explained {
     let mut told = Explained { request: question.to_string(), ..Explained::default() };
     told.answer = follow(snapshot, webroot, question, &mut told).err();
     told
 }
 
-/// The way of a request, as `proxy/http.rs` has it. An answer that is made here ends it.
+/// Follows the path of a request through `proxy/http.rs`. An answer of the gateway itself ends it.
 fn follow(
     snapshot: &Snapshot,
     webroot: &Path,
@@ -92,7 +92,7 @@ fn follow(
     Ok(())
 }
 
-/// The answer to a request that no route may see.
+/// Returns the answer to a request that is rejected before routing.
 fn not_admitted(failure: Failure) -> Answer {
     let text = failure.text().trim_end();
     let why = match failure {
@@ -103,7 +103,7 @@ fn not_admitted(failure: Failure) -> Answer {
     Answer { status, flag, why, ..Answer::default() }
 }
 
-/// The socket that a request comes to: one of several addresses is as good as the other.
+/// Returns the bind that receives the request; of several addresses with the port, any one.
 fn bind<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<&'s Arc<Bind>, Answer> {
     let tcp = || snapshot.binds.iter().filter(|bind| bind.key.transport == Transport::Tcp);
     let of_port: Vec<_> = tcp().filter(|bind| bind.key.port == question.port).collect();
@@ -111,7 +111,8 @@ fn bind<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<&'s Arc<Bind>
     if let Some(bind) = of_port.iter().find(|bind| bind.tls == tls) {
         return Ok(bind);
     }
-    // A socket that is handed over may have the port of the URL, and its listener another.
+    // The port of a socket that is passed in may be that of the URL and differ from that of its
+    // listener.
     if !question.names_port
         && let Some(bind) = tcp().find(|bind| bind.tls == tls)
     {
@@ -132,14 +133,15 @@ fn bind<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<&'s Arc<Bind>
     Err(Answer { why, ..Answer::default() })
 }
 
-/// The limits of the connection: over TLS those of the listener for the name, else of the bind.
+/// Returns the limits of the connection: over TLS those of the listener for the name, else of the
+/// bind.
 fn limits<'s>(bind: &'s Bind, question: &Question) -> &'s ClientLimits {
     let listener = question.host().filter(|_| bind.tls);
     let listener = listener.and_then(|host| bind.listeners.best(host.as_str()));
     listener.map_or(&*bind.limits, |listener| &*listener.limits)
 }
 
-/// Listener and rule, and what lost against them.
+/// Returns the listener and the rule, and records the ones that lost.
 fn route<'s>(
     bind: &'s Arc<Bind>,
     host: &str,
@@ -199,9 +201,10 @@ fn route<'s>(
     Ok((listener, Arc::clone(found.rule), found.matched_prefix))
 }
 
-/// The effect of one filter on the request, and its answer if it has one.
+/// Returns the effect of one filter on the request, and its answer if it has one.
 ///
-/// Only `apply` is called: a filter that waits or counts does neither for a request that was never sent.
+/// Only `apply` is called, so a filter that waits or counts does neither for a request that was
+/// never sent.
 fn rehearse(
     filter: &Filter,
     exchange: &mut Exchange,
@@ -260,7 +263,7 @@ fn backends(
     Ok(())
 }
 
-/// The request as a backend gets it, as far as filters made it another.
+/// Returns the request as a backend gets it: the request line and the fields that filters changed.
 fn forwarded(before: &request::Parts, after: &request::Parts) -> String {
     let mut text = format!("{} {}", after.method, after.uri);
     for change in changes(before, after) {
@@ -272,7 +275,7 @@ fn forwarded(before: &request::Parts, after: &request::Parts) -> String {
     text
 }
 
-/// How two heads differ.
+/// Returns the differences between two heads.
 fn changes(before: &request::Parts, after: &request::Parts) -> Vec<String> {
     let mut changes = Vec::new();
     if before.uri != after.uri {

@@ -1,4 +1,4 @@
-//! A request that somebody asks about.
+//! The request of a question.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ pub(crate) struct Question {
     /// `host` or `host:port`, for the `Host` field.
     authority: HeaderValue,
     pub port: u16,
-    /// The URL names the port.
+    /// True if the URL contains the port.
     pub names_port: bool,
     /// Path and query.
     target: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Why a question cannot be asked.
+/// The reason why a question is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidQuestion {
     #[error("`{0}` is no method")]
@@ -34,16 +34,16 @@ pub(crate) enum InvalidQuestion {
 }
 
 impl Question {
-    /// The host that it is for, if that is one.
+    /// Returns the host of the request, if it is valid.
     pub(super) fn host(&self) -> Option<HostName> {
         HostName::parse(&self.authority)
     }
 
-    /// Reads a question. A URL without a scheme is one of https.
+    /// Parses a question. A URL without a scheme is an https URL.
     ///
     /// # Errors
     ///
-    /// What is no method, no URL of http or https, or no header.
+    /// An invalid method, URL (of http or https) or header.
     pub(crate) fn new(
         method: &str,
         url: &str,
@@ -83,7 +83,7 @@ impl Question {
         Ok(question)
     }
 
-    /// The head that the gateway would read.
+    /// Returns the head that the gateway would read.
     pub(super) fn head(&self) -> request::Parts {
         let mut head = Request::new(()).into_parts().0;
         head.method = self.method.clone();

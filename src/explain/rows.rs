@@ -1,4 +1,5 @@
-//! The table of a listener, row by row: which took the request, and why the others did not.
+//! The rows of a listener's route table: the one that matched, and the reasons why the others did
+//! not.
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use crate::snapshot::{PathMatch, RouteTable, Row, Rule};
 
 use super::{Explained, Lost};
 
-/// Rows that are told at most, before and after the one that took the request.
+/// The maximum number of lost rows that are listed.
 const MOST: usize = 20;
 
-/// Fills in what matched and what lost. Returns how many rows are for this host.
+/// Records the matched row and the lost ones. Returns the number of rows for this host.
 pub(super) fn judge(
     routes: &RouteTable,
     host: &str,
@@ -24,7 +25,7 @@ pub(super) fn judge(
 ) -> usize {
     let rows = routes.rows();
     let of_host: Vec<_> = rows.iter().filter(|row| is_for(row, host)).collect();
-    // What is about other paths is of interest only where nothing is about this one.
+    // Rows of other paths are listed only if no row matches this path.
     let on_path = |row: &&&Row<'_>| misses_path(row, head).is_none();
     let near: Vec<_> = match of_host.iter().any(|row| on_path(&row)) {
         true => of_host.iter().filter(on_path).collect(),
@@ -55,7 +56,7 @@ fn is_for(row: &Row<'_>, host: &str) -> bool {
     HostPattern::parse(pattern).is_ok_and(|pattern| pattern.accepts(host))
 }
 
-/// The first thing that the row asks for and the request does not have.
+/// Returns the first condition of the row that the request does not meet.
 fn why_not(row: &Row<'_>, head: &request::Parts) -> Option<String> {
     misses_path(row, head).or_else(|| row.conditions.missed(head))
 }

@@ -1,4 +1,4 @@
-//! The answer for a terminal.
+//! The text form of the outcome, for a terminal.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,4 +1,4 @@
-//! A socket address and the listeners that share it.
+//! Binds: socket addresses and the listeners that share them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,31 +15,35 @@ use crate::trace::Tracing;
 #[derive(Debug)]
 pub(crate) struct Bind {
     pub key: BindKey,
-    /// `sectionName`s of the listeners: a socket handed over under one of them serves this bind.
+    /// `sectionName`s of the listeners: a socket that is passed in under one of these names serves
+    /// this bind.
     pub names: Vec<Arc<str>>,
-    /// True if connections begin with a TLS handshake. If not, they begin with a request, or, where
-    /// the listener forwards, with whatever client and backend have agreed on.
+    /// True if connections begin with a TLS handshake. If false, they begin with a request or, if
+    /// the listener forwards, with any bytes that client and backend agree on.
     pub tls: bool,
-    /// True if a listener of HTTPS is among them: who asks for a name that nobody has is told so.
+    /// True if one of the listeners has protocol HTTPS: a client that asks for an unknown name then
+    /// gets an answer.
     pub https: bool,
-    /// True if a listener of protocol TLS is among them: nothing is answered before it is known whose
-    /// connection it is.
+    /// True if one of the listeners has protocol TLS: no answer is sent before the listener of the
+    /// connection is known.
     pub forwards_tls: bool,
     /// Listeners by hostname. A connection or request belongs to the most specific one, and only
     /// its routes are tried (Gateway API, listener isolation).
     pub listeners: HostTable<Arc<Listener>>,
-    /// The limits on a connection until its listener is known, and of one in clear to its end.
+    /// The limits on a connection until its listener is known; for a connection without TLS, the
+    /// limits until its end.
     pub limits: Arc<ClientLimits>,
-    /// How exchanges are logged that belong to no listener: as those of its Gateways, where all of
-    /// them have one log of their own.
+    /// The access log of exchanges that belong to no listener: the log of the bind's Gateways, if
+    /// they all have the same one.
     pub access_log: Option<Arc<GatewayLog>>,
     /// Carried over from snapshot to snapshot.
     pub counts: Arc<Sharded<Downstream>>,
 }
 
 impl Bind {
-    /// The hostnames that clients come to `listener` by and that none of its certificates covers:
-    /// clients refuse it there. None of them while it has no certificate at all.
+    /// Returns the hostnames that clients use for `listener` and that none of its certificates
+    /// covers, so that clients refuse the connection. Empty while the listener has no certificate
+    /// at all.
     pub(crate) fn uncovered<'l>(&self, listener: &'l Listener) -> Vec<&'l HostPattern> {
         let facts: Vec<CertFacts> = match listener.hosts.is_empty() {
             true => Vec::new(),
@@ -49,7 +53,7 @@ impl Bind {
             return Vec::new();
         }
         let is_covered = |host: &HostPattern| facts.iter().any(|facts| facts.is_for(host));
-        // Another listener of the address may have the name for itself.
+        // Another listener of the address may match the name more specifically.
         let comes_here = |host: &HostPattern| match host.exact() {
             Some(name) => {
                 self.listeners.best(name).is_some_and(|best| std::ptr::eq(&**best, listener))
@@ -60,8 +64,8 @@ impl Bind {
         hosts.filter(|host| !is_covered(host) && comes_here(host)).collect()
     }
 
-    /// Where everything goes that comes in here, if it is not looked into: a TCP or UDP listener,
-    /// which has no name and so no neighbour.
+    /// Returns the destination of all traffic of this bind, if it is forwarded without inspection:
+    /// that of a TCP or UDP listener, which has no hostname and so is alone on the bind.
     pub(crate) fn forwards(&self) -> Option<(&Arc<Listener>, &Forwards)> {
         let listener = self.listeners.best("").filter(|_| !self.tls)?;
         match &listener.traffic {
@@ -71,50 +75,50 @@ impl Bind {
     }
 }
 
-/// The route of a rule: `httproute/NAMESPACE/NAME` of `httproute/NAMESPACE/NAME/rule/0`.
+/// Returns the route of a rule: `httproute/NAMESPACE/NAME` of `httproute/NAMESPACE/NAME/rule/0`.
 fn route_of(rule: &str) -> &str {
     rule.rsplit_once("/rule/").map_or(rule, |(route, _)| route)
 }
 
-/// What a listener does with a connection.
+/// The handling of a listener's connections.
 #[derive(Debug)]
 pub(crate) enum Traffic {
-    /// What it carries, behind the handshake if there is one, goes to a backend as it is.
+    /// The content, after the handshake if there is one, is forwarded to a backend unchanged.
     Forward(Forwards),
-    /// It is HTTP, and every request has a route of its own.
+    /// The content is HTTP, and every request is routed by itself.
     Http(RouteTable),
-    /// All of it goes to a backend, the TLS handshake too.
+    /// All bytes are forwarded to a backend, including the TLS handshake.
     Passthrough(Forwards),
 }
 
 /// One listener of a Gateway.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// `namespace/gateway/sectionName`, for logs; of a ListenerSet `namespace/gateway/` and then its
-    /// own `namespace/name/sectionName`.
+    /// `namespace/gateway/sectionName`, for logs; for a ListenerSet `namespace/gateway/` followed
+    /// by its own `namespace/name/sectionName`.
     pub name: Arc<str>,
     pub hostname: Option<HostPattern>,
-    /// The handshake of a listener that ends TLS. One without any certificate has settings too,
-    /// whose handshakes are refused until the first certificate is there.
+    /// The TLS configuration of a listener that terminates TLS. A listener without any certificate
+    /// has one too; it refuses handshakes until the first certificate exists.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// What `tls` asks clients for; for people.
+    /// The validation of client certificates by `tls`; for display.
     pub clients: Option<ClientValidation>,
-    /// What `tls` chooses from, in the order of the certificateRefs; for people.
+    /// The certificates that `tls` chooses from, in the order of the certificateRefs; for display.
     pub certificates: Vec<Arc<CertSlot>>,
-    /// The same for handshakes; none of them where nobody can be let in.
+    /// The certificates for handshakes; empty if no client can be accepted.
     pub shown: ListenerCertificates,
-    /// The hostnames that clients come by: of the listener and of its routes, where it ends TLS.
+    /// The hostnames that clients use, of the listener and of its routes, if it terminates TLS.
     pub hosts: Vec<HostPattern>,
     pub traffic: Traffic,
     pub limits: Arc<ClientLimits>,
-    /// None: its requests are not traced.
+    /// `None` if its requests are not traced.
     pub tracing: Option<Arc<Tracing>>,
-    /// How its exchanges are logged, where that is not as the gateway's own log has it.
+    /// The access log of its exchanges, if it is not the default access log of the process.
     pub access_log: Option<Arc<GatewayLog>>,
 }
 
 impl Listener {
-    /// The routes that are on it, as `httproute/NAMESPACE/NAME`.
+    /// Returns the routes of this listener, as `httproute/NAMESPACE/NAME`.
     pub(crate) fn route_names(&self) -> BTreeSet<&str> {
         match &self.traffic {
             Traffic::Http(routes) => {
@@ -126,20 +130,20 @@ impl Listener {
         }
     }
 
-    /// True if no handshake can end, for want of a certificate.
+    /// Returns true if no handshake can succeed because no certificate is ready.
     pub(crate) fn refuses_handshakes(&self) -> bool {
         self.tls.is_some() && !self.certificates.iter().any(|slot| slot.is_ready())
     }
 
-    /// The handshake for a client that came to the address `local`, and asked for `sni`, which is
-    /// empty where it asked for nothing.
+    /// Returns the TLS configuration for a client that connected to the address `local` and sent
+    /// `sni`, which is empty if it sent none.
     pub(crate) fn handshake(&self, sni: &str, local: IpAddr) -> Option<Arc<rustls::ServerConfig>> {
         let config = self.tls.as_ref()?;
         let by_address = sni.is_empty().then(|| self.shown.at(local, config)).flatten();
         Some(by_address.unwrap_or_else(|| Arc::clone(config)))
     }
 
-    /// The routes of requests; `None` where it is not HTTP that is served.
+    /// Returns the routes of requests; `None` if the traffic is not HTTP.
     pub(crate) fn routes(&self) -> Option<&RouteTable> {
         match &self.traffic {
             Traffic::Http(routes) => Some(routes),

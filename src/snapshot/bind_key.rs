@@ -1,19 +1,19 @@
-//! The address of a bind.
+//! The key of a bind.
 
 use std::net::IpAddr;
 
-/// Where a bind listens, and so which it is: equal keys are one socket across a reload.
+/// The address of a bind and its identity: equal keys are one socket across a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BindKey {
     /// `None` is every address of the host, IPv4 and IPv6.
     pub address: Option<IpAddr>,
-    /// The port as the Gateway has it. A socket that was handed over may be bound to another.
+    /// The port of the Gateway. A socket that is passed in may be bound to another port.
     pub port: u16,
-    /// A UDP socket shares its port with nobody but the one of TCP.
+    /// A UDP socket and a TCP socket may share a port.
     pub transport: Transport,
 }
 
-/// What a socket carries.
+/// The transport protocol of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Transport {
     Tcp,

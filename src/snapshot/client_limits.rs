@@ -1,4 +1,4 @@
-//! Limits on the clients of a listener: how long a connection may take, and how much.
+//! Limits on the clients of a listener: times and sizes.
 
 use std::time::Duration;
 
@@ -8,39 +8,42 @@ use std::time::Duration;
 /// and keeps them to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientLimits {
-    /// From the first byte of a request head (or from the handshake, for the first request) to its
-    /// end. 10 s.
+    /// The time from the first byte of a request head (for the first request, from the handshake)
+    /// to its end. Default: 10 s.
     pub head_timeout: Duration,
-    /// From accept to the end of the TLS handshake. 10 s.
+    /// The time from accept to the end of the TLS handshake. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// Without an open exchange, between requests. 60 s.
+    /// The time without an open exchange, between requests. Default: 60 s.
     pub idle_timeout: Duration,
-    /// Without a byte of a request body that is awaited, nor of its response. 30 s.
+    /// The time without a byte of an awaited request body or of its response. Default: 30 s.
     pub body_timeout: Duration,
-    /// Without room for a byte that is to be sent, on a connection or an HTTP/2 stream. 30 s.
+    /// The time without space for a byte to be sent, on a connection or an HTTP/2 stream. Default:
+    /// 30 s.
     pub send_timeout: Duration,
-    /// From the last byte that moved in either direction to the head of the backend's response,
-    /// where the route sets no timeout of its own, `0s` included. 60 s; `None` waits for ever.
+    /// The time from the last byte in either direction to the head of the backend's response, if
+    /// the route sets no timeout of its own (`0s` counts as one). Default: 60 s; `None` waits for
+    /// ever.
     pub response_timeout: Option<Duration>,
-    /// Without a byte in either direction of an upgraded connection or a gRPC call. 1 h.
+    /// The time without a byte in either direction of an upgraded connection or a gRPC call.
+    /// Default: 1 h.
     pub tunnel_timeout: Duration,
-    /// Without a datagram in either direction of a flow. 60 s.
+    /// The time without a datagram in either direction of a flow. Default: 60 s.
     pub udp_idle_timeout: Duration,
-    /// Bytes of a request head; more is answered 431. 32 KiB.
+    /// The maximum size of a request head in bytes; a larger one gets 431. Default: 32 KiB.
     pub head_bytes: usize,
-    /// Header fields of a request; more is answered 431. 100.
+    /// The maximum number of header fields of a request; more get 431. Default: 100.
     pub head_fields: usize,
-    /// Bytes of a request target; more is answered 414. 8 KiB.
+    /// The maximum size of a request target in bytes; a longer one gets 414. Default: 8 KiB.
     pub target_bytes: usize,
-    /// Streams open at once on an HTTP/2 connection. 100.
+    /// The maximum number of concurrent streams of an HTTP/2 connection. Default: 100.
     pub http2_streams: u32,
-    /// Bytes of request bodies that an HTTP/2 connection may hold for backends that do not read
-    /// yet; a stream may have a quarter of it. 1 MiB.
+    /// The bytes of request bodies that an HTTP/2 connection may buffer for backends that do not
+    /// read yet; a stream may use a quarter of it. Default: 1 MiB.
     pub http2_window: u32,
-    /// Bytes of a response that an HTTP/2 stream may hold for a client that does not read yet.
-    /// 128 KiB.
+    /// The bytes of a response that an HTTP/2 stream may buffer for a client that does not read
+    /// yet. Default: 128 KiB.
     pub http2_send_buffer: usize,
-    /// Tokens of `Upgrade` that travel on. `websocket`.
+    /// The tokens of `Upgrade` that are forwarded. Default: `websocket`.
     pub upgrades: Vec<String>,
 }
 

@@ -1,17 +1,17 @@
-//! Things by hostname, the most specific first.
+//! A table by hostname, with lookup of the most specific entry first.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::net::HostPattern;
 
-/// Things filed under an exact name, a wildcard, or any name at all.
+/// Values stored under an exact name, a wildcard, or any host.
 ///
-/// Looking up costs one step per label of the host, however many names there are.
+/// A lookup takes one step per label of the host, however many names there are.
 #[derive(Debug)]
 pub(crate) struct HostTable<T> {
     exact: HashMap<Box<str>, T>,
-    /// By the part after the `*`, dot included.
+    /// By the part after the `*`, including the dot.
     wildcard: HashMap<Box<str>, T>,
     any: Option<T>,
 }
@@ -23,7 +23,8 @@ impl<T> Default for HostTable<T> {
 }
 
 impl<T> HostTable<T> {
-    /// The place for `pattern`, where `None` is any host; made by `make` where there is none yet.
+    /// Returns the entry of `pattern`, where `None` is any host; `make` creates it if it does not
+    /// exist.
     pub(crate) fn entry(
         &mut self,
         pattern: Option<&HostPattern>,
@@ -37,26 +38,26 @@ impl<T> HostTable<T> {
         map.entry(key.into()).or_insert_with(make)
     }
 
-    /// What is filed for `host`, the most specific first: the exact name, then wildcards from the
-    /// longest, then any. `host` is lower case and without port.
+    /// Returns the values for `host`, the most specific first: the exact name, then wildcards from
+    /// the longest, then any host. `host` is in lower case and without a port.
     pub(crate) fn candidates<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
         let exact = self.exact.get(host);
         let labels = if self.wildcard.is_empty() { "" } else { host };
         let wildcard = labels
             .match_indices('.')
-            // `*` stands for one label or more, so a host that begins with the dot has none.
+            // `*` matches one label or more, so it does not match a host that begins with the dot.
             .filter(|(at, _)| *at > 0)
             .filter_map(|(at, _)| self.wildcard.get(&host[at..]));
         exact.into_iter().chain(wildcard).chain(&self.any)
     }
 
-    /// The most specific thing for `host`.
+    /// Returns the most specific value for `host`.
     pub(crate) fn best(&self, host: &str) -> Option<&T> {
         self.candidates(host).next()
     }
 
-    /// All of them with their hostnames, where `None` is any: exact names, then wildcards from the
-    /// longest, then any; those of one length in the order of the alphabet.
+    /// Returns all values with their hostnames, where `None` is any host: exact names, then
+    /// wildcards from the longest, then any host; those of one length in alphabetical order.
     pub(crate) fn sorted(&self) -> Vec<(Option<String>, &T)> {
         let mut exact: Vec<_> = self.exact.iter().collect();
         exact.sort_by_key(|(name, _)| *name);
@@ -67,7 +68,7 @@ impl<T> HostTable<T> {
         exact.chain(wildcard).chain(self.any.as_ref().map(|of| (None, of))).collect()
     }
 
-    /// All of them, to finish what was filed.
+    /// Returns all values, mutably, to complete them after the table is filled.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.exact.values_mut().chain(self.wildcard.values_mut()).chain(&mut self.any)
     }

@@ -1,4 +1,4 @@
-//! What a match asks of a request beside its host: path, method, headers, query.
+//! The conditions of a match other than the host: path, method, headers, query.
 
 use std::borrow::Cow;
 
@@ -6,48 +6,48 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use regex::Regex;
 
-/// What a path must be.
+/// A condition on the path.
 #[derive(Clone, Debug)]
 pub(crate) enum PathMatch {
     /// Byte for byte; a trailing slash counts.
     Exact(Box<str>),
-    /// By whole elements, trailing slash ignored: `/foo` takes `/foo`, `/foo/` and `/foo/x`, not
-    /// `/foox`.
+    /// By whole elements, with a trailing slash ignored: `/foo` matches `/foo`, `/foo/` and
+    /// `/foo/x`, not `/foox`.
     Prefix(Box<str>),
-    /// The whole path, not a part of it. Ranks behind `Exact` and before `Prefix`.
+    /// Matches the whole path. Ranks after `Exact` and before `Prefix`.
     Regex(Regex),
 }
 
-/// What beside the path must hold. All of it must.
+/// The conditions other than the path, all of which must be met.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
     pub method: Option<Method>,
-    /// True for GRPCRoutes: `content-type` must say gRPC or gRPC-Web.
+    /// True for GRPCRoutes: `content-type` must be gRPC or gRPC-Web.
     pub grpc: bool,
-    /// One per name: HTTPRoute counts the first of equal names.
+    /// One per name: of several with one name HTTPRoute uses the first.
     pub headers: Box<[HeaderMatch]>,
     pub query: Box<[QueryMatch]>,
 }
 
-/// A header and what its value must be. Several lines of one name count as one, joined by `,`.
+/// A header and the condition on its value. Several lines of one name count as one, joined by `,`.
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderMatch {
     pub name: HeaderName,
     pub value: ValueMatch,
 }
 
-/// A query parameter and what its first value must be. Names and values are compared decoded.
+/// A query parameter and the condition on its first value. Names and values are compared decoded.
 #[derive(Clone, Debug)]
 pub(crate) struct QueryMatch {
     pub name: Box<str>,
     pub value: ValueMatch,
 }
 
-/// What a value must be.
+/// A condition on a value.
 #[derive(Clone, Debug)]
 pub(crate) enum ValueMatch {
     Exact(Box<str>),
-    /// The whole value, not a part of it.
+    /// Matches the whole value.
     Regex(Regex),
 }
 
@@ -61,7 +61,7 @@ impl ValueMatch {
 }
 
 impl Conditions {
-    /// True if the request meets every condition.
+    /// Returns true if the request meets every condition.
     pub(crate) fn accept(&self, head: &request::Parts) -> bool {
         self.method.as_ref().is_none_or(|method| *method == head.method)
             && (!self.grpc || calls_grpc(&head.headers))
@@ -69,7 +69,7 @@ impl Conditions {
             && self.query.iter().all(|query| accepts_query(query, head.uri.query()))
     }
 
-    /// The first condition that the request does not meet, for people.
+    /// Returns the first condition that the request does not meet, for display.
     pub(crate) fn missed(&self, head: &request::Parts) -> Option<String> {
         if let Some(method) = self.method.as_ref().filter(|method| **method != head.method) {
             return Some(format!("the method is not {method}"));
@@ -86,14 +86,14 @@ impl Conditions {
         Some(format!("the query parameter {} is missing or another", query.name))
     }
 
-    /// Precedence beyond host and path (HTTPRoute "matches", GRPCRoute likewise): a method before
-    /// none, then more headers, then more query parameters. Greater wins.
+    /// Returns the precedence after host and path (HTTPRoute `matches`, GRPCRoute likewise): a
+    /// method before none, then more headers, then more query parameters. The greater value wins.
     pub(crate) fn rank(&self) -> (bool, bool, usize, usize) {
         (self.grpc, self.method.is_some(), self.headers.len(), self.query.len())
     }
 }
 
-/// True if the message is gRPC: `application/grpc`, alone or with `+proto` or parameters.
+/// Returns true if the message is gRPC: `application/grpc`, alone or with `+proto` or parameters.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| behind(value, "application/grpc").is_some())
 }
@@ -101,14 +101,14 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 /// The form of a gRPC-Web body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrpcWeb {
-    /// `application/grpc-web`: messages as they are.
+    /// `application/grpc-web`: messages in binary form.
     Binary,
     /// `application/grpc-web-text`: the whole body in base64.
     Text,
 }
 
-/// The form of gRPC-Web that a `content-type` or `accept` field names, and the suffix of its
-/// messages: `+proto`, another one, or nothing. `None` for other media types.
+/// Returns the gRPC-Web form of a `content-type` or `accept` field, and the suffix of its messages:
+/// `+proto`, another one, or nothing. `None` for other media types.
 pub(crate) fn grpc_web(field: &HeaderValue) -> Option<(GrpcWeb, &str)> {
     let forms =
         [("application/grpc-web", GrpcWeb::Binary), ("application/grpc-web-text", GrpcWeb::Text)];
@@ -119,14 +119,14 @@ pub(crate) fn grpc_web(field: &HeaderValue) -> Option<(GrpcWeb, &str)> {
     })
 }
 
-/// True if a GRPCRoute takes the request: gRPC, or gRPC-Web.
+/// Returns true if a GRPCRoute matches the request: gRPC or gRPC-Web.
 fn calls_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         behind(value, "application/grpc").is_some() || grpc_web(value).is_some()
     })
 }
 
-/// Everything behind the media type `name`, in any case, if the field begins with it.
+/// Returns the text after the media type `name`, in any case, if the field begins with it.
 fn behind<'v>(field: &'v HeaderValue, name: &str) -> Option<&'v [u8]> {
     let (begin, rest) = field.as_bytes().split_at_checked(name.len())?;
     let ends = matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b','));
@@ -156,8 +156,8 @@ fn accepts_query(wanted: &QueryMatch, query: Option<&str>) -> bool {
         .is_some_and(|(_, value)| wanted.value.accepts(&decode(value)))
 }
 
-/// Percent-escapes and `+` as the URL standard's form decoding has them; a broken escape stands for
-/// itself.
+/// Decodes percent-escapes and `+` like the form decoding of the URL standard; a malformed escape
+/// is kept unchanged.
 fn decode(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Cow::Borrowed(text);

@@ -1,4 +1,5 @@
-//! The door: what the control wing describes and the data wing serves, immutable and complete.
+//! The snapshot: the complete, immutable configuration that the control wing builds and the data
+//! wing serves.
 //!
 //! `compile` fills a [`Snapshot`], `proxy` reads it, and nothing else crosses between the wings.
 
@@ -36,28 +37,28 @@ pub(crate) use rule::{Limit, Mirror, Retry, Rule, Timeouts};
 pub(crate) use session::{Carrier, Session};
 pub(crate) use weighted_clusters::{Choice, WeightedClusters};
 
-/// Everything that is served, as of one load.
+/// The running configuration, as of one load.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// 1 for the first, +1 with each that is published.
+    /// 1 for the first snapshot; each published snapshot adds 1.
     pub generation: u64,
     pub binds: Vec<Arc<Bind>>,
-    /// Every cluster by its settings.
+    /// All clusters by their settings.
     pub clusters: HashMap<ClusterSettings, Arc<Cluster>>,
-    /// Every rule by its name, for those who look at what it counts.
+    /// All rules by name, for readers of their counters.
     pub rules: BTreeMap<Arc<str>, Arc<Rule>>,
-    /// The same of what is no HTTP. Of two with one name, which differ in how they speak to their
-    /// backends and count together, only one is here.
+    /// All forwards by name. If two have one name (they differ in the protocol towards their
+    /// backends and share their counters), only one of them is here.
     pub forwards: BTreeMap<Arc<str>, Arc<Forward>>,
-    /// Everywhere that traces go to.
+    /// The collectors of all traces.
     pub collectors: Vec<Arc<Collector>>,
-    /// Handed on from snapshot to snapshot.
+    /// State that is passed from snapshot to snapshot.
     pub carried: Arc<Carried>,
-    /// For the status line and the log.
+    /// Counts for the status line and the log.
     pub counts: Counts,
 }
 
-/// How much a snapshot serves.
+/// Counts of the parts of a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub gateways: usize,
@@ -68,26 +69,27 @@ pub(crate) struct Counts {
 }
 
 impl Snapshot {
-    /// What is served on a bind now; none if a reload took it away.
+    /// Returns the bind with this key; `None` if a reload removed it.
     pub(crate) fn bind(&self, key: BindKey) -> Option<&Arc<Bind>> {
-        // A host has a handful of binds, so looking along the list is as quick as hashing.
+        // A host has few binds, so a linear search is as fast as hashing.
         self.binds.iter().find(|bind| bind.key == key)
     }
 
-    /// Every listener, once for each address that it is on.
+    /// Returns every listener, once for each of its addresses.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = (BindKey, &Arc<Listener>)> {
         self.binds.iter().flat_map(|bind| {
             bind.listeners.sorted().into_iter().map(|(_, listener)| (bind.key, listener))
         })
     }
 
-    /// The longest that any listener lets a connection rest.
+    /// Returns the longest idle timeout of any listener.
     pub(crate) fn longest_idle_timeout(&self) -> Duration {
         let of_listeners = self.listeners().map(|(_, listener)| listener.limits.idle_timeout);
         of_listeners.max().unwrap_or_default()
     }
 
-    /// The listener of a bind for everything that a listener with this hostname is for, if one is.
+    /// Returns the listener of a bind that handles everything that a listener with this hostname
+    /// would handle, if there is one.
     pub(crate) fn covering(
         &self,
         key: BindKey,
@@ -97,13 +99,13 @@ impl Snapshot {
         match hostname.map(|pattern| (pattern.exact(), pattern.suffix())) {
             None => listeners.best(""),
             Some((Some(name), _)) => listeners.best(name),
-            // No hostname begins with a space, so that an exact one never takes its place.
+            // No hostname begins with a space, so an exact one can never match here.
             Some((None, suffix)) => listeners.best(&format!(" {}", suffix.unwrap_or_default())),
         }
     }
 }
 
-/// The one door between the control wing and the data wing.
+/// The current snapshot; the only connection between the control wing and the data wing.
 ///
 /// Readers take the snapshot once per exchange and keep it to the end, so a request never sees two
 /// configurations. The last reader of an old snapshot frees it.

@@ -1,4 +1,4 @@
-//! What happens to a request that matched.
+//! Rules: the processing of a request that matched.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use crate::snapshot::{Session, WeightedClusters};
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::Cluster;
 
-/// A rule of a route, ready to run.
+/// A compiled rule of a route.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    /// `httproute/NAMESPACE/NAME/rule/N`, Envoy Gateway's name for it, for logs and metrics.
+    /// `httproute/NAMESPACE/NAME/rule/N`, Envoy Gateway's name of the rule, for logs and metrics.
     pub name: Arc<str>,
-    /// The rule is a GRPCRoute's: calls of gRPC-Web are translated for its backends.
+    /// True for a rule of a GRPCRoute: gRPC-Web calls are translated for its backends.
     pub grpc: bool,
-    /// In the order of their phases, and within a phase as the route lists them.
+    /// In the order of their phases, and within a phase in the order of the route.
     pub filters: Box<[Filter]>,
     pub mirrors: Box<[Mirror]>,
-    /// `None`: nothing may be forwarded to (no `backendRefs`, or all weigh 0). The answer is 500.
+    /// `None` if there is no backend (no `backendRefs`, or all weights are 0). The answer is 500.
     pub backends: Option<WeightedClusters>,
     pub timeouts: Timeouts,
-    /// None: one try, whatever comes of it.
+    /// `None` if there is only one try, whatever its result.
     pub retry: Option<Retry>,
     /// Carried over from snapshot to snapshot, by name.
     pub counts: Arc<Sharded<Upstream>>,
-    /// None: every request is by itself.
+    /// `None` if there is no session persistence.
     pub session: Option<Box<Session>>,
 }
 
@@ -37,21 +37,21 @@ pub(crate) struct Rule {
 /// HTTPRoute `spec.rules[].timeouts` (GEP-1742).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Timeouts {
-    /// From the end of the request head to the last byte of the response, all tries included.
-    /// On expiry the client gets 504.
+    /// The time from the end of the request head to the last byte of the response, including all
+    /// tries. On expiry the client gets 504.
     pub request: Limit,
-    /// From the first byte sent to one backend to the head of its response: one try, not all.
-    /// Never longer than `request`. On expiry the try fails with 504.
+    /// The time from the first byte sent to one backend to the head of its response: one try, not
+    /// all. Never longer than `request`. On expiry the try fails with 504.
     pub backend_request: Limit,
 }
 
-/// A limit as a route sets it.
+/// A time limit of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// Not written: the gateway's own may take its place.
+    /// Not set: the gateway's own limit may apply.
     #[default]
     Unset,
-    /// `0s`: there is none, and no other takes its place.
+    /// `0s`: there is no limit, and the gateway's own does not apply either.
     Off,
     After(Duration),
 }
@@ -66,30 +66,30 @@ impl Limit {
 }
 
 impl Timeouts {
-    /// True if the route says nothing of time, so that the gateway's own limits hold.
+    /// Returns true if the route sets no timeout, so that the gateway's own limits apply.
     pub(crate) fn is_unset(&self) -> bool {
         (self.request, self.backend_request) == (Limit::Unset, Limit::Unset)
     }
 }
 
-/// When a request is sent to a backend again.
+/// The conditions for retries of a request.
 ///
-/// HTTPRoute `spec.rules[].retry` (GEP-1731). A connection that fails and a backend that does not
-/// answer in time are always reasons; the method of the request is none, for or against.
+/// HTTPRoute `spec.rules[].retry` (GEP-1731). A failed connection and a backend that does not
+/// answer in time are always retried; the method of the request does not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
-    /// Answers that are not passed on while tries are left.
+    /// Status codes that are not forwarded to the client while tries are left.
     pub codes: Box<[StatusCode]>,
-    /// Tries after the first.
+    /// The maximum number of tries after the first.
     pub attempts: u32,
-    /// The least wait before the second try; it doubles with each further one, up to ten times.
+    /// The minimum wait before the second try; it doubles with each further one, up to ten times.
     pub backoff: Duration,
 }
 
 impl Retry {
-    /// How long to wait before try `number`, which is 2 for the first that is another. `chance` is
-    /// a number drawn at random: it adds up to half, so that those who failed together do not come
-    /// back together. Never less than `backoff`.
+    /// Returns the wait before try `number`, which is 2 for the first retry. `chance` is a random
+    /// number: it adds up to half of the wait, so that requests that failed together are not
+    /// retried together. Never less than `backoff`.
     pub(crate) fn wait(&self, number: u32, chance: u32) -> Duration {
         let growth = 1_u32.checked_shl(number.saturating_sub(2)).unwrap_or(u32::MAX).min(10);
         let wait = self.backoff.saturating_mul(growth);
@@ -98,7 +98,7 @@ impl Retry {
     }
 }
 
-/// A copy of the request goes to another cluster too; its answer is ignored.
+/// A mirror: a copy of the request is sent to another cluster too, and its answer is ignored.
 ///
 /// HTTPRoute `requestMirror`: `numerator` of `denominator` requests are copied.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// True if this request is one of those to copy; `ticket` is a number drawn at random.
+    /// Returns true if this request is copied; `ticket` is a random number.
     pub(crate) fn takes(&self, ticket: u32) -> bool {
         ticket % self.denominator < self.numerator
     }

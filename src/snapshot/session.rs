@@ -1,4 +1,4 @@
-//! Which requests belong together.
+//! Session persistence: requests that belong together.
 
 use std::time::Duration;
 
@@ -6,26 +6,28 @@ use http::HeaderName;
 
 use crate::snapshot::Choice;
 
-/// Requests of one client that go to one endpoint.
+/// The session persistence of a rule: requests of one client go to one endpoint.
 ///
-/// `spec.rules[].sessionPersistence` of HTTPRoute and GRPCRoute (GEP-1619). The client brings a
-/// token that it was given with the first response; the gateway keeps nothing of a session.
+/// `spec.rules[].sessionPersistence` of HTTPRoute and GRPCRoute (GEP-1619). The client sends a
+/// token that it received with the first response; the gateway stores no sessions.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Whose tokens these are: a token of another rule is none.
+    /// The scope of the tokens: a token of another rule is not valid.
     pub scope: Box<str>,
     pub carrier: Carrier,
-    /// How long a token is good from when it was given. None: as long as its endpoint is there.
+    /// The lifetime of a token from its creation. `None` if it is valid as long as its endpoint
+    /// exists.
     pub absolute_timeout: Option<Duration>,
-    /// Everything that the rule names, those of weight 0 too: a session outlives its weight.
+    /// All backends of the rule, including those of weight 0: existing sessions keep such a
+    /// backend.
     pub choices: Box<[Choice]>,
 }
 
-/// How a token travels.
+/// The carrier of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
-    /// In a cookie of this name; the browser keeps it over its own end if it is `permanent`.
+    /// A cookie with this name; if it is `permanent`, the browser keeps it when it is closed.
     Cookie { name: Box<str>, permanent: bool },
-    /// In this field, of responses and of requests.
+    /// This header field of responses and requests.
     Header(HeaderName),
 }

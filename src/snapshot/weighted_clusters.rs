@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::filters::Filter;
 use crate::upstream::Cluster;
 
-/// The backends of a rule with their weights. Never empty, and no entry weighs nothing.
+/// The backends of a rule with their weights. Never empty, and no weight is 0.
 ///
 /// A rule whose weights are all 0 has no `WeightedClusters`: its `Option` is `None` and the proxy
-/// answers 500. So [`next`](Self::next) always has an answer.
+/// answers 500. So [`next`](Self::next) always returns a choice.
 #[derive(Debug)]
 pub(crate) struct WeightedClusters {
     /// `(first ticket after this entry, choice)`, ascending.
@@ -18,14 +18,14 @@ pub(crate) struct WeightedClusters {
     drawn: AtomicU32,
 }
 
-/// One `backendRef` after its reference was looked up.
+/// One `backendRef` after its reference was resolved.
 #[derive(Clone, Debug)]
 pub(crate) enum Choice {
     /// Forward to this cluster, after the filters of the `backendRef`.
     Cluster { cluster: Arc<Cluster>, filters: Box<[Filter]> },
-    /// The reference is broken. It keeps its share of the traffic and answers 500
-    /// (HTTPRoute `backendRefs`: "if two backends are specified with equal weights, and one is
-    /// invalid, 50 percent of traffic must receive a 500").
+    /// The reference is invalid. It keeps its share of the traffic and answers 500 (HTTPRoute
+    /// `backendRefs`: "if two backends are specified with equal weights, and one is invalid, 50
+    /// percent of traffic must receive a 500").
     Invalid,
 }
 
@@ -35,7 +35,8 @@ impl WeightedClusters {
         let entries: Box<[_]> = refs
             .into_iter()
             .map(|(weight, choice)| {
-                // At most 16 refs of at most 1,000,000 each come through `compile`, so this fits.
+                // `compile` passes at most 16 refs of at most 1,000,000 each, so the sum does not
+                // overflow.
                 end = end.saturating_add(weight.get());
                 (end, choice)
             })
@@ -43,10 +44,10 @@ impl WeightedClusters {
         (!entries.is_empty()).then_some(Self { entries, drawn: AtomicU32::new(0) })
     }
 
-    /// The choice for the next request.
+    /// Returns the choice for the next request.
     ///
-    /// Tickets follow the golden ratio, which spreads them over the weights more evenly than
-    /// chance: of 100 requests at 70 to 30 the shares are off by one at most.
+    /// Tickets follow the golden ratio, which distributes them over the weights more evenly than
+    /// random numbers: of 100 requests at 70 to 30 the shares are off by one at most.
     pub(crate) fn next(&self) -> &Choice {
         if let [(_, only)] = &*self.entries {
             return only;
@@ -55,7 +56,7 @@ impl WeightedClusters {
         self.pick(drawn.wrapping_mul(0x9E37_79B1))
     }
 
-    /// The choice for `ticket`, where the tickets of all `u32` stand for all of the weight.
+    /// Returns the choice for `ticket`; the range of `u32` represents the total weight.
     fn pick(&self, ticket: u32) -> &Choice {
         let total = self.entries.last().map_or(0, |(end, _)| *end);
         let ticket = (u64::from(ticket) * u64::from(total)) >> u32::BITS;
@@ -63,7 +64,7 @@ impl WeightedClusters {
         &self.entries[index].1
     }
 
-    /// Every choice with its weight, in the order in which they are written.
+    /// Returns every choice with its weight, in the order in which they are written.
     pub(crate) fn weighted(&self) -> impl Iterator<Item = (u32, &Choice)> {
         let mut before = 0;
         self.entries.iter().map(move |(end, choice)| {
@@ -82,7 +83,7 @@ mod tests {
     fn shares_follow_the_weights() {
         let weight = |n| NonZeroU32::new(n).unwrap();
         let mut shares = [0, 0];
-        // Two broken refs of different weight are told apart by their place.
+        // Two broken refs of different weight are distinguished by their place.
         let clusters =
             WeightedClusters::new([(weight(70), Choice::Invalid), (weight(30), Choice::Invalid)])
                 .unwrap();

@@ -1,4 +1,4 @@
-//! Host and path to a rule; the first match wins.
+//! The route table: maps host and path to a rule; the first match wins.
 
 mod rows;
 mod table;

@@ -1,4 +1,4 @@
-//! The table as a list, for people.
+//! The rows of a route table as a list, for display.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use crate::snapshot::{Conditions, PathMatch, Rule};
 
 use super::table::{Candidate, Node, PathTable, RouteTable};
 
-/// One match of one rule, as it is tried.
+/// One match of one rule, in the order in which it is tried.
 #[derive(Clone, Debug)]
 pub(crate) struct Row<'a> {
-    /// As a `Hostname` is written; `None` is any host.
+    /// A hostname or wildcard as written; `None` is any host.
     pub host: Option<String>,
     pub path: PathMatch,
     pub conditions: &'a Conditions,
@@ -17,8 +17,8 @@ pub(crate) struct Row<'a> {
 }
 
 impl RouteTable {
-    /// Every row: by host, the most specific first, and for each host in the order of precedence.
-    /// Paths that no request could match both stand in the order of the alphabet.
+    /// Returns every row: by host, the most specific first, and for each host in the order of
+    /// precedence. Paths that cannot match the same request are in alphabetical order.
     pub(crate) fn rows(&self) -> Vec<Row<'_>> {
         let mut rows = Vec::new();
         for (host, paths) in self.hosts.sorted() {
@@ -49,7 +49,7 @@ impl PathTable {
 }
 
 impl Node {
-    /// Children before their parent, as they are tried.
+    /// Adds children before their parent, in the order in which they are tried.
     fn rows<'a>(&'a self, path: &str, rows: &mut Vec<(PathMatch, &'a Candidate)>) {
         let mut children: Vec<_> = self.children.iter().collect();
         children.sort_by_key(|(element, _)| *element);

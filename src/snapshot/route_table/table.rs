@@ -1,4 +1,4 @@
-//! The table itself, and how a request finds its rule in it.
+//! The route table, and the lookup of the rule of a request.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,34 +15,35 @@ use crate::snapshot::{Conditions, HostTable, PathMatch, Rule};
 ///
 /// Precedence is that of HTTPRoute `matches`, across all routes of the listener: the more specific
 /// hostname, then an exact path, then a regular expression, then the longer prefix, then a method,
-/// then more headers, then more query parameters, then the order in which `compile` files them
+/// then more headers, then more query parameters, then the order in which `compile` adds them
 /// (older route, `namespace/name`, place in the route).
 ///
-/// Looking up costs one hash of the host's labels and one walk along the path, whatever the number
-/// of routes; only regular expressions are tried one by one.
+/// A lookup takes one hash of the host's labels and one walk along the path, whatever the number of
+/// routes; only regular expressions are tried one by one.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     pub(super) hosts: HostTable<PathTable>,
 }
 
-/// One match of one rule, to be filed.
+/// One match of one rule, as input of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// Empty for any host that the listener takes.
+    /// Empty for any host of the listener.
     pub hosts: Vec<HostPattern>,
     pub path: PathMatch,
     pub conditions: Conditions,
     pub rule: Arc<Rule>,
 }
 
-/// What a request came to.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found<'a> {
     pub rule: &'a Arc<Rule>,
-    /// Bytes of the path under the matched prefix; see `Exchange::matched_prefix`.
+    /// The number of path bytes covered by the matched prefix; see `Exchange::matched_prefix`.
     pub matched_prefix: usize,
-    /// Bytes of the path that every request of the match begins with, whole elements: all of an
-    /// exact path, a prefix, what stands before the first sign of a regular expression.
+    /// The number of leading path bytes that all requests of the match share, in whole elements:
+    /// all of an exact path, a prefix, the part of a regular expression before its first special
+    /// character.
     pub fixed: usize,
 }
 
@@ -68,7 +69,7 @@ pub(super) struct Candidate {
 }
 
 impl RouteTable {
-    /// Files `entries`; of two that tie by everything else, the earlier one wins.
+    /// Builds the table from `entries`; of two with equal precedence, the earlier one wins.
     pub(crate) fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut hosts = HostTable::default();
         for Entry { hosts: patterns, path, conditions, rule } in entries {
@@ -85,15 +86,16 @@ impl RouteTable {
         Self { hosts }
     }
 
-    /// The rule for a request to `host` (lower case, no port) and `path` (normalised, no query).
+    /// Returns the rule for a request to `host` (lower case, no port) and `path` (normalised, no
+    /// query).
     pub(crate) fn find(&self, host: &str, path: &str, head: &request::Parts) -> Option<Found<'_>> {
         self.hosts.candidates(host).find_map(|paths| paths.find(path, head))
     }
 
-    /// How a lenient backend may read `path` so that it belongs to another rule than `rule`, which
-    /// took it as it is; and that rule.
+    /// Returns a reading of `path` by a lenient backend that belongs to another rule than `rule`,
+    /// the one that matched the path as it is; and that other rule.
     ///
-    /// A request for such a path must go nowhere: one of the two rules would be passed by.
+    /// A request for such a path must not be forwarded: it would bypass one of the two rules.
     pub(crate) fn other_reading(
         &self,
         host: &str,
@@ -151,8 +153,9 @@ impl Node {
         self.children.values_mut().for_each(Self::sort);
     }
 
-    /// The longest prefix first: the child answers before its parent. `at` is where in `path` this
-    /// node ends. Recursion is as deep as the longest configured prefix, not as the path.
+    /// Finds the longest prefix first: children are tried before their parent. `at` is the end of
+    /// this node in `path`. The recursion is as deep as the longest configured prefix, not as the
+    /// path.
     fn find(&self, path: &str, at: usize, head: &request::Parts) -> Option<Found<'_>> {
         if !self.children.is_empty()
             && let Some(rest) = path[at..].strip_prefix('/')
@@ -169,13 +172,14 @@ impl Node {
     }
 }
 
-/// Bytes of whole path elements before the first sign of a regular expression.
+/// Returns the number of bytes of whole path elements before the first special character of a
+/// regular expression.
 ///
-/// What may be there or not, as `b` in `/a/b?`, is in the last element and so is left out.
+/// An optional part, such as `b` in `/a/b?`, is in the last element and so is left out.
 pub(super) fn fixed_part(regex: &str) -> usize {
     let pattern = regex.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
     let pattern = pattern.unwrap_or(regex);
-    // One alternative begins as it likes.
+    // Alternatives may begin differently.
     if pattern.contains('|') {
         return 0;
     }

@@ -1,4 +1,5 @@
-//! The indexed table against a matcher that follows the text of the specification line by line.
+//! Tests of the indexed table against a matcher that follows the text of the specification line by
+//! line.
 
 use std::sync::Arc;
 
@@ -86,7 +87,7 @@ fn a_less_specific_host_serves_what_the_more_specific_one_does_not() {
     assert!(table.find("example.com", "/", &get("/")).is_none());
 }
 
-/// What the specification says, in its own order, looking at every entry.
+/// Returns the match according to the specification, in its own order, by looking at every entry.
 fn linear<'a>(
     entries: &'a [Entry],
     host: &str,
@@ -128,7 +129,7 @@ fn any_path() -> impl Strategy<Value = String> {
     prop::collection::vec("[ab]{1,2}", 0..4).prop_map(|elements| format!("/{}", elements.join("/")))
 }
 
-/// Hosts, kind of path, path, method, whether it asks for a header, for a parameter.
+/// Host, kind of path, path, method, and whether a header and a parameter are required.
 type Parts = (Vec<&'static str>, u8, String, u8, bool, bool);
 
 fn any_entry() -> impl Strategy<Value = Parts> {
