@@ -103,9 +103,20 @@ impl<'a> Fields<'a> {
         fields
     }
 
+    /// A field of the gateway's own: `duration_ms` is `EG_DURATION_MS`. `value` must write no newline.
+    pub(super) fn put_ours(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(b"EG_");
+        self.0.extend(name.bytes().map(|byte| byte.to_ascii_uppercase()));
+        self.finish(name, value);
+    }
+
     /// `value` must write no newline.
     pub(super) fn put(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         self.0.extend_from_slice(name.as_bytes());
+        self.finish(name, value);
+    }
+
+    fn finish(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         self.0.push(b'=');
         let start = self.0.len();
         value(self.0);

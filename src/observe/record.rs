@@ -88,6 +88,37 @@ impl<'a> From<&'a str> for Upstream<'a> {
 }
 
 impl<'r> AccessRecord<'r> {
+    /// The record of an exchange, over at `time`, of which no more than its peer is known.
+    pub(crate) fn unknown(time: SystemTime, peer: SocketAddr) -> Self {
+        Self {
+            time,
+            peer,
+            client: peer.ip().to_canonical(),
+            method: "-",
+            host: "-",
+            path: "",
+            protocol: "-",
+            status: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            duration: Duration::ZERO,
+            upstream_duration: None,
+            upstream: None,
+            attempts: 0,
+            route: None,
+            flags: ResponseFlags::default(),
+            details: None,
+            request_id: "-",
+            trace_id: None,
+            user_agent: None,
+            listener: "-",
+            local: None,
+            sni: None,
+            tls: None,
+            seen: Seen::nothing(),
+        }
+    }
+
     /// When the exchange began; `time` is its end.
     pub(crate) fn began(&self) -> SystemTime {
         self.time.checked_sub(self.duration).unwrap_or(self.time)
@@ -99,58 +130,90 @@ impl<'r> AccessRecord<'r> {
     }
 }
 
+/// The value of a field, and so how it is written.
+#[derive(Clone, Copy, Debug)]
+enum FieldValue<'r> {
+    Address(SocketAddr),
+    Host(&'r str),
+    Ip(IpAddr),
+    Millis(Duration),
+    Number(u64),
+    /// Printable ASCII without quotes.
+    Plain(&'static str),
+    Target(&'r str),
+    /// A peer's or an operator's text, cut to so many bytes.
+    Text(&'r [u8], usize),
+    Time(SystemTime),
+    Upstream(Upstream<'r>),
+}
+
+impl FieldValue<'_> {
+    /// True if JSON writes it without quotes.
+    fn is_number(self) -> bool {
+        matches!(self, Self::Millis(_) | Self::Number(_))
+    }
+
+    fn write(self, out: &mut Vec<u8>, stamp: &mut Stamp, escape: Escape) {
+        match self {
+            Self::Address(address) => text::socket_address(out, address),
+            Self::Host(host) => redact::host(out, cut(host, HOST_BYTES), escape),
+            Self::Ip(address) => text::ip(out, address),
+            Self::Millis(duration) => text::millis(out, duration),
+            Self::Number(number) => text::number(out, number),
+            Self::Plain(plain) => out.extend_from_slice(plain.as_bytes()),
+            Self::Target(target) => redact::target(out, cut(target, TARGET_BYTES), escape),
+            Self::Text(text, most) => escape(out, cut(text, most)),
+            Self::Time(time) => stamp.write(out, time),
+            Self::Upstream(upstream) => upstream.write(out, escape),
+        }
+    }
+}
+
+impl<'r> AccessRecord<'r> {
+    /// Hands every field to `visit`, in the order in which they are written: its name, and its value
+    /// if there is one. A new field of the log is a line here.
+    fn fields(&self, mut visit: impl FnMut(&'static str, Option<FieldValue<'r>>)) {
+        use FieldValue::{Address, Host, Ip, Millis, Number, Plain, Target, Text, Time};
+        let text = |text: &'r str| Text(text.as_bytes(), usize::MAX);
+        visit("time", Some(Time(self.time)));
+        visit("method", Some(Text(self.method.as_bytes(), METHOD_BYTES)));
+        visit("host", Some(Host(self.host)));
+        visit("path", Some(Target(self.path)));
+        visit("status", Some(Number(self.status.into())));
+        visit("request_bytes", Some(Number(self.request_bytes)));
+        visit("response_bytes", Some(Number(self.response_bytes)));
+        visit("duration_ms", Some(Millis(self.duration)));
+        visit("upstream_ms", self.upstream_duration.map(Millis));
+        visit("upstream", self.upstream.map(FieldValue::Upstream));
+        visit("attempts", Some(Number(self.attempts.into())));
+        visit("route", self.route.map(text));
+        visit("flags", Some(Plain(self.flags.short())));
+        visit("details", self.details.map(Plain));
+        visit("request_id", Some(Text(self.request_id.as_bytes(), REQUEST_ID_BYTES)));
+        visit("trace_id", self.trace_id.map(text));
+        visit("peer", Some(Address(self.peer)));
+        visit("client", Some(Ip(self.client)));
+        visit("protocol", Some(Plain(self.protocol)));
+        visit("user_agent", self.user_agent.map(|agent| Text(agent, USER_AGENT_BYTES)));
+        visit("listener", Some(text(self.listener)));
+        visit("tls", self.tls.map(Plain));
+    }
+}
+
 impl AccessRecord<'_> {
     /// One JSON object and a newline. Every key is always there; what is not known is null.
     pub(super) fn json(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
-        out.extend_from_slice(b"{\"time\":\"");
-        stamp.write(out, self.time);
-        out.extend_from_slice(b"\",\"method\":\"");
-        text::json(out, cut(self.method, METHOD_BYTES));
-        out.extend_from_slice(b"\",\"host\":\"");
-        redact::host(out, cut(self.host, HOST_BYTES), text::json);
-        out.extend_from_slice(b"\",\"path\":\"");
-        redact::target(out, cut(self.path, TARGET_BYTES), text::json);
-        out.extend_from_slice(b"\",\"status\":");
-        text::number(out, self.status.into());
-        out.extend_from_slice(b",\"request_bytes\":");
-        text::number(out, self.request_bytes);
-        out.extend_from_slice(b",\"response_bytes\":");
-        text::number(out, self.response_bytes);
-        out.extend_from_slice(b",\"duration_ms\":");
-        text::millis(out, self.duration);
-        out.extend_from_slice(b",\"upstream_ms\":");
-        match self.upstream_duration {
-            Some(duration) => text::millis(out, duration),
-            None => out.extend_from_slice(b"null"),
-        }
-        out.extend_from_slice(b",\"upstream\":");
-        json_or_null(out, self.upstream, |out, upstream| upstream.write(out, text::json));
-        out.extend_from_slice(b",\"attempts\":");
-        text::number(out, self.attempts.into());
-        out.extend_from_slice(b",\"route\":");
-        json_or_null(out, self.route, |out, route| text::json(out, route.as_bytes()));
-        out.extend_from_slice(b",\"flags\":\"");
-        out.extend_from_slice(self.flags.short().as_bytes());
-        out.extend_from_slice(b"\",\"details\":");
-        json_or_null(out, self.details, |out, details| out.extend_from_slice(details.as_bytes()));
-        out.extend_from_slice(b",\"request_id\":\"");
-        text::json(out, cut(self.request_id, REQUEST_ID_BYTES));
-        out.extend_from_slice(b"\",\"trace_id\":");
-        json_or_null(out, self.trace_id, |out, id| text::json(out, id.as_bytes()));
-        out.extend_from_slice(b",\"peer\":\"");
-        text::socket_address(out, self.peer);
-        out.extend_from_slice(b"\",\"client\":\"");
-        text::ip(out, self.client);
-        out.extend_from_slice(b"\",\"protocol\":\"");
-        out.extend_from_slice(self.protocol.as_bytes());
-        out.extend_from_slice(b"\",\"user_agent\":");
-        json_or_null(out, self.user_agent, |out, agent| {
-            text::json(out, cut(agent, USER_AGENT_BYTES));
+        let mut before = b'{';
+        self.fields(|name, value| {
+            out.extend_from_slice(&[before, b'"']);
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            match value {
+                Some(value) if value.is_number() => value.write(out, stamp, text::json),
+                value => json_or_null(out, value, |out, value| value.write(out, stamp, text::json)),
+            }
+            before = b',';
         });
-        out.extend_from_slice(b",\"listener\":\"");
-        text::json(out, self.listener.as_bytes());
-        out.extend_from_slice(b"\",\"tls\":");
-        json_or_null(out, self.tls, |out, tls| out.extend_from_slice(tls.as_bytes()));
         out.extend_from_slice(b"}\n");
     }
 
@@ -162,47 +225,16 @@ impl AccessRecord<'_> {
         out.push(b'\n');
     }
 
-    /// A datagram for journald.
+    /// A datagram for journald. Records come in batches, so the journal's own time is up to 0.1 s late:
+    /// each has its time in a field.
     pub(super) fn journal(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
         let mut fields = Fields::new(out);
         fields.put("MESSAGE", |out| self.message(out));
-        // Records come in batches, so the journal's own time is up to 0.1 s late.
-        fields.put("EG_TIME", |out| stamp.write(out, self.time));
-        fields.put("EG_METHOD", |out| text::plain(out, cut(self.method, METHOD_BYTES)));
-        fields.put("EG_HOST", |out| redact::host(out, cut(self.host, HOST_BYTES), text::plain));
-        fields.put("EG_PATH", |out| redact::target(out, cut(self.path, TARGET_BYTES), text::plain));
-        fields.put("EG_STATUS", |out| text::number(out, self.status.into()));
-        fields.put("EG_REQUEST_BYTES", |out| text::number(out, self.request_bytes));
-        fields.put("EG_RESPONSE_BYTES", |out| text::number(out, self.response_bytes));
-        fields.put("EG_DURATION_MS", |out| text::millis(out, self.duration));
-        if let Some(duration) = self.upstream_duration {
-            fields.put("EG_UPSTREAM_MS", |out| text::millis(out, duration));
-        }
-        if let Some(upstream) = self.upstream {
-            fields.put("EG_UPSTREAM", |out| upstream.write(out, text::plain));
-        }
-        fields.put("EG_ATTEMPTS", |out| text::number(out, self.attempts.into()));
-        if let Some(route) = self.route {
-            fields.put("EG_ROUTE", |out| text::plain(out, route.as_bytes()));
-        }
-        fields.put("EG_FLAGS", |out| out.extend_from_slice(self.flags.short().as_bytes()));
-        if let Some(details) = self.details {
-            fields.put("EG_DETAILS", |out| out.extend_from_slice(details.as_bytes()));
-        }
-        fields.put("EG_REQUEST_ID", |out| text::plain(out, cut(self.request_id, REQUEST_ID_BYTES)));
-        if let Some(id) = self.trace_id {
-            fields.put("EG_TRACE_ID", |out| text::plain(out, id.as_bytes()));
-        }
-        fields.put("EG_PEER", |out| text::socket_address(out, self.peer));
-        fields.put("EG_CLIENT", |out| text::ip(out, self.client));
-        fields.put("EG_PROTOCOL", |out| out.extend_from_slice(self.protocol.as_bytes()));
-        if let Some(agent) = self.user_agent {
-            fields.put("EG_USER_AGENT", |out| text::plain(out, cut(agent, USER_AGENT_BYTES)));
-        }
-        fields.put("EG_LISTENER", |out| text::plain(out, self.listener.as_bytes()));
-        if let Some(tls) = self.tls {
-            fields.put("EG_TLS", |out| out.extend_from_slice(tls.as_bytes()));
-        }
+        self.fields(|name, value| {
+            if let Some(value) = value {
+                fields.put_ours(name, |out| value.write(out, stamp, text::plain));
+            }
+        });
     }
 
     /// The text form without its time, which the journal has itself:

@@ -305,31 +305,16 @@ pub(super) fn refused(connection: &ClientConnection, failure: Failure) {
     connection.process.access_log.record(
         log,
         &AccessRecord {
-            time: clock::wall(),
-            peer: connection.origin.peer,
-            client: connection.origin.peer.ip().to_canonical(),
-            method: "-",
-            host: "-",
             path: "-",
             protocol: ClientProtocol::Http11.as_str(),
             status: failure.status().as_u16(),
-            request_bytes: 0,
-            response_bytes: 0,
-            duration: Duration::ZERO,
-            upstream_duration: None,
-            upstream: None,
-            attempts: 0,
-            route: None,
             flags: failure.flag().into(),
             details: Some(failure.details()),
             request_id: id.to_str().unwrap_or("-"),
-            trace_id: None,
-            user_agent: None,
-            listener: "-",
             local: Some(connection.local),
             sni: connection.sni.as_deref(),
             tls: connection.tls,
-            seen: Seen::nothing(),
+            ..AccessRecord::unknown(clock::wall(), connection.origin.peer)
         },
     );
 }

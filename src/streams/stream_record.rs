@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::downstream::{CarriedBytes, Process, logged_endpoint, new_request_id};
 use crate::failure::Failure;
-use crate::observe::{AccessRecord, GatewayLog, Seen};
+use crate::observe::{AccessRecord, GatewayLog};
 use crate::snapshot::{Bind, Listener};
 use crate::stats::ResponseFlags;
 use crate::upstream::{EndpointName, SendFailure};
@@ -88,14 +88,8 @@ impl Drop for StreamRecord {
         self.process.access_log.record(
             self.log.as_deref(),
             &AccessRecord {
-                time: clock::wall(),
-                peer: self.peer,
-                client: self.peer.ip().to_canonical(),
-                method: "-",
                 host: if self.sni.is_empty() { "-" } else { &self.sni },
-                path: "",
                 protocol: self.protocol,
-                status: 0,
                 request_bytes,
                 response_bytes,
                 duration: clock::now().saturating_duration_since(self.started),
@@ -106,13 +100,10 @@ impl Drop for StreamRecord {
                 flags,
                 details: Some(details),
                 request_id: id.to_str().unwrap_or("-"),
-                trace_id: None,
-                user_agent: None,
                 listener: self.listener.as_deref().unwrap_or("-"),
-                local: None,
                 sni: Some(&*self.sni).filter(|name| !name.is_empty()),
                 tls: self.tls,
-                seen: Seen::nothing(),
+                ..AccessRecord::unknown(clock::wall(), self.peer)
             },
         );
     }
