@@ -1,23 +1,16 @@
 //! New IDs for requests and byte streams, for the log and for backends.
 
 use http::HeaderValue;
+use uuid::Uuid;
 
 /// Returns a random UUID, version 4. It is an identifier, not a secret: nothing may rely on it
 /// being unpredictable.
 pub(crate) fn new_request_id() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let random = fastrand::u128(..) & !(0xf << 76) | (0x4 << 76);
-    let bits = random & !(0x3 << 62) | (0x2 << 62);
-    let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (at, digit) in text.iter_mut().enumerate() {
-        if matches!(at, 8 | 13 | 18 | 23) {
-            continue;
-        }
-        shift -= 4;
-        *digit = HEX[usize::try_from((bits >> shift) & 0xf).unwrap_or_default()];
-    }
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+    let random = fastrand::u128(..).to_be_bytes();
+    let id = uuid::Builder::from_random_bytes(random).into_uuid();
+    let mut buffer = Uuid::encode_buffer();
+    let text = id.hyphenated().encode_lower(&mut buffer);
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
 }
 
 #[cfg(test)]

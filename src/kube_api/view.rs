@@ -335,24 +335,14 @@ fn named_uid(key: &ObjectKey) -> String {
         // FNV-1a: any hash that stays the same over builds and machines would do.
         text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
     };
-    uuid(hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4), 8)
+    let (high, low) = (hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
+    let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
 /// A UUID that no other object has.
 pub(super) fn new_uid() -> String {
-    uuid(fastrand::u64(..), fastrand::u64(..), 4)
-}
-
-fn uuid(high: u64, low: u64, version: u64) -> String {
-    let (high, low) = (high & !0xf000 | version << 12, low & !(3 << 62) | 2 << 62);
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        high >> 16 & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    )
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
 }
 
 fn label_namespace(metadata: &mut Map<String, Value>, name: &str) {
