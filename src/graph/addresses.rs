@@ -1,4 +1,4 @@
-//! Addresses of Gateways: those that they ask for, one of the pool, or every address of the host.
+//! Addresses of Gateways: requested addresses, addresses of the pool, or every address of the host.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -13,15 +13,15 @@ use super::verdict::{Faults, Judged, Refusal, refuse};
 
 /// The addresses of a Gateway.
 pub(super) struct Addresses {
-    /// Those to listen on; `None` is every address of the host.
+    /// The addresses to listen on; `None` is every address of the host.
     pub found: Vec<Option<IpAddr>>,
-    /// True where the types of all that are asked for are supported.
+    /// `Ok` if the types of all requested addresses are supported.
     pub supported: Judged,
-    /// True where all of them can be listened on.
+    /// `Ok` if all requested addresses can be listened on.
     pub usable: Judged,
 }
 
-/// Judges `spec.addresses`, and takes from the pool what they leave to us.
+/// Judges `spec.addresses`, and assigns addresses of the pool where it leaves the choice open.
 pub(super) fn judge(
     gateway: &api::Gateway,
     key: &ObjectKey,
@@ -75,7 +75,7 @@ pub(super) fn judge(
             refuse(&mut not_usable, Refusal::new("AddressNotUsable", problem));
             continue;
         }
-        // The unspecified IPv6 address takes IPv4 too.
+        // The unspecified IPv6 address includes IPv4.
         let ip = Some(ip).filter(|ip| !(ip.is_ipv6() && ip.is_unspecified()));
         if !found.contains(&ip) {
             found.push(ip);
@@ -87,22 +87,23 @@ pub(super) fn judge(
     Addresses { found, supported, usable: not_usable.and(usable) }
 }
 
-/// The pool while Gateways take addresses of it.
+/// The allocation of addresses of the pool to Gateways.
 ///
-/// An address that a Gateway has it keeps as long as it exists. A new one begins to look at a place that its name says,
-/// so that Gateways mostly have the same addresses when nothing remembers them, and that of one
-/// that has gone is not at once another's.
+/// A Gateway keeps its address for as long as it exists. The search for a new address starts at a
+/// position that depends on the name of the Gateway. So Gateways mostly get the same addresses
+/// again if no state was kept, and the address of a deleted Gateway is not reassigned at once.
 pub(super) struct Allocation<'p> {
     pool: Option<&'p AddressPool>,
     held: Held,
-    /// Those held, and those that somebody has written under `spec.addresses`.
+    /// The held addresses, and all addresses that are written under `spec.addresses`.
     taken: HashSet<IpAddr>,
-    /// Found to be of no use, in this load.
+    /// Addresses found to be unusable in this load.
     unusable: HashSet<IpAddr>,
 }
 
 impl<'p> Allocation<'p> {
-    /// What Gateways of `index` held before is theirs still, if the pool has it.
+    /// Creates the allocation. Gateways of `index` keep the addresses that they held before, if the
+    /// pool contains them.
     pub(super) fn new(index: &ObjectIndex<'_>, facts: &LoadFacts<'p>) -> Self {
         let mut allocation = Self {
             pool: facts.pool,
@@ -126,17 +127,18 @@ impl<'p> Allocation<'p> {
         allocation
     }
 
-    /// The addresses that are held in the end, also by Gateways that need none at the moment.
+    /// Returns the addresses held in the end, including those of Gateways that need none at the
+    /// moment.
     pub(super) fn finish(self) -> Held {
         self.held
     }
 
-    /// The `number`th address, from 1, that Gateway `key` leaves to us; every address of the host
-    /// where there is no pool.
+    /// Returns the `number`th address, from 1, of those that Gateway `key` leaves to the gateway to
+    /// choose; `None` (every address of the host) if there is no pool.
     ///
     /// # Errors
     ///
-    /// The pool has none that is free and can be listened on.
+    /// No address of the pool is both free and usable.
     fn assign(
         &mut self,
         key: &ObjectKey,
@@ -181,7 +183,8 @@ impl<'p> Allocation<'p> {
     }
 }
 
-/// FNV-1a, folded: the same in every build, unlike the hash of the standard library.
+/// Returns the 32-bit FNV-1a hash. Unlike the hash of the standard library, it is the same in every
+/// build.
 fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

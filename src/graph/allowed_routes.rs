@@ -8,13 +8,13 @@ use super::listeners::{Attached, Listener, Namespaces};
 use super::routes::Route;
 use super::verdict::Refusal;
 
-/// Why no listener of a parent takes a route.
+/// The reason why no listener of a parent accepts a route.
 pub(super) struct NotAttached {
     pub refusal: Refusal,
     at: RefusedField,
 }
 
-/// Which field of the route the refusal is about.
+/// The field of the route that a refusal is about.
 enum RefusedField {
     Hostnames,
     Parent,
@@ -22,7 +22,7 @@ enum RefusedField {
 }
 
 impl NotAttached {
-    /// The field, for the parentRef at `place`.
+    /// Returns the path of the field, for the parentRef at `place`.
     pub(super) fn field(&self, place: usize) -> String {
         match self.at {
             RefusedField::Hostnames => "spec.hostnames".into(),
@@ -32,15 +32,15 @@ impl NotAttached {
     }
 }
 
-/// Puts `route`, which will stand at `number` in the graph, on those of `listeners`, the ones of
-/// `parent`, that `reference` selects and that take it.
+/// Attaches `route`, which gets the index `number` in the graph, to those `listeners` of `parent`
+/// that `reference` selects and that accept the route.
 ///
-/// Listeners that are not accepted take routes, too: attachedRoutes counts them.
+/// Routes are attached to listeners that are not accepted, too: attachedRoutes counts them.
 ///
 /// # Errors
 ///
-/// No listener takes it. The reason is that of the last hurdle at which one was left: selected at
-/// all, then the kind and namespace allowed, then a hostname in common.
+/// No listener accepts the route. The reason is that of the first check that leaves no listener:
+/// selection by the parentRef, then kind and namespace, then a common hostname.
 pub(super) fn attach(
     route: &Route<'_>,
     number: usize,
@@ -66,7 +66,7 @@ pub(super) fn attach(
         return Err(not_allowed(route, &selected, &parent.namespace));
     }
     if route.valid.is_err() {
-        // What it would be reachable under is not known. The refusal is the route's own.
+        // The hostnames of the route are not known. The route itself has the refusal.
         return Ok(());
     }
     let mut taken = false;
@@ -74,7 +74,7 @@ pub(super) fn attach(
         let listener = &mut listeners[*place];
         let Some(hosts) = hosts(listener.hostname.as_ref(), &route.hostnames) else { continue };
         taken = true;
-        // Two parentRefs may select one listener.
+        // Two parentRefs may select the same listener.
         if listener.routes.last().is_none_or(|last| last.route != number) {
             listener.routes.push(Attached { route: number, hosts });
         }
@@ -92,11 +92,11 @@ fn allows(
         && listener.namespaces.take(&route.key.namespace, own_namespace, index)
 }
 
-/// What listener and route both accept, where empty is any host; none if they have nothing in
-/// common (HTTPRoute `hostnames`).
+/// Returns the hostnames that both listener and route accept, empty for any host; `None` if they
+/// have none in common (HTTPRoute `hostnames`).
 ///
-/// A listener's own hostname is used for a route that has none, so that both count as equally
-/// specific where they meet in one table.
+/// A route without hostnames gets the hostname of the listener, so that both count as equally
+/// specific in a shared table.
 fn hosts(listener: Option<&HostPattern>, route: &[HostPattern]) -> Option<Vec<HostPattern>> {
     let Some(listener) = listener else { return Some(route.to_vec()) };
     if route.is_empty() {
@@ -178,7 +178,8 @@ fn one_of(names: impl Iterator<Item = String>) -> String {
     listed(names, "or")
 }
 
-/// `a, b or c`, each once; at most five, so that a message stays one line.
+/// Formats a list as `a, b or c`, without duplicates, and with at most five names so that a message
+/// stays on one line.
 fn listed(names: impl Iterator<Item = String>, last_word: &str) -> String {
     let mut all: Vec<String> = Vec::new();
     for name in names {

@@ -1,4 +1,5 @@
-//! Statuses of BackendTLSPolicies: their ancestors are the Gateways whose routes refer to their targets.
+//! Statuses of BackendTLSPolicies. Their ancestors are the Gateways whose routes refer to their
+//! targets.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use super::listener_sets::ListenerSet;
 use super::policy::{Ancestor, AncestorReport, PolicyReport};
 use super::routes::Route;
 
-/// The statuses of the policies, once the routes are on their listeners.
+/// Returns the statuses of the policies. The routes must already be attached to listeners.
 pub(super) fn reports(
     policies: &BackendTlsPolicies<'_>,
     gateways: &[Gateway<'_>],

@@ -1,4 +1,4 @@
-//! TLS that BackendTLSPolicies and `spec.tls` of Backends ask for, by backend.
+//! The TLS that BackendTLSPolicies and `spec.tls` of Backends configure, by backend.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::facts::LoadFacts;
 use super::index::ObjectIndex;
 use super::verdict::Faults;
 
-/// The TLS of all backends of a load.
+/// The TLS settings of all backends of a load.
 #[derive(Debug)]
 pub(super) struct BackendEncryption<'a> {
     pub policies: BackendTlsPolicies<'a>,
-    /// `spec.tls` of the Backends that have it, or the reason why it cannot be used.
+    /// `spec.tls` of each Backend that has it, or the reason why it cannot be used.
     backends: HashMap<ObjectKey, Result<Arc<UpstreamTls>, String>>,
 }
 
@@ -27,12 +27,12 @@ impl<'a> BackendEncryption<'a> {
         Self { policies, backends }
     }
 
-    /// The TLS of a port of a Service.
+    /// Returns the encryption for a port of a Service.
     pub(super) fn of_service(&self, service: &ObjectKey, port: Option<&str>) -> Encryption {
         self.policies.encryption(service, port).unwrap_or_default()
     }
 
-    /// The TLS of a Backend: that of a policy, else that of its own `spec.tls`.
+    /// Returns the encryption for a Backend: by a policy, or else by its own `spec.tls`.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl<'a> BackendEncryption<'a> {
         if let Some(encryption) = self.policies.encryption(backend, None) {
             return Ok(encryption);
         }
-        // A policy for a section of the Backend, which has no sections: its author wants TLS.
+        // A policy targets a section of the Backend, which has no sections. Its author wants TLS.
         if !self.policies.naming(backend).is_empty() {
             return Ok(Encryption::Refused);
         }
@@ -52,7 +52,8 @@ impl<'a> BackendEncryption<'a> {
         }
     }
 
-    /// The policies that name the target of a reference of `route`, whether or not it exists.
+    /// Returns the policies that name the target of a reference of `route`, whether or not the
+    /// target exists.
     pub(super) fn naming(&self, reference: &BackendObjectReference, route: &ObjectKey) -> &[usize] {
         let kind = match (reference.group(), reference.kind()) {
             (CORE_GROUP, "Service") => Kind::Service,

@@ -1,4 +1,4 @@
-//! `spec.tls` of Backends.
+//! TLS settings in `spec.tls` of Backends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::facts::LoadFacts;
 use super::index::ObjectIndex;
 use super::verdict::Faults;
 
-/// `spec.tls` of every Backend that has it, judged. A policy for the Backend replaces it.
+/// Judges `spec.tls` of every Backend that has it. A policy for the Backend replaces it.
 pub(super) fn backends<'a>(
     index: &ObjectIndex<'a>,
     facts: &LoadFacts<'_>,
@@ -83,7 +83,7 @@ fn of_backend(
             let at = "spec.tls";
             let AuthoritiesFound { authorities, valid, .. } =
                 authorities_of(references, well_known, key, at, index, facts, faults);
-            // Told already.
+            // Already reported.
             if let Err(refusal) = valid {
                 return Err(refusal.message);
             }
@@ -109,7 +109,7 @@ fn of_backend(
     Ok(UpstreamTls { authorities, server_name, names: Vec::new(), client })
 }
 
-/// The name of the endpoints, where all have the same.
+/// Returns the hostname of the endpoints, if all have the same one.
 fn one_name(backend: &Backend) -> Option<String> {
     let mut names = backend.spec.endpoints.iter().map(|endpoint| {
         let fqdn = endpoint.fqdn.as_ref().map(|fqdn| &fqdn.hostname);

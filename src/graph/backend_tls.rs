@@ -1,7 +1,7 @@
 //! TLS settings of backends, and the certificate authorities for them.
 //!
-//! A backend for which a policy or its own spec asks for TLS never gets cleartext: where the settings
-//! cannot be used, it gets no request.
+//! A backend for which a policy or its own spec configures TLS never receives cleartext: if the
+//! settings cannot be used, it receives no requests.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::facts::LoadFacts;
 use super::index::ObjectIndex;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
-/// The word for the authorities that the host trusts.
+/// The value of `wellKnownCACertificates` for the authorities that the host trusts.
 const SYSTEM: &str = "System";
 
 /// The encryption of the connections to a backend.
@@ -22,7 +22,7 @@ const SYSTEM: &str = "System";
 pub(crate) enum Encryption {
     #[default]
     Clear,
-    /// The settings for TLS cannot be used: the backend gets no request.
+    /// The TLS settings cannot be used; the backend receives no requests.
     Refused,
     Tls(Arc<UpstreamTls>),
 }
@@ -31,33 +31,34 @@ pub(crate) enum Encryption {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamTls {
     pub authorities: NamedAuthorities,
-    /// The server name (SNI) of handshakes. None where nothing is verified and no name is known.
+    /// The server name (SNI) of handshakes. `None` if nothing is verified and no name is known.
     pub server_name: Option<String>,
-    /// Of these the certificate must have one. Where there are none it must be for `server_name`.
+    /// The names of which the certificate must have at least one. If empty, the certificate must
+    /// cover `server_name`.
     pub names: Vec<ExpectedAltName>,
-    /// The client certificate for this backend in place of the Gateway's client certificate.
+    /// The client certificate for this backend. It replaces the client certificate of the Gateway.
     pub client: Option<NamedCertificate>,
 }
 
-/// A name that a certificate may have.
+/// A name that the certificate of a backend may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedAltName {
-    /// Possibly with a wildcard as its first label.
+    /// A hostname. Its first label may be a wildcard.
     Hostname(String),
     Uri(String),
 }
 
-/// Certificate authorities, looked up.
+/// Certificate authorities after their lookup.
 pub(super) struct AuthoritiesFound {
-    /// None if no authority can be used.
+    /// `None` if no authority can be used.
     pub authorities: Option<NamedAuthorities>,
     /// Condition ResolvedRefs.
     pub resolved: Judged,
-    /// Condition Accepted, as far as at least one authority can be used.
+    /// Condition Accepted, as far as it depends on at least one usable authority.
     pub valid: Judged,
 }
 
-/// Reasons are those of a BackendTLSPolicy.
+/// Looks up the certificate authorities for a backend. The reasons are those of a BackendTLSPolicy.
 pub(super) fn authorities_of(
     references: &[LocalObjectReference],
     well_known: Option<&str>,
@@ -77,7 +78,7 @@ pub(super) fn authorities_of(
                     format!("`{word}` is no set of authorities known here; use `{SYSTEM}`");
                 Err(Refusal::new("Invalid", message))
             }
-            // A rule of the kind is broken, and told.
+            // This breaks a rule of the kind and is already reported.
             None => {
                 let valid = Err(Refusal::new("Invalid", "no authorities are named"));
                 return AuthoritiesFound { authorities: None, resolved: Ok(()), valid };

@@ -1,4 +1,4 @@
-//! BackendTLSPolicies, and the Services and Backends that they are for.
+//! BackendTLSPolicies, and the Services and Backends that they target.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use super::policy::{
 };
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
-/// The BackendTLSPolicies of a load, by the backends that they are for.
+/// The BackendTLSPolicies of a load, by target.
 #[derive(Debug)]
 pub(super) struct BackendTlsPolicies<'a> {
-    /// In the order of ties.
+    /// In tie-breaking order.
     pub all: Vec<ResolvedTlsPolicy<'a>>,
     claims: Claims,
 }
@@ -32,7 +32,7 @@ pub(super) struct BackendTlsPolicies<'a> {
 pub(super) struct ResolvedTlsPolicy<'a> {
     pub object: &'a BackendTlsPolicy,
     pub key: ObjectKey,
-    /// None if it cannot be used.
+    /// `None` if the policy cannot be used.
     tls: Option<Arc<UpstreamTls>>,
     /// Condition Accepted.
     pub accepted: Judged,
@@ -41,13 +41,13 @@ pub(super) struct ResolvedTlsPolicy<'a> {
 }
 
 impl BackendTlsPolicies<'_> {
-    /// The policies that name an object, used or not.
+    /// Returns the policies that name an object, used or not.
     pub(super) fn naming(&self, target: &ObjectKey) -> &[usize] {
         self.claims.naming(target)
     }
 
-    /// The TLS of a section of an object; a policy for the section comes before one for all of it.
-    /// None without a policy.
+    /// Returns the encryption for a section of an object, `None` without a policy. A policy for the
+    /// section takes precedence over one for the whole object.
     pub(super) fn encryption(
         &self,
         target: &ObjectKey,
@@ -64,8 +64,8 @@ impl BackendTlsPolicies<'_> {
     }
 }
 
-/// Looks up the references of every policy and attaches it to its targets. Of two for one target
-/// the first in the order of ties has it (GEP-1897).
+/// Looks up the references of every policy and attaches it to its targets. If two policies have the
+/// same target, the first in tie-breaking order applies (GEP-1897).
 pub(super) fn policies<'a>(
     index: &ObjectIndex<'a>,
     facts: &LoadFacts<'_>,
@@ -96,7 +96,7 @@ pub(super) fn policies<'a>(
             Some(fault) => Err(Refusal::new("Invalid", fault.to_string())),
             None => accepted(targets),
         };
-        // Faults of the authorities are reported also where nothing else is right.
+        // Faults of the authorities are reported even if the policy has others.
         let Validated { tls, resolved, valid } =
             validated(&object.spec.validation, key, index, facts, faults);
         accepted = accepted.and(valid);
@@ -110,7 +110,8 @@ pub(super) fn policies<'a>(
     BackendTlsPolicies { all: all.collect(), claims }
 }
 
-/// Condition Accepted as far as targets go: no conflict, and at least one target exists.
+/// Returns condition Accepted as far as it depends on the targets: no conflict, and at least one
+/// target exists.
 fn accepted(targets: PolicyTargets) -> Judged {
     let PolicyTargets { targets, valid } = targets;
     let judged = || targets.iter().map(|target| &target.attached);
@@ -126,7 +127,7 @@ fn accepted(targets: PolicyTargets) -> Judged {
     }
 }
 
-/// The Service or Backend that a target means.
+/// Returns the Service or Backend that a target refers to.
 fn find(
     policy: &ObjectKey,
     target: &TargetRef<'_>,
@@ -203,7 +204,7 @@ fn validated(
             Some(ExpectedAltName::Hostname(name.hostname()?.to_owned()))
         }
         SubjectAltNameType::Uri => Some(ExpectedAltName::Uri(name.uri()?.to_owned())),
-        // A rule of the kind is broken: the policy cannot be used.
+        // This breaks a rule of the kind: the policy cannot be used.
         SubjectAltNameType::Unknown(_) => None,
     });
     let hosts = validation.subject_alt_names.iter().enumerate().filter_map(|(place, name)| {

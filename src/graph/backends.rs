@@ -1,4 +1,4 @@
-//! backendRefs, looked up. A broken reference stays, with its fault.
+//! Resolution of backendRefs. A broken reference stays in the graph, with its fault.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,10 +16,10 @@ use super::grants::{Referent, Referrer, advice};
 use super::index::{ObjectIndex, SERVICE_LABEL};
 use super::verdict::Faults;
 
-/// How TLS to a backend is asked for.
+/// Advice on how to configure TLS to a backend.
 const ENCRYPT: &str = "write a BackendTLSPolicy for it, so that it is known whom to believe";
 
-/// A reference that leads somewhere.
+/// A reference that resolves to a backend.
 #[derive(Clone, Debug)]
 pub(crate) enum BackendTarget<'a> {
     Backend {
@@ -37,11 +37,11 @@ pub(crate) enum BackendTarget<'a> {
     },
 }
 
-/// The protocol of a backend, where its object names one.
+/// The application protocol of a backend, if its object names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AppProtocol {
     H2c,
-    /// Either, as the request needs.
+    /// HTTP/2 without TLS or HTTP/1.1, as the request requires.
     H2cAndHttp1,
     /// HTTP/1.1, for WebSockets.
     Http1,
@@ -63,15 +63,15 @@ fn carries(route: Kind) -> Payload {
     }
 }
 
-/// A reference that leads nowhere.
+/// A reference that cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BrokenRef {
-    /// The reason for ResolvedRefs=False.
+    /// The reason of condition ResolvedRefs=False.
     pub reason: &'static str,
-    /// The field of the reference that is wrong; empty for all of it.
+    /// The field of the reference that is wrong; empty for the whole reference.
     pub field: &'static str,
     pub problem: String,
-    /// The object that it leads to, where that is missing or at fault.
+    /// The object that the reference names, if that object is missing or at fault.
     referent: Option<Box<ObjectKey>>,
 }
 
@@ -93,18 +93,18 @@ impl BrokenRef {
     }
 }
 
-/// A reference after it was looked up.
+/// A backend reference after its lookup.
 pub(crate) type Resolved<'a> = Result<BackendTarget<'a>, BrokenRef>;
 
 impl BackendTarget<'_> {
-    /// The encryption of connections to its endpoints.
+    /// Returns the encryption of connections to the endpoints.
     pub(crate) fn encryption(&self) -> &Encryption {
         match self {
             Self::Backend { encryption, .. } | Self::Service { encryption, .. } => encryption,
         }
     }
 
-    /// The reason why requests are not answered, though the reference is valid.
+    /// Returns the reason why requests are not answered although the reference is valid.
     pub(super) fn lacks(&self, route: Kind) -> Option<String> {
         let Self::Service { object, slices, .. } = self else { return None };
         let (namespace, name) = (object.metadata.namespace(), &object.metadata.name);
@@ -122,7 +122,7 @@ impl BackendTarget<'_> {
     }
 }
 
-/// Tells of EndpointSlices with endpoints that cannot be used; the others of them are.
+/// Reports EndpointSlices with endpoints that cannot be used. Their other endpoints are used.
 pub(super) fn judge_slices(index: &ObjectIndex<'_>, faults: &mut Faults) {
     for slice in &index.all_slices {
         let metadata = &slice.metadata;
@@ -159,7 +159,7 @@ pub(super) fn judge_slices(index: &ObjectIndex<'_>, faults: &mut Faults) {
     }
 }
 
-/// Everything in which a reference to a backend is looked up.
+/// The inputs for resolving a reference to a backend.
 #[derive(Clone, Copy)]
 pub(super) struct BackendLookup<'l, 'a> {
     pub index: &'l ObjectIndex<'a>,
@@ -167,12 +167,13 @@ pub(super) struct BackendLookup<'l, 'a> {
     pub encryption: &'l BackendEncryption<'a>,
 }
 
-/// Looks up a reference of `route`, or of whatever else requests are sent for.
+/// Resolves a reference of `route`, or of another object that causes requests.
 ///
 /// # Errors
 ///
-/// The reference leads nowhere, with the first of: unknown kind, not permitted, not there, not
-/// usable. Permission comes before existence, so that a route of another namespace learns nothing.
+/// The reference cannot be resolved. The error is the first of: unknown kind, not permitted, not
+/// found, not usable. Permission is checked before existence, so that a route of another namespace
+/// cannot find out which objects exist.
 pub(super) fn resolve<'a>(
     reference: &BackendObjectReference,
     route: &ObjectKey,
@@ -214,7 +215,7 @@ pub(super) fn resolve<'a>(
     let to = Referent { group, kind, namespace, name: &reference.name };
     if !index.permits(from, to) {
         let broken = BrokenRef::new("RefNotPermitted", "namespace", advice(from, to));
-        // Any of that namespace would do.
+        // Any ReferenceGrant in that namespace could permit it.
         return Err(broken.of(ObjectKey::new(Kind::ReferenceGrant, namespace, "")));
     }
     if is_backend {
@@ -250,7 +251,7 @@ fn not_found(kind: Kind, namespace: &str, name: &str) -> BrokenRef {
         .of(ObjectKey::new(kind, namespace, name))
 }
 
-/// An object that breaks the rules of its kind is not used.
+/// Returns an error if an object breaks the rules of its kind. Such an object is not used.
 fn keeps_rules(
     kind: Kind,
     namespace: &str,
@@ -267,7 +268,7 @@ fn keeps_rules(
     }
 }
 
-/// The protocol of a Backend that can be used.
+/// Returns the application protocol of a Backend, or an error if the Backend cannot be used.
 fn usable(
     backend: &Backend,
     carries: Payload,
@@ -302,7 +303,7 @@ fn usable(
              UDPRoute; write `ip` or `fqdn`"
         )));
     }
-    // What the bytes mean is between client and backend.
+    // The payload of TCP and UDP connections is opaque to the gateway.
     if carries != Payload::Requests {
         return Ok(None);
     }
@@ -331,7 +332,7 @@ fn usable(
     })
 }
 
-/// True for an endpoint with exactly one place to go.
+/// Returns true for an endpoint with exactly one valid destination.
 fn is_one(endpoint: &BackendEndpoint) -> bool {
     match (&endpoint.fqdn, &endpoint.ip, &endpoint.unix) {
         (Some(fqdn), None, None) => !fqdn.hostname.is_empty() && fqdn.port != 0,
@@ -362,7 +363,7 @@ fn service_port<'a>(
         let problem = format!("{name} has no port {number}; it has {}", ports(service));
         return Err(BrokenRef::new("BackendNotFound", "port", problem));
     }
-    // One number may be listed for TCP and for UDP.
+    // A port number may be listed for both TCP and UDP.
     let wanted = if carries == Payload::Datagrams { "UDP" } else { "TCP" };
     let port = of_number.find(|port| port.protocol.as_deref().unwrap_or("TCP") == wanted);
     let Some(port) = port else {
@@ -372,7 +373,7 @@ fn service_port<'a>(
     Ok(port)
 }
 
-/// The protocol of a port of a Service, where it names one.
+/// Returns the application protocol of a port of a Service, if it names one.
 fn port_protocol(
     service: &Service,
     port: &ServicePort,

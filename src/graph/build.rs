@@ -1,4 +1,4 @@
-//! The graph of one load, put together from its objects.
+//! The graph of one load, built from its objects.
 
 use crate::config::{CheckedObject, Fault};
 
@@ -19,33 +19,34 @@ use super::verdict::Faults;
 
 /// The objects of one load with their relations.
 ///
-/// Gateways, ListenerSets and routes are in the order in which ties are settled: the older
-/// `creationTimestamp` first, objects without one after those with one, then by `namespace/name`.
+/// Gateways, ListenerSets and routes are in tie-breaking order: the older `creationTimestamp`
+/// first, objects without one after those with one, then by `namespace/name`.
 #[derive(Debug)]
 pub(crate) struct Graph<'a> {
-    /// Our `controllerName`.
+    /// The `controllerName` of this controller.
     pub controller_name: String,
-    /// The GatewayClasses that name it.
+    /// The GatewayClasses with this `controllerName`.
     pub classes: Vec<Class<'a>>,
     /// The Gateways of those classes.
     pub gateways: Vec<Gateway<'a>>,
     /// The ListenerSets whose parent is one of those Gateways.
     pub listener_sets: Vec<ListenerSet<'a>>,
-    /// The routes that name at least one of those Gateways, or a ListenerSet of one, as a parent.
+    /// The routes with at least one of those Gateways, or one of their ListenerSets, as a parent.
     pub routes: Vec<Route<'a>>,
-    /// Who holds which address of the pool.
+    /// The addresses of the pool, by holder.
     pub held: Held,
     pub security: SecurityPolicies<'a>,
-    /// The statuses of policies, by kind and within a kind in the order in which ties are settled.
+    /// The statuses of policies, by kind, and within a kind in tie-breaking order.
     pub(super) policy_reports: Vec<PolicyReport>,
-    /// The EnvoyProxies, in the order of their names, used or not.
+    /// All EnvoyProxies, used or not, in the order of their names.
     pub proxies: Vec<Proxy<'a>>,
-    /// In the order of the objects above, and within one object of its fields.
+    /// The faults, in the order of the objects above, and within one object in the order of its
+    /// fields.
     pub faults: Vec<Fault>,
 }
 
 impl<'a> Graph<'a> {
-    /// The listeners that are served, each with its Gateway.
+    /// Returns the listeners that are served, each with its Gateway.
     pub(crate) fn served(&self) -> impl Iterator<Item = (&Gateway<'a>, &Listener<'a>)> {
         let gateways = self.gateways.iter().filter(|gateway| gateway.is_served());
         let own = gateways
@@ -60,7 +61,7 @@ impl<'a> Graph<'a> {
 
 /// Looks up every reference and judges every relation.
 ///
-/// The faults of the objects are the rules of their kinds that they break. They are reported already;
+/// The faults of `objects` are violations of the rules of their kinds. They are already reported;
 /// here they decide what is not served.
 pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &LoadFacts<'_>) -> Graph<'a> {
     let index = ObjectIndex::new(objects);

@@ -1,4 +1,4 @@
-//! caCertificateRefs, looked up: bundles of certificate authorities.
+//! Resolution of caCertificateRefs: bundles of certificate authorities.
 
 use crate::api::{CORE_GROUP, Kind, ObjectKey};
 
@@ -6,23 +6,23 @@ use super::credentials::NamedAuthorities;
 use super::facts::LoadFacts;
 use super::index::ObjectIndex;
 
-/// The key of a ConfigMap or Secret that holds authorities.
+/// The key of a ConfigMap or Secret that holds a CA bundle.
 const BUNDLE: &str = "ca.crt";
 
-/// Why a reference to authorities is of no use.
+/// The reason why a reference to authorities cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// It leads to something that holds no authorities.
+    /// The kind of the referent holds no authorities.
     Kind(String),
-    /// It leads nowhere, or to something without authorities in it.
+    /// The referent does not exist, or has no usable authorities.
     Content(String),
 }
 
-/// The bundle, in PEM, that a reference leads to. The caller has checked ReferenceGrants.
+/// Returns the PEM bundle that a reference resolves to. The caller has checked ReferenceGrants.
 ///
 /// # Errors
 ///
-/// The reference, or the object that it leads to, is wrong; the message says what would be right.
+/// The reference or its referent is wrong; the message says what would be right.
 pub(super) fn look_up(
     (group, kind): (&str, &str),
     namespace: &str,

@@ -1,4 +1,5 @@
-//! certificateRefs, looked up: the certificates of listeners and those shown to backends.
+//! Resolution of certificateRefs: the certificates of listeners, and client certificates for
+//! backends.
 
 use crate::api::{self, CORE_GROUP, Kind, ObjectKey, Protocol, Secret, SecretObjectReference};
 use crate::secret;
@@ -9,7 +10,7 @@ use super::grants::{Referent, Referrer, advice};
 use super::index::ObjectIndex;
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
-/// Names a certbot lineage on a Secret that holds no pair itself.
+/// The annotation that names a certbot lineage, on a Secret that holds no key pair itself.
 const LINEAGE_ANNOTATION: &str = "edge-gateway.io/lineage";
 const TLS_SECRET: &str = "kubernetes.io/tls";
 const CHAIN: &str = "tls.crt";
@@ -18,15 +19,16 @@ const KEY: &str = "tls.key";
 /// The certificates of a listener.
 #[derive(Debug)]
 pub(super) struct CertificatesFound {
-    /// Those that are allowed, ready or not, in the order of the references.
+    /// The certificates whose references are permitted, ready or not, in the order of the
+    /// references.
     pub certificates: Vec<NamedCertificate>,
-    /// True if at least one can be served now.
+    /// True if at least one certificate can be served now.
     pub ready: bool,
     /// Condition ResolvedRefs.
     pub resolved: Judged,
 }
 
-/// Looks up the certificateRefs of a listener that ends TLS.
+/// Looks up the certificateRefs of a listener that terminates TLS.
 pub(super) fn look_up(
     gateway: &ObjectKey,
     listener: &api::Listener,
@@ -63,14 +65,14 @@ pub(super) fn look_up(
         let problem = problem.or_else(|| (!ready).then(|| "it cannot be served".into()));
         if let Some(problem) = problem {
             let problem = describe(&certificate, &problem, gateway, reference, index);
-            // What certbot has not issued yet heals by itself: nothing in these files is wrong.
+            // A certificate that certbot has not issued yet needs no change to these files.
             match certificate {
                 NamedCertificate::Inline { .. } if !ready => {
                     faults.error(gateway, field, &*problem)
                 }
                 _ => faults.warning(gateway, field, &*problem),
             }
-            // Where an older version is served on, the reference stands.
+            // While an older version is still served, the reference counts as resolved.
             if !ready {
                 refuse(&mut found.resolved, Refusal::new("InvalidCertificateRef", problem));
             }
@@ -81,12 +83,12 @@ pub(super) fn look_up(
     found
 }
 
-/// The certificate that `from` shows to backends.
+/// Looks up the certificate that `from` presents to backends.
 ///
 /// # Errors
 ///
-/// The reference cannot be used. A Secret that is not written is one: nothing says that certbot has
-/// a certificate for clients.
+/// The reference cannot be used. That includes a Secret that is not written: there is no indication
+/// that certbot has a client certificate.
 pub(super) fn of_client(
     from: &ObjectKey,
     reference: &SecretObjectReference,
@@ -126,11 +128,12 @@ fn source(
     }
 }
 
-/// The Secret that a reference leads to, if it is written, and what messages call it.
+/// Returns the Secret that a reference names, if it is written, and its name for messages.
 ///
 /// # Errors
 ///
-/// It leads to no Secret, may not lead there, or the Secret breaks the rules of its kind.
+/// The reference is not to a Secret or is not permitted, or the Secret breaks the rules of its
+/// kind.
 fn secret<'a>(
     from: &ObjectKey,
     reference: &SecretObjectReference,
@@ -160,7 +163,7 @@ fn secret<'a>(
     Ok((object, found))
 }
 
-/// The pair of a Secret, or the lineage that its annotation names.
+/// Returns the key pair of a Secret, or the lineage that its annotation names.
 fn inline(object: String, secret: &Secret, host: Option<&str>) -> Result<NamedCertificate, String> {
     if let Some(name) = secret.metadata.annotations.get(LINEAGE_ANNOTATION) {
         let host = host.map(Into::into);
@@ -191,10 +194,10 @@ fn inline(object: String, secret: &Secret, host: Option<&str>) -> Result<NamedCe
     Ok(NamedCertificate::Inline { object, chain, key })
 }
 
-/// Where to look for the certificate of a Secret that is not on disk: under its own name, that of
-/// `${DOMAIN}`, that of the listener's hostname.
+/// Returns the names of lineages to try for a Secret that is not written: the name of the Secret,
+/// `${DOMAIN}`, and the hostname of the listener.
 ///
-/// certbot calls the lineage of `*.example.com` `example.com`.
+/// certbot names the lineage of `*.example.com` `example.com`.
 fn lineages(secret: &str, listener: &api::Listener, facts: &LoadFacts<'_>) -> Vec<String> {
     let hostname = listener.hostname().map(|name| name.strip_prefix("*.").unwrap_or(name));
     let candidates = [Some(secret), facts.domain.filter(|domain| !domain.is_empty()), hostname];

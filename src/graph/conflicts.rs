@@ -16,10 +16,11 @@ use super::verdict::{Faults, Refusal};
 
 /// Marks listeners that cannot be served because of others.
 ///
-/// Within one object nobody wins: all listeners that are not distinct are refused. Between Gateways
-/// the older one wins, then the first by name, so that a new file takes nothing away from what is
-/// served. (The specification gives every Gateway addresses of its own; on one host two may share
-/// one.) A Gateway wins over every ListenerSet, and of those again the older one (GEP-1713).
+/// Within one object no listener takes precedence: all that are not distinct are refused. Between
+/// Gateways the older one takes precedence, then the first by name, so that a new file does not
+/// displace listeners that are served. (The specification gives every Gateway addresses of its own;
+/// on one host two Gateways may share one.) A Gateway takes precedence over every ListenerSet, and
+/// an older ListenerSet over a newer one (GEP-1713).
 pub(super) fn judge<'a>(
     gateways: &mut [Gateway<'a>],
     sets: &mut [ListenerSet<'a>],
@@ -44,7 +45,7 @@ pub(super) fn judge<'a>(
         }
         let place = ListenerPlace { gateway: key, owner: &set.key, addresses };
         taken.refuse(place, &mut set.listeners, faults);
-        // Listeners that are refused already conflict with no other.
+        // Listeners that are already refused do not conflict with others.
         within(&set.key, &mut set.listeners, faults);
         unavailable(place, &mut set.listeners, facts, faults);
         taken.add(place, &set.listeners);
@@ -52,14 +53,14 @@ pub(super) fn judge<'a>(
     overlaps(gateways, sets);
 }
 
-/// The use of a port: listeners that share one must agree on it. HTTPS and TLS of either mode are told
-/// apart by the name that a client asks for.
+/// The use of a port. Listeners that share a port must agree on it. HTTPS listeners and TLS
+/// listeners of either mode are distinguished by the server name (SNI) of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PortUse {
     Plain,
     Tls,
     Tcp,
-    /// Shares its number with any of the others.
+    /// Shares its port number with any of the others.
     Udp,
 }
 
@@ -115,7 +116,7 @@ fn within(owner: &ObjectKey, listeners: &mut [Listener<'_>], faults: &mut Faults
     }
 }
 
-/// A hostname that cannot be read is the same as no other.
+/// Returns true if both listeners have the same hostname. An invalid hostname equals no other.
 fn same_host(a: &Listener<'_>, b: &Listener<'_>) -> bool {
     let readable =
         |listener: &Listener<'_>| listener.hostname.is_some() || listener.spec.hostname().is_none();
@@ -124,11 +125,12 @@ fn same_host(a: &Listener<'_>, b: &Listener<'_>) -> bool {
 
 fn share_port(a: &Listener<'_>, b: &Listener<'_>) -> bool {
     let (a, b) = (transport(&a.spec.protocol), transport(&b.spec.protocol));
-    // TCP and UDP listeners have no names to tell them apart by, whatever the hostname.
+    // UDP shares a port number with any other use. TCP and UDP listeners have no hostname that
+    // could distinguish them from others of the same use.
     a == b || (a == Some(PortUse::Udp)) != (b == Some(PortUse::Udp))
 }
 
-/// The addresses of some listeners, with the objects that they are in.
+/// The addresses of some listeners, and the objects that the listeners belong to.
 #[derive(Clone, Copy)]
 struct ListenerPlace<'p> {
     gateway: &'p ObjectKey,
@@ -137,26 +139,27 @@ struct ListenerPlace<'p> {
     addresses: &'p [Option<IpAddr>],
 }
 
-/// The holders of ports: by number and whether it is a port of UDP, then by address.
+/// The holders of ports, by port number and whether it is a UDP port, then by address.
 #[derive(Default)]
 struct Ports(HashMap<(u16, bool), HashMap<Option<IpAddr>, PortHolder>>);
 
-/// The Gateway that has a port of an address, and the hostnames of its listeners there.
+/// The Gateway that holds a port at an address, and the hostnames of its listeners there.
 struct PortHolder {
     gateway: ObjectKey,
     transport: Option<PortUse>,
-    /// By hostname the listener that has it.
+    /// The full name of the listener with each hostname.
     names: HashMap<Option<HostPattern>, String>,
 }
 
-/// A port's key in [`Ports`].
+/// Returns the key of a listener's port in [`Ports`].
 fn port(listener: &Listener<'_>) -> (u16, bool) {
     let transport = transport(&listener.spec.protocol);
     (listener.spec.port, transport == Some(PortUse::Udp))
 }
 
 impl Ports {
-    /// Refuses those of `listeners` whose port and hostname are taken, whatever other faults they have.
+    /// Refuses those of `listeners` whose port or hostname is taken. A conflict is recorded even if
+    /// the listener has other faults.
     fn refuse(
         &self,
         place: ListenerPlace<'_>,
@@ -183,7 +186,7 @@ impl Ports {
         }
     }
 
-    /// Gives `listeners` their places.
+    /// Records the ports and hostnames of the accepted `listeners`.
     fn add(&mut self, place: ListenerPlace<'_>, listeners: &[Listener<'_>]) {
         for listener in listeners.iter().filter(|listener| listener.accepted.is_ok()) {
             let on_port = self.0.entry(port(listener)).or_default();
@@ -201,8 +204,8 @@ impl Ports {
     }
 }
 
-/// Why `listener` of Gateway `gateway` cannot have `address`: the field, whether it is a conflict in
-/// the specification's sense, and the refusal.
+/// Returns the reason why `listener` of Gateway `gateway` cannot use `address`: the field, whether
+/// it is a conflict in the sense of the specification, and the refusal.
 fn clash(
     gateway: &ObjectKey,
     listener: &Listener<'_>,
@@ -239,7 +242,7 @@ fn clash(
         );
         return Some(("hostname", true, Refusal::new("HostnameConflict", message)));
     }
-    // A socket on every address and one on a single address cannot both have the port.
+    // A socket on every address and a socket on a single address cannot share a port.
     let other = on_port
         .iter()
         .find(|(other, taken)| overlap_addresses(**other, address) && taken.gateway != *gateway);
@@ -254,7 +257,8 @@ fn clash(
     })
 }
 
-/// Refuses those of `listeners` whose port another process on this host has.
+/// Refuses those of `listeners` whose port cannot be bound on this host, for example because
+/// another process uses it.
 fn unavailable(
     place: ListenerPlace<'_>,
     listeners: &mut [Listener<'_>],
@@ -275,7 +279,8 @@ fn is_every(address: Option<IpAddr>) -> bool {
     address.is_none_or(|address| address.is_unspecified())
 }
 
-/// True if no two sockets can be on both. `0.0.0.0` is every address of IPv4.
+/// Returns true if sockets cannot be bound to both addresses at once. `0.0.0.0` is every IPv4
+/// address.
 fn overlap_addresses(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => {
@@ -286,8 +291,8 @@ fn overlap_addresses(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
     }
 }
 
-/// Condition OverlappingTLSConfig: a client of HTTP may come back over a connection that it opened
-/// for another listener's name. Other protocols have no such clients.
+/// Sets condition OverlappingTLSConfig. An HTTP client may reuse a connection that it opened for
+/// the hostname of another listener. Clients of other protocols do not.
 fn overlaps<'a>(gateways: &mut [Gateway<'a>], sets: &mut [ListenerSet<'a>]) {
     let mut of_gateways: Vec<Vec<&mut Listener<'a>>> =
         gateways.iter_mut().map(|gateway| gateway.listeners.iter_mut().collect()).collect();
@@ -304,7 +309,8 @@ fn overlaps<'a>(gateways: &mut [Gateway<'a>], sets: &mut [ListenerSet<'a>]) {
     }
 }
 
-/// What to say of the listener at `place` if another one of its port has hostnames in common with it.
+/// Returns the message for the listener at `place` if another listener of its port has overlapping
+/// hostnames.
 fn overlap_of(place: usize, all: &[&mut Listener<'_>]) -> Option<String> {
     let listener = &all[place];
     if listener.spec.protocol != Protocol::Https {

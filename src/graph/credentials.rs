@@ -1,14 +1,14 @@
-//! Certificates and certificate authorities, as far as objects name them.
+//! Certificates and certificate authorities, as objects name them.
 
 use crate::secret;
 
 /// A certificate that a listener or a backend names, not read yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NamedCertificate {
-    /// A pair in PEM, written in the Secret.
+    /// A key pair in PEM from the Secret.
     Inline { object: String, chain: Vec<u8>, key: secret::Secret<Vec<u8>> },
-    /// A certbot lineage: the newest that is for `host`, the listener's hostname; by `names` where
-    /// that does not tell. Where it was `chosen`, it is the one name and its variants alone.
+    /// A certbot lineage: the newest one that covers `host`, the listener's hostname; if that does
+    /// not decide, one of `names`. If it was `chosen`, only the one name and its variants count.
     Lineage { object: String, names: Vec<String>, host: Option<String>, chosen: bool },
 }
 
@@ -16,16 +16,17 @@ pub(crate) enum NamedCertificate {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     pub ready: bool,
-    /// The problem with what was found, also where an older version is still served.
+    /// The problem with the certificate that was found. Also set while an older version is still
+    /// served.
     pub problem: Option<String>,
 }
 
 /// Certificate authorities that an object names, not read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NamedAuthorities {
-    /// None: any certificate is accepted (`insecureSkipVerify`).
+    /// No authorities: any certificate is accepted (`insecureSkipVerify`).
     Nobody,
-    /// Bundles of certificates in PEM.
+    /// Bundles of CA certificates in PEM.
     Pem(Vec<Vec<u8>>),
     /// The authorities that the host trusts.
     System,

@@ -1,4 +1,4 @@
-//! Facts about the host and the settings that the graph needs beside the objects.
+//! Facts about the host and the settings that the graph needs besides the objects.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,35 +8,37 @@ use crate::net::AddressPool;
 
 use super::credentials::{NamedAuthorities, NamedCertificate, Readiness};
 
-/// Who holds which address of the pool: `namespace/name` of a Gateway, with `#2` and so on behind
-/// it for its further ones.
+/// Addresses of the pool, by holder. The key is the `namespace/name` of a Gateway, with the suffix
+/// `#2` and so on for its further addresses.
 pub(crate) type Held = BTreeMap<String, IpAddr>;
 
-/// What has to be known beside the objects.
+/// The inputs of a load besides its objects.
 #[derive(Clone, Copy)]
 pub(crate) struct LoadFacts<'a> {
-    /// Classes with this `controllerName` are ours.
+    /// The controller name. GatewayClasses with this `controllerName` belong to this controller.
     pub controller_name: &'a str,
-    /// `extensionApis.enableBackend` of the EnvoyGateway document: routes may refer to Backends.
+    /// `extensionApis.enableBackend` of the EnvoyGateway document: permits references to Backends.
     pub enable_backend: bool,
-    /// `${DOMAIN}`: a lineage of this name serves where no Secret does.
+    /// `${DOMAIN}`: the name of a certbot lineage that is tried if a Secret is not written.
     pub domain: Option<&'a str>,
-    /// The state of a certificate for clients.
+    /// Returns the state of a certificate that is presented to clients.
     pub certificate: &'a dyn Fn(&NamedCertificate) -> Readiness,
-    /// The state of a certificate that is shown to backends.
+    /// Returns the state of a client certificate that is presented to backends.
     pub client_certificate: &'a dyn Fn(&NamedCertificate) -> Readiness,
     /// Checks that certificates can be verified with these authorities.
     pub authorities: &'a dyn Fn(&NamedAuthorities) -> Result<(), String>,
-    /// True if a certificate can be asked for by this name, a wildcard as its first label aside.
+    /// Returns true if a TLS handshake can use this server name. A wildcard as the first label is
+    /// ignored.
     pub server_name: &'a dyn Fn(&str) -> bool,
-    /// Why an address cannot be listened on, `None` if it can.
+    /// Returns the reason why an address cannot be listened on, `None` if it can.
     pub unusable_address: &'a dyn Fn(IpAddr) -> Option<String>,
-    /// Why the port of a listener cannot be listened on at an address, every one where there is
-    /// none; `None` if nothing speaks against it.
+    /// Returns the reason why the port of a listener cannot be bound at an address (at every
+    /// address of the host for `None`); `None` if no failure is known.
     pub unusable_port: &'a dyn Fn(Option<IpAddr>, &api::Listener) -> Option<String>,
-    /// Gateways that name no address get one of these; `None` gives them all of the host.
+    /// The pool of addresses for Gateways that name none. With `None` they listen on every address
+    /// of the host.
     pub pool: Option<&'a AddressPool>,
-    /// Who held which address of the pool before.
+    /// The addresses of the pool that were held before this load.
     pub held: &'a Held,
 }
 

@@ -1,10 +1,9 @@
-//! Features of the Gateway API that are served: `status.supportedFeatures` of a GatewayClass.
+//! The supported features of the Gateway API: `status.supportedFeatures` of a GatewayClass.
 //!
-//! The conformance suite reads them there and holds the gateway to each, so a feature comes into
-//! this list in the commit that makes it work, and `tests/conformance` proves it.
+//! The conformance suite reads the list and tests the gateway for each feature. A feature is added
+//! in the commit that makes it work, and `tests/conformance` verifies it.
 
-/// Names of the API's package `features`, in the order that the specification asks for: that of
-/// their bytes.
+/// Names from the API's package `features`, in byte order as the specification requires.
 pub(super) const FEATURES: &[&str] = &[
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",

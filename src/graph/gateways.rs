@@ -1,4 +1,4 @@
-//! GatewayClasses and Gateways of this controller, judged.
+//! GatewayClasses and Gateways of this controller, and their conditions.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,42 +16,45 @@ use super::listeners::{self, Listener, ListenerOwner};
 use super::proxies::Proxies;
 use super::verdict::{Faults, Judged, Refusal};
 
-/// A GatewayClass that names our controller.
+/// A GatewayClass with the `controllerName` of this controller.
 #[derive(Debug)]
 pub(crate) struct Class<'a> {
     pub object: &'a api::GatewayClass,
     /// Condition Accepted.
     pub accepted: Judged,
-    /// The EnvoyProxy of its Gateways that have none of their own, by its place in the graph.
+    /// The EnvoyProxy for Gateways of the class that have none of their own, as an index in
+    /// `Graph::proxies`.
     pub proxy: Option<usize>,
 }
 
-/// A Gateway of one of our classes.
+/// A Gateway of one of this controller's classes.
 #[derive(Debug)]
 pub(crate) struct Gateway<'a> {
     pub object: &'a api::Gateway,
     pub key: ObjectKey,
-    /// Where it listens; `None` is every address of the host. Empty if no address can be used.
+    /// The addresses to listen on; `None` is every address of the host. Empty if no address can be
+    /// used.
     pub addresses: Vec<Option<IpAddr>>,
-    /// In the order in which they are written.
+    /// The listeners, in the order in which they are written.
     pub listeners: Vec<Listener<'a>>,
-    /// True where the Gateway as a whole can be served, its listeners aside.
+    /// `Ok` if the Gateway as a whole can be served. Its listeners are judged separately.
     pub(super) valid: Judged,
-    /// True where every address that it asks for can be listened on.
+    /// `Ok` if every requested address can be listened on.
     pub(super) usable: Judged,
-    /// The client certificate for backends with TLS.
+    /// The client certificate for connections to backends with TLS.
     pub client_certificate: Option<NamedCertificate>,
-    /// True where that certificate can be used, or there is none.
+    /// `Ok` if that certificate can be used, or if none is configured.
     pub(super) client_resolved: Judged,
-    /// Its EnvoyProxy, or else that of its class, by its place in the graph.
+    /// The EnvoyProxy of the Gateway, or else of its class, as an index in `Graph::proxies`.
     pub proxy: Option<usize>,
 }
 
 impl Gateway<'_> {
-    /// Condition Accepted, and the reason that goes with it where it is True.
+    /// Returns condition Accepted: the reason if it is True, the refusal if it is False.
     ///
-    /// Some listeners that are not accepted leave the Gateway accepted with reason
-    /// ListenersNotValid, all of them do not (conformance GatewayListenerUnsupportedProtocol).
+    /// If only some listeners are not accepted, the Gateway is accepted with reason
+    /// ListenersNotValid. If none is accepted, the Gateway is not (conformance
+    /// GatewayListenerUnsupportedProtocol).
     pub(super) fn accepted(&self) -> Result<&'static str, Refusal> {
         self.valid.clone()?;
         let refused: Vec<_> = self
@@ -70,13 +73,13 @@ impl Gateway<'_> {
         }
     }
 
-    /// True if anything of it is served.
+    /// Returns true if the Gateway is accepted and has an address to listen on.
     pub(crate) fn is_served(&self) -> bool {
         self.accepted().is_ok() && !self.addresses.is_empty()
     }
 }
 
-/// The classes that are ours.
+/// Returns the GatewayClasses of this controller.
 pub(super) fn classes<'a>(
     index: &ObjectIndex<'a>,
     proxies: &Proxies<'_>,
@@ -106,8 +109,8 @@ pub(super) fn classes<'a>(
     .collect()
 }
 
-/// The Gateways of `classes`, each with its listeners judged by themselves, and who holds which
-/// address of the pool.
+/// Returns the Gateways of `classes`, each with its listeners judged by themselves, and the
+/// addresses of the pool by holder.
 pub(super) fn gateways<'a>(
     index: &ObjectIndex<'a>,
     classes: &[Class<'_>],
@@ -146,7 +149,7 @@ pub(super) fn gateways<'a>(
         let lookup = ParametersLookup { key: &key, field, index, proxies };
         let own = judge_parameters(parameters, lookup, faults);
         let proxy = own.as_ref().ok().copied().flatten().or(class.proxy);
-        // Each is judged, so that each is reported.
+        // Every part is judged, so that every fault is reported.
         let judged = [
             judge_class(class, &key, faults),
             judge_rules(&key, index),
@@ -173,7 +176,8 @@ pub(super) fn gateways<'a>(
     (gateways, allocation.finish())
 }
 
-/// Reports faults of `allowedListeners` of a Gateway, which then takes fewer ListenerSets.
+/// Reports faults of `allowedListeners` of a Gateway. With such a fault it accepts fewer
+/// ListenerSets.
 fn judge_allowed_listeners(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {
     let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|of| of.namespaces.as_ref());
     let Some(allowed) = allowed.filter(|of| of.from == Some(FromNamespaces::Selector)) else {
@@ -193,8 +197,8 @@ fn judge_allowed_listeners(gateway: &api::Gateway, key: &ObjectKey, faults: &mut
     }
 }
 
-/// `spec.tls.backend.clientCertificateRef`. Without it backends that ask for a certificate get none,
-/// and say themselves what comes of that.
+/// Looks up `spec.tls.backend.clientCertificateRef`. Without it, backends that request a client
+/// certificate receive none; they decide whether to accept the connection.
 fn client_certificate(
     gateway: &api::Gateway,
     key: &ObjectKey,
@@ -254,21 +258,21 @@ fn judge_class(class: &Class<'_>, key: &ObjectKey, faults: &mut Faults) -> Judge
     Err(Refusal::new("Invalid", problem))
 }
 
-/// The rules of its kind that the Gateway breaks, those of single listeners aside.
+/// Judges the Gateway by the rules of its kind, except for those that concern a single listener.
 fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> Judged {
     let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
     broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
 }
 
-/// A reference to settings of a class or Gateway.
+/// A reference of a class or Gateway to its parameters.
 struct Parameters<'a> {
     group: &'a str,
     kind: &'a str,
-    /// None where it is no EnvoyProxy.
+    /// `None` if the reference is not to an EnvoyProxy.
     meant: Option<ObjectKey>,
 }
 
-/// Who refers to settings, and where they are looked up.
+/// The referring object and field, and the indexes for the lookup.
 #[derive(Clone, Copy)]
 struct ParametersLookup<'l> {
     key: &'l ObjectKey,
@@ -277,8 +281,9 @@ struct ParametersLookup<'l> {
     proxies: &'l Proxies<'l>,
 }
 
-/// The EnvoyProxy that is meant. Anything else is refused, as the specification asks where the
-/// referent is not found, not supported or malformed.
+/// Returns the EnvoyProxy that the parameters refer to, as an index. Any other reference is
+/// refused: the specification requires that if the referent is not found, not supported or
+/// malformed.
 fn judge_parameters(
     parameters: Option<Parameters<'_>>,
     lookup: ParametersLookup<'_>,

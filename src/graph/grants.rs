@@ -1,4 +1,4 @@
-//! ReferenceGrants: references that may cross namespaces.
+//! ReferenceGrants: permissions for references across namespaces.
 
 use super::index::ObjectIndex;
 
@@ -10,7 +10,7 @@ pub(super) struct Referrer<'a> {
     pub namespace: &'a str,
 }
 
-/// The object that is referred to.
+/// The object that a reference names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Referent<'a> {
     pub group: &'a str,
@@ -20,10 +20,12 @@ pub(super) struct Referent<'a> {
 }
 
 impl ObjectIndex<'_> {
-    /// True if `from` may refer to `to`: in the same namespace always, across namespaces where a
-    /// ReferenceGrant in the namespace of `to` says so. Groups and kinds are compared exactly.
+    /// Returns true if `from` may refer to `to`: always in the same namespace, and across
+    /// namespaces if a ReferenceGrant in the namespace of `to` permits it. Groups and kinds are
+    /// compared exactly.
     ///
-    /// Ask this before looking `to` up: the answer must not tell another namespace what exists.
+    /// Call this before looking up `to`: the result must not reveal to another namespace which
+    /// objects exist.
     pub(super) fn permits(&self, from: Referrer<'_>, to: Referent<'_>) -> bool {
         from.namespace == to.namespace
             || self.grants(to.namespace).iter().any(|grant| {
@@ -35,14 +37,14 @@ impl ObjectIndex<'_> {
                 by && grant.spec.to.iter().any(|on| {
                     on.group == to.group
                         && on.kind == to.kind
-                        // An empty name is written where none is meant.
+                        // An empty name means the same as none.
                         && on.name.as_deref().filter(|name| !name.is_empty()).is_none_or(|name| name == to.name)
                 })
             })
     }
 }
 
-/// The grant to write so that `from` may refer to `to`.
+/// Returns the advice to add a ReferenceGrant by which `from` may refer to `to`.
 pub(super) fn advice(from: Referrer<'_>, to: Referent<'_>) -> String {
     format!(
         "{} `{}/{}` is in another namespace and no ReferenceGrant in `{}` lets {}s of `{}` refer \

@@ -1,4 +1,4 @@
-//! The objects of a load by kind and name.
+//! An index of the objects of a load, by kind and name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,23 +11,23 @@ use crate::config::{CheckedObject, Fault};
 
 use super::route_object::RouteObject;
 
-/// The label that names a namespace; every namespace has it, written or not.
+/// The label with the name of a namespace. Every namespace has it, written or not.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// The label by which an EndpointSlice belongs to a Service.
+/// The label with which an EndpointSlice names its Service.
 pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 type ByName<'a, T> = HashMap<(&'a str, &'a str), &'a T>;
 
-/// Every object by what others call it. Of two with one name the first is meant.
+/// All objects of a load, by kind and name. If two have the same name, lookups find the first.
 #[derive(Debug, Default)]
 pub(super) struct ObjectIndex<'a> {
     /// In the order of their names.
     pub classes: Vec<&'a GatewayClass>,
-    /// In the order of ties.
+    /// In tie-breaking order.
     pub gateways: Vec<&'a Gateway>,
-    /// In the order of ties.
+    /// In tie-breaking order.
     pub listener_sets: Vec<&'a ListenerSet>,
-    /// In the order of ties.
+    /// In tie-breaking order.
     pub routes: Vec<RouteObject<'a>>,
     gateway_names: HashSet<(&'a str, &'a str)>,
     listener_set_names: HashSet<(&'a str, &'a str)>,
@@ -38,18 +38,18 @@ pub(super) struct ObjectIndex<'a> {
     route_filters: ByName<'a, RouteFilter>,
     /// In the order of their names.
     pub envoy_proxies: Vec<&'a EnvoyProxy>,
-    /// Those without a Service, too.
+    /// All EndpointSlices, including those without a Service.
     pub all_slices: Vec<&'a EndpointSlice>,
-    /// By namespace and Service.
+    /// EndpointSlices by namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
-    /// By their namespace.
+    /// ReferenceGrants by namespace.
     grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
-    /// In the order of ties.
+    /// In tie-breaking order.
     pub security_policies: Vec<&'a SecurityPolicy>,
-    /// In the order of ties.
+    /// In tie-breaking order.
     pub tls_policies: Vec<&'a BackendTlsPolicy>,
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
-    /// By object the rules of its kind that it breaks.
+    /// The violations of the rules of its kind, by object.
     broken: HashMap<ObjectKey, &'a [Fault]>,
 }
 
@@ -93,7 +93,7 @@ impl<'a> ObjectIndex<'a> {
             Object::TlsRoute(route) => self.routes.push(RouteObject::Tls(route)),
             Object::TcpRoute(route) => self.routes.push(RouteObject::Tcp(route)),
             Object::UdpRoute(route) => self.routes.push(RouteObject::Udp(route)),
-            // A grant that breaks its rules grants nothing.
+            // A grant that breaks the rules of its kind grants nothing.
             Object::ReferenceGrant(_) if self.broken.contains_key(&object.key()) => {}
             Object::ReferenceGrant(grant) => self.grants.entry(name.0).or_default().push(grant),
             Object::Backend(backend) => {
@@ -129,18 +129,19 @@ impl<'a> ObjectIndex<'a> {
         }
     }
 
-    /// The rules of its kind that an object breaks.
+    /// Returns the violations of the rules of its kind by an object.
     pub(super) fn broken(&self, key: &ObjectKey) -> impl Iterator<Item = &'a Fault> + use<'a> {
         self.broken.get(key).copied().unwrap_or_default().iter()
     }
 
-    /// True if a fault is in a value that breaks a rule of its kind. It follows from that: a reference
-    /// without a name leads nowhere, say.
+    /// Returns true if the object breaks a rule of its kind at or below the field of a fault. The
+    /// fault is then a consequence of that: for example, a reference without a name resolves to
+    /// nothing.
     pub(super) fn is_refused(&self, fault: &Fault) -> bool {
         self.broken(&fault.object).any(|broken| broken.field.starts_with(&fault.field))
     }
 
-    /// Every Backend, in the order of their names.
+    /// Returns all Backends in the order of their names.
     pub(super) fn all_backends(&self) -> Vec<&'a Backend> {
         let mut all: Vec<_> = self.backends.iter().collect();
         all.sort_by_key(|(name, _)| **name);
@@ -167,28 +168,29 @@ impl<'a> ObjectIndex<'a> {
         self.route_filters.get(&(namespace, name)).copied()
     }
 
-    /// The EndpointSlices of a Service, in the order of their names.
+    /// Returns the EndpointSlices of a Service in the order of their names.
     pub(super) fn slices(&self, service: &'a Service) -> &[&'a EndpointSlice] {
         let name = (service.metadata.namespace(), &*service.metadata.name);
         self.slices.get(&name).map_or(&[], Vec::as_slice)
     }
 
-    /// The ReferenceGrants in `namespace`.
+    /// Returns the ReferenceGrants in `namespace`.
     pub(super) fn grants(&self, namespace: &str) -> &[&'a ReferenceGrant] {
         self.grants.get(namespace).map_or(&[], Vec::as_slice)
     }
 
-    /// True if there is a Gateway of the name, ours or not.
+    /// Returns true if a Gateway with this name exists, of this controller or another.
     pub(super) fn has_gateway(&self, namespace: &str, name: &str) -> bool {
         self.gateway_names.contains(&(namespace, name))
     }
 
-    /// True if there is a ListenerSet of the name, of a Gateway of ours or not.
+    /// Returns true if a ListenerSet with this name exists, for a Gateway of this controller or
+    /// another.
     pub(super) fn has_listener_set(&self, namespace: &str, name: &str) -> bool {
         self.listener_set_names.contains(&(namespace, name))
     }
 
-    /// Asks `judge` about the labels of a namespace, which has its name for a label even where no
+    /// Calls `judge` with the labels of a namespace. A namespace has its name as a label even if no
     /// Namespace object is written.
     pub(super) fn namespace_labels<T>(
         &self,
@@ -202,8 +204,8 @@ impl<'a> ObjectIndex<'a> {
     }
 }
 
-/// What settles a tie: age, then name. No timestamp counts as younger than any, so that the order
-/// stays one order where only some objects have one.
+/// Returns the sort key that breaks ties: age, then name. An object without a timestamp counts as
+/// younger than any other, so that the order is total even if only some objects have a timestamp.
 fn tie_order(metadata: &ObjectMeta) -> impl Ord + use<> {
     let stamp = metadata.creation_timestamp;
     (stamp.is_none(), stamp, format!("{}/{}", metadata.namespace(), metadata.name))

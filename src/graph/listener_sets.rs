@@ -1,4 +1,4 @@
-//! ListenerSets of our Gateways, as far as `allowedListeners` takes them.
+//! ListenerSets of this controller's Gateways, and the check of `allowedListeners`.
 
 use std::collections::HashMap;
 
@@ -12,21 +12,22 @@ use super::index::ObjectIndex;
 use super::listeners::{self, Listener, ListenerOwner, Namespaces};
 use super::verdict::{Faults, Judged, Refusal};
 
-/// A ListenerSet whose parent is a Gateway of ours.
+/// A ListenerSet whose parent is a Gateway of this controller.
 #[derive(Debug)]
 pub(crate) struct ListenerSet<'a> {
     pub object: &'a api::ListenerSet,
     pub key: ObjectKey,
-    /// The place of its Gateway in `Graph::gateways`.
+    /// The index of its Gateway in `Graph::gateways`.
     pub gateway: usize,
-    /// In the order in which they are written.
+    /// The listeners, in the order in which they are written.
     pub listeners: Vec<Listener<'a>>,
-    /// True where the Gateway takes it, its listeners aside.
+    /// `Ok` if the set keeps the rules of its kind and the Gateway accepts it. Its listeners are
+    /// judged separately.
     pub(super) valid: Judged,
 }
 
 impl ListenerSet<'_> {
-    /// Condition Accepted, and the reason that goes with it where it is True.
+    /// Returns condition Accepted: the reason if it is True, the refusal if it is False.
     ///
     /// A set without any listener that can be served is not accepted (conformance
     /// ListenerSetHostnameConflict, ListenerSetReferenceGrant).
@@ -49,13 +50,13 @@ impl ListenerSet<'_> {
         Err(Refusal::new("ListenersNotValid", message))
     }
 
-    /// True if the Gateway serves its valid listeners.
+    /// Returns true if the Gateway serves the valid listeners of the set.
     pub(crate) fn is_served(&self, gateway: &Gateway<'_>) -> bool {
         self.valid.is_ok() && gateway.is_served()
     }
 }
 
-/// The ListenerSets of `gateways`, in the order of ties, each with its listeners judged by
+/// Returns the ListenerSets of `gateways` in tie-breaking order, each with its listeners judged by
 /// themselves.
 pub(super) fn listener_sets<'a>(
     index: &ObjectIndex<'a>,
@@ -81,7 +82,7 @@ pub(super) fn listener_sets<'a>(
         }
         let namespace = parent.namespace.as_deref().unwrap_or(&key.namespace);
         let Some(gateway) = by_name.get(&(namespace, &*parent.name)).copied() else {
-            // The Gateway itself says why it is not served.
+            // If the Gateway exists, it has a fault of its own that explains why it is not served.
             if !index.has_gateway(namespace, &parent.name) {
                 let problem = format!("there is no Gateway `{namespace}/{}`", parent.name);
                 let parent = ObjectKey::new(Kind::Gateway, namespace, &parent.name);
@@ -108,13 +109,13 @@ pub(super) fn listener_sets<'a>(
     sets
 }
 
-/// The rules of its kind that the set breaks, those of single listeners aside.
+/// Judges the set by the rules of its kind, except for those that concern a single listener.
 fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> Judged {
     let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
     broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
 }
 
-/// `allowedListeners` of the Gateway.
+/// Judges the set by `allowedListeners` of the Gateway.
 fn allowed(
     set: &ObjectKey,
     gateway: &Gateway<'_>,
@@ -135,7 +136,7 @@ fn allowed(
     Err(Refusal::new("NotAllowed", problem))
 }
 
-/// The namespaces that ListenerSets may come from, and the same in words.
+/// Returns the namespaces from which ListenerSets are accepted, and their description for messages.
 fn namespaces(gateway: &api::Gateway) -> (Namespaces<'_>, &'static str) {
     let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|of| of.namespaces.as_ref());
     match allowed.and_then(|of| of.from.as_ref()) {

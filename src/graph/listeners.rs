@@ -1,4 +1,4 @@
-//! One listener by itself: its protocol, hostname, certificates, and the routes that it lets in.
+//! A single listener: its protocol, hostname, certificates, and the routes that it accepts.
 
 use crate::api::{
     self, FromNamespaces, GATEWAY_GROUP, LabelSelector, LabelSelectorOperator, ObjectKey, Protocol,
@@ -17,83 +17,85 @@ use super::verdict::{Faults, Judged, Refusal, refuse};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenerOwner {
     pub gateway: ObjectKey,
-    /// None for a listener of the Gateway itself.
+    /// `None` for a listener of the Gateway itself.
     pub listener_set: Option<ObjectKey>,
 }
 
 impl ListenerOwner {
-    /// The object with the listener in its `spec.listeners`.
+    /// Returns the object with the listener in its `spec.listeners`.
     pub(crate) fn object(&self) -> &ObjectKey {
         self.listener_set.as_ref().unwrap_or(&self.gateway)
     }
 }
 
-/// A listener of a Gateway of ours, or of a ListenerSet of it.
+/// A listener of a Gateway of this controller, or of a ListenerSet of such a Gateway.
 #[derive(Debug)]
 pub(crate) struct Listener<'a> {
     pub spec: &'a api::Listener,
     pub owner: ListenerOwner,
-    /// Its place in `spec.listeners` of its object.
+    /// The index in `spec.listeners` of its object.
     pub place: usize,
-    /// Any host where `None`; also where the hostname is not valid and the listener is not accepted.
+    /// The hostname; `None` means any host. Also `None` if the hostname is invalid, in which case
+    /// the listener is not accepted.
     pub hostname: Option<HostPattern>,
-    /// The kinds of routes it takes, each a kind of the Gateway API's group.
+    /// The accepted kinds of routes, all of the Gateway API's group.
     pub kinds: Vec<&'static str>,
-    /// The certificates of a listener that ends TLS, ready or not.
+    /// The certificates of a listener that terminates TLS, ready or not.
     pub certificates: Vec<NamedCertificate>,
-    /// The validation of client certificates, of an HTTPS listener that asks for them.
+    /// The validation of client certificates, for an HTTPS listener that requests them.
     pub clients: Option<FrontendValidation>,
-    /// The routes on it, in the order of ties.
+    /// The attached routes, in tie-breaking order.
     pub routes: Vec<Attached>,
-    /// Condition Accepted. A listener that is not accepted is not served, though routes attach.
+    /// Condition Accepted. Routes attach to a listener that is not accepted, but it is not served.
     pub accepted: Judged,
     /// True if connections begin with a TLS handshake.
     pub tls: bool,
-    /// True if the backend ends that handshake (protocol TLS, mode Passthrough).
+    /// True if the backend terminates that TLS handshake (protocol TLS, mode Passthrough).
     pub passthrough: bool,
-    /// False while a certificate is needed and there is none: the bind is there and refuses
-    /// handshakes.
+    /// False while a required certificate is missing: the socket is bound but refuses handshakes.
     pub(super) ready: bool,
     /// Condition ResolvedRefs.
     pub(super) resolved: Judged,
-    /// Condition Conflicted, where it is True.
+    /// Condition Conflicted, if it is True.
     pub(super) conflict: Option<Refusal>,
-    /// Condition OverlappingTLSConfig, where it is True: its message.
+    /// The message of condition OverlappingTLSConfig, if it is True.
     pub(super) overlap: Option<String>,
-    /// The namespaces that routes may come from.
+    /// The namespaces from which routes are accepted.
     pub(super) namespaces: Namespaces<'a>,
 }
 
-/// The validation of client certificates.
+/// Settings for the validation of client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrontendValidation {
     /// The authorities for client certificates. Never empty.
     pub authorities: NamedAuthorities,
-    /// True if clients without a valid certificate are accepted, too; they are still asked for one.
+    /// True if clients without a valid certificate are accepted as well. They are still asked for a
+    /// certificate.
     pub insecure_fallback: bool,
 }
 
-/// A route on a listener.
+/// A route attached to a listener.
 #[derive(Debug)]
 pub(crate) struct Attached {
-    /// Its place in `Graph::routes`.
+    /// The index of the route in `Graph::routes`.
     pub route: usize,
-    /// What listener and route both accept; empty for any host.
+    /// The hostnames that both listener and route accept; empty for any host.
     pub hosts: Vec<HostPattern>,
 }
 
-/// Which namespaces routes may come from.
+/// The namespaces from which routes or ListenerSets are accepted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Namespaces<'a> {
     All,
-    /// None, because the field is not valid.
+    /// No namespace: the field is `None` or invalid.
     None,
     Same,
     Selected(&'a LabelSelector),
 }
 
 impl Namespaces<'_> {
-    /// True for objects in `namespace`, where `own` is the namespace of the object that selects.
+    /// Returns true if objects in `namespace` are accepted. `own` is the namespace of the object
+    /// with the setting.
     pub(super) fn take(self, namespace: &str, own: &str, index: &ObjectIndex<'_>) -> bool {
         match self {
             Self::All => true,
@@ -107,8 +109,8 @@ impl Namespaces<'_> {
 }
 
 impl Listener<'_> {
-    /// `namespace/gateway/section`; for a listener of a ListenerSet `namespace/gateway/` and then its
-    /// own `namespace/set/section`.
+    /// Returns the full name: `namespace/gateway/section`. For a listener of a ListenerSet,
+    /// `namespace/set/section` of the set follows `namespace/gateway/`.
     pub(crate) fn full_name(&self) -> String {
         let ListenerOwner { gateway, listener_set } = &self.owner;
         let mut name = String::new();
@@ -118,24 +120,24 @@ impl Listener<'_> {
         name + &self.spec.name
     }
 
-    /// True if a client could be answered, were its Gateway served.
+    /// Returns true if the listener can answer clients, provided that its Gateway is served.
     pub(super) fn can_be_served(&self) -> bool {
         self.accepted.is_ok() && self.ready && !self.kinds.is_empty()
     }
 
-    /// Makes the listener one that is not accepted because of others.
+    /// Marks the listener as not accepted because it conflicts with others.
     pub(super) fn conflicts(&mut self, refusal: Refusal) {
         self.accepted = Err(refusal.clone());
         self.conflict = Some(refusal);
     }
 
-    /// The place of a fault: a field of the listener, or all of it where `rest` is empty.
+    /// Returns the path of a field of the listener, or of the whole listener if `rest` is empty.
     pub(super) fn field(&self, rest: &str) -> FieldPath {
         field(self.place, rest)
     }
 }
 
-/// The listener that a field of a Gateway or ListenerSet belongs to.
+/// Returns the index of the listener that a field of a Gateway or ListenerSet belongs to.
 pub(super) fn place_of(field: &FieldPath) -> Option<usize> {
     field.item_of_spec("listeners")
 }
@@ -144,7 +146,7 @@ fn field(place: usize, rest: &str) -> FieldPath {
     field_path!(spec.listeners[place]).join(rest)
 }
 
-/// Judges `spec.listeners[place]` of its owner by itself, without its neighbours.
+/// Judges `spec.listeners[place]` of its owner by itself, regardless of other listeners.
 pub(super) fn judge<'a>(
     owner: &ListenerOwner,
     spec: &'a api::Listener,
@@ -196,7 +198,7 @@ pub(super) fn judge<'a>(
         overlap: None,
         namespaces,
     };
-    // Without a valid `tls` there is nothing that the references could be for.
+    // Without a valid `tls` the certificate references have no use.
     if tls && !passthrough && listener.accepted.is_ok() {
         let found = certificate_refs::look_up(key, spec, place, index, facts, faults);
         listener.certificates = found.certificates;
@@ -206,8 +208,8 @@ pub(super) fn judge<'a>(
     listener
 }
 
-/// What makes a listener one that is not accepted. The first refusal is the condition's, every one
-/// is a fault.
+/// The check whether a listener is accepted. The first refusal becomes the condition; every refusal
+/// is reported as a fault.
 struct ListenerCheck<'c> {
     key: &'c ObjectKey,
     place: usize,
@@ -222,7 +224,7 @@ impl ListenerCheck<'_> {
         refuse(&mut self.accepted, Refusal::new(reason, problem));
     }
 
-    /// The rules of its kind that the listener breaks.
+    /// Refuses the listener if it breaks a rule of its kind.
     fn rules(&mut self, index: &ObjectIndex<'_>) {
         let mut broken =
             index.broken(self.key).filter(|fault| place_of(&fault.field) == Some(self.place));
@@ -237,7 +239,7 @@ impl ListenerCheck<'_> {
 
     fn hostname(&mut self, spec: &api::Listener) -> Option<HostPattern> {
         let hostname = spec.hostname()?;
-        // A rule of the kind: nothing on such a listener says a hostname.
+        // A rule of the kind reports this: clients of TCP and UDP listeners send no hostname.
         if let Protocol::Tcp | Protocol::Udp = spec.protocol {
             return None;
         }
@@ -252,7 +254,7 @@ impl ListenerCheck<'_> {
 
     fn tls(&mut self, spec: &api::Listener) {
         let Some(tls) = &spec.tls else { return };
-        // Which protocols have TLS, and in which modes, are rules of the kind.
+        // Rules of the kind decide which protocols have TLS, and in which modes.
         if !matches!(spec.protocol, Protocol::Https | Protocol::Tls) {
             return;
         }
@@ -283,13 +285,14 @@ impl ListenerCheck<'_> {
                     }
                 }
             }
-            // No other word is among those of the kind.
+            // Rules of the kind report all other words.
             FromNamespaces::None | FromNamespaces::Unknown(_) => Namespaces::None,
         }
     }
 }
 
-/// Faults of a selector: the field below it, and the problem. An API server does not check them.
+/// Returns the faults of a selector: the field below it, and the problem. An API server does not
+/// check them.
 pub(super) fn selector_faults(selector: &LabelSelector) -> impl Iterator<Item = (String, String)> {
     selector.match_expressions.iter().enumerate().filter_map(|(number, requirement)| {
         let none = requirement.values.is_empty();
@@ -315,7 +318,8 @@ pub(super) fn selector_faults(selector: &LabelSelector) -> impl Iterator<Item = 
     })
 }
 
-/// supportedKinds: those of the written kinds that fit the protocol, or all that fit it.
+/// Returns supportedKinds: the written kinds that fit the protocol, or all that fit it if none is
+/// written.
 fn kinds(
     key: &ObjectKey,
     spec: &api::Listener,
@@ -324,7 +328,7 @@ fn kinds(
     faults: &mut Faults,
 ) -> (Vec<&'static str>, Judged) {
     let written = spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
-    // A protocol that is not served fits no kind, and is reported itself.
+    // An unknown protocol fits no kind, and is reported by itself.
     if written.is_empty() || takes.is_empty() {
         return (takes.to_vec(), Ok(()));
     }

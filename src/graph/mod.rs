@@ -1,16 +1,17 @@
-//! References between objects: every one looked up, every relation judged.
+//! The graph of the objects of one load: references resolved, relations judged.
 //!
-//! [`build`] takes the objects of one load, wherever they came from, and says which Gateways are
-//! ours, which listeners can be served, which routes are on which listener and where their
-//! references lead. Nothing here fails: what is broken stays in the graph, marked with the reason
-//! that the specification has for it, and is a [`Fault`](crate::config::Fault) for the person who wrote it.
+//! [`build`] takes the objects of one load, from any source, and determines which Gateways belong
+//! to this controller, which listeners can be served, which routes attach to which listener, and
+//! which objects their references resolve to. Nothing here fails: what is broken stays in the
+//! graph, marked with the reason that the specification defines for it, and is reported to its
+//! author as a [`Fault`](crate::config::Fault).
 //!
-//! What the values of a rule mean (a regular expression, a header, a timeout) is not decided here
-//! but in `compile`, which hands back faults for what cannot run; [`statuses`] makes the
-//! conditions of both.
+//! The values of a rule (a regular expression, a header, a timeout) are not judged here but in
+//! `compile`, which returns faults for rules that cannot run. [`statuses`] makes the conditions of
+//! both.
 //!
-//! Invariant: no object is looked up by walking a list, so a load of ten thousand routes costs
-//! what its size says.
+//! Invariant: no lookup of an object walks a list, so the cost of a load stays in proportion to its
+//! size, even with ten thousand routes.
 
 mod addresses;
 mod allowed_routes;

@@ -1,8 +1,7 @@
-//! EnvoyProxies: the fields that are served, and warnings about the others.
+//! EnvoyProxies: the supported fields, and warnings about the others.
 //!
-//! An EnvoyProxy belongs to the GatewayClasses and Gateways that name it as their parameters; that
-//! of a Gateway counts in place of its class's, as in Envoy Gateway, and nothing of the two is
-//! merged.
+//! An EnvoyProxy applies to the GatewayClasses and Gateways that name it as their parameters. The
+//! EnvoyProxy of a Gateway replaces that of its class, as in Envoy Gateway; the two are not merged.
 
 use std::collections::HashMap;
 
@@ -17,7 +16,7 @@ use super::verdict::Faults;
 pub(crate) struct Proxy<'a> {
     pub object: &'a EnvoyProxy,
     pub key: ObjectKey,
-    /// One for each of `spec.telemetry.tracing.provider.backendRefs`.
+    /// One entry for each of `spec.telemetry.tracing.provider.backendRefs`.
     pub collectors: Vec<Resolved<'a>>,
 }
 
@@ -35,7 +34,7 @@ impl Proxies<'_> {
     }
 }
 
-/// Looks up their references, and warns of the fields that are not served.
+/// Looks up the references of all EnvoyProxies, and warns about unsupported fields.
 pub(super) fn proxies<'a>(lookup: BackendLookup<'_, 'a>, faults: &mut Faults) -> Proxies<'a> {
     let mut proxies = Proxies::default();
     for object in &lookup.index.envoy_proxies {
@@ -105,7 +104,8 @@ fn collectors<'a>(
     .collect()
 }
 
-/// A tag without that of which its type speaks has no value, and is left out.
+/// Reports tags without the field that their type requires. Such a tag has no value and is left
+/// out.
 fn judge_tags(tracing: &Tracing, key: &ObjectKey, faults: &mut Faults) {
     for (name, tag) in &tracing.custom_tags {
         let lacks = match tag.kind() {
@@ -121,7 +121,7 @@ fn judge_tags(tracing: &Tracing, key: &ObjectKey, faults: &mut Faults) {
     }
 }
 
-/// Warns of what sets up an Envoy, and says what does the same here.
+/// Warns about settings of an Envoy process, and names the equivalent here.
 fn tell_unserved(spec: &EnvoyProxySpec, key: &ObjectKey, faults: &mut Faults) {
     let telemetry = spec.telemetry.as_ref();
     for (field, is_written, instead) in [

@@ -1,4 +1,4 @@
-//! The references of a route's rules: those of backendRefs, and those of filters.
+//! The references of a route's rules: backendRefs, and references of filters.
 
 use std::collections::BTreeSet;
 
@@ -11,33 +11,33 @@ use super::backends::{BackendLookup, BackendTarget, BrokenRef, Resolved, resolve
 use super::route_filter::{self, DirectAnswer};
 use super::verdict::Faults;
 
-/// The references of one rule, nested as in the rule.
+/// The references of one rule after their lookup, nested as in the rule.
 #[derive(Debug, Default)]
 pub(crate) struct RuleRefs<'a> {
-    /// One for each of `backendRefs`.
+    /// One entry for each of `backendRefs`.
     pub backends: Vec<Resolved<'a>>,
-    /// One for each of `filters`.
+    /// One entry for each of `filters`.
     pub filters: Vec<FilterRefs<'a>>,
-    /// One for each of the `filters` of each of `backendRefs`.
+    /// One entry for each of the `filters` of each of `backendRefs`.
     pub backend_filters: Vec<Vec<FilterRefs<'a>>>,
-    /// The BackendTLSPolicies for the backends of the rule, by their places.
+    /// The BackendTLSPolicies for the backends of the rule, as indexes.
     pub policies: BTreeSet<usize>,
 }
 
-/// The reference of a filter.
+/// The reference of a filter, after its lookup.
 #[derive(Debug)]
 pub(crate) enum FilterRefs<'a> {
-    /// `extensionRef` to an HTTPRouteFilter that answers.
+    /// `extensionRef` to an HTTPRouteFilter with a direct response.
     Answer(DirectAnswer<'a>),
-    /// `extensionRef`: nothing that is supported.
+    /// `extensionRef` to an object that is not supported or cannot be used.
     Extension(BrokenRef),
-    /// `requestMirror.backendRef`
+    /// `requestMirror.backendRef`.
     Mirror(Resolved<'a>),
     Nothing,
 }
 
 impl<'a> RuleRefs<'a> {
-    /// Everything that a reference of the rule leads to, mirrors included.
+    /// Returns the targets of all valid references of the rule, mirrors included.
     pub(super) fn targets(&self) -> impl Iterator<Item = &BackendTarget<'a>> {
         let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
         let mirrors = filters.filter_map(|filter| match filter {
@@ -47,7 +47,7 @@ impl<'a> RuleRefs<'a> {
         self.backends.iter().filter_map(|backend| backend.as_ref().ok()).chain(mirrors)
     }
 
-    /// Every reference of the rule that is broken.
+    /// Returns all broken references of the rule.
     pub(super) fn broken(&self) -> impl Iterator<Item = &BrokenRef> {
         let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
         let of_filters = filters.filter_map(|filter| match filter {
@@ -58,7 +58,7 @@ impl<'a> RuleRefs<'a> {
     }
 }
 
-/// Looks up the references of a route.
+/// The lookup of the references of one route.
 pub(super) struct RuleLookup<'l, 'a> {
     pub route: &'l ObjectKey,
     pub backends: BackendLookup<'l, 'a>,
@@ -94,7 +94,7 @@ impl<'a> RuleLookup<'_, 'a> {
         found
     }
 
-    /// A rule that is its `backendRefs` and nothing else.
+    /// Looks up the references of a rule that has only `backendRefs`.
     pub(super) fn plain_rule(&mut self, rule: usize, refs: &[PlainBackendRef]) -> RuleRefs<'a> {
         let refs = refs.iter().enumerate();
         let backends = refs
@@ -163,7 +163,7 @@ impl<'a> RuleLookup<'_, 'a> {
     }
 }
 
-/// What filters of every route kind may refer to.
+/// The references that filters of every route kind may have.
 pub(super) trait FilterReferences {
     fn mirror(&self) -> Option<&BackendObjectReference>;
     fn extension(&self) -> Option<&LocalObjectReference>;

@@ -1,5 +1,5 @@
-//! Routes of our Gateways: their parents, hostnames and references are looked up, and they are put on
-//! their listeners.
+//! Construction of the routes of this controller's Gateways: parents, hostnames and references are
+//! looked up, and routes are attached to listeners.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use super::route_object::RouteObject;
 use super::routes::{Parent, Route};
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
-/// Builds the routes of our Gateways and puts them on their listeners.
+/// Builds the routes of this controller's Gateways and attaches them to listeners.
 pub(super) fn routes<'a>(
     lookup: BackendLookup<'_, 'a>,
     gateways: &mut [Gateway<'a>],
@@ -86,8 +86,8 @@ pub(super) fn routes<'a>(
     routes
 }
 
-/// The rules of its kind that the route breaks: those of single rules, and whether there are none
-/// of the whole.
+/// Returns the violations of the rules of its kind by the route: those of single rules, and a
+/// refusal if the route as a whole violates one.
 fn broken<'a>(key: &ObjectKey, index: &ObjectIndex<'a>) -> (Vec<&'a Fault>, Judged) {
     let mut faults = Vec::new();
     let mut valid = Ok(());
@@ -103,15 +103,15 @@ fn broken<'a>(key: &ObjectKey, index: &ObjectIndex<'a>) -> (Vec<&'a Fault>, Judg
     (faults, valid)
 }
 
-/// The place of a parent in the graph.
+/// The index of a parent in the graph.
 #[derive(Clone, Copy, Debug)]
 enum ParentPlace {
     Gateway(usize),
     ListenerSet(usize),
 }
 
-/// The parentRefs that name Gateways of ours or their ListenerSets: their place, themselves, where
-/// the parent is.
+/// Returns the parentRefs to Gateways of this controller or their ListenerSets: the index of each,
+/// the parentRef, and the place of the parent.
 fn parents<'a>(
     object: RouteObject<'a>,
     key: &ObjectKey,
@@ -145,7 +145,7 @@ fn parents<'a>(
         };
         match by_key.get(&ObjectKey::new(kind, namespace, &reference.name)) {
             Some(at) => parents.push((place, reference, *at)),
-            // It says itself why it is not served.
+            // The parent has a fault of its own that explains why it is not served.
             None if exists => {}
             None => {
                 let problem = format!("there is no {kind} `{namespace}/{}`", reference.name);
@@ -157,8 +157,8 @@ fn parents<'a>(
     parents
 }
 
-/// A hostname that cannot be read takes the whole route out: without it the list might be empty,
-/// which means every host.
+/// Parses the hostnames. An invalid hostname disables the whole route: without it the list could be
+/// empty, which means every host.
 fn hostnames(
     object: RouteObject<'_>,
     key: &ObjectKey,

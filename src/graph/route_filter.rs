@@ -1,29 +1,29 @@
-//! HTTPRouteFilters that an `extensionRef` names.
+//! HTTPRouteFilters that an `extensionRef` refers to.
 
 use crate::api::{DirectBodyType, DirectResponse, LocalObjectReference, ObjectKey, RouteFilter};
 
 use super::index::ObjectIndex;
 
-/// An answer in place of a backend's, with its body looked up.
+/// A direct response in place of a backend's, with its body looked up.
 #[derive(Debug)]
 pub(crate) struct DirectAnswer<'a> {
-    /// 200 to 599.
+    /// The HTTP status code, 200 to 599.
     pub status: u16,
     pub content_type: Option<&'a str>,
     pub body: &'a str,
 }
 
-/// Most bytes of an answer, as Envoy has it by default.
+/// The maximum size of a direct response's body in bytes, which is Envoy's default.
 const LARGEST: usize = 4096;
 
-/// The key of a ConfigMap that holds a body; the first one where it is not there.
+/// The key of a ConfigMap that holds a body. If it is missing, the first key is used.
 const BODY_KEY: &str = "response.body";
 
-/// Reads the filter `reference` names.
+/// Looks up and reads the filter that `reference` names.
 ///
 /// # Errors
 ///
-/// The filter cannot be used; requests that should pass through it get 500.
+/// The filter cannot be used. Requests that should pass through it are answered with 500.
 pub(super) fn look_up<'a>(
     reference: &LocalObjectReference,
     route: &ObjectKey,

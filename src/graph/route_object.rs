@@ -1,11 +1,11 @@
-//! Routes as they are written, whatever their kind.
+//! Routes of all kinds, as they are written.
 
 use crate::api::{
     DefaultScope, GrpcRoute, HttpRoute, Kind, ObjectMeta, ParentReference, PlainBackendRef,
     TcpRoute, TlsRoute, UdpRoute,
 };
 
-/// A route of a kind that is served.
+/// A route of a supported kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RouteObject<'a> {
     Grpc(&'a GrpcRoute),
@@ -55,8 +55,8 @@ impl<'a> RouteObject<'a> {
         }
     }
 
-    /// The `backendRefs` of each rule, for the kinds whose rules are nothing else; `None` for
-    /// those of HTTP.
+    /// Returns the `backendRefs` of each rule for kinds whose rules have nothing else; `None` for
+    /// HTTPRoutes and GRPCRoutes.
     pub(crate) fn plain_rules(self) -> Option<Vec<&'a [PlainBackendRef]>> {
         Some(match self {
             Self::Grpc(_) | Self::Http(_) => return None,
@@ -66,7 +66,7 @@ impl<'a> RouteObject<'a> {
         })
     }
 
-    /// True if `useDefaultGateways` is written, and is a word of its kind.
+    /// Returns true if `useDefaultGateways` is written with a known value.
     pub(crate) fn uses_default_gateways(self) -> bool {
         match self {
             Self::Grpc(route) => is_scope(route.spec.use_default_gateways.as_ref()),
@@ -77,7 +77,7 @@ impl<'a> RouteObject<'a> {
         }
     }
 
-    /// The names of its rules, of those that have one.
+    /// Returns the name of each rule, `None` for a rule without one.
     pub(super) fn rule_names(self) -> Vec<Option<&'a str>> {
         fn names<'r>(of: impl Iterator<Item = &'r Option<String>>) -> Vec<Option<&'r str>> {
             of.map(Option::as_deref).collect()
@@ -91,7 +91,7 @@ impl<'a> RouteObject<'a> {
         }
     }
 
-    /// The name of the rule at `place`, if it has one.
+    /// Returns the name of the rule at `place`, if it has one.
     pub(super) fn rule_name(self, place: usize) -> Option<&'a str> {
         let name = match self {
             Self::Grpc(of) => of.spec.rules.get(place).map(|rule| &rule.name),

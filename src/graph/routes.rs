@@ -9,33 +9,34 @@ use super::references::RuleRefs;
 use super::route_object::RouteObject;
 use super::verdict::Judged;
 
-/// A route that names at least one of our Gateways, or a ListenerSet of one, as a parent.
+/// A route with at least one Gateway of this controller, or a ListenerSet of one, as a parent.
 #[derive(Debug)]
 pub(crate) struct Route<'a> {
     pub object: RouteObject<'a>,
     pub key: ObjectKey,
-    /// Empty for every host of the listener.
+    /// The hostnames; empty for every host of the listener.
     pub hostnames: Vec<HostPattern>,
-    /// The parentRefs that name Gateways of ours or their ListenerSets, in the order in which they are written.
+    /// The parentRefs to Gateways of this controller or their ListenerSets, in the order in which
+    /// they are written.
     pub parents: Vec<Parent<'a>>,
-    /// Where the references of each rule lead.
+    /// The resolved references of each rule.
     pub rules: Vec<RuleRefs<'a>>,
-    /// False if the route as a whole cannot be served: no listener gets it.
+    /// `Err` if the route as a whole cannot be served; it is then attached to no listener.
     pub(super) valid: Judged,
-    /// The rules of its kind that rules of the route break.
+    /// Violations of the rules of the kind that concern a single rule of the route.
     pub(super) broken: Vec<&'a Fault>,
 }
 
-/// A parentRef that names a Gateway of ours, or a ListenerSet of one.
+/// A parentRef to a Gateway of this controller, or to a ListenerSet of one.
 #[derive(Debug)]
 pub(crate) struct Parent<'a> {
     pub reference: &'a ParentReference,
-    /// True where at least one listener took the route.
+    /// `Ok` if at least one listener accepts the route.
     pub attached: Judged,
 }
 
 impl Route<'_> {
-    /// True if TLS is asked for with a backend of it.
+    /// Returns true if TLS is configured for any backend of the route.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.rules
             .iter()
@@ -43,7 +44,8 @@ impl Route<'_> {
             .any(|target| *target.encryption() != Encryption::Clear)
     }
 
-    /// True if a rule breaks the rules of its kind: it cannot run, whatever its values are.
+    /// Returns true if a rule violates the rules of its kind. It cannot run, whatever its values
+    /// are.
     pub(crate) fn breaks_rules(&self, rule: usize) -> bool {
         self.broken.iter().any(|fault| fault.rule() == Some(rule))
     }

@@ -1,9 +1,9 @@
-//! Conditions that are False, and faults as they are found.
+//! False conditions, and a collector of faults.
 
 use crate::api::ObjectKey;
 use crate::config::{Fault, FieldPath, Origin};
 
-/// A condition that is False: its reason, one word of the specification, and its message.
+/// A condition that is False: its reason (one word of the specification) and its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub reason: &'static str,
@@ -16,17 +16,17 @@ impl Refusal {
     }
 }
 
-/// A condition: True, or False and why.
+/// A condition: `Ok` if True, the refusal if False.
 pub(crate) type Judged = Result<(), Refusal>;
 
-/// Refuses, unless that was done before: a condition has one reason, and the first is it.
+/// Records a refusal unless there already is one: a condition has one reason, which is the first.
 pub(super) fn refuse(judged: &mut Judged, refusal: Refusal) {
     if judged.is_ok() {
         *judged = Err(refusal);
     }
 }
 
-/// Faults as they are found.
+/// The faults found so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Fault>);
 
@@ -44,7 +44,7 @@ impl Faults {
         self.0.push(Fault::error(object.clone(), field, problem));
     }
 
-    /// An error that `origin` makes.
+    /// Adds an error with the given `origin`.
     pub(super) fn error_of(
         &mut self,
         origin: Origin,
