@@ -86,7 +86,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 /// already have sent the first bytes of a request.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
-/// Number of abandoned exchanges of a client from which on their share of all exchanges is checked.
+/// Number of abandoned exchanges on a connection from which their share of all is limited.
 const MOST_ABANDONED: u32 = 200;
 
 /// The way in which a connection is to end. Later variants outrank earlier ones.
@@ -523,7 +523,7 @@ mod tests {
         let idle = watch.idle_since().unwrap();
         assert_eq!(watch.overdue(idle + 60_000), None);
         assert_eq!(watch.overdue(idle + 60_001), Some(Ending::Gracefully));
-        // The first byte of the next head starts the shorter clock.
+        // The first byte of the next head starts the shorter timeout.
         watch.read(idle + 50_000);
         assert_eq!(watch.overdue(idle + 60_000), None);
         assert_eq!(watch.overdue(idle + 60_001), Some(Ending::AtOnce));
@@ -549,7 +549,7 @@ mod tests {
         drop(open);
     }
 
-    /// No timer of a connection runs out while bytes move the other way.
+    /// No timeout of a connection expires while bytes move in the other direction.
     #[test]
     fn who_sends_may_leave_what_it_is_sent_and_who_is_sent_something_may_rest() {
         let (http1, http2) = (watch(1000), watch(1000));
@@ -578,7 +578,7 @@ mod tests {
         watch.speaks_http2();
         let open = watch.open();
         watch.read(2000);
-        // The PING leaves, half of the idle timeout later.
+        // The PING is sent after half of the idle timeout.
         watch.sent(32_000);
         assert_eq!(watch.overdue(92_000), None);
         assert_eq!(watch.overdue(92_001), Some(Ending::AtOnce));

@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_peer_is_an_address_or_a_network_of_one_customer() {
         let of = |address: &str| PeerNetwork::of(address.parse().unwrap());
-        // (one, another, the same peer)
+        // (one address, another, same peer)
         let table = [
             ("192.0.2.1", "192.0.2.1", true),
             ("192.0.2.1", "192.0.2.2", false),

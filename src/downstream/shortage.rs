@@ -3,8 +3,8 @@
 //! The sweeps of the workers check the memory in use, four times a second in all. From 95 % of the
 //! limit on, idle connections are closed, the longest idle first: each check halves the allowed
 //! idle time. From 98 % on, new requests are answered with 503, and a client that takes nothing of
-//! its response for that time is disconnected, because its buffers would continue to fill. Below 90
-//! %, normal operation resumes.
+//! its response for that time is disconnected, because its buffers would continue to fill. Normal
+//! operation resumes below 90 %.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -146,12 +146,12 @@ mod tests {
     #[test]
     fn idle_connections_go_first_and_requests_are_refused_last() {
         use ShortageLevel::{Ample, Severe, Short};
-        // (before, used, of connections and exchanges, level); of 1,000
+        // (level before, used, used by connections and exchanges, level); of 1,000
         let table = [
             (Ample, 940, 900, Ample),
             (Ample, 950, 900, Short),
             (Ample, 980, 900, Severe),
-            // What is taken by something else is not given back by refusing.
+            // Refusing requests does not free memory that something else uses.
             (Ample, 999, 249, Ample),
             (Ample, 999, 250, Severe),
             (Severe, 999, 249, Ample),
@@ -170,14 +170,14 @@ mod tests {
 
     #[test]
     fn the_longer_it_lasts_the_less_may_a_connection_rest() {
-        // No process takes less than 64 KiB, of which one connection may have most.
+        // Every process uses at least 64 KiB, most of which one connection may account for.
         let short = Shortage::new(Some(Memory::of(64 << 10)));
         let one = Connections::default();
         assert!(one.admit(1).is_some());
         let mut patience = Vec::new();
         for look in 1..=8 {
             short.look(look * LOOK, &one, || Duration::from_secs(60));
-            // Nobody looks again so soon.
+            // The next check is not due yet.
             short.look(look * LOOK + 1, &one, || Duration::from_secs(60));
             patience.extend(short.patience());
         }

@@ -14,7 +14,7 @@ use crate::snapshot::{Retry, Rule};
 use crate::trace::Outcome;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 
-/// A response head with its body, and the tunnel behind a 101.
+/// A response head with its body, and the tunnel that follows a 101.
 type BackendAnswer = (Response, Option<Tunnel>);
 
 /// Sends a request within the limits of the rule, and retries it if the rule has `retry`.
@@ -145,7 +145,7 @@ async fn ask(
     let now = clock::now();
     let left = deadline.map(|at| at.saturating_duration_since(now));
     let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();
-    // A gRPC call may be silent for longer; its own deadline limits it.
+    // A gRPC call may be silent for longer; its deadline is forwarded with it.
     let (is_grpc, idle_limit) = (record.is_grpc(), record.idle_limit());
     let rest = idle_limit.or(limits.response_timeout).filter(|_| rule.timeouts.is_unset());
 

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_depends_on_the_protocol_follows_from_its_version() {
-        // (version, protocol, streams, Host field needed, bodies end by themselves, Upgrade)
+        // (version, protocol, streams, Host field needed, bodies delimited, Upgrade)
         let table = [
             (Version::HTTP_09, ClientProtocol::Http10, false, false, false, false),
             (Version::HTTP_10, ClientProtocol::Http10, false, false, false, false),

@@ -204,7 +204,7 @@ mod tests {
         told_by("shop.test", trusted, sent)
     }
 
-    /// On a connection that is https on 443, of 192.0.2.7.
+    /// For a connection by https on port 443, from 192.0.2.7.
     fn told_by(
         host: &'static str,
         trusted: &[&str],
@@ -272,7 +272,7 @@ mod tests {
         let https = ("x-forwarded-proto", "https");
         let http = ("x-forwarded-proto", "http");
         let port = |port| ("x-forwarded-port", port);
-        // (from the proxy, scheme and port); the connection itself is https on 443
+        // (fields from the proxy, scheme and port); the connection itself is https on 443
         type Row<'a> = (&'a [(&'a str, &'a str)], Scheme, u16);
         let table: [Row<'_>; 7] = [
             (&[], Scheme::Https, 443),
@@ -331,7 +331,7 @@ mod tests {
             (&["203.0.113.9,,"], "203.0.113.9"),
             (&["203.0.113.9, unknown"], "192.0.2.7"),
             (&["unknown, 10.0.0.1"], "10.0.0.1"),
-            // A client within our own ranges is a client, too.
+            // An address within the gateway's own ranges can be a client too.
             (&["10.1.2.3"], "10.1.2.3"),
             (&["10.1.2.3, 10.0.0.1"], "10.1.2.3"),
             (&[], "192.0.2.7"),
@@ -352,7 +352,7 @@ mod tests {
         let proto = |proto| ("x-forwarded-proto", proto);
         let port = |port| ("x-forwarded-port", port);
         let hops = ("x-forwarded-for", "203.0.113.9, 10.0.0.1");
-        // (Host, from the proxy, host, port and scheme that the backend is told)
+        // (Host, fields from the proxy, host, port and scheme that the backend gets)
         type Row<'a> = (&'static str, &'a [(&'a str, &'a str)], (&'a str, &'a str, &'a str));
         let table: [Row<'_>; 16] = [
             (mapped, &[], (mapped, "8443", "https")),
@@ -368,7 +368,7 @@ mod tests {
             ("shop.test", &[port("0"), proto("HTTP")], ("shop.test", "80", "http")),
             ("shop.test", &[proto("wss")], ("shop.test", "443", "https")),
             ("shop.test", &[proto("ws")], ("shop.test", "80", "http")),
-            // Lists: who added to all of them, and who did not.
+            // Lists that all proxies have added to, and lists that some have not.
             (
                 "shop.test",
                 &[hops, proto("https, http"), port("444, 80")],

@@ -281,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn text_is_decoded_wherever_it_was_cut_or_padded() {
-        // (frames, bytes or none for a broken body)
+        // (frames, bytes, or `None` for a broken body)
         let table: [(&[&str], Option<&[u8]>); 8] = [
             (&["AAAAAAA="], Some(b"\0\0\0\0\0")),
             (&["AAAA", "AAA="], Some(b"\0\0\0\0\0")),

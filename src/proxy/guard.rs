@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(admitted.upgrade, None);
         let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        // Of `TE` that part stays which is the backend's business.
+        // Only the member of `TE` that concerns the backend is kept.
         assert_eq!(names, ["authorization", "host", "te", "x-kept"]);
         assert_eq!(head.headers[TE], "trailers");
     }
@@ -483,7 +483,7 @@ mod tests {
         assert!(!head.headers.contains_key("x-gone"));
     }
 
-    /// `check` warns of matches on fields that are gone when a request is routed.
+    /// `check` warns of matches on fields that are removed before a request is routed.
     #[test]
     fn what_check_calls_removed_is_removed_and_nothing_else() {
         use crate::compile::{REDUCED, REMOVED};
@@ -531,7 +531,7 @@ mod tests {
 
     #[test]
     fn only_an_upgrade_on_the_list_goes_on() {
-        // (Connection, Upgrade, method, what goes on)
+        // (Connection, Upgrade, method, allowed upgrade)
         let table = [
             ("upgrade", "websocket", "GET", Some("websocket")),
             ("keep-alive, Upgrade", "WebSocket", "GET", Some("WebSocket")),
@@ -559,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_length_of_nothing_is_no_body_before_an_upgrade() {
-        // (field, value, goes on)
+        // (field, value, upgrade allowed)
         let table = [
             (CONTENT_LENGTH, "0", true),
             (CONTENT_LENGTH, "000", true),
@@ -581,7 +581,7 @@ mod tests {
 
     #[test]
     fn the_target_is_left_in_origin_form() {
-        // (target, Host, target left, host)
+        // (target, Host, resulting target, host)
         let table = [
             ("http://a.test/x/../y?q=1", "b.test", "/y?q=1", "a.test"),
             ("/x/%2e%2e/y", "B.test:8080", "/y", "b.test"),

@@ -84,7 +84,7 @@ const LONGEST: usize = CODING.len() + 1;
 pub(super) struct ScanFindings {
     /// The request whose head has both fields.
     pub twofold: Option<u32>,
-    /// The request whose target is too long, and the number of bytes before the target's limit.
+    /// The request whose target is too long, and the number of bytes up to the limit of the target.
     /// Nothing after it is scanned.
     pub long_target: Option<(u32, usize)>,
 }
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn both_fields_in_one_head_are_seen_however_they_come() {
         let head = |fields: &str| format!("POST / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
-        // (bytes, which request says its length twice)
+        // (bytes, the request with both fields)
         let table = [
             (TWOFOLD.into(), Some(1)),
             (head("TRANSFER-ENCODING : chunked\r\ncontent-length:5\r\n"), Some(1)),
@@ -282,7 +282,7 @@ mod tests {
             (head("Content-Length:  3 \r\n") + "a\nb" + TWOFOLD, Some(2)),
             (head("Content-Length: 0\r\n") + TWOFOLD, Some(2)),
             (head("Content-Length: 3\nContent-Length: 3\n") + "abc" + TWOFOLD, Some(2)),
-            // What is in a body is no head.
+            // The content of a body is not a head.
             (head(&format!("Content-Length: {}\r\n", TWOFOLD.len())) + TWOFOLD + PLAIN, None),
             (
                 head("Transfer-Encoding: chunked\r\n")
@@ -297,7 +297,7 @@ mod tests {
                     + &format!("3\r\nabc\r\n0a;x\r\n0123456789\r\n0\r\nX: y\r\n\r\n{TWOFOLD}"),
                 Some(2),
             ),
-            // What hyper refuses is where it ends.
+            // The scan ends at bytes that hyper refuses.
             (head("Content-Length: 3, 3\r\n") + "abc" + TWOFOLD, None),
             (head("Content-Length: 99999999999999999999999\r\n") + TWOFOLD, None),
             (head("Transfer-Encoding: chunked\r\n") + "x\r\n\r\n" + TWOFOLD, None),
@@ -319,7 +319,8 @@ mod tests {
 
     #[test]
     fn a_target_is_counted_however_it_comes() {
-        // (bytes, which request has more than 4 bytes, and how many of all are within)
+        // (bytes, the request whose target exceeds 4 bytes, and the number of bytes within the
+        // limit)
         let table = [
             ("GET /abc HTTP/1.1\r\n\r\n".into(), None),
             ("GET /abcd HTTP/1.1\r\n\r\n".into(), Some((1, 8))),

@@ -430,10 +430,11 @@ mod tests {
         [&head[..], payload].concat()
     }
 
-    /// GET, https, and the path as a literal that goes into the table; the other field as well.
+    /// GET, https, and two literals that are added to the dynamic table: the path and another
+    /// field.
     const HEAD: &[u8] = b"\x82\x87\x44\x02/a\x40\x03x-b\x01c";
 
-    /// What passes, with the bytes in pieces of `size`.
+    /// Returns the bytes that pass, with the input in pieces of `size`.
     fn pass(bytes: &[u8], size: usize) -> Vec<u8> {
         let mut scan = TrailerScan::default();
         let (mut passed, mut held) = (Vec::new(), Vec::new());
@@ -451,34 +452,34 @@ mod tests {
         const END: u8 = END_HEADERS | END_STREAM;
         // (flags, payload of the trailers, refused)
         let table: [(u8, &[u8], bool); 24] = [
-            // By the static table: `:path: /`, `:status: 200`, and fields that are none.
+            // By the static table: `:path: /`, `:status: 200`, and regular fields.
             (END, b"\x84", true),
             (END, b"\x88", true),
             (END, b"\x90", false),
             (END, b"\xbd", false),
-            // By the dynamic table: `x-b`, then `:path`, then nothing.
+            // By the dynamic table: `x-b`, then `:path`, then entries that do not exist.
             (END, b"\xbe", false),
             (END, b"\xbf", true),
             (END, b"\xc0", false),
             (END, b"\xff\x80\x01", false),
-            // Names by an index.
+            // Names by index.
             (END, b"\x04\x02/x", true),
             (END, b"\x14\x02/x", true),
             (END, b"\x44\x02/x", true),
             (END, b"\x0f\x30\x01x", true),
             (END, b"\x0f\x2f\x01x", false),
             (END, b"\x0f\x2a\x01x", false),
-            // Names as they are, and `:path` and `x-a` compressed.
+            // Literal names, and Huffman-coded `:path` and `x-a`.
             (END, b"\x00\x05:path\x02/x", true),
             (END, b"\x00\x03x-a\x01b", false),
             (END, b"\x00\x00\x01b", false),
             (END, b"\x00\x84\xb9\x58\xd3\x3f\x01b", true),
             (END, b"\x00\x83\xf2\xb0\xff\x01b", false),
-            // Behind a size of the table, which is no field.
+            // After a table size update, which is not a field.
             (END, b"\x20\x3f\xe1\x1f\x84", true),
             (END, b"\x20", false),
             (END, b"", false),
-            // Where the first field is not here.
+            // The first field is not in this frame.
             (END_STREAM, b"\x20", true),
             (END_STREAM, b"", true),
         ];
@@ -493,7 +494,7 @@ mod tests {
                     frame(0, 0, 1, b"\x84\x84"),
                     frame(HEADERS, flags, 1, &payload),
                     if flags & END_HEADERS == 0 { more } else { Vec::new() },
-                    // Another request ends as it says.
+                    // Another request keeps its END_STREAM.
                     frame(HEADERS, END, 3, b"\x82\x87\xbf"),
                 ];
                 let at: usize = parts[..4].iter().map(Vec::len).sum::<usize>() + 4;

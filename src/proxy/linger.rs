@@ -68,14 +68,14 @@ mod tests {
 
     #[test]
     fn a_client_is_read_for_a_while_and_longer_while_it_sends() {
-        // (now, answered, the last byte, late)
+        // (now, time of the response, time of the last byte, late)
         let table = [
             (6000, 1000, 1000, false),
             (6001, 1000, 1000, true),
             (6001, 1000, 5000, false),
             (31_000, 1000, 30_999, false),
             (31_001, 1000, 31_000, true),
-            // What was silent before the answer is not late with it.
+            // Silence before the response does not count.
             (61_000, 60_000, 1000, false),
         ];
         for (now, answered, came, want) in table {

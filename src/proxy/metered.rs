@@ -82,7 +82,7 @@ impl<S: ClientStream> MeteredStream<S> {
     }
 
     /// Records received bytes and scans the heads in them. If a target is too long, returns the
-    /// number of its request and the number of bytes before the limit.
+    /// number of its request and the number of bytes up to the limit.
     fn came(&mut self, bytes: &[u8]) -> Option<(u32, usize)> {
         self.watch.read(coarse_now());
         self.counts.here().received_bytes.add(bytes.len() as u64);
@@ -280,10 +280,10 @@ mod tests {
         (ours, listener.accept().await.unwrap().0)
     }
 
-    /// What a peer sees of the end: an error where it is no end in order.
+    /// The end that a peer sees: an error if it is not an orderly end.
     #[tokio::test]
     async fn what_breaks_off_is_closed_by_a_reset() {
-        // (what is noted, finished, reset)
+        // (note on the watch, finished, reset)
         type Note = fn(&Watch);
         let table: [(Note, bool, bool); 6] = [
             (|_| {}, false, false),
@@ -307,7 +307,7 @@ mod tests {
             let mut all = Vec::new();
             let end = theirs.read_to_end(&mut all).await;
             assert_eq!(all, b"so far", "{row}");
-            // A reset behind an end in order is seen by who writes.
+            // A reset after an orderly end is visible only to a writer.
             assert_eq!(end.is_err(), reset && !finished, "{row}: {end:?}");
         }
     }

@@ -118,7 +118,7 @@ mod tests {
         let mut pieces = Pieces::default();
         let body = Bytes::from(vec![b'x'; 64 << 10]);
         let mut sizes = vec![pieces.cut(body.clone(), 1000).len()];
-        // The first two are taken at once, the third after a while, the others at once again.
+        // The first two pieces are sent at once, the third after a while, the others at once again.
         for now in [1000, 1100, 1500, 1500, 1500] {
             sizes.push(pieces.next(now).unwrap().len());
         }

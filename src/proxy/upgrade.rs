@@ -254,7 +254,7 @@ impl Tunnelled<'_> {
     ///
     /// # Errors
     ///
-    /// Fails if a connection broke, or ended without an orderly end.
+    /// Fails unless both ends have ended in order, or the close frame was sent.
     async fn carry(
         &self,
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -360,7 +360,7 @@ mod tests {
         ]));
         let accept = ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let connection = ("connection", "Upgrade");
-        // (fields, begins)
+        // (fields, completes the handshake)
         let table: [(&[(&str, &str)], bool); 15] = [
             (&[connection, accept], true),
             (&[("connection", "keep-alive, upgrade"), accept], true),
@@ -372,7 +372,7 @@ mod tests {
             (&[connection], false),
             (&[connection, accept, accept], false),
             (&[connection, ("sec-websocket-accept", "")], false),
-            // The case of base64 counts.
+            // Base64 is case-sensitive.
             (&[connection, ("sec-websocket-accept", "S3PPLMBITXAQ9KYGZZHZRBK+XOO=")], false),
             (&[connection, accept, ("sec-websocket-protocol", "other")], false),
             (&[connection, accept, ("sec-websocket-protocol", "chat, superchat")], false),

@@ -46,8 +46,7 @@ impl Frames {
         self.len == 0 && self.payload == 0 && !self.closed
     }
 
-    /// Returns the length of the current head, as far as its bytes show; until then, more than are
-    /// there.
+    /// Returns the length of the current head; 2 until its first two bytes are known.
     fn head_len(&self) -> usize {
         if self.len < 2 {
             return 2;
@@ -113,7 +112,7 @@ mod tests {
                 }
             }
         }
-        // A head with a mask, which only clients send, is no longer payload.
+        // A masked head, which only clients send, is not counted as payload.
         let mut frames = Frames::default();
         frames.pass(&[0x81, 0x82, 1, 2, 3, 4, 5]);
         assert!(!frames.may_close());
@@ -121,7 +120,7 @@ mod tests {
         assert!(frames.may_close());
         frames.pass(&GOING_AWAY);
         assert!(!frames.may_close(), "nothing follows a close");
-        // What claims more than there can be is followed all the same.
+        // An impossible length is followed nevertheless.
         let mut frames = Frames::default();
         frames.pass(&[0x82, 127, 255, 255, 255, 255, 255, 255, 255, 255]);
         frames.pass(&[0; 1000]);

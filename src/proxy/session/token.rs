@@ -27,8 +27,8 @@ pub(super) struct SessionToken {
 }
 
 impl SessionToken {
-    /// Encrypts the token for transport: letters, digits, `-` and `_`. Returns `None` if it cannot be
-    /// sealed or would be too long.
+    /// Encrypts the token for transport: letters, digits, `-` and `_`. Returns `None` if it cannot
+    /// be sealed or would be too long.
     pub(super) fn seal(&self, key: &SessionKey, scope: &str) -> Option<String> {
         let since = self.since.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
         let mut text = since.to_be_bytes().to_vec();
@@ -90,7 +90,7 @@ mod tests {
         for at in 0..sealed.len() {
             let mut other = sealed.clone();
             other[at] = if other[at] == b'A' { b'B' } else { b'A' };
-            // The last letter has bits that mean nothing; the decoder takes none but zeros there.
+            // The last letter has unused bits; the decoder requires that they are zero.
             assert_eq!(SessionToken::open(&other, &key(1), "one"), None, "byte {at}");
             assert_eq!(SessionToken::open(&sealed[..at], &key(1), "one"), None, "first {at} bytes");
         }

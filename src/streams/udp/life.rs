@@ -81,17 +81,17 @@ mod tests {
             (life(BEGUN), 61_000, true),
             (life(60_000), 61_000, false),
             (answered(BEGUN), 61_000, true),
-            // However much comes.
+            // Regardless of the datagrams that arrive.
             (nowhere(1_999), 1_999, false),
             (nowhere(2_000), 2_000, true),
             (Life { refused: true, ..answered(BEGUN) }, BEGUN, true),
-            // A clock that is read a little later elsewhere.
+            // A time read slightly earlier than the flow's own.
             (life(BEGUN), 999, false),
         ];
         for (flow, now, want) in table {
             assert_eq!(flow.is_over(now, Duration::from_secs(60)), want, "{flow:?} at {now}");
         }
-        // In a drain the limit is another.
+        // During a drain the limit is shorter.
         assert!(life(BEGUN).is_over(6_000, Duration::from_secs(5)));
     }
 
@@ -99,7 +99,7 @@ mod tests {
     fn those_never_answered_go_first_and_of_those_alike_the_ones_that_rest_longest() {
         let answered = |moved| Life { answered: true, ..life(moved) };
         let flows = [answered(1), life(40), answered(2), life(30), life(50), answered(3)];
-        // (room, who goes); six are there, and one is to come
+        // (room, evicted flows); there are six, and one is to be added
         let table: [(usize, &[usize]); 6] = [
             (7, &[]),
             (6, &[3]),
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn room_is_made_for_as_many_as_a_flood_brings() {
-        // (flows, room, how many go)
+        // (flows, room, number of evicted flows)
         let table = [(0, 1, 0), (1, 1, 1), (63, 64, 0), (64, 64, 1), (127, 128, 0), (128, 128, 2)];
         let long = [(6_400, 6_400, 100), (6_399, 6_400, 0), (6_400, 10, 6_391)];
         for (count, room, want) in table.into_iter().chain(long) {

@@ -147,11 +147,11 @@ mod tests {
         }
     }
 
-    /// Who is asked at one of several addresses answers from it: a client drops what comes from
+    /// A host replies from the one of its addresses that was contacted: a client drops replies from
     /// another.
     #[tokio::test]
     async fn an_answer_comes_from_the_address_that_was_asked() {
-        // (bound to, asked at)
+        // (bound to, contacted at)
         let table = [
             ("127.0.0.1:0", "127.0.0.1"),
             ("0.0.0.0:0", "127.0.0.1"),
