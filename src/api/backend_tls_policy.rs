@@ -8,7 +8,7 @@ use super::meta::ObjectMeta;
 use super::open_enum::open_enum;
 use super::shared::LocalObjectReference;
 
-/// TLS to the backends that it targets, in its own namespace.
+/// TLS to the target backends, in the policy's own namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct BackendTlsPolicy {
     pub metadata: ObjectMeta,
@@ -18,10 +18,10 @@ pub(crate) struct BackendTlsPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BackendTlsPolicySpec {
-    /// 1 to 16, each another target or another section of it.
+    /// 1 to 16; each has a different target or a different section of one.
     pub target_refs: Vec<PolicyTargetReference>,
     pub validation: BackendTlsValidation,
-    /// Implementation-specific; none is known here.
+    /// Implementation-specific; none is supported here.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
@@ -33,25 +33,25 @@ pub(crate) struct PolicyTargetReference {
     pub group: String,
     pub kind: String,
     pub name: String,
-    /// Of a Service the name of one port; all of it where absent.
+    /// For a Service, the name of one port. Default: the whole target.
     pub section_name: Option<String>,
 }
 
-/// Whom to believe that it is the backend.
+/// The validation of the backend's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BackendTlsValidation {
-    /// ConfigMaps or Secrets with a `ca.crt`, at most 8. Either these or the next.
+    /// ConfigMaps or Secrets with a `ca.crt`, at most 8. Excludes `well_known_ca_certificates`.
     #[serde(default)]
     pub ca_certificate_refs: Vec<LocalObjectReference>,
     /// `System`: the authorities that the host trusts.
     #[serde(rename = "wellKnownCACertificates")]
     pub well_known_ca_certificates: Option<String>,
-    /// The name asked for in the handshake (SNI). The certificate must be for it, unless there are
+    /// The server name of the handshake (SNI). The certificate must cover it, unless there are
     /// `subject_alt_names`.
     pub hostname: String,
-    /// At most 5. Where there are any, the certificate must have one of them, and nothing else
-    /// counts.
+    /// At most 5. If there are any, the certificate must have one of them, and `hostname` is not
+    /// checked.
     #[serde(default)]
     pub subject_alt_names: Vec<SubjectAltName>,
 }
@@ -61,19 +61,19 @@ pub(crate) struct BackendTlsValidation {
 pub(crate) struct SubjectAltName {
     #[serde(rename = "type")]
     pub kind: SubjectAltNameType,
-    /// Meant where the type is `Hostname`.
+    /// Used if the type is `Hostname`.
     pub hostname: Option<String>,
-    /// Meant where the type is `URI`.
+    /// Used if the type is `URI`.
     pub uri: Option<String>,
 }
 
 impl SubjectAltName {
-    /// The hostname, if one is written and not empty.
+    /// Returns the hostname, if one is written and not empty.
     pub(crate) fn hostname(&self) -> Option<&str> {
         self.hostname.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// The URI, if one is written and not empty.
+    /// Returns the URI, if one is written and not empty.
     pub(crate) fn uri(&self) -> Option<&str> {
         self.uri.as_deref().filter(|uri| !uri.is_empty())
     }

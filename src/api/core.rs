@@ -1,8 +1,8 @@
-//! The core kinds that routes and listeners refer to: Secret, ConfigMap, Service, EndpointSlice
-//! and Namespace.
+//! The core kinds that routes and listeners refer to: Secret, ConfigMap, Service, EndpointSlice and
+//! Namespace.
 //!
-//! Fields that mean nothing without Kubernetes are listed as [`IgnoredAny`], so that a manifest
-//! from a cluster loads as it is and a misspelt field is still found.
+//! Fields that have no effect without Kubernetes are declared as [`IgnoredAny`], so that a manifest
+//! from a cluster loads unchanged and a misspelt field is still found.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,25 +20,25 @@ use super::open_enum::open_enum;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Secret {
     pub metadata: ObjectMeta,
-    /// `Opaque` where absent.
+    /// Default: `Opaque`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Written in base64.
     #[serde(default)]
     pub data: BTreeMap<String, SecretBytes>,
-    /// Written in clear; wins over `data`.
+    /// Written in clear; takes precedence over `data`.
     #[serde(default)]
     pub string_data: BTreeMap<String, SecretText>,
     pub immutable: Option<bool>,
 }
 
 impl Secret {
-    /// `Opaque` where absent.
+    /// Returns the kind; default: `Opaque`.
     pub(crate) fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or("Opaque")
     }
 
-    /// The bytes under `key`, from `stringData` or `data`.
+    /// Returns the bytes of `key`, from `stringData` or `data`.
     pub(crate) fn value(&self, key: &str) -> Option<&[u8]> {
         let text = self.string_data.get(key).map(|text| text.0.as_bytes());
         text.or_else(|| self.data.get(key).map(|bytes| &*bytes.0))
@@ -79,7 +79,7 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// Texts by name, `ca.crt` among them.
+/// Texts by name, such as `ca.crt`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ConfigMap {
@@ -107,7 +107,7 @@ pub(crate) struct Service {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ServiceSpec {
-    /// `ClusterIP` where absent.
+    /// Default: `ClusterIP`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     #[serde(default)]
@@ -143,18 +143,19 @@ pub(crate) struct ServiceSpec {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ServicePort {
-    /// Name by which the ports of EndpointSlices refer to this port. Optional where there is one port.
+    /// The name by which the ports of EndpointSlices refer to this port. Optional if there is only
+    /// one port.
     pub name: Option<String>,
-    /// `TCP` where absent.
+    /// Default: `TCP`.
     pub protocol: Option<String>,
     pub port: u16,
-    /// `port` where absent.
+    /// Default: `port`.
     pub target_port: Option<IntOrString>,
     pub app_protocol: Option<String>,
     pub node_port: Option<IgnoredAny>,
 }
 
-/// A number, or a name to be looked up.
+/// A number, or a name that is resolved by lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IntOrString {
     Int(u16),
@@ -237,7 +238,7 @@ pub(crate) struct EndpointConditions {
 }
 
 impl EndpointConditions {
-    /// True where absent.
+    /// Returns the condition `ready`; default: true.
     pub(crate) fn ready(&self) -> bool {
         self.ready.unwrap_or(true)
     }
@@ -246,11 +247,11 @@ impl EndpointConditions {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointPort {
-    /// Absent or empty for the port without a name.
+    /// Absent or empty for a port without a name.
     pub name: Option<String>,
-    /// `TCP` where absent.
+    /// Default: `TCP`.
     pub protocol: Option<String>,
-    /// Every port where absent.
+    /// Default: every port.
     pub port: Option<u16>,
     pub app_protocol: Option<String>,
 }

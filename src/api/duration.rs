@@ -1,14 +1,15 @@
-//! Durations as the Gateway API writes them.
+//! Durations in the format of the Gateway API.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A duration of GEP-2257: `1h30m`, `500ms`, `0s`. Whole milliseconds, at most 99999 h four times.
+/// A duration of GEP-2257: `1h30m`, `500ms`, `0s`. Whole milliseconds; at most four parts of at
+/// most 99999 units each.
 ///
-/// `0s` is a value of its own and not the same as absent: in HTTPRoute `timeouts` it turns a limit
-/// off.
+/// `0s` is a value of its own and differs from an absent duration: in HTTPRoute `timeouts` it turns
+/// a limit off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Duration(std::time::Duration);
 
@@ -46,7 +47,7 @@ impl FromStr for Duration {
 }
 
 impl fmt::Display for Duration {
-    /// The canonical form of GEP-2257: largest units first, no unit that is zero, `0s` for none.
+    /// Writes the canonical form of GEP-2257: largest units first, no zero units, `0s` for zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut millis = self.0.as_millis();
         if millis == 0 {
@@ -64,7 +65,7 @@ impl fmt::Display for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        /// Named so that whoever reads a document knows that no other text will do.
+        /// The decoder and the schema recognise durations by this name.
         #[derive(Deserialize)]
         #[serde(rename = "Duration")]
         struct Text(String);
@@ -73,7 +74,7 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
-/// A text that is no duration.
+/// A text that is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a duration; write {hint}", hint = hint(.0))]
 pub(crate) struct InvalidDuration(String);

@@ -11,7 +11,7 @@ use super::shared::{
     DefaultScope, LabelSelector, LocalObjectReference, ObjectReference, SecretObjectReference,
 };
 
-/// Names the controller that serves the Gateways of this class.
+/// A class of Gateways; it names the controller that serves them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct GatewayClass {
     pub metadata: ObjectMeta,
@@ -19,7 +19,7 @@ pub(crate) struct GatewayClass {
 }
 
 impl GatewayClass {
-    /// The EnvoyProxy that `spec.parametersRef` means, if it means one.
+    /// Returns the EnvoyProxy that `spec.parametersRef` refers to, if it refers to one.
     pub(crate) fn envoy_proxy(&self) -> Option<ObjectKey> {
         let reference = self.spec.parameters_ref.as_ref()?;
         let namespace = reference.namespace.as_deref().unwrap_or_default();
@@ -45,7 +45,7 @@ pub(crate) struct ParametersReference {
     pub namespace: Option<String>,
 }
 
-/// Listeners on addresses.
+/// A Gateway: listeners on addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Gateway {
     pub metadata: ObjectMeta,
@@ -53,7 +53,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The EnvoyProxy that `spec.infrastructure.parametersRef` means, if it means one.
+    /// Returns the EnvoyProxy that `spec.infrastructure.parametersRef` refers to, if it refers to
+    /// one.
     pub(crate) fn envoy_proxy(&self) -> Option<ObjectKey> {
         let reference = self.spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
         let is_one = (&*reference.group, &*reference.kind) == (ENVOY_GROUP, "EnvoyProxy");
@@ -66,7 +67,7 @@ impl Gateway {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GatewaySpec {
     pub gateway_class_name: String,
-    /// 1 to 64, each with a name of its own.
+    /// 1 to 64, each with a unique name.
     pub listeners: Vec<Listener>,
     #[serde(default)]
     pub addresses: Vec<GatewayAddress>,
@@ -82,7 +83,7 @@ pub(crate) struct GatewaySpec {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Listener {
     pub name: String,
-    /// Any host where absent or empty.
+    /// Default: any host.
     pub hostname: Option<String>,
     pub port: u16,
     pub protocol: Protocol,
@@ -91,12 +92,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// The hostname, if one is written and not empty.
+    /// Returns the hostname, if one is written and not empty.
     pub(crate) fn hostname(&self) -> Option<&str> {
         self.hostname.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Which namespaces routes may come from; `Same` where absent.
+    /// Returns the namespaces that routes may come from; default: `Same`.
     pub(crate) fn allowed_from(&self) -> &FromNamespaces {
         self.allowed_routes
             .as_ref()
@@ -128,7 +129,7 @@ pub(crate) struct ListenerTls {
 }
 
 impl ListenerTls {
-    /// `Terminate` where absent.
+    /// Returns the mode; default: `Terminate`.
     pub(crate) fn mode(&self) -> &TlsMode {
         self.mode.as_ref().unwrap_or(&TlsMode::Terminate)
     }
@@ -145,9 +146,9 @@ open_enum! {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AllowedRoutes {
-    /// `{from: Same}` where absent.
+    /// Default: `{from: Same}`.
     pub namespaces: Option<ListenerNamespaces>,
-    /// Where empty, the kinds that fit the listener's protocol.
+    /// If empty, the kinds that the listener's protocol supports.
     #[serde(default)]
     pub kinds: Vec<RouteGroupKind>,
 }
@@ -156,9 +157,9 @@ pub(crate) struct AllowedRoutes {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListenerNamespaces {
-    /// `Same` where absent in `allowedRoutes`, `None` where absent in `allowedListeners`.
+    /// Default: `Same` in `allowedRoutes`, `None` in `allowedListeners`.
     pub from: Option<FromNamespaces>,
-    /// Meant where `from` is `Selector`.
+    /// Used if `from` is `Selector`.
     pub selector: Option<LabelSelector>,
 }
 
@@ -180,29 +181,29 @@ pub(crate) struct RouteGroupKind {
 }
 
 impl RouteGroupKind {
-    /// `gateway.networking.k8s.io` where absent.
+    /// Returns the group; default: `gateway.networking.k8s.io`.
     pub(crate) fn group(&self) -> &str {
         self.group.as_deref().unwrap_or(GATEWAY_GROUP)
     }
 }
 
-/// `spec.addresses[]`: an address the Gateway asks for.
+/// `spec.addresses[]`: an address that the Gateway requests.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GatewayAddress {
     #[serde(rename = "type")]
     pub kind: Option<AddressType>,
-    /// Where absent, the gateway chooses one. An empty one is no IP address.
+    /// If absent, the gateway chooses one. An empty value is not an IP address.
     pub value: Option<String>,
 }
 
 impl GatewayAddress {
-    /// `IPAddress` where absent.
+    /// Returns the kind; default: `IPAddress`.
     pub(crate) fn kind(&self) -> &AddressType {
         self.kind.as_ref().unwrap_or(&AddressType::IpAddress)
     }
 
-    /// The value, if one is written and not empty.
+    /// Returns the value, if one is written and not empty.
     pub(crate) fn value(&self) -> Option<&str> {
         self.value.as_deref().filter(|value| !value.is_empty())
     }
@@ -227,14 +228,14 @@ pub(crate) struct GatewayInfrastructure {
     pub parameters_ref: Option<LocalObjectReference>,
 }
 
-/// Which ListenerSets may add listeners; none where absent.
+/// The namespaces whose ListenerSets may add listeners. Default: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AllowedListeners {
     pub namespaces: Option<ListenerNamespaces>,
 }
 
-/// `spec.tls`: TLS settings that are not one listener's.
+/// `spec.tls`: TLS settings that do not belong to one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GatewayTls {
@@ -242,7 +243,7 @@ pub(crate) struct GatewayTls {
     pub frontend: Option<FrontendTls>,
 }
 
-/// The certificate that the gateway shows to TLS backends.
+/// The client certificate of the gateway for TLS backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GatewayBackendTls {
@@ -254,7 +255,7 @@ pub(crate) struct GatewayBackendTls {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FrontendTls {
     pub default: FrontendTlsSettings,
-    /// Replaces the default on that port.
+    /// Replaces the default on its port.
     #[serde(default)]
     pub per_port: Vec<FrontendTlsPort>,
 }

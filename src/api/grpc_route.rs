@@ -23,7 +23,7 @@ pub(crate) struct GrpcRouteSpec {
     pub parent_refs: Vec<ParentReference>,
     /// Experimental.
     pub use_default_gateways: Option<DefaultScope>,
-    /// Every host of the listener where empty.
+    /// If empty, every host of the listener.
     #[serde(default)]
     pub hostnames: Vec<String>,
     #[serde(default)]
@@ -34,7 +34,7 @@ pub(crate) struct GrpcRouteSpec {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GrpcRouteRule {
     pub name: Option<String>,
-    /// Any of these. Empty means every call.
+    /// At least one must match. If empty, every call matches.
     #[serde(default)]
     pub matches: Vec<GrpcRouteMatch>,
     #[serde(default)]
@@ -48,11 +48,11 @@ pub(crate) struct GrpcRouteRule {
 /// `backendRefs[]` of a GRPCRoute.
 pub(crate) type GrpcBackendRef = BackendRef<GrpcRouteFilter>;
 
-/// All of these at once.
+/// A match; all of its conditions must be met.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GrpcRouteMatch {
-    /// Every method of every service where absent.
+    /// Default: every method of every service.
     pub method: Option<GrpcMethodMatch>,
     #[serde(default)]
     pub headers: Vec<GrpcHeaderMatch>,
@@ -69,7 +69,7 @@ pub(crate) struct GrpcMethodMatch {
 }
 
 impl GrpcMethodMatch {
-    /// `Exact` where absent.
+    /// Returns the kind; default: `Exact`.
     pub(crate) fn kind(&self) -> &MatchType {
         self.kind.as_ref().unwrap_or(&MatchType::Exact)
     }
@@ -80,19 +80,19 @@ impl GrpcMethodMatch {
 pub(crate) struct GrpcHeaderMatch {
     #[serde(rename = "type")]
     pub kind: Option<MatchType>,
-    /// Compared without regard to case. Of equal names in one match the first counts.
+    /// Compared case-insensitively. Of several with one name in one match the first counts.
     pub name: String,
     pub value: String,
 }
 
 impl GrpcHeaderMatch {
-    /// `Exact` where absent.
+    /// Returns the kind; default: `Exact`.
     pub(crate) fn kind(&self) -> &MatchType {
         self.kind.as_ref().unwrap_or(&MatchType::Exact)
     }
 }
 
-/// One step. `kind` says which of the other fields is meant; exactly that one must be there.
+/// One filter. `kind` selects one of the other fields; exactly that one must be present.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GrpcRouteFilter {

@@ -24,16 +24,16 @@ pub(crate) struct HttpRouteSpec {
     pub parent_refs: Vec<ParentReference>,
     /// Experimental.
     pub use_default_gateways: Option<DefaultScope>,
-    /// Every host of the listener where empty.
+    /// If empty, every host of the listener.
     #[serde(default)]
     pub hostnames: Vec<String>,
-    /// Absent means one rule that matches everything and has no backends. An empty list is
-    /// refused by the CRD.
+    /// If absent, one rule that matches everything and has no backends. The CRD rejects an empty
+    /// list.
     pub rules: Option<Vec<HttpRouteRule>>,
 }
 
 impl HttpRouteSpec {
-    /// The rules as written; none where absent.
+    /// Returns the rules as written; empty if absent.
     pub(crate) fn rules(&self) -> &[HttpRouteRule] {
         self.rules.as_deref().unwrap_or_default()
     }
@@ -43,7 +43,7 @@ impl HttpRouteSpec {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HttpRouteRule {
     pub name: Option<String>,
-    /// Any of these. Empty means every path.
+    /// At least one must match. If empty, every path matches.
     #[serde(default)]
     pub matches: Vec<HttpRouteMatch>,
     #[serde(default)]
@@ -60,11 +60,11 @@ pub(crate) struct HttpRouteRule {
 /// `backendRefs[]` of an HTTPRoute.
 pub(crate) type HttpBackendRef = BackendRef<HttpRouteFilter>;
 
-/// All of these at once.
+/// A match; all of its conditions must be met.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HttpRouteMatch {
-    /// Every path where absent.
+    /// Default: every path.
     pub path: Option<HttpPathMatch>,
     #[serde(default)]
     pub headers: Vec<HttpHeaderMatch>,
@@ -82,12 +82,12 @@ pub(crate) struct HttpPathMatch {
 }
 
 impl HttpPathMatch {
-    /// `PathPrefix` where absent.
+    /// Returns the kind; default: `PathPrefix`.
     pub(crate) fn kind(&self) -> &PathMatchType {
         self.kind.as_ref().unwrap_or(&PathMatchType::PathPrefix)
     }
 
-    /// `/` where absent.
+    /// Returns the value; default: `/`.
     pub(crate) fn value(&self) -> &str {
         self.value.as_deref().unwrap_or("/")
     }
@@ -106,13 +106,13 @@ open_enum! {
 pub(crate) struct HttpHeaderMatch {
     #[serde(rename = "type")]
     pub kind: Option<MatchType>,
-    /// Compared without regard to case. Of equal names in one match the first counts.
+    /// Compared case-insensitively. Of several with one name in one match the first counts.
     pub name: String,
     pub value: String,
 }
 
 impl HttpHeaderMatch {
-    /// `Exact` where absent.
+    /// Returns the kind; default: `Exact`.
     pub(crate) fn kind(&self) -> &MatchType {
         self.kind.as_ref().unwrap_or(&MatchType::Exact)
     }
@@ -123,13 +123,13 @@ impl HttpHeaderMatch {
 pub(crate) struct HttpQueryParamMatch {
     #[serde(rename = "type")]
     pub kind: Option<MatchType>,
-    /// Compared with regard to case. Of equal names in one match the first counts.
+    /// Compared case-sensitively. Of several with one name in one match the first counts.
     pub name: String,
     pub value: String,
 }
 
 impl HttpQueryParamMatch {
-    /// `Exact` where absent.
+    /// Returns the kind; default: `Exact`.
     pub(crate) fn kind(&self) -> &MatchType {
         self.kind.as_ref().unwrap_or(&MatchType::Exact)
     }
@@ -149,7 +149,7 @@ open_enum! {
     }
 }
 
-/// One step. `kind` says which of the other fields is meant; exactly that one must be there.
+/// One filter. `kind` selects one of the other fields; exactly that one must be present.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HttpRouteFilter {
@@ -186,7 +186,7 @@ pub(crate) struct Header {
     pub value: String,
 }
 
-/// Runs as set, then add, then remove.
+/// Changes of headers, applied in the order set, add, remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HeaderModifier {
@@ -202,12 +202,12 @@ pub(crate) struct HeaderModifier {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RequestMirrorFilter {
     pub backend_ref: BackendObjectReference,
-    /// Of 100 requests; all where neither this nor `fraction` is written.
+    /// The number of requests in 100 that are copied. Default: all, if `fraction` is absent too.
     pub percent: Option<u32>,
     pub fraction: Option<Fraction>,
 }
 
-/// Absent parts are those of the request; an absent port is that of the listener.
+/// A redirect. Absent parts are those of the request; an absent port is that of the listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RequestRedirectFilter {
@@ -219,7 +219,7 @@ pub(crate) struct RequestRedirectFilter {
 }
 
 impl RequestRedirectFilter {
-    /// 302 where absent.
+    /// Returns the status code; default: 302.
     pub(crate) fn status_code(&self) -> u16 {
         self.status_code.unwrap_or(302)
     }
@@ -239,7 +239,7 @@ pub(crate) struct UrlRewriteFilter {
     pub path: Option<HttpPathModifier>,
 }
 
-/// `kind` says which of the two replacements is meant.
+/// A replacement of the path. `kind` selects one of the two fields.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HttpPathModifier {
@@ -256,7 +256,7 @@ open_enum! {
     }
 }
 
-/// GEP-1767.
+/// CORS (GEP-1767).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CorsFilter {
@@ -274,12 +274,12 @@ pub(crate) struct CorsFilter {
 }
 
 impl CorsFilter {
-    /// False where absent.
+    /// Returns `allow_credentials`; default: false.
     pub(crate) fn allow_credentials(&self) -> bool {
         self.allow_credentials.unwrap_or(false)
     }
 
-    /// Seconds that a browser may remember the answer: 5 where absent.
+    /// Returns the seconds for which a browser may cache the answer; default: 5.
     pub(crate) fn max_age(&self) -> u32 {
         self.max_age.unwrap_or(5)
     }
@@ -322,7 +322,7 @@ pub(crate) struct HttpAuth {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ForwardBody {
-    /// Bytes; 0 where absent.
+    /// In bytes. Default: 0.
     pub max_size: Option<u16>,
 }
 

@@ -1,5 +1,5 @@
-//! Every kind that may stand in a directory of resources: its group, its versions, and whether
-//! this gateway does anything with it.
+//! The kinds that a directory of resources may contain: their groups and versions, and whether this
+//! gateway supports them.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub(crate) const ENVOY_GROUP: &str = "gateway.envoyproxy.io";
 pub(crate) const CORE_GROUP: &str = "";
 pub(crate) const DISCOVERY_GROUP: &str = "discovery.k8s.io";
 
-/// A kind by name. `Other` is one that is known and not supported.
+/// A kind by name. `Other` is a known kind that is not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     GatewayClass,
@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The kind as written in YAML.
+    /// Returns the kind as written in YAML.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::GatewayClass => "GatewayClass",
@@ -61,12 +61,12 @@ impl Kind {
         }
     }
 
-    /// The API group; empty for the core group.
+    /// Returns the API group; empty for the core group.
     pub(crate) fn group(self) -> &'static str {
         self.info().map_or(CORE_GROUP, |info| info.group)
     }
 
-    /// `apiVersion` as it should be written.
+    /// Returns the preferred `apiVersion`.
     pub(crate) fn api_version(self) -> String {
         self.info().map_or_else(String::new, KindInfo::api_version)
     }
@@ -75,7 +75,7 @@ impl Kind {
         self.info().map_or(Scope::Namespaced, |info| info.scope)
     }
 
-    /// The kind of this group and name, if it is known, supported or not.
+    /// Returns the kind of this group and name, if it is known, supported or not.
     pub(crate) fn find(group: &str, name: &str) -> Option<&'static KindInfo> {
         KINDS.iter().find(|info| info.group == group && info.kind.as_str() == name)
     }
@@ -91,7 +91,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Whether objects of a kind live in a namespace.
+/// The scope of a kind: the cluster or a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     Cluster,
@@ -103,7 +103,7 @@ pub(crate) enum Scope {
 pub(crate) struct KindInfo {
     pub group: &'static str,
     pub kind: Kind,
-    /// Versions that are accepted, the one to write first.
+    /// The accepted versions; the preferred one is the first.
     pub versions: &'static [&'static str],
     pub scope: Scope,
 }
@@ -117,7 +117,7 @@ impl KindInfo {
         Self { group, kind, versions, scope: Scope::Cluster }
     }
 
-    /// `apiVersion` as it should be written.
+    /// Returns the preferred `apiVersion`.
     pub(crate) fn api_version(&self) -> String {
         match self.group {
             CORE_GROUP => self.versions[0].into(),
@@ -126,9 +126,9 @@ impl KindInfo {
     }
 }
 
-/// The kinds that are known: those of the Gateway API 1.6.1 in the versions that its CRDs serve
-/// (standard or experimental channel), those of Envoy Gateway, and what commonly stands beside
-/// them in a directory of manifests.
+/// The known kinds: those of the Gateway API 1.6.1 in the versions that its CRDs serve (standard or
+/// experimental channel), those of Envoy Gateway, and kinds that are common in the same directories
+/// of manifests.
 pub(crate) const KINDS: &[KindInfo] = &[
     KindInfo::cluster(GATEWAY_GROUP, Kind::GatewayClass, &["v1", "v1beta1"]),
     KindInfo::new(GATEWAY_GROUP, Kind::Gateway, &["v1", "v1beta1"]),

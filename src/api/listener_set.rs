@@ -17,7 +17,7 @@ pub(crate) struct ListenerSet {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListenerSetSpec {
     pub parent_ref: ParentGatewayReference,
-    /// 1 to 64, each with a name of its own in this set.
+    /// 1 to 64, each with a name that is unique in this set.
     pub listeners: Vec<Listener>,
 }
 
@@ -28,17 +28,17 @@ pub(crate) struct ParentGatewayReference {
     pub group: Option<String>,
     pub kind: Option<String>,
     pub name: String,
-    /// The ListenerSet's own namespace where absent.
+    /// Default: the ListenerSet's own namespace.
     pub namespace: Option<String>,
 }
 
 impl ParentGatewayReference {
-    /// `gateway.networking.k8s.io` where absent.
+    /// Returns the group; default: `gateway.networking.k8s.io`.
     pub(crate) fn group(&self) -> &str {
         self.group.as_deref().unwrap_or(GATEWAY_GROUP)
     }
 
-    /// `Gateway` where absent.
+    /// Returns the kind; default: `Gateway`.
     pub(crate) fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or("Gateway")
     }

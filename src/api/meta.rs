@@ -1,4 +1,4 @@
-//! `apiVersion`, `kind` and `metadata` of every object, and the key that they make.
+//! `apiVersion`, `kind` and `metadata` of every object, and the key that identifies it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,18 +19,18 @@ pub(crate) struct TypeMeta {
 }
 
 impl TypeMeta {
-    /// The part of `apiVersion` before the slash; empty for the core group (`v1`).
+    /// Returns the part of `apiVersion` before the slash; empty for the core group (`v1`).
     pub(crate) fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// The part of `apiVersion` after the slash.
+    /// Returns the part of `apiVersion` after the slash, or all of it for the core group.
     pub(crate) fn version(&self) -> &str {
         self.api_version.split_once('/').map_or(&*self.api_version, |(_, version)| version)
     }
 }
 
-/// `metadata`: the part that means something without an API server.
+/// The part of `metadata` that has a meaning without an API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ObjectMeta {
@@ -40,13 +40,13 @@ pub(crate) struct ObjectMeta {
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// Settles ties between routes: the older wins. Files seldom have it.
+    /// Decides ties between routes: the older one wins. Files seldom have it.
     pub creation_timestamp: Option<Timestamp>,
     pub generation: Option<i64>,
 }
 
 impl ObjectMeta {
-    /// The namespace, `default` where none is written.
+    /// Returns the namespace; default: `default`.
     pub(crate) fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
     }
@@ -54,11 +54,11 @@ impl ObjectMeta {
 
 /// The identity of an object: kind, namespace and name.
 ///
-/// Prints as `HTTPRoute namespace/name`, or `GatewayClass name` where the kind has no namespace.
+/// Prints as `HTTPRoute namespace/name`, or `GatewayClass name` if the kind has no namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ObjectKey {
     pub kind: Kind,
-    /// Empty for kinds of cluster scope.
+    /// Empty for cluster-scoped kinds.
     pub namespace: String,
     pub name: String,
 }

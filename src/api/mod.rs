@@ -1,15 +1,16 @@
 //! The kinds of the Gateway API and of Envoy Gateway, as plain data.
 //!
-//! One file for each kind. A struct here has the fields of the file and nothing else, in the order of
-//! the specification. Defaults are methods, so that `None` still says "not written". `config` checks
-//! the rules of the CRDs; `graph` and `compile` give the values a meaning.
+//! Each kind has its own file. A struct has exactly the fields of the YAML, in the order of the
+//! specification. Defaults are methods, so that `None` still means "not written". `config` checks
+//! the rules of the CRDs; `graph` and `compile` interpret the values.
 //!
 //! Enums that a later release may extend (filter types, protocols, methods) are open: they have an
-//! `Unknown` variant, so an unknown value makes one object not accepted and leaves the file readable.
-//! `untagged`, `tag` and `flatten` are not used, because each of them loses the place of a fault.
+//! `Unknown` variant, so an unknown value makes one object not accepted and leaves the file
+//! readable. `untagged`, `tag` and `flatten` are not used, because each of them loses the place of
+//! a fault.
 //!
-//! To add a kind: its file, a row of [`KINDS`], a variant of [`Object`], and the arm in
-//! `config/objects.rs` that the compiler then asks for.
+//! To add a kind: add its file, a row of [`KINDS`], a variant of [`Object`], and the arm in
+//! `config/objects.rs` that the compiler then requires.
 
 mod backend_tls_policy;
 mod core;

@@ -36,7 +36,7 @@ pub(crate) enum Object {
     Namespace(Namespace),
     SecurityPolicy(SecurityPolicy),
     BackendTlsPolicy(BackendTlsPolicy),
-    /// A kind that is known and not supported.
+    /// A known kind that is not supported.
     Unsupported(Unsupported),
 }
 
@@ -91,7 +91,7 @@ impl Object {
         }
     }
 
-    /// Kind, namespace and name.
+    /// Returns the key: kind, namespace and name.
     pub(crate) fn key(&self) -> ObjectKey {
         let (kind, metadata) = (self.kind(), self.metadata());
         ObjectKey {
@@ -105,7 +105,7 @@ impl Object {
     }
 }
 
-/// An object of a kind that is known and not supported yet. Only its metadata is kept.
+/// An object of a known kind that is not supported yet. Only its metadata is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unsupported {
     pub kind: Kind,

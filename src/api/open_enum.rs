@@ -1,9 +1,9 @@
-//! Open enums, for values that a later release may add to.
+//! Open enums, for values that a later release may extend.
 
-/// Declares an enum of words, open at its end.
+/// Declares an enum of words with an `Unknown` variant.
 ///
-/// `Unknown` keeps a value that this release does not know, so that decoding never fails on it;
-/// the specification wants such an object Accepted=False with reason UnsupportedValue.
+/// `Unknown` keeps a value that this release does not know, so that decoding never fails on it; the
+/// specification requires Accepted=False with reason UnsupportedValue for such an object.
 macro_rules! open_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -19,7 +19,7 @@ macro_rules! open_enum {
             #[allow(dead_code, reason = "not every kind of word is listed in a message")]
             pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
 
-            /// The value as written.
+            /// Returns the value as written.
             pub(crate) fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -30,7 +30,7 @@ macro_rules! open_enum {
 
         #[allow(dead_code, reason = "one face for all words, whether all of it is used or not")]
         impl $name {
-            /// The value, if it is unknown.
+            /// Returns the value, if it is unknown.
             pub(crate) fn unknown(&self) -> Option<&str> {
                 match self {
                     Self::Unknown(word) => Some(word),

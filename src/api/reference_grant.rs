@@ -4,14 +4,14 @@ use serde::Deserialize;
 
 use super::meta::ObjectMeta;
 
-/// Lets objects of other namespaces refer to objects of its own.
+/// Allows objects of other namespaces to refer to objects of its own namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct ReferenceGrant {
     pub metadata: ObjectMeta,
     pub spec: ReferenceGrantSpec,
 }
 
-/// Any of `from` may refer to any of `to`.
+/// Each of `from` may refer to each of `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReferenceGrantSpec {
@@ -34,6 +34,6 @@ pub(crate) struct ReferenceGrantTo {
     /// Empty for the core group.
     pub group: String,
     pub kind: String,
-    /// Every object of the kind where absent.
+    /// Default: every object of the kind.
     pub name: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Types of several kinds: references, selectors, conditions, session persistence.
+//! Types that several kinds share: references, selectors, conditions, session persistence.
 
 use std::collections::BTreeMap;
 
@@ -8,68 +8,68 @@ use super::duration::Duration;
 use super::kinds::{CORE_GROUP, GATEWAY_GROUP};
 use super::open_enum::open_enum;
 
-/// `parentRefs[]`: the Gateway (or ListenerSet, or Service) that a route asks to be attached to.
+/// `parentRefs[]`: the Gateway (or ListenerSet, or Service) that a route attaches to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ParentReference {
     pub group: Option<String>,
     pub kind: Option<String>,
-    /// The route's own namespace where absent.
+    /// Default: the route's own namespace.
     pub namespace: Option<String>,
     pub name: String,
-    /// Name of one listener; all listeners where absent.
+    /// The name of one listener. Default: all listeners.
     pub section_name: Option<String>,
-    /// All listeners on this port, together with `sectionName` the one that has both.
+    /// Selects the listeners on this port; with `sectionName`, the listener that has both.
     pub port: Option<u16>,
 }
 
 impl ParentReference {
-    /// `gateway.networking.k8s.io` where absent.
+    /// Returns the group; default: `gateway.networking.k8s.io`.
     pub(crate) fn group(&self) -> &str {
         self.group.as_deref().unwrap_or(GATEWAY_GROUP)
     }
 
-    /// `Gateway` where absent.
+    /// Returns the kind; default: `Gateway`.
     pub(crate) fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or("Gateway")
     }
 }
 
-/// A reference to a backend where no weight is meant, as in a mirror.
+/// A reference to a backend without a weight, as in a mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BackendObjectReference {
     pub group: Option<String>,
     pub kind: Option<String>,
     pub name: String,
-    /// The route's own namespace where absent.
+    /// Default: the route's own namespace.
     pub namespace: Option<String>,
-    /// Required for a Service, meaningless for a Backend.
+    /// Required for a Service; ignored for a Backend.
     pub port: Option<u16>,
 }
 
 impl BackendObjectReference {
-    /// The core group, `""`, where absent.
+    /// Returns the group; default: the core group, `""`.
     pub(crate) fn group(&self) -> &str {
         self.group.as_deref().unwrap_or(CORE_GROUP)
     }
 
-    /// `Service` where absent.
+    /// Returns the kind; default: `Service`.
     pub(crate) fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or("Service")
     }
 }
 
-/// `backendRefs[]` of a route whose filters are `F`.
+/// `backendRefs[]` of a route with filters of type `F`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "F: Deserialize<'de>"))]
 pub(crate) struct BackendRef<F> {
     pub group: Option<String>,
     pub kind: Option<String>,
     pub name: String,
-    /// The route's own namespace where absent.
+    /// Default: the route's own namespace.
     pub namespace: Option<String>,
-    /// Required for a Service, meaningless for a Backend.
+    /// Required for a Service; ignored for a Backend.
     pub port: Option<u16>,
     pub weight: Option<u32>,
     #[serde(default)]
@@ -77,12 +77,12 @@ pub(crate) struct BackendRef<F> {
 }
 
 impl<F> BackendRef<F> {
-    /// 1 where absent; 0 means no traffic.
+    /// Returns the weight; default: 1. A backend of weight 0 gets no traffic.
     pub(crate) fn weight(&self) -> u32 {
         self.weight.unwrap_or(1)
     }
 
-    /// The reference without weight and filters.
+    /// Returns the reference without weight and filters.
     pub(crate) fn object(&self) -> BackendObjectReference {
         BackendObjectReference {
             group: self.group.clone(),
@@ -94,27 +94,27 @@ impl<F> BackendRef<F> {
     }
 }
 
-/// `backendRefs[]` of a route that has no filters.
+/// `backendRefs[]` of a route without filters.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PlainBackendRef {
     pub group: Option<String>,
     pub kind: Option<String>,
     pub name: String,
-    /// The route's own namespace where absent.
+    /// Default: the route's own namespace.
     pub namespace: Option<String>,
-    /// Required for a Service, meaningless for a Backend.
+    /// Required for a Service; ignored for a Backend.
     pub port: Option<u16>,
     pub weight: Option<u32>,
 }
 
 impl PlainBackendRef {
-    /// 1 where absent; 0 means no traffic.
+    /// Returns the weight; default: 1. A backend of weight 0 gets no traffic.
     pub(crate) fn weight(&self) -> u32 {
         self.weight.unwrap_or(1)
     }
 
-    /// The reference without its weight.
+    /// Returns the reference without its weight.
     pub(crate) fn object(&self) -> BackendObjectReference {
         BackendObjectReference {
             group: self.group.clone(),
@@ -133,23 +133,23 @@ pub(crate) struct SecretObjectReference {
     pub group: Option<String>,
     pub kind: Option<String>,
     pub name: String,
-    /// The namespace of the object that refers where absent.
+    /// Default: the namespace of the referring object.
     pub namespace: Option<String>,
 }
 
 impl SecretObjectReference {
-    /// The core group, `""`, where absent.
+    /// Returns the group; default: the core group, `""`.
     pub(crate) fn group(&self) -> &str {
         self.group.as_deref().unwrap_or(CORE_GROUP)
     }
 
-    /// `Secret` where absent.
+    /// Returns the kind; default: `Secret`.
     pub(crate) fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or("Secret")
     }
 }
 
-/// A reference that names group and kind itself, possibly into another namespace.
+/// A reference with explicit group and kind, possibly to another namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ObjectReference {
@@ -159,7 +159,7 @@ pub(crate) struct ObjectReference {
     pub namespace: Option<String>,
 }
 
-/// A reference that names group and kind itself, in the same namespace.
+/// A reference with explicit group and kind, in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LocalObjectReference {
@@ -168,7 +168,7 @@ pub(crate) struct LocalObjectReference {
     pub name: String,
 }
 
-/// Which labels an object must have. Both lists must hold; an empty selector takes everything.
+/// A selector by labels. Both lists must match; an empty selector matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LabelSelector {
@@ -179,7 +179,7 @@ pub(crate) struct LabelSelector {
 }
 
 impl LabelSelector {
-    /// True if an object with these labels is selected. An operator that is not known selects
+    /// Returns true if an object with these labels is selected. An unknown operator selects
     /// nothing.
     pub(crate) fn accepts(&self, labels: &BTreeMap<String, String>) -> bool {
         self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
@@ -219,7 +219,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How a header, a query parameter or a gRPC method is compared. `Exact` where absent.
+    /// The comparison of a header, a query parameter or a gRPC method. Default: `Exact`.
     MatchType {
         Exact = "Exact",
         RegularExpression = "RegularExpression",
@@ -234,7 +234,7 @@ open_enum! {
     }
 }
 
-/// A share, `numerator` of `denominator`.
+/// A fraction: `numerator` of `denominator`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Fraction {
@@ -243,7 +243,7 @@ pub(crate) struct Fraction {
 }
 
 impl Fraction {
-    /// 100 where absent.
+    /// Returns the denominator; default: 100.
     pub(crate) fn denominator(&self) -> u32 {
         self.denominator.unwrap_or(100)
     }
@@ -261,7 +261,7 @@ pub(crate) struct SessionPersistence {
 }
 
 impl SessionPersistence {
-    /// `Cookie` where absent.
+    /// Returns the kind; default: `Cookie`.
     pub(crate) fn kind(&self) -> &SessionPersistenceType {
         self.kind.as_ref().unwrap_or(&SessionPersistenceType::Cookie)
     }
@@ -270,7 +270,7 @@ impl SessionPersistence {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CookieConfig {
-    /// `Session` where absent.
+    /// Default: `Session`.
     pub lifetime_type: Option<CookieLifetime>,
 }
 
@@ -288,13 +288,13 @@ open_enum! {
     }
 }
 
-/// A moment, RFC 3339.
+/// A point in time in the format of RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Timestamp(pub jiff::Timestamp);
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        /// Named so that whoever reads a document knows that no other text will do.
+        /// The schema recognises timestamps by this name.
         #[derive(Deserialize)]
         #[serde(rename = "Timestamp")]
         struct Text(String);
@@ -314,10 +314,10 @@ pub(crate) struct Condition {
     /// `Accepted`, `ResolvedRefs`, `Programmed`, ...
     pub kind: &'static str,
     pub status: ConditionStatus,
-    /// One word of the specification.
+    /// A word of the specification.
     pub reason: &'static str,
     pub message: String,
-    /// Since when the status is this one; none where nobody remembers the load before.
+    /// The time since which the status has this value; `None` if no previous load is known.
     pub last_transition: Option<jiff::Timestamp>,
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::meta::ObjectMeta;
 use super::shared::{DefaultScope, ParentReference, PlainBackendRef};
 
-/// Where the connections of a TCP listener go.
+/// Routes the connections of a TCP listener to backends.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct TcpRoute {
     pub metadata: ObjectMeta,
@@ -24,7 +24,7 @@ pub(crate) struct TcpRouteSpec {
     pub rules: Vec<TcpRouteRule>,
 }
 
-/// Where the connections go.
+/// The backends of the connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TcpRouteRule {

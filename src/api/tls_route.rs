@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::meta::ObjectMeta;
 use super::shared::{DefaultScope, ParentReference, PlainBackendRef};
 
-/// Which TLS connections go where, by the name that the client asks for.
+/// Routes TLS connections to backends by the server name (SNI).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct TlsRoute {
     pub metadata: ObjectMeta,
@@ -19,7 +19,7 @@ pub(crate) struct TlsRouteSpec {
     pub parent_refs: Vec<ParentReference>,
     /// Experimental.
     pub use_default_gateways: Option<DefaultScope>,
-    /// Required: compared with the name that the client asks for (SNI).
+    /// Required: compared with the server name (SNI).
     #[serde(default)]
     pub hostnames: Vec<String>,
     /// Exactly one.
@@ -27,7 +27,7 @@ pub(crate) struct TlsRouteSpec {
     pub rules: Vec<TlsRouteRule>,
 }
 
-/// Where the connections go. One of a TLSRoute, which takes whatever its hostnames take.
+/// The backends of the connections. A TLSRoute has one rule, which matches all of its hostnames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TlsRouteRule {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::meta::ObjectMeta;
 use super::shared::{DefaultScope, ParentReference, PlainBackendRef};
 
-/// Where the datagrams of a UDP listener go.
+/// Routes the datagrams of a UDP listener to backends.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct UdpRoute {
     pub metadata: ObjectMeta,
@@ -24,7 +24,7 @@ pub(crate) struct UdpRouteSpec {
     pub rules: Vec<UdpRouteRule>,
 }
 
-/// Where the datagrams go, flow by flow.
+/// The backends of the datagrams, chosen per flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UdpRouteRule {

@@ -21,8 +21,8 @@ pub(crate) struct Bind {
     /// True if connections begin with a TLS handshake. If false, they begin with a request or, if
     /// the listener forwards, with any bytes that client and backend agree on.
     pub tls: bool,
-    /// True if one of the listeners has protocol HTTPS: a client that asks for an unknown name then
-    /// gets an answer.
+    /// True if one of the listeners has protocol HTTPS: a handshake for an unknown name is then
+    /// refused with the alert `unrecognized_name`.
     pub https: bool,
     /// True if one of the listeners has protocol TLS: no answer is sent before the listener of the
     /// connection is known.

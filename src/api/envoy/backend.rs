@@ -1,4 +1,4 @@
-//! Backend: endpoints outside of Kubernetes.
+//! Backend: endpoints outside Kubernetes.
 
 use serde::Deserialize;
 
@@ -22,13 +22,13 @@ pub(crate) struct BackendSpec {
     pub endpoints: Vec<BackendEndpoint>,
     #[serde(default)]
     pub app_protocols: Vec<AppProtocol>,
-    /// Serves only while the backends that are no fallback are down; false where absent.
+    /// True if the backend is used only while the other backends are down. Default: false.
     pub fallback: Option<bool>,
     pub tls: Option<BackendTls>,
 }
 
 impl BackendSpec {
-    /// `Endpoints` where absent.
+    /// Returns the kind; default: `Endpoints`.
     pub(crate) fn kind(&self) -> &BackendType {
         self.kind.as_ref().unwrap_or(&BackendType::Endpoints)
     }
@@ -42,11 +42,11 @@ open_enum! {
     }
 }
 
-/// Exactly one of `fqdn`, `ip` and `unix`.
+/// An endpoint; exactly one of `fqdn`, `ip` and `unix` must be present.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BackendEndpoint {
-    /// The name to be used in TLS, where it is not the `fqdn`.
+    /// The name for TLS, if it differs from the `fqdn`.
     pub hostname: Option<String>,
     pub fqdn: Option<FqdnEndpoint>,
     pub ip: Option<IpEndpoint>,
@@ -83,17 +83,17 @@ open_enum! {
     }
 }
 
-/// TLS towards the endpoints.
+/// TLS to the endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BackendTls {
     /// ConfigMaps or Secrets with a `ca.crt`.
     #[serde(default)]
     pub ca_certificate_refs: Vec<LocalObjectReference>,
-    /// `System`: the certificates of the host.
+    /// `System`: the authorities that the host trusts.
     #[serde(rename = "wellKnownCACertificates")]
     pub well_known_ca_certificates: Option<String>,
-    /// False where absent.
+    /// Default: false.
     pub insecure_skip_verify: Option<bool>,
     pub sni: Option<String>,
     pub client_certificate_ref: Option<SecretObjectReference>,

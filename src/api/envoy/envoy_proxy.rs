@@ -1,4 +1,4 @@
-//! EnvoyProxy: settings of the proxy of a Gateway. Its access log and tracing are served.
+//! EnvoyProxy: settings of the proxy of a Gateway. Its access log and tracing are supported.
 
 use std::collections::BTreeMap;
 
@@ -19,19 +19,19 @@ pub(crate) struct EnvoyProxy {
 }
 
 impl EnvoyProxy {
-    /// `spec.telemetry.accessLog`
+    /// Returns `spec.telemetry.accessLog`.
     pub(crate) fn access_log(&self) -> Option<&AccessLog> {
         self.spec.telemetry.as_ref()?.access_log.as_ref()
     }
 
-    /// `spec.telemetry.tracing`
+    /// Returns `spec.telemetry.tracing`.
     pub(crate) fn tracing(&self) -> Option<&Tracing> {
         self.spec.telemetry.as_ref()?.tracing.as_ref()
     }
 }
 
-/// Only `telemetry` is served. What is known beside it is listed, so that it can be told what does
-/// the same here.
+/// The spec; only `telemetry` is supported. The other known fields are declared, so that a report
+/// can name the equivalent setting of this gateway.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EnvoyProxySpec {
@@ -66,9 +66,9 @@ pub(crate) struct Telemetry {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AccessLog {
-    /// False where absent.
+    /// Default: false.
     pub disable: Option<bool>,
-    /// Each writes for itself.
+    /// Each setting writes its own lines.
     #[serde(default)]
     pub settings: Vec<AccessLogSetting>,
 }
@@ -76,7 +76,7 @@ pub(crate) struct AccessLog {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AccessLogSetting {
-    /// Envoy Gateway's default JSON where absent.
+    /// Default: Envoy Gateway's default JSON.
     pub format: Option<AccessLogFormat>,
     /// CEL expressions, all of which must hold.
     #[serde(default)]
@@ -89,22 +89,22 @@ pub(crate) struct AccessLogSetting {
 
 open_enum! {
     AccessLogType {
-        /// A line for a connection.
+        /// One line per connection.
         Listener = "Listener",
-        /// A line for a request, or for a connection that a route forwards.
+        /// One line per request, or per connection that a route forwards.
         Route = "Route",
     }
 }
 
-/// `text` or `json`, as `type` says.
+/// The format: `text` or `json`, selected by `type`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AccessLogFormat {
     #[serde(rename = "type")]
     pub kind: Option<AccessLogFormatType>,
-    /// A line with Envoy's command operators, its newline included.
+    /// One line with Envoy's command operators, including its newline.
     pub text: Option<String>,
-    /// Keys with Envoy's command operators for values.
+    /// Keys, with Envoy's command operators as values.
     pub json: Option<BTreeMap<String, String>>,
 }
 
@@ -115,7 +115,7 @@ open_enum! {
     }
 }
 
-/// Exactly one of the others, as `type` says.
+/// A sink; `type` selects exactly one of the other fields.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AccessLogSink {
@@ -142,7 +142,7 @@ pub(crate) struct FileSink {
     pub path: String,
 }
 
-/// Which requests are traced, and where that is sent.
+/// The sampling of requests, and the collector of their spans.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tracing {
@@ -151,7 +151,7 @@ pub(crate) struct Tracing {
     pub sampling_fraction: Option<Fraction>,
     #[serde(default)]
     pub custom_tags: BTreeMap<String, CustomTag>,
-    /// By name a value with Envoy's command operators.
+    /// Values with Envoy's command operators, by name.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
     pub span_name: Option<SpanName>,
@@ -159,7 +159,7 @@ pub(crate) struct Tracing {
 }
 
 impl Tracing {
-    /// Every request where neither is written.
+    /// Returns the sampled fraction; default: every request.
     pub(crate) fn sampling(&self) -> Fraction {
         let rate = |numerator| Fraction { numerator, denominator: Some(100) };
         match (self.sampling_rate, self.sampling_fraction) {
@@ -170,7 +170,7 @@ impl Tracing {
     }
 }
 
-/// Names of spans, with Envoy's command operators.
+/// The names of spans, with Envoy's command operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SpanName {
@@ -178,31 +178,31 @@ pub(crate) struct SpanName {
     pub client: Option<String>,
 }
 
-/// The collector: `backendRefs`, or else `host`.
+/// The collector: `backendRefs`, or `host` if there are none.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TracingProvider {
     #[serde(rename = "type")]
     pub kind: Option<TracingProviderType>,
     pub host: Option<String>,
-    /// 4317 where absent.
+    /// Default: 4317.
     pub port: Option<u16>,
     #[serde(default)]
     pub backend_refs: Vec<PlainBackendRef>,
     pub backend_settings: Option<IgnoredAny>,
-    /// Name of the service in traces; `name.namespace` of the Gateway by default.
+    /// The name of the service in traces. Default: `name.namespace` of the Gateway.
     pub service_name: Option<String>,
     pub open_telemetry: Option<OpenTelemetryTracing>,
     pub zipkin: Option<IgnoredAny>,
 }
 
 impl TracingProvider {
-    /// `OpenTelemetry` where absent.
+    /// Returns the kind; default: `OpenTelemetry`.
     pub(crate) fn kind(&self) -> &TracingProviderType {
         self.kind.as_ref().unwrap_or(&TracingProviderType::OpenTelemetry)
     }
 
-    /// Where `host` listens: the port of OTLP over gRPC where absent.
+    /// Returns the port of `host`; default: 4317, the port of OTLP over gRPC.
     pub(crate) fn port(&self) -> u16 {
         self.port.unwrap_or(4317)
     }
@@ -219,14 +219,14 @@ open_enum! {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct OpenTelemetryTracing {
-    /// Sent with each export.
+    /// Headers of each export.
     #[serde(default)]
     pub headers: Vec<Header>,
     #[serde(default)]
     pub resource_attributes: BTreeMap<String, String>,
 }
 
-/// One of these, as `type` says.
+/// A tag; `type` selects one of the other fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CustomTag {
@@ -238,7 +238,7 @@ pub(crate) struct CustomTag {
 }
 
 impl CustomTag {
-    /// `Literal` where absent.
+    /// Returns the kind; default: `Literal`.
     pub(crate) fn kind(&self) -> &CustomTagType {
         self.kind.as_ref().unwrap_or(&CustomTagType::Literal)
     }
@@ -257,11 +257,11 @@ pub(crate) struct LiteralTag {
     pub value: String,
 }
 
-/// A variable of the environment, or a header of the request.
+/// An environment variable, or a header of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NamedTag {
     pub name: String,
-    /// Value in place of a missing one.
+    /// The value if the variable or header is missing.
     pub default_value: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Policies of Envoy Gateway: the fields that all their kinds have.
+//! Policies of Envoy Gateway: the fields that all their kinds share.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::api::meta::ObjectMeta;
 use crate::api::open_enum::open_enum;
 use crate::api::shared::{LabelSelector, LabelSelectorRequirement};
 
-/// A policy whose spec is `S`.
+/// A policy with a spec of type `S`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(bound(deserialize = "S: Deserialize<'de> + Default"))]
 pub(crate) struct EnvoyPolicy<S> {
@@ -18,31 +18,32 @@ pub(crate) struct EnvoyPolicy<S> {
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: S,
-    /// `spec` as it is written, variables replaced: policies are merged field by field.
+    /// `spec` as written, with variables replaced: policies are merged field by field.
     #[serde(skip)]
     pub written: serde_json::Value,
-    /// Fields that are written and not served: without them its targets would be open.
+    /// Fields that are written but not supported: without them the targets would be unprotected.
     #[serde(skip)]
     pub unsupported: Vec<String>,
 }
 
-/// The part of a policy's spec that all kinds have: its targets, in its own namespace.
+/// The part of a policy's spec that all kinds share: its targets, in its own namespace.
 pub(crate) trait EnvoyPolicySpec {
     /// The kind of the policies with this spec.
     const KIND: Kind;
     /// The lists that `mergeType: StrategicMerge` merges, by their paths, each with the field that
-    /// tells its items apart. It replaces every other list.
+    /// identifies its items. Every other list is replaced.
     const MERGED_LISTS: &'static [(&'static str, Option<&'static str>)];
 
-    /// The older form of `targetRefs`.
+    /// Returns the older form of `targetRefs`.
     fn target_ref(&self) -> Option<&PolicyTarget>;
     fn target_refs(&self) -> &[PolicyTarget];
     fn target_selectors(&self) -> &[PolicySelector];
-    /// How the policy is merged with the nearest one of the listener; alone where `None`.
+    /// Returns the type of the merge with the nearest policy of the listener; `None` if the policy
+    /// is not merged.
     fn merge_type(&self) -> Option<&MergeType>;
 }
 
-/// A target by its name.
+/// A target by name.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PolicyTarget {
@@ -53,7 +54,7 @@ pub(crate) struct PolicyTarget {
     pub section_name: Option<String>,
 }
 
-/// Every object of a kind with these labels.
+/// Selects every object of a kind with these labels.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PolicySelector {
@@ -63,12 +64,12 @@ pub(crate) struct PolicySelector {
     pub match_labels: BTreeMap<String, String>,
     #[serde(default)]
     pub match_expressions: Vec<LabelSelectorRequirement>,
-    /// The policy's own namespace where absent.
+    /// Default: the policy's own namespace.
     pub namespaces: Option<ListenerNamespaces>,
 }
 
 impl PolicySelector {
-    /// The part of it that chooses by labels.
+    /// Returns the label selector.
     pub(crate) fn labels(&self) -> LabelSelector {
         LabelSelector {
             match_labels: self.match_labels.clone(),
@@ -78,7 +79,7 @@ impl PolicySelector {
 }
 
 open_enum! {
-    /// `mergeType`: how the policy of a route is merged with the one above it.
+    /// `mergeType`: the type of the merge of a route's policy with the one above it.
     MergeType {
         StrategicMerge = "StrategicMerge",
         JsonMerge = "JSONMerge",

@@ -1,4 +1,4 @@
-//! HTTPRouteFilter: filters beyond the Gateway API's own, for `extensionRef`.
+//! HTTPRouteFilter: filters that the Gateway API does not have, for `extensionRef`.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -7,14 +7,14 @@ use crate::api::ObjectMeta;
 use crate::api::open_enum::open_enum;
 use crate::api::shared::LocalObjectReference;
 
-/// A filter that a rule names by `extensionRef`.
+/// A filter that a rule refers to by `extensionRef`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct RouteFilter {
     pub metadata: ObjectMeta,
     pub spec: RouteFilterSpec,
 }
 
-/// One of these; the others are not supported yet.
+/// The spec, with one of these fields; only `direct_response` is supported.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RouteFilterSpec {
@@ -24,11 +24,11 @@ pub(crate) struct RouteFilterSpec {
     pub matches: Option<IgnoredAny>,
 }
 
-/// An answer in place of a backend's.
+/// An answer sent instead of a backend's.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DirectResponse {
-    /// 200 where absent.
+    /// Default: 200.
     pub status_code: Option<u16>,
     pub content_type: Option<String>,
     pub body: Option<DirectBody>,
@@ -45,7 +45,7 @@ pub(crate) struct DirectBody {
 }
 
 impl DirectBody {
-    /// `Inline` where absent.
+    /// Returns the kind; default: `Inline`.
     pub(crate) fn kind(&self) -> &DirectBodyType {
         self.kind.as_ref().unwrap_or(&DirectBodyType::Inline)
     }

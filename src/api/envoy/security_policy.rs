@@ -1,4 +1,4 @@
-//! SecurityPolicy: the part of it that is served.
+//! SecurityPolicy: its supported part.
 
 use serde::Deserialize;
 
@@ -7,10 +7,10 @@ use crate::api::kinds::Kind;
 
 use super::policy::{EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget};
 
-/// Who may use Gateways and routes, and from where. Of its features CORS is served.
+/// Access rules for Gateways and routes. Of its features, CORS is supported.
 pub(crate) type SecurityPolicy = EnvoyPolicy<SecurityPolicySpec>;
 
-/// Its targets and what applies to them.
+/// The targets of a SecurityPolicy, and the features that apply to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SecurityPolicySpec {
@@ -45,7 +45,7 @@ impl EnvoyPolicySpec for SecurityPolicySpec {
     }
 }
 
-/// `spec.cors`. A list that is absent announces nothing.
+/// `spec.cors`. An absent list announces nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PolicyCors {
@@ -54,8 +54,9 @@ pub(crate) struct PolicyCors {
     pub allow_methods: Vec<String>,
     pub allow_headers: Vec<String>,
     pub expose_headers: Vec<String>,
-    /// How long a browser may keep the answer to a preflight; it decides itself where absent.
+    /// The time for which a browser may cache the answer to a preflight. If absent, the browser
+    /// decides.
     pub max_age: Option<Duration>,
-    /// False where absent.
+    /// Default: false.
     pub allow_credentials: Option<bool>,
 }
