@@ -1,4 +1,4 @@
-//! `spec.tls.frontend`: the certificates that clients of HTTPS listeners are asked for (GEP-91).
+//! `spec.tls.frontend`: validation of the client certificates of HTTPS listeners (GEP-91).
 
 use crate::api::{
     self, FrontendTlsSettings, FrontendTlsValidation, FrontendValidationMode, GATEWAY_GROUP,
@@ -13,17 +13,17 @@ use super::index::ObjectIndex;
 use super::listeners::{FrontendValidation, Listener};
 use super::verdict::{Faults, Judged, Refusal, refuse};
 
-/// The validation of some ports, looked up.
+/// The validation for some ports, after the lookup of its references.
 #[derive(Clone, Debug)]
 struct PortValidation {
-    /// None if no authority can be used: then no client is accepted.
+    /// `None` if no authority can be used; then no client is accepted.
     validation: Option<FrontendValidation>,
-    /// Condition ResolvedRefs of the listeners that it is for.
+    /// Condition ResolvedRefs of the listeners that the validation applies to.
     resolved: Judged,
 }
 
-/// Asks clients of the HTTPS listeners for what the Gateway wants of them: by the setting of the
-/// port, which replaces the default even where it is empty.
+/// Applies the client validation of the Gateway to its HTTPS listeners. The setting of a port
+/// replaces the default, even if it is empty.
 pub(super) fn apply(
     gateway: &api::Gateway,
     key: &ObjectKey,
@@ -61,7 +61,7 @@ pub(super) fn apply(
     }
 }
 
-/// The ports that accept clients without a valid certificate.
+/// Returns the ports that accept clients without a valid certificate.
 pub(super) fn insecure(gateway: &api::Gateway) -> Vec<String> {
     let frontend = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
     let Some(frontend) = frontend else { return Vec::new() };
@@ -102,7 +102,7 @@ fn found(
     let insecure_fallback = match &validation.mode {
         None | Some(FrontendValidationMode::AllowValidOnly) => false,
         Some(FrontendValidationMode::AllowInsecureFallback) => true,
-        // A rule of the kind is broken: the Gateway is not served.
+        // This breaks a rule of the kind: the Gateway is not served.
         Some(FrontendValidationMode::Unknown(_)) => false,
     };
     let authorities = NamedAuthorities::Pem(bundles);

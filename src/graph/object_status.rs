@@ -1,4 +1,4 @@
-//! The status of one object, whatever its kind.
+//! The status of one object of any kind.
 
 use crate::api::{Condition, ObjectKey, ParentReference};
 
@@ -24,14 +24,14 @@ pub(crate) enum StatusPart<'s> {
     Whole,
     /// A Gateway or ListenerSet that a policy applies to.
     Ancestor(&'s AncestorStatus),
-    /// One of its listeners, by name.
+    /// A listener of the object, by name.
     Listener(&'s str),
     /// A parent of a route.
     Parent(&'s ParentReference),
 }
 
 impl Statuses {
-    /// The status of each object.
+    /// Returns the status of each object.
     pub(crate) fn into_objects(self) -> impl Iterator<Item = ObjectStatus> {
         let Self { classes, gateways, listener_sets, routes, policies } = self;
         let classes = classes.into_iter().map(ObjectStatus::Class);
@@ -54,7 +54,7 @@ impl ObjectStatus {
         }
     }
 
-    /// Every part that has conditions, with them: the object as a whole first.
+    /// Returns every part with conditions, and its conditions. The object as a whole comes first.
     pub(crate) fn parts(&self) -> Vec<(StatusPart<'_>, &[Condition])> {
         match self {
             Self::Class(status) => vec![(StatusPart::Whole, &status.conditions[..])],
@@ -77,7 +77,7 @@ impl ObjectStatus {
         }
     }
 
-    /// The conditions of every part, in the order of [`parts`](Self::parts).
+    /// Returns the conditions of every part, in the order of [`parts`](Self::parts).
     pub(crate) fn conditions_mut(&mut self) -> Vec<&mut Vec<Condition>> {
         match self {
             Self::Class(status) => vec![&mut status.conditions],
@@ -97,7 +97,7 @@ impl ObjectStatus {
 }
 
 impl StatusPart<'_> {
-    /// True if both are about the same, whatever their conditions are.
+    /// Returns true if both refer to the same part, regardless of their conditions.
     pub(crate) fn is_same(&self, other: &StatusPart<'_>) -> bool {
         match (self, other) {
             (Self::Whole, StatusPart::Whole) => true,

@@ -1,7 +1,7 @@
-//! Statuses as the JSON of an API server: what `kubectl get -o yaml` shows under `status`.
+//! Statuses as an API server's JSON: the value that `kubectl get -o yaml` shows under `status`.
 //!
-//! Fields are in alphabetical order, as there. `lastTransitionTime` is absent where nobody remembers
-//! the load before.
+//! Fields are in alphabetical order, as with kubectl. `lastTransitionTime` is absent if the load
+//! before is not known.
 
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,7 @@ use super::status::{
 };
 
 impl ObjectStatus {
-    /// What an API server has under `status`.
+    /// Returns the value of the `status` field, as an API server has it.
     pub(crate) fn json(&self) -> Value {
         match self {
             Self::Class(status) => class(status),

@@ -1,4 +1,4 @@
-//! Conditions: what the graph and the compiler found, in the words of the specification.
+//! Conditions: the results of the graph and the compiler, in the terms of the specification.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,12 +16,14 @@ use super::references::RuleRefs;
 use super::routes::Route;
 use super::verdict::{Judged, Refusal, refuse};
 
-/// Most ancestors in the status of one policy (Gateway API, `PolicyStatus.ancestors`).
+/// The maximum number of ancestors in the status of a policy (Gateway API,
+/// `PolicyStatus.ancestors`).
 const MAX_ANCESTORS: usize = 16;
 
-/// The status of every object that is ours. Prints as YAML in the form of `kubectl get -o yaml`.
+/// The statuses of all objects of this controller. They print as YAML in the form of `kubectl get
+/// -o yaml`.
 ///
-/// It owns what it holds, so it outlives the objects that it was made from.
+/// It owns its contents, so it outlives the objects that it was made from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Statuses {
     pub classes: Vec<GatewayClassStatus>,
@@ -34,7 +36,7 @@ pub(crate) struct Statuses {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GatewayClassStatus {
     pub key: ObjectKey,
-    /// `observedGeneration` of the conditions: that of the object, 1 where none is written.
+    /// `observedGeneration` of the conditions: the generation of the object, 1 if none is written.
     pub generation: i64,
     pub conditions: Vec<Condition>,
 }
@@ -43,9 +45,9 @@ pub(crate) struct GatewayClassStatus {
 pub(crate) struct GatewayStatus {
     pub key: ObjectKey,
     pub generation: i64,
-    /// IP addresses that it listens on.
+    /// The IP addresses that the Gateway listens on.
     pub addresses: Vec<String>,
-    /// ListenerSets whose condition Accepted is True.
+    /// The number of ListenerSets whose condition Accepted is True.
     pub attached_listener_sets: usize,
     pub conditions: Vec<Condition>,
     pub listeners: Vec<ListenerStatus>,
@@ -62,9 +64,9 @@ pub(crate) struct ListenerSetStatus {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ListenerStatus {
     pub name: String,
-    /// Kinds of the Gateway API's group.
+    /// The accepted kinds, all of the Gateway API's group.
     pub supported_kinds: Vec<&'static str>,
-    /// Routes on this listener whose condition Accepted is True.
+    /// The number of routes on this listener whose condition Accepted is True.
     pub attached_routes: usize,
     pub conditions: Vec<Condition>,
 }
@@ -78,7 +80,7 @@ pub(crate) struct RouteStatus {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ParentStatus {
-    /// As the route has it.
+    /// The parentRef as the route has it.
     pub parent: ParentReference,
     pub controller: Arc<str>,
     pub conditions: Vec<Condition>,
@@ -89,22 +91,22 @@ pub(crate) struct ParentStatus {
 pub(crate) struct PolicyStatus {
     pub key: ObjectKey,
     pub generation: i64,
-    /// One for each Gateway that it applies to, at most 16.
+    /// One entry for each ancestor that the policy applies to, at most 16.
     pub ancestors: Vec<AncestorStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AncestorStatus {
-    /// A Gateway, or a ListenerSet.
+    /// A Gateway or a ListenerSet.
     pub ancestor: ObjectKey,
-    /// The listener of it, where the policy applies to that one alone.
+    /// The listener of the ancestor, if the policy applies only to that one.
     pub section: Option<String>,
     pub controller: Arc<str>,
     pub conditions: Vec<Condition>,
 }
 
-/// The status of everything in `graph`. `faults` has what cannot run of each route, as
-/// `graph.routes` stands.
+/// Returns the statuses of all objects in `graph`. `faults` has, for each of `graph.routes` in the
+/// same order, the faults for which rules cannot run.
 pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
     let verdicts: Vec<RouteVerdict> = graph
         .routes
@@ -134,7 +136,7 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
 /// The conditions of a route that are the same for every parent.
 struct RouteVerdict {
     accepted: Judged,
-    /// Condition PartiallyInvalid, where it is True: its message.
+    /// The message of condition PartiallyInvalid, if it is True.
     partial: Option<String>,
     resolved: Judged,
 }
@@ -154,7 +156,8 @@ impl RouteVerdict {
             return verdict;
         }
         if rules.len() >= route.rules.len() {
-            // The one reason that says more than that something is wrong.
+            // IncompatibleFilters takes precedence: it is the only reason that is more specific
+            // than UnsupportedValue.
             let is_incompatible = |fault: &&Fault| fault.reason == Reason::IncompatibleFilters;
             let incompatible = found.iter().copied().find(is_incompatible);
             let reason = incompatible.map_or(Reason::UnsupportedValue, |fault| fault.reason);
@@ -172,8 +175,8 @@ impl RouteVerdict {
     }
 }
 
-/// Condition ResolvedRefs of a route: the reason of the first broken reference, the problems of
-/// all.
+/// Returns condition ResolvedRefs of a route, with the reason of the first broken reference and the
+/// problems of all.
 fn resolved(route: &Route<'_>) -> Judged {
     let mut broken = route.rules.iter().flat_map(RuleRefs::broken).peekable();
     let Some(first) = broken.peek() else { return Ok(()) };
@@ -306,7 +309,8 @@ fn programmed(gateway: &Gateway<'_>) -> Judged {
     gateway.usable.clone()
 }
 
-/// The Gateway's own references, then the summary of its listeners' ResolvedRefs.
+/// Returns condition ResolvedRefs of a Gateway: its own references first, then a summary of its
+/// listeners.
 fn gateway_resolved(gateway: &Gateway<'_>) -> Judged {
     gateway.client_resolved.clone()?;
     let unresolved: Vec<_> = gateway
@@ -357,7 +361,8 @@ fn listener(listener: &Listener<'_>, served: bool, routes: &[RouteVerdict]) -> L
     }
 }
 
-/// `served` is true where its Gateway or ListenerSet is served.
+/// Returns condition Programmed of a listener. `served` is true if its Gateway or ListenerSet is
+/// served.
 fn listener_programmed(listener: &Listener<'_>, served: bool) -> Judged {
     if let Err(refusal) = &listener.accepted {
         let reason = match refusal.reason {
@@ -466,7 +471,7 @@ fn policy_conditions(of: &AncestorReport) -> Vec<Condition> {
     conditions
 }
 
-/// A condition that is True with `reason` and `message` where nothing was refused.
+/// Returns a condition: True with `reason` and `message` if nothing was refused, else False.
 fn condition(
     kind: &'static str,
     reason: &'static str,

@@ -9,7 +9,7 @@ use super::claims::{Claims, OnConflict};
 /// A target as a policy names it.
 #[derive(Clone, Debug)]
 pub(in crate::graph) struct TargetRef<'a> {
-    /// The field of the policy.
+    /// The field of the policy that names the target.
     pub field: FieldPath,
     pub group: &'a str,
     pub kind: &'a str,
@@ -17,39 +17,40 @@ pub(in crate::graph) struct TargetRef<'a> {
     pub section: Option<&'a str>,
 }
 
-/// A policy with the targets that it asks for.
+/// A policy with the targets that it names or selects.
 #[derive(Debug)]
 pub(in crate::graph) struct Asking<'a> {
     pub policy: &'a ObjectKey,
     pub named: Vec<TargetRef<'a>>,
-    /// Targets by labels, each with the field of its selector.
+    /// Targets selected by labels, each with the field of its selector.
     pub selected: Vec<(FieldPath, ObjectKey)>,
-    /// False where a selector can select nothing that policies may target.
+    /// `Err` if a selector can select nothing that policies may target.
     pub valid: Judged,
 }
 
-/// The object that a [`TargetRef`] means.
+/// The object that a [`TargetRef`] refers to.
 #[derive(Debug)]
 pub(in crate::graph) struct TargetFound {
     pub key: ObjectKey,
     pub missing: Option<Missing>,
 }
 
-/// What does not exist of a target.
+/// The part of a target that does not exist.
 #[derive(Debug)]
 pub(in crate::graph) enum Missing {
     Object(String),
     Section(String),
 }
 
-/// A reference that cannot be a target: the rest of the field that is wrong, and the problem.
+/// The error for a reference that cannot be a target: the rest of the field that is wrong, and the
+/// problem.
 pub(in crate::graph) type NoTarget = (&'static str, String);
 
 /// The targets of one policy.
 #[derive(Debug)]
 pub(in crate::graph) struct PolicyTargets {
     pub targets: Vec<AttachedTarget>,
-    /// False where a reference cannot be a target at all.
+    /// `Err` if a reference cannot be a target at all.
     pub valid: Judged,
 }
 
@@ -57,11 +58,12 @@ pub(in crate::graph) struct PolicyTargets {
 #[derive(Debug)]
 pub(in crate::graph) struct AttachedTarget {
     pub key: ObjectKey,
-    /// Whether it exists and no other policy has it.
+    /// `Ok` if the target exists and no other policy has it.
     pub attached: Judged,
 }
 
-/// Attaches the policies of one kind, in the order of ties, to the targets that `find` knows.
+/// Attaches the policies of one kind, in tie-breaking order, to their targets, which `find` looks
+/// up.
 pub(in crate::graph) fn attach<'a>(
     policies: &[Asking<'a>],
     on_conflict: OnConflict,
@@ -107,7 +109,8 @@ pub(in crate::graph) fn attach<'a>(
             if let Some(Missing::Section(_)) = missing {
                 claims.misses_section(&key);
             }
-            // What does not exist yet is claimed, too: it must not be open once it exists.
+            // A target that does not exist yet is claimed as well: it must not be unprotected once
+            // it exists.
             let claimed = claims.claim(&key, target.section, place);
             let claimed =
                 claimed.map_err(|first| conflict(&claims, policies, &key, target.section, first));

@@ -1,40 +1,40 @@
-//! Claims of policies on their targets, and conflicts between them.
+//! Claims of policies on targets, and conflicts between claims.
 
 use std::collections::HashMap;
 
 use crate::api::ObjectKey;
 
-/// The targets of the policies of one kind. A policy is known by its place among them.
+/// The targets of the policies of one kind. A policy is identified by its index among them.
 #[derive(Debug)]
 pub(in crate::graph) struct Claims {
     by_target: HashMap<ObjectKey, TargetClaims>,
     on_conflict: OnConflict,
 }
 
-/// What becomes of a target that two policies claim.
+/// The handling of a target that two policies claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::graph) enum OnConflict {
-    /// It is closed: neither policy says for certain what its author wants to protect.
+    /// The target is closed: neither policy shows for certain what its author wants to protect.
     Close,
-    /// The first policy in the order of ties applies.
+    /// The first policy in tie-breaking order applies.
     FirstWins,
 }
 
 /// The claims on one object.
 #[derive(Debug, Default)]
 pub(in crate::graph) struct TargetClaims {
-    /// Every policy that names it, whether or not another one takes precedence.
+    /// Every policy that names the object, whether or not another one takes precedence.
     naming: Vec<usize>,
     pub whole: Option<Claim>,
-    /// By listener or rule, or by port of a Service.
+    /// Claims by the name of a listener or rule, or of a port of a Service.
     pub sections: HashMap<String, Claim>,
 }
 
-/// The policy of a target.
+/// The claim on a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     Policy(usize),
-    /// A policy names the target and cannot be applied as it is written.
+    /// A policy names the target but cannot be applied as it is written.
     Closed,
 }
 
@@ -43,11 +43,11 @@ impl Claims {
         Self { by_target: HashMap::new(), on_conflict }
     }
 
-    /// Gives a target, or a section of it, to a policy.
+    /// Claims a target, or a section of it, for a policy.
     ///
     /// # Errors
     ///
-    /// The policy that has it already; none where it is closed.
+    /// The policy that already has the target; `None` if the target is closed.
     pub(super) fn claim(
         &mut self,
         target: &ObjectKey,
@@ -74,8 +74,8 @@ impl Claims {
         }
     }
 
-    /// A policy names a section of the target that does not exist. Where policies close what they
-    /// cannot protect, that is all of the target.
+    /// Records that a policy names a section of the target that does not exist. With
+    /// [`OnConflict::Close`] the whole target is closed.
     pub(super) fn misses_section(&mut self, target: &ObjectKey) {
         if self.on_conflict == OnConflict::Close {
             self.by_target.entry(target.clone()).or_default().whole = Some(Claim::Closed);
@@ -90,17 +90,17 @@ impl Claims {
         self.by_target.get(target)
     }
 
-    /// The policies that name an object, applied or not.
+    /// Returns the policies that name an object, applied or not.
     pub(in crate::graph) fn naming(&self, target: &ObjectKey) -> &[usize] {
         self.by_target.get(target).map_or(&[], |of| &of.naming)
     }
 
-    /// The policy for an object as a whole.
+    /// Returns the claim on an object as a whole.
     pub(in crate::graph) fn whole(&self, target: &ObjectKey) -> Option<Claim> {
         self.by_target.get(target)?.whole
     }
 
-    /// The policy for one section of an object, and not for all of it.
+    /// Returns the claim on one section of an object, not on the whole object.
     pub(in crate::graph) fn section(&self, target: &ObjectKey, section: &str) -> Option<Claim> {
         self.by_target.get(target)?.sections.get(section).copied()
     }

@@ -1,4 +1,4 @@
-//! The policy of a route merged with the one above it (`mergeType`).
+//! The merge of a route's policy with the policy above it (`mergeType`).
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use crate::api::envoy::{EnvoyPolicySpec, MergeType};
 use crate::patch;
 
-/// The fields that a policy does not inherit.
+/// The fields that a merged policy does not inherit.
 const OWN: [&str; 4] = ["targetRef", "targetRefs", "targetSelectors", "mergeType"];
 
-/// The spec of `parent` with that of `child` merged into it, both as they are written.
+/// Returns the spec of `parent` with the spec of `child` merged into it. Both are as written.
 ///
 /// # Errors
 ///
-/// What makes the result no spec of its kind.
+/// The reason why the result is not a valid spec of its kind.
 pub(super) fn merged<S: EnvoyPolicySpec + DeserializeOwned>(
     parent: &Value,
     child: &Value,

@@ -1,11 +1,13 @@
-//! Policies: their attachment to targets, the precedence between them, their merge and their statuses.
+//! Policies: attachment to targets, precedence, merge and statuses.
 //!
-//! Of several policies of a kind the most specific one applies to a rule: that of the rule, the
-//! route, the listener of a ListenerSet, the ListenerSet, the listener of a Gateway, the Gateway. It
-//! applies whole, unless the policy of a route has a `mergeType`. Two policies for one target are a
-//! conflict: the older one, or the first by name, has it.
+//! If several policies of a kind apply to a rule, the most specific one takes effect: that of the
+//! rule, the route, the listener of a ListenerSet, the ListenerSet, the listener of a Gateway, the
+//! Gateway. It takes effect as a whole, unless the policy of a route has a `mergeType`. Two
+//! policies for the same target are a conflict: the older one, or the first by name, keeps the
+//! target.
 //!
-//! A new kind of Envoy Gateway's policies is written in four places, none of them about attachment:
+//! Support for another kind of Envoy Gateway policy takes changes in four places. None of them
+//! concerns attachment:
 //!
 //! 1. `src/api/envoy/`: its spec, with [`EnvoyPolicySpec`](crate::api::envoy::EnvoyPolicySpec) for
 //!    it, and the variant of `Object`.
@@ -16,11 +18,11 @@
 //! 4. `src/compile/`: its meaning, by [`AttachedPolicies::on_listener`] and
 //!    [`AttachedPolicies::on_rule`].
 //!
-//! BackendTLSPolicies are attached here, too ([`attach`](attachment::attach)); their targets are
-//! Services and Backends, so the rest is their own.
+//! BackendTLSPolicies are attached here, too ([`attach`](attachment::attach)). Their targets are
+//! Services and Backends, so everything else about them is in their own modules.
 //!
-//! A policy that is merged holds fields of two authors. References in it are not looked up yet: they
-//! would belong to the namespace of the policy that they were written in.
+//! A merged policy has fields of two authors. References in it are not looked up yet: each would
+//! have to be resolved in the namespace of the policy that it was written in.
 
 mod attachment;
 mod claims;

@@ -1,4 +1,4 @@
-//! The policies of one kind, and the one that applies to a rule on a listener.
+//! The policies of one kind, and the lookup of the policy that applies to a rule on a listener.
 
 use std::collections::HashMap;
 
@@ -22,10 +22,10 @@ use super::targets::Targetable;
 /// The policies of a load whose spec is `S`, with the objects that they apply to.
 #[derive(Debug)]
 pub(crate) struct AttachedPolicies<'a, S> {
-    /// In the order of ties.
+    /// In tie-breaking order.
     pub(super) all: Vec<AttachedPolicy<'a, S>>,
     pub(super) claims: Claims,
-    /// By child and parent the spec of both, or the reason why there is none.
+    /// The merged spec by child and parent, or the reason why the merge failed.
     pub(super) merged: HashMap<(usize, usize), Result<S, String>>,
 }
 
@@ -34,15 +34,15 @@ pub(crate) struct AttachedPolicies<'a, S> {
 pub(super) struct AttachedPolicy<'a, S> {
     pub object: &'a EnvoyPolicy<S>,
     pub key: ObjectKey,
-    /// Whether it can be applied at all, whatever its targets.
+    /// `Ok` if the policy can be applied at all, regardless of its targets.
     pub usable: Judged,
     pub targets: PolicyTargets,
 }
 
-/// The policy that applies to a rule, or the refusal in place of one.
+/// The policy that applies to a rule, or a refusal in its place.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Applied<'p, S> {
-    /// A policy that cannot be applied: no request may pass.
+    /// The policy cannot be applied: no request may pass.
     Refused,
     Policy(&'p S),
 }
@@ -55,13 +55,13 @@ impl<S> Clone for Applied<'_, S> {
 
 impl<S> Copy for Applied<'_, S> {}
 
-/// The policy of a listener: it applies to the rules on it that have none of their own, and is the
-/// parent of those that are merged.
+/// The policy of a listener. It applies to those rules on the listener that have no policy of their
+/// own, and is the parent of policies that are merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListenerPolicy(pub(super) Option<Claim>);
 
 impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
-    /// Attaches `policies`, in the order of ties, to their targets of `kinds`.
+    /// Attaches `policies`, in tie-breaking order, to their targets of `kinds`.
     pub(in crate::graph) fn new(
         policies: &[&'a EnvoyPolicy<S>],
         kinds: &'static [Kind],
@@ -87,7 +87,8 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         Self { all: all.collect(), claims, merged: HashMap::new() }
     }
 
-    /// Merges the policies that ask for it with those above them, for every listener of their routes.
+    /// Merges the policies with a `mergeType` with those above them, for every listener of their
+    /// routes.
     pub(in crate::graph) fn merge(
         &mut self,
         gateways: &[Gateway<'a>],
@@ -139,20 +140,22 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         self.merged.insert((child, parent), spec);
     }
 
-    /// The policy of a claim, if it can be applied and is merged with the one above it.
+    /// Returns the index and merge type of a claim's policy, if it can be applied and has a
+    /// `mergeType`.
     pub(super) fn merges(&self, claim: Claim) -> Option<(usize, &'a MergeType)> {
         let Claim::Policy(place) = claim else { return None };
         let AttachedPolicy { object, usable, .. } = &self.all[place];
         Some((place, object.spec.merge_type().filter(|_| usable.is_ok())?))
     }
 
-    /// The policy of a listener: its own, else that of its ListenerSet, else that of its Gateway.
+    /// Returns the policy of a listener: its own, or else that of its ListenerSet, or else that of
+    /// its Gateway.
     pub(crate) fn on_listener(&self, listener: &Listener<'_>) -> ListenerPolicy {
         ListenerPolicy(self.levels(listener).map(|(claim, _)| claim).next())
     }
 
-    /// The claims on a listener with their targets, the most specific first. A listener of a ListenerSet
-    /// has nothing of the listeners of its Gateway.
+    /// Returns the claims on a listener with their targets, the most specific first. Claims on
+    /// single listeners of a Gateway do not affect the listeners of its ListenerSets.
     pub(super) fn levels<'l>(
         &self,
         listener: &'l Listener<'_>,
@@ -166,9 +169,9 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         own.into_iter().chain(of_set).chain(of_gateway)
     }
 
-    /// The policy of a rule of a route on a listener with `of_listener`: its own, else that of the
-    /// route, else that of the listener; none of them is mixed with another, unless `mergeType` says
-    /// so.
+    /// Returns the policy of a rule on a listener with the policy `of_listener`: that of the rule,
+    /// or else that of the route, or else that of the listener. Policies are not mixed unless
+    /// `mergeType` says so.
     pub(crate) fn on_rule(
         &self,
         route: &Route<'_>,
@@ -203,7 +206,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
     }
 }
 
-/// Every listener of the Gateways and of their ListenerSets.
+/// Returns all listeners of the Gateways and of their ListenerSets.
 pub(super) fn listeners<'g, 'a>(
     gateways: &'g [Gateway<'a>],
     sets: &'g [ListenerSet<'a>],
@@ -216,7 +219,7 @@ fn key<S: EnvoyPolicySpec>(policy: &EnvoyPolicy<S>) -> ObjectKey {
     ObjectKey::new(S::KIND, policy.metadata.namespace(), &policy.metadata.name)
 }
 
-/// The targets that a policy asks for.
+/// Returns the targets that a policy names or selects.
 fn ask<'a, S: EnvoyPolicySpec>(
     policy: &'a EnvoyPolicy<S>,
     key: &'a ObjectKey,
@@ -248,7 +251,7 @@ fn ask<'a, S: EnvoyPolicySpec>(
     Asking { policy: key, named: named.collect(), selected, valid }
 }
 
-/// Whether a policy can be applied by itself: it keeps the rules of its kind, and all of it is served.
+/// Judges a policy by itself: it must keep the rules of its kind and have no unsupported fields.
 fn usable<S: EnvoyPolicySpec>(
     policy: &EnvoyPolicy<S>,
     key: &ObjectKey,

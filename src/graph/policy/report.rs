@@ -1,4 +1,4 @@
-//! Statuses of policies, kind by kind in the same form: ancestors, and what holds for each.
+//! Statuses of policies, in the same form for every kind: ancestors, and the conditions of each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -15,10 +15,10 @@ use crate::observe::listed;
 use super::claims::Claim;
 use super::policies::{AttachedPolicies, AttachedPolicy, listeners};
 
-/// Most names of one kind in a message.
+/// The maximum number of names of one kind in a message.
 const MOST: usize = 10;
 
-/// A policy, for its status.
+/// The data for the status of a policy.
 #[derive(Debug)]
 pub(in crate::graph) struct PolicyReport {
     pub key: ObjectKey,
@@ -26,7 +26,7 @@ pub(in crate::graph) struct PolicyReport {
     pub ancestors: BTreeMap<Ancestor, AncestorReport>,
 }
 
-/// A Gateway or ListenerSet of ours that the policy applies to, or one listener of it.
+/// A Gateway or ListenerSet of this controller that the policy applies to, or one listener of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::graph) struct Ancestor {
     pub key: ObjectKey,
@@ -36,20 +36,20 @@ pub(in crate::graph) struct Ancestor {
 /// The conditions of a policy for one ancestor.
 #[derive(Debug)]
 pub(in crate::graph) struct AncestorReport {
-    /// Condition Accepted, with its message where it is True.
+    /// Condition Accepted.
     pub accepted: Judged,
     pub accepted_message: &'static str,
-    /// Condition ResolvedRefs, of the kinds that have it.
+    /// Condition ResolvedRefs, for kinds that have it.
     pub resolved: Option<Judged>,
-    /// Condition Merged, where it is True: its message.
+    /// The message of condition Merged, if it is True.
     pub merged: Option<String>,
-    /// Condition Overridden, where it is True: its message.
+    /// The message of condition Overridden, if it is True.
     pub overridden: Option<String>,
-    /// Condition Warning, where it is True: reasons and messages.
+    /// The reasons and messages of condition Warning, if it is True.
     pub warnings: Vec<(&'static str, String)>,
 }
 
-/// The objects on which another policy applies in place of one, or is merged with it.
+/// The objects on which another policy replaces a policy or is merged with it.
 #[derive(Debug, Default)]
 struct Others {
     listeners: BTreeSet<String>,
@@ -72,19 +72,19 @@ impl Others {
     }
 }
 
-/// Relations between policies, by the place of a policy and one of its targets.
+/// Relations between policies, by the index of a policy and one of its targets.
 #[derive(Debug, Default)]
 struct Relations {
-    /// More specific policies that apply in place of it.
+    /// More specific policies that replace it.
     overridden: HashMap<(usize, ObjectKey), Others>,
     /// Policies of routes that are merged with it.
     children: HashMap<(usize, ObjectKey), Others>,
-    /// For the policy of a route that is merged: the listeners of the route, each with its parent.
+    /// For a merged policy of a route: the listeners of the route, each with the parent policy.
     parents: HashMap<(usize, ObjectKey), BTreeMap<Ancestor, Option<usize>>>,
 }
 
 impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
-    /// Their statuses, once the routes are on their listeners.
+    /// Returns the statuses of the policies. The routes must already be attached to listeners.
     pub(in crate::graph) fn reports(
         &self,
         gateways: &[Gateway<'a>],
@@ -143,7 +143,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         reports.collect()
     }
 
-    /// Tells of a policy that it is merged with the one at `parent`.
+    /// Records in `report` that the policy is merged with the one at `parent`.
     fn tell_merged(&self, place: usize, parent: usize, report: &mut AncestorReport) {
         match self.merged.get(&(place, parent)) {
             Some(Ok(_)) => {
@@ -240,7 +240,7 @@ fn report<S: EnvoyPolicySpec>(policy: &AttachedPolicy<'_, S>) -> AncestorReport 
     }
 }
 
-/// The parents of a route, as it names them.
+/// Returns the parents of a route, as the route names them.
 fn parents_of(route: &Route<'_>) -> Vec<Ancestor> {
     let parents = route.parents.iter().map(|parent| {
         let reference = parent.reference;

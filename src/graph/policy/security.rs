@@ -1,7 +1,7 @@
-//! SecurityPolicies: who may come in.
+//! SecurityPolicies: access control.
 //!
-//! One that cannot be applied closes its targets: they get 500, as in Envoy Gateway. So do two of
-//! them for one target.
+//! A SecurityPolicy that cannot be applied closes its targets: requests are answered with 500, as
+//! in Envoy Gateway. Two SecurityPolicies for the same target close it as well.
 
 use crate::api::Kind;
 use crate::api::envoy::SecurityPolicySpec;
@@ -18,7 +18,7 @@ const TARGETS: &[Kind] =
 /// The SecurityPolicies of a load.
 pub(crate) type SecurityPolicies<'a> = AttachedPolicies<'a, SecurityPolicySpec>;
 
-/// The SecurityPolicy for a rule, or the refusal in place of one.
+/// The SecurityPolicy for a rule, or a refusal in its place.
 pub(crate) type Guard<'p> = Applied<'p, SecurityPolicySpec>;
 
 pub(in crate::graph) fn security_policies<'a>(

@@ -13,7 +13,7 @@ use crate::observe::listed;
 
 use super::attachment::{Missing, NoTarget, TargetFound, TargetRef};
 
-/// Most names in one message.
+/// The maximum number of names in a message.
 const MOST: usize = 5;
 
 /// The objects of a load that policies may target.
@@ -21,7 +21,7 @@ pub(super) struct Targetable<'i, 'a> {
     index: &'i ObjectIndex<'a>,
     /// The kinds that the policies may target.
     kinds: &'static [Kind],
-    /// In the order of ties.
+    /// In tie-breaking order.
     all: Vec<(ObjectKey, &'a ObjectMeta)>,
     sections: HashMap<ObjectKey, Vec<&'a str>>,
 }
@@ -48,7 +48,7 @@ impl<'i, 'a> Targetable<'i, 'a> {
         self.sections.entry(key).or_insert(sections);
     }
 
-    /// The object that a policy names, always in its own namespace.
+    /// Returns the object that a policy names, always in the policy's own namespace.
     pub(super) fn find(
         &self,
         policy: &ObjectKey,
@@ -86,7 +86,7 @@ impl<'i, 'a> Targetable<'i, 'a> {
         format!("{key} does not exist{}", meant(&key.name, &names))
     }
 
-    /// The kind of a target, if policies may target it.
+    /// Returns the kind of a target, if policies may target it.
     fn kind(&self, group: &str, kind: &str) -> Result<Kind, String> {
         let is_ours = group == GATEWAY_GROUP;
         let known = self.kinds.iter().find(|known| is_ours && known.as_str() == kind);
@@ -96,12 +96,12 @@ impl<'i, 'a> Targetable<'i, 'a> {
         })
     }
 
-    /// The objects that a selector of a policy means, in the order of ties. Those of another namespace
-    /// need a ReferenceGrant there.
+    /// Returns the objects that a selector of a policy selects, in tie-breaking order. Objects of
+    /// another namespace need a ReferenceGrant there.
     ///
     /// # Errors
     ///
-    /// The policies cannot target its kind.
+    /// The policies cannot target the kind of the selector.
     pub(super) fn selected(
         &self,
         policy: &ObjectKey,
@@ -148,7 +148,7 @@ impl<'i, 'a> Targetable<'i, 'a> {
     }
 }
 
-/// The namespaces of the objects that a selector may select.
+/// Returns the namespaces from which a selector may select objects.
 fn namespaces(selector: &PolicySelector) -> Namespaces<'_> {
     let Some(written) = &selector.namespaces else { return Namespaces::Same };
     match written.from.as_ref().unwrap_or(&FromNamespaces::Same) {
@@ -170,7 +170,7 @@ fn to(target: &ObjectKey) -> Referent<'_> {
     Referent { group: GATEWAY_GROUP, kind: kind.as_str(), namespace, name }
 }
 
-/// `; did you mean ...?`, where a name is near.
+/// Returns `; did you mean ...?` if a known name is similar, else an empty string.
 fn meant(name: &str, known: &[&str]) -> String {
     nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }

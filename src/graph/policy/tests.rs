@@ -11,8 +11,8 @@ use crate::provider::parse_bytes;
 use super::policies::listeners;
 use super::security::Guard;
 
-/// Listeners `a`, `b` and `s` (of a ListenerSet), and a route on all of them with a rule `first` and
-/// one without a name.
+/// Listeners `a`, `b` and `s` (of a ListenerSet), and a route on all of them with a rule `first`
+/// and one without a name.
 const BASE: &str = "
 kind: GatewayClass
 apiVersion: gateway.networking.k8s.io/v1
@@ -94,8 +94,9 @@ fn with_graph<T>(yaml: &str, look: impl FnOnce(&Graph<'_>) -> T) -> T {
     look(&build(&loaded.objects, &facts))
 }
 
-/// The policy of each rule of route `default/web` on each listener: by the name in its origin, 500
-/// where it is closed, `-` without one. In the order a, b, s; for each the rule `first` first.
+/// The policy of each rule of route `default/web` on each listener: the name in its origin, `500`
+/// if it is closed, `-` without a policy. The listeners are in the order a, b, s; for each, the
+/// rule `first` comes first.
 fn applied(yaml: &str) -> Vec<String> {
     with_graph(yaml, |graph| {
         let route = graph.routes.iter().find(|route| route.key.namespace == "default").unwrap();
@@ -131,7 +132,7 @@ fn the_most_specific_policy_applies_whole() {
     // (target of one more policy, policies by listener and rule)
     let table = [
         (GATEWAY, ["p0"; 6]),
-        // Not the listeners of its ListenerSets.
+        // It does not apply to listeners of ListenerSets.
         (GATEWAY_LISTENER, ["p1", "p1", "p0", "p0", "p0", "p0"]),
         (SET, ["p1", "p1", "p0", "p0", "p2", "p2"]),
         (SET_LISTENER, ["p1", "p1", "p0", "p0", "p3", "p3"]),
@@ -182,7 +183,7 @@ fn statuses_of(graph: &Graph<'_>) -> Statuses {
     statuses(graph, &vec![Vec::new(); graph.routes.len()])
 }
 
-/// The policies with an ancestor that does not accept them, and the reason.
+/// Returns the policies with an ancestor that does not accept them, and the reason.
 fn refused(statuses: &Statuses) -> Vec<(String, &'static str)> {
     let each = statuses.policies.iter().filter_map(|policy| {
         let mut conditions = policy.ancestors.iter().flat_map(|of| &of.conditions);
@@ -287,9 +288,10 @@ fn a_policy_is_merged_with_the_nearest_one_of_each_listener() {
         // A rule is merged with the parents of its route, not with the policy of the route.
         let yaml = format!("{BASE}{parents}{}{}", policy("r", ROUTE), child("c", RULE, merge_type));
         assert_eq!(applied(&yaml), ["p1 5m", "r", "p0 5m", "r", "p2 5m", "r"], "{merge_type}");
-        // Alone without a parent.
+        // Without a parent the policy applies alone.
         assert_eq!(applied(&format!("{BASE}{route}")), [" 5m"; 6], "{merge_type}");
-        // A parent that cannot be applied closes what it is merged into.
+        // A parent that cannot be applied closes the targets of the policies that are merged with
+        // it.
         let twice = format!("{BASE}{route}{}{}", policy("x", SET), policy("y", SET));
         assert_eq!(applied(&twice), [" 5m", " 5m", " 5m", " 5m", "500", "500"], "{merge_type}");
         let unusable = policy("x", SET).replace("cors:", "jwt: {}\n  cors:");
