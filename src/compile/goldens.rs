@@ -1,12 +1,12 @@
-//! Everything between YAML and snapshot, as recorded: `tests/translate/KIND/SITUATION/` has
-//! `in.yaml`, written by hand, and `out.txt`, what is said and served of it. `UPDATE=1` records
-//! anew; a recording is worth what its review was worth.
+//! Golden tests of the translation from YAML to a snapshot. Each `tests/translate/KIND/SITUATION/`
+//! has `in.yaml`, written by hand, and `out.txt`, the recorded diagnostics, statuses and snapshot.
+//! `UPDATE=1` records `out.txt` anew; review each new recording.
 //!
-//! Lines of `in.yaml` that begin with `#: ` set the scene:
-//! `#: disable Backend`, `#: domain NAME`, `#: lineage NAME` (certbot has one of that name) and
-//! `#: unusable ADDRESS`, `#: taken PORT`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`.
-//! Of the environment, `DOMAIN` is set. `"${TLS_CRT}"` and `"${TLS_KEY}"`, a pair that fits, and
-//! `"${OTHER_KEY}"` are put in before the text is read: nothing is replaced in data.
+//! Lines of `in.yaml` that begin with `#: ` set up the situation: `#: disable Backend`, `#: domain
+//! NAME`, `#: lineage NAME` (certbot has one of that name) and `#: unusable ADDRESS`, `#: taken
+//! PORT`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`. The environment has only
+//! `DOMAIN`. `"${TLS_CRT}"` and `"${TLS_KEY}"`, a matching pair, and `"${OTHER_KEY}"` are inserted
+//! before the text is read, because variables are not replaced in data.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -105,7 +105,7 @@ fn binds_and_listeners_have_the_limits_that_are_handed_in() {
     assert!(all.iter().all(|limits| Arc::ptr_eq(limits, &scene.client_limits)), "{all:?}");
 }
 
-/// Whatever is missing of a configuration, something comes of the rest.
+/// Compiles each situation with each line left out; nothing may panic.
 #[test]
 fn a_line_that_is_missing_stops_no_compilation() {
     for kind in folders(&repository("tests/translate")) {
@@ -129,8 +129,8 @@ fn a_line_that_is_missing_stops_no_compilation() {
     }
 }
 
-/// A rule has one judge: what `config` has found wrong with a value is not found again by `graph` or
-/// `compile`, whatever the value is.
+/// Each rule is checked in one place: a fault that `config` finds in a value is not found again by
+/// `graph` or `compile`, whatever the value is.
 #[test]
 fn no_fault_is_found_twice() {
     const WRONG: [&str; 2] = ["\"\"", "a b"];
@@ -200,7 +200,7 @@ fn ten_thousand_routes_are_ten_thousand_rows() {
     assert_eq!(compiled.snapshot.clusters.len(), 101);
 }
 
-/// What a situation has beside its objects.
+/// The inputs of a situation other than its objects.
 struct Scene {
     settings: Settings,
     domain: Option<String>,
@@ -285,8 +285,8 @@ impl Scene {
     }
 }
 
-/// Statuses with a line a condition, and those that are as they should be on one line. (As YAML,
-/// which the recordings of the deployment have, it is too much to be reviewed.)
+/// Formats statuses with one line per condition, and statuses without problems on one line. (YAML,
+/// which the recordings of the deployment use, is too long for a review.)
 fn in_short(statuses: &Statuses) -> String {
     let mut text = String::new();
     for class in &statuses.classes {
@@ -399,7 +399,7 @@ fn parsed(text: &str) -> Loaded {
     parse_bytes(Path::new("in.yaml"), text.as_bytes(), &environment)
 }
 
-/// A chain and its key, in PEM.
+/// A certificate chain and its key, in PEM.
 static PAIR: LazyLock<(String, String)> = LazyLock::new(pair);
 static OTHER: LazyLock<(String, String)> = LazyLock::new(pair);
 
@@ -411,7 +411,7 @@ fn pair() -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-/// A lineage as certbot lays it out.
+/// Writes a lineage in certbot's layout.
 fn lineage(letsencrypt: &Path, name: &str) {
     let (archive, live) =
         (letsencrypt.join("archive").join(name), letsencrypt.join("live").join(name));

@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_value_is_read_as_it_was_meant() {
-        // (variable, value, what it means)
+        // (variable, value, normalised value)
         let table = [
             ("DOMAIN", "app.example.test", "app.example.test"),
             ("DOMAIN", "app.example.test\r", "app.example.test"),

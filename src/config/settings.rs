@@ -320,7 +320,7 @@ mod tests {
         Settings::parse(&file, text, root.map(Path::new), &environment)
     }
 
-    /// A document with one path and whatever else is given.
+    /// Returns a document with one path and the text of `rest`.
     fn document(path: &str, rest: &str) -> String {
         format!(
             "\
@@ -406,7 +406,7 @@ logging: {level: {default: debug, provider: info}}
     fn a_document_that_names_no_files_is_refused_with_its_place() {
         let head = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyGateway\n";
         let with = |rest: &str| format!("{head}{rest}");
-        // (document, EDGE_GATEWAY_ENV, what is said after the file)
+        // (document, EDGE_GATEWAY_ENV, message after the file)
         let table = [
             (String::new(), None, ":1:1: EnvoyGateway: the file is empty"),
             ("# nothing\n".into(), None, ":1:1: EnvoyGateway: the file is empty"),

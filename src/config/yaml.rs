@@ -514,7 +514,7 @@ impl Node {
 mod tests {
     use super::*;
 
-    /// Line and column of `name`, by document; none for a document that is broken.
+    /// Returns the place of `name` in each document; `None` for a broken document.
     fn places(text: &str) -> Vec<Option<Position>> {
         let place = |root: Arc<Node>| root.entry("name").map(|entry| entry.key_at);
         documents(text).into_iter().map(|document| document.root.and_then(place)).collect()
@@ -562,7 +562,7 @@ mod tests {
             assert!(first.problem.contains(want), "{text}: {faults:?}");
             assert_eq!(first.at, Position { line, column }, "{text}: {faults:?}");
         }
-        // They mean nothing where they are text.
+        // They have no special meaning inside text.
         for text in ["a: |\n  <<<<<<< HEAD\n  {{ x }}\n", "a: \"{{ x }}\"\n"] {
             assert!(documents(text)[0].faults.is_empty(), "{text}");
         }

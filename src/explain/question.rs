@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_question_is_asked_as_of_curl() {
-        // (method, URL, headers, as it is understood)
+        // (method, URL, headers, parsed question)
         let table: [(&str, &str, &[&str], Result<&str, &str>); 9] = [
             ("GET", "https://a.test/x?y", &[], Ok("GET https://a.test/x?y")),
             ("GET", "a.test", &[], Ok("GET https://a.test/")),

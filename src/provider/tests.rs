@@ -1,4 +1,4 @@
-//! Whole loads: the deployment as it is, and what is said of files that are wrong.
+//! Tests of whole loads: the deployment, and the diagnostics of faulty files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::config::{DEFAULT_CONTROLLER, Settings, field_path};
 
 use super::*;
 
-/// The environment of all tests here.
+/// The environment of all tests in this file.
 fn environment(name: &str) -> Option<String> {
     match name {
         "DOMAIN" => Some("shop.example".into()),
@@ -23,7 +23,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Reads `name` of the deployment with its `/etc/envoy-gateway` being the fixture.
+/// Reads `name` of the deployment, with the fixture as its `/etc/envoy-gateway`.
 fn deployment(name: &str) -> Loaded {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("etc")).unwrap();
@@ -100,8 +100,8 @@ spec:
     assert_eq!(backend.spec.endpoints[0].fqdn.as_ref().unwrap().port, 8443);
 }
 
-/// Each folder of `tests/config_errors` holds files and, in `out.txt`, what is said of them.
-/// `UPDATE=1` writes what is said now.
+/// Each folder of `tests/config_errors` has files and, in `out.txt`, their diagnostics. `UPDATE=1`
+/// records `out.txt` anew.
 #[test]
 fn faults_are_told_as_recorded() {
     let mut wrong = Vec::new();
@@ -128,7 +128,7 @@ fn faults_are_told_as_recorded() {
     assert!(wrong.is_empty(), "{}\nUPDATE=1 records it", wrong.join("\n"));
 }
 
-/// Diagnostics, then what was loaded nevertheless.
+/// Formats the diagnostics, then the objects that were loaded nevertheless.
 fn said(loaded: &Loaded, folder: &Path) -> String {
     let prefix = format!("{}/", folder.display());
     let mut lines: Vec<String> = loaded
@@ -222,7 +222,7 @@ extra: hunter2
     assert!(!format!("{loaded:?}").contains("\"hunter2"), "{:?}", loaded.objects);
 }
 
-/// What comes from the environment may be a password, a number that is meant as a duration too.
+/// A value from the environment may be a password, even a number in the place of a duration.
 #[test]
 fn a_hint_never_holds_what_a_variable_stands_for() {
     let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n\
@@ -264,7 +264,7 @@ spec: {directResponse: {contentType: "text/${PORT}", body: {type: Inline, inline
     let answer = filter.spec.direct_response.as_ref().unwrap();
     assert_eq!(answer.content_type.as_deref(), Some("text/8443"));
     assert_eq!(answer.body.as_ref().unwrap().inline.as_deref(), Some("${PORT} ${a-b}"));
-    // What is shown over the API is what was loaded.
+    // The API shows the objects as loaded.
     for (origin, want) in loaded.origins.iter().zip(["${CONF:-", "${PORT}$$", "${PORT} ${a-b}"]) {
         assert!(origin.written.0.contains(want), "{want}");
     }
@@ -310,7 +310,7 @@ fn json_that_is_something_else_is_left_alone() {
         let loaded = parse_bytes(Path::new("package.json"), text.as_bytes(), &environment);
         assert_eq!((loaded.diagnostics([]).len(), loaded.is_fatal()), (1, false), "{loaded:?}");
     }
-    // Half an object is one that is broken.
+    // A part of an object is a broken object.
     let half = parse_bytes(Path::new("a.json"), b"{\"kind\": \"Service\"}", &environment);
     assert!(half.is_fatal(), "{half:?}");
 }
@@ -338,14 +338,14 @@ fn a_fault_in_json_has_its_place() {
     assert_eq!(told, want);
 }
 
-/// A hint that names the bounds of a number is true: both are taken.
+/// The bounds of a number in a hint are both valid.
 #[test]
 fn the_bounds_in_a_hint_are_allowed() {
     let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n";
     let rule = |rule: &str| format!("{route}spec: {{rules: [{rule}]}}\n");
     let backend =
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {name: a}\n";
-    // Documents with `@` for the number.
+    // Documents with `@` in place of the number.
     let documents = [
         rule("{backendRefs: [{name: a, port: @}]}"),
         rule("{backendRefs: [{name: a, port: 1, weight: @}]}"),
@@ -376,7 +376,7 @@ fn the_bounds_in_a_hint_are_allowed() {
 }
 
 proptest::proptest! {
-    /// Text made of the pieces that YAML is made of, in any order, never panics and never hangs.
+    /// Text made of YAML's tokens, in any order, never causes a panic or a hang.
     #[test]
     fn any_text_is_read_or_refused(pieces in proptest::collection::vec(0..PIECES.len(), 0..60)) {
         let text: String = pieces.into_iter().map(|piece| PIECES[piece]).collect();

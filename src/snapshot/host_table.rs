@@ -87,7 +87,7 @@ mod tests {
         }
         table.entry(None, || "any");
 
-        // (host, what is tried for it)
+        // (host, candidates)
         let table_of_hosts: [(&str, &[&str]); 5] = [
             ("a.b.example.com", &["a.b.example.com", "*.b.example.com", "*.example.com", "any"]),
             ("x.b.example.com", &["*.b.example.com", "*.example.com", "any"]),

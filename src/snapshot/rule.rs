@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn the_default_is_for_routes_that_set_no_limit() {
         let some = Limit::After(Duration::from_secs(90));
-        // (request, backendRequest, the default holds)
+        // (request, backendRequest, whether the default applies)
         let table = [
             (Limit::Unset, Limit::Unset, true),
             (Limit::Unset, Limit::Off, false),
