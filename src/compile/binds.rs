@@ -140,8 +140,8 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
     }
 }
 
-/// Returns the hostnames of a listener and of its routes. A wildcard of the listener counts if a
-/// route has all of it, or if there is no route.
+/// Returns the hostnames of a listener and of its routes. A wildcard of the listener is included
+/// only if it is also a host of a route, or if there is no route.
 fn hosts(listener: &Listener<'_>) -> Vec<HostPattern> {
     let own = listener.hostname.iter();
     let own = own.filter(|host| host.exact().is_some() || listener.routes.is_empty());

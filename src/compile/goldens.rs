@@ -2,11 +2,11 @@
 //! has `in.yaml`, written by hand, and `out.txt`, the recorded diagnostics, statuses and snapshot.
 //! `UPDATE=1` records `out.txt` anew; review each new recording.
 //!
-//! Lines of `in.yaml` that begin with `#: ` set up the situation: `#: disable Backend`, `#: domain
-//! NAME`, `#: lineage NAME` (certbot has one of that name) and `#: unusable ADDRESS`, `#: taken
-//! PORT`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`. The environment has only
-//! `DOMAIN`. `"${TLS_CRT}"` and `"${TLS_KEY}"`, a matching pair, and `"${OTHER_KEY}"` are inserted
-//! before the text is read, because variables are not replaced in data.
+//! Lines of `in.yaml` that begin with `#: ` set up the situation: `#: disable Backend`,
+//! `#: domain NAME`, `#: lineage NAME` (certbot has one of that name), `#: unusable ADDRESS`,
+//! `#: taken PORT`, `#: pool CIDR` and `#: held NAMESPACE/GATEWAY=ADDRESS`. `DOMAIN` is set in the
+//! environment. `"${TLS_CRT}"` and `"${TLS_KEY}"`, a matching pair, and `"${OTHER_KEY}"` are
+//! inserted before the text is read, because variables are not replaced in data.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

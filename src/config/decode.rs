@@ -126,7 +126,7 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(
     DecodedDocument { value, faults, unknown }
 }
 
-/// The path of the field `name` of `parent`, which may be the root.
+/// Returns the path of the field `name` of `parent`, which may be the root.
 fn missing(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.into() } else { format!("{parent}.{name}") }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Diagnostic {
     pub object: String,
     /// `spec.rules[0].filters[1].type`; empty if the fault concerns the object as a whole.
     pub field: String,
-    /// What is wrong, and what is right.
+    /// The problem, and the correct form.
     pub problem: String,
     pub origin: Origin,
 }

@@ -52,7 +52,7 @@ pub(crate) struct Fault {
     pub object: ObjectKey,
     /// Empty if the fault concerns the object as a whole.
     pub field: FieldPath,
-    /// What is wrong, and what is right.
+    /// The problem, and the correct form.
     pub problem: String,
     pub severity: Severity,
     pub origin: Origin,

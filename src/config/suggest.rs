@@ -15,7 +15,7 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     .copied()
 }
 
-/// The edit distance between two words: insert, delete, replace, or swap two neighbours.
+/// Returns the edit distance between two words: insert, delete, replace, or swap two neighbours.
 fn distance(a: &str, b: &str) -> usize {
     // A word from a file may be megabytes long; the known words are short.
     if a.len().abs_diff(b.len()) > 16 {

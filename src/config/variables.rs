@@ -1,8 +1,8 @@
 //! Fields in which variables are replaced.
 //!
-//! `${NAME}` is replaced in configuration. Payload of an object is not configuration: a script in a
-//! ConfigMap, a key in a Secret, the body of a response, an annotation of another tool. `kubectl
-//! apply` takes it verbatim, and so does this gateway.
+//! `${NAME}` is replaced in configuration. The payload of an object is not configuration: a script
+//! in a ConfigMap, a key in a Secret, the body of a response, an annotation of another tool.
+//! `kubectl apply` takes it verbatim, and so does this gateway.
 
 use crate::api::Kind;
 

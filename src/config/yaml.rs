@@ -227,7 +227,7 @@ fn position(marker: Marker, lines: usize) -> Position {
     Position { line: marker.line() + lines, column: marker.col() + 1 }
 }
 
-/// Returns the parser's error in words that say what is right, if such words are known.
+/// Returns the parser's error in words that say how to correct it, if such words are known.
 fn parse_problem(kind: &ErrorKind) -> String {
     let known = match kind {
         ErrorKind::TabNotAllowed
@@ -310,7 +310,7 @@ enum Collection {
     List(Vec<Arc<Node>>),
     Map {
         entries: Vec<Entry>,
-        /// The place of each key; a lookup keeps the reading of a large mapping linear.
+        /// The place of each key, for lookups in constant time.
         seen: HashMap<String, Position>,
         /// The key whose value comes next. The outer option is `None` while a key is expected; the
         /// inner one is `None` if the key was a fault and its value is dropped.

@@ -20,7 +20,7 @@ pub(crate) struct Carried {
     pub clusters: CarryOver<ClusterSettings, Cluster>,
     /// With their queued spans.
     pub collectors: CarryOver<CollectorSettings, Collector>,
-    /// By the name of the rule, or of the route if it has no rules.
+    /// By the name of the rule.
     pub rule_counts: CarryOver<Arc<str>, Sharded<Upstream>>,
     pub spans: Arc<Spans>,
 }

@@ -26,7 +26,7 @@ pub(crate) struct Session {
 /// The carrier of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
-    /// A cookie with this name; if it is `permanent`, the browser keeps it when it is closed.
+    /// A cookie with this name; if it is `permanent`, it outlives the browser's own session.
     Cookie { name: Box<str>, permanent: bool },
     /// This header field of responses and requests.
     Header(HeaderName),
