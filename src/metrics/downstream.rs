@@ -1,4 +1,4 @@
-//! The side of the clients: binds, as Envoy's HTTP connection managers and listeners.
+//! Metrics of the client side: binds, as Envoy's HTTP connection managers and listeners.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,8 +24,9 @@ pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
     failures(text, snapshot);
 }
 
-/// Envoy Gateway's `stat_prefix`: the scheme and the port. Binds of one port and several addresses
-/// are one, and those that serve no HTTP are none.
+/// Writes the metrics of HTTP connection managers. The label is Envoy Gateway's `stat_prefix`: the
+/// scheme and the port. Binds of several addresses with the same scheme and port are summed; binds
+/// without HTTP are left out.
 fn managers(text: &mut Exposition, snapshot: &Snapshot) {
     let mut managers: BTreeMap<String, Vec<&Bind>> = BTreeMap::new();
     for bind in of(snapshot, Transport::Tcp) {
@@ -82,7 +83,7 @@ fn managers(text: &mut Exposition, snapshot: &Snapshot) {
     );
 }
 
-/// Envoy's proxies of TCP, again with the `stat_prefix` of Envoy Gateway.
+/// Writes the metrics of Envoy's TCP proxies, also with the `stat_prefix` of Envoy Gateway.
 fn tunnels(text: &mut Exposition, snapshot: &Snapshot) {
     type Of = fn(&Tunnels) -> &Counter;
     let mut proxies: BTreeMap<(u16, Tunnel), Vec<&Bind>> = BTreeMap::new();
@@ -95,7 +96,7 @@ fn tunnels(text: &mut Exposition, snapshot: &Snapshot) {
         });
         for kind in kinds {
             let binds = proxies.entry((bind.key.port, kind)).or_default();
-            // It may have several listeners of the kind.
+            // A bind may have several listeners of the kind.
             if !binds.iter().any(|other| other.key == bind.key) {
                 binds.push(bind);
             }
@@ -172,7 +173,7 @@ fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
         .filter(|(_, count)| *count > 0)
         .collect();
     let help = "TLS sessions by cipher.";
-    // Both names are asked for: Envoy's own, and that of its older dashboards.
+    // Both names are in use: Envoy's own, and that of its older dashboards.
     text.counters("envoy_listener_ssl_ciphers", help, ciphers.clone());
     text.counters("envoy_ssl_ciphers", help, ciphers);
     let versions = tls.iter().flat_map(|(labels, bind)| {
@@ -184,7 +185,8 @@ fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
     text.counters("envoy_listener_ssl_versions", "TLS sessions by version.", versions);
 }
 
-/// Envoy's word for a flow is session; its proxies of UDP have no name with us but their socket's.
+/// Writes the metrics of UDP binds. Envoy calls a flow a session. UDP proxies have no names in the
+/// gateway; the label is the address of the socket.
 fn datagrams(text: &mut Exposition, snapshot: &Snapshot) {
     let binds = of(snapshot, Transport::Udp).map(|bind| (listener(bind), bind));
     let binds: Vec<_> = binds.collect();
@@ -211,14 +213,14 @@ fn of(snapshot: &Snapshot, transport: Transport) -> impl Iterator<Item = &Bind> 
     binds.filter(move |bind| bind.key.transport == transport)
 }
 
-/// `0.0.0.0_443`, as Envoy calls a socket.
+/// Returns the label of a socket by Envoy's convention, such as `0.0.0.0_443`.
 fn listener(bind: &Bind) -> Labels {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let address = SocketAddr::new(bind.key.address.unwrap_or(any), bind.key.port);
     Labels::new("envoy_listener_address", &format!("{}_{}", address.ip(), address.port()))
 }
 
-/// Every certificate that is served, once.
+/// Writes the metrics of the served certificates, each once.
 fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
     let mut certificates = BTreeMap::new();
     for bind in &snapshot.binds {

@@ -1,15 +1,16 @@
-//! Families of metrics as text: Prometheus' own form, and OpenMetrics.
+//! Writer of metric families as text: the Prometheus format and OpenMetrics.
 //!
-//! Envoy has counters whose names do not end in `_total`, which OpenMetrics does not allow. A scraper
-//! prefers OpenMetrics, and a dashboard must find the same names in both; so there such a counter
-//! is of type `unknown`, which may be called anything and means the same to PromQL.
+//! Envoy has counters whose names do not end in `_total`, which OpenMetrics does not allow. A
+//! scraper prefers OpenMetrics, and a dashboard must find the same names in both formats. Therefore
+//! such a counter has the type `unknown` in OpenMetrics, which allows any name and is the same to
+//! PromQL.
 
 use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
 use crate::stats::{BUCKETS, Level, Times};
 
-/// Which of the two forms.
+/// The format of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// `text/plain; version=0.0.4`.
@@ -19,8 +20,8 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The form for a request's `Accept`. Prometheus' own where nothing else is asked for, so that
-    /// a browser shows it.
+    /// Returns the format for a request's `Accept`. The default is the Prometheus format, which a
+    /// browser displays.
     pub(crate) fn wanted(accept: &str) -> Self {
         match accept.contains("application/openmetrics-text") {
             true => Self::OpenMetrics,
@@ -36,7 +37,7 @@ impl Format {
     }
 }
 
-/// Labels as they stand between the braces; made once for many families.
+/// Labels as written between the braces; built once for many families.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Labels(String);
 
@@ -45,7 +46,7 @@ impl Labels {
         Self::default().and(name, value)
     }
 
-    /// These and one more.
+    /// Returns these labels and one more.
     pub(super) fn and(&self, name: &str, value: &str) -> Self {
         let mut text = self.0.clone();
         if !text.is_empty() {
@@ -66,7 +67,7 @@ impl Labels {
     }
 }
 
-/// One sample without labels.
+/// Returns one sample without labels.
 pub(super) fn alone<V>(value: V) -> [(Labels, V); 1] {
     [(Labels::default(), value)]
 }
@@ -79,7 +80,7 @@ pub(super) fn level(level: &Level) -> [(Labels, u64); 1] {
     alone(level.value())
 }
 
-/// The text while it grows.
+/// The text under construction.
 #[derive(Debug)]
 pub(super) struct Exposition {
     text: String,
@@ -119,7 +120,7 @@ impl Exposition {
         }
     }
 
-    /// Buckets and sum in milliseconds.
+    /// Writes histograms; buckets and sums are in milliseconds.
     pub(super) fn times(
         &mut self,
         name: &str,
@@ -138,7 +139,7 @@ impl Exposition {
         }
     }
 
-    /// The whole text.
+    /// Returns the complete text.
     pub(super) fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.text.push_str("# EOF\n");
@@ -147,7 +148,7 @@ impl Exposition {
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a text cannot fail, here and below.
+        // Writing to a `String` cannot fail, here and below.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 

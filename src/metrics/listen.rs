@@ -1,4 +1,4 @@
-//! The door for scrapers: HTTP/1.1 on an address of its own, never on a listener of the Gateways.
+//! The HTTP/1.1 server for scrapers, on a separate address and never on a listener of a Gateway.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::local_http::{self, Limits};
 use crate::metrics::exposition::Format;
 use crate::metrics::scrape::Metrics;
 
-/// Connections at once; others wait in the backlog.
+/// Limit on concurrent connections; others wait in the backlog.
 const CONNECTIONS: usize = 16;
 const LIMITS: Limits = Limits {
     head_bytes: 8 << 10,
     head_fields: 32,
     head_time: Duration::from_secs(75),
-    // A scraper that keeps one opens another then.
+    // A scraper with a persistent connection opens another one after this.
     connection_time: Some(Duration::from_secs(3600)),
 };
 
-/// Answers on `address` for ever. Where that is taken, it says so once and waits until it is free:
-/// the gateway serves without.
+/// Serves metrics on `address` without end. If the address is in use, this is logged once and the
+/// function waits until it is free; meanwhile the gateway runs without the endpoint.
 pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) {
     let listener = local_http::listen(address, "metrics", "/stats/prometheus").await;
     let answers = |stream| {
@@ -55,7 +55,7 @@ async fn answer<B>(
     }
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::wanted(accept.unwrap_or_default());
-    // Ten thousand routes take a while, which the control loop is not to wait for.
+    // The text of ten thousand routes takes a while, and must not block the control loop.
     let Ok(text) = tokio::task::spawn_blocking(move || metrics.text(format)).await else {
         return says(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping\n");
     };

@@ -1,11 +1,12 @@
-//! What the gateway counted, as a text for a scraper.
+//! Metrics in the text format of Prometheus.
 //!
-//! Names, types and labels are Envoy's where Envoy has the metric, so that what was drawn of Envoy is
-//! drawn of us: times in milliseconds, a rule of a route where Envoy has a cluster. What is ours
-//! alone begins with `edge_gateway_` and follows Prometheus: seconds and bytes.
+//! Names, types and labels are Envoy's where Envoy has the metric, so that dashboards made for
+//! Envoy work: times are in milliseconds, and a rule of a route takes the place of Envoy's cluster.
+//! The gateway's own metrics begin with `edge_gateway_` and follow the conventions of Prometheus:
+//! seconds and bytes.
 //!
-//! Invariants: no label comes from a client, and the text stays bounded: beyond 250 rules the
-//! busiest are told in full, and of the others what an alert needs.
+//! Invariants: no label comes from a client, and the size of the text is bounded: with more than
+//! 250 rules, only the busiest have all metrics, and the others have those that an alert needs.
 
 mod downstream;
 mod exposition;

@@ -1,18 +1,18 @@
-//! What the kernel knows of this process.
+//! Figures of this process from the kernel.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// Figures of `/proc/self`; 0 for what cannot be read.
+/// Figures from `/proc/self` and the limit on open files; 0 for those that cannot be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProcFigures {
     pub resident_bytes: u64,
-    /// Memory of our own: the heap and the stacks.
+    /// Anonymous memory: the heap and the stacks.
     pub anonymous_bytes: u64,
     pub virtual_bytes: u64,
     pub open_files: usize,
-    /// As many may be open.
+    /// The limit on open files (soft `RLIMIT_NOFILE`).
     pub most_files: u64,
     pub cpu_seconds: f64,
 }
@@ -36,13 +36,13 @@ impl ProcFigures {
     }
 }
 
-/// User and system time of `/proc/self/stat` (proc_pid_stat(5), fields 14 and 15).
+/// Returns the user and system time from `/proc/self/stat` (proc_pid_stat(5), fields 14 and 15).
 fn cpu_seconds(stat: &str) -> f64 {
-    // The name of the process, in parentheses, may hold anything.
+    // The name of the process, in parentheses, may contain any character.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut fields = after_name.split_whitespace().skip(11);
     let mut ticks = || fields.next().and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    // USER_HZ, which is 100 on every architecture that Debian has.
+    // USER_HZ, which is 100 on every architecture of Debian.
     (ticks() + ticks()) / 100.0
 }
 

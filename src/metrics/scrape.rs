@@ -1,4 +1,4 @@
-//! All metrics of the process, put together for one scrape.
+//! All metrics of the process, written for one scrape.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -9,7 +9,7 @@ use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::{downstream, server, upstream};
 use crate::stats::Reloads;
 
-/// Where the figures are.
+/// The sources of the metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     process: Arc<Process>,
@@ -19,12 +19,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Those of a process that begins now.
+    /// Creates the metrics of a process that starts now.
     pub(crate) fn new(process: Arc<Process>, reloads: Arc<Reloads>) -> Self {
         Self { process, reloads, begun: clock::now(), begun_wall: clock::wall() }
     }
 
-    /// All of them. Reads counters and `/proc`; a request never waits for it.
+    /// Returns the text of all metrics. Reads counters and `/proc`; requests never wait for it.
     pub(crate) fn text(&self, format: Format) -> String {
         let snapshot = self.process.snapshot.load();
         let mut text = Exposition::new(format);

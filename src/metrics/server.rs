@@ -1,4 +1,4 @@
-//! The process, its configuration and its log.
+//! Metrics of the process, its configuration and its logs.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -12,11 +12,11 @@ use crate::stats::Reloads;
 use super::exposition::{Exposition, Labels, alone, level, unix_seconds};
 use super::proc_figures::ProcFigures;
 
-/// Whether requests are served, as Envoy tells it.
+/// The state of the server, by Envoy's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Draining,
-    /// Nothing was loaded yet.
+    /// No configuration is loaded yet.
     Initializing,
     Live,
 }
@@ -30,7 +30,7 @@ impl State {
         }
     }
 
-    /// That of Envoy's `server.state`.
+    /// Returns the value of Envoy's `server.state`.
     fn number(self) -> u64 {
         match self {
             Self::Live => 0,
@@ -50,12 +50,12 @@ impl fmt::Display for State {
     }
 }
 
-/// What these metrics are read from, beside the snapshot.
+/// The sources of these metrics besides the snapshot.
 #[derive(Debug)]
 pub(super) struct Sources<'a> {
     pub process: &'a Process,
     pub reloads: &'a Reloads,
-    /// When the process began.
+    /// The start of the process.
     pub begun: Instant,
     pub begun_wall: SystemTime,
 }

@@ -1,4 +1,4 @@
-//! The side of the backends: rules of routes, as Envoy's clusters.
+//! Metrics of the backend side: rules of routes, as Envoy's clusters.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use crate::stats::{Counter, Sharded, Times, Upstream};
 
 use super::exposition::{Exposition, Labels};
 
-/// Rules that are told in full; of a larger number the busiest.
+/// Limit on the rules with all metrics; if there are more, the busiest have them.
 pub(super) const IN_FULL: usize = 250;
 
 /// A counter of a rule.
@@ -19,11 +19,11 @@ struct Row<'s> {
     name: &'s str,
     kind: Kind,
     counts: &'s Sharded<Upstream>,
-    /// Addresses, and those of them that did not take a connection lately.
+    /// Number of addresses, and of those that recently failed to accept a connection.
     members: (usize, usize),
 }
 
-/// What a route carries.
+/// The traffic of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bytes,
@@ -40,7 +40,7 @@ pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
         busiest.sort_by_key(|row| Reverse(row.counts.sum(|of| &of.hits)));
         busiest.truncate(IN_FULL);
     }
-    // What nobody ever asked for is not told of ten thousand.
+    // With many rules, those without traffic are left out.
     let used: Vec<&Row<'_>> = match rows.len() > IN_FULL {
         true => rows.iter().filter(|row| row.counts.is_used()).collect(),
         false => rows.iter().collect(),
@@ -136,7 +136,8 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
     );
 }
 
-/// Also of rules that answer by themselves, and of routes that lead nowhere.
+/// Writes the hits of all rules, also of those that answer without a backend or have no usable
+/// backend.
 fn hits(text: &mut Exposition, busiest: &[&Row<'_>]) {
     let hits = |requests: bool| {
         let rows = busiest.iter().filter(move |row| (row.kind == Kind::Requests) == requests);
@@ -191,7 +192,7 @@ fn members(text: &mut Exposition, rows: &[&Row<'_>]) {
         let samples = rows.iter().map(|row| (row.labels.clone(), of(row.members)));
         text.gauges(&format!("envoy_cluster_membership_{name}"), help, samples);
     }
-    // There are none of these here: for dashboards that subtract them.
+    // The gateway has no such members; the metrics are for dashboards that subtract them.
     if rows.len() <= IN_FULL {
         for name in ["degraded", "excluded"] {
             let samples = rows.iter().map(|row| (row.labels.clone(), 0));

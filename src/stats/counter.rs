@@ -1,16 +1,16 @@
-//! Counters, and sets of them for each thread.
+//! Counters and per-thread sets of counters.
 
 use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// One set of counters for each thread that counts much.
+/// Counters with one set (shard) for each worker thread.
 ///
-/// A set is made when its thread first counts: most rules of ten thousand are never asked for.
+/// A set is allocated when its thread first counts: of ten thousand rules, most never match.
 pub(crate) struct Sharded<T>(Box<[OnceLock<Box<Shard<T>>>]>);
 
-/// On cache lines of its own: two, since processors fetch them in pairs.
+/// A set on separate cache lines: two of 64 bytes, since processors fetch them in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard<T>(T);
@@ -22,26 +22,27 @@ impl<T> Default for Sharded<T> {
 }
 
 impl<T: Default> Sharded<T> {
-    /// The set of this thread.
+    /// Returns the set of this thread.
     pub(crate) fn here(&self) -> &T {
         &self.0[shard_of_this_thread() % self.0.len()].get_or_init(Box::default).0
     }
 }
 
 impl<T> Sharded<T> {
-    /// True once anything was counted.
+    /// Returns true once anything was counted.
     pub(crate) fn is_used(&self) -> bool {
         self.all().next().is_some()
     }
 
-    /// Every set in which anything was counted.
+    /// Returns the sets in which anything was counted.
     fn all(&self) -> impl Iterator<Item = &T> {
         self.0.iter().filter_map(OnceLock::get).map(|shard| &shard.0)
     }
 
-    /// What one counter comes to.
+    /// Returns the sum of one counter over all sets.
     pub(crate) fn sum(&self, counter: impl Fn(&T) -> &Counter) -> u64 {
-        // A gauge may be raised by one thread and lowered by another: only the sum is not below 0.
+        // A gauge may be raised by one thread and lowered by another: the value of one set may be
+        // negative and wrap, the sum is not.
         self.all().fold(0, |sum, set| sum.wrapping_add(counter(set).value()))
     }
 }
@@ -57,8 +58,8 @@ fn shards() -> usize {
     *SHARDS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(64))
 }
 
-/// Threads are numbered as they first count, so workers that start one after another get shards of
-/// their own.
+/// Returns the number of this thread. Threads are numbered in the order of their first count, so
+/// the workers get different shards.
 fn shard_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -71,9 +72,9 @@ fn shard_of_this_thread() -> usize {
     })
 }
 
-/// A number that grows, or, as a gauge, goes up and down.
+/// A counter or a gauge.
 ///
-/// A build with `--cfg uncounted` counts nothing: `bench/counting` measures against it.
+/// A build with `--cfg uncounted` counts nothing: `bench/counting` uses it as the baseline.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -92,7 +93,7 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// For gauges.
+    /// Decrements a gauge.
     pub(crate) fn one_less(&self) {
         if cfg!(not(uncounted)) {
             self.0.fetch_sub(1, Ordering::Relaxed);
@@ -100,7 +101,7 @@ impl Counter {
     }
 }
 
-/// A number that is set.
+/// A gauge that is set to a value.
 #[derive(Debug, Default)]
 pub(crate) struct Level(AtomicU64);
 

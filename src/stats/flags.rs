@@ -1,33 +1,33 @@
-//! Response flags: why a request was not completed, in Envoy's words.
+//! Response flags: the reason why a request was not completed, by Envoy's names.
 //!
-//! To add one: a line of the list below. Its counter, its metric and its names in logs and traces
-//! follow from it; docs/configuration.md has to name it (a test of `failure.rs` says so).
+//! A new flag is one line of the list below. Its counter, its metric and its names in logs and
+//! traces follow from it; docs/configuration.md must name it (a test of `failure.rs` checks this).
 
-/// Writes the enum and its names: each name beside `URX` is a text of its own, so that a log line
-/// allocates nothing.
+/// Defines the enum and its names. The combination of each name with `URX` is a string constant, so
+/// that writing a log line allocates nothing.
 macro_rules! response_flags {
     ($($(#[$doc:meta])* $variant:ident = $short:literal,)*) => {
-        /// Why a request was not completed. Variants are Envoy's long names.
+        /// The reason why a request was not completed. The variants have Envoy's long names.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum ResponseFlag {
             $($(#[$doc])* $variant,)*
         }
 
         impl ResponseFlag {
-            /// All of them, in the order of their short names.
+            /// All flags, in the order of their short names.
             pub(crate) const ALL: [Self; [$($short),*].len()] = [$(Self::$variant),*];
 
-            /// Envoy's short name.
+            /// Returns Envoy's short name.
             pub(crate) fn short(self) -> &'static str {
                 match self { $(Self::$variant => $short,)* }
             }
 
-            /// Envoy's long name.
+            /// Returns Envoy's long name.
             pub(crate) fn long(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant),)* }
             }
 
-            /// The short name, with that of the limit on retries behind it.
+            /// Returns the short name followed by that of the retry limit.
             fn short_with_retry_limit(self) -> &'static str {
                 match self { $(Self::$variant => concat!($short, ",URX"),)* }
             }
@@ -38,7 +38,7 @@ macro_rules! response_flags {
 response_flags! {
     DownstreamConnectionTermination = "DC",
     DownstreamProtocolError = "DPE",
-    /// Here: a drain did not wait any longer.
+    /// In this gateway: the drain timeout expired.
     DurationTimeout = "DT",
     LocalReset = "LR",
     NoClusterFound = "NC",
@@ -54,7 +54,7 @@ response_flags! {
     UpstreamRequestTimeout = "UT",
 }
 
-/// The flags of one request: at most one, and beside it that no retry was left.
+/// The flags of one request: at most one, and in addition the retry limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResponseFlags {
     flag: Option<ResponseFlag>,
@@ -62,7 +62,8 @@ pub(crate) struct ResponseFlags {
 }
 
 impl ResponseFlags {
-    /// `retry_limit`: the last try would have been followed by another, had one been left.
+    /// Creates the flags. `retry_limit` is true if the last attempt would have been retried, but no
+    /// retry was left.
     pub(crate) fn new(flag: Option<ResponseFlag>, retry_limit: bool) -> Self {
         Self { flag, retry_limit }
     }
@@ -76,7 +77,7 @@ impl ResponseFlags {
         self.flag.into_iter().chain(limit)
     }
 
-    /// Short names with commas between them; `-` for none.
+    /// Returns the short names separated by commas, `-` if there are none.
     pub(crate) fn short(self) -> &'static str {
         match (self.flag, self.retry_limit) {
             (None, false) => "-",

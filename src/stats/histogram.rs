@@ -1,28 +1,28 @@
-//! Times in Envoy's buckets.
+//! Histograms of durations with Envoy's buckets.
 
 use std::time::Duration;
 
 use crate::stats::counter::{Counter, Sharded};
 
-/// Upper bounds in milliseconds: those that Envoy has where nobody sets others, so that what was
-/// drawn from Envoy's is drawn from ours. Beyond the last there is one more, without bound.
+/// Upper bounds of the buckets in milliseconds: Envoy's defaults, so that dashboards made for Envoy
+/// work. One more bucket without an upper bound follows the last.
 pub(crate) const BUCKETS: [f64; 19] = [
     0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2500.0, 5e3, 1e4, 3e4, 6e4, 3e5,
     6e5, 1.8e6, 3.6e6,
 ];
 
-/// How long things took.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// Not cumulative: those of one bucket alone.
+    /// Not cumulative: each counts its own bucket only.
     buckets: [Counter; BUCKETS.len() + 1],
     microseconds: Counter,
 }
 
-/// A histogram added up.
+/// The sum of a histogram over all shards.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Times {
-    /// Cumulative, as Prometheus wants them; the last is the number of all.
+    /// Cumulative, as Prometheus expects; the last is the total count.
     pub counts: [u64; BUCKETS.len() + 1],
     pub milliseconds: f64,
 }
@@ -36,7 +36,7 @@ impl Histogram {
 }
 
 impl Times {
-    /// Adds up one histogram of every shard.
+    /// Sums one histogram over all shards.
     pub(crate) fn of<T>(all: &Sharded<T>, histogram: impl Fn(&T) -> &Histogram) -> Self {
         let mut counts = [0; BUCKETS.len() + 1];
         let mut before = 0;
@@ -49,7 +49,7 @@ impl Times {
         Self { counts, milliseconds }
     }
 
-    /// Two added up.
+    /// Returns the sum of two histograms.
     pub(crate) fn and(mut self, other: &Self) -> Self {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
@@ -58,7 +58,7 @@ impl Times {
         self
     }
 
-    /// How many there were.
+    /// Returns the total count.
     pub(crate) fn count(&self) -> u64 {
         self.counts[BUCKETS.len()]
     }

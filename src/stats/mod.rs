@@ -1,11 +1,12 @@
-//! Counts of what happened, kept so that counting meets nobody.
+//! Counters, sharded by worker thread to avoid contention.
 //!
-//! Every count is a [`Sharded`] set of plain counters, one set for each worker on cache lines of its
-//! own: a request adds to its worker's, and whoever asks adds them up. A sum is taken while others
-//! count on, so its parts may be some requests apart; each by itself only grows, but for gauges.
+//! Counters are kept in [`Sharded`] sets: one set for each worker, on separate cache lines. A
+//! request adds to the set of its worker; a reader sums all sets. The other threads continue to
+//! count during a sum, so related counters may differ by some requests. Every counter except a
+//! gauge only grows.
 //!
-//! Names and meaning are Envoy's where Envoy has the metric; how they are written is the business of
-//! whoever exposes them. Invariant: nothing that a client chose names a counter.
+//! Names and meaning are Envoy's where Envoy has the metric; the exporters define the text format.
+//! Invariant: no counter is named by a value that a client chose.
 
 mod counter;
 mod flags;
@@ -17,12 +18,12 @@ pub(crate) use counter::{Counter, Level, Sharded};
 pub(crate) use flags::{ResponseFlag, ResponseFlags};
 pub(crate) use histogram::{BUCKETS, Histogram, Times};
 
-/// Responses by the first digit of their status, `1xx` first.
+/// Responses by status class, `1xx` first.
 #[derive(Debug, Default)]
 pub(crate) struct Classes([Counter; 5]);
 
 impl Classes {
-    /// Counts a response. What is no status is no response.
+    /// Counts a response. A status outside 100–599 is not counted.
     pub(crate) fn add(&self, status: u16) {
         let class = usize::from(status / 100).checked_sub(1);
         if let Some(counter) = class.and_then(|class| self.0.get(class)) {
@@ -30,13 +31,13 @@ impl Classes {
         }
     }
 
-    /// The counter of `1` to `5`.
+    /// Returns the counter of a class, `1` to `5`.
     pub(crate) fn of(&self, class: usize) -> &Counter {
         &self.0[class - 1]
     }
 }
 
-/// What a bind saw of its clients.
+/// Counters of the client side of a bind.
 #[derive(Debug, Default)]
 pub(crate) struct Downstream {
     pub connections: Counter,
@@ -44,79 +45,79 @@ pub(crate) struct Downstream {
     pub connections_active: Counter,
     pub connections_http1: Counter,
     pub connections_http2: Counter,
-    /// Without what TLS adds.
+    /// Excludes the overhead of TLS.
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
     pub requests: Counter,
     /// Gauge.
     pub requests_active: Counter,
     pub responses: Classes,
-    /// From the end of the request's head to the last byte of its response.
+    /// Times from the end of the request's head to the last byte of its response.
     pub times: Histogram,
     pub handshakes: Counter,
     pub handshakes_failed: Counter,
     pub tls_versions: [Counter; TLS_VERSIONS.len()],
     pub ciphers: [Counter; CIPHERS.len()],
     flags: [Counter; ResponseFlag::ALL.len()],
-    /// Connections of TLS for a name that no listener has.
+    /// TLS connections with a server name that matches no listener.
     pub unmatched: Counter,
     tunnels: [Tunnels; TUNNELS.len()],
     pub datagrams: Datagrams,
 }
 
-/// How a connection comes in that is not looked into.
+/// The kind of a connection whose bytes are forwarded without parsing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tunnel {
     Tcp,
-    /// The backend ends TLS.
+    /// The backend terminates TLS.
     Passthrough,
-    /// TLS ends here.
+    /// The gateway terminates TLS.
     Terminate,
 }
 
-/// As Envoy Gateway calls the proxies of each, before a `-` and the port.
+/// Envoy Gateway's names for the TCP proxies of each [`Tunnel`]; `-` and the port follow.
 pub(crate) const TUNNELS: [&str; 3] = ["tcp", "tls-passthrough", "tls-terminate"];
 
-/// What a bind saw of the connections that it does not look into.
+/// Counters of the connections that a bind forwards without parsing.
 #[derive(Debug, Default)]
 pub(crate) struct Tunnels {
     pub connections: Counter,
-    /// Those that no route takes, or whose route leads nowhere.
+    /// Connections that match no route, or whose route has no usable backend.
     pub without_route: Counter,
-    /// From clients; without what TLS adds, where it ends here.
+    /// Bytes from clients; excludes the overhead of TLS if the gateway terminates it.
     pub received_bytes: Counter,
-    /// To clients.
+    /// Bytes to clients.
     pub sent_bytes: Counter,
-    /// Those in which nothing moved for too long.
+    /// Connections closed by the idle timeout.
     pub idle_timeouts: Counter,
 }
 
-/// What a bind of UDP saw. Envoy's word for a flow is session.
+/// Counters of a UDP bind. Envoy calls a flow a session.
 #[derive(Debug, Default)]
 pub(crate) struct Datagrams {
-    /// Flows begun, whatever came of them.
+    /// Flows begun, failed ones included.
     pub flows: Counter,
     /// Gauge.
     pub flows_active: Counter,
-    /// Flows that had to go for others.
+    /// Flows evicted to make room for new ones.
     pub evicted: Counter,
-    /// From clients.
+    /// Datagrams from clients.
     pub received: Counter,
     pub received_bytes: Counter,
-    /// To clients.
+    /// Datagrams to clients.
     pub sent: Counter,
     pub sent_bytes: Counter,
-    /// Of either way: there was no backend, or no room.
+    /// Datagrams dropped in either direction: no backend, or no room.
     pub dropped: Counter,
 }
 
 impl Downstream {
-    /// Counts a request that was not completed, for each of its flags.
+    /// Counts a request that was not completed, once for each of its flags.
     pub(crate) fn failed(&self, flags: ResponseFlags) {
         flags.iter().for_each(|flag| self.flag(flag).one_more());
     }
 
-    /// Counts a TLS session that was made.
+    /// Counts a completed TLS handshake.
     pub(crate) fn negotiated(&self, version: &str, cipher: &str) {
         self.handshakes.one_more();
         let counters = TLS_VERSIONS.iter().zip(&self.tls_versions);
@@ -132,16 +133,16 @@ impl Downstream {
         &self.tunnels[tunnel as usize]
     }
 
-    /// The requests that ended with this flag.
+    /// Returns the counter of the requests that ended with this flag.
     pub(crate) fn flag(&self, flag: ResponseFlag) -> &Counter {
         &self.flags[flag as usize]
     }
 }
 
-/// As Envoy calls them, which has no others with us either.
+/// Envoy's names; the set is complete.
 pub(crate) const TLS_VERSIONS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
 
-/// As Envoy, which is OpenSSL's, calls those that may be negotiated.
+/// The ciphers that can be negotiated, by Envoy's names, which are OpenSSL's.
 pub(crate) const CIPHERS: [&str; 9] = [
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
@@ -154,66 +155,67 @@ pub(crate) const CIPHERS: [&str; 9] = [
     "ECDHE-RSA-CHACHA20-POLY1305",
 ];
 
-/// What the rule of a route saw of its backends. Envoy's word for what it counts for is cluster.
+/// Counters of the backend side of a route's rule. Envoy has these for a cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Upstream {
-    /// Connections begun, whatever came of them.
+    /// Connections begun, failed ones included.
     pub connects: Counter,
     pub connect_failures: Counter,
     pub connect_timeouts: Counter,
-    /// Connections closed because the backend sent more than one response has: a fault of the
-    /// backend, or someone's attempt to slip a response to the next client.
+    /// Connections closed because the backend sent bytes after the end of a response: a fault of
+    /// the backend, or an attempt at response smuggling.
     pub leftovers: Counter,
-    /// Gauge: connections that are open now, resting ones too.
+    /// Gauge: open connections, idle ones included.
     pub open: Counter,
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
     pub received_datagrams: Counter,
     pub sent_datagrams: Counter,
-    /// Times that there was no room for another connection.
+    /// Times that the connection limit was reached.
     pub connection_overflows: Counter,
-    /// Requests refused since too many had no connection already.
+    /// Requests refused because too many were already waiting for a connection.
     pub pending_overflows: Counter,
-    /// Gauge: requests that have no connection yet and do not open one.
+    /// Gauge: requests that wait for a connection and do not open one.
     pub pending: Counter,
-    /// Requests sent again because the pooled connection was dead or the backend had not processed them.
+    /// Requests sent again because the pooled connection was dead or the backend had not processed
+    /// them.
     pub resends: Counter,
-    /// Requests that matched the rule, whatever came of them; of what is no HTTP, connections of
-    /// clients or flows of datagrams.
+    /// Requests that matched the rule, failed ones included; for a route that is not HTTP, client
+    /// connections or flows of datagrams.
     pub hits: Counter,
-    /// Requests that were to be forwarded, tries of one counted as one.
+    /// Requests with at least one attempt at a backend; retries are not counted.
     pub requests: Counter,
     /// Gauge.
     pub requests_active: Counter,
     pub responses: Classes,
-    /// From the request's head to the last byte of the backend's response.
+    /// Times from the request's head to the last byte of the backend's response.
     pub times: Histogram,
-    /// Requests whose backend did not answer in time.
+    /// Requests whose backend did not respond in time.
     pub timeouts: Counter,
-    /// Tries after the first.
+    /// Attempts after the first.
     pub retries: Counter,
 }
 
-/// Reloads since the start, and what is known of the last.
+/// Reloads since the start, and the result of the last.
 #[derive(Debug, Default)]
 pub(crate) struct Reloads {
     pub loaded: Counter,
     pub refused: Counter,
-    /// Microseconds, gauge.
+    /// Duration of the last reload in microseconds, gauge.
     pub last_took: Level,
-    /// Seconds since 1970 of the last one that was loaded, gauge.
+    /// Time of the last successful reload in seconds since 1970, gauge.
     pub last_loaded_at: Level,
-    /// 1 if the last one was loaded, gauge.
+    /// 1 if the last reload was successful, gauge.
     pub last_was_loaded: Level,
-    /// 1 while the files are refused and what was served before is served, gauge.
+    /// 1 while the files are refused and the previous configuration is served, gauge.
     pub files_refused: Level,
-    /// Faults and warnings in what was read last, gauge.
+    /// Number of faults and warnings of the last load, gauge.
     pub diagnostics: Level,
-    /// Why changes of files are not seen at once.
+    /// The reason why files cannot be watched, so that changes are found late.
     pub unwatched: Arc<Trouble>,
 }
 
-/// What is not as it should be, in words, as long as that is so.
+/// The description of a current problem, set while the problem lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble(Mutex<Option<Box<str>>>);
 
@@ -226,13 +228,13 @@ impl Trouble {
         *self.held() = None;
     }
 
-    /// None while all is well.
+    /// Returns the description; `None` if there is no problem.
     pub(crate) fn told(&self) -> Option<String> {
         self.held().as_deref().map(Into::into)
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Box<str>>> {
-        // A panic while it was held leaves a whole value behind.
+        // A panic while the lock is held cannot leave a partial value, so poisoning is ignored.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
