@@ -1,9 +1,10 @@
-//! Admission: the rules by which a load may replace the configuration that is served.
+//! Admission: the rules by which a load may replace the served configuration.
 //!
-//! Whoever saves a file has not decided to stop serving. So a load from files is refused as a whole if
-//! it has a fault that the served configuration does not have, or if something that is served would
-//! disappear; see ADR 0005. Changes over the API are not judged here: validation refuses what is
-//! invalid, as an API server does, and everything else becomes conditions.
+//! Saving a file does not imply a decision to stop serving something. So a load from files is
+//! refused as a whole if it has a fault that the served configuration does not have, or if
+//! something that is served would disappear; see ADR 0005. Changes over the API are not judged
+//! here: validation refuses what is invalid, as an API server does, and everything else becomes
+//! conditions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -22,9 +23,9 @@ use crate::snapshot::{Bind, BindKey, Listener, Snapshot};
 /// `--reload-policy`: the faults with which a load from files is still served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReloadPolicy {
-    /// Any fault that closes no listener: its object is out of service, and everything else is served.
+    /// Any fault that closes no listener: its object is out of service, everything else is served.
     Partial,
-    /// None beyond those of the served configuration.
+    /// No faults beyond those of the served configuration.
     #[default]
     Strict,
 }
@@ -50,7 +51,7 @@ impl fmt::Display for ReloadPolicy {
     }
 }
 
-/// Not one of the policies.
+/// The error for an unknown policy.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a policy; use strict or partial")]
 pub(crate) struct InvalidPolicy(String);
@@ -68,29 +69,30 @@ pub(super) struct AdmissionRules {
 pub(crate) struct LoadRefusal {
     /// Files and objects that are missing.
     pub absences: Vec<String>,
-    /// New faults that no other fault explains, the most basic first.
+    /// The most basic new faults: those that no other fault explains, in order of importance.
     pub causes: Vec<Diagnostic>,
-    /// How many new faults follow from those.
+    /// The number of new faults that follow from the causes.
     pub consequences: usize,
     /// Listeners, ports and routes that would no longer be served.
     pub losses: Vec<String>,
 }
 
-/// The served configuration, and the files it was made of.
+/// The served configuration, and the files that it was made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunningConfiguration<'r> {
     pub snapshot: &'r Snapshot,
     pub accepted: &'r Accepted,
-    /// The names of the sockets that the service manager has handed over: a listener of that name is
-    /// on its socket, whatever port the files give it.
+    /// Names of the sockets that the service manager has handed over. A listener of that name uses
+    /// that socket, whatever port the files give it.
     pub handed_over: &'r [String],
 }
 
-/// Judges whether `load` may replace `running`, if anything runs, and counts its new faults.
+/// Judges whether `load` may replace `running`, if there is one, and returns the number of new
+/// faults.
 ///
 /// # Errors
 ///
-/// The reasons why it may not.
+/// Returns the reasons for a refusal.
 pub(super) fn judge(
     load: &Load,
     running: Option<RunningConfiguration<'_>>,
@@ -130,7 +132,7 @@ pub(super) fn judge(
     })
 }
 
-/// The refusal of a document that does not decode: nothing of it can be served.
+/// Returns the refusal of a load with a document that does not decode: none of it can be served.
 fn fatal(load: &Load, running: Option<RunningConfiguration<'_>>) -> LoadRefusal {
     let mut causes: Vec<Diagnostic> =
         load.diagnostics.iter().filter(|one| one.fatal).cloned().collect();
@@ -170,8 +172,8 @@ fn beyond<'n, 'k, K: Eq + Hash>(
     (new, left.into_values().flatten().collect())
 }
 
-/// Gateways that no longer belong to our class. That is a warning, since another controller may serve
-/// them.
+/// Gateways that no longer belong to our class. These are warnings, not faults, since another
+/// controller may serve them.
 fn not_ours(load: &Load, accepted: &Accepted) -> Vec<Absence> {
     let is_known = |one: &Diagnostic| {
         accepted.diagnostics.iter().any(|known| FaultIdentity::of(known) == FaultIdentity::of(one))
@@ -182,11 +184,11 @@ fn not_ours(load: &Load, accepted: &Accepted) -> Vec<Absence> {
     new.map(|one| Absence { names: BTreeSet::new(), text: one.to_string() }).collect()
 }
 
-/// The identity of a fault across loads. It has no line and no rule number, which change when something
-/// is inserted above, and no file name, which may change, too.
+/// The identity of a fault across loads. It has no line and no rule number, because those change
+/// when something is inserted above. It has no file name either, because files may be renamed.
 #[derive(PartialEq, Eq, Hash)]
 struct FaultIdentity {
-    /// The object, or the file where no object is known.
+    /// The object, or the file if the object is unknown.
     of: String,
     field: String,
     problem: String,
@@ -203,7 +205,7 @@ impl FaultIdentity {
     }
 }
 
-/// `spec.rules[3]` without the number, and `a.yaml:3:7` without line and column.
+/// Removes the number from `spec.rules[3]`, and line and column from `a.yaml:3:7`.
 fn without_places(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut in_place = false;
@@ -220,8 +222,8 @@ fn without_places(text: &str) -> String {
     kept
 }
 
-/// Separates causes from consequences: a consequence follows from another fault, or from an object that
-/// `is_gone`. Causes are in order, the most basic first.
+/// Separates causes from consequences: a consequence follows from another fault, or from an object
+/// for which `is_gone` is true. Causes are sorted, the most basic first.
 fn apart<'d>(
     new: &[&'d Diagnostic],
     is_gone: impl Fn(&ObjectKey) -> bool,
@@ -250,13 +252,14 @@ fn apart<'d>(
     (causes, consequences)
 }
 
-/// True for `spec.rules[0].filters[0]` and `spec.rules[0]`.
+/// True if field `part` is inside field `of`, as `spec.rules[0].filters[0]` is in `spec.rules[0]`.
 fn is_part(part: &str, of: &str) -> bool {
     let rest = part.strip_prefix(of).unwrap_or_default();
     rest.starts_with(['.', '[']) || (of.is_empty() && !rest.is_empty())
 }
 
-/// The order in which faults are told: unreadable documents first, then objects that others depend on.
+/// The order in which faults are reported: unreadable documents first, then objects that others
+/// depend on.
 fn rank(fault: &Diagnostic) -> (bool, u8, bool) {
     let kind = fault.object.split(' ').next().unwrap_or_default();
     let rank = match kind {
@@ -273,7 +276,7 @@ fn rank(fault: &Diagnostic) -> (bool, u8, bool) {
 
 /// A file, directory or object that is missing.
 struct Absence {
-    /// The objects that were in it.
+    /// The objects that it contained.
     names: BTreeSet<ObjectKey>,
     text: String,
 }
@@ -286,7 +289,8 @@ struct Next<'n> {
 }
 
 impl Next<'_> {
-    /// True if an object has been removed; without a name, any object of that kind and namespace.
+    /// True if an object has been removed. A key without a name matches any object of that kind and
+    /// namespace.
     fn is_gone(&self, key: &ObjectKey, running: RunningConfiguration<'_>) -> bool {
         let was = &running.accepted.objects;
         if key.name.is_empty() {
@@ -297,8 +301,8 @@ impl Next<'_> {
         was.contains_key(key) && !self.objects.contains_key(key)
     }
 
-    /// Files that have become empty, and directories that are empty or missing. A single file or document
-    /// that was removed does not count: somebody has removed it deliberately.
+    /// Files that have become empty, and directories that are empty or missing. The removal of a
+    /// single file or document does not count: it is regarded as deliberate.
     fn absences(&self, running: RunningConfiguration<'_>) -> Vec<Absence> {
         let Accepted { settings, objects, missing, .. } = running.accepted;
         let mut gone: BTreeMap<&Path, BTreeSet<ObjectKey>> = BTreeMap::new();
@@ -349,7 +353,7 @@ impl Next<'_> {
         absences
     }
 
-    /// Removed objects that others still refer to.
+    /// Removed objects that other objects still refer to.
     fn gone_referents(
         &self,
         running: RunningConfiguration<'_>,
@@ -371,8 +375,8 @@ impl Next<'_> {
         referents.into_iter().filter_map(absence).collect()
     }
 
-    /// The bind that takes over the socket of a served one: it has the same address, or the same name if
-    /// the service manager has handed the socket over.
+    /// Returns the bind that takes over the socket of a served one: it has the same address, or the
+    /// same name if the service manager has handed the socket over.
     fn successor(&self, key: BindKey, running: RunningConfiguration<'_>) -> BindKey {
         let is_there = self.snapshot.bind(key).is_some();
         let Some(before) = running.snapshot.bind(key).filter(|_| !is_there) else { return key };
@@ -386,7 +390,7 @@ impl Next<'_> {
         self.snapshot.binds.iter().find(takes_over).map_or(key, |bind| bind.key)
     }
 
-    /// Listeners, ports and routes that are served now and would not be.
+    /// Listeners, ports and routes that are served now and no longer would be.
     fn losses(
         &self,
         running: RunningConfiguration<'_>,
@@ -435,7 +439,7 @@ impl Next<'_> {
         losses
     }
 
-    /// Routes without a fault that would no longer be attached to a listener.
+    /// Routes without a fault that would no longer be attached to any listener.
     fn detached(&self, running: RunningConfiguration<'_>, new: &[&Diagnostic]) -> Vec<String> {
         let on = |snapshot: &Snapshot| -> HashSet<String> {
             let names = snapshot.listeners().flat_map(|(_, listener)| {
@@ -460,7 +464,7 @@ impl Next<'_> {
         detached
     }
 
-    /// True if the files have this route, faulty or not.
+    /// True if the files contain this route, faulty or not.
     fn has(&self, route: &str) -> bool {
         self.objects.keys().any(|key| rule_name(key) == route)
     }
@@ -479,7 +483,7 @@ fn rule_name(key: &ObjectKey) -> String {
     }
 }
 
-/// `GatewayClass eg was in it`.
+/// Returns a phrase such as `GatewayClass eg was in it`.
 fn were_in_it(names: &BTreeSet<ObjectKey>) -> String {
     match (names.len(), names.first()) {
         (_, None) => "nothing was in it".into(),
@@ -488,11 +492,11 @@ fn were_in_it(names: &BTreeSet<ObjectKey>) -> String {
     }
 }
 
-/// Causes, absences and losses that are listed one by one.
+/// The maximum number of causes, absences and losses that are listed one by one.
 const MOST: usize = 10;
 
 impl LoadRefusal {
-    /// One line for each absence, cause and loss, and one for the number of consequences.
+    /// Returns one line for each absence, cause and loss, and one for the number of consequences.
     pub(crate) fn lines(&self) -> Vec<String> {
         let causes: Vec<String> = self.causes.iter().map(ToString::to_string).collect();
         let more = |count: usize, what: &str| {
@@ -518,13 +522,13 @@ impl LoadRefusal {
             .collect()
     }
 
-    /// True if the operator can confirm it: something was removed, and nothing is faulty.
+    /// True if the operator can confirm the load: objects were removed, and there is no new fault.
     pub(crate) fn is_removal(&self) -> bool {
         self.causes.is_empty() && !(self.absences.is_empty() && self.losses.is_empty())
     }
 }
 
-/// The first line, and how many more there are.
+/// Formats the first line, and the number of further ones.
 impl fmt::Display for LoadRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.lines();

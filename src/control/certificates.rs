@@ -1,4 +1,4 @@
-//! Certificates that are served, and those that are missing, as `edge-gateway certs` shows them.
+//! Served and missing certificates, for `edge-gateway certs`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,63 +13,63 @@ use crate::observe::listed;
 use crate::snapshot::{Bind, Listener, Snapshot};
 use crate::tls::{CertFacts, CertSlot, Chain, Judged};
 
-/// The answer to `GET /certs`. By listener, in the order of their addresses and hostnames.
+/// The answer to `GET /certs`. Sorted by address and hostname of the listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Certificates {
     pub certificates: Vec<CertificateRow>,
 }
 
-/// A certificate, or the place of one that is missing.
+/// A certificate, or a placeholder for a missing one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct CertificateRow {
     pub verdict: CertificateState,
-    /// The listeners that show it.
+    /// The listeners that use it.
     pub listeners: Vec<ShownOn>,
-    /// `Secret namespace/name`; none if the listener refers to nothing that could be one.
+    /// `Secret namespace/name`; `None` if the listener references no usable object.
     pub secret: Option<String>,
-    /// None if there is nothing to show.
+    /// `None` if no certificate is loaded.
     pub certificate: Option<CertificateFacts>,
-    /// Hostnames that clients come by and that no certificate covers; then there is no certificate.
+    /// Hostnames of the listener that no certificate covers; then `certificate` is `None`.
     pub hostnames: Vec<String>,
-    /// What is wrong, and what would be right.
+    /// Problems, with advice.
     pub problems: Vec<String>,
-    /// What may be as it should be: that the issuer is one that this host does not know.
+    /// Remarks that need not be problems: the issuer is unknown to this host.
     pub notes: Vec<String>,
 }
 
-/// A listener.
+/// A listener that uses the certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct ShownOn {
     /// `namespace/gateway/sectionName`.
     pub name: String,
     pub hostname: Option<String>,
-    /// The port as the Gateway has it.
+    /// The port in the Gateway.
     pub port: u16,
 }
 
-/// What is known of a certificate.
+/// The facts of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct CertificateFacts {
     pub names: Vec<String>,
     pub lineage: Option<String>,
     pub file: String,
-    /// Distinguished name.
+    /// The distinguished name of the issuer.
     pub issuer: String,
     pub key_type: String,
     /// Lower-case hexadecimal.
     pub serial: String,
-    /// RFC 3339, as the end.
+    /// RFC 3339, as `not_after`.
     pub not_before: String,
     pub not_after: String,
-    /// Until the end; less than none after it.
+    /// Seconds until `not_after`; negative after it.
     pub seconds_left: i64,
 }
 
-/// How a certificate is.
+/// The state of a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CertificateState {
@@ -78,23 +78,23 @@ pub(crate) enum CertificateState {
     Overdue,
     Expired,
     NotYetValid,
-    /// Something is wrong with its files; what is served is older.
+    /// A fault of its files; the served certificate is older.
     Broken,
-    /// Clients cannot follow its chain.
+    /// Clients cannot verify its chain.
     BrokenChain,
-    /// Nothing is served.
+    /// No certificate is served.
     Missing,
-    /// It is for no hostname of the listeners that show it.
+    /// It covers no hostname of the listeners that use it.
     NotForHost,
     /// Hostnames without a certificate.
     Uncovered,
-    /// The word of a gateway that knows more of them.
+    /// A state that only a newer gateway knows.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
-/// Looks at every listener that ends TLS.
+/// Inspects every listener that terminates TLS.
 pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates {
     let mut listeners: Vec<(&Arc<Listener>, &Bind)> = Vec::new();
     for bind in &snapshot.binds {
@@ -152,10 +152,10 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
     Certificates { certificates }
 }
 
-/// Hostnames in one problem.
+/// The maximum number of hostnames in one problem.
 const MOST: usize = 10;
 
-/// Hostnames of a listener that it has no certificate for.
+/// Returns the row for hostnames of a listener that none of its certificates covers.
 fn without_certificate(on: ShownOn, hosts: &[&HostPattern]) -> CertificateRow {
     let names = listed(hosts.iter().map(|host| format!("`{host}`")), MOST);
     let problem = format!(
@@ -172,15 +172,15 @@ fn without_certificate(on: ShownOn, hosts: &[&HostPattern]) -> CertificateRow {
     }
 }
 
-/// False where a listener has hostnames and the certificate is for none of them. A listener for every
-/// host has a use for any.
+/// False if the listener has hostnames and the certificate covers none of them. A listener for all
+/// hosts can use any certificate.
 fn is_of_use(facts: &CertFacts, listener: &Listener) -> bool {
     listener.hostname.is_none()
         || listener.hosts.is_empty()
         || listener.hosts.iter().any(|host| facts.is_for(host))
 }
 
-/// Says of a certificate that no listener of its has a use for it.
+/// Marks a certificate that covers no hostname of its listeners.
 fn tell_stranger(row: &mut CertificateRow) {
     let hosts = row.listeners.iter().filter_map(|on| on.hostname.as_ref());
     let hosts = listed(hosts.map(|host| format!("`{host}`")), MOST);
@@ -200,7 +200,8 @@ fn without_reference(on: ShownOn) -> CertificateRow {
     }
 }
 
-/// The certificates of one reference: of several key types, perhaps; one row at least.
+/// Returns the rows of one certificate reference: one per certificate, as there may be several key
+/// types; at least one row.
 fn rows(slot: &CertSlot, now: SystemTime) -> Vec<CertificateRow> {
     let mut faults = slot.faults();
     let mut rows = Vec::new();
@@ -260,8 +261,8 @@ fn row(
     }
 }
 
-/// The worst first: what a client minds, then what it will mind. A chain that is broken is one of the
-/// `faults`.
+/// Returns the worst state: first faults that clients notice now, then those that they will notice.
+/// A broken chain is also one of the `faults`.
 fn judge(facts: &CertFacts, chain: &Chain, faults: usize, now: SystemTime) -> CertificateState {
     let broken_chain = matches!(chain, Chain::Broken(_));
     if facts.not_after <= now {
@@ -302,13 +303,13 @@ impl CertificateFacts {
 }
 
 impl Certificates {
-    /// True if nobody has to act.
+    /// True if every certificate is good, so no action is needed.
     pub(crate) fn is_good(&self) -> bool {
         self.certificates.iter().all(|row| row.verdict == CertificateState::Good)
     }
 }
 
-/// RFC 3339 in UTC, to the second.
+/// Formats a time as RFC 3339 in UTC, to the second.
 fn stamp(moment: SystemTime) -> String {
     let stamp =
         Timestamp::try_from(moment).and_then(|stamp| Timestamp::from_second(stamp.as_second()));

@@ -1,4 +1,4 @@
-//! The loader: files in, the next snapshot and all diagnostics out. Reloads, starts and
+//! The loader: reads files, and returns the next snapshot and all diagnostics. Starts, reloads and
 //! `edge-gateway check` use it.
 
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ use crate::snapshot::{ClientLimits, Snapshot};
 use crate::tls::{CertStore, News, Tickets};
 use crate::upstream::{Bounds, Descriptors, Upstreams};
 
-/// The place of the configuration.
+/// The location of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) enum ConfigSources {
     /// The EnvoyGateway document, which names the directories.
@@ -34,11 +34,11 @@ pub(crate) enum ConfigSources {
     Directories(Vec<PathBuf>),
 }
 
-/// Below the first directory of resources.
+/// The default directory that the API writes to, below the first directory of resources.
 const API_DIRECTORY: &str = "api";
 
-/// Reads files and compiles them. It changes nothing that runs and keeps no state between loads, so one
-/// thread can load while another reads certificates again.
+/// Reads files and compiles them. It changes nothing in the running gateway and keeps no state
+/// between loads, so one thread can load while another reads certificates again.
 #[derive(Debug)]
 pub(crate) struct Loader {
     sources: ConfigSources,
@@ -49,19 +49,20 @@ pub(crate) struct Loader {
     upstreams: Arc<Upstreams>,
     trusts_proxies: bool,
     pool: Option<AddressPool>,
-    /// Where the API writes, if not below the first directory of resources.
+    /// The directory that the API writes to, if not the default one.
     api_dir: Option<PathBuf>,
-    /// Where access logs of Gateways go.
+    /// The files of the access logs of Gateways.
     log_files: LogFiles,
-    /// What a client of a listener may take that says nothing of it.
+    /// Limits on clients of listeners that set none.
     client_limits: Arc<ClientLimits>,
 }
 
-/// The load before. Unchanged clusters, counters and addresses of it are carried over to the next.
+/// The state of the previous load. Unchanged clusters, counters and addresses are carried over to
+/// the next snapshot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Previous {
     pub snapshot: Arc<Snapshot>,
-    /// Which Gateway holds which address of the pool.
+    /// The Gateway that holds each address of the pool.
     pub held: Held,
     pub seen: Seen,
 }
@@ -69,7 +70,7 @@ pub(crate) struct Previous {
 /// The files that a load read, as they were when it began.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// For the watch.
+    /// The paths to watch.
     paths: Vec<PathBuf>,
     at: SystemTime,
     print: Vec<FilePrint>,
@@ -82,7 +83,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// When the load began to read.
+    /// The time at which the load began to read.
     pub(super) fn at(&self) -> SystemTime {
         self.at
     }
@@ -93,12 +94,12 @@ impl Seen {
 pub(crate) struct Load {
     /// `None` after a fatal fault.
     pub compiled: Option<Compiled>,
-    /// All faults and warnings, by file and place.
+    /// All faults and warnings, by file and position.
     pub diagnostics: Vec<Diagnostic>,
     pub files: usize,
     pub objects: usize,
     pub seen: Seen,
-    /// None where the EnvoyGateway document cannot be read.
+    /// `None` if the EnvoyGateway document cannot be read.
     read: Option<Read>,
 }
 
@@ -106,10 +107,10 @@ pub(crate) struct Load {
 #[derive(Debug)]
 struct Read {
     settings: Settings,
-    /// About the EnvoyGateway document.
+    /// Warnings about the EnvoyGateway document.
     warnings: Vec<Diagnostic>,
     loaded: Loaded,
-    /// Where the API writes; none if the settings name no directory.
+    /// The directory that the API writes to; `None` if the settings name no directory.
     api_dir: Option<PathBuf>,
 }
 
@@ -121,7 +122,7 @@ pub(super) struct Accepted {
     /// The file of each object.
     pub objects: HashMap<ObjectKey, Arc<Path>>,
     pub diagnostics: Vec<Diagnostic>,
-    /// Those that are about settings and paths, not about a file.
+    /// Warnings about settings and paths, not about a file.
     warnings: Vec<Diagnostic>,
     pub missing: Vec<PathBuf>,
 }
@@ -131,9 +132,9 @@ pub(super) struct Accepted {
 pub(super) struct Ready {
     pub compiled: Compiled,
     pub accepted: Accepted,
-    /// Its objects, as the API shows them.
+    /// Its objects, in the form that the API returns.
     pub sources: Vec<SourceObject>,
-    /// Where the API writes; none if the settings name no directory.
+    /// The directory that the API writes to; `None` if the settings name no directory.
     pub api_dir: Option<PathBuf>,
     pub files: usize,
     pub objects: usize,
@@ -172,7 +173,7 @@ impl Loader {
         self
     }
 
-    /// Sets whether some peers may name the client in headers (`--trusted-proxies`).
+    /// Sets whether some peers may state the client's address in headers (`--trusted-proxies`).
     pub(crate) fn trusts_proxies(mut self, trusts: bool) -> Self {
         self.trusts_proxies = trusts;
         self
@@ -184,31 +185,32 @@ impl Loader {
         self
     }
 
-    /// Sets what a client of a listener may take that says nothing of it.
+    /// Sets the limits on clients of listeners that set none.
     pub(crate) fn client_limits(mut self, limits: ClientLimits) -> Self {
         self.client_limits = Arc::new(limits);
         self
     }
 
-    /// Sets `name` for `${name}` where the environment does not.
+    /// Sets the value of `${name}` for the case that the environment does not set it.
     pub(crate) fn default_variable(mut self, name: String, value: String) -> Self {
         self.defaults.push((name, value));
         self
     }
 
-    /// Has the API write to `directory`, in place of `api` below the first directory of resources.
+    /// Sets the directory that the API writes to, instead of `api` below the first directory of
+    /// resources.
     pub(crate) fn api_dir(mut self, directory: Option<PathBuf>) -> Self {
         self.api_dir = directory;
         self
     }
 
-    /// Where the API writes: a directory that nobody else writes to.
+    /// Returns the directory that the API writes to, and nothing else does.
     fn api_directory(&self, settings: &Settings) -> Option<PathBuf> {
         let below = || settings.paths.first().map(|first| first.join(API_DIRECTORY));
         self.api_dir.clone().or_else(below)
     }
 
-    /// Names, sizes and times of the files that a load of `paths` reads.
+    /// Returns names, sizes and times of the files that a load of `paths` reads.
     fn fingerprint(&self, paths: &[PathBuf]) -> Vec<FilePrint> {
         sorted([provider::fingerprint(paths), self.document_print()].concat())
     }
@@ -222,12 +224,12 @@ impl Loader {
         }
     }
 
-    /// True if no file has changed since a load began.
+    /// True if no file has changed since the load of `seen` began.
     pub(super) fn is_up_to_date(&self, seen: &Seen) -> bool {
         seen.print == self.fingerprint(&seen.paths)
     }
 
-    /// True if the files hold what is served, byte by byte.
+    /// True if the files are identical to the served configuration, byte for byte.
     pub(super) fn holds(&self, accepted: &Accepted) -> bool {
         self.settings().is_ok_and(|(settings, _)| {
             settings == accepted.settings
@@ -235,20 +237,21 @@ impl Loader {
         })
     }
 
-    /// The log level of the EnvoyGateway document; none if it sets none or cannot be read.
+    /// The log level of the EnvoyGateway document; `None` if it sets none or cannot be read.
     pub(crate) fn log_level(&self) -> Option<Level> {
         let (settings, _) = self.settings().ok()?;
         settings.log_level?.parse().ok()
     }
 
-    /// The value of `${name}`: from the environment, else the default.
+    /// Returns the value of `${name}`: from the environment, else the default.
     fn variable(&self, name: &str) -> Option<String> {
         let default = || self.defaults.iter().find(|(own, _)| *own == name);
         let value = std::env::var(name).ok().or_else(|| default().map(|(_, value)| value.clone()));
         value.map(|value| config::value_of(name, &value))
     }
 
-    /// The settings, with the API's directory added to their paths, and warnings about them.
+    /// Reads the settings and adds the API's directory to their paths. Also returns warnings about
+    /// them.
     fn settings(&self) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (mut settings, warnings) = self.sources.settings(&|name| self.variable(name))?;
         self.add_api_directory(&mut settings);
@@ -282,7 +285,7 @@ impl Loader {
         self.compile(self.read_of(settings, warnings, loaded), seen, previous, &[])
     }
 
-    /// Compiles the last good configuration. Its copies are not watched; the user's files are.
+    /// Compiles the last good configuration. The user's files are watched, not its copies.
     pub(super) fn load_kept(
         &self,
         settings: Settings,
@@ -294,8 +297,8 @@ impl Loader {
         self.compile(read, previous.seen.clone(), previous, &[])
     }
 
-    /// Reads the API's directory alone and compiles it together with the other files as they are served:
-    /// a change over the API does not load a file that somebody is editing.
+    /// Reads only the API's directory and compiles it together with the other files in their served
+    /// version, so a change over the API does not load a file that is just being edited.
     pub(super) fn load_api(&self, accepted: &Accepted, previous: &Previous) -> Load {
         let mut settings = accepted.settings.clone();
         self.add_api_directory(&mut settings);
@@ -316,7 +319,7 @@ impl Loader {
         self.compile(self.read_of(settings, warnings, loaded), seen, previous, &[])
     }
 
-    /// Compiles what `load` read once more, without the listeners of these binds.
+    /// Compiles the objects of `load` again, without the listeners of the binds in `failed`.
     pub(super) fn without(&self, load: Load, previous: &Previous, failed: &[CannotBind]) -> Load {
         match load.read {
             Some(read) => self.compile(read, load.seen, previous, failed),
@@ -344,7 +347,8 @@ impl Loader {
                     tickets: &self.tickets,
                     upstreams: &self.upstreams,
                     trusts_proxies: self.trusts_proxies,
-                    // What is listened on stays, though its interface may be down for a moment.
+                    // An address that is already served stays usable, even if its interface is down
+                    // for a moment.
                     unusable_address: &|address| {
                         let is_served =
                             previous.binds.iter().any(|bind| bind.key.address == Some(address));
@@ -370,9 +374,9 @@ impl Loader {
         Load { compiled, diagnostics, files, objects, seen, read: Some(read) }
     }
 
-    /// Re-reads every certificate by itself and logs what came of it. True if a renewal seems to
-    /// be under way and it is worth looking again soon; such faults are logged only without
-    /// `patient`.
+    /// Re-reads every certificate on its own and logs the results. Returns true if a renewal seems
+    /// to be in progress and a retry soon is worthwhile. With `patient`, faults of such a renewal
+    /// are not logged yet.
     pub(crate) fn reload_certificates(&self, patient: bool) -> bool {
         let mut again = false;
         for report in self.certificates.reload() {
@@ -385,7 +389,7 @@ impl Loader {
         again
     }
 
-    /// The first thing that is wrong with a certificate, if any.
+    /// The first problem of a certificate, if any.
     pub(crate) fn certificate_problem(&self) -> Option<String> {
         self.certificates.problems().into_iter().next()
     }
@@ -398,7 +402,7 @@ impl Loader {
         self.certificates.letsencrypt_dir()
     }
 
-    /// Paths whose changes trigger a reload, where `seen` is of the last load.
+    /// Returns the paths whose changes trigger a reload. `seen` is that of the last load.
     pub(super) fn watched(&self, seen: &Seen) -> Watched {
         let mut configuration = seen.paths.clone();
         match &self.sources {
@@ -416,7 +420,7 @@ impl Load {
         Self { compiled: None, diagnostics, files: 0, objects: 0, seen, read: None }
     }
 
-    /// The file of each object that was read.
+    /// Returns the file of each object that was read.
     pub(super) fn places(&self) -> HashMap<ObjectKey, Arc<Path>> {
         let objects =
             self.read.iter().flat_map(|read| read.loaded.objects.iter().zip(&read.loaded.origins));
@@ -433,12 +437,12 @@ impl Load {
         self.read.as_ref().map_or(&[], |read| &read.settings.paths)
     }
 
-    /// Paths of the settings that are not there.
+    /// Paths of the settings that do not exist.
     pub(super) fn missing(&self) -> &[PathBuf] {
         self.read.as_ref().map_or(&[], |read| &read.loaded.missing)
     }
 
-    /// True if these settings and files were read.
+    /// True if the load has read exactly these settings and files.
     pub(super) fn is_of(&self, settings: &Settings, files: &[SourceFile]) -> bool {
         let Some(read) = &self.read else { return false };
         let own = &read.loaded.files;
@@ -447,7 +451,7 @@ impl Load {
             && own.iter().zip(files).all(|(a, b)| a.path == b.path && a.text() == b.text())
     }
 
-    /// All that is needed to serve it; none after a fatal fault.
+    /// Converts the load into everything needed to serve it; `None` after a fatal fault.
     pub(super) fn ready(self) -> Option<Ready> {
         let objects = self.places();
         let Self { compiled, diagnostics, files: file_count, objects: object_count, read, .. } =
@@ -466,7 +470,7 @@ impl Load {
         })
     }
 
-    /// The objects, as the API shows them; none after a fatal fault.
+    /// The objects, in the form that the API returns; empty after a fatal fault.
     pub(crate) fn into_sources(self) -> Vec<SourceObject> {
         self.ready().map_or_else(Vec::new, |ready| ready.sources)
     }
@@ -477,7 +481,7 @@ fn sorted(mut prints: Vec<FilePrint>) -> Vec<FilePrint> {
     prints
 }
 
-/// The objects that were read, as the API shows them.
+/// The objects that were read, in the form that the API returns.
 fn sources(objects: &[CheckedObject], origins: Vec<FileOrigin>) -> Vec<SourceObject> {
     let mut in_file: HashMap<Arc<Path>, usize> = HashMap::new();
     for origin in &origins {
@@ -494,7 +498,7 @@ fn sources(objects: &[CheckedObject], origins: Vec<FileOrigin>) -> Vec<SourceObj
 }
 
 impl ConfigSources {
-    /// A warning at the document as a whole: what is wrong is not in any file.
+    /// A warning about the document as a whole, since the fault is not in any file.
     fn fault_of_domain(&self, domain: &str) -> Option<Diagnostic> {
         let file = match self {
             Self::Document { file, .. } => Some(file),

@@ -1,8 +1,9 @@
-//! The control loop: signals, file changes, the control socket and the service manager, one event at a
-//! time.
+//! The control loop: signals, file changes, the control socket and the service manager, one event
+//! at a time.
 //!
-//! Files are loaded on a thread of their own, so that the loop answers meanwhile. To see how a reload
-//! goes, read `reload.rs`. Which load may replace what serves is decided in `admission.rs`.
+//! Files are loaded on a separate thread, so the loop keeps answering in the meantime. `reload.rs`
+//! has the steps of a reload. `admission.rs` has the rules by which a load may replace the served
+//! configuration.
 
 mod addresses;
 mod admission;
@@ -74,95 +75,94 @@ use under_way::{Ended, Purpose, UnderWay};
 use watch::{Changed, FileWatch, Watched};
 use workers::Workers;
 
-/// Time for the last answers before the control socket is closed.
+/// Time to send the last answers before the control socket is closed.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 
-/// What runs: everything that a reload changes, and the tasks that serve.
+/// The state of the running gateway: everything that a reload changes, and the tasks that serve.
 #[derive(Debug)]
 pub(crate) struct Control {
     loader: Arc<Loader>,
     gateway: Arc<Process>,
     sockets: Sockets,
     workers: Workers,
-    /// Those of the snapshot that is served.
+    /// Background tasks of the served snapshot.
     tasks: Tasks,
     notify: Notify,
     drain_timeout: Duration,
-    /// None while `run` has it.
+    /// `None` while `run` owns it.
     socket: Option<ControlSocket>,
-    /// The load under way, if there is one.
+    /// The load under way, if any.
     under_way: Option<UnderWay>,
-    /// A reload that will begin when no other load is under way.
+    /// A reload that begins once no other load is under way.
     due: Option<LoadCause>,
     /// The last loads, the latest first.
     past: VecDeque<Past>,
-    /// Conditions that were not as they should be when the last load was served.
+    /// Conditions that reported a problem when the last load was published.
     conditions: BadConditions,
-    /// Diagnostics of the files that the log has told.
+    /// Diagnostics that have been logged.
     standing: Standing,
-    /// The faults and removals with which a load of the files is still served.
+    /// The faults with which a load from files is still served.
     policy: ReloadPolicy,
-    /// What is served was made of this; none before the first load.
+    /// The files and settings of the served configuration; `None` before the first load.
     accepted: Option<Arc<Accepted>>,
     /// The files that the last load read.
     seen: Seen,
     last_good: Option<LastGood>,
-    /// Which Gateway holds which address of the pool, and the file that remembers it.
+    /// The Gateway that holds each address of the pool, and the file that stores this.
     held: Held,
     addresses: Option<KeptAddresses>,
-    /// Why the files are not what is served, if they are not: in one line.
+    /// Why the files are not served, in one line; `None` if they are.
     trouble: Option<String>,
-    /// The same as a whole, where the files are to blame.
+    /// The same as a full report, if the files are at fault.
     refusal: Option<socket::RefusalReport>,
-    /// The certificates are being replaced: they are read again then.
+    /// A retry, set if the last read found certificates that were being replaced.
     retry: Option<CertificateRetry>,
-    /// Certificates were read since the load under way began.
+    /// True if certificates were read again after the load under way began.
     has_newer_certificates: bool,
     reloads: Arc<Reloads>,
     api: KubeApi,
-    /// Changes asked for over the API; none while `run` has it.
+    /// Changes requested over the API; `None` while `run` owns it.
     changes: Option<mpsc::Receiver<ChangeRequest>>,
-    /// Where the API is served beside the control socket.
+    /// The loopback address of the API, beside the control socket.
     api_at: Option<ApiAt>,
-    /// Where the API writes.
+    /// The directory that the API writes to.
     api_dir: Option<PathBuf>,
-    /// True if the last load was for a change over the API: the watch will report its file, too.
+    /// True if the last load was for a change over the API: the watch will report that file, too.
     is_own_change: bool,
 }
 
-/// A look at the certificates that is due.
+/// A scheduled re-read of the certificates.
 #[derive(Clone, Copy, Debug)]
 struct CertificateRetry {
     at: Instant,
-    /// How many there were before it.
+    /// The number of retries, this one included.
     tries: usize,
 }
 
-/// How the gateway is to run, beside what it serves.
+/// Settings of the process, apart from the configuration that it serves.
 #[derive(Debug)]
 pub(crate) struct ControlSetup {
     pub inherited: Vec<Inherited>,
-    /// What was handed over to another process.
+    /// Sockets that were handed over to another process.
     pub for_another: Option<ForAnother>,
     pub workers: usize,
     pub drain_timeout: Duration,
     pub notify: Notify,
-    /// Where the control socket is to be.
+    /// The path of the control socket.
     pub control_socket: Option<PathBuf>,
-    /// Answers what needs no answer of ours.
+    /// The handler of requests that do not need the control loop.
     pub admin: Admin,
-    /// Where it does beside the control socket.
+    /// The admin address, beside the control socket.
     pub admin_listen: Option<SocketAddr>,
-    /// Where the last configuration that loaded is kept, and which Gateway has which address of the
-    /// pool.
+    /// The directory that keeps the last good configuration and the addresses that Gateways hold.
     pub state_dir: Option<PathBuf>,
-    /// What a reload from files may bring with it.
+    /// The faults with which a load from files is still served.
     pub policy: ReloadPolicy,
-    /// Where loads are counted.
+    /// Counters of loads.
     pub reloads: Arc<Reloads>,
-    /// What the API allows.
+    /// The rules of the API.
     pub api: ApiRules,
-    /// Where it is served beside the control socket.
+    /// The loopback address of the API, beside the control socket.
     pub api_listen: Option<Listen>,
 }
 
@@ -171,7 +171,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// Nothing runs then: a fatal fault of the configuration, or a socket that cannot be had.
+    /// Fails on a fatal fault of the configuration or a socket that cannot be opened. Nothing is
+    /// served then.
     pub(crate) fn start(
         loader: Loader,
         gateway: Arc<Process>,
@@ -234,7 +235,7 @@ impl Control {
         Ok(control)
     }
 
-    /// Runs until told to stop, then drains.
+    /// Runs until asked to stop, then drains.
     pub(crate) async fn run(mut self, signals: Signals, watch_files: bool) {
         let unwatched = Arc::clone(&self.reloads.unwatched);
         let watch = FileWatch::start(self.watched(watch_files), unwatched);
@@ -247,7 +248,7 @@ impl Control {
                 Event::Asked(Ask::Drain(answer)) => {
                     let _ = answer.send(self.draining());
                     tracing::info!("told to drain");
-                    // The sockets are closed next; whoever asked is to hear of it before.
+                    // The sockets are closed next; the client has to get its answer first.
                     tokio::time::sleep(LAST_ANSWER).await;
                     break;
                 }
@@ -281,8 +282,8 @@ impl Control {
             tokio::time::sleep(LAST_ANSWER).await;
         }
         let (signals, socket) = events.end();
-        // Before the drain: what is asked over the control socket from now on is for the next
-        // process. Load balancers still read at the admin address that this one is not ready.
+        // Before the drain: requests to the control socket are now for the next process. Load
+        // balancers still read from the admin address that this process is not ready.
         let _pages = socket.draining();
         self.api.close();
         self.drain(signals).await;
@@ -296,10 +297,10 @@ impl Control {
         }
     }
 
-    /// Notices what changed between the first load and the watch.
+    /// Detects changes made between the first load and the start of the watch.
     fn catch_up(&mut self, watch_files: bool) {
         match self.watched(watch_files).changed_since(self.seen.at()) {
-            // Files that were written just before the load have the times of its beginning.
+            // Files written just before the load may have the timestamp of its beginning.
             Changed { configuration: true, .. } if !self.is_current() => {
                 self.due = Some(LoadCause::Files);
             }
@@ -308,9 +309,9 @@ impl Control {
         }
     }
 
-    /// Answers a question, or begins the load that it is answered after.
+    /// Answers a request, or begins the load that it waits for.
     fn answer(&mut self, ask: Ask, socket: &mut ControlSocket) {
-        // Whoever does not wait any more has no use for an answer.
+        // A client that no longer waits has dropped its receiver, so a failed send is ignored.
         match ask {
             Ask::Certificates(answer) => {
                 let snapshot = self.gateway.snapshot.load();
@@ -341,11 +342,11 @@ impl Control {
     }
 
     fn files_changed(&mut self, changed: Changed) {
-        // SIGHUP reads the files whether they look changed or not.
+        // A SIGHUP that is due has priority: it reads the files even if they look unchanged.
         if changed.configuration && self.due.is_none() {
             self.due = Some(LoadCause::Files);
         }
-        // A reload begins with them, but it may have to wait, or not be needed.
+        // A reload begins by re-reading certificates, but it may have to wait, or not be needed.
         let begins = changed.configuration && self.under_way.is_none() && !self.is_own_change;
         if changed.certificates && !begins {
             self.look_at_certificates(0);
@@ -363,7 +364,7 @@ impl Control {
         self.begin_all(cause, Vec::new());
     }
 
-    /// Begins a load of everything, which is the one that was due, too.
+    /// Begins a load of everything. It also satisfies the reload that is due.
     fn begin_all(&mut self, cause: LoadCause, waiting: Vec<oneshot::Sender<Reloaded>>) {
         self.due = None;
         self.begin(Purpose::All { cause, waiting });
@@ -377,7 +378,7 @@ impl Control {
             (Some(UnderWay::Rehearsal { answer, begun, .. }), Ended::Rehearsal(would)) => {
                 self.rehearsed(would, answer, begun);
             }
-            // Each ends as what it began as.
+            // A load always ends as the kind that it began as.
             _ => {}
         }
         if std::mem::take(&mut self.has_newer_certificates) {
@@ -385,17 +386,18 @@ impl Control {
         }
     }
 
-    /// True if the files are what is served.
+    /// True if the files are identical to the served configuration.
     fn is_current(&self) -> bool {
         self.accepted.as_ref().is_some_and(|accepted| self.loader.holds(accepted))
     }
 
-    /// Which files matter now.
+    /// Returns the paths to watch.
     fn watched(&self, watch_files: bool) -> Watched {
         if watch_files { self.loader.watched(&self.seen) } else { Watched::default() }
     }
 
-    /// WATCHDOG=1 only if every worker's loop answers: that is the loop that does the work.
+    /// Sends WATCHDOG=1 only if the event loop of every worker answers, since the workers do the
+    /// actual work.
     async fn feed_watchdog(&self) {
         let patience = systemd::watchdog_interval().unwrap_or(CERTIFICATES_EVERY);
         if tokio::time::timeout(patience, self.workers.answer()).await.is_ok() {
@@ -405,14 +407,14 @@ impl Control {
         }
     }
 
-    /// Re-reads every certificate by itself, and tells the service manager.
+    /// Re-reads every certificate on its own, and updates the status of the service manager.
     fn look_at_certificates(&mut self, tries: usize) {
         self.reload_certificates(tries);
         self.has_newer_certificates = self.under_way.is_some();
         self.notify.status(&self.status_line());
     }
 
-    /// Re-reads every certificate; a broken file leaves the last good one in service.
+    /// Re-reads every certificate; if a file is broken, its last good certificate stays in service.
     fn reload_certificates(&mut self, tries: usize) {
         let again = self.loader.reload_certificates(tries < RETRY_DELAYS.len());
         let delay = RETRY_DELAYS.get(tries).filter(|_| again);
@@ -423,8 +425,8 @@ impl Control {
     }
 }
 
-/// Opens the control socket, or says why there is none: the gateway serves without it all the same,
-/// so that two of them can share the sockets of a restart.
+/// Opens the control socket, or logs why there is none. The gateway also serves without it, so two
+/// gateways can share their sockets during a restart.
 fn open(socket: &mut ControlSocket, path: &Path, front: Front, admin: Admin) {
     match socket.open(path, front, admin) {
         Ok(()) => tracing::debug!("control socket at {}", path.display()),

@@ -1,4 +1,4 @@
-//! Sockets of binds: sockets that the service manager handed over first, the rest opened here.
+//! Listening sockets of binds: handed over by the service manager if available, else opened here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,30 +14,30 @@ use crate::net::ServerSocket;
 use crate::snapshot::{Bind, BindKey, Snapshot, Transport};
 use crate::systemd::{ForAnother, Inherited};
 
-/// Connections that may wait to be accepted: a restart's worth. The kernel caps it at
+/// The accept backlog, large enough for connections during a restart. The kernel caps it at
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Every open socket, and the handed-over ones that no bind uses. A load works on a clone of it.
+/// All open sockets, and the handed-over ones that no bind uses. A load works on a clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sockets {
     inherited: Arc<[Inherited]>,
-    /// Why none were handed over, where that is so.
+    /// Set if the sockets were handed over to another process instead.
     for_another: Option<ForAnother>,
     open: BTreeMap<BindKey, Vec<OpenSocket>>,
     next: u64,
 }
 
-/// A socket that serves a bind.
+/// An open socket that serves a bind.
 #[derive(Clone, Copy, Debug)]
 struct OpenSocket {
     id: SocketId,
-    /// Its place among those that were handed over; `None` for one of ours.
+    /// Its index among the handed-over sockets; `None` if it was opened here.
     handed: Option<usize>,
 }
 
-/// Sockets for the next snapshot: bound, so that nobody else can take the ports, and not listening, so
-/// that no client gets anywhere before it is settled that they will be served.
+/// Sockets for the next snapshot. They are bound, so that no other process can take the ports, but
+/// not listening, so that no client can connect before it is certain that they will be served.
 #[derive(Debug, Default)]
 pub(super) struct BoundSockets {
     new: Vec<(BindKey, SocketId, ServerSocket)>,
@@ -47,55 +47,56 @@ pub(super) struct BoundSockets {
     next: u64,
 }
 
-/// Sockets for the next snapshot, with everything that could fail done.
+/// Sockets for the next snapshot, after every step that can fail.
 #[derive(Debug)]
 pub(super) struct ReadySockets {
-    /// To be listened on: the copies for the workers.
+    /// New sockets to accept from, with a copy for each worker.
     pub new: Vec<(BindKey, SocketId, Copies)>,
-    /// No longer served.
+    /// Sockets that are no longer served.
     pub gone: Vec<SocketId>,
-    /// What was handed over and is of no use, or not of the use that its name says.
+    /// Warnings about handed-over sockets that are unused, or not used as their names suggest.
     pub warnings: Vec<String>,
     open: BTreeMap<BindKey, Vec<OpenSocket>>,
     next: u64,
 }
 
-/// Why bound sockets cannot be served.
+/// Reasons why bound sockets cannot be served.
 #[derive(Debug)]
 pub(super) enum CannotListen {
     Bind(CannotBind),
-    /// No descriptor is free for a worker's copy.
+    /// No file descriptor is free for the copy of a worker.
     Copies(io::Error),
 }
 
-/// A bind without a socket.
+/// The failure to open a socket for a bind.
 #[derive(Debug, thiserror::Error)]
 #[error("port {} cannot be listened on: {source}{hint}", key.port)]
 pub(crate) struct CannotBind {
     pub(super) key: BindKey,
-    /// True if the port is served now, on another address: what serves it would be closed for
-    /// nothing.
+    /// True if this gateway already serves the port on another address. A load without this bind
+    /// would close that socket and gain nothing.
     pub(super) ours: bool,
     hint: Cow<'static, str>,
     source: io::Error,
 }
 
 impl Sockets {
-    /// Keeps what the service manager handed over, to us or to another process.
+    /// Takes the sockets that the service manager handed over, to us or to another process.
     pub(super) fn new(inherited: Vec<Inherited>, for_another: Option<ForAnother>) -> Self {
         Self { inherited: inherited.into(), for_another, ..Self::default() }
     }
 
-    /// Finds or binds a socket for every bind of `next`. Changes nothing yet: what this process
-    /// does not use is closed again if the result is dropped.
+    /// Finds or binds a socket for every bind of `next`. Nothing changes yet: sockets that were
+    /// opened here are closed again if the result is dropped.
     ///
-    /// A socket that was handed over under the name of one of a bind's listeners serves it,
-    /// whatever port either has; else one that is bound to the listener's port; else a new one.
-    /// What serves a bind goes on doing so, and a socket serves one bind: the first that fits.
+    /// A bind is served by the handed-over sockets that have the name of one of its listeners,
+    /// whatever port either has; else by those bound to the listener's port; else by a new socket.
+    /// A bind keeps the sockets that serve it already. Each socket serves one bind: the first that
+    /// matches.
     ///
     /// # Errors
     ///
-    /// Every bind that has no socket, with the cause.
+    /// Returns every bind that has no socket, with the cause.
     pub(super) fn prepare(&self, next: &Snapshot) -> Result<BoundSockets, Vec<CannotBind>> {
         let mut prepared = BoundSockets { next: self.next, ..BoundSockets::default() };
         let mut failed = Vec::new();
@@ -145,12 +146,13 @@ impl Sockets {
         self.inherited.iter().filter_map(|one| one.name.as_deref()).map(str::to_owned).collect()
     }
 
-    /// Has the new sockets listen, and copies them for `workers`. Served they are after
-    /// [`commit`](Self::commit) alone.
+    /// Makes the new sockets listen, and copies them for `workers`. They are served only after
+    /// [`commit`](Self::commit).
     ///
     /// # Errors
     ///
-    /// Somebody else listens on a port since it was bound, or no descriptor is free.
+    /// Fails if another process has begun to listen on a port since it was bound, or if no file
+    /// descriptor is free.
     pub(super) fn listen(
         &self,
         bound: BoundSockets,
@@ -168,14 +170,14 @@ impl Sockets {
         Ok(ReadySockets { new: copied, gone, warnings, open, next })
     }
 
-    /// From here on these sockets are the open ones. What is to be listened on and to be closed is
-    /// the caller's to do.
+    /// Makes these sockets the open ones. The caller has to accept from the new ones and close the
+    /// old ones.
     pub(super) fn commit(&mut self, ready: &mut ReadySockets) {
         self.open = std::mem::take(&mut ready.open);
         self.next = ready.next;
     }
 
-    /// Gives `bind` every socket that `fits` and serves none yet.
+    /// Gives `bind` every handed-over socket that `fits` and does not serve another bind.
     fn hand_over(
         &self,
         bind: &Bind,
@@ -190,7 +192,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// What to do about it.
+    /// Returns advice for the error message.
     fn hint(&self, error: &io::Error, transport: Transport) -> Cow<'static, str> {
         match &self.for_another {
             Some(other) if error.kind() == io::ErrorKind::AddrInUse => format!("; {other}").into(),
@@ -241,14 +243,14 @@ impl BoundSockets {
         self.new.push((bind, id, socket));
     }
 
-    /// Has the new sockets listen that `bind` may collide with: two that are only bound could share a
-    /// port, and one that listens has it alone.
+    /// Makes the new sockets listen that may collide with `bind`: two sockets that are only bound
+    /// could share a port, but a listening one has it exclusively.
     fn make_exclusive(&self, bind: BindKey) -> io::Result<()> {
         let others = self.new.iter().filter(|(key, ..)| overlap(*key, bind));
         others.map(|(_, _, socket)| listen(socket)).collect()
     }
 
-    /// The bind that the socket at `place` of those handed over serves.
+    /// Returns the bind that the handed-over socket with index `place` serves.
     fn server_of(&self, place: usize) -> Option<BindKey> {
         let serves = |sockets: &[OpenSocket]| sockets.iter().any(|one| one.handed == Some(place));
         self.open.iter().find(|(_, sockets)| serves(sockets)).map(|(key, _)| *key)
@@ -270,7 +272,7 @@ fn is_on_port_of(one: &Inherited, bind: &Bind) -> bool {
         && bind.key.address.is_none_or(|ip| ip == one.address.ip().to_canonical())
 }
 
-/// A socket of our own.
+/// Opens a new socket.
 fn open_for(bind: &Bind) -> io::Result<ServerSocket> {
     let open = |address: IpAddr| {
         let address = SocketAddr::new(address, bind.key.port);
@@ -281,7 +283,7 @@ fn open_for(bind: &Bind) -> io::Result<ServerSocket> {
     };
     match bind.key.address {
         Some(address) => open(address),
-        // One socket for both families, or IPv4 alone on a host without IPv6.
+        // One dual-stack socket for both families, or IPv4 alone on a host without IPv6.
         None => match open(Ipv6Addr::UNSPECIFIED.into()) {
             Err(error) if no_ipv6(&error) => open(Ipv4Addr::UNSPECIFIED.into()),
             opened => opened,
@@ -289,8 +291,8 @@ fn open_for(bind: &Bind) -> io::Result<ServerSocket> {
     }
 }
 
-/// A socket for datagrams, not blocking. Of UDP, `SO_REUSEADDR` would let another process take the
-/// port from us, so it is not set.
+/// Opens a non-blocking UDP socket. `SO_REUSEADDR` is not set, because for UDP it would let another
+/// process take the port.
 fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -301,10 +303,10 @@ fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A bound socket that does not listen yet, not blocking.
+/// Opens a non-blocking, bound TCP socket that does not listen yet.
 fn stream(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of the process before this one may still be ending on the same port.
+    // Connections of the previous process may still be closing on the same port.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -314,8 +316,7 @@ fn stream(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Has a bound socket listen; one that was handed over does so already, and a socket of datagrams never
-/// does.
+/// Makes a bound socket listen. A handed-over socket listens already, and a UDP socket never does.
 fn listen(socket: &ServerSocket) -> io::Result<()> {
     match socket {
         ServerSocket::Tcp(socket) => {
@@ -326,7 +327,8 @@ fn listen(socket: &ServerSocket) -> io::Result<()> {
     }
 }
 
-/// Why `address` cannot be listened on; `None` if it can, as far as binding any port of it tells.
+/// Returns the reason why `address` cannot be listened on; `None` if a trial bind of an ephemeral
+/// port succeeds.
 pub(super) fn unusable_address(address: IpAddr) -> Option<String> {
     TcpListener::bind(SocketAddr::new(address, 0)).err().map(|error| error.to_string())
 }
@@ -337,17 +339,17 @@ fn no_ipv6(error: &io::Error) -> bool {
     codes.iter().any(|code| error.raw_os_error() == Some(*code as i32))
 }
 
-/// True for two sockets on one port of which one is on every address.
+/// True for two sockets on the same port if one of them is bound to all addresses.
 fn overlap(a: BindKey, b: BindKey) -> bool {
     let is_every = |key: BindKey| key.address.is_none_or(|address| address.is_unspecified());
     (a.port, a.transport) == (b.port, b.transport) && (is_every(a) || is_every(b))
 }
 
-/// What to do about a port that we have ourselves, on addresses that overlap.
+/// Advice for a port that this gateway itself has open, on an overlapping address.
 const OURS: &str =
     "; this gateway has it on other addresses, and can change them in a restart alone";
 
-/// What to do about it.
+/// Returns advice for the error message.
 fn hint(error: &io::Error, transport: Transport) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse if transport == Transport::Udp => {

@@ -1,15 +1,15 @@
-//! Changes of the files we read, as events.
+//! File watch: reports changes of the files that the gateway reads, as events.
 //!
-//! What is armed is a set of directories, never single files: editors and certbot replace files
-//! rather than write to them. Beside each directory that was asked for are armed all those above it,
-//! and those above the targets of symbolic links on the way: each of them can be renamed, replaced or
-//! unmounted. A file system that is mounted over one of them causes no event of inotify, so the list
-//! of mounts is watched, too.
+//! Watches are placed on directories, never on single files: editors and certbot replace files
+//! rather than write to them. Beside each requested directory, all its parent directories are
+//! watched, and those above the targets of symbolic links on the path: each of them can be renamed,
+//! replaced or unmounted. Mounting a file system over one of them causes no inotify event, so the
+//! list of mounts is watched, too.
 //!
-//! The kernel may refuse a watch: its limits are reached, or a directory may not be read. That is told
-//! as long as it lasts, and meanwhile files are compared every few seconds.
+//! The kernel may refuse a watch: its limits are reached, or a directory is not readable. This
+//! state is reported as long as it lasts, and meanwhile files are compared every few seconds.
 //!
-//! Invariant: reading a file causes no event, or a reload would cause the next one.
+//! Invariant: reading a file causes no event. Otherwise each reload would cause the next one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -31,52 +31,52 @@ use crate::control::readable::Readable;
 use crate::provider;
 use crate::stats::Trouble;
 
-/// A change is reported when nothing more has happened for this long,
+/// The quiet time: a change is reported when no further change follows for this long.
 const QUIET: Duration = Duration::from_millis(300);
-/// or, where files never rest, this long after the first of it.
+/// The maximum delay of a report after the first change, for files that keep changing.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// `live/NAME` below /etc/letsencrypt is two down.
+/// The depth of the watch for certificates: `live/NAME` is two levels below /etc/letsencrypt.
 const CERTIFICATE_DEPTH: usize = 2;
-/// Symbolic links that are followed one into the other.
+/// The maximum length of a chain of symbolic links that is followed.
 const LINKS: usize = 8;
-/// No more directories than this are armed,
+/// The maximum number of watched directories.
 const DIRECTORIES: usize = 4096;
-/// and no more than this compared.
+/// The maximum number of directories whose files are compared.
 const COMPARED: usize = 65_536;
-/// Where not all can be watched, files are compared this often.
+/// The interval of comparisons while not all files can be watched.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
-/// How often what is replaced while it is walked is walked again.
+/// The maximum number of passes over directories that change during the pass.
 const TRIES: usize = 3;
 
-/// What to watch; a path may be a directory or a file, and need not exist.
+/// Paths to watch. A path may be a directory or a file, and need not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watched {
-    /// Of a directory, the YAML files in it and not below it.
+    /// For a directory: the YAML files in it, without subdirectories.
     pub configuration: Vec<PathBuf>,
-    /// Of a directory, all files in it and up to two directories below it.
+    /// For a directory: all files in it and up to two levels of subdirectories.
     pub certificates: Vec<PathBuf>,
 }
 
-/// Which files changed since the last event.
+/// The kinds of files that changed since the last event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub configuration: bool,
     pub certificates: bool,
 }
 
-/// How far the times of files may lag behind the clock: a tick of the kernel, and a little.
+/// The margin by which file timestamps may lag behind the clock: slightly more than a kernel tick.
 const LAG: Duration = Duration::from_millis(10);
 
 impl Watched {
-    /// What of it was changed at `moment` or later, by the times that files have. For the time
-    /// between a load and the watch, in which nobody is told.
+    /// Returns the kinds of files changed at `moment` or later, by modification time. Covers the
+    /// time between a load and the start of the watch, which has no events.
     pub(super) fn changed_since(&self, moment: SystemTime) -> Changed {
         let any = |paths: &[PathBuf]| paths.iter().any(|path| is_newer(path, moment));
         Changed { configuration: any(&self.configuration), certificates: any(&self.certificates) }
     }
 }
 
-/// True for a file that was changed then, and for a directory in which something was.
+/// True if a file was modified at `moment` or later, or if a directory or an entry of it was.
 fn is_newer(path: &Path, moment: SystemTime) -> bool {
     let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let newer = |path: &Path| changed(path).is_ok_and(|at| at + LAG >= moment);
@@ -87,69 +87,69 @@ fn is_newer(path: &Path, moment: SystemTime) -> bool {
 
 const EVERYTHING: Changed = Changed { configuration: true, certificates: true };
 
-/// Watches files until it is dropped.
+/// A watch of files that lasts until it is dropped.
 ///
-/// Where the kernel gives no watch, that is a state, which is told as long as it
-/// lasts. Meanwhile the files are compared every few seconds, and watches are tried again.
+/// If the kernel refuses a watch, that state is reported as long as it lasts. Meanwhile files are
+/// compared every few seconds, and each time the watches are tried again.
 #[derive(Debug)]
 pub(crate) struct FileWatch {
     watched: Watched,
-    /// None where nothing is watched, or the kernel gives none.
+    /// `None` if nothing is watched or the kernel provides no inotify instance.
     kernel: Option<Kernel>,
     mounts: Option<Mounts>,
-    /// What is armed, and what an event of it means.
+    /// The watches, with the meaning of their events.
     armed: Armed,
-    /// By the paths of the directories.
+    /// The watch of each directory path.
     places: HashMap<PathBuf, WatchDescriptor>,
     inbox: Inbox,
-    /// When to look whether mounts have changed anything.
+    /// The next check whether mounts have replaced a directory.
     look_at: Option<Instant>,
-    /// Files are compared, since not all of them are watched.
+    /// Set while files are compared, because not all of them are watched.
     comparing: Option<Comparing>,
-    /// Why changes are not seen at once, for others to read.
+    /// The reason why changes are not detected at once, exported to other components.
     trouble: Arc<Trouble>,
-    /// Directories that are armed at most.
+    /// The maximum number of watched directories.
     most: usize,
 }
 
-/// inotify, and when it has something to tell.
+/// An inotify instance and its readiness.
 #[derive(Debug)]
 struct Kernel {
     events: Inotify,
     readable: Readable,
 }
 
-/// The mounts of the system, and when one comes or goes.
+/// The list of mounts and its readiness, which signals that a mount was added or removed.
 #[derive(Debug)]
 struct Mounts {
     changes: Readable,
-    /// For the kernel forgets what was told with it.
+    /// Kept open, because the kernel's notification state belongs to this open file.
     _list: File,
 }
 
-/// What takes the place of watches.
+/// The state of the fallback that compares files.
 #[derive(Debug)]
 struct Comparing {
     trouble: String,
-    /// The files as they were.
+    /// The previous state of the files.
     seen: Print,
-    /// When to compare them again.
+    /// The time of the next comparison.
     at: Instant,
 }
 
 type Armed = HashMap<WatchDescriptor, BTreeSet<(Role, Names)>>;
-/// What can be told of files without reading them, by whom they matter to.
+/// Metadata of files, obtained without reading them, by role and path.
 type Print = BTreeMap<(Role, PathBuf), Option<FileStamp>>;
 
-/// What tells that a file is another, or was written.
+/// The metadata that shows that a file was replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
     file: (u64, u64),
-    /// Of a directory only who it is: what matters within it has a stamp of its own.
+    /// Size and times; `None` for a directory, since relevant entries have their own stamp.
     content: Option<(u64, i64, i64, i64, i64)>,
 }
 
-/// Changes that were seen and not yet reported.
+/// Changes that were detected and not yet reported.
 #[derive(Debug, Default)]
 struct Inbox(Option<PendingChange>);
 
@@ -161,8 +161,8 @@ struct PendingChange {
 }
 
 impl FileWatch {
-    /// Begins to watch. `trouble` tells from then on why changes are not seen at once, as long as that is
-    /// so. Needs a runtime around it.
+    /// Begins to watch. `trouble` holds from then on the reason why changes are not detected at
+    /// once, as long as there is one. Must be called inside a runtime.
     pub(crate) fn start(watched: Watched, trouble: Arc<Trouble>) -> Self {
         Self::of(watched, trouble, DIRECTORIES)
     }
@@ -184,12 +184,12 @@ impl FileWatch {
         watch
     }
 
-    /// Watches `watched` from now on. Worth a call at every reload, equal paths or not: links may lead
-    /// elsewhere by now.
+    /// Watches `watched` from now on. Should be called at every reload, even with equal paths,
+    /// because symbolic links may have other targets by now.
     pub(crate) fn rewatch(&mut self, watched: Watched) {
         if self.watched != watched {
             self.watched = watched;
-            // What it has is of other files.
+            // Its state belongs to other files.
             if let Some(comparing) = &mut self.comparing {
                 comparing.seen.clear();
             }
@@ -197,11 +197,11 @@ impl FileWatch {
         self.arm();
     }
 
-    /// Waits until files changed and then rested for 300 ms. Whatever came into being or was
-    /// replaced is watched from then on, before the caller reads it. Cancel safe.
+    /// Waits until files have changed and then been quiet for 300 ms. Files that were created or
+    /// replaced are watched before this returns, so before the caller reads them. Cancel safe.
     pub(crate) async fn next(&mut self) -> Changed {
         loop {
-            // Before anything is judged to be at rest.
+            // Takes pending events before the quiet time is checked.
             self.take_all();
             let now = clock::now();
             let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -223,7 +223,7 @@ impl FileWatch {
             tokio::select! {
                 events = told(self.kernel.as_ref()) => self.take(&events, clock::now()),
                 () = remounted(self.mounts.as_ref()) => {
-                    // A container's start is many mounts.
+                    // The start of one container causes many mounts.
                     self.look_at.get_or_insert_with(|| clock::now() + QUIET);
                 }
                 () = until(next) => {}
@@ -231,7 +231,7 @@ impl FileWatch {
         }
     }
 
-    /// What the kernel tells by now.
+    /// Takes all events that are pending in the kernel.
     fn take_all(&mut self) {
         while let Some(Ok(events)) = self.kernel.as_ref().map(|kernel| kernel.events.read_events())
         {
@@ -245,8 +245,8 @@ impl FileWatch {
         }
     }
 
-    /// Looks whether other directories have the names by now, of which no event tells: another file
-    /// system may be mounted over one, or no more.
+    /// Checks whether a path now names another directory. No event reports this: a file system may
+    /// have been mounted over the directory, or unmounted.
     fn look_for_others(&mut self, now: Instant) {
         let before = std::mem::take(&mut self.places);
         self.arm();
@@ -259,16 +259,16 @@ impl FileWatch {
         }
     }
 
-    /// Puts watches where they are wanted now. Those that stay tell on, so nothing is missed in
-    /// between; a change may be seen twice.
+    /// Updates the watches to match the current directories. Watches that remain keep reporting, so
+    /// no change is missed in between; a change may be reported twice.
     fn arm(&mut self) {
-        // What was told until now has the meaning that it had then.
+        // Pending events have the meaning of the previous watches.
         self.take_all();
         let mut wires = Wires::new(&self.watched);
         let mut trouble = None;
         for _ in 0..TRIES {
             trouble = self.armed_for(&wires);
-            // What was replaced while it was walked is walked again.
+            // Repeats the pass if something was replaced during it.
             let now = Wires::new(&self.watched);
             if std::mem::replace(&mut wires, now) == wires {
                 break;
@@ -301,7 +301,7 @@ impl FileWatch {
         };
     }
 
-    /// Notes what differs between two prints of the same files.
+    /// Records the differences between two prints of the same files.
     fn compare(&mut self, before: &Print, now: &Print) {
         if before.is_empty() {
             return;
@@ -315,7 +315,8 @@ impl FileWatch {
         }
     }
 
-    /// Arms the directories of `wires` and no others, and tells which could not be.
+    /// Watches the directories of `wires` and no others. Returns a reason if some cannot be
+    /// watched.
     fn armed_for(&mut self, wires: &Wires) -> Option<String> {
         if wires.directories.is_empty() {
             (self.kernel, self.mounts) = (None, None);
@@ -328,7 +329,7 @@ impl FileWatch {
                 Ok(kernel) => self.kernel = Some(kernel),
                 Err(error) => return Some(no_instance(&error)),
             }
-            // Where it cannot be had there are no mounts to be seen.
+            // Optional: without the list, changes of mounts are not detected.
             self.mounts = Mounts::new().ok();
         }
         let Some(kernel) = &self.kernel else { return None };
@@ -341,7 +342,7 @@ impl FileWatch {
         for (directory, means) in wires.directories.iter().take(self.most) {
             let mask = mask(means);
             let added = kernel.events.add_watch(directory, mask).and_then(|watch| {
-                // The same directory by another name, of a bind mount: it is to tell of both.
+                // A bind mount shows the same directory under another name: one watch serves both.
                 let both = masks.get(&watch).map_or(mask, |other| *other | mask);
                 masks.insert(watch, both);
                 if both == mask { Ok(watch) } else { kernel.events.add_watch(directory, both) }
@@ -356,7 +357,8 @@ impl FileWatch {
                         });
                     }
                 }
-                // Gone since it was looked for: the one above tells when it comes back.
+                // Removed since the directories were listed: the parent's watch reports when it
+                // returns.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                 Err(Errno::ENOSPC) => {
                     trouble = Some("the limit fs.inotify.max_user_watches is reached".into());
@@ -369,7 +371,7 @@ impl FileWatch {
             }
         }
         for watch in self.armed.keys().filter(|watch| !armed.contains_key(*watch)) {
-            // Fails for one whose directory is gone, and so is the watch.
+            // Fails if the directory, and with it the watch, is gone already.
             let _ = kernel.events.rm_watch(*watch);
         }
         (self.armed, self.places) = (armed, places);
@@ -377,15 +379,16 @@ impl FileWatch {
     }
 }
 
-/// True for a directory of a file system of which the kernel tells only what this host does.
+/// True for a directory on a file system that other hosts may change: the kernel reports only
+/// changes made by this host. Directories that are only a step on a path do not count.
 fn is_told_elsewhere(directory: &Path, means: &BTreeSet<(Role, Names)>) -> bool {
     let is_step = means.iter().all(|(_, names)| matches!(names, Names::Step(_)));
     !is_step && statfs(directory).is_ok_and(|found| is_shared(found.filesystem_type()))
 }
 
-/// True for file systems of networks, and for those of other programs (FUSE), which show such ones.
+/// True for network file systems, and for FUSE, which may present one.
 fn is_shared(kind: FsType) -> bool {
-    // Of statfs(2), as far as Linux has them.
+    // The magic numbers of statfs(2) that Linux supports.
     const CEPH: u32 = 0x00c3_6400;
     const CIFS: u32 = 0xff53_4d42;
     const FUSE: u32 = 0x6573_5546;
@@ -393,7 +396,7 @@ fn is_shared(kind: FsType) -> bool {
     const PLAN9: u32 = 0x0102_1997;
     const SMB: u32 = 0x517b;
     const SMB2: u32 = 0xfe53_4d42;
-    // Their numbers have 32 bits, whatever the sign of the type that holds them.
+    // The numbers have 32 bits, whatever the sign of the type that holds them.
     let FsType(kind) = kind;
     [CEPH, CIFS, FUSE, NFS, PLAN9, SMB, SMB2]
         .iter()
@@ -414,7 +417,7 @@ impl Mounts {
     }
 }
 
-/// Why there is no instance of inotify.
+/// Returns the reason why inotify cannot be initialised.
 fn no_instance(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE) => {
@@ -460,7 +463,7 @@ impl Inbox {
         seen.last = now;
     }
 
-    /// When what was seen is to be reported.
+    /// The time at which the pending change is to be reported.
     fn due(&self) -> Option<Instant> {
         self.0.map(|seen| (seen.last + QUIET).min(seen.first + PATIENCE))
     }
@@ -475,22 +478,22 @@ impl Changed {
     }
 }
 
-/// What an event means.
+/// Returns the kinds of files that an event concerns.
 fn changed(armed: &Armed, event: &InotifyEvent) -> Changed {
-    // Events were lost, so anything may have changed.
+    // The queue overflowed and events were lost, so anything may have changed.
     if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
         return EVERYTHING;
     }
     let mut changed = Changed::default();
-    // Of a watch that was taken away meanwhile, too.
+    // An event may also belong to a watch that was removed meanwhile.
     let Some(means) = armed.get(&event.wd) else { return changed };
     let is_unmounted = event.mask.contains(AddWatchFlags::IN_UNMOUNT);
     for (role, names) in means {
         let matters = match (&event.name, names) {
             _ if is_unmounted => true,
-            // The watch is over; what ended it was told.
+            // The watch has ended; the event that ended it was reported before.
             _ if event.mask.contains(AddWatchFlags::IN_IGNORED) => false,
-            // An event of the directory itself matters to those who watch all of it.
+            // An event of the directory itself matters only if the whole directory is watched.
             (None, names) => *names == Names::Any,
             (Some(name), Names::Any) => role.cares_for(name),
             (Some(name), Names::One(one) | Names::Step(one)) => name == one,
@@ -503,8 +506,8 @@ fn changed(armed: &Armed, event: &InotifyEvent) -> Changed {
     changed
 }
 
-/// What a directory is to tell of. Of one that is a step on the way only what makes the next step
-/// another: in `/tmp` a lot is written that is nobody's business here.
+/// Returns the events to watch for in a directory. A directory that is only a step on a path needs
+/// only events that replace the next step: directories such as `/tmp` have many irrelevant writes.
 fn mask(means: &BTreeSet<(Role, Names)>) -> AddWatchFlags {
     let steps = AddWatchFlags::IN_ATTRIB
         | AddWatchFlags::IN_CREATE
@@ -517,11 +520,11 @@ fn mask(means: &BTreeSet<(Role, Names)>) -> AddWatchFlags {
     }
 }
 
-/// Directories to be armed, by their real path, and what an event in one of them means.
+/// Directories to watch, by real path, with the meaning of their events.
 #[derive(Debug, Default, PartialEq)]
 struct Wires {
     directories: BTreeMap<PathBuf, BTreeSet<(Role, Names)>>,
-    /// Ways that were gone already.
+    /// Paths that were walked already.
     ways: BTreeSet<(Role, PathBuf)>,
 }
 
@@ -531,14 +534,14 @@ enum Role {
     Configuration,
 }
 
-/// Which names in a directory matter.
+/// The names in a directory that matter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Names {
-    /// Those that such files have.
+    /// All names that are relevant for the role.
     Any,
-    /// A file or directory that was asked for.
+    /// A requested file or directory.
     One(OsString),
-    /// What leads to such a one.
+    /// The next component of the path to a requested file or directory.
     Step(OsString),
 }
 
@@ -559,8 +562,8 @@ impl Wires {
         self.add_directory(path, role, depth);
     }
 
-    /// The places where `path` can come into being, vanish or become another: every directory above
-    /// it, and above what links on the way lead to.
+    /// Adds the directories in which `path` can be created, removed or replaced: every directory
+    /// above it, and above the targets of symbolic links on the path.
     fn add_way(&mut self, path: &Path, role: Role, links: usize) {
         let Ok(path) = absolute(path) else { return };
         if !self.ways.insert((role, path.clone())) {
@@ -586,7 +589,7 @@ impl Wires {
         }
     }
 
-    /// The files that are watched, as they are now.
+    /// Returns the current metadata of the watched files.
     fn print(&self) -> Print {
         let mut print = Print::new();
         for (directory, means) in &self.directories {
@@ -612,14 +615,14 @@ impl Wires {
         print
     }
 
-    /// The contents of `path`, if it is a directory.
+    /// Adds the contents of `path`, if it is a directory.
     fn add_directory(&mut self, path: &Path, role: Role, depth: usize) {
         let Ok(entries) = fs::read_dir(path) else { return };
         self.put(path, role, Names::Any);
         for entry in entries.flatten() {
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_symlink() && role.cares_for(&entry.file_name()) {
-                // What the link points at may be replaced where it stands.
+                // The target of the link may be replaced while the link stays the same.
                 self.add_way(&entry.path(), role, LINKS);
             }
             if depth > 0 && (kind.is_dir() || (kind.is_symlink() && entry.path().is_dir())) {
@@ -629,7 +632,7 @@ impl Wires {
     }
 
     fn put(&mut self, directory: &Path, role: Role, names: Names) {
-        // By real path, since a directory that is armed under two names tells of only one.
+        // By real path: a directory that is watched under two names reports only one of them.
         let Ok(directory) = directory.canonicalize() else { return };
         if self.directories.len() < COMPARED || self.directories.contains_key(&directory) {
             self.directories.entry(directory).or_default().insert((role, names));
@@ -638,7 +641,7 @@ impl Wires {
 }
 
 impl FileStamp {
-    /// None of what is not there.
+    /// `None` if the file does not exist.
     fn of(path: &Path, is_step: bool) -> Option<Self> {
         let found = fs::metadata(path).or_else(|_| fs::symlink_metadata(path)).ok()?;
         let content = (!is_step && !found.is_dir()).then(|| {
@@ -651,8 +654,8 @@ impl FileStamp {
 }
 
 impl Role {
-    /// True for names that such files have; false for what editors and certbot leave beside them
-    /// while they work. `..data` is how Kubernetes mounts are replaced.
+    /// True for relevant file names; false for temporary files of editors and certbot. `..data` is
+    /// the link that Kubernetes replaces to update a mounted volume.
     fn cares_for(self, name: &OsStr) -> bool {
         let bytes = name.as_bytes();
         if bytes.starts_with(b"..") {
