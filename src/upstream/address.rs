@@ -1,11 +1,11 @@
-//! Addresses of endpoints, and their names in a log.
+//! Addresses of endpoints, and their form in logs.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Something that can be connected to.
+/// The address of a socket to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Address {
     Ip(SocketAddr),
@@ -21,8 +21,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// An endpoint for the log: `10.0.0.7:8080`, `unix:/run/app.sock`, or, where no address was known,
-/// `keycloak.local:8080`. Cheap to clone.
+/// Name of an endpoint for the log: `10.0.0.7:8080`, `unix:/run/app.sock`, or, if no address was
+/// known, `keycloak.local:8080`. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct EndpointName(Inner);
 
@@ -33,12 +33,12 @@ enum Inner {
 }
 
 impl EndpointName {
-    /// The name of an endpoint that has no address yet.
+    /// Returns the name of an endpoint without a known address.
     pub(super) fn unresolved(host: &Arc<str>, port: u16) -> Self {
         Self(Inner::Unresolved { host: Arc::clone(host), port })
     }
 
-    /// Reads what an endpoint with an address prints as.
+    /// Parses the displayed form of an endpoint with an address.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let address = match text.strip_prefix("unix:") {
             Some(path) => Address::Unix(Path::new(path).into()),
@@ -47,7 +47,7 @@ impl EndpointName {
         Some(Self(Inner::At(address)))
     }
 
-    /// What can be connected to, where it is known.
+    /// Returns the address to connect to, if it is known.
     pub(super) fn address(&self) -> Option<&Address> {
         match &self.0 {
             Inner::At(address) => Some(address),
@@ -55,7 +55,7 @@ impl EndpointName {
         }
     }
 
-    /// The socket address, where it is one: for `upstream` fields that want it typed.
+    /// Returns the socket address, if there is one, for `upstream` fields that need it typed.
     pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
             Inner::At(Address::Ip(address)) => Some(*address),

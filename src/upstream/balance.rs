@@ -1,15 +1,16 @@
-//! Which endpoint, and which after it if it cannot be reached.
+//! Load balancing: the order in which a request tries the endpoints of a cluster.
 //!
-//! Round robin over the endpoints; a name with several addresses takes them in turn as well. An
-//! address that did not take a connection lately comes last, so that one dead address does not slow
-//! every other request.
+//! Round robin over the endpoints, and over the addresses of a name. An address that recently
+//! failed to accept a connection comes last, so that one dead address does not slow every other
+//! request.
 //!
-//! This is the only loop over the endpoints of a cluster: [`Candidates::next`] gives a host,
-//! [`Candidates::missed`] says that it could not be reached, and [`Candidates::failure`] is what
-//! became of it if none could.
+//! This is the only loop over the endpoints of a cluster: [`Candidates::next`] returns a host,
+//! [`Candidates::missed`] reports that it could not be reached, and [`Candidates::failure`] returns
+//! the failure of the last host if none could be reached.
 //!
-//! Deliberately absent: several connects at once ("happy eyeballs"). A name whose first address is
-//! a black hole costs one request the connect timeout, and is then avoided for 30 s.
+//! Deliberately absent: several connection attempts at once ("happy eyeballs"). A name whose first
+//! address silently drops packets costs one request the connect timeout; that address is then
+//! avoided for 30 s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +22,12 @@ use crate::upstream::endpoint::{Endpoint, Found};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::host::Host;
 
-/// Which endpoint a caller would have, of those of the cluster. The default is whose turn it is.
+/// Preferences of a caller among the endpoints of the cluster. By default, there are none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Aim {
-    /// Comes first, if it is an address of the cluster and was not found dead lately.
+    /// Comes first, if it is an address of the cluster and is available.
     pub prefer: Option<EndpointName>,
-    /// These come last: they had the request before and did not serve it.
+    /// These come last: they failed to serve an earlier attempt of the same request.
     pub avoid: Vec<EndpointName>,
 }
 
@@ -35,22 +36,22 @@ pub(crate) struct Aim {
 pub(super) struct Candidates<'a> {
     cluster: &'a Cluster,
     aim: &'a Aim,
-    /// The preferred one was looked at.
+    /// The preferred endpoint has been considered.
     begun: bool,
-    /// Whose turn it is.
+    /// Start of the round robin for this request.
     turn: usize,
-    /// Endpoints looked at in this round.
+    /// Number of endpoints considered in this round.
     visited: usize,
-    /// The rest of a name's hosts.
+    /// The remaining hosts of a name.
     within: Option<Within>,
-    /// The host that was given out last.
+    /// The host that was returned last.
     last: Option<Arc<Host>>,
-    /// Those before it. Empty, and so without memory, unless one could not be reached.
+    /// The hosts returned before `last`. Allocates only if a host could not be reached.
     before: Vec<Arc<Host>>,
-    /// The first round left some out, which the second takes.
+    /// The first round skipped some hosts, which the second round tries.
     left_out: bool,
     second_round: bool,
-    /// What became of those that could not be had.
+    /// The failure of the last endpoint that could not be used.
     failure: SendFailure,
 }
 
@@ -67,8 +68,8 @@ impl<'a> Candidates<'a> {
             cluster,
             aim,
             begun: false,
-            // Another try of a request is no turn: else, of two endpoints, each would always get the
-            // same requests.
+            // A retry does not advance the round robin: otherwise, with two endpoints, each would
+            // always get the same requests.
             turn: if aim.avoid.is_empty() { cluster.next_turn() } else { cluster.turn() },
             visited: 0,
             within: None,
@@ -80,7 +81,7 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// The next host, which `tried` then names; `None` when all were tried.
+    /// Returns the next host and stores its name in `tried`; `None` if all hosts were tried.
     pub(super) async fn next(&mut self, tried: &mut Option<EndpointName>) -> Option<Arc<Host>> {
         self.before.extend(self.last.take());
         let host = self.find().await?;
@@ -89,8 +90,8 @@ impl<'a> Candidates<'a> {
         Some(host)
     }
 
-    /// The host that was given out last could not be reached: it comes last for a while, for every
-    /// request.
+    /// Reports that the host returned last could not be reached. It comes last for a while, for all
+    /// requests.
     pub(super) fn missed(&mut self, failure: SendFailure) {
         if let Some(host) = &self.last {
             host.missed(failure.kind, clock::now());
@@ -98,12 +99,12 @@ impl<'a> Candidates<'a> {
         self.failure = failure;
     }
 
-    /// The host that was given out last is of no use to this request.
+    /// Reports that the host returned last is unsuitable for this request.
     pub(super) fn unfit(&mut self, failure: SendFailure) {
         self.failure = failure;
     }
 
-    /// Why none could be had: what became of the last.
+    /// Returns the failure of the last host, after all failed.
     pub(super) fn failure(self) -> SendFailure {
         self.failure
     }
@@ -147,7 +148,7 @@ impl<'a> Candidates<'a> {
                         let turn = self.turn / endpoints.len();
                         self.within = Some(Within { found, turn, visited: 0 });
                     }
-                    // The first round has said so already.
+                    // The first round has recorded this failure already.
                     Err(_) if self.second_round => {}
                     Err(failure) => {
                         let failure = String::from(&*failure);
@@ -159,7 +160,8 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// The preferred one, if it is one of the cluster's, as far as its names resolve.
+    /// Returns the preferred host if it is an available host of this cluster, as far as its names
+    /// resolve.
     async fn preferred(&self, patience: Duration) -> Option<Arc<Host>> {
         let address = self.aim.prefer.as_ref().and_then(EndpointName::address)?;
         for endpoint in self.cluster.endpoints() {
@@ -179,7 +181,7 @@ impl<'a> Candidates<'a> {
         None
     }
 
-    /// True if this host belongs to this round and has not had its try.
+    /// Returns true if this host belongs to this round and has not been tried.
     fn is_next(&mut self, host: &Arc<Host>) -> bool {
         if !self.second_round && self.comes_last(host) {
             self.left_out = true;
@@ -194,9 +196,9 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// The place of a request's choice number `number` (from 0) among `count` endpoints or addresses of a
-/// name; `turn` grows from request to request. The last word of the load-balancing policy: all that
-/// follows skips what is not available.
+/// Returns the index of a request's choice number `number` (from 0) among `count` endpoints or
+/// addresses of a name; `turn` grows with each request. This alone implements the load-balancing
+/// policy; the callers only skip unavailable hosts.
 fn choice(policy: BalancePolicy, turn: usize, number: usize, count: usize) -> usize {
     match policy {
         BalancePolicy::RoundRobin => turn.wrapping_add(number) % count.max(1),

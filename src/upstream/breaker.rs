@@ -1,12 +1,14 @@
-//! The bound on the connections of a cluster: Envoy's circuit breaker.
+//! Limits on the connections of a cluster: Envoy's circuit breaker.
 //!
-//! So many connections may be open at once, over all workers, those at rest too. A request that
-//! finds neither a connection nor room for one waits in line; so many may wait, and one more is
-//! refused. A connection that becomes free goes to the next in the line of its own worker, or is
-//! closed for one that waits at another: by lot, as many wait here and there. The room of a closed
-//! connection goes to whoever has waited longest anywhere.
+//! The number of open connections is limited over all workers; idle connections count. A request
+//! that finds neither an idle connection nor room for a new one waits in a queue. The number of
+//! pending requests is limited too; the next one is refused. A connection that becomes free goes to
+//! the next request in the queue of its own worker, or is closed in favour of a request that waits
+//! at another worker: the choice is random, weighted by the number of requests that wait here and
+//! elsewhere. The room of a closed connection goes to the request that has waited longest at any
+//! worker.
 //!
-//! While nothing waits, a request meets nothing of this but one load; opening and closing a
+//! While no request waits, the cost for a request is one atomic load; opening and closing a
 //! connection costs two counters.
 
 use std::cell::RefCell;
@@ -22,16 +24,16 @@ use crate::stats::{Sharded, Upstream};
 use crate::upstream::descriptors::Descriptors;
 
 thread_local! {
-    /// Requests of this worker that wait, by cluster. A line is here while somebody stands in it.
+    /// Queues of the requests that wait at this worker, by cluster id. An empty queue is removed.
     static LINES: RefCell<HashMap<u64, Arc<Line>>> = RefCell::default();
 }
 
-/// What a cluster may take. The defaults are Envoy's.
+/// Limits of a cluster. The defaults are Envoy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Bounds {
-    /// Connections open at once, or flows of datagrams. 1024.
+    /// Maximum number of open connections, or flows of datagrams. Default 1024.
     pub connections: usize,
-    /// Requests that wait for one. 1024.
+    /// Maximum number of requests that wait for a connection. Default 1024.
     pub pending: usize,
 }
 
@@ -41,54 +43,54 @@ impl Default for Bounds {
     }
 }
 
-/// Closes a connection that rests at this worker, of this cluster or of any. False if none was closed
-/// by now.
+/// Closes an idle connection of this worker, of the given cluster or of any. Returns false if none
+/// has been closed yet.
 pub(super) type MakeRoom = fn(Option<u64>) -> bool;
 
-/// Counts what the connections of one cluster take.
+/// Counters and limits of the connections of one cluster.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// That of the cluster.
+    /// The id of the cluster.
     id: u64,
     bounds: Bounds,
     descriptors: &'static Descriptors,
     make_room: MakeRoom,
     open: AtomicUsize,
-    /// Requests that have no connection yet, and do not open one.
+    /// Requests that have no connection yet and are not opening one.
     pending: AtomicUsize,
-    /// Of them, those that wait in line for another to become free.
+    /// The pending requests that wait in a queue for a connection to become free.
     waiting: AtomicUsize,
-    /// There is room for a connection.
+    /// Notified when there is room for a connection.
     freed: Notify,
 }
 
-/// Why a request has neither a connection nor a place in the line.
+/// The reason why a request gets neither a connection nor a place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The process has no descriptor left for backends.
     NoDescriptor,
-    /// The cluster has as many connections, and as many requests wait, as may.
+    /// The cluster has reached its limits of connections and of pending requests.
     Overflow,
 }
 
-/// Why there is no room for a connection.
+/// The limit that leaves no room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Full {
     Cluster,
     Process,
 }
 
-/// What a request was admitted to.
+/// The result of an admission: a connection that was found, or a permit to open one.
 #[derive(Debug)]
 pub(super) enum Way<T> {
     Found(T),
     Open(Permit),
 }
 
-/// What is to become of a connection that is no longer used.
+/// The treatment of a connection that its request no longer uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Somebody waits at another worker, or descriptors are scarce.
+    /// A request waits at another worker, or descriptors are scarce.
     Close,
     Rest,
 }
@@ -112,11 +114,13 @@ impl Breaker {
         })
     }
 
-    /// What `find` finds, or else room for a connection; waits in line for either.
+    /// Returns the result of `find`, or else a permit for a new connection; waits in the queue for
+    /// either.
     ///
     /// # Errors
     ///
-    /// `Overflow`: as many wait as may. `NoDescriptor`: the process has none left for backends.
+    /// `Overflow`: the limit of pending requests is reached. `NoDescriptor`: the process has no
+    /// descriptor left for backends.
     pub(super) async fn admit<T>(
         self: &Arc<Self>,
         counts: &Arc<Sharded<Upstream>>,
@@ -126,7 +130,8 @@ impl Breaker {
             if let Some(found) = find() {
                 return Ok(Way::Found(found));
             }
-            // Room that becomes free is for those who wait already, at whichever worker.
+            // Requests that wait already, at any worker, have precedence for room that becomes
+            // free.
             if !self.is_contended()
                 && let Some(permit) = self.permit_or_full()?
             {
@@ -139,7 +144,7 @@ impl Breaker {
         loop {
             let mut here = pin!(waiting.line.turn.notified());
             let mut anywhere = pin!(self.freed.notified());
-            // From here on nothing is missed.
+            // From here on, no notification is missed.
             here.as_mut().enable();
             anywhere.as_mut().enable();
             if !std::mem::take(&mut behind)
@@ -154,11 +159,11 @@ impl Breaker {
         }
     }
 
-    /// Room for a connection; waits in line for it.
+    /// Returns a permit for a connection; waits in the queue for it.
     ///
     /// # Errors
     ///
-    /// As [`admit`](Self::admit).
+    /// See [`admit`](Self::admit).
     pub(super) async fn room(
         self: &Arc<Self>,
         counts: &Arc<Sharded<Upstream>>,
@@ -169,7 +174,7 @@ impl Breaker {
         }
     }
 
-    /// `None` if there is nothing now.
+    /// Returns `None` if there is neither a connection nor room for one now.
     fn look<T>(
         self: &Arc<Self>,
         find: &mut impl FnMut() -> Option<T>,
@@ -180,7 +185,7 @@ impl Breaker {
         }
     }
 
-    /// `None` if the cluster is full.
+    /// Returns `None` if the cluster is full.
     fn permit_or_full(self: &Arc<Self>) -> Result<Option<Permit>, Denied> {
         match self.permit() {
             Ok(permit) => Ok(Some(permit)),
@@ -189,11 +194,11 @@ impl Breaker {
         }
     }
 
-    /// Room for a connection, at once.
+    /// Returns a permit for a connection without waiting.
     ///
     /// # Errors
     ///
-    /// As [`admit`](Self::admit), but that it waits for nobody.
+    /// See [`admit`](Self::admit); a full cluster is an `Overflow` at once.
     pub(super) fn permit_now(
         self: &Arc<Self>,
         counts: &Sharded<Upstream>,
@@ -204,7 +209,8 @@ impl Breaker {
         })
     }
 
-    /// What rests at this worker makes room, if nothing else does.
+    /// Returns a permit; if there is no room, closes an idle connection of this worker to make
+    /// some.
     fn permit(self: &Arc<Self>) -> Result<Permit, Full> {
         self.take().or_else(|full| {
             let cluster = match full {
@@ -216,7 +222,8 @@ impl Breaker {
     }
 
     fn take(self: &Arc<Self>) -> Result<Permit, Full> {
-        // Not more for a moment either: somebody else would see no room, and tell nobody of it.
+        // The count must not exceed the limit even for a moment: another request would see no room,
+        // and the correction would not wake it.
         if !one_more(&self.open, self.bounds.connections) {
             return Err(Full::Cluster);
         }
@@ -231,7 +238,7 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// `Overflow`: there are as many as may be.
+    /// `Overflow`: the limit of pending requests is reached.
     pub(super) fn pend(
         self: &Arc<Self>,
         counts: &Arc<Sharded<Upstream>>,
@@ -244,12 +251,12 @@ impl Breaker {
         Ok(Pending { breaker: Arc::clone(self), counts: Arc::clone(counts) })
     }
 
-    /// True if a request waits anywhere.
+    /// Returns true if a request waits at any worker.
     pub(super) fn is_contended(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// The line at this worker, if there is one.
+    /// Returns the queue at this worker, if there is one.
     fn line(&self) -> Option<Arc<Line>> {
         if !self.is_contended() {
             return None;
@@ -257,13 +264,14 @@ impl Breaker {
         LINES.with_borrow(|lines| lines.get(&self.id).cloned())
     }
 
-    /// True if what rests here is to be closed: it is of use elsewhere.
+    /// Returns true if idle connections of this worker should be closed because their room is
+    /// needed elsewhere.
     pub(super) fn wants_rest(&self) -> bool {
         self.descriptors.are_scarce() || self.is_contended() && self.line().is_none()
     }
 
-    /// A connection is no longer used by its request. If it may rest, [`offer`](Self::offer) is to
-    /// follow.
+    /// Decides between closing and keeping a connection that its request no longer uses. If the
+    /// connection is kept, the caller must call [`offer`](Self::offer).
     pub(super) fn fate(&self) -> Fate {
         if !self.is_contended() {
             return if self.descriptors.are_scarce() { Fate::Close } else { Fate::Rest };
@@ -273,15 +281,17 @@ impl Breaker {
         if fastrand::usize(..all) < here { Fate::Rest } else { Fate::Close }
     }
 
-    /// There is a connection, or a stream of one, to be had at this worker.
+    /// Wakes the next request in the queue of this worker: a connection, or a stream of one, is
+    /// available.
     pub(super) fn offer(&self) {
         if let Some(line) = self.line() {
             line.turn.notify_one();
         }
     }
 
-    /// Tells the next in line if there is room for a connection. Whoever makes room looks for a line
-    /// afterwards, and whoever joins one looks for room afterwards, all in one order.
+    /// Wakes the request that has waited longest if there is room for a connection. A thread that
+    /// makes room checks for a queue afterwards, and a thread that joins a queue checks for room
+    /// afterwards; all these operations are sequentially consistent.
     fn tell(&self) {
         if self.is_contended() && self.open.load(Ordering::SeqCst) < self.bounds.connections {
             self.freed.notify_one();
@@ -289,13 +299,13 @@ impl Breaker {
     }
 }
 
-/// Counts one more up to `most`. False if there are as many.
+/// Increments the counter unless it has reached `most`. Returns false in that case.
 fn one_more(counter: &AtomicUsize, most: usize) -> bool {
     let next = |count| (count < most).then_some(count + 1);
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
 }
 
-/// Room for one connection. Dropping it gives it back.
+/// Permit for one connection. Dropping it releases the room.
 #[derive(Debug)]
 pub(super) struct Permit(Arc<Breaker>);
 
@@ -321,14 +331,14 @@ impl Drop for Pending {
     }
 }
 
-/// Requests of one worker that wait for one cluster.
+/// Queue of the requests of one worker that wait for one cluster.
 #[derive(Debug, Default)]
 struct Line {
     length: AtomicUsize,
     turn: Notify,
 }
 
-/// A request that waits.
+/// A request in a queue.
 #[derive(Debug)]
 struct Waiting {
     breaker: Arc<Breaker>,
@@ -336,7 +346,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Joins the line; true if others wait before this one, who will tell it of what they leave.
+    /// Joins the queue. Returns true if other requests wait already; they leave connections to this
+    /// one by a notification.
     fn new(breaker: &Arc<Breaker>) -> (Self, bool) {
         let line = LINES.with_borrow_mut(|lines| Arc::clone(lines.entry(breaker.id).or_default()));
         line.length.fetch_add(1, Ordering::Relaxed);
@@ -348,11 +359,11 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.line.length.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // Where the runtime of a worker ends, its thread's values may have gone before.
+            // The thread-local values of a worker may be destroyed before its runtime.
             let _ = LINES.try_with(|lines| lines.borrow_mut().remove(&self.breaker.id));
         }
         self.breaker.waiting.fetch_sub(1, Ordering::SeqCst);
-        // It may have been told of room and have found something else.
+        // This request may have been notified of room and have found something else.
         self.breaker.tell();
     }
 }

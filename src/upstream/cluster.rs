@@ -1,4 +1,4 @@
-//! A cluster: the backends that one name stands for.
+//! Clusters: groups of backends under one name.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,27 +13,30 @@ use crate::upstream::host::Host;
 use crate::upstream::keep_alive::KeepAlive;
 use crate::upstream::upstreams::Upstreams;
 
-/// Settings of a cluster. Two equal settings are the same cluster across a reload.
+/// Settings of a cluster. A cluster is kept across a reload if its settings are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClusterSettings {
-    /// For logs and metrics.
+    /// Name in logs and metrics.
     pub name: Arc<str>,
-    /// May be empty: then every request fails with `NoEndpoint`.
+    /// May be empty; every request then fails with `NoEndpoint`.
     pub endpoints: Vec<EndpointSettings>,
     pub protocol: Protocol,
-    /// Each connection begins with a handshake; None speaks in clear. Default None.
+    /// TLS settings of the connections; `None` for connections in clear. Default `None`.
     pub tls: Option<tls::ClientSettings>,
-    /// For one address, the TLS handshake included, and for the first lookup of a name. Default 10 s, as in Envoy.
+    /// Limit on the connection to one address, including the TLS handshake, and on the first lookup
+    /// of a name. Default 10 s, as in Envoy.
     pub connect_timeout: Duration,
-    /// How long a connection may rest in the pool. Default 4 s: below the 5 s after which Node and
-    /// uvicorn close theirs, so that no POST meets a connection that is being closed. A backend
-    /// that closes earlier (gunicorn: 2 s) is noticed when it does.
+    /// Limit on the time that a connection is idle in the pool. Default 4 s: less than the 5 s
+    /// after which Node and uvicorn close theirs, so that no POST meets a connection that is being
+    /// closed. If a backend closes earlier (gunicorn: 2 s), the close is detected when it happens.
     pub idle_timeout: Duration,
-    /// Resting connections a worker keeps for one address; the oldest goes first. Default 256.
+    /// Maximum number of idle connections of one worker to one address; beyond it, the oldest is
+    /// closed. Default 256.
     pub max_idle_per_endpoint: usize,
-    /// Over all workers. Those of the command line unless the cluster has its own.
+    /// Limits over all workers. Default: those of the command line.
     pub bounds: Bounds,
-    /// Of connections that are held open without a request: those of HTTP/2 and of byte streams.
+    /// Keep-alive probes of connections that may be open without a request: HTTP/2 and byte
+    /// streams.
     pub keep_alive: KeepAlive,
     pub policy: BalancePolicy,
 }
@@ -56,44 +59,45 @@ impl ClusterSettings {
     }
 }
 
-/// What the backends of a cluster speak.
+/// The protocol of the backends of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     #[default]
     Http1,
     /// HTTP/2: in clear with prior knowledge (RFC 9113 section 3.3), over TLS as negotiated.
     H2c,
-    /// As `H2c`, but HTTP/1.1 for a request that asks for an upgrade.
+    /// Like `H2c`, but HTTP/1.1 for a request that asks for an upgrade.
     H2cOrUpgrade,
 }
 
-/// Whose connections: the cluster by its id, then the address.
+/// Key of the connections in a pool: cluster id and address.
 pub(super) type PoolKey = (u64, Address);
 
 /// The order in which requests go to the endpoints of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum BalancePolicy {
-    /// In turn, and so the addresses of a name.
+    /// Round robin over the endpoints, and over the addresses of a name.
     #[default]
     RoundRobin,
 }
 
-/// The backends that one name stands for.
+/// A cluster: the backends under one name.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// Unlike the address of this value, never used twice: pools are keyed by it.
+    /// Unlike the address of this value, never reused, so it is the key in pools.
     id: u64,
     settings: ClusterSettings,
     tls: Option<tls::Client>,
     endpoints: Box<[Endpoint]>,
     turn: AtomicUsize,
     breaker: Arc<Breaker>,
-    /// Counters of senders outside a route.
+    /// Counters of requests that are sent outside a route.
     counts: Arc<Sharded<Upstream>>,
 }
 
 impl Cluster {
-    /// A cluster with no connection yet. Looks no name up. `make_room` closes a connection at rest.
+    /// Creates a cluster without connections. Does not look names up. `make_room` closes an idle
+    /// connection.
     pub(super) fn with_room(
         settings: ClusterSettings,
         upstreams: &Upstreams,
@@ -119,18 +123,18 @@ impl Cluster {
         &self.settings
     }
 
-    /// What happened to requests that were sent on nobody's account.
+    /// Returns the counters of requests that are sent outside a route.
     pub(super) fn counts(&self) -> &Arc<Sharded<Upstream>> {
         &self.counts
     }
 
-    /// How many addresses there are, and how many of them did not take a connection lately.
+    /// Returns the number of known addresses, and how many of them are unavailable.
     pub(crate) fn members(&self) -> (usize, usize) {
         let hosts = self.hosts();
         (hosts.len(), hosts.iter().filter(|host| !host.is_available()).count())
     }
 
-    /// Every host that is known. Looks no name up.
+    /// Returns all known hosts. Does not look names up.
     pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
         let of_endpoint = |endpoint: &Endpoint| match endpoint {
             Endpoint::Fixed(host) => vec![Arc::clone(host)],
@@ -139,7 +143,8 @@ impl Cluster {
         self.endpoints.iter().flat_map(of_endpoint).collect()
     }
 
-    /// Every address as it is now, and every name of which none is known. Looks no name up.
+    /// Returns the state of each known address, and of each name without a known address. Does not
+    /// look names up.
     pub(crate) fn states(&self) -> Vec<EndpointState> {
         let state = |host: &Host, name| EndpointState {
             avoided: !host.is_available(),
@@ -160,12 +165,12 @@ impl Cluster {
         self.endpoints.iter().flat_map(of_endpoint).collect()
     }
 
-    /// Makes the handshakes, where there are any.
+    /// Returns the TLS client; `None` if the cluster does not use TLS.
     pub(super) fn tls(&self) -> Option<&tls::Client> {
         self.tls.as_ref()
     }
 
-    /// Bounds its connections.
+    /// Returns the limits on the connections of this cluster.
     pub(super) fn breaker(&self) -> &Arc<Breaker> {
         &self.breaker
     }
@@ -174,7 +179,7 @@ impl Cluster {
         self.id
     }
 
-    /// The key of its connections to `address` in the pool of a worker.
+    /// Returns the key of the connections to `address` in the pool of a worker.
     pub(super) fn pool_key(&self, address: &Address) -> PoolKey {
         (self.id, address.clone())
     }
@@ -183,12 +188,12 @@ impl Cluster {
         &self.endpoints
     }
 
-    /// The number that the next request gets. Who only looks takes nobody's turn.
+    /// Returns the number that the next request will get, without taking it.
     pub(super) fn turn(&self) -> usize {
         self.turn.load(Ordering::Relaxed)
     }
 
-    /// A number that grows with every request, where there is anything to choose from.
+    /// Returns a number that grows with every request if there is a choice of endpoints; else 0.
     pub(super) fn next_turn(&self) -> usize {
         match &*self.endpoints {
             [] | [Endpoint::Fixed(_)] => 0,

@@ -1,4 +1,4 @@
-//! Streams to endpoints: opened within a limit of time, counted while they live.
+//! Connections to endpoints: opened within a timeout, counted while they are open.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -22,11 +22,12 @@ use crate::upstream::descriptors::Share;
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::keep_alive::KeepAlive;
 
-/// An open stream to an endpoint.
+/// An open connection to an endpoint, in clear or over TLS.
 pub(crate) struct Stream {
     kind: Kind,
     counts: Arc<Sharded<Upstream>>,
-    /// On the account of the client whose request uses it, if it is one.
+    /// The descriptor that counts for the client whose request uses the connection, if there is
+    /// one.
     share: Option<Share>,
     _permit: Permit,
 }
@@ -36,45 +37,45 @@ enum Kind {
     Tls(Box<TlsStream<Socket>>),
 }
 
-/// A stream of the system's.
+/// A socket of the operating system.
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// After this time without a word of its kernel a peer is gone.
+/// Time without an acknowledgement from the peer's kernel after which the connection ends.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
-/// How hard to look whether a resting stream is still good.
+/// Thoroughness of the check that an idle connection is still usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// What the event loop has seen so far. Costs no system call; a close of the last instant may be
-    /// missed, so only for requests that may be sent again.
+    /// Checks what the event loop has seen so far. Costs no system call, but may miss a very recent
+    /// close; so it is only for requests that may be sent again.
     Seen,
-    /// What the kernel has now.
+    /// Checks the present state of the socket in the kernel.
     Now,
 }
 
 impl Stream {
-    /// Has the kernel ask a silent peer whether it is still there.
+    /// Enables keep-alive probes, by which the kernel detects a dead peer.
     pub(super) fn keep_alive(&self, settings: KeepAlive) {
         if let Socket::Tcp(stream) = self.socket() {
             settings.apply(stream);
         }
     }
 
-    /// As [`keep_alive`](Self::keep_alive), and ends the stream where the peer's kernel has not
-    /// acknowledged what was sent for [`UNACKNOWLEDGED`]. Not for streams whose other end may leave them
-    /// unread: a full buffer that long ends them too.
+    /// Like [`keep_alive`](Self::keep_alive); also ends the connection if the peer's kernel does
+    /// not acknowledge sent data for [`UNACKNOWLEDGED`]. Not for connections whose peer may stop
+    /// reading: a receive buffer that stays full for that long ends them too.
     pub(super) fn notice_loss(&self, settings: KeepAlive) {
         self.keep_alive(settings);
         if let Socket::Tcp(stream) = self.socket() {
-            // Without it the kernel tries for a quarter of an hour.
+            // By default the kernel retransmits for a quarter of an hour.
             let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         }
     }
 
-    /// Ends the stream in a way that cannot be taken for an orderly end: by RST.
+    /// Ends the connection by RST, which cannot be mistaken for an orderly end.
     pub(crate) fn cut(self) {
         if let Socket::Tcp(stream) = self.socket() {
             cut(stream);
@@ -88,7 +89,7 @@ impl Stream {
         }
     }
 
-    /// True if the peer has neither closed the stream nor sent anything.
+    /// Returns true if the peer has neither closed the connection nor sent anything.
     pub(super) fn is_quiet(&mut self, look: Look) -> bool {
         match &mut self.kind {
             Kind::Clear(socket) => socket.is_quiet(look),
@@ -96,7 +97,7 @@ impl Stream {
         }
     }
 
-    /// Has it count for a client, until it is taken back or the stream is closed.
+    /// Counts the connection for a client, until `take_share` or until it is closed.
     pub(super) fn hold(&mut self, share: Option<Share>) {
         self.share = share;
     }
@@ -105,7 +106,7 @@ impl Stream {
         self.share.take()
     }
 
-    /// The counters of the rule that it was opened for.
+    /// Returns the counters of the rule that the connection was opened for.
     pub(super) fn counts(&self) -> &Sharded<Upstream> {
         &self.counts
     }
@@ -118,9 +119,9 @@ impl Stream {
     }
 }
 
-/// A peer may send a session ticket at any time: that is no reason to leave a connection. So what the
-/// event loop has seen is read as TLS, and where the kernel then still has something, nobody knows
-/// what it is.
+/// Checks an idle TLS connection. A peer may send a session ticket at any time, which is no reason
+/// to give up a connection. So data that the event loop has seen is processed by TLS; if the kernel
+/// then still has data, its content is unknown and the connection is not quiet.
 fn is_tls_quiet(stream: &mut TlsStream<Socket>, look: Look) -> bool {
     let mut byte = [0];
     let read = Pin::new(&mut *stream)
@@ -140,8 +141,8 @@ impl Socket {
     }
 }
 
-/// What closes `stream` next does so by RST: its peer must not take a broken connection for a
-/// finished one.
+/// Makes the next close of `stream` send RST, so that the peer does not mistake a broken connection
+/// for a finished one.
 pub(crate) fn cut(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
@@ -150,12 +151,12 @@ fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
     socket.peek(&mut [MaybeUninit::uninit()])
 }
 
-/// Opens a stream to `address` within the cluster's patience, TLS session included where it has one;
-/// such a session is for `alpn`.
+/// Opens a connection to `address` within the cluster's connect timeout, including the TLS
+/// handshake if the cluster uses TLS; the handshake offers `alpn`.
 ///
 /// # Errors
 ///
-/// `ConnectTimeout`, `ConnectRefused`, `NoDescriptor` or `Tls`, with the system's words and the
+/// `ConnectTimeout`, `ConnectRefused`, `NoDescriptor` or `Tls`, with the system's message and the
 /// endpoint.
 pub(super) async fn connect(
     cluster: &Cluster,
@@ -188,7 +189,7 @@ pub(super) async fn connect(
 async fn open(cluster: &Cluster, address: &Address, alpn: Alpn) -> Result<Kind, SendFailure> {
     let socket = open_socket(address).await.map_err(|error| SendFailure::unconnected(&error))?;
     let Some(client) = cluster.tls() else { return Ok(Kind::Clear(socket)) };
-    // Boxed, so that an exchange in clear need not hold the room for it.
+    // Boxed, so that exchanges in clear do not reserve memory for the handshake.
     match Box::pin(client.handshake(socket, alpn)).await {
         Ok(stream) => Ok(Kind::Tls(Box::new(stream))),
         Err(TlsFailure { cause, details }) => {
@@ -243,7 +244,7 @@ impl AsyncRead for Stream {
     }
 }
 
-/// Over TLS what was written may wait here until it is flushed.
+/// Over TLS, written data may stay in the buffer until it is flushed.
 impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,

@@ -1,19 +1,18 @@
-//! The descriptors of the process that connections may take: of all backends together, and of one
-//! client.
+//! Limits on the process's descriptors for backends: for all backends together, and for one client.
 //!
-//! A client holds one for each connection to a backend that its requests, tunnels and flows use; its
-//! own connections have a limit of their own. Clients are counted without a lock and without a table
-//! that grows: each is counted in two of a fixed number of counters, chosen by keyed hashes, and the
-//! lower one is believed. So two clients are taken for one only if they share both counters, which
-//! nobody outside can arrange.
+//! A client holds one descriptor for each connection to a backend that its requests, tunnels and
+//! flows use; its own connections have a separate limit. Clients are counted without a lock and
+//! without a growing table: each is counted in two of a fixed number of counters, chosen by keyed
+//! hashes, and the lower counter is used. So two clients are mistaken for one only if they share
+//! both counters, which no outsider can arrange.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// Counters of each of the two hashes.
+/// Number of counters for each of the two hashes.
 const COUNTERS: usize = 4096;
 
-/// Made once for the process, and as old as that.
+/// The counters and limits. Created once, for the life of the process.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
     /// Connections to backends and flows.
@@ -25,7 +24,7 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// `upstream` for all backends together, `a_client` for one client.
+    /// Creates the limits: `upstream` for all backends together, `a_client` for one client.
     pub(crate) fn new(upstream: usize, a_client: usize) -> &'static Self {
         Box::leak(Box::new(Self {
             upstream: 0.into(),
@@ -36,7 +35,7 @@ impl Descriptors {
         }))
     }
 
-    /// As many as anybody likes.
+    /// Creates counters without limits.
     pub(crate) fn unlimited() -> &'static Self {
         Self::new(usize::MAX, usize::MAX)
     }
@@ -47,7 +46,7 @@ impl Descriptors {
         Holder { of: self, places: [place(&self.keys[0]), place(&self.keys[1])] }
     }
 
-    /// One more for a backend. False if there is none left.
+    /// Takes a descriptor for a backend. Returns false if none is left.
     pub(super) fn take(&self) -> bool {
         if self.upstream.fetch_add(1, Ordering::Relaxed) < self.most_upstream {
             return true;
@@ -60,13 +59,13 @@ impl Descriptors {
         self.upstream.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// True if three quarters are taken: connections do not rest then.
+    /// Returns true if three quarters are taken: connections are then not kept idle.
     pub(super) fn are_scarce(&self) -> bool {
         self.upstream.load(Ordering::Relaxed) >= self.most_upstream / 4 * 3
     }
 }
 
-/// Whoever holds descriptors by its requests, tunnels and flows.
+/// A client that holds descriptors by its requests, tunnels and flows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     of: &'static Descriptors,
@@ -74,7 +73,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Counts one more. `None` if the client has as many as it may.
+    /// Takes a descriptor. `None` if the client has reached its limit.
     pub(crate) fn take(self) -> Option<Share> {
         let before = self.counters().map(|counter| counter.fetch_add(1, Ordering::Relaxed));
         let share = Share(self);
@@ -86,7 +85,7 @@ impl Holder {
     }
 }
 
-/// One descriptor on a client's account. Dropping it gives it back.
+/// One descriptor that counts for a client. Dropping it releases the descriptor.
 #[derive(Debug)]
 #[must_use = "the descriptor is counted only while this lives"]
 pub(crate) struct Share(Holder);

@@ -1,4 +1,4 @@
-//! The endpoints of a cluster, as configured and as running.
+//! The endpoints of a cluster, in the configuration and at runtime.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use crate::upstream::host::{Host, Hosts};
 use crate::upstream::names::Name;
 use crate::upstream::upstreams::Upstreams;
 
-/// Where a backend is, as configured.
+/// The address of a backend in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum EndpointSettings {
     Address(SocketAddr),
-    /// A host name, looked up again while it is in use; each of its addresses takes part.
+    /// A host name, looked up periodically while in use; all of its addresses are used.
     Name {
         host: Arc<str>,
         port: u16,
@@ -26,14 +26,14 @@ pub(crate) enum EndpointSettings {
     Unix(PathBuf),
 }
 
-/// How one address of a cluster is.
+/// The state of one address of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointState {
-    /// None for a name of which no address is known.
+    /// `None` for a name without a known address.
     pub address: Option<String>,
-    /// `host:port`, where it is one of the addresses of a name.
+    /// `host:port`, if the endpoint is a name.
     pub name: Option<String>,
-    /// It did not take a connection lately.
+    /// The address recently failed to accept a connection.
     pub avoided: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// `tls` is the handshake that connections to it begin with.
+    /// Creates an endpoint; `tls` has the settings of the handshake with it.
     pub(super) fn new(
         settings: &EndpointSettings,
         tls: Option<&tls::ClientSettings>,
@@ -62,7 +62,7 @@ impl Endpoint {
                     all: Arc::clone(&upstreams.hosts),
                     found: ArcSwap::default(),
                 };
-                // While the cluster before this one still has its hosts.
+                // Must happen while the previous version of the cluster still holds its hosts.
                 named.known();
                 Self::Named(named)
             }
@@ -81,7 +81,7 @@ pub(super) struct Named {
     found: ArcSwap<Found>,
 }
 
-/// Hosts of a name, in the order of the addresses that they were made for.
+/// The hosts of a name, in the order of its addresses.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     addresses: Arc<[IpAddr]>,
@@ -89,26 +89,27 @@ pub(super) struct Found {
 }
 
 impl Named {
-    /// Name and port, for the log.
+    /// Returns name and port, for the log.
     pub(super) fn endpoint_name(&self) -> EndpointName {
         EndpointName::unresolved(self.name.host(), self.port)
     }
 
-    /// The hosts that were found last. Looks no name up.
+    /// Returns the hosts that were found last. Does not start a lookup.
     pub(super) fn known(&self) -> Arc<Found> {
         self.hosts_of(self.name.known())
     }
 
-    /// The hosts, never none. Waits only if there were never any, and then at most `patience`.
+    /// Returns the hosts; the list is never empty. Waits only if no address has ever been found,
+    /// for at most `patience`.
     ///
     /// # Errors
     ///
-    /// The resolver's words, or that it said nothing in time.
+    /// The resolver's error message, or a message that it did not answer in time.
     pub(super) async fn hosts(&self, patience: Duration) -> Result<Arc<Found>, Arc<str>> {
         Ok(self.hosts_of(self.name.addresses(patience).await?))
     }
 
-    /// The same as last time, unless the name has other addresses now.
+    /// Returns the present hosts, unless the addresses of the name have changed.
     fn hosts_of(&self, addresses: Arc<[IpAddr]>) -> Arc<Found> {
         let found = self.found.load_full();
         if Arc::ptr_eq(&found.addresses, &addresses) || found.addresses == addresses {

@@ -1,4 +1,4 @@
-//! A request to a cluster and the response to it, apart from their protocol.
+//! A request to a cluster and its response, independent of the protocol.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -10,31 +10,31 @@ use crate::upstream::balance::Aim;
 use crate::upstream::descriptors::Holder;
 use crate::upstream::h1::Tunnel;
 
-/// Where a request is to go, on whose account, and who is told how it goes.
+/// Parameters of one request: its preferred endpoint, its accounts, and the outputs on its
+/// progress.
 #[derive(Debug)]
 pub(crate) struct Errand<'a> {
     pub aim: &'a Aim,
-    /// Whose share of descriptors the request takes from; None counts for nobody.
+    /// The client that the request's descriptors count for; with `None` they count for no client.
     pub client: Option<Holder>,
-    /// What happens to connections that are opened for the request is counted here, for as long as
-    /// they live.
+    /// Counters of the connections that are opened for the request, for their whole life.
     pub counts: &'a Arc<Sharded<Upstream>>,
-    /// Tells at any time which endpoint the request went to last, so that whoever drops the future
-    /// knows who has not answered.
+    /// Always holds the endpoint that the request went to last, so that a caller that drops the
+    /// future knows which endpoint has not answered.
     pub tried: &'a mut Option<EndpointName>,
-    /// Set to the [coarse time](crate::clock::coarse_now) when bytes move in either direction before
-    /// there is a head. Over HTTP/2 the request's body alone can tell.
+    /// Set to the [coarse time](crate::clock::coarse_now) when bytes move in either direction
+    /// before the response head. Over HTTP/2, only the request body sets it.
     pub moved: &'a AtomicU64,
 }
 
-/// What came back, up to the head.
+/// The response up to its head.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Status, fields and streaming body. `content-length` is there if the body has that length;
-    /// `transfer-encoding` is gone; other hop-by-hop fields are as the backend sent them.
+    /// Status, fields and streaming body. `content-length` is present if the body has that length;
+    /// `transfer-encoding` is removed; other hop-by-hop fields are as the backend sent them.
     pub response: Response,
-    /// Who answered, for the log.
+    /// The endpoint that answered, for the log.
     pub endpoint: EndpointName,
-    /// The bytes after a 101, if the request asked for an upgrade and got it. The body is then empty.
+    /// The bytes after a 101, if the request's upgrade succeeded. The body is then empty.
     pub tunnel: Option<Tunnel>,
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between a request and the bytes of its response.
+//! Failures between a request and the end of its response.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,23 +10,22 @@ use crate::tls::{TlsCause, TlsFailure};
 use crate::upstream::address::EndpointName;
 use crate::upstream::breaker::Denied;
 
-/// Why there is no response head. Which status and which response flag that makes is `proxy`'s to
-/// say.
+/// The reason why there is no response head. `proxy` maps it to a status and a response flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FailureKind {
-    /// The client's requests use as many connections as they may.
+    /// The client's requests use the maximum number of connections.
     #[error("the client's share is spent")]
     ClientShare,
-    /// No endpoint took the connection: refused, unreachable, no such socket.
+    /// No endpoint accepted the connection: refused, unreachable, or no such socket.
     #[error("connection refused")]
     ConnectRefused,
-    /// No endpoint took the connection in time.
+    /// No endpoint accepted the connection in time.
     #[error("connect timeout")]
     ConnectTimeout,
-    /// The request cannot be written for this backend. A fault of whoever built it.
+    /// The request cannot be encoded for this backend; a bug of the caller.
     #[error("invalid request: {0}")]
     InvalidRequest(&'static str),
-    /// What came back is no HTTP, or HTTP that must not be passed on.
+    /// The response is not HTTP, or is HTTP that must not be forwarded.
     #[error("invalid response: {0}")]
     InvalidResponse(&'static str),
     /// The process has no descriptor left for a connection to a backend.
@@ -37,16 +36,18 @@ pub(crate) enum FailureKind {
     /// The request asks for an upgrade, and the backend's protocol has none.
     #[error("no upgrade over HTTP/2")]
     NoUpgrade,
-    /// The cluster has as many connections as it may, and as many requests wait for one as may.
+    /// The cluster has reached its limits of connections and of pending requests.
     #[error("overflow")]
     Overflow,
-    /// The client's body broke off, or its length is not what its head said. Not the backend's fault.
+    /// The client's request body broke off, or differs from the length in its head. Not the
+    /// backend's fault.
     #[error("request body broken")]
     RequestBody,
-    /// The connection ended before a whole response head. The backend may have acted on the request.
+    /// The connection ended before a complete response head. The backend may have processed the
+    /// request.
     #[error("connection ended before the response")]
     ResetBeforeHead,
-    /// The connection was taken, and then there was no TLS session on it.
+    /// The connection was accepted, but the TLS handshake failed.
     #[error("no TLS session")]
     Tls(TlsCause),
     #[error("name does not resolve")]
@@ -54,20 +55,20 @@ pub(crate) enum FailureKind {
 }
 
 impl FailureKind {
-    /// True if no endpoint is at fault: none is avoided for it, and another would be no better.
+    /// Returns true if no endpoint is at fault: none is avoided, and no other one is tried.
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Self::ClientShare | Self::NoDescriptor | Self::Overflow)
     }
 }
 
-/// A request that has no response, with what the log should say.
+/// The failure of a request without a response, with details for the log.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{kind}: {details}")]
 pub(crate) struct SendFailure {
     pub kind: FailureKind,
     /// The last endpoint that was tried.
     pub endpoint: Option<EndpointName>,
-    /// The operating system's words or ours. May quote no byte of the peer.
+    /// The message of the operating system or of the gateway. Must not quote bytes of the peer.
     pub details: Cow<'static, str>,
 }
 
@@ -76,8 +77,9 @@ impl SendFailure {
         Self { kind, endpoint: None, details: details.into() }
     }
 
-    /// A connection that ended before a response head, with the system's words; or with the backend's
-    /// refusal of the handshake, which over TLS 1.3 comes only after we have made ours.
+    /// Returns the failure for a connection that ended before a response head, with the system's
+    /// message; or the backend's refusal of the handshake, which with TLS 1.3 arrives only after
+    /// the client side has finished the handshake.
     pub(super) fn reset(error: &io::Error) -> Self {
         match TlsFailure::refusal(error) {
             Some(TlsFailure { cause, details }) => Self::new(FailureKind::Tls(cause), details),
@@ -85,8 +87,8 @@ impl SendFailure {
         }
     }
 
-    /// There is no socket, or no connection on it: by the fault of the endpoint, or because this host
-    /// has no descriptor or memory for one.
+    /// Returns the failure for a connection that could not be opened: the endpoint is at fault, or
+    /// the local host has no descriptor or memory left for a socket.
     pub(super) fn unconnected(error: &io::Error) -> Self {
         let kind = match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
@@ -120,7 +122,7 @@ impl From<Denied> for SendFailure {
     }
 }
 
-/// Why a response body ended before its end. The client must see that it did.
+/// The reason why a response body ended early. The client must be able to detect it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyFault {
     #[error("response body is not valid: {0}")]

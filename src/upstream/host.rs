@@ -1,11 +1,11 @@
-//! Hosts: the addresses that connections go to, and the state of each.
+//! Hosts: addresses of backends, and the state of each.
 //!
-//! State is kept in atomics, so that all workers read and write it without a lock. A host lives as
-//! long as a cluster has it; the clusters of the next configuration find it again by its address
-//! ([`Hosts::host`]), so a reload forgets nothing.
+//! The state is atomic, so that all workers read and write it without a lock. A host lives as long
+//! as a cluster uses it; the clusters of the next configuration find it by its address
+//! ([`Hosts::host`]), so its state survives a reload.
 //!
-//! To add state of an address (health, load): a field of [`Host`]. Whatever takes an address out of
-//! service answers by [`Host::is_available`].
+//! To add state of an address (health, load), add a field to [`Host`]. A state that takes an
+//! address out of service must be reflected in [`Host::is_available`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,18 +17,18 @@ use crate::tls;
 use crate::upstream::address::Address;
 use crate::upstream::failure::FailureKind;
 
-/// How long an address that refused a connection comes last.
+/// Time for which an address that refused a connection comes last.
 const AVOID_REFUSING: Duration = Duration::from_secs(5);
 
-/// How long an address that did not answer comes last. Trying it costs a request the whole connect
-/// timeout.
+/// Time for which an address that did not answer comes last. Each attempt to use it costs a request
+/// the whole connect timeout.
 const AVOID_SILENT: Duration = Duration::from_secs(30);
 
-/// One address and what is known of it.
+/// One address and its state.
 #[derive(Debug)]
 pub(super) struct Host {
     address: Address,
-    /// Until when it comes last, in [`millis`]; 0 if it does not.
+    /// Time until which the address comes last, in [`millis`]; 0 if it does not.
     avoided_until: AtomicU64,
 }
 
@@ -41,7 +41,7 @@ impl Host {
         &self.address
     }
 
-    /// Notes that the address did not take a connection.
+    /// Records that the address failed to accept a connection.
     pub(super) fn missed(&self, kind: FailureKind, now: Instant) {
         let span = match kind {
             FailureKind::ConnectTimeout => AVOID_SILENT,
@@ -50,8 +50,8 @@ impl Host {
         self.avoided_until.store(millis(now + span), Ordering::Relaxed);
     }
 
-    /// False if the address did not take a connection lately: then it is tried last. Everything that
-    /// is known of its health is in this answer. Reads no clock while all is well.
+    /// Returns false if the address recently failed to accept a connection: it is then tried last.
+    /// This is the complete health state. Does not read the clock for a healthy address.
     pub(super) fn is_available(&self) -> bool {
         self.avoided_until.load(Ordering::Relaxed) == 0 || self.is_available_at(clock::now())
     }
@@ -61,14 +61,14 @@ impl Host {
     }
 }
 
-/// Milliseconds since this was first asked.
+/// Converts to milliseconds since the first call of this function.
 fn millis(at: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = *START.get_or_init(clock::now);
     u64::try_from(at.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Connections to the same address are alike if they begin with the same handshake.
+/// Connections to the same address share their state only if their TLS settings are equal.
 type Key = (Address, Option<tls::ClientSettings>);
 
 /// All hosts of the process.
@@ -76,7 +76,7 @@ type Key = (Address, Option<tls::ClientSettings>);
 pub(super) struct Hosts(CarryOver<Key, Host>);
 
 impl Hosts {
-    /// The host at `address`: the one that another cluster has, if there is one.
+    /// Returns the host at `address`, shared with the other clusters that use it.
     pub(super) fn host(&self, address: Address, tls: Option<&tls::ClientSettings>) -> Arc<Host> {
         self.0.get_or_make((address, tls.cloned()), |(address, _)| {
             Arc::new(Host::new(address.clone()))

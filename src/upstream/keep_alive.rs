@@ -5,15 +5,15 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// When the kernel asks a silent peer whether it is still there. A peer that has lost its power or its
-/// route says nothing, and its connection would be held for as long as nobody sends.
+/// Settings of the probes that the kernel sends to a silent peer. A peer without power or network
+/// sends nothing, and its connection would stay open until the gateway sends something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KeepAlive {
     /// Silence before the first probe. Default 60 s.
     pub time: Duration,
-    /// Between probes. Default 15 s.
+    /// Interval between probes. Default 15 s.
     pub interval: Duration,
-    /// Unanswered probes that end the connection. Default 4.
+    /// Number of unanswered probes that ends the connection. Default 4.
     pub probes: u32,
 }
 
@@ -29,7 +29,7 @@ impl KeepAlive {
             .with_time(self.time)
             .with_interval(self.interval)
             .with_retries(self.probes);
-        // Without it the idle timeout has to do.
+        // If this fails, the idle timeout still applies.
         let _ = SockRef::from(stream).set_tcp_keepalive(&settings);
     }
 }

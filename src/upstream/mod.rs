@@ -1,23 +1,23 @@
-//! Backends: everything between "this request goes to this cluster" and the backend's bytes.
+//! The client side of the gateway: clusters of backends, and connections to them.
 //!
-//! [`Cluster::send`] is the way in for requests: it chooses an endpoint, takes a pooled connection or opens one,
-//! sends, and returns with the head of the response. Bodies stream both ways inside the futures of
-//! the exchange itself: an HTTP/1.1 exchange ([`h1`]) has no task and no channel, and dropping it
-//! closes its connection. Connections rest in a pool of their own worker ([`pool`]), so that no
-//! request meets a lock.
+//! Requests use [`Cluster::send`]: it chooses an endpoint, takes a pooled connection or opens one,
+//! sends the request, and returns with the head of the response. Bodies stream in both directions
+//! inside the futures of the exchange itself: an HTTP/1.1 exchange ([`h1`]) has no task and no
+//! channel, and dropping it closes its connection. Each worker has its own pool of idle connections
+//! ([`pool`]), so that requests take no lock.
 //!
-//! Other connections use [`Cluster::open`], flows of datagrams [`Cluster::datagrams`]. All of them go
-//! through the endpoints by one loop ([`balance`]); the state of an address is in its [`host`].
+//! Byte streams use [`Cluster::open`], flows of datagrams [`Cluster::datagrams`]. All of them
+//! choose an endpoint by the same loop ([`balance`]); the state of an address is in its [`host`].
 //!
-//! Everything that may differ from cluster to cluster is in [`ClusterSettings`], with the gateway's
-//! defaults. To add a load-balancing policy: a variant of `BalancePolicy` and its arm in [`balance`]; to
-//! add a reason for which an address is out of service: [`host`].
+//! [`ClusterSettings`] has everything that may differ between clusters, with the defaults. To add a
+//! load-balancing policy, add a variant of `BalancePolicy` and its arm in [`balance`]; to add a
+//! reason for which an address is out of service, extend [`host`].
 //!
-//! To add a protocol: a variant of [`Protocol`], a file beside `h1` and `h2`, an arm in
+//! To add a protocol, add a variant of [`Protocol`], a module beside `h1` and `h2`, and an arm in
 //! [`Cluster::send`].
 //!
-//! A cluster's connections are bounded ([`breaker`]), and so are the descriptors of all of them and of
-//! one client ([`descriptors`]).
+//! The connections of a cluster are limited ([`breaker`]), and so are the descriptors of all
+//! clusters together and those of one client ([`descriptors`]).
 //!
 //! Deliberately absent: a total timeout (the caller drops the future), retries of requests that the
 //! backend may have processed, and the removal of hop-by-hop fields.

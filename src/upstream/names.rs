@@ -1,11 +1,11 @@
-//! Names and their addresses, looked up again while in use.
+//! Host names of backends and their addresses, looked up periodically while in use.
 //!
-//! The resolver is the system's (`getaddrinfo`), so that nsswitch, /etc/hosts and `.local` count as
-//! they do for everyone else on the host. It blocks, so it runs in the blocking pool of the runtime,
-//! which owns it; a lookup stores what it found by itself and needs nobody to wait for it.
+//! Lookups use the system's resolver (`getaddrinfo`), so that nsswitch, /etc/hosts and `.local`
+//! names apply as for every other program on the host. It blocks, so it runs in the blocking pool
+//! of the runtime; a lookup stores its result even if no request waits for it.
 //!
-//! An address that was found serves until a later lookup finds others: a name server that is down
-//! takes no backend with it.
+//! Addresses stay in use until a later lookup finds others: an outage of the name server does not
+//! affect known backends.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,15 +21,15 @@ use tokio::sync::Notify;
 use crate::carry_over::CarryOver;
 use crate::clock;
 
-/// Addresses older than this are looked up again when they are next used.
+/// Age at which addresses are looked up again at their next use.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// A name that never resolved is not asked for more often than this.
+/// Minimum interval between lookups of a name that has never resolved.
 const RETRY: Duration = Duration::from_secs(1);
 
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// Every name that a cluster uses.
+/// All names that clusters use.
 pub(super) struct Names {
     fixed: BTreeMap<String, Vec<IpAddr>>,
     lookup: Arc<Lookup>,
@@ -38,13 +38,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Names by the system's resolver. What `fixed` names (`--resolve`) is never looked up; hosts
-    /// are compared without regard to case.
+    /// Creates names that the system's resolver looks up. Names in `fixed` (`--resolve`) are never
+    /// looked up; hosts are compared case-insensitively.
     pub(super) fn new(fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Arc<Self> {
         Self::with_lookup(fixed, system)
     }
 
-    /// Names by a lookup of the caller's. It may block.
+    /// Creates names with a custom lookup function, which may block.
     pub(super) fn with_lookup(
         fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>,
         lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
@@ -59,7 +59,7 @@ impl Names {
         })
     }
 
-    /// The name of `host`. Looks nothing up.
+    /// Returns the name of `host`. Does not look it up.
     pub(super) fn name(&self, host: &Arc<str>) -> Arc<Name> {
         self.known.get_or_make(Arc::clone(host), |host| self.new_name(host))
     }
@@ -92,25 +92,25 @@ fn system(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// One host and what is known of it.
+/// A host name and its known addresses.
 pub(super) struct Name {
     host: Arc<str>,
-    /// None where the addresses are fixed.
+    /// `None` if the addresses are fixed.
     lookup: Option<Arc<Lookup>>,
     state: ArcSwap<State>,
-    /// A lookup is under way; there is never a second one.
+    /// A lookup is in progress; there is at most one.
     looking: AtomicBool,
-    /// Told when a lookup has ended, however it ended.
+    /// Notified when a lookup has ended, successful or not.
     looked: Notify,
 }
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// The last that were found; empty until there are any.
+    /// Result of the last successful lookup; empty before the first.
     addresses: Arc<[IpAddr]>,
-    /// When the last lookup ended.
+    /// Time at which the last lookup ended.
     looked_up: Option<Instant>,
-    /// What the last lookup said if it found nothing.
+    /// Error of the last lookup, if it found no address.
     failure: Option<Arc<str>>,
 }
 
@@ -119,17 +119,17 @@ impl Name {
         &self.host
     }
 
-    /// The addresses that were found last. Looks nothing up.
+    /// Returns the addresses that were found last. Does not start a lookup.
     pub(super) fn known(&self) -> Arc<[IpAddr]> {
         Arc::clone(&self.state.load().addresses)
     }
 
-    /// The addresses, in the resolver's order, never none. Waits only if there were never any, and
-    /// then at most `patience`.
+    /// Returns the addresses in the resolver's order; the list is never empty. Waits only if no
+    /// address has ever been found, for at most `patience`.
     ///
     /// # Errors
     ///
-    /// The resolver's words, or that it said nothing in time.
+    /// The resolver's error message, or a message that it did not answer in time.
     pub(super) async fn addresses(
         self: &Arc<Self>,
         patience: Duration,
@@ -139,7 +139,7 @@ impl Name {
         }
         let first = async {
             loop {
-                // Listening begins before the look, so that an end in between is not missed.
+                // Register before the check, so that a lookup that ends in between is not missed.
                 let looked = self.looked.notified();
                 tokio::pin!(looked);
                 looked.as_mut().enable();
@@ -154,7 +154,7 @@ impl Name {
             .unwrap_or_else(|_| Err("no answer from the resolver in time".into()))
     }
 
-    /// What is known at `now`, if anything; begins a lookup where that is old.
+    /// Returns the known result at `now`, if there is one; starts a lookup if that is outdated.
     fn at_hand(self: &Arc<Self>, now: Instant) -> Option<Result<Arc<[IpAddr]>, Arc<str>>> {
         let state = self.state.load();
         let known = !state.addresses.is_empty();
@@ -202,7 +202,8 @@ impl Name {
                     new
                 });
                 if !addresses.is_empty() {
-                    // Who keeps something by the list need not do so anew for the same one.
+                    // An unchanged list keeps its allocation, so that values derived from it remain
+                    // valid.
                     if *state.addresses != *addresses {
                         state.addresses = addresses.into();
                     }
@@ -229,7 +230,8 @@ impl fmt::Debug for Name {
     }
 }
 
-/// One lookup under way. Dropping it, done, panicked or never begun, lets the next one begin.
+/// A lookup in progress. Dropping it, whether it finished, panicked or never began, permits the
+/// next lookup.
 struct Looking(Arc<Name>);
 
 impl Drop for Looking {

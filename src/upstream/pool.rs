@@ -1,8 +1,8 @@
-//! Resting connections. Each worker thread has its own, so nobody waits for anybody.
+//! Pool of idle HTTP/1.1 connections. Each worker thread has its own, so there is no lock.
 //!
-//! Last in, first out: the busiest connections stay warm and the others age away. A worker calls
-//! [`sweep`] about once a second; connections of clusters that are gone, have rested too long or
-//! were closed by the backend go then.
+//! The connection that was used last is reused first: busy connections stay in use and the others
+//! expire. Each worker calls [`sweep`] about once a second; it closes connections whose cluster no
+//! longer exists, that exceeded the idle timeout, or that the backend closed.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -35,15 +35,15 @@ struct Shelf {
     resting: VecDeque<(Instant, Box<Connection>)>,
 }
 
-/// Closes what has rested too long, what the backend closed, and what belongs to no cluster any
-/// more, in the pool of this thread.
+/// Closes the idle connections of this thread that exceeded the idle timeout, that the backend
+/// closed, or whose cluster no longer exists.
 pub(crate) fn sweep(now: Instant) {
     POOL.with_borrow_mut(|pool| pool.sweep(now));
     h2::sweep(now);
 }
 
-/// Closes everything that rests on this thread, and from here on each connection after its exchange.
-/// To be called before the runtime of this thread ends.
+/// Closes all idle connections of this thread; from then on, each connection is closed after its
+/// exchange. Must be called before the runtime of this thread ends.
 pub(crate) fn drain() {
     POOL.with_borrow_mut(|pool| {
         pool.closed = true;
@@ -52,19 +52,19 @@ pub(crate) fn drain() {
     h2::drain();
 }
 
-/// The connection to `address` that rested last and is still good.
+/// Takes the usable connection to `address` that was used last.
 pub(super) fn take(cluster: &Cluster, address: &Address, look: Look) -> Option<Box<Connection>> {
     let key = cluster.pool_key(address);
     POOL.with_borrow_mut(|pool| pool.shelves.get_mut(&key)?.take(clock::now(), look))
 }
 
-/// Closes the connection of this worker that has rested longest, of one cluster or of all. False if
-/// none rests.
+/// Closes the connection of this worker that has been idle longest, of one cluster or of all.
+/// Returns false if there is none.
 pub(super) fn close_one(cluster: Option<u64>) -> bool {
     POOL.with_borrow_mut(|pool| pool.close_one(cluster))
 }
 
-/// Lets a connection rest after an exchange that ended as it should.
+/// Returns a connection to the pool after a complete exchange.
 pub(super) fn put(cluster: &Arc<Cluster>, address: Address, connection: Box<Connection>) {
     POOL.with_borrow_mut(|pool| pool.put(cluster, address, connection, clock::now()));
 }
@@ -124,7 +124,7 @@ impl Shelf {
     fn take(&mut self, now: Instant, look: Look) -> Option<Box<Connection>> {
         while let Some((since, mut connection)) = self.resting.pop_back() {
             if now.saturating_duration_since(since) >= self.idle_timeout {
-                // The others have rested longer still.
+                // The remaining connections have been idle even longer.
                 self.resting.clear();
                 return None;
             }

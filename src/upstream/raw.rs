@@ -1,7 +1,7 @@
-//! Backends without HTTP: a stream for a connection, a socket for a flow of datagrams.
+//! Backends without HTTP: a byte stream for each connection, a socket for each flow of datagrams.
 //!
-//! Endpoints are chosen as for requests: in turn, names looked up while in use, what did not take a
-//! connection lately last.
+//! Endpoints are chosen as for requests: round robin, with names looked up while in use, and with
+//! unavailable addresses last.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,12 +25,12 @@ use crate::upstream::descriptors::{Holder, Share};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::host::Host;
 
-/// A socket that sends to one endpoint, and hears from it alone.
+/// A socket that exchanges datagrams with one endpoint only.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
     socket: UdpSocket,
     host: Arc<Host>,
-    /// On whose account.
+    /// The counters of the route.
     counts: Arc<Sharded<Upstream>>,
     _share: Option<Share>,
     _permit: Permit,
@@ -41,11 +41,12 @@ impl Datagrams {
         self.host.address().clone().into()
     }
 
-    /// Sends without waiting for room.
+    /// Sends a datagram without waiting for buffer space.
     ///
     /// # Errors
     ///
-    /// Those of send(2). `ConnectionRefused`: nobody listens there, as an earlier datagram has shown.
+    /// Those of send(2). `ConnectionRefused`: an earlier datagram found no listening socket at the
+    /// endpoint.
     pub(crate) fn send(&self, datagram: &[u8]) -> io::Result<()> {
         SockRef::from(&self.socket).send(datagram)?;
         self.counts.here().sent_datagrams.one_more();
@@ -55,18 +56,18 @@ impl Datagrams {
 
     /// Resolves when there may be something to receive.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        // A refusal is an error of the socket and nothing to read.
+        // A refusal is an error of the socket, without readable data.
         self.socket.ready(Interest::READABLE | Interest::ERROR).await.map(|_| ())
     }
 
-    /// The next datagram of the endpoint.
+    /// Receives the next datagram of the endpoint.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; else as with [`send`](Self::send).
+    /// `WouldBlock` if there is none; otherwise see [`send`](Self::send).
     pub(crate) fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut receive = || Ok(recv(self.socket.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT)?);
-        // tokio takes one interest at a time here, and of two together none.
+        // `try_io` of tokio accepts one interest at a time, and does nothing for two combined.
         let length = match self.socket.try_io(Interest::READABLE, &mut receive) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.socket.try_io(Interest::ERROR, receive)?
@@ -85,7 +86,8 @@ impl Drop for Datagrams {
     }
 }
 
-/// A socket of any port that is connected to `to`: the kernel drops what others send to it.
+/// Returns a socket with an ephemeral port that is connected to `to`: the kernel drops datagrams of
+/// other senders.
 async fn bound(to: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -101,13 +103,13 @@ fn share(client: Option<Holder>) -> Result<Option<Share>, SendFailure> {
 }
 
 impl Cluster {
-    /// A socket for a flow of datagrams to an endpoint, on the account of a route's `counts`. Nothing
-    /// is sent by this, so nobody knows whether the endpoint is there; see
+    /// Opens a socket for a flow of datagrams to an endpoint, with the `counts` of a route. This
+    /// sends nothing, so it does not detect an unreachable endpoint; see
     /// [`refused`](Self::refused).
     ///
     /// # Errors
     ///
-    /// There is no endpoint, no room for a flow, or no socket to be had.
+    /// There is no endpoint, no room for a flow, or no socket.
     pub(crate) async fn datagrams(
         &self,
         client: Option<Holder>,
@@ -139,24 +141,25 @@ impl Cluster {
         Err(candidates.failure())
     }
 
-    /// The host of an endpoint has said that nobody listens there: others come first for a while.
+    /// Records that an endpoint refused a datagram (no socket listens there): it comes last for a
+    /// while.
     pub(crate) fn refused(&self, flow: &Datagrams) {
         flow.counts.here().connect_failures.one_more();
         flow.host.missed(FailureKind::ConnectRefused, clock::now());
     }
 
-    /// True if the endpoint is one of this cluster's, as far as its names are known.
+    /// Returns true if the endpoint belongs to this cluster, as far as its names are resolved.
     pub(crate) fn has(&self, flow: &Datagrams) -> bool {
         self.hosts().iter().any(|host| host.address() == flow.host.address())
     }
 
-    /// Opens a stream to an endpoint, on the account of a route's `counts`. `tried` tells at any time
-    /// which one was tried last.
+    /// Opens a byte stream to an endpoint, with the `counts` of a route. `tried` always holds the
+    /// endpoint that was tried last.
     ///
     /// # Errors
     ///
-    /// No endpoint took the connection, each tried once; the failure is that of the last. Or there is
-    /// no room for a connection: nobody waits for it here.
+    /// No endpoint accepted the connection, each tried once; the failure is that of the last. Or
+    /// there is no room for a connection: byte streams do not wait for it.
     pub(crate) async fn open(
         &self,
         client: Option<Holder>,

@@ -1,4 +1,4 @@
-//! Sending a request to a cluster, whatever its protocol.
+//! Sending a request to a cluster over its protocol.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -17,43 +17,44 @@ use crate::upstream::pool;
 use crate::upstream::upstreams::Upstreams;
 
 impl Cluster {
-    /// A cluster with no connection yet. Looks no name up.
+    /// Creates a cluster without connections. Does not look names up.
     pub(crate) fn new(settings: ClusterSettings, upstreams: &Upstreams) -> Arc<Self> {
         Self::with_room(settings, upstreams, make_room)
     }
 
     /// Sends one request and waits for the head of the response.
     ///
-    /// The caller has removed hop-by-hop fields and settled `host`; for an upgrade it left
-    /// `connection: upgrade` and `upgrade` in place. `content-length` is a promise that the body is
-    /// held to; without it the body goes out chunked, its trailers dropped (HTTP/1.1), or as it is
-    /// (h2c).
+    /// The caller must have removed hop-by-hop fields and set `host`; for an upgrade it must keep
+    /// `connection: upgrade` and `upgrade`. The body must have exactly the length that
+    /// `content-length` promises; without that field the body is sent chunked and its trailers are
+    /// dropped (HTTP/1.1), or it is sent unchanged (h2c).
     ///
-    /// The request body is sent while the head is awaited, and after that whenever the response body
-    /// is polled. Dropping the future, or the body before its end, ends the exchange at the backend
-    /// at once. There is no timeout but that of connecting.
+    /// The request body is sent while the head is awaited, and afterwards whenever the response
+    /// body is polled. Dropping the future, or the body before its end, ends the exchange with the
+    /// backend at once. The only timeout is the connect timeout.
     ///
-    /// Interim responses (1xx) are skipped, 103 among them.
+    /// Interim responses (1xx, including 103) are skipped.
     ///
     /// # Errors
     ///
-    /// Why there is no response. `Overflow`, `NoDescriptor` and `ClientShare`: there is no room, here
-    /// and not at an endpoint. An address that does not take the connection is followed by the
-    /// next, each tried once. What the backend says it has not processed is sent again, whatever the
-    /// method: a stream that is refused or above the last one of GOAWAY (RFC 9113 section 8.7), as long
-    /// as its body is kept, and a request without body that met 408 on a pooled connection. A pooled
-    /// connection that turns out to be dead is replaced by a fresh one, once, if nothing of the request
-    /// was sent or it has no body and an idempotent method (RFC 9110 section 9.2.2). Nothing else is
-    /// tried twice.
+    /// The reason why there is no response. `Overflow`, `NoDescriptor` and `ClientShare` are limits
+    /// of the gateway, not failures of an endpoint. If an address does not accept the connection,
+    /// the next one is tried; each at most once. A request that the backend reports as not
+    /// processed is sent again, with any method: on a stream that is refused or above the last
+    /// stream of GOAWAY (RFC 9113 section 8.7), provided that its body is still buffered, and a
+    /// request without body that received 408 on a pooled connection. If a pooled connection turns
+    /// out to be dead, the request is sent once more on a new connection if none of it was sent, or
+    /// if it has no body and an idempotent method (RFC 9110 section 9.2.2). There are no other
+    /// retries.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
         self.send_of(None, request).await
     }
 
-    /// As [`send`](Self::send), of the descriptors of a client.
+    /// Like [`send`](Self::send), with the descriptors counted for a client.
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub(crate) async fn send_of(
         self: &Arc<Self>,
         client: Option<Holder>,
@@ -63,11 +64,11 @@ impl Cluster {
         self.send_for(Errand { aim, client, counts: self.counts(), tried, moved }, request).await
     }
 
-    /// As [`send`](Self::send), to the endpoint that the errand asks for where it can be had.
+    /// Like [`send`](Self::send), to the endpoint that the errand prefers, if it is available.
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub(crate) async fn send_for(
         self: &Arc<Self>,
         errand: Errand<'_>,
@@ -86,7 +87,7 @@ impl Cluster {
     }
 }
 
-/// Closes a connection that rests at this worker; that of HTTP/2 is gone only a moment later.
+/// Closes an idle connection of this worker; an HTTP/2 connection closes only a moment later.
 fn make_room(cluster: Option<u64>) -> bool {
     if pool::close_one(cluster) {
         return true;

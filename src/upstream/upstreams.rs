@@ -1,4 +1,4 @@
-//! What all clusters of the process share.
+//! State that all clusters of the process share.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use crate::upstream::descriptors::Descriptors;
 use crate::upstream::host::Hosts;
 use crate::upstream::names::Names;
 
-/// Names, hosts and bounds: what outlives a configuration and is found again by the clusters of the
-/// next.
+/// Names, hosts and limits. They outlive a configuration, and the clusters of the next one reuse
+/// them.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     pub(super) names: Arc<Names>,
     pub(super) hosts: Arc<Hosts>,
-    /// Those of a cluster that has none of its own.
+    /// Default limits of a cluster.
     bounds: Bounds,
-    /// Those of all of them together.
+    /// Limits over all clusters.
     pub(super) descriptors: &'static Descriptors,
 }
 
 impl Upstreams {
-    /// Names by the system's resolver. A name in `fixed` (`--resolve`) is never looked up; hosts are
-    /// compared without regard to case.
+    /// Creates the state with names that the system's resolver looks up. Names in `fixed`
+    /// (`--resolve`) are never looked up; hosts are compared case-insensitively.
     pub(crate) fn new(fixed: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Arc<Self> {
         Self::with_names(Names::new(fixed))
     }
@@ -32,13 +32,13 @@ impl Upstreams {
         Arc::new(Self { names, hosts: Arc::default(), bounds: Bounds::default(), descriptors })
     }
 
-    /// The same with other bounds.
+    /// Returns the same names and hosts with other limits.
     pub(crate) fn bounded(&self, bounds: Bounds, descriptors: &'static Descriptors) -> Arc<Self> {
         let (names, hosts) = (Arc::clone(&self.names), Arc::clone(&self.hosts));
         Arc::new(Self { names, hosts, bounds, descriptors })
     }
 
-    /// The bounds of a cluster that has none of its own.
+    /// Returns the limits of a cluster that has none of its own.
     pub(crate) fn bounds(&self) -> Bounds {
         self.bounds
     }
