@@ -3,18 +3,18 @@
 //! If several policies of a kind apply to a rule, the most specific one takes effect: that of the
 //! rule, the route, the listener of a ListenerSet, the ListenerSet, the listener of a Gateway, the
 //! Gateway. It takes effect as a whole, unless the policy of a route has a `mergeType`. Two
-//! policies for the same target are a conflict: the older one, or the first by name, keeps the
-//! target.
+//! policies for the same target are a conflict: only the older one, or the first by name, is
+//! accepted. `OnConflict` decides whether it still applies or the target is closed.
 //!
 //! Support for another kind of Envoy Gateway policy takes changes in four places. None of them
 //! concerns attachment:
 //!
 //! 1. `src/api/envoy/`: its spec, with [`EnvoyPolicySpec`](crate::api::envoy::EnvoyPolicySpec) for
 //!    it, and the variant of `Object`.
-//! 2. `src/config/objects.rs`: the arm that reads it, with the features of it that are not served;
+//! 2. `src/config/objects.rs`: the arm that reads it, with its unsupported features;
 //!    `src/config/validate/`: the rules of its CRD, after those of `policy_targets`.
-//! 3. A file beside `security.rs` here: the kinds that it may target, and what becomes of a target in
-//!    a conflict; `graph/build.rs`: its [`AttachedPolicies`], and their reports for the statuses.
+//! 3. A file beside `security.rs` here: the kinds that it may target, and the handling of a target
+//!    in a conflict; `graph/build.rs`: its [`AttachedPolicies`], and their reports for the statuses.
 //! 4. `src/compile/`: its meaning, by [`AttachedPolicies::on_listener`] and
 //!    [`AttachedPolicies::on_rule`].
 //!

@@ -36,7 +36,7 @@ pub(in crate::graph) struct Ancestor {
 /// The conditions of a policy for one ancestor.
 #[derive(Debug)]
 pub(in crate::graph) struct AncestorReport {
-    /// Condition Accepted.
+    /// Condition Accepted. `accepted_message` is its message if it is True.
     pub accepted: Judged,
     pub accepted_message: &'static str,
     /// Condition ResolvedRefs, for kinds that have it.
