@@ -1,4 +1,4 @@
-//! Addresses of the pool that Gateways hold, remembered for the next start.
+//! The addresses of the pool that Gateways hold, stored for the next start.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -15,8 +15,9 @@ pub(super) struct KeptAddresses {
 }
 
 impl KeptAddresses {
-    /// Below the state directory (`$STATE_DIRECTORY`, systemd's `StateDirectory=`). A file that is
-    /// missing, or a line that cannot be read, counts as empty: addresses are chosen anew.
+    /// Reads the file below the state directory (`$STATE_DIRECTORY`, systemd's `StateDirectory=`).
+    /// A missing file counts as empty, and unreadable lines are skipped: new addresses are chosen
+    /// then.
     pub(super) fn read(state: &Path) -> Self {
         let file = state.join("addresses");
         let text = fs::read_to_string(&file).unwrap_or_default();
@@ -31,11 +32,11 @@ impl KeptAddresses {
         &self.held
     }
 
-    /// Writes `held` in place of the previous content, entirely or not at all.
+    /// Replaces the content of the file by `held`, atomically.
     ///
     /// # Errors
     ///
-    /// The directory cannot be written. The previous content stays.
+    /// Fails if the directory cannot be written. The previous content remains.
     pub(super) fn keep(&mut self, held: &Held) -> io::Result<()> {
         if self.held == *held {
             return Ok(());

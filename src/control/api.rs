@@ -1,4 +1,4 @@
-//! Changes that are asked for over the API: written, loaded and only then answered.
+//! Changes over the API: written and loaded before they are answered.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::control::under_way::{Answer, Purpose, WrittenChange};
 use crate::kube_api::{self, ApiError, Change, ChangeRequest, Listen, PreparedChange, Undo};
 
 impl Control {
-    /// Serves the API on a loopback address; without one that can be had, everything else is served.
+    /// Serves the API on a loopback address. If that fails, the gateway runs without it.
     pub(super) fn listen(&mut self, listen: &Listen) {
         match self.api.listen(listen) {
             Ok(address) => {
@@ -20,8 +20,7 @@ impl Control {
         }
     }
 
-    /// Writes a change and begins the load that it is answered after. There must be no load under
-    /// way.
+    /// Writes a change and begins the load that it waits for. No other load may be under way.
     pub(super) fn change(&mut self, asked: ChangeRequest) {
         let ChangeRequest { change, answer } = asked;
         if answer.is_closed() {
@@ -29,7 +28,7 @@ impl Control {
         }
         let label = change.label();
         match self.write(&change) {
-            // Everything is already as it should be.
+            // The objects are already in the requested state.
             Ok((prepared, None)) => {
                 let _ = answer.send(Ok((prepared, self.api.view())));
             }
@@ -54,12 +53,12 @@ impl Control {
         Ok((prepared, Some(undo)))
     }
 
-    /// Answers a change whose load has ended; one that is not served is undone.
+    /// Answers a change whose load has ended. A change that is not served is undone.
     pub(super) fn changed(&self, change: WrittenChange, reloaded: Reloaded) {
         let WrittenChange { label, prepared, undo, answer } = change;
         if reloaded.loaded {
             tracing::info!("{prepared} over the API");
-            // Whoever does not wait any more has no use for it.
+            // A client that no longer waits has dropped its receiver.
             let _ = answer.send(Ok((prepared, self.api.view())));
             return;
         }

@@ -1,4 +1,4 @@
-//! An attempt to replace what serves, up to the point after which nothing can fail.
+//! An attempt to replace the served configuration, up to the point after which nothing can fail.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::graph::ObjectStatus;
 use crate::kube_api::View;
 use crate::snapshot::Snapshot;
 
-/// What a load needs to know of what serves. It changes nothing of that, so it can run on a thread of
-/// its own.
+/// The inputs of a load: a view of the running gateway. A load changes none of it, so it can run on
+/// a separate thread.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub cause: LoadCause,
     pub loader: Arc<Loader>,
     pub previous: Previous,
-    /// None before the first load.
+    /// `None` before the first load.
     pub accepted: Option<Arc<Accepted>>,
     pub view: Arc<View>,
     pub sockets: Sockets,
@@ -31,8 +31,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Reads the files and compiles what they say. A change over the API takes no part of a file that
-    /// somebody is writing, so only the directory of the API is read for it.
+    /// Reads and compiles the files. For a change over the API only the API's directory is read, so
+    /// that no half-written file of the user is loaded.
     pub(super) fn load(&self) -> Load {
         match (self.cause, &self.accepted) {
             (LoadCause::Api, Some(accepted)) => self.loader.load_api(accepted, &self.previous),
@@ -40,8 +40,8 @@ impl Attempt {
         }
     }
 
-    /// Binds the sockets of a load. Where another process has a port and something serves already, the
-    /// load goes on without the listeners of that port: what was read is compiled again.
+    /// Binds the sockets of a load. If another process has a port and a configuration is served
+    /// already, the load is compiled again without the listeners of that port.
     pub(super) fn bind(&self, load: Load) -> (Load, Result<BoundSockets, NotServed>) {
         let Some(compiled) = &load.compiled else { return (load, Ok(BoundSockets::default())) };
         let failed = match self.sockets.prepare(&compiled.snapshot) {
@@ -57,9 +57,11 @@ impl Attempt {
         (load, bound.map_err(NotServed::Binds))
     }
 
-    /// Judges whether a load may replace what serves, and counts its new faults.
+    /// Judges whether a load may replace the served configuration, and returns the number of new
+    /// faults.
     pub(super) fn judge(&self, load: &Load) -> Result<usize, LoadRefusal> {
-        // Validation has refused what an API server would; everything else becomes conditions.
+        // Validation has refused what an API server would refuse; everything else becomes
+        // conditions.
         if self.cause == LoadCause::Api && load.compiled.is_some() {
             return Ok(0);
         }
@@ -72,8 +74,8 @@ impl Attempt {
         admission::judge(load, running, self.rules)
     }
 
-    /// Has the sockets of a load listen, and gets everything else ready. A load that `is_good` is kept
-    /// for a start at which the files cannot be served.
+    /// Makes the sockets of a load listen, and prepares everything else. If `is_good`, the files
+    /// are kept as the last good configuration.
     pub(super) fn replacement(
         &self,
         ready: Ready,
@@ -98,8 +100,8 @@ impl Attempt {
     }
 }
 
-/// True if it is better to serve without these binds than to refuse the load: something serves already
-/// that should not wait for them.
+/// True if serving without these binds is better than a refused load: a configuration is served
+/// already, and its updates should not wait for these ports.
 fn can_do_without(running: &Snapshot, failed: &[CannotBind]) -> bool {
     running.generation > 0 && failed.iter().all(|one| !one.ours)
 }

@@ -5,12 +5,12 @@ use std::io;
 use crate::config::Diagnostic;
 use crate::control::CannotBind;
 
-/// Why nothing is served.
+/// The reason why nothing is served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CannotStart {
     #[error("{}", list(.0))]
     Binds(Vec<CannotBind>),
-    /// Already printed one by one.
+    /// The diagnostics were logged one by one.
     #[error("the configuration has faults, see above; nothing is served")]
     Configuration(Vec<Diagnostic>),
     #[error("{NO_DESCRIPTOR}: {source}")]
@@ -23,7 +23,7 @@ pub(crate) enum CannotStart {
 
 pub(super) const NO_DESCRIPTOR: &str = "no descriptor is free for the listening sockets";
 
-/// One line for each port.
+/// Formats one line for each port.
 pub(super) fn list(failed: &[CannotBind]) -> String {
     failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -1,13 +1,13 @@
 //! Causes of a load.
 
-/// Why files are read.
+/// The reason for reading the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoadCause {
     /// An object was written over the API.
     Api,
-    /// Somebody asked over the control socket or at the admin address.
+    /// A request to the control socket or the admin address.
     Asked {
-        /// What is missing in the files was removed on purpose.
+        /// True if objects that are missing in the files were removed on purpose.
         allow_removal: bool,
     },
     /// Files have changed.
@@ -19,7 +19,7 @@ pub(super) enum LoadCause {
 }
 
 impl LoadCause {
-    /// As the log and `GET /reloads` have it.
+    /// The name in the log and in `GET /reloads`.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Api => "api",
@@ -30,7 +30,7 @@ impl LoadCause {
         }
     }
 
-    /// As the log has it when a load begins.
+    /// The log message at the beginning of a load.
     pub(super) fn phrase(self) -> &'static str {
         match self {
             Self::Api => "reloading for a change over the API",

@@ -107,9 +107,9 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
         }
     }
     let mut certificates: Vec<CertificateRow> = Vec::new();
-    // Which rows are those of a slot that has been looked at.
+    // The rows of each slot that has been inspected.
     let mut seen: Vec<(&Arc<CertSlot>, std::ops::Range<usize>)> = Vec::new();
-    // Of the row of each certificate whether one of its listeners has a use for it.
+    // For the row of each certificate: true if at least one of its listeners can use it.
     let mut useful: BTreeMap<usize, bool> = BTreeMap::new();
     for (listener, bind) in listeners {
         let port = bind.key.port;
@@ -133,7 +133,7 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
                     from..certificates.len()
                 }
             };
-            // The certificates come first, then what is wrong beside them.
+            // Rows of certificates come first, then those of other faults.
             let mut facts = slot.facts().into_iter();
             for place in rows {
                 certificates[place].listeners.push(on.clone());
@@ -207,7 +207,7 @@ fn rows(slot: &CertSlot, now: SystemTime) -> Vec<CertificateRow> {
     let mut rows = Vec::new();
     for judged in slot.judged() {
         let facts = &judged.facts;
-        // Of the lineage's own folder: a fault of another one is no fault of this certificate.
+        // Faults in the folder of another lineage do not concern this certificate.
         let folder = Path::new(&facts.file).parent();
         let own = |file: &str| match folder {
             Some(folder) if facts.lineage.is_some() => Path::new(file).starts_with(folder),

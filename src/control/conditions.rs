@@ -1,4 +1,4 @@
-//! Conditions that are not as they should be: the answer to `GET /conditions`.
+//! Conditions that report a problem: the answer to `GET /conditions`.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use crate::graph::{ObjectStatus, StatusPart};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct BadConditions {
-    /// As of the last load, in the order of the objects; the first thousand.
+    /// The conditions after the last load, in the order of the objects; at most 1000.
     pub conditions: Vec<BadCondition>,
 }
 
-/// A condition of an object.
+/// A condition of an object that reports a problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct BadCondition {
     /// `HTTPRoute namespace/name`.
     pub object: String,
-    /// `listener https`, `on eg`; empty where it is the object's own.
+    /// `listener https`, `on eg`; empty for a condition of the object itself.
     pub part: String,
     #[serde(rename = "type")]
     pub kind: String,
@@ -41,16 +41,16 @@ impl fmt::Display for BadCondition {
     }
 }
 
-/// Conditions that one answer holds.
+/// The maximum number of conditions in one answer.
 const MOST: usize = 1000;
-/// These are False where all is well.
+/// Condition types for which True is the problem.
 const BAD: [&str; 2] = ["Conflicted", "PartiallyInvalid"];
-/// Neither status of these is trouble. A client may reuse a connection for another listener's
-/// name; such a request is answered 421 and sent again.
+/// Condition types that never report a problem. A client may reuse a connection for another
+/// listener's name; such a request is answered with 421 and sent again.
 const HINTS: [&str; 1] = ["OverlappingTLSConfig"];
 
 impl BadConditions {
-    /// Adds the conditions of an object that are not as they should be.
+    /// Adds the conditions of an object that report a problem.
     pub(crate) fn add(&mut self, status: &ObjectStatus) {
         let object = status.key().to_string();
         for (part, conditions) in status.parts() {
@@ -71,7 +71,7 @@ impl BadConditions {
         }
     }
 
-    /// Those of an object that a client has from an API server, by its `status`.
+    /// Reads the conditions from the `status` of an object, as a client gets it from an API server.
     pub(crate) fn of_json(object: &str, status: &Value) -> Self {
         let mut conditions = Self::default();
         conditions.add_json(object, "", status);
@@ -106,7 +106,7 @@ impl BadConditions {
     }
 }
 
-/// True if a condition of this type and status is not as it should be.
+/// True if a condition of this type and status reports a problem.
 fn is_trouble(kind: &str, status: &str) -> bool {
     (status == "True") == BAD.contains(&kind) && !HINTS.contains(&kind)
 }

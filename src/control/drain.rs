@@ -9,25 +9,26 @@ use crate::control::Control;
 use crate::control::signals::{Signal, Signals};
 use crate::observe::counted;
 
-/// What a drain may take beyond its timeout, for the last records to be written.
+/// Time beyond the drain timeout in which workers may write their last records.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long background tasks may take to finish: the last traces reach their collectors.
+/// Time in which background tasks may finish, such as sending the last traces to collectors.
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
 impl Control {
-    /// Stops accepting, lets exchanges finish up to the drain timeout, and returns. A second
-    /// SIGTERM ends everything at once.
+    /// Stops accepting, lets exchanges finish up to the drain timeout, and returns. A second signal
+    /// to terminate ends all connections at once.
     pub(super) async fn drain(mut self, mut signals: Signals) {
         self.gateway.draining.store(true, Ordering::Relaxed);
         self.workers.drain(clock::now() + self.drain_timeout);
-        // Told after the workers have closed their sockets: later connections reach the next process.
+        // Sent after the workers have closed their sockets: later connections reach the next
+        // process.
         let _ = tokio::time::timeout(GRACE, self.workers.answer()).await;
         self.notify.stopping();
         let connections = counted(self.gateway.connections.count(), "connection");
         self.notify.status(&format!("draining {connections}"));
         self.notify.extend_timeout(self.drain_timeout + GRACE + LAST_TASKS);
         tracing::info!("draining {connections} for up to {} s", self.drain_timeout.as_secs());
-        // A hanging worker must not keep the process: a restart waits for its end.
+        // A hanging worker must not delay the exit: a restart waits for it.
         let mut end = pin!(tokio::time::sleep(self.drain_timeout + GRACE));
         loop {
             tokio::select! {

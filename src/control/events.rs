@@ -13,20 +13,20 @@ use crate::control::watch::{Changed, FileWatch};
 use crate::kube_api::ChangeRequest;
 use crate::systemd;
 
-/// Certificates expire without a file being touched, so they are looked at this often too.
+/// The interval of certificate checks, because certificates expire without a file change.
 pub(super) const CERTIFICATES_EVERY: Duration = Duration::from_secs(3600);
 
-/// What has happened.
+/// An event of the control loop.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// Over the control socket or at the admin address.
+    /// A request to the control socket or the admin address.
     Asked(Ask),
-    /// A change is asked for over the API.
+    /// A change requested over the API.
     ChangeAsked(ChangeRequest),
     FilesChanged(Changed),
-    /// Certificates were being replaced when they were read.
+    /// A retry is due: the last read found certificates that were being replaced.
     CertificatesDue,
-    /// Certificates expire without a file being touched.
+    /// The hourly check, since certificates expire without a file change.
     CertificatesHourly,
     LoadEnded(Ended),
     /// A reload that had to wait can begin.
@@ -35,16 +35,16 @@ pub(super) enum Event {
     WatchdogDue,
 }
 
-/// What the loop waits for, beside what others send it.
+/// Internal state that the loop waits for.
 #[derive(Debug)]
 pub(super) struct Awaited<'a> {
     pub under_way: Option<&'a mut UnderWay>,
-    /// True if a reload waits for the end of the load under way.
+    /// True if a reload waits for the load under way.
     pub is_reload_due: bool,
     pub certificates_due: Option<Instant>,
 }
 
-/// Where events come from.
+/// The sources of events.
 #[derive(Debug)]
 pub(super) struct Events {
     signals: Signals,
@@ -56,7 +56,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Needs a runtime around it.
+    /// Creates the sources. Must be called inside a runtime.
     pub(super) fn new(
         signals: Signals,
         watch: FileWatch,
@@ -73,13 +73,14 @@ impl Events {
         Self { signals, watch, socket, changes, hours, watchdog }
     }
 
-    /// Takes no more questions, changes or changed files; signals and the control socket are left.
+    /// Ends the intake of requests, changes and changed files. Returns the signals and the control
+    /// socket.
     pub(super) fn end(self) -> (Signals, ControlSocket) {
         (self.signals, self.socket)
     }
 
-    /// The next event. What needs a load waits, where it came from, until none is under way. Cancel
-    /// safe.
+    /// Waits for the next event. Requests that need a load wait in their queues until none is under
+    /// way. Cancel safe.
     pub(super) async fn next(&mut self, awaited: Awaited<'_>) -> Event {
         let Awaited { under_way, is_reload_due, certificates_due } = awaited;
         let is_idle = under_way.is_none();

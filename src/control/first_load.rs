@@ -1,7 +1,8 @@
-//! The first load. Nothing serves yet, so it runs on the control thread, with the steps of a reload.
+//! The first load. No configuration is served yet, so it runs on the control thread, with the steps
+//! of a reload.
 //!
-//! The last good configuration is in the place of what serves: files that would not replace it are
-//! refused, and it is served instead.
+//! The last good configuration takes the role of the served one: if the files could not replace it,
+//! they are refused, and it is served instead.
 
 use std::time::Instant;
 
@@ -44,7 +45,7 @@ impl Control {
         tracing::error!("the files are refused; serving the last good configuration");
         let served = match self.serve_last_good(&attempt, kept, begun) {
             Ok(served) => served,
-            // Better files with a fault than nothing.
+            // Serving files with a fault is better than serving nothing.
             Err(_) if load.compiled.is_some() => {
                 tracing::error!("the last good configuration cannot be served; serving the files");
                 self.serve_files(&attempt, load, false, begun)?
@@ -93,7 +94,7 @@ impl Control {
 }
 
 impl Attempt {
-    /// The last good configuration, compiled, where there is one that the files differ from.
+    /// Compiles the last good configuration, if there is one and the files differ from it.
     fn last_good_beside(&self, load: &Load) -> Option<Ready> {
         let (settings, files) = self.last_good.as_ref().and_then(LastGood::read)?;
         if load.compiled.is_some() && load.is_of(&settings, &files) {
@@ -102,7 +103,7 @@ impl Attempt {
         self.loader.load_kept(settings, &files, &self.previous).ready()
     }
 
-    /// Judges the files as a reload would, were the last good configuration what serves.
+    /// Judges the files as a reload would if the last good configuration was served.
     fn judge_beside(
         &self,
         load: &Load,

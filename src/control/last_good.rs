@@ -1,8 +1,9 @@
-//! The last good configuration: a copy of the files, for a start at which the files cannot be served.
+//! The last good configuration: a copy of the files, for a start at which the current files cannot
+//! be served.
 //!
-//! A refused reload leaves the running configuration in service, but at a start nothing runs yet. So
-//! the files of the last load without new faults are kept as they were read, with variables not
-//! replaced, and with their paths, so that diagnostics name the user's files and not the copies.
+//! A refused reload leaves the running configuration in service, but at a start there is none. So
+//! the files of the last load without new faults are kept as they were read, without replacing
+//! variables, and with their paths, so that diagnostics name the user's files and not the copies.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -20,7 +21,7 @@ pub(super) struct LastGood {
     directory: PathBuf,
 }
 
-/// The settings, and the paths of the files.
+/// The index of a copy: the settings, and the paths of the files.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeptIndex {
@@ -30,24 +31,24 @@ struct KeptIndex {
     #[serde(default)]
     names_unread: bool,
     paths: Vec<PathBuf>,
-    /// In the order in which they were read. The copies are numbered in this order.
+    /// In the order of reading. The copies are numbered in this order.
     files: Vec<PathBuf>,
 }
 
 const INDEX: &str = "index.json";
-/// An older version reads this one after a downgrade.
+/// Written for an older version, which reads it after a downgrade.
 const DOCUMENT: &str = "edge-gateway.yaml";
 const RESOURCES: &str = "resources";
 
 impl LastGood {
-    /// Below the state directory (`$STATE_DIRECTORY`, systemd's `StateDirectory=`).
+    /// The copy below the state directory (`$STATE_DIRECTORY`, systemd's `StateDirectory=`).
     pub(super) fn new(state: &Path) -> Self {
         Self { directory: state.join("last-good") }
     }
 
-    /// The kept settings and files; none if there are none, or they cannot be read.
+    /// Reads the kept settings and files; `None` if there are none, or they cannot be read.
     pub(super) fn read(&self) -> Option<(Settings, Vec<SourceFile>)> {
-        // Between the two renames of `keep` only the previous copy exists.
+        // If `keep` was interrupted between its two renames, only the previous copy exists.
         let directories = [self.directory.clone(), self.beside("old")];
         let directory = directories.into_iter().find(|one| one.join(DOCUMENT).is_file())?;
         let read = if directory.join(INDEX).is_file() {
@@ -62,13 +63,13 @@ impl LastGood {
         .ok()
     }
 
-    /// Keeps `files` in place of the previous copy, entirely or not at all.
+    /// Replaces the previous copy by `files`, atomically.
     ///
-    /// They may contain Secrets: only their owner may read them.
+    /// The files may contain Secrets, so only their owner may read them.
     ///
     /// # Errors
     ///
-    /// The directory cannot be written. The previous copy stays.
+    /// Fails if the directory cannot be written. The previous copy remains.
     pub(super) fn keep(&self, settings: &Settings, files: &[SourceFile]) -> io::Result<()> {
         let (new, old) = (self.beside("new"), self.beside("old"));
         remove(&new)?;
@@ -100,10 +101,12 @@ impl LastGood {
     }
 }
 
-/// The name of the copy of a file; names may repeat over directories.
+/// Returns the name of the copy of a file. File names may occur in several directories, so the
+/// copies are numbered.
 fn copy(number: usize, path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // A file that was named itself is read whatever its name is; in a directory it needs an ending.
+    // A file that the settings name is read whatever its name is; in a directory it needs this
+    // ending.
     let ending = if provider::is_configuration(&name) { "" } else { ".yaml" };
     format!("{number:05}-{name}{ending}")
 }
@@ -125,7 +128,7 @@ fn read(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>)> {
     Ok((settings, files))
 }
 
-/// Reads a copy of an older version, whose paths are those of the copies.
+/// Reads a copy written by an older version. The paths are those of the copies.
 fn read_without_index(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>)> {
     let file = directory.join(DOCUMENT);
     let (settings, _) = Settings::read(&file, None, &|_| None).map_err(|faults| {
@@ -143,7 +146,7 @@ fn read_without_index(directory: &Path) -> io::Result<(Settings, Vec<SourceFile>
     Ok((settings, files))
 }
 
-/// The EnvoyGateway document that reads the kept files as they were read.
+/// Returns an EnvoyGateway document that reads the kept files with the same settings.
 fn document(settings: &Settings) -> String {
     let text = |value: &str| serde_json::Value::from(value).to_string();
     format!(

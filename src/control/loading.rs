@@ -1,36 +1,36 @@
-//! The thread on which a load runs, while the control loop goes on answering.
+//! The thread of a load, which leaves the control loop free to answer.
 
 use std::io;
 use std::thread::Builder;
 
 use tokio::sync::oneshot;
 
-/// What is told where the thread has panicked.
+/// The reported reason if the thread has panicked.
 pub(super) const LOADER_DIED: &str = "the load has ended by a fault of the gateway; see the log";
 
-/// A load under way, with a thread of its own. Dropping it abandons the load: the thread ends before
-/// it opens anything, and its result goes nowhere.
+/// A load under way on a separate thread. Dropping it abandons the load: the thread ends before it
+/// opens anything, and its result is discarded.
 #[derive(Debug)]
 pub(super) struct Loading<T>(oneshot::Receiver<T>);
 
-/// Tells the thread whether anybody still waits for its result.
+/// Lets the thread check whether its result is still needed.
 pub(super) struct StillWanted<'a>(&'a dyn Fn() -> bool);
 
-/// Nobody waits for the load any more.
+/// The load was abandoned: its result is no longer needed.
 #[derive(Debug)]
 pub(super) struct Abandoned;
 
 impl<T: Send + 'static> Loading<T> {
-    /// Starts a thread that does `work`.
+    /// Starts a thread that runs `work`.
     ///
     /// # Errors
     ///
-    /// The system gives no thread.
+    /// Fails if the system provides no thread.
     pub(super) fn start(
         work: impl FnOnce(&StillWanted<'_>) -> Result<T, Abandoned> + Send + 'static,
     ) -> io::Result<Self> {
         let (result, received) = oneshot::channel();
-        // It is not joined: it ends with its result, or with the process.
+        // The thread is not joined: it ends with its result, or with the process.
         Builder::new().name("loader".into()).spawn(move || {
             let done = work(&StillWanted(&|| !result.is_closed()));
             if let Ok(done) = done {
@@ -40,17 +40,19 @@ impl<T: Send + 'static> Loading<T> {
         Ok(Self(received))
     }
 
-    /// Waits for the result; none if the thread has died. Cancel safe, and not to be called again
-    /// after it has resolved.
+    /// Waits for the result; `None` if the thread has panicked. Cancel safe. Must not be called
+    /// again after it has resolved.
     pub(super) async fn done(&mut self) -> Option<T> {
         (&mut self.0).await.ok()
     }
 }
 
 impl StillWanted<'_> {
+    /// Checks whether the result is still needed.
+    ///
     /// # Errors
     ///
-    /// Nobody waits for the result any more.
+    /// Fails if the load was abandoned.
     pub(super) fn check(&self) -> Result<(), Abandoned> {
         if (self.0)() { Ok(()) } else { Err(Abandoned) }
     }

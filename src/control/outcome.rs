@@ -13,45 +13,45 @@ use crate::graph::Held;
 use crate::kube_api::View;
 use crate::snapshot::Snapshot;
 
-/// What came of a load that was to replace what serves.
+/// The result of a load that was meant to replace the served configuration.
 #[derive(Debug)]
 pub(super) struct LoadOutcome {
     pub seen: Seen,
-    /// All faults and warnings, by file and place.
+    /// All faults and warnings, by file and position.
     pub diagnostics: Vec<Diagnostic>,
     pub files: usize,
     pub objects: usize,
     pub result: Result<Box<Replacement>, NotServed>,
 }
 
-/// Everything that is needed to serve a load. Nothing of it can fail any more.
+/// Everything needed to serve a load. No later step can fail.
 #[derive(Debug)]
 pub(super) struct Replacement {
     pub snapshot: Snapshot,
     pub sockets: ReadySockets,
     pub accepted: Accepted,
-    /// Which Gateway holds which address of the pool.
+    /// The Gateway that holds each address of the pool.
     pub held: Held,
     pub conditions: BadConditions,
-    /// What the API shows.
+    /// The objects that the API returns.
     pub view: View,
-    /// Where the API writes; none where nothing is known of directories.
+    /// The directory that the API writes to; `None` if the settings name no directory.
     pub api_dir: Option<PathBuf>,
 }
 
-/// Why a load is not served.
+/// The reason why a load is not served.
 #[derive(Debug)]
 pub(super) enum NotServed {
     Binds(Vec<CannotBind>),
-    /// No descriptor is free for a worker's copy of a socket.
+    /// No file descriptor is free for a worker's copy of a socket.
     Copies(io::Error),
     Files(LoadRefusal),
-    /// The load itself did not come to an end.
+    /// The load itself did not finish.
     Load(String),
 }
 
 impl LoadOutcome {
-    /// That of a load that did not come to an end. `seen` is of the one before.
+    /// The result of a load that did not finish. `seen` is that of the previous load.
     pub(super) fn failed(seen: Seen, why: String) -> Self {
         let result = Err(NotServed::Load(why));
         Self { seen, diagnostics: Vec::new(), files: 0, objects: 0, result }
@@ -59,7 +59,7 @@ impl LoadOutcome {
 }
 
 impl NotServed {
-    /// The files are to blame: the errors among `diagnostics`.
+    /// Returns a refusal because of the errors among `diagnostics`.
     pub(super) fn faults(diagnostics: &[Diagnostic]) -> Self {
         let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
         Self::Files(LoadRefusal { causes: errors.cloned().collect(), ..LoadRefusal::default() })

@@ -1,4 +1,4 @@
-//! From one snapshot to the next, once nothing can fail any more.
+//! The switch to the next snapshot, after everything that can fail.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::control::outcome::Replacement;
 use crate::observe::{counted, whole_millis};
 
 impl Control {
-    /// Serves what was loaded, from `objects` in `files`. The load began at `begun`.
+    /// Publishes a load of `objects` in `files`. The load began at `begun`.
     pub(super) fn publish(
         &mut self,
         replacement: Replacement,
@@ -25,7 +25,7 @@ impl Control {
         self.api_dir = api_dir;
         self.accepted = Some(Arc::new(accepted));
         self.gateway.access_log.files().make_missing();
-        // Before the first request that is traced.
+        // Exporters must run before the first request is traced.
         self.tasks.serve(&snapshot);
         self.gateway.snapshot.publish(snapshot);
         self.sockets.commit(&mut sockets);

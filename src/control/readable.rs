@@ -1,33 +1,34 @@
-//! Waiting for descriptors that become readable: inotify and the list of mounts.
+//! Readiness of descriptors: waits until inotify or the list of mounts is readable.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
 use tokio::net::unix::pipe;
 
-/// Tells when a descriptor can be read.
+/// Reports when a descriptor is readable.
 ///
-/// tokio's `AsyncFd` takes `unsafe`, because its descriptor may be anybody's. A pipe of tokio's owns
-/// its descriptor, and asks nothing else of it than that epoll knows it; so what it owns is a copy.
+/// tokio's `AsyncFd` needs `unsafe`, because it may not own its descriptor. tokio's pipe owns its
+/// descriptor, and only requires that epoll supports it. So this passes a copy of the descriptor to
+/// it.
 #[derive(Debug)]
 pub(super) struct Readable(pipe::Receiver);
 
 impl Readable {
-    /// Watches `descriptor`, which has to be one that does not block. Needs a runtime around it.
+    /// Watches `descriptor`, which must be non-blocking. Must be called inside a runtime.
     ///
     /// # Errors
     ///
-    /// No descriptor is free, or epoll does not know its kind.
+    /// Fails if no file descriptor is free, or epoll does not support this kind of descriptor.
     pub(super) fn of(descriptor: impl AsFd) -> io::Result<Self> {
         let copy = descriptor.as_fd().try_clone_to_owned()?;
         pipe::Receiver::from_owned_fd_unchecked(copy).map(Self)
     }
 
-    /// What `read` gives, tried whenever it may not have to wait. Cancel safe.
+    /// Returns the result of `read`, which is called whenever it may not block. Cancel safe.
     ///
     /// # Errors
     ///
-    /// That of `read`, or the runtime is ending.
+    /// Fails if `read` does, or if the runtime is shutting down.
     pub(super) async fn read<T>(&self, mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             self.0.readable().await?;
@@ -38,7 +39,7 @@ impl Readable {
         }
     }
 
-    /// Waits for the next word of a descriptor of which nothing has to be read. Cancel safe.
+    /// Waits for the next notification of a descriptor that has no data to read. Cancel safe.
     pub(super) async fn word(&self) -> io::Result<()> {
         self.0.readable().await?;
         let _ = self.0.try_io(|| Err::<(), _>(ErrorKind::WouldBlock.into()));

@@ -1,4 +1,4 @@
-//! A rehearsal: what a reload would come to, without one.
+//! A trial load (`dry_run`): reports the result that a reload would have, without one.
 
 use std::time::Instant;
 
@@ -13,8 +13,8 @@ use crate::control::socket::{RefusalReport, Reloaded};
 use crate::control::under_way::UnderWay;
 
 impl Control {
-    /// Loads and judges the files, and answers what a reload would come to. There must be no load
-    /// under way.
+    /// Loads and judges the files, and answers with the result that a reload would have. No other
+    /// load may be under way.
     pub(super) fn rehearse(&mut self, allow_removal: bool, answer: oneshot::Sender<Reloaded>) {
         let begun = clock::now();
         let attempt = self.attempt(LoadCause::Asked { allow_removal });
@@ -28,7 +28,7 @@ impl Control {
         }
     }
 
-    /// Answers what a rehearsal has come to; none if its thread has died.
+    /// Answers with the result of a trial load; `None` if its thread has panicked.
     pub(super) fn rehearsed(
         &self,
         would: Option<Reloaded>,

@@ -1,9 +1,9 @@
-//! A reload in nine steps: everything changes, or nothing does.
+//! The nine steps of a reload: either everything changes, or nothing does.
 //!
-//! Steps 1 and 2 ([`Control::begin`]) and 8 and 9 ([`Control::end`]) are quick, and run on the control
-//! loop. Steps 3 to 7 ([`Attempt::run`]) take as long as the configuration is large, and run on a
-//! thread of their own; the loop goes on answering. There is one load at a time: whoever asks for
-//! another one waits for its end.
+//! Steps 1 and 2 ([`Control::begin`]) and 8 and 9 ([`Control::end`]) are quick, and run on the
+//! control loop. Steps 3 to 7 ([`Attempt::run`]) take longer, depending on the size of the
+//! configuration, and run on a separate thread, so the loop keeps answering. Only one load runs at
+//! a time; further requests wait for its end.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,14 +20,14 @@ use crate::control::socket::Reloaded;
 use crate::control::under_way::{Purpose, UnderWay};
 
 impl Control {
-    /// Begins a reload. There must be no load under way.
+    /// Begins a reload. No other load may be under way.
     pub(super) fn begin(&mut self, purpose: Purpose) {
         let (begun, cause) = (clock::now(), purpose.cause());
         self.is_own_change = cause == LoadCause::Api;
-        // 1. The service manager hears RELOADING=1.
+        // 1. Send RELOADING=1 to the service manager.
         self.notify.reloading();
         tracing::info!(cause = cause.word(), "{}", cause.phrase());
-        // 2. Certificates are read again, by themselves: a broken YAML file must never keep an old
+        // 2. Read certificates again, on their own: a broken YAML file must never keep an old
         //    certificate in service.
         self.reload_certificates(0);
         self.has_newer_certificates = false;
@@ -45,13 +45,13 @@ impl Control {
 impl Attempt {
     /// The steps that take long, and those that can fail.
     fn run(&self, wanted: &StillWanted<'_>) -> Result<LoadOutcome, Abandoned> {
-        // 3. Every file is read, and all that is wrong with them is collected.
-        // 4. References are looked up, and the next snapshot is compiled.
+        // 3. Read every file, and collect all faults.
+        // 4. Resolve references, and compile the next snapshot.
         let load = self.load();
         wanted.check()?;
-        // 5. New sockets are bound.
+        // 5. Bind new sockets.
         let (load, bound) = self.bind(load);
-        // 6. The load is judged: may it replace what serves?
+        // 6. Judge whether the load may replace the served configuration.
         let judged = bound.and_then(|bound| match self.judge(&load) {
             Ok(new_faults) => Ok((bound, new_faults)),
             Err(refusal) => Err(NotServed::Files(refusal)),
@@ -59,7 +59,7 @@ impl Attempt {
         wanted.check()?;
         let (seen, diagnostics) = (load.seen.clone(), load.diagnostics.clone());
         let (files, objects) = (load.files, load.objects);
-        // 7. New sockets listen, with a copy for each worker. From here on nothing can fail.
+        // 7. Listen on new sockets, and copy them for each worker. From here on nothing can fail.
         let result = judged.and_then(|(bound, new_faults)| {
             let ready = load.ready().ok_or_else(|| NotServed::faults(&diagnostics))?;
             self.replacement(ready, bound, new_faults == 0).map(Box::new)
@@ -71,11 +71,11 @@ impl Attempt {
 impl Control {
     /// Ends a reload.
     pub(super) fn end(&mut self, purpose: Purpose, outcome: LoadOutcome, begun: Instant) {
-        // 8. The snapshot is published, workers accept from new sockets, and old ones are closed; or
-        //    nothing changes.
+        // 8. Publish the snapshot, accept from new sockets on the workers, and close old ones; or
+        //    change nothing.
         let cause = purpose.cause();
         let reloaded = self.serve(outcome, cause, begun);
-        // 9. The service manager hears READY=1, and those who wait their answer.
+        // 9. Send READY=1 to the service manager, and answer the waiting clients.
         self.notify.ready(&self.status_line());
         let reloaded = self.as_of_now(reloaded, begun);
         self.note(cause, reloaded.clone());
@@ -83,14 +83,14 @@ impl Control {
             Purpose::Change(change) => self.changed(change, reloaded),
             Purpose::All { waiting, .. } => {
                 for answer in waiting {
-                    // Whoever does not wait any more has no use for it.
+                    // A client that no longer waits has dropped its receiver.
                     let _ = answer.send(reloaded.clone());
                 }
             }
         }
     }
 
-    /// The end of a reload whose thread has died is a refusal, too.
+    /// Ends a reload. If its thread has panicked, the load counts as refused.
     pub(super) fn ended(&mut self, purpose: Purpose, outcome: Option<LoadOutcome>, begun: Instant) {
         let died = || LoadOutcome::failed(self.seen.clone(), LOADER_DIED.into());
         let outcome = outcome.unwrap_or_else(died);
@@ -107,7 +107,7 @@ impl Control {
             Ok(replacement) => {
                 self.standing.tell(&diagnostics, self.loader.sources());
                 self.publish(*replacement, files, objects, begun);
-                // A change over the API says nothing of files that were refused.
+                // A change over the API does not affect the state of files that were refused.
                 if cause != LoadCause::Api {
                     self.refused(None, None);
                 }
@@ -122,20 +122,21 @@ impl Control {
         }
     }
 
-    /// Gives up the load under way, if there is one, since the process ends. True if somebody waits to
-    /// hear of it.
+    /// Abandons the load under way, if any, because the process exits. Returns true if a client
+    /// waits for its result.
     pub(super) fn abandon(&mut self) -> bool {
         let Some(under_way) = self.under_way.take() else { return false };
         tracing::info!("load abandoned");
         match under_way {
             UnderWay::Rehearsal { .. } => true,
             UnderWay::Reload { purpose, .. } => {
-                // A reload that the service manager is never told the end of leaves the unit stuck.
+                // Without READY=1 after RELOADING=1, systemd would leave the unit in the reloading
+                // state.
                 self.notify.ready(&self.status_line());
                 match purpose {
                     Purpose::All { waiting, .. } => !waiting.is_empty(),
                     Purpose::Change(change) => {
-                        // Nobody knows whether it could be served.
+                        // It is unknown whether the change could be served.
                         change.undo.undo();
                         true
                     }

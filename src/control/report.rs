@@ -1,4 +1,4 @@
-//! Results of loads, for the log, for metrics, and for those who ask.
+//! Results of loads: for the log, for metrics, and for clients.
 
 use std::time::{Instant, SystemTime};
 
@@ -9,11 +9,11 @@ use crate::control::cause::LoadCause;
 use crate::control::outcome::NotServed;
 use crate::control::socket::{self, Past, Reloaded, Serving};
 
-/// Loads that are remembered.
+/// The number of loads that are kept.
 const PAST: usize = 20;
 
 impl Control {
-    /// Tells why a load is not served: the log, and those who ask later.
+    /// Logs why a load is not served, and keeps the reason for later requests.
     pub(super) fn tell(&mut self, not_served: &NotServed, cause: LoadCause) -> Reloaded {
         let refusal = match not_served {
             NotServed::Files(refusal) => {
@@ -31,7 +31,7 @@ impl Control {
         if let Some(refused) = &refused {
             tracing::error!("{refused}");
         }
-        // A change over the API is undone, and leaves nothing to be mended.
+        // A change over the API is undone, so no problem remains.
         if cause != LoadCause::Api {
             let trouble = match not_served {
                 NotServed::Files(refusal) => Some(refusal.to_string()),
@@ -42,7 +42,7 @@ impl Control {
         Reloaded { loaded: false, refused, refusal, ..Reloaded::default() }
     }
 
-    /// Remembers why the files are not what is served; `None` if they are.
+    /// Stores why the files are not served; `None` if they are.
     pub(super) fn refused(
         &mut self,
         trouble: Option<String>,
@@ -52,7 +52,7 @@ impl Control {
         (self.trouble, self.refusal) = (trouble, refusal);
     }
 
-    /// Adds what is served now, and how long it took.
+    /// Adds what is served now, and the duration of the load.
     pub(super) fn as_of_now(&self, reloaded: Reloaded, begun: Instant) -> Reloaded {
         let snapshot = self.gateway.snapshot.load();
         let took = clock::now().saturating_duration_since(begun);
@@ -63,7 +63,7 @@ impl Control {
         }
     }
 
-    /// Remembers the result of a load, for `GET /reloads`.
+    /// Stores the result of a load, for `GET /reloads`.
     pub(super) fn note(&mut self, cause: LoadCause, came_to: Reloaded) {
         if let Some(before) = self.past.front_mut() {
             before.came_to.diagnostics = Vec::new();
@@ -74,7 +74,7 @@ impl Control {
         self.past.truncate(PAST);
     }
 
-    /// Counts a load.
+    /// Counts a load in the metrics.
     pub(super) fn count(&self, loaded: bool, begun: Instant) {
         let reloads = &self.reloads;
         let took = clock::now().saturating_duration_since(begun);

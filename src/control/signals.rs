@@ -1,12 +1,12 @@
-//! Signals as events.
+//! Signal handling: turns signals into events.
 //!
-//! Most signals end a process that does not handle them, and tooling written for other proxies sends
-//! several: logrotate SIGUSR1, upgrade scripts SIGUSR2, supervisors SIGHUP while a start is under way.
-//! So all of them are blocked from the first instruction on ([`hold`]): the kernel keeps what arrives
-//! until [`Signals::register`] has handlers for them, which only wake the loop.
+//! The default action of most signals ends the process, and tooling written for other proxies sends
+//! several: logrotate SIGUSR1, upgrade scripts SIGUSR2, supervisors SIGHUP during a start. So all
+//! of them are blocked from the first instruction on ([`hold`]): the kernel keeps pending signals
+//! until [`Signals::register`] has installed handlers, which only wake the loop.
 //!
-//! Invariant: [`hold`] comes before the first thread. A thread inherits what is blocked, and one that
-//! does not block a signal takes it in its deadly form.
+//! Invariant: [`hold`] is called before the first thread starts. A thread inherits the signal mask,
+//! and a signal that one thread does not block takes its default, fatal action.
 
 use std::collections::BTreeSet;
 use std::future;
@@ -16,19 +16,19 @@ use futures_util::{FutureExt, StreamExt};
 use nix::sys::signal::{self, SigSet};
 use signal_hook::consts::FORBIDDEN;
 
-/// What a signal asks for; what is to be done first comes first.
+/// The action that a signal requests. The order is the order of handling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Signal {
-    /// SIGTERM, SIGINT or SIGQUIT: drain and end; the second one ends at once.
+    /// SIGTERM, SIGINT or SIGQUIT: drain and exit; the second one exits at once.
     Terminate,
-    /// SIGUSR1: open log files again, which somebody has renamed.
+    /// SIGUSR1: reopen log files, which have been renamed.
     Reopen,
-    /// SIGHUP: read certificates and configuration again.
+    /// SIGHUP: reload certificates and configuration.
     Reload,
 }
 
-/// Those that do what they always do: faults of our own, limits of the system, what a terminal does
-/// with its jobs, what ends nothing anyway, and SIGPIPE, which the standard library ignores.
+/// Signals that keep their default action: faults of the program, resource limits, job control of
+/// terminals, signals that end nothing by default, and SIGPIPE, which the standard library ignores.
 const AS_ALWAYS: [signal::Signal; 14] = [
     signal::SIGABRT,
     signal::SIGBUS,
@@ -45,24 +45,25 @@ const AS_ALWAYS: [signal::Signal; 14] = [
     signal::SIGWINCH,
     signal::SIGXCPU,
 ];
-/// Those that end a process which has not begun to serve.
+/// Signals that end a process which has not begun to serve.
 const ENDING: [signal::Signal; 2] = [signal::SIGINT, signal::SIGTERM];
 
-/// Holds back every signal that would end or stop the process, but for SIGINT and SIGTERM. Those that
-/// arrive are kept until [`Signals`] reads them. To be called first of all, before any thread starts.
+/// Blocks every signal that would end or stop the process, except SIGINT and SIGTERM. The kernel
+/// keeps blocked signals pending until [`Signals`] reads them. Must be called first, before any
+/// thread starts.
 pub(crate) fn hold() {
-    // Fails for an unknown way to change the mask alone.
+    // Fails only for an invalid way of changing the mask.
     let _ = without(all(), ENDING).thread_block();
 }
 
-/// Lets signals do what they always do, for a command that serves nothing. SIGUSR1 and SIGUSR2 are
-/// still held back: who sends them to every process of this name means the gateway.
+/// Restores the default action of signals, for a command that serves nothing. SIGUSR1 and SIGUSR2
+/// stay blocked: a sender that signals every process of this name means the gateway.
 pub(crate) fn let_go() {
     let held = without(all(), [signal::SIGUSR1, signal::SIGUSR2]);
     let _ = held.thread_unblock();
 }
 
-/// All that are ever held back, real-time signals too.
+/// All signals that are ever blocked, including real-time signals.
 fn all() -> SigSet {
     without(SigSet::all(), AS_ALWAYS)
 }
@@ -74,23 +75,23 @@ fn without(mut set: SigSet, others: impl IntoIterator<Item = signal::Signal>) ->
     set
 }
 
-/// The numbers of real-time signals. The C library keeps the two below for itself.
+/// The numbers of real-time signals. The C library reserves the two below.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// The numbers of those that have a handler: all that are ever held back.
+/// The numbers of signals with a handler: all that are ever blocked.
 fn handled() -> impl Iterator<Item = i32> {
     let named = signal::Signal::iterator().filter(|one| !AS_ALWAYS.contains(one));
     let named = named.map(|one| one as i32).filter(|number| !FORBIDDEN.contains(number));
     named.chain(REAL_TIME)
 }
 
-/// Signals that arrived, those since [`hold`] too.
+/// Received signals, including those since [`hold`].
 ///
-/// Equal ones that arrive before the first was taken become one, and their order is not kept; a
-/// hundred SIGHUPs during a reload are one reload more.
+/// Equal signals that arrive before the first of them is taken are merged, and their order is not
+/// kept: a hundred SIGHUPs during a reload cause one further reload.
 pub(crate) struct Signals {
     arrived: signal_hook_tokio::Signals,
-    /// Read and not yet given out.
+    /// Read from the kernel, and not yet returned.
     waiting: BTreeSet<Signal>,
 }
 
@@ -101,12 +102,12 @@ impl std::fmt::Debug for Signals {
 }
 
 impl Signals {
-    /// Handles all signals, SIGINT and SIGTERM too, and lets those in that were held back. Needs a
-    /// runtime around it.
+    /// Installs handlers for all signals, including SIGINT and SIGTERM, and unblocks those that
+    /// were blocked. Must be called inside a runtime.
     ///
     /// # Errors
     ///
-    /// The process is out of descriptors.
+    /// Fails if no file descriptor is free.
     pub(crate) fn register() -> io::Result<Self> {
         let arrived = signal_hook_tokio::Signals::new(handled())?;
         all().thread_unblock()?;
@@ -123,7 +124,8 @@ impl Signals {
                 // The runtime is ending.
                 return future::pending().await;
             };
-            // All that are there: by their numbers SIGHUP comes before SIGTERM.
+            // Takes all pending signals first: in the order of their numbers, SIGHUP would come
+            // before SIGTERM.
             self.waiting.extend(meaning(first));
             while let Some(Some(next)) = self.arrived.next().now_or_never() {
                 self.waiting.extend(meaning(next));
@@ -132,7 +134,7 @@ impl Signals {
     }
 }
 
-/// What is asked for; nothing by a signal that has no meaning here, which is logged.
+/// Returns the action of a signal. A signal without a meaning here is logged and ignored.
 fn meaning(number: i32) -> Option<Signal> {
     let named = signal::Signal::try_from(number).ok();
     match named {

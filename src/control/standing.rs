@@ -1,4 +1,4 @@
-//! Diagnostics that the log has told. A reload tells new and fixed ones, and counts the others.
+//! Diagnostics that have been logged. A reload logs new and fixed ones, and only counts the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use crate::control::ConfigSources;
 use crate::control::admission::LoadRefusal;
 use crate::observe::counted;
 
-/// Diagnostics that were told and are not fixed.
+/// Diagnostics that were logged and are not fixed.
 #[derive(Debug, Default)]
 pub(super) struct Standing(Vec<Diagnostic>);
 
-/// The diagnostics of a load, compared with those told before it.
+/// The diagnostics of a load, compared with those logged before.
 #[derive(Debug, Default, PartialEq)]
 struct StandingNews<'a> {
     new: Vec<&'a Diagnostic>,
     gone: Vec<Diagnostic>,
-    /// Told before.
+    /// Logged before.
     old: Vec<&'a Diagnostic>,
 }
 
 impl Standing {
-    /// Tells the diagnostics of a load that was compiled. `sources` are its files.
+    /// Logs the diagnostics of a load that was compiled. `sources` is the location of its files.
     pub(super) fn tell(&mut self, now: &[Diagnostic], sources: &ConfigSources) {
         let news = self.beside(now);
         for diagnostic in &news.new {
@@ -37,27 +37,27 @@ impl Standing {
         self.0 = now.to_vec();
     }
 
-    /// Tells why a load is refused, even if that was told before: the causes, and not their
-    /// consequences. Fixed diagnostics are told with the next load that is served.
+    /// Logs why a load is refused, even if that was logged before: the causes, without their
+    /// consequences. Fixed diagnostics are logged with the next load that is served.
     pub(super) fn tell_refused(&mut self, refusal: &LoadRefusal) {
         for line in refusal.lines() {
             tracing::error!("{line}");
         }
         let StandingNews { gone: others, .. } = self.beside(&refusal.causes);
-        // What made the load before fail was judged now, too.
+        // Fatal diagnostics of the previous load were checked in this one, too.
         let others = others.into_iter().filter(|one| !one.fatal);
         self.0 = refusal.causes.iter().cloned().chain(others).collect();
     }
 
-    /// Tells the diagnostics of a first load that could not be compiled: the fatal ones, and others that
-    /// are new. Diagnostics of the graph were not looked for, so they do not count as fixed.
+    /// Logs the diagnostics of a first load that could not be compiled: the fatal ones, and those
+    /// that are new. References were not checked, so missing diagnostics do not count as fixed.
     pub(super) fn tell_failed(&mut self, now: &[Diagnostic]) {
         let StandingNews { new, gone, .. } = self.beside(now);
         let is_new = |one: &Diagnostic| new.iter().any(|new| std::ptr::eq(*new, one));
         for diagnostic in now.iter().filter(|one| one.fatal || is_new(one)) {
             tell(diagnostic);
         }
-        // What made the load before fail was judged now, too.
+        // Fatal diagnostics of the previous load were checked in this one, too.
         let stands = gone.into_iter().filter(|one| !one.fatal);
         self.0 = now.iter().cloned().chain(stands).collect();
     }
@@ -84,8 +84,8 @@ impl Standing {
     }
 }
 
-/// The identity of a diagnostic across loads: without its line, which changes when something is inserted
-/// above it.
+/// The identity of a diagnostic across loads: without its line, which changes when something is
+/// inserted above it.
 fn apart_from_lines(of: &Diagnostic) -> (Severity, &Path, &str, &str, &str) {
     (of.severity, &of.place.file, &of.object, &of.field, &of.problem)
 }
@@ -98,7 +98,7 @@ fn tell(diagnostic: &Diagnostic) {
     }
 }
 
-/// The number of diagnostics told before, and the command that lists them.
+/// Returns a line with the number of diagnostics logged before, and the command that lists them.
 fn standing(old: &[&Diagnostic], sources: &ConfigSources) -> Option<String> {
     let count = |severity| old.iter().filter(|one| one.severity == severity).count();
     let kinds = [(count(Severity::Error), "fault"), (count(Severity::Warning), "warning")];
@@ -115,7 +115,7 @@ fn standing(old: &[&Diagnostic], sources: &ConfigSources) -> Option<String> {
             let check = format!("edge-gateway check --config {}", shown(file));
             format!("; `{check}{}` lists them", root.unwrap_or_default())
         }
-        // No command reads bare directories.
+        // No command reads plain directories.
         ConfigSources::Directories(_) => String::new(),
     };
     Some(format!("still there: {}{command}", counts.join(" and ")))

@@ -1,4 +1,4 @@
-//! The state of the gateway, for those who ask.
+//! The state of the gateway, for status requests.
 
 use nix::unistd::{getegid, geteuid};
 
@@ -35,7 +35,7 @@ impl Control {
         }
     }
 
-    /// What is not as it should be beside the configuration, as long as that is so.
+    /// Problems apart from the configuration that exist now.
     fn impaired(&self) -> Vec<String> {
         let unwatched = self.reloads.unwatched.told();
         let unwatched =

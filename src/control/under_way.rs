@@ -1,4 +1,4 @@
-//! Loads under way, each with those who wait for its end.
+//! Loads under way, each with the clients that wait for its end.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use crate::control::outcome::LoadOutcome;
 use crate::control::socket::Reloaded;
 use crate::kube_api::{ApiError, PreparedChange, Undo, View};
 
-/// The load under way; there is one at a time.
+/// The load under way; there is at most one.
 #[derive(Debug)]
 pub(super) enum UnderWay {
-    /// Nothing is changed; the answer says what a reload would come to.
+    /// A trial load. It changes nothing; the answer has the result that a reload would have.
     Rehearsal {
         answer: oneshot::Sender<Reloaded>,
         begun: Instant,
@@ -27,29 +27,29 @@ pub(super) enum UnderWay {
     },
 }
 
-/// What a reload is for.
+/// The purpose of a reload.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// A change over the API was written: it will be served, or undone.
+    /// A change over the API was written: it is served, or undone.
     Change(WrittenChange),
-    /// Everything is read again; those who asked for it wait.
+    /// Everything is read again, for the clients in `waiting`.
     All { cause: LoadCause, waiting: Vec<oneshot::Sender<Reloaded>> },
 }
 
 /// A change over the API whose files are written.
 #[derive(Debug)]
 pub(super) struct WrittenChange {
-    /// For the log.
+    /// Used in the log.
     pub label: String,
     pub prepared: PreparedChange,
     pub undo: Undo,
     pub answer: Answer,
 }
 
-/// Where the answer to a change goes: what was done, and everything as it is after it.
+/// The receiver of the answer to a change: what was done, and all objects after it.
 pub(super) type Answer = oneshot::Sender<Result<(PreparedChange, Arc<View>), ApiError>>;
 
-/// The end of a load; none of it where its thread has died.
+/// The end of a load; `None` if its thread has panicked.
 #[derive(Debug)]
 pub(super) enum Ended {
     Rehearsal(Option<Reloaded>),
@@ -57,7 +57,7 @@ pub(super) enum Ended {
 }
 
 impl UnderWay {
-    /// Waits for the end. Cancel safe, and not to be called again after it has resolved.
+    /// Waits for the end. Cancel safe. Must not be called again after it has resolved.
     pub(super) async fn ended(&mut self) -> Ended {
         match self {
             Self::Rehearsal { loading, .. } => Ended::Rehearsal(loading.done().await),

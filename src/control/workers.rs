@@ -1,4 +1,4 @@
-//! Worker threads, from the control loop's side.
+//! Worker threads, as controlled by the control loop.
 
 use std::convert::Infallible;
 use std::io;
@@ -13,16 +13,16 @@ use crate::edge::{SocketId, WorkerCommand, run_worker};
 use crate::net::ServerSocket;
 use crate::snapshot::BindKey;
 
-/// Threads that serve, each with a runtime of its own.
+/// Worker threads, each with its own single-threaded runtime.
 #[derive(Debug)]
 pub(super) struct Workers {
     commands: Vec<mpsc::UnboundedSender<WorkerCommand>>,
     threads: Vec<JoinHandle<()>>,
-    /// Closed by each thread when it returns.
+    /// One channel for each thread, closed when it returns.
     done: Vec<oneshot::Receiver<Infallible>>,
 }
 
-/// Copies of a socket, each with the number of the worker that it is for.
+/// Copies of a socket, each with the number of its worker.
 pub(super) type Copies = Vec<(usize, ServerSocket)>;
 
 impl Workers {
@@ -30,7 +30,7 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// The system gives no thread or no event queue.
+    /// Fails if the system provides no thread or no event queue.
     pub(super) fn start(count: usize, gateway: &Arc<Process>) -> io::Result<Self> {
         let mut workers = Self { commands: Vec::new(), threads: Vec::new(), done: Vec::new() };
         for number in 0..count {
@@ -40,7 +40,7 @@ impl Workers {
             let (ends, done) = oneshot::channel();
             let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
                 runtime.block_on(run_worker(gateway, received));
-                // A lookup in the blocking pool may hang for as long as a name server likes.
+                // A name lookup in the blocking pool may hang for as long as the name server takes.
                 runtime.shutdown_timeout(Duration::from_millis(100));
                 drop(ends);
             })?;
@@ -51,14 +51,14 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Has the workers serve `bind` on their copies of a socket.
+    /// Makes the workers serve `bind` on their copies of a socket.
     pub(super) fn listen(&self, bind: BindKey, socket: SocketId, copies: Copies) {
         for (worker, server) in copies {
             let _ = self.commands[worker].send(WorkerCommand::Listen { socket, server, bind });
         }
     }
 
-    /// How many there are.
+    /// The number of workers.
     pub(super) fn count(&self) -> usize {
         self.commands.len()
     }
@@ -81,7 +81,7 @@ impl Workers {
         }
     }
 
-    /// Resolves when every thread has returned, or is about to. Cancel safe: a thread that has
+    /// Waits until every thread has returned, or is about to. Cancel safe: a thread that has
     /// returned is not waited for again.
     pub(super) async fn done(&mut self) {
         while let Some(done) = self.done.last_mut() {
@@ -90,7 +90,7 @@ impl Workers {
         }
     }
 
-    /// Resolves when every worker's loop has answered; never if one hangs or has died.
+    /// Waits until the event loop of every worker has answered; forever if one hangs or has died.
     pub(super) async fn answer(&self) {
         for commands in &self.commands {
             let (answer, answered) = oneshot::channel();
@@ -101,7 +101,7 @@ impl Workers {
         }
     }
 
-    /// Waits for the threads. Call it when they are done.
+    /// Joins the threads. Should be called after [`done`](Self::done).
     pub(super) fn join(&mut self) {
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -111,12 +111,12 @@ impl Workers {
     }
 }
 
-/// A copy of a socket for each of `workers` that is to serve it: every one accepts from a socket that
-/// listens, and one receives from a socket of datagrams, whose flows are its own.
+/// Copies a socket for the workers that serve it. Every worker accepts from a listening socket.
+/// Only one receives from a UDP socket, since its flows belong to one worker.
 ///
 /// # Errors
 ///
-/// No descriptor is free.
+/// Fails if no file descriptor is free.
 pub(super) fn copies(
     workers: usize,
     socket: SocketId,

@@ -1,4 +1,4 @@
-//! The admin address: for programs and browsers of this host.
+//! The admin address: a loopback address for programs and browsers on this host.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,19 +12,20 @@ use crate::local_http::{self, Limits};
 
 use super::server::{Asks, answer, refused};
 
-/// Connections at once; others wait in the backlog. A browser takes six.
+/// The maximum number of connections; others wait in the backlog. A browser opens six.
 const CONNECTIONS: usize = 32;
 const LIMITS: Limits = Limits {
     head_bytes: 16 << 10,
     head_fields: 64,
     head_time: Duration::from_secs(75),
-    // A page opens another then.
+    // An open page reconnects then.
     connection_time: Some(Duration::from_secs(3600)),
 };
-/// With any value. A page of another origin cannot set it: its browser asks first, and is refused.
+/// The field that changes require, with any value. A page of another origin cannot set it: the
+/// browser sends a preflight request first, which is refused.
 const CHANGES: &str = "x-edge-gateway-admin";
 
-/// Answers on `address` for ever.
+/// Answers on `address` forever.
 pub(super) async fn serve(address: SocketAddr, asks: Asks, admin: Admin) {
     let listener = local_http::listen(address, "dashboard and admin API", "/").await;
     let answers = |stream| {
@@ -48,7 +49,7 @@ async fn guarded<B>(request: &Request<B>, asks: &Asks, admin: &Admin) -> Respons
     answer(request, may_change, asks, admin).await
 }
 
-/// Why a request is told nothing.
+/// Returns the reason if a request is refused because of its Host or its origin.
 fn stranger<B>(request: &Request<B>) -> Option<&'static str> {
     if !local_http::is_own_name(request.headers()) {
         return Some("Host must be a name of this host's loopback: localhost, 127.0.0.1 or [::1]");

@@ -1,4 +1,4 @@
-//! The other end of the control socket, for commands.
+//! The client of the control socket, for commands.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -10,14 +10,15 @@ use crate::http_client::{self, Answer, Request, Server};
 
 use super::words::ErrorReport;
 
-/// Bytes of an answer: the certificates of thousands of listeners, or a thousand diagnostics.
+/// The maximum size of an answer in bytes: certificates of thousands of listeners, or a thousand
+/// diagnostics.
 const LONGEST: usize = 64 << 20;
 
-/// Asks the gateway that runs, and waits for its answer at most `patience`.
+/// Sends a request to the running gateway, and waits for its answer for up to `patience`.
 ///
 /// # Errors
 ///
-/// Nobody answers, or what was asked for is refused.
+/// Fails if no gateway answers, or if it refuses the request.
 pub(crate) fn call<T: DeserializeOwned>(
     socket: &Path,
     method: &str,
@@ -27,11 +28,11 @@ pub(crate) fn call<T: DeserializeOwned>(
     call_for("*/*", socket, method, target, patience)
 }
 
-/// As [`call`], for an answer of the media types `accept`.
+/// Like [`call`], but accepts an answer of the media types `accept`.
 ///
 /// # Errors
 ///
-/// Those of [`call`].
+/// Fails like [`call`].
 pub(crate) fn call_for<T: DeserializeOwned>(
     accept: &str,
     socket: &Path,
@@ -44,7 +45,7 @@ pub(crate) fn call_for<T: DeserializeOwned>(
         Request { method, host: "localhost", target, accept, longest: LONGEST, timeout: patience };
     let Answer { status, body, .. } =
         http_client::send(Server::Unix(socket), &request).map_err(silent)?;
-    // A reload that was refused is an answer, too.
+    // The answer to a refused reload (422) is a full answer, too.
     if let Ok(answer) = serde_json::from_slice(&body)
         && (status < 300 || status == 422)
     {
@@ -55,7 +56,7 @@ pub(crate) fn call_for<T: DeserializeOwned>(
     Err(CannotAsk::Refused(error))
 }
 
-/// Why the gateway that runs does not say what it was asked for.
+/// The reason why the running gateway gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CannotAsk {
     #[error("the gateway refuses: {0}")]

@@ -1,5 +1,5 @@
-//! The control socket: the running gateway, asked over HTTP/1.1 on a UNIX socket; and the same on the
-//! admin address, for browsers.
+//! The control socket: an HTTP/1.1 server on a UNIX socket that answers questions about the running
+//! gateway and controls it. The admin address offers the same to browsers.
 //!
 //! ```text
 //! POST /reload               reads everything again; 200 if it was loaded, 422 if it was refused
@@ -8,22 +8,23 @@
 //!      ?dry_run=true         changes nothing, and answers what a reload would do
 //! POST /drain_listeners      drains and ends the process, as SIGTERM does
 //! GET  /certs                the certificates that are served, or should be
-//! GET  /conditions           conditions of objects that are not as they should be
+//! GET  /conditions           conditions of objects that report a problem
 //! GET  /reloads              the last loads, with their diagnostics
 //! GET  /status               the state of this process
-//! ...  /api, /apis           the objects, as an API server shows them: `kube_api`; here alone
-//! ...  everything else       questions that do not need the loop: `admin`
+//! ...  /api, /apis           the objects, as an API server returns them: `kube_api`; only here
+//! ...  everything else       requests that do not need the control loop: `admin`
 //! ```
 //!
-//! The tasks here only carry questions: the control loop answers them, one at a time, between its
-//! other events. What needs a load waits until none is under way; everything else is answered at once. Who may
-//! connect to the socket is settled by the mode of the file (owner and group), and who may change
-//! anything by the kernel's word on who it is: root and our own user. The admin address is for
-//! whoever is on this host; it refuses what a foreign page in a browser sends, and changes something
-//! only for a request with a field that no such page can set ([`admin_address`]).
+//! The tasks here only pass on requests: the control loop answers them, one at a time, between its
+//! other events. A request that needs a load waits until none is under way; all others are answered
+//! at once. The mode of the file (owner and group) determines who may connect to the socket.
+//! Changes are allowed for root and the gateway's own user, by the credentials that the kernel
+//! reports for the peer. The admin address is open to all users of this host; it refuses requests
+//! that a foreign page in a browser sends, and changes something only for a request with a field
+//! that no such page can set ([`admin_address`]).
 //!
-//! Everything that a peer could hold is limited: connections, one request on each of the socket's,
-//! its head, the time for all of it.
+//! Everything that a peer could hold is limited: the number of connections, one request on each of
+//! the socket's, the size of its head, and its total time.
 
 mod admin_address;
 mod client;
@@ -56,8 +57,8 @@ use server::{Asks, Patience, QUEUE, SocketDoor, serve};
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
 
-/// The servers of the control socket and the admin address, and the questions they pass on. Dropping it
-/// closes every connection and removes the socket's file.
+/// The servers of the control socket and the admin address, and the requests that they pass on.
+/// Dropping it closes every connection and removes the socket's file.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     asks: Asks,
@@ -66,11 +67,11 @@ pub(super) struct ControlSocket {
     rehearsals: mpsc::Receiver<Ask>,
     file: Option<OwnFile>,
     servers: JoinSet<()>,
-    /// What serves the admin address.
+    /// The tasks that serve the admin address.
     pages: JoinSet<()>,
 }
 
-/// The socket's file, as long as it is ours.
+/// The socket's file, as long as this process owns it.
 #[derive(Debug)]
 struct OwnFile {
     path: PathBuf,
@@ -78,7 +79,7 @@ struct OwnFile {
     identity: Option<(u64, u64)>,
 }
 
-/// Why there is no control socket.
+/// The reason why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CannotOpen {
     #[error("{}: {source}", .path.display())]
@@ -90,7 +91,7 @@ pub(super) enum CannotOpen {
 }
 
 impl ControlSocket {
-    /// One that listens nowhere yet.
+    /// Creates one that listens nowhere yet.
     pub(super) fn new() -> Self {
         let (reload, reloads) = mpsc::channel(QUEUE);
         let (question, questions) = mpsc::channel(QUEUE);
@@ -100,12 +101,12 @@ impl ControlSocket {
         Self { asks, reloads, questions, rehearsals, file: None, servers, pages }
     }
 
-    /// Listens at `path`. A socket that a dead process left behind is replaced. Must be called inside a
-    /// runtime.
+    /// Listens at `path`. A socket that a dead process left behind is replaced. Must be called
+    /// inside a runtime.
     ///
     /// # Errors
     ///
-    /// Another process listens there, or there can be no socket there.
+    /// Fails if another process listens there, or if no socket can be created there.
     pub(super) fn open(
         &mut self,
         path: &Path,
@@ -127,21 +128,22 @@ impl ControlSocket {
         Ok(listener)
     }
 
-    /// Answers on `address`, too, as soon as it can be bound. Must be called inside a runtime.
+    /// Also answers on `address`, as soon as it can be bound. Must be called inside a runtime.
     pub(super) fn listen(&mut self, address: SocketAddr, admin: Admin) {
         self.pages.spawn(admin_address::serve(address, self.asks.clone(), admin));
     }
 
-    /// Closes the socket, so that the next process can open it. The admin address goes on answering
-    /// questions that do not need the control loop, as long as the result is kept.
+    /// Closes the socket, so that the next process can open it. While the result is kept, the admin
+    /// address still answers requests that do not need the control loop.
     pub(super) fn draining(self) -> JoinSet<()> {
         self.pages
     }
 
-    /// The next question; one that needs a load only if it `may_load`. Cancel safe.
+    /// Waits for the next request. One that needs a load is returned only if `may_load`. Cancel
+    /// safe.
     pub(super) async fn next(&mut self, may_load: bool) -> Ask {
         let ask = tokio::select! {
-            // A question is answered at once; a load takes a while.
+            // Other requests are quick; a load takes a while.
             biased;
             question = self.questions.recv() => question,
             rehearsal = self.rehearsals.recv(), if may_load => rehearsal,
@@ -149,13 +151,13 @@ impl ControlSocket {
         };
         match ask {
             Some(ask) => ask,
-            // A sender of each is ours.
+            // Unreachable: `self.asks` holds a sender of each channel.
             None => std::future::pending().await,
         }
     }
 
-    /// Everybody else who has asked for a reload by now: the reload that begins next answers them all.
-    /// So ten hooks of one renewal cause one reload.
+    /// Takes all further requests for a reload: the next reload answers them together. So ten hooks
+    /// of one renewal cause one reload.
     pub(super) fn also_waiting(&mut self) -> Vec<AskReload> {
         std::iter::from_fn(|| self.reloads.try_recv().ok()).collect()
     }
@@ -187,7 +189,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
-        // The file of a process that has replaced it stays.
+        // The file may belong to a process that has replaced this one.
         if self.identity.is_some() && identity(&self.path) == self.identity {
             let _ = fs::remove_file(&self.path);
         }

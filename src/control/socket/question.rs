@@ -1,4 +1,4 @@
-//! Questions that the control loop answers.
+//! Requests that the control loop answers.
 
 use tokio::sync::oneshot;
 
@@ -7,13 +7,13 @@ use crate::control::conditions::BadConditions;
 
 use super::words::{Draining, ReloadHistory, Reloaded, StatusReport};
 
-/// What somebody wants of the control loop, and where the answer goes.
+/// A request to the control loop, with the sender for the answer.
 #[derive(Debug)]
 pub(in crate::control) enum Ask {
     Certificates(oneshot::Sender<Certificates>),
     Conditions(oneshot::Sender<BadConditions>),
     Drain(oneshot::Sender<Draining>),
-    /// What a reload would come to.
+    /// A trial load: the result that a reload would have.
     Rehearse {
         allow_removal: bool,
         answer: oneshot::Sender<Reloaded>,
@@ -23,11 +23,11 @@ pub(in crate::control) enum Ask {
     Status(oneshot::Sender<StatusReport>),
 }
 
-/// A reload that is asked for.
+/// A request for a reload.
 #[derive(Debug)]
 pub(in crate::control) struct AskReload {
-    /// What is gone is meant to be.
+    /// True if missing objects were removed on purpose.
     pub allow_removal: bool,
-    /// None where nobody waits for the answer.
+    /// `None` if the client does not wait for the answer.
     pub answer: Option<oneshot::Sender<Reloaded>>,
 }

@@ -1,4 +1,5 @@
-//! Connections of the control socket: one request each, passed on to the control loop.
+//! The server of the control socket: one request for each connection, passed on to the control
+//! loop.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -23,19 +24,19 @@ use crate::kube_api::Front;
 use super::question::{Ask, AskReload};
 use super::words::{ErrorReport, Reloaded};
 
-/// Connections at once; others wait in the backlog.
+/// The maximum number of connections; others wait in the backlog.
 const CONNECTIONS: usize = 16;
-/// Questions that wait for the control loop, of each kind.
+/// The maximum number of requests of each kind that wait for the control loop.
 pub(super) const QUEUE: usize = CONNECTIONS;
 const HEAD_BYTES: usize = 8 << 10;
 const HEAD_FIELDS: usize = 32;
 
-/// How long a peer may take.
+/// Timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// For the head of its request.
+    /// For the head of the request.
     pub head: Duration,
-    /// For all of a connection, the reload included that it waits for.
+    /// For the whole connection, including a reload that the client waits for.
     pub connection: Duration,
 }
 
@@ -45,16 +46,16 @@ impl Default for Patience {
     }
 }
 
-/// The way to the control loop.
+/// The channels to the control loop.
 #[derive(Clone, Debug)]
 pub(super) struct Asks {
     pub reload: mpsc::Sender<AskReload>,
     pub question: mpsc::Sender<Ask>,
-    /// Questions that need a load.
+    /// Requests that need a load.
     pub rehearsal: mpsc::Sender<Ask>,
 }
 
-/// Who answers those who come by the socket.
+/// The handlers of requests to the control socket.
 #[derive(Clone, Debug)]
 pub(super) struct SocketDoor {
     pub asks: Asks,
@@ -62,7 +63,7 @@ pub(super) struct SocketDoor {
     pub admin: Admin,
 }
 
-/// Accepts for ever.
+/// Accepts connections forever.
 pub(super) async fn serve(listener: UnixListener, door: SocketDoor, patience: Patience) {
     let mut connections = JoinSet::new();
     loop {
@@ -73,7 +74,7 @@ pub(super) async fn serve(listener: UnixListener, door: SocketDoor, patience: Pa
                 }
                 Err(error) => {
                     tracing::warn!(%error, "control socket: no connection is accepted");
-                    // Out of descriptors, most likely: trying again at once would spin.
+                    // Most likely no file descriptor is free: an immediate retry would spin.
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             },
@@ -107,12 +108,12 @@ async fn connection(stream: UnixStream, door: SocketDoor, patience: Patience) {
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEAD_FIELDS)
         .serve_connection(TokioIo::new(stream), service);
-    // Whatever went wrong is the peer's to notice.
+    // Errors of the connection concern only the client.
     let _ = tokio::time::timeout(patience.connection, served).await;
 }
 
-/// Answers a request of somebody who may look, and where `may_change` does not say why not, change
-/// something.
+/// Answers a request. The client may read; it may also change something unless `may_change` is an
+/// error, which has the reason.
 pub(super) async fn answer<B>(
     request: &Request<B>,
     may_change: Result<(), &'static str>,
@@ -134,7 +135,7 @@ pub(super) async fn answer<B>(
     response
 }
 
-/// Refuses a method that the path does not have, and changes by those who may not.
+/// Refuses methods that the path does not support, and changes by clients that may not make them.
 fn forbidden<B>(
     request: &Request<B>,
     methods: &'static str,
@@ -188,7 +189,7 @@ async fn answer_by_loop<B>(
     }
 }
 
-/// How a reload is to be.
+/// The options of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct How {
     waits: bool,
@@ -197,11 +198,11 @@ struct How {
 }
 
 impl How {
-    /// Reads a query.
+    /// Parses a query.
     ///
     /// # Errors
     ///
-    /// It has something else in it.
+    /// Fails on unknown parameters and values.
     fn read(query: &str) -> Result<Self, String> {
         let mut how = Self { waits: true, allow_removal: false, dry_run: false };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {

@@ -1,6 +1,6 @@
-//! What is said over the control socket: plain data, JSON on the wire.
+//! Messages of the control socket: plain data, JSON on the wire.
 //!
-//! A field may be added at any time; one that is there keeps its meaning, for the command that asks
+//! Fields may be added at any time, but a field never changes its meaning: the command that asks
 //! may be older or newer than the gateway that answers.
 
 use std::net::SocketAddr;
@@ -12,50 +12,49 @@ use crate::config::{Diagnostic, Severity};
 use crate::control::admission;
 use crate::snapshot::Counts;
 
-/// Diagnostics that one answer holds.
+/// The maximum number of diagnostics in one answer.
 const DIAGNOSTICS: usize = 1000;
 
 /// The answer to `POST /drain_listeners`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Draining {
-    /// Connections of clients that are open.
+    /// Open connections of clients.
     pub connections: usize,
-    /// How long they have.
+    /// The drain timeout.
     pub timeout_ms: u64,
 }
 
-/// What a reload came to: the answer to `POST /reload`.
+/// The result of a reload: the answer to `POST /reload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Reloaded {
     /// False if nothing was changed, and the previous configuration is still served.
     pub loaded: bool,
-    /// What is served now.
+    /// The configuration that is served now.
     pub serving: Serving,
     pub files: usize,
     pub objects: usize,
     pub took_ms: u64,
-    /// Why it was refused, where that is no fault of the files: a port that cannot be had.
+    /// The reason for a refusal that the files did not cause, such as a port that is in use.
     pub refused: Option<String>,
-    /// Why it was refused, where the files are to blame.
+    /// The reason for a refusal that the files caused.
     pub refusal: Option<RefusalReport>,
-    /// Faults and warnings by file and place, the first thousand.
+    /// Faults and warnings by file and position, at most 1000.
     pub diagnostics: Vec<DiagnosticReport>,
 }
 
-/// Why files are refused.
+/// The reasons why files are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct RefusalReport {
-    /// For people: what is gone, the causes, what follows, what would not be served any more.
+    /// For humans: missing objects, causes, consequences, and what would no longer be served.
     pub lines: Vec<String>,
-    /// True if it is for the operator to say that it is meant: a reload that allows removals would
-    /// be served.
+    /// True if the operator can confirm the removal: a reload that allows removals would be served.
     pub is_removal: bool,
-    /// New faults that follow from nothing else, the first thousand.
+    /// New faults that do not follow from another one, at most 1000.
     pub causes: Vec<DiagnosticReport>,
-    /// How many new faults follow from those.
+    /// The number of new faults that follow from the causes.
     pub consequences: usize,
 }
 
@@ -63,11 +62,11 @@ pub(crate) struct RefusalReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct ReloadHistory {
-    /// The last loads, the latest first. Only that one has its diagnostics.
+    /// The last loads, the latest first. Only the latest has its diagnostics.
     pub reloads: Vec<Past>,
 }
 
-/// A load that was.
+/// A past load.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Past {
@@ -79,26 +78,26 @@ pub(crate) struct Past {
     pub came_to: Reloaded,
 }
 
-/// One thing wrong with the files.
+/// A fault or warning about the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct DiagnosticReport {
     /// `error` or `warning`.
     pub severity: String,
-    /// True if nothing of the load may be served because of it.
+    /// True if nothing of the load can be served because of it.
     pub fatal: bool,
     pub file: PathBuf,
-    /// Line and column from 1; none where the file as a whole is meant.
+    /// Line and column, from 1; `None` if it concerns the file as a whole.
     pub line: Option<usize>,
     pub column: Option<usize>,
     pub object: String,
     pub field: String,
     pub problem: String,
-    /// All of it as `check` prints it.
+    /// The full line as `check` prints it.
     pub text: String,
 }
 
-/// How much is served, and as which generation.
+/// The size of the served configuration, and its generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Serving {
@@ -115,54 +114,54 @@ pub(crate) struct Serving {
 pub(crate) struct StatusReport {
     pub version: String,
     pub pid: u32,
-    /// Whom the gateway runs as, and so whose its files must be.
+    /// The user and group of the gateway, which must own its files.
     pub uid: u32,
     pub gid: u32,
     pub serving: Serving,
     /// The STATUS line of `systemctl status`.
     pub status: String,
-    /// Why the files are not what is served, if they are not.
+    /// Why the files are not served; `None` if they are.
     pub trouble: Option<String>,
-    /// The same, whole, where the files are to blame.
+    /// The same as a full report, if the files are at fault.
     pub refusal: Option<RefusalReport>,
     /// `strict` or `partial`.
     pub reload_policy: String,
-    /// What is not as it should be beside the configuration, as long as that is so: files that cannot be
-    /// watched, logs that cannot be written.
+    /// Problems apart from the configuration that exist now: files that cannot be watched, logs
+    /// that cannot be written.
     pub impaired: Vec<String>,
-    /// Connections of clients that are open.
+    /// Open connections of clients.
     pub connections: usize,
-    /// The EnvoyGateway document, and what stands before its absolute paths.
+    /// The EnvoyGateway document, and the prefix of its absolute paths.
     pub config: Option<PathBuf>,
     pub config_root: Option<PathBuf>,
-    /// Where the API writes.
+    /// The directory that the API writes to.
     pub api_dir: Option<PathBuf>,
-    /// Where the API is served beside this socket, if it is.
+    /// The loopback address of the API, if it has one beside this socket.
     pub api: Option<ApiAt>,
     pub letsencrypt_dir: PathBuf,
     pub acme_webroot: PathBuf,
 }
 
-/// How the API is reached.
+/// The access data of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct ApiAt {
     pub address: SocketAddr,
     pub token_file: PathBuf,
-    /// The certificate of this start.
+    /// The certificate that was generated at this start.
     pub ca_file: PathBuf,
 }
 
-/// The answer where something else was asked for than there is, or may be.
+/// The answer to a request that is unknown, invalid or forbidden.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct ErrorReport {
-    /// An API server's Status has it under another name.
+    /// An API server's Status calls it `message`.
     #[serde(alias = "message")]
     pub error: String,
 }
 
 impl Reloaded {
-    /// The first diagnostics that an answer has room for.
+    /// Converts the first diagnostics, up to the limit of an answer.
     pub(in crate::control) fn told(diagnostics: &[Diagnostic]) -> Vec<DiagnosticReport> {
         diagnostics.iter().take(DIAGNOSTICS).map(DiagnosticReport::from).collect()
     }
