@@ -1,5 +1,5 @@
-//! One record per exchange, on its way to journald or to standard output, or to where the log of its
-//! Gateway has it.
+//! The access log: one record per exchange, written to journald, to standard output, or to the
+//! files of the Gateway's access log.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,26 +16,26 @@ use super::record::AccessRecord;
 use super::spool::{Descriptor, LAST_FLUSH, Spool};
 use super::text::Stamp;
 
-/// What a buffer keeps between records, in bytes: more than any ordinary line.
+/// Capacity that the line buffer keeps between records, in bytes; larger than ordinary lines.
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// The access log; clones share it.
 ///
-/// A thread of its own writes. [`record`](Self::record) formats on the calling thread and never
-/// waits for it: if whoever reads the log is slower than the exchanges end, records are dropped and
-/// counted, and the loss is logged once records flow again.
+/// A separate thread writes. [`record`](Self::record) formats on the calling thread and never waits
+/// for the writer: if the reader of the log is too slow, records are dropped and counted, and the
+/// loss is logged once records are written again.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessLog {
     form: Form,
-    /// None for a log that nobody keeps.
+    /// `None` for a log that discards all records.
     spool: Option<Spool>,
     recent: Arc<Recent>,
-    /// Where the logs of Gateways go.
+    /// The files of Gateways' access logs.
     files: LogFiles,
     choice: Choice,
 }
 
-/// How a record is written.
+/// The format of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     EnvoyJson,
@@ -56,7 +56,7 @@ impl Form {
 }
 
 thread_local! {
-    /// Kept per thread, so that a record allocates nothing and takes no lock while it is formatted.
+    /// Buffers of this thread, so that formatting a record takes no lock and allocates nothing.
     static DESK: RefCell<Desk> = const { RefCell::new(Desk { line: Vec::new(), stamp: Stamp::new() }) };
 }
 
@@ -66,13 +66,13 @@ struct Desk {
 }
 
 impl AccessLog {
-    /// Writes to where `output` says, datagrams to journald or lines to standard output; a `format`
-    /// of its own is lines. `events` is what writes to standard error, and `choice` says which
-    /// exchanges are written down at all.
+    /// Starts the access log. Depending on `output`, it writes datagrams to journald or lines to
+    /// standard output; with [`AccessFormat::EnvoyJson`], always lines. `events` is the queue that
+    /// writes to standard error, and `choice` selects the exchanges.
     ///
     /// # Errors
     ///
-    /// The thread that writes cannot be started, or there is nowhere to write.
+    /// The writer thread cannot be started, or the output cannot be opened.
     pub(super) fn start(
         output: Output,
         format: AccessFormat,
@@ -91,11 +91,11 @@ impl AccessLog {
         Ok(Self { form, spool: Some(spool), recent: Arc::default(), files, choice })
     }
 
-    /// Writes lines to `to`; JSON unless `output` is text.
+    /// Starts a log that writes lines to `to`: text or, for every other `output`, JSON.
     ///
     /// # Errors
     ///
-    /// The thread that writes cannot be started.
+    /// The writer thread cannot be started.
     #[cfg(test)]
     pub(crate) fn to(to: impl Write + Send + 'static, output: Output) -> io::Result<Self> {
         let form = if output == Output::Text { Form::Text } else { Form::Json };
@@ -103,7 +103,7 @@ impl AccessLog {
         Ok(Self { form, spool, ..Self::discard() })
     }
 
-    /// A log that nobody keeps.
+    /// Returns a log that discards all records.
     #[cfg(test)]
     pub(crate) fn discard() -> Self {
         Self {
@@ -115,7 +115,7 @@ impl AccessLog {
         }
     }
 
-    /// Writes down one exchange, as the log of its Gateway has it where there is one. Never blocks.
+    /// Logs one exchange, in the Gateway's own access log if it has one. Never blocks.
     pub(crate) fn record(&self, log: Option<&GatewayLog>, record: &AccessRecord<'_>) {
         let Some(spool) = &self.spool else { return };
         let is_chosen = self.choice.takes(record);
@@ -141,41 +141,42 @@ impl AccessLog {
             true
         });
         if !matches!(written, Ok(true)) {
-            // The thread is ending and has no desk any more.
+            // The thread is ending and its buffers are gone.
             spool.lost();
         }
     }
 
-    /// The last exchanges, for whoever watches them.
+    /// Returns the most recent exchanges.
     pub(crate) fn recent(&self) -> &Recent {
         &self.recent
     }
 
-    /// The files that logs of Gateways go to.
+    /// Returns the files of Gateways' access logs.
     pub(crate) fn files(&self) -> LogFiles {
         self.files.clone()
     }
 
-    /// Opens the files of Gateways' logs again, which somebody may have renamed.
+    /// Reopens the files of Gateways' access logs, which may have been rotated.
     pub(crate) fn reopen(&self) {
         self.files.reopen();
     }
 
-    /// Which logs cannot be written now, and why; those of events too, where they are lines.
+    /// Returns the logs that cannot be written now, each with the reason. Includes the event log if
+    /// it is written as lines.
     pub(crate) fn faults(&self) -> Vec<String> {
-        // Standard output is among the files.
+        // Standard output is included in the files.
         let own = self.spool.as_ref().filter(|_| self.form == Form::Journald);
         own.and_then(Spool::fault).into_iter().chain(self.files.faults()).collect()
     }
 
-    /// How many records were dropped since the start, those of Gateways' logs too.
+    /// Returns the number of records dropped since the start, including those of Gateways' logs.
     pub(crate) fn dropped(&self) -> u64 {
         self.spool.as_ref().map_or(0, Spool::dropped) + self.files.dropped()
     }
 
-    /// Waits until every record made before this call was written or lost, at most two seconds;
-    /// false if that was not enough. For the end of the process and for tests: nobody has to call
-    /// it for records to be written.
+    /// Waits until every record made before this call is written or lost, at most two seconds.
+    /// Returns false on timeout. For the end of the process and for tests; records are written
+    /// without it.
     pub(crate) fn flush(&self) -> bool {
         let own = self.spool.as_ref().is_none_or(|spool| spool.flush(LAST_FLUSH));
         self.files.flush(LAST_FLUSH) && own

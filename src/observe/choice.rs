@@ -1,4 +1,4 @@
-//! Which exchanges are written down: `--access-log-status` and `--access-log-sample`.
+//! Selection of the logged exchanges: `--access-log-status` and `--access-log-sample`.
 
 use std::fmt::{Display, Formatter, Result as Formatted};
 use std::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::record::AccessRecord;
 
-/// Every exchange, where nothing is said.
+/// The selection of logged exchanges. The default is every exchange.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choice {
     pub statuses: Option<Statuses>,
@@ -14,7 +14,7 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// True if an exchange is to be written down. What went wrong is never left out by chance.
+    /// Returns true if an exchange is logged. Failed exchanges are exempt from sampling.
     pub(super) fn takes(&self, record: &AccessRecord<'_>) -> bool {
         if self.statuses.is_none() && self.sample.is_none() {
             return true;
@@ -22,7 +22,7 @@ impl Choice {
         let failed = !record.flags.is_empty() || record.status >= 500;
         let is_meant = match &self.statuses {
             None => true,
-            // A connection that was carried, or a client that left before it was answered.
+            // A forwarded connection, or a client that disconnected before the response.
             Some(_) if record.status == 0 => failed,
             Some(statuses) => statuses.contain(record.status),
         };
@@ -30,7 +30,7 @@ impl Choice {
     }
 }
 
-/// Statuses and ranges of them, such as `404,500-599` or `4xx`.
+/// A list of statuses and ranges of statuses, such as `404,500-599` or `4xx`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Statuses(Vec<RangeInclusive<u16>>);
 

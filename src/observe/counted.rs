@@ -1,13 +1,13 @@
-//! Numbers of things, as people say them.
+//! Counts and lists in readable text.
 
-/// `1 route`, `2 routes`. What is counted takes an `s` for several.
+/// Returns a count with its noun: `1 route`, `2 routes`. The plural is formed with an `s`.
 pub(crate) fn counted(count: impl TryInto<u64>, what: &str) -> String {
-    // What does not fit is several all the same.
+    // A count that does not fit is plural in any case.
     let count = count.try_into().unwrap_or(u64::MAX);
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// `a, b and 3 more`: the first `most` of some names.
+/// Returns the first `most` names as a list, such as `a, b and 3 more`.
 pub(crate) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
     let mut names = names.into_iter();
     let first: Vec<_> = names.by_ref().take(most).collect();

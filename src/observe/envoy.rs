@@ -1,7 +1,7 @@
-//! The access log in the form of Envoy Gateway's default, for whoever reads it by a program.
+//! The access log in Envoy Gateway's default format, for log processors.
 //!
-//! Keys and types are those of Envoy's typed JSON: what is a number there is one here, what a header
-//! holds is a text, what is not known is null. Keys stand in the order of the alphabet, as there.
+//! Keys and types are those of Envoy's typed JSON: a number there is a number here, the value of a
+//! header is a string, and an unknown value is null. Keys are in alphabetical order, as in Envoy.
 
 use super::record::{
     AccessRecord, HOST_BYTES, METHOD_BYTES, REQUEST_ID_BYTES, TARGET_BYTES, USER_AGENT_BYTES, cut,
@@ -11,7 +11,7 @@ use super::redact;
 use super::text::{self, Stamp};
 
 impl AccessRecord<'_> {
-    /// One JSON object and a newline.
+    /// Writes one JSON object and a newline.
     pub(super) fn envoy(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
         out.extend_from_slice(b"{\":authority\":\"");
         redact::host(out, cut(self.host, HOST_BYTES), text::json);

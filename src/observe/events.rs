@@ -1,4 +1,4 @@
-//! The log of the gateway's own events.
+//! The log of the gateway's own events, and its level.
 
 use std::fmt::{Formatter, Result as Formatted};
 use std::io::{self, IsTerminal, Write};
@@ -17,17 +17,17 @@ use super::forms::{AccessFormat, LogFormat, Output};
 use super::journal;
 use super::spool::{Descriptor, LAST_FLUSH, Spool};
 
-/// The running logs. Dropping it writes what is left, for at most a second.
+/// The running logs. Dropping them writes the remaining events, for at most one second.
 #[derive(Debug)]
 #[must_use = "the last events before the end are written when this is dropped"]
 pub(crate) struct Logs {
     output: Output,
-    /// None where journald takes the events.
+    /// `None` if events are sent to journald.
     events: Option<Spool>,
     level: LogLevel,
 }
 
-/// From which level up events are logged; clones are the same.
+/// The minimum level of logged events; clones share it.
 #[derive(Clone)]
 pub(crate) struct LogLevel {
     level: Arc<Mutex<Level>>,
@@ -35,7 +35,7 @@ pub(crate) struct LogLevel {
 }
 
 impl LogLevel {
-    /// `apply` has what is logged follow from then on.
+    /// Creates the level. `apply` puts a new level into effect.
     pub(crate) fn new(level: Level, apply: impl Fn(Level) + Send + Sync + 'static) -> Self {
         Self { level: Arc::new(Mutex::new(level)), apply: Arc::new(apply) }
     }
@@ -44,7 +44,7 @@ impl LogLevel {
         *self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs from `level` up, from now on.
+    /// Sets the minimum level.
     pub(crate) fn set(&self, level: Level) {
         let mut current = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         *current = level;
@@ -59,17 +59,17 @@ impl std::fmt::Debug for LogLevel {
 }
 
 impl Logs {
-    /// Starts the access log of the exchanges that `choice` takes, in the same place and form as the
-    /// events where `format` says nothing else.
+    /// Starts the access log of the exchanges that `choice` selects. With [`AccessFormat::Auto`],
+    /// it has the output and format of the events.
     ///
     /// # Errors
     ///
-    /// The thread that writes cannot be started, or standard output is closed.
+    /// The writer thread cannot be started, or standard output is closed.
     pub(crate) fn access_log(&self, format: AccessFormat, choice: Choice) -> io::Result<AccessLog> {
         AccessLog::start(self.output, format, choice, self.events.clone())
     }
 
-    /// What is logged, and the way to change it.
+    /// Returns the level of the events, which can be changed.
     pub(crate) fn level(&self) -> LogLevel {
         self.level.clone()
     }
@@ -83,14 +83,14 @@ impl Drop for Logs {
     }
 }
 
-/// Starts the log of the gateway's own events, from `level` up. Those of libraries are shown from
-/// `error` up, and at `trace` from `debug` up.
+/// Starts the log of the gateway's own events with the minimum level `level`. Events of libraries
+/// are logged from `error` up; if `level` is `trace`, from `debug` up.
 ///
-/// Meant to be called once in a process; a second call changes nothing that is logged already.
+/// To be called once in a process: after a second call, the first log stays in effect.
 ///
 /// # Errors
 ///
-/// The thread that writes cannot be started, or standard error is closed.
+/// The writer thread cannot be started, or standard error is closed.
 pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
     let mut to_journal_by_pipe = false;
     let wanted = settle(format);
@@ -112,7 +112,7 @@ pub(crate) fn init(format: LogFormat, level: Level) -> io::Result<Logs> {
         Output::Text => (Output::Text, install(fmt.with_target(level > Level::INFO), level)),
         Output::Journald => {
             let level = if to_journal_by_pipe {
-                // The journal stamps each line and reads `<n>` as its priority.
+                // The journal adds the time to each line and reads `<n>` as its priority.
                 let fmt = fmt.with_target(false).without_time();
                 install(fmt.map_event_format(journal::Prefixed), level)
             } else {
@@ -139,10 +139,10 @@ fn settle(format: LogFormat) -> Output {
 fn install(layer: impl Layer<Registry> + Send + Sync, level: Level) -> LogLevel {
     let (wanted, handle) = reload::Layer::new(wanted(level));
     let subscriber = Registry::default().with(layer).with(wanted);
-    // Fails only when a subscriber is in place; the first one stays.
+    // Fails only if a subscriber is already set, which stays in effect.
     let _ = tracing::subscriber::set_global_default(subscriber);
     let apply = move |level| {
-        // Fails only where that subscriber is gone, and with it whoever could read the log.
+        // Fails only if the subscriber is gone, and with it the log.
         let _ = handle.reload(self::wanted(level));
     };
     LogLevel::new(level, apply)
@@ -153,11 +153,11 @@ fn wanted(level: Level) -> Targets {
     Targets::new().with_default(libraries).with_target("edge_gateway", level)
 }
 
-/// Hands events to the thread that writes them.
+/// Passes events to the writer thread.
 #[derive(Debug)]
 struct EventWriter {
     to: Spool,
-    /// The form does not escape by itself.
+    /// True if the format does not escape control characters itself.
     escape: bool,
 }
 
@@ -169,7 +169,7 @@ impl<'a> MakeWriter<'a> for EventWriter {
     }
 }
 
-/// The formatter writes an event in one piece, so each write is one line.
+/// The writer of one event. The formatter writes an event at once, so each write is one line.
 #[derive(Debug)]
 struct EventLine<'a>(&'a EventWriter);
 
@@ -188,7 +188,7 @@ impl Write for EventLine<'_> {
     }
 }
 
-/// The line with its control characters as `\u{1b}`, save the newline at its end.
+/// Returns the line with its control characters escaped (`\u{1b}`), except the newline at its end.
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let mut printable = String::with_capacity(text.len() + 1);

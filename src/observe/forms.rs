@@ -1,21 +1,21 @@
-//! Forms of the logs, as the command line names them.
+//! Formats of the logs, by their names on the command line.
 
 use std::fmt::{Display, Formatter, Result as Formatted};
 use std::str::FromStr;
 
-/// `--log-format`.
+/// The value of `--log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// Journald where standard error is connected to the journal (`JOURNAL_STREAM`), as it is in
-    /// a service; else text where standard output is a terminal; else JSON.
+    /// Journald if standard error is connected to the journal (`JOURNAL_STREAM`), as it is in a
+    /// service; otherwise text if standard output is a terminal; otherwise JSON.
     #[default]
     Auto,
-    /// Native fields. Where journald cannot be reached, JSON records on standard output and text
-    /// events on standard error, which are the journal's too in a service.
+    /// Native fields. If journald cannot be reached, JSON records on standard output and text
+    /// events on standard error, which also lead to the journal in a service.
     Journald,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
-    /// One line for people.
+    /// One human-readable line.
     Text,
 }
 
@@ -44,13 +44,13 @@ impl Display for LogFormat {
     }
 }
 
-/// `--access-log-format`.
+/// The value of `--access-log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AccessFormat {
-    /// That of the events.
+    /// The format of the events.
     #[default]
     Auto,
-    /// Lines on standard output with the keys of Envoy Gateway's default.
+    /// JSON lines on standard output with the keys of Envoy Gateway's default format.
     EnvoyJson,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct InvalidAccessFormat(String);
 #[error("`{0}` is not a log format; use auto, journald, json or text")]
 pub(crate) struct InvalidFormat(String);
 
-/// Where logs go, once `Auto` was settled and journald was tried.
+/// The output of the logs, after `Auto` is resolved and journald was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Journald,

@@ -1,7 +1,7 @@
-//! journald: its native protocol, and whether it is our reader.
+//! journald: its native protocol, and detection of a standard error that is connected to it.
 //!
 //! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>: a record is one datagram of `NAME=value` lines.
-//! Values are escaped before they come here, so the form for values with newlines is not needed.
+//! Values are escaped by the caller, so the format for values with newlines is not needed.
 
 use std::env;
 use std::fmt;
@@ -21,17 +21,17 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::spool::{Lost, Sink};
 
-/// How log lines name us in the journal.
+/// The syslog identifier of the gateway in the journal.
 const IDENTIFIER: &str = "edge-gateway";
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// What systemd's own clients ask for; the kernel grants what its limits allow.
+/// The size that systemd's own clients request; the kernel grants it within its limits.
 const SEND_BUFFER_BYTES: usize = 8 << 20;
-/// Bytes of the length before each record of a batch.
+/// Size of the length prefix of each record in a batch, in bytes.
 const LENGTH: usize = size_of::<u32>();
 
-/// True if standard error is the stream that the service manager opened to the journal.
+/// Returns true if standard error is the stream that the service manager connected to the journal.
 ///
-/// `JOURNAL_STREAM` alone is not enough: a child whose standard error was redirected inherits it.
+/// `JOURNAL_STREAM` alone is not enough: a child whose standard error is redirected inherits it.
 pub(super) fn is_stderr() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
     let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
@@ -45,11 +45,11 @@ fn names(stream: &str, device: u64, inode: u64) -> bool {
         .is_some_and(|(dev, ino)| dev.parse() == Ok(device) && ino.parse() == Ok(inode))
 }
 
-/// The layer that sends the gateway's own events.
+/// Returns the layer that sends the gateway's own events.
 ///
 /// # Errors
 ///
-/// journald is not there.
+/// journald cannot be reached.
 pub(super) fn events() -> io::Result<tracing_journald::Layer> {
     // By default INFO would become `notice`, which journalctl prints in bold.
     let priorities = PriorityMappings {
@@ -63,8 +63,8 @@ pub(super) fn events() -> io::Result<tracing_journald::Layer> {
         .with_syslog_identifier(IDENTIFIER.to_owned()))
 }
 
-/// Text events for a journal that listens at standard error: `<n>` before each line is read as its
-/// priority (`sd-daemon(3)`).
+/// Format of text events for a journal that reads standard error: the journal takes the `<n>`
+/// before each line as its priority (`sd-daemon(3)`).
 #[derive(Debug)]
 pub(super) struct Prefixed<F>(pub(super) F);
 
@@ -91,11 +91,11 @@ where
     }
 }
 
-/// Fields of one record, in a buffer.
+/// The fields of one record, written to a buffer.
 pub(super) struct Fields<'a>(&'a mut Vec<u8>);
 
 impl<'a> Fields<'a> {
-    /// Begins with what every record has.
+    /// Starts a record with the fields that every record has.
     pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
         let mut fields = Self(out);
         fields.put("PRIORITY", |out| out.push(b'6'));
@@ -103,14 +103,15 @@ impl<'a> Fields<'a> {
         fields
     }
 
-    /// A field of the gateway's own: `duration_ms` is `EG_DURATION_MS`. `value` must write no newline.
+    /// Writes a field of the gateway: `duration_ms` becomes `EG_DURATION_MS`. `value` must not
+    /// write a newline.
     pub(super) fn put_ours(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         self.0.extend_from_slice(b"EG_");
         self.0.extend(name.bytes().map(|byte| byte.to_ascii_uppercase()));
         self.finish(name, value);
     }
 
-    /// `value` must write no newline.
+    /// Writes a field. `value` must not write a newline.
     pub(super) fn put(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         self.0.extend_from_slice(name.as_bytes());
         self.finish(name, value);
@@ -125,7 +126,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Sends each record as a datagram, by name, so that a journald that was restarted is found again.
+/// A socket that sends each record as a datagram. Each datagram is addressed by path, so that a
+/// restarted journald receives the next one.
 pub(super) struct JournalSocket {
     socket: UnixDatagram,
     path: PathBuf,
@@ -138,7 +140,7 @@ impl JournalSocket {
 
     pub(super) fn to(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // A small buffer costs waiting and nothing else.
+        // With a smaller buffer, the writer thread only waits more often.
         let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
         Ok(Self { socket, path: path.to_owned() })
     }
@@ -146,7 +148,7 @@ impl JournalSocket {
 
 impl Sink for JournalSocket {
     fn frame(batch: &mut Vec<u8>, line: &[u8]) {
-        // A record is far below 4 GiB: all its words are cut.
+        // A record is far smaller than 4 GiB, since all of its values are cut.
         let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
         batch.extend_from_slice(&length.to_ne_bytes());
         batch.extend_from_slice(line);

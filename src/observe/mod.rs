@@ -1,17 +1,18 @@
-//! Logs to the journal and one record per exchange.
+//! The event log and the access log.
 //!
-//! Two streams. The gateway's own events (`tracing`) tell of its state, go to the journal or to
-//! standard error, and are few. Access records tell of exchanges, go to the journal or to standard
-//! output, one each, and are many: [`AccessLog`] formats on the calling thread and leaves the
-//! writing to a thread of its own.
+//! There are two streams. The gateway's own events (`tracing`) report its state, go to the journal
+//! or to standard error, and are few. Access records report one exchange each, go to the journal or
+//! to standard output, and are many: [`AccessLog`] formats them on the calling thread, and a
+//! separate thread writes them.
 //!
-//! Invariant: a request never waits for whoever reads a log. What cannot be written is dropped and
-//! counted. One weakness stands: events to journald are sent by `tracing-journald` on the thread
-//! that emits them, so events must stay rare; nothing at `info` may be emitted once per request.
+//! Invariant: a request never waits for the reader of a log. Records that cannot be written are
+//! dropped and counted. There is one weakness: `tracing-journald` sends events to journald on the
+//! thread that emits them. Events must therefore be rare: none at `info` may be emitted once per
+//! request.
 //!
-//! Words of a peer in an event are best recorded with `?`: `Debug` escapes them and shows where they
-//! end. What comes with `%` all the same cannot forge a line or move a cursor: JSON escapes it, and
-//! so does [`events`] in text.
+//! Values from a peer should be recorded in an event with `?`: `Debug` escapes and quotes them.
+//! Values recorded with `%` cannot forge a line or move a terminal's cursor either: JSON escapes
+//! them, and [`events`] escapes them in text.
 
 mod access_log;
 mod choice;

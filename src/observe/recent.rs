@@ -1,7 +1,8 @@
-//! The last exchanges, for whoever watches them live.
+//! The most recent exchanges, for live views.
 //!
-//! Nothing is kept while nobody looks: then an exchange pays one look at a number. While somebody
-//! does, it writes one more line, and leaves it out where another thread has the list just then.
+//! Nothing is kept while there is no reader: an exchange then costs one atomic load. While
+//! there is a reader, each exchange is formatted once more, and is left out if another thread holds
+//! the lock.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -12,38 +13,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::record::AccessRecord;
 use super::text::Stamp;
 
-/// Exchanges that are kept.
+/// Number of exchanges that are kept.
 const KEPT: usize = 256;
-/// Whoever looked this long ago looks no more.
+/// Time after the last read during which exchanges are kept.
 const INTEREST: Duration = Duration::from_secs(15);
 
-/// The list. Numbers begin with 1.
+/// The list of recent exchanges, numbered from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    /// Seconds since 1970 up to which somebody is interested.
+    /// The time until which exchanges are kept, in seconds since 1970; 0 without a reader.
     until: AtomicU64,
-    /// Left out because another thread had the list.
+    /// Number of exchanges left out because another thread held the lock.
     missed: AtomicU64,
     lines: Mutex<Lines>,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
-    /// JSON objects, a newline behind each.
+    /// JSON objects, each with a newline at its end.
     kept: VecDeque<Box<[u8]>>,
-    /// The number of the last one.
+    /// The number of the last exchange.
     last: u64,
 }
 
 impl Recent {
-    /// Keeps `record`, if anybody wants it. Never waits.
+    /// Keeps `record` if there is a reader. Never blocks.
     pub(super) fn record(&self, record: &AccessRecord<'_>, stamp: &mut Stamp) {
         let until = self.until.load(Ordering::Relaxed);
         if until == 0 {
             return;
         }
         if seconds(record.time) > until {
-            // Nobody looks any more; who looks again just now says so again in a second.
+            // The reader is gone. One that reads again at this moment renews it a second later.
             self.until.store(0, Ordering::Relaxed);
             if let Ok(mut lines) = self.lines.try_lock() {
                 lines.kept = VecDeque::new();
@@ -66,16 +67,17 @@ impl Recent {
         }
     }
 
-    /// What ended after the exchange of this number, as JSON: `last`, the number of the last one;
-    /// `missed`, how many were left out since the start; `requests`, each as in the access log.
+    /// Returns the exchanges that ended after the one with the number `after`, as JSON: `last`, the
+    /// number of the last exchange; `missed`, the number of exchanges left out since the start;
+    /// `requests`, each in the JSON format of the access log.
     pub(crate) fn since(&self, after: u64, now: SystemTime) -> String {
         let until = seconds(now) + INTEREST.as_secs();
         self.until.store(until, Ordering::Relaxed);
-        // Copied under the lock and written without.
+        // Copied under the lock, formatted without it.
         let (last, kept) = {
             let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             let new = usize::try_from(lines.last.saturating_sub(after)).unwrap_or(usize::MAX);
-            // A number beyond the last is one of the process before.
+            // A number beyond the last comes from a previous process.
             let new = if after > lines.last { usize::MAX } else { new };
             let skip = lines.kept.len().saturating_sub(new);
             let kept: Vec<_> = lines.kept.iter().skip(skip).cloned().collect();

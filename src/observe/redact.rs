@@ -1,9 +1,9 @@
-//! Secrets that travel in a request target do not reach a log.
+//! Redaction of secrets in request targets before they are logged.
 
 use super::text::Escape;
 
-/// Query parameters whose values are secrets or stand for one: OAuth 2.0, OpenID Connect, and what
-/// applications are known to put there. Lower case.
+/// Query parameters whose values are secrets or stand for one: those of OAuth 2.0, of
+/// OpenID Connect and common ones of applications. Lower case.
 const SECRET_PARAMETERS: [&[u8]; 13] = [
     b"access_token",
     b"api_key",
@@ -23,16 +23,16 @@ const LONGEST_PARAMETER: usize = 16;
 
 const REDACTED: &[u8] = b"[redacted]";
 
-/// The first `most` bytes of a request target, its secrets `[redacted]`.
+/// Returns the first `most` bytes of a request target, its secrets replaced by `[redacted]`.
 pub(crate) fn redacted_target(target: &str, most: usize) -> String {
     let mut out = Vec::with_capacity(target.len().min(most));
     let as_it_is: Escape = |out, bytes| out.extend_from_slice(bytes);
     self::target(&mut out, &target.as_bytes()[..target.len().min(most)], as_it_is);
-    // A letter may have been cut in two.
+    // The cut may be inside a multi-byte character.
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Writes a request target; values of secret parameters and userinfo are `[redacted]`.
+/// Writes a request target; userinfo and the values of secret parameters become `[redacted]`.
 pub(super) fn target(out: &mut Vec<u8>, target: &[u8], escape: Escape) {
     // Only the absolute form has userinfo. Its authority ends before the first `/` or `?`.
     let rest = match target.first() {
@@ -57,7 +57,7 @@ pub(super) fn target(out: &mut Vec<u8>, target: &[u8], escape: Escape) {
     }
 }
 
-/// Writes a host, with whatever stands before an `@` as `[redacted]`.
+/// Writes a host; everything before the last `@` becomes `[redacted]`.
 pub(super) fn host(out: &mut Vec<u8>, host: &[u8], escape: Escape) {
     match host.iter().rposition(|byte| *byte == b'@') {
         None => escape(out, host),
@@ -68,8 +68,10 @@ pub(super) fn host(out: &mut Vec<u8>, host: &[u8], escape: Escape) {
     }
 }
 
-/// A name may begin after `?`, `&` or `;`, since backends disagree; a value ends at `&` alone, so
-/// that none can hide a part behind a separator that its backend does not know.
+/// Writes a query; the values of secret parameters become `[redacted]`.
+///
+/// A name may begin after `?`, `&` or `;`, since backends disagree on the separators. A value ends
+/// only at `&`: for a backend that does not split at `;`, the text after it is part of the secret.
 fn query(out: &mut Vec<u8>, query: &[u8], escape: Escape) {
     let mut rest = query;
     let mut plain_until = 0;
@@ -96,7 +98,8 @@ fn is_secret(name: &[u8]) -> bool {
     SECRET_PARAMETERS.iter().any(|secret| secret.eq_ignore_ascii_case(name))
 }
 
-/// Percent-decodes a name, as the backend will; none if it is longer than any we look for.
+/// Percent-decodes a name, as the backend does. Returns `None` if it is longer than every secret
+/// parameter.
 fn decode<'a>(name: &[u8], into: &'a mut [u8; LONGEST_PARAMETER]) -> Option<&'a [u8]> {
     let mut length = 0;
     let mut rest = name;

@@ -1,15 +1,16 @@
-//! Bytes of a log line: escapes, numbers, addresses, times. Nothing here allocates once the buffer
-//! has grown to its size.
+//! Writers for the parts of a log line: escaped text, numbers, addresses, times. They do not
+//! allocate once the buffer is large enough.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-/// How a peer's bytes are made harmless in one form of log. The result is printable ASCII.
+/// An escape function for bytes from a peer, one for each kind of log format. Its output is
+/// printable ASCII.
 pub(super) type Escape = fn(&mut Vec<u8>, &[u8]);
 
-/// The inside of a JSON string. What is not printable ASCII becomes `\uXXXX`; a byte that is not
-/// UTF-8 is read as Latin-1, so that `\u00ff` may stand for the byte as well as for the character.
+/// Writes the inside of a JSON string. Everything but printable ASCII becomes `\uXXXX`. A byte that
+/// is not UTF-8 is read as Latin-1, so `\u00ff` may be the byte as well as the character.
 pub(super) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
     escape(out, bytes, |out, rest| match rest[0] {
         byte @ (b'"' | b'\\') => {
@@ -35,8 +36,8 @@ pub(super) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
     });
 }
 
-/// As in nginx's default escaping: quotes, backslashes and all that is not printable ASCII become
-/// `\xHH`, byte by byte.
+/// Writes text with nginx's default escaping: quotes, backslashes and everything but printable
+/// ASCII become `\xHH`, byte by byte.
 pub(super) fn plain(out: &mut Vec<u8>, bytes: &[u8]) {
     escape(out, bytes, |out, rest| {
         out.extend_from_slice(b"\\x");
@@ -45,7 +46,8 @@ pub(super) fn plain(out: &mut Vec<u8>, bytes: &[u8]) {
     });
 }
 
-/// Copies what is harmless and has `one` write the rest; it tells how many bytes it took.
+/// Copies the bytes that need no escape. For the others, `one` writes the escape and returns the
+/// number of bytes that it consumed.
 #[inline]
 fn escape(out: &mut Vec<u8>, mut rest: &[u8], one: impl Fn(&mut Vec<u8>, &[u8]) -> usize) {
     loop {
@@ -59,10 +61,10 @@ fn escape(out: &mut Vec<u8>, mut rest: &[u8], one: impl Fn(&mut Vec<u8>, &[u8]) 
     }
 }
 
-/// How many bytes need no escape in either form.
+/// Returns the number of leading bytes that need no escape in either format.
 fn clean_prefix(bytes: &[u8]) -> usize {
-    // Most words are clean, so whole chunks are asked first: without a way out of the inner loop
-    // it becomes vector instructions. The last chunk overlaps the one before it.
+    // Most values are clean, so whole chunks are checked first: an inner loop without an early exit
+    // compiles to vector instructions. The last chunk overlaps the one before it.
     let clean = match bytes.last_chunk::<16>() {
         Some(last) => is_clean(last) && bytes.as_chunks::<16>().0.iter().all(is_clean),
         None => match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
@@ -119,18 +121,18 @@ pub(super) fn number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// The last digit of `number`.
+/// Returns the last decimal digit of `number` in ASCII.
 fn digit(number: u64) -> u8 {
     b"0123456789"[usize::try_from(number % 10).unwrap_or(0)]
 }
 
-/// Whole milliseconds, as Envoy counts them. Of a type that JSON events have as a number: those of
-/// 128 bits, which `Duration::as_millis` gives, become text there.
+/// Returns whole milliseconds, as Envoy counts them. JSON events have a `u64` as a number; the 128
+/// bits of `Duration::as_millis` would become a string there.
 pub(crate) fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds with three decimals.
+/// Writes milliseconds with three decimals.
 pub(super) fn millis(out: &mut Vec<u8>, duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     number(out, micros / 1000);
@@ -142,7 +144,7 @@ fn three_digits(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]);
 }
 
-/// An IPv4 address that came through an IPv6 socket is printed as IPv4.
+/// Writes an IP address. An IPv4-mapped IPv6 address is written as IPv4.
 pub(super) fn ip(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -171,7 +173,7 @@ pub(super) fn socket_address(out: &mut Vec<u8>, address: SocketAddr) {
     number(out, address.port().into());
 }
 
-/// RFC 3339 in UTC with milliseconds. Remembers the text of the last second.
+/// A writer of times: RFC 3339 in UTC with milliseconds. Caches the text of the last second.
 #[derive(Debug)]
 pub(super) struct Stamp {
     second: u64,
@@ -184,7 +186,7 @@ impl Stamp {
         Self { second: 0, text: Vec::new() }
     }
 
-    /// A time before 1970 is written as 1970.
+    /// Writes a time. A time before 1970 is written as the start of 1970.
     pub(super) fn write(&mut self, out: &mut Vec<u8>, time: SystemTime) {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         if self.text.is_empty() || since.as_secs() != self.second {
