@@ -346,8 +346,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Joins the queue. Returns true if other requests wait already; they leave connections to this
-    /// one by a notification.
+    /// Joins the queue. Returns true if other requests wait already; they notify the next request
+    /// of room that they leave.
     fn new(breaker: &Arc<Breaker>) -> (Self, bool) {
         let line = LINES.with_borrow_mut(|lines| Arc::clone(lines.entry(breaker.id).or_default()));
         line.length.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A response body on its way to the client, with the connection that it comes from.
+//! Response bodies, with the connection that they are read from.
 
 use std::mem;
 use std::pin::Pin;
@@ -18,21 +18,21 @@ use crate::upstream::h1::framing::ResponseFraming;
 use crate::upstream::h1::pump::{Pump, PumpFault};
 use crate::upstream::pool;
 
-/// What of an exchange lives on after the head.
+/// The state of an exchange after the head.
 #[derive(Debug)]
 pub(super) struct Flow {
     pub connection: Box<Connection>,
-    /// The rest of the request, if there is one.
+    /// The rest of the request, if it is not sent completely.
     pub pump: Option<Pump>,
-    /// The backend would take another request.
+    /// The backend accepts another request on the connection.
     pub keep: bool,
     pub cluster: Arc<Cluster>,
     pub address: Address,
 }
 
 impl Flow {
-    /// The body as `framing` has it. One that is all here costs no allocation, and its connection
-    /// rests before the client has seen a byte.
+    /// Returns the body according to `framing`. A body that is completely buffered costs no
+    /// allocation, and its connection returns to the pool before the client has received a byte.
     pub(super) fn into_body(mut self, framing: ResponseFraming) -> Body {
         let decoder = match framing {
             ResponseFraming::Absent | ResponseFraming::Length(0) => {
@@ -56,7 +56,7 @@ impl Flow {
         Body::boxed(ResponseBody { flow: Some(self), decoder })
     }
 
-    /// The response has ended as it should: the connection rests, if it can.
+    /// Handles a complete response: the connection returns to the pool if it is reusable.
     fn end(self) {
         if !self.connection.input.is_empty() {
             self.connection.stream.counts().here().leftovers.one_more();
@@ -69,13 +69,13 @@ impl Flow {
         }
     }
 
-    /// Goes on with the request.
+    /// Continues sending the request.
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Result<(), BodyFault> {
         let Some(pump) = &mut self.pump else { return Ok(()) };
         match pump.poll(cx, &mut self.connection.stream) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(())) => self.connection.output = mem::take(&mut pump.output),
-            // It wants no more of the request, but the response may still be whole.
+            // The backend accepts no more of the request, but the response may still be complete.
             Poll::Ready(Err(PumpFault::Refused)) => self.keep = false,
             Poll::Ready(Err(PumpFault::Body(error))) => return Err(BodyFault::Request(error)),
         }
@@ -84,13 +84,13 @@ impl Flow {
     }
 }
 
-/// The body of a response, read only as it is polled.
+/// The body of a response, read only when it is polled.
 ///
-/// It gives the connection back with its last frame, not at the poll after it: the server stops
-/// polling when it has the promised length. Dropping it earlier closes the connection.
+/// Returns the connection to the pool with its last frame, not at the poll after it: the server
+/// stops polling when it has the promised length. Dropping the body earlier closes the connection.
 #[derive(Debug)]
 struct ResponseBody {
-    /// Gone when the body has ended, well or not.
+    /// `None` when the body has ended, successfully or not.
     flow: Option<Flow>,
     decoder: Decoder,
 }
@@ -98,7 +98,7 @@ struct ResponseBody {
 #[derive(Debug)]
 enum Decoder {
     Chunked(Chunks),
-    /// Bytes to come.
+    /// Bytes that remain.
     Length(u64),
     UntilClose,
 }

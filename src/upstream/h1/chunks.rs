@@ -1,5 +1,5 @@
-//! Chunked bodies (RFC 9112 section 7.1), decoded in place and without leniency: what two readers
-//! could take for two things ends the connection.
+//! Decoder of chunked bodies (RFC 9112 section 7.1). It decodes in place and strictly: any
+//! ambiguous framing ends the connection.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,19 +7,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::body::settle_trailers;
 use crate::upstream::h1::response::explain;
 
-/// Most bytes of one line with a chunk size and its extensions.
+/// Maximum length in bytes of a line with a chunk size and its extensions.
 const MAX_LINE: usize = 4 * 1024;
 
-/// Most bytes of extensions in one body. They are dropped, so they should be few (CVE-2023-39326).
+/// Maximum size in bytes of all extensions in one body. They are discarded; the limit bounds that
+/// overhead (CVE-2023-39326).
 const MAX_EXTENSIONS: usize = 16 * 1024;
 
-/// Most bytes of trailers.
+/// Maximum size of the trailers in bytes.
 const MAX_TRAILERS: usize = 16 * 1024;
 
-/// Most trailer fields.
+/// Maximum number of trailer fields.
 const MAX_TRAILER_FIELDS: usize = 64;
 
-/// Where in a chunked body the reader stands.
+/// State of the decoder within a chunked body.
 #[derive(Debug)]
 pub(super) struct Chunks {
     state: State,
@@ -32,17 +33,17 @@ enum State {
     Data(u64),
     DataEnd,
     Trailers,
-    /// The body has ended; its trailers wait to be taken.
+    /// The body has ended; its trailers have not been taken yet.
     Ended(Option<HeaderMap>),
     Broken(&'static str),
 }
 
-/// What comes next in a body.
+/// The next element of a body.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     Data(Bytes),
     End,
-    /// Nothing more in these bytes.
+    /// The input is exhausted.
     More,
     Trailers(HeaderMap),
 }
@@ -52,12 +53,12 @@ impl Chunks {
         Self { state: State::Size, extension_bytes: 0 }
     }
 
-    /// The next step from the front of `input`. With the last data the end is read as well, if it is
-    /// there, so that [`is_ended`](Self::is_ended) knows of it.
+    /// Takes the next step from the front of `input`. The end is read together with the last data
+    /// if it is available, so that [`is_ended`](Self::is_ended) reports it.
     ///
     /// # Errors
     ///
-    /// What is wrong with the framing; from then on, again.
+    /// The defect of the framing; all later calls return it again.
     pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Step, &'static str> {
         self.read_framing(input);
         match &mut self.state {
@@ -79,12 +80,12 @@ impl Chunks {
         }
     }
 
-    /// True if nothing is left to be taken.
+    /// Returns true if the body has ended and nothing is left to take.
     pub(super) fn is_ended(&self) -> bool {
         matches!(&self.state, State::Ended(None))
     }
 
-    /// Reads on as far as there is framing in `input`.
+    /// Parses framing as far as `input` has it.
     fn read_framing(&mut self, input: &mut BytesMut) {
         loop {
             let next = match self.state {
@@ -130,7 +131,8 @@ impl Chunks {
     }
 }
 
-/// What follows a size: nothing, or blanks and `;` (RFC 9112 section 7.1.1). Never a control byte.
+/// Checks the rest of a size line: empty, or blanks and `;` (RFC 9112 section 7.1.1), without
+/// control bytes.
 fn check_extensions(rest: &[u8]) -> Result<(), &'static str> {
     match rest.trim_ascii_start().first() {
         None | Some(b';') => {}

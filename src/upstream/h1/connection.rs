@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection: its stream and the buffers that it keeps between exchanges.
+//! An HTTP/1.1 connection: its stream and its buffers, which are reused between exchanges.
 
 use std::future::Future;
 use std::io;
@@ -13,26 +13,26 @@ use tokio::io::AsyncReadExt;
 use crate::upstream::connect::{Look, Stream};
 use crate::upstream::descriptors::Share;
 
-/// What the first read asks for; most responses to most requests fit.
+/// Size of the first read; most responses fit.
 const SMALL_READ: usize = 8 * 1024;
 
-/// What a read asks for once the peer fills every buffer it is given.
+/// Maximum size of a read, for a peer that fills every buffer.
 const LARGE_READ: usize = 64 * 1024;
 
 /// Bytes between the start of a large buffer's memory and its first byte.
 const ASIDE: usize = 512;
 
-/// A connection that carries one exchange at a time. Dropping it closes it.
+/// A connection that carries one exchange at a time. Dropping it closes the connection.
 #[derive(Debug)]
 pub(in crate::upstream) struct Connection {
     pub(super) stream: Stream,
-    /// Received and not yet taken.
+    /// Received bytes that are not consumed yet.
     pub(super) input: BytesMut,
-    /// Bytes the next read has room for. Follows the peer: doubled when a read filled its room.
+    /// Size of the next read; doubled whenever a read fills it.
     room: usize,
-    /// The memory of the last request head, for the next.
+    /// Buffer of the last request head, reused for the next.
     pub(super) output: Vec<u8>,
-    /// The memory of the last response's fields, for the next.
+    /// Buffer of the last response's fields, reused for the next.
     pub(super) fields: Vec<(HeaderName, Range<usize>)>,
 }
 
@@ -49,10 +49,11 @@ impl Connection {
 
     /// Reads once. `Ok(0)` is the end of the stream.
     ///
-    /// The buffer is bounded by whoever takes from it: nobody reads on before taking what is there,
-    /// but the parser of heads and chunk lines, which have limits of their own.
+    /// The consumers limit the buffer: they consume its contents before they read again. The
+    /// parsers of heads and chunk lines accumulate data, and have limits of their own.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Half the room will do: it spares a new buffer while slices of this one are in use.
+        // Half the size is sufficient; this avoids a new buffer while slices of the present one are
+        // in use.
         if self.input.capacity() - self.input.len() < self.room / 2 {
             self.make_room();
         }
@@ -66,12 +67,13 @@ impl Connection {
         outcome
     }
 
-    /// Room for one more read.
+    /// Reserves memory for one more read.
     ///
-    /// A buffer for a body begins a little behind the start of its memory. Both it and the TLS
-    /// record that its bytes are copied to would otherwise begin a page, the record five bytes
-    /// later, and copying forward to an address that ends like the source's and a few bytes more is
-    /// slow on some processors (glibc bug 30994: a third of the time of a large download).
+    /// A buffer for a body begins a little after the start of its memory. Otherwise both this
+    /// buffer and the TLS record that its bytes are copied to would begin at the start of a page,
+    /// the record five bytes later; copying to an address whose low bits are slightly higher than
+    /// the source's is slow on some processors (glibc bug 30994: a third of the time of a large
+    /// download).
     fn make_room(&mut self) {
         if self.room <= SMALL_READ || !self.input.is_empty() {
             self.input.reserve(self.room);
@@ -82,18 +84,18 @@ impl Connection {
         self.input.advance(ASIDE);
     }
 
-    /// Makes room for a body of this length, so that it need not grow on the way.
+    /// Adapts the read size to a body of this length, so that it need not grow gradually.
     pub(super) fn expect(&mut self, length: u64) {
         let length = usize::try_from(length).unwrap_or(LARGE_READ);
         self.room = self.room.max(length.min(LARGE_READ));
     }
 
-    /// True if the peer has neither closed the connection nor sent anything since.
+    /// Returns true if the peer has neither closed the connection nor sent anything.
     pub(in crate::upstream) fn is_quiet(&mut self, look: Look) -> bool {
         self.stream.is_quiet(look)
     }
 
-    /// Counts for this client as long as the exchange lasts.
+    /// Counts the connection for this client during the exchange.
     pub(super) fn hold(&mut self, share: Option<Share>) {
         self.stream.hold(share);
     }
@@ -102,7 +104,8 @@ impl Connection {
         self.stream.take_share()
     }
 
-    /// Gives back the memory that one large exchange needed, and what counted for its client.
+    /// Prepares the connection for the pool: releases the memory of a large exchange and the
+    /// client's descriptor.
     pub(in crate::upstream) fn rest(&mut self) {
         self.stream.hold(None);
         debug_assert!(self.input.is_empty(), "a connection with leftovers must not rest");

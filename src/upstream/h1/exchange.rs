@@ -1,4 +1,4 @@
-//! One request and the head of its response, over one connection.
+//! An exchange over one connection, up to the response head.
 
 use std::future::poll_fn;
 use std::io;
@@ -26,22 +26,22 @@ use crate::upstream::h1::request::{RequestFraming, write_head};
 use crate::upstream::h1::response::{Head, HeadReader};
 use crate::upstream::h1::tunnel::Tunnel;
 
-/// Most interim responses (1xx) before the final one.
+/// Maximum number of interim responses (1xx) before the final one.
 const MAX_INTERIM: usize = 8;
 
-/// A request on its way and what must be remembered of it.
+/// A request that is being sent, and its state.
 #[derive(Debug)]
 pub(super) struct Sending {
     method: Method,
     uri: Uri,
-    /// The request's until they are written; then memory for the response's.
+    /// First the fields of the request; once they are written, memory for those of the response.
     headers: HeaderMap,
     framing: RequestFraming,
     pump: Pump,
     pump_state: PumpState,
-    /// Idempotent and without a body: the backend may see it twice.
+    /// Idempotent and without a body: the backend may receive it twice.
     replayable: bool,
-    /// The protocol that the request wants to change to.
+    /// The protocol that the request asks to upgrade to.
     upgrade: Option<HeaderValue>,
 }
 
@@ -49,14 +49,14 @@ pub(super) struct Sending {
 enum PumpState {
     Running,
     Done,
-    /// The backend takes no more; it may have answered before.
+    /// The backend accepts no more data; it may have answered before.
     Refused,
 }
 
-/// Why there is no head.
+/// The reason why there is no response head.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The connection ended, before any byte of a response or after some.
+    /// The connection ended; `heard` is true if a part of a response had arrived.
     Ended {
         heard: bool,
         error: Option<io::Error>,
@@ -95,14 +95,15 @@ impl Sending {
         if self.replayable { Look::Seen } else { Look::Now }
     }
 
-    /// True if the request may be sent on another connection after it failed on a pooled one.
+    /// Returns true if the request may be sent on another connection after it failed on a pooled
+    /// one.
     pub(super) fn may_go_again(&self, broken: &Broken) -> bool {
         matches!(broken, Broken::Ended { heard: false, .. })
             && (self.replayable || !self.pump.has_started())
     }
 
-    /// True if a pooled connection was closed with 408 while it rested (RFC 9110 section 15.5.9): the
-    /// backend has not received this request, which crossed that answer.
+    /// Returns true if the backend closed an idle pooled connection with 408 (RFC 9110 section
+    /// 15.5.9): that answer crossed this request, which the backend has not received.
     pub(super) fn was_not_received(&self, head: Head) -> bool {
         head.status == StatusCode::REQUEST_TIMEOUT
             && !is_kept_alive(head, &self.headers)
@@ -114,7 +115,7 @@ impl Sending {
         self.pump_state = PumpState::Running;
     }
 
-    /// Sends and waits for the final head. `moved` is told whenever bytes move.
+    /// Sends the request and waits for the final head. Updates `moved` whenever bytes move.
     pub(super) async fn exchange(
         &mut self,
         connection: &mut Connection,
@@ -193,7 +194,7 @@ impl Sending {
         }
     }
 
-    /// RFC 9110 section 7.8: only what was asked for may be switched to.
+    /// Checks the protocol of a 101: it must be the requested one (RFC 9110 section 7.8).
     fn check_upgrade(&self) -> Result<(), &'static str> {
         let Some(asked) = &self.upgrade else { return Err("101 that nobody asked for") };
         match self.headers.get(UPGRADE) {
@@ -202,7 +203,8 @@ impl Sending {
         }
     }
 
-    /// The answer from its head on. What is complete already gives its connection back at once.
+    /// Returns the answer with its body. If the response is complete already, the connection
+    /// returns to the pool at once.
     pub(super) fn answer(
         self,
         head: Head,

@@ -1,4 +1,4 @@
-//! Where a response ends, and whether its connection may carry another (RFC 9112 sections 6 and 9).
+//! Framing of responses, and persistence of their connections (RFC 9112 sections 6 and 9).
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
@@ -6,23 +6,23 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use crate::upstream::h1::request::parse_length;
 use crate::upstream::h1::response::Head;
 
-/// How the body of a response is delimited.
+/// The framing of a response body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseFraming {
-    /// There is none, whatever the fields say.
+    /// No body, regardless of the fields.
     Absent,
     Chunked,
     Length(u64),
-    /// The body ends where the connection does.
+    /// The body ends with the connection.
     UntilClose,
 }
 
-/// Settles the framing of a final response and tidies its fields: `transfer-encoding` goes, and
-/// `content-length` is canonical or goes.
+/// Determines the framing of a final response and normalises its fields: removes
+/// `transfer-encoding`, and makes `content-length` canonical or removes it.
 ///
 /// # Errors
 ///
-/// Framing that another recipient could read in another way.
+/// Framing that another recipient could interpret differently.
 pub(super) fn settle(
     head: Head,
     headers: &mut HeaderMap,
@@ -40,7 +40,7 @@ pub(super) fn settle(
         headers.remove(TRANSFER_ENCODING);
     }
     if head.status == StatusCode::NO_CONTENT && length.is_some() {
-        // RFC 9110 section 8.6: a 204 has no length either.
+        // RFC 9110 section 8.6: a 204 must not have `content-length` either.
         headers.remove(CONTENT_LENGTH);
     }
     let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -52,8 +52,8 @@ pub(super) fn settle(
     })
 }
 
-/// RFC 9112 section 6.1. Other codings and lists are refused: nobody asked for them (no `te` is
-/// ever sent), and every reader reads them in its own way.
+/// Returns true for `chunked` (RFC 9112 section 6.1). Other codings and lists are refused: the
+/// gateway never requests them (it sends no `te`), and recipients interpret them differently.
 fn is_chunked(headers: &HeaderMap) -> Result<bool, &'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(false) };
@@ -76,15 +76,15 @@ fn length(headers: &mut HeaderMap) -> Result<Option<u64>, &'static str> {
     Ok(Some(length))
 }
 
-/// True if the backend will take another request on this connection.
+/// Returns true if the backend will accept another request on this connection.
 ///
-/// HTTP/1.0 connections are not kept, not even those that say `keep-alive`.
+/// HTTP/1.0 connections are not kept, not even with `keep-alive`.
 pub(super) fn is_kept_alive(head: Head, headers: &HeaderMap) -> bool {
     head.version == Version::HTTP_11
         && !headers.get_all(CONNECTION).iter().any(|value| has_token(value, "close"))
 }
 
-/// True if a comma-separated field names `token`.
+/// Returns true if a comma-separated field contains `token`.
 pub(super) fn has_token(value: &HeaderValue, token: &str) -> bool {
     value
         .as_bytes()

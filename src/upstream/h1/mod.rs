@@ -1,13 +1,15 @@
-//! HTTP/1.1 to backends: a codec that is driven by the future of the exchange itself.
+//! HTTP/1.1 to backends: a codec that the future of the exchange drives.
 //!
 //! There is no task and no channel: [`send`] writes and reads while it waits for the head, and the
-//! response body goes on with both whenever it is polled. So a stalled client stops the backend, a
-//! stalled backend stops the client, and dropping either future closes the connection.
+//! response body continues both whenever it is polled. So a stalled client applies backpressure to
+//! the backend and a stalled backend to the client, and dropping either future closes the
+//! connection.
 //!
-//! The parts: [`request`] says how a request is delimited and writes its head, [`pump`] writes it;
-//! [`response`] parses heads, [`framing`] says where a response ends, [`chunks`] decodes, [`body`]
-//! streams; [`connection`] has the buffers, [`exchange`] drives one request and its head over it,
-//! [`tunnel`] is what is left of it after a 101.
+//! The modules: [`request`] determines the framing of a request and writes its head, [`pump`] sends
+//! the request; [`response`] parses heads, [`framing`] determines the end of a response, [`chunks`]
+//! decodes chunked bodies, [`body`] streams the response body; [`connection`] has the buffers,
+//! [`exchange`] sends one request and receives its response head over a connection, [`tunnel`] is
+//! the connection after a 101.
 
 mod body;
 mod chunks;
@@ -38,7 +40,7 @@ pub(super) use pump::Mismatch;
 pub(super) use request::RequestFraming;
 pub(crate) use tunnel::Tunnel;
 
-/// [`Cluster::send_for`] for HTTP/1.1.
+/// Implements [`Cluster::send_for`] for HTTP/1.1.
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
     errand: Errand<'_>,

@@ -1,4 +1,4 @@
-//! A request on its way to the backend: head, body, framing.
+//! Sending a request to the backend: head, body, framing.
 
 use std::fmt;
 use std::io::{IoSlice, Write};
@@ -12,42 +12,42 @@ use tokio::io::AsyncWrite;
 use crate::body::{Body, BodyError};
 use crate::upstream::h1::request::RequestFraming;
 
-/// Writes a request, as far as the socket takes it and the body has it.
+/// Writes a request as the socket and the body permit.
 ///
-/// Holds at most one frame of the body: the next is asked for when this one is written, so a backend
-/// that does not read stops the client.
+/// Holds at most one frame of the body and polls for the next when it is written, so that a backend
+/// that does not read applies backpressure to the client.
 pub(super) struct Pump {
     body: Body,
-    /// Of `Length`, what is still to come.
+    /// With `Length`, the bytes that remain.
     framing: RequestFraming,
-    /// Text of ours: the head, then a size before each chunk. Written before `data`.
+    /// Text of the gateway: the head, then a size before each chunk. Written before `data`.
     pub(super) output: Vec<u8>,
     written: usize,
     data: Bytes,
     /// Text after `data`.
     tail: &'static [u8],
-    /// The frame that would complete the promised length, until the body has shown that it ends
-    /// there.
+    /// The frame that would complete the promised length. Held until the body has indicated its
+    /// end.
     held: Option<Bytes>,
-    /// Nothing is to be asked of the body any more.
+    /// The body must not be polled any more.
     ended: bool,
-    /// Nothing was ever to be asked of it.
+    /// The request has no body.
     bodiless: bool,
-    /// Bytes that the socket has taken.
+    /// Bytes that the socket has accepted.
     passed: u64,
 }
 
-/// Why a request is not on its way any more.
+/// The reason why sending the request stopped.
 #[derive(Debug)]
 pub(super) enum PumpFault {
-    /// The client's doing; the backend must not see the request completed.
+    /// A failure of the client; the backend must not receive a complete request.
     Body(BodyError),
-    /// The backend's doing. What it has to say about it is in what it sent before, if anything.
+    /// A failure of the backend. It may have sent its reason before.
     Refused,
 }
 
 impl Pump {
-    /// A request whose head is not written yet; it goes into `output`.
+    /// Creates a pump; the caller then writes the head into `output`.
     pub(super) fn new(body: Body, framing: RequestFraming) -> Self {
         let ended = body.is_end_stream();
         Self {
@@ -64,23 +64,23 @@ impl Pump {
         }
     }
 
-    /// True if the socket has taken a byte of the request.
+    /// Returns true if the socket has accepted a byte of the request.
     pub(super) fn has_started(&self) -> bool {
         self.passed > 0
     }
 
-    /// Bytes that the socket has taken.
+    /// Returns the number of bytes that the socket has accepted.
     pub(super) fn passed(&self) -> u64 {
         self.passed
     }
 
-    /// True if the head is all there is.
+    /// Returns true if the request has no body.
     pub(super) fn has_no_body(&self) -> bool {
         self.bodiless
     }
 
-    /// Begins again on another connection. Only for requests that have not started or whose head is
-    /// all there is.
+    /// Starts over on another connection. Only for requests of which nothing was sent or that have
+    /// no body.
     pub(super) fn rewind(&mut self) {
         self.written = 0;
         self.passed = 0;
@@ -93,12 +93,12 @@ impl Pump {
         stream: &mut S,
     ) -> Poll<Result<(), PumpFault>> {
         loop {
-            // Gathering comes first, so that head and first bytes leave in one write.
+            // Gather first, so that the head and the first bytes of the body leave in one write.
             if !self.ended && self.data.is_empty() && self.tail.is_empty() {
                 match self.poll_gather(cx) {
                     Poll::Ready(gathered) => gathered.map_err(PumpFault::Body)?,
                     Poll::Pending if self.written == self.output.len() => {
-                        // The body may be long in coming; what is written must not wait for it.
+                        // The body may be slow; written data must not wait for it.
                         return match Pin::new(&mut *stream).poll_flush(cx) {
                             Poll::Ready(Err(_)) => Poll::Ready(Err(PumpFault::Refused)),
                             _ => Poll::Pending,
@@ -138,7 +138,7 @@ impl Pump {
         self.tail = &self.tail[count..];
     }
 
-    /// Asks the body for its next frame, or learns that there is none.
+    /// Polls the body for its next frame or its end.
     fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         loop {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -151,14 +151,14 @@ impl Pump {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                // Empty data would end a chunked body; trailers have no place in the request that
-                // the backend was promised.
+                // An empty chunk would end a chunked body; trailers were not announced to the
+                // backend.
                 Ok(_) | Err(_) => {}
             }
         }
     }
 
-    /// Takes a frame; true if there is something to write now.
+    /// Takes a frame. Returns true if there is something to write now.
     fn accept(&mut self, data: Bytes) -> Result<bool, BodyError> {
         match &mut self.framing {
             RequestFraming::Absent => return Err(Mismatch::Long.into()),
@@ -216,7 +216,7 @@ impl fmt::Debug for Pump {
     }
 }
 
-/// A body that is not as long as its head promised.
+/// A body whose length differs from its head.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::upstream) enum Mismatch {
     #[error("request body longer than its content-length")]

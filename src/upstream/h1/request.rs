@@ -1,4 +1,4 @@
-//! The head of a request: how its body is delimited, and its bytes.
+//! Heads of requests: the framing of the body, and the encoding of the head.
 
 use std::io::Write;
 
@@ -9,10 +9,10 @@ use http_body::Body as _;
 use crate::body::Body;
 use crate::upstream::failure::FailureKind;
 
-/// How the body of a request is delimited.
+/// The framing of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::upstream) enum RequestFraming {
-    /// No body and no word about it.
+    /// No body and no field about it.
     Absent,
     Chunked,
     /// `content-length`, and exactly that many bytes.
@@ -20,15 +20,16 @@ pub(in crate::upstream) enum RequestFraming {
 }
 
 impl RequestFraming {
-    /// What `content-length` says counts; else what the body knows of itself; else chunks.
+    /// Determines the framing: by `content-length` if present; else by the body's known size; else
+    /// chunked.
     ///
-    /// RFC 9110 section 8.6: a request without a body says so only where its method gives a body a
-    /// meaning, or where the client said so.
+    /// A request without a body has a length only if its method defines a meaning for a body (RFC
+    /// 9110 section 8.6), or if the client sent one.
     ///
     /// # Errors
     ///
-    /// `InvalidRequest` for a length that is doubled or no number; `RequestBody` for a length with
-    /// no body behind it.
+    /// `InvalidRequest` for a length that is duplicated or not a number; `RequestBody` for a
+    /// nonzero length without a body.
     pub(in crate::upstream) fn of(
         method: &Method,
         headers: &HeaderMap,
@@ -57,7 +58,7 @@ impl RequestFraming {
     }
 }
 
-/// A `Content-Length` value: digits only, below 2^63 (RFC 9110 section 8.6).
+/// Parses a `Content-Length` value: digits only, below 2^63 (RFC 9110 section 8.6).
 pub(in crate::upstream) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -66,9 +67,9 @@ pub(in crate::upstream) fn parse_length(value: &[u8]) -> Option<u64> {
     i64::try_from(length).is_ok().then_some(length)
 }
 
-/// Writes the head of a request, `host` first, the length as `framing` has it.
+/// Writes the head of a request: `host` first, the length according to `framing`.
 ///
-/// No value can break out of its line: the types of `http` hold neither CR nor LF nor NUL.
+/// No value can inject a line: the types of `http` contain no CR, LF or NUL.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     method: &Method,
@@ -97,7 +98,8 @@ pub(super) fn write_head(
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    // RFC 9110 section 10.1.4: `TE` is for one connection, which its sender has to say.
+    // RFC 9110 section 10.1.4: `TE` applies to one connection only, so the sender must list it in
+    // `Connection`.
     if headers.contains_key(TE) && !headers.contains_key(CONNECTION) {
         out.extend_from_slice(b"connection: te\r\n");
     }

@@ -1,8 +1,8 @@
-//! The head of a response, from bytes.
+//! Parser of response heads.
 //!
-//! The parser is `httparse` in its strict setting: no obs-fold, no space before the colon, no
-//! control byte in a value, HTTP/1.0 or 1.1 and nothing else. A lone LF ends a line (RFC 9112
-//! section 2.2); it is never passed on.
+//! It uses `httparse` in its strict configuration: no obs-fold, no space before the colon, no
+//! control byte in a value, only HTTP/1.0 or 1.1. A lone LF ends a line (RFC 9112 section 2.2); it
+//! is never forwarded.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -10,36 +10,36 @@ use std::ops::Range;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
-/// Most bytes of one response head.
+/// Maximum size of a response head in bytes.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// Most fields of one response head.
+/// Maximum number of fields of a response head.
 pub(super) const MAX_FIELDS: usize = 256;
 
-/// Status line of a head; its fields are in the map that was handed in.
+/// Status line of a head; the fields are in the caller's map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub status: StatusCode,
     pub version: Version,
 }
 
-/// Takes heads from a buffer that fills piece by piece.
+/// Takes heads from a buffer that fills incrementally.
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {
-    /// Bytes in which no whole head was found.
+    /// Length of the prefix that was parsed without finding a complete head.
     seen: usize,
 }
 
 impl HeadReader {
-    /// Takes one head from the front of `input`; `None` if it is not all there. Its fields go to
-    /// `headers`, which is emptied before, as slices of `input`; `fields` is scratch memory.
+    /// Takes one head from the front of `input`; `None` if it is incomplete. Replaces the contents
+    /// of `headers` with the fields, as slices of `input`; `fields` is scratch memory.
     ///
-    /// Parsing begins anew each time, but only when a line was completed, and lines are limited: a
-    /// peer that sends byte by byte gets no more than [`MAX_FIELDS`] passes.
+    /// Parsing starts over each time, but only when a line was completed, and the number of lines
+    /// is limited: for a peer that sends byte by byte, there are at most [`MAX_FIELDS`] passes.
     ///
     /// # Errors
     ///
-    /// What makes this no head that may be passed on.
+    /// The reason why the head is invalid or must not be forwarded.
     pub(super) fn take(
         &mut self,
         input: &mut BytesMut,
@@ -48,7 +48,7 @@ impl HeadReader {
     ) -> Result<Option<Head>, &'static str> {
         match input.first() {
             None => return Ok(None),
-            // The parser would skip empty lines, and wait for more of what can never be a head.
+            // The parser would skip empty lines, and wait for more of an invalid head.
             Some(b'H') => {}
             Some(_) => return Err("not HTTP"),
         }
@@ -77,8 +77,8 @@ impl HeadReader {
             _ => Version::HTTP_10,
         };
 
-        // Slices of one frozen buffer make the values, so that none is copied. They can only be cut
-        // once the parser has let go of the buffer: places first, slices after.
+        // The values are slices of one frozen buffer, so that none is copied. The buffer can be
+        // frozen only after the parser has released it: first record the ranges, then slice.
         fields.clear();
         let start = input.as_ptr().addr();
         for field in response.headers.iter() {

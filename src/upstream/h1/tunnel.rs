@@ -1,4 +1,4 @@
-//! The bytes behind a 101.
+//! Upgraded connections: the bytes after a 101.
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::upstream::h1::connection::Connection;
 
-/// A connection that left HTTP: raw bytes both ways, those that came with the head first. Dropping
-/// it closes it.
+/// A connection after an upgrade: raw bytes in both directions, beginning with those that arrived
+/// with the head. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Tunnel(Box<Connection>);
 
@@ -19,7 +19,7 @@ impl Tunnel {
         Self(connection)
     }
 
-    /// Ends the connection in a way that cannot be taken for an orderly end.
+    /// Ends the connection by RST, which cannot be mistaken for an orderly end.
     pub(crate) fn cut(self) {
         let Connection { stream, .. } = *self.0;
         stream.cut();

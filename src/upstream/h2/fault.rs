@@ -1,25 +1,26 @@
-//! What an error of hyper means for the request and for its connection.
+//! Classification of hyper's errors: their effect on the request and on its connection.
 
 use std::error::Error;
 
 use crate::upstream::failure::{FailureKind, SendFailure};
 
-/// An error, judged.
+/// A classified error.
 pub(super) struct Fault {
     pub failure: SendFailure,
     pub processed: Processed,
-    /// The connection takes no more requests.
+    /// The connection accepts no more requests.
     pub link_is_over: bool,
 }
 
-/// Whether the backend has acted on a request that failed.
+/// Whether the backend has processed a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Processed {
-    /// The backend says so: REFUSED_STREAM, or GOAWAY with a lower last stream (RFC 9113 section 8.7).
+    /// The backend reported it: REFUSED_STREAM, or GOAWAY with a lower last stream (RFC 9113
+    /// section 8.7).
     No,
     /// The connection broke.
     Perhaps,
-    /// As far as it wanted to.
+    /// The backend answered with an error, or processed the request as far as it chose.
     Yes,
 }
 
@@ -33,7 +34,7 @@ impl Fault {
         }
         let reset = |details: String| SendFailure::new(FailureKind::ResetBeforeHead, details);
         match protocol {
-            // h2 gives this error to the streams above the last one that GOAWAY names, and to no other.
+            // h2 reports this error only to the streams above the last stream of the GOAWAY.
             Some(h2) if h2.is_go_away() && h2.is_remote() => {
                 let failure = reset(describe(h2));
                 Self { failure, processed: Processed::No, link_is_over: true }
@@ -66,7 +67,7 @@ impl Fault {
     }
 }
 
-/// An error without what a GOAWAY may carry, which is the peer's to choose.
+/// Describes an error without the debug data of a GOAWAY, which the peer controls.
 fn describe(error: &h2::Error) -> String {
     match (error.get_io(), error.reason()) {
         (Some(io), _) => io.to_string(),

@@ -28,19 +28,20 @@ use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h2::outlast::Outlast;
 use crate::upstream::h2::request_body::{RequestBody, Upload};
 
-/// Bytes in flight on one connection, all streams together.
+/// Receive window of a connection, in bytes, for all streams together.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Bytes in flight on one stream.
+/// Receive window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Bytes of a request body that wait for the peer's window.
+/// Maximum size in bytes of request body data that waits for the peer's window.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// Most bytes of a response head, as HPACK counts them.
+/// Maximum size of a response head in bytes, as HPACK counts them.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// Streams a peer is taken to allow until it says (RFC 9113 section 6.5.2 advises at least this).
+/// Assumed limit of streams before the peer's settings arrive (RFC 9113 section 6.5.2 advises at
+/// least this).
 const FIRST_LIMIT: usize = 100;
 
 thread_local! {
@@ -65,15 +66,15 @@ struct Peer {
 #[derive(Debug)]
 struct Shelved {
     link: Link,
-    /// When a sweep last saw it in use; none since it was used.
+    /// Time at which a sweep first found it unused; `None` while it is in use.
     used_at: Option<Instant>,
 }
 
-/// Held while a connection is opened, so that a hundred first requests open one and not a hundred.
-/// Holds when the last attempt failed, and how.
+/// Lock that is held while a connection is opened, so that a hundred first requests open one and
+/// not a hundred. Holds the time and the failure of the last failed attempt.
 type Gate = Mutex<Option<(Instant, SendFailure)>>;
 
-/// An error that may bring back a request of which nothing was sent.
+/// An error that may return a request of which nothing was sent.
 pub(super) type Unsent = TrySendError<http::Request<RequestBody>>;
 
 /// A connection with its streams.
@@ -86,11 +87,11 @@ struct Link {
 #[derive(Debug)]
 struct Load {
     streams: AtomicUsize,
-    /// What the peer allows, as far as is known.
+    /// The peer's limit of streams, as far as it is known.
     limit: AtomicUsize,
-    /// Whose connection it is.
+    /// The breaker of the connection's cluster.
     breaker: Arc<Breaker>,
-    /// The limit was asked for after the peer's first words.
+    /// The limit was read after the first data from the peer.
     settled: AtomicBool,
     driver: AtomicWaker,
 }
@@ -102,13 +103,15 @@ impl Link {
     }
 }
 
-/// A stream that is open or about to be; dropping it makes room on its link and ends the upload.
+/// A stream that is open or about to open. Dropping it frees its place on the connection and ends
+/// the upload.
 #[derive(Debug)]
 pub(super) struct OpenStream {
     link: Link,
-    /// The connection was opened for it.
+    /// The connection was opened for this stream.
     first: bool,
-    /// It is the only stream of the connection, and so holds it for its client.
+    /// This was the only stream of the connection at its start, so the connection counts for its
+    /// client.
     alone: bool,
     share: Option<Share>,
     upload: Arc<Upload>,
@@ -120,7 +123,7 @@ impl OpenStream {
         Self { link: link.clone(), first, alone, share: None, upload: Arc::clone(upload) }
     }
 
-    /// Has the connection count for a client, if nobody else uses it.
+    /// Counts the connection for a client if no other stream uses it.
     fn held_for(mut self, client: Option<Holder>) -> Result<Self, SendFailure> {
         if self.alone
             && let Some(client) = client
@@ -130,7 +133,7 @@ impl OpenStream {
         Ok(self)
     }
 
-    /// Sends the request on this stream. Dropping the future resets it.
+    /// Sends the request on this stream. Dropping the future resets the stream.
     pub(super) fn send(
         &mut self,
         request: http::Request<RequestBody>,
@@ -138,19 +141,19 @@ impl OpenStream {
         self.link.sender.try_send_request(request)
     }
 
-    /// True if the connection was opened for this stream.
+    /// Returns true if the connection was opened for this stream.
     pub(super) fn is_first(&self) -> bool {
         self.first
     }
 
-    /// The peer has said something. The first time, its limit of streams is read anew.
+    /// Reports data from the peer. The first call makes the driver read the limit of streams again.
     pub(super) fn heard(&self) {
         if !self.link.load.settled.swap(true, Ordering::Relaxed) {
             self.link.load.driver.wake();
         }
     }
 
-    /// The connection is over: no further stream goes on it.
+    /// Removes the connection, which has ended, from the pool: no further stream uses it.
     pub(super) fn retire_link(&self, cluster: &Arc<Cluster>, address: &Address) {
         SHARED.with_borrow_mut(|shared| {
             let peer = shared.peer(cluster, address);
@@ -167,7 +170,8 @@ impl Drop for OpenStream {
     }
 }
 
-/// Room for a stream to `address`, for a client: on a connection that has some, else on a new one.
+/// Returns a stream to `address` for a client: on a connection with a free place, else on a new
+/// one.
 pub(super) async fn open_stream(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
@@ -255,8 +259,8 @@ pub(in crate::upstream) fn drain() {
     });
 }
 
-/// Ends a connection of this worker that carries nothing, of one cluster or of all. Its room is free
-/// a moment later, when its task has ended.
+/// Ends a connection of this worker without streams, of one cluster or of all. Its room is free a
+/// moment later, when its task has ended.
 pub(in crate::upstream) fn end_one(cluster: Option<u64>) {
     SHARED.with_borrow_mut(|shared| {
         let of = shared.peers.iter_mut().filter(|((id, _), _)| cluster.is_none_or(|of| of == *id));
@@ -295,7 +299,7 @@ impl Shared {
                 let since = *shelved.used_at.get_or_insert(now);
                 !shelved.link.sender.is_closed() && now.saturating_duration_since(since) < limit
             });
-            // One who waits at the gate still needs its peer.
+            // A request that waits for the gate still needs its peer.
             peer.cluster.strong_count() > 0
                 && (!peer.links.is_empty() || Arc::strong_count(&peer.gate) > 1)
         });
@@ -309,8 +313,9 @@ async fn open_link(
     permit: Permit,
 ) -> Result<Link, SendFailure> {
     let stream = connect(cluster, address, Alpn::Http2, counts, permit).await?;
-    // The kernel answers for a backend that is busy. One that had to answer PINGs itself, in a time of
-    // their own, would lose all its streams whatever the limits of their requests.
+    // TCP keep-alive rather than HTTP/2 PING: the kernel answers even for a busy backend. A backend
+    // that had to answer PINGs within a separate limit would lose all its streams regardless of the
+    // limits of their requests.
     stream.notice_loss(cluster.settings().keep_alive);
     let (sender, connection) = Builder::new(Worker)
         .timer(TokioTimer::new())
@@ -335,8 +340,8 @@ async fn open_link(
     Ok(Link { sender, load })
 }
 
-/// The tasks of a connection, on the worker that opened it. They end when its last sender and its
-/// last stream are gone.
+/// Executor for the tasks of a connection, on the worker that opened it. They end when its last
+/// sender and its last stream are dropped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Worker;
 
@@ -353,7 +358,7 @@ where
     }
 }
 
-/// Drives a connection, and reads its limit of streams when it is woken.
+/// Drives a connection, and updates its limit of streams whenever it is polled.
 struct Driver {
     connection: Connection<TokioIo<Outlast<Stream>>, RequestBody, Worker>,
     load: Arc<Load>,

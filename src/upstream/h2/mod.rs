@@ -1,8 +1,8 @@
-//! HTTP/2 to backends that are known to speak it: in clear (RFC 9113 section 3.3), or over TLS.
+//! HTTP/2 to backends that are configured for it: in clear (RFC 9113 section 3.3), or over TLS.
 //!
-//! hyper does the protocol. What is ours: a few connections for each worker and address, shared by
-//! their streams; a new one when all are full; and the knowledge of when a request may be sent
-//! again.
+//! hyper implements the protocol. This module adds: a few connections for each worker and address,
+//! shared by their streams; a new connection when all are full; and the decision when a request may
+//! be sent again.
 //!
 //! Deliberately absent: upgrades (RFC 8441 towards the backend). A WebSocket needs an HTTP/1.1
 //! backend.
@@ -33,7 +33,7 @@ use response::response;
 
 pub(super) use link::{drain, end_one, sweep};
 
-/// [`Cluster::send_for`] for HTTP/2.
+/// Implements [`Cluster::send_for`] for HTTP/2.
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
     errand: Errand<'_>,
@@ -74,13 +74,13 @@ pub(super) async fn send(
             let fault = Fault::of(&error.into_error());
             match fault.link_is_over {
                 true => stream.retire_link(cluster, &address),
-                // What it refuses tells that its limit of streams has come.
+                // A refused stream shows that the peer's limit of streams has arrived.
                 false => stream.heard(),
             }
             let may_go_again = match fault.processed {
                 _ if unsent => true,
                 Processed::No => true,
-                // As with a connection of HTTP/1.1 that was closed while it rested.
+                // Like an HTTP/1.1 connection that was closed while idle.
                 Processed::Perhaps => {
                     outgoing.is_replayable() && !stream.is_first() && resends == 0
                 }
@@ -97,15 +97,16 @@ pub(super) async fn send(
     Err(candidates.failure())
 }
 
-/// How often a request is sent again, at most. Each time it may meet another connection that is
-/// closing.
+/// Maximum number of times that a request is sent again. Each time it may meet another connection
+/// that is closing.
 const MOST_RESENDS: u32 = 4;
 
-/// The request as HTTP/2 wants it: `:authority` from `host`, and a body that is held to its length.
+/// The request in the form of HTTP/2: `:authority` from `host`, and a body that must match its
+/// length.
 struct Outgoing {
     head: http::request::Parts,
     body: Replay,
-    /// The length that the head promises, if it does.
+    /// The length that the head promises, if any.
     length: Option<u64>,
 }
 
@@ -137,7 +138,7 @@ impl Outgoing {
         Ok(Self { head, body: Replay::new(body), length })
     }
 
-    /// The request from its beginning.
+    /// Returns the request from its beginning.
     fn again(&self, upload: &Arc<Upload>) -> http::Request<RequestBody> {
         let body = RequestBody::new(self.body.again(), self.length, Arc::clone(upload));
         let mut request = http::Request::new(body);
@@ -148,7 +149,8 @@ impl Outgoing {
         request
     }
 
-    /// True if the backend may see it twice (RFC 9110 section 9.2.2), and nothing of it is lost.
+    /// Returns true if the backend may receive the request twice (RFC 9110 section 9.2.2) and the
+    /// body is empty.
     fn is_replayable(&self) -> bool {
         self.head.method.is_idempotent() && matches!(self.body, Replay::Empty)
     }

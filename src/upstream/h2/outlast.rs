@@ -1,8 +1,8 @@
-//! A stream that is read to its end after the peer has ceased to take anything.
+//! A stream that remains readable to its end after writes to it fail.
 //!
-//! A backend that refuses an upload may close its connection at once. What it said before is here, or
-//! on its way, when the next write fails; and h2 gives a connection up at its first error, read to its
-//! end or not.
+//! A backend that refuses an upload may close its connection at once. When the next write fails,
+//! its response has arrived or is on its way; but h2 abandons a connection at its first error, even
+//! if unread data remains.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream whose writes never fail: from the first that would on, nothing is sent, and what is read
-/// tells when and how the stream ends.
+/// A stream whose writes never fail: after the first failure, written data is discarded, and the
+/// reading side determines when and how the stream ends.
 #[derive(Debug)]
 pub(super) struct Outlast<S> {
     stream: S,
-    /// The peer takes no more.
+    /// The peer accepts no more data.
     is_deaf: bool,
 }
 
@@ -24,7 +24,7 @@ impl<S> Outlast<S> {
         Self { stream, is_deaf: false }
     }
 
-    /// The outcome of a write or flush, of which a failure is `done` too.
+    /// Converts the outcome of a write or flush: a failure becomes `done`.
     fn settle<T>(&mut self, outcome: Poll<io::Result<T>>, done: T) -> Poll<io::Result<T>> {
         match outcome {
             Poll::Ready(Err(error)) => {

@@ -1,4 +1,4 @@
-//! A request body on its way to an HTTP/2 backend.
+//! Request bodies for HTTP/2 backends.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,40 +13,40 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::body::{Body, BodyError};
 use crate::upstream::h1::Mismatch;
 
-/// What both ends of an exchange know of its request body, which hyper pipes in a task of its own.
+/// State of a request body that the exchange shares with hyper's task for sending it.
 #[derive(Debug, Default)]
 pub(super) struct Upload {
     broke: AtomicBool,
-    /// The response has ended or nobody waits for it.
+    /// The response has ended or has been dropped.
     unwanted: AtomicBool,
     pipe: AtomicWaker,
 }
 
 impl Upload {
-    /// True if the body was cut off by the client or is not as long as was promised.
+    /// Returns true if the client cut the body off or its length differs from the promised one.
     pub(super) fn is_broken(&self) -> bool {
         self.broke.load(Ordering::Relaxed)
     }
 
-    /// Ends the body: its stream is reset, unless all of it has gone.
+    /// Ends the body: its stream is reset unless the whole body has been sent.
     pub(super) fn end(&self) {
         self.unwanted.store(true, Ordering::Relaxed);
         self.pipe.wake();
     }
 }
 
-/// A request body that must be as long as its head promised, or the stream is reset: with CANCEL,
-/// whatever made the body break. A client's own code could tell the backend something else, NO_ERROR
-/// even that all is well.
+/// A request body that must have the length that its head promised; otherwise the stream is reset.
+/// The error code is CANCEL for every cause: the client's own code could mislead the backend;
+/// NO_ERROR would even report success.
 pub(super) struct RequestBody {
     body: Body,
-    /// Bytes still to come, where their number was promised.
+    /// Bytes that remain, if the length was promised.
     left: Option<u64>,
     upload: Arc<Upload>,
 }
 
 impl RequestBody {
-    /// `left` is the length that the head promises, if it does.
+    /// Creates a body; `left` is the length that the head promises, if any.
     pub(super) fn new(body: Body, left: Option<u64>, upload: Arc<Upload>) -> Self {
         Self { body, left, upload }
     }
@@ -98,7 +98,7 @@ impl HttpBody for RequestBody {
     }
 }
 
-/// Has hyper reset the stream with CANCEL.
+/// Returns an error that makes hyper reset the stream with CANCEL.
 fn cancel() -> BodyError {
     h2::Error::from(h2::Reason::CANCEL).into()
 }

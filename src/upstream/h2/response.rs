@@ -1,4 +1,4 @@
-//! A response from an HTTP/2 backend, with the stream that it comes from.
+//! Responses of HTTP/2 backends, with their streams.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use crate::body::{Body, Response, settle_trailers};
 use crate::upstream::failure::BodyFault;
 use crate::upstream::h2::link::OpenStream;
 
-/// The response as every room speaks it. Its stream lives as long as its body.
+/// Converts a response to the gateway's type. Its stream lives as long as its body.
 pub(super) fn response(stream: OpenStream, incoming: http::Response<Incoming>) -> Response {
     stream.heard();
     let (parts, body) = incoming.into_parts();
@@ -46,8 +46,8 @@ impl HttpBody for ResponseBody {
                 Some(Err(error)) => {
                     return Poll::Ready(Some(Err(BodyFault::Reset(io::Error::other(error)))));
                 }
-                // hyper ends a body that is reset with NO_ERROR as if it were whole. Only END_STREAM
-                // makes it so (RFC 9113 section 8.1).
+                // hyper ends a body whose stream is reset with NO_ERROR as if it were complete.
+                // Only END_STREAM completes it (RFC 9113 section 8.1).
                 None if !self.body.is_end_stream() => {
                     return Poll::Ready(Some(Err(BodyFault::Truncated)));
                 }
