@@ -1,18 +1,19 @@
-//! State that outlives a reload, found again by its key.
+//! State that outlives a reload of the configuration, found by key.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Values by key, each as long as somebody uses it: connections of a cluster, counters of a rule, an
-/// open file.
+/// A map of values that live as long as they are in use: connections of a cluster, counters of a
+/// rule, an open file.
 ///
-/// The next configuration asks for the same key and gets the value that the running one uses, so a
-/// reload forgets nothing. What no configuration uses any more is dropped, and a later one begins
-/// anew. A value that depends on settings has them in its key: other settings are another value.
+/// The next configuration gets the value of the running one by the same key, so its state survives
+/// the reload. A value that no configuration uses is dropped, and a later configuration creates a
+/// new one. If a value depends on settings, its key contains them: other settings yield another
+/// value.
 ///
-/// It is locked while a configuration is loaded and for lookups of names, never by a request.
+/// The lock is taken while a configuration is loaded and for lookups of names, never by a request.
 #[derive(Debug)]
 pub(crate) struct CarryOver<K, V>(Mutex<HashMap<K, Weak<V>>>);
 
@@ -23,7 +24,7 @@ impl<K, V> Default for CarryOver<K, V> {
 }
 
 impl<K: Eq + Hash, V> CarryOver<K, V> {
-    /// The value of `key` that is in use, or else a new one.
+    /// Returns the value of `key` that is in use, or else a new one.
     pub(crate) fn get_or_make(&self, key: K, make: impl FnOnce(&K) -> Arc<V>) -> Arc<V> {
         let mut known = self.locked();
         if let Some(value) = known.get(&key).and_then(Weak::upgrade) {
@@ -34,7 +35,7 @@ impl<K: Eq + Hash, V> CarryOver<K, V> {
         value
     }
 
-    /// The value of `key` that is in use.
+    /// Returns the value of `key` that is in use.
     pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
@@ -42,23 +43,23 @@ impl<K: Eq + Hash, V> CarryOver<K, V> {
         self.locked().get(key).and_then(Weak::upgrade)
     }
 
-    /// Has `key` mean `value` from now on.
+    /// Sets the value of `key`.
     pub(crate) fn insert(&self, key: K, value: &Arc<V>) {
         insert(&mut self.locked(), key, value);
     }
 
-    /// Every value that is in use.
+    /// Returns all values that are in use.
     pub(crate) fn all(&self) -> Vec<Arc<V>> {
         self.locked().values().filter_map(Weak::upgrade).collect()
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<K, Weak<V>>> {
-        // A panic while it was held leaves a whole map behind.
+        // A panic while the lock was held leaves the map consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Forgets values that nobody uses before the map would grow.
+/// Removes unused values before the map would grow.
 fn insert<K: Eq + Hash, V>(known: &mut HashMap<K, Weak<V>>, key: K, value: &Arc<V>) {
     if known.len() == known.capacity() {
         known.retain(|_, value| value.strong_count() > 0);

@@ -1,7 +1,7 @@
-//! The only reader of time.
+//! Access to the clocks; no other module reads them.
 //!
-//! State machines are told the time by their caller, so that a test can live through an hour in a
-//! microsecond; callers at the edge read it here.
+//! State machines take the time as a parameter, so that a test can simulate an hour in a
+//! microsecond; their callers read it here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
@@ -18,8 +18,8 @@ pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
 
-/// Milliseconds as of the last sweep of a worker, which is about a tenth of a second ago: good enough
-/// to judge limits of seconds, and one load. Never 0.
+/// Milliseconds as of the last sweep of a worker, about a tenth of a second ago: sufficient for
+/// limits of seconds, and it costs one load. Never 0.
 pub(crate) fn coarse_now() -> u64 {
     COARSE.load(Ordering::Relaxed)
 }

@@ -1,17 +1,17 @@
-//! Background tasks: work that a snapshot needs and that belongs to no request.
+//! Background tasks: work for a snapshot that is independent of single requests.
 //!
-//! [`Tasks`] owns them all. When a snapshot is published it starts the tasks that the snapshot names
-//! and that do not run yet; a task that is described as before goes on undisturbed. The tasks share
-//! one thread with a runtime and a pool of upstream connections of its own, so none of them delays a
-//! request; the first snapshot that names a task starts that thread.
+//! [`Tasks`] owns all tasks. When a snapshot is published, it starts the tasks of the snapshot that
+//! do not run yet; a task with an equal description continues undisturbed. The tasks share one
+//! thread, which has its own runtime and its own pool of upstream connections, so they do not delay
+//! requests. The thread starts with the first task.
 //!
-//! A task ends with the last snapshot that needs it. It holds nothing that belongs to a snapshot, but
-//! a queue's receiver or a `Weak`, and returns once that has no other end and what was queued is done:
-//! requests that began under an older snapshot may still queue work. When the process ends, every task
-//! is told to finish.
+//! A task ends after the last snapshot that needs it. It holds no part of a snapshot except a
+//! queue's receiver or a `Weak`; it returns when the other end is dropped and all queued work is
+//! done, since requests that began under an older snapshot may still queue work. When the process
+//! ends, all tasks are signalled to finish.
 //!
-//! To add a kind of task (health probes, JWKS): a variant of [`Task`] and of its [`Description`], and
-//! the arms that the compiler asks for.
+//! To add a kind of task (health probes, JWKS), add a variant of [`Task`] and of its
+//! [`Description`], and the match arms that the compiler then requires.
 
 mod owner;
 mod task;

@@ -14,30 +14,31 @@ use crate::clock;
 use crate::snapshot::Snapshot;
 use crate::upstream::pool;
 
-/// How often the thread closes upstream connections that have rested too long.
+/// Interval at which the thread closes upstream connections that exceeded their idle timeout.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// The background tasks of the snapshot that is served, and those of earlier ones that are finishing.
+/// The background tasks of the present snapshot, and those of earlier snapshots that are finishing.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    /// Those of the snapshot that is served.
+    /// Tasks of the present snapshot.
     named: HashSet<Description>,
-    /// None until a snapshot names a task.
+    /// `None` until a snapshot has a task.
     thread: Option<TaskThread>,
 }
 
 #[derive(Debug)]
 struct TaskThread {
     work: mpsc::UnboundedSender<Work>,
-    /// True once the process ends.
+    /// Becomes true when the process ends.
     end: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
     handle: JoinHandle<()>,
 }
 
 impl Tasks {
-    /// Starts the tasks of a snapshot that do not run yet. To be called before it is published, so that
-    /// its first request finds them. Where the thread cannot be started, the next snapshot tries again.
+    /// Starts the tasks of a snapshot that do not run yet. Must be called before the snapshot is
+    /// published, so that its first request finds them. If the thread cannot be started, the next
+    /// snapshot tries again.
     pub(crate) fn serve(&mut self, snapshot: &Snapshot) {
         let mut named = HashSet::new();
         for task in Task::named_by(snapshot) {
@@ -49,8 +50,8 @@ impl Tasks {
         self.named = named;
     }
 
-    /// Has every task finish, for at most `limit`, and ends the thread. To be called when no request
-    /// is left that could queue anything.
+    /// Makes all tasks finish, for at most `limit`, and ends the thread. Must be called when no
+    /// request is left that could queue work.
     pub(crate) async fn finish(self, limit: Duration) {
         let Some(TaskThread { work, end, ended, handle }) = self.thread else { return };
         drop(work);
@@ -64,7 +65,7 @@ impl Tasks {
         }
     }
 
-    /// False if there is no thread for it.
+    /// Returns false if the thread of the tasks is unavailable.
     fn start(&mut self, task: &Task) -> bool {
         let thread = match &mut self.thread {
             Some(thread) => thread,
@@ -91,7 +92,7 @@ impl TaskThread {
         let (ends, ended) = oneshot::channel();
         let handle = thread::Builder::new().name("background".into()).spawn(move || {
             runtime.block_on(run(received));
-            // A lookup in the blocking pool may hang for as long as a name server likes.
+            // A name lookup in the blocking pool may hang for as long as the name server delays it.
             runtime.shutdown_timeout(Duration::from_millis(100));
             let _ = ends.send(());
         })?;
@@ -99,7 +100,7 @@ impl TaskThread {
     }
 }
 
-/// Runs tasks until no more can come and all have returned.
+/// Runs tasks until the channel is closed and all tasks have returned.
 async fn run(mut work: mpsc::UnboundedReceiver<Work>) {
     let mut tasks = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP);

@@ -1,4 +1,4 @@
-//! The kinds of background tasks.
+//! Kinds of background tasks.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use tokio::sync::watch;
 use crate::snapshot::Snapshot;
 use crate::trace::{Collector, CollectorSettings};
 
-/// A task that a snapshot needs, one variant for each kind.
+/// A task that a snapshot needs; one variant for each kind.
 #[derive(Clone, Debug)]
 pub(super) enum Task {
-    /// Sends spans to a collector.
+    /// Exports spans to a collector.
     TraceExport(Arc<Collector>),
 }
 
-/// Everything that makes a task what it is. Equal descriptions are one task across a reload.
+/// Identity of a task. Tasks with equal descriptions are one task across a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Description {
     TraceExport(CollectorSettings),
 }
 
-/// A task at work. It returns when it is done.
+/// The future of a task. It returns when the task is done.
 pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Task {
-    /// The tasks that a snapshot needs.
+    /// Returns the tasks that a snapshot needs.
     pub(super) fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Self> {
         snapshot.collectors.iter().cloned().map(Self::TraceExport)
     }
@@ -36,8 +36,8 @@ impl Task {
         }
     }
 
-    /// The work of the task; None where it is still being done for an earlier snapshot. `ending`
-    /// becomes true when the process ends: the work is finished at once then.
+    /// Returns the future of the task; `None` if it already runs for an earlier snapshot. When
+    /// `ending` becomes true, the process is ending and the task finishes without delay.
     pub(super) fn work(&self, ending: watch::Receiver<bool>) -> Option<Work> {
         match self {
             Self::TraceExport(collector) => Some(Box::pin(collector.export(ending)?)),

@@ -1,4 +1,4 @@
-//! The one body type.
+//! The body type that all parts of the gateway use.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,18 +8,18 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
-/// A request on its way, head and body.
+/// A request, head and body.
 pub(crate) type Request = http::Request<Body>;
 
-/// A response on its way, head and body.
+/// A response, head and body.
 pub(crate) type Response = http::Response<Body>;
 
-/// Why a body ended before its end.
+/// The reason why a body ended early.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body: none, bytes at hand, or a stream.
+/// A body: none, bytes in memory, or a stream.
 ///
-/// Streams are handed on frame by frame, so a slow reader slows the writer; nothing is collected.
+/// Streams are forwarded frame by frame, so a slow reader slows the writer; they are not buffered.
 #[derive(Debug, Default)]
 pub(crate) enum Body {
     #[default]
@@ -38,13 +38,13 @@ impl std::fmt::Debug for BoxedBody {
 }
 
 impl Body {
-    /// A body from bytes at hand.
+    /// Creates a body from bytes in memory.
     pub(crate) fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         if bytes.is_empty() { Self::Empty } else { Self::Full(Full::new(bytes)) }
     }
 
-    /// A body from any stream of frames.
+    /// Creates a body from a stream of frames.
     pub(crate) fn boxed<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,

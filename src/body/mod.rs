@@ -1,4 +1,4 @@
-//! Messages as every room speaks them: the one body type, and what may be done to it anywhere.
+//! HTTP messages inside the gateway: the common body type and operations on it.
 
 mod any;
 mod replay;

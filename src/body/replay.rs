@@ -1,4 +1,4 @@
-//! A request body that can be sent more than once, as far as it is kept.
+//! Request bodies that can be sent more than once, as far as they are buffered.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,29 +10,29 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
 
-/// Bytes of a body that are kept for another try. A longer one is passed on as any other, and has
-/// no other try once more than this of it was asked for.
+/// Maximum number of bytes of a body that are buffered for another attempt. A longer body is
+/// forwarded normally, but cannot be sent again once more than this was read from it.
 const KEPT: usize = 64 << 10;
 
-/// A body for several tries, one after the other. Keeps what passes, copied, up to [`KEPT`] bytes.
+/// A body for several consecutive attempts. Copies the data that passes, up to [`KEPT`] bytes.
 #[derive(Debug)]
 pub(crate) enum Replay {
-    /// There is none, which is most requests: nothing is kept.
+    /// No body, as in most requests: nothing is buffered.
     Empty,
     Of(Arc<Mutex<Source>>),
 }
 
-/// What the client has sent so far. Only the tries of one request look at it, and only the last of
-/// them may: its lock is never waited for.
+/// The body as received from the client so far. Only the attempts of one request lock it, and only
+/// the last of them may read it, so the lock is uncontended.
 #[derive(Debug)]
 pub(crate) struct Source {
     body: Body,
     kept: Vec<u8>,
     trailers: Option<HeaderMap>,
-    /// More came than is kept, the body broke, or no other try is wanted.
+    /// The body exceeded the buffer or broke, or no other attempt is needed.
     lost: bool,
     ended: bool,
-    /// Number of the try that may read.
+    /// Number of the attempt that may read.
     reader: u32,
 }
 
@@ -46,7 +46,7 @@ impl Replay {
         Self::Of(Arc::new(Mutex::new(source)))
     }
 
-    /// The body from its beginning. What a try before got is of no use any more.
+    /// Returns the body from its beginning. Bodies of previous attempts become invalid.
     pub(crate) fn again(&self) -> Body {
         let Self::Of(source) = self else { return Body::Empty };
         let mut locked = source.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,13 +56,14 @@ impl Replay {
         Body::boxed(Try { source: Arc::clone(source), number, at: 0, told_trailers: false })
     }
 
-    /// There will be no other try: what is kept goes as soon as the last one has had it.
+    /// Declares that there will be no other attempt: the buffer is freed as soon as the last
+    /// attempt has read it.
     pub(crate) fn settle(&self) {
         let Self::Of(source) = self else { return };
         source.lock().unwrap_or_else(PoisonError::into_inner).lost = true;
     }
 
-    /// True if a further try can have the whole body.
+    /// Returns true if another attempt can send the whole body.
     pub(crate) fn is_whole(&self) -> bool {
         match self {
             Self::Empty => true,
@@ -85,7 +86,8 @@ impl Source {
         }
     }
 
-    /// Lets go of what is kept once nobody can ask for it again. Only for who has had all of it.
+    /// Frees the buffer if no other attempt can use it. Only for an attempt that has read all of
+    /// it.
     fn forget(&mut self) {
         if self.lost && !self.kept.is_empty() {
             self.kept = Vec::new();
@@ -93,11 +95,11 @@ impl Source {
     }
 }
 
-/// The body of one try: what is kept, then what is still to come.
+/// The body of one attempt: the buffered part, then the rest of the stream.
 struct Try {
     source: Arc<Mutex<Source>>,
     number: u32,
-    /// Bytes of what is kept that this try has had.
+    /// Number of buffered bytes that this attempt has read.
     at: usize,
     told_trailers: bool,
 }
@@ -155,7 +157,7 @@ impl HttpBody for Try {
         let kept = (source.kept.len() - self.at.min(source.kept.len())) as u64;
         let rest = source.body.size_hint();
         let mut hint = SizeHint::new();
-        // The upper bound first: neither may pass the other.
+        // Set the upper bound first: the lower one must never exceed it.
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper.saturating_add(kept));
         }

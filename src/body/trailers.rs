@@ -1,10 +1,10 @@
-//! Trailers that may travel on.
+//! Filter for trailers.
 
 use http::{HeaderMap, HeaderName};
 
-/// Drops the trailer fields that must not come behind a body (RFC 9110 section 6.5.1): those that frame
-/// or route a message, authenticate or identify its sender, say how its content is to be processed, or
-/// belong to one connection. `None` if nothing is left.
+/// Removes the trailer fields that must not follow a body (RFC 9110 section 6.5.1): those that
+/// frame or route a message, authenticate or identify its sender, determine the processing of its
+/// content, or belong to one connection. Returns `None` if no field is left.
 pub(crate) fn settle_trailers(mut trailers: HeaderMap) -> Option<HeaderMap> {
     let refused: Vec<HeaderName> =
         trailers.keys().filter(|name| !may_be_trailer(name)).cloned().collect();
@@ -57,7 +57,7 @@ fn may_be_trailer(name: &HeaderName) -> bool {
         "x-request-id",
     ];
     let name = name.as_str();
-    // A name with `_` is another name to a CGI backend.
+    // A name with `_` may alias another name at a CGI backend.
     NEVER.binary_search(&name).is_err() && !name.starts_with("x-forwarded-") && !name.contains('_')
 }
 

@@ -1,4 +1,4 @@
-//! One try of a traced request at a backend.
+//! Attempts of a traced request at backends.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use crate::stats::ResponseFlag;
 use crate::trace::context::SpanId;
 use crate::upstream::EndpointName;
 
-/// One try at a backend.
+/// One attempt at a backend.
 #[derive(Debug)]
 pub(super) struct Try {
     pub span: SpanId,
     pub began: Duration,
-    /// None as long as the exchange with the backend lasts.
+    /// `None` while the exchange with the backend continues.
     pub ended: Option<Duration>,
-    /// None where it was given up before anything came of it.
+    /// `None` if the attempt was abandoned before its outcome was known.
     pub outcome: Option<Outcome>,
     pub endpoint: Option<EndpointName>,
 }
 
-/// What a try came to.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// There is no response; Envoy's flag for it.
+    /// There was no response; the reason as Envoy's response flag.
     Failed(ResponseFlag),
-    /// The head of a response with this status.
+    /// A response head with this status.
     Status(u16),
 }

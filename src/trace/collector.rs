@@ -1,4 +1,4 @@
-//! A collector: who it is, and the queue of spans before it.
+//! Trace collectors and their queues of spans.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,45 +9,45 @@ use tokio::sync::mpsc;
 use crate::stats::Counter;
 use crate::upstream::{Cluster, ClusterSettings};
 
-/// Spans that wait; a span is seldom more than 2 KiB.
+/// Capacity of the queue in spans; a span is seldom larger than 2 KiB.
 const QUEUE: usize = 4096;
 
-/// What became of spans, over all collectors there ever were.
+/// Counters of spans, over all collectors of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
-    /// A collector has taken them.
+    /// Spans that a collector accepted.
     pub exported: Counter,
-    /// There was no room in the queue, or no collector that took them in time.
+    /// Spans without room in the queue, and spans that no collector accepted in time.
     pub dropped: Counter,
 }
 
-/// What makes a collector. Two with the same settings are the same one, across a reload.
+/// Settings of a collector. A collector is kept across a reload if its settings are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CollectorSettings {
-    /// Speaks HTTP/2.
+    /// Must use HTTP/2.
     pub cluster: ClusterSettings,
     /// `:authority` of the requests.
     pub authority: HeaderValue,
-    /// Sent with each export. May be secrets: the values are marked as sensitive, so that `Debug`
-    /// does not show them.
+    /// Sent with each export. May contain secrets: the values are marked as sensitive, so that
+    /// `Debug` does not show them.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// `service.name`.
+    /// The resource attribute `service.name`.
     pub service: Arc<str>,
-    /// What is said of the gateway beside its name.
+    /// Further resource attributes of the gateway.
     pub resource: Vec<(String, String)>,
 }
 
-/// Where spans go. Their export ends when this is dropped and its queue is empty.
+/// The destination of spans. The export ends when this is dropped and its queue is empty.
 #[derive(Debug)]
 pub(crate) struct Collector {
     settings: CollectorSettings,
     queue: mpsc::Sender<SpanData>,
-    /// None once they are exported.
+    /// `None` once the export has started.
     unserved: Mutex<Option<Unserved>>,
     spans: Arc<Spans>,
 }
 
-/// The other end of a collector, for its export.
+/// The receiving side of a collector, for its export.
 #[derive(Debug)]
 pub(super) struct Unserved {
     pub settings: CollectorSettings,
@@ -57,8 +57,8 @@ pub(super) struct Unserved {
 }
 
 impl Collector {
-    /// A collector without an export yet. `cluster` is made of the settings'; `spans` are counted
-    /// there.
+    /// Creates a collector whose export has not started. `cluster` is made from the cluster
+    /// settings in `settings`; `spans` has the counters.
     pub(crate) fn new(
         settings: CollectorSettings,
         cluster: Arc<Cluster>,
@@ -78,12 +78,12 @@ impl Collector {
         &self.settings
     }
 
-    /// What its export needs, once.
+    /// Returns the receiving side for the export; `None` after the first call.
     pub(super) fn take(&self) -> Option<Unserved> {
         self.unserved.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Queues a span, or drops it where there is no room. Never waits.
+    /// Queues a span; drops it if the queue is full. Never waits.
     pub(crate) fn push(&self, span: SpanData) {
         if self.queue.try_send(span).is_err() {
             self.spans.dropped.one_more();

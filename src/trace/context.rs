@@ -1,7 +1,7 @@
-//! W3C Trace Context: the fields `traceparent` and `tracestate`, read and written.
+//! W3C Trace Context: parsing and writing of the fields `traceparent` and `tracestate`.
 //!
-//! What is written is version 00. Level 1 of the specification holds, but that the key of a member
-//! of `tracestate` may be what level 2 allows.
+//! Writes version 00, according to level 1 of the specification; the keys of `tracestate` members
+//! may also have the form of level 2.
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
@@ -11,26 +11,27 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Bytes of `version-traceid-parentid-flags`.
+/// Length in bytes of `version-traceid-parentid-flags`.
 const LENGTH: usize = 55;
 const SAMPLED: u8 = 1;
-/// Bytes of `tracestate` that are passed on; section 3.3.1.5 asks for no fewer.
+/// Maximum size in bytes of the `tracestate` that is forwarded; section 3.3.1.5 requires at least
+/// this.
 const STATE_BYTES: usize = 512;
-/// Members of `tracestate` (section 3.3.1.1).
+/// Maximum number of members of `tracestate` (section 3.3.1.1).
 const STATE_MEMBERS: usize = 32;
-/// Longer members go first where there are too many bytes (section 3.3.1.5).
+/// Members longer than this are removed first from a field that is too large (section 3.3.1.5).
 const LONG_MEMBER: usize = 128;
 
-/// Names a trace; never 0.
+/// Identifier of a trace; never 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TraceId(NonZeroU128);
 
-/// Names a span within its trace; never 0.
+/// Identifier of a span within its trace; never 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SpanId(NonZeroU64);
 
 impl TraceId {
-    /// A new one, at random. It is a name, not a secret.
+    /// Returns a random identifier. It is not a secret.
     pub(super) fn random() -> Self {
         Self(NonZeroU128::new(fastrand::u128(1..)).unwrap_or(NonZeroU128::MIN))
     }
@@ -41,7 +42,7 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// A new one, at random.
+    /// Returns a random identifier.
     pub(super) fn random() -> Self {
         Self(NonZeroU64::new(fastrand::u64(1..)).unwrap_or(NonZeroU64::MIN))
     }
@@ -63,7 +64,7 @@ impl fmt::Debug for SpanId {
     }
 }
 
-/// What a `traceparent` says: the trace, who asks, and whether the request is recorded.
+/// The contents of a `traceparent`: the trace, the parent span, and the sampling decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
     pub trace: TraceId,
@@ -72,11 +73,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Reads the value of a `traceparent`, sections 3.2.2 and 3.2.3.
+    /// Parses the value of a `traceparent` (sections 3.2.2 and 3.2.3).
     ///
-    /// None for what is to be replaced: an id of zeros, upper case, version `ff`, and anything after
-    /// the flags in version 00. Of a later version what version 00 has is read; what follows it
-    /// must begin with a `-`, and is not passed on.
+    /// Returns `None` for a value that must be replaced: an id of zeros, upper case, version `ff`,
+    /// and anything after the flags in version 00. For later versions, the part that version 00
+    /// defines is used; any rest must begin with `-`, and is not forwarded.
     pub(crate) fn parse(field: &[u8]) -> Option<Self> {
         let (known, more) = field.split_at_checked(LENGTH)?;
         let version = hex(&known[..2])?;
@@ -97,14 +98,15 @@ impl Context {
         })
     }
 
-    /// What the headers of a request say. More than one field is as good as none.
+    /// Returns the context in the headers of a request. Several fields count as none.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut fields = headers.get_all(TRACEPARENT).iter();
         let only = fields.next().filter(|_| fields.next().is_none())?;
         Self::parse(only.as_bytes())
     }
 
-    /// The value of a `traceparent`, version 00. Of the flags none but `sampled` is set.
+    /// Returns the value of a `traceparent` of version 00. `sampled` is the only flag that may be
+    /// set.
     pub(crate) fn field(self) -> [u8; LENGTH] {
         let mut field = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(&mut field[3..35], self.trace.number());
@@ -113,16 +115,16 @@ impl Context {
         field
     }
 
-    /// Puts itself in place of whatever `traceparent` there is.
+    /// Replaces the `traceparent` in `headers`.
     pub(super) fn put(self, headers: &mut HeaderMap) {
-        // 55 digits and dashes are always a value.
+        // 55 digits and dashes are always a valid value.
         if let Ok(value) = HeaderValue::from_bytes(&self.field()) {
             headers.insert(TRACEPARENT, value);
         }
     }
 }
 
-/// Lower case only, section 3.2.1.
+/// Parses hexadecimal digits, lower case only (section 3.2.1).
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number, digit| {
         let value = match digit {
@@ -134,7 +136,7 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// The last digits of `number`, as many as there is room for.
+/// Writes the last hexadecimal digits of `number` that fit into `room`.
 fn write_hex(room: &mut [u8], mut number: u128) {
     for digit in room.iter_mut().rev() {
         let value = u8::try_from(number & 0xf).unwrap_or_default();
@@ -143,11 +145,11 @@ fn write_hex(room: &mut [u8], mut number: u128) {
     }
 }
 
-/// Leaves one `tracestate` that others take, or none; returns it.
+/// Replaces `tracestate` by one valid field, or removes it; returns the field.
 ///
-/// Section 3.3.1: several fields are one list. One that breaks a rule is left out whole, since
-/// nobody knows what it was to say: a key or a value of other letters, more than 32 members, a key
-/// that is there twice. Beyond 512 bytes long members go first, then the last ones.
+/// Several fields form one list (section 3.3.1). A list that breaks a rule is removed completely,
+/// since its meaning is unknown: invalid characters in a key or a value, more than 32 members, a
+/// duplicate key. Beyond 512 bytes, long members are removed first, then members from the end.
 pub(crate) fn settle_state(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let mut fields = headers.get_all(TRACESTATE).iter();
     let first = fields.next()?;
@@ -171,7 +173,7 @@ pub(crate) fn settle_state(headers: &mut HeaderMap) -> Option<HeaderValue> {
     settled
 }
 
-/// The members of a `tracestate`; none if one of them is none, or there are too many.
+/// Returns the members of a `tracestate`; `None` if one is invalid or there are too many.
 fn members<'v>(fields: impl Iterator<Item = &'v [u8]>) -> Option<Vec<&'v [u8]>> {
     let mut members: Vec<&[u8]> = Vec::new();
     let parts = fields.flat_map(|field| field.split(|byte| *byte == b','));
@@ -186,7 +188,7 @@ fn members<'v>(fields: impl Iterator<Item = &'v [u8]>) -> Option<Vec<&'v [u8]>> 
     Some(members)
 }
 
-/// The key of a member, if key and value are made of what they may be made of.
+/// Returns the key of a member, if key and value have valid characters and lengths.
 fn key(member: &[u8]) -> Option<&[u8]> {
     let equals = member.iter().position(|byte| *byte == b'=')?;
     let (key, value) = (&member[..equals], &member[equals + 1..]);
@@ -201,10 +203,10 @@ fn key(member: &[u8]) -> Option<&[u8]> {
     (begins && goes_on && key.len() <= 256 && is_value && value.len() <= 256).then_some(key)
 }
 
-/// One field of as many members as there is room for.
+/// Joins the members that fit into one field.
 fn joined(mut members: Vec<&[u8]>) -> Option<HeaderValue> {
     let length = |members: &[&[u8]]| members.iter().map(|member| member.len() + 1).sum::<usize>();
-    // One comma less than there are members.
+    // There is one comma less than members.
     if length(&members) > STATE_BYTES + 1 {
         members.retain(|member| member.len() <= LONG_MEMBER);
     }

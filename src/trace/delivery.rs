@@ -1,9 +1,9 @@
-//! OTLP over gRPC: one message of `opentelemetry-otlp` to a collector, over a cluster of ours.
+//! OTLP over gRPC: delivers messages of `opentelemetry-otlp` to a collector over a cluster.
 //!
-//! opentelemetry-otlp makes the message and leaves its transport to whoever implements `HttpClient`.
-//! Ours frames it as a call of gRPC, which is no more than five bytes before it and a status after
-//! it, so that a collector is reached as every backend is: by name or address, over TLS where a
-//! policy says so, with the same limits.
+//! `opentelemetry-otlp` encodes the message and leaves the transport to an implementation of
+//! `HttpClient`. This one makes a gRPC call of it, which needs only five bytes before the message
+//! and a status after it. Thus collectors are reached like all other backends: by name or address,
+//! over TLS if a policy requires it, with the same limits.
 
 use std::fmt;
 use std::future::Future;
@@ -27,31 +27,31 @@ use crate::trace::grpc::GrpcStatus;
 use crate::upstream::{Cluster, FailureKind};
 
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-/// For one try, connecting included: OTLP's default.
+/// Limit on one attempt, including the connection: OTLP's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Waits between tries; what no try brought is given up.
+/// Delays between attempts; after the last attempt, the message is dropped.
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
-/// What a collector may answer, in bytes.
+/// Maximum size of a collector's answer in bytes.
 const ANSWER_BYTES: usize = 64 << 10;
-/// What of a collector's words is told.
+/// Maximum length in bytes of a collector's message in the log.
 const WORD_BYTES: usize = 200;
 
-/// Takes messages to a collector.
+/// Delivers messages to a collector.
 pub(super) struct Delivery {
     cluster: Arc<Cluster>,
     headers: HeaderMap,
-    /// True once the process ends: then nothing is tried twice.
+    /// True when the process is ending: failed attempts are then not repeated.
     ending: watch::Receiver<bool>,
-    /// The last message was not delivered, which has been told.
+    /// The last message was not delivered, and this was logged.
     failing: AtomicBool,
-    /// Spans of delivered messages that the collector did not take.
+    /// Number of spans in delivered messages that the collector rejected.
     rejected: Arc<AtomicU64>,
 }
 
-/// Why a collector did not take a message.
+/// The reason why a collector did not accept a message.
 #[derive(Debug, thiserror::Error)]
 enum Undelivered {
-    /// gRPC `grpc-status`, which is not 0, and `grpc-message`.
+    /// A nonzero gRPC `grpc-status`, with `grpc-message`.
     #[error("the collector answered gRPC status {code}: {message:?}")]
     Grpc { code: u8, message: String },
     #[error("the collector answered HTTP {0}")]
@@ -65,7 +65,7 @@ enum Undelivered {
 }
 
 impl Undelivered {
-    /// True if the same message may be taken later (OTLP specification, "Failures").
+    /// Returns true if a later attempt may succeed (OTLP specification, "Failures").
     fn may_pass(&self) -> bool {
         match self {
             // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS.
@@ -94,7 +94,7 @@ impl Delivery {
         Self { cluster, headers, ending, failing: AtomicBool::new(false), rejected }
     }
 
-    /// The message that the collector answers, after as many tries as it takes.
+    /// Delivers a message with repeated attempts, and returns the collector's answer.
     async fn deliver(&self, message: &Bytes) -> Result<Bytes, Undelivered> {
         let framed = framed(message);
         let mut waits = WAITS.iter();
@@ -107,7 +107,8 @@ impl Delivery {
             let Some(wait) = waits.next().filter(|_| undelivered.may_pass()) else {
                 return Err(undelivered);
             };
-            // So that gateways that lost one collector do not come back to it together.
+            // Jitter, so that gateways that lost the same collector do not reconnect at the same
+            // time.
             let wait = wait.mul_f64(1.0 + fastrand::f64() / 2.0);
             let mut ending = self.ending.clone();
             tokio::select! {
@@ -118,7 +119,7 @@ impl Delivery {
         }
     }
 
-    /// Tells of the first message that is not delivered, and of the first that is after it.
+    /// Logs the first message that is not delivered, and the first that is delivered after it.
     fn tell(&self, delivered: &Result<Bytes, Undelivered>) {
         let collector = &*self.cluster.settings().name;
         match delivered {
@@ -154,7 +155,7 @@ impl Delivery {
         }
         let whole = Limited::new(body, ANSWER_BYTES).collect().await;
         let whole = whole.map_err(|_| Undelivered::NoAnswer)?;
-        // An answer of trailers alone has them in its head.
+        // A trailers-only response has its trailers in the head.
         let status = |headers| GrpcStatus::of(headers, WORD_BYTES);
         match whole.trailers().and_then(status).or_else(|| status(&head.headers)) {
             Some(GrpcStatus { code: 0, .. }) => {
@@ -167,7 +168,7 @@ impl Delivery {
 }
 
 impl HttpClient for Delivery {
-    // The shape that the trait's macro gives the method.
+    // The signature that the trait's macro generates.
     fn send_bytes<'s, 'f>(
         &'s self,
         request: http::Request<Bytes>,
@@ -177,7 +178,7 @@ impl HttpClient for Delivery {
         Self: 'f,
     {
         Box::pin(async move {
-            // Of the request its body: the head is one of OTLP over HTTP.
+            // Only the body is used: the head is that of OTLP over HTTP.
             let delivered = self.deliver(request.body()).await;
             self.tell(&delivered);
             let answer = delivered?;
@@ -193,7 +194,7 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// A message of gRPC: not compressed, so long, and then itself.
+/// Frames a gRPC message: uncompressed flag, length, message.
 fn framed(message: &Bytes) -> Bytes {
     let mut framed = BytesMut::with_capacity(5 + message.len());
     framed.put_u8(0);
@@ -202,7 +203,7 @@ fn framed(message: &Bytes) -> Bytes {
     framed.freeze()
 }
 
-/// The one message of an answer; an empty one where there is none.
+/// Returns the only message of an answer; an empty one if there is none.
 fn unframed(mut bytes: Bytes) -> Option<Bytes> {
     if bytes.is_empty() {
         return Some(bytes);
@@ -212,7 +213,7 @@ fn unframed(mut bytes: Bytes) -> Option<Bytes> {
     (compressed == 0 && bytes.len() == length).then_some(bytes)
 }
 
-/// How many spans the collector says that it did not take. What cannot be read says nothing.
+/// Returns the number of spans that the collector reports as rejected; 0 if the answer is invalid.
 fn rejected(answer: &Bytes) -> u64 {
     let answer = ExportTraceServiceResponse::decode(answer.clone()).ok();
     let partial = answer.and_then(|answer| answer.partial_success);

@@ -1,4 +1,4 @@
-//! The export of spans: what is queued for a collector, sent in batches.
+//! Export of spans: sends the queue of a collector in batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,16 +15,18 @@ use tokio::sync::{mpsc, watch};
 use crate::trace::collector::{Collector, CollectorSettings, Spans, Unserved};
 use crate::trace::delivery::Delivery;
 
-/// Spans of one message. A collector takes 4 MiB, which is more than as many of the largest come to.
+/// Spans per message. Collectors accept 4 MiB, which is more than this number of the largest spans
+/// needs.
 const BATCH: usize = 256;
-/// A span is sent within this time, and at once when a message is full.
+/// Maximum delay of a span; a full message is sent at once.
 const DELAY: Duration = Duration::from_millis(500);
 
 impl Collector {
-    /// Sends what is queued, in batches, until the queue is empty and nobody is left who could fill it.
-    /// Once `ending` is true the queue takes nothing more, and nothing is tried twice.
+    /// Sends queued spans in batches, until the queue is empty and all of its senders are dropped.
+    /// When `ending` becomes true, the queue is closed, and failed attempts are not repeated.
     ///
-    /// None where this is being done already: it holds no [`Collector`], whose end it waits for.
+    /// Returns `None` if the export has been started already. The future holds no [`Collector`],
+    /// since it ends when the collector is dropped.
     pub(crate) fn export(
         &self,
         ending: watch::Receiver<bool>,
@@ -40,7 +42,7 @@ async fn export(unserved: Unserved, mut ending: watch::Receiver<bool>) {
     let delivery = Delivery::new(&settings, cluster, ending.clone(), Arc::clone(&rejected));
     let exporter = match exporter(&settings, delivery) {
         Ok(exporter) => exporter,
-        // Its queue ends with this, so what is sent there counts as dropped.
+        // This drops the queue, so later spans count as dropped.
         Err(error) => {
             tracing::error!(collector = %name, %error, "no exporter, so traces are dropped");
             return;
@@ -51,21 +53,21 @@ async fn export(unserved: Unserved, mut ending: watch::Receiver<bool>) {
         let sent = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
         let count = u64::try_from(sent.len()).unwrap_or(u64::MAX);
         let guard = Unsent { spans: &spans, count };
-        // What goes wrong is told by the delivery, which knows better.
+        // The delivery logs failures, with more detail.
         if exporter.export(sent).await.is_ok() {
             guard.arrived(rejected.swap(0, Ordering::Relaxed));
         }
     }
 }
 
-/// Spans that count as dropped unless they arrived.
+/// Spans in a message; they count as dropped unless they are delivered.
 struct Unsent<'a> {
     spans: &'a Spans,
     count: u64,
 }
 
 impl Unsent<'_> {
-    /// All but those that the collector did not take.
+    /// Counts the spans as exported, except those that the collector rejected.
     fn arrived(mut self, rejected: u64) {
         let taken = self.count.saturating_sub(rejected);
         self.spans.exported.add(taken);
@@ -79,8 +81,8 @@ impl Drop for Unsent<'_> {
     }
 }
 
-/// Waits for a span, and then for more until there are enough for a message or it is time. False at
-/// the end of the queue. Once the process ends, the queue takes nothing more.
+/// Waits for a span, then for more until the batch is full or [`DELAY`] has passed. Returns false
+/// at the end of the queue. Closes the queue when the process is ending.
 async fn fill(
     batch: &mut Vec<SpanData>,
     queue: &mut mpsc::Receiver<SpanData>,
@@ -123,9 +125,9 @@ fn exporter(
     delivery: Delivery,
 ) -> Result<SpanExporter, ExporterBuildError> {
     let builder = SpanExporter::builder().with_http().with_http_client(delivery);
-    // Theirs would have the whole thread sleep; the delivery has its own.
+    // The builder's own retries would block the whole thread; the delivery has retries.
     let builder = builder.with_retry_policy(RetryPolicy::disabled());
-    // The delivery knows where the collector is; the builder wants an address all the same.
+    // The delivery has the collector's address; the builder requires one nevertheless.
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint("http://collector");
     let mut exporter = builder.build()?;
     let attributes = settings.resource.iter();

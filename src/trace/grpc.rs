@@ -1,4 +1,4 @@
-//! How a call of gRPC ended, as its answer says it.
+//! Status of gRPC calls.
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
@@ -13,15 +13,15 @@ pub(super) struct GrpcStatus {
 }
 
 impl GrpcStatus {
-    /// That of a head or of trailers; of the message so many bytes.
+    /// Parses the status in a head or in trailers; cuts the message to `most` bytes.
     pub(super) fn of(headers: &HeaderMap, most: usize) -> Option<Self> {
         let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
         let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
         Some(Self { code, message: text(message, most) })
     }
 
-    /// True if it is the server's fault, as far as Envoy takes it for one: UNKNOWN,
-    /// DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+    /// Returns true for a server error by Envoy's definition: UNKNOWN, DEADLINE_EXCEEDED,
+    /// RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
     pub(super) fn is_fault(&self) -> bool {
         matches!(self.code, 2 | 4 | 8 | 12..=15)
     }

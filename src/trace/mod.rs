@@ -1,16 +1,16 @@
-//! Traces: a span for each request that a Gateway traces and one for each try at a backend, told to
-//! a collector by OTLP.
+//! Tracing: a span for each request of a traced Gateway and one for each attempt at a backend,
+//! exported to a collector by OTLP.
 //!
-//! A request begins its [`Trace`] when its listener is known, and ends it where its line of the log
-//! is written. Its spans go into the bounded queue of a [`Collector`], and the data path is done with
-//! them: a background task ([`Collector::export`]) sends what is queued in batches, and what has no
-//! room is dropped and counted. Names and attributes of spans are those that Envoy gives them.
+//! The [`Trace`] of a request begins when its listener is known, and ends when its access log entry
+//! is written. Its spans go into the bounded queue of a [`Collector`]; nothing more happens on the
+//! data path: a background task ([`Collector::export`]) sends queued spans in batches, and spans
+//! without room in the queue are dropped and counted. Names and attributes of spans are Envoy's.
 //!
-//! Deliberately absent: B3, `x-ot-span-context` and every other format but W3C's; spans of
-//! connections; a choice of sampler, for a request is either continued as its caller decided or
-//! drawn by lot.
+//! Deliberately absent: B3, `x-ot-span-context` and all other formats except W3C's; spans of
+//! connections; a choice of sampler: a request either follows the decision of its caller or is
+//! sampled at random.
 //!
-//! Invariant: nothing that a client or a collector does makes a request wait, or lets a queue grow.
+//! Invariant: no client and no collector can make a request wait, or let a queue grow.
 
 mod attempt;
 mod collector;

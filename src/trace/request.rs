@@ -1,4 +1,4 @@
-//! One request under trace, from its head to the end of its answer.
+//! The trace of one request, from its head to the end of its response.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,19 +15,20 @@ use crate::trace::span::{self, Family};
 use crate::trace::text::{WORD_BYTES, text};
 use crate::upstream::EndpointName;
 
-/// Tries of one request that have spans; what comes after them is propagated, and not told of.
+/// Maximum number of attempts of one request that have spans; later ones are propagated, but not
+/// exported.
 const TRIES: usize = 16;
-/// A header's value is cut here, in bytes.
+/// Maximum length in bytes of a header's value in a tag.
 const TAG_BYTES: usize = 256;
 
-/// What is known so far. One that is not sampled has its ids all the same, since they are what the
-/// backend is told.
+/// The trace of a request. It has ids even if it is not sampled, since they are propagated to the
+/// backend.
 #[derive(Debug)]
 pub(crate) struct Trace {
     tracing: Arc<Tracing>,
-    /// Of the span of the request itself.
+    /// Context of the request's own span.
     context: Context,
-    /// `traceparent`, which begins with the name of the trace.
+    /// Value of `traceparent`, which contains the trace id.
     field: [u8; 55],
     parent: Option<SpanId>,
     state: Option<HeaderValue>,
@@ -39,12 +40,12 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Continues the trace of which the request's head tells, or begins one, and has the head tell
-    /// of it, for whoever gets a copy.
+    /// Continues the trace in the request's head, or begins one, and updates the head for all
+    /// copies of the request.
     ///
-    /// As Envoy does, whoever sends a `traceparent` is believed, and its `sampled` decides. One
-    /// that is broken is replaced, and its `tracestate` goes with it (Trace Context section 4.3).
-    /// `started` is when the head was complete.
+    /// As in Envoy, any client's `traceparent` is trusted, and its `sampled` flag decides. An
+    /// invalid one is replaced, and its `tracestate` removed (Trace Context section 4.3). `started`
+    /// is the time at which the head was complete.
     pub(crate) fn begin(
         tracing: &Arc<Tracing>,
         headers: &mut HeaderMap,
@@ -81,15 +82,16 @@ impl Trace {
         })
     }
 
-    /// The name of the trace, 32 digits.
+    /// Returns the trace id, 32 hexadecimal digits.
     pub(crate) fn id(&self) -> &str {
         std::str::from_utf8(&self.field[3..35]).unwrap_or_default()
     }
 
-    /// A backend is asked: it is told of a span of its own, the child of the request's.
+    /// Begins an attempt at a backend: its head gets a span id of its own, a child of the request's
+    /// span.
     pub(crate) fn begin_try(&mut self, headers: &mut HeaderMap, now: Instant) {
         let began = now.saturating_duration_since(self.started);
-        // A response that was not passed on is over when the next backend is asked.
+        // A response that was not forwarded ends when the next attempt begins.
         if let Some(before) = self.tries.last_mut() {
             before.ended.get_or_insert(began);
         }
@@ -100,7 +102,7 @@ impl Trace {
         }
     }
 
-    /// What came of the try that was begun last.
+    /// Records the outcome of the last attempt.
     pub(crate) fn end_try(
         &mut self,
         outcome: Outcome,
@@ -117,7 +119,7 @@ impl Trace {
         }
     }
 
-    /// The head or the trailers of an answer to a call of gRPC, which may say how it ended.
+    /// Records the gRPC status, if the head or the trailers of a response have one.
     pub(crate) fn answered(&mut self, headers: &HeaderMap) {
         if self.context.sampled
             && let Some(status) = GrpcStatus::of(headers, WORD_BYTES)
@@ -126,7 +128,7 @@ impl Trace {
         }
     }
 
-    /// The exchange is over: its spans are queued, if it is sampled.
+    /// Ends the trace: queues its spans if it is sampled.
     pub(crate) fn finish(&self, record: &AccessRecord<'_>) {
         if !self.context.sampled {
             return;

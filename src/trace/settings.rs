@@ -7,7 +7,7 @@ use http::HeaderName;
 
 use crate::trace::collector::Collector;
 
-/// How the requests of a Gateway are traced.
+/// Tracing of the requests of a Gateway.
 ///
 /// EnvoyProxy `spec.telemetry.tracing`.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Tracing {
     pub tags: Box<[Tag]>,
 }
 
-/// Which requests are traced of those about which nobody has decided before: `numerator` of
+/// The fraction of requests that is sampled if the caller made no decision: `numerator` /
 /// `denominator`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sampling {
@@ -26,7 +26,7 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// True if this request is traced; `ticket` is a number drawn at random.
+    /// Returns true if a request is sampled; `ticket` is a random number.
     pub(super) fn takes(self, ticket: u64) -> bool {
         ticket % u64::from(self.denominator.get()) < u64::from(self.numerator)
     }
@@ -39,12 +39,13 @@ pub(crate) struct Tag {
     pub value: TagValue,
 }
 
-/// Where the value of a [`Tag`] comes from.
+/// Source of the value of a [`Tag`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TagValue {
-    /// As it is written, or as it was in the environment when it was loaded.
+    /// A literal, or the value of an environment variable when the configuration was loaded.
     Fixed(Arc<str>),
-    /// Of the request; `default` where it has none. Without both there is no attribute.
+    /// A header of the request, or `default` if it is missing. Without both, the attribute is
+    /// omitted.
     Header { name: HeaderName, default: Option<Arc<str>> },
 }
 

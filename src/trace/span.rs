@@ -1,4 +1,4 @@
-//! Spans as they are exported, with the names and attributes that Envoy gives them.
+//! Spans for the export, with Envoy's names and attributes.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -15,20 +15,20 @@ use crate::trace::context::{SpanId, TraceId};
 use crate::trace::grpc::GrpcStatus;
 use crate::trace::text::{WORD_BYTES, text};
 
-/// Envoy's limit on the path in `http.url`, in bytes (`max_path_tag_length`).
+/// Limit on the path in `http.url` in bytes, as in Envoy (`max_path_tag_length`).
 const PATH_BYTES: usize = 256;
 
-/// What all spans of one request share.
+/// Data common to all spans of one request.
 pub(super) struct Family<'r> {
     pub trace: TraceId,
     pub state: TraceState,
     pub tags: &'r [KeyValue],
-    /// How a call of gRPC ended.
+    /// Final status of a gRPC call.
     pub grpc: Option<&'r GrpcStatus>,
     pub record: &'r AccessRecord<'r>,
 }
 
-/// `tracestate` as an exporter wants it.
+/// Converts a `tracestate` for the exporter.
 pub(super) fn state(field: Option<&HeaderValue>) -> TraceState {
     field.and_then(|field| TraceState::from_str(field.to_str().ok()?).ok()).unwrap_or_default()
 }
@@ -40,14 +40,14 @@ impl Family<'_> {
     }
 }
 
-/// What the span of a request has beside what the log says of it.
+/// Data of a request's span that the access log record does not have.
 pub(super) struct Request {
     pub span: SpanId,
     pub parent: Option<SpanId>,
     pub scheme: &'static str,
 }
 
-/// The span of a request: Envoy's `ingress`.
+/// Returns the span of a request: Envoy's `ingress`.
 pub(super) fn server(family: &Family<'_>, request: &Request, began: SystemTime) -> SpanData {
     let Family { record, grpc, tags, .. } = family;
     let failed =
@@ -105,10 +105,10 @@ pub(super) fn server(family: &Family<'_>, request: &Request, began: SystemTime) 
     }
 }
 
-/// The span of a try at a backend: Envoy's `router CLUSTER egress`.
+/// Returns the span of an attempt at a backend: Envoy's `router CLUSTER egress`.
 ///
-/// A failure of the client's (4xx) is one of ours towards the backend, as OpenTelemetry's
-/// conventions for HTTP have it.
+/// A 4xx response marks the span as failed, since it is an error of a client span by
+/// OpenTelemetry's HTTP conventions.
 pub(super) fn client(
     family: &Family<'_>,
     of: SpanId,
@@ -124,7 +124,7 @@ pub(super) fn client(
         Some(Outcome::Failed(flag)) => (0, flag.short()),
         None => (0, record.flags.short()),
     };
-    // What ended the call was the last try, if that has an answer.
+    // The gRPC status belongs to the last attempt, if that has a response.
     let grpc = family.grpc.filter(|_| tried.ended.is_none() && code != 0);
     let is_fault = code == 0 || code >= 500 || grpc.is_some_and(GrpcStatus::is_fault);
     let mut attributes = Vec::with_capacity(12 + tags.len());
@@ -171,7 +171,7 @@ fn status(failed: bool) -> Status {
     if failed { Status::error("") } else { Status::Unset }
 }
 
-/// A span with nothing in it.
+/// Returns an empty span.
 pub(super) fn blank() -> SpanData {
     SpanData {
         span_context: SpanContext::NONE,

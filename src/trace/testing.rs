@@ -4,7 +4,7 @@ use opentelemetry_sdk::trace::SpanData;
 
 use crate::trace::span;
 
-/// A span that says nothing.
+/// Returns an empty span.
 pub(crate) fn span() -> SpanData {
     span::blank()
 }
