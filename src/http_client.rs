@@ -16,6 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 
 /// Bytes that hyper buffers of an answer, and so the most that a head may have.
 const BUFFER: usize = 64 << 10;
@@ -80,8 +81,9 @@ async fn exchange(
     let mut client = http1::Builder::new();
     let handshake = client.max_buf_size(BUFFER).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(failed)?;
-    // Its errors are those of the exchange; it ends with the runtime.
-    tokio::spawn(connection);
+    // Its errors are those of the exchange.
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
     let head = http::Request::builder()
         .method(request.method)
         .uri(request.target)

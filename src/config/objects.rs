@@ -56,7 +56,13 @@ impl DocumentReader<'_> {
     /// Reads one document.
     pub(super) fn document(&mut self, index: usize, document: &Document) {
         for fault in &document.faults {
-            self.report(Severity::Error, "", fault.at, FieldPath::default(), fault.problem.clone());
+            self.report(
+                Severity::Error,
+                "",
+                fault.at,
+                &FieldPath::default(),
+                fault.problem.clone(),
+            );
         }
         match &document.root {
             // Nothing between two `---`, or only comments.
@@ -72,11 +78,11 @@ impl DocumentReader<'_> {
             // Other programs keep their JSON files in the same directories.
             let problem =
                 "ignored: not an object of Kubernetes, it has neither `apiVersion` nor `kind`";
-            return self.report(Severity::Warning, "", root.at, prefix.clone(), problem.into());
+            return self.report(Severity::Warning, "", root.at, prefix, problem.into());
         }
         if !matches!(root.value, Value::Map(_)) {
             let problem = "this is not an object; write `apiVersion: ...`, `kind: ...` and so on";
-            return self.report(Severity::Error, "", root.at, prefix.clone(), problem.into());
+            return self.report(Severity::Error, "", root.at, prefix, problem.into());
         }
         let object = label(root);
         let [api_version, kind] = ["apiVersion", "kind"].map(|name| root.entry(name));
@@ -84,7 +90,7 @@ impl DocumentReader<'_> {
             for (name, found) in [("apiVersion", api_version), ("kind", kind)] {
                 if found.is_none() {
                     let problem = format!("`{name}` is missing; every object has one");
-                    self.report(Severity::Error, &object, root.at, prefix.clone(), problem);
+                    self.report(Severity::Error, &object, root.at, prefix, problem);
                 }
             }
             return;
@@ -104,12 +110,12 @@ impl DocumentReader<'_> {
                 let problem = format!(
                     "{name} of {api_version} is not a kind that this gateway knows; ignored"
                 );
-                self.report(Severity::Warning, &object, kind.value.at, prefix.clone(), problem);
+                self.report(Severity::Warning, &object, kind.value.at, prefix, problem);
             }
             KindLookup::Wrong { field, problem } => {
                 let entry = if field == "kind" { kind } else { api_version };
                 let field = prefix.clone().join(field);
-                self.report(Severity::Error, &object, entry.value.at, field, problem);
+                self.report(Severity::Error, &object, entry.value.at, &field, problem);
             }
         }
     }
@@ -119,7 +125,7 @@ impl DocumentReader<'_> {
     fn items(&mut self, items: &Entry, document: usize) {
         let Value::List(nodes) = &items.value.value else {
             let problem = "expected a list of objects".into();
-            return self.report(Severity::Error, "", items.key_at, field_path!(items), problem);
+            return self.report(Severity::Error, "", items.key_at, &field_path!(items), problem);
         };
         for (index, node) in nodes.iter().enumerate() {
             let prefix = field_path!(items[index]);
@@ -127,7 +133,7 @@ impl DocumentReader<'_> {
                 && node.entry("metadata").is_none_or(|m| m.value.entry("name").is_none())
             {
                 let problem = "a list stands inside of a list; write its items here".into();
-                self.report(Severity::Error, "", node.at, prefix, problem);
+                self.report(Severity::Error, "", node.at, &prefix, problem);
             } else {
                 self.object(node, document, &prefix);
             }
@@ -172,7 +178,7 @@ impl DocumentReader<'_> {
         if self.lenient {
             for Misread { at, field, problem } in unknown {
                 let field = spot.prefix.clone().join(field);
-                self.report(Severity::Warning, spot.object, at, field, problem);
+                self.report(Severity::Warning, spot.object, at, &field, problem);
             }
         } else {
             faults.extend(unknown);
@@ -191,7 +197,7 @@ impl DocumentReader<'_> {
         }
         for Misread { at, field, problem } in faults {
             let field = spot.prefix.clone().join(field);
-            self.report(Severity::Error, spot.object, at, field, problem);
+            self.report(Severity::Error, spot.object, at, &field, problem);
         }
     }
 
@@ -223,7 +229,7 @@ impl DocumentReader<'_> {
         let metadata = decode::<MetadataOnly>(root, rules).value.unwrap_or_default().metadata;
         let problem = format!("{kind} is not supported yet, ignored");
         let at = root.entry("kind").map_or(root.at, |entry| entry.value.at);
-        self.report(Severity::Warning, spot.object, at, spot.prefix.clone(), problem);
+        self.report(Severity::Warning, spot.object, at, spot.prefix, problem);
         self.keep(Object::Unsupported(Unsupported { kind, metadata }), root, spot);
     }
 
@@ -251,7 +257,13 @@ impl DocumentReader<'_> {
         let unsupported = unsupported_features(root, features);
         unknown.retain(|fault| !unsupported.iter().any(|(_, at)| *at == fault.at));
         for Misread { at, field, problem } in faults.into_iter().chain(unknown) {
-            self.report(Severity::Error, spot.object, at, spot.prefix.clone().join(field), problem);
+            self.report(
+                Severity::Error,
+                spot.object,
+                at,
+                &spot.prefix.clone().join(field),
+                problem,
+            );
         }
         let Some(mut policy) = value else { return };
         for (field, at) in unsupported {
@@ -269,7 +281,7 @@ impl DocumentReader<'_> {
             policy.unsupported.push(field);
         }
         if let Some((field, problem)) = names::check(spot.kind, &policy.metadata) {
-            return self.report(Severity::Error, spot.object, root.at, field.into(), problem);
+            return self.report(Severity::Error, spot.object, root.at, &field.into(), problem);
         }
         if let Some(spec) = root.entry("spec") {
             let variables = self.variables(spot.kind);
@@ -295,7 +307,7 @@ impl DocumentReader<'_> {
         severity: Severity,
         object: &str,
         at: Position,
-        field: FieldPath,
+        field: &FieldPath,
         problem: String,
     ) {
         self.diagnostics.push(Diagnostic {

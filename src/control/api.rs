@@ -33,7 +33,12 @@ impl Control {
                 let _ = answer.send(Ok((prepared, self.api.view())));
             }
             Ok((prepared, Some(undo))) => {
-                self.begin(Purpose::Change(WrittenChange { label, prepared, undo, answer }));
+                self.begin(Purpose::Change(Box::new(WrittenChange {
+                    label,
+                    prepared,
+                    undo,
+                    answer,
+                })));
             }
             Err(refused) => refuse(&label, refused, answer),
         }

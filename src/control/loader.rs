@@ -408,7 +408,7 @@ impl Loader {
         match &self.sources {
             ConfigSources::Document { file, .. } => configuration.push(file.clone()),
             ConfigSources::Directories(directories) => {
-                configuration.extend(directories.iter().cloned())
+                configuration.extend(directories.iter().cloned());
             }
         }
         Watched { configuration, certificates: self.certificates.watched() }

@@ -80,7 +80,7 @@ impl Control {
         let reloaded = self.as_of_now(reloaded, begun);
         self.note(cause, reloaded.clone());
         match purpose {
-            Purpose::Change(change) => self.changed(change, reloaded),
+            Purpose::Change(change) => self.changed(*change, reloaded),
             Purpose::All { waiting, .. } => {
                 for answer in waiting {
                     // A client that no longer waits has dropped its receiver.

@@ -246,8 +246,8 @@ impl BoundSockets {
     /// Makes the new sockets listen that may collide with `bind`: two sockets that are only bound
     /// could share a port, but a listening one has it exclusively.
     fn make_exclusive(&self, bind: BindKey) -> io::Result<()> {
-        let others = self.new.iter().filter(|(key, ..)| overlap(*key, bind));
-        others.map(|(_, _, socket)| listen(socket)).collect()
+        let mut others = self.new.iter().filter(|(key, ..)| overlap(*key, bind));
+        others.try_for_each(|(_, _, socket)| listen(socket))
     }
 
     /// Returns the bind that the handed-over socket with index `place` serves.

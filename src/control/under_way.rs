@@ -31,7 +31,7 @@ pub(super) enum UnderWay {
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// A change over the API was written: it is served, or undone.
-    Change(WrittenChange),
+    Change(Box<WrittenChange>),
     /// Everything is read again, for the clients in `waiting`.
     All { cause: LoadCause, waiting: Vec<oneshot::Sender<Reloaded>> },
 }

@@ -68,7 +68,7 @@ pub(super) fn look_up(
             // A certificate that certbot has not issued yet needs no change to these files.
             match certificate {
                 NamedCertificate::Inline { .. } if !ready => {
-                    faults.error(gateway, field, &*problem)
+                    faults.error(gateway, field, &*problem);
                 }
                 _ => faults.warning(gateway, field, &*problem),
             }

@@ -12,7 +12,7 @@ pub(super) fn spec(spec: &impl EnvoyPolicySpec, at: Path<'_>, found: &mut Violat
     let selectors = spec.target_selectors();
     let is_targeted = one.is_some() || !many.is_empty() || !selectors.is_empty();
     let problem = "either targetRef or targetRefs must be used";
-    found.require(is_targeted && !(one.is_some() && !many.is_empty()), at, problem);
+    found.require(is_targeted && (one.is_none() || many.is_empty()), at, problem);
     if let Some(reference) = one {
         target(reference, at.field("targetRef"), found);
     }

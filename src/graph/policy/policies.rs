@@ -81,7 +81,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         };
         let all = policies.iter().zip(targets).zip(keys);
         let all = all.map(|((object, targets), key)| {
-            let usable = usable(object, &key, index).and(targets.valid.clone());
+            let usable = usable(object, &key, index).and_then(|()| targets.valid.clone());
             AttachedPolicy { object: *object, key, usable, targets }
         });
         Self { all: all.collect(), claims, merged: HashMap::new() }
@@ -105,8 +105,9 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
             };
             for on in &listener.routes {
                 let Some(claims) = self.claims.of(&routes[on.route].key) else { continue };
-                let claims = claims.whole.iter().chain(claims.sections.values()).copied();
-                for claim in claims.collect::<Vec<_>>() {
+                let claims = claims.whole.iter().chain(claims.sections.values());
+                let claims: Vec<_> = claims.copied().collect();
+                for claim in claims {
                     if let Some((child, merge_type)) = self.merges(claim) {
                         self.merge_one(child, parent, merge_type, faults);
                     }

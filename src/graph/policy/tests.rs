@@ -250,7 +250,7 @@ fn a_selector_needs_a_grant_in_another_namespace() {
         (expression("NotIn", ", values: [x]"), granted.clone(), (false, false), 0),
         (expression("Exists", ""), granted.clone(), (true, false), 0),
         (expression("DoesNotExist", ""), granted.clone(), (false, false), 0),
-        (expression("Near", ""), granted.clone(), (false, false), 1),
+        (expression("Near", ""), granted, (false, false), 1),
     ];
     for (selector, grants, want, told) in table {
         let targets = format!("targetSelectors: [{{kind: HTTPRoute, {selector}}}]");
