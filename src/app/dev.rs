@@ -1,4 +1,4 @@
-//! A gateway to try things with: no root, no certificate, no configuration.
+//! The trial gateway of `edge-gateway dev`: it needs no root, no certificate and no configuration.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -8,24 +8,24 @@ use std::path::{Path, PathBuf};
 
 use crate::app::Failed;
 
-/// What `dev` prepares before it runs the gateway.
+/// The files that `dev` prepares before it starts the gateway.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// Directories of resources that are served.
+    /// Directories of resources to serve.
     pub directories: Vec<PathBuf>,
-    /// Holds `live/localhost`.
+    /// The directory that contains `live/localhost`.
     pub letsencrypt_dir: PathBuf,
     pub acme_webroot: PathBuf,
-    /// Where the example was written; `None` where the caller has a directory of their own.
+    /// The directory of the example; `None` if the user gave a directory.
     pub example: Option<PathBuf>,
 }
 
-/// Writes the example (what of it is not there yet) and a certificate for localhost under `state`,
-/// and returns where they are. With `own`, that directory and those below it are served instead.
+/// Writes the missing files of the example and a certificate for localhost below `state`, and
+/// returns their paths. With `own`, that directory and its subdirectories are served instead.
 ///
 /// # Errors
 ///
-/// A file that cannot be written, or `own` not being a directory.
+/// Fails if a file cannot be written, or if `own` is not a directory.
 pub(crate) fn prepare(
     state: &Path,
     own: Option<&Path>,
@@ -46,7 +46,7 @@ pub(crate) fn prepare(
     Ok(Prepared { directories, letsencrypt_dir, acme_webroot, example })
 }
 
-/// A certificate for localhost that nobody but its owner trusts, made anew at each start.
+/// Writes a self-signed certificate for localhost, new at each start.
 fn certificate(lineage: &Path) -> Result<(), Failed> {
     create(lineage)?;
     let names = ["localhost", "*.localhost", "127.0.0.1", "::1"].map(String::from);
@@ -58,8 +58,8 @@ fn certificate(lineage: &Path) -> Result<(), Failed> {
     write_private(&lineage.join("privkey.pem"), &made.signing_key.serialize_pem())
 }
 
-/// What is there already is the reader's own by now, but for the address of the echo backend, which
-/// is another at each start.
+/// Writes the example. Existing files belong to the user by now and are kept, except for the
+/// address of the echo backend, which changes at each start.
 fn write_example(directory: &Path, echo: SocketAddr) -> Result<(), Failed> {
     create(directory)?;
     for (name, text) in [("gateway.yaml", GATEWAY), ("routes.yaml", ROUTES)] {
@@ -78,7 +78,7 @@ const GATEWAY: &str = include_str!("dev/gateway.yaml");
 const ROUTES: &str = include_str!("dev/routes.yaml");
 const BACKEND: &str = include_str!("dev/echo-backend.yaml");
 
-/// `own` and the directories below it, since a file of the deployment may stand in any of them.
+/// Returns `own` and its subdirectories, since any of them may contain configuration files.
 fn with_subdirectories(own: &Path) -> Result<Vec<PathBuf>, Failed> {
     let failed = |source| Failed::Files { what: own.display().to_string(), source };
     let mut found = vec![own.to_owned()];
@@ -105,7 +105,7 @@ fn create(directory: &Path) -> Result<(), Failed> {
 /// Writes a file that only its owner may read.
 fn write_private(path: &Path, text: &str) -> Result<(), Failed> {
     let written = || {
-        // One that is there keeps its mode when it is opened.
+        // Opening an existing file would keep its mode.
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -8,14 +8,16 @@ use crate::snapshot::ClientLimits;
 use crate::systemd::Memory;
 use crate::upstream::Bounds;
 
-/// Memory of the gateway without a connection: code, configuration, queued log lines.
+/// Memory that the gateway uses without connections, in bytes: code, configuration, queued log
+/// lines.
 const BASE: u64 = 48 << 20;
 
-/// Descriptors for listening sockets (each worker has its own), the control socket, certificates and
-/// log files: a sixteenth, at least these, at most half.
+/// The minimum number of descriptors reserved for listening sockets (each worker has its own copy),
+/// the control socket, certificates and log files. A sixteenth of all descriptors is reserved if
+/// that is more, and at most half.
 const RESERVE: u64 = 128;
 
-/// Limits that the command line sets, which are otherwise derived from the host.
+/// Limits set on the command line. Limits that are not set are derived from the host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wishes {
     pub connections: Option<usize>,
@@ -26,12 +28,12 @@ pub(crate) struct Wishes {
     pub memory: Option<u64>,
 }
 
-/// Limits that fit the system.
+/// Limits that fit the host.
 #[derive(Debug)]
 pub(super) struct FittedLimits {
     pub limits: ProcessLimits,
     pub client_limits: ClientLimits,
-    /// The memory to keep to; None where the system tells no limit.
+    /// The memory limit; `None` if the system reports none.
     pub memory: Option<Memory>,
 }
 
@@ -64,8 +66,8 @@ pub(super) fn fit_to_host(
     FittedLimits { limits, client_limits, memory }
 }
 
-/// Idle connections may take three quarters of the memory; the last quarter is for requests. A wish
-/// overrides the limit by memory, not the limit by files.
+/// Idle connections may use three quarters of the memory; the last quarter is for requests. A limit
+/// from the command line overrides the one by memory, but not the one by descriptors.
 fn fit(
     limits: ProcessLimits,
     wishes: Wishes,
@@ -74,7 +76,7 @@ fn fit(
 ) -> ProcessLimits {
     let by_memory = memory.map(|bytes| bytes.saturating_sub(BASE) / 4 * 3 / BYTES_A_CONNECTION);
     let left = files.map(|files| files - RESERVE.max(files / 16).min(files / 2));
-    // A connection and that to its backend take two.
+    // A client connection and its backend connection use two descriptors.
     let by_files = left.map(|files| files / 2);
     let count = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
     let least = |bound: Option<u64>| bound.map_or(usize::MAX, |bound| count(bound).max(16));
@@ -88,7 +90,7 @@ fn fit(
     // Fewer connections of clients leave more descriptors for backends.
     let upstream_connections =
         left.map_or(usize::MAX, |files| count(files).saturating_sub(connections).max(16));
-    // One backend leaves at least a quarter to the others, and one client three quarters.
+    // One backend may use at most three quarters of the connections, and one client a quarter.
     let connections_a_backend = wishes
         .connections_a_backend
         .unwrap_or_else(|| limits.backend.connections.min(upstream_connections / 4 * 3));
@@ -103,7 +105,7 @@ fn fit(
     }
 }
 
-/// Buffers shrink where there is little memory.
+/// Reduces buffer sizes on hosts with little memory.
 fn fit_buffers(limits: ClientLimits, memory: Option<u64>) -> ClientLimits {
     let scaled = |part: u64, most: u64| memory.map_or(most, |bytes| (bytes / part).min(most));
     let window = scaled(512, limits.http2_window.into()).max(256 << 10);
@@ -115,7 +117,8 @@ fn fit_buffers(limits: ClientLimits, memory: Option<u64>) -> ClientLimits {
     }
 }
 
-/// The limit on open files, raised as far as it goes; `None` if the system does not tell.
+/// Raises the limit on open files to the hard limit, and returns it; `None` if the system reports
+/// none.
 fn files() -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let raised = soft == hard || setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();

@@ -1,4 +1,4 @@
-//! Builds the runtimes, starts every task and stops them in order.
+//! The start of the gateway: builds the runtime, starts every task, and stops them in order.
 
 pub(crate) mod dev;
 mod host_limits;
@@ -31,60 +31,62 @@ use crate::upstream::{Descriptors, Upstreams};
 
 pub(crate) use host_limits::Wishes;
 
-/// Everything that the command line settles for a gateway.
+/// All settings from the command line.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub sources: ConfigSources,
     pub letsencrypt_dir: PathBuf,
     pub acme_webroot: PathBuf,
     pub trusted_proxies: Vec<Cidr>,
-    /// Names that are not looked up.
+    /// Fixed addresses of names, which are not looked up.
     pub resolve: Vec<(String, Vec<IpAddr>)>,
-    /// Gateways that name no address get one of these; `None` gives them all of the host.
+    /// The pool of addresses for Gateways that name none; `None` gives them all addresses of the
+    /// host.
     pub address_pool: Option<AddressPool>,
     pub drain_timeout: Duration,
     /// `None` opens no control socket.
     pub control_socket: Option<PathBuf>,
-    /// Where the next start finds the last good configuration and other state; `None` keeps nothing.
+    /// The directory for the last good configuration and other state of the next start; `None`
+    /// keeps nothing.
     pub state_dir: Option<PathBuf>,
     /// The faults with which a load from files is still served.
     pub policy: ReloadPolicy,
-    /// Where scrapers find metrics; `None`: nowhere.
+    /// The address of the metrics; `None` disables them.
     pub metrics: Option<SocketAddr>,
-    /// Where the admin API and the dashboard are beside the control socket; `None`: nowhere.
+    /// The address of the admin API and the dashboard, beside the control socket; `None` disables
+    /// it.
     pub admin: Option<SocketAddr>,
     pub watch: bool,
-    /// What the API allows.
+    /// The rules of the API.
     pub api: ApiRules,
-    /// Where the API is served beside the control socket.
+    /// The loopback address of the API, beside the control socket.
     pub api_listen: Option<Listen>,
-    /// Where the API writes, if not below the first directory of resources.
+    /// The directory that the API writes to, if not below the first directory of resources.
     pub api_dir: Option<PathBuf>,
     pub log_format: LogFormat,
     pub access_log_format: AccessFormat,
     pub access_log_choice: Choice,
-    /// `None`: that of the EnvoyGateway document, else info.
+    /// `None` uses the level of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
     pub limits: ProcessLimits,
-    /// What a client of a listener may take that says nothing of it.
+    /// Limits on clients of listeners that set none.
     pub client_limits: ClientLimits,
-    /// Whether backends and clients are told which route a request took, for a gateway to try
-    /// things with.
+    /// If true, backends and clients are told which route a request took. Used by `dev`.
     pub shows_routes: bool,
-    /// Limits that the command line sets, which are otherwise derived from the host.
+    /// Limits set on the command line, which are otherwise derived from the host.
     pub wishes: Wishes,
-    /// Threads that serve.
+    /// The number of worker threads.
     pub workers: usize,
-    /// Values for `${NAME}` where the environment has none.
+    /// Values for `${NAME}` that the environment does not set.
     pub variables: Vec<(String, String)>,
 }
 
-/// Why a command ends with exit code 1.
+/// The reason why a command ends with exit code 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
     #[error("{0}")]
     Asked(#[from] CannotAsk),
-    /// Already printed one by one.
+    /// The diagnostics were printed one by one.
     #[error("the configuration has faults, see above")]
     Configuration,
     #[error("cannot listen on {address}: {source}")]
@@ -105,11 +107,11 @@ pub(crate) enum Failed {
     Tls(#[from] rustls::Error),
 }
 
-/// The loader of `run` and `check`.
+/// Creates the loader of `run` and `check`.
 ///
 /// # Errors
 ///
-/// The TLS library has no randomness.
+/// Fails if the TLS library has no random numbers.
 pub(crate) fn loader(
     sources: ConfigSources,
     letsencrypt_dir: PathBuf,
@@ -127,12 +129,12 @@ pub(crate) fn loader(
         .fold(loader, |loader, (name, value)| loader.default_variable(name, value)))
 }
 
-/// Serves until told to stop. `handed` are the sockets of the service manager; `beside` runs as
+/// Serves until asked to stop. `handed` are the sockets of the service manager; `beside` runs as
 /// long as the gateway does.
 ///
 /// # Errors
 ///
-/// Why nothing could be served. Once this has begun to serve, it ends well.
+/// Fails if nothing could be served. Once it has begun to serve, it returns `Ok`.
 pub(crate) fn run(
     options: Options,
     handed: Handed,
@@ -149,7 +151,7 @@ pub(crate) fn run(
         .build()
         .map_err(system("event queue"))?;
     let _inside = runtime.enter();
-    // Before the first thread, that of the log.
+    // Must come before the first thread starts, which is that of the log.
     let signals = Signals::register().map_err(system("descriptor for signals"))?;
     let logs = observe::init(options.log_format, level).map_err(Failed::Log)?;
     for ignored in &handed.ignored {

@@ -1,4 +1,4 @@
-//! The key that seals tokens of sessions, kept over restarts.
+//! The key that encrypts session tokens, kept across restarts.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -9,14 +9,14 @@ use crate::downstream::{KEY_LENGTH, SessionKey};
 
 const FILE: &str = "session.key";
 
-/// The key of the state directory, made where there is none yet.
+/// Returns the key in the state directory, and creates one if there is none.
 ///
-/// Where it cannot be kept the gateway serves all the same, with one of its own: every client's
-/// session begins anew at the next start.
+/// If it cannot be stored, the gateway uses a temporary key: all sessions begin anew at the next
+/// start.
 ///
 /// # Errors
 ///
-/// The system has no random numbers.
+/// Fails if the system has no random numbers.
 pub(super) fn session_key(state: Option<&Path>) -> io::Result<SessionKey> {
     if let Some(state) = state {
         match kept(state) {
@@ -44,7 +44,8 @@ fn kept(state: &Path) -> io::Result<SessionKey> {
     })
 }
 
-/// Two that start at once agree: the link of one is there first, and both read it.
+/// Creates the key. Two processes that start at once agree on it: only the first hard link
+/// succeeds, and both read the linked file.
 fn make(state: &Path, path: &Path) -> io::Result<Vec<u8>> {
     let new = state.join(format!("{FILE}.{}", std::process::id()));
     let bytes = SessionKey::random_bytes().map_err(io::Error::other)?;
