@@ -1,4 +1,4 @@
-//! The flags of the Kubernetes API of the running gateway.
+//! Flags of the Kubernetes API of the running gateway.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::kube_api::{ApiRules, Listen};
 
-/// Beside the control socket, where the names of a token and a certificate are not given.
+/// The default file names of the token and the certificate, beside the control socket.
 const TOKEN: &str = "api-token";
 const CA: &str = "api-ca.pem";
 
@@ -42,12 +42,12 @@ impl Api {
     }
 }
 
-/// Default path of the token, for the gateway with this control socket.
+/// Returns the default path of the token for the gateway with this control socket.
 pub(super) fn token_file(control_socket: &Path) -> PathBuf {
     control_socket.with_file_name(TOKEN)
 }
 
-/// Default path of its certificate.
+/// Returns the default path of the certificate.
 pub(super) fn ca_file(control_socket: &Path) -> PathBuf {
     control_socket.with_file_name(CA)
 }

@@ -19,7 +19,7 @@ use crate::observe::counted;
 use super::output::print;
 use super::paths::{Paths, Socket, Variables};
 
-/// For the running gateway to read the same files.
+/// Timeout of the trial load in the running gateway.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Args, Debug)]
@@ -32,10 +32,10 @@ pub(super) struct Check {
     paths: Paths,
     #[command(flatten)]
     variables: Variables,
-    /// As for `run`. Addresses that the running gateway has given are not known here
+    /// Same as for `run`; addresses that the running gateway has assigned are not known here
     #[arg(long, value_name = "CIDR")]
     address_pool: Option<AddressPool>,
-    /// As for `run`: peers whose X-Forwarded-* headers count
+    /// Same as for `run`: peers whose X-Forwarded-* headers are trusted
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     trusted_proxies: Vec<Cidr>,
     #[command(flatten)]
@@ -84,8 +84,8 @@ impl Check {
         Ok(if faults == 0 && !is_refused { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// The verdict of the running gateway on these files; none where no gateway answers, or where it
-    /// reads another document.
+    /// Returns the verdict of the running gateway on these files; `None` if no gateway answers, or
+    /// if it uses another document.
     fn refusal(&self) -> Option<String> {
         let socket = &self.socket.control_socket;
         let status: StatusReport = call(socket, "GET", "/status", PATIENCE).ok()?;
@@ -97,7 +97,7 @@ impl Check {
         let target = "/reload?dry_run=true";
         let would: Reloaded = match call(socket, "POST", target, PATIENCE) {
             Ok(would) => would,
-            // A gateway of an older version, or a user who may change nothing.
+            // An older gateway, or a user who may not make changes.
             Err(CannotAsk::Refused(why)) => {
                 let _ =
                     writeln!(io::stderr(), "The running gateway does not judge the files: {why}");
@@ -109,7 +109,8 @@ impl Check {
     }
 }
 
-/// The text for a reload that the running gateway would refuse. Its faults are printed already.
+/// Returns the text for a reload that the running gateway would refuse. Its faults are printed
+/// already.
 fn told(refusal: &RefusalReport, generation: u64) -> String {
     let mut told = format!(
         "The running gateway would refuse a reload, and go on serving generation {generation}\n"

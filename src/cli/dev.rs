@@ -1,4 +1,4 @@
-//! `edge-gateway dev`: a gateway to try things with.
+//! `edge-gateway dev`: a trial gateway.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -73,7 +73,7 @@ impl Dev {
     }
 }
 
-/// The first text that a new user reads.
+/// Returns the first text that a new user reads.
 fn welcome(prepared: &dev::Prepared, echo: SocketAddr, admin: Option<SocketAddr>) -> String {
     let dashboard = match admin {
         Some(address) => format!("The dashboard is at http://{address}/.\n"),
@@ -103,7 +103,7 @@ fn welcome(prepared: &dev::Prepared, echo: SocketAddr, admin: Option<SocketAddr>
     }
 }
 
-/// That port of the loopback address, or a free one where it is taken.
+/// Returns the loopback address with this port, or with a free port if it is in use.
 fn free(port: u16) -> Result<SocketAddr, Failed> {
     let usual = SocketAddr::from(([127, 0, 0, 1], port));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));

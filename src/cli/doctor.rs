@@ -21,7 +21,7 @@ use super::text::{Colour, Screen};
 use super::values::{grouped, name_and_address};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Columns of the check's name.
+/// The width of the column with the check's name.
 const NAME: usize = 13;
 
 #[derive(Args, Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Doctor {
     /// The port that clients use for HTTPS
     #[arg(long, value_name = "PORT", default_value_t = 443)]
     https_port: u16,
-    /// An address for a name in place of looking it up; may repeat
+    /// Address to use for a name instead of a lookup; may repeat
     #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
     resolve: Vec<(String, IpAddr)>,
     /// User that must be able to read the keys, if no gateway is running
@@ -76,7 +76,7 @@ impl Doctor {
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    /// Reads the named files, else those of the running gateway.
+    /// Collects the subject from the given files, else from those of the running gateway.
     fn subject(self) -> Result<Subject, Failed> {
         let status: Result<StatusReport, _> =
             call(&self.socket.control_socket, "GET", "/status", PATIENCE);
@@ -127,7 +127,7 @@ impl Doctor {
     }
 }
 
-/// A line for each finding, the command that repairs it below, and a count at the end.
+/// Formats a line for each finding, the command that repairs it below, and counts at the end.
 fn report(findings: &[Finding], screen: Screen) -> String {
     let mut text = String::new();
     for Finding { rating, check, what, repair } in findings {
@@ -137,7 +137,7 @@ fn report(findings: &[Finding], screen: Screen) -> String {
             Rating::Fail => ("FAIL", Colour::Red),
         };
         let lines = screen.wrapped(&format!("{word}  {check:NAME$}  "), what);
-        // The word is ASCII, so it is as long in bytes.
+        // The word is ASCII, so its width equals its length in bytes.
         text.push_str(&screen.paint(word, colour));
         text.push_str(&lines[word.len()..]);
         if let Some(repair) = repair {

@@ -1,4 +1,4 @@
-//! `edge-gateway echo`: the echo backend alone.
+//! `edge-gateway echo`: the echo backend without a gateway.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! `edge-gateway explain`: what would become of a request, and why.
+//! `edge-gateway explain`: the route of a request, and the reasons for it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,16 +18,16 @@ Examples:
   edge-gateway explain POST https://example.org/api -H 'Content-Type: application/json'
   edge-gateway explain http://example.org --config standalone-prod.yaml --json")]
 pub(super) struct Explain {
-    /// The request: GET where there is no method, https where there is no scheme
+    /// The request; the default method is GET, the default scheme https
     #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
     request: Vec<String>,
-    /// A field of the request, as `Name: value`; may repeat
+    /// A header field of the request, as `Name: value`; may repeat
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// certbot's webroot, where no gateway runs that has one
+    /// certbot's webroot, used if no gateway is running
     #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    /// Exit code 1 where no backend is reached and no filter answers.
+    /// Runs the command. The exit code is 1 if no backend is reached and no filter answers.
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let (method, url) = match &*self.request {
             [method, url] => (method.as_str(), url.as_str()),

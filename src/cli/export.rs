@@ -1,4 +1,4 @@
-//! `edge-gateway export kubernetes`: the configuration as a cluster takes it.
+//! `edge-gateway export kubernetes`: the configuration as objects for a Kubernetes cluster.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,8 +41,8 @@ struct Kubernetes {
     paths: Paths,
     #[command(flatten)]
     variables: Variables,
-    /// Write a file an object and PROVIDE.txt into this directory, made if it is not there;
-    /// else everything goes to standard output
+    /// Write one file per object and PROVIDE.txt into this directory, created if it is missing; by
+    /// default everything goes to standard output
     #[arg(long, value_name = "OUT")]
     dir: Option<PathBuf>,
     /// The name in the cluster of a host name of this host; may be repeated
@@ -81,7 +81,7 @@ impl Export {
             let _ = writeln!(io::stderr(), "{}", faults.join("\n"));
             return Ok(ExitCode::FAILURE);
         }
-        // An object that is left out would be missed only in the cluster.
+        // Without this check, a missing object would be noticed only in the cluster.
         let objects = match load.into_sources().iter().map(read).collect::<Result<Vec<Value>, _>>()
         {
             Ok(objects) => objects,
@@ -104,17 +104,17 @@ impl Export {
     }
 }
 
-/// The JSON that is kept of an object.
+/// Parses the JSON of an object.
 ///
 /// # Errors
 ///
-/// The object and its error.
+/// Returns a message that names the object.
 fn read(source: &SourceObject) -> Result<Value, String> {
     serde_json::from_str(&source.written)
         .map_err(|error| format!("what is kept of {} is not JSON: {error}", source.key))
 }
 
-/// The objects to apply, and what must exist before.
+/// The objects to apply, and the prerequisites of the cluster.
 #[derive(Debug, Default)]
 struct Moved {
     objects: Vec<Value>,
@@ -141,7 +141,7 @@ impl Rules<'_> {
             without_host_annotations(&mut object);
             let namespace = namespace(&object);
             match text(&object, "/kind") {
-                // cert-manager makes them, with the names that the Certificates have.
+                // cert-manager creates the Secrets, under the names in the Certificates.
                 "Secret" => continue,
                 "GatewayClass" => {
                     let controller = text(&object, "/spec/controllerName");
@@ -162,7 +162,7 @@ impl Rules<'_> {
         moved
     }
 
-    /// Host names of a Backend to names of Services.
+    /// Replaces host names of a Backend by names of Services.
     fn backend(&self, object: &mut Value, moved: &mut Moved) {
         let backend = name(object);
         let Some(Value::Array(endpoints)) = object.pointer_mut("/spec/endpoints") else { return };
@@ -187,7 +187,7 @@ impl Rules<'_> {
         }
     }
 
-    /// A Certificate for each Secret that listeners name.
+    /// Adds a Certificate for each Secret that listeners refer to.
     fn certificates(&self, object: &Value, hosts: &BTreeSet<String>, moved: &mut Moved) {
         let Some(Value::Array(listeners)) = object.pointer("/spec/listeners") else { return };
         for listener in listeners {
@@ -247,13 +247,13 @@ impl Moved {
     }
 }
 
-/// Every host that a route names.
+/// Returns all hostnames of routes.
 fn hostnames(objects: &[Value]) -> BTreeSet<String> {
     let lists = objects.iter().filter_map(|object| object.pointer("/spec/hostnames")?.as_array());
     lists.flatten().filter_map(|host| host.as_str().map(Into::into)).collect()
 }
 
-/// What says where something is on this host means nothing elsewhere.
+/// Removes annotations of this gateway, which refer to this host.
 fn without_host_annotations(object: &mut Value) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else {
@@ -291,7 +291,8 @@ fn text_of(moved: &Moved) -> String {
 fn write(dir: &Path, moved: &Moved) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     for (number, object) in moved.objects.iter().enumerate() {
-        // Numbered: two namespaces may have the same name, and the order is that of the files.
+        // Numbered, because objects in two namespaces may have the same name; in the order of the
+        // files.
         let kind = text(object, "/kind").to_ascii_lowercase();
         let file = format!("{number:03}-{kind}-{}.yaml", name(object));
         fs::write(dir.join(file), Yaml(object).to_string())?;

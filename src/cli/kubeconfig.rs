@@ -37,7 +37,8 @@ impl Kubeconfig {
     }
 }
 
-/// Names the files of token and certificate, so it stays right when they change.
+/// Returns a kubeconfig that refers to the files of token and certificate, so it stays valid when
+/// their contents change.
 fn kubeconfig(api: &ApiAt) -> Value {
     const NAME: &str = "edge-gateway";
     let file = |path: &Path| path.display().to_string();

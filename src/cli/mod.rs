@@ -1,4 +1,4 @@
-//! The command line: one file a command, and the flags that several share.
+//! The command line: one file for each command, and the flags that several share.
 
 mod api;
 mod certs;
@@ -46,9 +46,9 @@ use run::Run;
 use status::Status;
 use top::Top;
 
-/// Exit code of arguments that cannot be understood, which is clap's.
+/// The exit code for invalid arguments, as in clap.
 const USAGE: u8 = 2;
-/// Variables of the environment that are paths, and so could end with anything.
+/// Environment variables that hold paths. A path could end with any character, so they are checked.
 const PATHS: [&str; 6] = [
     "EDGE_GATEWAY_CONFIG",
     "HOME",
@@ -61,9 +61,9 @@ const PATHS: [&str; 6] = [
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Before anything else: until then a signal ends the process.
+    // Must come first: until then a signal ends the process.
     signals::hold();
-    // This changes the environment, which no other thread may be reading.
+    // Changes the environment, so no other thread may be running yet.
     let handed = match systemd::inherited() {
         Ok(handed) => handed,
         Err(error) => return fail(error),
@@ -102,8 +102,8 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The error for the first argument, or path in the environment, that ends with a line end. Scripts and
-/// environment files saved on Windows cause it.
+/// Returns an error for the first argument, or path in the environment, that ends with a line end.
+/// Scripts and environment files saved on Windows cause this.
 fn line_end() -> Option<String> {
     let arguments = std::env::args_os().skip(1).map(|argument| ("the argument", argument));
     let paths = PATHS.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
@@ -159,7 +159,7 @@ enum Command {
     Dev(Box<Dev>),
     /// Check a configuration and print every error; exit code 1 if there is one
     Check(Check),
-    /// Say what would become of a request: which route takes it, what lost, where it goes
+    /// Explain what happens to a request: the route that takes it, those that lost, the destination
     Explain(Explain),
     /// Show the served certificates: days left, and what is wrong with them
     Certs(Certs),
@@ -175,7 +175,7 @@ enum Command {
     Reload(Reload),
     /// Examine this host, and print the command that repairs each fault
     Doctor(Box<Doctor>),
-    /// Write the configuration as a Kubernetes cluster takes it
+    /// Export the configuration as objects for a Kubernetes cluster
     Export(Export),
     /// Run the echo backend alone: it answers with the request that it received
     Echo(Echo),

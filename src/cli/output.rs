@@ -28,7 +28,7 @@ pub(super) enum Format {
     Yaml,
 }
 
-/// Which columns a table has.
+/// The columns of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Columns {
     All,
@@ -36,11 +36,11 @@ pub(super) enum Columns {
 }
 
 impl Format {
-    /// Prints `told` as JSON or YAML, or the table of it.
+    /// Prints `told` as JSON or YAML, or as the given table.
     ///
     /// # Errors
     ///
-    /// As [`print()`].
+    /// Fails like [`print()`].
     pub(super) fn print(
         self,
         told: &impl Serialize,
@@ -62,9 +62,9 @@ impl Format {
         }
     }
 
-    /// As YAML if that is meant, else as JSON.
+    /// Formats as YAML if that is selected, else as JSON.
     pub(super) fn written(self, told: &impl Serialize) -> String {
-        // Plain data with text for keys: nothing in it can fail to be written.
+        // Plain data with text keys always serialises.
         let value = serde_json::to_value(told).unwrap_or(Value::Null);
         match self {
             Self::Yaml => Yaml(&value).to_string(),
@@ -73,19 +73,19 @@ impl Format {
     }
 }
 
-/// Prints the result of a command to standard output. A reader that has gone away (`| head`) has what
-/// it wanted and is no error.
+/// Prints the result of a command to standard output. A reader that has closed the pipe (`| head`)
+/// is no error.
 ///
 /// # Errors
 ///
-/// The result is lost, whole or in part: the disk of a file is full, say.
+/// Fails if the result could not be written completely, for example because the disk is full.
 pub(super) fn print(text: &str) -> Result<(), Failed> {
     let mut stdout = io::stdout().lock();
-    // The buffer is written at the end of the process, too, but then errors are lost.
+    // The buffer would also be flushed at exit, but errors would be lost then.
     settled(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// What writing a result to standard output came to.
+/// Converts the result of writing to standard output. A closed pipe is no error.
 pub(super) fn settled(written: io::Result<()>) -> Result<(), Failed> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failed::Output(error)),
@@ -93,10 +93,10 @@ pub(super) fn settled(written: io::Result<()>) -> Result<(), Failed> {
     }
 }
 
-/// Prints an error on standard error, each of its lines with the name of the program.
+/// Prints an error to standard error, each line with the name of the program.
 pub(super) fn fail(error: impl Display) -> ExitCode {
     for line in error.to_string().lines() {
-        // Without standard error there is nowhere to report to.
+        // Without standard error, the failure cannot be reported.
         let _ = writeln!(io::stderr(), "edge-gateway: {line}");
     }
     ExitCode::FAILURE

@@ -19,10 +19,10 @@ const CONFIG: &str = "/etc/edge-gateway/edge-gateway.yaml";
 pub(super) const ACME_WEBROOT: &str = "/var/lib/edge-gateway/acme";
 pub(super) const LETSENCRYPT: &str = "/etc/letsencrypt";
 const ENV_FILE: &str = "/etc/default/edge-gateway";
-/// For an answer, which a reload may hold up.
+/// Timeout of an answer, which a reload may delay.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the configuration and the certificates are.
+/// Paths of the configuration and the certificates.
 #[derive(Args, Debug)]
 pub(super) struct Paths {
     /// The EnvoyGateway document; its provider.custom.resource.file.paths name the directories
@@ -39,14 +39,14 @@ pub(super) struct Paths {
     /// certbot's directory, the one with `live` in it
     #[arg(long, value_name = "DIR", default_value = LETSENCRYPT)]
     pub letsencrypt_dir: PathBuf,
-    /// Where objects are kept that were written over the API
+    /// Directory of objects written over the API
     /// [default: `api` in the first directory of resources]
     #[arg(long, value_name = "DIR")]
     pub api_dir: Option<PathBuf>,
 }
 
 impl Paths {
-    /// Those of a service that was given no flags.
+    /// The paths of a service without flags.
     pub(super) fn usual() -> Self {
         let config = std::env::var_os(CONFIG_VARIABLE).filter(|config| !config.is_empty());
         Self {
@@ -61,11 +61,11 @@ impl Paths {
         ConfigSources::Document { file: self.config.clone(), root: self.config_root.clone() }
     }
 
-    /// The loader of these files. Names in `resolve` are not looked up.
+    /// Creates the loader for these files. Names in `resolve` are not looked up.
     ///
     /// # Errors
     ///
-    /// The TLS library has no randomness.
+    /// Fails if the TLS library has no random numbers.
     pub(super) fn loader(
         &self,
         resolve: Vec<(String, Vec<IpAddr>)>,
@@ -75,11 +75,11 @@ impl Paths {
         Ok(loader.api_dir(self.api_dir.clone()))
     }
 
-    /// The snapshot that a gateway started with these files would serve.
+    /// Returns the snapshot that a gateway with these files would serve.
     ///
     /// # Errors
     ///
-    /// The files do not load; their errors have been printed.
+    /// Fails if the files do not load; their errors have been printed.
     fn snapshot(&self, variables: &Variables) -> Result<Snapshot, Failed> {
         let load = self.loader(Vec::new(), variables.read()?)?.load(&Previous::default());
         let Some(compiled) = load.compiled else {
@@ -100,13 +100,13 @@ pub(super) struct Socket {
         long,
         value_name = "PATH",
         default_value = "/run/edge-gateway/control.sock",
-        // A unit may add its own behind the operator's flags.
+        // The unit file may append its own flag after those of the operator.
         overrides_with = "control_socket"
     )]
     pub control_socket: PathBuf,
 }
 
-/// Files that a command reads in place of asking the running gateway.
+/// Files to read instead of asking the running gateway.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Files to read in place of asking the running gateway")]
 pub(super) struct Given {
@@ -132,7 +132,7 @@ impl Given {
         config.is_some() || config_root.is_some() || letsencrypt_dir.is_some()
     }
 
-    /// What was given, and of `others` the rest. A root goes with its document.
+    /// Merges the given paths with `others`. The root of `others` is used only with its document.
     pub(super) fn or(self, others: Paths) -> Paths {
         let Self { config, config_root, letsencrypt_dir } = self;
         Paths {
@@ -144,7 +144,7 @@ impl Given {
     }
 }
 
-/// The source of an answer: the running gateway, or files in its place.
+/// The source of an answer: the running gateway, or files.
 #[derive(Args, Debug)]
 pub(super) struct AskOrRead {
     #[command(flatten)]
@@ -156,12 +156,12 @@ pub(super) struct AskOrRead {
 }
 
 impl AskOrRead {
-    /// The answer of the running gateway to `GET target`. Where files were given, or no gateway answers,
-    /// `of` makes the answer from the snapshot that these files compile to.
+    /// Returns the answer of the running gateway to `GET target`. If files were given, or if no
+    /// gateway answers, `of` creates the answer from the snapshot compiled from the files.
     ///
     /// # Errors
     ///
-    /// The gateway refuses, or the files do not load.
+    /// Fails if the gateway refuses, or if the files do not load.
     pub(super) fn told<T: DeserializeOwned>(
         self,
         target: &str,
@@ -192,9 +192,11 @@ pub(super) struct Variables {
 }
 
 impl Variables {
+    /// Reads the file.
+    ///
     /// # Errors
     ///
-    /// A file that was named cannot be read.
+    /// Fails if a file that was given cannot be read.
     pub(super) fn read(&self) -> Result<Vec<(String, String)>, Failed> {
         let path = self.env_file.as_deref().unwrap_or_else(|| Path::new(ENV_FILE));
         match fs::read_to_string(path) {
@@ -207,10 +209,10 @@ impl Variables {
     }
 }
 
-/// `NAME=value` lines, one value in quotes or not. Of what systemd.exec(5) allows beside that, lines
-/// that are continued and escapes are not understood.
+/// Parses `NAME=value` lines, with one value that may be quoted. Unlike systemd.exec(5), continued
+/// lines and escapes are not supported.
 fn assignments(text: &str) -> Vec<(String, String)> {
-    // Editors of Windows begin a file with it.
+    // A byte order mark, written by editors on Windows.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     lines

@@ -12,7 +12,7 @@ use crate::observe::counted;
 use super::output::{fail, print};
 use super::paths::Socket;
 
-/// For a reload that was accepted to be over: longer than the gateway lets anybody wait.
+/// Timeout of a reload: longer than the limit of the gateway for a connection.
 const PATIENCE: Duration = Duration::from_secs(130);
 
 #[derive(Args, Debug)]
@@ -25,7 +25,8 @@ pub(super) struct Reload {
     /// Wait for the end of the reload and print its result
     #[arg(long)]
     wait: bool,
-    /// What is gone from the files is meant to be: listeners, Gateways, whole files, the last route
+    /// Allow removals: listeners, Gateways, whole files or the last route may be missing from the
+    /// files
     #[arg(long)]
     allow_removal: bool,
     #[command(flatten)]
@@ -35,7 +36,7 @@ pub(super) struct Reload {
 impl Reload {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let socket = &self.socket.control_socket;
-        // A gateway of an older version knows no more than it needs to.
+        // Only the parameters that are needed, since an older gateway may not know them all.
         let target = match (self.wait, self.allow_removal) {
             (true, false) => "/reload",
             (true, true) => "/reload?allow_removal=true",
@@ -58,7 +59,8 @@ impl Reload {
     }
 }
 
-/// The causes of a refusal, a line each; all diagnostics, as `check` prints them, where there is no refusal.
+/// Formats the causes of a refusal, one line each; without a refusal all diagnostics, as `check`
+/// prints them.
 fn faults(reloaded: &Reloaded) -> String {
     if let Some(refusal) = &reloaded.refusal {
         return refusal.lines.iter().map(|line| format!("{line}\n")).collect();
@@ -66,7 +68,7 @@ fn faults(reloaded: &Reloaded) -> String {
     reloaded.diagnostics.iter().map(|told| format!("{}\n", told.text)).collect()
 }
 
-/// The result of the reload; the error is that of one that was refused.
+/// Returns the result of the reload; an error if it was refused.
 fn outcome(reloaded: &Reloaded) -> Result<String, String> {
     let Serving { generation, listeners, routes, backends, .. } = reloaded.serving;
     let took = reloaded.took_ms;

@@ -1,4 +1,4 @@
-//! `edge-gateway routes`: the routes of the running gateway, in the order in which they are tried.
+//! `edge-gateway routes`: the routes of the running gateway, in the order of matching.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -15,9 +15,9 @@ use super::paths::{PATIENCE, Socket};
 use super::table::{Cell, Column, Step, Table};
 use super::text::Screen;
 
-/// Refused objects that are listed where nothing is served, at most.
+/// The maximum number of refused objects that are listed if nothing is served.
 const REASONS: usize = 10;
-/// Of HOST, MATCH, GOES TO, ROUTE, RULE and HITS.
+/// Steps for the columns HOST, MATCH, GOES TO, ROUTE, RULE and HITS.
 const NARROWER: [Step; 12] = [
     (1, 40),
     (2, 30),
@@ -45,7 +45,7 @@ Examples:
   edge-gateway routes --host shop.example.org
   edge-gateway routes -o json")]
 pub(super) struct Routes {
-    /// Only rows whose host holds this text
+    /// Show only rows whose host contains this text
     #[arg(long, value_name = "TEXT")]
     host: Option<String>,
     #[command(flatten)]
@@ -61,7 +61,7 @@ impl Routes {
         if let Some(part) = part {
             served.routes.retain(|row| row.host.as_ref().is_some_and(|host| host.contains(part)));
         }
-        // Only where nothing is served at all, for that is what it explains.
+        // Needed only if nothing is served at all.
         let asks_why = served.routes.is_empty() && part.is_none();
         let why: BadConditions = match asks_why {
             true => call(&self.socket.control_socket, "GET", "/conditions", PATIENCE)?,
@@ -110,7 +110,7 @@ fn table(served: &Served, columns: Columns, screen: Screen) -> String {
     }
 }
 
-/// Below a line for each listener.
+/// Draws the usual columns, with a line above the routes of each listener.
 fn usual(served: &Served, screen: Screen) -> String {
     let heads = ["HOST", "MATCH", "GOES TO", "ROUTE", "RULE"].map(Column::new);
     let mut table =
@@ -135,7 +135,7 @@ fn usual(served: &Served, screen: Screen) -> String {
     table.drawn(screen)
 }
 
-/// Every row by itself, with all of its columns.
+/// Draws one row for each match, with all columns.
 fn wide(served: &Served, screen: Screen) -> String {
     let heads = ["LISTENER", "PORT", "HOST", "MATCH", "GOES TO", "RULE", "HITS", "FILTERS"];
     let mut table = Table::new(heads.map(Column::new));
@@ -173,7 +173,7 @@ fn filters(route: &Route) -> String {
     lines.map(str::trim).collect::<Vec<_>>().join(", ")
 }
 
-/// The backends with their shares, or what answers in their place.
+/// Returns the backends with their shares, or the filters that answer instead.
 fn goes_to(route: &Route) -> Cell {
     let all: u64 = route.backends.iter().map(|backend| u64::from(backend.weight)).sum();
     let to = |backend: &Backend| match &backend.name {
@@ -191,7 +191,7 @@ fn goes_to(route: &Route) -> Cell {
     }
 }
 
-/// `cart` or `cart:8080`, with its namespace where that is another than the route's.
+/// Returns `cart` or `cart:8080`, with the namespace if it differs from that of the route.
 fn backend_named(name: &str, rule: &str) -> String {
     let mut parts = name.split('/');
     let (Some(kind), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next())
@@ -206,7 +206,7 @@ fn backend_named(name: &str, rule: &str) -> String {
     }
 }
 
-/// Route and number of `httproute/shop/cart/rule/0`: `shop/cart` and `0`.
+/// Splits `httproute/shop/cart/rule/0` into the route `shop/cart` and the rule number `0`.
 pub(super) fn named(rule: &str) -> (&str, &str) {
     let of_kind = rule.split_once('/').map_or(rule, |(_, rest)| rest);
     of_kind.split_once("/rule/").unwrap_or((of_kind, "-"))

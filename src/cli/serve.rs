@@ -21,24 +21,24 @@ use super::values::{grouped, name_and_address, size, time};
 /// Flags of `run` and `dev`.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
-    /// Peers whose X-Forwarded-* and X-Request-Id headers count, as address ranges
+    /// Peers whose X-Forwarded-* and X-Request-Id headers are trusted, as address ranges
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     trusted_proxies: Vec<Cidr>,
-    /// Address of a backend's name, in place of a lookup; may repeat
+    /// Address to use for a backend's name instead of a lookup; may repeat
     #[arg(long, value_name = "NAME=IP", value_parser = name_and_address)]
     resolve: Vec<(String, IpAddr)>,
     /// Pool from which each Gateway without `spec.addresses` gets an address of its own
     /// [default: such a Gateway listens on every address of the host]
     #[arg(long, value_name = "CIDR")]
     address_pool: Option<AddressPool>,
-    /// How long SIGTERM waits for open requests and connections
+    /// Time that open requests and connections have to finish after SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     drain_timeout: Duration,
     /// strict or partial. strict refuses a whole reload that brings a new fault; partial takes the faulty
     /// object out of service and serves the rest. Both refuse a reload that would close a listener
     #[arg(long, value_name = "POLICY", default_value_t)]
     reload_policy: ReloadPolicy,
-    /// Do not reload when a file changes; SIGHUP alone does
+    /// Do not reload when a file changes, only on request, such as SIGHUP
     #[arg(long)]
     no_watch: bool,
     /// auto, journald, json or text; auto is journald under systemd, text on a terminal, else json
@@ -139,7 +139,7 @@ impl LimitArgs {
         ProcessLimits {
             udp_flows: self.max_udp_flows,
             backend: Bounds { pending: self.max_pending_per_backend, ..Bounds::default() },
-            // As the system has room for; see `app/room.rs`.
+            // The remaining limits are derived from the host; see `app/host_limits.rs`.
             ..ProcessLimits::default()
         }
     }
@@ -159,7 +159,7 @@ impl LimitArgs {
             target_bytes: self.max_target_bytes,
             http2_streams: self.h2_max_streams,
             upgrades: self.upgrade.clone(),
-            // As the system has room for; see `app/room.rs`.
+            // The remaining limits are derived from the host; see `app/host_limits.rs`.
             ..ClientLimits::default()
         }
     }

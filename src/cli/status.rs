@@ -17,7 +17,7 @@ use super::table::{Cell, Column, Step, Table};
 use super::text::{Colour, Screen};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
-/// Where what has a status is.
+/// Paths of the API groups whose objects have a status.
 const GATEWAY: &str = "/apis/gateway.networking.k8s.io/v1";
 const GROUPS: [&str; 4] =
     [GATEWAY, "/apis/gateway.envoyproxy.io/v1alpha1", "/api/v1", "/apis/discovery.k8s.io/v1"];
@@ -55,13 +55,13 @@ pub(super) struct Status {
     socket: Socket,
 }
 
-/// A resource, as discovery has it.
+/// A resource of the API discovery.
 struct Found {
     group: &'static str,
     plural: String,
     kind: String,
     namespaced: bool,
-    /// What it may be called beside its plural.
+    /// Other names than the plural.
     names: Vec<String>,
 }
 
@@ -114,7 +114,7 @@ impl Status {
         )
     }
 
-    /// None where one object was asked for and there is none.
+    /// `None` if a single object was requested and does not exist.
     fn objects(&self, socket: &Path, found: &[Found]) -> Result<Option<String>, CannotAsk> {
         let mut objects = Vec::new();
         for of in found {
@@ -129,7 +129,7 @@ impl Status {
         Ok(Some(self.output.output.written(&value)))
     }
 
-    /// None where one object was asked for and there is none.
+    /// `None` if a single object was requested and does not exist.
     fn tables(
         &self,
         socket: &Path,
@@ -182,7 +182,7 @@ impl Status {
 impl Found {
     fn is_called(&self, word: &str) -> bool {
         let word = word.to_ascii_lowercase();
-        // As kubectl takes it: `gateways.gateway.networking.k8s.io`.
+        // kubectl also accepts `gateways.gateway.networking.k8s.io`.
         let word = word.split('.').next().unwrap_or_default();
         self.plural == word || self.names.iter().any(|name| name == word)
     }
@@ -195,7 +195,7 @@ fn resources(socket: &Path) -> Result<Vec<Found>, CannotAsk> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         for one in list["resources"].as_array().into_iter().flatten() {
             let plural = text(&one["name"]);
-            // Parts of others, and what nothing here makes.
+            // Subresources, and events, which the gateway does not have.
             if plural.contains('/') || plural == "events" {
                 continue;
             }
@@ -212,16 +212,16 @@ fn resources(socket: &Path) -> Result<Vec<Found>, CannotAsk> {
     Ok(all)
 }
 
-/// Without what is in no name: nothing has such a one.
+/// Removes characters that occur in no name. An object of such a name does not exist.
 fn in_name(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect()
 }
 
-/// The table that the gateway sent, with a column that says whether all is well.
+/// Draws the table that the gateway sent, with an additional column for the overall status.
 fn drawn(of: &Found, table: &Value, rows: &[Value], columns: Columns, screen: Screen) -> String {
     let definitions = table["columnDefinitions"].as_array().map_or(&[][..], Vec::as_slice);
     let is_shown = |at: &usize| columns == Columns::All || definitions[*at]["priority"] == 0;
-    // The first is the name, and stands below the kind.
+    // The first column is the name, which is shown in the column of the kind.
     let shown: Vec<usize> = (1..definitions.len()).filter(is_shown).collect();
     let judged = UNASKED.contains(&&*of.plural);
     let namespace = of.namespaced.then(|| "NAMESPACE".to_owned());
@@ -233,7 +233,7 @@ fn drawn(of: &Found, table: &Value, rows: &[Value], columns: Columns, screen: Sc
         .chain(shown.iter().map(own))
         .collect();
 
-    // Those that kubectl has of a kind give way first, the last of them, the age, before the others.
+    // The additional columns of a kind are narrowed first, from the last one, the age.
     let (names, all) = (heads.len() - shown.len(), heads.len());
     let shortened = (names..all).map(|at| (at, heads[at].len().max(14)));
     let steps: Vec<Step> = shortened
@@ -254,7 +254,7 @@ fn drawn(of: &Found, table: &Value, rows: &[Value], columns: Columns, screen: Sc
     drawn.drawn(screen)
 }
 
-/// A value of a table. Lists come as JSON in a text, as the columns of a CRD have them.
+/// Converts a table value. Lists are JSON in a string, as in the columns of a CRD.
 fn cell(value: &Value) -> Cell {
     match value {
         Value::Null => "".into(),
@@ -266,7 +266,7 @@ fn cell(value: &Value) -> Cell {
     }
 }
 
-/// `ok`, or the reasons of the conditions that are not as they should be.
+/// Returns `ok`, or the reasons of the conditions that report a problem.
 fn status(kind: &str, object: &Value) -> Cell {
     let mut reasons: Vec<String> = Vec::new();
     for BadCondition { reason, .. } in bad(kind, object).conditions {
@@ -326,7 +326,7 @@ fn refused(status: &socket::StatusReport, screen: Screen) -> String {
     text
 }
 
-/// The conditions of an object that are not as they should be, each with its message.
+/// Formats the conditions of an object that report a problem, each with its message.
 fn trouble(kind: &str, object: &Value, screen: Screen) -> String {
     let mut text = String::new();
     for condition in bad(kind, object).conditions {

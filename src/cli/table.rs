@@ -1,11 +1,11 @@
-//! Tables for a terminal. Columns are as wide as their content. On a narrow terminal the less important
-//! columns are shortened, then left out; no line is wider than the terminal.
+//! Tables for a terminal. Columns are as wide as their content. On a narrow terminal, less
+//! important columns are shortened, then left out; no line is wider than the terminal.
 
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{Colour, Screen, cut, cut_before, printable};
 
-/// Between two columns.
+/// The number of spaces between two columns.
 const GAP: usize = 2;
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Column {
     head: String,
-    /// Columns of the screen that it has even if less is in it.
+    /// The minimum width on the screen.
     least: usize,
     to_the_right: bool,
 }
@@ -29,7 +29,7 @@ pub(super) type Step = (usize, usize);
 #[derive(Debug)]
 pub(super) struct Cell {
     content: Content,
-    /// Columns that it has at most.
+    /// The maximum width on the screen.
     most: usize,
     colour: Option<Colour>,
 }
@@ -38,14 +38,14 @@ pub(super) struct Cell {
 enum Content {
     /// Shortened to the first part and the number of the others.
     List(Vec<String>),
-    /// Its end, which tells more than its beginning: of `namespace/name`.
+    /// Shortened at its beginning, because the end of `namespace/name` is more significant.
     Name(String),
     Text(String),
 }
 
 #[derive(Debug)]
 enum Line {
-    /// Text outside the columns.
+    /// Text that spans all columns.
     Across(String),
     Row(Vec<Cell>),
 }
@@ -55,8 +55,8 @@ impl Column {
         Self { head: head.into(), least: 0, to_the_right: false }
     }
 
-    /// For figures: at the right edge, and `least` columns wide, so that it keeps its place while
-    /// they change.
+    /// Creates a right-aligned column for numbers. It is at least `least` columns wide, so that its
+    /// position stays the same while the numbers change.
     pub(super) fn of_figures(head: impl Into<String>, least: usize) -> Self {
         Self { head: head.into(), least, to_the_right: true }
     }
@@ -72,7 +72,7 @@ impl Cell {
         Self { content: Content::Name(printable(name)), most: usize::MAX, colour: None }
     }
 
-    /// Shortened beyond so many columns, however wide the screen is.
+    /// Limits the width of the cell, even on a wide screen.
     pub(super) fn at_most(self, most: usize) -> Self {
         Self { most, ..self }
     }
@@ -88,7 +88,7 @@ impl Cell {
         }
     }
 
-    /// Its text in at most `width` columns.
+    /// Returns the text, shortened to at most `width` columns.
     fn within(&self, width: usize) -> String {
         let (text, width) = (self.text(), width.min(self.most));
         match &self.content {
@@ -113,8 +113,8 @@ impl Table {
         Self { columns: columns.into_iter().collect(), steps: Vec::new(), lines: Vec::new() }
     }
 
-    /// The steps by which the table becomes narrower, in this order, until it fits. After the last step,
-    /// columns are left out from the right.
+    /// Sets the steps that make the table narrower, in this order, until it fits. After the last
+    /// step, columns are left out from the right.
     pub(super) fn narrowed_by(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
         self.steps = steps.into_iter().collect();
         self
@@ -125,12 +125,12 @@ impl Table {
         self.lines.push(Line::Row(cells.into_iter().collect()));
     }
 
-    /// Adds lines that are in no column, each with its newline; they fit already.
+    /// Adds lines that span all columns. Each must end with a newline and already fit.
     pub(super) fn across(&mut self, lines: String) {
         self.lines.push(Line::Across(lines));
     }
 
-    /// The table with its heads, each line with its newline.
+    /// Formats the table with its heads. Each line ends with a newline.
     pub(super) fn drawn(&self, screen: Screen) -> String {
         let widths = self.widths(screen.width);
         let heads: Vec<Cell> = self.columns.iter().map(|column| (&column.head).into()).collect();
@@ -163,7 +163,7 @@ impl Table {
         line + "\n"
     }
 
-    /// How wide each column is; none if it is left out.
+    /// Returns the width of each column; `None` if it is left out.
     fn widths(&self, room: Option<usize>) -> Vec<Option<usize>> {
         let mut left_out = vec![false; self.columns.len()];
         let Some(room) = room else { return self.narrowed(usize::MAX, &mut left_out) };
@@ -176,12 +176,12 @@ impl Table {
                 None => {}
             }
         }
-        // The first column alone, in what there is.
+        // Only the first column, in the available width.
         let first = self.columns.first().map(|_| Some(room));
         first.into_iter().chain(std::iter::repeat(None)).take(self.columns.len()).collect()
     }
 
-    /// The widths after as many steps as are needed.
+    /// Returns the widths after as many steps as are needed.
     fn narrowed(&self, room: usize, left_out: &mut [bool]) -> Vec<Option<usize>> {
         'anew: loop {
             let natural = (0..self.columns.len()).map(|at| self.natural(at));
@@ -193,7 +193,7 @@ impl Table {
                 let over = total(&widths).saturating_sub(room);
                 let Some(width) = widths[at].filter(|_| over > 0) else { continue };
                 if least == 0 {
-                    // The others may not have to be as short as they were without it.
+                    // Without this column, the others may need less shortening.
                     left_out[at] = true;
                     continue 'anew;
                 }
@@ -203,7 +203,7 @@ impl Table {
         }
     }
 
-    /// The width of all that is in a column.
+    /// Returns the width that shows all content of a column.
     fn natural(&self, at: usize) -> usize {
         let rows = self.lines.iter().filter_map(|line| match line {
             Line::Across(_) => None,
@@ -215,7 +215,7 @@ impl Table {
     }
 }
 
-/// The width of the shown columns with the gaps between them.
+/// Returns the total width of the shown columns with the gaps between them.
 fn total(widths: &[Option<usize>]) -> usize {
     let shown = widths.iter().flatten();
     shown.map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)

@@ -1,11 +1,11 @@
-//! Text for a terminal: its size, colours, wrapped lines.
+//! Text for a terminal: size, colours, wrapped lines.
 
 use std::io::{self, IsTerminal};
 
 use terminal_size::terminal_size_of;
 use unicode_width::UnicodeWidthStr;
 
-/// Columns of prose where nothing says that there are fewer: longer lines are hard to read.
+/// The maximum width of prose, in columns: longer lines are hard to read.
 const PROSE: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,20 +15,20 @@ pub(super) enum Colour {
     Yellow,
 }
 
-/// What standard output can show.
+/// The capabilities of standard output.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Screen {
-    /// Columns; none where lines have no limit: in a pipe or a file.
+    /// Columns; `None` if lines have no limit, as in a pipe or a file.
     pub width: Option<usize>,
-    /// Lines; none where nothing is to fit.
+    /// Lines; `None` if the height has no limit.
     pub height: Option<usize>,
     pub colours: bool,
 }
 
 impl Screen {
-    /// That of standard output. Where it is a terminal, `COLUMNS` goes before what the terminal says,
-    /// and colours are shown unless somebody has refused them (`NO_COLOR`, see no-color.org) or the
-    /// terminal has none.
+    /// Returns the capabilities of standard output. On a terminal, `COLUMNS` overrides its reported
+    /// width, and colours are used unless the user disables them (`NO_COLOR`, see no-color.org) or
+    /// the terminal has none.
     pub(super) fn of_stdout() -> Self {
         let stdout = io::stdout();
         if !stdout.is_terminal() {
@@ -40,7 +40,7 @@ impl Screen {
             || set("COLUMNS")?.to_str()?.trim().parse().ok().filter(|columns| *columns > 0);
         let width = columns().or_else(|| size.map(|(width, _)| width.0.into()));
         Self {
-            // As a terminal is that does not know: a serial line, say.
+            // The default for a terminal that does not report its size, such as a serial line.
             width: Some(width.unwrap_or(80)),
             height: size.map(|(_, height)| height.0.into()),
             colours: set("NO_COLOR").is_none()
@@ -48,7 +48,7 @@ impl Screen {
         }
     }
 
-    /// One of so many columns, without colours.
+    /// Returns a screen of this width, without colours.
     #[cfg(test)]
     pub(super) fn of_width(width: usize) -> Self {
         Self { width: Some(width), ..Self::default() }
@@ -66,9 +66,9 @@ impl Screen {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-    /// `text` in lines that fit, none of more than a hundred columns, each with its newline: the
-    /// first after `first`, the others as far in. A word that is too long for a line has one of its
-    /// own; a terminal that has no room for that either gets it in pieces.
+    /// Wraps `text` into lines of at most 100 columns that fit, each with its newline. The first
+    /// line begins with `first`, and the others are indented by its width. A word that is too long
+    /// for a line gets its own line; if the terminal is too narrow for that, it is split.
     pub(super) fn wrapped(self, first: &str, text: &str) -> String {
         let width = self.width.map_or(PROSE, |width| width.min(PROSE));
         let indent = " ".repeat(first.width().min(width / 2));
@@ -109,7 +109,7 @@ impl Screen {
     }
 }
 
-/// `text` in at most `width` columns; what is cut off ends in `…`.
+/// Shortens `text` to at most `width` columns; a shortened text ends in `…`.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -120,31 +120,32 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     }
 }
 
-/// As [`cut`], from the other side: `…` stands before the end of `text`.
+/// Like [`cut`], but keeps the end of `text`: `…` is at its beginning.
 pub(super) fn cut_before(text: &str, width: usize) -> String {
     if text.width() <= width || width == 0 {
         return cut(text, width);
     }
     let starts = text.char_indices().map(|(at, _)| at);
-    // Of a text that nobody would read, no more than its last 16 bytes a column are measured.
+    // To bound the cost for very long texts, only the last 16 bytes for each column are measured.
     let from = text.len().saturating_sub(16 * width);
     let mut ends = starts.filter(|at| *at >= from).map(|at| &text[at..]);
     format!("…{}", ends.find(|end| end.width() < width).unwrap_or_default())
 }
 
-/// Bytes of the longest beginning of `text` that with `tail` has room in `width` columns.
+/// Returns the number of bytes of the longest prefix of `text` that fits into `width` columns
+/// together with `tail`.
 fn fitting(text: &str, width: usize, tail: &str) -> usize {
     let ends = text.char_indices().map(|(at, char)| at + char.len_utf8());
-    // Characters together may be narrower or wider than one by one, so all of it is measured each
-    // time; a column that takes more than 16 bytes is no text.
+    // Characters in sequence may be narrower or wider than separately, so the whole prefix is
+    // measured each time. More than 16 bytes for a column do not occur in normal text.
     ends.take_while(|end| *end <= 16 * width)
         .filter(|end| text[..*end].width() + tail.width() <= width)
         .last()
         .unwrap_or(0)
 }
 
-/// Control characters could move a cursor or colour what follows, and others turn its direction;
-/// files and certificates are not always written by friends.
+/// Replaces control characters, which could move the cursor or change colours, and characters that
+/// change the text direction: files and certificates may come from untrusted sources.
 pub(super) fn printable(text: &str) -> String {
     let is_harmful = |char: char| {
         char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -34,13 +34,13 @@ Examples:
   edge-gateway top --once --interval 10s     the averages of ten seconds
   edge-gateway top -o json                   those of one second, for a program")]
 pub(super) struct Top {
-    /// Print one table and end, as JSON and YAML are
+    /// Print one table and exit, as for JSON and YAML
     #[arg(long)]
     once: bool,
     /// Time between two tables, over which rates are averaged
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time, allow_hyphen_values = true)]
     interval: Duration,
-    /// Routes that are shown, the busiest first
+    /// Number of routes to show, the busiest first
     #[arg(long, value_name = "N", default_value_t = 20)]
     rows: usize,
     #[command(flatten)]
@@ -64,10 +64,10 @@ impl Top {
                 self.output.output.print(&sample, table)?;
                 return Ok(ExitCode::SUCCESS);
             };
-            // Beside the lines that are there in any case; else they would scroll.
+            // Seven lines are needed for the rest; more lines than fit would scroll.
             let room = screen.height.map_or(usize::MAX, |height| height.saturating_sub(7).max(1));
             let table = table(&sample, columns, self.rows.min(room), screen);
-            // Home, then each line over the one before it: a cleared screen would flicker.
+            // Moves the cursor home and overwrites each line: clearing the screen would flicker.
             let text = format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\n"));
             let mut stdout = io::stdout().lock();
             let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -94,35 +94,35 @@ fn wait(time: Duration) {
     }
 }
 
-/// What happened between two readings.
+/// The traffic between two readings.
 #[derive(Debug, Serialize)]
 struct Sample {
     seconds: f64,
     generation: u64,
-    /// Open ones of clients.
+    /// Open client connections.
     connections: usize,
     /// Responses of all listeners.
     all: Rates,
     /// Requests that were not completed, by Envoy's response flag.
     failed_per_second: BTreeMap<String, f64>,
-    /// The busiest first.
+    /// Sorted, the busiest first.
     routes: Vec<Rates>,
 }
 
-/// What happened to one thing.
+/// The traffic of one route, or of all listeners.
 #[derive(Debug, Serialize)]
 struct Rates {
     name: String,
     requests_per_second: f64,
-    /// Answers of 500 and above.
+    /// Responses with status 500 and above.
     errors_per_second: f64,
     retries_per_second: f64,
-    /// None where nothing was timed.
+    /// `None` if nothing was timed.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
-    /// Under way.
+    /// Requests under way.
     active: u64,
-    /// Since the start.
+    /// Requests since the start.
     hits: u64,
 }
 
@@ -212,7 +212,7 @@ fn grid(routes: &[Rates], columns: Columns, screen: Screen) -> String {
         [("REQ/S", 7), ("ERR/S", 7), ("P50 MS", 7), ("P99 MS", 7), ("OPEN", 5), ("RETRY/S", 7)];
     let names = names.iter().map(|name| Column::new(*name));
     let figures = figures.into_iter().map(|(head, least)| Column::of_figures(head, least));
-    // Of ROUTE, RULE, REQ/S, ERR/S, P50 MS, P99 MS, OPEN and RETRY/S; a screen cuts those alone.
+    // Steps for the columns ROUTE, RULE, REQ/S, ERR/S, P50 MS, P99 MS, OPEN and RETRY/S.
     let narrower = [(0, 30), (7, 0), (6, 0), (0, 20), (4, 0), (0, 10)];
     let mut table = Table::new(names.chain(figures));
     if columns == Columns::Usual {
@@ -246,7 +246,7 @@ fn per_second(count: u64, seconds: f64) -> f64 {
     rate
 }
 
-/// As exact as a glance needs it.
+/// Formats a number with one decimal below 10, else with none.
 fn short(number: f64) -> String {
     if number > 0.0 && number < 10.0 { format!("{number:.1}") } else { format!("{number:.0}") }
 }

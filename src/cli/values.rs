@@ -21,7 +21,7 @@ pub(super) fn name_and_address(text: &str) -> Result<(String, IpAddr), String> {
     pair.ok_or_else(|| "write it like `keycloak.local=127.0.0.1`".into())
 }
 
-/// Where to listen, if anywhere.
+/// An address to listen on, or none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AddressOrNone(pub Option<SocketAddr>);
 
@@ -33,7 +33,7 @@ pub(super) fn address_or_none(text: &str) -> Result<AddressOrNone, String> {
     Ok(AddressOrNone(Some(address)))
 }
 
-/// Where to listen for this host alone, if anywhere.
+/// Parses a loopback address to listen on, or `none`.
 pub(super) fn loopback_or_none(text: &str) -> Result<AddressOrNone, String> {
     let where_to = match text {
         "none" => None,
@@ -49,7 +49,7 @@ pub(super) fn loopback_or_none(text: &str) -> Result<AddressOrNone, String> {
     }
 }
 
-/// A time as the Gateway API writes it (GEP-2257).
+/// Parses a duration of the Gateway API (GEP-2257).
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let parsed: Result<crate::api::Duration, _> = text.parse();
     parsed

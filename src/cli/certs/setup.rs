@@ -15,9 +15,9 @@ use crate::control::socket::{StatusReport, call};
 use crate::net::{HostPattern, in_ascii, is_public};
 use crate::tls::{certonly, identifiers, quoted};
 
-/// Timeout of the question about the gateway's directories.
+/// Timeout of the status request to the gateway.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Below certbot's directory: what certbot is to run when it has a new certificate.
+/// The deploy hook, below certbot's directory, that certbot runs for a new certificate.
 const HOOK: &str = "renewal-hooks/deploy/edge-gateway";
 const ABOUT_ADDRESSES: &str = "\
 note: certificates for addresses need certbot 5.4 or newer; those of Let's Encrypt last six days. A listener
@@ -32,10 +32,10 @@ Examples:
   edge-gateway certs setup --run --email admin@example.org example.org
   edge-gateway certs setup --run example.org -- --dry-run")]
 pub(super) struct Setup {
-    /// Names that the certificate is to be for; certbot calls it by the first
+    /// Names that the certificate covers; certbot names it after the first
     #[arg(required = true, value_name = "DOMAIN", value_parser = domain)]
     domains: Vec<String>,
-    /// Run the command, too
+    /// Also run the command
     #[arg(long)]
     run: bool,
     /// E-mail address of the account at the certificate authority, if there is none yet
@@ -77,7 +77,7 @@ impl Setup {
         }
         Ok(match Command::new("certbot").args(&arguments).status() {
             Ok(status) if status.success() => ExitCode::SUCCESS,
-            // It has said why.
+            // certbot has printed the reason.
             Ok(_) => ExitCode::FAILURE,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fail("certbot is not installed; `apt install certbot` would be right")
@@ -105,7 +105,7 @@ impl Setup {
     }
 }
 
-/// A name or address that an authority can check by a challenge on port 80.
+/// Parses a name or address that an authority can validate by a challenge on port 80.
 fn domain(text: &str) -> Result<String, String> {
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split(['/', ':', '?']).next().unwrap_or_default();

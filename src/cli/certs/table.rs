@@ -1,4 +1,4 @@
-//! The table of certificates: a line for each, and its faults below it.
+//! The table of certificates: a line for each, with its faults below.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -8,12 +8,12 @@ use crate::cli::text::{Colour, Screen};
 use crate::control::{CertificateFacts, CertificateRow, CertificateState, Certificates, ShownOn};
 
 const INDENT: &str = "    ";
-/// Columns of names; where they need more, they have a line of their own.
+/// The width of the column with names; longer lists get their own line.
 const NAMES: usize = 30;
-/// Of NAMES, LEFT, UNTIL, FROM, ISSUER and KEY.
+/// Steps for the columns NAMES, LEFT, UNTIL, FROM, ISSUER and KEY.
 const NARROWER: [Step; 5] = [(4, 17), (3, 0), (5, 0), (4, 0), (0, 8)];
 
-/// All of them.
+/// Draws the table of all certificates.
 pub(super) fn table(certificates: &Certificates, columns: Columns, screen: Screen) -> String {
     if certificates.certificates.is_empty() {
         let nothing = "no certificates: no listener of a Gateway has the protocol HTTPS, or TLS that \
@@ -40,7 +40,7 @@ fn usual(certificates: &Certificates, screen: Screen) -> String {
     table.drawn(screen)
 }
 
-/// A line for each certificate and listener, with all columns.
+/// Draws a line for each certificate and listener, with all columns.
 fn wide(certificates: &Certificates, screen: Screen) -> String {
     let heads = ["NAMES", "LEFT", "UNTIL", "FROM", "ISSUER", "KEY"];
     let more = ["LISTENER", "PORT", "HOST", "SOURCE", "SERIAL", "PROBLEMS"];
@@ -61,7 +61,7 @@ fn wide(certificates: &Certificates, screen: Screen) -> String {
     table.drawn(screen)
 }
 
-/// NAMES, LEFT, UNTIL, FROM, ISSUER and KEY.
+/// Returns the cells NAMES, LEFT, UNTIL, FROM, ISSUER and KEY.
 fn cells(row: &CertificateRow) -> [Cell; 6] {
     let colour = colour(row.verdict);
     match &row.certificate {
@@ -85,7 +85,7 @@ fn cells(row: &CertificateRow) -> [Cell; 6] {
     }
 }
 
-/// The names of a certificate, or those that want one.
+/// The names of a certificate, or the hostnames that have none.
 fn names(row: &CertificateRow) -> Option<&[String]> {
     let wanted = Some(&*row.hostnames).filter(|names| !names.is_empty());
     row.certificate.as_ref().map(|facts| &*facts.names).or(wanted)
@@ -105,7 +105,7 @@ fn colour(verdict: CertificateState) -> Colour {
     }
 }
 
-/// The listeners of a certificate, its source, all of its names, and its faults.
+/// Formats the listeners of a certificate, its source, all of its names, and its faults.
 fn below(row: &CertificateRow, screen: Screen) -> String {
     let mut text = String::new();
     for ShownOn { name, hostname, port } in &row.listeners {
@@ -117,7 +117,7 @@ fn below(row: &CertificateRow, screen: Screen) -> String {
             let from = format!("{}, serial {}", source(row), facts.serial);
             text.push_str(&screen.wrapped(INDENT, &from));
             let names = facts.names.join(", ");
-            // Below that the table has not even room for as many.
+            // On a narrower screen, the table has not enough room for them.
             let is_narrow = screen.width.is_some_and(|width| width < 48);
             if names.width() > NAMES || (is_narrow && facts.names.len() > 1) {
                 text.push_str(&screen.wrapped(INDENT, &format!("names {names}")));
@@ -145,7 +145,7 @@ fn below(row: &CertificateRow, screen: Screen) -> String {
     text
 }
 
-/// Where it comes from, or would.
+/// Returns the source of the certificate, or the expected source of a missing one.
 fn source(row: &CertificateRow) -> String {
     let facts = row.certificate.as_ref();
     match (facts.and_then(|facts| facts.lineage.as_ref()), &row.secret, facts) {
@@ -157,8 +157,8 @@ fn source(row: &CertificateRow) -> String {
     }
 }
 
-/// Organisation and common name of an issuer: `Let's Encrypt R11`. A comma within one of them cuts
-/// it short.
+/// Returns organisation and common name of an issuer, such as `Let's Encrypt R11`. A comma within
+/// them truncates the value.
 fn short(issuer: &str) -> String {
     let part = |key: &str| issuer.split(", ").find_map(|part| part.strip_prefix(key));
     let parts: Vec<_> = [part("O="), part("CN=")].into_iter().flatten().collect();
@@ -169,7 +169,7 @@ fn day(stamp: &str) -> &str {
     stamp.split('T').next().unwrap_or_default()
 }
 
-/// Days, and hours where there are few days.
+/// Formats the time left in days, or in hours or minutes if it is short.
 fn left(seconds: i64) -> String {
     const HOUR: i64 = 3600;
     const DAY: i64 = 24 * HOUR;
