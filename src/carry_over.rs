@@ -76,7 +76,7 @@ mod tests {
         let carried = CarryOver::<&str, u8>::default();
         let made = |value| move |_: &&str| Arc::new(value);
         let before = carried.get_or_make("rule", made(1));
-        // The next configuration, while the one before is still in use.
+        // The next configuration, while the previous one is still in use.
         let after = carried.get_or_make("rule", made(2));
         assert!(Arc::ptr_eq(&before, &after));
         assert_eq!(*carried.get_or_make("other rule", made(3)), 3);

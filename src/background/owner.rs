@@ -133,7 +133,7 @@ mod tests {
     use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upstreams};
 
     fn settings(service: &str) -> CollectorSettings {
-        // Nobody listens at the discard port.
+        // The discard port has no listener.
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let endpoints = vec![EndpointSettings::Address(address)];
         let cluster = ClusterSettings {
@@ -183,7 +183,7 @@ mod tests {
 
         tasks.serve(&snapshot(&[&other]));
         assert_eq!(tasks.named, HashSet::from([Description::TraceExport(settings("other"))]));
-        // A collector of equal settings is another task once the first is forgotten.
+        // A collector with equal settings is another task once the first one is forgotten.
         let again = collector("one", &spans);
         tasks.serve(&snapshot(&[&again, &other]));
         assert!(again.export(watch::channel(false).1).is_none());
@@ -197,7 +197,7 @@ mod tests {
         let mut tasks = Tasks::default();
         tasks.serve(&snapshot(&[&gone]));
         tasks.serve(&snapshot(&[]));
-        // A request that began before still has it.
+        // A request that began earlier still holds the collector.
         gone.push(crate::trace::testing::span());
         assert_eq!(Arc::strong_count(&spans), 3, "the test, the collector and its task");
         drop(gone);
@@ -218,7 +218,7 @@ mod tests {
         }
         let begun = clock::now();
         tasks.finish(Duration::from_secs(10)).await;
-        // The snapshot still has its collector, and nothing is tried twice.
+        // The snapshot still holds its collector, and there are no further attempts.
         assert!(clock::now() - begun < Duration::from_secs(8));
         assert_eq!(spans.dropped.value(), 1000);
     }

@@ -186,7 +186,7 @@ mod tests {
         )])))
     }
 
-    /// Length and trailers of what is left of a body.
+    /// Returns the length of the rest of a body, and true if it has trailers.
     async fn read(body: Body) -> (usize, bool) {
         let all = body.collect().await.unwrap();
         let has_trailers = all.trailers().is_some();
@@ -206,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_kept_has_a_limit() {
-        // (frames, whole after the first try)
+        // (frames, whole after the first attempt)
         let table = [
             (vec![KEPT], true),
             (vec![KEPT, 1], false),
@@ -232,7 +232,7 @@ mod tests {
         first.frame().await.unwrap().unwrap();
         first.frame().await.unwrap().unwrap();
         assert_eq!(kept(&replay), 30);
-        // The last try begins, and has still to read what is kept when it is settled.
+        // The last attempt has begun, and has not read the buffered part when `settle` is called.
         let last = replay.again();
         replay.settle();
         assert!(!replay.is_whole());

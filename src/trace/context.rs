@@ -244,14 +244,14 @@ mod tests {
             (format!("00-{TRACE}-{SPAN}-00"), Some(false)),
             (format!("00-{TRACE}-{SPAN}-02"), Some(false)),
             (format!("00-{TRACE}-{SPAN}-ff"), Some(true)),
-            // Versions to come.
+            // Future versions.
             (format!("01-{TRACE}-{SPAN}-01"), Some(true)),
             (format!("cc-{TRACE}-{SPAN}-01-what-the-future-will-be"), Some(true)),
             (format!("cc-{TRACE}-{SPAN}-01-"), Some(true)),
             (format!("cc-{TRACE}-{SPAN}-01.what"), None),
             (format!("cc-{TRACE}-{SPAN}-0"), None),
             (format!("ff-{TRACE}-{SPAN}-01"), None),
-            // This one.
+            // Version 00.
             (format!("00-{TRACE}-{SPAN}-01-"), None),
             (format!("00-{TRACE}-{SPAN}-01-more"), None),
             (format!("00-{TRACE}-{SPAN}"), None),
@@ -300,7 +300,7 @@ mod tests {
         let with_a_long_one =
             format!("{},long={},{}", long[0], "l".repeat(200), long[1..6].join(","));
         let without = long[..6].join(",");
-        // (fields, what is passed on; "" is nothing)
+        // (fields, forwarded; "" for no field)
         let table: &[(&[&str], &str)] = &[
             (
                 &["congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"],
@@ -327,7 +327,7 @@ mod tests {
             (&[&one(258)], &one(258)),
             (&[&one(259)], ""),
             (&[&long[..6].join(",")], &long[..6].join(",")),
-            // 80 bytes each and a comma between them: six have room in 512.
+            // 80 bytes each and a comma between them: six fit into 512.
             (&[&long.join(",")], &without),
             (&[&with_a_long_one], &without),
         ];

@@ -239,7 +239,7 @@ mod tests {
             (b"\0\0\0\0\x02a", None),
             (b"\0\0\0\0\x01ab", None),
             (b"\0\xff\xff\xff\xffab", None),
-            // Compressed, which nobody has offered.
+            // Compressed, although no encoding was offered.
             (b"\x01\0\0\0\x01a", None),
         ];
         for (answer, message) in table {

@@ -1,4 +1,4 @@
-//! Spans for tests of other rooms.
+//! Spans for the tests of other modules.
 
 use opentelemetry_sdk::trace::SpanData;
 

@@ -246,7 +246,7 @@ mod tests {
         EndpointSettings::Name { host: host.into(), port: 80 }
     }
 
-    /// All candidates of one request by their last byte.
+    /// Returns the last bytes of all candidates of one request.
     async fn order(cluster: &Cluster) -> Vec<u8> {
         order_of(cluster, &Aim::default()).await
     }
@@ -265,7 +265,7 @@ mod tests {
         order
     }
 
-    /// Notes that an address of the cluster could not be reached.
+    /// Records that an address of the cluster could not be reached.
     fn miss(cluster: &Cluster, last: u8, kind: FailureKind) {
         let hosts = cluster.hosts();
         let host = hosts.iter().find(|host| *host.address() == address(last)).unwrap();
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_go_round_and_every_address_comes_once() {
-        // (endpoints, the order of one request after the other)
+        // (endpoints, the order of consecutive requests)
         let table: [(Vec<EndpointSettings>, &[&[u8]]); 5] = [
             (vec![], &[&[], &[]]),
             (vec![at(1)], &[&[1], &[1]]),
@@ -292,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_became_of_the_last_one_is_said() {
-        // (endpoints, why there is none)
+        // (endpoints, reason)
         let table = [
             (vec![], FailureKind::NoEndpoint, None),
             (vec![named("none.test")], FailureKind::Unresolved, Some("none.test:80")),
@@ -339,7 +339,8 @@ mod tests {
         let mut candidates = Candidates::new(&cluster, &aim);
         let mut order = Vec::new();
         while let Some(host) = candidates.next(&mut None).await {
-            // Another request finds the next one dead, and this one finds it out of this one.
+            // Another request reports the next host as unreachable; this request then reports the
+            // present one.
             miss(&cluster, 2, FailureKind::ConnectRefused);
             candidates.missed(SendFailure::new(FailureKind::ConnectRefused, "refused"));
             order.push(host.address().to_string());

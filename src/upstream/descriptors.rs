@@ -122,7 +122,7 @@ mod tests {
         let greedy: Vec<_> =
             (0..100).filter_map(|number| descriptors.client(number).take()).collect();
         let innocent = (1000..11_000).filter(|number| descriptors.client(number).take().is_none());
-        // Each of two hashes meets one of them with a probability of a fortieth: 6 of 10,000.
+        // Each of the two hashes collides with one of them with a probability of 1/40: 6 of 10,000.
         let harmed = innocent.count();
         assert!(harmed < 60, "{harmed} of 10,000");
         drop(greedy);

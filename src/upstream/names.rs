@@ -256,7 +256,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A resolver that answers what it is handed, when it is handed it, and counts.
+    /// Returns names whose resolver waits for answers of the test, and a counter of lookups.
     fn scripted() -> (Arc<Names>, mpsc::Sender<io::Result<Vec<IpAddr>>>, Arc<AtomicUsize>) {
         let (answers, script) = mpsc::channel();
         let script = Mutex::new(script);
@@ -269,7 +269,7 @@ mod tests {
         (names, answers, count)
     }
 
-    /// Asks at `now`, and waits for the lookup that this began.
+    /// Asks at `now`, and waits for the lookup that this starts.
     async fn refreshed(name: &Arc<Name>, now: Instant) -> Option<Result<Arc<[IpAddr]>, Arc<str>>> {
         let looked = name.looked.notified();
         tokio::pin!(looked);

@@ -1,4 +1,4 @@
-//! Backends for the tests of this room: real sockets, scripted bytes.
+//! Backends for the tests of this module: real sockets, scripted bytes.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use crate::upstream::cluster::{Cluster, ClusterSettings};
 use crate::upstream::endpoint::EndpointSettings;
 use crate::upstream::upstreams::Upstreams;
 
-/// Names and values, in a table.
+/// Names and values in a table.
 pub(super) type Fields = [(&'static str, &'static str)];
 
-/// No test waits longer than this for anything.
+/// Limit on each wait of a test.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A backend. Each connection runs the script, with its number from 0.
@@ -56,7 +56,7 @@ impl Origin {
         Self { address, accepted, _tasks: tasks }
     }
 
-    /// Answers every request on every connection with the same bytes.
+    /// Returns a backend that answers every request on every connection with the same bytes.
     pub(super) async fn answering(response: &'static str) -> Self {
         Self::new(move |_, mut peer| async move {
             while peer.head().await.is_some() {
@@ -76,7 +76,7 @@ impl Origin {
 pub(super) struct Peer(pub TcpStream);
 
 impl Peer {
-    /// One request head, without what follows; `None` at the end of the connection.
+    /// Reads one request head, without the bytes after it; `None` at the end of the connection.
     pub(super) async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -91,7 +91,7 @@ impl Peer {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Everything up to the end of the connection, be it a close or a reset.
+    /// Reads everything up to the end of the connection, by close or by reset.
     pub(super) async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
@@ -101,13 +101,13 @@ impl Peer {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// A peer that has gone is no failure of the script.
+    /// Writes bytes; a closed connection is not a failure of the script.
     pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.0.write_all(bytes.as_ref()).await;
     }
 }
 
-/// What scripts tell the test.
+/// Returns a channel for reports of scripts to the test.
 pub(super) fn reports<T>() -> (mpsc::UnboundedSender<T>, Reports<T>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (sender, Reports(receiver))
@@ -126,7 +126,7 @@ impl<T> Reports<T> {
     }
 }
 
-/// The outcome, or a failed test.
+/// Returns the outcome of the future; fails the test after [`PATIENCE`].
 pub(super) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("too slow")
 }
@@ -145,7 +145,7 @@ pub(super) fn cluster_with(
     Cluster::new(settings, &Upstreams::new([]))
 }
 
-/// An address where nobody listens.
+/// Returns an address without a listener.
 pub(super) async fn dead() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
@@ -162,7 +162,7 @@ pub(super) fn get() -> Request {
     request("GET", &[], Body::Empty)
 }
 
-/// A body of these frames, not known to end before it has ended.
+/// Returns a body of these frames. It does not indicate its end in advance.
 pub(super) fn frames(
     frames: impl IntoIterator<Item = Result<Frame<Bytes>, BodyError>, IntoIter: Send + 'static>,
 ) -> Body {
@@ -173,7 +173,7 @@ pub(super) fn data(bytes: &'static str) -> Result<Frame<Bytes>, BodyError> {
     Ok(Frame::data(Bytes::from_static(bytes.as_bytes())))
 }
 
-/// The whole body and its trailers.
+/// Reads the whole body and its trailers.
 pub(super) async fn collect(body: Body) -> Result<(String, HeaderMap), BodyError> {
     let collected = soon(body.collect()).await?;
     let trailers = collected.trailers().cloned().unwrap_or_default();

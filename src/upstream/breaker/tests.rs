@@ -21,7 +21,7 @@ use crate::upstream::upstreams::Upstreams;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const OK_AND_CLOSE: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// A backend that answers as often as the test says, and its permits to answer.
+/// Returns a backend that answers only with permits of the test, and the semaphore for them.
 async fn slow(answer: &'static str) -> (Origin, Arc<Semaphore>) {
     let answers = Arc::new(Semaphore::new(0));
     let permits = Arc::clone(&answers);
@@ -51,7 +51,7 @@ fn cluster(addresses: &[SocketAddr], upstreams: &Upstreams) -> Arc<Cluster> {
     Cluster::new(ClusterSettings { bounds, ..ClusterSettings::new("test", endpoints) }, upstreams)
 }
 
-/// Sends so many requests at once.
+/// Sends `count` requests at once.
 fn send(cluster: &Arc<Cluster>, count: usize) -> JoinSet<Result<(), FailureKind>> {
     send_of(cluster, count, None)
 }
@@ -75,7 +75,7 @@ fn send_of(
 async fn until(what: &str, so: impl Fn() -> bool) {
     let waiting = async {
         while !so() {
-            // Others have a turn, on this thread and elsewhere.
+            // Lets other tasks run, on this thread and on others.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -160,7 +160,8 @@ fn workers_share_the_bound_and_give_up_what_rests() {
     let (origin, answers) = outer.block_on(slow(OK));
     let upstreams = bound(1, 9, Descriptors::unlimited());
     let cluster = cluster(&[origin.address], &upstreams);
-    // What one worker's request uses, or what rests there, goes to another worker's.
+    // A connection that one worker uses, or that is idle there, makes room for another worker's
+    // request.
     for rests in [false, true] {
         outer.block_on(async {
             let sent = send(&cluster, 1);
@@ -246,7 +247,7 @@ async fn a_client_has_its_share_of_requests_tunnels_and_flows() {
     let ended = soon(others.join_all()).await;
     assert_eq!(ended.iter().filter(|ended| ended.is_ok()).count(), 3);
     drop((tunnel, flow));
-    // What rests is nobody's, and a connection that rested counts for its next client.
+    // An idle connection counts for no client; when it is reused, it counts for its next client.
     answers.add_permits(6);
     assert!(pool::resting(&cluster) >= 3);
     let again = join_all((0..3).map(|_| cluster.send_of(Some(greedy), get())));

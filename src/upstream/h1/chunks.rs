@@ -195,7 +195,7 @@ fn read_trailers(input: &mut BytesMut) -> Result<Option<State>, &'static str> {
 mod tests {
     use super::*;
 
-    /// All data, the trailers, and what was not taken, from bytes that come in pieces of `size`.
+    /// Returns all data, the trailers, and the rest, from input in pieces of `size` bytes.
     fn decode(bytes: &[u8], size: usize) -> Result<(Vec<u8>, HeaderMap, Vec<u8>), &'static str> {
         let (mut chunks, mut input) = (Chunks::new(), BytesMut::new());
         let (mut data, mut trailers) = (Vec::new(), HeaderMap::new());

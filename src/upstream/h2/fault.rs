@@ -12,7 +12,7 @@ pub(super) struct Fault {
     pub link_is_over: bool,
 }
 
-/// Whether the backend has processed a request that failed.
+/// Knowledge about the processing of a failed request by the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Processed {
     /// The backend reported it: REFUSED_STREAM, or GOAWAY with a lower last stream (RFC 9113

@@ -32,7 +32,7 @@ fn endless() -> Body {
     Body::boxed(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()))
 }
 
-/// Serves one connection, at most `streams` at once, until it is over or `end` says so.
+/// Serves one connection, with at most `streams` at once, until it ends or `end` resolves.
 async fn serve<F, R>(peer: Peer, streams: u32, end: impl Future<Output = ()>, handle: F)
 where
     F: Fn(http::Request<Incoming>) -> R + Send,
@@ -55,7 +55,7 @@ where
     let _ = connection.await;
 }
 
-/// The request's body and trailers, sent back as they come.
+/// Sends the request's body and trailers back as they arrive.
 async fn echo(request: http::Request<Incoming>) -> http::Response<Body> {
     let mut response = Response::default();
     for name in ["host", "content-length", "x-a"] {
@@ -147,7 +147,7 @@ async fn a_body_that_breaks_its_promise_is_never_completed() {
         let failure =
             soon(cluster(origin.address).send(request("POST", fields, body))).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::RequestBody, "{length}");
-        // The backend has either heard nothing of it or seen it break.
+        // The backend has either received nothing of the request or seen it break.
         tokio::task::yield_now().await;
         if !told.is_empty() {
             assert!(!told.next().await, "{length}");
@@ -166,15 +166,15 @@ async fn a_full_connection_gets_a_second_one() {
     })
     .await;
     let cluster = cluster(origin.address);
-    // The first answer brings the peer's limit; each stays open.
+    // The first answer brings the peer's limit; all streams stay open.
     let mut open = Vec::new();
     for wanted in 1..=3 {
         open.push(soon(cluster.send(get())).await.unwrap());
-        // The driver reads the limit at its next turn.
+        // The driver reads the limit when it is polled next.
         tokio::task::yield_now().await;
         assert_eq!(origin.accepted(), wanted);
     }
-    // A stream that ends makes room.
+    // A stream that ends frees its place.
     open.pop();
     soon(cluster.send(get())).await.unwrap();
     assert_eq!(origin.accepted(), 3);
@@ -209,7 +209,7 @@ async fn a_backend_that_says_goodbye_is_met_on_a_new_connection() {
         let body = frames([data("hello")]);
         let answer = soon(cluster.send(request("PUT", &[], body))).await.unwrap();
         assert_eq!(collect(answer.response.into_body()).await.unwrap().0, "hello");
-        // The goodbye is on its way; let it arrive.
+        // The GOAWAY is on its way; let it arrive.
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -217,7 +217,7 @@ async fn a_backend_that_says_goodbye_is_met_on_a_new_connection() {
     assert!(origin.accepted() > 1, "{}", origin.accepted());
 }
 
-/// RFC 9113 section 8.7: nothing was done, so the method makes no difference.
+/// RFC 9113 section 8.7: the request was not processed, so its method does not matter.
 #[tokio::test]
 async fn a_refused_stream_is_sent_again_whatever_the_method() {
     let kib = || Ok(Frame::data(Bytes::from(vec![b'x'; 1024])));
@@ -244,7 +244,7 @@ async fn a_refused_stream_is_sent_again_whatever_the_method() {
                     hyper::rt::Executor::execute(&Worker, async move {
                         let mut body = request.into_body();
                         let mut length = 0;
-                        // Refused in the middle of its body, where there is one.
+                        // Refused in the middle of the body, if there is one.
                         while let Some(Ok(data)) = body.data().await {
                             length += data.len();
                             let _ = body.flow_control().release_capacity(data.len());
@@ -306,7 +306,7 @@ async fn giving_up_resets_the_stream_and_makes_room() {
         serve(peer, 100, std::future::pending(), move |_| {
             let tell = tell.clone();
             async move {
-                /// Tells when hyper drops the call.
+                /// Reports when hyper drops the call.
                 struct Call(tokio::sync::mpsc::UnboundedSender<&'static str>);
                 impl Drop for Call {
                     fn drop(&mut self) {
@@ -406,7 +406,7 @@ async fn what_cannot_be_sent_says_why() {
 
 #[tokio::test]
 async fn a_backend_that_does_not_speak_http2_is_found_out() {
-    // (what it says, kinds that may come of it)
+    // (bytes of the peer, possible kinds)
     let table = ["HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", ""];
     for bytes in table {
         let origin = Origin::new(move |_, mut peer| async move {
@@ -439,7 +439,7 @@ async fn large_bodies_go_both_ways() {
     assert_eq!(received, PIECES * 64 * 1024);
 }
 
-/// A cluster that may have one connection.
+/// Returns a cluster with a limit of one connection.
 fn narrow(addresses: &[std::net::SocketAddr]) -> Arc<Cluster> {
     let endpoints = addresses.iter().copied().map(EndpointSettings::Address).collect();
     let mut settings = ClusterSettings::new("narrow", endpoints);
@@ -483,7 +483,7 @@ async fn a_stream_that_is_alone_holds_its_connection_for_its_client() {
     let client = Some(descriptors.client("client"));
     soon(cluster.send(get())).await.unwrap();
     let open = |_| cluster.send_of(client, request("POST", &[], endless()));
-    // Two on the connection that is there; the third would need one more.
+    // Two on the existing connection; the third would need another one.
     let first = soon(open(1)).await.unwrap();
     let second = soon(open(2)).await.unwrap();
     let third = soon(open(3)).await.unwrap_err();

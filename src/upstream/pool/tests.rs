@@ -7,7 +7,7 @@ use crate::upstream::testing::{Origin, cluster, cluster_with, collect, get, repo
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-/// Sends as many requests at once as there are connections wanted, then lets all rest.
+/// Sends `count` requests at once, so that as many connections are idle afterwards.
 async fn warm(cluster: &Arc<Cluster>, count: usize) {
     let answers = (0..count).map(|_| cluster.send(get()));
     for answer in soon(futures_util::future::join_all(answers)).await {
@@ -124,7 +124,7 @@ async fn a_sweep_closes_what_the_backend_closed() {
     let cluster = cluster(&[origin.address]);
     soon(cluster.send(get())).await.unwrap();
     told.next().await;
-    // The close is in the kernel; the event loop sees it at its next turn.
+    // The close is in the kernel; the event loop sees it when it polls next.
     soon(async {
         while resting(&cluster) > 0 {
             tokio::task::yield_now().await;
@@ -136,7 +136,7 @@ async fn a_sweep_closes_what_the_backend_closed() {
 
 #[test]
 fn a_drained_worker_keeps_nothing() {
-    // On a thread of its own: a drain is for good.
+    // On a separate thread, since a drain is permanent.
     let worker = std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

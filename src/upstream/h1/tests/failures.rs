@@ -1,4 +1,4 @@
-//! Connections that fail: what is tried again, and what never is.
+//! Connections that fail: the permitted retries, and the forbidden ones.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::upstream::upstreams::Upstreams;
 
 const HI: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
-/// A backend whose first connection answers once and dies of the second request; the others live.
+/// Returns a backend whose first connection answers once and fails on the second request; the
+/// others continue to answer.
 async fn dying_once() -> (Origin, crate::upstream::testing::Reports<String>) {
     let (tell, told) = reports();
     let origin = Origin::new(move |number, mut peer| {
@@ -101,7 +102,7 @@ async fn a_connection_that_the_backend_closed_is_noticed_before_a_post() {
 
 #[tokio::test]
 async fn a_fresh_connection_that_dies_is_not_replaced() {
-    // (what the backend says before it closes, details)
+    // (bytes that the backend sends before it closes, details)
     let table = [("", "closed without"), ("HTTP/1.1 200 OK\r\ncontent-", "closed within")];
     for (bytes, want) in table {
         let origin = Origin::new(move |_, mut peer| async move {
@@ -140,7 +141,7 @@ async fn the_next_endpoint_takes_what_the_first_refuses() {
     let origin = Origin::answering(HI).await;
     let (gone, gone_too) = (dead().await, dead().await);
     let cluster = cluster(&[gone, gone_too, origin.address]);
-    // A POST with a body too: nothing of it was sent.
+    // This includes a POST with a body: none of it was sent.
     for _ in 0..3 {
         let post = request("POST", &[], frames([data("hello")]));
         let answer = soon(cluster.send(post)).await.unwrap();
@@ -173,7 +174,7 @@ async fn a_cluster_without_endpoints_says_so() {
 
 #[tokio::test]
 async fn a_backend_that_does_not_answer_a_connect_costs_the_timeout_and_no_more() {
-    // A socket with a full queue drops further SYNs: as silent as a black hole.
+    // A socket with a full queue drops further SYNs, like an unreachable host.
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     full.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     full.listen(0).unwrap();
@@ -192,7 +193,7 @@ async fn a_backend_that_does_not_answer_a_connect_costs_the_timeout_and_no_more(
 async fn every_address_of_a_name_is_tried() {
     let origin = Origin::answering(HI).await;
     let port = origin.address.port();
-    // Nobody listens on the first two.
+    // The first two have no listener.
     let fixed = [(
         "app.test".to_owned(),
         vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into(), [127, 0, 0, 1].into()],

@@ -1,5 +1,5 @@
-//! The codec against scripted bytes: what the backend received and what became of its connection
-//! decide.
+//! The codec with scripted backends: the tests check the bytes that the backend received and the
+//! state of its connection.
 
 mod failures;
 mod requests;

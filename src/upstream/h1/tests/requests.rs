@@ -1,4 +1,4 @@
-//! What a backend gets to see, byte by byte.
+//! Bytes that a backend receives.
 
 use http::Version;
 
@@ -11,13 +11,13 @@ use crate::upstream::testing::{
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-/// What the backend received of a request before anybody gave up, and what came of it.
+/// Returns the bytes of a request that the backend received, and the result of the exchange.
 async fn received(request: Request, length: usize) -> (String, Result<u16, FailureKind>) {
     let (tell, mut told) = reports();
     let origin = Origin::new(move |_, mut peer| {
         let tell = tell.clone();
         async move {
-            // Whoever breaks off sends less than `length`, and closes.
+            // An exchange that breaks off sends less than `length`, and closes.
             let mut bytes = vec![0; length];
             let mut filled = 0;
             while filled < length {
@@ -40,7 +40,7 @@ async fn received(request: Request, length: usize) -> (String, Result<u16, Failu
         Ok(answer) => Ok(answer.response.status().as_u16()),
         Err(failure) => Err(failure.kind),
     };
-    // Lets go of a resting connection, so that the backend sees its end.
+    // Closes an idle connection, so that the backend sees its end.
     let idle_timeout = cluster.settings().idle_timeout;
     pool::sweep(crate::clock::now() + idle_timeout);
     (told.next().await, outcome)
@@ -87,14 +87,14 @@ async fn a_request_is_framed_once_and_sent_whole() {
             "GET / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n\
              3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
         ),
-        // A body that turns out to have nothing in it.
+        // A body that turns out to be empty.
         (
             "POST",
             &[],
             frames([]),
             "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         ),
-        // Trailers have no place behind a length, and are dropped behind chunks.
+        // Trailers are not permitted after a body with a length, and are dropped after chunks.
         (
             "POST",
             &[("content-length", "5")],
@@ -125,7 +125,7 @@ async fn a_request_is_framed_once_and_sent_whole() {
 #[tokio::test]
 async fn a_body_that_breaks_its_promise_is_never_completed() {
     let gone = || Err("client gone".into());
-    // (content-length, body, bytes of the body that the backend may see)
+    // (content-length, body, bytes of the body that the backend may receive)
     let table = [
         ("10", frames([data("hello")]), "hello"),
         ("4", frames([data("hello")]), ""),

@@ -1,4 +1,4 @@
-//! What a backend may answer, and what must come of it.
+//! Responses that a backend may send, and their results.
 
 use http::StatusCode;
 
@@ -7,7 +7,7 @@ use crate::upstream::failure::{BodyFault, FailureKind};
 use crate::upstream::pool;
 use crate::upstream::testing::{Origin, cluster, collect, get, reports, request, soon};
 
-/// A backend that answers one request with these bytes and then closes, or holds on.
+/// Returns a backend that answers one request with these bytes and then closes, or stays open.
 async fn playing(response: impl Into<Vec<u8>>, close: bool) -> Origin {
     let response = response.into();
     Origin::new(move |_, mut peer| {
@@ -28,7 +28,7 @@ const HOLD: bool = false;
 
 #[tokio::test]
 async fn a_whole_response_arrives_and_its_connection_rests_if_it_may() {
-    // (method, bytes, backend closes, status, body, connections that rest after)
+    // (method, bytes, backend closes, status, body, idle connections afterwards)
     let table = [
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", HOLD, 200, "hi", 1),
         ("GET", "HTTP/1.1 404\r\ncontent-length: 0\r\n\r\n", HOLD, 404, "", 1),
@@ -44,7 +44,7 @@ async fn a_whole_response_arrives_and_its_connection_rests_if_it_may() {
             "hi!",
             1,
         ),
-        // The connection is over, says the backend.
+        // The backend announces the end of the connection.
         (
             "GET",
             "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi",
@@ -54,7 +54,7 @@ async fn a_whole_response_arrives_and_its_connection_rests_if_it_may() {
             0,
         ),
         ("GET", "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nhi", HOLD, 200, "hi", 0),
-        // The end of the connection is the end of the body.
+        // The body ends with the connection.
         ("GET", "HTTP/1.1 200 OK\r\n\r\nto the end", CLOSE, 200, "to the end", 0),
         ("GET", "HTTP/1.0 200 OK\r\n\r\nto the end", CLOSE, 200, "to the end", 0),
         // Interim responses are skipped.
@@ -111,7 +111,7 @@ async fn bytes_behind_a_response_end_the_connection_and_reach_nobody() {
 
 #[tokio::test]
 async fn bytes_on_a_resting_connection_end_it_and_reach_nobody() {
-    // A GET could be saved by being sent again; a POST must not meet the bytes at all.
+    // A GET could be sent again; a POST must not meet the bytes at all.
     for method in ["GET", "POST"] {
         let (tell, mut told) = reports();
         let origin = Origin::new(move |number, mut peer| {

@@ -1,4 +1,4 @@
-//! Bodies under way: both directions at once, stalled, cut, abandoned; and tunnels.
+//! Streaming bodies: both directions at once, stalled, cut, abandoned; and tunnels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,10 +19,11 @@ use crate::upstream::testing::{
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-/// What may be under way at most when one side stalls: buffers of two sockets and ours.
+/// Maximum number of bytes in flight when one side stalls: buffers of two sockets and of the
+/// gateway.
 const IN_FLIGHT: usize = 12 * 1024 * 1024;
 
-/// A body of `count` pieces of 64 KiB, and how many of them were asked for.
+/// Returns a body of `count` pieces of 64 KiB, and a counter of the pieces that were polled.
 fn large(count: usize) -> (Body, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
@@ -34,7 +35,7 @@ fn large(count: usize) -> (Body, Arc<AtomicUsize>) {
     (Body::boxed(StreamBody::new(pieces)), asked)
 }
 
-/// The count once it has stopped growing.
+/// Returns the count once it has stopped growing.
 async fn settled(count: &AtomicUsize) -> usize {
     let mut before = usize::MAX;
     loop {
@@ -43,8 +44,8 @@ async fn settled(count: &AtomicUsize) -> usize {
             return now;
         }
         before = now;
-        // That nothing happens can only be seen by waiting. Too short a wait fails nothing that is
-        // right: it reads a smaller count.
+        // The absence of progress can only be detected by waiting. Too short a wait does not fail
+        // correct code: it reads a smaller count.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -94,7 +95,7 @@ async fn a_client_that_does_not_read_stops_the_backend() {
     soon(body.frame()).await.unwrap().unwrap();
     let stalled = settled(&written).await;
     assert!(stalled < IN_FLIGHT, "{stalled} bytes under way");
-    // And it goes on when the client does.
+    // The transfer continues when the client reads again.
     let mut received = 0;
     while received < 2 * IN_FLIGHT {
         received += soon(body.frame()).await.unwrap().unwrap().into_data().unwrap().len();
@@ -134,7 +135,7 @@ async fn a_backend_that_does_not_read_stops_the_client() {
 
 #[tokio::test]
 async fn a_response_may_come_before_the_request_has_ended() {
-    // (what the backend says early, status)
+    // (early bytes of the backend, status)
     let table = [
         ("HTTP/1.1 413 Large\r\ncontent-length: 3\r\n\r\nbig", 413),
         ("HTTP/1.1 413 Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig", 413),
@@ -180,7 +181,7 @@ async fn the_request_goes_on_while_the_response_does() {
     let origin = Origin::new(|_, mut peer| async move {
         peer.head().await;
         peer.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
-        // Answers each chunk when it has come, so neither side can run ahead.
+        // Answers each chunk when it has arrived, so neither side can run ahead.
         for _ in 0..3 {
             let chunk = peer.exactly("1\r\nx\r\n".len()).await;
             peer.write(chunk).await;
@@ -256,7 +257,7 @@ async fn the_connection_rests_with_the_last_byte_not_with_the_poll_after_it() {
 
 #[tokio::test]
 async fn giving_up_closes_the_connection_at_once() {
-    // How far the exchange is when the client goes.
+    // The stage of the exchange at which the client disconnects.
     for stage in ["awaiting the head", "within the head", "within the body"] {
         let (tell, mut told) = reports();
         let origin = Origin::new(move |_, mut peer| {
