@@ -23,8 +23,8 @@ pub(crate) struct Errand<'a> {
     /// future knows which endpoint has not answered.
     pub tried: &'a mut Option<EndpointName>,
     /// Set to the [coarse time](crate::clock::coarse_now) when bytes move in either direction
-    /// before the response head. HTTP/2 exchanges do not set it; there, only the request body
-    /// shows progress.
+    /// before the response head. HTTP/2 exchanges do not set it; there, only the request body shows
+    /// progress.
     pub moved: &'a AtomicU64,
 }
 
