@@ -114,7 +114,7 @@ mod tests {
             sample: (!sample.is_empty()).then(|| sample.parse().unwrap()),
         };
         let one_of_many = "1/1000000";
-        // (statuses, sample, status, flags, whether it is taken)
+        // (statuses, sample, status, flags, selected)
         let table = [
             ("", "", 200, "-", true),
             ("", "1/1", 200, "-", true),

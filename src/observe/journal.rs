@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_journal_is_our_reader_only_if_device_and_inode_agree() {
-        // (JOURNAL_STREAM, standard error is it), for device 8 and inode 4711
+        // (JOURNAL_STREAM, result of `names`), for device 8 and inode 4711
         let table =
             [("8:4711", true), ("8:4712", false), ("9:4711", false), ("", false), ("8", false)];
         for (stream, want) in table {

@@ -1,4 +1,4 @@
-//! One record per exchange, and the forms it is written in.
+//! The access record of an exchange and the formats it is written in.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -10,43 +10,46 @@ use super::journal::Fields;
 use super::redact;
 use super::text::{self, Escape, Stamp};
 
-/// A peer's words are cut here, in bytes: a log is no place for a 30 KiB header.
+/// Limits on values from a peer, in bytes. Longer values are cut, so that a 30 KiB header does not
+/// fill the log.
 pub(super) const METHOD_BYTES: usize = 64;
 pub(super) const HOST_BYTES: usize = 256;
 pub(super) const TARGET_BYTES: usize = 8 << 10;
 pub(super) const REQUEST_ID_BYTES: usize = 256;
 pub(super) const USER_AGENT_BYTES: usize = 1 << 10;
 
-/// What is known of one exchange when it ends. Building it allocates nothing.
+/// One exchange, recorded when it ends. Building a record allocates nothing.
 ///
-/// Words that are `'static` are ours: printable ASCII without quotes, written as they are. All
-/// others are escaped.
+/// Strings that are `'static` come from the gateway: printable ASCII without quotes, written
+/// without escapes. All others are escaped.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessRecord<'a> {
-    /// When the exchange ended.
+    /// The end of the exchange.
     pub time: SystemTime,
-    /// The other end of the connection.
+    /// The remote address of the connection.
     pub peer: SocketAddr,
-    /// Who asked: the peer, or whom a trusted peer named in `X-Forwarded-For`.
+    /// The client: the peer, or the address that a trusted peer sent in `X-Forwarded-For`.
     pub client: IpAddr,
     pub method: &'a str,
     pub host: &'a str,
-    /// The request target with its query; secrets in it are redacted when it is written.
+    /// The request target with its query; its secrets are redacted when it is written.
     pub path: &'a str,
-    /// `HTTP/1.1`, `HTTP/2`.
+    /// The protocol, such as `HTTP/1.1` or `HTTP/2`.
     pub protocol: &'static str,
-    /// What the client was told; 0 if it was gone before.
+    /// The status sent to the client; 0 if there was none, such as for a client that disconnected
+    /// before the response.
     pub status: u16,
     /// Bytes of the request's body that were read.
     pub request_bytes: u64,
     /// Bytes of the response's body that were sent.
     pub response_bytes: u64,
-    /// From the request's head to the end of the exchange.
+    /// Time from the request's head to the end of the exchange.
     pub duration: Duration,
-    /// Until the response's head came from upstream.
+    /// Time from the start of the exchange to the head of the backend's response; for a forwarded
+    /// connection, until the backend accepted it.
     pub upstream_duration: Option<Duration>,
     pub upstream: Option<Upstream<'a>>,
-    /// Tries at a backend; 0 where none was asked.
+    /// Number of attempts at a backend.
     pub attempts: u32,
     /// `namespace/name` of the route, with its rule if there are several.
     pub route: Option<&'a str>,
@@ -54,21 +57,21 @@ pub(crate) struct AccessRecord<'a> {
     /// Envoy's response code details.
     pub details: Option<&'static str>,
     pub request_id: &'a str,
-    /// W3C trace id, 32 digits, where the request is traced.
+    /// W3C trace ID, 32 digits, if the request is traced.
     pub trace_id: Option<&'a str>,
     pub user_agent: Option<&'a [u8]>,
     pub listener: &'a str,
-    /// Our end of the connection.
+    /// The local address of the connection.
     pub local: Option<SocketAddr>,
-    /// The name of the TLS handshake, where it had one.
+    /// The server name of the TLS handshake, if any.
     pub sni: Option<&'a str>,
     /// The TLS version, on a TLS listener.
     pub tls: Option<&'static str>,
-    /// The headers that the log of the Gateway asks for.
+    /// The headers that the Gateway's access log needs.
     pub seen: &'a Seen,
 }
 
-/// Who answered: an address, or what stands for one (the path of a UNIX socket).
+/// The backend: an address, or a name in its place (the path of a UNIX socket).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream<'a> {
     Address(SocketAddr),
@@ -88,7 +91,7 @@ impl<'a> From<&'a str> for Upstream<'a> {
 }
 
 impl<'r> AccessRecord<'r> {
-    /// The record of an exchange, over at `time`, of which no more than its peer is known.
+    /// Returns a record with the end of the exchange and its peer; all other values are unknown.
     pub(crate) fn unknown(time: SystemTime, peer: SocketAddr) -> Self {
         Self {
             time,
@@ -119,18 +122,19 @@ impl<'r> AccessRecord<'r> {
         }
     }
 
-    /// When the exchange began; `time` is its end.
+    /// Returns the start of the exchange; `time` is its end.
     pub(crate) fn began(&self) -> SystemTime {
         self.time.checked_sub(self.duration).unwrap_or(self.time)
     }
 
-    /// What was asked, if anything was: a rule is what Envoy Gateway makes a cluster of.
+    /// Returns the name of the route's rule if a backend was tried. Envoy Gateway has a cluster for
+    /// each rule.
     pub(super) fn upstream_cluster(&self) -> Option<&'r str> {
         self.route.filter(|_| self.attempts > 0)
     }
 }
 
-/// The value of a field, and so how it is written.
+/// The value of a field; the variant determines the format.
 #[derive(Clone, Copy, Debug)]
 enum FieldValue<'r> {
     Address(SocketAddr),
@@ -141,14 +145,14 @@ enum FieldValue<'r> {
     /// Printable ASCII without quotes.
     Plain(&'static str),
     Target(&'r str),
-    /// A peer's or an operator's text, cut to so many bytes.
+    /// Text from a peer or an operator, and the limit in bytes to which it is cut.
     Text(&'r [u8], usize),
     Time(SystemTime),
     Upstream(Upstream<'r>),
 }
 
 impl FieldValue<'_> {
-    /// True if JSON writes it without quotes.
+    /// Returns true if JSON has the value without quotes.
     fn is_number(self) -> bool {
         matches!(self, Self::Millis(_) | Self::Number(_))
     }
@@ -170,8 +174,8 @@ impl FieldValue<'_> {
 }
 
 impl<'r> AccessRecord<'r> {
-    /// Hands every field to `visit`, in the order in which they are written: its name, and its value
-    /// if there is one. A new field of the log is a line here.
+    /// Calls `visit` for every field in the order of the output, with its name and, if known, its
+    /// value. A new field of the log is one line here.
     fn fields(&self, mut visit: impl FnMut(&'static str, Option<FieldValue<'r>>)) {
         use FieldValue::{Address, Host, Ip, Millis, Number, Plain, Target, Text, Time};
         let text = |text: &'r str| Text(text.as_bytes(), usize::MAX);
@@ -201,7 +205,7 @@ impl<'r> AccessRecord<'r> {
 }
 
 impl AccessRecord<'_> {
-    /// One JSON object and a newline. Every key is always there; what is not known is null.
+    /// Writes one JSON object and a newline. All keys are always present; unknown values are null.
     pub(super) fn json(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
         let mut before = b'{';
         self.fields(|name, value| {
@@ -217,7 +221,7 @@ impl AccessRecord<'_> {
         out.extend_from_slice(b"}\n");
     }
 
-    /// One line for people and a newline.
+    /// Writes one human-readable line and a newline.
     pub(super) fn text(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
         stamp.write(out, self.time);
         out.push(b' ');
@@ -225,8 +229,8 @@ impl AccessRecord<'_> {
         out.push(b'\n');
     }
 
-    /// A datagram for journald. Records come in batches, so the journal's own time is up to 0.1 s late:
-    /// each has its time in a field.
+    /// Writes a datagram for journald. Records are sent in batches, so the journal's own timestamp
+    /// is up to 0.1 s late; therefore each record has its time in a field.
     pub(super) fn journal(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
         let mut fields = Fields::new(out);
         fields.put("MESSAGE", |out| self.message(out));
@@ -237,7 +241,7 @@ impl AccessRecord<'_> {
         });
     }
 
-    /// The text form without its time, which the journal has itself:
+    /// Writes the text format without the time, which the journal adds:
     /// `203.0.113.9 "GET shop.test/a HTTP/1.1" 200 1234B 12.345ms route=shop/cart ...`
     fn message(&self, out: &mut Vec<u8>) {
         text::ip(out, self.client);

@@ -154,14 +154,14 @@ mod tests {
             ("/cb?code=", "/cb?code=[redacted]"),
             ("/cb?code", "/cb?code"),
             ("/cb?barcode=7&code2=8", "/cb?barcode=7&code2=8"),
-            // Names in another case, percent-encoded, behind other separators.
+            // Names in another case, percent-encoded, after other separators.
             ("/cb?CODE=abc", "/cb?CODE=[redacted]"),
             ("/cb?c%6Fd%65=abc", "/cb?c%6Fd%65=[redacted]"),
             ("/cb?c%6=abc", "/cb?c%6=abc"),
             ("/cb?x=1;code=abc", "/cb?x=1;code=[redacted]"),
             ("/cb?x?code=abc", "/cb?x?code=[redacted]"),
             ("/cb?a&b&code=x", "/cb?a&b&code=[redacted]"),
-            // Values with separators of other backends, and with more `=`.
+            // Values with separators of other backends, and with another `=`.
             ("/cb?code=a;b=c&d=e", "/cb?code=[redacted]&d=e"),
             ("/cb?code=a=b==&d=e", "/cb?code=[redacted]&d=e"),
             ("/cb?x=y=code=a", "/cb?x=y=code=a"),

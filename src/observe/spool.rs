@@ -1,8 +1,8 @@
-//! Lines on their way out: many threads put them in, one thread writes them.
+//! The queue of log lines: many threads add lines, one writer thread writes them.
 //!
-//! A thread puts its line into a shard of its own, under a lock that is held for the length of a
-//! copy and taken with `try_lock`; so nobody waits for a reader of the log, only the writing
-//! thread does. Shards are bounded: what does not fit is dropped and counted.
+//! A thread adds its line to its own shard, under a lock that is taken with `try_lock` and held
+//! only for a copy. Therefore only the writer thread waits for the reader of a log. The size of a
+//! shard is limited: a line that does not fit is dropped and counted.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,33 +16,34 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::stats::Trouble;
 
-/// What all shards together hold at most, in bytes: a quarter of a second of 50,000 access records
-/// a second. Memory that is never touched while the reader keeps up.
+/// Limit on the size of all shards together, in bytes: a quarter of a second of 50,000 access
+/// records per second. The memory is not used while the reader keeps up.
 const SPOOL_BYTES: usize = 8 << 20;
-/// A shard this full is written without waiting for the end of the delay.
+/// Size at which a shard is written before the end of the delay, in bytes.
 const BATCH_BYTES: usize = 128 << 10;
-/// A record is written within this time, and at once when many come.
+/// Delay after which access records are written; many records are written earlier.
 const RECORD_DELAY: Duration = Duration::from_millis(100);
-/// How long the end of the process may wait for whoever reads a log.
+/// Limit on the time that the end of the process waits for the reader of a log.
 pub(super) const LAST_FLUSH: Duration = Duration::from_secs(1);
-/// Losses are reported at most this often.
+/// Minimum time between two reports of losses.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
-/// A fault that lasts is told again after twice the time before, and at least this often.
+/// Maximum time between two reports of a lasting fault; the time doubles after each report.
 const REMIND_EVERY: Duration = Duration::from_secs(600);
 
-/// Where the writing thread leaves what it collected.
+/// The output of the writer thread.
 pub(super) trait Sink: Send + 'static {
-    /// Puts a line into a batch, in whatever framing [`write`](Self::write) expects.
+    /// Appends a line to a batch with the framing that [`write`](Self::write) expects.
     fn frame(batch: &mut Vec<u8>, line: &[u8]);
 
-    /// Writes a batch of `lines` lines, waiting as long as it takes.
+    /// Writes a batch of `lines` lines. Blocks until it is written or lost.
     ///
     /// # Errors
     ///
-    /// How many of them were lost, and why.
+    /// The number of lost lines, and the reason.
     fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost>;
 
-    /// Called before the batches of a pass, and where there are none: time to write to another file.
+    /// Called at the start of each pass, even if there are no batches. The sink may switch to
+    /// another file here.
     fn turn(&mut self) {}
 }
 
@@ -55,7 +56,7 @@ pub(super) struct Lost {
 
 /// A bounded queue of lines and the thread that writes them; clones share both.
 ///
-/// The last clone to be dropped ends the thread, once what is left was written.
+/// When the last clone is dropped, the thread writes the remaining lines and ends.
 #[derive(Clone, Debug)]
 pub(super) struct Spool(Arc<Owner>);
 
@@ -70,15 +71,15 @@ struct Shared {
     shards: Box<[Shard]>,
     shard_bytes: usize,
     frame: fn(&mut Vec<u8>, &[u8]),
-    /// Something was put in since the writer last looked.
+    /// Lines were added, or a pass was requested, since the last pass began.
     pending: AtomicBool,
-    /// The delay is to be cut short.
+    /// The next pass begins without waiting for the delay.
     urgent: AtomicBool,
     stop: AtomicBool,
     dropped: AtomicU64,
-    /// Where the lines go, for people.
+    /// The name of the output in reports.
     target: Box<str>,
-    /// Why the last lines could not be written; none while they can.
+    /// The reason why the last lines could not be written, while that lasts.
     fault: Trouble,
     flushes: Mutex<Flushes>,
     flushed: Condvar,
@@ -102,19 +103,19 @@ struct Flushes {
 }
 
 impl Spool {
-    /// A spool for access records, with as many shards as there are processors.
+    /// Starts a spool for access records, with one shard per processor, at most 16.
     ///
     /// # Errors
     ///
-    /// The thread that writes cannot be started.
+    /// The writer thread cannot be started.
     pub(super) fn for_records(target: &str, sink: impl Sink) -> io::Result<Self> {
         let shards = thread::available_parallelism().map_or(1, Into::into).min(16);
         Self::start("access", target, sink, shards, RECORD_DELAY)
     }
 
-    /// Starts the thread. A line is written within `delay` of its arrival, sooner if many come.
+    /// Starts the writer thread. A line is written within `delay`, earlier if there are many lines.
     ///
-    /// `name` is what losses are reported under, and `target` where the lines go, for people.
+    /// `name` names the log and `target` its output in reports of losses.
     pub(super) fn start<S: Sink>(
         name: &'static str,
         target: &str,
@@ -152,7 +153,7 @@ impl Spool {
         Ok(Self(Arc::new(Owner { shared, writer: thread.thread().clone() })))
     }
 
-    /// Puts a line in, or drops and counts it.
+    /// Adds a line, or drops and counts it if there is no room.
     pub(super) fn push(&self, line: &[u8]) {
         let shared = &*self.0.shared;
         let mut batch = shared.shard();
@@ -175,18 +176,18 @@ impl Spool {
         }
     }
 
-    /// Counts a line that was lost before it came here.
+    /// Counts a line that was lost before it could be added.
     pub(super) fn lost(&self) {
         self.0.shared.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many lines were dropped since the start.
+    /// Returns the number of lines dropped since the start.
     pub(super) fn dropped(&self) -> u64 {
         self.0.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until every line put in before this call was written or lost, for at most `patience`;
-    /// tells whether it was. Blocks: not for a thread that serves requests.
+    /// Waits until every line added before this call is written or lost, for at most `patience`.
+    /// Returns false on timeout. Blocks: not to be called by a thread that serves requests.
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let shared = &*self.0.shared;
         let mut flushes = held(&shared.flushes);
@@ -200,13 +201,13 @@ impl Spool {
         !waiting.1.timed_out()
     }
 
-    /// Where lines go and why they cannot be written, as long as that is so.
+    /// Returns the output and the reason why lines cannot be written, while that lasts.
     pub(super) fn fault(&self) -> Option<String> {
         let shared = &*self.0.shared;
         shared.fault.told().map(|fault| format!("{}: {fault}", shared.target))
     }
 
-    /// Has the writer pass once, also where no line waits. Does not wait for it.
+    /// Makes the writer start a pass at once, even if there are no lines. Does not wait for it.
     pub(super) fn hurry(&self) {
         self.0.shared.urgent.store(true, Ordering::Release);
         self.0.shared.pending.store(true, Ordering::Release);
@@ -222,7 +223,7 @@ impl Drop for Owner {
 }
 
 impl Shared {
-    /// This thread's shard, or another that is free while the writer empties it.
+    /// Locks the shard of this thread, or another one that is free while the writer empties that.
     fn shard(&self) -> MutexGuard<'_, Batch> {
         let own = thread_number() % self.shards.len();
         let (before, from) = self.shards.split_at(own);
@@ -233,19 +234,20 @@ impl Shared {
                 Err(TryLockError::WouldBlock) => {}
             }
         }
-        // All are taken at this moment, each for the length of a copy.
+        // All shards are locked at this moment, each for the duration of a copy.
         held(&self.shards[own].0)
     }
 }
 
-/// Numbers threads in the order of their first line, so that they spread over the shards.
+/// Returns the number of this thread. Threads are numbered in the order of their first line, so
+/// that they spread over the shards.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
     NUMBER.try_with(|number| *number).unwrap_or(0)
 }
 
-/// A panic while the lock was held leaves whole bytes behind, so the lock is taken all the same.
+/// Locks a mutex. A panic while it is held cannot leave a partial value, so poisoning is ignored.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -256,32 +258,33 @@ struct Writer<S> {
     delay: Duration,
     shared: Arc<Shared>,
     spare: Vec<u8>,
-    /// Lines that the sink could not write.
+    /// Number of lines that the sink could not write.
     unwritten: u64,
-    /// Lines for which there was no room, as far as they were told.
+    /// Number of lines dropped for lack of room, as of the last report.
     reported: u64,
     reported_at: Option<Instant>,
     impaired: Option<Impaired>,
-    /// When a fault was told last.
+    /// Time of the last report of a fault.
     impaired_at: Option<Instant>,
 }
 
-/// Lines cannot be written.
+/// A current fault: lines cannot be written.
 struct Impaired {
-    /// `unwritten`, when it was told last, and before the first of them.
+    /// The value of `unwritten` at the last report (`told`) and before the fault (`before`).
     told: u64,
     before: u64,
     told_at: Instant,
-    /// The time to the next word of it.
+    /// Time from the last report to the next.
     pause: Duration,
-    /// False where it came back so soon after it was told last that it waits for its turn.
+    /// False if the fault is not reported yet, because the previous one was reported shortly
+    /// before.
     is_told: bool,
 }
 
 impl<S: Sink> Writer<S> {
     fn run(mut self) {
         loop {
-            // Read first: what was put in before the stop is then in the shards.
+            // Read first: the shards then contain every line added before the stop.
             let stop = self.shared.stop.load(Ordering::Acquire);
             if self.shared.pending.load(Ordering::Acquire) || stop {
                 if !stop {
@@ -297,7 +300,7 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Lets lines gather until the delay is over or somebody hurries.
+    /// Waits for more lines until the delay is over or a pass is urgent.
     fn collect(&self) {
         let until = clock::now() + self.delay;
         let hurried = || {
@@ -312,9 +315,9 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Writes what every shard holds.
+    /// Writes the lines of all shards.
     fn pass(&mut self) {
-        // Cleared before the shards are emptied, so a line put in behind our back is announced
+        // Cleared before the shards are emptied, so that a line added meanwhile sets the flag
         // again; and before the flushes are counted, for the same reason.
         self.shared.urgent.swap(false, Ordering::AcqRel);
         self.shared.pending.swap(false, Ordering::AcqRel);
@@ -348,14 +351,15 @@ impl<S: Sink> Writer<S> {
                 self.not_written(&lost);
             }
         }
-        // After a burst its memory is given back.
+        // The memory of a burst is released.
         if bytes.capacity() <= 2 * BATCH_BYTES {
             self.spare = bytes;
             self.spare.clear();
         }
     }
 
-    /// Says that lines cannot be written, and why: at once, and from time to time while that lasts.
+    /// Reports that lines cannot be written and the reason: at once, and repeatedly while that
+    /// lasts.
     fn not_written(&mut self, lost: &Lost) {
         let before = self.unwritten;
         self.unwritten += lost.lines;
@@ -363,7 +367,7 @@ impl<S: Sink> Writer<S> {
         let now = clock::now();
         let (before, told, pause) = match &self.impaired {
             None => match self.impaired_at.filter(|at| now < *at + REPORT_EVERY) {
-                // A disk with room for some lines and not for others would fill the log.
+                // A disk with room for only some of the lines would otherwise cause many reports.
                 Some(told_at) => {
                     let pause = REPORT_EVERY;
                     self.impaired =
@@ -382,7 +386,7 @@ impl<S: Sink> Writer<S> {
         self.impaired = Some(Impaired { told, before, told_at: now, pause, is_told: true });
     }
 
-    /// Says that lines are written again, where they were not.
+    /// Reports the end of a fault: lines are written again.
     fn written(&mut self) {
         if let Some(impaired) = self.impaired.take() {
             self.shared.fault.ends();
@@ -394,7 +398,7 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Lines flow again for which there was no room, since their reader was too slow: says how many.
+    /// Reports the number of lines dropped because the reader was too slow, once lines fit again.
     fn report(&mut self, dropped: u64) {
         if dropped == self.reported
             || self.reported_at.is_some_and(|at| clock::now() < at + REPORT_EVERY)
@@ -408,16 +412,17 @@ impl<S: Sink> Writer<S> {
     }
 }
 
-/// Standard output, standard error, or whatever else takes bytes: each line ends in a newline of
-/// its own, a batch is one write.
+/// A sink that writes to standard output, standard error or another writer. Lines include their
+/// newline; a batch is one write.
 pub(super) struct Descriptor<W> {
     to: W,
-    /// The last write ended within a line.
+    /// True if the last write ended inside a line.
     torn: bool,
 }
 
 impl Descriptor<File> {
-    /// Not by way of `io::stdout()`, which would look for the last newline in every batch.
+    /// Returns a sink for standard output. Does not use `io::stdout()`, which would search every
+    /// batch for the last newline.
     pub(super) fn stdout() -> io::Result<Self> {
         Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?.into()))
     }
@@ -432,13 +437,15 @@ impl<W: Write> Descriptor<W> {
         Self { to, torn: false }
     }
 
+    /// Writes all bytes.
+    ///
     /// # Errors
     ///
-    /// Why it ended, and how many bytes were written before.
+    /// The number of bytes written before the error, and the error.
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         let mut rest = bytes;
-        // Somebody else who holds the descriptor may have made it non-blocking. A reader who takes
-        // nothing for a second costs us the batch.
+        // Another process that shares the descriptor may have made it non-blocking. If the reader
+        // reads nothing for a second, the batch is lost.
         let mut patience = 100;
         while !rest.is_empty() {
             match self.to.write(rest) {
@@ -484,7 +491,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Takes batches, each one only after the test allowed it.
+    /// A sink that accepts each batch only after the test allows it.
     struct Reader {
         allow: mpsc::Receiver<()>,
         batches: mpsc::Sender<(Vec<u8>, u64)>,
@@ -520,7 +527,7 @@ mod tests {
         let spool = Spool::start("test", "somewhere", sink, 1, Duration::ZERO).unwrap();
         let line = vec![b'x'; 1024];
         let fits = (SPOOL_BYTES / line.len()) as u64;
-        // The writer may have taken some away before it got stuck, once.
+        // The writer may have taken one batch before it blocked.
         for _ in 0..3 * fits {
             spool.push(&line);
         }
@@ -534,7 +541,7 @@ mod tests {
         spool.flush(PATIENCE);
         let kept: u64 = written.try_iter().map(|(_, lines)| lines).sum();
         assert_eq!(kept + dropped, 3 * fits);
-        // Things flow again.
+        // Lines are written again.
         allow.send(()).unwrap();
         spool.push(b"again\n");
         assert!(spool.flush(PATIENCE));
@@ -569,7 +576,7 @@ mod tests {
         spool.push(b"last\n");
         drop(spool);
         assert_eq!(written.recv_timeout(PATIENCE).unwrap().0, b"last\n");
-        // And the thread ends, which drops its end of the channel.
+        // The thread ends, which drops its end of the channel.
         assert!(written.recv_timeout(PATIENCE).is_err());
     }
 
@@ -597,7 +604,7 @@ mod tests {
         assert!(all.chunks(3).all(|line| line[0] == line[1] && line[2] == b'\n'));
     }
 
-    /// Takes a few bytes, then fails once, then takes all.
+    /// A writer that accepts a few bytes, then fails once, then accepts all.
     struct Flaky(Vec<u8>, u32);
 
     impl Write for Flaky {
@@ -637,7 +644,7 @@ mod tests {
         assert_eq!(descriptor.to.0, b"a\nb");
     }
 
-    /// Has no room until it is allowed to have.
+    /// A sink that fails until the test allows it to write.
     struct Full(Arc<AtomicBool>);
 
     impl Sink for Full {

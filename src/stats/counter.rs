@@ -134,7 +134,7 @@ mod tests {
             }
         });
         assert_eq!(counts.sum(|of| &of.requests), 4000);
-        // Lowered by a thread that may not have raised it.
+        // Decremented by a thread that may not have incremented it.
         for _ in 0..3999 {
             counts.here().open.one_less();
         }

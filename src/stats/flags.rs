@@ -112,7 +112,7 @@ mod tests {
     fn a_request_may_have_none_one_or_two() {
         use ResponseFlag::{UpstreamConnectionFailure, UpstreamRetryLimitExceeded};
         let (uf, urx) = (UpstreamConnectionFailure, UpstreamRetryLimitExceeded);
-        // (flag, no retry was left, in the log, one by one)
+        // (flag, retry limit reached, short names in the log, flags)
         let table: [(_, _, _, &[ResponseFlag]); 4] = [
             (None, false, "-", &[]),
             (Some(uf), false, "UF", &[uf]),

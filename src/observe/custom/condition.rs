@@ -1,25 +1,25 @@
-//! Which exchanges a setting is for: the part of CEL, the Common Expression Language, that people
-//! write there.
+//! Conditions of access log settings, in a subset of CEL, the Common Expression Language.
 //!
-//! `response.code >= 500 || request.headers['x-debug'] == 'on'`: attributes of Envoy are compared with
-//! words and numbers, `in` looks into headers and lists, `startsWith`, `endsWith` and `contains` ask
-//! words, and `&&`, `||`, `!` and brackets join. An expression is read once; asking it allocates
-//! nothing.
+//! Example: `response.code >= 500 || request.headers['x-debug'] == 'on'`. Envoy's attributes are
+//! compared with strings and numbers, `in` searches headers and lists, `startsWith`, `endsWith` and
+//! `contains` test strings, and `&&`, `||`, `!` and parentheses combine them. An expression is
+//! parsed once; evaluating it allocates nothing.
 //!
-//! What is not there (a header that was not sent) is an error, as in CEL: it is neither true nor false,
-//! whatever it is compared with, and an exchange for which the whole is an error is not logged.
+//! As in CEL, a missing value (such as a header that was not sent) is an error: every comparison
+//! with it is neither true nor false. An exchange for which the whole expression is an error is not
+//! logged.
 
 use crate::observe::record::AccessRecord;
 
 use super::headers::Wanted;
 use super::operator::{Field, Part, Side, Source, header};
 
-/// Brackets and `!` within each other. Reading goes down as deep.
+/// Limit on the nesting of parentheses and `!`, and so on the recursion of the parser.
 const DEEPEST: usize = 32;
-/// Bytes of an expression.
+/// Limit on the length of an expression, in bytes.
 const LONGEST: usize = 4096;
 
-/// An expression that is true or false of an exchange.
+/// A parsed expression, evaluated on an exchange.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Condition(Node);
 
@@ -32,7 +32,7 @@ enum Node {
     IsOneOf(Field, Box<[Literal]>),
     Not(Box<Self>),
     Or(Box<Self>, Box<Self>),
-    /// A header was sent.
+    /// True if a header was sent.
     Sent(Side, usize),
 }
 
@@ -62,7 +62,7 @@ enum Test {
     Starts,
 }
 
-/// Attributes with words for a value.
+/// Attributes with a string value.
 const WORDS: &[(&str, Field)] = &[
     ("connection.requested_server_name", Field::ServerName),
     ("connection.tls_version", Field::TlsVersion),
@@ -78,7 +78,7 @@ const WORDS: &[(&str, Field)] = &[
     ("xds.route_name", Field::Route),
 ];
 
-/// Attributes with a number for a value.
+/// Attributes with a number value.
 const NUMBERS: &[(&str, Field)] = &[
     ("request.size", Field::BytesReceived),
     ("response.code", Field::Status),
@@ -88,11 +88,11 @@ const NUMBERS: &[(&str, Field)] = &[
 ];
 
 impl Condition {
-    /// Reads an expression.
+    /// Parses an expression.
     ///
     /// # Errors
     ///
-    /// What of it is not understood, and what would be.
+    /// The part of the expression that is not supported, and what is.
     pub(crate) fn read(expression: &str, wanted: &mut Wanted) -> Result<Self, String> {
         if expression.len() > LONGEST {
             return Err(format!(
@@ -109,17 +109,17 @@ impl Condition {
         }
     }
 
-    /// True if the exchange is one of those that are meant.
+    /// Returns true if the expression is true for the exchange.
     pub(super) fn holds(&self, record: &AccessRecord<'_>) -> bool {
         self.0.holds(record) == Some(true)
     }
 }
 
 impl Node {
-    /// None is CEL's error.
+    /// Evaluates the node. `None` is CEL's error.
     fn holds(&self, record: &AccessRecord<'_>) -> Option<bool> {
         match self {
-            // Either side may settle it, whatever becomes of the other.
+            // Either side may determine the result, even if the other is an error.
             Self::And(one, other) => match (one.holds(record), other.holds(record)) {
                 (Some(false), _) | (_, Some(false)) => Some(false),
                 (Some(true), Some(true)) => Some(true),
@@ -227,7 +227,8 @@ impl<'r> Reading<'r> {
         self.relation()
     }
 
-    /// `attribute == 'words'`, `'name' in request.headers`, `attribute.startsWith('words')`.
+    /// Parses `attribute == 'words'`, `'name' in request.headers` or
+    /// `attribute.startsWith('words')`.
     fn relation(&mut self) -> Result<Node, String> {
         let left = self.operand()?;
         self.skip();
@@ -258,7 +259,7 @@ impl<'r> Reading<'r> {
         if self.word("in") {
             return self.is_in(left);
         }
-        // The longer ones first.
+        // Longer operators first.
         let orders = [
             ("==", Order::Equal),
             ("!=", Order::NotEqual),
@@ -355,7 +356,7 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// What stands between two of `quote`. A backslash takes the next character as it is.
+    /// Parses a string in quotes. A backslash escapes a quote or a backslash.
     fn quoted(&mut self, quote: char) -> Result<Box<str>, String> {
         let mut words = String::new();
         let mut chars = self.rest[1..].char_indices();
@@ -427,7 +428,7 @@ impl<'r> Reading<'r> {
         self.rest = self.rest.trim_start();
     }
 
-    /// Takes a sign, if it is next.
+    /// Consumes an operator if it is next.
     fn takes(&mut self, sign: &str) -> bool {
         self.skip();
         match self.rest.strip_prefix(sign) {
@@ -439,7 +440,7 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// Takes a word, if it is next and ends there; a method may follow it.
+    /// Consumes a word if it is next as a whole; a method may follow it.
     fn word(&mut self, word: &str) -> bool {
         self.skip();
         let Some(rest) = self.rest.strip_prefix(word) else { return false };
@@ -465,7 +466,7 @@ impl<'r> Reading<'r> {
 }
 
 impl Order {
-    /// With its sides changed over.
+    /// Returns the order with its two sides swapped.
     fn turned(self) -> Self {
         match self {
             Self::Greater => Self::Less,
@@ -498,7 +499,7 @@ mod tests {
 
     #[test]
     fn expressions_mean_what_cel_has_them_mean() {
-        // (expression, of an exchange with status 200, with status 503)
+        // (expression, result with status 200, result with status 503)
         let table = [
             ("response.code >= 400", false, true),
             ("400 <= response.code", false, true),
@@ -514,7 +515,7 @@ mod tests {
             ("'x-debug' in request.headers", true, true),
             ("!('x-none' in request.headers)", true, true),
             ("request.headers['X-Debug'] == 'on'", true, true),
-            // What is not there is an error, and so is its opposite.
+            // A missing value is an error, and so is its negation.
             ("request.headers['x-none'] != 'on'", false, false),
             ("!(request.headers['x-none'] == 'on')", false, false),
             ("request.headers['x-none'] == 'on' || response.code == 503", false, true),
@@ -537,7 +538,7 @@ mod tests {
         let deep = format!("{}true{}", "(".repeat(40), ")".repeat(40));
         let nots = format!("{}true", "!".repeat(40));
         let long = format!("true{}", " || true".repeat(1000));
-        // (expression, a part of what is said)
+        // (expression, part of the error)
         let table = [
             ("", "the expression ends where an attribute"),
             ("response.code", "ends where a comparison"),

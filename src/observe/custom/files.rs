@@ -1,9 +1,10 @@
-//! The files that lines go to: one queue and one thread for each, however many settings name it.
+//! The files of access logs: one queue and one thread for each file, shared by all settings that
+//! name it.
 //!
-//! A file is opened when the configuration is loaded that names it, made where it is missing when that
-//! configuration is served, and looked for again with every load and every SIGUSR1: where another file
-//! has its name by then, since the old one was rotated away, that is written from then on. It is closed
-//! when no configuration that is in use names it any more.
+//! An existing file is opened when a configuration that names it is loaded. A missing file is
+//! created when that configuration is served. Each load and each SIGUSR1 checks the path again: if
+//! another file is there, because the old one was rotated, lines are written to the new one. A file
+//! is closed when no configuration in use names it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -20,32 +21,32 @@ use crate::carry_over::CarryOver;
 use crate::clock;
 use crate::observe::spool::{Descriptor, Lost, Sink, Spool};
 
-/// Who may read a file that is made here: its owner, and a group such as `adm`.
+/// The mode of a created file: readable by its owner and by a group such as `adm`.
 const MODE: u32 = 0o640;
 
-/// Every file that is open; clones share them.
+/// All open files; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFiles(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// False for somebody who only wants to know whether they could be.
+    /// False if files are only checked and not opened.
     is_opening: bool,
-    /// The queues of those who write to the same descriptors already.
+    /// The queues of the gateway's own logs that write to these descriptors.
     stdout: Option<Spool>,
     stderr: Option<Spool>,
     open: CarryOver<PathBuf, Open>,
-    /// Files that are to be made once a configuration is served that names them.
+    /// Files to create once a configuration that names them is served.
     later: Mutex<Vec<Weak<Later>>>,
-    /// Lines that were dropped on their way to files which are closed by now.
+    /// Number of lines dropped from the queues of files that are now closed.
     dropped: AtomicU64,
 }
 
-/// A file that lines go to; clones share it.
+/// A file of an access log; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile {
     path: Arc<Path>,
-    /// None where it is not to be opened.
+    /// `None` if the file was only checked and not opened.
     to: Option<To>,
 }
 
@@ -57,8 +58,8 @@ enum To {
     Shared(Spool),
 }
 
-/// A file that nothing has the name of, when a configuration is loaded that names it: whether that is
-/// served is not known yet.
+/// A file that is missing when a configuration that names it is loaded. It is not yet known whether
+/// that configuration will be served.
 #[derive(Debug)]
 struct Later {
     path: Arc<Path>,
@@ -70,14 +71,15 @@ struct Open {
     path: Arc<Path>,
     spool: Spool,
     next: Arc<Mutex<Option<File>>>,
-    /// Device and inode of what is written to.
+    /// Device and inode of the open file.
     identity: Mutex<Option<(u64, u64)>>,
-    /// Why what has the name now is not what is written to.
+    /// The reason why the file that is now at the path could not be opened.
     unopened: Mutex<Option<String>>,
     of: Weak<Shared>,
 }
 
-/// Why a file cannot be opened; what was open under its name goes on being written to.
+/// The reason why a file cannot be opened. A file that was open under the same name (`before`)
+/// stays in use.
 #[derive(Debug)]
 pub(crate) struct Unopened {
     pub problem: String,
@@ -85,12 +87,12 @@ pub(crate) struct Unopened {
 }
 
 impl LogFiles {
-    /// `stdout` and `stderr` are the queues that write there already.
+    /// Creates the set of files. `stdout` and `stderr` are the queues that already write there.
     pub(in crate::observe) fn new(stdout: Option<Spool>, stderr: Option<Spool>) -> Self {
         Self::of(true, stdout, stderr)
     }
 
-    /// Opens nothing, and says of what nobody could.
+    /// Creates a set that opens no files and only checks their paths.
     pub(crate) fn unopened() -> Self {
         Self::of(false, None, None)
     }
@@ -100,11 +102,12 @@ impl LogFiles {
         Self(Arc::new(Shared { is_opening, stdout, stderr, open, later, dropped }))
     }
 
-    /// The file of an absolute path. Where it is missing, [`make_missing`](Self::make_missing) makes it.
+    /// Opens the file at an absolute path. [`make_missing`](Self::make_missing) creates a missing
+    /// file.
     ///
     /// # Errors
     ///
-    /// Why it cannot be written to, and what would be right.
+    /// The reason why the file cannot be written to, and a correction.
     pub(crate) fn open(&self, path: &str) -> Result<LogFile, Unopened> {
         let unopened = |problem: String| Unopened { problem, before: None };
         if !path.starts_with('/') || path.contains('\0') {
@@ -147,11 +150,11 @@ impl LogFiles {
         Ok(LogFile { to: Some(To::File(open)), ..file })
     }
 
-    /// A file that is to be made, once however many settings name it.
+    /// Registers a file to create, once for all settings that name it.
     ///
     /// # Errors
     ///
-    /// Why it could not be made, as far as that can be seen.
+    /// The file could not be created, as far as this can be checked in advance.
     fn later(&self, path: &Arc<Path>) -> io::Result<Arc<Later>> {
         if let Some(error) = missing(path) {
             return Err(error);
@@ -169,8 +172,8 @@ impl LogFiles {
         Ok(later)
     }
 
-    /// Makes the files that were missing when they were named, now that the configuration is served
-    /// which names them. One that cannot be made is told; the next load tries again.
+    /// Creates the files that were missing at the load, now that the configuration that names them
+    /// is served. A failure is logged; the next load tries again.
     pub(crate) fn make_missing(&self) {
         let all = std::mem::take(&mut *held(&self.0.later));
         for later in all.iter().filter_map(Weak::upgrade) {
@@ -188,8 +191,8 @@ impl LogFiles {
         }
     }
 
-    /// The queue of the gateway's own log, where that goes to the same descriptor: two threads that
-    /// write to one pipe would tear each other's lines.
+    /// Returns the queue of the gateway's own log if it writes to the same descriptor: two threads
+    /// that write to one pipe would mix their lines.
     fn shared(&self, path: &Path) -> Option<Spool> {
         match Stream::named(path)? {
             Stream::Output => self.0.stdout.clone(),
@@ -197,28 +200,28 @@ impl LogFiles {
         }
     }
 
-    /// Lines that were dropped, on the way to files that are closed too.
+    /// Returns the number of dropped lines, including those of closed files.
     pub(in crate::observe) fn dropped(&self) -> u64 {
         let open = self.0.open.all();
         let now: u64 = open.iter().map(|open| open.spool.dropped()).sum();
         now + self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until every line was written or lost, all together at most `patience`; false if that was
-    /// not enough.
+    /// Waits until every line is written or lost, in total for at most `patience`. Returns false on
+    /// timeout.
     pub(in crate::observe) fn flush(&self, patience: Duration) -> bool {
         let until = clock::now() + patience;
         let left = || until.saturating_duration_since(clock::now());
         let mut is_done = true;
         for open in self.0.open.all() {
-            // Each is asked, also where there is no time to wait for it.
+            // Every file is flushed, even if there is no time left to wait for it.
             is_done &= open.spool.flush(left());
         }
         is_done
     }
 
-    /// Writes to what has the name of each file now, and makes it where nothing has. A file that
-    /// cannot be opened is told, and what was open under its name goes on being written to.
+    /// Reopens each file by its path and creates it if it is missing. A failure is logged, and the
+    /// file that is open stays in use.
     pub(in crate::observe) fn reopen(&self) {
         let (mut opened, mut failed) = (0_u64, 0_u64);
         for open in self.0.open.all() {
@@ -233,7 +236,8 @@ impl LogFiles {
         tracing::info!(opened, failed, "log files opened again");
     }
 
-    /// What cannot be written, and why, as long as that is so: the gateway's own logs too.
+    /// Returns the current faults: each file that cannot be written or reopened, with the reason.
+    /// Includes the gateway's own logs.
     pub(in crate::observe) fn faults(&self) -> Vec<String> {
         let streams = [&self.0.stdout, &self.0.stderr].into_iter().flatten();
         let files = self.0.open.all();
@@ -252,7 +256,7 @@ impl LogFile {
         &self.path
     }
 
-    /// Puts a line in, or drops and counts it.
+    /// Adds a line to the queue, or drops and counts it.
     pub(super) fn push(&self, line: &[u8]) {
         match &self.to {
             Some(To::File(open)) => open.spool.push(line),
@@ -271,7 +275,7 @@ impl Open {
     fn new(path: &Path, of: &Arc<Shared>) -> io::Result<Self> {
         let next = Arc::<Mutex<Option<File>>>::default();
         let (to, identity) = match Stream::named(path) {
-            // Opened by its name it would be another file, or none where it is a socket.
+            // Opened by path, it would be a separate open file; for a socket, it would fail.
             Some(Stream::Output) => (Descriptor::stdout()?, None),
             Some(Stream::Error) => (Descriptor::stderr()?, None),
             None => {
@@ -286,7 +290,7 @@ impl Open {
         Ok(Self { path: path.into(), spool, next, identity, unopened, of: Arc::downgrade(of) })
     }
 
-    /// Writes to what has the name now, if that is another file.
+    /// Switches to the file that is now at the path, if it is another one.
     fn again(&self, path: &Path) -> io::Result<()> {
         let mut identity = held(&self.identity);
         let Some(before) = *identity else { return Ok(()) };
@@ -296,7 +300,7 @@ impl Open {
         let file = open(path)?;
         *identity = Some(self::identity(&file.metadata()?));
         *held(&self.next) = Some(file);
-        // Else the old one would be kept open, and its disk full, until the next line comes.
+        // Otherwise the old file would stay open and use disk space until the next line.
         self.spool.hurry();
         Ok(())
     }
@@ -310,14 +314,14 @@ impl Drop for Open {
     }
 }
 
-/// A stream that the process has from its beginning.
+/// A standard stream of the process.
 enum Stream {
     Output,
     Error,
 }
 
 impl Stream {
-    /// The one that a path means, if it means one.
+    /// Returns the stream that a path names, if any.
     fn named(path: &Path) -> Option<Self> {
         match path.to_str()? {
             "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(Self::Output),
@@ -327,7 +331,7 @@ impl Stream {
     }
 }
 
-/// A file that another may take the place of.
+/// A sink whose file can be replaced.
 struct Rotating {
     to: Descriptor<File>,
     next: Arc<Mutex<Option<File>>>,
@@ -349,24 +353,25 @@ impl Sink for Rotating {
     }
 }
 
-/// Opens a file to append to it. Never waits, as a pipe that nobody reads would have it.
+/// Opens a file for appending and creates it if it is missing. Does not block, as it would for a
+/// pipe without a reader.
 fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
     let mut options = OpenOptions::new();
     options.append(true).mode(MODE).custom_flags(flags);
     match options.clone().create_new(true).open(path) {
         Ok(file) => {
-            // Whatever the umask is.
+            // Sets the mode regardless of the umask.
             file.set_permissions(Permissions::from_mode(MODE))?;
             Ok(file)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
-        // A directory, say.
+        // For example a directory.
         Err(error) => options.open(path).map_err(|_| error),
     }
 }
 
-/// What speaks against a file, as far as that can be seen without opening it.
+/// Returns an error if the path is a directory or its parent is missing. Opens nothing.
 fn missing(path: &Path) -> Option<io::Error> {
     if path.is_dir() {
         return Some(io::ErrorKind::IsADirectory.into());
@@ -387,7 +392,7 @@ fn cannot(path: &str, error: &io::Error) -> String {
     )
 }
 
-/// A panic while the lock was held leaves a whole value behind.
+/// Locks a mutex. A panic while it is held cannot leave a partial value, so poisoning is ignored.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -447,7 +452,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&old).unwrap(), "one\ntwo\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "three\nfour\n");
 
-        // And where it cannot be had any more, what is open is written on.
+        // If the path cannot be opened any more, the open file stays in use.
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         let Unopened { problem, before } = files.open(name).unwrap_err();
@@ -472,7 +477,8 @@ mod tests {
         assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
 
-        // Where it cannot be had, that is told as long as it is so, and what is open is written on.
+        // If the path cannot be opened, the fault is reported while it lasts, and the open file
+        // stays in use.
         fs::rename(&path, &old).unwrap();
         fs::create_dir(&path).unwrap();
         files.reopen();
@@ -498,7 +504,7 @@ mod tests {
             ("/a\0b".to_owned(), "is not an absolute path"),
             (shown(dir.path()), "cannot be opened: "),
             (shown(&dir.path().join("none/access.log")), "No such file or directory"),
-            // Nobody reads it.
+            // A pipe without a reader.
             (shown(&pipe), "cannot be opened: "),
         ];
         let files = LogFiles::new(None, None);
@@ -509,7 +515,7 @@ mod tests {
         }
     }
 
-    /// A configuration that is refused makes no file.
+    /// A refused configuration creates no file.
     #[test]
     fn a_file_is_made_when_it_is_served_and_not_when_it_is_named() {
         let dir = tempfile::tempdir().unwrap();
@@ -530,7 +536,7 @@ mod tests {
         assert_eq!(files.0.open.all().len(), 1);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.len() == 10 && text.contains("one\n") && text.contains("other\n"), "{text}");
-        // The next load finds it open.
+        // The next load finds the file open.
         files.open(name).unwrap().push(b"again\n");
         assert!(files.flush(PATIENCE));
         assert!(fs::read_to_string(&path).unwrap().ends_with("again\n"));

@@ -1,8 +1,8 @@
-//! A line of the access log as somebody has written it: words, and Envoy's command operators between
-//! two `%`. It is taken apart once, and writing it is a walk over the pieces.
+//! Custom formats of access log lines: literal text and Envoy's command operators between two `%`.
+//! A format is parsed once into pieces; writing a line iterates over them.
 //!
-//! Whatever a peer sends stays within its place: what is not printable ASCII, quotes and backslashes
-//! are escaped, in text as nginx has it (`\x0A`), in JSON as JSON has it.
+//! Values from a peer cannot leave their field: quotes, backslashes and everything but printable
+//! ASCII are escaped, in text like nginx (`\x0A`), in JSON by its own rules.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::observe::text::{self, Escape, Stamp};
 use super::headers::Wanted;
 use super::operator::{Field, Unservable, operator};
 
-/// The keys of Envoy Gateway's default, and what stands behind them.
+/// The keys and operators of Envoy Gateway's default format.
 const DEFAULT: &[(&str, &str)] = &[
     (":authority", "%REQ(:AUTHORITY)%"),
     ("bytes_received", "%BYTES_RECEIVED%"),
@@ -40,7 +40,7 @@ const DEFAULT: &[(&str, &str)] = &[
     ("x-request-id", "%REQ(X-REQUEST-ID)%"),
 ];
 
-/// A line, taken apart.
+/// A parsed format.
 #[derive(Debug)]
 pub(crate) struct Format {
     pieces: Box<[Piece]>,
@@ -49,27 +49,29 @@ pub(crate) struct Format {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Piece {
-    /// As it is written.
+    /// Literal text.
     Words(Box<str>),
-    /// What is known of the exchange, or `-`; of a peer's words so many bytes.
+    /// A value of the exchange as text, `-` if it is unknown. The limit on a peer's value is in
+    /// bytes.
     Field(Field, usize),
-    /// A JSON value: a number, a string, or null.
+    /// A value of the exchange as a JSON number, string or null, with the same limit.
     Value(Field, usize),
 }
 
-/// What is wrong with a format.
+/// A fault in a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FormatFault {
-    /// The key of a JSON object that is meant.
+    /// The key of the JSON object with the fault.
     pub key: Option<String>,
-    /// What is wrong; what would be right.
+    /// The description of the fault and its correction.
     pub problem: String,
-    /// True if nothing can be made of the format; if not, `-` or null stands where this is.
+    /// True if the whole format is unusable. If false, `-` or null is written in place of the
+    /// operator.
     pub is_malformed: bool,
 }
 
 impl Format {
-    /// A line of text, to which a newline is added where it has none. None where it is malformed.
+    /// Parses a line of text; a missing newline is added. Returns `None` if it is malformed.
     pub(crate) fn text(
         written: &str,
         wanted: &mut Wanted,
@@ -83,8 +85,8 @@ impl Format {
         Some(Self { pieces: pieces.into(), escape: text::plain })
     }
 
-    /// An object with these keys; the values that are one operator have its type. None where one is
-    /// malformed.
+    /// Parses the values of a JSON object. A value that is a single operator has the type of the
+    /// operator. Returns `None` if a value is malformed.
     pub(crate) fn json(
         written: &BTreeMap<String, String>,
         wanted: &mut Wanted,
@@ -94,10 +96,10 @@ impl Format {
         Self::object(written, wanted, faults)
     }
 
-    /// Envoy Gateway's, where nobody has written one.
+    /// Returns Envoy Gateway's default format, for settings without one.
     pub(crate) fn default_json(wanted: &mut Wanted) -> Self {
         let mut none = Vec::new();
-        // The table has no fault, which a test makes sure of.
+        // The table has no faults, which a test verifies.
         Self::object(DEFAULT.iter().copied(), wanted, &mut none)
             .unwrap_or_else(|| Self { pieces: Box::default(), escape: text::json })
     }
@@ -144,7 +146,7 @@ impl Format {
         is_whole.then(|| Self { pieces: all.into(), escape: text::json })
     }
 
-    /// Writes the line, its newline included.
+    /// Writes the line, including its newline.
     pub(super) fn write(&self, record: &AccessRecord<'_>, out: &mut Vec<u8>, stamp: &mut Stamp) {
         for piece in &self.pieces {
             match piece {
@@ -172,7 +174,7 @@ impl Format {
     }
 }
 
-/// A JSON string of printable ASCII.
+/// Returns a quoted JSON string of printable ASCII.
 fn quoted(words: &str) -> String {
     let mut out = vec![b'"'];
     text::json(&mut out, words.as_bytes());
@@ -184,7 +186,7 @@ fn inside(quoted: &str) -> &str {
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default()
 }
 
-/// Takes a format apart. None where it is malformed.
+/// Parses a format. Returns `None` if it is malformed.
 fn pieces(
     written: &str,
     key: Option<&str>,
@@ -233,7 +235,7 @@ fn pieces(
     is_whole.then_some(pieces)
 }
 
-/// `NAME(parameters):limit%`, and what comes after it.
+/// A parsed `NAME(parameters):limit%`, and the rest of the format after it.
 struct Spelled<'w> {
     name: &'w str,
     parameters: Option<&'w str>,
@@ -441,7 +443,7 @@ mod tests {
         assert_eq!(value["host"], "a\r\nb\" and /\u{2028}\n\"}");
         let mut out = Vec::new();
         plain.write(&record, &mut out, &mut Stamp::new());
-        // The quotes that the format has, and no other.
+        // Only the quotes of the format.
         assert_eq!(out.iter().filter(|byte| **byte == b'"').count(), 2);
     }
 

@@ -1,13 +1,13 @@
-//! Headers of an exchange that the access logs of a Gateway ask for.
+//! Headers of an exchange that the access log of a Gateway needs.
 
 use std::cell::RefCell;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Lists of headers that a thread keeps for exchanges to come.
+/// Limit on the lists of headers that a thread keeps for reuse.
 const SPARES: usize = 64;
 
-/// The headers that the settings of a Gateway ask for.
+/// The names of the headers that the settings of a Gateway need.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
     request: Vec<HeaderName>,
@@ -31,10 +31,11 @@ fn place_of(names: &mut Vec<HeaderName>, name: HeaderName) -> usize {
     })
 }
 
-/// The headers of an exchange that its log asks for. Most logs ask for none, and then it holds nothing.
+/// The values of the headers of an exchange that its log needs. Most logs need none; it is then
+/// empty and allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Those of the request, then those of the response.
+    /// The values of the request, then those of the response.
     values: Vec<Option<HeaderValue>>,
     of_request: usize,
 }
@@ -43,16 +44,16 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<Option<HeaderValue>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is seen of an exchange whose log asks for nothing.
+/// The empty list, for logs that need no headers.
 static NOTHING: Seen = Seen { values: Vec::new(), of_request: 0 };
 
 impl Seen {
-    /// No header of a request or response.
+    /// Returns the empty list.
     pub(crate) fn nothing() -> &'static Self {
         &NOTHING
     }
 
-    /// Keeps the wanted headers of a request. A copy of a value shares its bytes.
+    /// Keeps the wanted headers of a request. A clone of a value shares its bytes.
     pub(crate) fn see_request(&mut self, wanted: &Wanted, headers: &HeaderMap) {
         let Wanted { request, response } = wanted;
         if request.is_empty() && response.is_empty() {
@@ -74,7 +75,7 @@ impl Seen {
         if response.is_empty() {
             return;
         }
-        // Where the request was refused before its headers were looked at.
+        // Needed if the request was refused before its headers were read.
         self.of_request = request.len();
         self.values.resize(request.len() + response.len(), None);
         for (value, name) in self.values[self.of_request..].iter_mut().zip(response) {
@@ -98,7 +99,7 @@ impl Drop for Seen {
         }
         let mut values = std::mem::take(&mut self.values);
         values.clear();
-        // A thread that ends has no use for it.
+        // Fails only while the thread ends.
         let _ = SPARE.try_with(|spare| {
             if let Ok(mut spare) = spare.try_borrow_mut()
                 && spare.len() < SPARES

@@ -1,10 +1,9 @@
-//! Access logs that somebody has written: a format, whose lines they are, and where they go. They are
-//! written in place of the gateway's own log, for one Gateway (EnvoyProxy,
-//! `spec.telemetry.accessLog`).
+//! Access logs of Gateways (EnvoyProxy, `spec.telemetry.accessLog`). They are written in place of
+//! the gateway's own access log. Each setting has a format, conditions and files.
 //!
-//! A setting is taken apart when the snapshot is compiled. An exchange then keeps the headers that some
-//! setting asks for, and at its end each setting whose conditions hold has its line written into the
-//! queues of its files, where it is dropped and counted rather than waited for.
+//! A setting is parsed when the snapshot is compiled. An exchange keeps the headers that the
+//! settings need. At its end, each setting whose conditions hold adds a line to the queues of its
+//! files. If there is no room, the line is dropped and counted; the exchange does not wait.
 
 mod condition;
 mod files;
@@ -20,25 +19,26 @@ pub(crate) use files::{LogFile, LogFiles};
 pub(crate) use format::{Format, FormatFault};
 pub(crate) use headers::{Seen, Wanted};
 
-/// How the exchanges of a Gateway are logged in place of the gateway's own log.
+/// The access log of one Gateway, in place of the gateway's own.
 #[derive(Debug)]
 pub(crate) struct GatewayLog {
-    /// None where nothing is to be written.
+    /// Empty if nothing is logged.
     settings: Box<[Setting]>,
     wanted: Wanted,
 }
 
-/// One format, and the exchanges and files that it is for.
+/// One format, with the conditions on its exchanges and its files.
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub format: Format,
-    /// All of them must hold.
+    /// All conditions must hold.
     pub conditions: Vec<Condition>,
     pub files: Vec<LogFile>,
 }
 
 impl GatewayLog {
-    /// Settings with what all of them ask for; without any, nothing is written.
+    /// Creates a log from settings and the headers that they need. Without settings, nothing is
+    /// logged.
     pub(crate) fn new(settings: Vec<Setting>, wanted: Wanted) -> Self {
         Self { settings: settings.into(), wanted }
     }
@@ -47,12 +47,12 @@ impl GatewayLog {
         &self.settings
     }
 
-    /// The headers that the settings ask for.
+    /// Returns the headers that the settings need.
     pub(crate) fn wanted(&self) -> &Wanted {
         &self.wanted
     }
 
-    /// Writes an exchange down. `line` is a buffer.
+    /// Logs an exchange. `line` is a scratch buffer.
     pub(super) fn record(&self, record: &AccessRecord<'_>, line: &mut Vec<u8>, stamp: &mut Stamp) {
         for setting in &self.settings {
             if setting.conditions.iter().all(|condition| condition.holds(record)) {

@@ -1,4 +1,4 @@
-//! Envoy's command operators: what a format can say of an exchange.
+//! Envoy's command operators, which insert values of an exchange into a format.
 
 use std::fmt;
 
@@ -16,12 +16,13 @@ use crate::stats::ResponseFlags;
 
 use super::headers::Wanted;
 
-/// A header is cut here, in bytes, where the format does not say less.
+/// Limit on the value of a header, in bytes; a format may set a lower one.
 const HEADER_BYTES: usize = 1 << 10;
-/// Whole words that a peer did not write are never cut.
+/// The limit of an operator for which the format sets none. Headers of a peer have their own
+/// limits.
 const UNCUT: usize = usize::MAX;
 
-/// What one operator stands for.
+/// The value that an operator inserts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Absent,
@@ -33,13 +34,13 @@ pub(super) enum Field {
     EmitTime(Option<TimeFormat>),
     Flags,
     FlagsLong,
-    /// The first of two that is there.
+    /// The first of two sources that has a value.
     First(Source, Option<Source>),
     Local(Part),
-    /// The peer of the connection.
+    /// The address of the connection's peer.
     Direct(Part),
     Protocol,
-    /// Who asked: the peer, or whom a trusted one named.
+    /// The address of the client: the peer, or the address that a trusted peer sent.
     Remote(Part),
     ResponseDuration,
     ResponseSending,
@@ -53,7 +54,7 @@ pub(super) enum Field {
     UpstreamCluster,
 }
 
-/// All of an address, or a part of it.
+/// A whole address, or a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Whole,
@@ -61,43 +62,43 @@ pub(super) enum Part {
     Port,
 }
 
-/// A header, or what Envoy writes as one.
+/// The source of a value: a header, or a value that Envoy exposes as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Authority,
     Method,
     Path,
     PathWithoutQuery,
-    /// A header with a URL in it, which may have secrets in its query.
+    /// A header with a URL, which may have secrets in its query.
     Referer(usize),
     RequestHeader(usize),
     RequestId,
     ResponseHeader(usize),
     Scheme,
-    /// A header that is there is written as `[redacted]`.
+    /// A header with a secret; its value is written as `[redacted]`.
     Secret(usize, Side),
     Status,
     UpstreamDuration,
     UserAgent,
 }
 
-/// Whose header it is.
+/// The message that has the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Request,
     Response,
 }
 
-/// A format of strftime(3), known to be one.
+/// A validated format of strftime(3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TimeFormat(Box<str>);
 
-/// Why an operator cannot be written.
+/// The reason why an operator cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unservable {
-    /// Nobody could: the format as a whole says nothing.
+    /// The operator is invalid, which makes the whole format unusable.
     Malformed(String),
-    /// Envoy may know it; what it stands for is not known here.
+    /// The operator is not supported by the gateway; Envoy may support it.
     Unserved(String),
 }
 
@@ -138,15 +139,15 @@ const PLAIN: &[(&str, Field)] = &[
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", Field::Absent),
 ];
 
-/// Those that have parameters, or may.
+/// Operators with required or optional parameters, and `TRACE_ID`.
 const OTHERS: &str =
     "EMIT_TIME, START_TIME, REQ(X?Y):Z, REQ_WITHOUT_QUERY(X?Y):Z, RESP(X?Y):Z, TRACE_ID";
 
-/// Reads what stands between two `%`: name, parameters and length.
+/// Returns the field and the limit of an operator from its name, parameters and length.
 ///
 /// # Errors
 ///
-/// What is wrong with it, and what would be right.
+/// The fault in the operator and its correction.
 pub(super) fn operator(
     name: &str,
     parameters: Option<&str>,
@@ -192,7 +193,7 @@ fn unserved(name: &str) -> String {
     )
 }
 
-/// `X?Y`
+/// Parses `X?Y`: a source and an optional second one.
 fn first(
     written: &str,
     mut source: impl FnMut(&str) -> Result<Source, Unservable>,
@@ -208,8 +209,8 @@ fn request(word: &str, wanted: &mut Wanted) -> Result<Source, Unservable> {
     Ok(match &*word {
         ":authority" | "host" => Source::Authority,
         ":method" => Source::Method,
-        // The path is logged as the client wrote it, which is what Envoy keeps there of one that it
-        // has rewritten.
+        // The path is logged as the client sent it. Envoy keeps that path in
+        // `x-envoy-original-path` when it rewrites the path.
         ":path" | "x-envoy-original-path" => Source::Path,
         ":scheme" => Source::Scheme,
         "user-agent" => Source::UserAgent,
@@ -258,7 +259,7 @@ pub(super) fn header(word: &str) -> Result<HeaderName, Unservable> {
 
 fn time_format(written: Option<&str>) -> Result<Option<TimeFormat>, Unservable> {
     let Some(written) = written.filter(|written| !written.is_empty()) else { return Ok(None) };
-    // As Envoy has fractions of a second.
+    // Envoy's specifiers for fractions of a second.
     let format = written.replace("%E3S", "%S%.3f").replace("%E6S", "%S%.6f");
     let format = TimeFormat(format.into());
     let mut sample = Vec::new();
@@ -293,7 +294,7 @@ impl fmt::Display for Unservable {
 }
 
 impl Field {
-    /// True if JSON has a number for it.
+    /// Returns true if JSON has the value as a number.
     pub(super) fn is_number(&self) -> bool {
         matches!(
             self,
@@ -311,8 +312,8 @@ impl Field {
         )
     }
 
-    /// Writes it, with no more than `limit` bytes of a peer's words. False, and nothing is written,
-    /// if it is not known of this exchange.
+    /// Writes the value, with at most `limit` bytes of a peer's text. Writes nothing and returns
+    /// false if the value is unknown for this exchange.
     pub(super) fn write(
         &self,
         record: &AccessRecord<'_>,
@@ -357,7 +358,7 @@ impl Field {
             Self::Status => text::number(out, record.status.into()),
             Self::TlsVersion => return words(out, record.tls, escape, limit),
             Self::TraceId(place) => {
-                // Who is not traced here may be part of somebody else's trace.
+                // A request that is not traced here may be part of a trace of its client.
                 let told = || record.seen.request(*place).and_then(trace_id);
                 let id = record.trace_id.map(str::as_bytes).or_else(told);
                 return words(out, id, escape, limit);
@@ -372,7 +373,7 @@ impl Field {
         true
     }
 
-    /// What it is as words of their own, where it is such.
+    /// Returns the value as text, if it is available as text without formatting.
     pub(super) fn words<'r>(&self, record: &'r AccessRecord<'_>) -> Option<&'r [u8]> {
         match self {
             Self::Details => record.details.map(str::as_bytes),
@@ -386,7 +387,7 @@ impl Field {
         }
     }
 
-    /// The number that it is, where it is one.
+    /// Returns the value as a number, if it is one.
     pub(super) fn number(&self, record: &AccessRecord<'_>) -> Option<i64> {
         let number = match self {
             Self::Attempts => record.attempts.into(),
@@ -394,7 +395,7 @@ impl Field {
             Self::BytesSent => record.response_bytes,
             Self::Duration => text::whole_millis(record.duration),
             Self::Direct(Part::Port) | Self::Remote(Part::Port) => record.peer.port().into(),
-            // CEL has no code where there was no answer.
+            // In CEL, there is no response code without a response.
             Self::Status if record.status == 0 => return None,
             Self::Status => record.status.into(),
             _ => return None,
@@ -500,14 +501,15 @@ fn time(
     }
 }
 
-/// W3C Trace Context: version, trace id of 32 digits, parent, flags.
+/// Returns the trace ID of 32 digits from a `traceparent` of W3C Trace Context (version, trace ID,
+/// parent, flags).
 fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
     let id = traceparent.get(3..35)?;
     let is_one = traceparent.get(2) == Some(&b'-') && traceparent.get(35) == Some(&b'-');
     (is_one && id.iter().all(u8::is_ascii_hexdigit)).then_some(id)
 }
 
-/// Envoy's long names of the flags.
+/// Writes the flags with Envoy's long names.
 fn flags_long(out: &mut Vec<u8>, flags: ResponseFlags) {
     if flags.is_empty() {
         out.push(b'-');
