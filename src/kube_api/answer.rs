@@ -1,10 +1,10 @@
-//! An answer before it becomes a response of HTTP.
+//! An API answer before it becomes an HTTP response.
 
 use serde_json::Value;
 
 use super::refused::ApiError;
 
-/// Status, body and warnings.
+/// The status code, body and warnings of an answer.
 #[derive(Debug)]
 pub(super) struct ApiAnswer {
     pub code: u16,

@@ -1,10 +1,10 @@
-//! Server-side apply, its common case: fields with owners, and lists that are merged by key.
+//! Server-side apply in its common case: field ownership, and lists that are merged by key.
 //!
-//! What a manager applies is its own from then on; what it leaves out the next time goes. Who
-//! applies what another applied gets a conflict, unless it forces. A listener and its like are
-//! fields of their own, told apart by their name ([`lists`]), and every other list is one field. One
-//! thing is simpler than in an API server: only what was applied has an owner, not what was created,
-//! updated or patched.
+//! A manager owns the fields that it applies. A field that it leaves out of its next apply is
+//! removed. Applying another value to a field of another manager is a conflict, unless the request
+//! forces it. Items of lists such as listeners are fields of their own, identified by their keys
+//! ([`lists`]); every other list is one field. One thing is simpler than in an API server: only
+//! applied fields have an owner, not fields that were created, updated or patched.
 
 use std::collections::BTreeSet;
 
@@ -12,25 +12,26 @@ use serde_json::{Map, Value, json};
 
 use super::lists::{self, ListShape};
 
-/// The way to a field, in the spelling of `FieldsV1`: `f:NAME`, for an item of a list that is merged
-/// `k:{its keys}`, and for one of a set `v:itself`.
+/// The path of a field in the notation of `FieldsV1`: `f:NAME` for a field, `k:{keys}` for an item
+/// of a list that is merged, `v:VALUE` for an item of a set.
 type Path = Vec<String>;
 
-/// Most items of a list that is merged, of which the CRDs allow 64: each is looked for among all.
+/// The maximum number of items of a merged list; the CRDs allow 64. Each item is searched for among
+/// all.
 const ITEMS: usize = 256;
 
-/// Whose fields another manager's are.
+/// A conflict with the fields of other managers.
 pub(super) struct Conflict {
-    /// Manager and field.
+    /// The manager and the path of each field in conflict.
     pub owned: Vec<(String, String)>,
 }
 
-/// `current` (or nothing), an object of `kind`, after `manager` applied `applied`; its
-/// `metadata.managedFields` brought up to date.
+/// Returns `current` (if any), an object of `kind`, after `manager` applied `applied`, with its
+/// `metadata.managedFields` updated.
 ///
 /// # Errors
 ///
-/// Without `force`, fields that another manager has applied with another value.
+/// Without `force`: fields that another manager has applied with another value.
 pub(super) fn apply(
     kind: &str,
     current: Option<&Value>,
@@ -43,8 +44,8 @@ pub(super) fn apply(
     let mut managers = current.map(|current| managed(kind, current)).unwrap_or_default();
     let mut owned = Vec::new();
     for (other, fields) in managers.iter_mut().filter(|(name, _)| name != manager) {
-        // That an item is there is no value that two could disagree about, and a list whose items
-        // cannot be told apart is refused for that.
+        // The existence of an item is not a value that two managers could disagree about. A list
+        // whose items cannot be distinguished is refused for that reason, not as a conflict.
         let differs = |path: &&Path| {
             !is_item(path)
                 && lists::shape(kind, path).is_none_or(|shape| shape == ListShape::Whole)
@@ -64,7 +65,7 @@ pub(super) fn apply(
     let mut result = current.cloned().unwrap_or_else(|| json!({}));
     let kept =
         |path: &Path| is_owned(&wanted, path) || managers.iter().any(|(_, f)| is_owned(f, path));
-    // An item comes before what is in it, which is gone with it, or goes before it does.
+    // An item sorts before its fields: they are removed with it, or one by one if it is kept.
     for path in before.iter().filter(|path| !kept(path)) {
         remove(kind, &mut result, &mut Vec::new(), path);
     }
@@ -91,18 +92,19 @@ pub(super) fn apply(
     Ok(result)
 }
 
-/// True for the way to an item itself: whoever owns it does not own what others put into it.
+/// Returns true for the path of a list item itself. The owner of an item does not own the fields
+/// that others add to it.
 fn is_item(path: &[String]) -> bool {
     path.last().is_some_and(|step| !step.starts_with("f:"))
 }
 
-/// True if one of `fields` is `path`, stands in it, or holds it as a whole.
+/// Returns true if `fields` contain `path`, a field within it, or a field that holds it as a whole.
 fn is_owned(fields: &BTreeSet<Path>, path: &Path) -> bool {
     let above = |length: usize| !is_item(&path[..length]) && fields.contains(&path[..length]);
     has_within(fields, path) || (0..path.len()).any(above)
 }
 
-/// True if `field` is none any more after others took these.
+/// Returns true if `field` is lost because another manager took the fields `taken`.
 fn is_taken(taken: &BTreeSet<Path>, field: &Path) -> bool {
     (0..=field.len()).any(|length| taken.contains(&field[..length]))
         || (!is_item(field) && has_within(taken, field))
@@ -112,7 +114,7 @@ fn has_within(fields: &BTreeSet<Path>, path: &Path) -> bool {
     fields.range(path.clone()..).next().is_some_and(|first| first.starts_with(path))
 }
 
-/// `.spec.listeners[name="http"].port`
+/// Formats a path for messages, for example `.spec.listeners[name="http"].port`.
 fn told(path: &Path) -> String {
     let step = |step: &String| match step.split_at_checked(2) {
         Some(("k:", keys)) => {
@@ -127,7 +129,7 @@ fn told(path: &Path) -> String {
     path.iter().map(step).collect()
 }
 
-/// The step to an item of a list; `None` where it has not got what tells it from the others.
+/// Returns the step to an item of a list; `None` if the item lacks a key.
 fn item_step(shape: ListShape, item: &Value) -> Option<String> {
     let ListShape::Map(keys) = shape else { return Some(format!("v:{item}")) };
     let value = |key: &lists::Key| {
@@ -139,9 +141,10 @@ fn item_step(shape: ListShape, item: &Value) -> Option<String> {
     Some(format!("k:{}", Value::Object(keys?)))
 }
 
-/// The steps to the items of a list, where it is one whose items are fields of their own.
+/// Returns the steps to the items of a list, if its items are fields of their own.
 ///
-/// A list with two items of one key is not, nor is a very long one: both are left to be refused.
+/// They are not in a list with two items of the same key or in a very long list. Both are left to
+/// validation, which refuses them.
 fn steps(kind: &str, path: &[String], list: &[Value]) -> Option<Vec<String>> {
     let shape = lists::shape(kind, path).filter(|shape| *shape != ListShape::Whole)?;
     if list.len() > ITEMS {
@@ -165,13 +168,13 @@ fn at<'v>(kind: &str, value: Option<&'v Value>, path: &Path) -> Option<&'v Value
     Some(value)
 }
 
-/// Where in a list the item is to which `step` leads.
+/// Returns the index of the item of a list that `step` refers to.
 fn position(kind: &str, path: &[String], items: &[Value], step: &str) -> Option<usize> {
     let shape = lists::shape(kind, path)?;
     items.iter().position(|item| item_step(shape, item).is_some_and(|own| own == step))
 }
 
-/// Takes a field out, and what it leaves empty.
+/// Removes a field, and its parents if they become empty.
 fn remove(kind: &str, value: &mut Value, way: &mut Path, path: &[String]) {
     let Some((step, rest)) = path.split_first() else { return };
     match (value, step.strip_prefix("f:")) {
@@ -191,7 +194,7 @@ fn remove(kind: &str, value: &mut Value, way: &mut Path, path: &[String]) {
     }
 }
 
-/// Takes a field out of `inner`; true if nothing else was in it.
+/// Removes a field from `inner`. Returns true if `inner` is then empty.
 fn is_emptied(kind: &str, inner: &mut Value, way: &mut Path, step: &str, rest: &[String]) -> bool {
     way.push(step.to_owned());
     remove(kind, inner, way, rest);
@@ -199,7 +202,7 @@ fn is_emptied(kind: &str, inner: &mut Value, way: &mut Path, step: &str, rest: &
     inner.as_object().is_some_and(Map::is_empty) || inner.as_array().is_some_and(Vec::is_empty)
 }
 
-/// Puts what was applied over what is there. What is null goes.
+/// Merges the applied value into the current one. A null value removes the field.
 fn merge(kind: &str, path: &mut Path, target: &mut Value, applied: &Value) {
     match applied {
         Value::Object(applied) if lists::shape(kind, path).is_none() => {
@@ -235,7 +238,8 @@ fn merge(kind: &str, path: &mut Path, target: &mut Value, applied: &Value) {
     }
 }
 
-/// The fields of what was applied, but for what names the object.
+/// Returns the fields of an applied object, except for its identity, its status and the metadata
+/// that the server sets.
 fn fields_of(kind: &str, applied: &Value) -> BTreeSet<Path> {
     let mut fields = BTreeSet::new();
     leaves(kind, applied, &mut Vec::new(), &mut fields);
@@ -283,7 +287,7 @@ fn leaves(kind: &str, value: &Value, path: &mut Path, out: &mut BTreeSet<Path>) 
     }
 }
 
-/// Who has applied which fields, as `managedFields` says.
+/// Returns the managers and the fields that each has applied, according to `managedFields`.
 fn managed(kind: &str, object: &Value) -> Vec<(String, BTreeSet<Path>)> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     let entries = entries.into_iter().flatten().filter(|entry| entry["operation"] == "Apply");
@@ -291,7 +295,7 @@ fn managed(kind: &str, object: &Value) -> Vec<(String, BTreeSet<Path>)> {
         .filter_map(|entry| {
             let mut fields = BTreeSet::new();
             read_tree(&entry["fieldsV1"], &mut Vec::new(), &mut fields);
-            // Before items had owners of their own, who applied a list had it as a whole.
+            // Objects from earlier versions have a list as one field; its owner owns all items.
             for path in fields.clone() {
                 if let Some(list @ Value::Array(_)) = at(kind, Some(object), &path)
                     && fields.remove(&path)
@@ -367,7 +371,7 @@ mod tests {
         applied_to(current, &object(spec), manager, force)
     }
 
-    /// A Gateway with these listeners, and whatever else `spec` has.
+    /// Applies a Gateway with these listeners.
     fn listeners(
         current: Option<&Value>,
         listeners: &Value,
@@ -411,11 +415,11 @@ mod tests {
             applied(Some(&first), json!({ "a": 2 }), "you", false),
             Err(vec!["me.spec.a".into()])
         );
-        // The same value is nobody's loss.
+        // The same value is not a conflict.
         assert!(applied(Some(&first), json!({ "a": 1 }), "you", false).is_ok());
         let forced = applied(Some(&first), json!({ "a": 2 }), "you", true).unwrap();
         assert_eq!(forced["spec"], json!({ "a": 2, "b": 1 }));
-        // It is not mine any more, so leaving it out changes nothing.
+        // The field has another owner now, so leaving it out changes nothing.
         let third = applied(Some(&forced), json!({ "b": 2 }), "me", false).unwrap();
         assert_eq!(third["spec"], json!({ "a": 2, "b": 2 }));
     }
@@ -432,7 +436,8 @@ mod tests {
         } } });
         assert_eq!(manager(&second, "me"), Some(&mine));
 
-        // Each goes on with its own, and one that is left out is not the other's loss.
+        // Each manager continues with its own listener, and removing one does not affect the
+        // other's.
         let other = json!({ "name": "http", "port": 8080 });
         let third = listeners(Some(&second), &json!([other]), "me").unwrap();
         assert_eq!(third["spec"]["listeners"], json!([other, tls]));
@@ -450,7 +455,7 @@ mod tests {
         let second = listeners(Some(&first), &yours, "you").unwrap();
         let both = json!([{ "name": "a", "port": 80, "hostname": "a.test" }]);
         assert_eq!(second["spec"]["listeners"], both);
-        // What one leaves is the other's alone, and the listener stays.
+        // The fields that remain belong to the other manager alone, and the listener stays.
         let third = applied_to(Some(&second), &json!({ "kind": "Gateway" }), "me", false).unwrap();
         assert_eq!(third["spec"]["listeners"], yours);
         assert_eq!(manager(&third, "me"), None);
@@ -481,7 +486,7 @@ mod tests {
         }
     }
 
-    /// As it was written when a list was always one field.
+    /// The object is from a version in which a list was always one field.
     #[test]
     fn a_list_that_was_owned_as_one_is_owned_item_by_item() {
         let mut current = object(json!({ "listeners": [{ "name": "a" }, { "name": "b" }] }));

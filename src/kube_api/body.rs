@@ -1,4 +1,4 @@
-//! The body of a change: of the right kind, without what is not stored, and taken by an API server.
+//! The body of a change: check of its kind, removal of fields that are not stored, and validation.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::refused::ApiError;
 use super::secrets;
 
 impl Change {
-    /// The body as an object of this resource: of its kind, in its namespace.
+    /// Returns the body as an object of this resource, of its kind and in its namespace.
     pub(super) fn checked(&self, mut body: Value) -> Result<Value, ApiError> {
         let Self { resource, version, namespace, .. } = self;
         let wanted = resource.api_version(version);
@@ -32,10 +32,10 @@ impl Change {
                 }
             }
         }
-        // What is null is not there; clients in Go send much of it.
+        // A null field counts as absent. Go clients send many of them.
         fields.values_mut().for_each(without_nulls);
         fields.retain(|_, value| !value.is_null());
-        // It is written, and read, in the version that is stored.
+        // Objects are written, and read, in the version that is stored.
         fields.insert("apiVersion".into(), resource.info.api_version().into());
         fields.shift_remove("status");
         let metadata = fields.entry("metadata").or_insert_with(|| Map::new().into());
@@ -60,7 +60,7 @@ impl Change {
         Ok(body)
     }
 
-    /// The object without what is not stored, if an API server would take it.
+    /// Returns the object without the fields that are not stored, if an API server would accept it.
     pub(super) fn valid(
         &self,
         mut object: Value,
@@ -117,7 +117,7 @@ pub(super) fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
     fields.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Takes out fields that are null, at every depth.
+/// Removes null fields at every depth.
 fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -129,7 +129,7 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-/// A `targetPort` of 0 is how a client in Go says that it names none.
+/// Removes a `targetPort` that is 0 or empty: Go clients send it if they name none.
 fn without_zero_ports(service: &mut Value) {
     let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {

@@ -1,4 +1,4 @@
-//! A call in parts: path, query and what is acceptable.
+//! An API call in parts: method, path, query and the acceptable form of the answer.
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
@@ -7,23 +7,23 @@ use http::{HeaderName, Method};
 use super::kinds::{self, ApiResource};
 use super::refused::ApiError;
 
-/// What is asked, but for its body.
+/// An API call without its body.
 #[derive(Debug)]
 pub(super) struct ApiCall {
     pub method: Method,
     pub path: String,
     pub query: CallQuery,
     pub shape: AnswerShape,
-    /// Without parameters.
+    /// The media type of the body, without parameters.
     pub content_type: String,
 }
 
-/// In which form the answer is wanted.
+/// The form in which the caller wants the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum AnswerShape {
     /// Groups and resources in one document.
     Discovery,
-    /// Names and labels alone.
+    /// Metadata only, such as names and labels.
     Metadata,
     #[default]
     Object,
@@ -31,9 +31,11 @@ pub(super) enum AnswerShape {
 }
 
 impl ApiCall {
+    /// Parses the head of a request.
+    ///
     /// # Errors
     ///
-    /// Nothing that is acceptable can be served.
+    /// No acceptable media type can be served.
     pub(super) fn new(parts: &Parts) -> Result<Self, ApiError> {
         let text = |name: HeaderName| {
             parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -50,7 +52,7 @@ impl ApiCall {
     }
 }
 
-/// The first form that is acceptable and is served.
+/// Returns the first acceptable form that is supported.
 fn shape(accept: &str) -> Result<AnswerShape, ApiError> {
     if accept.trim().is_empty() {
         return Ok(AnswerShape::Object);
@@ -80,8 +82,8 @@ fn shape(accept: &str) -> Result<AnswerShape, ApiError> {
             _ => {}
         }
     }
-    // What kubectl asks for of the OpenAPI document has names of its own, and is answered whatever
-    // is acceptable; so is an object for whoever would rather have protobuf.
+    // kubectl requests the OpenAPI document by media types of its own, and it is answered
+    // regardless of what is acceptable. A client that prefers protobuf gets objects as JSON.
     if accept.contains("openapi") || accept.contains("protobuf") || accept.contains("text/plain") {
         return Ok(AnswerShape::Object);
     }
@@ -103,7 +105,7 @@ impl CallQuery {
         )
     }
 
-    /// The first value of a field; empty where it is not there.
+    /// Returns the first value of a field; empty if the field is absent.
     pub(super) fn text(&self, name: &str) -> &str {
         self.0.iter().find(|(one, _)| one == name).map_or("", |(_, value)| value)
     }
@@ -113,7 +115,7 @@ impl CallQuery {
     }
 }
 
-/// Replaces `%41` by `A`. What is no such escape stands for itself.
+/// Decodes percent-encoding, for example `%41` to `A`. An invalid escape stays as it is.
 fn decoded(text: &str) -> String {
     if !text.contains('%') {
         return text.into();
@@ -138,7 +140,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// What a path means.
+/// The meaning of a path.
 #[derive(Debug)]
 pub(super) enum CallPlace<'p> {
     /// `/api`, `/apis`, `/apis/GROUP`, `/apis/GROUP/VERSION`, `/version` and so on.
@@ -146,22 +148,22 @@ pub(super) enum CallPlace<'p> {
     Of(CallTarget<'p>),
 }
 
-/// A collection, an object, or a part of one.
+/// A collection, an object, or a subresource of an object.
 #[derive(Debug)]
 pub(super) struct CallTarget<'p> {
     pub resource: &'static ApiResource,
     pub version: &'p str,
-    /// None for all namespaces, and for kinds that have none.
+    /// `None` for all namespaces, and for kinds without a namespace.
     pub namespace: Option<&'p str>,
     pub name: Option<&'p str>,
     pub part: Option<&'p str>,
 }
 
-/// What `path` means.
+/// Returns the meaning of `path`.
 ///
 /// # Errors
 ///
-/// A resource that is not served.
+/// The resource is not served.
 pub(super) fn place(path: &str) -> Result<CallPlace<'_>, ApiError> {
     let steps: Vec<&str> = path.split('/').filter(|step| !step.is_empty()).collect();
     let (group, version, rest) = match &steps[..] {
@@ -170,7 +172,7 @@ pub(super) fn place(path: &str) -> Result<CallPlace<'_>, ApiError> {
         _ => return Ok(CallPlace::About(path)),
     };
     let (namespace, rest) = match rest {
-        // `namespaces/NAME` alone is the object, and so are its parts.
+        // `namespaces/NAME` alone is the Namespace object, and so are its subresources.
         ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, rest),
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some(*namespace), rest),
         _ => (None, rest),

@@ -1,4 +1,4 @@
-//! Changes: a call that changes an object, and its answer.
+//! Changes: calls that change an object, and their outcomes.
 
 use serde_json::Value;
 
@@ -7,31 +7,31 @@ use crate::api::ObjectKey;
 use super::files::FileChange;
 use super::kinds::ApiResource;
 
-/// A call that changes something.
+/// A call that changes an object.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(super) resource: &'static ApiResource,
-    /// The version of the kind in which the caller speaks.
+    /// The API version of the kind that the caller uses.
     pub(super) version: String,
     pub(super) namespace: String,
-    /// Empty where a new object says it itself.
+    /// Empty if the new object has its name in the body.
     pub(super) name: String,
     pub(super) verb: Verb,
     pub(super) options: WriteOptions,
 }
 
-/// What the query says beside the path.
+/// Options from the query.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct WriteOptions {
     pub validation: Validation,
     pub dry_run: bool,
     pub manager: String,
     pub force: bool,
-    /// Now, for what gets a time.
+    /// The current time, for timestamps.
     pub now: String,
 }
 
-/// What is done about fields that are not known.
+/// The handling of unknown fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Validation {
     Ignore,
@@ -40,7 +40,7 @@ pub(super) enum Validation {
     Warn,
 }
 
-/// The operation. Its body may hold secrets, so it prints as its verb alone.
+/// The operation. Its body may contain secrets, so `Debug` prints only the verb.
 pub(super) enum Verb {
     Apply(Value),
     Create(Value),
@@ -63,21 +63,21 @@ impl std::fmt::Debug for Verb {
     }
 }
 
-/// A change that can be made.
+/// A change that is checked and can be made.
 #[derive(Debug)]
 pub(crate) struct PreparedChange {
-    /// Empty where everything is as it should be.
+    /// The file changes. Empty if nothing has to change.
     pub files: Vec<FileChange>,
     pub key: ObjectKey,
     pub(super) outcome: ChangeOutcome,
     pub(super) warnings: Vec<String>,
 }
 
-/// What is answered once the files are loaded.
+/// The outcome that is answered after the files are loaded.
 pub(super) enum ChangeOutcome {
     Created,
     Deleted(Value),
-    /// Nothing is written: this is what it would be.
+    /// Nothing is written. `object` is the result of the change.
     DryRun {
         object: Value,
         created: bool,
@@ -96,7 +96,7 @@ impl std::fmt::Debug for ChangeOutcome {
     }
 }
 
-/// `created HTTPRoute shop/cart`, for the log.
+/// Formats the change for the log, for example `created HTTPRoute shop/cart`.
 impl std::fmt::Display for PreparedChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} {}", self.outcome, self.key)
@@ -104,7 +104,7 @@ impl std::fmt::Display for PreparedChange {
 }
 
 impl Change {
-    /// Says in a line of the log what is wanted.
+    /// Returns the requested change as text for the log.
     pub(crate) fn label(&self) -> String {
         let Self { verb, resource, namespace, name, .. } = self;
         let separator = if namespace.is_empty() { "" } else { "/" };
@@ -112,6 +112,6 @@ impl Change {
     }
 }
 
-/// The patches that are known, for the one that is not.
+/// The supported patch types, for the error about an unsupported one.
 pub(super) const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
                                   application/apply-patch+yaml";

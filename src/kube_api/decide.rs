@@ -23,12 +23,12 @@ use super::selector::Selector;
 use super::view::{Item, View};
 use super::watch::Watching;
 
-/// What one gateway allows.
+/// The permissions of the API of one gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ApiRules {
-    /// Objects may be changed.
+    /// True if objects may be changed.
     pub writable: bool,
-    /// Values of Secrets are shown.
+    /// True if the values of Secrets are shown.
     pub secrets: bool,
 }
 
@@ -40,11 +40,11 @@ pub(super) enum Todo {
     Watch(Watching),
 }
 
-/// Decides about a call. Bodies are read before this, and are empty where there is none.
+/// Decides about a call. The body is read before; it is empty if the call has none.
 ///
 /// # Errors
 ///
-/// Why it is not done.
+/// The reason why the call is refused.
 pub(super) fn decide(
     view: &Arc<View>,
     call: &ApiCall,
@@ -145,7 +145,7 @@ fn list(
     Ok(Todo::Answer(ApiAnswer::json(200, of.list(&page, metadata.into()))))
 }
 
-/// Where the next page begins. The pages of one list are of the views of their time.
+/// Returns the token of the next page. Each page reflects the view at the time of its request.
 fn token(last: &ObjectKey) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}/{}", last.namespace, last.name))
 }
@@ -159,11 +159,11 @@ fn continued(token: &str, kind: Kind) -> Result<ObjectKey, ApiError> {
 }
 
 impl Presenting {
-    /// The answer to a change that was made; `view` is that of after it.
+    /// Returns the answer to a change that was made. `view` is the view after the change.
     ///
     /// # Errors
     ///
-    /// What was written is not there.
+    /// The written object is not in the view.
     pub(super) fn changed(
         &self,
         prepared: PreparedChange,
@@ -208,7 +208,7 @@ fn change(
         let read = config::read_yaml(text);
         read.map_err(|problem| ApiError::bad_request(format!("the body is not YAML: {problem}")))
     };
-    // What kubectl sends says what it is; what curl sends often does not.
+    // kubectl sends the media type of its body; curl often does not.
     let object = || match &*call.content_type {
         "" | "application/json" | "application/x-www-form-urlencoded" => json(),
         "application/yaml" => yaml(),

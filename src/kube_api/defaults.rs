@@ -1,15 +1,15 @@
-//! What is not written, and an API server would fill in: the defaults of the CRDs and of the core
+//! The defaults that an API server fills in for absent fields: those of the CRDs and of the core
 //! kinds.
 //!
-//! Objects are decoded and served without them (there a default is a method); they are for whoever
-//! reads an object here, and for telling whether its meaning has changed.
+//! Objects are decoded and served without them (there, a default is a method). They are for clients
+//! that read an object over the API, and for detecting whether its meaning has changed.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-/// A field, `[]` for every item of a list, and what it is where it is absent (as JSON). It is filled
-/// in only where what it stands in is written.
+/// A field (`[]` for every item of a list) and its default as JSON. It is filled in only if the
+/// parent of the field is written.
 type Default = (&'static str, &'static str);
 
 const PARENTS: &[Default] = &[
@@ -90,7 +90,7 @@ const GRPC_ROUTE: &[Default] = &[
     ("spec.rules[].sessionPersistence.cookieConfig.lifetimeType", r#""Session""#),
 ];
 
-/// Below each place of a filter.
+/// Defaults below each place of a filter.
 const FILTERS: &[Default] = &[
     ("filters[].requestMirror.backendRef.group", r#""""#),
     ("filters[].requestMirror.backendRef.kind", r#""Service""#),
@@ -112,7 +112,7 @@ const ENDPOINT_SLICE: &[Default] = &[("ports[].name", r#""""#), ("ports[].protoc
 
 const NAMESPACE: &[Default] = &[("status", r#"{"phase":"Active"}"#)];
 
-/// Fills in what `kind` has by default.
+/// Fills in the defaults of `kind`.
 pub(super) fn fill(kind: &str, object: &mut Value) {
     let each = |object: &mut Value, tables: &[&[Default]]| {
         for (field, default) in tables.iter().copied().flatten() {
@@ -158,7 +158,7 @@ fn put(object: &mut Value, field: &str, default: &str) {
     match (step.strip_suffix("[]"), rest) {
         (None, None) => {
             if !fields.contains_key(step) {
-                // The tables are constants, and a test reads them all.
+                // The tables are constants, and a test parses all of them.
                 fields.insert(step.into(), serde_json::from_str(default).unwrap_or(Value::Null));
             }
         }
@@ -178,7 +178,7 @@ fn put(object: &mut Value, field: &str, default: &str) {
     }
 }
 
-/// `stringData` is only ever written: it is read as `data`.
+/// Moves `stringData`, which is write-only, to `data`, and fills in the type.
 fn secret(object: &mut Value) {
     let Some(fields) = object.as_object_mut() else { return };
     if let Some(Value::Object(texts)) = fields.shift_remove("stringData") {

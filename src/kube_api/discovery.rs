@@ -1,4 +1,4 @@
-//! Discovery: groups, versions and resources, in the forms in which kubectl asks for them.
+//! Discovery: groups, versions and resources, in the forms that kubectl requests.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,14 +12,15 @@ use super::call::{AnswerShape, ApiCall};
 use super::kinds::{self, ApiResource};
 use super::refused::ApiError;
 
-/// The Kubernetes whose API this is like: field validation, aggregated discovery, OpenAPI v3.
+/// The version of Kubernetes whose API this one resembles: field validation, aggregated discovery,
+/// OpenAPI v3.
 const LIKE: (&str, &str) = ("1", "33");
 
-/// Answers paths that name no resource.
+/// Answers paths that are not those of a resource.
 ///
 /// # Errors
 ///
-/// A path that means nothing.
+/// The path is unknown.
 pub(super) fn about(
     path: &str,
     call: &ApiCall,
@@ -58,7 +59,7 @@ pub(super) fn about(
         ["openapi", "v3"] => openapi_index(),
         ["openapi", "v3", "api", version] => openapi_v3("", version)?,
         ["openapi", "v3", "apis", group, version] => openapi_v3(group, version)?,
-        // The way `place` names a list of events: nothing here makes any.
+        // The path that `place` returns for a list of events. The gateway makes no events.
         ["api", "v1", "events"] => json!({
             "kind": "EventList",
             "apiVersion": "v1",
@@ -105,7 +106,7 @@ fn group(name: &str, versions: &[&str]) -> Value {
     })
 }
 
-/// The resources of a version, in their order; none if there is no such version.
+/// Returns the resources of a version, in their order; none if the version does not exist.
 fn of_version<'v>(
     group: &'v str,
     version: &'v str,
@@ -182,7 +183,8 @@ fn resource_list(group: &str, version: &str, writable: bool) -> Result<Value, Ap
     }))
 }
 
-/// All of it in one document, for a kubectl of 1.27 and later.
+/// Returns the core group, or all others, with their resources in one document, for kubectl 1.27
+/// and later.
 fn aggregate(core: bool, writable: bool) -> ApiAnswer {
     let groups = kinds::groups().into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Value> = groups
@@ -206,12 +208,12 @@ fn aggregate(core: bool, writable: bool) -> ApiAnswer {
         "metadata": {},
         "items": items,
     });
-    // By its media type alone a client knows that it got what it would rather have.
+    // Only the media type shows a client that it got the form that it prefers.
     let content_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     ApiAnswer::bytes(content_type, list.to_string().into_bytes())
 }
 
-/// Of events there is the list alone, and it is empty.
+/// Returns the resource of events. Only the list is supported, and it is empty.
 fn events() -> Value {
     json!({
         "resource": "events",
@@ -249,9 +251,9 @@ fn aggregated(resource: &ApiResource, version: &str, writable: bool) -> Value {
     one
 }
 
-/// An OpenAPI document without a schema: kubectl before 1.25 wants one before it writes anything,
-/// takes none but protobuf, and checks nothing of a kind that is not in it. The rules are checked
-/// here.
+/// Returns an OpenAPI document without schemas. kubectl before 1.25 needs one before it writes
+/// anything, accepts only protobuf, and does not validate kinds that are not in it. The gateway
+/// checks the rules itself.
 fn openapi_v2() -> ApiAnswer {
     // message Document { string swagger = 1; Info info = 2; Paths paths = 8; }
     // message Info { string title = 1; string version = 2; }
@@ -273,7 +275,7 @@ fn openapi_index() -> Value {
                 "" => format!("api/{version}"),
                 group => format!("apis/{group}/{version}"),
             };
-            // Clients keep a document for as long as its hash stays the same.
+            // Clients keep a document for as long as its hash is the same.
             let mut hash = DefaultHasher::new();
             openapi_v3(group, version).unwrap_or_default().to_string().hash(&mut hash);
             let url = format!("/openapi/v3/{path}?hash={:016x}", hash.finish());
@@ -283,7 +285,7 @@ fn openapi_index() -> Value {
     json!({ "paths": paths })
 }
 
-/// The fields of a kind, as far as they are read; the rest is kept and does nothing.
+/// Returns the fields of a kind that the gateway reads. Other fields are kept and have no effect.
 fn schema(resource: &ApiResource) -> Value {
     let kind = resource.info.kind;
     let mut schema = config::schema(kind).unwrap_or_else(|| json!({ "type": "object" }));
@@ -311,8 +313,8 @@ fn schema(resource: &ApiResource) -> Value {
     schema
 }
 
-/// The operations of a version, so that kubectl sees that fields are validated here, and the fields
-/// of its kinds, for `kubectl explain`.
+/// Returns the operations of a version, which show kubectl that fields are validated here, and the
+/// fields of its kinds, for `kubectl explain`.
 fn openapi_v3(group: &str, version: &str) -> Result<Value, ApiError> {
     let mut paths = serde_json::Map::new();
     let mut schemas = serde_json::Map::new();

@@ -1,4 +1,4 @@
-//! Objects as files: one an object, written whole or not at all.
+//! Objects as files: one file for each object, written completely or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,16 +11,16 @@ use crate::api::{Kind, ObjectKey};
 use crate::config;
 use crate::yaml::Yaml;
 
-/// Bytes of a file's name.
+/// The maximum length of a file name in bytes, without its suffix.
 const LONGEST: usize = 200;
 
-/// What is to become of a file.
+/// A change of one file.
 #[derive(Clone, PartialEq)]
 pub(crate) struct FileChange {
     pub path: PathBuf,
-    /// None where it is to go.
+    /// The new text; `None` removes the file.
     pub text: Option<String>,
-    /// Nobody but its owner may read it.
+    /// True if only the owner may read the file.
     pub secret: bool,
 }
 
@@ -31,15 +31,15 @@ impl std::fmt::Debug for FileChange {
     }
 }
 
-/// How the files were before a change.
+/// The contents of files before a change.
 #[derive(Debug)]
 pub(crate) struct Undo(Vec<FileChange>);
 
-/// Does all of it, or nothing.
+/// Makes all changes, or none.
 ///
 /// # Errors
 ///
-/// The first file that cannot be written.
+/// The first file that cannot be read or written.
 pub(crate) fn change(changes: &[FileChange]) -> io::Result<Undo> {
     let mut undo = Undo(Vec::new());
     for change in changes {
@@ -61,7 +61,7 @@ pub(crate) fn change(changes: &[FileChange]) -> io::Result<Undo> {
 }
 
 impl Undo {
-    /// Puts everything back.
+    /// Restores all files.
     pub(crate) fn undo(self) {
         for change in self.0.iter().rev() {
             if let Err(error) = one(change) {
@@ -81,7 +81,7 @@ fn one(change: &FileChange) -> io::Result<()> {
         }
     };
     fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    // Hidden, so that nobody reads what is half written.
+    // The name is hidden, so that no reader finds a partial file.
     let name = change.path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.new"));
     match fs::remove_file(&temporary) {
@@ -105,7 +105,7 @@ pub(super) fn text(object: &Value) -> String {
     format!("# Written over the API of edge-gateway.\n{}", Yaml(&object))
 }
 
-/// Where a new object goes: `kind.namespace.name.yaml`.
+/// Returns the path for a new object: `kind.namespace.name.yaml`.
 pub(super) fn path(directory: &Path, key: &ObjectKey) -> PathBuf {
     let kind = key.kind.as_str().to_ascii_lowercase();
     let mut name = match &*key.namespace {
@@ -114,7 +114,7 @@ pub(super) fn path(directory: &Path, key: &ObjectKey) -> PathBuf {
     };
     name.truncate(LONGEST);
     let first = directory.join(format!("{name}.yaml"));
-    // Something that was not read stands there, or two long names begin alike.
+    // The path is taken if the file there was not read, or if two long names begin alike.
     let others = (2..1000).map(|n| directory.join(format!("{name}.{n}.yaml")));
     std::iter::once(first.clone()).chain(others).find(|path| !path.exists()).unwrap_or(first)
 }

@@ -1,4 +1,4 @@
-//! Objects in the form asked for: whole, as metadata alone, or as a Table.
+//! Objects in the requested form: whole, as metadata only, or as a Table.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::table;
 use super::view::Item;
 
 impl Presenting {
-    /// One object in the form that was asked for.
+    /// Returns one object in the requested form.
     pub(super) fn single(&self, item: &Item) -> Value {
         match self.shape {
             AnswerShape::Table => {
@@ -20,7 +20,7 @@ impl Presenting {
         }
     }
 
-    /// A list in the form asked for.
+    /// Returns a list in the requested form.
     pub(super) fn list(&self, items: &[&Item], metadata: Value) -> Value {
         match self.shape {
             AnswerShape::Table => table::table(self, items, metadata),

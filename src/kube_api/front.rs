@@ -1,4 +1,4 @@
-//! The HTTP side: requests in, responses out, whatever connection they came over.
+//! The HTTP side of the API: requests and responses, independent of the connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,30 +22,31 @@ use super::decide::{ApiRules, Todo, decide};
 use super::refused::ApiError;
 use super::view::View;
 
-/// Bytes of a body: those of an API server.
+/// The maximum size of a request body in bytes, as in an API server.
 const BODY: usize = 3 << 20;
-/// For a body to come.
+/// The timeout for a request body.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
-/// For a change to be made, the load included.
+/// The timeout for a change, including the load.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(60);
-/// Watches at once.
+/// The maximum number of concurrent watches.
 const WATCHES: usize = 128;
-/// Changes that wait for the control loop.
+/// The maximum number of changes that wait for the control loop.
 pub(super) const QUEUE: usize = 64;
-/// Warnings that one answer has.
+/// The maximum number of warnings in one answer.
 const WARNINGS: usize = 20;
 
 pub(crate) type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A change for the control loop, and where the answer goes.
+/// A change for the control loop, and the channel for its answer.
 #[derive(Debug)]
 pub(crate) struct ChangeRequest {
     pub change: Change,
-    /// What was done, and how all is after it.
+    /// Receives the prepared change and the view after it, or the refusal.
     pub answer: oneshot::Sender<Result<(PreparedChange, Arc<View>), ApiError>>,
 }
 
-/// Answers requests: from the last view, or by asking the control loop. Clones are the same.
+/// The request handler: it answers from the last view, or through the control loop. Clones share
+/// their state.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     views: watch::Receiver<Arc<View>>,
@@ -63,14 +64,14 @@ impl Front {
         Self { views, changes, rules, watches: Arc::new(Semaphore::new(WATCHES)) }
     }
 
-    /// True for a path that is answered here.
+    /// Returns true for a path that the API answers.
     pub(crate) fn is_for(path: &str) -> bool {
         let first = path.split('/').nth(1).unwrap_or_default();
         matches!(first, "api" | "apis" | "openapi" | "version" | "healthz" | "livez" | "readyz")
     }
 
-    /// Answers a request of somebody who may read, and with `may_change` change what `--api-writable`
-    /// lets be changed.
+    /// Answers a request of a client that may read. With `may_change` the client may also make the
+    /// changes that `--api-writable` permits.
     pub(crate) async fn serve(
         &self,
         request: Request<Incoming>,
@@ -123,7 +124,7 @@ impl Front {
         }
     }
 
-    /// The answer to what is refused.
+    /// Returns the response to a refused request.
     pub(crate) fn refused(&self, refused: ApiError) -> Response<AnyBody> {
         let mut response = respond(ApiAnswer::from(refused));
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -148,7 +149,7 @@ fn respond(answer: ApiAnswer) -> Response<AnyBody> {
     let (content_type, bytes) = match answer.body {
         AnswerBody::Bytes { content_type, bytes } => (content_type, bytes),
         AnswerBody::Json(value) => {
-            // A value has text for keys, so it can be written.
+            // A JSON value has only text as keys, so it can be written.
             let mut bytes = serde_json::to_vec(&value).unwrap_or_default();
             bytes.push(b'\n');
             ("application/json", bytes)

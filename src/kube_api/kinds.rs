@@ -1,18 +1,18 @@
-//! The kinds that are served, by the words of a REST path.
+//! The supported kinds as resources, by the words of a REST path.
 
 use std::sync::LazyLock;
 
 use crate::api::{ENVOY_GROUP, GATEWAY_GROUP, KINDS, Kind, KindInfo, Scope};
 
-/// One kind as a resource.
+/// A kind as a REST resource.
 #[derive(Debug)]
 pub(super) struct ApiResource {
     pub info: &'static KindInfo,
-    /// `httproutes`
+    /// The plural, for example `httproutes`.
     pub plural: String,
-    /// `httproute`
+    /// The singular, for example `httproute`.
     pub singular: String,
-    /// Other names for the command line.
+    /// Short names for the command line.
     pub short: &'static [&'static str],
 }
 
@@ -42,12 +42,12 @@ impl ApiResource {
         self.info.kind
     }
 
-    /// `httproutes.gateway.networking.k8s.io`, as messages name a resource.
+    /// Returns the name of the resource for messages: `httproutes.gateway.networking.k8s.io`.
     pub(super) fn qualified(&self) -> String {
         qualified(&self.plural, self.info.group)
     }
 
-    /// `HTTPRoute.gateway.networking.k8s.io`, as messages name a kind.
+    /// Returns the name of the kind for messages: `HTTPRoute.gateway.networking.k8s.io`.
     pub(super) fn qualified_kind(&self) -> String {
         qualified(self.info.kind.as_str(), self.info.group)
     }
@@ -56,7 +56,7 @@ impl ApiResource {
         self.info.scope == Scope::Namespaced
     }
 
-    /// `gateway.networking.k8s.io/v1`
+    /// Returns the `apiVersion`, for example `gateway.networking.k8s.io/v1`.
     pub(super) fn api_version(&self, version: &str) -> String {
         match self.info.group {
             "" => version.into(),
@@ -64,12 +64,12 @@ impl ApiResource {
         }
     }
 
-    /// True where objects count their changes in `metadata.generation`.
+    /// Returns true if objects of the kind count their changes in `metadata.generation`.
     pub(super) fn has_generation(&self) -> bool {
         !self.info.group.is_empty()
     }
 
-    /// True for kinds whose CRD gives them a subresource `status`.
+    /// Returns true for kinds whose CRD has the subresource `status`.
     pub(super) fn has_status(&self) -> bool {
         let without = ["ReferenceGrant", "EndpointSlice", "Secret", "ConfigMap", "HTTPRouteFilter"];
         !without.contains(&self.info.kind.as_str())
@@ -80,10 +80,10 @@ fn qualified(word: &str, group: &str) -> String {
     if group.is_empty() { word.into() } else { format!("{word}.{group}") }
 }
 
-/// Everything that is served, in the order of the kinds.
+/// Returns all resources that are served, in the order of the kinds.
 ///
-/// That is what this gateway reads, and of the Gateway API and of Envoy Gateway what it knows and
-/// does nothing with yet: a person who wrote such an object finds it.
+/// These are the kinds that the gateway reads, and all known kinds of the Gateway API and of Envoy
+/// Gateway, even if they have no effect yet: the author of such an object finds it.
 pub(super) fn resources() -> &'static [ApiResource] {
     static RESOURCES: LazyLock<Vec<ApiResource>> = LazyLock::new(|| {
         let is_served = |info: &&KindInfo| {
@@ -95,7 +95,7 @@ pub(super) fn resources() -> &'static [ApiResource] {
     &RESOURCES
 }
 
-/// The resource of a path.
+/// Returns the resource of a path.
 pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static ApiResource> {
     let is_it = |resource: &&ApiResource| {
         resource.info.group == group
@@ -105,12 +105,13 @@ pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static 
     resources().iter().find(is_it)
 }
 
-/// The resource of a kind, if it is served.
+/// Returns the resource of a kind, if it is served.
 pub(super) fn of(kind: Kind) -> Option<&'static ApiResource> {
     resources().iter().find(|resource| resource.info.kind == kind)
 }
 
-/// Groups with their versions, the preferred one first; the core group without a name first.
+/// Returns the groups with their versions, the preferred version first. The core group, which has
+/// no name, is the first group.
 pub(super) fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = vec![("", Vec::new())];
     for ApiResource { info, .. } in resources() {
@@ -133,7 +134,7 @@ pub(super) fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
     groups
 }
 
-/// `v1` before `v1beta1` before `v1alpha3` before `v1alpha2`.
+/// Returns the rank of a version: `v1` before `v1beta1` before `v1alpha3` before `v1alpha2`.
 fn rank(version: &str) -> (u8, std::cmp::Reverse<String>) {
     let stability = match () {
         () if version.contains("alpha") => 2,

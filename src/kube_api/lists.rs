@@ -1,14 +1,14 @@
-//! Which lists are merged by the keys of their items, as `x-kubernetes-list-type` of the CRDs says,
-//! and which objects are one field, as `x-kubernetes-map-type` does.
+//! Lists that are merged by the keys of their items (`x-kubernetes-list-type` of the CRDs), and
+//! objects that are one field (`x-kubernetes-map-type`).
 //!
-//! What is not named here is as it is by default: an object has its fields, a list is one. Below a
-//! list that is one field nothing needs a name. `tests/crds` holds the kinds of the Gateway API
-//! beside their CRDs.
+//! All other values have the default: an object has separate fields, a list is one field. Nothing
+//! below a list that is one field needs an entry. `tests/crds` compares the kinds of the Gateway
+//! API with their CRDs.
 
-/// How a value is taken apart that is not as its like are.
+/// The structure of a value that differs from the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListShape {
-    /// A list whose items are told apart by these fields.
+    /// A list whose items are identified by these fields.
     Map(&'static [Key]),
     /// A list whose items are their own keys.
     Set,
@@ -16,10 +16,10 @@ pub(crate) enum ListShape {
     Whole,
 }
 
-/// A field, and what it is where it is not written.
+/// A field, and its default if it is not written.
 pub(crate) type Key = (&'static str, Option<&'static str>);
 
-/// Kind (empty for all), place, shape.
+/// Kind (empty for all), path, shape.
 const SHAPES: &[(&str, &str, ListShape)] = &[
     ("", "metadata.finalizers", ListShape::Set),
     ("", "metadata.ownerReferences", ListShape::Map(&[("uid", None)])),
@@ -34,7 +34,7 @@ const SHAPES: &[(&str, &str, ListShape)] = &[
     ("Service", "spec.selector", ListShape::Whole),
 ];
 
-/// The shape of what stands at `path` (steps of `FieldsV1`) in an object of `kind`.
+/// Returns the shape of the value at `path` (steps of `FieldsV1`) in an object of `kind`.
 pub(super) fn shape(kind: &str, path: &[String]) -> Option<ListShape> {
     let mut place = String::new();
     for step in path {
@@ -49,7 +49,7 @@ pub(super) fn shape(kind: &str, path: &[String]) -> Option<ListShape> {
     found.map(|(_, _, shape)| *shape)
 }
 
-/// Places and shapes in the `spec` of a kind.
+/// Returns the paths and shapes in the `spec` of a kind.
 pub(crate) fn shapes(kind: &str) -> impl Iterator<Item = (&'static str, ListShape)> {
     let of_kind = SHAPES.iter().filter(move |(of, _, _)| *of == kind);
     of_kind.map(|(_, place, shape)| (*place, *shape))

@@ -1,23 +1,24 @@
-//! The objects of this gateway over an API like that of Kubernetes: `kubectl` without Kubernetes.
+//! An API like that of Kubernetes for the objects of this gateway: `kubectl` without Kubernetes.
 //!
 //! ```text
-//!  front    a request in, a response out; server   on a loopback address; token
-//!  call     what is asked: path, query, form
-//!  decide   what is done about it; discovery, watch, selector: what is read
-//!  answer   status and body; presenting, forms, table: how objects are shown
-//!  change   what is asked for; write   what it comes to, as files; body, patch, apply, lists,
+//!  front    HTTP requests and responses; server   listener on a loopback address; token
+//!  call     the parts of a request: path, query, form
+//!  decide   the decision about a call; discovery, watch, selector: reads
+//!  answer   status and body; presenting, forms, table: presentation of objects
+//!  change   the requested change; write   its result, as files; body, patch, apply, lists,
 //!           defaults, secrets
-//!  view     everything there is, as of one load; services
+//!  view     all objects, as of one load; services
 //!  refused  the errors of an API server
 //! ```
 //!
-//! Files stay the truth. Each load makes a [`View`] of what stands in them, from which every read is
-//! answered; a change is written to a file, and answered once that is loaded. No request that the
-//! gateway serves comes through here, and nothing here knows a route from a listener: an object is
-//! JSON that `config` has held against the rules of its kind, with the status that `graph` gives it.
+//! Files remain the source of truth. Each load makes a [`View`] of their contents, from which every
+//! read is answered. A change is written to a file, and answered after that file is loaded. No
+//! proxied request passes through this module, and nothing in it depends on the meaning of a route
+//! or listener: an object is JSON that `config` has checked against the rules of its kind, with the
+//! status from `graph`.
 //!
-//! Everything that a peer could hold is limited: connections, bodies, watches, the history that they
-//! read, the time for all of it.
+//! Everything that a client could occupy is limited: connections, bodies, watches and their
+//! history, and the time for each.
 
 mod answer;
 mod apply;
@@ -63,7 +64,7 @@ pub(crate) use view::{SourceObject, View};
 
 use front::QUEUE;
 
-/// The API of one gateway: its view, which the control loop renews, and those who serve it.
+/// The API of one gateway: its view, which the control loop renews, and the tasks that serve it.
 #[derive(Debug)]
 pub(crate) struct KubeApi {
     views: channel::Sender<Arc<View>>,
@@ -72,7 +73,7 @@ pub(crate) struct KubeApi {
 }
 
 impl KubeApi {
-    /// An API that shows nothing yet; the changes that are asked of it come out at the other end.
+    /// Creates an API with an empty view. The receiver yields the requested changes.
     pub(crate) fn new(rules: ApiRules) -> (Self, mpsc::Receiver<ChangeRequest>) {
         let (views, seen) = channel::channel(Arc::new(View::new(now())));
         let (changes, asked) = mpsc::channel(QUEUE);
@@ -80,31 +81,31 @@ impl KubeApi {
         (Self { views, front, tasks: JoinSet::new() }, asked)
     }
 
-    /// Who answers requests.
+    /// Returns the request handler.
     pub(crate) fn front(&self) -> &Front {
         &self.front
     }
 
-    /// Serves on a loopback address, too. Needs a runtime around it.
+    /// Also serves the API on a loopback address. Needs to be called within a runtime.
     ///
     /// # Errors
     ///
-    /// There can be no socket, token or certificate.
+    /// The socket, the token or the certificate cannot be created.
     pub(crate) fn listen(&mut self, listen: &Listen) -> Result<SocketAddr, CannotListen> {
         server::listen(listen, self.front.clone(), &mut self.tasks)
     }
 
-    /// Everything as of the last load.
+    /// Returns the view of the last load.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.views.borrow())
     }
 
-    /// Shows this from now on.
+    /// Makes `view` the current one.
     pub(crate) fn show(&self, view: View) {
         self.views.send_replace(Arc::new(view));
     }
 
-    /// Ends every conversation.
+    /// Aborts all connections.
     pub(crate) fn close(&mut self) {
         self.tasks.abort_all();
     }

@@ -1,4 +1,5 @@
-//! One object as it is shown to a caller: in the version asked for, without the values of Secrets.
+//! The presentation of one object to a caller: in the requested version, without the values of
+//! Secrets.
 
 use serde_json::{Value, json};
 
@@ -9,22 +10,22 @@ use super::kinds::ApiResource;
 use super::secrets;
 use super::view::Item;
 
-/// How objects of one resource are shown.
+/// Settings for the presentation of objects of one resource.
 #[derive(Clone, Debug)]
 pub(super) struct Presenting {
     pub resource: &'static ApiResource,
     pub version: String,
     pub shape: AnswerShape,
-    /// Values of Secrets are told.
+    /// True if the values of Secrets are shown.
     pub secrets: bool,
-    /// Rows of a Table hold the whole object, in place of its metadata.
+    /// True if rows of a Table have the whole object in place of its metadata.
     pub whole_rows: bool,
-    /// Seconds since 1970, for ages.
+    /// The current time in seconds since 1970, for ages.
     pub now: i64,
 }
 
 impl Presenting {
-    /// The object as JSON, in the version that was asked for.
+    /// Returns the object as JSON, in the requested version.
     pub(super) fn object(&self, item: &Item) -> Value {
         let mut object = item.value();
         let fields = object.as_object_mut();
@@ -40,7 +41,7 @@ impl Presenting {
         object
     }
 
-    /// Name, labels and so on alone.
+    /// Returns only the metadata of the object: name, labels and so on.
     pub(super) fn metadata(&self, item: &Item) -> Value {
         let mut object = self.object(item);
         json!({

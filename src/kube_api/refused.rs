@@ -1,4 +1,4 @@
-//! Why a call is not done: the errors of an API server, `metav1.Status`.
+//! Refused calls: the errors of an API server, `metav1.Status`.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use crate::config::Rejected;
 
 use super::kinds::ApiResource;
 
-/// A call that was not done, in the words of an API server.
+/// A refused call, in the terms of an API server.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
-    /// Status code of HTTP.
+    /// The HTTP status code.
     pub code: u16,
     reason: &'static str,
     pub message: String,
@@ -35,12 +35,12 @@ impl ApiError {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// Something that is nobody's to do here, whoever asks.
+    /// Returns the error for an operation that is not permitted here for any caller.
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(403, "Forbidden", message)
     }
 
-    /// An object that the API does not change, and why.
+    /// Returns the error for an object that the API does not change, with the reason.
     pub(super) fn not_ours(resource: &ApiResource, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified());
         Self::new(403, "Forbidden", message).about(resource, name)
@@ -51,7 +51,7 @@ impl ApiError {
         Self::new(404, "NotFound", message).about(resource, name)
     }
 
-    /// A path that means nothing.
+    /// Returns the error for an unknown path.
     pub(super) fn no_such_resource() -> Self {
         Self::new(404, "NotFound", "the server could not find the requested resource")
     }
@@ -71,7 +71,7 @@ impl ApiError {
         Self::new(409, "AlreadyExists", message).about(resource, name)
     }
 
-    /// The object was changed since the caller read it.
+    /// Returns the error for an object that was changed after the caller read it.
     pub(super) fn conflict(resource: &ApiResource, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version \
                    and try again";
@@ -84,7 +84,7 @@ impl ApiError {
         Self::new(409, "Conflict", message).about(resource, name)
     }
 
-    /// Fields that another manager applied: server-side apply.
+    /// Returns the error for fields that another manager applied (server-side apply).
     pub(super) fn owned_by_others(owned: &[(String, String)]) -> Self {
         let s = if owned.len() == 1 { "" } else { "s" };
         let told: Vec<String> = owned
@@ -102,7 +102,7 @@ impl ApiError {
         Self { details: Some(json!({ "causes": causes })), ..Self::new(409, "Conflict", message) }
     }
 
-    /// History that is not kept any more.
+    /// Returns the error for history that is no longer kept.
     pub(super) fn expired(version: u64, oldest: u64) -> Self {
         Self::new(410, "Expired", format!("too old resource version: {version} ({oldest})"))
     }
@@ -119,7 +119,7 @@ impl ApiError {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
-    /// Rules of the kind that the object breaks.
+    /// Returns the error for an object that breaks rules of its kind.
     pub(super) fn invalid(resource: &ApiResource, name: &str, rejected: &[Rejected]) -> Self {
         let told = |one: &Rejected| match &*one.field {
             "" => one.problem.clone(),
@@ -154,12 +154,13 @@ impl ApiError {
         Self::new(500, "InternalError", message)
     }
 
-    /// A change whose file cannot be written.
+    /// Returns the error for a change whose file cannot be written.
     pub(crate) fn nowhere(why: impl Into<String>) -> Self {
         Self::internal(why)
     }
 
-    /// A change with which the configuration does not load: it was undone.
+    /// Returns the error for a change with which the configuration does not load. The change was
+    /// undone.
     pub(crate) fn not_loaded(why: &str) -> Self {
         Self::internal(format!("the configuration cannot be loaded so, nothing was changed: {why}"))
     }
@@ -172,7 +173,7 @@ impl ApiError {
         Self::new(504, "Timeout", "the gateway did not answer in time")
     }
 
-    /// The body of the answer.
+    /// Returns the body of the answer.
     pub(super) fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status",
@@ -190,7 +191,7 @@ impl ApiError {
     }
 }
 
-/// The body of an answer to a deletion.
+/// Returns the body of the answer to a deletion.
 pub(super) fn deleted(resource: &ApiResource, name: &str, uid: &str) -> Value {
     json!({
         "kind": "Status",

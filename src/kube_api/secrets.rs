@@ -1,20 +1,20 @@
-//! Secrets over the API: their values are not told, unless the gateway was started with
+//! Secrets over the API: their values are hidden, unless the gateway was started with
 //! `--api-secrets`.
 //!
-//! A value that is not told reads as a mark. Written back, the mark means the value that is there:
-//! so `kubectl edit` and `kubectl apply` of a Secret do no harm, and no value leaves the gateway.
+//! A hidden value reads as a mark. If the mark is written back, the current value stays. So
+//! `kubectl edit` and `kubectl apply` of a Secret do no damage, and no value leaves the gateway.
 
 use serde_json::Value;
 
 use crate::config::Rejected;
 
-/// `redacted`, in base64 as all values are.
+/// The mark: `redacted`, in base64 as all values are.
 pub(super) const MARK: &str = "cmVkYWN0ZWQ=";
 
-/// Where kubectl keeps what it applied, values and all.
+/// The annotation in which kubectl keeps the object that it applied, including its values.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Puts the mark in place of every value.
+/// Replaces every value with the mark.
 pub(super) fn redact(secret: &mut Value) {
     if let Some(data) = secret.get_mut("data").and_then(Value::as_object_mut) {
         for value in data.values_mut() {
@@ -27,7 +27,8 @@ pub(super) fn redact(secret: &mut Value) {
     }
 }
 
-/// What kubectl applied, without its values; nothing of it where it cannot be read.
+/// Returns the object that kubectl applied, without its values; an empty object if it cannot be
+/// read.
 fn last_applied(text: &str) -> String {
     let Ok(mut applied) = serde_json::from_str::<Value>(text) else { return "{}\n".into() };
     for field in ["data", "stringData"] {
@@ -39,11 +40,11 @@ fn last_applied(text: &str) -> String {
     format!("{applied}\n")
 }
 
-/// Puts the values of `current` in place of marks.
+/// Replaces marks with the values of `current`.
 ///
 /// # Errors
 ///
-/// A mark where there was no value.
+/// A mark has no current value.
 pub(super) fn restore(secret: &mut Value, current: Option<&Value>) -> Result<(), Rejected> {
     let Some(data) = secret.get_mut("data").and_then(Value::as_object_mut) else { return Ok(()) };
     for (name, value) in data.iter_mut().filter(|(_, value)| *value == MARK) {

@@ -1,10 +1,10 @@
-//! Which objects of a list are meant: label selectors and field selectors.
+//! Label selectors and field selectors, which select objects of a list.
 
 use serde_json::Value;
 
 use super::refused::ApiError;
 
-/// Requirements that all must hold.
+/// Requirements, all of which must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Selector {
     labels: Vec<Requirement>,
@@ -25,7 +25,7 @@ enum Operator {
     NotIn(Vec<String>),
 }
 
-/// Fields that can be selected by, of those objects that have them.
+/// The supported fields of field selectors, and their JSON pointers. Not every object has them.
 const FIELDS: [(&str, &str); 4] = [
     ("metadata.name", "/metadata/name"),
     ("metadata.namespace", "/metadata/namespace"),
@@ -34,11 +34,11 @@ const FIELDS: [(&str, &str); 4] = [
 ];
 
 impl Selector {
-    /// Reads `labelSelector` and `fieldSelector`.
+    /// Parses `labelSelector` and `fieldSelector`.
     ///
     /// # Errors
     ///
-    /// One that cannot be read, or a field that cannot be selected by.
+    /// A selector is malformed, or names an unsupported field.
     pub(super) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
         let labels = parts(labels).map(requirement).collect::<Option<_>>();
         let labels = labels.ok_or_else(|| ApiError::bad_request("unable to parse requirement"))?;
@@ -47,7 +47,7 @@ impl Selector {
         Ok(Self { labels, fields })
     }
 
-    /// True if it takes everything.
+    /// Returns true if the selector accepts every object.
     pub(super) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
@@ -74,7 +74,7 @@ impl Selector {
     }
 }
 
-/// The parts between commas that stand outside of parentheses.
+/// Returns the parts between commas outside of parentheses.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     text.split(move |c| {

@@ -1,7 +1,7 @@
-//! The API on a loopback address: TLS or plain HTTP/1.1, a token on every request.
+//! The API on a loopback address: TLS or plain HTTP/1.1, with a token on every request.
 //!
-//! kubectl sends a token over TLS alone, so there is TLS, with a certificate that is made at each
-//! start; what begins like a TLS handshake is taken for one.
+//! kubectl sends a token only over TLS, so the server supports TLS, with a certificate that is made
+//! at each start. A connection that begins like a TLS handshake is treated as TLS.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,28 +24,28 @@ use super::front::{AnyBody, Front};
 use super::refused::ApiError;
 use super::token::{BearerToken, NoToken, publish};
 
-/// Connections at once; others wait in the backlog.
+/// The maximum number of concurrent connections. Others wait in the backlog.
 const CONNECTIONS: usize = 256;
-/// For a TLS handshake, and for the first byte that says whether there is one.
+/// The timeout for a TLS handshake, and for the first byte, which shows whether there is one.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const LIMITS: Limits = Limits {
     head_bytes: 64 << 10,
     head_fields: 64,
     head_time: Duration::from_secs(60),
-    // A watch stays open.
+    // No limit: a watch stays open.
     connection_time: None,
 };
 
-/// Where to listen, and where the token and the certificate are.
+/// The address to listen on, and the files of the token and the certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Listen {
     pub address: SocketAddr,
     pub token_file: PathBuf,
-    /// Where the certificate is put, for whoever is to trust it.
+    /// The file that the certificate is written to, for clients that have to trust it.
     pub ca_file: PathBuf,
 }
 
-/// Why nobody is answered over TCP.
+/// The reason why the API is not served over TCP.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CannotListen {
     #[error("{0}: {1}")]
@@ -60,7 +60,7 @@ pub(crate) enum CannotListen {
     Token(#[from] NoToken),
 }
 
-/// What a connection needs.
+/// The state that a connection needs.
 #[derive(Clone)]
 struct ApiDoor {
     front: Front,
@@ -68,7 +68,7 @@ struct ApiDoor {
     tls: TlsAcceptor,
 }
 
-/// Begins to listen. Needs a runtime around it.
+/// Starts to listen. Needs to be called within a runtime.
 pub(super) fn listen(
     listen: &Listen,
     front: Front,
@@ -90,7 +90,8 @@ pub(super) fn listen(
     Ok(bound)
 }
 
-/// A process that takes over listens beside the one before for a moment.
+/// Binds the socket with `SO_REUSEPORT`: during a takeover the new process listens beside the old
+/// one for a moment.
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket =
         socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
@@ -128,7 +129,7 @@ async fn connection(stream: TcpStream, door: ApiDoor) {
     let mut first = [0];
     let peeked = tokio::time::timeout(HANDSHAKE, stream.peek(&mut first)).await;
     match (peeked, first) {
-        // A record of TLS that holds a handshake.
+        // A TLS record of type handshake.
         (Ok(Ok(1)), [0x16]) => {
             let handshake = door.tls.accept(stream);
             if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await {
@@ -151,7 +152,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: ApiDoor) {
 impl ApiDoor {
     async fn answer(&self, request: Request<Incoming>) -> Response<AnyBody> {
         if !local_http::is_own_name(request.headers()) {
-            // Another name that leads here is a page's in somebody's browser.
+            // Another name that resolves to this host was used by a web page in a browser.
             let why = "Host must be a name of this host's loopback: localhost, 127.0.0.1 or [::1]";
             return self.front.refused(ApiError::forbidden(why));
         }

@@ -1,18 +1,19 @@
-//! A Service for each Gateway that is served, so that who looks for one finds where it listens.
+//! A Service for each served Gateway, so that clients that look for one find the addresses.
 //!
-//! In a cluster a Gateway is something that is made for it, with a Service before it. Here it is
-//! this process: the Service describes its own sockets, nothing routes to it, and nobody can change
-//! it. It has the labels and annotations of `spec.infrastructure` (GEP-1762, GEP-1867).
+//! In a cluster, resources are created for a Gateway, with a Service in front of them. Here the
+//! Gateway is this process: the Service describes the gateway's own sockets, no traffic is routed
+//! to it, and it cannot be changed. It has the labels and annotations of `spec.infrastructure`
+//! (GEP-1762, GEP-1867).
 
 use serde_json::{Map, Value, json};
 
 use crate::api::{Kind, ObjectKey};
 
-/// Characters of a Service's name.
+/// The maximum length of a Service's name in characters.
 const LONGEST: usize = 63;
 
-/// The Service of a Gateway, if that has addresses; as somebody would have written it, with its
-/// status.
+/// Returns the Service of a Gateway, if the Gateway has addresses. It has the form of a written
+/// object, with its status.
 pub(super) fn of(gateway: &Value) -> Option<(ObjectKey, Value)> {
     let text = |path: &str| gateway.pointer(path).and_then(Value::as_str);
     let (namespace, name) = (text("/metadata/namespace")?, text("/metadata/name")?);
@@ -57,11 +58,11 @@ pub(super) fn of(gateway: &Value) -> Option<(ObjectKey, Value)> {
     Some((ObjectKey::new(Kind::Service, namespace, &own), service))
 }
 
-/// `GATEWAY-CLASS`, cut where that is too long for a Service.
+/// Returns `GATEWAY-CLASS`, cut to the maximum length. Dots become hyphens.
 fn service_name(gateway: &str, class: &str) -> String {
     let mut name = format!("{gateway}-{class}").replace('.', "-");
     if name.len() > LONGEST {
-        // Names are ASCII, so any place is one to cut at.
+        // Names are ASCII, so every position is a character boundary.
         name.truncate(LONGEST);
         name.truncate(name.trim_end_matches('-').len());
     }

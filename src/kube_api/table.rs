@@ -1,4 +1,4 @@
-//! Lists as `kubectl get` prints them: a row an object, in the columns of its CRD.
+//! Lists as `kubectl get` prints them: one row for each object, in the columns of its CRD.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,8 @@ use crate::api::Kind;
 use super::presenting::Presenting;
 use super::view::Item;
 
-/// One column: its name, `string`, `integer` or `date`, 0 where it is always shown, and its value.
+/// One column: its name, its type (`string`, `integer` or `date`), its priority (0 if it is always
+/// shown), and its value.
 struct TableColumn {
     name: &'static str,
     kind: &'static str,
@@ -23,7 +24,7 @@ const NAME: TableColumn = column("Name", |object| text(object, "/metadata/name")
 const HOSTNAMES: TableColumn = column("Hostnames", |object| array(object, "/spec/hostnames"));
 const AGE: &str = "Age";
 
-/// The columns of a kind, without name and age.
+/// Returns the columns of a kind, without name and age.
 fn columns(kind: Kind) -> &'static [TableColumn] {
     match kind.as_str() {
         "GatewayClass" => {
@@ -38,7 +39,7 @@ fn columns(kind: Kind) -> &'static [TableColumn] {
             const {
                 &[
                     column("Class", |object| text(object, "/spec/gatewayClassName")),
-                    // The first alone, as in the CRD.
+                    // Only the first address, as in the CRD.
                     column("Address", |object| text(object, "/status/addresses/0/value")),
                     column("Programmed", |object| condition(object, "Programmed")),
                 ]
@@ -102,7 +103,7 @@ fn columns(kind: Kind) -> &'static [TableColumn] {
     }
 }
 
-/// Objects as a `Table`.
+/// Returns objects as a `Table`.
 pub(super) fn table(of: &Presenting, items: &[&Item], metadata: Value) -> Value {
     let own = columns(of.resource.kind());
     let mut definitions = vec![definition(&NAME)];
@@ -146,7 +147,7 @@ fn text(object: &Value, path: &str) -> Value {
     object.pointer(path).cloned().unwrap_or_default()
 }
 
-/// As a CRD's column shows an array: as JSON.
+/// Returns an array as JSON text, as a column of a CRD shows it.
 fn array(object: &Value, path: &str) -> Value {
     object.pointer(path).map(|array| array.to_string().into()).unwrap_or_default()
 }
@@ -169,7 +170,7 @@ fn count(object: &Value, fields: &[&str]) -> Value {
     maps.map(serde_json::Map::len).sum::<usize>().into()
 }
 
-/// Parts of the items of a list, between commas.
+/// Returns a part of each item of a list, separated by commas.
 fn joined(object: &Value, path: &str, part: fn(&Value) -> Option<&Value>) -> Value {
     let items = object.pointer(path).and_then(Value::as_array);
     let parts: Vec<String> = items
@@ -201,14 +202,15 @@ fn service_ports(object: &Value) -> Value {
     or_none(ports.join(",").into())
 }
 
-/// How old an object is, as kubectl says it.
+/// Returns the age of an object in the notation of kubectl.
 fn age(object: &Value, now: i64) -> String {
     let created = object.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
     let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
     created.map_or_else(|| "<unknown>".into(), |at| duration(now - at.as_second()))
 }
 
-/// `2m5s`, `3h`, `5d4h`: two units while they matter, then one. That of Kubernetes, in other words.
+/// Formats a duration as Kubernetes does, for example `2m5s`, `3h`, `5d4h`: with two units for the
+/// smaller values in a range, with one for the others.
 fn duration(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |first: i64, unit: &str, second: i64, other: &str| match second {
@@ -216,7 +218,7 @@ fn duration(seconds: i64) -> String {
         _ => format!("{first}{unit}{second}{other}"),
     };
     match seconds {
-        // Clocks differ.
+        // Clocks may differ.
         ..-1 => "<invalid>".into(),
         -1 => "0s".into(),
         0..120 => format!("{seconds}s"),

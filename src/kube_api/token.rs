@@ -1,4 +1,4 @@
-//! The token without which nobody is answered over TCP.
+//! The bearer token that every request over TCP needs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 
 use crate::secret::Secret;
 
-/// Random bytes of a token that is made here.
+/// The number of random bytes of a generated token.
 const BYTES: usize = 32;
-/// Shorter ones can be guessed, longer ones do not fit a request's head.
+/// The permitted length of a token. Shorter ones can be guessed, longer ones do not fit the head of
+/// a request.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=1024;
 
-/// What a caller must show.
+/// The token that a caller must present.
 #[derive(Clone, Debug)]
 pub(super) struct BearerToken(Secret<Vec<u8>>);
 
-/// Why there is none.
+/// The reason why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoToken {
     #[error("{}: {source}", .path.display())]
@@ -28,11 +29,11 @@ pub(crate) enum NoToken {
 }
 
 impl BearerToken {
-    /// The token in the file at `path`; where there is no file, one is made.
+    /// Returns the token in the file at `path`. If the file is missing, a token is generated.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or written, or does not keep a secret.
+    /// The file cannot be read or written, can be read by others, or has no valid token.
     pub(super) fn in_file(path: &Path) -> Result<Self, NoToken> {
         let failed = |source| NoToken::File { path: path.to_owned(), source };
         let file = match File::open(path) {
@@ -55,7 +56,8 @@ impl BearerToken {
         Ok(Self(Secret::new(token.as_bytes().to_vec())))
     }
 
-    /// True if `shown` is this token. How long it takes says nothing of how much of it is right.
+    /// Returns true if `shown` is this token. The duration does not depend on how much of it is
+    /// right.
     pub(super) fn is(&self, shown: &[u8]) -> bool {
         let token = self.0.reveal();
         let wrong =
@@ -71,7 +73,7 @@ fn make(path: &Path) -> io::Result<()> {
     let mut random = [0; BYTES];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Two gateways may start at once: the one that comes second reads what the first made.
+    // Two gateways may start at once: the second one reads the token that the first one made.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => file.write_all(text.as_bytes()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -79,7 +81,7 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes what everybody may read, whole.
+/// Writes a file that everybody may read, atomically.
 pub(super) fn publish(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, text)?;

@@ -1,8 +1,8 @@
-//! The view: every object of the last load as an API server shows it, with its defaults, metadata and
+//! The view: every object of the last load as an API server shows it, with defaults, metadata and
 //! status, and the changes of the loads before.
 //!
-//! A [`View`] never changes; each load makes the next one of it. Objects that are the same in both
-//! are shared, and keep their version.
+//! A [`View`] is immutable; each load makes the next one from it. Unchanged objects are shared, and
+//! keep their version.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -18,48 +18,48 @@ use crate::graph::ObjectStatus;
 use super::kinds::{self, ApiResource};
 use super::{defaults, services};
 
-/// Changes that are kept for those who watch; who is further behind lists again.
+/// The number of changes that are kept for watches. A client that is further behind lists again.
 const HISTORY: usize = 4096;
 
 /// An object as it was written.
 pub(crate) struct SourceObject {
     pub key: ObjectKey,
-    /// Its document as JSON, variables replaced.
+    /// The document as JSON, with variables replaced.
     pub written: Box<str>,
     pub file: Arc<Path>,
-    /// True if nothing else stands in the file.
+    /// True if the file contains nothing else.
     pub alone: bool,
 }
 
 impl fmt::Debug for SourceObject {
-    // What was written may be a Secret.
+    // The text is omitted because it may be a Secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {}", self.key, self.file.display())
     }
 }
 
-/// Where an object comes from, which says whether it can be changed here.
+/// The origin of an object, which decides whether the API may change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ItemOrigin {
-    /// Written here, into this file.
+    /// Written by the API, into this file.
     Api(PathBuf),
-    /// Written by hand.
+    /// Written by a user, in this file.
     File(Arc<Path>),
-    /// Written nowhere.
+    /// Not in any file. The text explains why.
     Made(&'static str),
 }
 
-/// One object, complete but for `metadata.resourceVersion`.
+/// One object, complete except for `metadata.resourceVersion`.
 pub(super) struct Item {
     pub key: ObjectKey,
     pub version: u64,
     pub origin: ItemOrigin,
-    /// All but a status that the gateway works out. As text: a tree of values takes ten times the
-    /// memory, and is seldom wanted.
+    /// The object without a status that the gateway computes. It is kept as text: a tree of values
+    /// takes ten times the memory, and is seldom needed.
     pub json: Box<str>,
-    /// The status that the gateway works out, with the times of its conditions.
+    /// The status that the gateway computes, with the times of its conditions.
     pub status: Option<Arc<ObjectStatus>>,
-    /// Of what the text was made; equal ones make equal texts.
+    /// A hash of the source of `json`. An equal hash means an equal `json`.
     pub print: u64,
 }
 
@@ -76,7 +76,7 @@ impl fmt::Debug for Item {
 }
 
 fn value(json: &str, status: Option<&ObjectStatus>) -> Value {
-    // It was written from a value.
+    // The text was written from a value.
     let mut value: Value = serde_json::from_str(json).unwrap_or_default();
     if let (Some(status), Some(fields)) = (status, value.as_object_mut()) {
         fields.insert("status".into(), status.json());
@@ -84,20 +84,20 @@ fn value(json: &str, status: Option<&ObjectStatus>) -> Value {
     value
 }
 
-/// What became of an object.
+/// A change of one object.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub version: u64,
-    /// None where there was none.
+    /// `None` if the object was created.
     pub before: Option<Arc<Item>>,
-    /// None where it was deleted.
+    /// `None` if the object was deleted.
     pub after: Option<Arc<Item>>,
 }
 
-/// Everything at one moment.
+/// All objects at one moment, and the changes before it.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    /// `resourceVersion` of all lists.
+    /// The `resourceVersion` of all lists.
     pub(super) version: u64,
     pub(super) items: BTreeMap<ObjectKey, Arc<Item>>,
     pub(super) events: VecDeque<Event>,
@@ -106,8 +106,9 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The view of a process that has loaded nothing. Versions count from the time of its start in
-    /// milliseconds, so that those of the process before are all smaller, and known to be gone.
+    /// Creates the view of a process that has loaded nothing. Versions count from its start time in
+    /// milliseconds, so that all versions of the previous process are smaller, and known to be
+    /// expired.
     pub(crate) fn new(start: jiff::Timestamp) -> Self {
         let version = u64::try_from(start.as_millisecond()).unwrap_or_default();
         Self { version, oldest: version, ..Self::default() }
@@ -117,7 +118,8 @@ impl View {
         self.items.get(&ObjectKey::new(kind, namespace, name))
     }
 
-    /// Objects of a kind, by namespace and name; of one namespace, where one is given.
+    /// Returns the objects of a kind by namespace and name; only those of one namespace, if it is
+    /// given.
     pub(super) fn list(
         &self,
         kind: Kind,
@@ -130,7 +132,8 @@ impl View {
         })
     }
 
-    /// The view after a load. `api` is the directory whose objects were written here.
+    /// Returns the view after a load. `api` is the directory with the objects that the API has
+    /// written.
     pub(crate) fn next(
         &self,
         sources: Vec<SourceObject>,
@@ -147,7 +150,7 @@ impl View {
                 if is_api { ItemOrigin::Api(file.to_path_buf()) } else { ItemOrigin::File(file) };
             let Some(mut draft) = self.draft(&key, origin, &written, None, now) else { continue };
             draft.status = statuses.remove(&key).map(|status| self.dated(&key, status, now));
-            // Of policies that stand twice the first is shown.
+            // If a policy is written twice, the first one is shown.
             drafts.entry(key).or_insert(draft);
         }
         self.add_namespaces(&mut drafts, now);
@@ -155,7 +158,7 @@ impl View {
         self.with(drafts)
     }
 
-    /// What will be shown of a document; `own` is a status that stands in it.
+    /// Returns the draft for a document. `own` is a status that is part of the document.
     fn draft(
         &self,
         key: &ObjectKey,
@@ -177,7 +180,8 @@ impl View {
         Some(Draft { origin, print, json: Some(json.to_string().into()), status: None })
     }
 
-    /// A status with the times of its conditions: of one whose status is as before, the time before.
+    /// Returns a status with the times of its conditions. A condition with an unchanged status
+    /// keeps its time.
     fn dated(
         &self,
         key: &ObjectKey,
@@ -192,7 +196,7 @@ impl View {
         }
     }
 
-    /// A namespace is there as soon as an object is in it, written or not.
+    /// Adds namespaces that are not written: a namespace exists as soon as an object is in it.
     fn add_namespaces(&self, drafts: &mut Drafts, now: jiff::Timestamp) {
         let mut named: BTreeSet<String> = drafts.keys().map(|key| key.namespace.clone()).collect();
         named.insert("default".into());
@@ -210,7 +214,7 @@ impl View {
         }
     }
 
-    /// A Service for each Gateway that is served: its own sockets.
+    /// Adds a Service for each served Gateway, which describes the gateway's own sockets.
     fn add_services(&self, drafts: &mut Drafts, now: jiff::Timestamp) {
         let gateways = drafts.iter().filter(|(key, _)| key.kind == Kind::Gateway);
         let gateways = gateways.filter_map(|(key, draft)| {
@@ -225,7 +229,7 @@ impl View {
                 ItemOrigin::Made("it describes the gateway's own sockets; change the Gateway");
             let draft = self.draft(&key, origin, &written.to_string(), own, now);
             if let Some(draft) = draft {
-                // One that somebody wrote stands.
+                // A Service that a user wrote takes precedence.
                 drafts.entry(key).or_insert(draft);
             }
         }
@@ -257,7 +261,7 @@ impl View {
                 continue;
             }
             version += 1;
-            // Without an object before, there is always a text.
+            // Without a previous object, there is always a text.
             let json = json.or_else(|| before.map(|before| before.json.clone()));
             let json = json.unwrap_or_default();
             let item = Arc::new(Item { key: key.clone(), version, origin, json, status, print });
@@ -277,14 +281,14 @@ impl View {
 struct Draft {
     origin: ItemOrigin,
     print: u64,
-    /// None where it is as before.
+    /// `None` if it is the same as before.
     json: Option<Box<str>>,
     status: Option<Arc<ObjectStatus>>,
 }
 
 type Drafts = BTreeMap<ObjectKey, Draft>;
 
-/// The object of a document: with its defaults, its metadata and the status that is its `own`.
+/// Returns the object of a document, with its defaults, its metadata and the status `own`.
 fn complete(
     key: &ObjectKey,
     resource: &ApiResource,
@@ -293,11 +297,11 @@ fn complete(
     own: Option<&Value>,
     now: &str,
 ) -> Value {
-    // It was written from a value.
+    // The text was written from a value.
     let mut json: Value = serde_json::from_str(written).unwrap_or_default();
     let Some(fields) = json.as_object_mut() else { return json };
     fields.insert("apiVersion".into(), resource.info.api_version().into());
-    // What is written there is another's, and of another time.
+    // A written status is from another controller and another time.
     fields.shift_remove("status");
     if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.shift_remove("resourceVersion");
@@ -320,19 +324,19 @@ fn complete(
     json
 }
 
-/// `uid` and `creationTimestamp`, where they are not written: of an object in a file of somebody's,
-/// the identity is that of its name, and it came into being when it was first read here.
+/// Sets `uid` and `creationTimestamp` if they are not written. For an object in a user's file, the
+/// UID is derived from its name, and the timestamp is the time at which it was first read.
 fn stamp(metadata: &mut Map<String, Value>, key: &ObjectKey, before: Option<&Value>, now: &str) {
     metadata.entry("uid").or_insert_with(|| named_uid(key).into());
     let known = || before.and_then(|before| before.pointer("/metadata/creationTimestamp").cloned());
     metadata.entry("creationTimestamp").or_insert_with(|| known().unwrap_or_else(|| now.into()));
 }
 
-/// A UUID (version 8, RFC 9562) that is the same whenever an object has this name.
+/// Returns a UUID (version 8, RFC 9562) that is always the same for an object of this name.
 fn named_uid(key: &ObjectKey) -> String {
     let text = key.to_string();
     let hash = |seed: u64| {
-        // FNV-1a: any hash that stays the same over builds and machines would do.
+        // FNV-1a. Any hash that is stable across builds and machines would do.
         text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
     };
     let (high, low) = (hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
@@ -340,7 +344,7 @@ fn named_uid(key: &ObjectKey) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
-/// A UUID that no other object has.
+/// Returns a random UUID.
 pub(super) fn new_uid() -> String {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
 }
@@ -352,13 +356,13 @@ fn label_namespace(metadata: &mut Map<String, Value>, name: &str) {
     }
 }
 
-/// RFC 3339 in UTC, whole seconds.
+/// Formats a time as RFC 3339 in UTC, with whole seconds.
 pub(super) fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Gives every condition the time of its last transition: of one whose status is as before, the time
-/// before.
+/// Sets the time of the last transition of every condition. A condition with an unchanged status
+/// keeps its time.
 fn keep_times(before: Option<&ObjectStatus>, status: &mut ObjectStatus, now: jiff::Timestamp) {
     let before = before.map(ObjectStatus::parts).unwrap_or_default();
     let known: Vec<&[Condition]> = status

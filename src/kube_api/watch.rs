@@ -1,4 +1,4 @@
-//! A watch: changes as they happen, a line of JSON each.
+//! A watch: changes as they happen, one line of JSON for each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,30 +20,32 @@ use super::selector::Selector;
 use super::table;
 use super::view::{Event, Item, View};
 
-/// How long a watch lasts where nothing is said, and at most.
+/// The default duration of a watch. [`LONGEST`] is the maximum.
 const USUAL: Duration = Duration::from_secs(30 * 60);
 const LONGEST: Duration = Duration::from_secs(60 * 60);
-/// How often a watcher who wants it is told that nothing happened.
+/// The interval between bookmarks, for clients that ask for them.
 const BOOKMARKS: Duration = Duration::from_secs(60);
 
-/// What is watched, from when on.
+/// A watch: the objects that it covers, and the position from which it continues.
 #[derive(Debug)]
 pub(super) struct Watching {
     of: Presenting,
     namespace: Option<String>,
     selector: Selector,
-    /// Changes up to this version are known to the caller.
+    /// The caller knows the changes up to this version.
     position: u64,
     bookmarks: bool,
     lasts: Duration,
-    /// Lines that come first.
+    /// The lines that are sent next.
     lines: VecDeque<Bytes>,
 }
 
 impl Watching {
+    /// Starts a watch.
+    ///
     /// # Errors
     ///
-    /// A version that is none, or of which the changes after it are not kept any more.
+    /// The version is invalid, or the changes after it are no longer kept.
     pub(super) fn new(
         view: &View,
         query: &CallQuery,
@@ -82,7 +84,7 @@ impl Watching {
             lines: VecDeque::new(),
         };
         match version {
-            // One from after us would be of another gateway.
+            // A version from the future must be of another gateway.
             Some(version) if !initial => {
                 if version < view.oldest || version > view.version {
                     return Err(ApiError::expired(version, view.oldest));
@@ -95,7 +97,7 @@ impl Watching {
         Ok(watching)
     }
 
-    /// Everything there is, as if it had just been made.
+    /// Returns all matching objects, as if they had just been created.
     fn initial(&self, view: &View, mark_the_end: bool) -> VecDeque<Bytes> {
         let items = view.list(self.of.resource.kind(), self.namespace.as_deref());
         let items =
@@ -109,7 +111,7 @@ impl Watching {
         lines
     }
 
-    /// Takes what has happened up to `view`. False once some of it is not known any more.
+    /// Adds the changes up to `view`. Returns false if some of them are no longer kept.
     fn advance(&mut self, view: &View) -> bool {
         if self.position < view.oldest {
             let gone = ApiError::expired(self.position, view.oldest).status();
@@ -136,7 +138,7 @@ impl Watching {
             (None, Some(after)) => Some(line("ADDED", self.shown(after))),
             (Some(_), Some(after)) => Some(line("MODIFIED", self.shown(after))),
             (Some(before), None) => {
-                // As it was, at the version of its end.
+                // The object before its deletion, with the version of the deletion.
                 let gone = Item {
                     key: before.key.clone(),
                     version: event.version,
@@ -169,7 +171,7 @@ impl Watching {
         })
     }
 
-    /// The lines, for as long as it lasts. `permit` is given back at its end.
+    /// Returns the lines of the watch until it ends. `permit` is released at the end.
     pub(super) fn lines(
         self,
         views: watch::Receiver<Arc<View>>,

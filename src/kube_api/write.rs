@@ -1,8 +1,9 @@
-//! Changes: what somebody wants of an object, as changes of files.
+//! Changes: calls that change objects, translated into changes of files.
 //!
-//! [`Change::prepare`] decides everything that can be decided without touching anything: whether
-//! the object is there, whether it may be changed, what it will be, whether an API server would take
-//! it. The control loop then writes the files and loads them, and only then there is an answer.
+//! [`Change::prepare`] decides everything that can be decided without side effects: whether the
+//! object exists, whether it may be changed, what it will be, and whether an API server would
+//! accept it. The control loop then writes the files and loads them, and only then the call is
+//! answered.
 
 use std::path::Path;
 
@@ -25,16 +26,16 @@ use super::view::{Item, ItemOrigin, View, new_uid};
 const MERGED_LISTS: &MergedLists = &[
     ("/metadata/finalizers", None),
     ("/metadata/ownerReferences", Some("uid")),
-    // Only Services have it, of the kinds that are patched so.
+    // Of the kinds that are patched this way, only Services have it.
     ("/spec/ports", Some("port")),
 ];
 
 impl Change {
-    /// Decides what will be, as `view` is now; new objects go to `directory`.
+    /// Determines the result of the change, based on `view`. New objects are placed in `directory`.
     ///
     /// # Errors
     ///
-    /// Why an API server would not do it, or why it is not done here.
+    /// The reason why an API server would refuse the change, or why this gateway does.
     pub(crate) fn prepare(
         &self,
         view: &View,
@@ -80,7 +81,7 @@ impl Change {
         }
     }
 
-    /// The object as the caller would read it, for a patch.
+    /// Returns the object as the caller would read it, as the target of a patch.
     fn read(&self, current: &Item) -> Value {
         let mut object = current.value();
         object["apiVersion"] = self.resource.api_version(&self.version).into();
@@ -154,7 +155,8 @@ impl Change {
         Ok(PreparedChange { files: vec![file], key, outcome: ChangeOutcome::Created, warnings })
     }
 
-    /// A namespace that is there because something is in it can still be written.
+    /// Returns true for a namespace that exists only because objects are in it. It can still be
+    /// written.
     fn is_implicit(&self, item: &Item) -> bool {
         self.resource.kind() == Kind::Namespace && matches!(item.origin, ItemOrigin::Made(_))
     }
@@ -168,7 +170,7 @@ impl Change {
         let Self { resource, name, .. } = self;
         let path = match &current.origin {
             ItemOrigin::Api(path) => path.clone(),
-            // Labels of a namespace that is written nowhere: now it is.
+            // A namespace that is not written gets labels: it is written now.
             ItemOrigin::Made(_) if self.is_implicit(current) => {
                 files::path(directory, &current.key)
             }
@@ -279,7 +281,7 @@ impl Change {
         Ok(PreparedChange { files: changes, key, outcome, warnings })
     }
 
-    /// A namespace goes with everything in it, or stays.
+    /// Returns the objects to delete with a namespace. All of them are deleted, or none.
     fn inhabitants<'v>(
         &self,
         view: &'v View,
@@ -305,7 +307,7 @@ impl Change {
         Ok(going)
     }
 
-    /// What a dry run answers: the object as it would be read, with the status that it has now.
+    /// Returns the answer to a dry run: the object as it would be read, with its current status.
     fn shown(&self, mut object: Value, current: Option<&Item>) -> Value {
         object["apiVersion"] = self.resource.api_version(&self.version).into();
         if let Some(current) = current {
@@ -331,13 +333,13 @@ fn not_ours(resource: &ApiResource, name: &str, origin: &ItemOrigin) -> ApiError
     ApiError::not_ours(resource, name, &why)
 }
 
-/// Five characters, none of which make a word: as an API server ends a name that it makes up.
+/// Returns five characters that make no word, which is how an API server ends a generated name.
 fn random_suffix() -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     (0..5).map(|_| char::from(LETTERS[fastrand::usize(..LETTERS.len())])).collect()
 }
 
-/// True if both are the same but for the fields `without`, in whatever order.
+/// Returns true if both are equal except for the fields `without`, in any order.
 fn same(one: &Value, other: &Value, without: &[&str]) -> bool {
     let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return false };
     let rest = |fields: &Map<String, Value>| -> usize {

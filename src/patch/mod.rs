@@ -1,18 +1,19 @@
-//! Patches of JSON: merge patch (RFC 7396), JSON patch (RFC 6902), Kubernetes' strategic merge patch.
+//! Patches of JSON: merge patch (RFC 7396), JSON patch (RFC 6902), and the strategic merge patch of
+//! Kubernetes.
 //!
-//! The crate `json-patch` would do the first two, but it removes a field by putting the last one in its
-//! place. Objects are written to files that people read, so fields keep their order here.
+//! The crate `json-patch` could do the first two, but it removes a field by moving the last one
+//! into its place. Objects are written to files that people read, so fields keep their order here.
 
 use serde_json::{Map, Value};
 
-/// Operations of one JSON patch.
+/// The maximum number of operations of one JSON patch.
 const OPERATIONS: usize = 1000;
 
-/// The lists that a strategic merge patch merges, by their paths; every other list is replaced. With
-/// each list is the field that tells its items apart; without such a field its values are a set.
+/// The lists that a strategic merge patch merges, by path; every other list is replaced. Each list
+/// has the field that identifies its items. Without such a field, its values are a set.
 pub(crate) type MergedLists = [(&'static str, Option<&'static str>)];
 
-/// RFC 7396.
+/// Applies a merge patch (RFC 7396).
 pub(crate) fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
@@ -31,11 +32,11 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-/// A strategic merge patch that merges `lists`.
+/// Applies a strategic merge patch that merges `lists`.
 ///
 /// # Errors
 ///
-/// A directive that means nothing.
+/// A directive is unknown, or an item of a merged list lacks its key.
 pub(crate) fn strategic(
     target: &mut Value,
     patch: Value,
@@ -81,7 +82,7 @@ fn strategic_at(
             }
             continue;
         }
-        // The order of a list means nothing in those that are merged here.
+        // The order of the lists that are merged here has no meaning.
         if name.starts_with("$setElementOrder/") {
             continue;
         }
@@ -147,11 +148,11 @@ fn merge_list(
     Ok(())
 }
 
-/// RFC 6902.
+/// Applies a JSON patch (RFC 6902).
 ///
 /// # Errors
 ///
-/// The operation that cannot be done, or is none.
+/// The patch is invalid, or the first operation that cannot be done.
 pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), String> {
     let Value::Array(operations) = patch else { return Err("a JSON patch is a list".into()) };
     if operations.len() > OPERATIONS {
@@ -198,7 +199,7 @@ fn nothing_at(path: &str) -> String {
     format!("there is nothing at {path}")
 }
 
-/// The parent of a place and the last step to it.
+/// Returns the parent of the value at `path`, and the last step of the path.
 fn place<'t>(target: &'t mut Value, path: &str) -> Result<(&'t mut Value, String), String> {
     let (parent, last) = path.rsplit_once('/').ok_or("the whole cannot be meant")?;
     let parent = target.pointer_mut(parent).ok_or_else(|| nothing_at(parent))?;
