@@ -303,7 +303,7 @@ fn usable(
              UDPRoute; write `ip` or `fqdn`"
         )));
     }
-    // The payload of TCP and UDP connections is opaque to the gateway.
+    // The payload of TCP and UDP routes is opaque to the gateway.
     if carries != Payload::Requests {
         return Ok(None);
     }

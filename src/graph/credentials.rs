@@ -8,7 +8,8 @@ pub(crate) enum NamedCertificate {
     /// A key pair in PEM from the Secret.
     Inline { object: String, chain: Vec<u8>, key: secret::Secret<Vec<u8>> },
     /// A certbot lineage: the newest one that covers `host`, the listener's hostname; if that does
-    /// not decide, one of `names`. If it was `chosen`, only the one name and its variants count.
+    /// not decide, the first of `names` that has one. If it was `chosen`, only that one name and
+    /// its variants count.
     Lineage { object: String, names: Vec<String>, host: Option<String>, chosen: bool },
 }
 

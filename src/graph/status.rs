@@ -20,8 +20,8 @@ use super::verdict::{Judged, Refusal, refuse};
 /// `PolicyStatus.ancestors`).
 const MAX_ANCESTORS: usize = 16;
 
-/// The statuses of all objects of this controller. They print as YAML in the form of `kubectl get
-/// -o yaml`.
+/// The statuses of all objects of this controller. `Display` writes them as YAML in the form of
+/// `kubectl get -o yaml`.
 ///
 /// It owns its contents, so it outlives the objects that it was made from.
 #[derive(Clone, Debug, Default, PartialEq)]

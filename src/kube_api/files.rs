@@ -99,7 +99,7 @@ fn one(change: &FileChange) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// The text of the file for an object.
+/// Returns the text of the file for an object.
 pub(super) fn text(object: &Value) -> String {
     let object = config::for_file(object.clone());
     format!("# Written over the API of edge-gateway.\n{}", Yaml(&object))

@@ -41,7 +41,7 @@ pub(crate) type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
 #[derive(Debug)]
 pub(crate) struct ChangeRequest {
     pub change: Change,
-    /// Receives the prepared change and the view after it, or the refusal.
+    /// The channel for the prepared change and the view after it, or for the refusal.
     pub answer: oneshot::Sender<Result<(PreparedChange, Arc<View>), ApiError>>,
 }
 

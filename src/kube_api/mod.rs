@@ -105,7 +105,7 @@ impl KubeApi {
         self.views.send_replace(Arc::new(view));
     }
 
-    /// Aborts all connections.
+    /// Stops the listener and aborts its connections.
     pub(crate) fn close(&mut self) {
         self.tasks.abort_all();
     }

@@ -6,8 +6,8 @@
 //! policies for the same target are a conflict: only the older one, or the first by name, is
 //! accepted. `OnConflict` decides whether it still applies or the target is closed.
 //!
-//! Support for another kind of Envoy Gateway policy takes changes in four places. None of them
-//! concerns attachment:
+//! Support for another kind of Envoy Gateway policy requires changes in four places, none of
+//! them about attachment:
 //!
 //! 1. `src/api/envoy/`: its spec, with [`EnvoyPolicySpec`](crate::api::envoy::EnvoyPolicySpec) for
 //!    it, and the variant of `Object`.
