@@ -44,7 +44,8 @@ impl Recent {
             return;
         }
         if seconds(record.time) > until {
-            // The reader is gone. One that reads again at this moment renews it a second later.
+            // The reader is gone. One that reads at this moment renews the time with its next read, a
+            // second later.
             self.until.store(0, Ordering::Relaxed);
             if let Ok(mut lines) = self.lines.try_lock() {
                 lines.kept = VecDeque::new();

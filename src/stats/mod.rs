@@ -171,7 +171,7 @@ pub(crate) struct Upstream {
     pub sent_bytes: Counter,
     pub received_datagrams: Counter,
     pub sent_datagrams: Counter,
-    /// Times that the connection limit was reached.
+    /// Times that a limit did not allow another connection.
     pub connection_overflows: Counter,
     /// Requests refused because too many were already waiting for a connection.
     pub pending_overflows: Counter,

@@ -192,7 +192,7 @@ impl LogFiles {
     }
 
     /// Returns the queue of the gateway's own log if it writes to the same descriptor: two threads
-    /// that write to one pipe would mix their lines.
+    /// that write to one pipe would interleave parts of lines.
     fn shared(&self, path: &Path) -> Option<Spool> {
         match Stream::named(path)? {
             Stream::Output => self.0.stdout.clone(),
