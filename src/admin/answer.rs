@@ -11,7 +11,7 @@ pub(crate) struct Answer {
     pub status: StatusCode,
     pub content_type: &'static str,
     pub body: Bytes,
-    /// Header fields beside those of every answer.
+    /// Additional header fields of this answer.
     pub headers: &'static [(&'static str, &'static str)],
 }
 
@@ -29,7 +29,7 @@ impl Answer {
         Self::of(body.into())
     }
 
-    /// `value` as JSON.
+    /// Returns `value` as JSON.
     pub(crate) fn json(value: &impl Serialize) -> Self {
         // Plain data with text keys always serialises.
         let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `/clusters`: backends, their endpoints and the state of each.
+//! `/clusters`: backends with their endpoints and the state of each.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub(crate) struct Clusters {
 #[derive(Debug, Serialize)]
 pub(crate) struct One {
     pub name: String,
-    /// `http/1.1`, `h2c` or `h2`; `tcp` or `udp` where the bytes are not parsed.
+    /// `http/1.1`, `h2c` or `h2`; `tcp` or `udp` if the bytes are not parsed.
     pub protocol: &'static str,
     pub tls: bool,
     pub endpoints: Vec<Endpoint>,
@@ -24,27 +24,27 @@ pub(crate) struct One {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Endpoint {
-    /// As in the access log: `10.0.0.7:8080`, `unix:/run/app.sock`, `keycloak.local:8080`.
+    /// The form of the access log: `10.0.0.7:8080`, `unix:/run/app.sock`, `keycloak.local:8080`.
     pub address: String,
-    /// The name that it was found under.
+    /// The name that resolved to the address.
     pub name: Option<String>,
     pub health: Health,
 }
 
-/// How an endpoint is, as far as requests have shown.
+/// The state of an endpoint, as observed by requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Health {
     Healthy,
     /// No address is known for its name.
     Unresolved,
-    /// It did not take a connection a moment ago, and is passed over for a while.
+    /// A recent connection attempt failed; the endpoint is skipped for a while.
     Unreachable,
 }
 
 impl Clusters {
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
-        // Those of routes that are no HTTP are theirs alone.
+        // Clusters of routes that are not HTTP are not shared with others.
         let mut plain = HashMap::new();
         for forward in snapshot.forwards.values() {
             for (_, choice) in forward.backends.iter().flat_map(WeightedClusters::weighted) {

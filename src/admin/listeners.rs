@@ -18,16 +18,16 @@ pub(crate) struct One {
     /// `namespace/gateway/sectionName`.
     pub name: String,
     pub hostname: Option<String>,
-    /// `*:443` where it is every address of the host.
+    /// `*:443` for all addresses of the host.
     pub address: String,
-    /// The port as the Gateway has it.
+    /// The port in the Gateway.
     pub port: u16,
     pub protocol: &'static str,
-    /// Names in the certificates that it shows.
+    /// Names in its certificates.
     pub certificates: Vec<String>,
-    /// Matches of its routes, or the names that it passes on.
+    /// The number of matches of its routes, or of names that it forwards.
     pub matches: usize,
-    /// Open connections of the address, which others may share.
+    /// Open connections of the address, which several listeners may share.
     pub connections: u64,
     /// Requests of the address since the start.
     pub requests: u64,

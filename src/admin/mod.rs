@@ -1,11 +1,11 @@
 //! The admin interface: answers about the running gateway, and the dashboard that shows them.
 //!
-//! Nothing here listens: the control socket and the admin address (`control/socket`) pass requests on,
-//! and answer those that only the control loop can answer. Answers are read from the snapshot and from
-//! counters, on a thread of the blocking pool; requests of clients never wait for them.
+//! This module does not listen: the control socket and the admin address (`control/socket`) pass
+//! requests on, and answer those that need the control loop. Answers are read from the snapshot and
+//! from counters, on a thread of the blocking pool, so client requests never wait for them.
 //!
-//! Invariant: no answer holds a secret. Rules and filters come from `describe`,
-//! which leaves them out; access records had theirs removed when they were written.
+//! Invariant: no answer contains a secret. Rules and filters come from `describe`, which leaves
+//! secrets out, and access records had theirs removed when they were written.
 
 mod answer;
 mod clusters;
@@ -34,7 +34,7 @@ pub(crate) use answer::Answer;
 pub(crate) use routes::{Backend, Route, Routes};
 pub(crate) use stats::{Counted, Stats, quantile};
 
-/// Bytes of a request that `/explain` takes, at most.
+/// The maximum size of a request to `/explain`, in bytes.
 const QUESTION: usize = 16 << 10;
 
 /// Answers that do not need the control loop. A clone is a handle to the same data.
@@ -54,7 +54,7 @@ impl Admin {
         Self(Arc::new(Sources { process, metrics, log }))
     }
 
-    /// The methods of a path that is answered here. Only POST changes anything.
+    /// Returns the methods of a path that is answered here. Only POST makes changes.
     pub(crate) fn methods(path: &str) -> Option<&'static str> {
         match path {
             "/" | "/dashboard.css" | "/dashboard.js" | "/clusters" | "/config_dump"
@@ -69,7 +69,7 @@ impl Admin {
     pub(crate) async fn answer(&self, changes: bool, path: &str, query: &str) -> Answer {
         let (this, path) = (self.clone(), path.to_owned());
         let query = Query::new(query);
-        // Ten thousand routes take a while, and the control loop must not wait for them.
+        // Thousands of routes take a while, and the control loop must not wait for them.
         let answered = tokio::task::spawn_blocking(move || this.look(changes, &path, query)).await;
         match answered {
             Ok(Ok(answer)) => answer,
@@ -135,7 +135,7 @@ impl Admin {
                 }
                 Answer::json(&json!({ "level": log.level().as_str().to_ascii_lowercase() }))
             }
-            // `methods` has no other path.
+            // Unreachable: `methods` allows no other path.
             _ => Answer::refused(StatusCode::NOT_FOUND, "no such page"),
         };
         query.finish()?;
@@ -143,7 +143,7 @@ impl Admin {
     }
 }
 
-/// Readiness for load balancers, in Envoy's words.
+/// Returns readiness for load balancers, with Envoy's names of the states.
 fn ready(state: State) -> Answer {
     let status = match state {
         State::Live => StatusCode::OK,
@@ -152,7 +152,7 @@ fn ready(state: State) -> Answer {
     Answer { status, ..Answer::text(format!("{state}\n")) }
 }
 
-/// The whole served configuration, for a bug report.
+/// Returns the whole served configuration, for a bug report.
 fn dump(snapshot: &Snapshot) -> serde_json::Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -164,7 +164,7 @@ fn dump(snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-/// The samples without comments, as `name{labels}: value`.
+/// Returns the samples without comments, as `name{labels}: value`.
 fn plain(exposition: &str) -> String {
     let samples = exposition.lines().filter(|line| !line.starts_with('#'));
     samples

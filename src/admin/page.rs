@@ -1,4 +1,4 @@
-//! The dashboard: three files in the binary. It contacts no other host.
+//! The dashboard: three files embedded in the binary. It contacts no other host.
 
 use bytes::Bytes;
 

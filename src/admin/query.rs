@@ -4,7 +4,7 @@
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
-/// Why a query is invalid.
+/// The reason why a query is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Unasked {
     #[error("`{0}` is missing")]
@@ -20,12 +20,12 @@ pub(crate) enum Unasked {
 }
 
 impl Query {
-    /// Reads `a=b&c=d`, as a form has it.
+    /// Parses `a=b&c=d`, in the format of HTML forms.
     pub(crate) fn new(query: &str) -> Self {
         Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
-    /// Every value of `name`.
+    /// Takes all values of `name`.
     pub(crate) fn all(&mut self, name: &str) -> Vec<String> {
         let (of_name, others) =
             std::mem::take(&mut self.0).into_iter().partition(|(own, _)| own == name);
@@ -34,11 +34,11 @@ impl Query {
         of_name.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// The value of `name`.
+    /// Takes the value of `name`.
     ///
     /// # Errors
     ///
-    /// The parameter is given twice.
+    /// Fails if the parameter is given twice.
     pub(crate) fn one(&mut self, name: &'static str) -> Result<Option<String>, Unasked> {
         let mut values = self.all(name);
         match values.len() {
@@ -51,9 +51,11 @@ impl Query {
         Unasked::Wrong(name, right)
     }
 
+    /// Checks that all parameters have been read.
+    ///
     /// # Errors
     ///
-    /// A parameter has not been read: this page does not know it.
+    /// Fails if a parameter is left, since the page does not support it.
     pub(crate) fn finish(self) -> Result<(), Unasked> {
         match self.0.into_iter().next() {
             Some((name, _)) => Err(Unasked::Unknown(name)),

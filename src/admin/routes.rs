@@ -1,4 +1,4 @@
-//! `/routes`: every match in the order in which it is tried, and every rule.
+//! `/routes`: all matches, in the order of matching, and all rules.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,11 +19,11 @@ pub(crate) struct Routes {
 pub(crate) struct Route {
     /// `namespace/gateway/sectionName`.
     pub listener: String,
-    /// The port as the Gateway has it.
+    /// The port in the Gateway.
     pub port: u16,
-    /// None: any.
+    /// `None` for any host.
     pub host: Option<String>,
-    /// `prefix /cart method GET`; empty where nothing is looked into.
+    /// `prefix /cart method GET`; empty if the protocol is not HTTP.
     #[serde(rename = "match")]
     pub matched: String,
     /// `httproute/NAMESPACE/NAME/rule/N`.
@@ -31,15 +31,15 @@ pub(crate) struct Route {
     pub filters: Vec<String>,
     pub backends: Vec<Backend>,
     /// Requests that matched the rule, by all of its matches on all listeners: the same number for
-    /// each row of the rule. Of what is no HTTP, connections
-    /// or flows of datagrams. None where nobody counts.
+    /// each row of the rule. Connections or UDP flows if the protocol is not HTTP. `None` if not
+    /// counted.
     pub hits: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Backend {
-    /// None for a reference that leads nowhere.
+    /// `None` for an invalid reference.
     pub name: Option<String>,
     pub weight: u32,
 }
@@ -105,7 +105,7 @@ fn backends(of: Option<&WeightedClusters>) -> Vec<Backend> {
     .collect()
 }
 
-/// Every rule with all that it does, in the words of `check --table`.
+/// Returns every rule with all of its actions, in the format of `check --table`.
 pub(super) fn rules(snapshot: &Snapshot) -> Vec<Value> {
     let told = |rule: &Rule| json!({ "name": &*rule.name, "does": describe::rule(rule) });
     snapshot.rules.values().map(|rule| told(rule)).collect()

@@ -1,4 +1,4 @@
-//! `/stats`: counters as of now. Clients compute rates from two answers.
+//! `/stats`: the current counters. Clients compute rates from two answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,18 +11,18 @@ use crate::stats::{BUCKETS, ResponseFlag, Sharded, Times, Upstream};
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Stats {
-    /// When they were read, in milliseconds since 1970.
+    /// The time of reading, in milliseconds since 1970.
     pub time_ms: u64,
     pub generation: u64,
     /// Open connections of clients.
     pub connections: usize,
-    /// Upper bounds of the times, in milliseconds; beyond the last there is one more.
+    /// Upper bounds of the buckets, in milliseconds. There is one more bucket without a bound.
     pub buckets_ms: Vec<f64>,
     /// Responses of all listeners.
     pub downstream: Counted,
     /// Requests that were not completed, by Envoy's response flag.
     pub flags: Vec<(String, u64)>,
-    /// Rules that were asked for since they are there, the busiest first.
+    /// Rules that have been used, the busiest first.
     pub routes: Vec<Counted>,
 }
 
@@ -31,13 +31,14 @@ pub(crate) struct Stats {
 #[serde(default)]
 pub(crate) struct Counted {
     pub name: String,
-    /// Requests, whatever came of them; of what is no HTTP, connections or flows of datagrams.
+    /// Requests, whatever their result; connections or UDP flows if the protocol is not HTTP.
     pub hits: u64,
-    /// Under way.
+    /// Requests under way.
     pub active: u64,
-    /// Responses by the first digit of their status, `1xx` first. Those of a rule are its backends'.
+    /// Responses by the first digit of their status, beginning with `1xx`. For a rule, those of its
+    /// backends.
     pub responses: [u64; 5],
-    /// How many took as long as each of the buckets, or less.
+    /// Cumulative counts: requests that took at most as long as the bound of the bucket.
     pub times: Vec<u64>,
     pub retries: u64,
     pub connect_failures: u64,
@@ -72,7 +73,8 @@ impl Stats {
 }
 
 impl Counted {
-    /// The difference to `before`, never negative: a rule may be a new one of the same name.
+    /// Returns the difference to `before`, which is never negative: a rule may have been replaced
+    /// by a new one of the same name.
     pub(crate) fn since(&self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self.clone() };
         let mut since = self.clone();
@@ -115,9 +117,9 @@ fn downstream(snapshot: &Snapshot) -> Counted {
     all
 }
 
-/// The time that `share` of the requests took at most, in milliseconds: within the bucket that it
-/// falls into, all are taken to be spread evenly, as Prometheus' `histogram_quantile` does. None
-/// where nothing was counted; the last bound where it lies beyond that.
+/// Returns the time in milliseconds within which `share` of the requests ended. Within a bucket,
+/// times are assumed to be spread evenly, as in Prometheus' `histogram_quantile`. `None` if nothing
+/// was counted; the last bound if the result is beyond it.
 pub(crate) fn quantile(share: f64, bounds: &[f64], cumulative: &[u64]) -> Option<f64> {
     let all = *cumulative.last().filter(|all| **all > 0)?;
     #[allow(clippy::cast_precision_loss, reason = "counts beyond 2^53 need no exact quantile")]

@@ -23,7 +23,8 @@ pub(super) struct Column {
     to_the_right: bool,
 }
 
-/// One step of making a table narrower: the index of a column, and its least width; 0 leaves it out.
+/// A step that makes a table narrower: the index of a column, and its minimum width; 0 leaves it
+/// out.
 pub(super) type Step = (usize, usize);
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Check of the backends: whether they take connections.
+//! Check of the backends: they accept connections.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use super::subject::Subject;
 
 const CHECK: &str = "backend";
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Endpoints that are tried, and how many of them at once.
+/// The maximum number of endpoints that are tried, and how many of them at once.
 const MOST: usize = 500;
 const AT_ONCE: usize = 32;
 
@@ -50,7 +50,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
                 })
                 .collect();
             for (name, endpoint, tried) in tries {
-                // A try that panicked has said so on standard error.
+                // An attempt that panicked has printed that to standard error.
                 let Ok(outcome) = tried.join() else { continue };
                 findings.extend(judge(name, endpoint, &outcome));
             }
@@ -89,7 +89,7 @@ fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Attempt {
     }
 }
 
-/// One that connects is enough: the gateway tries them all, too.
+/// Tries the addresses in order. One that accepts is enough, since the gateway also tries them all.
 fn tried(addresses: impl IntoIterator<Item = SocketAddr>) -> Attempt {
     let mut outcome = Attempt::NoAddress("there is none".into());
     for address in addresses {
@@ -101,7 +101,7 @@ fn tried(addresses: impl IntoIterator<Item = SocketAddr>) -> Attempt {
     outcome
 }
 
-/// None where all is well.
+/// `None` if there is no fault.
 fn judge(name: &str, endpoint: &EndpointSettings, outcome: &Attempt) -> Option<Finding> {
     let at = shown(endpoint);
     let (what, repair) = match (outcome, endpoint) {

@@ -1,4 +1,4 @@
-//! Check of certbot: whether it renews its certificates and runs the deploy hook.
+//! Check of certbot: it renews its certificates and runs the deploy hook.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,7 +80,7 @@ fn judge_timer(said: &Result<Said, Silent>) -> Finding {
     )
 }
 
-/// `text` is certbot's own note of how the lineage came about.
+/// Judges the renewal configuration of a lineage; `text` is its content.
 fn judge_renewal(
     lineage: &str,
     names: &[String],
@@ -105,7 +105,7 @@ fn judge_renewal(
     let authenticator = values(text, "authenticator").next().unwrap_or_default();
     match authenticator {
         "webroot" => {
-            // Names with their webroots follow under `[[webroot_map]]`.
+            // Names with their webroots follow in the section `[[webroot_map]]`.
             let map = text.split_once("[[webroot_map]]").map_or("", |(_, map)| map);
             let mapped = map.lines().filter_map(|line| line.split_once('=')).map(|(_, path)| path);
             let given = values(text, "webroot_path").flat_map(|paths| paths.split(','));
@@ -137,7 +137,7 @@ fn judge_renewal(
     }
 }
 
-/// The values of `name = value` lines.
+/// Returns the values of `name = value` lines.
 fn values<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines()
         .filter_map(|line| line.split_once('='))

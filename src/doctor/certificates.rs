@@ -14,7 +14,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let place = Place {
         domain: subject.domain.as_deref(),
         webroot: subject.acme_webroot.display().to_string(),
-        // The gateway may be able to read what this process cannot.
+        // The gateway may have permission to read files that this process cannot.
         is_blind: !subject.served && !nix::unistd::geteuid().is_root(),
     };
     let mut findings: Vec<_> = rows.iter().map(|row| judge(row, rows, &place)).collect();
@@ -22,7 +22,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// Facts beside the certificates that the judgement needs.
+/// Facts other than the certificates that the judgement needs.
 #[derive(Debug)]
 struct Place<'a> {
     domain: Option<&'a str>,
@@ -94,7 +94,7 @@ fn judge(row: &CertificateRow, rows: &[CertificateRow], place: &Place<'_>) -> Fi
     }
 }
 
-/// `${DOMAIN}` is a name that clients come by, whether or not a route names it.
+/// Judges `${DOMAIN}`: clients may use that name even if no route has it.
 fn judge_domain(rows: &[CertificateRow], place: &Place<'_>) -> Option<Finding> {
     let domain = place.domain?;
     let names = || rows.iter().filter_map(|row| row.certificate.as_ref()).flat_map(|of| &of.names);
@@ -112,7 +112,7 @@ fn judge_domain(rows: &[CertificateRow], place: &Place<'_>) -> Option<Finding> {
     Some(Finding::fail(CHECK, what, cover(&[domain.to_owned()], None, rows, place)))
 }
 
-/// The command for the first certificate of a name.
+/// Returns the command for the first certificate of a name.
 fn first(name: &str, place: &Place<'_>) -> String {
     match name.starts_with("*.") {
         true => certonly(&place.webroot, None, &[name.to_owned()]),
@@ -120,8 +120,9 @@ fn first(name: &str, place: &Place<'_>) -> String {
     }
 }
 
-/// The command that gets a certificate for `hosts`. A listener with a hostname finds one by that; one
-/// without serves the lineage that it has, which takes the names beside its own.
+/// Returns the command that gets a certificate for `hosts`. A listener with a hostname finds a new
+/// certificate by that name. A listener without one serves its existing lineage, which is extended
+/// by the names.
 fn cover(
     hosts: &[String],
     on: Option<&ShownOn>,

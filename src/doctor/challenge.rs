@@ -1,5 +1,5 @@
-//! Check of the HTTP-01 challenge (RFC 8555 section 8.3): writes a token into certbot's webroot, fetches
-//! it through port 80 as the authority would, and removes it.
+//! Check of the HTTP-01 challenge (RFC 8555 section 8.3): writes a token into certbot's webroot,
+//! fetches it through port 80 as the authority would, and removes it.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -26,7 +26,7 @@ pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
         Ok(token) => token,
         Err(error) => return vec![cannot_lay(acme_webroot, &error)],
     };
-    // From this host first: a failure here is a failure for all clients.
+    // First from this host: a failure here is a failure for all clients.
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, *http_port));
     let host = names.first().map_or("localhost", |(host, _)| host);
     let within = Target { host, address: here, is_own: true };
@@ -36,11 +36,11 @@ pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
 
     let own = own_addresses();
     let mut asked = Vec::new();
-    // The check of DNS reports names without an address.
+    // Names without an address are reported by the check of DNS.
     for (host, addresses) in
         names.iter().filter_map(|(host, found)| Some((host, found.as_ref().ok()?)))
     {
-        // One address of each kind: an authority tries IPv6, then IPv4.
+        // One address of each family: an authority tries IPv6, then IPv4.
         let of_kind = |v6: bool| addresses.iter().find(move |found| found.is_ipv6() == v6);
         for address in [of_kind(true), of_kind(false)].into_iter().flatten() {
             let is_own = address.is_loopback() || own.contains(address);
@@ -48,13 +48,13 @@ pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
         }
     }
     let mut findings: Vec<Finding> = thread::scope(|scope| {
-        // In parallel: a firewall that drops packets makes each of them wait.
+        // In parallel, because each waits if a firewall drops packets.
         let mut fetches = Vec::new();
         for asked in &asked {
             let token = &token;
             fetches.push((asked, scope.spawn(move || token.fetch(asked))));
         }
-        // A fetch that panicked has printed that on standard error.
+        // A fetch that panicked has printed that to standard error.
         let replies =
             fetches.into_iter().filter_map(|(asked, fetch)| Some((asked, fetch.join().ok()?)));
         replies.filter_map(|(asked, reply)| judge(asked, &token, &reply)).collect()
@@ -71,7 +71,7 @@ pub(super) fn look(subject: &Subject, names: &[LookedUp]) -> Vec<Finding> {
     findings
 }
 
-/// A file in the webroot, while it is there.
+/// A token file in the webroot. Dropping it removes the file.
 #[derive(Debug)]
 struct TestToken {
     file: PathBuf,
@@ -80,7 +80,7 @@ struct TestToken {
 }
 
 impl TestToken {
-    /// Folders that are missing are made as certbot makes them.
+    /// Writes a token. Missing directories are created in the same way as by certbot.
     fn lay(webroot: &Path) -> io::Result<Self> {
         if !webroot.is_dir() {
             return Err(io::ErrorKind::NotFound.into());
@@ -98,7 +98,7 @@ impl TestToken {
         let file = folder.join(&name);
         let token = Self { file, name, content };
         fs::write(&token.file, &token.content)?;
-        // The gateway is another user, and root's umask may be a strict one.
+        // The gateway runs as another user, and root's umask may be strict.
         fs::set_permissions(&token.file, Permissions::from_mode(0o644))?;
         Ok(token)
     }
@@ -143,7 +143,7 @@ fn cannot_lay(webroot: &Path, error: &io::Error) -> Finding {
     }
 }
 
-/// A server that was asked for the token.
+/// A server that is asked for the token.
 #[derive(Clone, Copy, Debug)]
 struct Target<'a> {
     host: &'a str,
@@ -151,7 +151,7 @@ struct Target<'a> {
     is_own: bool,
 }
 
-/// None if the token came back.
+/// `None` if the token was returned.
 fn judge(asked: &Target<'_>, token: &TestToken, reply: &io::Result<Answer>) -> Option<Finding> {
     let Target { host, address, is_own } = *asked;
     let (what, repair) = match reply {
@@ -189,7 +189,7 @@ fn judge(asked: &Target<'_>, token: &TestToken, reply: &io::Result<Answer>) -> O
     })
 }
 
-/// The webroot that a token lies in.
+/// Returns the webroot that contains a token.
 fn webroot(token: &TestToken) -> &Path {
     token.file.ancestors().nth(3).unwrap_or(&token.file)
 }

@@ -1,4 +1,4 @@
-//! Check of the configuration: its faults, and whether the running gateway serves it.
+//! Check of the configuration: its faults, and the running gateway's version of it.
 
 use crate::config::{Diagnostic, Severity};
 use crate::control::socket::Serving;
@@ -9,7 +9,7 @@ use super::subject::Subject;
 
 const CHECK: &str = "configuration";
 const GATEWAY: &str = "gateway";
-/// Faults that are listed one by one, at most.
+/// The maximum number of faults that are listed one by one.
 const FAULTS: usize = 5;
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {

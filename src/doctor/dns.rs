@@ -1,4 +1,4 @@
-//! Check of DNS: whether the host names resolve to this host.
+//! Check of DNS: the host names resolve to this host.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -14,20 +14,20 @@ use crate::net::is_public;
 use super::finding::Finding;
 use super::subject::Subject;
 
-/// A name server that everybody can ask.
+/// A public name server.
 pub(super) const RESOLVER: &str = "1.1.1.1";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A name and its addresses, or why it has none.
+/// A name and its addresses, or the reason why it has none.
 pub(super) type LookedUp = (String, Result<Vec<IpAddr>, String>);
 
-/// Looks names up, all at the same time, in a few seconds at most.
+/// Resolves names in parallel, in a few seconds at most.
 pub(super) fn look_up(
     subject: &Subject,
     hosts: impl IntoIterator<Item = impl Into<String>>,
 ) -> Vec<LookedUp> {
     let deadline = clock::now() + PATIENCE;
-    // All are asked before the first is waited for.
+    // All lookups are started before the first result is awaited.
     let mut asked = Vec::new();
     for host in hosts {
         let host: String = host.into();
@@ -37,8 +37,7 @@ pub(super) fn look_up(
             Some((_, addresses)) => {
                 let _ = found.send(Ok(addresses.clone()));
             }
-            // The resolver of the system cannot be told to give up; a thread that hangs ends with
-            // the process.
+            // The system resolver cannot be cancelled; a hanging thread ends with the process.
             None => {
                 let host = host.clone();
                 thread::spawn(move || found.send(resolve(&host)));
@@ -78,7 +77,7 @@ fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// The addresses of this host's interfaces.
+/// Returns the addresses of this host's interfaces.
 pub(super) fn own_addresses() -> Vec<IpAddr> {
     let Ok(interfaces) = getifaddrs() else { return Vec::new() };
     interfaces

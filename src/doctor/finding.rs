@@ -4,11 +4,11 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub rating: Rating,
-    /// The subject of the check, in a word or two.
+    /// The subject of the check, in one or two words.
     pub check: String,
-    /// One line.
+    /// The result, in one line.
     pub what: String,
-    /// The command that repairs the fault, or advice where there is no such command.
+    /// The command that repairs the fault, or advice if there is no such command.
     pub repair: Option<String>,
 }
 

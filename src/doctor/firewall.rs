@@ -1,5 +1,5 @@
-//! Whether a firewall of this host lets clients in: ufw where it is active, else nftables. One of
-//! the provider's cannot be seen from here.
+//! Check of the firewall of this host: ufw if it is active, else nftables. A firewall of the
+//! provider is not visible from here.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub(super) fn look(subject: &Subject) -> Finding {
     judge_nftables(&ask("nft", &["--json", "list", "ruleset"]), &ports)
 }
 
-/// None if ufw is not there, or is and does nothing.
+/// `None` if ufw is not installed or not active.
 fn judge_ufw(said: &Result<Said, Silent>, ports: &[u16]) -> Option<Finding> {
     let said = match said {
         Ok(said) if said.success => said,
@@ -42,7 +42,8 @@ fn judge_ufw(said: &Result<Said, Silent>, ports: &[u16]) -> Option<Finding> {
     })
 }
 
-/// By the first rule for the port that is about everybody; else by the default.
+/// True if ufw admits a port: decided by the first rule for the port from any source, else by the
+/// default.
 fn ufw_lets_in(status: &str, port: u16) -> bool {
     for line in status.lines() {
         let actions = [(" ALLOW", true), (" LIMIT", true), (" DENY", false), (" REJECT", false)];
@@ -51,7 +52,7 @@ fn ufw_lets_in(status: &str, port: u16) -> bool {
             Some((to, rest, lets_in))
         });
         let Some((to, rest, lets_in)) = found else { continue };
-        // `ALLOW OUT` and `ALLOW FWD` are about other ways.
+        // `ALLOW OUT` and `ALLOW FWD` concern other directions.
         let from = rest.trim_start().strip_prefix("IN ").unwrap_or(rest).trim_start();
         if from.starts_with("Anywhere") && is_for(to, port) {
             return lets_in;
@@ -60,7 +61,8 @@ fn ufw_lets_in(status: &str, port: u16) -> bool {
     status.lines().any(|line| line.starts_with("Default: allow (incoming)"))
 }
 
-/// `80,443/tcp (Edge Gateway)`, `80:90/tcp (v6)`, `443`, `Anywhere`.
+/// True if the target of a rule includes the port. Examples: `80,443/tcp (Edge Gateway)`,
+/// `80:90/tcp (v6)`, `443`, `Anywhere`.
 fn is_for(to: &str, port: u16) -> bool {
     let word = to.split(' ').next().unwrap_or_default();
     if word == "Anywhere" {
@@ -75,8 +77,8 @@ fn is_for(to: &str, port: u16) -> bool {
     protocol == "tcp" && ports.split(',').any(within)
 }
 
-/// Judges without following every jump: whether anything is dropped by default, and
-/// whether any rule speaks of the port.
+/// Judges the rules without following jumps: by the default policy, and by whether any rule admits
+/// the port.
 fn judge_nftables(said: &Result<Said, Silent>, ports: &[u16]) -> Finding {
     let said = match said {
         Ok(said) if said.success => said,
@@ -117,7 +119,7 @@ fn judge_nftables(said: &Result<Said, Silent>, ports: &[u16]) -> Finding {
     )
 }
 
-/// True if a rule matches the port and drops nothing.
+/// True if a rule matches the port and does not drop or reject.
 fn admits(rule: &Value, port: u16) -> bool {
     let steps = rule["expr"].as_array().map_or(&[][..], Vec::as_slice);
     let refuses =
@@ -129,7 +131,7 @@ fn admits(rule: &Value, port: u16) -> bool {
     matches && !refuses
 }
 
-/// A port, a range, or a set of both.
+/// True if the value contains the port: a port, a range, or a set of both.
 fn names(right: &Value, port: u64) -> bool {
     if let Some(members) = right["set"].as_array() {
         return members.iter().any(|member| names(member, port));

@@ -1,5 +1,5 @@
-//! Check of the headers that Keycloak gets: with a wrong `X-Forwarded-Proto` or `-Host` it redirects in
-//! a loop, or refuses its own tokens.
+//! Check of the headers that Keycloak receives: with a wrong `X-Forwarded-Proto` or `-Host` it
+//! redirects in a loop, or refuses its own tokens.
 
 use std::collections::HashSet;
 
@@ -13,10 +13,10 @@ use super::subject::Subject;
 const CHECK: &str = "Keycloak";
 const WORD: &str = "keycloak";
 
-/// The fate of a header that the gateway sets.
+/// The value of a forwarding header that arrives at Keycloak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Arrival {
-    /// The value of the client's connection arrives.
+    /// The true value, set by the gateway from the client's connection.
     Truth,
     Set(String),
     /// A second value is added to the first.
@@ -24,12 +24,12 @@ enum Arrival {
     Removed,
 }
 
-/// A rule that leads to Keycloak.
+/// A rule with Keycloak as a backend.
 #[derive(Debug)]
 struct KeycloakRule<'a> {
     /// The name of the rule.
     rule: &'a str,
-    /// The host that the route is for, if it is for one.
+    /// The host of the route, if it has exactly one.
     host: Option<&'a str>,
     tls: bool,
     https_port: u16,
@@ -50,7 +50,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
                         https_port: subject.https_port,
                     };
                     let found = judge(&way, &modifiers);
-                    // One rule may have many matches and hosts, and is good only once.
+                    // A rule may have many matches and hosts; the same finding is reported once.
                     if seen.insert((row.rule.name.clone(), found.what.clone())) {
                         findings.push(found);
                     }
@@ -64,7 +64,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// The header modifiers of each path from a rule to Keycloak.
+/// Returns the header modifiers of each path from a rule to Keycloak.
 fn ways(rule: &Rule) -> Vec<Vec<&HeaderModifier>> {
     let choices = rule.backends.iter().flat_map(WeightedClusters::weighted);
     choices

@@ -12,7 +12,7 @@ use super::finding::Finding;
 use super::subject::Subject;
 
 const CHECK: &str = "key";
-/// The package's own way to give the service its keys.
+/// The script of the package that gives the service access to its keys.
 const HELPER: &str = "/usr/lib/edge-gateway/certs";
 
 /// The user that must be able to read the keys.
@@ -51,7 +51,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
         .collect()
 }
 
-/// The user of the running gateway, else of the service; none if there is no such user.
+/// Returns the user of the running gateway, else of the service; `None` if there is no such user.
 fn reader(subject: &Subject) -> Option<KeyReader> {
     let user = match &subject.status {
         Ok(status) => User::from_uid(Uid::from_raw(status.uid)).ok()??,
@@ -66,7 +66,7 @@ fn reader(subject: &Subject) -> Option<KeyReader> {
 
 type Found = (PathBuf, Access);
 
-/// The key that a link leads to, and the folders on the way to link and key.
+/// Returns the key that a link points to, and the directories on the paths to link and key.
 fn access(link: &Path) -> io::Result<(Found, Vec<Found>)> {
     let key = fs::canonicalize(link)?;
     let metadata = fs::metadata(&key)?;
@@ -84,7 +84,7 @@ impl Access {
         Self { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o7777 }
     }
 
-    /// True if `reader` has the bits of `wanted`, 4 to read and 1 to pass.
+    /// True if `reader` has the permissions `wanted`: 4 to read, 1 to traverse.
     fn lets(self, reader: &KeyReader, wanted: u32) -> bool {
         let shift = match () {
             () if reader.uid == 0 => return true,

@@ -1,11 +1,12 @@
 //! Checks of the host around the gateway, each with the command that repairs a fault.
 //!
-//! One file for each check. Its `look` reads files, sockets and the output of other programs; its
-//! `judge` is a pure function with a table of tests. To add a check: its file, and its line in
+//! Each check has its own file. Its `look` reads files, sockets and the output of other programs;
+//! its `judge` is a pure function with a table of tests. To add a check, add a file and a line in
 //! [`examine`].
 //!
-//! Checks do not change the host, except for one file in certbot's webroot that is removed again. What a
-//! check cannot see, because a right or a program is missing, is a warning and never a fault.
+//! Checks do not change the host, except for one file in certbot's webroot that is removed again.
+//! If a permission or a program is missing, the check returns a warning or passes, but reports no
+//! fault.
 
 mod backends;
 mod certbot;
@@ -29,10 +30,10 @@ pub(crate) use finding::{Finding, Rating};
 pub(crate) use redact::Redactor;
 pub(crate) use subject::Subject;
 
-/// Host names that are looked up, at most.
+/// The maximum number of host names that are looked up.
 const HOSTS: usize = 20;
 
-/// Runs every check, in the order in which faults are best repaired.
+/// Runs every check, in the best order for repairs.
 pub(crate) fn examine(subject: &Subject) -> Vec<Finding> {
     let hosts = subject.hosts();
     let names = dns::look_up(subject, hosts.iter().take(HOSTS).map(String::as_str));

@@ -1,4 +1,5 @@
-//! Check of the ports: which process listens, by `/proc/net/tcp` and the open files of every process.
+//! Check of the ports: finds the listening process by `/proc/net/tcp` and the open files of every
+//! process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::finding::Finding;
 use super::subject::Subject;
 
-/// The state of a socket that listens, as the kernel writes it.
+/// The state of a listening socket in the kernel's tables.
 const LISTENING: &str = "0A";
-/// The name of our process; the kernel keeps 15 letters of it.
+/// The process name of the gateway. The kernel truncates names to 15 bytes.
 const OWN: &str = "edge-gateway";
 
 /// A listening socket.
@@ -52,7 +53,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     ports.into_iter().map(judged).collect()
 }
 
-/// The listening sockets of one of the kernel's tables.
+/// Returns the listening sockets of one of the kernel's tables.
 fn listening(
     table: &str,
     parse: fn(&str) -> Option<IpAddr>,
@@ -69,13 +70,13 @@ fn listening(
     })
 }
 
-/// Four bytes in network order, printed as a number of this machine's byte order.
+/// Parses an IPv4 address: four bytes in network order, printed as a number in native byte order.
 fn v4(hex: &str) -> Option<IpAddr> {
     let number = u32::from_str_radix(hex, 16).ok()?;
     Some(Ipv4Addr::from(number.to_ne_bytes()).into())
 }
 
-/// Four such numbers.
+/// Parses an IPv6 address: four such numbers.
 fn v6(hex: &str) -> Option<IpAddr> {
     let mut bytes = [0; 16];
     for (index, chunk) in bytes.chunks_mut(4).enumerate() {
@@ -85,7 +86,7 @@ fn v6(hex: &str) -> Option<IpAddr> {
     Some(Ipv6Addr::from(bytes).into())
 }
 
-/// The processes that have each socket open, by inode. Only root sees those of other users.
+/// Returns the processes that have each socket open, by inode. Only root sees those of other users.
 fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<Process>> {
     let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
     let Ok(processes) = fs::read_dir("/proc") else { return holders };
@@ -115,7 +116,7 @@ fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<Process>> {
     holders
 }
 
-/// The service of a process, by its control group: `0::/system.slice/nginx.service`.
+/// Returns the service of a process, by its control group: `0::/system.slice/nginx.service`.
 fn unit(groups: &str) -> Option<String> {
     let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let mut parts = paths.flat_map(|path| path.rsplit('/'));
@@ -134,7 +135,7 @@ fn judge(port: u16, sockets: &[(IpAddr, Vec<Process>)], own: Option<u32>) -> Fin
     let is_own = |holder: &&Process| holder.name == OWN || Some(holder.pid) == own;
     let holders = || sockets.iter().flat_map(|(_, holders)| holders);
     if let Some(holder) = holders().find(is_own) {
-        // A socket on the loopback address serves this host alone, unless a proxy forwards to it.
+        // A loopback socket is reachable only from this host, unless a proxy forwards to it.
         let public = sockets.iter().any(|(address, holders)| {
             !address.is_loopback() && holders.iter().any(|of| is_own(&of))
         });

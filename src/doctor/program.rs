@@ -1,4 +1,4 @@
-//! Runs other programs and reads their output.
+//! Execution of other programs.
 
 use std::io::{ErrorKind, Read};
 use std::process::{Command, Stdio};
@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// None of them has much to say.
+/// The timeout of a program. They are all expected to be quick.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOST: u64 = 16 << 20;
 
-/// The output of a program, and whether it succeeded.
+/// The result of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
     pub success: bool,
@@ -18,15 +18,15 @@ pub(super) struct Said {
     pub stderr: String,
 }
 
-/// Why a program said nothing.
+/// The reason why a program gave no output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Silent {
     Failed,
     NotInstalled,
 }
 
-/// Runs `program` in the language of the manuals, and waits for it a few seconds. Programs of root
-/// are found for everyone.
+/// Runs `program` in the C locale, with a timeout of ten seconds. Also finds programs in `sbin`
+/// directories, for users without these in PATH.
 pub(super) fn ask(program: &str, arguments: &[&str]) -> Result<Said, Silent> {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(program);

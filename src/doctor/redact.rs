@@ -1,4 +1,4 @@
-//! Redaction of a report: removes host names and addresses, so that it can be published.
+//! Redaction of a report: replaces host names and addresses, so that it can be published.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use crate::upstream::EndpointSettings;
 use super::dns::RESOLVER;
 use super::subject::Subject;
 
-/// Ends of words that look like a domain and are none: files, units, fields, API groups.
+/// Last parts of words that look like a domain but are not: files, units, fields, API groups.
 const FILES: [&str; 13] = [
     "conf", "json", "list", "md", "path", "pem", "service", "sh", "sock", "socket", "timer",
     "yaml", "yml",
@@ -16,10 +16,11 @@ const FILES: [&str; 13] = [
 const OUR_NAMES: [&str; 3] =
     ["edge-gateway.io", "gateway.envoyproxy.io", "gateway.networking.k8s.io"];
 
-/// Replaces host names and addresses by numbered placeholders; a name gets the same one each time.
+/// Replaces host names and addresses by numbered placeholders. Equal names get the same
+/// placeholder.
 ///
-/// Known names are replaced wherever they occur as a word; of unknown ones, whatever looks like a domain
-/// or an address. Loopback and unspecified addresses stay.
+/// Known names are replaced wherever they occur as a word. Otherwise, every word that looks like a
+/// domain or an address is replaced. Loopback and unspecified addresses remain.
 #[derive(Debug, Default)]
 pub(crate) struct Redactor {
     known: Vec<String>,
@@ -27,7 +28,7 @@ pub(crate) struct Redactor {
 }
 
 impl Redactor {
-    /// Knows the names of the configuration, its certificates, and this host.
+    /// Collects the names of the configuration, its certificates, and this host.
     pub(crate) fn new(subject: &Subject) -> Self {
         let mut known = subject.hosts();
         for row in &subject.certificates.certificates {
@@ -49,7 +50,7 @@ impl Redactor {
 
     fn of(known: impl IntoIterator<Item = String>) -> Self {
         let known = known.into_iter().map(|name| plain(&name).to_owned());
-        // The same on every host.
+        // `localhost` is the same on every host.
         let known = known.filter(|name| !name.is_empty() && name != "localhost");
         Self { known: known.collect(), words: HashMap::new() }
     }
@@ -73,7 +74,7 @@ impl Redactor {
         if let Ok(address) = word.parse::<IpAddr>() {
             return self.address(address);
         }
-        // Punctuation after a word.
+        // Punctuation after a word is not part of it.
         let core = word.trim_end_matches(['.', ':']);
         let (core, tail) = word.split_at(core.len());
         if let Ok(address) = core.parse::<SocketAddr>() {
@@ -122,7 +123,7 @@ impl Redactor {
     }
 }
 
-/// A name without its wildcard.
+/// Returns a name without its wildcard.
 fn plain(name: &str) -> &str {
     name.strip_prefix("*.").unwrap_or(name)
 }

@@ -7,16 +7,17 @@ use crate::control::socket::StatusReport;
 use crate::control::{Certificates, Load};
 use crate::snapshot::Traffic;
 
-/// The configuration and the host that are examined.
+/// The configuration and the host to examine.
 #[derive(Debug)]
 pub(crate) struct Subject {
     /// The result of loading the files.
     pub load: Load,
-    /// Those of the running gateway; without one, those of the files as far as this user may read them.
+    /// The certificates of the running gateway; without one, those of the files, as far as this
+    /// user may read them.
     pub certificates: Certificates,
     /// True if `certificates` are those of the running gateway.
     pub served: bool,
-    /// The answer of the running gateway, or why there is none.
+    /// The answer of the running gateway, or the reason why there is none.
     pub status: Result<StatusReport, String>,
     /// `${DOMAIN}`, if it is set.
     pub domain: Option<String>,
@@ -25,15 +26,15 @@ pub(crate) struct Subject {
     pub https_port: u16,
     pub letsencrypt_dir: PathBuf,
     pub acme_webroot: PathBuf,
-    /// The user of the service, where no running gateway says it.
+    /// The user of the service, used if no gateway is running.
     pub user: String,
-    /// Addresses of names that are not to be looked up.
+    /// Fixed addresses of names, which are not looked up.
     pub resolve: Vec<(String, Vec<IpAddr>)>,
 }
 
 impl Subject {
-    /// Host names that clients use, without wildcards: those of HTTPS listeners and routes, and
-    /// `${DOMAIN}`.
+    /// Returns the host names that clients use, without wildcards: those of listeners and routes,
+    /// and `${DOMAIN}`.
     pub(super) fn hosts(&self) -> Vec<String> {
         let mut hosts: Vec<String> = self.domain.iter().cloned().collect();
         for bind in self.load.compiled.iter().flat_map(|compiled| &compiled.snapshot.binds) {

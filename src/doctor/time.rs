@@ -23,7 +23,7 @@ pub(super) fn look(subject: &Subject) -> Finding {
     judge(early.as_deref(), &said, clock::wall())
 }
 
-/// `early` is when a certificate begins to be valid that is not yet.
+/// Judges the clock. `early` is the start of validity of a certificate that is not yet valid.
 fn judge(early: Option<&str>, said: &Result<Said, Silent>, now: SystemTime) -> Finding {
     let shown = jiff::Timestamp::try_from(now).map_or_else(
         |_| "out of range".to_owned(),
