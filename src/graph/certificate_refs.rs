@@ -65,7 +65,7 @@ pub(super) fn look_up(
         let problem = problem.or_else(|| (!ready).then(|| "it cannot be served".into()));
         if let Some(problem) = problem {
             let problem = describe(&certificate, &problem, gateway, reference, index);
-            // A certificate that certbot has not issued yet is a warning: these files are not wrong.
+            // A certificate that certbot has not issued yet is a warning: these files are right.
             match certificate {
                 NamedCertificate::Inline { .. } if !ready => {
                     faults.error(gateway, field, &*problem);

@@ -14,7 +14,7 @@
 //! 2. `src/config/objects.rs`: the arm that reads it, with its unsupported features;
 //!    `src/config/validate/`: the rules of its CRD, after those of `policy_targets`.
 //! 3. A file beside `security.rs` here: the kinds that it may target, and the handling of a target
-//!    in a conflict; `graph/build.rs`: its [`AttachedPolicies`], and their reports for the statuses.
+//!    in a conflict; `graph/build.rs`: its [`AttachedPolicies`], and the reports for the statuses.
 //! 4. `src/compile/`: its meaning, by [`AttachedPolicies::on_listener`] and
 //!    [`AttachedPolicies::on_rule`].
 //!
