@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_quantile_lies_within_its_bucket() {
         let bounds = [1.0, 5.0, 10.0];
-        // (share, cumulative counts with those beyond the last bound, milliseconds)
+        // (share, cumulative counts including the unbounded bucket, milliseconds)
         let table: [(f64, [u64; 4], Option<f64>); 6] = [
             (0.5, [0, 0, 0, 0], None),
             (0.5, [10, 10, 10, 10], Some(0.5)),

@@ -138,14 +138,14 @@ mod tests {
             ..Wishes::default()
         };
         let none = Wishes::default();
-        // (memory, files, wishes, connections, of one peer)
+        // (memory, files, wishes, connections, connections of one peer)
         let table = [
             (None, None, none, 20_000, 5_000),
             (Some(512 * MIB), Some(65_536), none, 6_852, 1_713),
             (Some(1024 * MIB), Some(65_536), none, 14_414, 3_603),
             (Some(8192 * MIB), Some(65_536), none, 20_000, 5_000),
             (Some(64 * MIB), Some(65_536), none, 236, 64),
-            // The gateway itself takes more.
+            // The gateway itself needs more memory.
             (Some(MIB), None, none, 16, 64),
             (Some(8192 * MIB), Some(1024), none, 448, 112),
             (None, Some(20), none, 16, 64),
@@ -168,7 +168,7 @@ mod tests {
         };
         let none = Wishes::default();
         let few = Wishes { connections: Some(96), ..none };
-        // (files, wishes, connections, to backends, to one backend, for one peer)
+        // (files, wishes, connections of clients, to backends, to one backend, for one peer)
         let table = [
             (None, none, 20_000, usize::MAX, 1024, usize::MAX / 4),
             (Some(65_536), none, 20_000, 41_440, 1024, 10_360),

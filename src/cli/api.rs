@@ -14,15 +14,16 @@ const CA: &str = "api-ca.pem";
 #[derive(Args, Debug)]
 #[command(next_help_heading = "API")]
 pub(super) struct Api {
-    /// Serve the Kubernetes API on this loopback address, too, for kubectl (`edge-gateway kubeconfig`)
+    /// Serve the Kubernetes API on this loopback address, too, for kubectl (`edge-gateway
+    /// kubeconfig`)
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     api_listen: Option<SocketAddr>,
     /// File of the token that clients of that address send; created if it is missing
     /// [default: api-token beside the control socket]
     #[arg(long, value_name = "FILE")]
     api_token_file: Option<PathBuf>,
-    /// Allow writes over the Kubernetes API: to root and the gateway's user on the control socket, to
-    /// holders of the token on the address
+    /// Allow writes over the Kubernetes API: to root and the gateway's user on the control socket,
+    /// to holders of the token on the address
     #[arg(long)]
     api_writable: bool,
     /// Show the values of Secrets over the Kubernetes API to clients that may write

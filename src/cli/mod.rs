@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The definition of the command line, for its man pages and completions.
+/// Returns the definition of the command line, for man pages and shell completions.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
@@ -177,7 +177,7 @@ enum Command {
     Doctor(Box<Doctor>),
     /// Export the configuration as objects for a Kubernetes cluster
     Export(Export),
-    /// Run the echo backend alone: it answers with the request that it received
+    /// Run only the echo backend: it answers with the request that it received
     Echo(Echo),
 }
 
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_line_end_at_the_end_of_a_word_is_told_and_none_elsewhere() {
-        // (word, part of the message)
+        // (argument, part of the message)
         let table = [
             ("--config=/etc/a.yaml", None),
             ("a\rb", None),

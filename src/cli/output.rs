@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_an_error_and_a_reader_that_left_is_none() {
-        // (error of a write, whether the command fails)
+        // (error of a write, the command fails)
         let table = [
             (None, false),
             (Some(ErrorKind::BrokenPipe), false),

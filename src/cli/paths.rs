@@ -36,7 +36,7 @@ pub(super) struct Paths {
     /// Prefix of the absolute paths in that document
     #[arg(long, value_name = "DIR")]
     pub config_root: Option<PathBuf>,
-    /// certbot's directory, the one with `live` in it
+    /// certbot's directory, which contains `live`
     #[arg(long, value_name = "DIR", default_value = LETSENCRYPT)]
     pub letsencrypt_dir: PathBuf,
     /// Directory of objects written over the API
@@ -116,7 +116,7 @@ pub(super) struct Given {
     /// Prefix of the absolute paths in that document
     #[arg(long, value_name = "DIR")]
     config_root: Option<PathBuf>,
-    /// certbot's directory, the one with `live` in it
+    /// certbot's directory, which contains `live`
     #[arg(long, value_name = "DIR")]
     letsencrypt_dir: Option<PathBuf>,
 }
@@ -253,7 +253,7 @@ no assignment
             ("HALF", "\"open"),
             ("EMPTY", ""),
         ];
-        // As it is saved on Windows, too.
+        // The same file, saved on Windows.
         let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
         assert_eq!(assignments(&windows), assignments(text));
         let got = assignments(text);

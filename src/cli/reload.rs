@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn what_is_printed_says_what_is_served_now() {
         let reloaded = |loaded: bool, refused: Option<&str>| -> Reloaded {
-            // As a gateway of another version may write it.
+            // Most fields are missing, as from a gateway of another version.
             let answer = json!({
                 "loaded": loaded,
                 "refused": refused,

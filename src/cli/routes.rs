@@ -261,7 +261,7 @@ shop.test  exact /old                                             redirect 301 s
         }
         let row = format!("{:45}  default/shop  0       12\n", "cart:8080");
         assert!(got.contains(&row), "{got}");
-        // Of one rule, so counted once.
+        // The same rule, so its hits are shown once.
         let again = format!("{:45}  default/shop  0        \"\n", "cart:8080");
         assert!(got.contains(&again), "{got}");
         let wide = table(&served(), Columns::All, Screen::default());

@@ -16,11 +16,12 @@ use super::values::{AddressOrNone, address_or_none, loopback_or_none};
 pub(super) struct Run {
     #[command(flatten)]
     paths: Paths,
-    /// certbot's --webroot-path: HTTP-01 challenges are answered from it ahead of every route
+    /// certbot's --webroot-path: HTTP-01 challenges are answered from it before all routes
     #[arg(long, value_name = "DIR", default_value = ACME_WEBROOT)]
     acme_webroot: PathBuf,
-    /// State directory: the last good configuration, which is served at a start where the files do not
-    /// load, have a new fault or lack a listener or route; and the addresses given from --address-pool
+    /// State directory: the last good configuration, served at a start at which the files do not
+    /// load, have a new fault or lack a listener or route; and the addresses given from
+    /// --address-pool
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     state_dir: Option<PathBuf>,
     /// Address and port of the metrics (/stats/prometheus), or none

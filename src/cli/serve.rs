@@ -34,8 +34,9 @@ pub(super) struct Serve {
     /// Time that open requests and connections have to finish after SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     drain_timeout: Duration,
-    /// strict or partial. strict refuses a whole reload that brings a new fault; partial takes the faulty
-    /// object out of service and serves the rest. Both refuse a reload that would close a listener
+    /// strict or partial. strict refuses a whole reload that brings a new fault; partial takes the
+    /// faulty object out of service and serves the rest. Both refuse a reload that would close a
+    /// listener
     #[arg(long, value_name = "POLICY", default_value_t)]
     reload_policy: ReloadPolicy,
     /// Do not reload when a file changes, only on request, such as SIGHUP
@@ -44,7 +45,7 @@ pub(super) struct Serve {
     /// auto, journald, json or text; auto is journald under systemd, text on a terminal, else json
     #[arg(long, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
-    /// auto, as the other log has it, or envoy-json: Envoy Gateway's default, on standard output
+    /// auto, the same as the other log, or envoy-json: Envoy Gateway's default, on standard output
     #[arg(long, value_name = "FORMAT", default_value_t)]
     access_log_format: AccessFormat,
     /// Log only requests that were answered with these statuses, such as 400-599 or 404,5xx
@@ -67,19 +68,21 @@ pub(super) struct Serve {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// Connections open at once; beyond it, the connection idle for longest is closed [default: 20000, or fewer as
-    /// memory and files allow]
+    /// Connections open at once; beyond it, the connection idle for longest is closed [default:
+    /// 20000, or fewer as memory and files allow]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// Connections open at once from one address, or one /64 of IPv6; trusted proxies are exempt [default:
-    /// a quarter of all, 64 at least]
+    /// Connections open at once from one address, or one /64 of IPv6; trusted proxies are exempt
+    /// [default: a quarter of all, 64 at least]
     #[arg(long, value_name = "N")]
     max_connections_per_peer: Option<usize>,
-    /// Connections to backends that requests from one address or /64 use (503 beyond); behind trusted
-    /// proxies, from each client that they name [default: a quarter of those to all backends]
+    /// Connections to backends that requests from one address or /64 use (503 beyond); behind
+    /// trusted proxies, from each client that they name [default: a quarter of those to all
+    /// backends]
     #[arg(long, value_name = "N")]
     max_backend_connections_per_peer: Option<usize>,
-    /// Connections open at once to one backend; further requests wait [default: 1024, or fewer as files allow]
+    /// Connections open at once to one backend; further requests wait [default: 1024, or fewer as
+    /// files allow]
     #[arg(long, value_name = "N")]
     max_connections_per_backend: Option<usize>,
     /// Requests that may wait for a connection to one backend (503 beyond)
@@ -97,21 +100,21 @@ struct LimitArgs {
     /// Timeout of a connection without a request
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     idle_timeout: Duration,
-    /// Timeout of the next byte of a request body, while no response flows
+    /// Timeout of the next byte of a request body, while no response is sent
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     body_timeout: Duration,
-    /// Timeout of a client that does not read its response, for each HTTP/2 stream by itself
+    /// Timeout of a client that does not read its response, separately for each HTTP/2 stream
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, allow_hyphen_values = true)]
     send_timeout: Duration,
-    /// Timeout of a backend's response head, from the last byte that moved, where the route sets no timeout;
-    /// 0s: no limit
+    /// Timeout of a backend's response head, from the last byte that moved, where the route sets no
+    /// timeout; 0s: no limit
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, allow_hyphen_values = true)]
     response_timeout: Duration,
     /// Timeout of an idle WebSocket, tunnel or gRPC call
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time, allow_hyphen_values = true)]
     tunnel_idle_timeout: Duration,
-    /// UDP flows open at once, shared equally by the UDP listeners [default: 4096, or a sixteenth of
-    /// the files that may be open]
+    /// UDP flows open at once, shared equally by the UDP listeners [default: 4096, or a sixteenth
+    /// of the files that may be open]
     #[arg(long, value_name = "N", default_value_t = 4096, hide_default_value = true)]
     max_udp_flows: usize,
     /// Timeout of an idle UDP flow

@@ -46,7 +46,7 @@ pub(super) struct Status {
     /// The name of one object, in any namespace
     #[arg(requires = "kind")]
     name: Option<String>,
-    /// Only objects of this namespace
+    /// Show only objects of this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
     #[command(flatten)]

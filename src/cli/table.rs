@@ -37,9 +37,9 @@ pub(super) struct Cell {
 
 #[derive(Debug)]
 enum Content {
-    /// Shortened to the first part and the number of the others.
+    /// Parts; shortened to the first one and the number of the others.
     List(Vec<String>),
-    /// Shortened at its beginning, because the end of `namespace/name` is more significant.
+    /// A name; shortened at its beginning, because the end of `namespace/name` is more significant.
     Name(String),
     Text(String),
 }
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn columns_give_way_in_their_order() {
-        // (columns of the screen, the table)
+        // (width of the screen, table)
         let wide = "\
 NAME          HOSTS                       KEY      HITS
 default/shop  shop.example, blog.example  ECDSA      12

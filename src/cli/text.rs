@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_has_its_width_whatever_is_in_it() {
-        // (text, width, what is left)
+        // (text, width, shortened text)
         let table = [
             ("ab", 4, "ab"),
             ("abcd", 4, "abcd"),

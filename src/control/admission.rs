@@ -108,7 +108,7 @@ pub(super) fn judge(
         losses = next.losses(running, rules.policy, &new);
     }
     let excused = |fault: &&Diagnostic| match &fault.origin {
-        // It follows from a removal on purpose.
+        // It follows from an intended removal.
         Origin::Referent(key) => rules.allow_removal && next.is_gone(key, running),
         Origin::Host | Origin::Written => false,
     };
@@ -145,14 +145,15 @@ fn fatal(load: &Load, running: Option<RunningConfiguration<'_>>) -> LoadRefusal 
     LoadRefusal { causes, consequences, ..LoadRefusal::default() }
 }
 
-/// The faults, fatal or not, that the served configuration did not have when it was accepted. Faults
-/// of the host do not count: the files did not cause them.
+/// The faults, fatal or not, that the served configuration did not have when it was accepted.
+/// Faults of the host do not count: the files did not cause them.
 fn new_faults<'l>(load: &'l Load, accepted: &Accepted) -> Vec<&'l Diagnostic> {
     let is_fault =
         |one: &&Diagnostic| one.severity == Severity::Error && one.origin != Origin::Host;
     let known = accepted.diagnostics.iter().filter(is_fault);
     let now = load.diagnostics.iter().filter(is_fault);
-    // A problem may name other objects, which have changed; then the same field identifies the fault.
+    // A problem may name other objects, which have changed; then the same field identifies the
+    // fault.
     let (now, known) = beyond(now, known, FaultIdentity::of);
     beyond(now, known, |fault| (fault.object.clone(), fault.field.clone())).0
 }
@@ -242,7 +243,7 @@ fn apart<'d>(
             Origin::Referent(key) => is_gone(key) || at_fault.contains(&*key.to_string()),
             Origin::Host | Origin::Written => false,
         };
-        // A rule about the whole field fails because a part of it is faulty.
+        // A validation rule for a whole field fails because a part of the field is faulty.
         let others = fields.get(&*one.object).into_iter().flatten();
         of_referent || !one.fatal && others.into_iter().any(|other| is_part(other, &one.field))
     };
@@ -571,7 +572,7 @@ mod tests {
             written(route, "spec.parentRefs[0].sectionName", "it has `a` on port 80"),
             written(route, "metadata.name", "the same stands at a.yaml:3:7; remove one"),
         ];
-        // (now, is new)
+        // (fault of the load, is new)
         let table = [
             (written(route, "spec.rules[4].matches[0]", "no `/`"), false),
             (written(route, "spec.rules[4].matches[0]", "no `.`"), true),
@@ -584,7 +585,7 @@ mod tests {
             let (left, _) = beyond(left, known, |one| (one.object.clone(), one.field.clone()));
             assert_eq!(!left.is_empty(), is_new, "{now}");
         }
-        // The same twice is one that is new.
+        // If a known fault occurs twice, one of the two is new.
         let now = [&known[0], &known[0]];
         let (left, known) = beyond(now, &known, FaultIdentity::of);
         let (left, _) = beyond(left, known, |one| (one.object.clone(), one.field.clone()));

@@ -99,7 +99,7 @@ pub(crate) fn certificates(snapshot: &Snapshot, now: SystemTime) -> Certificates
     let mut listeners: Vec<(&Arc<Listener>, &Bind)> = Vec::new();
     for bind in &snapshot.binds {
         for (_, listener) in bind.listeners.sorted() {
-            // One listener may be on several addresses.
+            // A listener may have several addresses.
             let known = listeners.iter().any(|(known, _)| Arc::ptr_eq(known, listener));
             if listener.tls.is_some() && !known {
                 listeners.push((listener, bind));
@@ -329,7 +329,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + days * DAY
     }
 
-    /// From day 1000 to day 1090.
+    /// A certificate that is valid from day 1000 to day 1090.
     fn facts() -> CertFacts {
         CertFacts {
             file: "/live/a/fullchain.pem".into(),
@@ -347,7 +347,7 @@ mod tests {
     fn the_worst_is_what_is_said() {
         let (trusted, broken) = (Chain::Trusted, Chain::Broken("why".into()));
         let unknown = Chain::Unknown("why".into());
-        // (day, chain, things that are wrong with the files, verdict)
+        // (day, chain, number of faults, verdict)
         let table = [
             (999, &trusted, 0, CertificateState::NotYetValid),
             (1000, &trusted, 0, CertificateState::Good),

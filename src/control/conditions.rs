@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_hint_is_no_trouble() {
-        // (type, status, is told)
+        // (type, status, is reported)
         let table = [
             ("Accepted", "True", false),
             ("Accepted", "False", true),

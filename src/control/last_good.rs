@@ -203,7 +203,7 @@ mod tests {
         let want = [("/etc/a/x.yaml", "# ${A}\n"), ("/etc/b/x.yaml", "b\n")];
         assert_eq!(shown(last_good.read()), want.map(|(path, text)| (path.into(), text.into())));
 
-        // Between the two renames.
+        // The state after only the first of the two renames.
         fs::rename(state.path().join("last-good"), state.path().join("last-good.old")).unwrap();
         assert_eq!(shown(last_good.read()).len(), 2);
     }

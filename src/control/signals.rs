@@ -160,7 +160,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Handlers are the process's: whoever raises a signal is the only one who listens.
+    /// Handlers are global to the process, so only one test at a time may raise signals.
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     async fn expect(signals: &mut Signals, want: &[Signal], what: &str) {
@@ -202,7 +202,7 @@ mod tests {
         let _alone = ALONE.lock().await;
         hold();
         let mut signals = Signals::register().unwrap();
-        // A wait that was given up takes nothing with it.
+        // A cancelled wait loses no signal.
         expect(&mut signals, &[], "nothing came").await;
         for sent in [signal::SIGHUP, signal::SIGHUP, signal::SIGUSR1, signal::SIGTERM] {
             raise(sent).unwrap();

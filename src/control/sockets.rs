@@ -399,7 +399,7 @@ mod tests {
         let (http, other) = (handed("http"), handed("other"));
         let (http_at, other_at) = (http.address, other.address);
         let sockets = Sockets::new(vec![http, other], None);
-        // `http` is taken by name though its port differs; `https` by the port of the other.
+        // `http` is matched by name although its port differs, `https` by the port of the other one.
         let next = snapshot(&[(8080, "http"), (other_at.port(), "https")]);
 
         let prepared = sockets.prepare(&next).unwrap();
@@ -417,7 +417,7 @@ mod tests {
         let (http, spare) = (handed("http"), handed("spare"));
         let (http_at, spare_at) = (http.address, spare.address);
         let mut sockets = Sockets::new(vec![http, spare], None);
-        // Both have a listener `http`; the second is served on the socket of its port.
+        // Both binds have a listener `http`; the second uses the socket with its port.
         let mut first = snapshot(&[(80, "http"), (spare_at.port(), "http")]);
         first.binds.sort_by_key(|bind| bind.key);
         let prepared = sockets.prepare(&first).unwrap();
@@ -433,7 +433,7 @@ mod tests {
         let mut ready = sockets.listen(prepared, 1).unwrap();
         sockets.commit(&mut ready);
 
-        // An earlier one takes nothing from who has it.
+        // A new bind that sorts first takes no socket from the bind that uses it.
         let second = snapshot(&[(0, "http"), (80, "http")]);
         let prepared = sockets.prepare(&second).unwrap();
         let [(key, _, listener)] = &*prepared.new else { panic!("{:?}", prepared.new) };

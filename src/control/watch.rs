@@ -680,12 +680,12 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(10);
-    /// Longer than an event would take to be reported.
+    /// Longer than the report of an event takes.
     const SILENCE: Duration = Duration::from_millis(700);
     const CONFIGURATION: Changed = Changed { configuration: true, certificates: false };
     const CERTIFICATES: Changed = Changed { configuration: false, certificates: true };
 
-    /// A directory with `routes/` and `live/shop.test/`, watched.
+    /// Creates a watched directory with `routes/` and `live/shop.test/`.
     fn house() -> (tempfile::TempDir, PathBuf, FileWatch) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
@@ -726,7 +726,7 @@ mod tests {
         assert_eq!(got, Ok(want), "{what}");
     }
 
-    /// Nothing must come; a wait is the only way to see that.
+    /// Expects that no event is reported. Only waiting can show that.
     async fn expect_silence(watch: &mut FileWatch, what: &str) {
         assert!(timeout(SILENCE, watch.next()).await.is_err(), "{what}");
     }
@@ -737,7 +737,7 @@ mod tests {
         let begin = clock::now();
         for step in 0..3 {
             fs::write(root.join(format!("routes/{step}.yaml")), "x").unwrap();
-            // Within the quiet time, so that it begins anew.
+            // Shorter than the quiet time, which therefore starts again.
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
         expect(&mut watch, CONFIGURATION, "three files").await;
@@ -757,7 +757,7 @@ mod tests {
         assert_eq!(inbox.due(), None);
         inbox.put(Changed::default(), at(0));
         assert_eq!(inbox.due(), None);
-        // (a change after this many ms, due after so many)
+        // (time of a change in ms, time of the report in ms)
         for (change, due) in [(0, 300), (200, 500), (2600, 2900), (2800, 3000), (2950, 3000)] {
             inbox.put(CONFIGURATION, at(change));
             assert_eq!(inbox.due(), Some(at(due)), "{change}");
@@ -839,8 +839,8 @@ mod tests {
         expect(&mut watch, CONFIGURATION, "a file in it").await;
     }
 
-    /// Each directory above is renamed, and another takes its name: the files of the new one count from
-    /// then on, and what is saved there later.
+    /// Each parent directory is renamed and replaced by another one: from then on, the files in the
+    /// new one are watched, including files that are saved later.
     #[tokio::test]
     async fn every_directory_above_may_be_replaced() {
         let way = ["srv", "volume", "etc", "gateway"];
@@ -905,8 +905,8 @@ mod tests {
         expect_silence(&mut watch, "files beside the way").await;
     }
 
-    /// Where not all can be watched, that is a state: it is told, what changes is seen all the same, and
-    /// it ends when watches can be had.
+    /// If not everything can be watched, this state is reported, changes are still detected, and
+    /// the state ends once watches are available.
     #[tokio::test]
     async fn what_cannot_be_watched_is_compared_and_told() {
         const PATIENT: Duration = Duration::from_secs(60);
@@ -920,7 +920,7 @@ mod tests {
             certificates: vec![root.join("live")],
         };
         let trouble = Arc::new(Trouble::default());
-        // The root directory alone, so nothing of it is told by the kernel.
+        // Only the root directory is watched, so the kernel reports none of the changes.
         let mut watch = FileWatch::of(watched.clone(), Arc::clone(&trouble), 1);
         let told = trouble.told().unwrap_or_default();
         assert!(told.contains("more than 1 directories"), "{told}");
@@ -994,7 +994,7 @@ mod tests {
     async fn a_wait_that_was_given_up_loses_nothing() {
         let (_dir, root, mut watch) = house();
         fs::write(root.join("routes/a.yaml"), "x").unwrap();
-        // Ends within the quiet time, so the change was seen and not reported.
+        // Ends within the quiet time, so the change was detected and not reported.
         assert!(timeout(QUIET / 2, watch.next()).await.is_err());
         expect(&mut watch, CONFIGURATION, "the change before").await;
     }
@@ -1004,7 +1004,7 @@ mod tests {
         let (_dir, root, mut watch) = house();
         fs::create_dir(root.join("other")).unwrap();
         watch.rewatch(Watched { configuration: vec![root.join("other")], ..Watched::default() });
-        // The old watch is closed by a thread of its own.
+        // The old watch is closed by another thread.
         expect_silence(&mut watch, "nothing has changed yet").await;
         fs::write(root.join("routes/a.yaml"), "x").unwrap();
         expect_silence(&mut watch, "the old directory").await;

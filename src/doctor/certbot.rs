@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn one_timer_that_is_active_is_enough() {
         let said = |stdout: &str| Ok(Said { stdout: stdout.into(), ..Said::default() });
-        // (what systemctl says, rating)
+        // (output of systemctl, rating)
         let table = [
             (said("active\ninactive\n"), Rating::Ok),
             (said("inactive\nactive\n"), Rating::Ok),
@@ -204,7 +204,7 @@ mod tests {
             Ok(format!("version = 2.1.0\narchive_dir = /x\n[renewalparams]\n{parameters}"))
         };
         let (ok, warn, fail) = (Rating::Ok, Rating::Warn, Rating::Fail);
-        // (certbot's note, rating, part of the finding)
+        // (renewal configuration, rating, part of the finding)
         let table = [
             (note("authenticator = webroot\nwebroot_path = /acme,\n"), ok, "by /acme"),
             (

@@ -226,7 +226,7 @@ mod tests {
             Ok(Answer { status, location: location.map(Into::into), body: body.into() })
         };
         let refused = || Err(io::ErrorKind::ConnectionRefused.into());
-        // (reply, the address is ours, what comes of it)
+        // (reply, the address belongs to this host, finding)
         let table = [
             (reply(200, &token.content, None), true, None),
             (

@@ -172,7 +172,7 @@ mod tests {
                  --                         ------      ----\n{rules}"
             )
         };
-        // (rules, is 80 open, is 443 open)
+        // (rules, port 80 is open, port 443 is open)
         let table = [
             ("", false, false),
             ("22/tcp                     ALLOW IN    Anywhere\n", false, false),

@@ -27,7 +27,6 @@ enum Arrival {
 /// A rule with Keycloak as a backend.
 #[derive(Debug)]
 struct KeycloakRule<'a> {
-    /// The name of the rule.
     rule: &'a str,
     /// The host of the route, if it has exactly one.
     host: Option<&'a str>,
@@ -179,7 +178,7 @@ mod tests {
         };
         let (ok, warn, fail) = (Rating::Ok, Rating::Warn, Rating::Fail);
         let host = Some("id.test");
-        // (filter, host of the route, by TLS, rating, part of the finding)
+        // (filter, host of the route, TLS, rating, part of the finding)
         let table = [
             (HeaderModifier::default(), host, true, ok, "X-Forwarded-*"),
             (
@@ -200,7 +199,7 @@ mod tests {
                 fail,
                 "x-forwarded-proto to `http`",
             ),
-            // A proxy before us ends TLS.
+            // A proxy in front of the gateway terminates TLS.
             (set(&[("x-forwarded-proto", "https")]), host, false, ok, "X-Forwarded-*"),
             (set(&[("x-forwarded-host", "old.test")]), host, true, fail, "ask for id.test"),
             (set(&[("x-forwarded-host", "ID.test:443")]), host, true, ok, "X-Forwarded-*"),
@@ -232,7 +231,7 @@ mod tests {
     #[test]
     fn keycloak_is_known_by_its_name() {
         let name = |host: &str| EndpointSettings::Name { host: host.into(), port: 8080 };
-        // (name of the backend, endpoint, is it Keycloak)
+        // (name of the backend, endpoint, is Keycloak)
         let table = [
             ("backend/a/keycloak", name("id.local"), true),
             ("backend/a/id", name("Keycloak.local"), true),

@@ -26,7 +26,7 @@ struct Listening {
 struct Process {
     pid: u32,
     name: String,
-    /// `nginx.service`.
+    /// The systemd unit, such as `nginx.service`.
     unit: Option<String>,
 }
 
@@ -195,7 +195,7 @@ mod tests {
             port,
             inode,
         };
-        // Written by a machine that has the low byte first, as all that we build for.
+        // From a little-endian machine, as all supported ones are.
         assert_eq!(got, [of("127.0.0.1", 80, 4711), of("0.0.0.0", 443, 4712)]);
         assert_eq!(v6("00000000000000000000000001000000"), Some("::1".parse().unwrap()));
         assert_eq!(v6("0000"), None);

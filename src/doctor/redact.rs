@@ -140,7 +140,7 @@ mod tests {
     fn names_and_addresses_are_replaced_and_nothing_else() {
         let known = ["example.org", "*.shop.test", "keycloak.local", "vps7", "localhost"];
         let mut redactor = Redactor::of(known.map(String::from));
-        // (text, redacted); the numbers go on from row to row
+        // (text, redacted); the numbers continue from row to row
         let table = [
             ("example.org is 203.0.113.7, this host", "host-1 is address-1, this host"),
             (

@@ -66,7 +66,7 @@ mod tests {
             |stdout: &str| Ok(Said { success: true, stdout: stdout.into(), stderr: String::new() });
         let yes = said("NTPSynchronized=yes\n");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
-        // (begin of a certificate, what timedatectl says, rating)
+        // (start of validity of a certificate, output of timedatectl, rating)
         let table = [
             (None, &yes, Rating::Ok),
             (None, &said("NTPSynchronized=no\n"), Rating::Warn),

@@ -291,7 +291,7 @@ example.org, www.example.org  12 d  2026-12-30
 
     #[test]
     fn the_colour_tells_how_it_is() {
-        // (verdict, escape)
+        // (verdict, colour code)
         let table_of = [
             (CertificateState::Good, "\x1b[32m12 d\x1b[0m"),
             (CertificateState::Overdue, "\x1b[33m12 d\x1b[0m"),
@@ -327,7 +327,7 @@ example.org, www.example.org  12 d  2026-12-30
 
     #[test]
     fn an_issuer_is_known_by_organisation_and_name() {
-        // (distinguished name, in the table)
+        // (distinguished name, text in the table)
         let table = [
             ("C=US, O=Let's Encrypt, CN=R11", "Let's Encrypt R11"),
             ("CN=Stories Root", "Stories Root"),

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn who_comes_by_another_name_or_from_another_page_is_told_nothing() {
-        // (field, value, is a stranger)
+        // (field, value, is refused)
         let table = [
             ("host", "localhost:19000", false),
             ("host", "evil.example", true),

@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_is_allowed_reaches_the_loop() {
-        // (method, target, may change, status, reloads asked for)
+        // (method, target, may change, status, requested reloads)
         let table = [
             ("POST", "/reload?wait=false", true, 202, 1),
             ("POST", "/reload?wait=false", false, 403, 0),

@@ -57,7 +57,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Answers every question with the same, as the control loop would.
+/// Answers every request with fixed values, in place of the control loop.
 async fn answering(path: &Path, patience: Patience) -> JoinSet<()> {
     let mut socket = open_with(path, patience).unwrap();
     let mut task = JoinSet::new();
@@ -132,7 +132,7 @@ async fn only_owner_and_group_may_connect() {
 #[tokio::test]
 async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     let (_dir, path) = place();
-    // A process that was killed leaves its file behind.
+    // A killed process leaves its socket file behind.
     drop(net::UnixListener::bind(&path).unwrap());
     let first = open(&path).unwrap();
     let failed = open(&path).unwrap_err();
@@ -183,7 +183,7 @@ async fn a_head_without_end_is_refused() {
         let mut stream = stream;
         stream.set_read_timeout(Some(SOON)).unwrap();
         let head = format!("GET /status HTTP/1.1\r\nHost: {}", "x".repeat(64 << 10));
-        // The gateway may close before it has read all of it.
+        // The gateway may close the connection before it has read everything.
         let _ = stream.write_all(head.as_bytes());
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
