@@ -340,20 +340,23 @@ impl Compiler<'_, '_> {
         }
         let (mut run, mut mirrors) = (Vec::new(), Vec::new());
         for (place, filter) in written.filters.iter().enumerate() {
-            match (written.compile)(filter) {
-                Ok(Step::Run(filter)) => run.push(match refs.filters.get(place) {
-                    Some(FilterRefs::Answer(answer)) => filters::direct_response(answer),
-                    _ => filter,
-                }),
-                Ok(Step::Mirror { numerator, denominator }) => {
-                    // A mirror without a valid backend is left out (HTTPRoute `requestMirror`).
-                    if let Some(FilterRefs::Mirror(Ok(target))) = refs.filters.get(place)
-                        && let Some(cluster) = self.cluster(target, self.carries())
-                    {
-                        mirrors.push(Mirror { cluster, numerator, denominator });
+            let refs = refs.filters.get(place);
+            let steps = steps(filter, written.compile, refs).unwrap_or_else(|misfit| {
+                self.misfit(number, field_path!(filters[place]), misfit);
+                Vec::new()
+            });
+            for step in steps {
+                match step {
+                    Step::Run(filter) => run.push(filter),
+                    Step::Mirror { numerator, denominator } => {
+                        // A mirror without a valid backend is left out (HTTPRoute `requestMirror`).
+                        if let Some(FilterRefs::Mirror(Ok(target))) = refs
+                            && let Some(cluster) = self.cluster(target, self.carries())
+                        {
+                            mirrors.push(Mirror { cluster, numerator, denominator });
+                        }
                     }
                 }
-                Err(misfit) => self.misfit(number, field_path!(filters[place]), misfit),
             }
         }
         let choices = self.choices(number, written.backend_refs, written.compile, refs);
@@ -421,8 +424,12 @@ impl Compiler<'_, '_> {
         for (place, raw) in written.iter().enumerate() {
             let mut run = Vec::with_capacity(raw.filters.len());
             for (of, filter) in raw.filters.iter().enumerate() {
-                match compile(filter).and_then(filters::on_backend) {
-                    Ok(filter) => run.push(filter),
+                let refs = refs.backend_filters.get(place).and_then(|refs| refs.get(of));
+                let filters = steps(filter, compile, refs);
+                match filters.and_then(|steps| {
+                    steps.into_iter().map(filters::on_backend).collect::<Result<Vec<_>, _>>()
+                }) {
+                    Ok(filters) => run.extend(filters),
                     Err(misfit) => {
                         let field = field_path!(backendRefs[place].filters[of]);
                         self.misfit(number, field, misfit);
@@ -571,6 +578,20 @@ impl Compiler<'_, '_> {
 
     fn warn(&mut self, field: FieldPath, problem: impl Into<String>) {
         self.warnings.push(Fault::warning(self.route.key.clone(), field, problem));
+    }
+}
+
+/// The steps that one entry of `filters` comes to.
+fn steps<F>(
+    written: &F,
+    compile: fn(&F) -> Result<Step, Misfit>,
+    refs: Option<&FilterRefs<'_>>,
+) -> Result<Vec<Step>, Misfit> {
+    match refs {
+        Some(FilterRefs::Extension(found)) => {
+            Ok(filters::extension(found)?.into_iter().map(Step::Run).collect())
+        }
+        _ => Ok(vec![compile(written)?]),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! One file per filter. A filter is a plain struct that was checked when the snapshot was
 //! compiled, so running it cannot fail on bad configuration. To add one: its file, with an
-//! implementation of [`HttpFilter`], one line in the list of `filter.rs`, and one arm where `compile`
-//! builds it. `chain.rs` runs them.
+//! implementation of [`HttpFilter`], its lines here, and one arm where `compile` builds it. `chain.rs`
+//! runs them.
 //!
 //! Absent: a filter does not see bodies. One that does (a limit on the length of a request, a
 //! transformation) gets a method `on_body(&self, &Exchange, Frame)` beside `on_response`, and
@@ -16,7 +16,7 @@ mod chain;
 pub(crate) mod cors;
 pub(crate) mod direct_response;
 pub(crate) mod exchange;
-mod filter;
+mod filter_enum;
 pub(crate) mod header_modifier;
 mod http_filter;
 pub(crate) mod path_modifier;
@@ -31,10 +31,24 @@ pub(crate) use chain::{on_failure, on_request, on_response};
 pub(crate) use cors::Cors;
 pub(crate) use direct_response::DirectResponse;
 pub(crate) use exchange::{Exchange, HostName, Scheme};
-pub(crate) use filter::Filter;
 pub(crate) use header_modifier::{HeaderModifier, RequestHeaders, ResponseHeaders};
 pub(crate) use http_filter::{HttpFilter, Phase};
 pub(crate) use path_modifier::PathModifier;
 pub(crate) use redirect::Redirect;
 pub(crate) use url_rewrite::UrlRewrite;
 pub(crate) use verdict::{Stop, Verdict};
+
+use filter_enum::filter_enum;
+
+filter_enum! {
+    /// One filter of a rule.
+    pub(crate) enum Filter {
+        Broken(Broken),
+        Cors(Cors),
+        DirectResponse(DirectResponse),
+        Redirect(Redirect),
+        RequestHeaders(RequestHeaders),
+        ResponseHeaders(ResponseHeaders),
+        UrlRewrite(UrlRewrite),
+    }
+}

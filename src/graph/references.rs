@@ -8,7 +8,7 @@ use crate::api::{
 };
 
 use super::backends::{BackendLookup, BackendTarget, BrokenRef, Resolved, resolve};
-use super::route_filter::{self, DirectAnswer};
+use super::extension_filters::{self, ExtensionFilter};
 use super::verdict::Faults;
 
 /// The references of one rule after their lookup, nested as in the rule.
@@ -27,11 +27,11 @@ pub(crate) struct RuleRefs<'a> {
 /// The reference of a filter, after its lookup.
 #[derive(Debug)]
 pub(crate) enum FilterRefs<'a> {
-    /// `extensionRef` to an HTTPRouteFilter with a direct response.
-    Answer(DirectAnswer<'a>),
-    /// `extensionRef` to an object that is not supported or cannot be used.
-    Extension(BrokenRef),
-    /// `requestMirror.backendRef`.
+    /// `extensionRef` to something that is not supported.
+    BrokenExtension(BrokenRef),
+    /// `extensionRef` to an HTTPRouteFilter.
+    Extension(ExtensionFilter<'a>),
+    /// `requestMirror.backendRef`
     Mirror(Resolved<'a>),
     Nothing,
 }
@@ -51,8 +51,8 @@ impl<'a> RuleRefs<'a> {
     pub(super) fn broken(&self) -> impl Iterator<Item = &BrokenRef> {
         let filters = self.filters.iter().chain(self.backend_filters.iter().flatten());
         let of_filters = filters.filter_map(|filter| match filter {
-            FilterRefs::Extension(broken) | FilterRefs::Mirror(Err(broken)) => Some(broken),
-            FilterRefs::Answer(_) | FilterRefs::Mirror(Ok(_)) | FilterRefs::Nothing => None,
+            FilterRefs::BrokenExtension(broken) | FilterRefs::Mirror(Err(broken)) => Some(broken),
+            FilterRefs::Extension(_) | FilterRefs::Mirror(Ok(_)) | FilterRefs::Nothing => None,
         });
         self.backends.iter().filter_map(|backend| backend.as_ref().err()).chain(of_filters)
     }
@@ -136,11 +136,9 @@ impl<'a> RuleLookup<'_, 'a> {
         let found = Kind::find(group, kind).map(|info| info.kind);
         let problem = match found {
             Some(Kind::RouteFilter) => {
-                match route_filter::look_up(extension, self.route, self.backends.index) {
-                    Ok(answer) => return FilterRefs::Answer(answer),
-                    Err(problem) => {
-                        format!("{problem}; requests that should pass through it are answered 500")
-                    }
+                match extension_filters::look_up(extension, self.route, self.backends.index) {
+                    Ok(found) => return FilterRefs::Extension(found),
+                    Err(broken) => return self.broken_extension(broken, field),
                 }
             }
             Some(_) => format!(
@@ -157,9 +155,13 @@ impl<'a> RuleLookup<'_, 'a> {
             Some(kind) => broken.of(ObjectKey::new(kind, &self.route.namespace, name)),
             None => broken,
         };
+        self.broken_extension(broken, field)
+    }
+
+    fn broken_extension(&mut self, broken: BrokenRef, field: &str) -> FilterRefs<'a> {
         let field = format!("{field}.extensionRef");
         self.faults.error_of(broken.origin(), self.route, field, &*broken.problem);
-        FilterRefs::Extension(broken)
+        FilterRefs::BrokenExtension(broken)
     }
 }
 

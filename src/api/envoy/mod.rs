@@ -3,7 +3,7 @@
 mod backend;
 mod envoy_proxy;
 mod policy;
-mod route_filter;
+pub(crate) mod route_filter;
 mod security_policy;
 
 pub(crate) use self::backend::{

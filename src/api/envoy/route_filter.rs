@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::api::ObjectMeta;
 use crate::api::open_enum::open_enum;
 use crate::api::shared::LocalObjectReference;
+use crate::api::{CORE_GROUP, Kind, ObjectMeta};
 
 /// A filter that a rule refers to by `extensionRef`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -24,7 +24,51 @@ pub(crate) struct RouteFilterSpec {
     pub matches: Option<IgnoredAny>,
 }
 
-/// An answer sent instead of a backend's.
+/// A reference of a filter to one value in another object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ValueRef<'a> {
+    /// Of `spec`; no two references of a filter have the same.
+    pub field: &'static str,
+    /// ConfigMap or Secret.
+    pub expects: Kind,
+    pub group: &'a str,
+    pub kind: &'a str,
+    /// The namespace of the filter where absent.
+    pub namespace: Option<&'a str>,
+    pub name: &'a str,
+    /// The key of the value; of a ConfigMap without it, the first value is taken.
+    pub key: &'static str,
+}
+
+impl RouteFilterSpec {
+    /// Every reference that it holds.
+    pub(crate) fn values(&self) -> Vec<ValueRef<'_>> {
+        let body = self.direct_response.as_ref().and_then(|direct| direct.body.as_ref());
+        let body = body.filter(|body| *body.kind() == DirectBodyType::ValueRef);
+        let body = body.and_then(|body| body.value_ref.as_ref()).map(|reference| ValueRef {
+            field: DirectResponse::BODY,
+            expects: Kind::ConfigMap,
+            group: CORE_GROUP,
+            kind: Kind::ConfigMap.as_str(),
+            namespace: None,
+            name: &reference.name,
+            key: "response.body",
+        });
+        body.into_iter().collect()
+    }
+
+    /// The first field that is written and not supported.
+    pub(crate) fn unsupported(&self) -> Option<&'static str> {
+        let fields = [
+            ("credentialInjection", self.credential_injection.is_some()),
+            ("matches", self.matches.is_some()),
+            ("urlRewrite", self.url_rewrite.is_some()),
+        ];
+        fields.into_iter().find_map(|(field, is_written)| is_written.then_some(field))
+    }
+}
+
+/// An answer in place of a backend's.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DirectResponse {
@@ -32,6 +76,11 @@ pub(crate) struct DirectResponse {
     pub status_code: Option<u16>,
     pub content_type: Option<String>,
     pub body: Option<DirectBody>,
+}
+
+impl DirectResponse {
+    /// The field that refers to a body.
+    pub(crate) const BODY: &'static str = "directResponse.body.valueRef";
 }
 
 /// The body of an answer: `inline`, or the value of a ConfigMap.

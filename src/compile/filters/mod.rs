@@ -4,26 +4,29 @@
 //! other errors name the problem and the field of the filter; the caller adds the rest of the path.
 
 pub(super) mod cors;
+mod extension;
+mod header_names;
 mod invalid;
 
 use std::num::NonZeroU32;
 
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use crate::api;
 use crate::config::{self, FieldPath, field_path};
 use crate::filters::{
-    Broken, DirectResponse, Filter, HeaderModifier, PathModifier, Redirect, RequestHeaders,
-    ResponseHeaders, Scheme, UrlRewrite,
+    Broken, Filter, HeaderModifier, PathModifier, Redirect, RequestHeaders, ResponseHeaders,
+    Scheme, UrlRewrite,
 };
-use crate::graph::DirectAnswer;
 use crate::net::HostPattern;
 use crate::path;
 use crate::secret::is_secret_header;
 
 use super::misfit::Misfit;
 
+pub(super) use self::extension::extension;
+pub(super) use self::header_names::changeable;
 use self::invalid::InvalidFilter;
 
 /// The compiled form of a `filters[]` entry.
@@ -62,7 +65,7 @@ pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
         }
         Type::UrlRewrite => Filter::UrlRewrite(url_rewrite(settings(raw.url_rewrite.as_ref())?)?),
         Type::Cors => Filter::Cors(cors::cors(settings(raw.cors.as_ref())?)?),
-        // A filter whose answer the graph found is compiled by `direct_response` instead.
+        // A filter that the graph has found is compiled by `extension` instead.
         Type::ExtensionRef => broken(),
         Type::ExternalAuth => {
             return Err(InvalidFilter::Unsupported(kind.to_string()).at(field_path!(type)));
@@ -96,22 +99,6 @@ pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
     }))
 }
 
-/// Returns the filter that sends the answer of an HTTPRouteFilter instead of a backend's.
-pub(super) fn direct_response(answer: &DirectAnswer<'_>) -> Filter {
-    let status = StatusCode::from_u16(answer.status);
-    let content_type = answer.content_type.map(HeaderValue::from_str).transpose();
-    match (status, content_type) {
-        (Ok(status), Ok(content_type)) => Filter::DirectResponse(DirectResponse {
-            status,
-            content_type,
-            body: answer.body.to_owned().into(),
-        }),
-        // The graph has checked the status, so only a content type that is not a valid header value
-        // remains.
-        _ => broken(),
-    }
-}
-
 /// Returns the filter that replaces one that cannot run.
 pub(super) fn broken() -> Filter {
     Filter::Broken(Broken)
@@ -124,6 +111,8 @@ pub(super) fn on_backend(step: Step) -> Result<Filter, Misfit> {
         Step::Run(Filter::Cors(_)) => {
             Err(InvalidFilter::NotOnBackend("CORS").at(field_path!(type)))
         }
+        // Whether one answers is known before a backend is chosen.
+        Step::Run(Filter::DirectResponse(_)) => Ok(broken()),
         Step::Run(filter) => Ok(filter),
         Step::Mirror { .. } => {
             Err(InvalidFilter::NotOnBackend("RequestMirror").at(field_path!(type)))
@@ -158,29 +147,6 @@ fn header_modifier(raw: &api::HeaderModifier, at: &FieldPath) -> Result<HeaderMo
         add: pairs(&raw.add, "add")?,
         remove: remove.collect::<Result<_, _>>()?,
     })
-}
-
-/// Parses the name of a header that a filter may change. Connection headers frame the message (RFC
-/// 9110 section 7.6.1, RFC 9112 section 6): changing one would change where a request ends for the
-/// backend.
-pub(super) fn changeable(name: &str, at: impl FnOnce() -> FieldPath) -> Result<HeaderName, Misfit> {
-    const CONNECTION: [&str; 9] = [
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-    ];
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Misfit::Reported)?;
-    match parsed.as_str() {
-        "host" => Err(InvalidFilter::HostHeader.at(at())),
-        name if CONNECTION.contains(&name) => Err(InvalidFilter::ConnectionHeader(parsed).at(at())),
-        _ => Ok(parsed),
-    }
 }
 
 fn redirect(raw: &api::RequestRedirectFilter) -> Result<Redirect, Misfit> {
@@ -279,26 +245,6 @@ fn share(raw: &api::RequestMirrorFilter) -> Result<Step, Misfit> {
 mod tests {
     use super::*;
     use crate::api::shared::Fraction;
-
-    #[test]
-    fn a_filter_leaves_what_frames_the_message_alone() {
-        // (header, may be changed)
-        let table = [
-            ("X-Forwarded-Proto", true),
-            ("authorization", true),
-            ("Host", false),
-            ("Transfer-Encoding", false),
-            ("content-length", false),
-            ("Connection", false),
-            ("upgrade", false),
-            ("a b", false),
-            ("", false),
-        ];
-        for (name, want) in table {
-            let changed = changeable(name, FieldPath::default);
-            assert_eq!(changed.is_ok(), want, "{name}");
-        }
-    }
 
     #[test]
     fn a_replacement_is_a_path_alone() {

@@ -1,16 +1,7 @@
-//! Every filter by name: one line each.
-
-use std::fmt::{self, Display, Formatter};
-
-use http::{HeaderMap, request};
-
-use crate::filters::{
-    Broken, Cors, DirectResponse, Exchange, HttpFilter, Phase, Redirect, RequestHeaders,
-    ResponseHeaders, UrlRewrite, Verdict,
-};
+//! The enum of all filters, written from a list.
 
 /// Writes an enum of filters, which is a filter itself.
-macro_rules! filters {
+macro_rules! filter_enum {
     ($(#[$doc:meta])* $visible:vis enum $name:ident { $($variant:ident($filter:ty),)* }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
@@ -18,64 +9,57 @@ macro_rules! filters {
             $($variant($filter),)*
         }
 
-        impl Display for $name {
-            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 match self { $(Self::$variant(filter) => filter.fmt(f),)* }
             }
         }
 
-        impl HttpFilter for $name {
-            fn phase(&self) -> Phase {
+        impl $crate::filters::HttpFilter for $name {
+            fn phase(&self) -> $crate::filters::Phase {
                 match self { $(Self::$variant(filter) => filter.phase(),)* }
             }
 
-            fn apply(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
+            fn apply(&self, exchange: &mut $crate::filters::Exchange, head: &mut ::http::request::Parts) -> $crate::filters::Verdict {
                 match self { $(Self::$variant(filter) => filter.apply(exchange, head),)* }
             }
 
             async fn on_request(
                 &self,
-                exchange: &mut Exchange,
-                head: &mut request::Parts,
-            ) -> Verdict {
+                exchange: &mut $crate::filters::Exchange,
+                head: &mut ::http::request::Parts,
+            ) -> $crate::filters::Verdict {
                 match self {
                     $(Self::$variant(filter) => filter.on_request(exchange, head).await,)*
                 }
             }
 
-            fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+            fn on_response(&self, exchange: &$crate::filters::Exchange, headers: &mut ::http::HeaderMap) {
                 match self { $(Self::$variant(filter) => filter.on_response(exchange, headers),)* }
             }
 
-            fn on_failure(&self, exchange: &Exchange, headers: &mut HeaderMap) {
+            fn on_failure(&self, exchange: &$crate::filters::Exchange, headers: &mut ::http::HeaderMap) {
                 match self { $(Self::$variant(filter) => filter.on_failure(exchange, headers),)* }
             }
         }
     };
 }
 
-filters! {
-    /// One filter of a rule.
-    pub(crate) enum Filter {
-        Broken(Broken),
-        Cors(Cors),
-        DirectResponse(DirectResponse),
-        Redirect(Redirect),
-        RequestHeaders(RequestHeaders),
-        ResponseHeaders(ResponseHeaders),
-        UrlRewrite(UrlRewrite),
-    }
-}
+pub(super) use filter_enum;
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::{self, Display, Formatter};
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderName, HeaderValue, request};
 
-    use super::*;
-    use crate::filters::{HeaderModifier, Stop, on_request, testing};
+    use crate::failure::Failure;
+    use crate::filters::{
+        Exchange, Filter, HeaderModifier, HttpFilter, Phase, RequestHeaders, Stop, Verdict,
+        on_request, testing,
+    };
 
     /// A filter that waits for somebody and refuses where nobody has an answer.
     #[derive(Clone, Debug, PartialEq)]
@@ -103,13 +87,13 @@ mod tests {
             }
             std::hint::black_box(&question);
             match self.refuses {
-                true => Verdict::Break(Stop::Refuse(crate::failure::Failure::Overloaded)),
+                true => Verdict::Break(Stop::Refuse(Failure::Overloaded)),
                 false => Verdict::Continue(()),
             }
         }
     }
 
-    filters! {
+    filter_enum! {
         enum WithWaits { Headers(RequestHeaders), Waits(Waits), }
     }
 
