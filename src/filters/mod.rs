@@ -14,6 +14,7 @@
 mod broken;
 mod chain;
 pub(crate) mod cors;
+mod credential_injection;
 pub(crate) mod direct_response;
 pub(crate) mod exchange;
 mod filter_enum;
@@ -29,6 +30,7 @@ mod verdict;
 pub(crate) use broken::Broken;
 pub(crate) use chain::{on_failure, on_request, on_response};
 pub(crate) use cors::Cors;
+pub(crate) use credential_injection::CredentialInjection;
 pub(crate) use direct_response::DirectResponse;
 pub(crate) use exchange::{Exchange, HostName, Scheme};
 pub(crate) use header_modifier::{HeaderModifier, RequestHeaders, ResponseHeaders};
@@ -45,6 +47,7 @@ filter_enum! {
     pub(crate) enum Filter {
         Broken(Broken),
         Cors(Cors),
+        CredentialInjection(CredentialInjection),
         DirectResponse(DirectResponse),
         Redirect(Redirect),
         RequestHeaders(RequestHeaders),

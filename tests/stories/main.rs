@@ -18,6 +18,7 @@ mod bounds;
 mod certificates;
 mod client_certificates;
 mod commands;
+mod credentials;
 mod dashboard;
 mod deployment;
 mod dev;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::api::open_enum::open_enum;
-use crate::api::shared::LocalObjectReference;
+use crate::api::shared::{LocalObjectReference, SecretObjectReference};
 use crate::api::{CORE_GROUP, Kind, ObjectMeta};
 
 /// A filter that a rule refers to by `extensionRef`.
@@ -20,7 +20,7 @@ pub(crate) struct RouteFilter {
 pub(crate) struct RouteFilterSpec {
     pub direct_response: Option<DirectResponse>,
     pub url_rewrite: Option<IgnoredAny>,
-    pub credential_injection: Option<IgnoredAny>,
+    pub credential_injection: Option<CredentialInjection>,
     pub matches: Option<IgnoredAny>,
 }
 
@@ -54,18 +54,51 @@ impl RouteFilterSpec {
             name: &reference.name,
             key: "response.body",
         });
-        body.into_iter().collect()
+        let credential = self.credential_injection.as_ref().map(|injection| {
+            let reference = &injection.credential.value_ref;
+            ValueRef {
+                field: CredentialInjection::CREDENTIAL,
+                expects: Kind::Secret,
+                group: reference.group(),
+                kind: reference.kind(),
+                namespace: reference.namespace.as_deref(),
+                name: &reference.name,
+                key: "credential",
+            }
+        });
+        body.into_iter().chain(credential).collect()
     }
 
     /// The first field that is written and not supported.
     pub(crate) fn unsupported(&self) -> Option<&'static str> {
-        let fields = [
-            ("credentialInjection", self.credential_injection.is_some()),
-            ("matches", self.matches.is_some()),
-            ("urlRewrite", self.url_rewrite.is_some()),
-        ];
+        let fields =
+            [("matches", self.matches.is_some()), ("urlRewrite", self.url_rewrite.is_some())];
         fields.into_iter().find_map(|(field, is_written)| is_written.then_some(field))
     }
+}
+
+/// A credential that is sent to the backend.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CredentialInjection {
+    /// `Authorization` where absent.
+    pub header: Option<String>,
+    /// True if the header of the client is replaced. False where absent.
+    pub overwrite: Option<bool>,
+    pub credential: InjectedCredential,
+}
+
+impl CredentialInjection {
+    /// The field that refers to the credential.
+    pub(crate) const CREDENTIAL: &'static str = "credentialInjection.credential.valueRef";
+}
+
+/// The place of a credential.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InjectedCredential {
+    /// The key `credential` of a Secret: the whole value of the header.
+    pub value_ref: SecretObjectReference,
 }
 
 /// An answer in place of a backend's.

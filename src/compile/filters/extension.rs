@@ -1,12 +1,15 @@
 //! HTTPRouteFilters as written to filters that run: one small function per field.
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::api::envoy::route_filter::CredentialInjection;
 use crate::api::{DirectBodyType, DirectResponse};
 use crate::compile::misfit::Misfit;
 use crate::config::field_path;
 use crate::filters::{self, Filter};
 use crate::graph::ExtensionFilter;
+
+use super::header_names::changeable;
 
 /// Compiles an HTTPRouteFilter. Each of its fields is a filter.
 pub(in crate::compile) fn extension(found: &ExtensionFilter<'_>) -> Result<Vec<Filter>, Misfit> {
@@ -17,7 +20,36 @@ pub(in crate::compile) fn extension(found: &ExtensionFilter<'_>) -> Result<Vec<F
     if let Some(direct) = &found.spec.direct_response {
         run.push(direct_response(direct, found).map_err(unusable)?);
     }
+    if let Some(injection) = &found.spec.credential_injection {
+        run.push(credential_injection(injection, found).map_err(unusable)?);
+    }
     Ok(run)
+}
+
+fn credential_injection(
+    injection: &CredentialInjection,
+    found: &ExtensionFilter<'_>,
+) -> Result<Filter, String> {
+    let name = injection.header.as_deref().unwrap_or("authorization");
+    let field = "credentialInjection.header";
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Err(format!("{field}: `{name}` is not a header name; use letters, digits and `-`"));
+    }
+    let header = changeable(name, || field_path!(credentialInjection.header));
+    let header = header.map_err(|misfit| match misfit {
+        Misfit::Unusable { problem, .. } => format!("{field}: {problem}"),
+        Misfit::Reported => format!("{field}: `{name}` cannot be set"),
+    })?;
+    let (credential, overwrite) =
+        (found.value(CredentialInjection::CREDENTIAL), injection.overwrite.unwrap_or(false));
+    let filter = filters::CredentialInjection::new(header, credential, overwrite);
+    filter.map(Filter::CredentialInjection).ok_or_else(|| {
+        format!(
+            "{}: header `{}`: the value has a control character",
+            CredentialInjection::CREDENTIAL,
+            name.to_ascii_lowercase()
+        )
+    })
 }
 
 /// The graph has looked at status and body.
