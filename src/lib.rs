@@ -1,26 +1,26 @@
 //! A gateway for one host: Gateway API files in, TLS and HTTP out.
 //!
-//! # The house
+//! # The rooms
 //!
-//! Two wings and one door. The control wing turns files into meaning: [`api`] (the kinds that may be
-//! written), [`config`] (texts to objects), [`provider`] (their files), [`graph`] (references between objects),
-//! [`compile`] (the next snapshot). The data wing moves bytes: [`tls`], [`upstream`], [`filters`],
-//! [`downstream`] (connections from clients), [`proxy`] (HTTP), [`streams`] (bytes and datagrams),
-//! [`edge`] (workers and sockets), [`background`] (tasks beside them), [`failure`], [`trace`]. They meet in [`snapshot`], which `compile`
-//! fills and `proxy` reads.
+//! Two wings share one type, [`snapshot::Snapshot`]. The control wing turns files into a configuration:
+//! [`api`] (the kinds as plain data), [`config`] (texts to objects), [`provider`] (their files), [`graph`]
+//! (references, policies, statuses), [`compile`] (the next snapshot). The data wing moves bytes: [`edge`]
+//! (workers and sockets), [`downstream`] (connections of clients), [`proxy`] (HTTP), [`streams`] (TCP and
+//! UDP), [`filters`], [`upstream`] (backends), [`tls`], [`failure`], [`trace`], [`background`] (tasks beside
+//! requests).
 //!
-//! Above both, [`control`] reloads and drains, and [`app`] starts and stops the process. For
-//! operators: [`cli`] (commands), [`admin`] (the dashboard and its API), [`metrics`], [`describe`] (a
-//! snapshot in words), [`explain`], [`doctor`], and [`kube_api`] (objects as an API server shows them). [`observe`] writes logs,
-//! [`stats`] counts, [`systemd`] speaks to the service manager.
+//! Above both, [`control`] reloads and drains, and [`app`] starts and stops the process. For operators:
+//! [`cli`], [`admin`] (dashboard and admin API), [`metrics`], [`describe`] (a snapshot in words),
+//! [`explain`], [`doctor`], and [`kube_api`] (objects as an API server shows them). [`observe`] writes
+//! logs, [`stats`] counts, [`systemd`] talks to the service manager.
 //!
-//! Small rooms on the ground: [`http_client`] (of commands), [`local_http`] (servers for this host),
-//! [`body`], [`carry_over`] (state that outlives a reload), [`clock`], [`net`] (addresses and names),
-//! [`patch`] (patches of JSON), [`path`] (their one spelling), [`secret`], [`yaml`] (the
-//! writer). [`echo`] is the server of `edge-gateway echo`, [`fuzz`] the entrance for `fuzz/`.
+//! The ground floor: [`body`], [`carry_over`] (state that outlives a reload), [`clock`], [`http_client`]
+//! (of commands), [`local_http`] (servers for this host), [`net`] (addresses and names), [`patch`] (patches
+//! of JSON), [`path`] (normalisation), [`secret`], [`yaml`] (the writer). [`echo`] is the server of
+//! `edge-gateway echo`, [`fuzz`] has the entry points of `fuzz/`.
 //!
-//! To see where a request goes, read `proxy/http.rs`. To see how a reload goes, read
-//! `control/reload.rs`. `tests/architecture` checks which room may use which.
+//! To see the path of a request, read `proxy/http.rs`; to see a reload, read `control/reload.rs`.
+//! `tests/architecture` checks which room may use which.
 
 mod admin;
 mod api;
