@@ -92,7 +92,7 @@ async fn a_sound_host_is_told_so() {
         format!("WARN port {} edge-gateway (pid {pid}) listens", patient.gateway.https().port()),
         "OK firewall".into(),
         "WARN DNS shop.test is 127.0.0.1 here".into(),
-        "OK challenge a token came back".into(),
+        format!("OK challenge port {} serves a test token", patient.gateway.http().port()),
         "OK clock".into(),
         "OK certificate gateway.test".into(),
         "OK key".into(),
