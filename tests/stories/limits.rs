@@ -352,7 +352,7 @@ async fn a_flood_takes_no_more_memory_than_there_is() {
         .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[shop.address]))
         .start()
         .await;
-    let told = "in 64 MiB of memory (--memory-limit)";
+    let told = "for 64 MiB of memory (--memory-limit)";
     until("a line about it", || gateway.process().stderr().contains(told)).await;
     let mut resting = gateway.wire().await;
     resting.send(get("/", "")).await;
