@@ -10,8 +10,8 @@ use crate::upstream::FailureKind;
 /// The reason why an exchange failed. The status that the client gets follows from it.
 ///
 /// This file is the only place that maps a cause to a status and to the log's `flags` and
-/// `details`; no handler chooses a status itself. Flags and details are Envoy's, so that dashboards
-/// and habits carry over.
+/// `details`; no handler chooses a status itself. Only a filter brings its own, in a [`Denial`].
+/// Flags and details are Envoy's, so that dashboards and habits carry over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     // The client's request cannot be served.
@@ -32,7 +32,8 @@ pub(crate) enum Failure {
     TwofoldLength,
     // The configuration has no usable route or backend for the request.
     BackendInvalid,
-    FilterInvalid,
+    /// A filter of the rule refuses the request.
+    Denied(&'static Denial),
     NoBackend,
     NoRoute,
     // The backend did not respond.
@@ -65,6 +66,19 @@ pub(crate) enum Failure {
     Overloaded,
 }
 
+/// What the client and the log are told if a filter refuses a request. Each filter that refuses
+/// requests has one, so that a new filter changes nothing here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Denial {
+    pub status: StatusCode,
+    /// Envoy's response flag; `None` if Envoy sets none.
+    pub flag: Option<ResponseFlag>,
+    /// Envoy's response code details, or the gateway's own if Envoy has none.
+    pub details: &'static str,
+    /// The response body; a gRPC client gets it as `grpc-message`.
+    pub text: &'static str,
+}
+
 impl Failure {
     pub(crate) fn status(self) -> StatusCode {
         match self {
@@ -83,9 +97,8 @@ impl Failure {
             Self::RequestBodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::BackendInvalid | Self::FilterInvalid | Self::NoBackend => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::BackendInvalid | Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Denied(denial) => denial.status,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::ClientShare
             | Self::ConnectFailed
@@ -105,9 +118,10 @@ impl Failure {
         }
     }
 
-    /// Returns Envoy's response flag.
-    pub(crate) fn flag(self) -> ResponseFlag {
-        match self {
+    /// Returns Envoy's response flag; `None` if Envoy sets none.
+    pub(crate) fn flag(self) -> Option<ResponseFlag> {
+        Some(match self {
+            Self::Denied(denial) => return denial.flag,
             Self::AmbiguousPath(_)
             | Self::BadHost
             | Self::BadTarget
@@ -123,7 +137,6 @@ impl Failure {
             | Self::TwofoldLength => ResponseFlag::DownstreamProtocolError,
             Self::MisdirectedRequest | Self::NoRoute => ResponseFlag::NoRouteFound,
             Self::BackendInvalid | Self::NoBackend => ResponseFlag::NoClusterFound,
-            Self::FilterInvalid => ResponseFlag::LocalReset,
             Self::ConnectFailed | Self::ConnectTimeout | Self::Tls(_) => {
                 ResponseFlag::UpstreamConnectionFailure
             }
@@ -140,7 +153,7 @@ impl Failure {
                 ResponseFlag::OverloadManagerTerminated
             }
             Self::Overflow => ResponseFlag::UpstreamOverflow,
-        }
+        })
     }
 
     /// Returns Envoy's response code details, or the gateway's own if Envoy has none.
@@ -162,7 +175,7 @@ impl Failure {
             Self::TooManyFields => "too_many_headers",
             Self::TwofoldLength => "length_and_transfer_encoding",
             Self::BackendInvalid => "backend_ref_invalid",
-            Self::FilterInvalid => "filter_invalid",
+            Self::Denied(denial) => denial.details,
             Self::NoBackend => "no_backend_ref",
             Self::NoRoute => "route_not_found",
             Self::ConnectFailed => "upstream_reset_before_response_started{connection_failure}",
@@ -204,9 +217,8 @@ impl Failure {
             Self::TargetTooLong => "the request target is too long\n",
             Self::TooManyFields => "too many header fields\n",
             Self::TwofoldLength => "the request says its length twice\n",
-            Self::BackendInvalid | Self::FilterInvalid | Self::NoBackend => {
-                "the route for this request is not usable\n"
-            }
+            Self::BackendInvalid | Self::NoBackend => "the route for this request is not usable\n",
+            Self::Denied(denial) => denial.text,
             Self::NoRoute => "no route matches this host and path\n",
             Self::ConnectFailed | Self::ConnectTimeout | Self::NoEndpoint | Self::Tls(_) => {
                 "the service behind this address is not reachable\n"
@@ -231,7 +243,7 @@ impl Failure {
     /// Returns true if an HTTP/1 connection must be closed. The gateway reads no more from a client
     /// that violated the protocol, because it cannot be certain where the next request begins.
     pub(crate) fn closes(self) -> bool {
-        self.flag() == ResponseFlag::DownstreamProtocolError
+        self.flag() == Some(ResponseFlag::DownstreamProtocolError)
     }
 
     /// Returns the value of `Retry-After` in seconds (RFC 9110 section 10.2.3), if known.
@@ -263,7 +275,15 @@ impl Failure {
             | Self::Tls(_)
             | Self::UpstreamReset
             | Self::UpstreamResetAgain => "14",
-            Self::FilterInvalid => "2",
+            Self::Denied(denial) => match denial.status.as_u16() {
+                // grpc/doc/http-grpc-status-mapping.md
+                400 => "13",
+                401 => "16",
+                403 => "7",
+                404 => "12",
+                429 | 502..=504 => "14",
+                _ => "2",
+            },
             Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => "1",
             Self::AmbiguousPath(_)
             | Self::BadHost
@@ -334,7 +354,8 @@ fn tls_details(cause: TlsCause) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Downstream;
+    use crate::filters::Broken;
+    use crate::stats::{Downstream, ResponseFlags};
 
     /// Every failure. Each names the next, so that the compiler reports a new one that is missing
     /// here.
@@ -357,8 +378,8 @@ mod tests {
                 F::TargetTooLong => F::TooManyFields,
                 F::TooManyFields => F::TwofoldLength,
                 F::TwofoldLength => F::BackendInvalid,
-                F::BackendInvalid => F::FilterInvalid,
-                F::FilterInvalid => F::NoBackend,
+                F::BackendInvalid => F::Denied(Broken::DENIAL),
+                F::Denied(_) => F::NoBackend,
                 F::NoBackend => F::NoRoute,
                 F::NoRoute => F::ConnectFailed,
                 F::ConnectFailed => F::ConnectTimeout,
@@ -390,7 +411,7 @@ mod tests {
             let counts = Downstream::default();
             counts.failed(failure.flag().into());
             for flag in ResponseFlag::ALL {
-                let want = u64::from(flag == failure.flag());
+                let want = u64::from(Some(flag) == failure.flag());
                 assert_eq!(counts.flag(flag).value(), want, "{failure:?} as {flag:?}");
             }
         }
@@ -435,7 +456,8 @@ mod tests {
                 Failure::Tls(_) => row[2].contains("|TLS_error:"),
                 _ => row[2] == failure.details(),
             };
-            row[0] == status(failure).to_string() && flag == failure.flag().short() && details
+            let flags = ResponseFlags::from(failure.flag());
+            row[0] == status(failure).to_string() && flag == flags.short() && details
         };
         for failure in all() {
             let row = rows.iter().find(|row| is_of(row, failure));

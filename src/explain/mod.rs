@@ -77,6 +77,7 @@ fn follow(
         host,
         matched_prefix: prefix,
         allowed_origin: None,
+        details: None,
         passed: 0,
     };
     let before = head.clone();
@@ -99,7 +100,8 @@ fn not_admitted(failure: Failure) -> Answer {
         Failure::AmbiguousPath(ambiguous) => format!("{text}: {ambiguous}"),
         _ => text.into(),
     };
-    let (status, flag) = (failure.status().as_u16(), Some(failure.flag().short().into()));
+    let flag = failure.flag().map(|flag| flag.short().into());
+    let status = failure.status().as_u16();
     Answer { status, flag, why, ..Answer::default() }
 }
 
@@ -226,9 +228,9 @@ fn rehearse(
                 ..Answer::default()
             })
         }
-        Verdict::Break(Stop::Refuse(Failure::FilterInvalid)) => {
+        Verdict::Break(Stop::Refuse(failure)) if matches!(filter, Filter::Broken(_)) => {
             let why = "the rule has a fault and is refused; `edge-gateway check` says which";
-            Some(Answer { why: why.into(), ..not_admitted(Failure::FilterInvalid) })
+            Some(Answer { why: why.into(), ..not_admitted(failure) })
         }
         Verdict::Break(Stop::Refuse(failure)) => Some(not_admitted(failure)),
     };

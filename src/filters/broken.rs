@@ -2,14 +2,24 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use http::request;
+use http::{StatusCode, request};
 
-use crate::failure::Failure;
+use crate::failure::{Denial, Failure};
 use crate::filters::{Exchange, HttpFilter, Phase, Stop, Verdict};
+use crate::stats::ResponseFlag;
 
 /// Refuses every request. HTTPRoute `filters`: a filter that cannot run must not be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
+
+impl Broken {
+    pub(crate) const DENIAL: &'static Denial = &Denial {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        flag: Some(ResponseFlag::LocalReset),
+        details: "filter_invalid",
+        text: "the route for this request is not usable\n",
+    };
+}
 
 impl Display for Broken {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -23,6 +33,6 @@ impl HttpFilter for Broken {
     }
 
     fn apply(&self, _: &mut Exchange, _: &mut request::Parts) -> Verdict {
-        Verdict::Break(Stop::Refuse(Failure::FilterInvalid))
+        Verdict::Break(Stop::Refuse(Failure::Denied(Self::DENIAL)))
     }
 }

@@ -1,6 +1,7 @@
 //! One request on its way: the facts that filters may ask for.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderValue;
@@ -27,6 +28,9 @@ pub(crate) struct Exchange {
     pub matched_prefix: usize,
     /// The `Origin` that a CORS filter allowed, for the response.
     pub allowed_origin: Option<HeaderValue>,
+    /// The details for the log if a filter refuses the request and knows more than its denial says,
+    /// for example the name of a rule.
+    pub details: Option<Arc<str>>,
     /// Filters that the request has passed: of its rule, then of its backend.
     pub passed: usize,
 }

@@ -19,6 +19,7 @@ pub(crate) fn exchange(host: &str) -> Exchange {
         port,
         matched_prefix: 0,
         allowed_origin: None,
+        details: None,
         passed: 0,
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct AccessRecord<'a> {
     pub route: Option<&'a str>,
     pub flags: ResponseFlags,
     /// Envoy's response code details.
-    pub details: Option<&'static str>,
+    pub details: Option<&'a str>,
     pub request_id: &'a str,
     /// W3C trace ID, 32 digits, if the request is traced.
     pub trace_id: Option<&'a str>,
@@ -143,7 +143,7 @@ enum FieldValue<'r> {
     Millis(Duration),
     Number(u64),
     /// Printable ASCII without quotes.
-    Plain(&'static str),
+    Plain(&'r str),
     Target(&'r str),
     /// Text from a peer or an operator, and the limit in bytes to which it is cut.
     Text(&'r [u8], usize),
@@ -274,10 +274,12 @@ impl AccessRecord<'_> {
         if !self.flags.is_empty() {
             out.extend_from_slice(b" flags=");
             out.extend_from_slice(self.flags.short().as_bytes());
-            if let Some(details) = self.details {
-                out.extend_from_slice(b" details=");
-                out.extend_from_slice(details.as_bytes());
-            }
+        }
+        // Some failures have no flag. The details of a response that is not a failure say nothing new.
+        let is_failure = !matches!(self.details, Some("direct_response" | "via_upstream"));
+        if let Some(details) = self.details.filter(|_| is_failure || !self.flags.is_empty()) {
+            out.extend_from_slice(b" details=");
+            out.extend_from_slice(details.as_bytes());
         }
         out.extend_from_slice(b" id=");
         text::plain(out, cut(self.request_id, REQUEST_ID_BYTES));
@@ -478,16 +480,23 @@ pub(super) mod tests {
              route=shop/cart upstream=10.0.0.5:8080 id=0f8fad5b-d9cb-469f-a165-70867728950e \
              trace=4bf92f3577b34da6a3ce929d0e0e4736 agent=\"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\"\n"
         );
-        let record = AccessRecord {
-            flags: ResponseFlag::UpstreamConnectionFailure.into(),
-            details: Some("upstream_reset"),
-            status: 503,
-            ..sample()
-        };
-        let line = written(|out, stamp| record.text(out, stamp));
-        assert!(
-            line.contains(" 503 ") && line.contains(" flags=UF details=upstream_reset "),
-            "{line}"
-        );
+        let failed = ResponseFlag::UpstreamConnectionFailure.into();
+        // (flags, details, part of the line); not every failure has a flag
+        let table = [
+            (failed, "upstream_reset", "ms flags=UF details=upstream_reset id="),
+            (ResponseFlags::default(), "denied", "ms details=denied id="),
+            (ResponseFlags::default(), "direct_response", "ms id="),
+        ];
+        for (flags, details, want) in table {
+            let record = AccessRecord {
+                flags,
+                details: Some(details),
+                route: None,
+                upstream: None,
+                ..sample()
+            };
+            let line = written(|out, stamp| record.text(out, stamp));
+            assert!(line.contains(want), "{line}");
+        }
     }
 }

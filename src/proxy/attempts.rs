@@ -125,7 +125,7 @@ async fn once(
     if let Some(trace) = &mut record.trace {
         let outcome = match &came {
             Ok((response, _)) => Outcome::Status(response.status().as_u16()),
-            Err(failure) => Outcome::Failed(failure.flag()),
+            Err(failure) => Outcome::Failed(failure.flag().into()),
         };
         trace.end_try(outcome, record.upstream.as_ref(), clock::now());
     }

@@ -62,6 +62,8 @@ pub(super) struct Record {
     /// 0 until there is a response.
     status: u16,
     failure: Option<Failure>,
+    /// The details of a denial, if its filter knows more than the denial says.
+    pub details: Option<Arc<str>>,
     /// The gateway made the response itself, possibly by a filter.
     answered_here: bool,
     /// The progress of the request body, if one was forwarded.
@@ -106,6 +108,7 @@ impl Record {
             upstream_duration: None,
             status: 0,
             failure: None,
+            details: None,
             answered_here: false,
             received: None,
             response_bytes: 0,
@@ -248,7 +251,7 @@ impl Record {
     }
 
     fn flag(&self) -> Option<ResponseFlag> {
-        self.failure.map(Failure::flag)
+        self.failure.and_then(Failure::flag)
     }
 
     fn flags(&self) -> ResponseFlags {
@@ -347,7 +350,9 @@ impl Drop for Record {
         if self.failure == Some(Failure::ClientGone) && self.protocol.has_streams() {
             self.connection.watch.abandoned();
         }
+        let denied_for = self.details.take();
         let details = match self.failure {
+            Some(Failure::Denied(denial)) => denied_for.as_deref().unwrap_or(denial.details),
             Some(failure) => failure.details(),
             None if self.answered_here => "direct_response",
             None => "via_upstream",

@@ -177,6 +177,7 @@ async fn answer(
         port,
         matched_prefix: found.matched_prefix,
         allowed_origin: None,
+        details: None,
         passed: 0,
     };
     follow(record, (rule, session), exchange, head, body, upgrade.zip(tunnel)).await
@@ -306,6 +307,7 @@ fn stopped(
             Ok(Answered { deadline, ..Answered::here(record, answer) })
         }
         Stop::Refuse(failure) => {
+            record.details.clone_from(&exchange.details);
             filters::on_failure(of_rule, exchange, &mut record.sharing);
             Err(failure)
         }

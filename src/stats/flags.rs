@@ -88,6 +88,12 @@ impl ResponseFlags {
     }
 }
 
+impl From<Option<ResponseFlag>> for ResponseFlags {
+    fn from(flag: Option<ResponseFlag>) -> Self {
+        Self::new(flag, false)
+    }
+}
+
 impl From<ResponseFlag> for ResponseFlags {
     fn from(flag: ResponseFlag) -> Self {
         Self::new(Some(flag), false)

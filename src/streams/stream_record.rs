@@ -79,7 +79,7 @@ impl StreamRecord {
 
 impl Drop for StreamRecord {
     fn drop(&mut self) {
-        let flags = ResponseFlags::new(self.failure.map(Failure::flag), false);
+        let flags = ResponseFlags::new(self.failure.and_then(Failure::flag), false);
         let details = self.failure.map_or("via_upstream", Failure::details);
         let mut named = String::new();
         let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stats::ResponseFlag;
+use crate::stats::ResponseFlags;
 use crate::trace::context::SpanId;
 use crate::upstream::EndpointName;
 
@@ -21,8 +21,8 @@ pub(super) struct Try {
 /// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// There was no response; the reason as Envoy's response flag.
-    Failed(ResponseFlag),
+    /// There was no response; the reason as Envoy's response flags.
+    Failed(ResponseFlags),
     /// A response head with this status.
     Status(u16),
 }

@@ -121,7 +121,7 @@ pub(super) fn client(
     let cluster = record.route.unwrap_or("-");
     let (code, flags) = match tried.outcome {
         Some(Outcome::Status(code)) => (code, "-"),
-        Some(Outcome::Failed(flag)) => (0, flag.short()),
+        Some(Outcome::Failed(flags)) => (0, flags.short()),
         None => (0, record.flags.short()),
     };
     // The gRPC status belongs to the last attempt, if that has a response.
