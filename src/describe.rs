@@ -88,6 +88,9 @@ fn write_all(to: &mut String, snapshot: &Snapshot) -> Result {
 
 fn write_forward(to: &mut String, forward: &Forward) -> Result {
     writeln!(to, "forward {}", forward.name)?;
+    if let Some(authorization) = &forward.authorization {
+        writeln!(to, "  {authorization}")?;
+    }
     let Some(backends) = &forward.backends else {
         return to.write_str("  no backend: refused\n");
     };

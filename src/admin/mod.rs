@@ -110,8 +110,12 @@ impl Admin {
                 if length > QUESTION {
                     return Err(Unasked::Question("the request is too long".into()));
                 }
-                let question = Question::new(&method, &url, &headers)
+                let client = query.one("client")?;
+                let client = client.map(|text| text.parse()).transpose();
+                let client = client.map_err(|_| query.wrong("client", "an IP address"))?;
+                let mut question = Question::new(&method, &url, &headers)
                     .map_err(|error| Unasked::Question(error.to_string()))?;
+                question.client = client;
                 let webroot = &process.acme_webroot;
                 Answer::json(&explain(&snapshot, webroot, &question))
             }

@@ -1,5 +1,6 @@
 //! `edge-gateway explain`: the route of a request, and the reasons for it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +25,9 @@ pub(super) struct Explain {
     /// A header field of the request, as `Name: value`; may repeat
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
+    /// The client's address, for the rules of a SecurityPolicy; 127.0.0.1 where it is not given
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,11 +46,13 @@ impl Explain {
             [url] => ("GET", url.as_str()),
             _ => ("GET", ""),
         };
-        let question = Question::new(method, url, &self.headers)?;
+        let mut question = Question::new(method, url, &self.headers)?;
+        question.client = self.client;
         const PATH: &str = "/explain?";
         let mut query = form_urlencoded::Serializer::for_suffix(PATH.to_owned(), PATH.len());
         query.append_pair("method", method).append_pair("url", url);
         query.extend_pairs(self.headers.iter().map(|header| ("header", header)));
+        query.extend_pairs(self.client.map(|client| ("client", client.to_string())));
         let target = query.finish();
         let explained: Explained = self
             .asked

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
-use crate::api::envoy::SecurityPolicySpec;
 use crate::api::{
     self, BackendRef, CookieLifetime, GrpcRouteRule, HttpRouteRetry, HttpRouteRule,
     HttpRouteTimeouts, PlainBackendRef, SessionPersistence, SessionPersistenceType,
@@ -288,7 +287,14 @@ impl Compiler<'_, '_> {
     /// Compiles the one rule of a route that is not an HTTP route.
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
-        let refused = self.guard(0) == Some(Guard::Refused);
+        let (refused, authorization) = match self.guard(0) {
+            None => (false, None),
+            Some(Guard::Refused) => (true, None),
+            Some(Guard::Policy(policy)) => match filters::authorization(&policy).transpose() {
+                Ok(authorization) => (false, authorization),
+                Err(_) => (true, None),
+            },
+        };
         let written = written.filter(|_| !refused && !self.route.breaks_rules(0));
         let written = written.unwrap_or_default();
         let effect = match carries {
@@ -315,7 +321,7 @@ impl Compiler<'_, '_> {
         };
         let (name, backends) = (self.name(0), WeightedClusters::new(choices));
         let counts = self.clusters.counts(&name);
-        Arc::new(Forward { name, transport, backends, counts })
+        Arc::new(Forward { name, transport, authorization, backends, counts })
     }
 
     /// Returns true for a Backend that is a `fallback` beside others.
@@ -366,11 +372,8 @@ impl Compiler<'_, '_> {
         }
 
         let guard = self.guard(number);
-        // A CORS filter of the rule takes precedence over that of a policy.
-        if let Some(Guard::Policy(SecurityPolicySpec { cors: Some(cors), .. })) = guard
-            && !run.iter().any(|filter| matches!(filter, Filter::Cors(_)))
-        {
-            run.push(filters::cors::of_policy(cors));
+        if let Some(Guard::Policy(policy)) = guard {
+            run.extend(filters::of_policy(&policy, &run));
         }
         let cors = run.iter().any(|filter| matches!(filter, Filter::Cors(_)));
         if cors {

@@ -23,9 +23,24 @@ use super::variables::Variables;
 use super::yaml::{Document, Entry, Node, Value};
 use super::{json, names, text};
 
-/// Features of Envoy Gateway's SecurityPolicy that are not supported yet.
-const SECURITY_FEATURES: [&str; 8] =
-    ["apiKeyAuth", "authorization", "basicAuth", "csrf", "extAuth", "geoIP", "jwt", "oidc"];
+/// Fields of Envoy Gateway's SecurityPolicy that are not supported yet, below `spec`; `[]` stands for
+/// each item of a list.
+const SECURITY_FEATURES: &[&str] = &[
+    "apiKeyAuth",
+    "authorization.rules[].cel",
+    "authorization.rules[].operation",
+    "authorization.rules[].principal.clientCert",
+    "authorization.rules[].principal.clientIPGeoLocations",
+    "authorization.rules[].principal.headers",
+    "authorization.rules[].principal.jwt",
+    "authorization.rules[].principal.sourceCIDRs",
+    "basicAuth",
+    "csrf",
+    "extAuth",
+    "geoIP",
+    "jwt",
+    "oidc",
+];
 
 /// Fields of the root that every kind has.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
@@ -161,7 +176,7 @@ impl DocumentReader<'_> {
             Kind::Namespace => self.decode(root, spot, Object::Namespace),
             Kind::BackendTlsPolicy => self.decode(root, spot, Object::BackendTlsPolicy),
             Kind::SecurityPolicy => {
-                self.policy(root, spot, &SECURITY_FEATURES, Object::SecurityPolicy);
+                self.policy(root, spot, SECURITY_FEATURES, Object::SecurityPolicy);
             }
             Kind::Other(_) => self.unsupported(root, spot),
         }
@@ -322,14 +337,37 @@ impl DocumentReader<'_> {
     }
 }
 
-/// Returns those of `features` that the spec of a policy has, with the places of their names.
+/// Returns those of `features` that the spec of a policy has, with the places of their names, in the
+/// order of the file.
 fn unsupported_features(root: &Node, features: &[&str]) -> Vec<(String, Position)> {
-    let Some(spec) = root.entry("spec").map(|entry| &entry.value) else { return Vec::new() };
-    let found = features.iter().filter_map(|name| {
-        let entry = spec.entry(name).filter(|entry| !entry.value.is_null())?;
-        Some((format!("spec.{name}"), entry.key_at))
-    });
-    found.collect()
+    let mut found = Vec::new();
+    if let Some(spec) = root.entry("spec") {
+        for feature in features {
+            written_at(&spec.value, feature, "spec", &mut found);
+        }
+    }
+    found.sort_by_key(|(_, at)| *at);
+    found
+}
+
+/// Adds each place of `feature` below `node`, with its path; `at` is the path of `node`.
+fn written_at(node: &Node, feature: &str, at: &str, found: &mut Vec<(String, Position)>) {
+    let (first, rest) = match feature.split_once('.') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (feature, None),
+    };
+    let name = first.trim_end_matches("[]");
+    let Some(entry) = node.entry(name).filter(|entry| !entry.value.is_null()) else { return };
+    let at = format!("{at}.{name}");
+    match (rest, &entry.value.value) {
+        (None, _) => found.push((at, entry.key_at)),
+        (Some(rest), Value::List(items)) if first != name => {
+            for (index, item) in items.iter().enumerate() {
+                written_at(item, rest, &format!("{at}[{index}]"), found);
+            }
+        }
+        (Some(rest), _) => written_at(&entry.value, rest, &at, found),
+    }
 }
 
 /// Returns the names of all fields of an object.

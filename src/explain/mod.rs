@@ -70,7 +70,7 @@ fn follow(
     told.rule = Some(rule.name.to_string());
 
     let mut exchange = Exchange {
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client: question.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical(),
         started: clock::now(),
         scheme: question.scheme,
         port: host.port().unwrap_or(question.port),
@@ -214,7 +214,11 @@ fn rehearse(
 ) -> (Effect, Option<Answer>) {
     let before = head.clone();
     let verdict = filter.apply(exchange, head);
-    let effect = Effect { filter: filter.to_string(), changes: changes(&before, head) };
+    let mut effect = Effect { filter: filter.to_string(), changes: changes(&before, head) };
+    if matches!(filter, Filter::Authorization(_)) {
+        let client = exchange.client;
+        effect.changes.push(format!("as for a client at {client}; `--client` is for another"));
+    }
     let answer = match verdict {
         Verdict::Continue(()) => None,
         Verdict::Break(Stop::Answer(answer)) => {
@@ -232,7 +236,13 @@ fn rehearse(
             let why = "the rule has a fault and is refused; `edge-gateway check` says which";
             Some(Answer { why: why.into(), ..not_admitted(failure) })
         }
-        Verdict::Break(Stop::Refuse(failure)) => Some(not_admitted(failure)),
+        Verdict::Break(Stop::Refuse(failure)) => {
+            let mut answer = not_admitted(failure);
+            if let Some(details) = &exchange.details {
+                answer.why = format!("{} ({details})", answer.why);
+            }
+            Some(answer)
+        }
     };
     (effect, answer)
 }

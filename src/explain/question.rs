@@ -1,6 +1,7 @@
 //! The request of a question.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, request};
@@ -20,6 +21,8 @@ pub(crate) struct Question {
     /// Path and query.
     target: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// The client's address; that of the host itself if `None`.
+    pub client: Option<IpAddr>,
 }
 
 /// The reason why a question is invalid.
@@ -70,6 +73,7 @@ impl Question {
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| no_url())?,
             target: target.parse().map_err(|_| no_url())?,
             headers: Vec::new(),
+            client: None,
         };
         for header in headers {
             let (name, value) =

@@ -8,12 +8,13 @@ use crate::filters::{Exchange, Verdict};
 
 /// When a filter runs. Declaration order is running order; there are no numbers to keep in step.
 ///
-/// A new phase goes where Envoy has it: authorization behind `Admit`, rate limits behind that, both
-/// ahead of `Rewrite`.
+/// A new phase goes where Envoy has it: rate limits behind `Authorize`, ahead of `Rewrite`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Answers a CORS preflight, ahead of anything that a preflight could not satisfy.
     Admit,
+    /// Refuses clients that may not use the route.
+    Authorize,
     /// Changes to the request on its way to the backend.
     Rewrite,
     /// Answers in place of a backend. Last, so that no redirect is a way around the other phases.

@@ -11,6 +11,7 @@
 //!
 //! Invariant: nothing here reads YAML types, opens a socket or looks at a clock.
 
+pub(crate) mod authorization;
 mod broken;
 mod chain;
 pub(crate) mod cors;
@@ -27,6 +28,7 @@ pub(crate) mod testing;
 pub(crate) mod url_rewrite;
 mod verdict;
 
+pub(crate) use authorization::Authorization;
 pub(crate) use broken::Broken;
 pub(crate) use chain::{on_failure, on_request, on_response};
 pub(crate) use cors::Cors;
@@ -45,6 +47,7 @@ use filter_enum::filter_enum;
 filter_enum! {
     /// One filter of a rule.
     pub(crate) enum Filter {
+        Authorization(Authorization),
         Broken(Broken),
         Cors(Cors),
         CredentialInjection(CredentialInjection),

@@ -65,7 +65,7 @@ impl<'s> Row<'s> {
     }
 
     fn of_forward(forward: &'s Forward) -> Self {
-        let Forward { name, transport, counts, backends } = forward;
+        let Forward { name, transport, counts, backends, .. } = forward;
         let kind = match transport {
             Transport::Tcp => Kind::Bytes,
             Transport::Udp => Kind::Datagrams,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::filters::Authorization;
 use crate::snapshot::{HostTable, Transport, WeightedClusters};
 use crate::stats::{Sharded, Upstream};
 
@@ -12,6 +13,8 @@ pub(crate) struct Forward {
     pub name: Arc<str>,
     /// The transport: a stream of bytes, or datagrams.
     pub transport: Transport,
+    /// The clients that are allowed; every client if `None`.
+    pub authorization: Option<Authorization>,
     /// One choice per connection, or per flow of datagrams. `None` if there is no destination (all
     /// weights are 0, or the route cannot run); connections are closed and datagrams dropped.
     pub backends: Option<WeightedClusters>,

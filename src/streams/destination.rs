@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::failure::Failure;
+use crate::filters::Authorization;
 use crate::snapshot::{Choice, Forward};
 use crate::stats::{Sharded, Upstream};
 use crate::streams::stream_record::StreamRecord;
@@ -19,8 +20,8 @@ pub(crate) struct Destination {
 ///
 /// # Errors
 ///
-/// Fails if the route has no usable backend. The connection is closed, since no response is
-/// possible.
+/// Fails if the route does not allow the client or has no usable backend. The connection is closed,
+/// since no response is possible.
 pub(crate) fn choose_destination(
     forward: Option<&Arc<Forward>>,
     record: &mut StreamRecord,
@@ -28,6 +29,12 @@ pub(crate) fn choose_destination(
     let forward = forward.ok_or(Failure::NoRoute)?;
     forward.counts.here().hits.one_more();
     record.route = Some(Arc::clone(&forward.name));
+    if let Some(authorization) = &forward.authorization
+        && let Err(details) = authorization.check(record.peer.ip())
+    {
+        record.details = details;
+        return Err(Failure::Denied(Authorization::DENIAL));
+    }
     match forward.backends.as_ref().ok_or(Failure::NoBackend)?.next() {
         Choice::Cluster { cluster, .. } => {
             let counts = Arc::clone(&forward.counts);

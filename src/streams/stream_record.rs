@@ -17,7 +17,7 @@ use crate::upstream::{EndpointName, SendFailure};
 #[derive(Debug)]
 pub(crate) struct StreamRecord {
     process: Arc<Process>,
-    peer: SocketAddr,
+    pub peer: SocketAddr,
     started: Instant,
     /// `TCP`, `UDP`, or `TLS` if the backend does the handshake.
     pub protocol: &'static str,
@@ -31,6 +31,8 @@ pub(crate) struct StreamRecord {
     pub upstream: Option<EndpointName>,
     upstream_duration: Option<Duration>,
     pub failure: Option<Failure>,
+    /// The details of a denial, if its rule has a name.
+    pub details: Option<Arc<str>>,
     pub carried: Arc<CarriedBytes>,
 }
 
@@ -49,6 +51,7 @@ impl StreamRecord {
             upstream: None,
             upstream_duration: None,
             failure: None,
+            details: None,
             carried: Arc::default(),
         }
     }
@@ -81,6 +84,7 @@ impl Drop for StreamRecord {
     fn drop(&mut self) {
         let flags = ResponseFlags::new(self.failure.and_then(Failure::flag), false);
         let details = self.failure.map_or("via_upstream", Failure::details);
+        let details = self.details.as_deref().unwrap_or(details);
         let mut named = String::new();
         let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));
         let id = new_request_id();

@@ -1,6 +1,8 @@
 //! SecurityPolicies on a Gateway and its routes: the one that applies, and their statuses.
 
-use crate::support::{Gateway, Origin, serve_all};
+use crate::support::{
+    Gateway, Greeter, Origin, Wire, forward_route, gateway_of, says_why, serve_all, soon,
+};
 
 /// A SecurityPolicy with one target and these fields beside it.
 fn policy(name: &str, target: &str, fields: &str) -> String {
@@ -72,4 +74,134 @@ async fn two_policies_for_one_route_close_it_and_the_second_says_so() {
     let status = status_of(&gateway, "second").await;
     assert!(status.contains("reason: Conflicted\n"), "{status}");
     assert!(status.contains("HTTPRoute envoy-gateway-system/shop is a target of"), "{status}");
+}
+
+/// Rules for the clients of documentation networks; nobody else is allowed.
+const CLIENTS: &str = "  authorization:
+    rules:
+      - {action: Deny, principal: {clientCIDRs: [203.0.113.9/32]}}
+      - {action: Allow, principal: {clientCIDRs: [203.0.113.0/24, \"2001:db8::/32\"]}}
+      - {name: rest, action: Deny, principal: {clientCIDRs: [198.51.100.0/24]}}
+";
+
+#[tokio::test]
+async fn a_client_is_allowed_by_its_address() {
+    let shop = Origin::replying("shop").await;
+    let merged = "  mergeType: StrategicMerge\n  authorization: {defaultAction: Allow}\n  \
+                  cors: {allowOrigins: [\"https://app.test\"]}\n";
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &serve_all("blog", "blog.test", &[shop.address])
+        + &policy("base", "kind: Gateway, name: eg", CLIENTS)
+        + &policy("blog", "kind: HTTPRoute, name: blog", merged);
+    let setup = || Gateway::setup().file("routes/shop.yaml", &files);
+    let gateway = setup().flag("--trusted-proxies 127.0.0.0/8").start().await;
+    let first = "securitypolicy/envoy-gateway-system/base/authorization/rule/0";
+    // (host, client, the rule that denies it)
+    let table = [
+        ("shop.test", "203.0.113.8", None),
+        ("shop.test", "::ffff:203.0.113.7", None),
+        ("shop.test", "2001:db8::7", None),
+        ("shop.test", "203.0.113.9", Some(first)),
+        ("shop.test", "198.51.100.1", Some("rest")),
+        ("shop.test", "192.0.2.1", Some("none")),
+        // The rules are those of the Gateway's policy, the default is that of its own.
+        ("blog.test", "203.0.113.9", Some(first)),
+        ("blog.test", "192.0.2.1", None),
+    ];
+    let origin = "Origin: https://app.test\r\n";
+    for (number, (host, client, denied_by)) in table.into_iter().enumerate() {
+        let url = format!("http://{host}/{number}");
+        let reply = gateway.get_with(&url, &format!("{origin}X-Forwarded-For: {client}\r\n")).await;
+        let path = format!("/{number}");
+        let entry = gateway.logged(client, |entry| entry["path"] == *path).await;
+        assert_eq!(entry["flags"], "-", "{url} {client}");
+        let Some(rule) = denied_by else {
+            assert_eq!((reply.status(), &*reply.text()), (200, "shop"), "{url} {client}");
+            continue;
+        };
+        let got = (reply.status(), &*reply.text());
+        assert_eq!(got, (403, "RBAC: access denied"), "{url} {client}");
+        let details = format!("rbac_access_denied_matched_policy[{rule}]");
+        assert_eq!(entry["details"], *details, "{url} {client}");
+        // A page of the other origin may read the refusal.
+        let readable = reply.header("access-control-allow-origin").is_some();
+        assert_eq!(readable, host == "blog.test", "{url} {client}");
+    }
+    assert_eq!(shop.requests().len(), 4);
+
+    // The client is the peer if it is not a trusted proxy, whatever it says.
+    let gateway = setup().start().await;
+    let lines = "X-Forwarded-For: 203.0.113.8\r\n";
+    assert_eq!(gateway.get_with("http://shop.test/", lines).await.status(), 403);
+    assert_eq!(gateway.get_with("http://blog.test/", lines).await.status(), 200);
+
+    for (arguments, want) in [
+        ("--client 203.0.113.8", "as for a client at 203.0.113.8; "),
+        (
+            "--client 203.0.113.9",
+            "403: RBAC: access denied (rbac_access_denied_matched_policy[secu",
+        ),
+        ("", "as for a client at 127.0.0.1; `--client` is for another"),
+    ] {
+        let mut command = gateway.setup_ref().command("explain http://shop.test/");
+        command.args(arguments.split_whitespace());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains(want), "{arguments}: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_tcp_route_closes_the_connection_of_a_client_that_it_does_not_allow() {
+    let greeter = Greeter::plain("one").await;
+    let listeners = "- {name: inside, protocol: TCP, port: 9300}\n\
+                     - {name: outside, protocol: TCP, port: 9301}\n";
+    let here =
+        "  authorization: {rules: [{action: Allow, principal: {clientCIDRs: [127.0.0.0/8]}}]}\n";
+    let files = ["inside", "outside"]
+        .map(|name| forward_route("TCPRoute", name, name, &[], &[(greeter.address, 1)]))
+        .concat()
+        + &policy("inside", "kind: TCPRoute, name: inside", here)
+        + &policy("outside", "kind: TCPRoute, name: outside", CLIENTS);
+    let gateway = Gateway::setup()
+        .file("common/gateway.yaml", &gateway_of(listeners))
+        .file("routes/tcp.yaml", &files)
+        .socket("inside", "127.0.0.1:0")
+        .socket("outside", "127.0.0.1:0")
+        .start()
+        .await;
+    let mut allowed = Wire::connect(gateway.address("inside")).await;
+    let greeting = soon("the greeting", allowed.through(b"\n")).await.unwrap();
+    assert_eq!(greeting, b"hello from one\n");
+    let mut denied = Wire::connect(gateway.address("outside")).await;
+    assert_eq!(denied.rest().await, b"");
+    says_why(&gateway, "outside", "-", "rbac_access_denied_matched_policy[none]").await;
+    assert_eq!(greeter.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_range_that_is_none_closes_the_route_and_is_told_with_its_place() {
+    let shop = Origin::replying("shop").await;
+    let wrong = "  authorization:\n    defaultAction: Allow\n    rules:\n      - action: Deny\n        \
+                 principal: {clientCIDRs: [10.0.0.0/8, 10.0.0.0/33]}\n";
+    let files = serve_all("blog", "blog.test", &[shop.address])
+        + &serve_all("shop", "shop.test", &[shop.address]);
+    let gateway = Gateway::setup()
+        .file("routes/shop.yaml", &files)
+        .file("routes/policy.yaml", &policy("shop", "kind: HTTPRoute, name: shop", wrong))
+        .start()
+        .await;
+    assert_eq!(gateway.get("http://shop.test/").await.status(), 500);
+    assert_eq!(gateway.get("http://blog.test/").await.text(), "shop");
+    let status = status_of(&gateway, "shop").await;
+    assert!(status.contains("reason: Invalid\n"), "{status}");
+    let mut command = gateway.setup_ref().command("check");
+    command.args(gateway.setup_ref().files());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let printed =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    let want = "policy.yaml:11:47: SecurityPolicy envoy-gateway-system/shop: \
+                spec.authorization.rules[0].principal.clientCIDRs[1]: `10.0.0.0/33` is not an address \
+                range; write it like `10.0.0.0/8` or `2001:db8::/32`";
+    assert!(printed.contains(want), "{printed}");
 }

@@ -18,4 +18,6 @@ pub(crate) use self::policy::{
     EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget,
 };
 pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};
-pub(crate) use self::security_policy::{PolicyCors, SecurityPolicy, SecurityPolicySpec};
+pub(crate) use self::security_policy::{
+    AuthorizationAction, PolicyAuthorization, PolicyCors, SecurityPolicy, SecurityPolicySpec,
+};

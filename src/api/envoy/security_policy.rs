@@ -4,10 +4,12 @@ use serde::Deserialize;
 
 use crate::api::duration::Duration;
 use crate::api::kinds::Kind;
+use crate::api::open_enum::open_enum;
 
 use super::policy::{EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget};
 
-/// Access rules for Gateways and routes. Of its features, CORS is supported.
+/// Access rules for Gateways and routes. Of its features, CORS and authorization by client address
+/// are supported.
 pub(crate) type SecurityPolicy = EnvoyPolicy<SecurityPolicySpec>;
 
 /// The targets of a SecurityPolicy, and the features that apply to them.
@@ -21,6 +23,7 @@ pub(crate) struct SecurityPolicySpec {
     pub target_selectors: Vec<PolicySelector>,
     pub merge_type: Option<MergeType>,
     pub cors: Option<PolicyCors>,
+    pub authorization: Option<PolicyAuthorization>,
 }
 
 impl EnvoyPolicySpec for SecurityPolicySpec {
@@ -42,6 +45,41 @@ impl EnvoyPolicySpec for SecurityPolicySpec {
 
     fn merge_type(&self) -> Option<&MergeType> {
         self.merge_type.as_ref()
+    }
+}
+
+/// `spec.authorization`. The first rule that matches a client decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PolicyAuthorization {
+    pub rules: Vec<AuthorizationRule>,
+    /// For clients that no rule matches; `Deny` if absent.
+    pub default_action: Option<AuthorizationAction>,
+}
+
+/// A rule of `spec.authorization`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct AuthorizationRule {
+    /// For the log; if absent it is made from the policy and the place of the rule.
+    pub name: Option<String>,
+    pub action: AuthorizationAction,
+    #[serde(default)]
+    pub principal: AuthorizationPrincipal,
+}
+
+/// The clients that a rule matches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct AuthorizationPrincipal {
+    /// Address ranges in CIDR form; one of them must contain the client's address.
+    #[serde(rename = "clientCIDRs")]
+    pub client_cidrs: Vec<String>,
+}
+
+open_enum! {
+    AuthorizationAction {
+        Allow = "Allow",
+        Deny = "Deny",
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn cors(raw: &api::CorsFilter) -> Result<Cors, Misfit> {
 
 /// Compiles `spec.cors` of a SecurityPolicy, whose rules have been checked. If it still cannot run,
 /// requests are refused.
-pub(crate) fn of_policy(raw: &PolicyCors) -> Filter {
+pub(super) fn of_policy(raw: &PolicyCors) -> Filter {
     let origins: Option<Box<[_]>> = raw.allow_origins.iter().map(|text| origin(text)).collect();
     let list = |names: &[String]| match names {
         [] => Some(AllowList::Nothing),

@@ -3,10 +3,11 @@
 //! A filter that breaks a rule of its kind has already been reported ([`Misfit::Reported`]). The
 //! other errors name the problem and the field of the filter; the caller adds the rest of the path.
 
-pub(super) mod cors;
+mod cors;
 mod extension;
 mod header_names;
 mod invalid;
+mod security_policy;
 
 use std::num::NonZeroU32;
 
@@ -28,6 +29,7 @@ use super::misfit::Misfit;
 pub(super) use self::extension::extension;
 pub(super) use self::header_names::changeable;
 use self::invalid::InvalidFilter;
+pub(super) use self::security_policy::{authorization, of_policy};
 
 /// The compiled form of a `filters[]` entry.
 #[derive(Debug, PartialEq)]

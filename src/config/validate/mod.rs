@@ -48,7 +48,7 @@ pub(super) fn object(object: &Object) -> Vec<Fault> {
             backend_tls_policy::spec(&policy.spec, spec, &mut found);
         }
         Object::SecurityPolicy(policy) => {
-            security_policy::spec(&policy.spec, spec, &mut found);
+            security_policy::policy(policy, spec, &mut found);
         }
         // These are checked where other objects refer to them.
         Object::RouteFilter(_)

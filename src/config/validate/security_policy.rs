@@ -1,19 +1,71 @@
 //! The rules of SecurityPolicy: those of Envoy Gateway's CRD for the supported fields.
 
+use std::net::Ipv6Addr;
+
 use http::Method;
 
-use crate::api::envoy::{PolicyCors, SecurityPolicySpec};
+use crate::api::envoy::{AuthorizationAction, PolicyAuthorization, PolicyCors, SecurityPolicy};
 use crate::config::path::Path;
 use crate::config::scalar::shown;
+use crate::net::Cidr;
 
 use super::http_route::is_origin;
 use super::policy_targets;
 use super::violations::Violations;
 
-pub(super) fn spec(spec: &SecurityPolicySpec, at: Path<'_>, found: &mut Violations) {
+pub(super) fn policy(policy: &SecurityPolicy, at: Path<'_>, found: &mut Violations) {
+    let SecurityPolicy { spec, unsupported, .. } = policy;
     policy_targets::spec(spec, at, found);
     if let Some(spec) = &spec.cors {
         cors(spec, at.field("cors"), found);
+    }
+    if let Some(spec) = &spec.authorization {
+        authorization(spec, unsupported, at.field("authorization"), found);
+    }
+}
+
+fn authorization(
+    authorization: &PolicyAuthorization,
+    unsupported: &[String],
+    at: Path<'_>,
+    found: &mut Violations,
+) {
+    let default_action = authorization.default_action.as_ref();
+    let unknown = default_action.and_then(AuthorizationAction::unknown);
+    found.word(at.field("defaultAction"), unknown, AuthorizationAction::WORDS);
+    let rules = at.field("rules");
+    for (index, rule) in authorization.rules.iter().enumerate() {
+        let at = rules.item(index);
+        if let Some(name) = &rule.name {
+            found.length(at.field("name"), name, 1..=253);
+        }
+        found.word(at.field("action"), rule.action.unknown(), AuthorizationAction::WORDS);
+        let principal = at.field("principal");
+        let (at, ranges) = (principal.field("clientCIDRs"), &rule.principal.client_cidrs);
+        // A rule may be complete by a field that is not supported; that field has its own fault.
+        let below = format!("spec.authorization.rules[{index}].");
+        let is_complete = unsupported.iter().any(|field| field.starts_with(&below));
+        let problem = "a rule must say which clients it is for; write at least one address range";
+        found.require(is_complete || !ranges.is_empty(), at, problem);
+        for (index, range) in ranges.iter().enumerate() {
+            client_range(at.item(index), range, found);
+        }
+    }
+}
+
+/// Checks a range of client addresses. It must have a prefix length, as in the CRD.
+fn client_range(at: Path<'_>, range: &str, found: &mut Violations) {
+    let address = range.split_once('/').map(|(address, _)| address);
+    let (Some(address), Ok(_)) = (address, range.parse::<Cidr>()) else {
+        let problem = format!(
+            "`{}` is not an address range; write it like `10.0.0.0/8` or `2001:db8::/32`",
+            shown(range)
+        );
+        return found.add(at, problem);
+    };
+    // A client has an IPv4 address, never its IPv6 form, so that such a range matches no client.
+    if address.parse().is_ok_and(|address: Ipv6Addr| address.to_ipv4_mapped().is_some()) {
+        found.add(at, "this range matches no client; write it as a range of IPv4 addresses");
     }
 }
 

@@ -22,7 +22,7 @@
 //! Services and Backends, so everything else about them is in their own modules.
 //!
 //! A merged policy has fields of two authors. References in it are not looked up yet: each would
-//! have to be resolved in the namespace of the policy that it was written in.
+//! have to be resolved in the namespace of the policy that it was written in, its `author`.
 
 mod attachment;
 mod claims;
@@ -42,4 +42,4 @@ pub(super) use report::{Ancestor, AncestorReport, PolicyReport};
 pub(super) use security::security_policies;
 
 pub(crate) use policies::ListenerPolicy;
-pub(crate) use security::{Guard, SecurityPolicies};
+pub(crate) use security::{AppliedSecurity, Guard, SecurityPolicies};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 
 use crate::api::envoy::{EnvoyPolicy, EnvoyPolicySpec, MergeType};
-use crate::api::{GATEWAY_GROUP, Kind, ObjectKey};
+use crate::api::{GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta};
 use crate::config::field_path;
 use crate::graph::gateways::Gateway;
 use crate::graph::index::ObjectIndex;
@@ -44,8 +44,34 @@ pub(super) struct AttachedPolicy<'a, S> {
 pub(crate) enum Applied<'p, S> {
     /// The policy cannot be applied: no request may pass.
     Refused,
-    Policy(&'p S),
+    Policy(AppliedPolicy<'p, S>),
 }
+
+/// The spec that applies to a rule, with the policies that it was written in.
+#[derive(Debug, PartialEq)]
+pub(crate) struct AppliedPolicy<'p, S> {
+    pub spec: &'p S,
+    own: &'p EnvoyPolicy<S>,
+    /// The policy that `own` is merged with.
+    parent: Option<&'p EnvoyPolicy<S>>,
+}
+
+impl<'p, S> AppliedPolicy<'p, S> {
+    /// Returns the policy that a field was written in: the own one if its spec `has` the field,
+    /// otherwise the one that it is merged with.
+    pub(crate) fn author(&self, has: impl FnOnce(&S) -> bool) -> &'p ObjectMeta {
+        let inherited = self.parent.filter(|_| !has(&self.own.spec));
+        &inherited.unwrap_or(self.own).metadata
+    }
+}
+
+impl<S> Clone for AppliedPolicy<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for AppliedPolicy<'_, S> {}
 
 impl<S> Clone for Applied<'_, S> {
     fn clone(&self) -> Self {
@@ -190,7 +216,9 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         match (self.merges(own), of_listener.0) {
             (Some((child, _)), Some(Claim::Policy(parent))) => {
                 let spec = self.merged.get(&(child, parent)).and_then(|spec| spec.as_ref().ok());
-                Some(spec.map_or(Applied::Refused, Applied::Policy))
+                let (own, parent) = (self.all[child].object, Some(self.all[parent].object));
+                let applied = spec.map(|spec| Applied::Policy(AppliedPolicy { spec, own, parent }));
+                Some(applied.unwrap_or(Applied::Refused))
             }
             (Some(_), Some(Claim::Closed)) => Some(Applied::Refused),
             (Some(_), None) | (None, _) => Some(self.applied(own)),
@@ -200,7 +228,8 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
     fn applied(&self, claim: Claim) -> Applied<'_, S> {
         match claim {
             Claim::Policy(place) if self.all[place].usable.is_ok() => {
-                Applied::Policy(&self.all[place].object.spec)
+                let own = self.all[place].object;
+                Applied::Policy(AppliedPolicy { spec: &own.spec, own, parent: None })
             }
             Claim::Policy(_) | Claim::Closed => Applied::Refused,
         }

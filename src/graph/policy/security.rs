@@ -9,7 +9,7 @@ use crate::graph::index::ObjectIndex;
 use crate::graph::verdict::Faults;
 
 use super::claims::OnConflict;
-use super::policies::{Applied, AttachedPolicies};
+use super::policies::{Applied, AppliedPolicy, AttachedPolicies};
 
 /// The kinds of objects that a SecurityPolicy may target.
 const TARGETS: &[Kind] =
@@ -20,6 +20,9 @@ pub(crate) type SecurityPolicies<'a> = AttachedPolicies<'a, SecurityPolicySpec>;
 
 /// The SecurityPolicy for a rule, or a refusal in its place.
 pub(crate) type Guard<'p> = Applied<'p, SecurityPolicySpec>;
+
+/// The SecurityPolicy that applies to a rule.
+pub(crate) type AppliedSecurity<'p> = AppliedPolicy<'p, SecurityPolicySpec>;
 
 pub(in crate::graph) fn security_policies<'a>(
     index: &ObjectIndex<'a>,

@@ -115,8 +115,8 @@ fn shown(guard: Option<Guard<'_>>) -> String {
     match guard {
         None => "-".into(),
         Some(Guard::Refused) => "500".into(),
-        Some(Guard::Policy(spec)) => {
-            let Some(cors) = &spec.cors else { return "no cors".into() };
+        Some(Guard::Policy(policy)) => {
+            let Some(cors) = &policy.spec.cors else { return "no cors".into() };
             let origins = cors.allow_origins.join(" ");
             let name = origins.replace("https://", "").replace(".test", "");
             match cors.max_age {
