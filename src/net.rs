@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
 /// A hostname of a listener or route: exact, or with one leading wildcard label.
 ///
 /// Gateway API `Hostname`, RFC 1123 section 2.1: lower case, no port, no IP address, and `*` only
@@ -224,26 +226,15 @@ pub(crate) enum InvalidHost {
 }
 
 /// An address range in CIDR form: `10.0.0.0/8`, `fd00::/8`, or one address.
+///
+/// The host bits stay as they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    network: IpAddr,
-    bits: u8,
-}
+pub(crate) struct Cidr(IpNet);
 
 impl Cidr {
     /// True if `address` is in the range. An IPv4 address mapped into IPv6 counts as IPv4.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        match (self.network, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-                u32::from(network) & mask == u32::from(address) & mask
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
-                u128::from(network) & mask == u128::from(address) & mask
-            }
-            _ => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -252,23 +243,17 @@ impl FromStr for Cidr {
 
     fn from_str(text: &str) -> Result<Self, InvalidCidr> {
         let invalid = || InvalidCidr(text.into());
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
+        let range = match text.contains('/') {
+            true => text.parse().map_err(|_| invalid())?,
+            false => text.parse::<IpAddr>().map_err(|_| invalid())?.into(),
         };
-        let network: IpAddr = address.parse().map_err(|_| invalid())?;
-        let most = if network.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or_else(invalid)?,
-            None => most,
-        };
-        Ok(Self { network, bits })
+        Ok(Self(range))
     }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.bits)
+        self.0.fmt(f)
     }
 }
 
@@ -297,7 +282,7 @@ impl AddressPool {
     /// first.
     pub(crate) fn nth(&self, place: u32) -> IpAddr {
         let number = self.first + u128::from(place % self.len);
-        match self.range.network {
+        match self.range.0.addr() {
             // Parsing has checked that all of them fit.
             IpAddr::V4(_) => IpAddr::V4(u32::try_from(number).unwrap_or(u32::MAX).into()),
             IpAddr::V6(_) => IpAddr::V6(number.into()),
@@ -306,7 +291,7 @@ impl AddressPool {
 
     /// True for an address of the pool.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        let number = match (self.range.network, address) {
+        let number = match (self.range.0.addr(), address) {
             (IpAddr::V4(_), IpAddr::V4(address)) => u128::from(u32::from(address)),
             (IpAddr::V6(_), IpAddr::V6(address)) => u128::from(address),
             _ => return false,
@@ -320,15 +305,15 @@ impl FromStr for AddressPool {
 
     fn from_str(text: &str) -> Result<Self, InvalidPool> {
         let range: Cidr = text.parse()?;
-        let (most, network) = match range.network {
+        let (most, network) = match range.0.addr() {
             IpAddr::V4(network) => (32, u128::from(u32::from(network))),
             IpAddr::V6(network) => (128, u128::from(network)),
         };
-        let free = u32::from(most - range.bits);
+        let free = u32::from(most - range.0.prefix_len());
         let size = 1_u32.checked_shl(free).filter(|size| *size <= Self::MOST);
         let size = size.ok_or_else(|| InvalidPool::TooLarge { range, least: most - 16 })?;
         let base = network >> free << free;
-        let (first, len) = match (size, range.network) {
+        let (first, len) = match (size, range.0.addr()) {
             (1 | 2, _) => (base, size),
             (_, IpAddr::V4(_)) => (base + 1, size - 2),
             (_, IpAddr::V6(_)) => (base + 1, size - 1),

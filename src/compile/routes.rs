@@ -21,6 +21,7 @@ use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
     Transport, WeightedClusters,
 };
+use crate::stable_hash::hash_32;
 use crate::stats::{Sharded, Upstream};
 
 use super::clusters::{Carries, Clusters};
@@ -470,7 +471,7 @@ impl Compiler<'_, '_> {
             _ => of.to_string(),
         };
         let name = raw.session_name.clone().filter(|name| !name.is_empty());
-        let name = name.unwrap_or_else(|| format!("edge-session-{:08x}", hash(&scope)));
+        let name = name.unwrap_or_else(|| format!("edge-session-{:08x}", hash_32(&scope)));
         let field = || field_path!(sessionPersistence.sessionName);
         let header = HeaderName::try_from(&*name).ok();
         let carrier = match raw.kind() {
@@ -596,11 +597,6 @@ fn steps<F>(
         }
         _ => Ok(vec![compile(written)?]),
     }
-}
-
-/// FNV-1a, folded: the same in every process, and not secret.
-fn hash(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Returns a rule that answers every request with 500.

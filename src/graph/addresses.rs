@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::api::{self, AddressType, ObjectKey};
 use crate::config::Origin;
 use crate::net::AddressPool;
+use crate::stable_hash::hash_32;
 
 use super::facts::{Held, LoadFacts};
 use super::index::ObjectIndex;
@@ -159,7 +160,7 @@ impl<'p> Allocation<'p> {
             self.held.remove(&holder);
         }
         let size = pool.len();
-        let first = hash(&holder) % size;
+        let first = hash_32(&holder) % size;
         for step in 0..size {
             let address = pool.nth((first + step) % size);
             if self.taken.contains(&address) || self.unusable.contains(&address) {
@@ -181,10 +182,4 @@ impl<'p> Allocation<'p> {
              use a larger pool"
         ))
     }
-}
-
-/// Returns the 32-bit FNV-1a hash. Unlike the hash of the standard library, it is the same in every
-/// build.
-fn hash(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

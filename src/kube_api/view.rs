@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{Condition, Kind, ObjectKey};
 use crate::graph::ObjectStatus;
+use crate::stable_hash::hash_128;
 
 use super::kinds::{self, ApiResource};
 use super::{defaults, services};
@@ -334,13 +335,7 @@ fn stamp(metadata: &mut Map<String, Value>, key: &ObjectKey, before: Option<&Val
 
 /// Returns a UUID (version 8, RFC 9562) that is always the same for an object of this name.
 fn named_uid(key: &ObjectKey) -> String {
-    let text = key.to_string();
-    let hash = |seed: u64| {
-        // FNV-1a. Any hash that is stable across builds and machines would do.
-        text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-    };
-    let (high, low) = (hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
-    let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    let bytes = hash_128(&key.to_string()).to_be_bytes();
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 

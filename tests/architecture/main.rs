@@ -28,6 +28,7 @@ const FLOORS: &[&[&str]] = &[
         "patch",
         "path",
         "secret",
+        "stable_hash",
         "stats",
         "yaml",
     ],

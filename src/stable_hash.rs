@@ -1,0 +1,34 @@
+//! FNV-1a hashes, which are the same in every process and in every build.
+//!
+//! The hashes of the standard library are not, so that none of them may be written to a file or sent
+//! to a client. FNV-1a is not secret: whoever knows the text can compute it.
+
+/// Returns the 32-bit hash.
+pub(crate) fn hash_32(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Returns 128 bits: two 64-bit hashes that begin with different values.
+pub(crate) fn hash_128(text: &str) -> u128 {
+    let hash = |start: u64| {
+        text.bytes()
+            .fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let (high, low) = (hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
+    u128::from(high) << 64 | u128::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The 32-bit values are those of the authors of FNV.
+    #[test]
+    fn hashes_are_those_of_the_specification() {
+        let table = [("", 0x811c_9dc5), ("a", 0xe40c_292c), ("foobar", 0xbf9c_f968)];
+        for (text, want) in table {
+            assert_eq!(hash_32(text), want, "{text}");
+        }
+        assert_eq!(hash_128("foobar") >> 64, 0x8594_4171_f739_67e8);
+    }
+}
