@@ -574,7 +574,7 @@ kind: SecurityPolicy
 metadata: {name: guard, namespace: envoy-gateway-system}
 spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop}]
-  authorization: {defaultAction: Deny}
+  basicAuth: {users: {name: users}}
 ";
     let gateway = Gateway::setup()
         .file("routes/shop.yaml", &(serve_all("shop", "shop.test", &[shop.address]) + policy))
