@@ -10,8 +10,8 @@
 //! done, since requests that began under an older snapshot may still queue work. When the process
 //! ends, all tasks are signalled to finish.
 //!
-//! To add a kind of task (health probes, JWKS), add a variant of [`Task`] and of its
-//! [`Description`], and the match arms that the compiler then requires.
+//! To add a kind of task (health probes, JWKS), add a variant of [`Task`](task::Task) and of its
+//! [`Description`](task::Description), and the match arms that the compiler then requires.
 
 mod owner;
 mod task;

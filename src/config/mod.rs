@@ -1,6 +1,6 @@
 //! Configuration text: turns documents into objects and reports their faults.
 //!
-//! [`read`] takes a text and finds all its faults at once; it never stops at the first. A document
+//! [`read()`] takes a text and finds all its faults at once; it never stops at the first. A document
 //! that does not decode makes the load fail ([`Diagnostic::fatal`]). An object that breaks a rule
 //! of its kind ([`CheckedObject::faults`]) is kept and marked, so that `graph` can report it in the
 //! object's status.

@@ -1,6 +1,6 @@
 //! The graph of the objects of one load: references resolved, relations judged.
 //!
-//! [`build`] takes the objects of one load, from any source, and determines which Gateways belong
+//! [`build()`] takes the objects of one load, from any source, and determines which Gateways belong
 //! to this controller, which listeners can be served, which routes attach to which listener, and
 //! which objects their references resolve to. Nothing here fails: what is broken stays in the
 //! graph, marked with the reason that the specification defines for it, and is reported to its

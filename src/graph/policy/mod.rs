@@ -14,11 +14,11 @@
 //! 2. `src/config/objects.rs`: the arm that reads it, with its unsupported features;
 //!    `src/config/validate/`: the rules of its CRD, after those of `policy_targets`.
 //! 3. A file beside `security.rs` here: the kinds that it may target, and the handling of a target
-//!    in a conflict; `graph/build.rs`: its [`AttachedPolicies`], and the reports for the statuses.
-//! 4. `src/compile/`: its meaning, by [`AttachedPolicies::on_listener`] and
-//!    [`AttachedPolicies::on_rule`].
+//!    in a conflict; `graph/build.rs`: its `AttachedPolicies`, and the reports for the statuses.
+//! 4. `src/compile/`: its meaning, by `AttachedPolicies::on_listener` and
+//!    `AttachedPolicies::on_rule`.
 //!
-//! BackendTLSPolicies are attached here, too ([`attach`](attachment::attach)). Their targets are
+//! BackendTLSPolicies are attached here, too ([`attachment::attach`]). Their targets are
 //! Services and Backends, so everything else about them is in their own modules.
 //!
 //! A merged policy has fields of two authors. References in it are not looked up yet: each would
