@@ -138,7 +138,10 @@ async fn only_root_and_the_gateways_user_may_reload() {
     open(setup.control_socket(), 0o666);
     // The build may be out of the reach of others.
     let binary = dir.join("edge-gateway");
-    fs::copy(env!("CARGO_BIN_EXE_edge-gateway"), &binary).unwrap();
+    // By a process of its own: a child that another story starts meanwhile would inherit our
+    // descriptor, and a file that is open for writing cannot be executed.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_edge-gateway")).arg(&binary).status();
+    assert!(copied.unwrap().success());
 
     let mut command = Command::new(binary);
     command.args(["reload", "--wait", "--control-socket"]).arg(setup.control_socket());
