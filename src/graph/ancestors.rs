@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::backend_tls_policies::BackendTlsPolicies;
 use super::gateways::Gateway;
-use super::listener_sets::ListenerSet;
+use super::listener_sets::{ListenerSet, all_listeners};
 use super::policy::{Ancestor, AncestorReport, PolicyReport};
 use super::routes::Route;
 
@@ -22,8 +22,7 @@ pub(super) fn reports(
         ancestors: BTreeMap::new(),
     });
     let mut reports: Vec<PolicyReport> = reports.collect();
-    let own = gateways.iter().flat_map(|gateway| &gateway.listeners);
-    for listener in own.chain(sets.iter().flat_map(|set| &set.listeners)) {
+    for listener in all_listeners(gateways, sets) {
         for on in &listener.routes {
             for place in routes[on.route].rules.iter().flat_map(|refs| &refs.policies) {
                 let policy = &policies.all[*place];

@@ -26,6 +26,15 @@ pub(crate) struct ListenerSet<'a> {
     pub(super) valid: Judged,
 }
 
+/// Returns all listeners of the Gateways and of their ListenerSets.
+pub(super) fn all_listeners<'g, 'a>(
+    gateways: &'g [Gateway<'a>],
+    sets: &'g [ListenerSet<'a>],
+) -> impl Iterator<Item = &'g Listener<'a>> {
+    let own = gateways.iter().flat_map(|gateway| &gateway.listeners);
+    own.chain(sets.iter().flat_map(|set| &set.listeners))
+}
+
 impl ListenerSet<'_> {
     /// Returns condition Accepted: the reason if it is True, the refusal if it is False.
     ///

@@ -75,11 +75,7 @@ pub(in crate::graph) fn attach<'a>(
     for (place, Asking { policy, named, selected, valid }) in policies.iter().enumerate() {
         let mut all = PolicyTargets { targets: Vec::new(), valid: valid.clone() };
         for (field, key) in selected {
-            let attached = claims.claim(key, None, place);
-            let attached = attached.map_err(|first| conflict(&claims, policies, key, None, first));
-            if let Err(refusal) = &attached {
-                faults.error(policy, field.clone(), &*refusal.message);
-            }
+            let attached = claim(&mut claims, policies, place, (key, None), field, faults);
             all.targets.push(AttachedTarget { key: key.clone(), attached });
         }
         for target in named {
@@ -111,17 +107,30 @@ pub(in crate::graph) fn attach<'a>(
             }
             // A target that does not exist yet is claimed as well: it must not be unprotected once
             // it exists.
-            let claimed = claims.claim(&key, target.section, place);
-            let claimed =
-                claimed.map_err(|first| conflict(&claims, policies, &key, target.section, first));
-            if let Err(refusal) = &claimed {
-                faults.error(policy, field.clone(), &*refusal.message);
-            }
+            let of_target = (&key, target.section);
+            let claimed = claim(&mut claims, policies, place, of_target, field, faults);
             all.targets.push(AttachedTarget { key, attached: claimed.and(exists) });
         }
         attached.push(all);
     }
     (claims, attached)
+}
+
+/// Claims a target for the policy at `place`, and reports a conflict at the field that names it.
+fn claim(
+    claims: &mut Claims,
+    policies: &[Asking<'_>],
+    place: usize,
+    (target, section): (&ObjectKey, Option<&str>),
+    field: &FieldPath,
+    faults: &mut Faults,
+) -> Judged {
+    let claimed = claims.claim(target, section, place);
+    claimed.map_err(|first| {
+        let refusal = conflict(claims, policies, target, section, first);
+        faults.error(policies[place].policy, field.clone(), &*refusal.message);
+        refusal
+    })
 }
 
 fn conflict(

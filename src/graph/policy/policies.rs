@@ -9,7 +9,7 @@ use crate::api::{GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta};
 use crate::config::field_path;
 use crate::graph::gateways::Gateway;
 use crate::graph::index::ObjectIndex;
-use crate::graph::listener_sets::ListenerSet;
+use crate::graph::listener_sets::{ListenerSet, all_listeners};
 use crate::graph::listeners::Listener;
 use crate::graph::routes::Route;
 use crate::graph::verdict::{Faults, Judged, Refusal, refuse};
@@ -95,16 +95,17 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         index: &ObjectIndex<'a>,
         faults: &mut Faults,
     ) -> Self {
+        if policies.is_empty() {
+            let claims = Claims::new(on_conflict);
+            return Self { all: Vec::new(), claims, merged: HashMap::new() };
+        }
         let keys: Vec<ObjectKey> = policies.iter().map(|policy| key(policy)).collect();
-        let asking: Vec<Asking<'_>>;
-        let (claims, targets) = if policies.is_empty() {
-            (Claims::new(on_conflict), Vec::new())
-        } else {
-            let targetable = Targetable::new(index, kinds);
-            let each = policies.iter().zip(&keys);
-            asking = each.map(|(policy, key)| ask(policy, key, &targetable, faults)).collect();
-            attach(&asking, on_conflict, |key, target| targetable.find(key, target), faults)
-        };
+        let targetable = Targetable::new(index, kinds);
+        let asking = policies.iter().zip(&keys);
+        let asking: Vec<Asking<'_>> =
+            asking.map(|(policy, key)| ask(policy, key, &targetable, faults)).collect();
+        let find = |key: &ObjectKey, target: &TargetRef<'_>| targetable.find(key, target);
+        let (claims, targets) = attach(&asking, on_conflict, find, faults);
         let all = policies.iter().zip(targets).zip(keys);
         let all = all.map(|((object, targets), key)| {
             let usable = usable(object, &key, index).and_then(|()| targets.valid.clone());
@@ -125,7 +126,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         if !self.all.iter().any(|policy| policy.object.spec.merge_type().is_some()) {
             return;
         }
-        for listener in listeners(gateways, sets) {
+        for listener in all_listeners(gateways, sets) {
             let ListenerPolicy(Some(Claim::Policy(parent))) = self.on_listener(listener) else {
                 continue;
             };
@@ -234,15 +235,6 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
             Claim::Policy(_) | Claim::Closed => Applied::Refused,
         }
     }
-}
-
-/// Returns all listeners of the Gateways and of their ListenerSets.
-pub(super) fn listeners<'g, 'a>(
-    gateways: &'g [Gateway<'a>],
-    sets: &'g [ListenerSet<'a>],
-) -> impl Iterator<Item = &'g Listener<'a>> {
-    let own = gateways.iter().flat_map(|gateway| &gateway.listeners);
-    own.chain(sets.iter().flat_map(|set| &set.listeners))
 }
 
 fn key<S: EnvoyPolicySpec>(policy: &EnvoyPolicy<S>) -> ObjectKey {

@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 use crate::api::envoy::EnvoyPolicySpec;
 use crate::api::{Kind, ObjectKey};
 use crate::graph::gateways::Gateway;
-use crate::graph::listener_sets::ListenerSet;
+use crate::graph::listener_sets::{ListenerSet, all_listeners};
 use crate::graph::routes::Route;
 use crate::graph::verdict::{Judged, Refusal, refuse};
 use crate::observe::listed;
 
 use super::claims::Claim;
-use super::policies::{AttachedPolicies, AttachedPolicy, listeners};
+use super::policies::{AttachedPolicies, AttachedPolicy};
 
 /// The maximum number of names of one kind in a message.
 const MOST: usize = 10;
@@ -163,7 +163,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         routes: &[Route<'a>],
     ) -> Relations {
         let mut relations = Relations::default();
-        for listener in listeners(gateways, sets) {
+        for listener in all_listeners(gateways, sets) {
             let owner = listener.owner.object();
             let has_own = self.claims.section(owner, &listener.spec.name).is_some();
             let mut levels = self.levels(listener);

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use crate::api::ConditionStatus;
 use crate::graph::credentials::Readiness;
+use crate::graph::listener_sets::all_listeners;
 use crate::graph::{Graph, Held, LoadFacts, Statuses, build, statuses};
 use crate::provider::parse_bytes;
 
-use super::policies::listeners;
 use super::security::Guard;
 
 /// Listeners `a`, `b` and `s` (of a ListenerSet), and a route on all of them with a rule `first`
@@ -101,7 +101,7 @@ fn applied(yaml: &str) -> Vec<String> {
     with_graph(yaml, |graph| {
         let route = graph.routes.iter().find(|route| route.key.namespace == "default").unwrap();
         let mut found = Vec::new();
-        for listener in listeners(&graph.gateways, &graph.listener_sets) {
+        for listener in all_listeners(&graph.gateways, &graph.listener_sets) {
             let of_listener = graph.security.on_listener(listener);
             for rule in [0, 1] {
                 found.push(shown(graph.security.on_rule(route, rule, of_listener)));
