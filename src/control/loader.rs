@@ -365,8 +365,8 @@ impl Loader {
             )
         });
         let faults = compiled.as_mut().map(|compiled| std::mem::take(&mut compiled.faults));
-        let mut diagnostics =
-            [&**warnings, &*loaded.diagnostics(faults.unwrap_or_default())].concat();
+        let mut diagnostics = warnings.clone();
+        diagnostics.extend(loaded.diagnostics(faults.unwrap_or_default()));
         diagnostics
             .extend(domain.as_deref().and_then(|domain| self.sources.fault_of_domain(domain)));
         diagnostics.sort_by(|a, b| a.place.cmp(&b.place));

@@ -1,6 +1,5 @@
 //! The thread of a load, which leaves the control loop free to answer.
 
-use std::io;
 use std::thread::Builder;
 
 use tokio::sync::oneshot;
@@ -25,18 +24,19 @@ impl<T: Send + 'static> Loading<T> {
     ///
     /// # Errors
     ///
-    /// Fails if the system provides no thread.
+    /// The reason, in words, if the system provides no thread.
     pub(super) fn start(
         work: impl FnOnce(&StillWanted<'_>) -> Result<T, Abandoned> + Send + 'static,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, String> {
         let (result, received) = oneshot::channel();
         // The thread is not joined: it ends with its result, or with the process.
-        Builder::new().name("loader".into()).spawn(move || {
+        let started = Builder::new().name("loader".into()).spawn(move || {
             let done = work(&StillWanted(&|| !result.is_closed()));
             if let Ok(done) = done {
                 let _ = result.send(done);
             }
-        })?;
+        });
+        started.map_err(|error| format!("the system gives no thread to load on: {error}"))?;
         Ok(Self(received))
     }
 

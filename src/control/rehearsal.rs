@@ -20,9 +20,8 @@ impl Control {
         let attempt = self.attempt(LoadCause::Asked { allow_removal });
         match Loading::start(move |wanted| attempt.rehearse(wanted)) {
             Ok(loading) => self.under_way = Some(UnderWay::Rehearsal { answer, begun, loading }),
-            Err(error) => {
-                let refused = format!("the system gives no thread to load on: {error}");
-                let failed = Reloaded { refused: Some(refused), ..Reloaded::default() };
+            Err(why) => {
+                let failed = Reloaded { refused: Some(why), ..Reloaded::default() };
                 let _ = answer.send(self.as_of_now(failed, begun));
             }
         }

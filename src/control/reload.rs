@@ -34,8 +34,7 @@ impl Control {
         let attempt = self.attempt(cause);
         match Loading::start(move |wanted| attempt.run(wanted)) {
             Ok(loading) => self.under_way = Some(UnderWay::Reload { purpose, begun, loading }),
-            Err(error) => {
-                let why = format!("the system gives no thread to load on: {error}");
+            Err(why) => {
                 self.end(purpose, LoadOutcome::failed(self.seen.clone(), why), begun);
             }
         }
