@@ -1,7 +1,7 @@
 //! FNV-1a hashes, which are the same in every process and in every build.
 //!
-//! The hashes of the standard library are not, so that none of them may be written to a file or sent
-//! to a client. FNV-1a is not secret: whoever knows the text can compute it.
+//! Use them for values that leave the process: names of cookies, UIDs, addresses of a pool. The hashes of
+//! the standard library may change with each build. FNV-1a does not hide the text.
 
 /// Returns the 32-bit hash.
 pub(crate) fn hash_32(text: &str) -> u32 {

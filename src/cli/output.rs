@@ -74,7 +74,7 @@ impl Format {
 }
 
 /// Prints the result of a command to standard output. A reader that has closed the pipe (`| head`)
-/// is no error.
+/// is not an error.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub(super) fn print(text: &str) -> Result<(), Failed> {
     settled(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// Converts the result of writing to standard output. A closed pipe is no error.
+/// Converts the result of writing to standard output. A closed pipe is not an error.
 pub(super) fn settled(written: io::Result<()>) -> Result<(), Failed> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failed::Output(error)),

@@ -1,5 +1,4 @@
-//! HTTPRouteFilters that routes refer to by `extensionRef`, with the values that they take from other
-//! objects.
+//! HTTPRouteFilters that routes refer to by `extensionRef`, with their values from Secrets and ConfigMaps.
 
 use crate::api::envoy::route_filter::{RouteFilterSpec, ValueRef};
 use crate::api::{
@@ -16,26 +15,26 @@ use super::index::ObjectIndex;
 pub(crate) struct ExtensionFilter<'a> {
     pub key: ObjectKey,
     pub spec: &'a RouteFilterSpec,
-    /// By the field that refers to each.
+    /// Each with the field that refers to it.
     values: Vec<(&'static str, Secret<&'a [u8]>)>,
 }
 
 impl<'a> ExtensionFilter<'a> {
-    /// The value that the reference in `field` leads to. Empty where nothing is referred to.
+    /// Returns the value that the reference in `field` refers to; empty without such a reference.
     pub(crate) fn value(&self, field: &str) -> &'a [u8] {
         let found = self.values.iter().find(|(of, _)| *of == field);
         found.map_or(&[], |(_, value)| value.reveal())
     }
 }
 
-/// Most bytes of an answer, as Envoy has it by default.
+/// The maximum size of a direct response in bytes; Envoy's default.
 const LARGEST: usize = 4096;
 
-/// Finds the filter that `reference` names.
+/// Looks up the filter that `reference` names.
 ///
 /// # Errors
 ///
-/// What is wrong with it; requests that should pass through it cannot be answered then.
+/// The problem, if the filter is missing or invalid. Requests that must pass through it get 500.
 pub(super) fn look_up<'a>(
     reference: &LocalObjectReference,
     route: &ObjectKey,
@@ -111,7 +110,7 @@ fn too_long(length: usize) -> String {
     format!("a body of {length} bytes is too long; use at most {LARGEST}")
 }
 
-/// The value of a ConfigMap, which is in the namespace of the filter.
+/// Returns a value of a ConfigMap in the namespace of the filter.
 fn config_value<'a>(
     reference: &ValueRef<'_>,
     from: &ObjectKey,
@@ -124,7 +123,7 @@ fn config_value<'a>(
     value.map(String::as_bytes).ok_or_else(missing)
 }
 
-/// The value of a Secret, of another namespace where a ReferenceGrant lets the filter have it.
+/// Returns a value of a Secret. A Secret of another namespace needs a ReferenceGrant.
 fn secret_value<'a>(
     reference: &ValueRef<'_>,
     from: &ObjectKey,
