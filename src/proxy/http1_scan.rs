@@ -40,7 +40,7 @@ enum ScanPosition {
     Target(usize),
     /// In a line whose rest is ignored.
     Line,
-    /// In a field name, of which this many bytes are known.
+    /// In a field name that may be one of the two, of which this many bytes are known.
     Name(usize),
     /// In the value of `Content-Length`.
     Length {
@@ -77,7 +77,7 @@ enum Digits {
 
 const CODING: &[u8] = b"transfer-encoding";
 const LENGTH: &[u8] = b"content-length";
-const LONGEST: usize = CODING.len() + 1;
+const LONGEST: usize = CODING.len();
 
 /// The findings in a piece of a connection. Requests are identified by their number, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +109,12 @@ impl Http1Scan {
                     ScanPosition::Target(length + end)
                 };
                 rest = &rest[end..];
+                continue;
+            }
+            if self.at == ScanPosition::Name(0)
+                && let Some(behind) = behind_other_line(rest)
+            {
+                rest = behind;
                 continue;
             }
             let (behind, is_twofold) = self.step(rest);
@@ -146,14 +152,15 @@ impl Http1Scan {
             },
             ScanPosition::Name(length) => match byte {
                 b'\n' if length == 0 => (self.behind_head(), rest),
-                b'\n' => (ScanPosition::Nowhere, rest),
+                // hyper refuses a line without a colon.
+                b'\n' => (ScanPosition::Name(0), rest),
                 b'\r' => (ScanPosition::Name(length), rest),
                 b':' | b' ' | b'\t' => (self.behind_name(length), rest),
-                _ if length == LONGEST => (ScanPosition::Line, rest),
-                _ => {
+                _ if may_be_at(length, byte) => {
                     self.name[length] = byte;
                     (ScanPosition::Name(length + 1), rest)
                 }
+                _ => (ScanPosition::Line, rest),
             },
             ScanPosition::Length { number, digits } => match (byte, digits) {
                 (b'\n', Digits::Begun | Digits::Ended) => {
@@ -233,6 +240,20 @@ impl Http1Scan {
             (false, length) => ScanPosition::Body(length),
         }
     }
+}
+
+/// Skips the line at the start of `bytes` if it is whole and begins like neither of the two names.
+fn behind_other_line(bytes: &[u8]) -> Option<&[u8]> {
+    if may_be_at(0, bytes[0]) || matches!(bytes[0], b'\r' | b'\n') {
+        return None;
+    }
+    memchr::memchr(b'\n', bytes).map(|end| &bytes[end + 1..])
+}
+
+/// Returns true if one of the two names has `byte` at this place.
+fn may_be_at(place: usize, byte: u8) -> bool {
+    let has = |name: &[u8]| name.get(place).is_some_and(|own| own.eq_ignore_ascii_case(&byte));
+    has(CODING) || has(LENGTH)
 }
 
 /// Position before a chunk.
@@ -315,6 +336,69 @@ mod tests {
             });
             assert_eq!(found, want, "byte by byte: {bytes}");
         }
+    }
+
+    /// Reads the head line by line: each line as a whole, and its name as a whole. Returns true for
+    /// a head with both fields.
+    fn is_twofold(head: &str) -> bool {
+        let lines = head.split('\n').skip(1).map(|line| line.replace('\r', ""));
+        let names: Vec<String> = lines
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.split_once(':').map(|(name, _)| name.to_ascii_lowercase()))
+            .collect();
+        let has = |name: &[u8]| names.iter().any(|one| one.as_bytes() == name);
+        has(CODING) && has(LENGTH)
+    }
+
+    #[test]
+    fn a_head_of_any_lines_in_any_pieces_is_read_as_line_by_line() {
+        const NAMES: [&str; 24] = [
+            "Content-Length",
+            "content-length",
+            "CONTENT-LENGTH",
+            "Content-\rLength",
+            "\rContent-Length",
+            "Content-Lengt",
+            "Content-Lengths",
+            "Content-Length-Of",
+            "Tontent-Length",
+            "Transfer-Encoding",
+            "TRANSFER-ENCODING",
+            "tRANSFER-eNCODING\r",
+            "\r\rTransfer-Encoding",
+            "Transfer-Encodin",
+            "Transfer-Encodings",
+            "Transfer-Encoding-X",
+            "Cransfer-Encoding",
+            "Co",
+            "T",
+            "Cookie",
+            "Upgrade-Insecure-Requests",
+            "X-Transfer-Encoding",
+            "Host",
+            "",
+        ];
+        const VALUES: [&str; 8] = [": 5", ":5 ", ":  5", ": 5\r", ":5\r", ": 5", ":5", ":\t5"];
+        const ENDS: [&str; 2] = ["\r\n", "\n"];
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut twofold = 0;
+        for _ in 0..20_000 {
+            let mut one = |of: &[&'static str]| of[random.usize(..of.len())];
+            let mut head = "POST / HTTP/1.1\r\n".to_owned();
+            for _ in 0..8 {
+                head = head + one(&NAMES) + one(&VALUES) + one(&ENDS);
+            }
+            head += "\r\n";
+            let (seen, at) = (is_twofold(&head), random.usize(..head.len()));
+            let (first, second) = head.as_bytes().split_at(at);
+            for pieces in [[head.as_bytes(), b""], [first, second]] {
+                let mut scan = Http1Scan::default();
+                let found = pieces.map(|piece| scan.read(piece, 100).twofold);
+                assert_eq!(found[0].or(found[1]), seen.then_some(1), "{at} of {head:?}");
+            }
+            twofold += u32::from(seen);
+        }
+        assert!((5_000..15_000).contains(&twofold), "{twofold}");
     }
 
     #[test]
