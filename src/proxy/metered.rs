@@ -1,5 +1,4 @@
-//! The stream between hyper and the socket: it records the client's progress and combines small
-//! writes.
+//! The stream between hyper and the socket: it records the client's progress.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -7,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock::coarse_now;
@@ -15,9 +14,6 @@ use crate::downstream::{ClientStream, Watch};
 use crate::proxy::http1_scan::Http1Scan;
 use crate::stats::{Downstream, Sharded};
 use crate::upstream;
-
-/// Maximum number of bytes that are buffered before they are written: one TLS record.
-const GATHERED: usize = 16 << 10;
 
 /// Bytes that hyper reads instead of the rest of a head whose target is too long.
 const END_OF_HEAD: &[u8] = b" HTTP/1.1\r\n\r\n";
@@ -29,10 +25,6 @@ const DROPPED: usize = 4 << 10;
 const DISCARDED: usize = 4 << 10;
 
 /// A stream that reports its progress to a [`Watch`].
-///
-/// HTTP/2 writes frames of a few dozen bytes, each of which would become a TLS record and a system
-/// call. With `gathering`, they are buffered until hyper flushes, which it does when it has no more
-/// to write.
 #[derive(Debug)]
 pub(super) struct MeteredStream<S: ClientStream> {
     stream: S,
@@ -40,10 +32,8 @@ pub(super) struct MeteredStream<S: ClientStream> {
     counts: Arc<Sharded<Downstream>>,
     /// Bytes that were read to detect the protocol and are still to be served.
     replay: Bytes,
-    /// `None`: writes are not buffered.
-    gathered: Option<BytesMut>,
-    /// Scans the requests of HTTP/1.
-    scan: Http1Scan,
+    /// Scans the requests of HTTP/1; `None` for HTTP/2.
+    scan: Option<Http1Scan>,
     /// Maximum number of bytes of a target that hyper sees.
     longest_target: usize,
     /// A target was too long: hyper was given an end of the head and gets no further bytes.
@@ -67,8 +57,7 @@ impl<S: ClientStream> MeteredStream<S> {
             watch,
             counts,
             replay,
-            gathered: None,
-            scan: Http1Scan::default(),
+            scan: Some(Http1Scan::default()),
             longest_target,
             cut: false,
             finished: false,
@@ -76,8 +65,9 @@ impl<S: ClientStream> MeteredStream<S> {
         }
     }
 
-    pub(super) fn gathering(mut self) -> Self {
-        self.gathered = Some(BytesMut::new());
+    /// Takes the bytes for those of HTTP/2, which are not scanned here.
+    pub(super) fn http2(mut self) -> Self {
+        self.scan = None;
         self
     }
 
@@ -86,10 +76,7 @@ impl<S: ClientStream> MeteredStream<S> {
     fn came(&mut self, bytes: &[u8]) -> Option<(u32, usize)> {
         self.watch.read(coarse_now());
         self.counts.here().received_bytes.add(bytes.len() as u64);
-        if self.gathered.is_some() {
-            return None;
-        }
-        let seen = self.scan.read(bytes, self.longest_target);
+        let seen = self.scan.as_mut()?.read(bytes, self.longest_target);
         if let Some(request) = seen.twofold {
             self.watch.is_twofold(request);
         }
@@ -142,25 +129,6 @@ impl<S: ClientStream> AsyncRead for MeteredStream<S> {
     }
 }
 
-impl<S: ClientStream> MeteredStream<S> {
-    /// Writes the buffered bytes.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(gathered) = &mut self.gathered else { return Poll::Ready(Ok(())) };
-        while gathered.has_remaining() {
-            let result = Pin::new(&mut self.stream).poll_write(cx, gathered);
-            self.watch.wrote(coarse_now(), result.is_pending());
-            let written = ready!(result)?;
-            self.watch.sent(coarse_now());
-            self.counts.here().sent_bytes.add(written as u64);
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            gathered.advance(written);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -176,20 +144,6 @@ impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if let Some(gathered) = &mut this.gathered
-            && length < GATHERED
-        {
-            if gathered.len() + length > GATHERED {
-                ready!(this.poll_drain(cx))?;
-            }
-            let gathered = this.gathered.get_or_insert_default();
-            for slice in slices {
-                gathered.extend_from_slice(slice);
-            }
-            return Poll::Ready(Ok(length));
-        }
-        ready!(this.poll_drain(cx))?;
         let result = match slices {
             [only] => Pin::new(&mut this.stream).poll_write(cx, only),
             _ => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
@@ -203,12 +157,11 @@ impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.gathered.is_some() || self.stream.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
         let result = Pin::new(&mut this.stream).poll_flush(cx);
         this.watch.wrote(coarse_now(), result.is_pending());
         result
@@ -217,7 +170,6 @@ impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.finished {
-            ready!(this.poll_drain(cx))?;
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             this.finished = true;
         }
@@ -310,29 +262,6 @@ mod tests {
             // A reset after an orderly end is visible only to a writer.
             assert_eq!(end.is_err(), reset && !finished, "{row}: {end:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn small_writes_leave_together_and_in_order() {
-        let (ours, mut theirs) = pair().await;
-        let mut stream =
-            MeteredStream::new(ours, watch(), Arc::default(), Bytes::new(), 100).gathering();
-        stream.write_all(b"one ").await.unwrap();
-        stream.write_all(b"two ").await.unwrap();
-        let mut read = vec![0; 64];
-        let early =
-            tokio::time::timeout(std::time::Duration::from_millis(20), theirs.read(&mut read));
-        assert!(early.await.is_err(), "nothing leaves before the flush");
-
-        let large = vec![b'x'; GATHERED];
-        stream.write_all(&large).await.unwrap();
-        stream.write_all(b" end").await.unwrap();
-        stream.shutdown().await.unwrap();
-        drop(stream);
-        let mut all = Vec::new();
-        theirs.read_to_end(&mut all).await.unwrap();
-        assert_eq!(all.len(), 8 + GATHERED + 4);
-        assert!(all.starts_with(b"one two xxx") && all.ends_with(b"xx end"));
     }
 
     #[tokio::test]

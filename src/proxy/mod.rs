@@ -14,6 +14,7 @@ mod client_protocol;
 mod downstream_body;
 mod exchange_record;
 mod forwarded_fields;
+mod gathered_stream;
 mod grpc;
 mod grpc_web;
 mod guard;

@@ -1,7 +1,10 @@
 //! HTTP/1 and HTTP/2 on one downstream connection.
 
+use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +18,7 @@ use crate::downstream::{ClientStream, Ending, GRACE};
 use crate::failure::Failure;
 use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::downstream_body::DownstreamBody;
+use crate::proxy::gathered_stream::gathered;
 use crate::proxy::http2_trailers::FrameFilter;
 use crate::proxy::metered::MeteredStream;
 use crate::proxy::request_line::target_length;
@@ -98,13 +102,24 @@ where
     let service = service_fn(move |request: ::http::Request<Incoming>| {
         http::serve(Arc::clone(&connection), request.map(DownstreamBody::http2))
     });
-    let stream = FrameFilter::new(stream.gathering());
-    let mut conn = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+    let (stream, drain) = gathered(stream.http2());
+    let stream = TokioIo::new(FrameFilter::new(stream));
+    let mut conn = Box::pin(builder.serve_connection(stream, service));
     async move {
         let mut known = None;
         loop {
+            let served = poll_fn(|cx| {
+                let served = conn.as_mut().poll(cx).map_err(HttpEnded::Http);
+                // All that this poll wrote leaves together.
+                match drain.poll(cx) {
+                    Poll::Ready(Err(error)) if served.is_pending() => {
+                        Poll::Ready(Err(HttpEnded::Write(error)))
+                    }
+                    _ => served,
+                }
+            });
             tokio::select! {
-                ended = conn.as_mut() => return ended.map_err(HttpEnded::Http),
+                ended = served => return ended,
                 ending = watch.ending(known) => match ending {
                     Ending::Gracefully => conn.as_mut().graceful_shutdown(),
                     Ending::AtOnce | Ending::Shutdown => return Err(HttpEnded::Late),
@@ -196,6 +211,8 @@ fn longest_target(limits: &ClientLimits) -> usize {
 pub(crate) enum HttpEnded {
     #[error("HTTP")]
     Http(#[source] hyper::Error),
+    #[error("writing to the client")]
+    Write(#[source] io::Error),
     #[error("a time limit passed or a drain ended")]
     Late,
 }

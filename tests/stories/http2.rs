@@ -6,8 +6,8 @@ use http::Request;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Answer, Backend, DATA, END_STREAM, Frame, Gateway, H2, HEADERS, Http2, Origin, Outcome, empty,
-    full, request_fields, serve_all, soon,
+    Answer, Backend, DATA, END_STREAM, Frame, Gateway, H2, HEADERS, Http2, Origin, Outcome,
+    WINDOW_UPDATE, empty, full, request_fields, serve_all, soon,
 };
 
 #[tokio::test]
@@ -161,4 +161,82 @@ async fn one_stream_that_is_not_read_does_not_stop_the_others() {
     });
     assert_eq!(fetched.unwrap().text(), "ok");
     drop(unread);
+}
+
+/// A chunk of 1 KiB, with its framing.
+fn chunk() -> String {
+    format!("400\r\n{}\r\n", "x".repeat(0x400))
+}
+
+/// One turn of the event loop is one TLS record, and so one system call, however many streams it
+/// answers.
+#[tokio::test]
+async fn streams_that_are_answered_together_leave_in_one_record() {
+    const STREAMS: u32 = 8;
+    let backend = Backend::bind().await;
+    let gateway = Gateway::setup()
+        .flag("--workers 1")
+        .file("routes/shop.yaml", &serve_all("shop", "shop.test", &[backend.address]))
+        .start()
+        .await;
+    let (mut h2, records) = H2::counted(&gateway).await;
+    let mut origins = Vec::new();
+    for number in 0..STREAMS {
+        h2.frame(&Frame::get(1 + 2 * number, "/")).await;
+        let mut origin = backend.accept().await;
+        origin.request().await.unwrap();
+        origins.push(origin);
+    }
+    h2.ping().await;
+
+    for (what, answer) in [
+        ("heads", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()),
+        ("chunks", chunk()),
+        ("ends", chunk() + "0\r\n\r\n"),
+    ] {
+        records.take();
+        // All answers are there when the gateway looks.
+        gateway.process().stop().await;
+        for origin in &mut origins {
+            origin.send(&answer).await;
+        }
+        gateway.process().go_on();
+        let mut waiting: Vec<u32> = (0..STREAMS).map(|number| 1 + 2 * number).collect();
+        while !waiting.is_empty() {
+            let frame = soon("a frame", h2.next()).await.expect("a frame before the end");
+            let is_last = what != "ends" || frame.is(END_STREAM);
+            waiting.retain(|stream| !is_last || *stream != frame.stream);
+        }
+        let records = records.take();
+        assert_eq!(records.len(), 1, "{what}: records of {records:?} bytes");
+    }
+}
+
+/// What is ready leaves at once, also where nothing else will be for a while.
+#[tokio::test]
+async fn no_frame_waits_for_another_one() {
+    let backend = Backend::bind().await;
+    let gateway = Gateway::in_front_of(backend.address).await;
+    let mut h2 = H2::connect(&gateway).await;
+    h2.ping().await;
+
+    h2.frame(&Frame::head(1, 0, &request_fields("POST", "/"))).await;
+    let mut origin = backend.accept().await;
+    soon("a head", origin.head()).await.unwrap();
+    h2.ping().await;
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    let head = soon("the head", h2.next()).await.unwrap();
+    assert_eq!((head.kind, head.stream), (HEADERS, 1));
+    for piece in ["1\r\nx\r\n".to_owned(), chunk()] {
+        origin.send(&piece).await;
+        let frame = soon("a piece", h2.next()).await.unwrap();
+        assert_eq!((frame.kind, frame.is(END_STREAM)), (DATA, false));
+        h2.ping().await;
+    }
+
+    // As much as the window of a stream lets through: it opens again while nothing else is sent.
+    h2.send(Frame::new(DATA, 0, 1, vec![b'x'; 16 << 10]).bytes().repeat(16)).await;
+    soon("the body", origin.exactly(256 << 10)).await;
+    let frame = soon("room for more", h2.next()).await.unwrap();
+    assert_eq!((frame.kind, frame.stream), (WINDOW_UPDATE, 1));
 }

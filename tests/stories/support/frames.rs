@@ -1,8 +1,8 @@
 //! HTTP/2 by the frame, for what no honest client sends (RFC 9113).
 
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Gateway, SOON, Tls, Wire, soon};
+use super::{Gateway, Records, SOON, Tls, Wire, soon};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -170,6 +170,15 @@ impl H2 {
         Self { wire: Wire::over(tls) }.greet(&[]).await
     }
 
+    /// The same on a connection whose records are counted.
+    pub(crate) async fn counted(gateway: &Gateway) -> (Self, Records) {
+        let stream = TcpStream::connect(gateway.https()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (stream, records) = Records::of(stream);
+        let tls = Tls::of("shop.test").alpn(&["h2"]).handshake(stream).await.unwrap();
+        (Self { wire: Wire::over(tls) }.greet(&[]).await, records)
+    }
+
     /// The same with settings: identifier and value.
     pub(crate) async fn connect_with(gateway: &Gateway, settings: &[(u16, u32)]) -> Self {
         Self::bare(gateway).await.greet(settings).await
@@ -260,6 +269,18 @@ impl H2 {
                 // The window of the connection is the gateway's to widen.
                 WINDOW_UPDATE if frame.stream == 0 => {}
                 _ => return Some(frame),
+            }
+        }
+    }
+
+    /// Sends a PING and reads on until it is answered. All that the gateway sent before has come.
+    pub(crate) async fn ping(&mut self) {
+        let ping = Frame::new(PING, 0, 0, *b"are you?");
+        self.frame(&ping).await;
+        loop {
+            let frame = soon("the answer to a PING", self.next()).await.expect("an answer");
+            if frame.kind == PING && frame.payload == ping.payload {
+                return;
             }
         }
     }

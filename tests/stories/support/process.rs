@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
-use super::soon;
+use super::{soon, until};
 
 /// A running program. Dropping it kills it, and prints what it said if the test is failing.
 #[derive(Debug)]
@@ -56,6 +56,21 @@ impl Process {
         if !self.has_ended() {
             kill(self.pid, signal).unwrap();
         }
+    }
+
+    /// Stops it, until it is told to [`go_on`](Self::go_on).
+    pub(crate) async fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stat = format!("/proc/{}/stat", self.pid);
+        let is_stopped = || {
+            let stat = std::fs::read_to_string(&stat).unwrap();
+            stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        };
+        until("the program stops", is_stopped).await;
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     pub(crate) fn has_ended(&self) -> bool {

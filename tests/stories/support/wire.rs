@@ -391,7 +391,7 @@ impl Tls {
         self.handshake(stream).await
     }
 
-    pub(crate) async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn handshake<S: Stream>(&self, stream: S) -> io::Result<TlsStream<S>> {
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
         soon("a handshake", connector.connect(self.name.clone(), stream)).await
     }
