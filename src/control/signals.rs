@@ -78,11 +78,11 @@ fn without(mut set: SigSet, others: impl IntoIterator<Item = signal::Signal>) ->
 /// The numbers of real-time signals. The C library reserves the two below.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// The numbers of signals with a handler: all that are ever blocked.
-fn handled() -> impl Iterator<Item = i32> {
+/// The numbers of signals that have a name and a handler. With [`REAL_TIME`] they are all that are
+/// ever blocked.
+fn named() -> impl Iterator<Item = i32> {
     let named = signal::Signal::iterator().filter(|one| !AS_ALWAYS.contains(one));
-    let named = named.map(|one| one as i32).filter(|number| !FORBIDDEN.contains(number));
-    named.chain(REAL_TIME)
+    named.map(|one| one as i32).filter(|number| !FORBIDDEN.contains(number))
 }
 
 /// Received signals, including those since [`hold`].
@@ -109,7 +109,11 @@ impl Signals {
     ///
     /// Fails if no file descriptor is free.
     pub(crate) fn register() -> io::Result<Self> {
-        let arrived = signal_hook_tokio::Signals::new(handled())?;
+        let arrived = signal_hook_tokio::Signals::new(named())?;
+        for number in REAL_TIME {
+            // valgrind keeps the last of them to itself and refuses a handler for it.
+            let _ = arrived.handle().add_signal(number);
+        }
         all().thread_unblock()?;
         Ok(Self { arrived, waiting: BTreeSet::new() })
     }
