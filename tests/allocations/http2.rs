@@ -1,9 +1,7 @@
-//! A client of HTTP/2 in clear with prior knowledge, as much of it as one request at a time needs.
+//! A client of HTTP/2, as much of it as one request at a time needs.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-
-use crate::{Client, PATIENCE};
+use crate::HOST;
+use crate::client::{Client, Kind, Stream};
 
 /// Frame types (RFC 9113 section 6).
 const DATA: u8 = 0;
@@ -18,16 +16,14 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 pub(crate) struct Http2 {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     /// Of the next request.
     id: u32,
 }
 
 impl Http2 {
-    pub(crate) fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    /// Sends the preface, too.
+    pub(crate) fn new(stream: Box<dyn Stream>) -> Self {
         let mut client = Self { stream, id: 1 };
         client.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         client.send(SETTINGS, 0, 0, &[]);
@@ -58,11 +54,11 @@ impl Http2 {
 }
 
 impl Client for Http2 {
-    fn exchange(&mut self, path: &str) {
+    fn exchange(&mut self, kind: Kind) {
         // `:method: GET` and `:scheme: http` of the static table, `:path` and `:authority` as literals
         // without indexing (RFC 7541 section 6.2.2).
         let mut block = vec![0x82, 0x86];
-        for (name, value) in [(4, path), (1, "shop.test")] {
+        for (name, value) in [(4, kind.path()), (1, HOST)] {
             block.extend_from_slice(&[name, u8::try_from(value.len()).unwrap()]);
             block.extend_from_slice(value.as_bytes());
         }
@@ -71,18 +67,18 @@ impl Client for Http2 {
         self.send(HEADERS, END_HEADERS | END_STREAM, request, &block);
         let mut body = Vec::new();
         loop {
-            let (kind, flags, id, payload) = self.receive();
-            match kind {
+            let (frame, flags, id, payload) = self.receive();
+            match frame {
                 SETTINGS if flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]),
                 PING if flags & ACK == 0 => self.send(PING, ACK, 0, &payload),
                 DATA if id == request => body.extend_from_slice(&payload),
                 HEADERS | SETTINGS | PING | WINDOW_UPDATE => {}
                 other => panic!("a frame of type {other}: {payload:?}"),
             }
-            if matches!(kind, DATA | HEADERS) && id == request && flags & END_STREAM != 0 {
+            if matches!(frame, DATA | HEADERS) && id == request && flags & END_STREAM != 0 {
                 break;
             }
         }
-        assert_eq!(body, if path == "/forwarded" { &b"hello"[..] } else { b"" });
+        assert_eq!(body, kind.body());
     }
 }
