@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::choice::Choice;
 use super::custom::{GatewayLog, LogFiles};
 use super::forms::{AccessFormat, Output};
-use super::journal::JournalSocket;
+use super::journal_socket::JournalSocket;
 use super::recent::Recent;
 use super::record::AccessRecord;
 use super::spool::{Descriptor, LAST_FLUSH, Spool};

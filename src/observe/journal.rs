@@ -9,25 +9,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
 
-use socket2::SockRef;
 use tracing::{Event, Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::spool::{Lost, Sink};
-
 /// The syslog identifier of the gateway in the journal.
 const IDENTIFIER: &str = "edge-gateway";
-const SOCKET: &str = "/run/systemd/journal/socket";
-/// The size that systemd's own clients request; the kernel grants it within its limits.
-const SEND_BUFFER_BYTES: usize = 8 << 20;
-/// Size of the length prefix of each record in a batch, in bytes.
-const LENGTH: usize = size_of::<u32>();
 
 /// Returns true if standard error is the stream that the service manager connected to the journal.
 ///
@@ -123,50 +113,6 @@ impl<'a> Fields<'a> {
         value(self.0);
         debug_assert!(!self.0[start..].contains(&b'\n'), "`{name}` was not escaped");
         self.0.push(b'\n');
-    }
-}
-
-/// A socket that sends each record as a datagram. Each datagram is addressed by path, so that a
-/// restarted journald receives the next one.
-pub(super) struct JournalSocket {
-    socket: UnixDatagram,
-    path: PathBuf,
-}
-
-impl JournalSocket {
-    pub(super) fn system() -> io::Result<Self> {
-        Self::to(Path::new(SOCKET))
-    }
-
-    pub(super) fn to(path: &Path) -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        // With a smaller buffer, the writer thread only waits more often.
-        let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
-        Ok(Self { socket, path: path.to_owned() })
-    }
-}
-
-impl Sink for JournalSocket {
-    fn frame(batch: &mut Vec<u8>, line: &[u8]) {
-        // A record is far smaller than 4 GiB, since all of its values are cut.
-        let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
-        batch.extend_from_slice(&length.to_ne_bytes());
-        batch.extend_from_slice(line);
-    }
-
-    fn write(&mut self, batch: &[u8], _lines: u64) -> Result<(), Lost> {
-        let mut lost: Option<Lost> = None;
-        let mut rest = batch;
-        while let Some((length, after)) = rest.split_first_chunk::<LENGTH>() {
-            let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
-            let (record, next) = after.split_at(length.min(after.len()));
-            rest = next;
-            if let Err(error) = self.socket.send_to(record, &self.path) {
-                let before = lost.map_or(0, |lost| lost.lines);
-                lost = Some(Lost { lines: before + 1, error });
-            }
-        }
-        lost.map_or(Ok(()), Err)
     }
 }
 

@@ -22,6 +22,7 @@ mod envoy;
 mod events;
 mod forms;
 mod journal;
+mod journal_socket;
 mod recent;
 mod record;
 mod redact;
