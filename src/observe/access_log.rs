@@ -56,11 +56,12 @@ impl Form {
 }
 
 thread_local! {
-    /// Buffers of this thread, so that formatting a record takes no lock and allocates nothing.
+    /// Buffers of this thread, so that formatting a record allocates nothing.
     static DESK: RefCell<Desk> = const { RefCell::new(Desk { line: Vec::new(), stamp: Stamp::new() }) };
 }
 
 struct Desk {
+    /// A line for the files of a Gateway's log.
     line: Vec<u8>,
     stamp: Stamp,
 }
@@ -122,20 +123,19 @@ impl AccessLog {
         let written = DESK.try_with(|desk| {
             let Ok(mut desk) = desk.try_borrow_mut() else { return false };
             let Desk { line, stamp } = &mut *desk;
-            line.clear();
-            line.shrink_to(BUFFER_BYTES);
             match (is_chosen, log) {
                 (false, _) => {}
-                (true, Some(log)) => log.record(record, line, stamp),
-                (true, None) => {
-                    match self.form {
-                        Form::EnvoyJson => record.envoy(line, stamp),
-                        Form::Journald => record.journal(line, stamp),
-                        Form::Json => record.json(line, stamp),
-                        Form::Text => record.text(line, stamp),
-                    }
-                    spool.push(line);
+                (true, Some(log)) => {
+                    line.clear();
+                    line.shrink_to(BUFFER_BYTES);
+                    log.record(record, line, stamp);
                 }
+                (true, None) => spool.push_with(|out| match self.form {
+                    Form::EnvoyJson => record.envoy(out, stamp),
+                    Form::Journald => record.journal(out, stamp),
+                    Form::Json => record.json(out, stamp),
+                    Form::Text => record.text(out, stamp),
+                }),
             }
             self.recent.record(record, stamp);
             true

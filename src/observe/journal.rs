@@ -81,40 +81,8 @@ where
     }
 }
 
-/// The fields of one record, written to a buffer.
-pub(super) struct Fields<'a>(&'a mut Vec<u8>);
-
-impl<'a> Fields<'a> {
-    /// Starts a record with the fields that every record has.
-    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
-        let mut fields = Self(out);
-        fields.put("PRIORITY", |out| out.push(b'6'));
-        fields.put("SYSLOG_IDENTIFIER", |out| out.extend_from_slice(IDENTIFIER.as_bytes()));
-        fields
-    }
-
-    /// Writes a field of the gateway: `duration_ms` becomes `EG_DURATION_MS`. `value` must not
-    /// write a newline.
-    pub(super) fn put_ours(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
-        self.0.extend_from_slice(b"EG_");
-        self.0.extend(name.bytes().map(|byte| byte.to_ascii_uppercase()));
-        self.finish(name, value);
-    }
-
-    /// Writes a field. `value` must not write a newline.
-    pub(super) fn put(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
-        self.0.extend_from_slice(name.as_bytes());
-        self.finish(name, value);
-    }
-
-    fn finish(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
-        self.0.push(b'=');
-        let start = self.0.len();
-        value(self.0);
-        debug_assert!(!self.0[start..].contains(&b'\n'), "`{name}` was not escaped");
-        self.0.push(b'\n');
-    }
-}
+/// Fields that every record has: `info` as its priority, and the identifier of the gateway.
+pub(super) const COMMON_FIELDS: &str = "PRIORITY=6\nSYSLOG_IDENTIFIER=edge-gateway\n";
 
 #[cfg(test)]
 mod tests {
@@ -128,5 +96,10 @@ mod tests {
         for (stream, want) in table {
             assert_eq!(names(stream, 8, 4711), want, "{stream}");
         }
+    }
+
+    #[test]
+    fn a_record_has_the_identifier_of_the_events() {
+        assert_eq!(COMMON_FIELDS, format!("PRIORITY=6\nSYSLOG_IDENTIFIER={IDENTIFIER}\n"));
     }
 }

@@ -11,13 +11,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg};
 use socket2::SockRef;
 
-use super::spool::{Lost, Sink};
+use super::spool::{LENGTH_BYTES, Lost, Sink};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// The size that systemd's own clients request; the kernel grants it within its limits.
 const SEND_BUFFER_BYTES: usize = 8 << 20;
-/// Size of the length prefix of each record in a batch, in bytes.
-const LENGTH: usize = size_of::<u32>();
 /// Maximum number of records that one system call sends.
 const RECORDS_PER_CALL: usize = 64;
 /// Pause between two attempts to reach journald while it restarts, and the number of attempts.
@@ -90,12 +88,7 @@ impl JournalSocket {
 }
 
 impl Sink for JournalSocket {
-    fn frame(batch: &mut Vec<u8>, line: &[u8]) {
-        // A record is far smaller than 4 GiB, since all of its values are cut.
-        let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
-        batch.extend_from_slice(&length.to_ne_bytes());
-        batch.extend_from_slice(line);
-    }
+    const HAS_LENGTHS: bool = true;
 
     fn write(&mut self, batch: &[u8], _lines: u64) -> Result<(), Lost> {
         let messages: Vec<Message<'_>> =
@@ -136,7 +129,7 @@ impl<'a> Iterator for Records<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, after) = self.0.split_first_chunk::<LENGTH>()?;
+        let (length, after) = self.0.split_first_chunk::<LENGTH_BYTES>()?;
         let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
         let (record, rest) = after.split_at(length.min(after.len()));
         self.0 = rest;
@@ -160,7 +153,11 @@ mod tests {
 
     fn batch<T: AsRef<[u8]>>(records: impl IntoIterator<Item = T>) -> Vec<u8> {
         let mut batch = Vec::new();
-        records.into_iter().for_each(|record| JournalSocket::frame(&mut batch, record.as_ref()));
+        for record in records {
+            let record = record.as_ref();
+            batch.extend_from_slice(&u32::try_from(record.len()).unwrap().to_ne_bytes());
+            batch.extend_from_slice(record);
+        }
         batch
     }
 

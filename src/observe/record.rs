@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::stats::ResponseFlags;
 
 use super::custom::Seen;
-use super::journal::Fields;
+use super::journal;
 use super::redact;
 use super::text::{self, Escape, Stamp};
 
@@ -157,6 +157,7 @@ impl FieldValue<'_> {
         matches!(self, Self::Millis(_) | Self::Number(_))
     }
 
+    #[inline(always)]
     fn write(self, out: &mut Vec<u8>, stamp: &mut Stamp, escape: Escape) {
         match self {
             Self::Address(address) => text::socket_address(out, address),
@@ -173,51 +174,129 @@ impl FieldValue<'_> {
     }
 }
 
+/// The name of a field with everything that surrounds it in each format: constants, so that a field
+/// costs one copy of a known length.
+struct Key {
+    json_null: &'static str,
+    json_number: &'static str,
+    json_string: &'static str,
+    journal: &'static [u8],
+}
+
+macro_rules! key {
+    ($name:literal) => {
+        &Key {
+            json_null: concat!("\"", $name, "\":null,"),
+            json_number: concat!("\"", $name, "\":"),
+            json_string: concat!("\"", $name, "\":\""),
+            journal: {
+                const NAME: &[u8] = concat!("EG_", $name, "=").as_bytes();
+                const UPPER_CASE: [u8; NAME.len()] = upper_case(NAME);
+                &UPPER_CASE
+            },
+        }
+    };
+}
+
+const fn upper_case<const N: usize>(name: &[u8]) -> [u8; N] {
+    let mut upper_case = [0; N];
+    upper_case.copy_from_slice(name);
+    upper_case.make_ascii_uppercase();
+    upper_case
+}
+
+/// A format that is a list of fields.
+trait FieldWriter {
+    fn put(&mut self, key: &'static Key, value: Option<FieldValue<'_>>);
+}
+
 impl<'r> AccessRecord<'r> {
-    /// Calls `visit` for every field in the order of the output, with its name and, if known, its
-    /// value. A new field of the log is one line here.
-    fn fields(&self, mut visit: impl FnMut(&'static str, Option<FieldValue<'r>>)) {
+    /// Passes every field to a writer in the order of the output, with its value if it is known. A
+    /// new field of the log is one line here.
+    ///
+    /// Inlined, as are the writers, so that keys and kinds of values are constants there.
+    #[inline(always)]
+    fn fields(&self, to: &mut impl FieldWriter) {
         use FieldValue::{Address, Host, Ip, Millis, Number, Plain, Target, Text, Time};
         let text = |text: &'r str| Text(text.as_bytes(), usize::MAX);
-        visit("time", Some(Time(self.time)));
-        visit("method", Some(Text(self.method.as_bytes(), METHOD_BYTES)));
-        visit("host", Some(Host(self.host)));
-        visit("path", Some(Target(self.path)));
-        visit("status", Some(Number(self.status.into())));
-        visit("request_bytes", Some(Number(self.request_bytes)));
-        visit("response_bytes", Some(Number(self.response_bytes)));
-        visit("duration_ms", Some(Millis(self.duration)));
-        visit("upstream_ms", self.upstream_duration.map(Millis));
-        visit("upstream", self.upstream.map(FieldValue::Upstream));
-        visit("attempts", Some(Number(self.attempts.into())));
-        visit("route", self.route.map(text));
-        visit("flags", Some(Plain(self.flags.short())));
-        visit("details", self.details.map(Plain));
-        visit("request_id", Some(Text(self.request_id.as_bytes(), REQUEST_ID_BYTES)));
-        visit("trace_id", self.trace_id.map(text));
-        visit("peer", Some(Address(self.peer)));
-        visit("client", Some(Ip(self.client)));
-        visit("protocol", Some(Plain(self.protocol)));
-        visit("user_agent", self.user_agent.map(|agent| Text(agent, USER_AGENT_BYTES)));
-        visit("listener", Some(text(self.listener)));
-        visit("tls", self.tls.map(Plain));
+        to.put(key!("time"), Some(Time(self.time)));
+        to.put(key!("method"), Some(Text(self.method.as_bytes(), METHOD_BYTES)));
+        to.put(key!("host"), Some(Host(self.host)));
+        to.put(key!("path"), Some(Target(self.path)));
+        to.put(key!("status"), Some(Number(self.status.into())));
+        to.put(key!("request_bytes"), Some(Number(self.request_bytes)));
+        to.put(key!("response_bytes"), Some(Number(self.response_bytes)));
+        to.put(key!("duration_ms"), Some(Millis(self.duration)));
+        to.put(key!("upstream_ms"), self.upstream_duration.map(Millis));
+        to.put(key!("upstream"), self.upstream.map(FieldValue::Upstream));
+        to.put(key!("attempts"), Some(Number(self.attempts.into())));
+        to.put(key!("route"), self.route.map(text));
+        to.put(key!("flags"), Some(Plain(self.flags.short())));
+        to.put(key!("details"), self.details.map(Plain));
+        to.put(key!("request_id"), Some(Text(self.request_id.as_bytes(), REQUEST_ID_BYTES)));
+        to.put(key!("trace_id"), self.trace_id.map(text));
+        to.put(key!("peer"), Some(Address(self.peer)));
+        to.put(key!("client"), Some(Ip(self.client)));
+        to.put(key!("protocol"), Some(Plain(self.protocol)));
+        to.put(key!("user_agent"), self.user_agent.map(|agent| Text(agent, USER_AGENT_BYTES)));
+        to.put(key!("listener"), Some(text(self.listener)));
+        to.put(key!("tls"), self.tls.map(Plain));
+    }
+}
+
+/// The members of a JSON object. Each is followed by a comma.
+struct JsonMembers<'o> {
+    out: &'o mut Vec<u8>,
+    stamp: &'o mut Stamp,
+}
+
+impl FieldWriter for JsonMembers<'_> {
+    #[inline(always)]
+    fn put(&mut self, key: &'static Key, value: Option<FieldValue<'_>>) {
+        let Self { out, stamp } = self;
+        match value {
+            None => out.extend_from_slice(key.json_null.as_bytes()),
+            Some(value) if value.is_number() => {
+                out.extend_from_slice(key.json_number.as_bytes());
+                value.write(out, stamp, text::json);
+                out.push(b',');
+            }
+            Some(value) => {
+                out.extend_from_slice(key.json_string.as_bytes());
+                value.write(out, stamp, text::json);
+                out.extend_from_slice(b"\",");
+            }
+        }
+    }
+}
+
+/// Fields of a datagram for journald, each with a newline.
+struct JournalFields<'o> {
+    out: &'o mut Vec<u8>,
+    stamp: &'o mut Stamp,
+}
+
+impl FieldWriter for JournalFields<'_> {
+    #[inline(always)]
+    fn put(&mut self, key: &'static Key, value: Option<FieldValue<'_>>) {
+        let Self { out, stamp } = self;
+        if let Some(value) = value {
+            out.extend_from_slice(key.journal);
+            let start = out.len();
+            value.write(out, stamp, text::plain);
+            debug_assert!(!out[start..].contains(&b'\n'), "a value was not escaped");
+            out.push(b'\n');
+        }
     }
 }
 
 impl AccessRecord<'_> {
     /// Writes one JSON object and a newline. All keys are always present; unknown values are null.
     pub(super) fn json(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
-        let mut before = b'{';
-        self.fields(|name, value| {
-            out.extend_from_slice(&[before, b'"']);
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":");
-            match value {
-                Some(value) if value.is_number() => value.write(out, stamp, text::json),
-                value => json_or_null(out, value, |out, value| value.write(out, stamp, text::json)),
-            }
-            before = b',';
-        });
+        out.push(b'{');
+        self.fields(&mut JsonMembers { out, stamp });
+        // In place of the last comma.
+        out.pop();
         out.extend_from_slice(b"}\n");
     }
 
@@ -232,13 +311,11 @@ impl AccessRecord<'_> {
     /// Writes a datagram for journald. Records are sent in batches, so the journal's own timestamp
     /// is up to 0.1 s late; therefore each record has its time in a field.
     pub(super) fn journal(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
-        let mut fields = Fields::new(out);
-        fields.put("MESSAGE", |out| self.message(out));
-        self.fields(|name, value| {
-            if let Some(value) = value {
-                fields.put_ours(name, |out| value.write(out, stamp, text::plain));
-            }
-        });
+        out.extend_from_slice(journal::COMMON_FIELDS.as_bytes());
+        out.extend_from_slice(b"MESSAGE=");
+        self.message(out);
+        out.push(b'\n');
+        self.fields(&mut JournalFields { out, stamp });
     }
 
     /// Writes the text format without the time, which the journal adds:

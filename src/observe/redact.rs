@@ -1,5 +1,7 @@
 //! Redaction of secrets in request targets before they are logged.
 
+use memchr::{memchr, memrchr};
+
 use super::text::Escape;
 
 /// Query parameters whose values are secrets or stand for one: those of OAuth 2.0, of
@@ -47,7 +49,7 @@ pub(super) fn target(out: &mut Vec<u8>, target: &[u8], escape: Escape) {
             path
         }
     };
-    match rest.iter().position(|byte| *byte == b'?') {
+    match memchr(b'?', rest) {
         None => escape(out, rest),
         Some(at) => {
             let (path, query) = rest.split_at(at);
@@ -59,7 +61,7 @@ pub(super) fn target(out: &mut Vec<u8>, target: &[u8], escape: Escape) {
 
 /// Writes a host; everything before the last `@` becomes `[redacted]`.
 pub(super) fn host(out: &mut Vec<u8>, host: &[u8], escape: Escape) {
-    match host.iter().rposition(|byte| *byte == b'@') {
+    match memrchr(b'@', host) {
         None => escape(out, host),
         Some(at) => {
             out.extend_from_slice(REDACTED);

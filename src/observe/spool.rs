@@ -1,8 +1,8 @@
 //! The queue of log lines: many threads add lines, one writer thread writes them.
 //!
-//! A thread adds its line to its own shard, under a lock that is taken with `try_lock` and held
-//! only for a copy. Therefore only the writer thread waits for the reader of a log. The size of a
-//! shard is limited: a line that does not fit is dropped and counted.
+//! A thread writes its line into its own shard, under a lock that is taken with `try_lock` and held
+//! only for that line. Therefore only the writer thread waits for the reader of a log. The size of
+//! a shard is limited: a line that does not fit is dropped and counted.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,8 +19,11 @@ use crate::stats::Trouble;
 /// Limit on the size of all shards together, in bytes: a quarter of a second of 50,000 access
 /// records per second. The memory is not used while the reader keeps up.
 const SPOOL_BYTES: usize = 8 << 20;
-/// Size at which a shard is written before the end of the delay, in bytes.
-const BATCH_BYTES: usize = 128 << 10;
+/// Size at which a shard is written before the end of the delay, in bytes; less if the shard is
+/// small. Larger batches wake the writer thread less often.
+const BATCH_BYTES: usize = 512 << 10;
+/// Size of the length in front of a line, in bytes; see [`Sink::HAS_LENGTHS`].
+pub(super) const LENGTH_BYTES: usize = size_of::<u32>();
 /// Delay after which access records are written; many records are written earlier.
 const RECORD_DELAY: Duration = Duration::from_millis(100);
 /// Limit on the time that the end of the process waits for the reader of a log.
@@ -32,8 +35,9 @@ const REMIND_EVERY: Duration = Duration::from_secs(600);
 
 /// The output of the writer thread.
 pub(super) trait Sink: Send + 'static {
-    /// Appends a line to a batch with the framing that [`write`](Self::write) expects.
-    fn frame(batch: &mut Vec<u8>, line: &[u8]);
+    /// If true, each line of a batch has its length in front of it, as a `u32` in native byte
+    /// order. Otherwise each line ends with a newline.
+    const HAS_LENGTHS: bool = false;
 
     /// Writes a batch of `lines` lines. Blocks until it is written or lost.
     ///
@@ -70,7 +74,8 @@ struct Owner {
 struct Shared {
     shards: Box<[Shard]>,
     shard_bytes: usize,
-    frame: fn(&mut Vec<u8>, &[u8]),
+    batch_bytes: usize,
+    has_lengths: bool,
     /// Lines were added, or a pass was requested, since the last pass began.
     pending: AtomicBool,
     /// The next pass begins without waiting for the delay.
@@ -92,7 +97,10 @@ struct Shard(Mutex<Batch>);
 
 #[derive(Debug, Default)]
 struct Batch {
+    /// Longer than `end` only after a thread panicked while it wrote a line.
     bytes: Vec<u8>,
+    /// The end of the last whole line.
+    end: usize,
     lines: u64,
 }
 
@@ -124,10 +132,13 @@ impl Spool {
         delay: Duration,
     ) -> io::Result<Self> {
         let shards = shards.max(1);
+        let shard_bytes = SPOOL_BYTES / shards;
         let shared = Arc::new(Shared {
-            shard_bytes: SPOOL_BYTES / shards,
+            shard_bytes,
+            // A shard that is written early enough has room while the writer is busy.
+            batch_bytes: BATCH_BYTES.min(shard_bytes / 4),
             shards: (0..shards).map(|_| Shard::default()).collect(),
-            frame: S::frame,
+            has_lengths: S::HAS_LENGTHS,
             pending: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -155,19 +166,23 @@ impl Spool {
 
     /// Adds a line, or drops and counts it if there is no room.
     pub(super) fn push(&self, line: &[u8]) {
+        self.push_with(|out| out.extend_from_slice(line));
+    }
+
+    /// Adds the line that `write` appends to a buffer, or drops and counts it if there is no room.
+    /// The lock of a shard is held meanwhile, so `write` must not block.
+    pub(super) fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let shared = &*self.0.shared;
         let mut batch = shared.shard();
-        let before = batch.bytes.len();
-        if before + line.len() > shared.shard_bytes {
+        let before = batch.end;
+        if !batch.add(shared.has_lengths, shared.shard_bytes, write) {
             drop(batch);
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.lost();
             return;
         }
-        (shared.frame)(&mut batch.bytes, line);
-        batch.lines += 1;
-        let after = batch.bytes.len();
+        let after = batch.end;
         drop(batch);
-        if before < BATCH_BYTES && after >= BATCH_BYTES {
+        if before < shared.batch_bytes && after >= shared.batch_bytes {
             self.hurry();
         } else if !shared.pending.load(Ordering::Relaxed)
             && !shared.pending.swap(true, Ordering::AcqRel)
@@ -234,8 +249,39 @@ impl Shared {
                 Err(TryLockError::WouldBlock) => {}
             }
         }
-        // All shards are locked at this moment, each for the duration of a copy.
+        // All shards are locked at this moment, each for the duration of a line.
         held(&self.shards[own].0)
+    }
+}
+
+impl Batch {
+    /// Adds the line that `write` appends. Returns false and leaves the batch as it was if it would
+    /// have more than `most` bytes.
+    fn add(&mut self, has_lengths: bool, most: usize, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.bytes.truncate(self.end);
+        let start = self.end + if has_lengths { LENGTH_BYTES } else { 0 };
+        self.bytes.resize(start, 0);
+        write(&mut self.bytes);
+        let end = self.bytes.len();
+        if end > most {
+            self.bytes.truncate(self.end);
+            return false;
+        }
+        if has_lengths {
+            // A line is far smaller than 4 GiB, since a batch is.
+            let length = u32::try_from(end - start).unwrap_or(u32::MAX);
+            self.bytes[self.end..start].copy_from_slice(&length.to_ne_bytes());
+        }
+        self.end = end;
+        self.lines += 1;
+        true
+    }
+
+    /// Empties the batch. Returns its bytes and the number of its lines; `spare` becomes its buffer.
+    fn take(&mut self, spare: Vec<u8>) -> (Vec<u8>, u64) {
+        let mut bytes = mem::replace(&mut self.bytes, spare);
+        bytes.truncate(mem::take(&mut self.end));
+        (bytes, mem::take(&mut self.lines))
     }
 }
 
@@ -341,8 +387,7 @@ impl<S: Sink> Writer<S> {
             if batch.lines == 0 {
                 return;
             }
-            let spare = mem::take(&mut self.spare);
-            (mem::replace(&mut batch.bytes, spare), mem::take(&mut batch.lines))
+            batch.take(mem::take(&mut self.spare))
         };
         match self.sink.write(&bytes, lines) {
             Ok(()) => self.written(),
@@ -352,7 +397,7 @@ impl<S: Sink> Writer<S> {
             }
         }
         // The memory of a burst is released.
-        if bytes.capacity() <= 2 * BATCH_BYTES {
+        if bytes.capacity() <= 2 * self.shared.batch_bytes {
             self.spare = bytes;
             self.spare.clear();
         }
@@ -468,10 +513,6 @@ impl<W: Write> Descriptor<W> {
 }
 
 impl<W: Write + Send + 'static> Sink for Descriptor<W> {
-    fn frame(batch: &mut Vec<u8>, line: &[u8]) {
-        batch.extend_from_slice(line);
-    }
-
     fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost> {
         if self.torn {
             self.write_all(b"\n").map_err(|(_, error)| Lost { lines, error })?;
@@ -498,10 +539,6 @@ mod tests {
     }
 
     impl Sink for Reader {
-        fn frame(batch: &mut Vec<u8>, line: &[u8]) {
-            batch.extend_from_slice(line);
-        }
-
         fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost> {
             match self.allow.recv() {
                 Ok(()) => {
@@ -581,6 +618,23 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_a_thread_that_panicked_is_left_out() {
+        let (sink, allow, written) = reader();
+        let spool = Spool::start("test", "somewhere", sink, 1, Duration::from_secs(3600)).unwrap();
+        spool.push(b"a\n");
+        let panics = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"half of a li");
+            panic!("on purpose");
+        };
+        let shared = spool.clone();
+        assert!(thread::spawn(move || shared.push_with(panics)).join().is_err());
+        spool.push(b"b\n");
+        allow.send(()).unwrap();
+        assert!(spool.flush(PATIENCE));
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), (b"a\nb\n".to_vec(), 2));
+    }
+
+    #[test]
     fn lines_of_many_threads_stay_whole() {
         let (sink, allow, written) = reader();
         let spool = Spool::start("test", "somewhere", sink, 4, Duration::from_millis(1)).unwrap();
@@ -648,10 +702,6 @@ mod tests {
     struct Full(Arc<AtomicBool>);
 
     impl Sink for Full {
-        fn frame(batch: &mut Vec<u8>, line: &[u8]) {
-            batch.extend_from_slice(line);
-        }
-
         fn write(&mut self, _batch: &[u8], lines: u64) -> Result<(), Lost> {
             match self.0.load(Ordering::Relaxed) {
                 true => Ok(()),

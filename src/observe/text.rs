@@ -2,7 +2,7 @@
 //! allocate once the buffer is large enough.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 /// An escape function for bytes from a peer, one for each kind of log format. Its output is
@@ -107,23 +107,69 @@ fn hex(out: &mut Vec<u8>, byte: u8, digits: &[u8; 16]) {
     out.push(digits[usize::from(byte & 15)]);
 }
 
-pub(super) fn number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = digit(number % 10);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+/// The two digits of each number below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number as usize] = [b'0' + number / 10, b'0' + number % 10];
+        number += 1;
     }
-    out.extend_from_slice(&digits[at..]);
+    pairs
+};
+
+/// Each byte as a decimal number with a dot after it, padded.
+const OCTETS: [[u8; 4]; 256] = {
+    let mut octets = [[0; 4]; 256];
+    let mut octet = 0_u8;
+    loop {
+        let digits = [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10];
+        octets[octet as usize] = match octet {
+            0..10 => [digits[2], b'.', 0, 0],
+            10..100 => [digits[1], digits[2], b'.', 0],
+            100.. => [digits[0], digits[1], digits[2], b'.'],
+        };
+        if octet == u8::MAX {
+            break octets;
+        }
+        octet += 1;
+    }
+};
+
+pub(super) fn number(out: &mut Vec<u8>, number: u64) {
+    if number < 10 {
+        out.push(digit(number));
+    } else {
+        out.extend_from_slice(decimal(&mut [0; 20], number));
+    }
+}
+
+/// Writes a number to the end of a buffer and returns its digits.
+fn decimal(buffer: &mut [u8; 20], mut number: u64) -> &[u8] {
+    let mut at = buffer.len();
+    while number >= 100 {
+        at -= 2;
+        buffer[at..at + 2].copy_from_slice(pair(number % 100));
+        number /= 100;
+    }
+    if number < 10 {
+        at -= 1;
+        buffer[at] = digit(number);
+    } else {
+        at -= 2;
+        buffer[at..at + 2].copy_from_slice(pair(number));
+    }
+    &buffer[at..]
+}
+
+/// Returns the last two decimal digits of `number` in ASCII.
+fn pair(number: u64) -> &'static [u8; 2] {
+    &PAIRS[usize::try_from(number % 100).unwrap_or(0)]
 }
 
 /// Returns the last decimal digit of `number` in ASCII.
 fn digit(number: u64) -> u8 {
-    b"0123456789"[usize::try_from(number % 10).unwrap_or(0)]
+    pair(number % 10)[1]
 }
 
 /// Returns whole milliseconds, as Envoy counts them. JSON events have a `u64` as a number; the 128
@@ -141,19 +187,20 @@ pub(super) fn millis(out: &mut Vec<u8>, duration: Duration) {
 }
 
 fn three_digits(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]);
+    let [tens, ones] = *pair(number);
+    out.extend_from_slice(&[digit(number / 100), tens, ones]);
 }
+
+/// Size of the longest IPv4 socket address, in bytes.
+const SOCKET_ADDRESS_V4: usize = "255.255.255.255:65535".len();
 
 /// Writes an IP address. An IPv4-mapped IPv6 address is written as IPv4.
 pub(super) fn ip(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            number(out, a.into());
-            for octet in [b, c, d] {
-                out.push(b'.');
-                number(out, octet.into());
-            }
+            let mut buffer = [0; SOCKET_ADDRESS_V4];
+            let length = ipv4(&mut buffer, v4);
+            out.extend_from_slice(&buffer[..length]);
         }
         // Writing to a Vec cannot fail.
         IpAddr::V6(v6) => drop(write!(out, "{v6}")),
@@ -161,47 +208,63 @@ pub(super) fn ip(out: &mut Vec<u8>, address: IpAddr) {
 }
 
 pub(super) fn socket_address(out: &mut Vec<u8>, address: SocketAddr) {
-    let ip_address = address.ip().to_canonical();
-    if ip_address.is_ipv6() {
-        out.push(b'[');
-        ip(out, ip_address);
-        out.push(b']');
-    } else {
-        ip(out, ip_address);
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => {
+            let mut buffer = [0; SOCKET_ADDRESS_V4];
+            let colon = ipv4(&mut buffer, v4);
+            buffer[colon] = b':';
+            let port = colon + 1;
+            let mut digits = [0; 20];
+            let digits = decimal(&mut digits, address.port().into());
+            let end = port + digits.len();
+            buffer[port..end].copy_from_slice(digits);
+            out.extend_from_slice(&buffer[..end]);
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(v6) => drop(write!(out, "[{v6}]:{}", address.port())),
     }
-    out.push(b':');
-    number(out, address.port().into());
+}
+
+/// Writes an IPv4 address to the start of a buffer and returns its length.
+fn ipv4(buffer: &mut [u8; SOCKET_ADDRESS_V4], address: Ipv4Addr) -> usize {
+    let mut at = 0;
+    for octet in address.octets() {
+        buffer[at..at + 4].copy_from_slice(&OCTETS[usize::from(octet)]);
+        at += 2 + usize::from(octet >= 10) + usize::from(octet >= 100);
+    }
+    // Without the last dot.
+    at - 1
 }
 
 /// A writer of times: RFC 3339 in UTC with milliseconds. Caches the text of the last second.
 #[derive(Debug)]
 pub(super) struct Stamp {
+    /// `u64::MAX` before first use.
     second: u64,
-    /// `2026-09-14T12:00:00`; empty before first use.
-    text: Vec<u8>,
+    /// The second up to its decimal point: `2026-09-14T12:00:00.`
+    text: [u8; 20],
 }
 
 impl Stamp {
     pub(super) const fn new() -> Self {
-        Self { second: 0, text: Vec::new() }
+        Self { second: u64::MAX, text: [b'-'; 20] }
     }
 
     /// Writes a time. A time before 1970 is written as the start of 1970.
     pub(super) fn write(&mut self, out: &mut Vec<u8>, time: SystemTime) {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        if self.text.is_empty() || since.as_secs() != self.second {
+        if since.as_secs() != self.second {
             self.second = since.as_secs();
             let second = i64::try_from(self.second).unwrap_or(i64::MAX);
             let timestamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
-            self.text.clear();
-            // Writing to a Vec cannot fail.
-            let _ = write!(self.text, "{timestamp:.0}");
-            self.text.pop();
+            // All years from 1970 to the last one have four digits, so the text fits.
+            let _ = write!(&mut self.text[..], "{timestamp:.0}");
+            self.text[19] = b'.';
         }
         out.extend_from_slice(&self.text);
-        out.push(b'.');
-        three_digits(out, since.subsec_millis().into());
-        out.push(b'Z');
+        let millis = u64::from(since.subsec_millis());
+        let [tens, ones] = *pair(millis);
+        out.extend_from_slice(&[digit(millis / 100), tens, ones, b'Z']);
     }
 }
 
@@ -261,7 +324,7 @@ mod tests {
 
     #[test]
     fn numbers_and_durations_are_exact() {
-        for value in [0, 7, 10, 999, 65_535, u64::MAX] {
+        for value in [0, 7, 9, 10, 42, 99, 100, 101, 999, 1000, 65_535, 123_456_789, u64::MAX] {
             assert_eq!(written(|out| number(out, value)), value.to_string());
         }
         // (microseconds, text)
@@ -277,6 +340,10 @@ mod tests {
             ("203.0.113.9:80", "203.0.113.9:80"),
             ("[2001:db8::1]:443", "[2001:db8::1]:443"),
             ("[::ffff:203.0.113.9]:80", "203.0.113.9:80"),
+            ("0.9.10.99:0", "0.9.10.99:0"),
+            ("100.101.199.200:9", "100.101.199.200:9"),
+            ("255.255.255.255:65535", "255.255.255.255:65535"),
+            ("[::]:0", "[::]:0"),
         ];
         for (address, want) in table {
             assert_eq!(written(|out| socket_address(out, address.parse().unwrap())), want);

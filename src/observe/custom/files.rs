@@ -338,10 +338,6 @@ struct Rotating {
 }
 
 impl Sink for Rotating {
-    fn frame(batch: &mut Vec<u8>, line: &[u8]) {
-        Descriptor::<File>::frame(batch, line);
-    }
-
     fn write(&mut self, batch: &[u8], lines: u64) -> Result<(), Lost> {
         self.to.write(batch, lines)
     }
