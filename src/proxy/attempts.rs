@@ -142,8 +142,7 @@ async fn ask(
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
     let limits = record.connection.watch.limits();
-    let now = clock::now();
-    let left = deadline.map(|at| at.saturating_duration_since(now));
+    let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
     let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();
     // A gRPC call may be silent for longer; its deadline is forwarded with it.
     let (is_grpc, idle_limit) = (record.is_grpc(), record.idle_limit());

@@ -357,7 +357,8 @@ impl Drop for Record {
             None if self.answered_here => "direct_response",
             None => "via_upstream",
         };
-        let duration = clock::now().saturating_duration_since(self.started);
+        let now = clock::now();
+        let duration = now.saturating_duration_since(self.started);
         self.count(duration);
         let mut named = String::new();
         let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));
@@ -372,7 +373,7 @@ impl Drop for Record {
         let target = self.target.path_and_query().map_or("", |target| target.as_str());
         let trace = self.trace.take();
         let record = AccessRecord {
-            time: clock::wall(),
+            time: clock::wall_at(now),
             peer: connection.origin.peer,
             client: self.client,
             method: self.method.as_str(),
