@@ -13,7 +13,8 @@ use super::forms::{AccessFormat, Output};
 use super::journal_socket::JournalSocket;
 use super::recent::Recent;
 use super::record::AccessRecord;
-use super::spool::{Descriptor, LAST_FLUSH, Spool};
+use super::sink::Descriptor;
+use super::spool::{LAST_FLUSH, Spool};
 use super::text::Stamp;
 
 /// Capacity that the line buffer keeps between records, in bytes; larger than ordinary lines.

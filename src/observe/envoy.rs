@@ -5,7 +5,6 @@
 
 use super::record::{
     AccessRecord, HOST_BYTES, METHOD_BYTES, REQUEST_ID_BYTES, TARGET_BYTES, USER_AGENT_BYTES, cut,
-    json_or_null,
 };
 use super::redact;
 use super::text::{self, Stamp};
@@ -64,6 +63,17 @@ impl AccessRecord<'_> {
         out.extend_from_slice(b"\",\"x-request-id\":\"");
         text::json(out, cut(self.request_id, REQUEST_ID_BYTES));
         out.extend_from_slice(b"\"}\n");
+    }
+}
+
+fn json_or_null<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+    match value {
+        Some(value) => {
+            out.push(b'"');
+            write(out, value);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
     }
 }
 

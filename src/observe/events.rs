@@ -15,7 +15,8 @@ use super::access_log::AccessLog;
 use super::choice::Choice;
 use super::forms::{AccessFormat, LogFormat, Output};
 use super::journal;
-use super::spool::{Descriptor, LAST_FLUSH, Spool};
+use super::sink::Descriptor;
+use super::spool::{LAST_FLUSH, Spool};
 
 /// The running logs. Dropping them writes the remaining events, for at most one second.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg};
 use socket2::SockRef;
 
-use super::spool::{LENGTH_BYTES, Lost, Sink};
+use super::sink::{LENGTH_BYTES, Lost, Sink};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// The size that systemd's own clients request; the kernel grants it within its limits.

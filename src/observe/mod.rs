@@ -23,9 +23,11 @@ mod events;
 mod forms;
 mod journal;
 mod journal_socket;
+mod own_formats;
 mod recent;
 mod record;
 mod redact;
+mod sink;
 mod spool;
 mod text;
 

@@ -19,7 +19,8 @@ use nix::unistd::{AccessFlags, eaccess};
 
 use crate::carry_over::CarryOver;
 use crate::clock;
-use crate::observe::spool::{Descriptor, Lost, Sink, Spool};
+use crate::observe::sink::{Descriptor, Lost, Sink};
+use crate::observe::spool::Spool;
 
 /// The mode of a created file: readable by its owner and by a group such as `adm`.
 const MODE: u32 = 0o640;
