@@ -115,7 +115,7 @@ async fn run(mut work: mpsc::UnboundedReceiver<Work>) {
                 None => is_open = false,
             },
             _ = tasks.join_next(), if !tasks.is_empty() => {}
-            _ = sweep.tick() => pool::sweep(clock::now()),
+            _ = sweep.tick() => pool::sweep(clock::coarse_now()),
         }
     }
     pool::drain();

@@ -97,7 +97,7 @@ pub(crate) async fn run_worker(
             },
             _ = sweep.tick() => {
                 let now = clock::now();
-                worker.sweep(now.saturating_duration_since(begun), now);
+                worker.sweep(now.saturating_duration_since(begun));
                 let is_empty = || worker.connections.is_empty() && receivers.values().all(Receiver::is_empty);
                 if deadline.is_some_and(|deadline| now >= deadline || is_empty()) {
                     break;
@@ -121,7 +121,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn sweep(&self, uptime: Duration, now: Instant) {
+    fn sweep(&self, uptime: Duration) {
         // Milliseconds are counted from 1, because 0 means "unset".
         set_coarse_now(Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1);
         let millis = coarse_now();
@@ -141,7 +141,7 @@ impl Worker {
                 .or_else(|| is_stuck().then_some(Ending::AtOnce))
                 .or_else(|| is_needless().then_some(Ending::Gracefully))
         });
-        upstream::pool::sweep(now);
+        upstream::pool::sweep(millis);
     }
 
     /// Registers a connection. At the limit on connections, the longest idle connection is closed

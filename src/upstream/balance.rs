@@ -4,7 +4,7 @@
 //! failed to accept a connection comes last, so that one dead address does not slow every other
 //! request.
 //!
-//! This is the only loop over the endpoints of a cluster: [`Candidates::next`] returns a host,
+//! This is the only loop over the endpoints of a cluster: [`Candidates::next`] returns a candidate,
 //! [`Candidates::missed`] reports that it could not be reached, and [`Candidates::failure`] returns
 //! the failure of the last host if none could be reached.
 //!
@@ -12,6 +12,7 @@
 //! address silently drops packets costs one request the connect timeout; that address is then
 //! avoided for 30 s.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::upstream::cluster::{BalancePolicy, Cluster};
 use crate::upstream::endpoint::{Endpoint, Found};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::host::Host;
+use crate::upstream::member::Member;
 
 /// Preferences of a caller among the endpoints of the cluster. By default, there are none.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,26 @@ pub(crate) struct Aim {
     pub prefer: Option<EndpointName>,
     /// These come last: they failed to serve an earlier attempt of the same request.
     pub avoid: Vec<EndpointName>,
+}
+
+/// A member of the cluster that a request may try next.
+#[derive(Clone, Debug)]
+pub(super) enum Candidate<'a> {
+    /// Borrowed: a request changes no count that other workers use.
+    Fixed(&'a Member),
+    /// The addresses of the name may change while the request is sent.
+    Named(Arc<Member>),
+}
+
+impl Deref for Candidate<'_> {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        match self {
+            Self::Fixed(member) => member,
+            Self::Named(member) => member,
+        }
+    }
 }
 
 /// The hosts of a cluster in the order in which one request should try them, each at most once.
@@ -44,10 +66,10 @@ pub(super) struct Candidates<'a> {
     visited: usize,
     /// The remaining hosts of a name.
     within: Option<Within>,
-    /// The host that was returned last.
-    last: Option<Arc<Host>>,
-    /// The hosts returned before `last`. Allocates only if a host could not be reached.
-    before: Vec<Arc<Host>>,
+    /// The candidate that was returned last.
+    last: Option<Candidate<'a>>,
+    /// The candidates returned before `last`. Allocates only if a host could not be reached.
+    before: Vec<Candidate<'a>>,
     /// The first round skipped some hosts, which the second round tries.
     left_out: bool,
     second_round: bool,
@@ -82,19 +104,19 @@ impl<'a> Candidates<'a> {
     }
 
     /// Returns the next host and stores its name in `tried`; `None` if all hosts were tried.
-    pub(super) async fn next(&mut self, tried: &mut Option<EndpointName>) -> Option<Arc<Host>> {
+    pub(super) async fn next(&mut self, tried: &mut Option<EndpointName>) -> Option<Candidate<'a>> {
         self.before.extend(self.last.take());
-        let host = self.find().await?;
-        *tried = Some(host.address().clone().into());
-        self.last = Some(Arc::clone(&host));
-        Some(host)
+        let candidate = self.find().await?;
+        *tried = Some(candidate.address().clone().into());
+        self.last = Some(candidate.clone());
+        Some(candidate)
     }
 
     /// Reports that the host returned last could not be reached. It comes last for a while, for all
     /// requests.
     pub(super) fn missed(&mut self, failure: SendFailure) {
-        if let Some(host) = &self.last {
-            host.missed(failure.kind, clock::now());
+        if let Some(last) = &self.last {
+            last.host().missed(failure.kind, clock::now());
         }
         self.failure = failure;
     }
@@ -109,20 +131,22 @@ impl<'a> Candidates<'a> {
         self.failure
     }
 
-    async fn find(&mut self) -> Option<Arc<Host>> {
+    async fn find(&mut self) -> Option<Candidate<'a>> {
         let patience = self.cluster.settings().connect_timeout;
         let policy = self.cluster.settings().policy;
         let endpoints = self.cluster.endpoints();
         if !self.begun {
             self.begun = true;
-            if let Some(host) = self.preferred(patience).await {
-                return Some(host);
+            if let Some(candidate) = self.preferred(patience).await {
+                return Some(candidate);
             }
         }
         loop {
             if let Some(within) = &mut self.within {
                 match within.next(policy) {
-                    Some(host) if self.is_next(&host) => return Some(host),
+                    Some(member) if self.is_next(member.host()) => {
+                        return Some(Candidate::Named(member));
+                    }
                     Some(_) => continue,
                     None => self.within = None,
                 }
@@ -138,12 +162,12 @@ impl<'a> Candidates<'a> {
                 endpoints.get(choice(policy, self.turn, self.visited, endpoints.len()))?;
             self.visited += 1;
             match endpoint {
-                Endpoint::Fixed(host) => {
-                    if self.is_next(host) {
-                        return Some(Arc::clone(host));
+                Endpoint::Fixed(member) => {
+                    if self.is_next(member.host()) {
+                        return Some(Candidate::Fixed(member));
                     }
                 }
-                Endpoint::Named(named) => match named.hosts(patience).await {
+                Endpoint::Named(named) => match named.members(patience).await {
                     Ok(found) => {
                         let turn = self.turn / endpoints.len();
                         self.within = Some(Within { found, turn, visited: 0 });
@@ -162,20 +186,21 @@ impl<'a> Candidates<'a> {
 
     /// Returns the preferred host if it is an available host of this cluster, as far as its names
     /// resolve.
-    async fn preferred(&self, patience: Duration) -> Option<Arc<Host>> {
+    async fn preferred(&self, patience: Duration) -> Option<Candidate<'a>> {
         let address = self.aim.prefer.as_ref().and_then(EndpointName::address)?;
         for endpoint in self.cluster.endpoints() {
-            let host = match endpoint {
-                Endpoint::Fixed(host) => {
-                    Some(host).filter(|host| host.address() == address).cloned()
+            let candidate = match endpoint {
+                Endpoint::Fixed(member) => {
+                    Some(Candidate::Fixed(member)).filter(|_| member.address() == address)
                 }
                 Endpoint::Named(named) => {
-                    let Ok(found) = named.hosts(patience).await else { continue };
-                    found.hosts.iter().find(|host| host.address() == address).cloned()
+                    let Ok(found) = named.members(patience).await else { continue };
+                    let member = found.members.iter().find(|member| member.address() == address);
+                    member.cloned().map(Candidate::Named)
                 }
             };
-            if let Some(host) = host {
-                return Some(host).filter(|host| !self.comes_last(host));
+            if let Some(candidate) = candidate {
+                return Some(candidate).filter(|candidate| !self.comes_last(candidate.host()));
             }
         }
         None
@@ -187,7 +212,7 @@ impl<'a> Candidates<'a> {
             self.left_out = true;
             return false;
         }
-        !self.before.iter().any(|tried| Arc::ptr_eq(tried, host))
+        !self.before.iter().any(|tried| Arc::ptr_eq(tried.host(), host))
     }
 
     fn comes_last(&self, host: &Host) -> bool {
@@ -206,14 +231,14 @@ fn choice(policy: BalancePolicy, turn: usize, number: usize, count: usize) -> us
 }
 
 impl Within {
-    fn next(&mut self, policy: BalancePolicy) -> Option<Arc<Host>> {
-        let hosts = &self.found.hosts;
-        if self.visited == hosts.len() {
+    fn next(&mut self, policy: BalancePolicy) -> Option<Arc<Member>> {
+        let members = &self.found.members;
+        if self.visited == members.len() {
             return None;
         }
-        let at = choice(policy, self.turn, self.visited, hosts.len());
+        let at = choice(policy, self.turn, self.visited, members.len());
         self.visited += 1;
-        Some(Arc::clone(&hosts[at]))
+        Some(Arc::clone(&members[at]))
     }
 }
 

@@ -114,6 +114,10 @@ impl Breaker {
         })
     }
 
+    pub(super) fn cluster_id(&self) -> u64 {
+        self.id
+    }
+
     /// Returns the result of `find`, or else a permit for a new connection; waits in the queue for
     /// either.
     ///
@@ -308,6 +312,13 @@ fn one_more(counter: &AtomicUsize, most: usize) -> bool {
 /// Permit for one connection. Dropping it releases the room.
 #[derive(Debug)]
 pub(super) struct Permit(Arc<Breaker>);
+
+impl Permit {
+    /// Returns the limits that the connection counts for.
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.0
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::stats::{Sharded, Upstream};
 use crate::tls;
-use crate::upstream::address::Address;
 use crate::upstream::breaker::{Bounds, Breaker, MakeRoom};
 use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
 use crate::upstream::host::Host;
@@ -31,7 +30,7 @@ pub(crate) struct ClusterSettings {
     /// closed. If a backend closes earlier (gunicorn: 2 s), the close is detected when it happens.
     pub idle_timeout: Duration,
     /// Maximum number of idle connections of one worker to one address; beyond it, the oldest is
-    /// closed. Default 256.
+    /// closed. Default 1,024.
     pub max_idle_per_endpoint: usize,
     /// Limits over all workers. Default: those of the command line.
     pub bounds: Bounds,
@@ -51,7 +50,7 @@ impl ClusterSettings {
             tls: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(4),
-            max_idle_per_endpoint: 256,
+            max_idle_per_endpoint: 1024,
             bounds: Bounds::default(),
             keep_alive: KeepAlive::default(),
             policy: BalancePolicy::default(),
@@ -70,9 +69,6 @@ pub(crate) enum Protocol {
     H2cOrUpgrade,
 }
 
-/// Key of the connections in a pool: cluster id and address.
-pub(super) type PoolKey = (u64, Address);
-
 /// The order in which requests go to the endpoints of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum BalancePolicy {
@@ -84,7 +80,7 @@ pub(crate) enum BalancePolicy {
 /// A cluster: the backends under one name.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// Unlike the address of this value, never reused, so it is the key in pools.
+    /// Unlike the address of this value, never reused.
     id: u64,
     settings: ClusterSettings,
     tls: Option<tls::Client>,
@@ -137,8 +133,8 @@ impl Cluster {
     /// Returns all known hosts. Does not look names up.
     pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
         let of_endpoint = |endpoint: &Endpoint| match endpoint {
-            Endpoint::Fixed(host) => vec![Arc::clone(host)],
-            Endpoint::Named(named) => named.known().hosts.to_vec(),
+            Endpoint::Fixed(member) => vec![Arc::clone(member.host())],
+            Endpoint::Named(named) => named.known().hosts().map(Arc::clone).collect(),
         };
         self.endpoints.iter().flat_map(of_endpoint).collect()
     }
@@ -152,14 +148,14 @@ impl Cluster {
             name,
         };
         let of_endpoint = |endpoint: &Endpoint| match endpoint {
-            Endpoint::Fixed(host) => vec![state(host, None)],
+            Endpoint::Fixed(member) => vec![state(member.host(), None)],
             Endpoint::Named(named) => {
                 let called = Some(named.endpoint_name().to_string());
                 let known = named.known();
-                if known.hosts.is_empty() {
+                if known.members.is_empty() {
                     return vec![EndpointState { address: None, name: called, avoided: false }];
                 }
-                known.hosts.iter().map(|host| state(host, called.clone())).collect()
+                known.hosts().map(|host| state(host, called.clone())).collect()
             }
         };
         self.endpoints.iter().flat_map(of_endpoint).collect()
@@ -177,11 +173,6 @@ impl Cluster {
 
     pub(super) fn id(&self) -> u64 {
         self.id
-    }
-
-    /// Returns the key of the connections to `address` in the pool of a worker.
-    pub(super) fn pool_key(&self, address: &Address) -> PoolKey {
-        (self.id, address.clone())
     }
 
     pub(super) fn endpoints(&self) -> &[Endpoint] {

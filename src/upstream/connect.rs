@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::{Alpn, TlsFailure};
 use crate::upstream::address::Address;
-use crate::upstream::breaker::Permit;
+use crate::upstream::breaker::{Breaker, Permit};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::descriptors::Share;
 use crate::upstream::failure::{FailureKind, SendFailure};
@@ -29,7 +29,7 @@ pub(crate) struct Stream {
     /// The descriptor that counts for the client whose request uses the connection, if there is
     /// one.
     share: Option<Share>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 enum Kind {
@@ -106,6 +106,11 @@ impl Stream {
         self.share.take()
     }
 
+    /// Returns the limits of the connection's cluster.
+    pub(super) fn breaker(&self) -> &Breaker {
+        self.permit.breaker()
+    }
+
     /// Returns the counters of the rule that the connection was opened for.
     pub(super) fn counts(&self) -> &Sharded<Upstream> {
         &self.counts
@@ -171,7 +176,7 @@ pub(super) async fn connect(
         Ok(Ok(kind)) => {
             counts.here().open.one_more();
             let counts = Arc::clone(counts);
-            return Ok(Stream { kind, counts, share: None, _permit: permit });
+            return Ok(Stream { kind, counts, share: None, permit });
         }
         Ok(Err(failed)) => {
             counts.here().connect_failures.one_more();

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use crate::tls;
 use crate::upstream::address::{Address, EndpointName};
 use crate::upstream::host::{Host, Hosts};
+use crate::upstream::member::Member;
 use crate::upstream::names::Name;
 use crate::upstream::upstreams::Upstreams;
 
@@ -40,7 +41,7 @@ pub(crate) struct EndpointState {
 /// An endpoint of a running cluster.
 #[derive(Debug)]
 pub(super) enum Endpoint {
-    Fixed(Arc<Host>),
+    Fixed(Member),
     Named(Named),
 }
 
@@ -51,7 +52,7 @@ impl Endpoint {
         tls: Option<&tls::ClientSettings>,
         upstreams: &Upstreams,
     ) -> Self {
-        let fixed = |address| Self::Fixed(upstreams.hosts.host(address, tls));
+        let fixed = |address| Self::Fixed(Member::new(upstreams.hosts.host(address, tls)));
         match settings {
             EndpointSettings::Address(address) => fixed(Address::Ip(*address)),
             EndpointSettings::Name { host, port } => {
@@ -71,7 +72,7 @@ impl Endpoint {
     }
 }
 
-/// An endpoint that is a name, with the hosts at its addresses.
+/// An endpoint that is a name, with the members at its addresses.
 #[derive(Debug)]
 pub(super) struct Named {
     name: Arc<Name>,
@@ -81,11 +82,17 @@ pub(super) struct Named {
     found: ArcSwap<Found>,
 }
 
-/// The hosts of a name, in the order of its addresses.
+/// The members at the addresses of a name, in the order of the addresses.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     addresses: Arc<[IpAddr]>,
-    pub(super) hosts: Box<[Arc<Host>]>,
+    pub(super) members: Box<[Arc<Member>]>,
+}
+
+impl Found {
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.members.iter().map(|member| member.host())
+    }
 }
 
 impl Named {
@@ -94,33 +101,43 @@ impl Named {
         EndpointName::unresolved(self.name.host(), self.port)
     }
 
-    /// Returns the hosts that were found last. Does not start a lookup.
+    /// Returns the members that were found last. Does not start a lookup.
     pub(super) fn known(&self) -> Arc<Found> {
-        self.hosts_of(self.name.known())
+        self.members_at(self.name.known())
     }
 
-    /// Returns the hosts; the list is never empty. Waits only if no address has ever been found,
+    /// Returns the members; the list is never empty. Waits only if no address has ever been found,
     /// for at most `patience`.
     ///
     /// # Errors
     ///
     /// The resolver's error message, or a message that it did not answer in time.
-    pub(super) async fn hosts(&self, patience: Duration) -> Result<Arc<Found>, Arc<str>> {
-        Ok(self.hosts_of(self.name.addresses(patience).await?))
+    pub(super) async fn members(&self, patience: Duration) -> Result<Arc<Found>, Arc<str>> {
+        Ok(self.members_at(self.name.addresses(patience).await?))
     }
 
-    /// Returns the present hosts, unless the addresses of the name have changed.
-    fn hosts_of(&self, addresses: Arc<[IpAddr]>) -> Arc<Found> {
+    /// Returns the members at these addresses. A member remains the same as long as its address is
+    /// one of the name's, so that its connections remain in use.
+    fn members_at(&self, addresses: Arc<[IpAddr]>) -> Arc<Found> {
         let found = self.found.load_full();
         if Arc::ptr_eq(&found.addresses, &addresses) || found.addresses == addresses {
             return found;
         }
-        let of = |ip: &IpAddr| {
-            let address = Address::Ip(SocketAddr::new(*ip, self.port));
-            self.all.host(address, self.tls.as_ref())
-        };
-        let found = Arc::new(Found { hosts: addresses.iter().map(of).collect(), addresses });
-        self.found.store(Arc::clone(&found));
-        found
+        // Workers that find other addresses at the same time must agree on the members.
+        self.found.rcu(|found| {
+            if found.addresses == addresses {
+                return Arc::clone(found);
+            }
+            let member = |ip: &IpAddr| {
+                let known = found.addresses.iter().position(|known| known == ip);
+                known.map(|at| Arc::clone(&found.members[at])).unwrap_or_else(|| {
+                    let address = Address::Ip(SocketAddr::new(*ip, self.port));
+                    Arc::new(Member::new(self.all.host(address, self.tls.as_ref())))
+                })
+            };
+            let members = addresses.iter().map(member).collect();
+            Arc::new(Found { members, addresses: Arc::clone(&addresses) })
+        });
+        self.found.load_full()
     }
 }

@@ -35,6 +35,7 @@ mod h1;
 mod h2;
 mod host;
 mod keep_alive;
+mod member;
 mod names;
 pub(crate) mod pool;
 mod raw;

@@ -119,11 +119,11 @@ impl Cluster {
         let permit = self.breaker().permit_now(counts)?;
         let aim = Aim::default();
         let mut candidates = Candidates::new(self, &aim);
-        while let Some(host) = candidates.next(&mut None).await {
-            let Address::Ip(address) = *host.address() else {
+        while let Some(candidate) = candidates.next(&mut None).await {
+            let Address::Ip(address) = *candidate.address() else {
                 let problem = "datagrams cannot go to a Unix stream socket";
                 let failure = SendFailure::new(FailureKind::NoEndpoint, problem);
-                candidates.unfit(failure.at(host.address().clone()));
+                candidates.unfit(failure.at(candidate.address().clone()));
                 continue;
             };
             match bound(address).await {
@@ -131,6 +131,7 @@ impl Cluster {
                     let counts = Arc::clone(counts);
                     counts.here().connects.one_more();
                     counts.here().open.one_more();
+                    let host = Arc::clone(candidate.host());
                     return Ok(Datagrams { socket, host, counts, _share: share, _permit: permit });
                 }
                 Err(error) => {
@@ -169,9 +170,9 @@ impl Cluster {
         let share = share(client)?;
         let aim = Aim::default();
         let mut candidates = Candidates::new(self, &aim);
-        while let Some(host) = candidates.next(tried).await {
+        while let Some(candidate) = candidates.next(tried).await {
             let permit = self.breaker().permit_now(counts)?;
-            match connect(self, host.address(), Alpn::Unspoken, counts, permit).await {
+            match connect(self, candidate.address(), Alpn::Unspoken, counts, permit).await {
                 Ok(mut stream) => {
                     stream.hold(share);
                     stream.keep_alive(self.settings().keep_alive);

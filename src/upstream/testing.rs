@@ -141,6 +141,8 @@ pub(super) fn cluster_with(
 ) -> Arc<Cluster> {
     let endpoints = addresses.iter().copied().map(EndpointSettings::Address).collect();
     let mut settings = ClusterSettings::new("test", endpoints);
+    // Another test may set the coarse clock of the process forward by some seconds.
+    settings.idle_timeout = Duration::from_secs(1000);
     change(&mut settings);
     Cluster::new(settings, &Upstreams::new([]))
 }

@@ -186,7 +186,7 @@ fn workers_share_the_bound_and_give_up_what_rests() {
                 sent.join_all().await;
             }
             until("the other one was served", || {
-                pool::sweep(clock::now());
+                pool::sweep(clock::coarse_now());
                 other.is_finished()
             })
             .await;

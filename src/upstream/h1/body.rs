@@ -2,15 +2,12 @@
 
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::Body;
-use crate::upstream::address::Address;
-use crate::upstream::cluster::Cluster;
 use crate::upstream::failure::BodyFault;
 use crate::upstream::h1::chunks::{Chunks, Step};
 use crate::upstream::h1::connection::Connection;
@@ -26,8 +23,6 @@ pub(super) struct Flow {
     pub pump: Option<Pump>,
     /// The backend accepts another request on the connection.
     pub keep: bool,
-    pub cluster: Arc<Cluster>,
-    pub address: Address,
 }
 
 impl Flow {
@@ -60,12 +55,13 @@ impl Flow {
     fn end(self) {
         if !self.connection.input.is_empty() {
             self.connection.stream.counts().here().leftovers.one_more();
-            let cluster = &self.cluster.settings().name;
-            tracing::debug!(%cluster, endpoint = %self.address, "more than one response");
+            let connection = &self.connection;
+            let (cluster, endpoint) = (connection.cluster_name(), connection.address());
+            tracing::debug!(cluster, %endpoint, "more than one response");
             return;
         }
         if self.keep && self.pump.is_none() {
-            pool::put(&self.cluster, self.address, self.connection);
+            pool::put(self.connection);
         }
     }
 
@@ -167,10 +163,10 @@ impl HttpBody for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let step = ready!(self.poll_step(cx));
         if let Err(fault) = &step
-            && let Some(Flow { cluster, address, .. }) = self.flow.take()
+            && let Some(Flow { connection, .. }) = self.flow.take()
         {
-            let cluster = &cluster.settings().name;
-            tracing::debug!(%cluster, endpoint = %address, %fault, "response cut");
+            let (cluster, endpoint) = (connection.cluster_name(), connection.address());
+            tracing::debug!(cluster, %endpoint, %fault, "response cut");
         }
         Poll::Ready(step.transpose())
     }

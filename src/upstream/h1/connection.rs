@@ -1,17 +1,24 @@
 //! An HTTP/1.1 connection: its stream and its buffers, which are reused between exchanges.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, BytesMut};
 use http::HeaderName;
 use tokio::io::AsyncReadExt;
 
+use crate::upstream::address::Address;
+use crate::upstream::breaker::Breaker;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Look, Stream};
 use crate::upstream::descriptors::Share;
+use crate::upstream::member::{Member, Number};
 
 /// Size of the first read; most responses fit.
 const SMALL_READ: usize = 8 * 1024;
@@ -22,10 +29,22 @@ const LARGE_READ: usize = 64 * 1024;
 /// Bytes between the start of a large buffer's memory and its first byte.
 const ASIDE: usize = 512;
 
+thread_local! {
+    /// Memory for the small reads of this worker's connections. A connection has it only from a
+    /// read that found something until the exchange is over, so that neither idle connections nor
+    /// those that wait for a backend keep a buffer.
+    static SPARE: Cell<BytesMut> = Cell::default();
+}
+
 /// A connection that carries one exchange at a time. Dropping it closes the connection.
 #[derive(Debug)]
 pub(in crate::upstream) struct Connection {
     pub(super) stream: Stream,
+    /// The cluster that the connection belongs to, and the number of its endpoint there. Weak: an
+    /// idle connection does not keep its cluster.
+    cluster: Weak<Cluster>,
+    number: Number,
+    address: Address,
     /// Received bytes that are not consumed yet.
     pub(super) input: BytesMut,
     /// Size of the next read; doubled whenever a read fills it.
@@ -37,14 +56,39 @@ pub(in crate::upstream) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, cluster: &Arc<Cluster>, member: &Member) -> Self {
         Self {
             stream,
+            cluster: Arc::downgrade(cluster),
+            number: member.number(),
+            address: member.address().clone(),
             input: BytesMut::new(),
             room: SMALL_READ,
             output: Vec::new(),
             fields: Vec::new(),
         }
+    }
+
+    pub(in crate::upstream) fn cluster(&self) -> &Weak<Cluster> {
+        &self.cluster
+    }
+
+    /// Returns the name of the cluster for the log; `None` if it no longer exists.
+    pub(super) fn cluster_name(&self) -> Option<String> {
+        self.cluster.upgrade().map(|cluster| cluster.settings().name.to_string())
+    }
+
+    pub(in crate::upstream) fn number(&self) -> Number {
+        self.number
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Returns the limits of the connection's cluster.
+    pub(in crate::upstream) fn breaker(&self) -> &Breaker {
+        self.stream.breaker()
     }
 
     /// Reads once. `Ok(0)` is the end of the stream.
@@ -64,6 +108,9 @@ impl Connection {
         {
             self.room = (self.room * 2).min(LARGE_READ);
         }
+        if outcome.is_pending() {
+            self.give_back_spare();
+        }
         outcome
     }
 
@@ -76,12 +123,27 @@ impl Connection {
     /// download).
     fn make_room(&mut self) {
         if self.room <= SMALL_READ || !self.input.is_empty() {
+            if self.input.capacity() == 0 {
+                self.input = SPARE.take();
+                if self.input.capacity() >= self.room / 2 {
+                    return;
+                }
+            }
             self.input.reserve(self.room);
             return;
         }
         self.input = BytesMut::with_capacity(ASIDE + self.room);
         self.input.put_bytes(0, ASIDE);
         self.input.advance(ASIDE);
+    }
+
+    /// Leaves the memory for small reads to the worker's other connections, unless it holds data.
+    fn give_back_spare(&mut self) {
+        if self.room <= SMALL_READ && self.input.is_empty() {
+            let input = mem::take(&mut self.input);
+            let spare = SPARE.take();
+            SPARE.set(if spare.capacity() > input.capacity() { spare } else { input });
+        }
     }
 
     /// Adapts the read size to a body of this length, so that it need not grow gradually.
@@ -109,10 +171,9 @@ impl Connection {
     pub(in crate::upstream) fn rest(&mut self) {
         self.stream.hold(None);
         debug_assert!(self.input.is_empty(), "a connection with leftovers must not rest");
-        if self.room > SMALL_READ {
-            self.input = BytesMut::new();
-            self.room = SMALL_READ;
-        }
+        self.give_back_spare();
+        self.input = BytesMut::new();
+        self.room = SMALL_READ;
         if self.output.capacity() > SMALL_READ {
             self.output = Vec::new();
         }

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
@@ -13,8 +12,6 @@ use http_body::Body as _;
 
 use crate::body::{BodyError, Request, Response};
 use crate::clock;
-use crate::upstream::address::Address;
-use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::Look;
 use crate::upstream::errand::Answer;
 use crate::upstream::failure::{FailureKind, SendFailure};
@@ -209,11 +206,9 @@ impl Sending {
         self,
         head: Head,
         mut connection: Box<Connection>,
-        cluster: &Arc<Cluster>,
-        address: Address,
     ) -> Result<Answer, SendFailure> {
         let Self { mut headers, mut pump, pump_state, .. } = self;
-        let endpoint = address.clone().into();
+        let endpoint = connection.address().clone().into();
         let mut response = Response::default();
         *response.status_mut() = head.status;
 
@@ -235,7 +230,7 @@ impl Sending {
             }
             PumpState::Refused => (None, false),
         };
-        let flow = Flow { connection, pump, keep, cluster: Arc::clone(cluster), address };
+        let flow = Flow { connection, pump, keep };
         *response.body_mut() = flow.into_body(framing);
         Ok(Answer { response, endpoint, tunnel: None })
     }

@@ -52,10 +52,10 @@ pub(super) async fn send(
         .map(|client| client.take().ok_or_else(SendFailure::client_share))
         .transpose()?;
     let mut candidates = Candidates::new(cluster, errand.aim);
-    while let Some(host) = candidates.next(errand.tried).await {
-        let address = host.address().clone();
+    while let Some(member) = candidates.next(errand.tried).await {
+        let address = member.address();
         let (breaker, look) = (cluster.breaker(), sending.look());
-        let way = breaker.admit(errand.counts, || pool::take(cluster, &address, look)).await;
+        let way = breaker.admit(errand.counts, || pool::take(&member, look)).await;
         let permit = match way.map_err(|denied| SendFailure::from(denied).at(address.clone()))? {
             Way::Open(permit) => permit,
             Way::Found(mut connection) => {
@@ -66,13 +66,13 @@ pub(super) async fn send(
                         tracing::debug!(endpoint = %address, "pooled connection timed out, sending again");
                         sending.rewind();
                     }
-                    Ok(head) => return sending.answer(head, connection, cluster, address),
+                    Ok(head) => return sending.answer(head, connection),
                     Err(broken) if sending.may_go_again(&broken) => {
                         errand.counts.here().resends.one_more();
                         tracing::debug!(endpoint = %address, "pooled connection was dead, sending again");
                         sending.rewind();
                     }
-                    Err(broken) => return Err(broken.into_failure().at(address)),
+                    Err(broken) => return Err(broken.into_failure().at(address.clone())),
                 }
                 share = connection.take_share();
                 drop(connection);
@@ -82,13 +82,13 @@ pub(super) async fn send(
                     .map_err(|denied| SendFailure::from(denied).at(address.clone()))?
             }
         };
-        match connect(cluster, &address, Alpn::Http11, errand.counts, permit).await {
+        match connect(cluster, address, Alpn::Http11, errand.counts, permit).await {
             Ok(stream) => {
-                let mut connection = Box::new(Connection::new(stream));
+                let mut connection = Box::new(Connection::new(stream, cluster, &member));
                 connection.hold(share);
                 return match sending.exchange(&mut connection, errand.moved).await {
-                    Ok(head) => sending.answer(head, connection, cluster, address),
-                    Err(broken) => Err(broken.into_failure().at(address)),
+                    Ok(head) => sending.answer(head, connection),
+                    Err(broken) => Err(broken.into_failure().at(address.clone())),
                 };
             }
             Err(refused) if refused.kind.is_ours() => return Err(refused),

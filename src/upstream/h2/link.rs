@@ -1,13 +1,12 @@
 //! Connections to HTTP/2 backends, shared by their streams. Each worker has its own.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 use hyper::body::Incoming;
@@ -19,14 +18,14 @@ use tokio::sync::Mutex;
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
-use crate::upstream::address::Address;
 use crate::upstream::breaker::{Breaker, Permit, Way};
-use crate::upstream::cluster::{Cluster, PoolKey};
+use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::descriptors::{Holder, Share};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h2::outlast::Outlast;
 use crate::upstream::h2::request_body::{RequestBody, Upload};
+use crate::upstream::member::{ByMember, Member};
 
 /// Receive window of a connection, in bytes, for all streams together.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -51,14 +50,16 @@ thread_local! {
 /// The connections of this worker.
 #[derive(Debug, Default)]
 struct Shared {
-    peers: HashMap<PoolKey, Peer>,
+    peers: ByMember<Peer>,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Peer {
     cluster: Weak<Cluster>,
-    idle_timeout: Duration,
+    cluster_id: u64,
+    /// In milliseconds.
+    idle_timeout: u64,
     links: Vec<Shelved>,
     gate: Arc<Gate>,
 }
@@ -66,8 +67,8 @@ struct Peer {
 #[derive(Debug)]
 struct Shelved {
     link: Link,
-    /// Time at which a sweep first found it unused; `None` while it is in use.
-    used_at: Option<Instant>,
+    /// Time at which a sweep first found it unused, in milliseconds; `None` while it is in use.
+    used_at: Option<u64>,
 }
 
 /// Lock that is held while a connection is opened, so that a hundred first requests open one and
@@ -154,9 +155,9 @@ impl OpenStream {
     }
 
     /// Removes the connection, which has ended, from the pool: no further stream uses it.
-    pub(super) fn retire_link(&self, cluster: &Arc<Cluster>, address: &Address) {
+    pub(super) fn retire_link(&self, member: &Member) {
         SHARED.with_borrow_mut(|shared| {
-            let peer = shared.peer(cluster, address);
+            let Some(peer) = shared.peers.get_mut(member.number()) else { return };
             peer.links.retain(|shelved| !Arc::ptr_eq(&shelved.link.load, &self.link.load));
         });
     }
@@ -170,25 +171,25 @@ impl Drop for OpenStream {
     }
 }
 
-/// Returns a stream to `address` for a client: on a connection with a free place, else on a new
+/// Returns a stream to `member` for a client: on a connection with a free place, else on a new
 /// one.
 pub(super) async fn open_stream(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
     client: Option<Holder>,
-    address: &Address,
+    member: &Member,
     upload: &Arc<Upload>,
 ) -> Result<OpenStream, SendFailure> {
-    any_stream(cluster, counts, address, upload).await?.held_for(client)
+    any_stream(cluster, counts, member, upload).await?.held_for(client)
 }
 
 async fn any_stream(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
-    address: &Address,
+    member: &Member,
     upload: &Arc<Upload>,
 ) -> Result<OpenStream, SendFailure> {
-    let gate = match find(cluster, address, upload) {
+    let gate = match find(cluster, member, upload) {
         Ok(stream) => return Ok(stream),
         Err(gate) => gate,
     };
@@ -196,7 +197,7 @@ async fn any_stream(
     let pending = cluster.breaker().pend(counts)?;
     let mut last_failure = gate.lock().await;
     drop(pending);
-    if let Ok(stream) = find(cluster, address, upload) {
+    if let Ok(stream) = find(cluster, member, upload) {
         return Ok(stream);
     }
     if let Some((at, failure)) = &*last_failure
@@ -204,15 +205,15 @@ async fn any_stream(
     {
         return Err(failure.clone());
     }
-    let find = || find(cluster, address, upload).ok();
+    let find = || find(cluster, member, upload).ok();
     let permit = match cluster.breaker().admit(counts, find).await? {
         Way::Found(stream) => return Ok(stream),
         Way::Open(permit) => permit,
     };
-    match open_link(cluster, counts, address, permit).await {
+    match open_link(cluster, counts, member, permit).await {
         Ok(link) => {
             let stream = OpenStream::new(&link, true, upload);
-            shelve(cluster, address, link);
+            shelve(cluster, member, link);
             Ok(stream)
         }
         Err(failure) => {
@@ -224,11 +225,11 @@ async fn any_stream(
 
 fn find(
     cluster: &Arc<Cluster>,
-    address: &Address,
+    member: &Member,
     upload: &Arc<Upload>,
 ) -> Result<OpenStream, Arc<Gate>> {
     SHARED.with_borrow_mut(|shared| {
-        let peer = shared.peer(cluster, address);
+        let peer = shared.peer(cluster, member);
         match peer.links.iter_mut().find(|shelved| shelved.link.has_room()) {
             Some(shelved) => {
                 shelved.used_at = None;
@@ -239,16 +240,16 @@ fn find(
     })
 }
 
-fn shelve(cluster: &Arc<Cluster>, address: &Address, link: Link) {
+fn shelve(cluster: &Arc<Cluster>, member: &Member, link: Link) {
     SHARED.with_borrow_mut(|shared| {
         if !shared.closed {
-            let peer = shared.peer(cluster, address);
+            let peer = shared.peer(cluster, member);
             peer.links.push(Shelved { link, used_at: None });
         }
     });
 }
 
-pub(in crate::upstream) fn sweep(now: Instant) {
+pub(in crate::upstream) fn sweep(now: u64) {
     SHARED.with_borrow_mut(|shared| shared.sweep(now));
 }
 
@@ -263,8 +264,8 @@ pub(in crate::upstream) fn drain() {
 /// moment later, when its task has ended.
 pub(in crate::upstream) fn end_one(cluster: Option<u64>) {
     SHARED.with_borrow_mut(|shared| {
-        let of = shared.peers.iter_mut().filter(|((id, _), _)| cluster.is_none_or(|of| of == *id));
-        for (_, peer) in of {
+        let of = shared.peers.values_mut();
+        for peer in of.filter(|peer| cluster.is_none_or(|of| of == peer.cluster_id)) {
             let is_idle = |of: &Shelved| of.link.load.streams.load(Ordering::Relaxed) == 0;
             if let Some(idle) = peer.links.iter().position(is_idle) {
                 peer.links.remove(idle);
@@ -275,17 +276,19 @@ pub(in crate::upstream) fn end_one(cluster: Option<u64>) {
 }
 
 impl Shared {
-    fn peer(&mut self, cluster: &Arc<Cluster>, address: &Address) -> &mut Peer {
-        self.peers.entry(cluster.pool_key(address)).or_insert_with(|| Peer {
+    fn peer(&mut self, cluster: &Arc<Cluster>, member: &Member) -> &mut Peer {
+        let settings = cluster.settings();
+        self.peers.of(member, || Peer {
             cluster: Arc::downgrade(cluster),
-            idle_timeout: cluster.settings().idle_timeout,
+            cluster_id: cluster.id(),
+            idle_timeout: u64::try_from(settings.idle_timeout.as_millis()).unwrap_or(u64::MAX),
             links: Vec::new(),
             gate: Arc::default(),
         })
     }
 
-    fn sweep(&mut self, now: Instant) {
-        self.peers.retain(|_, peer| {
+    fn sweep(&mut self, now: u64) {
+        self.peers.retain(|peer| {
             let limit = peer.idle_timeout;
             let cluster = peer.cluster.upgrade();
             let wanted = cluster.is_some_and(|cluster| cluster.breaker().wants_rest());
@@ -297,7 +300,7 @@ impl Shared {
                     shelved.used_at = None;
                 }
                 let since = *shelved.used_at.get_or_insert(now);
-                !shelved.link.sender.is_closed() && now.saturating_duration_since(since) < limit
+                !shelved.link.sender.is_closed() && now.saturating_sub(since) < limit
             });
             // A request that waits for the gate still needs its peer.
             peer.cluster.strong_count() > 0
@@ -309,10 +312,10 @@ impl Shared {
 async fn open_link(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
-    address: &Address,
+    member: &Member,
     permit: Permit,
 ) -> Result<Link, SendFailure> {
-    let stream = connect(cluster, address, Alpn::Http2, counts, permit).await?;
+    let stream = connect(cluster, member.address(), Alpn::Http2, counts, permit).await?;
     // TCP keep-alive rather than HTTP/2 PING: the kernel answers even for a busy backend. A backend
     // that had to answer PINGs within a separate limit would lose all its streams regardless of the
     // limits of their requests.
@@ -327,7 +330,8 @@ async fn open_link(
         .handshake(TokioIo::new(Outlast::new(stream)))
         .await
         .map_err(|error| {
-            SendFailure::new(FailureKind::ConnectRefused, error.to_string()).at(address.clone())
+            SendFailure::new(FailureKind::ConnectRefused, error.to_string())
+                .at(member.address().clone())
         })?;
     let load = Arc::new(Load {
         streams: AtomicUsize::new(0),
@@ -388,8 +392,8 @@ impl Future for Driver {
 #[cfg(test)]
 pub(super) fn open_streams(cluster: &Cluster) -> usize {
     SHARED.with_borrow(|shared| {
-        let peers = shared.peers.iter().filter(|((id, _), _)| *id == cluster.id());
-        let links = peers.flat_map(|(_, peer)| &peer.links);
+        let peers = shared.peers.values().filter(|peer| peer.cluster_id == cluster.id());
+        let links = peers.flat_map(|peer| &peer.links);
         links.map(|shelved| shelved.link.load.streams.load(Ordering::Relaxed)).sum()
     })
 }

@@ -44,15 +44,14 @@ pub(super) async fn send(
         Outgoing::of(request, scheme).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let mut candidates = Candidates::new(cluster, errand.aim);
     let mut resends = 0;
-    while let Some(host) = candidates.next(errand.tried).await {
-        let address = host.address().clone();
+    while let Some(member) = candidates.next(errand.tried).await {
+        let address = member.address();
         loop {
             let upload = Arc::<Upload>::default();
-            let opened =
-                open_stream(cluster, errand.counts, errand.client, &address, &upload).await;
+            let opened = open_stream(cluster, errand.counts, errand.client, &member, &upload).await;
             let mut stream = match opened {
                 Ok(stream) => stream,
-                Err(refused) if refused.kind.is_ours() => return Err(refused.at(address)),
+                Err(refused) if refused.kind.is_ours() => return Err(refused.at(address.clone())),
                 Err(refused) => {
                     candidates.missed(refused);
                     break;
@@ -62,18 +61,18 @@ pub(super) async fn send(
                 Ok(incoming) => {
                     outgoing.body.settle();
                     let response = response(stream, incoming);
-                    return Ok(Answer { response, endpoint: address.into(), tunnel: None });
+                    return Ok(Answer { response, endpoint: address.clone().into(), tunnel: None });
                 }
                 Err(error) => error,
             };
             if upload.is_broken() {
                 let details = error.into_error().to_string();
-                return Err(SendFailure::new(FailureKind::RequestBody, details).at(address));
+                return Err(SendFailure::new(FailureKind::RequestBody, details).at(address.clone()));
             }
             let unsent = error.message().is_some();
             let fault = Fault::of(&error.into_error());
             match fault.link_is_over {
-                true => stream.retire_link(cluster, &address),
+                true => stream.retire_link(&member),
                 // A refused stream shows that the peer's limit of streams has arrived.
                 false => stream.heard(),
             }
@@ -87,7 +86,7 @@ pub(super) async fn send(
                 Processed::Yes => false,
             };
             if !may_go_again || resends == MOST_RESENDS || !outgoing.body.is_whole() {
-                return Err(fault.failure.at(address));
+                return Err(fault.failure.at(address.clone()));
             }
             tracing::debug!(endpoint = %address, "request was not processed, sending again");
             errand.counts.here().resends.one_more();

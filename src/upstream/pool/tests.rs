@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use super::*;
+use crate::upstream::cluster::ClusterSettings;
 use crate::upstream::testing::{Origin, cluster, cluster_with, collect, get, reports, soon};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -71,15 +72,14 @@ async fn a_sweep_closes_what_rested_too_long() {
         }
     })
     .await;
-    let cluster = cluster_with(&[origin.address], |settings| {
-        settings.idle_timeout = Duration::from_secs(30);
-    });
+    let cluster = cluster(&[origin.address]);
+    assert_eq!(cluster.settings().idle_timeout, Duration::from_secs(1000));
     warm(&cluster, 1).await;
 
-    let now = clock::now();
-    sweep(now + Duration::from_secs(29));
+    let now = coarse_now();
+    sweep(now + 900_000);
     assert_eq!(resting(&cluster), 1);
-    sweep(now + Duration::from_secs(31));
+    sweep(now + 1_100_000);
     assert_eq!(resting(&cluster), 0);
     assert_eq!(told.next().await, "closed");
 }
@@ -103,9 +103,9 @@ async fn a_sweep_closes_what_belongs_to_no_cluster() {
     let open = || counts.sum(|of| &of.open);
     drop(cluster);
     assert_eq!(open(), 1);
-    sweep(clock::now());
+    sweep(coarse_now());
     assert_eq!(open(), 0);
-    POOL.with_borrow(|pool| assert!(pool.shelves.keys().all(|(other, _)| *other != id)));
+    POOL.with_borrow(|pool| assert!(pool.shelves.values().all(|shelf| shelf.cluster_id != id)));
 }
 
 #[tokio::test]
@@ -126,12 +126,120 @@ async fn a_sweep_closes_what_the_backend_closed() {
     told.next().await;
     // The close is in the kernel; the event loop sees it when it polls next.
     soon(async {
+        let mut now = coarse_now();
         while resting(&cluster) > 0 {
             tokio::task::yield_now().await;
-            sweep(clock::now());
+            now += CHECK_INTERVAL;
+            sweep(now.min(coarse_now() + 900_000));
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn five_hundred_requests_at_once_open_no_connection_after_the_first_round() {
+    const STREAMS: usize = 512;
+    let origin = Origin::answering(OK).await;
+    let cluster = cluster(&[origin.address]);
+    warm(&cluster, STREAMS).await;
+    for _ in 0..10 {
+        warm(&cluster, STREAMS).await;
+        sweep(coarse_now());
+    }
+    assert_eq!(origin.accepted(), STREAMS, "10 rounds, no further connection");
+}
+
+#[tokio::test]
+async fn one_worker_keeps_no_more_than_the_sum_allows() {
+    let origins = [Origin::answering(OK).await, Origin::answering(OK).await];
+    let (old, young) = (cluster(&[origins[0].address]), cluster(&[origins[1].address]));
+    POOL.with_borrow_mut(|pool| pool.most_idle = 5);
+    warm(&old, 4).await;
+    // The last time that another test may set is long before.
+    let later = coarse_now() + 100_000;
+    let answers = (0..3).map(|_| young.send(get()));
+    let answers = soon(futures_util::future::join_all(answers)).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!((resting(&old), resting(&young)), (2, 3), "the oldest made room");
+    sweep(later);
+    assert_eq!(POOL.with_borrow(|pool| pool.idle), 5);
+}
+
+#[tokio::test]
+async fn a_reload_closes_many_connections_little_by_little() {
+    let origin = Origin::answering(OK).await;
+    let cluster = cluster(&[origin.address]);
+    let count = CLOSES + 100;
+    warm(&cluster, count).await;
+    let counts = Arc::clone(cluster.counts());
+    let open = || counts.sum(|of| &of.open);
+    drop(cluster);
+    sweep(coarse_now());
+    assert_eq!(open(), 100);
+    assert_eq!(POOL.with_borrow(|pool| pool.idle), 0);
+    sweep(coarse_now());
+    assert_eq!(open(), 0);
+}
+
+#[tokio::test]
+async fn room_for_a_connection_comes_from_those_that_are_about_to_close() {
+    let origin = Origin::answering(OK).await;
+    let bounded = |settings: &mut ClusterSettings| settings.bounds.connections = 2;
+    let cluster = cluster_with(&[origin.address], bounded);
+    warm(&cluster, 2).await;
+    // As when the backend has closed them and a request has found out.
+    POOL.with_borrow_mut(|pool| {
+        let Pool { shelves, idle, leaving, .. } = pool;
+        shelves.values_mut().for_each(|shelf| shelf.clear(leaving));
+        *idle = 0;
+    });
+    soon(cluster.send(get())).await.unwrap();
+    assert_eq!(origin.accepted(), 3);
+    assert_eq!(cluster.counts().sum(|of| &of.open), 2);
+}
+
+/// Reloads replace clusters while requests are sent: a request is answered by an endpoint of its
+/// own cluster, whatever connections the endpoints before it have left.
+#[tokio::test]
+async fn hosts_that_come_and_go_never_mix_connections() {
+    let named = |name: usize| {
+        Origin::new(move |_, mut peer| async move {
+            while peer.head().await.is_some() {
+                peer.write(format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{name}")).await;
+            }
+        })
+    };
+    let origins = futures_util::future::join_all((0..6).map(named)).await;
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut clusters: Vec<(Vec<usize>, Arc<Cluster>)> = Vec::new();
+    let mut reused = 0;
+    for step in 0..600 {
+        match random.u8(..10) {
+            0 if clusters.len() < 4 => {
+                let members = random.choose_multiple(0..origins.len(), random.clone().usize(1..4));
+                let addresses: Vec<_> =
+                    members.iter().map(|member| origins[*member].address).collect();
+                clusters.push((members, cluster(&addresses)));
+            }
+            1 if !clusters.is_empty() => {
+                clusters.swap_remove(random.usize(..clusters.len()));
+            }
+            2 => sweep(coarse_now()),
+            _ if !clusters.is_empty() => {
+                let (members, cluster) = &clusters[random.usize(..clusters.len())];
+                let before = resting(cluster);
+                let answer = soon(cluster.send(get())).await.unwrap();
+                reused += usize::from(resting(cluster) == before);
+                let endpoint = answer.endpoint.to_string();
+                let (name, _) = collect(answer.response.into_body()).await.unwrap();
+                let name: usize = name.parse().unwrap();
+                assert!(members.contains(&name), "step {step}: {name} is not one of {members:?}");
+                assert_eq!(endpoint, origins[name].address.to_string(), "step {step}");
+            }
+            _ => {}
+        }
+    }
+    assert!(reused > 100, "connections were reused: {reused}");
 }
 
 #[test]

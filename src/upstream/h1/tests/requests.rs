@@ -41,8 +41,8 @@ async fn received(request: Request, length: usize) -> (String, Result<u16, Failu
         Err(failure) => Err(failure.kind),
     };
     // Closes an idle connection, so that the backend sees its end.
-    let idle_timeout = cluster.settings().idle_timeout;
-    pool::sweep(crate::clock::now() + idle_timeout);
+    let idle_timeout = u64::try_from(cluster.settings().idle_timeout.as_millis()).unwrap();
+    pool::sweep(crate::clock::coarse_now() + idle_timeout);
     (told.next().await, outcome)
 }
 
