@@ -14,7 +14,7 @@ use crate::snapshot::{
     Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
 };
 use crate::tls::{AltName, ClientSettings};
-use crate::trace::{CollectorSettings, Tracing};
+use crate::trace::{CollectorSettings, TracingSettings};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
 
 /// Returns binds with their listeners, hosts and matches, then every rule once: filters, backends,
@@ -140,7 +140,7 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
     };
     write!(to, "  listener {} {}{traffic}{clients}", listener.name, HostWords(host.as_deref()))?;
     if let Some(tracing) = &listener.tracing {
-        let Tracing { collector, sampling, tags } = &**tracing;
+        let TracingSettings { collector, sampling, tags } = &**tracing;
         let (numerator, denominator) = (sampling.numerator, sampling.denominator);
         let CollectorSettings { cluster, service, .. } = collector.settings();
         write!(to, ", tracing {numerator} of {denominator} as {service} to {}", cluster.name)?;

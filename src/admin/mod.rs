@@ -31,7 +31,7 @@ use clusters::Clusters;
 use query::{Query, Unasked};
 
 pub(crate) use answer::Answer;
-pub(crate) use routes::{Backend, Route, Routes};
+pub(crate) use routes::{RouteBackend, RouteRow, Routes};
 pub(crate) use stats::{Counted, Stats, quantile};
 
 /// The maximum size of a request to `/explain`, in bytes.

@@ -10,13 +10,13 @@ use crate::snapshot::{Choice, Forward, Row, Rule, Snapshot, Traffic, WeightedClu
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Routes {
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteRow>,
 }
 
 /// A match on a listener.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Route {
+pub(crate) struct RouteRow {
     /// `namespace/gateway/sectionName`.
     pub listener: String,
     /// The port in the Gateway.
@@ -29,7 +29,7 @@ pub(crate) struct Route {
     /// `httproute/NAMESPACE/NAME/rule/N`.
     pub rule: String,
     pub filters: Vec<String>,
-    pub backends: Vec<Backend>,
+    pub backends: Vec<RouteBackend>,
     /// Requests that matched the rule, by all of its matches on all listeners: the same number for
     /// each row of the rule. Connections or UDP flows if the protocol is not HTTP. `None` if not
     /// counted.
@@ -38,7 +38,7 @@ pub(crate) struct Route {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct Backend {
+pub(crate) struct RouteBackend {
     /// `None` for an invalid reference.
     pub name: Option<String>,
     pub weight: u32,
@@ -49,18 +49,18 @@ impl Routes {
         let mut routes = Vec::new();
         for bind in &snapshot.binds {
             for (_, listener) in bind.listeners.sorted() {
-                let on = |route: Route| Route {
+                let on = |route: RouteRow| RouteRow {
                     listener: listener.name.to_string(),
                     port: bind.key.port,
                     ..route
                 };
                 match &listener.traffic {
                     Traffic::Http(table) => {
-                        routes.extend(table.rows().iter().map(|row| on(Route::matching(row))));
+                        routes.extend(table.rows().iter().map(|row| on(RouteRow::matching(row))));
                     }
                     Traffic::Forward(of) | Traffic::Passthrough(of) => {
                         let all = of.sorted().into_iter();
-                        routes.extend(all.map(|(host, to)| on(Route::forwarding(host, to))));
+                        routes.extend(all.map(|(host, to)| on(RouteRow::forwarding(host, to))));
                     }
                 }
             }
@@ -69,7 +69,7 @@ impl Routes {
     }
 }
 
-impl Route {
+impl RouteRow {
     fn matching(row: &Row<'_>) -> Self {
         Self {
             host: row.host.clone(),
@@ -93,9 +93,9 @@ impl Route {
     }
 }
 
-fn backends(of: Option<&WeightedClusters>) -> Vec<Backend> {
+fn backends(of: Option<&WeightedClusters>) -> Vec<RouteBackend> {
     let all = of.into_iter().flat_map(WeightedClusters::weighted);
-    all.map(|(weight, choice)| Backend {
+    all.map(|(weight, choice)| RouteBackend {
         name: match choice {
             Choice::Invalid => None,
             Choice::Cluster { cluster, .. } => Some(cluster.settings().name.to_string()),

@@ -22,7 +22,7 @@ use crate::explain::InvalidQuestion;
 use crate::kube_api::{ApiRules, Listen};
 use crate::metrics::{self, Metrics};
 use crate::net::{AddressPool, Cidr};
-use crate::observe::{self, AccessFormat, Choice, LogFormat};
+use crate::observe::{self, AccessFormat, LogChoice, LogFormat};
 use crate::snapshot::{ClientLimits, Snapshot, SnapshotCell};
 use crate::stats::Reloads;
 use crate::systemd::{Handed, Notify};
@@ -65,7 +65,7 @@ pub(crate) struct Options {
     pub api_dir: Option<PathBuf>,
     pub log_format: LogFormat,
     pub access_log_format: AccessFormat,
-    pub access_log_choice: Choice,
+    pub access_log_choice: LogChoice,
     /// `None` uses the level of the EnvoyGateway document, else info.
     pub log_level: Option<Level>,
     pub limits: ProcessLimits,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::admin::{Backend, Route, Routes as Served};
+use crate::admin::{RouteBackend, RouteRow, Routes as Served};
 use crate::app::Failed;
 use crate::control::socket::call;
 use crate::control::{BadCondition, BadConditions};
@@ -155,12 +155,12 @@ fn wide(served: &Served, screen: Screen) -> String {
     table.drawn(screen)
 }
 
-fn host(route: &Route) -> &str {
+fn host(route: &RouteRow) -> &str {
     route.host.as_deref().unwrap_or("*")
 }
 
 /// Hits are counted by rule: the first row of a rule shows them, the others show a ditto mark.
-fn hits<'r>(route: &'r Route, counted: &mut HashSet<&'r str>) -> String {
+fn hits<'r>(route: &'r RouteRow, counted: &mut HashSet<&'r str>) -> String {
     match route.hits {
         None => "-".into(),
         Some(_) if !counted.insert(&route.rule) => "\"".into(),
@@ -168,15 +168,15 @@ fn hits<'r>(route: &'r Route, counted: &mut HashSet<&'r str>) -> String {
     }
 }
 
-fn filters(route: &Route) -> String {
+fn filters(route: &RouteRow) -> String {
     let lines = route.filters.iter().flat_map(|filter| filter.lines());
     lines.map(str::trim).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the backends with their shares, or the filters that answer instead.
-fn goes_to(route: &Route) -> Cell {
+fn goes_to(route: &RouteRow) -> Cell {
     let all: u64 = route.backends.iter().map(|backend| u64::from(backend.weight)).sum();
-    let to = |backend: &Backend| match &backend.name {
+    let to = |backend: &RouteBackend| match &backend.name {
         Some(name) => backend_named(name, &route.rule),
         None => "nothing (500)".into(),
     };

@@ -12,7 +12,7 @@ use crate::control::{ConfigSources, ReloadPolicy};
 use crate::downstream::ProcessLimits;
 use crate::kube_api::ApiRules;
 use crate::net::{AddressPool, Cidr};
-use crate::observe::{AccessFormat, Choice, LogFormat, Sample, Statuses};
+use crate::observe::{AccessFormat, LogChoice, LogFormat, Sample, StatusRanges};
 use crate::snapshot::ClientLimits;
 use crate::upstream::Bounds;
 
@@ -50,7 +50,7 @@ pub(super) struct Serve {
     access_log_format: AccessFormat,
     /// Log only requests that were answered with these statuses, such as 400-599 or 404,5xx
     #[arg(long, value_name = "STATUS,...")]
-    access_log_status: Option<Statuses>,
+    access_log_status: Option<StatusRanges>,
     /// Log this share of requests, such as 1/10, and every failed one
     #[arg(long, value_name = "N/M")]
     access_log_sample: Option<Sample>,
@@ -205,7 +205,7 @@ impl Serve {
             watch: !self.no_watch,
             log_format: self.log_format,
             access_log_format: self.access_log_format,
-            access_log_choice: Choice {
+            access_log_choice: LogChoice {
                 statuses: self.access_log_status,
                 sample: self.access_log_sample,
             },

@@ -20,7 +20,7 @@ use crate::api::{Condition, ConditionStatus};
 use crate::compile::{Compiled, Inputs, compile};
 use crate::config::{Fault, Settings};
 use crate::describe;
-use crate::graph::{Held, ListenerStatus, Statuses};
+use crate::graph::{Held, ListenerStatus, ObjectStatuses};
 use crate::net::AddressPool;
 use crate::observe::LogFiles;
 use crate::provider::{Loaded, load, parse_bytes};
@@ -59,7 +59,7 @@ fn the_deployment_comes_to_what_was_recorded() {
         let loaded = load(&settings, &environment);
         let scene =
             Scene { settings, ..Scene::of("#: domain shop.example\n#: lineage shop.example") };
-        let status = |statuses: &Statuses| statuses.to_string();
+        let status = |statuses: &ObjectStatuses| statuses.to_string();
         let outcome = scene.outcome(&loaded, status);
         let outcome = outcome.replace(&root.path().display().to_string(), "");
         check(&repository("tests/translate/deployment").join(name), &outcome, &mut wrong);
@@ -273,7 +273,7 @@ impl Scene {
         compile(&loaded.objects, &inputs)
     }
 
-    fn outcome(&self, loaded: &Loaded, status: impl Fn(&Statuses) -> String) -> String {
+    fn outcome(&self, loaded: &Loaded, status: impl Fn(&ObjectStatuses) -> String) -> String {
         let compiled = self.compile(loaded, &Snapshot::default());
         let mut text = String::from("# diagnostics\n");
         for diagnostic in loaded.diagnostics(compiled.faults) {
@@ -287,7 +287,7 @@ impl Scene {
 
 /// Formats statuses with one line per condition, and statuses without problems on one line. (YAML,
 /// which the recordings of the deployment use, is too long for a review.)
-fn in_short(statuses: &Statuses) -> String {
+fn in_short(statuses: &ObjectStatuses) -> String {
     let mut text = String::new();
     for class in &statuses.classes {
         writeln!(text, "{} generation {}", class.key, class.generation).unwrap();

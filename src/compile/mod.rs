@@ -29,7 +29,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::{CheckedObject, Fault};
-use crate::graph::{self, Graph, Held, LoadFacts, Statuses};
+use crate::graph::{self, Graph, Held, LoadFacts, ObjectStatuses};
 use crate::snapshot::{Counts, Snapshot};
 use crate::tls::Peer;
 
@@ -51,7 +51,7 @@ pub(crate) struct Compiled {
     /// The new snapshot; its generation is that of the previous one plus 1.
     pub snapshot: Snapshot,
     /// The conditions of all objects that this gateway manages; `Display` prints them as YAML.
-    pub statuses: Statuses,
+    pub statuses: ObjectStatuses,
     /// The holders of the pool's addresses.
     pub held: Held,
     /// The faults found in the meaning of the objects.

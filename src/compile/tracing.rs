@@ -11,7 +11,7 @@ use crate::api::envoy::{self, CustomTag, CustomTagType, TracingProviderType};
 use crate::config::Environment;
 use crate::graph::{Gateway, Graph, Proxy};
 use crate::snapshot::Carried;
-use crate::trace::{Collector, CollectorSettings, Sampling, Tag, TagValue, Tracing};
+use crate::trace::{Collector, CollectorSettings, Sampling, Tag, TagValue, TracingSettings};
 use crate::upstream::{Cluster, EndpointSettings};
 
 use super::clusters::{Carries, Clusters};
@@ -19,7 +19,7 @@ use super::clusters::{Carries, Clusters};
 /// The tracing settings of each Gateway.
 #[derive(Debug)]
 pub(super) struct Tracings {
-    by_gateway: HashMap<ObjectKey, Arc<Tracing>>,
+    by_gateway: HashMap<ObjectKey, Arc<TracingSettings>>,
     pub collectors: Vec<Arc<Collector>>,
 }
 
@@ -38,7 +38,7 @@ impl Tracings {
             let Some(written) = proxy.object.tracing() else { continue };
             let Some(cluster) = cluster(written, proxy, gateway, clusters) else { continue };
             let settings = settings(written, gateway, &cluster);
-            let tracing = Tracing {
+            let tracing = TracingSettings {
                 collector: tracings.collector(settings, cluster, carried),
                 sampling: sampling(written),
                 tags: tags(written, environment),
@@ -49,7 +49,7 @@ impl Tracings {
     }
 
     /// Returns the tracing of a Gateway; `None` if its requests are not traced.
-    pub(super) fn of(&self, gateway: &ObjectKey) -> Option<Arc<Tracing>> {
+    pub(super) fn of(&self, gateway: &ObjectKey) -> Option<Arc<TracingSettings>> {
         self.by_gateway.get(gateway).cloned()
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::net::HostPattern;
 use crate::observe::listed;
 use crate::snapshot::{Bind, Listener, Snapshot};
-use crate::tls::{CertFacts, CertSlot, Chain, Judged};
+use crate::tls::{CertFacts, CertSlot, Chain, JudgedCertificate};
 
 /// The answer to `GET /certs`. Sorted by address and hostname of the listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -234,11 +234,11 @@ fn rows(slot: &CertSlot, now: SystemTime) -> Vec<CertificateRow> {
 
 fn row(
     slot: &CertSlot,
-    judged: &Judged,
+    judged: &JudgedCertificate,
     faults: Vec<(String, String)>,
     now: SystemTime,
 ) -> CertificateRow {
-    let Judged { facts, chain } = judged;
+    let JudgedCertificate { facts, chain } = judged;
     let verdict = judge(facts, chain, faults.len(), now);
     let mut problems: Vec<_> = faults.into_iter().map(|(_, fault)| fault).collect();
     if verdict == CertificateState::Overdue {

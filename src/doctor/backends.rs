@@ -22,7 +22,7 @@ const AT_ONCE: usize = 32;
 
 /// The result of a connection attempt.
 #[derive(Debug)]
-enum Attempt {
+enum ConnectAttempt {
     Connected,
     NoAddress(String),
     Failed(io::Error),
@@ -69,13 +69,13 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Attempt {
+fn connect(subject: &Subject, endpoint: &EndpointSettings) -> ConnectAttempt {
     let (host, port) = match endpoint {
         EndpointSettings::Address(address) => return tried([*address]),
         EndpointSettings::Unix(path) => {
             return match UnixStream::connect(path) {
-                Ok(_) => Attempt::Connected,
-                Err(error) => Attempt::Failed(error),
+                Ok(_) => ConnectAttempt::Connected,
+                Err(error) => ConnectAttempt::Failed(error),
             };
         }
         EndpointSettings::Name { host, port } => (host, *port),
@@ -84,39 +84,39 @@ fn connect(subject: &Subject, endpoint: &EndpointSettings) -> Attempt {
         Some((_, Ok(addresses))) => {
             tried(addresses.into_iter().map(|address| SocketAddr::new(address, port)))
         }
-        Some((_, Err(why))) => Attempt::NoAddress(why),
-        None => Attempt::NoAddress("it was not looked up".into()),
+        Some((_, Err(why))) => ConnectAttempt::NoAddress(why),
+        None => ConnectAttempt::NoAddress("it was not looked up".into()),
     }
 }
 
 /// Tries the addresses in order. One that accepts is enough, since the gateway also tries them all.
-fn tried(addresses: impl IntoIterator<Item = SocketAddr>) -> Attempt {
-    let mut outcome = Attempt::NoAddress("there is none".into());
+fn tried(addresses: impl IntoIterator<Item = SocketAddr>) -> ConnectAttempt {
+    let mut outcome = ConnectAttempt::NoAddress("there is none".into());
     for address in addresses {
         match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(_) => return Attempt::Connected,
-            Err(error) => outcome = Attempt::Failed(error),
+            Ok(_) => return ConnectAttempt::Connected,
+            Err(error) => outcome = ConnectAttempt::Failed(error),
         }
     }
     outcome
 }
 
 /// `None` if there is no fault.
-fn judge(name: &str, endpoint: &EndpointSettings, outcome: &Attempt) -> Option<Finding> {
+fn judge(name: &str, endpoint: &EndpointSettings, outcome: &ConnectAttempt) -> Option<Finding> {
     let at = shown(endpoint);
     let (what, repair) = match (outcome, endpoint) {
-        (Attempt::Connected, _) => return None,
-        (Attempt::NoAddress(why), EndpointSettings::Name { host, .. }) => (
+        (ConnectAttempt::Connected, _) => return None,
+        (ConnectAttempt::NoAddress(why), EndpointSettings::Name { host, .. }) => (
             format!("{name}: {host} has no address: {why}"),
             format!("getent ahosts {host}, and add it to /etc/hosts"),
         ),
-        (Attempt::NoAddress(why), _) => {
+        (ConnectAttempt::NoAddress(why), _) => {
             (format!("{name}: {at}: {why}"), "edge-gateway check".into())
         }
-        (Attempt::Failed(error), EndpointSettings::Unix(path)) => {
+        (ConnectAttempt::Failed(error), EndpointSettings::Unix(path)) => {
             (format!("{name}: {at}: {error}"), unix(path, error))
         }
-        (Attempt::Failed(error), endpoint) => {
+        (ConnectAttempt::Failed(error), endpoint) => {
             let port = match endpoint {
                 EndpointSettings::Address(address) => address.port(),
                 EndpointSettings::Name { port, .. } => *port,
@@ -160,12 +160,12 @@ mod tests {
 
     #[test]
     fn who_does_not_answer_is_named_with_what_to_do() {
-        let refused = || Attempt::Failed(io::ErrorKind::ConnectionRefused.into());
-        let late = Attempt::Failed(io::ErrorKind::TimedOut.into());
+        let refused = || ConnectAttempt::Failed(io::ErrorKind::ConnectionRefused.into());
+        let late = ConnectAttempt::Failed(io::ErrorKind::TimedOut.into());
         let address = EndpointSettings::Address("10.0.0.7:8000".parse().unwrap());
         let name = EndpointSettings::Name { host: "shop.local".into(), port: 8000 };
         let unix = EndpointSettings::Unix("/run/shop.sock".into());
-        let unknown = Attempt::NoAddress("unknown".into());
+        let unknown = ConnectAttempt::NoAddress("unknown".into());
         // (endpoint, outcome, part of the finding, part of the repair)
         let table = [
             (&address, refused(), "10.0.0.7:8000", "sport = :8000"),
@@ -179,7 +179,7 @@ mod tests {
             assert!(found.what.contains(what), "{found:?}");
             assert!(found.repair.as_deref().unwrap().contains(repair), "{found:?}");
         }
-        assert_eq!(judge("shop", &name, &Attempt::Connected), None);
+        assert_eq!(judge("shop", &name, &ConnectAttempt::Connected), None);
     }
 
     #[test]
@@ -190,8 +190,8 @@ mod tests {
             let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             gone.local_addr().unwrap()
         };
-        assert!(matches!(tried([closed, open]), Attempt::Connected));
-        assert!(matches!(tried([closed]), Attempt::Failed(_)));
-        assert!(matches!(tried([]), Attempt::NoAddress(_)));
+        assert!(matches!(tried([closed, open]), ConnectAttempt::Connected));
+        assert!(matches!(tried([closed]), ConnectAttempt::Failed(_)));
+        assert!(matches!(tried([]), ConnectAttempt::NoAddress(_)));
     }
 }

@@ -11,7 +11,7 @@ const CHECK: &str = "certificate";
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let rows = &subject.certificates.certificates;
-    let place = Place {
+    let place = JudgedWith {
         domain: subject.domain.as_deref(),
         webroot: subject.acme_webroot.display().to_string(),
         // The gateway may have permission to read files that this process cannot.
@@ -24,14 +24,14 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
 
 /// Facts other than the certificates that the judgement needs.
 #[derive(Debug)]
-struct Place<'a> {
+struct JudgedWith<'a> {
     domain: Option<&'a str>,
     webroot: String,
     /// True if this user cannot read the files of the gateway.
     is_blind: bool,
 }
 
-fn judge(row: &CertificateRow, rows: &[CertificateRow], place: &Place<'_>) -> Finding {
+fn judge(row: &CertificateRow, rows: &[CertificateRow], place: &JudgedWith<'_>) -> Finding {
     let listener = row.listeners.first();
     let host = listener.and_then(|on| on.hostname.clone());
     let name = match (&row.certificate, &host) {
@@ -95,7 +95,7 @@ fn judge(row: &CertificateRow, rows: &[CertificateRow], place: &Place<'_>) -> Fi
 }
 
 /// Judges `${DOMAIN}`: clients may use that name even if no route has it.
-fn judge_domain(rows: &[CertificateRow], place: &Place<'_>) -> Option<Finding> {
+fn judge_domain(rows: &[CertificateRow], place: &JudgedWith<'_>) -> Option<Finding> {
     let domain = place.domain?;
     let names = || rows.iter().filter_map(|row| row.certificate.as_ref()).flat_map(|of| &of.names);
     let parent = domain.split_once('.').map(|(_, parent)| parent);
@@ -113,7 +113,7 @@ fn judge_domain(rows: &[CertificateRow], place: &Place<'_>) -> Option<Finding> {
 }
 
 /// Returns the command for the first certificate of a name.
-fn first(name: &str, place: &Place<'_>) -> String {
+fn first(name: &str, place: &JudgedWith<'_>) -> String {
     match name.starts_with("*.") {
         true => certonly(&place.webroot, None, &[name.to_owned()]),
         false => format!("edge-gateway certs setup --run {}", quoted(name)),
@@ -127,7 +127,7 @@ fn cover(
     hosts: &[String],
     on: Option<&ShownOn>,
     rows: &[CertificateRow],
-    place: &Place<'_>,
+    place: &JudgedWith<'_>,
 ) -> String {
     let is_of_listener = |row: &&CertificateRow| match on {
         Some(on) => row.listeners.iter().any(|other| other.name == on.name),
@@ -222,7 +222,8 @@ mod tests {
                 Some("certbot certonly --authenticator dns-PLUGIN -d '*.b.test'"),
             ),
         ];
-        let place = |is_blind| Place { domain: Some("a.test"), webroot: "/acme".into(), is_blind };
+        let place =
+            |is_blind| JudgedWith { domain: Some("a.test"), webroot: "/acme".into(), is_blind };
         let served = [row(CertificateState::Good, None, true, "")];
         for (row, rating, repair) in table {
             let found = judge(&row, &served, &place(false));
@@ -235,7 +236,7 @@ mod tests {
             CertificateRow { notes: vec!["it has signed itself".into()], ..served[0].clone() };
         assert_eq!(judge(&noted, &[], &place(false)).rating, warn);
 
-        let other = Place { domain: Some("z.test"), ..place(false) };
+        let other = JudgedWith { domain: Some("z.test"), ..place(false) };
         let found = judge_domain(&served, &other).unwrap();
         let repair =
             "certbot certonly --webroot -w /acme --cert-name a.test-0001 -d a.test -d z.test";

@@ -23,7 +23,7 @@ struct Listening {
 
 /// A process that has a socket open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Process {
+struct SocketHolder {
     pid: u32,
     name: String,
     /// The systemd unit, such as `nginx.service`.
@@ -87,8 +87,8 @@ fn v6(hex: &str) -> Option<IpAddr> {
 }
 
 /// Returns the processes that have each socket open, by inode. Only root sees those of other users.
-fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<Process>> {
-    let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
+fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<SocketHolder>> {
+    let mut holders: HashMap<u64, Vec<SocketHolder>> = HashMap::new();
     let Ok(processes) = fs::read_dir("/proc") else { return holders };
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -109,7 +109,7 @@ fn holders(sockets: &[Listening]) -> HashMap<u64, Vec<Process>> {
             if !of_socket.iter().any(|holder| holder.pid == pid) {
                 let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 let groups = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
-                of_socket.push(Process { pid, name: name.trim().into(), unit: unit(&groups) });
+                of_socket.push(SocketHolder { pid, name: name.trim().into(), unit: unit(&groups) });
             }
         }
     }
@@ -123,7 +123,7 @@ fn unit(groups: &str) -> Option<String> {
     parts.find(|part| part.ends_with(".service")).map(str::to_owned)
 }
 
-fn judge(port: u16, sockets: &[(IpAddr, Vec<Process>)], own: Option<u32>) -> Finding {
+fn judge(port: u16, sockets: &[(IpAddr, Vec<SocketHolder>)], own: Option<u32>) -> Finding {
     let check = format!("port {port}");
     if sockets.is_empty() {
         return Finding::fail(
@@ -132,7 +132,7 @@ fn judge(port: u16, sockets: &[(IpAddr, Vec<Process>)], own: Option<u32>) -> Fin
             "systemctl start edge-gateway-http.socket edge-gateway-https.socket edge-gateway",
         );
     }
-    let is_own = |holder: &&Process| holder.name == OWN || Some(holder.pid) == own;
+    let is_own = |holder: &&SocketHolder| holder.name == OWN || Some(holder.pid) == own;
     let holders = || sockets.iter().flat_map(|(_, holders)| holders);
     if let Some(holder) = holders().find(is_own) {
         // A loopback socket is reachable only from this host, unless a proxy forwards to it.
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_port_is_ours_or_somebody_is_named() {
-        let holder = |pid, name: &str, unit: Option<&str>| Process {
+        let holder = |pid, name: &str, unit: Option<&str>| SocketHolder {
             pid,
             name: name.into(),
             unit: unit.map(Into::into),

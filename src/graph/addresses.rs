@@ -10,16 +10,16 @@ use crate::stable_hash::hash_32;
 
 use super::facts::{Held, LoadFacts};
 use super::index::ObjectIndex;
-use super::verdict::{Faults, Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 /// The addresses of a Gateway.
 pub(super) struct Addresses {
     /// The addresses to listen on; `None` is every address of the host.
     pub found: Vec<Option<IpAddr>>,
     /// `Ok` if the types of all requested addresses are supported.
-    pub supported: Judged,
+    pub supported: ConditionResult,
     /// `Ok` if all requested addresses can be listened on.
-    pub usable: Judged,
+    pub usable: ConditionResult,
 }
 
 /// Judges `spec.addresses`, and assigns addresses of the pool where it leaves the choice open.
@@ -35,7 +35,7 @@ pub(super) fn judge(
     let mut assigned = 0;
     let mut unsupported = |field: String, problem: String, faults: &mut Faults| {
         faults.error(key, field, &*problem);
-        refuse(&mut supported, Refusal::new("UnsupportedAddress", problem));
+        refuse(&mut supported, FalseCondition::new("UnsupportedAddress", problem));
     };
     let mut assign = |field: &str, faults: &mut Faults| {
         assigned += 1;
@@ -43,7 +43,7 @@ pub(super) fn judge(
             Ok(address) => Some(address),
             Err(problem) => {
                 faults.error_of(Origin::Host, key, field, &*problem);
-                refuse(&mut usable, Refusal::new("AddressNotAssigned", problem));
+                refuse(&mut usable, FalseCondition::new("AddressNotAssigned", problem));
                 None
             }
         }
@@ -73,7 +73,7 @@ pub(super) fn judge(
             let problem =
                 format!("`{ip}` cannot be listened on: {why}; use an address of this host");
             faults.error_of(Origin::Host, key, format!("{field}.value"), &*problem);
-            refuse(&mut not_usable, Refusal::new("AddressNotUsable", problem));
+            refuse(&mut not_usable, FalseCondition::new("AddressNotUsable", problem));
             continue;
         }
         // The unspecified IPv6 address includes IPv4.

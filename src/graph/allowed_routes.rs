@@ -6,11 +6,11 @@ use crate::net::HostPattern;
 use super::index::ObjectIndex;
 use super::listeners::{Attached, Listener, Namespaces};
 use super::routes::Route;
-use super::verdict::Refusal;
+use super::verdict::FalseCondition;
 
 /// The reason why no listener of a parent accepts a route.
 pub(super) struct NotAttached {
-    pub refusal: Refusal,
+    pub refusal: FalseCondition,
     at: RefusedField,
 }
 
@@ -130,7 +130,7 @@ fn no_such_listener(
     let message = format!("{kind} `{namespace}/{name}` has no listener {wanted}; it has {there}");
     let named = reference.section_name.is_some();
     NotAttached {
-        refusal: Refusal::new("NoMatchingParent", message),
+        refusal: FalseCondition::new("NoMatchingParent", message),
         at: if named { RefusedField::ParentSection } else { RefusedField::Parent },
     }
 }
@@ -155,7 +155,7 @@ fn not_allowed(route: &Route<'_>, selected: &[&Listener<'_>], own_namespace: &st
         )
     };
     NotAttached {
-        refusal: Refusal::new("NotAllowedByListeners", message),
+        refusal: FalseCondition::new("NotAllowedByListeners", message),
         at: RefusedField::Parent,
     }
 }
@@ -169,7 +169,7 @@ fn no_common_host(route: &Route<'_>, listeners: &[Listener<'_>], places: &[usize
     let hostnames = one_of(route.hostnames.iter().map(|hostname| format!("`{hostname}`")));
     let message = format!("{hostnames} has nothing in common with {names}");
     NotAttached {
-        refusal: Refusal::new("NoMatchingListenerHostname", message),
+        refusal: FalseCondition::new("NoMatchingListenerHostname", message),
         at: RefusedField::Hostnames,
     }
 }

@@ -12,7 +12,7 @@ use super::ca_certificate_refs::{self, Unusable};
 use super::credentials::{NamedAuthorities, NamedCertificate};
 use super::facts::LoadFacts;
 use super::index::ObjectIndex;
-use super::verdict::{Faults, Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 /// The value of `wellKnownCACertificates` for the authorities that the host trusts.
 const SYSTEM: &str = "System";
@@ -53,9 +53,9 @@ pub(super) struct AuthoritiesFound {
     /// `None` if no authority can be used.
     pub authorities: Option<NamedAuthorities>,
     /// Condition ResolvedRefs.
-    pub resolved: Judged,
+    pub resolved: ConditionResult,
     /// Condition Accepted, as far as it depends on at least one usable authority.
-    pub valid: Judged,
+    pub valid: ConditionResult,
 }
 
 /// Looks up the certificate authorities for a backend. The reasons are those of a BackendTLSPolicy.
@@ -72,15 +72,15 @@ pub(super) fn authorities_of(
         let field = format!("{at}.wellKnownCACertificates");
         let valid = match well_known {
             Some(SYSTEM) => (facts.authorities)(&NamedAuthorities::System)
-                .map_err(|why| Refusal::new("NoValidCACertificate", why)),
+                .map_err(|why| FalseCondition::new("NoValidCACertificate", why)),
             Some(word) => {
                 let message =
                     format!("`{word}` is no set of authorities known here; use `{SYSTEM}`");
-                Err(Refusal::new("Invalid", message))
+                Err(FalseCondition::new("Invalid", message))
             }
             // This breaks a rule of the kind and is already reported.
             None => {
-                let valid = Err(Refusal::new("Invalid", "no authorities are named"));
+                let valid = Err(FalseCondition::new("Invalid", "no authorities are named"));
                 return AuthoritiesFound { authorities: None, resolved: Ok(()), valid };
             }
         };
@@ -106,14 +106,14 @@ pub(super) fn authorities_of(
                     Unusable::Content(problem) => ("InvalidCACertificateRef", problem),
                 };
                 faults.error(key, format!("{at}.caCertificateRefs[{place}]"), &*problem);
-                refuse(&mut resolved, Refusal::new(reason, problem));
+                refuse(&mut resolved, FalseCondition::new(reason, problem));
             }
         }
     }
     let valid = match (&resolved, bundles.is_empty()) {
         (Err(refusal), true) => {
             let message = format!("there is no CA to check the backend by: {}", refusal.message);
-            Err(Refusal::new("NoValidCACertificate", message))
+            Err(FalseCondition::new("NoValidCACertificate", message))
         }
         _ => Ok(()),
     };

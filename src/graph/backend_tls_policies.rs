@@ -17,7 +17,7 @@ use super::policy::{
     Asking, Claim, Claims, Missing, NoTarget, OnConflict, PolicyTargets, TargetFound, TargetRef,
     attach,
 };
-use super::verdict::{Faults, Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 /// The BackendTLSPolicies of a load, by target.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ pub(super) struct ResolvedTlsPolicy<'a> {
     /// `None` if the policy cannot be used.
     tls: Option<Arc<UpstreamTls>>,
     /// Condition Accepted.
-    pub accepted: Judged,
+    pub accepted: ConditionResult,
     /// Condition ResolvedRefs.
-    pub resolved: Judged,
+    pub resolved: ConditionResult,
 }
 
 impl BackendTlsPolicies<'_> {
@@ -93,7 +93,7 @@ pub(super) fn policies<'a>(
     let all = all.map(|((object, key), targets)| {
         let broken = index.broken(key).next();
         let mut accepted = match broken {
-            Some(fault) => Err(Refusal::new("Invalid", fault.to_string())),
+            Some(fault) => Err(FalseCondition::new("Invalid", fault.to_string())),
             None => accepted(targets),
         };
         // Faults of the authorities are reported even if the policy has others.
@@ -112,11 +112,11 @@ pub(super) fn policies<'a>(
 
 /// Returns condition Accepted as far as it depends on the targets: no conflict, and at least one
 /// target exists.
-fn accepted(targets: PolicyTargets) -> Judged {
+fn accepted(targets: PolicyTargets) -> ConditionResult {
     let PolicyTargets { targets, valid } = targets;
     let judged = || targets.iter().map(|target| &target.attached);
     let conflict =
-        judged().find(|judged| matches!(judged, Err(Refusal { reason: "Conflicted", .. })));
+        judged().find(|judged| matches!(judged, Err(FalseCondition { reason: "Conflicted", .. })));
     if let Some(conflict) = conflict {
         return conflict.clone();
     }
@@ -178,8 +178,8 @@ fn find(
 
 struct Validated {
     tls: Option<UpstreamTls>,
-    resolved: Judged,
-    valid: Judged,
+    resolved: ConditionResult,
+    valid: ConditionResult,
 }
 
 fn validated(
@@ -215,7 +215,7 @@ fn validated(
         if !(facts.server_name)(host) {
             let message = format!("`{host}` is no name that TLS can ask for; use that of a host");
             faults.error(key, format!("{at}.{field}"), &*message);
-            refuse(&mut valid, Refusal::new("Invalid", message));
+            refuse(&mut valid, FalseCondition::new("Invalid", message));
         }
     }
     let authorities = authorities.filter(|_| valid.is_ok());

@@ -8,7 +8,7 @@ use super::credentials::{NamedCertificate, Readiness};
 use super::facts::LoadFacts;
 use super::grants::{Referent, Referrer, advice};
 use super::index::ObjectIndex;
-use super::verdict::{Faults, Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 /// The annotation that names a certbot lineage, on a Secret that holds no key pair itself.
 const LINEAGE_ANNOTATION: &str = "edge-gateway.io/lineage";
@@ -25,7 +25,7 @@ pub(super) struct CertificatesFound {
     /// True if at least one certificate can be served now.
     pub ready: bool,
     /// Condition ResolvedRefs.
-    pub resolved: Judged,
+    pub resolved: ConditionResult,
 }
 
 /// Looks up the certificateRefs of a listener that terminates TLS.
@@ -48,7 +48,7 @@ pub(super) fn look_up(
             _ => "an HTTPS listener needs a certificate; name a Secret under `tls.certificateRefs`",
         };
         faults.error(gateway, format!("spec.listeners[{place}].tls"), problem);
-        found.resolved = Err(Refusal::new("InvalidCertificateRef", problem));
+        found.resolved = Err(FalseCondition::new("InvalidCertificateRef", problem));
         return found;
     }
     for (number, reference) in references.iter().enumerate() {
@@ -74,7 +74,7 @@ pub(super) fn look_up(
             }
             // While an older version is still served, the reference counts as resolved.
             if !ready {
-                refuse(&mut found.resolved, Refusal::new("InvalidCertificateRef", problem));
+                refuse(&mut found.resolved, FalseCondition::new("InvalidCertificateRef", problem));
             }
         }
         found.ready |= ready;
@@ -94,8 +94,8 @@ pub(super) fn of_client(
     reference: &SecretObjectReference,
     index: &ObjectIndex<'_>,
     facts: &LoadFacts<'_>,
-) -> Result<NamedCertificate, Refusal> {
-    let invalid = |message: String| Refusal::new("InvalidClientCertificateRef", message);
+) -> Result<NamedCertificate, FalseCondition> {
+    let invalid = |message: String| FalseCondition::new("InvalidClientCertificateRef", message);
     let (object, secret) = secret(from, reference, index, invalid)?;
     let Some(secret) = secret else {
         return Err(invalid(format!("there is no {object}; write it with `{CHAIN}` and `{KEY}`")));
@@ -115,8 +115,8 @@ fn source(
     reference: &SecretObjectReference,
     index: &ObjectIndex<'_>,
     facts: &LoadFacts<'_>,
-) -> Result<NamedCertificate, Refusal> {
-    let invalid = |message: String| Refusal::new("InvalidCertificateRef", message);
+) -> Result<NamedCertificate, FalseCondition> {
+    let invalid = |message: String| FalseCondition::new("InvalidCertificateRef", message);
     let (object, secret) = secret(gateway, reference, index, invalid)?;
     match secret {
         None => {
@@ -138,8 +138,8 @@ fn secret<'a>(
     from: &ObjectKey,
     reference: &SecretObjectReference,
     index: &ObjectIndex<'a>,
-    invalid: impl Fn(String) -> Refusal,
-) -> Result<(String, Option<&'a Secret>), Refusal> {
+    invalid: impl Fn(String) -> FalseCondition,
+) -> Result<(String, Option<&'a Secret>), FalseCondition> {
     if (reference.group(), reference.kind()) != (CORE_GROUP, "Secret") {
         let kind = match reference.group() {
             CORE_GROUP => reference.kind().to_owned(),
@@ -152,7 +152,7 @@ fn secret<'a>(
     let from = Referrer { group, kind, namespace: &from.namespace };
     let to = Referent { group: CORE_GROUP, kind: "Secret", namespace, name: &reference.name };
     if !index.permits(from, to) {
-        return Err(Refusal::new("RefNotPermitted", advice(from, to)));
+        return Err(FalseCondition::new("RefNotPermitted", advice(from, to)));
     }
     let object = format!("Secret {namespace}/{}", reference.name);
     let found = index.secret(namespace, &reference.name);

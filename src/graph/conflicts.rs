@@ -12,7 +12,7 @@ use super::facts::LoadFacts;
 use super::gateways::Gateway;
 use super::listener_sets::ListenerSet;
 use super::listeners::Listener;
-use super::verdict::{Faults, Refusal};
+use super::verdict::{FalseCondition, Faults};
 
 /// Marks listeners that cannot be served because of others.
 ///
@@ -96,7 +96,7 @@ fn within(owner: &ObjectKey, listeners: &mut [Listener<'_>], faults: &mut Faults
                         "protocol {} cannot share port {port} with {} of listener `{}`; use another port",
                         listener.spec.protocol, other.spec.protocol, other.spec.name
                     );
-                    ("protocol", Refusal::new("ProtocolConflict", message))
+                    ("protocol", FalseCondition::new("ProtocolConflict", message))
                 })
                 .or_else(|| {
                     let same = others().find(|other| same_host(listener, other))?;
@@ -105,7 +105,7 @@ fn within(owner: &ObjectKey, listeners: &mut [Listener<'_>], faults: &mut Faults
                         same.spec.name,
                         host(same.hostname.as_ref())
                     );
-                    Some(("", Refusal::new("HostnameConflict", message)))
+                    Some(("", FalseCondition::new("HostnameConflict", message)))
                 });
             if let Some((rest, refusal)) = refusal {
                 let listener = &mut listeners[place];
@@ -211,7 +211,7 @@ fn clash(
     listener: &Listener<'_>,
     address: Option<IpAddr>,
     on_port: &HashMap<Option<IpAddr>, PortHolder>,
-) -> Option<(&'static str, bool, Refusal)> {
+) -> Option<(&'static str, bool, FalseCondition)> {
     let port = listener.spec.port;
     if let Some(taken) = on_port.get(&address) {
         let advice = match taken.gateway == *gateway {
@@ -225,7 +225,7 @@ fn clash(
                  `{namespace}/{name}`; give this one another port{advice}",
                 listener.spec.protocol
             );
-            return Some(("protocol", true, Refusal::new("ProtocolConflict", message)));
+            return Some(("protocol", true, FalseCondition::new("ProtocolConflict", message)));
         }
         let owner = taken.names.get(&listener.hostname)?;
         if let Some(PortUse::Tcp | PortUse::Udp) = taken.transport {
@@ -233,14 +233,14 @@ fn clash(
                 "listener `{owner}` has {} port {port} already; give this one another port{advice}",
                 listener.spec.protocol
             );
-            return Some(("port", false, Refusal::new("PortUnavailable", message)));
+            return Some(("port", false, FalseCondition::new("PortUnavailable", message)));
         }
         let message = format!(
             "listener `{owner}` has port {port} and {} already; give this one another hostname or \
              port{advice}",
             host(listener.hostname.as_ref())
         );
-        return Some(("hostname", true, Refusal::new("HostnameConflict", message)));
+        return Some(("hostname", true, FalseCondition::new("HostnameConflict", message)));
     }
     // A socket on every address and a socket on a single address cannot share a port.
     let other = on_port
@@ -253,7 +253,7 @@ fn clash(
              under `spec.addresses`",
             if is_every(address) { "on one address" } else { "on every address" }
         );
-        ("port", false, Refusal::new("PortUnavailable", message))
+        ("port", false, FalseCondition::new("PortUnavailable", message))
     })
 }
 
@@ -270,7 +270,7 @@ fn unavailable(
         let problem = addresses.find_map(|address| (facts.unusable_port)(*address, listener.spec));
         if let Some(problem) = problem {
             faults.error_of(Origin::Host, place.owner, listener.field("port"), &*problem);
-            listener.accepted = Err(Refusal::new("PortUnavailable", problem));
+            listener.accepted = Err(FalseCondition::new("PortUnavailable", problem));
         }
     }
 }

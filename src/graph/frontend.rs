@@ -11,7 +11,7 @@ use super::facts::LoadFacts;
 use super::grants::{Referent, Referrer, advice};
 use super::index::ObjectIndex;
 use super::listeners::{FrontendValidation, Listener};
-use super::verdict::{Faults, Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 /// The validation for some ports, after the lookup of its references.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ struct PortValidation {
     /// `None` if no authority can be used; then no client is accepted.
     validation: Option<FrontendValidation>,
     /// Condition ResolvedRefs of the listeners that the validation applies to.
-    resolved: Judged,
+    resolved: ConditionResult,
 }
 
 /// Applies the client validation of the Gateway to its HTTPS listeners. The setting of a port
@@ -56,7 +56,7 @@ pub(super) fn apply(
         if found.validation.is_none() {
             let why = found.resolved.as_ref().err().map_or("", |refusal| &refusal.message);
             let message = format!("there is no CA to check client certificates by: {why}");
-            refuse(&mut listener.accepted, Refusal::new("NoValidCACertificate", message));
+            refuse(&mut listener.accepted, FalseCondition::new("NoValidCACertificate", message));
         }
     }
 }
@@ -116,18 +116,18 @@ fn bundle(
     gateway: &ObjectKey,
     index: &ObjectIndex<'_>,
     facts: &LoadFacts<'_>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Vec<u8>, FalseCondition> {
     let ObjectReference { group, kind, name, namespace } = reference;
     let namespace = namespace.as_deref().unwrap_or(&gateway.namespace);
     let from = Referrer { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
     let to = Referent { group, kind, namespace, name };
     if !index.permits(from, to) {
-        return Err(Refusal::new("RefNotPermitted", advice(from, to)));
+        return Err(FalseCondition::new("RefNotPermitted", advice(from, to)));
     }
     ca_certificate_refs::look_up((group, kind), namespace, name, index, facts).map_err(|why| {
         match why {
-            Unusable::Kind(problem) => Refusal::new("InvalidCACertificateKind", problem),
-            Unusable::Content(problem) => Refusal::new("InvalidCACertificateRef", problem),
+            Unusable::Kind(problem) => FalseCondition::new("InvalidCACertificateKind", problem),
+            Unusable::Content(problem) => FalseCondition::new("InvalidCACertificateRef", problem),
         }
     })
 }

@@ -14,14 +14,14 @@ use super::frontend;
 use super::index::ObjectIndex;
 use super::listeners::{self, Listener, ListenerOwner};
 use super::proxies::Proxies;
-use super::verdict::{Faults, Judged, Refusal};
+use super::verdict::{ConditionResult, FalseCondition, Faults};
 
 /// A GatewayClass with the `controllerName` of this controller.
 #[derive(Debug)]
 pub(crate) struct Class<'a> {
     pub object: &'a api::GatewayClass,
     /// Condition Accepted.
-    pub accepted: Judged,
+    pub accepted: ConditionResult,
     /// The EnvoyProxy for Gateways of the class that have none of their own, as an index in
     /// `Graph::proxies`.
     pub proxy: Option<usize>,
@@ -38,13 +38,13 @@ pub(crate) struct Gateway<'a> {
     /// The listeners, in the order in which they are written.
     pub listeners: Vec<Listener<'a>>,
     /// `Ok` if the Gateway as a whole can be served. Its listeners are judged separately.
-    pub(super) valid: Judged,
+    pub(super) valid: ConditionResult,
     /// `Ok` if every requested address can be listened on.
-    pub(super) usable: Judged,
+    pub(super) usable: ConditionResult,
     /// The client certificate for connections to backends with TLS.
     pub client_certificate: Option<NamedCertificate>,
     /// `Ok` if that certificate can be used, or if none is configured.
-    pub(super) client_resolved: Judged,
+    pub(super) client_resolved: ConditionResult,
     /// The EnvoyProxy of the Gateway, or else of its class, as an index in `Graph::proxies`.
     pub proxy: Option<usize>,
 }
@@ -55,7 +55,7 @@ impl Gateway<'_> {
     /// If only some listeners are not accepted, the Gateway is accepted with reason
     /// ListenersNotValid. If none is accepted, the Gateway is not (conformance
     /// GatewayListenerUnsupportedProtocol).
-    pub(super) fn accepted(&self) -> Result<&'static str, Refusal> {
+    pub(super) fn accepted(&self) -> Result<&'static str, FalseCondition> {
         self.valid.clone()?;
         let refused: Vec<_> = self
             .listeners
@@ -69,7 +69,7 @@ impl Gateway<'_> {
             Ok("ListenersNotValid")
         } else {
             let message = format!("no listener is valid: {}", refused.join(", "));
-            Err(Refusal::new("ListenersNotValid", message))
+            Err(FalseCondition::new("ListenersNotValid", message))
         }
     }
 
@@ -90,10 +90,9 @@ pub(super) fn classes<'a>(
         index.classes.iter().filter(|class| class.spec.controller_name == facts.controller_name);
     ours.map(|class| {
         let key = ObjectKey::new(Kind::GatewayClass, "", &class.metadata.name);
-        let broken = index
-            .broken(&key)
-            .next()
-            .map_or(Ok(()), |fault| Err(Refusal::new("InvalidParameters", fault.to_string())));
+        let broken = index.broken(&key).next().map_or(Ok(()), |fault| {
+            Err(FalseCondition::new("InvalidParameters", fault.to_string()))
+        });
         let written = class.spec.parameters_ref.as_ref();
         let parameters = written.map(|written| Parameters {
             group: &written.group,
@@ -205,7 +204,7 @@ fn client_certificate(
     index: &ObjectIndex<'_>,
     facts: &LoadFacts<'_>,
     faults: &mut Faults,
-) -> Result<Option<NamedCertificate>, Refusal> {
+) -> Result<Option<NamedCertificate>, FalseCondition> {
     let backend = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
     let Some(reference) = backend.and_then(|of| of.client_certificate_ref.as_ref()) else {
         return Ok(None);
@@ -249,19 +248,19 @@ fn say_why_not_ours(
     }
 }
 
-fn judge_class(class: &Class<'_>, key: &ObjectKey, faults: &mut Faults) -> Judged {
+fn judge_class(class: &Class<'_>, key: &ObjectKey, faults: &mut Faults) -> ConditionResult {
     let Err(refusal) = &class.accepted else { return Ok(()) };
     let name = &class.object.metadata.name;
     let problem = format!("GatewayClass `{name}` is not accepted: {}", refusal.message);
     let origin = Origin::Referent(ObjectKey::new(Kind::GatewayClass, "", name));
     faults.error_of(origin, key, "spec.gatewayClassName", &*problem);
-    Err(Refusal::new("Invalid", problem))
+    Err(FalseCondition::new("Invalid", problem))
 }
 
 /// Judges the Gateway by the rules of its kind, except for those that concern a single listener.
-fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> Judged {
+fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> ConditionResult {
     let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
-    broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
+    broken.next().map_or(Ok(()), |fault| Err(FalseCondition::new("Invalid", fault.to_string())))
 }
 
 /// A reference of a class or Gateway to its parameters.
@@ -288,7 +287,7 @@ fn judge_parameters(
     parameters: Option<Parameters<'_>>,
     lookup: ParametersLookup<'_>,
     faults: &mut Faults,
-) -> Result<Option<usize>, Refusal> {
+) -> Result<Option<usize>, FalseCondition> {
     let Some(Parameters { group, kind, meant }) = parameters else { return Ok(None) };
     let ParametersLookup { key, field, index, proxies } = lookup;
     let origin = meant.clone().map_or(Origin::Written, Origin::Referent);
@@ -306,7 +305,7 @@ fn judge_parameters(
         format!("`{kind}` holds no parameters of this gateway; leave the reference out")
     };
     faults.error_of(origin, key, field, &*problem);
-    Err(Refusal::new("InvalidParameters", problem))
+    Err(FalseCondition::new("InvalidParameters", problem))
 }
 
 fn warn_of_unsupported(gateway: &api::Gateway, key: &ObjectKey, faults: &mut Faults) {

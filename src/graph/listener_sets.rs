@@ -10,7 +10,7 @@ use super::frontend;
 use super::gateways::Gateway;
 use super::index::ObjectIndex;
 use super::listeners::{self, Listener, ListenerOwner, Namespaces};
-use super::verdict::{Faults, Judged, Refusal};
+use super::verdict::{ConditionResult, FalseCondition, Faults};
 
 /// A ListenerSet whose parent is a Gateway of this controller.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct ListenerSet<'a> {
     pub listeners: Vec<Listener<'a>>,
     /// `Ok` if the set keeps the rules of its kind and the Gateway accepts it. Its listeners are
     /// judged separately.
-    pub(super) valid: Judged,
+    pub(super) valid: ConditionResult,
 }
 
 /// Returns all listeners of the Gateways and of their ListenerSets.
@@ -40,11 +40,11 @@ impl ListenerSet<'_> {
     ///
     /// A set without any listener that can be served is not accepted (conformance
     /// ListenerSetHostnameConflict, ListenerSetReferenceGrant).
-    pub(super) fn accepted(&self, gateway: &Gateway<'_>) -> Result<&'static str, Refusal> {
+    pub(super) fn accepted(&self, gateway: &Gateway<'_>) -> Result<&'static str, FalseCondition> {
         self.valid.clone()?;
         if let Err(refusal) = gateway.accepted() {
             let message = format!("its Gateway is not accepted: {}", refusal.message);
-            return Err(Refusal::new("ParentNotAccepted", message));
+            return Err(FalseCondition::new("ParentNotAccepted", message));
         }
         let valid = self.listeners.iter().filter(|listener| listener.can_be_served()).count();
         if valid == self.listeners.len() {
@@ -56,7 +56,7 @@ impl ListenerSet<'_> {
             return Ok("ListenersNotValid");
         }
         let message = format!("no listener is valid: {}", refused.join(", "));
-        Err(Refusal::new("ListenersNotValid", message))
+        Err(FalseCondition::new("ListenersNotValid", message))
     }
 
     /// Returns true if the Gateway serves the valid listeners of the set.
@@ -119,9 +119,9 @@ pub(super) fn listener_sets<'a>(
 }
 
 /// Judges the set by the rules of its kind, except for those that concern a single listener.
-fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> Judged {
+fn judge_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> ConditionResult {
     let mut broken = index.broken(key).filter(|fault| listeners::place_of(&fault.field).is_none());
-    broken.next().map_or(Ok(()), |fault| Err(Refusal::new("Invalid", fault.to_string())))
+    broken.next().map_or(Ok(()), |fault| Err(FalseCondition::new("Invalid", fault.to_string())))
 }
 
 /// Judges the set by `allowedListeners` of the Gateway.
@@ -130,7 +130,7 @@ fn allowed(
     gateway: &Gateway<'_>,
     index: &ObjectIndex<'_>,
     faults: &mut Faults,
-) -> Judged {
+) -> ConditionResult {
     let (namespaces, taken) = namespaces(gateway.object);
     if namespaces.take(&set.namespace, &gateway.key.namespace, index) {
         return Ok(());
@@ -142,7 +142,7 @@ fn allowed(
     );
     let origin = Origin::Referent(gateway.key.clone());
     faults.error_of(origin, set, "spec.parentRef", &*problem);
-    Err(Refusal::new("NotAllowed", problem))
+    Err(FalseCondition::new("NotAllowed", problem))
 }
 
 /// Returns the namespaces from which ListenerSets are accepted, and their description for messages.

@@ -11,7 +11,7 @@ use super::certificate_refs;
 use super::credentials::{NamedAuthorities, NamedCertificate};
 use super::facts::LoadFacts;
 use super::index::ObjectIndex;
-use super::verdict::{Faults, Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 /// The object that a listener is written in: a Gateway, or a ListenerSet of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) struct Listener<'a> {
     /// The attached routes, in tie-breaking order.
     pub routes: Vec<Attached>,
     /// Condition Accepted. Routes attach to a listener that is not accepted, but it is not served.
-    pub accepted: Judged,
+    pub accepted: ConditionResult,
     /// True if connections begin with a TLS handshake.
     pub tls: bool,
     /// True if the backend terminates that TLS handshake (protocol TLS, mode Passthrough).
@@ -55,9 +55,9 @@ pub(crate) struct Listener<'a> {
     /// False while a required certificate is missing: the socket is bound but refuses handshakes.
     pub(super) ready: bool,
     /// Condition ResolvedRefs.
-    pub(super) resolved: Judged,
+    pub(super) resolved: ConditionResult,
     /// Condition Conflicted, if it is True.
-    pub(super) conflict: Option<Refusal>,
+    pub(super) conflict: Option<FalseCondition>,
     /// The message of condition OverlappingTLSConfig, if it is True.
     pub(super) overlap: Option<String>,
     /// The namespaces from which routes are accepted.
@@ -126,7 +126,7 @@ impl Listener<'_> {
     }
 
     /// Marks the listener as not accepted because it conflicts with others.
-    pub(super) fn conflicts(&mut self, refusal: Refusal) {
+    pub(super) fn conflicts(&mut self, refusal: FalseCondition) {
         self.accepted = Err(refusal.clone());
         self.conflict = Some(refusal);
     }
@@ -214,14 +214,14 @@ struct ListenerCheck<'c> {
     key: &'c ObjectKey,
     place: usize,
     faults: &'c mut Faults,
-    accepted: Judged,
+    accepted: ConditionResult,
 }
 
 impl ListenerCheck<'_> {
     fn refuse(&mut self, reason: &'static str, rest: &str, problem: impl Into<String>) {
         let problem = problem.into();
         self.faults.error(self.key, field(self.place, rest), &*problem);
-        refuse(&mut self.accepted, Refusal::new(reason, problem));
+        refuse(&mut self.accepted, FalseCondition::new(reason, problem));
     }
 
     /// Refuses the listener if it breaks a rule of its kind.
@@ -229,7 +229,7 @@ impl ListenerCheck<'_> {
         let mut broken =
             index.broken(self.key).filter(|fault| place_of(&fault.field) == Some(self.place));
         if let Some(fault) = broken.next() {
-            self.accepted = Err(Refusal::new("UnsupportedValue", fault.to_string()));
+            self.accepted = Err(FalseCondition::new("UnsupportedValue", fault.to_string()));
         }
     }
 
@@ -326,7 +326,7 @@ fn kinds(
     place: usize,
     takes: &[&'static str],
     faults: &mut Faults,
-) -> (Vec<&'static str>, Judged) {
+) -> (Vec<&'static str>, ConditionResult) {
     let written = spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
     // An unknown protocol fits no kind, and is reported by itself.
     if written.is_empty() || takes.is_empty() {
@@ -355,7 +355,7 @@ fn kinds(
                     field(place, &format!("allowedRoutes.kinds[{number}]")),
                     &*problem,
                 );
-                refuse(&mut judged, Refusal::new("InvalidRouteKinds", problem));
+                refuse(&mut judged, FalseCondition::new("InvalidRouteKinds", problem));
             }
         }
     }

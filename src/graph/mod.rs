@@ -62,4 +62,4 @@ pub(crate) use route_object::RouteObject;
 pub(crate) use routes::Route;
 #[cfg(test)]
 pub(crate) use status::{ListenerStatus, ParentStatus, RouteStatus};
-pub(crate) use status::{Statuses, statuses};
+pub(crate) use status::{ObjectStatuses, statuses};

@@ -3,8 +3,8 @@
 use crate::api::{Condition, ObjectKey, ParentReference};
 
 use super::status::{
-    AncestorStatus, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ParentStatus,
-    PolicyStatus, RouteStatus, Statuses,
+    AncestorStatus, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ObjectStatuses,
+    ParentStatus, PolicyStatus, RouteStatus,
 };
 
 /// The status of an object.
@@ -30,7 +30,7 @@ pub(crate) enum StatusPart<'s> {
     Parent(&'s ParentReference),
 }
 
-impl Statuses {
+impl ObjectStatuses {
     /// Returns the status of each object.
     pub(crate) fn into_objects(self) -> impl Iterator<Item = ObjectStatus> {
         let Self { classes, gateways, listener_sets, routes, policies } = self;

@@ -12,7 +12,7 @@ use super::features::FEATURES;
 use super::object_status::ObjectStatus;
 use super::status::{
     AncestorStatus, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus,
-    ParentStatus, PolicyStatus, RouteStatus, Statuses,
+    ObjectStatuses, ParentStatus, PolicyStatus, RouteStatus,
 };
 
 impl ObjectStatus {
@@ -28,7 +28,7 @@ impl ObjectStatus {
     }
 }
 
-impl std::fmt::Display for Statuses {
+impl std::fmt::Display for ObjectStatuses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (number, status) in self.clone().into_objects().enumerate() {
             if number > 0 {

@@ -15,7 +15,7 @@ use super::listener_sets::ListenerSet;
 use super::references::RuleLookup;
 use super::route_object::RouteObject;
 use super::routes::{Parent, Route};
-use super::verdict::{Faults, Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 /// Builds the routes of this controller's Gateways and attaches them to listeners.
 pub(super) fn routes<'a>(
@@ -88,14 +88,14 @@ pub(super) fn routes<'a>(
 
 /// Returns the violations of the rules of its kind by the route: those of single rules, and a
 /// refusal if the route as a whole violates one.
-fn broken<'a>(key: &ObjectKey, index: &ObjectIndex<'a>) -> (Vec<&'a Fault>, Judged) {
+fn broken<'a>(key: &ObjectKey, index: &ObjectIndex<'a>) -> (Vec<&'a Fault>, ConditionResult) {
     let mut faults = Vec::new();
     let mut valid = Ok(());
     for fault in index.broken(key) {
         match fault.rule() {
             Some(_) => faults.push(fault),
             None => {
-                let refusal = Refusal::new(fault.reason.as_str(), fault.to_string());
+                let refusal = FalseCondition::new(fault.reason.as_str(), fault.to_string());
                 refuse(&mut valid, refusal);
             }
         }
@@ -163,7 +163,7 @@ fn hostnames(
     object: RouteObject<'_>,
     key: &ObjectKey,
     faults: &mut Faults,
-) -> (Vec<HostPattern>, Judged) {
+) -> (Vec<HostPattern>, ConditionResult) {
     let mut hostnames = Vec::with_capacity(object.hostnames().len());
     let mut valid = Ok(());
     for (place, hostname) in object.hostnames().iter().enumerate() {
@@ -172,7 +172,7 @@ fn hostnames(
             Err(error) => {
                 let problem = format!("`{hostname}` is not a hostname: {error}");
                 faults.error(key, format!("spec.hostnames[{place}]"), &*problem);
-                refuse(&mut valid, Refusal::new("UnsupportedValue", problem));
+                refuse(&mut valid, FalseCondition::new("UnsupportedValue", problem));
             }
         }
     }

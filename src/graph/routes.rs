@@ -7,7 +7,7 @@ use crate::net::HostPattern;
 use super::backend_tls::Encryption;
 use super::references::RuleRefs;
 use super::route_object::RouteObject;
-use super::verdict::Judged;
+use super::verdict::ConditionResult;
 
 /// A route with at least one Gateway of this controller, or a ListenerSet of one, as a parent.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Route<'a> {
     /// The resolved references of each rule.
     pub rules: Vec<RuleRefs<'a>>,
     /// `Err` if the route as a whole cannot be served; it is then attached to no listener.
-    pub(super) valid: Judged,
+    pub(super) valid: ConditionResult,
     /// Violations of the rules of the kind that concern a single rule of the route.
     pub(super) broken: Vec<&'a Fault>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Route<'a> {
 pub(crate) struct Parent<'a> {
     pub reference: &'a ParentReference,
     /// `Ok` if at least one listener accepts the route.
-    pub attached: Judged,
+    pub attached: ConditionResult,
 }
 
 impl Route<'_> {

@@ -14,7 +14,7 @@ use super::listeners::Listener;
 use super::policy::{AncestorReport, PolicyReport};
 use super::references::RuleRefs;
 use super::routes::Route;
-use super::verdict::{Judged, Refusal, refuse};
+use super::verdict::{ConditionResult, FalseCondition, refuse};
 
 /// The maximum number of ancestors in the status of a policy (Gateway API,
 /// `PolicyStatus.ancestors`).
@@ -25,7 +25,7 @@ const MAX_ANCESTORS: usize = 16;
 ///
 /// It owns its contents, so it outlives the objects that it was made from.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Statuses {
+pub(crate) struct ObjectStatuses {
     pub classes: Vec<GatewayClassStatus>,
     pub gateways: Vec<GatewayStatus>,
     pub listener_sets: Vec<ListenerSetStatus>,
@@ -107,7 +107,7 @@ pub(crate) struct AncestorStatus {
 
 /// Returns the statuses of all objects in `graph`. `faults` has, for each of `graph.routes` in the
 /// same order, the faults for which rules cannot run.
-pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
+pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> ObjectStatuses {
     let verdicts: Vec<RouteVerdict> = graph
         .routes
         .iter()
@@ -115,7 +115,7 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
         .map(|(route, faults)| RouteVerdict::new(route, faults))
         .collect();
     let controller: Arc<str> = graph.controller_name.as_str().into();
-    Statuses {
+    ObjectStatuses {
         classes: graph.classes.iter().map(class).collect(),
         gateways: gateways(graph, &verdicts),
         listener_sets: graph
@@ -135,10 +135,10 @@ pub(crate) fn statuses(graph: &Graph<'_>, faults: &[Vec<Fault>]) -> Statuses {
 
 /// The conditions of a route that are the same for every parent.
 struct RouteVerdict {
-    accepted: Judged,
+    accepted: ConditionResult,
     /// The message of condition PartiallyInvalid, if it is True.
     partial: Option<String>,
-    resolved: Judged,
+    resolved: ConditionResult,
 }
 
 impl RouteVerdict {
@@ -161,7 +161,7 @@ impl RouteVerdict {
             let is_incompatible = |fault: &&Fault| fault.reason == Reason::IncompatibleFilters;
             let incompatible = found.iter().copied().find(is_incompatible);
             let reason = incompatible.map_or(Reason::UnsupportedValue, |fault| fault.reason);
-            refuse(&mut verdict.accepted, Refusal::new(reason.as_str(), problems()));
+            refuse(&mut verdict.accepted, FalseCondition::new(reason.as_str(), problems()));
         } else if verdict.accepted.is_ok() {
             let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
             let (s, it) = if rules.len() == 1 { ("", "it matches") } else { ("s", "they match") };
@@ -177,7 +177,7 @@ impl RouteVerdict {
 
 /// Returns condition ResolvedRefs of a route, with the reason of the first broken reference and the
 /// problems of all.
-fn resolved(route: &Route<'_>) -> Judged {
+fn resolved(route: &Route<'_>) -> ConditionResult {
     let mut broken = route.rules.iter().flat_map(RuleRefs::broken).peekable();
     let Some(first) = broken.peek() else { return Ok(()) };
     let reason = first.reason;
@@ -187,7 +187,7 @@ fn resolved(route: &Route<'_>) -> Judged {
             problems.push(&broken.problem);
         }
     }
-    Err(Refusal::new(reason, problems.join("; ")))
+    Err(FalseCondition::new(reason, problems.join("; ")))
 }
 
 fn class(class: &Class<'_>) -> GatewayClassStatus {
@@ -274,7 +274,9 @@ fn listener_set(
     let programmed = match &accepted {
         Ok(_) if gateway.is_served() => Ok(()),
         Err(refusal) if refusal.reason != "ParentNotAccepted" => Err(refusal.clone()),
-        _ => Err(Refusal::new("ParentNotProgrammed", "its Gateway is not served; see there")),
+        _ => {
+            Err(FalseCondition::new("ParentNotProgrammed", "its Gateway is not served; see there"))
+        }
     };
     let conditions = vec![
         match &accepted {
@@ -302,16 +304,16 @@ fn listener_set(
     }
 }
 
-fn programmed(gateway: &Gateway<'_>) -> Judged {
+fn programmed(gateway: &Gateway<'_>) -> ConditionResult {
     if let Err(refusal) = gateway.accepted() {
-        return Err(Refusal::new("Invalid", refusal.message));
+        return Err(FalseCondition::new("Invalid", refusal.message));
     }
     gateway.usable.clone()
 }
 
 /// Returns condition ResolvedRefs of a Gateway: its own references first, then a summary of its
 /// listeners.
-fn gateway_resolved(gateway: &Gateway<'_>) -> Judged {
+fn gateway_resolved(gateway: &Gateway<'_>) -> ConditionResult {
     gateway.client_resolved.clone()?;
     let unresolved: Vec<_> = gateway
         .listeners
@@ -323,7 +325,7 @@ fn gateway_resolved(gateway: &Gateway<'_>) -> Judged {
         return Ok(());
     }
     let message = format!("references of {} are broken; see there", unresolved.join(", "));
-    Err(Refusal::new("ListenersNotResolved", message))
+    Err(FalseCondition::new("ListenersNotResolved", message))
 }
 
 fn listener(listener: &Listener<'_>, served: bool, routes: &[RouteVerdict]) -> ListenerStatus {
@@ -363,23 +365,23 @@ fn listener(listener: &Listener<'_>, served: bool, routes: &[RouteVerdict]) -> L
 
 /// Returns condition Programmed of a listener. `served` is true if its Gateway or ListenerSet is
 /// served.
-fn listener_programmed(listener: &Listener<'_>, served: bool) -> Judged {
+fn listener_programmed(listener: &Listener<'_>, served: bool) -> ConditionResult {
     if let Err(refusal) = &listener.accepted {
         let reason = match refusal.reason {
             "PortUnavailable" => "PortUnavailable",
             _ => listener.conflict.as_ref().map_or("Invalid", |conflict| conflict.reason),
         };
-        return Err(Refusal::new(reason, &*refusal.message));
+        return Err(FalseCondition::new(reason, &*refusal.message));
     }
     if !served {
-        return Err(Refusal::new("Invalid", "what it belongs to is not served; see there"));
+        return Err(FalseCondition::new("Invalid", "what it belongs to is not served; see there"));
     }
     if !listener.ready {
         let why = "no certificate can be served, so handshakes are refused";
-        return Err(Refusal::new("Invalid", why));
+        return Err(FalseCondition::new("Invalid", why));
     }
     if listener.kinds.is_empty() {
-        return Err(Refusal::new("Invalid", "it takes no kind of route"));
+        return Err(FalseCondition::new("Invalid", "it takes no kind of route"));
     }
     Ok(())
 }
@@ -476,7 +478,7 @@ fn condition(
     kind: &'static str,
     reason: &'static str,
     message: &str,
-    refused: Option<&Refusal>,
+    refused: Option<&FalseCondition>,
 ) -> Condition {
     refused.map_or_else(|| is_true(kind, reason, message), |refusal| is_false(kind, refusal))
 }
@@ -491,7 +493,7 @@ fn is_true(kind: &'static str, reason: &'static str, message: &str) -> Condition
     }
 }
 
-fn is_false(kind: &'static str, refusal: &Refusal) -> Condition {
+fn is_false(kind: &'static str, refusal: &FalseCondition) -> Condition {
     Condition {
         kind,
         status: ConditionStatus::False,

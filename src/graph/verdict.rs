@@ -5,22 +5,22 @@ use crate::config::{Fault, FieldPath, Origin};
 
 /// A condition that is False: its reason (one word of the specification) and its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct FalseCondition {
     pub reason: &'static str,
     pub message: String,
 }
 
-impl Refusal {
+impl FalseCondition {
     pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 }
 
 /// A condition: `Ok` if True, the refusal if False.
-pub(crate) type Judged = Result<(), Refusal>;
+pub(crate) type ConditionResult = Result<(), FalseCondition>;
 
 /// Records a refusal unless there already is one: a condition has one reason, which is the first.
-pub(super) fn refuse(judged: &mut Judged, refusal: Refusal) {
+pub(super) fn refuse(judged: &mut ConditionResult, refusal: FalseCondition) {
     if judged.is_ok() {
         *judged = Err(refusal);
     }

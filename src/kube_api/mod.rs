@@ -59,7 +59,7 @@ pub(crate) use files::{Undo, change};
 pub(crate) use front::{ChangeRequest, Front};
 pub(crate) use lists::{ListShape, shapes};
 pub(crate) use refused::ApiError;
-pub(crate) use server::{CannotListen, Listen};
+pub(crate) use server::{ApiCannotListen, Listen};
 pub(crate) use view::{SourceObject, View};
 
 use front::QUEUE;
@@ -91,7 +91,7 @@ impl KubeApi {
     /// # Errors
     ///
     /// The socket, the token or the certificate cannot be created.
-    pub(crate) fn listen(&mut self, listen: &Listen) -> Result<SocketAddr, CannotListen> {
+    pub(crate) fn listen(&mut self, listen: &Listen) -> Result<SocketAddr, ApiCannotListen> {
         server::listen(listen, self.front.clone(), &mut self.tasks)
     }
 

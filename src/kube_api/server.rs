@@ -47,7 +47,7 @@ pub(crate) struct Listen {
 
 /// The reason why the API is not served over TCP.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CannotListen {
+pub(crate) enum ApiCannotListen {
     #[error("{0}: {1}")]
     Address(SocketAddr, #[source] std::io::Error),
     #[error("the certificate cannot be made: {0}")]
@@ -73,15 +73,16 @@ pub(super) fn listen(
     listen: &Listen,
     front: Front,
     tasks: &mut JoinSet<()>,
-) -> Result<SocketAddr, CannotListen> {
+) -> Result<SocketAddr, ApiCannotListen> {
     let Listen { address, token_file, ca_file } = listen;
     if !address.ip().is_loopback() {
-        return Err(CannotListen::NotLoopback(*address));
+        return Err(ApiCannotListen::NotLoopback(*address));
     }
     let token = BearerToken::in_file(token_file)?;
-    let listener = bind(*address).map_err(|source| CannotListen::Address(*address, source))?;
+    let listener = bind(*address).map_err(|source| ApiCannotListen::Address(*address, source))?;
     let tls = certificate(*address, ca_file)?;
-    let bound = listener.local_addr().map_err(|source| CannotListen::Address(*address, source))?;
+    let bound =
+        listener.local_addr().map_err(|source| ApiCannotListen::Address(*address, source))?;
     let door = ApiDoor { front, token, tls };
     tasks.spawn(async move {
         let answers = |stream| connection(stream, door.clone());
@@ -103,8 +104,8 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-fn certificate(address: SocketAddr, ca_file: &Path) -> Result<TlsAcceptor, CannotListen> {
-    let failed = |error: &dyn std::fmt::Display| CannotListen::Certificate(error.to_string());
+fn certificate(address: SocketAddr, ca_file: &Path) -> Result<TlsAcceptor, ApiCannotListen> {
+    let failed = |error: &dyn std::fmt::Display| ApiCannotListen::Certificate(error.to_string());
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
     let own = address.ip().to_string();
     if !names.contains(&own) {
@@ -121,7 +122,7 @@ fn certificate(address: SocketAddr, ca_file: &Path) -> Result<TlsAcceptor, Canno
         .map_err(|error| failed(&error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     publish(ca_file, &made.cert.pem())
-        .map_err(|source| CannotListen::File { path: ca_file.to_owned(), source })?;
+        .map_err(|source| ApiCannotListen::File { path: ca_file.to_owned(), source })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

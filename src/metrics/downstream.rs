@@ -8,7 +8,7 @@ use crate::snapshot::{Bind, Snapshot, Traffic, Transport};
 use crate::stats::{
     CIPHERS, Counter, Downstream, ResponseFlag, TLS_VERSIONS, TUNNELS, Times, Tunnel, Tunnels,
 };
-use crate::tls::{Chain, Judged};
+use crate::tls::{Chain, JudgedCertificate};
 
 use super::exposition::{Exposition, Labels, unix_seconds};
 
@@ -236,7 +236,7 @@ fn certificates(text: &mut Exposition, snapshot: &Snapshot) {
     }
     let expiries: Vec<_> = certificates
         .values()
-        .map(|(slot, Judged { facts, chain })| {
+        .map(|(slot, JudgedCertificate { facts, chain })| {
             let of = facts.lineage.as_deref().unwrap_or_else(|| slot.object());
             let name = facts.names.first().map_or("", String::as_str);
             (

@@ -7,7 +7,7 @@ use std::io;
 use std::io::Write;
 use std::sync::Arc;
 
-use super::choice::Choice;
+use super::choice::LogChoice;
 use super::custom::{GatewayLog, LogFiles};
 use super::forms::{AccessFormat, Output};
 use super::journal_socket::JournalSocket;
@@ -33,7 +33,7 @@ pub(crate) struct AccessLog {
     recent: Arc<Recent>,
     /// The files of Gateways' access logs.
     files: LogFiles,
-    choice: Choice,
+    choice: LogChoice,
 }
 
 /// The format of a record.
@@ -78,7 +78,7 @@ impl AccessLog {
     pub(super) fn start(
         output: Output,
         format: AccessFormat,
-        choice: Choice,
+        choice: LogChoice,
         events: Option<Spool>,
     ) -> io::Result<Self> {
         let form = Form::of(output, format);
@@ -113,7 +113,7 @@ impl AccessLog {
             spool: None,
             recent: Arc::default(),
             files: LogFiles::unopened(),
-            choice: Choice::default(),
+            choice: LogChoice::default(),
         }
     }
 

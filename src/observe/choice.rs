@@ -8,12 +8,12 @@ use super::record::AccessRecord;
 
 /// The selection of logged exchanges. The default is every exchange.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Choice {
-    pub statuses: Option<Statuses>,
+pub(crate) struct LogChoice {
+    pub statuses: Option<StatusRanges>,
     pub sample: Option<Sample>,
 }
 
-impl Choice {
+impl LogChoice {
     /// Returns true if an exchange is logged. Failed exchanges are exempt from sampling.
     pub(super) fn takes(&self, record: &AccessRecord<'_>) -> bool {
         if self.statuses.is_none() && self.sample.is_none() {
@@ -32,18 +32,18 @@ impl Choice {
 
 /// A list of statuses and ranges of statuses, such as `404,500-599` or `4xx`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Statuses(Vec<RangeInclusive<u16>>);
+pub(crate) struct StatusRanges(Vec<RangeInclusive<u16>>);
 
-impl Statuses {
+impl StatusRanges {
     fn contain(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
     }
 }
 
-impl FromStr for Statuses {
-    type Err = InvalidStatuses;
+impl FromStr for StatusRanges {
+    type Err = InvalidStatusRanges;
 
-    fn from_str(text: &str) -> Result<Self, InvalidStatuses> {
+    fn from_str(text: &str) -> Result<Self, InvalidStatusRanges> {
         let status = |text: &str| text.parse().ok().filter(|status| (100..=599).contains(status));
         let range = |text: &str| match (text.strip_suffix("xx"), text.split_once('-')) {
             (Some(class), _) => {
@@ -57,13 +57,13 @@ impl FromStr for Statuses {
             (None, None) => status(text).map(|status| status..=status),
         };
         let ranges: Option<Vec<_>> = text.split(',').map(|text| range(text.trim())).collect();
-        ranges.map(Self).ok_or_else(|| InvalidStatuses(text.into()))
+        ranges.map(Self).ok_or_else(|| InvalidStatusRanges(text.into()))
     }
 }
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("`{0}` are not statuses; use `400-599`, `5xx` or `404`, several with commas between them")]
-pub(crate) struct InvalidStatuses(String);
+pub(crate) struct InvalidStatusRanges(String);
 
 /// A share of all exchanges, such as `1/10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_written_down_and_errors_are_not_left_to_chance() {
-        let choice = |statuses: &str, sample: &str| Choice {
+        let choice = |statuses: &str, sample: &str| LogChoice {
             statuses: (!statuses.is_empty()).then(|| statuses.parse().unwrap()),
             sample: (!sample.is_empty()).then(|| sample.parse().unwrap()),
         };
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn words_that_say_nothing_are_refused() {
         for words in ["", "abc", "99", "600", "500-400", "6xx", "xx", "400-", "4xx,", "-1"] {
-            assert!(words.parse::<Statuses>().is_err(), "{words}");
+            assert!(words.parse::<StatusRanges>().is_err(), "{words}");
         }
         for words in ["", "1", "0/10", "11/10", "1/0", "a/b", "1/1000001", "10%"] {
             assert!(words.parse::<Sample>().is_err(), "{words}");

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use super::access_log::AccessLog;
-use super::choice::Choice;
+use super::choice::LogChoice;
 use super::forms::{AccessFormat, LogFormat, Output};
 use super::journal;
 use super::sink::Descriptor;
@@ -66,7 +66,11 @@ impl Logs {
     /// # Errors
     ///
     /// The writer thread cannot be started, or standard output is closed.
-    pub(crate) fn access_log(&self, format: AccessFormat, choice: Choice) -> io::Result<AccessLog> {
+    pub(crate) fn access_log(
+        &self,
+        format: AccessFormat,
+        choice: LogChoice,
+    ) -> io::Result<AccessLog> {
         AccessLog::start(self.output, format, choice, self.events.clone())
     }
 

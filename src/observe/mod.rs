@@ -32,7 +32,7 @@ mod spool;
 mod text;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use choice::{Choice, Sample, Statuses};
+pub(crate) use choice::{LogChoice, Sample, StatusRanges};
 pub(crate) use counted::{counted, listed};
 pub(crate) use custom::{
     Condition, Format, FormatFault, GatewayLog, LogFile, LogFiles, Seen, Setting, Wanted,

@@ -9,7 +9,7 @@ use crate::observe::GatewayLog;
 use crate::snapshot::{BindKey, ClientLimits, Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertFacts, CertSlot, ClientValidation, ListenerCertificates};
-use crate::trace::Tracing;
+use crate::trace::TracingSettings;
 
 /// One socket address: its protocol and the listeners on it.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ pub(crate) struct Listener {
     pub traffic: Traffic,
     pub limits: Arc<ClientLimits>,
     /// `None` if its requests are not traced.
-    pub tracing: Option<Arc<Tracing>>,
+    pub tracing: Option<Arc<TracingSettings>>,
     /// The access log of its exchanges, if it is not the default access log of the process.
     pub access_log: Option<Arc<GatewayLog>>,
 }

@@ -55,5 +55,5 @@ pub(crate) use resolver::ListenerCertificates;
 pub(crate) use server::{Tickets, server_config};
 pub(crate) use server_name::{NoHello, read_server_name, server_name};
 pub(crate) use session::{cipher, version};
-pub(crate) use slot::{CertSlot, CertSource, Judged, Peer};
+pub(crate) use slot::{CertSlot, CertSource, JudgedCertificate, Peer};
 pub(crate) use store::{CertStore, News, RETRY_DELAYS, Reading};

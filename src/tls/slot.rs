@@ -114,12 +114,12 @@ impl CertSlot {
     }
 
     /// Returns the served certificates, each with the judgement of its chain.
-    pub(crate) fn judged(&self) -> Vec<Judged> {
+    pub(crate) fn judged(&self) -> Vec<JudgedCertificate> {
         let served = self.current.load();
         let facts = served.certificates.iter().map(|certificate| certificate.facts().clone());
         facts
             .zip(&served.chains)
-            .map(|(facts, chain)| Judged { facts, chain: chain.clone() })
+            .map(|(facts, chain)| JudgedCertificate { facts, chain: chain.clone() })
             .collect()
     }
 
@@ -182,7 +182,7 @@ impl CertSlot {
 
 /// A served certificate, and the judgement of its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Judged {
+pub(crate) struct JudgedCertificate {
     pub facts: CertFacts,
     pub chain: Chain,
 }

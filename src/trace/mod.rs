@@ -29,4 +29,4 @@ pub(crate) use attempt::Outcome;
 pub(crate) use collector::{Collector, CollectorSettings, Spans};
 pub(crate) use context::{Context, settle_state};
 pub(crate) use request::Trace;
-pub(crate) use settings::{Sampling, Tag, TagValue, Tracing};
+pub(crate) use settings::{Sampling, Tag, TagValue, TracingSettings};

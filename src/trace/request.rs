@@ -10,7 +10,7 @@ use crate::observe::AccessRecord;
 use crate::trace::attempt::{Outcome, Try};
 use crate::trace::context::{Context, SpanId, TRACESTATE, TraceId, settle_state};
 use crate::trace::grpc::GrpcStatus;
-use crate::trace::settings::{TagValue, Tracing};
+use crate::trace::settings::{TagValue, TracingSettings};
 use crate::trace::span::{self, Family};
 use crate::trace::text::{WORD_BYTES, text};
 use crate::upstream::EndpointName;
@@ -25,7 +25,7 @@ const TAG_BYTES: usize = 256;
 /// backend.
 #[derive(Debug)]
 pub(crate) struct Trace {
-    tracing: Arc<Tracing>,
+    tracing: Arc<TracingSettings>,
     /// Context of the request's own span.
     context: Context,
     /// Value of `traceparent`, which contains the trace id.
@@ -47,7 +47,7 @@ impl Trace {
     /// invalid one is replaced, and its `tracestate` removed (Trace Context section 4.3). `started`
     /// is the time at which the head was complete.
     pub(crate) fn begin(
-        tracing: &Arc<Tracing>,
+        tracing: &Arc<TracingSettings>,
         headers: &mut HeaderMap,
         scheme: &'static str,
         started: Instant,
@@ -155,7 +155,7 @@ impl Trace {
     }
 }
 
-fn tags(tracing: &Tracing, headers: &HeaderMap) -> Vec<KeyValue> {
+fn tags(tracing: &TracingSettings, headers: &HeaderMap) -> Vec<KeyValue> {
     let mut tags = Vec::with_capacity(tracing.tags.len());
     for tag in &tracing.tags {
         let value = match &tag.value {

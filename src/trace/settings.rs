@@ -11,7 +11,7 @@ use crate::trace::collector::Collector;
 ///
 /// EnvoyProxy `spec.telemetry.tracing`.
 #[derive(Clone, Debug)]
-pub(crate) struct Tracing {
+pub(crate) struct TracingSettings {
     pub collector: Arc<Collector>,
     pub sampling: Sampling,
     pub tags: Box<[Tag]>,

@@ -2,7 +2,7 @@
 
 use crate::api::ObjectKey;
 use crate::config::FieldPath;
-use crate::graph::verdict::{Faults, Judged, Refusal, refuse};
+use crate::graph::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 use super::claims::{Claims, OnConflict};
 
@@ -25,7 +25,7 @@ pub(in crate::graph) struct Asking<'a> {
     /// Targets selected by labels, each with the field of its selector.
     pub selected: Vec<(FieldPath, ObjectKey)>,
     /// `Err` if a selector can select nothing that policies may target.
-    pub valid: Judged,
+    pub valid: ConditionResult,
 }
 
 /// The object that a [`TargetRef`] refers to.
@@ -51,7 +51,7 @@ pub(in crate::graph) type NoTarget = (&'static str, String);
 pub(in crate::graph) struct PolicyTargets {
     pub targets: Vec<AttachedTarget>,
     /// `Err` if a reference cannot be a target at all.
-    pub valid: Judged,
+    pub valid: ConditionResult,
 }
 
 /// A target of a policy.
@@ -59,7 +59,7 @@ pub(in crate::graph) struct PolicyTargets {
 pub(in crate::graph) struct AttachedTarget {
     pub key: ObjectKey,
     /// `Ok` if the target exists and no other policy has it.
-    pub attached: Judged,
+    pub attached: ConditionResult,
 }
 
 /// Attaches the policies of one kind, in tie-breaking order, to their targets, which `find` looks
@@ -84,7 +84,7 @@ pub(in crate::graph) fn attach<'a>(
                 Ok(found) => found,
                 Err((rest, problem)) => {
                     faults.error(policy, field.clone().join(rest), &*problem);
-                    refuse(&mut all.valid, Refusal::new("Invalid", problem));
+                    refuse(&mut all.valid, FalseCondition::new("Invalid", problem));
                     continue;
                 }
             };
@@ -100,7 +100,7 @@ pub(in crate::graph) fn attach<'a>(
                     Missing::Section(problem) => ("sectionName", problem.clone()),
                 };
                 faults.error(policy, field.clone().field(rest), &*problem);
-                exists = Err(Refusal::new("TargetNotFound", problem));
+                exists = Err(FalseCondition::new("TargetNotFound", problem));
             }
             if let Some(Missing::Section(_)) = missing {
                 claims.misses_section(&key);
@@ -124,7 +124,7 @@ fn claim(
     (target, section): (&ObjectKey, Option<&str>),
     field: &FieldPath,
     faults: &mut Faults,
-) -> Judged {
+) -> ConditionResult {
     let claimed = claims.claim(target, section, place);
     claimed.map_err(|first| {
         let refusal = conflict(claims, policies, target, section, first);
@@ -139,7 +139,7 @@ fn conflict(
     target: &ObjectKey,
     section: Option<&str>,
     first: Option<usize>,
-) -> Refusal {
+) -> FalseCondition {
     let target = match section {
         Some(section) => format!("`{section}` of {target}"),
         None => target.to_string(),
@@ -156,5 +156,5 @@ fn conflict(
              not exist"
         ),
     };
-    Refusal::new("Conflicted", message)
+    FalseCondition::new("Conflicted", message)
 }

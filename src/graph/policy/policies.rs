@@ -12,7 +12,7 @@ use crate::graph::index::ObjectIndex;
 use crate::graph::listener_sets::{ListenerSet, all_listeners};
 use crate::graph::listeners::Listener;
 use crate::graph::routes::Route;
-use crate::graph::verdict::{Faults, Judged, Refusal, refuse};
+use crate::graph::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 use super::attachment::{Asking, PolicyTargets, TargetRef, attach};
 use super::claims::{Claim, Claims, OnConflict};
@@ -35,7 +35,7 @@ pub(super) struct AttachedPolicy<'a, S> {
     pub object: &'a EnvoyPolicy<S>,
     pub key: ObjectKey,
     /// `Ok` if the policy can be applied at all, regardless of its targets.
-    pub usable: Judged,
+    pub usable: ConditionResult,
     pub targets: PolicyTargets,
 }
 
@@ -278,12 +278,12 @@ fn usable<S: EnvoyPolicySpec>(
     policy: &EnvoyPolicy<S>,
     key: &ObjectKey,
     index: &ObjectIndex<'_>,
-) -> Judged {
+) -> ConditionResult {
     if let Some(fault) = index.broken(key).next() {
-        return Err(Refusal::new("Invalid", fault.to_string()));
+        return Err(FalseCondition::new("Invalid", fault.to_string()));
     }
     match policy.unsupported.first() {
-        Some(field) => Err(Refusal::new("Invalid", format!("{field}: not supported yet"))),
+        Some(field) => Err(FalseCondition::new("Invalid", format!("{field}: not supported yet"))),
         None => Ok(()),
     }
 }

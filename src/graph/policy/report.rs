@@ -9,7 +9,7 @@ use crate::api::{Kind, ObjectKey};
 use crate::graph::gateways::Gateway;
 use crate::graph::listener_sets::{ListenerSet, all_listeners};
 use crate::graph::routes::Route;
-use crate::graph::verdict::{Judged, Refusal, refuse};
+use crate::graph::verdict::{ConditionResult, FalseCondition, refuse};
 use crate::observe::listed;
 
 use super::claims::Claim;
@@ -37,10 +37,10 @@ pub(in crate::graph) struct Ancestor {
 #[derive(Debug)]
 pub(in crate::graph) struct AncestorReport {
     /// Condition Accepted. `accepted_message` is its message if it is True.
-    pub accepted: Judged,
+    pub accepted: ConditionResult,
     pub accepted_message: &'static str,
     /// Condition ResolvedRefs, for kinds that have it.
-    pub resolved: Option<Judged>,
+    pub resolved: Option<ConditionResult>,
     /// The message of condition Merged, if it is True.
     pub merged: Option<String>,
     /// The message of condition Overridden, if it is True.
@@ -150,7 +150,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
                 report.merged = Some(format!("merged with {}", self.all[parent].key));
             }
             Some(Err(problem)) => {
-                refuse(&mut report.accepted, Refusal::new("Invalid", problem.as_str()));
+                refuse(&mut report.accepted, FalseCondition::new("Invalid", problem.as_str()));
             }
             None => {}
         }

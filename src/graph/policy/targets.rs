@@ -8,7 +8,7 @@ use crate::config::{FieldPath, nearest};
 use crate::graph::grants::{Referent, Referrer};
 use crate::graph::index::ObjectIndex;
 use crate::graph::listeners::{Namespaces, selector_faults};
-use crate::graph::verdict::{Faults, Refusal};
+use crate::graph::verdict::{FalseCondition, Faults};
 use crate::observe::listed;
 
 use super::attachment::{Missing, NoTarget, TargetFound, TargetRef};
@@ -108,11 +108,11 @@ impl<'i, 'a> Targetable<'i, 'a> {
         selector: &PolicySelector,
         field: &FieldPath,
         faults: &mut Faults,
-    ) -> Result<Vec<ObjectKey>, Refusal> {
+    ) -> Result<Vec<ObjectKey>, FalseCondition> {
         let group = selector.group.as_deref().unwrap_or(GATEWAY_GROUP);
         let kind = self.kind(group, &selector.kind).map_err(|problem| {
             faults.error(policy, field.clone().field("kind"), &*problem);
-            Refusal::new("Invalid", problem)
+            FalseCondition::new("Invalid", problem)
         })?;
         let labels = selector.labels();
         for (rest, problem) in selector_faults(&labels) {

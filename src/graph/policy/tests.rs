@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::api::ConditionStatus;
 use crate::graph::credentials::Readiness;
 use crate::graph::listener_sets::all_listeners;
-use crate::graph::{Graph, Held, LoadFacts, Statuses, build, statuses};
+use crate::graph::{Graph, Held, LoadFacts, ObjectStatuses, build, statuses};
 use crate::provider::parse_bytes;
 
 use super::security::Guard;
@@ -179,12 +179,12 @@ fn of_two_policies_for_one_target_the_older_or_the_first_by_name_is_accepted() {
     }
 }
 
-fn statuses_of(graph: &Graph<'_>) -> Statuses {
+fn statuses_of(graph: &Graph<'_>) -> ObjectStatuses {
     statuses(graph, &vec![Vec::new(); graph.routes.len()])
 }
 
 /// Returns the policies with an ancestor that does not accept them, and the reason.
-fn refused(statuses: &Statuses) -> Vec<(String, &'static str)> {
+fn refused(statuses: &ObjectStatuses) -> Vec<(String, &'static str)> {
     let each = statuses.policies.iter().filter_map(|policy| {
         let mut conditions = policy.ancestors.iter().flat_map(|of| &of.conditions);
         let refused = conditions.find(|of| of.status == ConditionStatus::False)?;

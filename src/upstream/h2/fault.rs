@@ -5,7 +5,7 @@ use std::error::Error;
 use crate::upstream::failure::{FailureKind, SendFailure};
 
 /// A classified error.
-pub(super) struct Fault {
+pub(super) struct Http2Fault {
     pub failure: SendFailure,
     pub processed: Processed,
     /// The connection accepts no more requests.
@@ -24,7 +24,7 @@ pub(super) enum Processed {
     Yes,
 }
 
-impl Fault {
+impl Http2Fault {
     pub(super) fn of(error: &hyper::Error) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         let mut protocol = None;

@@ -26,7 +26,7 @@ use crate::upstream::errand::{Answer, Errand};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h1::RequestFraming;
 
-use fault::{Fault, Processed};
+use fault::{Http2Fault, Processed};
 use link::open_stream;
 use request_body::{RequestBody, Upload};
 use response::response;
@@ -70,7 +70,7 @@ pub(super) async fn send(
                 return Err(SendFailure::new(FailureKind::RequestBody, details).at(address.clone()));
             }
             let unsent = error.message().is_some();
-            let fault = Fault::of(&error.into_error());
+            let fault = Http2Fault::of(&error.into_error());
             match fault.link_is_over {
                 true => stream.retire_link(&member),
                 // A refused stream shows that the peer's limit of streams has arrived.
