@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import handshakes
-
+import websocket
+from peers import BROWSER, Setup
 
 
 @dataclass(frozen=True)
@@ -24,23 +25,44 @@ class Load:
     says: str
     arguments: tuple
     clients: int
-    routes: int = 10
+    setup: Setup = Setup()
     paths: str = "routes"
+    # The 10 MiB go up as the body.
+    uploads: bool = False
+    # In clear, where each answer is a redirect.
+    redirects: bool = False
     aim: float | None = None
 
 
 KEEP_ALIVE = ("--h1", "-m1")
+FIELDS = tuple(part for name, value in BROWSER for part in ("-H", f"{name}: {value}"))
 
 LOADS = (
     Load("http1", "HTTP/1.1, keep-alive, 1 KiB", KEEP_ALIVE, 32, aim=0.85),
     Load("http2", "HTTP/2, 10 streams a connection, 1 KiB", ("-m10",), 16, aim=0.85),
+    Load("http2-one", "HTTP/2, one stream a connection, 1 KiB", ("-m1",), 32),
+    Load("http2-32", "HTTP/2, 32 streams a connection, 1 KiB", ("-m32",), 16),
+    Load("browser", "HTTP/1.1, a browser's 13 header fields", (*KEEP_ALIVE, *FIELDS), 32),
+    Load("redirect", "HTTP/1.1 in clear, redirected", KEEP_ALIVE, 32, redirects=True),
+    Load("unix", "HTTP/1.1, the backend on a UNIX socket", KEEP_ALIVE, 32, paths="/unix"),
     Load("connections", "new TLS connection, full handshake", (), 4, aim=0.75),
     Load("resumed", "new TLS connection, session resumed",
          (*KEEP_ALIVE, "-H", "connection: close"), 16),
     Load("download", "10 MiB download, HTTP/1.1", KEEP_ALIVE, 4, paths="/download", aim=1.0),
-    Load("upload", "10 MiB upload, HTTP/1.1", KEEP_ALIVE, 4, paths="/upload", aim=1.0),
-    Load("routes-1000", "HTTP/1.1, 1,000 routes", KEEP_ALIVE, 32, routes=1000),
-    Load("routes-10000", "HTTP/1.1, 10,000 routes", KEEP_ALIVE, 32, routes=10000),
+    Load("upload", "10 MiB upload, HTTP/1.1", KEEP_ALIVE, 4, paths="/upload", uploads=True, aim=1.0),
+    Load("download-http2", "10 MiB download, HTTP/2", ("-m1",), 4, paths="/download"),
+    Load("upload-http2", "10 MiB upload, HTTP/2", ("-m1",), 4, paths="/upload", uploads=True),
+    Load("websocket", "WebSocket message of 64 bytes and its echo", (), 4, paths="/echo"),
+    Load("http1-no-log", "HTTP/1.1, no access log", KEEP_ALIVE, 32, Setup(log="nowhere")),
+    Load("http2-32-no-log", "HTTP/2, 32 streams, no access log", ("-m32",), 16, Setup(log="nowhere")),
+    Load("http1-log-service", "HTTP/1.1, access log to a log service", KEEP_ALIVE, 32,
+         Setup(log="socket")),
+    Load("http1-1-worker", "HTTP/1.1, 1 worker", KEEP_ALIVE, 32, Setup(workers=1)),
+    Load("http1-4-workers", "HTTP/1.1, 4 workers", KEEP_ALIVE, 32, Setup(workers=4)),
+    Load("http2-32-1-worker", "HTTP/2, 32 streams, 1 worker", ("-m32",), 16, Setup(workers=1)),
+    Load("http2-32-4-workers", "HTTP/2, 32 streams, 4 workers", ("-m32",), 16, Setup(workers=4)),
+    Load("routes-1000", "HTTP/1.1, 1,000 routes", KEEP_ALIVE, 32, Setup(routes=1000)),
+    Load("routes-10000", "HTTP/1.1, 10,000 routes", KEEP_ALIVE, 32, Setup(routes=10000)),
 )
 
 
@@ -55,28 +77,32 @@ class Figures:
     requests_per_second: float
     cpu_microseconds: float
     cipher: str
+    # Of the log service, where the access log goes to one.
+    log_microseconds: float | None = None
 
 
-def send(load, host, port, paths, body, requests):
+def send(load, host, place, paths, body, requests):
     """Sends `requests` requests and gives (seconds they took, cipher)."""
-    if load.name == "connections":
+    others = {"connections": handshakes, "websocket": websocket}
+    if load.name in others:
         path = paths.read_text().split()[0]
-        return handshakes.send(requests, load.clients, host, port, path)
-    return h2load(load, host, port, paths, body, requests)
+        return others[load.name].send(requests, load.clients, host, place.port, path)
+    return h2load(load, host, place, paths, body, requests)
 
 
-def h2load(load, host, port, paths, body, requests, bound=60):
+def h2load(load, host, place, paths, body, requests, bound=60):
     """The same by h2load."""
+    scheme, port = ("http", place.clear) if load.redirects else ("https", place.port)
     command = ["h2load", *load.arguments, "-t1", f"-c{load.clients}", f"-n{requests}",
-               f"--connect-to=127.0.0.1:{port}", f"--base-uri=https://{host}:{port}", f"-i{paths}"]
-    if load.name == "upload":
+               f"--connect-to=127.0.0.1:{port}", f"--base-uri={scheme}://{host}:{port}", f"-i{paths}"]
+    if load.uploads:
         command.append(f"--data={body}")
     try:
         run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=bound)
     except subprocess.TimeoutExpired as error:
         raise Failed(f"not done after {bound} s: {' '.join(command)}") from error
-    good = re.search(r"^status codes: (\d+) 2xx", run.stdout, re.M)
-    if not good or int(good[1]) != requests:
+    answered = re.search(r"^status codes: (\d+) 2xx, (\d+) 3xx", run.stdout, re.M)
+    if not answered or int(answered[2 if load.redirects else 1]) != requests:
         raise Failed(f"{' '.join(command)}\n{run.stdout}{run.stderr}")
     amount, unit = re.search(r"^finished in ([0-9.]+)(m?s|us)", run.stdout, re.M).groups()
     cipher = re.search(r"^Cipher: (\S+)", run.stdout, re.M)
@@ -146,21 +172,22 @@ def idle_connections(host, port, count):
     return opened
 
 
-def measure(load, host, port, pid, paths, body, requests):
+def measure(load, host, place, pid, log_service, paths, body, requests):
     """One load on one proxy, after a short one that warms both."""
-    send(load, host, port, paths, body, max(1, requests // 10 // load.clients) * load.clients)
-    before = cpu_seconds(pid)
-    seconds, cipher = send(load, host, port, paths, body, requests)
+    send(load, host, place, paths, body, max(1, requests // 10 // load.clients) * load.clients)
+    pids = [pid, *([log_service] if load.setup.log == "socket" else [])]
+    before = [cpu_seconds(each) for each in pids]
+    seconds, cipher = send(load, host, place, paths, body, requests)
     # The last lines of a log may still be on their way.
     time.sleep(0.05)
-    spent = cpu_seconds(pid) - before
-    return Figures(requests / seconds, spent * 1e6 / requests, cipher)
+    spent = [(cpu_seconds(each) - start) * 1e6 / requests for each, start in zip(pids, before)]
+    return Figures(requests / seconds, spent[0], cipher, *spent[1:])
 
 
-def requests_for(load, host, port, paths, body, seconds):
+def requests_for(load, host, place, paths, body, seconds):
     """How many requests take about `seconds`, found by a small load."""
-    requests = load.clients * (4 if load.paths != "routes" else 20)
-    send(load, host, port, paths, body, requests)
-    took, _ = send(load, host, port, paths, body, requests)
+    requests = load.clients * (4 if load.paths in ("/download", "/upload") else 20)
+    send(load, host, place, paths, body, requests)
+    took, _ = send(load, host, place, paths, body, requests)
     share = requests * seconds / max(took, 1e-3) / load.clients
     return max(1, round(share)) * load.clients

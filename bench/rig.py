@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import load as loads
+import log_service
 import origin
 import peers
 
@@ -24,6 +25,8 @@ class Bench:
     def __init__(self):
         self.folder = CACHE / f"run-{os.getpid()}"
         self.started = []
+        # Files outside the folder.
+        self.remove = []
 
     def __enter__(self):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -46,6 +49,8 @@ class Bench:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for file in self.remove:
+            file.unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
     def certify(self):
@@ -80,32 +85,54 @@ class Bench:
         raise loads.Failed(f"{name} takes no connections on port {port}:\n{said}")
 
     def start_origin(self):
-        """The backend: nginx, and the reader of uploads."""
-        self.origin, self.upload = free_port(), free_port()
+        """The backend: nginx, the reader of uploads, and the one that sends messages back."""
+        ports = [free_port() for _ in range(3)]
+        self.backends = peers.Backends(*ports, self.folder / "origin.sock")
         config = self.folder / "origin.conf"
-        config.write_text(origin.nginx_config(self.folder, self.origin))
+        config.write_text(origin.nginx_config(self.folder, ports[0], self.backends.unix))
         nginx = peers.PEERS["nginx"].binary()
-        self.start("origin", [nginx, "-e", "stderr", "-p", self.folder, "-c", config], self.origin,
+        self.start("origin", [nginx, "-e", "stderr", "-p", self.folder, "-c", config], ports[0],
                    os.devnull)
-        reader = [sys.executable, Path(origin.__file__), str(self.upload)]
-        self.start("upload", reader, self.upload, os.devnull)
+        # A proxy that runs as another user connects to it, too.
+        self.backends.unix.chmod(0o777)
+        for name, port in (("upload", ports[1]), ("echo", ports[2])):
+            reader = [sys.executable, Path(origin.__file__), name, str(port)]
+            self.start(name, reader, port, os.devnull)
 
-    def start_peer(self, peer, routes):
-        """One proxy with so many routes; gives its process and its place."""
-        name = f"{peer.name}-{routes}"
+    def start_log_service(self):
+        """What takes log records where a log service would; gives the process that does.
+
+        Where a journald runs, the gateway's records go to that one.
+        """
+        own = [self.folder / "log.sock"]
+        running = log_service.journald() if log_service.JOURNAL.exists() else None
+        if running is None:
+            log_service.JOURNAL.unlink(missing_ok=True)
+            own.append(log_service.JOURNAL)
+            self.remove.append(log_service.JOURNAL)
+        process = subprocess.Popen([sys.executable, log_service.__file__, *own],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.started.append(process)
+        if process.stdout.readline() != b"ready\n":
+            raise loads.Failed("the log service does not start; it needs root")
+        return {"edge-gateway": running or process.pid, None: process.pid}
+
+    def start_peer(self, peer, setup):
+        """One proxy; gives its process and its place."""
+        name = f"{peer.name}-{setup.routes}-{setup.workers}-{setup.log}"
         folder = self.folder / name
         folder.mkdir()
-        place = peers.Place(folder, free_port(), self.origin, self.upload,
-                            self.folder / "letsencrypt", routes, free_port())
+        place = peers.Place(folder, setup, free_port(), free_port(), self.backends,
+                            self.folder / "letsencrypt", free_port(), self.folder / "log.sock")
         return self.start(name, peer.command(place), place.port, place.log), place
 
     def paths(self, load):
         """The file of the paths that a load asks for."""
-        file = self.folder / f"paths-{load.paths.strip('/')}-{load.routes}"
+        file = self.folder / f"paths-{load.paths.strip('/')}-{load.setup.routes}"
         if not file.exists():
             wanted = [load.paths]
             if load.paths == "routes":
-                wanted = [f"{peers.prefix(number)}/" for number in range(load.routes)]
+                wanted = [f"{peers.prefix(number)}/" for number in range(load.setup.routes)]
                 random.Random(1).shuffle(wanted)
             file.write_text("".join(f"{path}\n" for path in wanted))
         return file
