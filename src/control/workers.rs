@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::downstream::Process;
-use crate::edge::{SocketId, WorkerCommand, run_worker};
+use crate::edge::{SocketId, WorkerCommand, run_worker, seats};
 use crate::net::ServerSocket;
 use crate::snapshot::BindKey;
 
@@ -33,13 +33,13 @@ impl Workers {
     /// Fails if the system provides no thread or no event queue.
     pub(super) fn start(count: usize, gateway: &Arc<Process>) -> io::Result<Self> {
         let mut workers = Self { commands: Vec::new(), threads: Vec::new(), done: Vec::new() };
-        for number in 0..count {
+        for (number, seat) in seats(count, &gateway.connections).into_iter().enumerate() {
             let (commands, received) = mpsc::unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let gateway = Arc::clone(gateway);
             let (ends, done) = oneshot::channel();
             let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
-                runtime.block_on(run_worker(gateway, received));
+                runtime.block_on(run_worker(gateway, seat, received));
                 // A name lookup in the blocking pool may hang for as long as the name server takes.
                 runtime.shutdown_timeout(Duration::from_millis(100));
                 drop(ends);

@@ -19,7 +19,9 @@ pub(crate) use bind_counts::BindCounts;
 pub(crate) use client_stream::{ClientStream, Rewound};
 pub(crate) use connection_watch::{Ending, GRACE, LINGER, Millis, OpenExchange, SILENCE, Watch};
 pub(crate) use logged_endpoint::logged_endpoint;
-pub(crate) use open_connections::{PeerNetwork, Registration, WorkerConnections};
+pub(crate) use open_connections::{
+    Assignment, Connections, PeerNetwork, Registration, WorkerConnections,
+};
 pub(crate) use process::Process;
 pub(crate) use process_limits::ProcessLimits;
 pub(crate) use request_id::new_request_id;

@@ -1,6 +1,6 @@
 //! The list of all open downstream connections, with one part per worker.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,13 +39,30 @@ impl PeerNetwork {
 /// sweep, not by requests.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerConnections {
-    connections: Mutex<ByNumber>,
+    /// Number of connections that are assigned to the worker, those not yet admitted included.
+    assigned: AtomicUsize,
+    connections: Mutex<OpenConnections>,
     /// Number of exchanges that were open at the last sweep.
     exchanges: AtomicUsize,
 }
 
-/// Connections by the number under which they were admitted.
-type ByNumber = HashMap<u64, (BindKey, Arc<Watch>)>;
+#[derive(Debug, Default)]
+struct OpenConnections {
+    /// Connections by the number under which they were admitted.
+    by_number: HashMap<u64, (BindKey, Arc<Watch>)>,
+    /// Number of connections of each bind. A bind without a connection has no entry.
+    by_bind: BTreeMap<BindKey, usize>,
+}
+
+/// A connection that is counted for a worker. Dropping it ends the count.
+#[derive(Debug)]
+pub(crate) struct Assignment(Arc<WorkerConnections>);
+
+impl Drop for Assignment {
+    fn drop(&mut self) {
+        self.0.assigned.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Connections {
     /// Returns the number of open connections.
@@ -57,6 +74,12 @@ impl Connections {
     pub(crate) fn exchanges(&self) -> usize {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().map(|worker| worker.exchanges.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Returns the number of open connections of each bind, worker by worker.
+    pub(crate) fn of_workers(&self) -> Vec<BTreeMap<BindKey, usize>> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|worker| worker.connections().by_bind.clone()).collect()
     }
 
     /// Adds a worker and returns its list.
@@ -127,26 +150,46 @@ impl Connections {
 }
 
 impl WorkerConnections {
-    fn connections(&self) -> MutexGuard<'_, ByNumber> {
+    fn connections(&self) -> MutexGuard<'_, OpenConnections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, number: u64, bind: BindKey, watch: Arc<Watch>) {
-        self.connections().insert(number, (bind, watch));
+        let mut connections = self.connections();
+        connections.by_number.insert(number, (bind, watch));
+        *connections.by_bind.entry(bind).or_default() += 1;
     }
 
     fn take(&self, number: u64) {
-        self.connections().remove(&number);
+        let mut connections = self.connections();
+        let Some((bind, _)) = connections.by_number.remove(&number) else { return };
+        if let Some(count) = connections.by_bind.get_mut(&bind) {
+            *count -= 1;
+            if *count == 0 {
+                connections.by_bind.remove(&bind);
+            }
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.connections().is_empty()
+        self.connections().by_number.is_empty()
+    }
+
+    /// Assigns one more connection to this worker.
+    pub(crate) fn assign(self: &Arc<Self>) -> Assignment {
+        self.assigned.fetch_add(1, Ordering::Relaxed);
+        Assignment(Arc::clone(self))
+    }
+
+    /// Returns the number of connections that are assigned to this worker.
+    pub(crate) fn count(&self) -> usize {
+        self.assigned.load(Ordering::Relaxed)
     }
 
     /// Calls `judge` for each connection, and ends those for which it returns an ending.
     pub(crate) fn end_where(&self, judge: impl Fn(BindKey, &Watch) -> Option<Ending>) {
         let mut exchanges = 0;
-        for (bind, watch) in self.connections().values() {
+        for (bind, watch) in self.connections().by_number.values() {
             exchanges += watch.open_exchanges();
             if let Some(ending) = judge(*bind, watch) {
                 watch.end(ending);
@@ -163,7 +206,7 @@ impl WorkerConnections {
         counts: &impl Fn(PeerNetwork) -> bool,
     ) -> Option<((Millis, u64), Arc<Watch>)> {
         let connections = self.connections();
-        let idle = connections.iter().filter(|(_, (_, watch))| {
+        let idle = connections.by_number.iter().filter(|(_, (_, watch))| {
             !watch.is_ending() && counts(PeerNetwork::of(watch.peer.ip()))
         });
         let ranked =
@@ -176,7 +219,7 @@ impl WorkerConnections {
 #[derive(Debug)]
 pub(crate) struct Registration {
     all: Arc<Connections>,
-    worker: Arc<WorkerConnections>,
+    assignment: Assignment,
     number: u64,
     /// `None` for a trusted proxy, whose connections carry many clients.
     peer: Option<(PeerNetwork, Holder)>,
@@ -186,14 +229,14 @@ impl Registration {
     /// Adds a connection that was admitted under `number` to the list of its worker.
     pub(crate) fn new(
         all: Arc<Connections>,
-        worker: Arc<WorkerConnections>,
+        assignment: Assignment,
         number: u64,
         bind: BindKey,
         peer: Option<(PeerNetwork, Holder)>,
         watch: &Arc<Watch>,
     ) -> Self {
-        worker.put(number, bind, Arc::clone(watch));
-        Self { all, worker, number, peer }
+        assignment.0.put(number, bind, Arc::clone(watch));
+        Self { all, assignment, number, peer }
     }
 
     /// Returns the holder to which the descriptors of the requests are charged; `None` for a
@@ -205,7 +248,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.worker.take(self.number);
+        self.assignment.0.take(self.number);
         self.all.left();
         if let Some((peer, _)) = self.peer {
             self.all.peer_left(peer);

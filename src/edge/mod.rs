@@ -2,9 +2,11 @@
 //! (`proxy`) or to a byte stream (`streams`).
 //!
 //! Each worker is one thread with its own runtime, connections and pool of upstream connections, so
-//! that requests on different workers share no lock.
+//! that requests on different workers share no lock. Connections are divided equally among them.
 
 mod accept;
+mod balance;
 mod worker;
 
+pub(crate) use balance::seats;
 pub(crate) use worker::{SocketId, WorkerCommand, run_worker};

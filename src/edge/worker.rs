@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,10 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::clock::{coarse_now, set_coarse_now};
 use crate::downstream::{
-    Ending, Millis, PeerNetwork, Process, Registration, Watch, WorkerConnections, tasks,
+    Assignment, Ending, Millis, PeerNetwork, Process, Registration, Watch, WorkerConnections, tasks,
 };
 use crate::edge::accept;
+use crate::edge::balance::{Assigner, HandedOver, WorkerSeat};
 use crate::net::{ServerSocket, canonical};
 use crate::observe::whole_millis;
 use crate::snapshot::BindKey;
@@ -48,9 +50,10 @@ pub(crate) enum WorkerCommand {
 /// Runs a worker until it is drained. Each thread runs one such future on its own runtime.
 pub(crate) async fn run_worker(
     process: Arc<Process>,
+    mut seat: WorkerSeat,
     mut commands: mpsc::UnboundedReceiver<WorkerCommand>,
 ) {
-    let connections = process.connections.add_worker();
+    let connections = seat.connections();
     let worker = Arc::new(Worker { process, connections });
     let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();
     let mut receivers: HashMap<SocketId, Receiver> = HashMap::new();
@@ -58,15 +61,22 @@ pub(crate) async fn run_worker(
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let begun = clock::now();
     let mut deadline = None;
+    // False once the worker drains and no other worker can hand over a connection any more.
+    let mut is_given = true;
     loop {
         tokio::select! {
+            handed = seat.handed_over.recv(), if is_given => match handed {
+                Some(connection) => worker.take_over(connection, deadline.is_some()),
+                None => is_given = false,
+            },
             command = commands.recv() => match command {
                 Some(WorkerCommand::Listen { socket, server, bind }) => {
                     let listening = match server {
                         ServerSocket::Tcp(listener) => {
                             TcpListener::from_std(listener).map(|listener| {
+                                let (worker, assigner) = (Arc::clone(&worker), seat.assigner());
                                 let mut task = JoinSet::new();
-                                task.spawn(accept_from(Arc::clone(&worker), listener, bind));
+                                task.spawn(accept_from(worker, assigner, listener, bind));
                                 acceptors.insert(socket, task);
                             })
                         }
@@ -86,6 +96,9 @@ pub(crate) async fn run_worker(
                 }
                 Some(WorkerCommand::Drain { deadline: at }) => {
                     acceptors.clear();
+                    // What was handed over before is still served; what another worker accepts from
+                    // now on, it keeps.
+                    seat.handed_over.close();
                     receivers.values().for_each(Receiver::drain);
                     worker.connections.end_where(|_, _| Some(Ending::Gracefully));
                     deadline = Some(at);
@@ -98,7 +111,11 @@ pub(crate) async fn run_worker(
             _ = sweep.tick() => {
                 let now = clock::now();
                 worker.sweep(now.saturating_duration_since(begun));
-                let is_empty = || worker.connections.is_empty() && receivers.values().all(Receiver::is_empty);
+                let is_empty = || {
+                    !is_given
+                        && worker.connections.is_empty()
+                        && receivers.values().all(Receiver::is_empty)
+                };
                 if deadline.is_some_and(|deadline| now >= deadline || is_empty()) {
                     break;
                 }
@@ -144,11 +161,43 @@ impl Worker {
         upstream::pool::sweep(millis);
     }
 
+    /// Serves a connection that another worker accepted. A worker that drains ends it like one
+    /// that it accepted just before.
+    fn take_over(&self, connection: HandedOver, is_draining: bool) {
+        let HandedOver { stream, peer, bind, assignment } = connection;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.serve(stream, peer, bind, assignment, is_draining),
+            Err(error) => tracing::warn!(%error, "accepted connection cannot be served"),
+        }
+    }
+
+    /// Serves a connection, unless it exceeds a limit.
+    fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        bind: BindKey,
+        assignment: Assignment,
+        is_draining: bool,
+    ) {
+        let Some((watch, registration)) = self.admit(peer, bind, assignment) else { return };
+        if is_draining {
+            watch.end(Ending::Gracefully);
+        }
+        let process = Arc::clone(&self.process);
+        tasks::spawn(accept::serve(process, bind, stream, watch, registration));
+    }
+
     /// Registers a connection. At the limit on connections, the longest idle connection is closed
     /// to make room; at the limit of the peer, the longest idle one of that peer. Returns `None` if
     /// none is idle.
-    fn admit(&self, stream: &TcpStream, bind: BindKey) -> Option<(Arc<Watch>, Registration)> {
-        let address = canonical(stream.peer_addr().ok()?);
+    fn admit(
+        &self,
+        peer: SocketAddr,
+        bind: BindKey,
+        assignment: Assignment,
+    ) -> Option<(Arc<Watch>, Registration)> {
+        let address = canonical(peer);
         let Process { connections, limits, trusted_proxies, descriptors, .. } = &*self.process;
         // A reload may have removed the bind since the connection was accepted.
         let client_limits = Arc::clone(&self.process.snapshot.load().bind(bind)?.limits);
@@ -161,21 +210,28 @@ impl Worker {
         }
         let peer = peer.map(|peer| (peer, descriptors.client(peer)));
         let watch = Arc::new(Watch::new(address, client_limits, coarse_now()));
-        let (all, of_worker) = (Arc::clone(connections), Arc::clone(&self.connections));
-        let registration = Registration::new(all, of_worker, number, bind, peer, &watch);
+        let all = Arc::clone(connections);
+        let registration = Registration::new(all, assignment, number, bind, peer, &watch);
         Some((watch, registration))
     }
 }
 
-async fn accept_from(worker: Arc<Worker>, listener: TcpListener, bind: BindKey) {
+/// Accepts connections for all workers.
+async fn accept_from(
+    worker: Arc<Worker>,
+    assigner: Assigner,
+    listener: TcpListener,
+    bind: BindKey,
+) {
     let mut pause = Duration::ZERO;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        let accepted = listener.accept().await;
+        match accepted.and_then(|(stream, peer)| Ok((assigner.assign(stream, peer, bind)?, peer))) {
+            Ok((own, peer)) => {
                 pause = Duration::ZERO;
-                let Some((watch, registration)) = worker.admit(&stream, bind) else { continue };
-                let process = Arc::clone(&worker.process);
-                tasks::spawn(accept::serve(process, bind, stream, watch, registration));
+                if let Some((stream, assignment)) = own {
+                    worker.serve(stream, peer, bind, assignment, false);
+                }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

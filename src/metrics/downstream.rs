@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::downstream::Connections;
 use crate::snapshot::{Bind, Snapshot, Traffic, Transport};
 use crate::stats::{
     CIPHERS, Counter, Downstream, ResponseFlag, TLS_VERSIONS, TUNNELS, Times, Tunnel, Tunnels,
@@ -15,10 +16,11 @@ use super::exposition::{Exposition, Labels, unix_seconds};
 /// A counter of a bind.
 type Of = fn(&Downstream) -> &Counter;
 
-pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
+pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot, connections: &Connections) {
     managers(text, snapshot);
     tunnels(text, snapshot);
     listeners(text, snapshot);
+    workers(text, snapshot, connections);
     datagrams(text, snapshot);
     certificates(text, snapshot);
     failures(text, snapshot);
@@ -183,6 +185,20 @@ fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
         })
     });
     text.counters("envoy_listener_ssl_versions", "TLS sessions by version.", versions);
+}
+
+/// Writes the open connections of each worker, which shows how they are balanced.
+fn workers(text: &mut Exposition, snapshot: &Snapshot, connections: &Connections) {
+    let workers = connections.of_workers();
+    let open = of(snapshot, Transport::Tcp).flat_map(|bind| {
+        let of_bind = listener(bind);
+        workers.iter().enumerate().map(move |(number, worker)| {
+            let labels = of_bind.and("envoy_worker_id", &number.to_string());
+            (labels, worker.get(&bind.key).copied().unwrap_or_default())
+        })
+    });
+    let help = "Open connections by the socket they came to and the worker that serves them.";
+    text.gauges("envoy_listener_worker_downstream_cx_active", help, open);
 }
 
 /// Writes the metrics of UDP binds. Envoy calls a flow a session. UDP proxies have no names in the

@@ -28,7 +28,7 @@ impl Metrics {
     pub(crate) fn text(&self, format: Format) -> String {
         let snapshot = self.process.snapshot.load();
         let mut text = Exposition::new(format);
-        downstream::write(&mut text, &snapshot);
+        downstream::write(&mut text, &snapshot, &self.process.connections);
         upstream::write(&mut text, &snapshot);
         let sources = server::Sources {
             process: &self.process,

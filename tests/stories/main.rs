@@ -14,6 +14,7 @@ mod acme;
 mod addresses;
 mod admin;
 mod backend_tls;
+mod balance;
 mod bounds;
 mod certificates;
 mod client_certificates;
