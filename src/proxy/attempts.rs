@@ -1,5 +1,6 @@
 //! Attempts of a request at its cluster: one, or as many as the rule allows.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,17 +19,22 @@ use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 type BackendAnswer = (Response, Option<Tunnel>);
 
 /// Sends a request within the limits of the rule, and retries it if the rule has `retry`.
+///
+/// Takes the request out of its place: each future on its way would reserve memory for another one.
 pub(super) async fn send(
     record: &mut Record,
     cluster: &Arc<Cluster>,
     rule: &Rule,
-    request: Request,
-    aim: Aim,
+    request: &mut Request,
+    aim: &mut Aim,
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
     match &rule.retry {
-        None => once(record, cluster, rule, request, &aim, deadline).await,
-        Some(retry) => repeatedly(record, cluster, rule, retry, request, aim, deadline).await,
+        None => once(record, cluster, rule, request, aim, deadline).await,
+        // Boxed, so that other requests do not reserve memory for it.
+        Some(retry) => {
+            Box::pin(repeatedly(record, cluster, rule, retry, request, aim, deadline)).await
+        }
     }
 }
 
@@ -42,16 +48,16 @@ async fn repeatedly(
     cluster: &Arc<Cluster>,
     rule: &Rule,
     retry: &Retry,
-    request: Request,
-    mut aim: Aim,
+    request: &mut Request,
+    aim: &mut Aim,
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
-    let (head, body) = request.into_parts();
+    let (head, body) = std::mem::take(request).into_parts();
     let replay = Replay::new(body);
     let mut number = 1;
     loop {
-        let again = Request::from_parts(head.clone(), replay.again());
-        let came = once(record, cluster, rule, again, &aim, deadline).await;
+        let mut again = Request::from_parts(head.clone(), replay.again());
+        let came = once(record, cluster, rule, &mut again, aim, deadline).await;
         if !is_worth_another(&came, retry) || !replay.is_whole() {
             replay.settle();
             return came;
@@ -113,7 +119,7 @@ async fn once(
     record: &mut Record,
     cluster: &Arc<Cluster>,
     rule: &Rule,
-    mut request: Request,
+    request: &mut Request,
     aim: &Aim,
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
@@ -137,7 +143,7 @@ async fn ask(
     record: &mut Record,
     cluster: &Arc<Cluster>,
     rule: &Rule,
-    request: Request,
+    request: &mut Request,
     aim: &Aim,
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
@@ -155,25 +161,28 @@ async fn ask(
     let client = record.connection.client_of(record.client);
     let (counts, tried) = (&rule.counts, &mut record.upstream);
     let errand = Errand { aim, client, counts, tried, moved };
-    let sending = cluster.send_for(errand, request);
-    let sent = match (wait, rest) {
-        (Some(wait), _) => match tokio::time::timeout(wait, sending).await {
-            Ok(sent) => sent,
-            Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
-            Err(_) => return Err(Failure::UpstreamTimeout),
-        },
-        (None, Some(rest)) => {
-            // While the gateway waits for the client, the timeout of request bodies applies; a gRPC
-            // call has no such timeout.
-            let received = received.as_deref().filter(|_| !is_grpc);
-            let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
-            tokio::select! {
-                biased;
-                sent = sending => sent,
-                () = no_progress(moved, rest, is_awaited) => return Err(Failure::UpstreamTimeout),
+    let sent = {
+        // Pinned here, because each branch below would hold a copy of its own.
+        let mut sending = pin!(cluster.send_for(errand, request));
+        match (wait, rest) {
+            (Some(wait), _) => match tokio::time::timeout(wait, sending.as_mut()).await {
+                Ok(sent) => sent,
+                Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
+                Err(_) => return Err(Failure::UpstreamTimeout),
+            },
+            (None, Some(rest)) => {
+                // While the gateway waits for the client, the timeout of request bodies applies; a gRPC
+                // call has no such timeout.
+                let received = received.as_deref().filter(|_| !is_grpc);
+                let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
+                tokio::select! {
+                    biased;
+                    sent = sending.as_mut() => sent,
+                    () = no_progress(moved, rest, is_awaited) => return Err(Failure::UpstreamTimeout),
+                }
             }
+            (None, None) => sending.await,
         }
-        (None, None) => sending.await,
     };
     match sent {
         Ok(answer) => {

@@ -99,8 +99,10 @@ where
         // slow client still reads.
         .keep_alive_timeout(PATIENCE)
         .enable_connect_protocol();
+    // Boxed, because hyper and tokio move the request's future several times before and after it
+    // runs.
     let service = service_fn(move |request: ::http::Request<Incoming>| {
-        http::serve(Arc::clone(&connection), request.map(DownstreamBody::http2))
+        Box::pin(http::serve(Arc::clone(&connection), request.map(DownstreamBody::http2)))
     });
     let (stream, drain) = gathered(stream.http2());
     let stream = TokioIo::new(FrameFilter::new(stream));

@@ -61,10 +61,13 @@ impl Cluster {
         request: Request,
     ) -> Result<Answer, SendFailure> {
         let (aim, tried, moved) = (&Aim::default(), &mut None, &AtomicU64::default());
-        self.send_for(Errand { aim, client, counts: self.counts(), tried, moved }, request).await
+        let errand = Errand { aim, client, counts: self.counts(), tried, moved };
+        let mut request = request;
+        self.send_for(errand, &mut request).await
     }
 
-    /// Like [`send`](Self::send), to the endpoint that the errand prefers, if it is available.
+    /// Like [`send`](Self::send), to the endpoint that the errand prefers, if it is available. Takes
+    /// the request out of its place.
     ///
     /// # Errors
     ///
@@ -72,7 +75,7 @@ impl Cluster {
     pub(crate) async fn send_for(
         self: &Arc<Self>,
         errand: Errand<'_>,
-        request: Request,
+        request: &mut Request,
     ) -> Result<Answer, SendFailure> {
         let http2 = match self.settings().protocol {
             Protocol::Http1 => false,
@@ -80,7 +83,8 @@ impl Cluster {
             Protocol::H2cOrUpgrade => !request.headers().contains_key(UPGRADE),
         };
         if http2 {
-            h2::send(self, errand, request).await
+            // Boxed, so that requests over HTTP/1.1 do not reserve memory for it.
+            Box::pin(h2::send(self, errand, request)).await
         } else {
             h1::send(self, errand, request).await
         }

@@ -263,6 +263,6 @@ async fn an_errand_without_a_client_counts_for_nobody() {
     for (client, served) in [(None, true), (Some(descriptors.client(1)), false)] {
         let errand =
             Errand { aim: &aim, client, counts, tried: &mut None, moved: &AtomicU64::default() };
-        assert_eq!(soon(cluster.send_for(errand, get())).await.is_ok(), served);
+        assert_eq!(soon(cluster.send_for(errand, &mut get())).await.is_ok(), served);
     }
 }

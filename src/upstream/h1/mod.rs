@@ -44,9 +44,10 @@ pub(crate) use tunnel::Tunnel;
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
     errand: Errand<'_>,
-    request: Request,
+    request: &mut Request,
 ) -> Result<Answer, SendFailure> {
-    let mut sending = Sending::new(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
+    let mut sending =
+        Sending::new(std::mem::take(request)).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let mut share = errand
         .client
         .map(|client| client.take().ok_or_else(SendFailure::client_share))
@@ -82,7 +83,9 @@ pub(super) async fn send(
                     .map_err(|denied| SendFailure::from(denied).at(address.clone()))?
             }
         };
-        match connect(cluster, address, Alpn::Http11, errand.counts, permit).await {
+        // Boxed, so that requests on pooled connections do not reserve memory for it.
+        let connecting = Box::pin(connect(cluster, address, Alpn::Http11, errand.counts, permit));
+        match connecting.await {
             Ok(stream) => {
                 let mut connection = Box::new(Connection::new(stream, cluster, &member));
                 connection.hold(share);

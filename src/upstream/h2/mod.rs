@@ -37,11 +37,11 @@ pub(super) use link::{drain, end_one, sweep};
 pub(super) async fn send(
     cluster: &Arc<Cluster>,
     errand: Errand<'_>,
-    request: Request,
+    request: &mut Request,
 ) -> Result<Answer, SendFailure> {
     let scheme = if cluster.tls().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let outgoing =
-        Outgoing::of(request, scheme).map_err(|kind| SendFailure::new(kind, "not sent"))?;
+    let outgoing = Outgoing::of(std::mem::take(request), scheme)
+        .map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let mut candidates = Candidates::new(cluster, errand.aim);
     let mut resends = 0;
     while let Some(member) = candidates.next(errand.tried).await {
