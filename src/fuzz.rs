@@ -59,6 +59,15 @@ pub fn shapes(kind: &str) -> BTreeMap<String, String> {
     kube_api::shapes(kind).map(|(place, shape)| (place.to_owned(), word(shape))).collect()
 }
 
+/// Returns the defaults that a client of the Kubernetes API reads in objects of a kind, by field.
+///
+/// For `tests/crds`, which reads the same from the CRDs.
+pub fn defaults(kind: &str) -> BTreeMap<String, serde_json::Value> {
+    let of_kind = kube_api::defaults(kind)
+        .filter_map(|(field, json)| Some((field.to_owned(), serde_json::from_str(json).ok()?)));
+    of_kind.collect()
+}
+
 /// Runs a parser of the first bytes of a peer; the first byte selects the parser, the rest is its
 /// input.
 ///

@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Namespace,
     SecurityPolicy,
     BackendTlsPolicy,
+    BackendTrafficPolicy,
     Other(&'static str),
 }
 
@@ -57,6 +58,7 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::SecurityPolicy => "SecurityPolicy",
             Self::BackendTlsPolicy => "BackendTLSPolicy",
+            Self::BackendTrafficPolicy => "BackendTrafficPolicy",
             Self::Other(name) => name,
         }
     }
@@ -145,7 +147,7 @@ pub(crate) const KINDS: &[KindInfo] = &[
     KindInfo::new(GATEWAY_X_GROUP, Kind::Other("XListenerSet"), &["v1alpha1"]),
     KindInfo::cluster(GATEWAY_X_GROUP, Kind::Other("XMesh"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Backend, &["v1alpha1"]),
-    KindInfo::new(ENVOY_GROUP, Kind::Other("BackendTrafficPolicy"), &["v1alpha1"]),
+    KindInfo::new(ENVOY_GROUP, Kind::BackendTrafficPolicy, &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Other("ClientTrafficPolicy"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Other("EnvoyExtensionPolicy"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Other("EnvoyPatchPolicy"), &["v1alpha1"]),

@@ -2,7 +2,7 @@
 
 use super::backend_tls_policy::BackendTlsPolicy;
 use super::core::{ConfigMap, EndpointSlice, Namespace, Secret, Service};
-use super::envoy::{Backend, EnvoyProxy, RouteFilter, SecurityPolicy};
+use super::envoy::{Backend, BackendTrafficPolicy, EnvoyProxy, RouteFilter, SecurityPolicy};
 use super::gateway::{Gateway, GatewayClass};
 use super::grpc_route::GrpcRoute;
 use super::http_route::HttpRoute;
@@ -36,6 +36,7 @@ pub(crate) enum Object {
     Namespace(Namespace),
     SecurityPolicy(SecurityPolicy),
     BackendTlsPolicy(BackendTlsPolicy),
+    BackendTrafficPolicy(Box<BackendTrafficPolicy>),
     /// A known kind that is not supported.
     Unsupported(Unsupported),
 }
@@ -62,6 +63,7 @@ impl Object {
             Self::Namespace(_) => Kind::Namespace,
             Self::SecurityPolicy(_) => Kind::SecurityPolicy,
             Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
+            Self::BackendTrafficPolicy(_) => Kind::BackendTrafficPolicy,
             Self::Unsupported(object) => object.kind,
         }
     }
@@ -87,6 +89,7 @@ impl Object {
             Self::Namespace(object) => &object.metadata,
             Self::SecurityPolicy(object) => &object.metadata,
             Self::BackendTlsPolicy(object) => &object.metadata,
+            Self::BackendTrafficPolicy(object) => &object.metadata,
             Self::Unsupported(object) => &object.metadata,
         }
     }

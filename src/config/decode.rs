@@ -34,6 +34,7 @@ const DURATION: &str = "a duration";
 const INTEGER: &str = "an integer";
 const LIST: &str = "a list";
 const MAPPING: &str = "a mapping";
+const NUMBER: &str = "a number";
 const TEXT: &str = "text";
 
 /// The ranges of integers that are narrower than those of their types, by field, so that the range
@@ -415,6 +416,15 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
         deserialize_u64 visit_u64 u64,
     }
 
+    fn deserialize_f64<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
+        let scalar = self.scalar(NUMBER)?;
+        let is_number = matches!(scalar.word(), Word::Int(_) | Word::Float);
+        let text = scalar.replaced.as_deref().unwrap_or(scalar.written);
+        let value = text.parse::<f64>().ok().filter(|value| is_number && value.is_finite());
+        let value = value.ok_or_else(|| self.wrong(NUMBER))?;
+        visitor.visit_f64(value).map_err(|error| self.place(error))
+    }
+
     fn deserialize_str<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Error> {
         let expected = if self.is_duration { DURATION } else { TEXT };
         let scalar = self.scalar(expected)?;
@@ -478,7 +488,7 @@ impl<'n> Deserializer<'n> for Cursor<'_, 'n> {
 
     serde::forward_to_deserialize_any! {
         <W: Visitor<'n>>
-        i128 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier
+        i128 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier
     }
 }
 

@@ -42,6 +42,32 @@ const SECURITY_FEATURES: &[&str] = &[
     "oidc",
 ];
 
+/// Fields of Envoy Gateway's BackendTrafficPolicy that are not supported yet, in the same form.
+const TRAFFIC_FEATURES: &[&str] = &[
+    "admissionControl",
+    "bandwidthLimit",
+    "circuitBreaker",
+    "compression",
+    "compressor",
+    "connection",
+    "dns",
+    "faultInjection",
+    "healthCheck",
+    "http2",
+    "httpUpgrade",
+    "loadBalancer",
+    "proxyProtocol",
+    "rateLimit",
+    "requestBuffer",
+    "responseOverride",
+    "retry",
+    "routingType",
+    "tcpKeepalive",
+    "telemetry",
+    "timeout",
+    "useClientProtocol",
+];
+
 /// Fields of the root that every kind has.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
 
@@ -55,6 +81,15 @@ pub(super) struct DocumentReader<'a> {
     pub verbatim: bool,
     pub objects: Vec<(Object, FileOrigin)>,
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// The fields of a policy that are not supported yet, by their effect.
+#[derive(Clone, Copy)]
+enum UnsupportedFields<'f> {
+    /// Each is a fault of this object alone: the policy is kept, so that its targets fail closed.
+    Close(&'f [&'f str]),
+    /// Each is a warning: without it the targets are served as without the policy.
+    Ignored(&'f [&'f str]),
 }
 
 /// The place of an object in its file.
@@ -176,7 +211,14 @@ impl DocumentReader<'_> {
             Kind::Namespace => self.decode(root, spot, Object::Namespace),
             Kind::BackendTlsPolicy => self.decode(root, spot, Object::BackendTlsPolicy),
             Kind::SecurityPolicy => {
-                self.policy(root, spot, SECURITY_FEATURES, Object::SecurityPolicy);
+                let unsupported = UnsupportedFields::Close(SECURITY_FEATURES);
+                self.policy(root, spot, unsupported, Object::SecurityPolicy);
+            }
+            Kind::BackendTrafficPolicy => {
+                let unsupported = UnsupportedFields::Ignored(TRAFFIC_FEATURES);
+                self.policy(root, spot, unsupported, |policy| {
+                    Object::BackendTrafficPolicy(Box::new(policy))
+                });
             }
             Kind::Other(_) => self.unsupported(root, spot),
         }
@@ -256,19 +298,28 @@ impl DocumentReader<'_> {
         self.lenient = before;
     }
 
-    /// Reads a policy of Envoy Gateway. One of `features`, which are not supported yet, is a fault
-    /// of this object alone: the policy is kept, so that its targets fail closed.
+    /// Reads a policy of Envoy Gateway.
     fn policy<S>(
         &mut self,
         root: &Node,
         spot: Spot<'_>,
-        features: &[&str],
+        unsupported: UnsupportedFields<'_>,
         make: fn(EnvoyPolicy<S>) -> Object,
     ) where
         S: for<'n> Deserialize<'n> + Default,
     {
         let rules = self.rules(spot, ROOT_FIELDS);
         let DecodedDocument { value, faults, mut unknown } = decode::<EnvoyPolicy<S>>(root, rules);
+        let (severity, problem, features) = match unsupported {
+            UnsupportedFields::Close(features) => {
+                let problem = "not supported yet. So as not to expose what the policy protects, its \
+                               targets get 500. Remove the policy or the routes";
+                (Severity::Error, problem, features)
+            }
+            UnsupportedFields::Ignored(features) => {
+                (Severity::Warning, "not supported yet; this changes nothing", features)
+            }
+        };
         let unsupported = unsupported_features(root, features);
         unknown.retain(|fault| !unsupported.iter().any(|(_, at)| *at == fault.at));
         for Misread { at, field, problem } in faults.into_iter().chain(unknown) {
@@ -282,10 +333,8 @@ impl DocumentReader<'_> {
         }
         let Some(mut policy) = value else { return };
         for (field, at) in unsupported {
-            let problem = "not supported yet. So as not to expose what the policy protects, its \
-                           targets get 500. Remove the policy or the routes";
             self.diagnostics.push(Diagnostic {
-                severity: Severity::Error,
+                severity,
                 fatal: false,
                 place: Place { file: Arc::clone(self.file), position: Some(at) },
                 object: spot.object.into(),
@@ -293,7 +342,9 @@ impl DocumentReader<'_> {
                 problem: problem.into(),
                 origin: Origin::Written,
             });
-            policy.unsupported.push(field);
+            if severity == Severity::Error {
+                policy.unsupported.push(field);
+            }
         }
         if let Some((field, problem)) = names::check(spot.kind, &policy.metadata) {
             return self.report(Severity::Error, spot.object, root.at, &field.into(), problem);

@@ -38,6 +38,7 @@ pub(crate) fn schema(kind: Kind) -> Option<Value> {
         Kind::EndpointSlice => traced::<api::EndpointSlice>,
         Kind::Namespace => traced::<api::Namespace>,
         Kind::BackendTlsPolicy => traced::<api::BackendTlsPolicy>,
+        Kind::BackendTrafficPolicy => traced::<api::BackendTrafficPolicy>,
         Kind::SecurityPolicy => traced::<api::SecurityPolicy>,
         Kind::Other(_) => return None,
     };
@@ -113,6 +114,11 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         deserialize_u64 visit_u64 "int64",
     }
 
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
+        *self.shape = json!({ "type": "number" });
+        visitor.visit_f64(1.0)
+    }
+
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
         *self.shape = json!({ "type": "string" });
         visitor.visit_str(self.text)
@@ -176,7 +182,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     serde::forward_to_deserialize_any! {
-        i8 i16 i128 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct enum
+        i8 i16 i128 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct enum
         identifier
     }
 }

@@ -11,7 +11,9 @@ use super::gateways::{self, Class, Gateway};
 use super::index::ObjectIndex;
 use super::listener_sets::{self, ListenerSet};
 use super::listeners::Listener;
-use super::policy::{PolicyReport, SecurityPolicies, security_policies};
+use super::policy::{
+    PolicyReport, SecurityPolicies, TrafficPolicies, security_policies, traffic_policies,
+};
 use super::proxies::{self, Proxy};
 use super::route_builder;
 use super::routes::Route;
@@ -36,6 +38,7 @@ pub(crate) struct Graph<'a> {
     /// The addresses of the pool, by holder.
     pub held: Held,
     pub security: SecurityPolicies<'a>,
+    pub traffic: TrafficPolicies<'a>,
     /// The statuses of policies, by kind, and within a kind in tie-breaking order.
     pub(super) policy_reports: Vec<PolicyReport>,
     /// All EnvoyProxies, used or not, in the order of their names.
@@ -77,9 +80,12 @@ pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &LoadFacts<'_>) -> 
     let routes = route_builder::routes(lookup, &mut gateways, &mut listener_sets, &mut faults);
     let mut security = security_policies(&index, &mut faults);
     security.merge(&gateways, &listener_sets, &routes, &mut faults);
+    let mut traffic = traffic_policies(&index, &mut faults);
+    traffic.merge(&gateways, &listener_sets, &routes, &mut faults);
     let mut policy_reports =
         ancestors::reports(&encryption.policies, &gateways, &listener_sets, &routes);
     policy_reports.extend(security.reports(&gateways, &listener_sets, &routes));
+    policy_reports.extend(traffic.reports(&gateways, &listener_sets, &routes));
     Graph {
         controller_name: facts.controller_name.to_owned(),
         classes,
@@ -87,6 +93,7 @@ pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &LoadFacts<'_>) -> 
         listener_sets,
         routes,
         security,
+        traffic,
         policy_reports,
         proxies: proxies.all,
         held,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::api::{
-    Backend, BackendTlsPolicy, ConfigMap, EndpointSlice, EnvoyProxy, Gateway, GatewayClass,
-    ListenerSet, Object, ObjectKey, ObjectMeta, ReferenceGrant, RouteFilter, Secret,
+    Backend, BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, EndpointSlice, EnvoyProxy, Gateway,
+    GatewayClass, ListenerSet, Object, ObjectKey, ObjectMeta, ReferenceGrant, RouteFilter, Secret,
     SecurityPolicy, Service,
 };
 use crate::config::{CheckedObject, Fault};
@@ -47,6 +47,8 @@ pub(super) struct ObjectIndex<'a> {
     /// In tie-breaking order.
     pub security_policies: Vec<&'a SecurityPolicy>,
     /// In tie-breaking order.
+    pub traffic_policies: Vec<&'a BackendTrafficPolicy>,
+    /// In tie-breaking order.
     pub tls_policies: Vec<&'a BackendTlsPolicy>,
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
     /// The violations of the rules of its kind, by object.
@@ -68,6 +70,7 @@ impl<'a> ObjectIndex<'a> {
         index.listener_sets.sort_by_cached_key(|set| tie_order(&set.metadata));
         index.routes.sort_by_cached_key(|route| tie_order(route.metadata()));
         index.security_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
+        index.traffic_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         index.tls_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         for slices in index.slices.values_mut() {
             slices.sort_by_key(|slice| &slice.metadata.name);
@@ -126,6 +129,7 @@ impl<'a> ObjectIndex<'a> {
             }
             Object::BackendTlsPolicy(policy) => self.tls_policies.push(policy),
             Object::SecurityPolicy(policy) => self.security_policies.push(policy),
+            Object::BackendTrafficPolicy(policy) => self.traffic_policies.push(policy),
         }
     }
 

@@ -55,7 +55,10 @@ pub(crate) use facts::{Held, LoadFacts};
 pub(crate) use gateways::Gateway;
 pub(crate) use listeners::{Attached, FrontendValidation, Listener};
 pub(crate) use object_status::{ObjectStatus, StatusPart};
-pub(crate) use policy::{AppliedSecurity, Guard, ListenerPolicy, SecurityPolicies};
+pub(crate) use policy::{
+    AppliedSecurity, AppliedTraffic, Guard, ListenerPolicies, ListenerPolicy, SecurityPolicies,
+    TrafficEffect, TrafficPolicies,
+};
 pub(crate) use proxies::Proxy;
 pub(crate) use references::{FilterRefs, RuleRefs};
 pub(crate) use route_object::RouteObject;

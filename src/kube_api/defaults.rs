@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-/// A field (`[]` for every item of a list) and its default as JSON. It is filled in only if the
+/// A field (`[]` for every item of a list, `{}` for every key) and its default as JSON. It is filled in only if the
 /// parent of the field is written.
 type Default = (&'static str, &'static str);
 
@@ -101,6 +101,61 @@ const FILTERS: &[Default] = &[
     ("filters[].externalAuth.backendRef.kind", r#""Service""#),
 ];
 
+const TRAFFIC_POLICY: &[Default] = &[
+    ("spec.circuitBreaker.maxConnections", "1024"),
+    ("spec.circuitBreaker.maxParallelRequests", "1024"),
+    ("spec.circuitBreaker.maxParallelRetries", "1024"),
+    ("spec.circuitBreaker.maxPendingRequests", "1024"),
+    ("spec.circuitBreaker.perEndpoint.maxConnections", "1024"),
+    ("spec.circuitBreaker.retryBudget.percent.denominator", "100"),
+    ("spec.faultInjection.abort.percentage", "100"),
+    ("spec.faultInjection.delay.percentage", "100"),
+    ("spec.healthCheck.active.healthyThreshold", "1"),
+    ("spec.healthCheck.active.interval", r#""3s""#),
+    ("spec.healthCheck.active.timeout", r#""1s""#),
+    ("spec.healthCheck.active.unhealthyThreshold", "3"),
+    ("spec.healthCheck.passive.alwaysEjectOneEndpoint", "false"),
+    ("spec.healthCheck.passive.baseEjectionTime", r#""30s""#),
+    ("spec.healthCheck.passive.consecutive5XxErrors", "5"),
+    ("spec.healthCheck.passive.consecutiveLocalOriginFailures", "5"),
+    ("spec.healthCheck.passive.interval", r#""3s""#),
+    ("spec.healthCheck.passive.maxEjectionPercent", "10"),
+    ("spec.healthCheck.passive.splitExternalLocalOriginErrors", "false"),
+    ("spec.loadBalancer.backendUtilization.keepResponseHeaders", "false"),
+    ("spec.loadBalancer.consistentHash.tableSize", "65537"),
+    ("spec.rateLimit.global.rules[].clientSelectors[].headers[].invert", "false"),
+    ("spec.rateLimit.global.rules[].clientSelectors[].headers[].type", r#""Exact""#),
+    ("spec.rateLimit.global.rules[].clientSelectors[].methods[].invert", "false"),
+    ("spec.rateLimit.global.rules[].clientSelectors[].path.invert", "false"),
+    ("spec.rateLimit.global.rules[].clientSelectors[].path.type", r#""PathPrefix""#),
+    ("spec.rateLimit.global.rules[].clientSelectors[].path.value", r#""/""#),
+    ("spec.rateLimit.global.rules[].clientSelectors[].queryParams[].invert", "false"),
+    ("spec.rateLimit.global.rules[].clientSelectors[].queryParams[].type", r#""Exact""#),
+    ("spec.rateLimit.global.rules[].clientSelectors[].sourceCIDR.invert", "false"),
+    ("spec.rateLimit.global.rules[].clientSelectors[].sourceCIDR.type", r#""Exact""#),
+    ("spec.rateLimit.local.rules[].clientSelectors[].headers[].invert", "false"),
+    ("spec.rateLimit.local.rules[].clientSelectors[].headers[].type", r#""Exact""#),
+    ("spec.rateLimit.local.rules[].clientSelectors[].methods[].invert", "false"),
+    ("spec.rateLimit.local.rules[].clientSelectors[].path.invert", "false"),
+    ("spec.rateLimit.local.rules[].clientSelectors[].path.type", r#""PathPrefix""#),
+    ("spec.rateLimit.local.rules[].clientSelectors[].path.value", r#""/""#),
+    ("spec.rateLimit.local.rules[].clientSelectors[].queryParams[].invert", "false"),
+    ("spec.rateLimit.local.rules[].clientSelectors[].queryParams[].type", r#""Exact""#),
+    ("spec.rateLimit.local.rules[].clientSelectors[].sourceCIDR.invert", "false"),
+    ("spec.rateLimit.local.rules[].clientSelectors[].sourceCIDR.type", r#""Exact""#),
+    ("spec.responseOverride[].match.responseHeaders[].value.type", r#""Exact""#),
+    ("spec.responseOverride[].match.statusCodes[].type", r#""Value""#),
+    ("spec.responseOverride[].redirect.statusCode", "302"),
+    ("spec.responseOverride[].response.body.type", r#""Inline""#),
+    ("spec.retry.numRetries", "2"),
+    ("spec.targetSelectors[].group", r#""gateway.networking.k8s.io""#),
+    ("spec.targetSelectors[].namespaces.from", r#""Same""#),
+    ("spec.telemetry.tracing.clientSamplingFraction.denominator", "100"),
+    ("spec.telemetry.tracing.customTags.{}.type", r#""Literal""#),
+    ("spec.telemetry.tracing.overallSamplingFraction.denominator", "100"),
+    ("spec.telemetry.tracing.samplingFraction.denominator", "100"),
+];
+
 const SERVICE: &[Default] = &[
     ("spec.type", r#""ClusterIP""#),
     ("spec.sessionAffinity", r#""None""#),
@@ -144,9 +199,17 @@ pub(super) fn fill(kind: &str, object: &mut Value) {
         }
         "EndpointSlice" => each(object, &[ENDPOINT_SLICE]),
         "Namespace" => each(object, &[NAMESPACE]),
+        "BackendTrafficPolicy" => each(object, &[TRAFFIC_POLICY]),
         "Secret" => secret(object),
         _ => {}
     }
+}
+
+/// Returns the defaults of a kind of Envoy Gateway, as JSON by field; `{}` stands for each key of a
+/// mapping.
+pub(crate) fn defaults(kind: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of_kind = if kind == "BackendTrafficPolicy" { TRAFFIC_POLICY } else { &[] };
+    of_kind.iter().copied()
 }
 
 fn put(object: &mut Value, field: &str, default: &str) {
@@ -156,6 +219,9 @@ fn put(object: &mut Value, field: &str, default: &str) {
     };
     let Some(fields) = object.as_object_mut() else { return };
     match (step.strip_suffix("[]"), rest) {
+        (None, Some(rest)) if step == "{}" => {
+            fields.values_mut().for_each(|value| put(value, rest, default));
+        }
         (None, None) => {
             if !fields.contains_key(step) {
                 // The tables are constants, and a test parses all of them.
@@ -212,6 +278,7 @@ mod tests {
             SERVICE,
             ENDPOINT_SLICE,
             NAMESPACE,
+            TRAFFIC_POLICY,
         ];
         for (field, default) in tables.into_iter().flatten() {
             assert!(serde_json::from_str::<Value>(default).is_ok(), "{field}: {default}");

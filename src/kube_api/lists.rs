@@ -3,7 +3,7 @@
 //!
 //! All other values have the default: an object has separate fields, a list is one field. Nothing
 //! below a list that is one field needs an entry. `tests/crds` compares the kinds of the Gateway
-//! API with their CRDs.
+//! API, and BackendTrafficPolicy, with their CRDs.
 
 /// The structure of a value that differs from the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,12 @@ const SHAPES: &[(&str, &str, ListShape)] = &[
     ("", "metadata.finalizers", ListShape::Set),
     ("", "metadata.ownerReferences", ListShape::Map(&[("uid", None)])),
     ("", "metadata.ownerReferences[]", ListShape::Whole),
+    ("BackendTrafficPolicy", "spec.healthCheck.active.healthCheckLog.matches", ListShape::Set),
+    (
+        "BackendTrafficPolicy",
+        "spec.loadBalancer.zoneAware.weightedZones",
+        ListShape::Map(&[("zone", None)]),
+    ),
     ("Gateway", "spec.allowedListeners.namespaces.selector", ListShape::Whole),
     ("Gateway", "spec.listeners", ListShape::Map(&[("name", None)])),
     ("Gateway", "spec.listeners[].allowedRoutes.namespaces.selector", ListShape::Whole),

@@ -55,6 +55,7 @@ use crate::clock;
 
 pub(crate) use change::{Change, PreparedChange};
 pub(crate) use decide::ApiRules;
+pub(crate) use defaults::defaults;
 pub(crate) use files::{Undo, change};
 pub(crate) use front::{ChangeRequest, Front};
 pub(crate) use lists::{ListShape, shapes};

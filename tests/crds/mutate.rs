@@ -95,6 +95,8 @@ const TEXTS: &[&str] = &[
     "Selector",
     "foo.Bar",
 ];
+/// Texts near the border of the pattern of quantities.
+const QUANTITIES: &[&str] = &["1", "0", "32Ki", "1K", "10k", "1M", "1.5Mi", "-1", "1KiB"];
 const NUMBERS: &[i64] = &[
     -1,
     0,
@@ -134,9 +136,16 @@ pub(crate) struct Hand<'a> {
 pub(crate) fn fitting<'p>(
     patterns: impl Iterator<Item = (&'p String, &'p Regex)>,
 ) -> HashMap<String, Vec<&'static str>> {
-    let texts =
-        |pattern: &Regex| TEXTS.iter().copied().filter(|text| pattern.is_match(text)).collect();
+    let texts = |pattern: &Regex| {
+        let of_quantity = if is_quantity(pattern.as_str()) { QUANTITIES } else { &[] };
+        let texts = TEXTS.iter().chain(of_quantity).copied();
+        texts.filter(|text| pattern.is_match(text)).collect()
+    };
     patterns.map(|(source, pattern)| (source.clone(), texts(pattern))).collect()
+}
+
+fn is_quantity(pattern: &str) -> bool {
+    pattern.contains("[EPTGMK]i")
 }
 
 /// One change somewhere in `value`, which stands where `schema` says; `others` are lent from.
@@ -260,6 +269,16 @@ fn written(hand: &mut Hand<'_>, schema: &Json) -> Json {
 }
 
 fn scalar(hand: &mut Hand<'_>, schema: &Json) -> Json {
+    if let Some(parts) = schema["allOf"].as_array() {
+        let part = parts.last().cloned().unwrap_or_default();
+        let is_text = !is_quantity(text(&part["pattern"])) || hand.rng.u8(..100) < 70;
+        let kind = if is_text { "string" } else { "integer" };
+        if is_text && is_quantity(text(&part["pattern"])) && hand.rng.bool() {
+            return json!(QUANTITIES[hand.rng.usize(..QUANTITIES.len())]);
+        }
+        let words = part.get("enum").cloned().unwrap_or_default();
+        return scalar(hand, &json!({ "type": kind, "enum": words, "pattern": part["pattern"] }));
+    }
     if let Some(words) = schema["enum"].as_array()
         && hand.rng.u8(..10) < 8
     {
@@ -290,6 +309,7 @@ fn scalar(hand: &mut Hand<'_>, schema: &Json) -> Json {
                 _ => json!(NUMBERS[hand.rng.usize(..NUMBERS.len())]),
             }
         }
+        "number" => json!(f64::from(hand.rng.i32(-10..2000)) / 10.0),
         "boolean" => json!(hand.rng.bool()),
         "array" => json!([]),
         _ => json!({}),

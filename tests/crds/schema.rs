@@ -23,7 +23,6 @@ pub(crate) struct Crds {
 
 /// Something that an API server refuses.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the field is for who reads a difference")]
 pub(crate) struct Refusal {
     pub field: String,
     pub message: String,
@@ -34,8 +33,8 @@ pub(crate) struct Refusal {
 }
 
 impl Crds {
-    /// Reads every CRD of the Gateway API's own group, and compiles every rule in it.
-    pub(crate) fn read(directory: &Path) -> Self {
+    /// Reads every CRD of an API group, and compiles every rule in it.
+    pub(crate) fn read(directory: &Path, group: &str) -> Self {
         let mut env = Env::stdlib();
         env.add_extension(cel::extensions::strings).expect("declared once");
         let mut crds = Self {
@@ -47,9 +46,7 @@ impl Crds {
         };
         for file in super::files(directory) {
             for crd in yaml(&file) {
-                if crd["kind"] == "CustomResourceDefinition"
-                    && crd["spec"]["group"] == "gateway.networking.k8s.io"
-                {
+                if crd["kind"] == "CustomResourceDefinition" && crd["spec"]["group"] == group {
                     crds.add(&crd["spec"]);
                 }
             }
@@ -70,6 +67,7 @@ impl Crds {
 
     /// Compiles what a schema holds.
     fn prepare(&mut self, schema: &Json) {
+        items(&schema["allOf"]).iter().for_each(|part| self.prepare(part));
         if let Some(pattern) = schema["pattern"].as_str() {
             let regex =
                 || Regex::new(pattern).expect("upstream's patterns are regular expressions");
@@ -113,6 +111,17 @@ impl Crds {
         all
     }
 
+    /// The defaults of a kind, by field.
+    pub(crate) fn defaults(&self, kind: &str) -> BTreeMap<String, Json> {
+        let mut all = BTreeMap::new();
+        for ((of, _), schema) in &self.schemas {
+            if of == kind {
+                defaults(&schema["properties"]["spec"], "spec", &mut all);
+            }
+        }
+        all
+    }
+
     /// What is wrong with the `spec` of an object; None if its kind or version is not served.
     pub(crate) fn refusals(&self, object: &Json) -> Option<Vec<Refusal>> {
         let schema = self.schema(object)?;
@@ -140,7 +149,9 @@ impl Crds {
             | ("array", Json::Array(_))
             | ("string", Json::String(_))
             | ("boolean", Json::Bool(_))
-            | ("", _) => true,
+            | ("number", Json::Number(_)) => true,
+            ("", Json::Number(number)) if is_either(schema) => number.is_i64() || number.is_u64(),
+            ("", value) => !is_either(schema) || value.is_string(),
             ("integer", Json::Number(number)) => number.is_i64() || number.is_u64(),
             _ => false,
         };
@@ -172,15 +183,20 @@ impl Crds {
                 found.push(Refusal::ours(field, message));
             }
         }
-        if let Some(words) = schema["enum"].as_array()
-            && !words.contains(value)
-        {
-            found.push(Refusal::blocking(field, format!("not one of {}", schema["enum"])));
+        for part in std::iter::once(schema).chain(items(&schema["allOf"])) {
+            if let Some(words) = part["enum"].as_array()
+                && !words.contains(value)
+            {
+                found.push(Refusal::blocking(field, format!("not one of {}", part["enum"])));
+            }
+            if let (Some(pattern), Some(text)) = (part["pattern"].as_str(), value.as_str())
+                && !self.patterns[pattern].is_match(text)
+            {
+                found.push(Refusal::ours(field, format!("pattern {pattern}")));
+            }
         }
-        if let (Some(pattern), Some(text)) = (schema["pattern"].as_str(), value.as_str())
-            && !self.patterns[pattern].is_match(text)
-        {
-            found.push(Refusal::ours(field, format!("pattern {pattern}")));
+        if schema["format"] == "byte" && !value.as_str().is_some_and(is_base64) {
+            found.push(Refusal::ours(field, "not base64".into()));
         }
         // The one `oneOf` there is: an IPAddress has an address for its value.
         if schema.get("oneOf").is_some() {
@@ -224,6 +240,7 @@ impl Crds {
                     let field = format!("{field}.{name}");
                     match member(schema, name) {
                         Some(schema) => self.openapi(schema, value, &field, found),
+                        None if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
                         // kubectl asks for strict validation of fields, unless it is told not to.
                         None => found.push(Refusal::blocking(&field, "unknown field".into())),
                     }
@@ -302,6 +319,19 @@ fn shapes(schema: &Json, place: &str, found: &mut BTreeMap<String, String>) {
     }
 }
 
+fn defaults(schema: &Json, place: &str, found: &mut BTreeMap<String, Json>) {
+    if let Some(default) = schema.get("default") {
+        found.insert(place.into(), default.clone());
+    }
+    schema.get("items").into_iter().for_each(|of| defaults(of, &format!("{place}[]"), found));
+    if let Some(schema) = schema.get("additionalProperties") {
+        defaults(schema, &format!("{place}.{{}}"), found);
+    }
+    for (name, schema) in properties(schema) {
+        defaults(schema, &format!("{place}.{name}"), found);
+    }
+}
+
 /// The value with the defaults of its schema, as far down as it is written.
 fn defaulted(schema: &Json, mut value: Json) -> Json {
     match &mut value {
@@ -365,6 +395,21 @@ fn cel_value(value: &Json) -> Value {
             Value::Map(Map { map: Arc::new(fields.iter().map(entry).collect()) })
         }
     }
+}
+
+/// True if a number and a text are both right.
+fn is_either(schema: &Json) -> bool {
+    schema["x-kubernetes-int-or-string"] == true
+}
+
+/// The format `byte`, which is not empty.
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let is_digit = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+    !text.is_empty()
+        && text.len().is_multiple_of(4)
+        && text.len() - digits.len() <= 2
+        && digits.chars().all(is_digit)
 }
 
 /// The formats `ipv4` and `ipv6`. Zeros may lead the parts of the first, as they could in old Go.

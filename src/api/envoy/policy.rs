@@ -30,13 +30,16 @@ pub(crate) struct EnvoyPolicy<S> {
 pub(crate) trait EnvoyPolicySpec {
     /// The kind of the policies with this spec.
     const KIND: Kind;
+    /// The kinds of objects that it may target, in the order of the CRD's message.
+    const TARGETS: &'static [Kind];
     /// The lists that `mergeType: StrategicMerge` merges, by their paths, each with the field that
     /// identifies its items. Every other list is replaced.
     const MERGED_LISTS: &'static [(&'static str, Option<&'static str>)];
 
     /// Returns the older form of `targetRefs`.
     fn target_ref(&self) -> Option<&PolicyTarget>;
-    fn target_refs(&self) -> &[PolicyTarget];
+    /// Returns `targetRefs`; `None` if it is not written.
+    fn target_refs(&self) -> Option<&[PolicyTarget]>;
     fn target_selectors(&self) -> &[PolicySelector];
     /// Returns the type of the merge with the nearest policy of the listener; `None` if the policy
     /// is not merged.

@@ -17,8 +17,7 @@ pub(crate) type SecurityPolicy = EnvoyPolicy<SecurityPolicySpec>;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SecurityPolicySpec {
     pub target_ref: Option<PolicyTarget>,
-    #[serde(default)]
-    pub target_refs: Vec<PolicyTarget>,
+    pub target_refs: Option<Vec<PolicyTarget>>,
     #[serde(default)]
     pub target_selectors: Vec<PolicySelector>,
     pub merge_type: Option<MergeType>,
@@ -28,6 +27,8 @@ pub(crate) struct SecurityPolicySpec {
 
 impl EnvoyPolicySpec for SecurityPolicySpec {
     const KIND: Kind = Kind::SecurityPolicy;
+    const TARGETS: &'static [Kind] =
+        &[Kind::Gateway, Kind::ListenerSet, Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute];
     const MERGED_LISTS: &'static [(&'static str, Option<&'static str>)] =
         &[("/extAuth/contextExtensions", Some("name"))];
 
@@ -35,8 +36,8 @@ impl EnvoyPolicySpec for SecurityPolicySpec {
         self.target_ref.as_ref()
     }
 
-    fn target_refs(&self) -> &[PolicyTarget] {
-        &self.target_refs
+    fn target_refs(&self) -> Option<&[PolicyTarget]> {
+        self.target_refs.as_deref()
     }
 
     fn target_selectors(&self) -> &[PolicySelector] {

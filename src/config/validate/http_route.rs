@@ -274,7 +274,7 @@ fn redirect(redirect: &RequestRedirectFilter, at: Path<'_>, found: &mut Violatio
     }
 }
 
-fn path_modifier(path: &HttpPathModifier, at: Path<'_>, found: &mut Violations) {
+pub(super) fn path_modifier(path: &HttpPathModifier, at: Path<'_>, found: &mut Violations) {
     found.word(at.field("type"), path.kind.unknown(), PathModifierType::WORDS);
     for (kind, field, value) in [
         (PathModifierType::ReplaceFullPath, "replaceFullPath", &path.replace_full_path),

@@ -1,21 +1,28 @@
 //! The rules of each kind that need no other object: limits, required parts, words.
 //!
 //! They are the rules of the CRDs (OpenAPI and CEL) of the Gateway API 1.6.1, experimental channel,
-//! against which an API server checks every object. If upstream has a message, the message here is
+//! against which an API server checks every object; for the kinds of Envoy Gateway, those of its 1.9.
+//! If upstream has a message, the message here is
 //! the same word for word, so that a search finds it.
 //!
 //! The validity of regular expressions is not checked here; `compile` finds that out by compiling
 //! them.
 
 mod backend;
+mod backend_settings;
 mod backend_tls_policy;
+mod backend_traffic_policy;
 mod envoy_proxy;
 mod gateway;
 mod grpc_route;
+mod health_check;
 mod http_route;
 mod l4_route;
+mod load_balancer;
 mod policy_targets;
+mod rate_limit;
 mod reference_grant;
+mod response_override;
 mod route;
 mod security_policy;
 mod violations;
@@ -46,6 +53,9 @@ pub(super) fn object(object: &Object) -> Vec<Fault> {
         Object::EnvoyProxy(proxy) => envoy_proxy::spec(&proxy.spec, spec, &mut found),
         Object::BackendTlsPolicy(policy) => {
             backend_tls_policy::spec(&policy.spec, spec, &mut found);
+        }
+        Object::BackendTrafficPolicy(policy) => {
+            backend_traffic_policy::policy(policy, spec, &mut found);
         }
         Object::SecurityPolicy(policy) => {
             security_policy::policy(policy, spec, &mut found);

@@ -6,6 +6,8 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 use crate::api::ObjectKey;
+use crate::api::envoy::Quantity;
+use crate::api::shared::Fraction;
 use crate::config::fault::{Fault, Reason};
 use crate::config::names;
 use crate::config::path::Path;
@@ -66,6 +68,40 @@ impl Violations {
         if value < least || value > most {
             self.add(at, format!("{value} is out of range; use a number from {least} to {most}"));
         }
+    }
+
+    /// Checks a number that may be absent.
+    pub(super) fn optional<N: Copy + PartialOrd + Display>(
+        &mut self,
+        at: Path<'_>,
+        value: Option<N>,
+        allowed: RangeInclusive<N>,
+    ) {
+        if let Some(value) = value {
+            self.number(at, value, allowed);
+        }
+    }
+
+    /// Checks a number of bytes in the notation of Kubernetes.
+    pub(super) fn quantity(&mut self, at: Path<'_>, quantity: &Quantity) {
+        if let Quantity::Text(text) = quantity
+            && !quantity.is_well_formed()
+        {
+            let problem = format!(
+                "`{}` is not a whole quantity; write it like `32768`, `32Ki` or `1M`",
+                shown(text)
+            );
+            self.add(at, problem);
+        }
+    }
+
+    /// Checks a fraction.
+    pub(super) fn fraction(&mut self, at: Path<'_>, fraction: Fraction) {
+        let most = i32::MAX.unsigned_abs();
+        self.number(at.field("denominator"), fraction.denominator(), 1..=most);
+        self.number(at.field("numerator"), fraction.numerator, 0..=most);
+        let problem = "numerator must be less than or equal to denominator";
+        self.require(fraction.numerator <= fraction.denominator(), at, problem);
     }
 
     pub(super) fn port(&mut self, at: Path<'_>, port: u16) {

@@ -13,8 +13,7 @@
 //!    it, and the variant of `Object`.
 //! 2. `src/config/objects.rs`: the arm that reads it, with its unsupported features;
 //!    `src/config/validate/`: the rules of its CRD, after those of `policy_targets`.
-//! 3. A file beside `security.rs` here: the kinds that it may target, and the handling of a target
-//!    in a conflict; `graph/build.rs`: its `AttachedPolicies`, and the reports for the statuses.
+//! 3. A file beside `security.rs` here: the handling of a target in a conflict; `graph/build.rs`: its `AttachedPolicies`, and the reports for the statuses.
 //! 4. `src/compile/`: its meaning, by `AttachedPolicies::on_listener` and
 //!    `AttachedPolicies::on_rule`.
 //!
@@ -33,6 +32,7 @@ mod security;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 pub(super) use attachment::{
     Asking, Missing, NoTarget, PolicyTargets, TargetFound, TargetRef, attach,
@@ -40,6 +40,8 @@ pub(super) use attachment::{
 pub(super) use claims::{Claim, Claims, OnConflict};
 pub(super) use report::{Ancestor, AncestorReport, PolicyReport};
 pub(super) use security::security_policies;
+pub(super) use traffic::traffic_policies;
 
-pub(crate) use policies::ListenerPolicy;
+pub(crate) use policies::{ListenerPolicies, ListenerPolicy};
 pub(crate) use security::{AppliedSecurity, Guard, SecurityPolicies};
+pub(crate) use traffic::{AppliedTraffic, TrafficEffect, TrafficPolicies};

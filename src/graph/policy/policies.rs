@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 
 use crate::api::envoy::{EnvoyPolicy, EnvoyPolicySpec, MergeType};
-use crate::api::{GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta};
+use crate::api::{GATEWAY_GROUP, ObjectKey, ObjectMeta};
 use crate::config::field_path;
 use crate::graph::gateways::Gateway;
 use crate::graph::index::ObjectIndex;
@@ -56,6 +56,16 @@ pub(crate) struct AppliedPolicy<'p, S> {
     parent: Option<&'p EnvoyPolicy<S>>,
 }
 
+impl<'p, S> Applied<'p, S> {
+    /// Returns the policy, if it can be applied.
+    pub(crate) fn policy(self) -> Option<AppliedPolicy<'p, S>> {
+        match self {
+            Self::Refused => None,
+            Self::Policy(policy) => Some(policy),
+        }
+    }
+}
+
 impl<'p, S> AppliedPolicy<'p, S> {
     /// Returns the policy that a field was written in: the own one if its spec `has` the field,
     /// otherwise the one that it is merged with.
@@ -86,11 +96,22 @@ impl<S> Copy for Applied<'_, S> {}
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListenerPolicy(pub(super) Option<Claim>);
 
+/// All policies of a listener, the most specific first: its own, that of its ListenerSet, that of its
+/// Gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListenerPolicies([Option<Claim>; 3]);
+
+impl ListenerPolicies {
+    /// Returns the one that applies to rules without a policy of their own.
+    pub(crate) fn nearest(self) -> ListenerPolicy {
+        ListenerPolicy(self.0.into_iter().flatten().next())
+    }
+}
+
 impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
-    /// Attaches `policies`, in tie-breaking order, to their targets of `kinds`.
+    /// Attaches `policies`, in tie-breaking order, to their targets.
     pub(in crate::graph) fn new(
         policies: &[&'a EnvoyPolicy<S>],
-        kinds: &'static [Kind],
         on_conflict: OnConflict,
         index: &ObjectIndex<'a>,
         faults: &mut Faults,
@@ -100,7 +121,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
             return Self { all: Vec::new(), claims, merged: HashMap::new() };
         }
         let keys: Vec<ObjectKey> = policies.iter().map(|policy| key(policy)).collect();
-        let targetable = Targetable::new(index, kinds);
+        let targetable = Targetable::new(index, S::TARGETS);
         let asking = policies.iter().zip(&keys);
         let asking: Vec<Asking<'_>> =
             asking.map(|(policy, key)| ask(policy, key, &targetable, faults)).collect();
@@ -182,6 +203,12 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         ListenerPolicy(self.levels(listener).map(|(claim, _)| claim).next())
     }
 
+    /// Returns all policies of a listener.
+    pub(crate) fn all_on_listener(&self, listener: &Listener<'_>) -> ListenerPolicies {
+        let mut levels = self.levels(listener).map(|(claim, _)| claim);
+        ListenerPolicies(std::array::from_fn(|_| levels.next()))
+    }
+
     /// Returns the claims on a listener with their targets, the most specific first. Claims on
     /// single listeners of a Gateway do not affect the listeners of its ListenerSets.
     pub(super) fn levels<'l>(
@@ -226,6 +253,20 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         }
     }
 
+    /// Returns the policies that reach the rules of a route on a listener with the policies
+    /// `of_listener`, the most specific first. For routes to which a policy does not apply as a
+    /// whole, but attribute by attribute.
+    pub(crate) fn each_on_route(
+        &self,
+        route: &Route<'_>,
+        of_listener: ListenerPolicies,
+    ) -> impl Iterator<Item = Applied<'_, S>> {
+        let own = self.on_rule(route, 0, of_listener.nearest());
+        let whole = self.claims.whole(&route.key);
+        let further = whole.into_iter().chain(of_listener.0.into_iter().flatten());
+        own.into_iter().chain(further.map(|claim| self.applied(claim)))
+    }
+
     fn applied(&self, claim: Claim) -> Applied<'_, S> {
         match claim {
             Claim::Policy(place) if self.all[place].usable.is_ok() => {
@@ -253,7 +294,7 @@ fn ask<'a, S: EnvoyPolicySpec>(
         faults.warning(key, field_path!(spec.targetRef), problem);
     }
     let one = policy.spec.target_ref().map(|target| (field_path!(spec.targetRef), target));
-    let many = policy.spec.target_refs().iter().enumerate();
+    let many = policy.spec.target_refs().into_iter().flatten().enumerate();
     let many = many.map(|(number, target)| (field_path!(spec.targetRefs[number]), target));
     let named = one.into_iter().chain(many).map(|(field, target)| TargetRef {
         field,

@@ -3,17 +3,12 @@
 //! A SecurityPolicy that cannot be applied closes its targets: requests are answered with 500, as
 //! in Envoy Gateway. Two SecurityPolicies for the same target close it as well.
 
-use crate::api::Kind;
 use crate::api::envoy::SecurityPolicySpec;
 use crate::graph::index::ObjectIndex;
 use crate::graph::verdict::Faults;
 
 use super::claims::OnConflict;
 use super::policies::{Applied, AppliedPolicy, AttachedPolicies};
-
-/// The kinds of objects that a SecurityPolicy may target.
-const TARGETS: &[Kind] =
-    &[Kind::Gateway, Kind::ListenerSet, Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute];
 
 /// The SecurityPolicies of a load.
 pub(crate) type SecurityPolicies<'a> = AttachedPolicies<'a, SecurityPolicySpec>;
@@ -28,5 +23,5 @@ pub(in crate::graph) fn security_policies<'a>(
     index: &ObjectIndex<'a>,
     faults: &mut Faults,
 ) -> SecurityPolicies<'a> {
-    AttachedPolicies::new(&index.security_policies, TARGETS, OnConflict::Close, index, faults)
+    AttachedPolicies::new(&index.security_policies, OnConflict::Close, index, faults)
 }

@@ -1,0 +1,73 @@
+//! The rules of Envoy Gateway's cluster settings, which several kinds embed.
+
+use crate::api::envoy::backend_settings::{
+    BackendConnection, BackendProxyProtocol, BackendRetry, CircuitBreaker, Dns, DnsLookupFamily,
+    Http2Settings, ProxyProtocolVersion, RetryTrigger,
+};
+use crate::config::path::Path;
+
+use super::violations::Violations;
+
+pub(super) fn circuit_breaker(breaker: &CircuitBreaker, at: Path<'_>, found: &mut Violations) {
+    if let Some(budget) = &breaker.retry_budget {
+        found.fraction(at.field("retryBudget").field("percent"), budget.percent);
+    }
+}
+
+pub(super) fn retry(retry: &BackendRetry, at: Path<'_>, found: &mut Violations) {
+    found.optional(at.field("numRetries"), retry.num_retries, 0..=i32::MAX);
+    let Some(on) = &retry.retry_on else { return };
+    let at = at.field("retryOn");
+    for (index, trigger) in on.triggers.iter().enumerate() {
+        let at = at.field("triggers");
+        found.word(at.item(index), trigger.unknown(), RetryTrigger::WORDS);
+    }
+    for (index, code) in on.http_status_codes.iter().enumerate() {
+        let at = at.field("httpStatusCodes");
+        found.number(at.item(index), *code, 100..=599);
+    }
+}
+
+pub(super) fn proxy_protocol(of: &BackendProxyProtocol, at: Path<'_>, found: &mut Violations) {
+    found.word(at.field("version"), of.version.unknown(), ProxyProtocolVersion::WORDS);
+}
+
+pub(super) fn connection(of: &BackendConnection, at: Path<'_>, found: &mut Violations) {
+    for (field, limit) in
+        [("bufferLimit", &of.buffer_limit), ("socketBufferLimit", &of.socket_buffer_limit)]
+    {
+        if let Some(limit) = limit {
+            found.quantity(at.field(field), limit);
+        }
+    }
+    if let Some(of) = &of.preconnect {
+        let at = at.field("preconnect");
+        found.optional(at.field("perEndpointPercent"), of.per_endpoint_percent, 100..=300);
+        found.optional(at.field("predictivePercent"), of.predictive_percent, 100..=i32::MAX);
+    }
+}
+
+pub(super) fn dns(dns: &Dns, at: Path<'_>, found: &mut Violations) {
+    let unknown = dns.lookup_family.as_ref().and_then(DnsLookupFamily::unknown);
+    found.word(at.field("lookupFamily"), unknown, DnsLookupFamily::WORDS);
+}
+
+pub(super) fn http2(http2: &Http2Settings, at: Path<'_>, found: &mut Violations) {
+    for (field, size) in [
+        ("initialStreamWindowSize", &http2.initial_stream_window_size),
+        ("initialConnectionWindowSize", &http2.initial_connection_window_size),
+    ] {
+        if let Some(size) = size {
+            found.quantity(at.field(field), size);
+        }
+    }
+    let streams = http2.max_concurrent_streams;
+    found.optional(at.field("maxConcurrentStreams"), streams, 1..=i32::MAX);
+    if let Some(of) = &http2.connection_keepalive {
+        let at = at.field("connectionKeepalive");
+        found.optional(at.field("intervalJitter"), of.interval_jitter, 0..=100);
+        if let (Some(timeout), Some(interval)) = (of.timeout, of.interval) {
+            found.require(timeout < interval, at, "timeout must be less than interval");
+        }
+    }
+}
