@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::filters::{Filter, HttpFilter, Phase};
 use crate::secret::is_secret_header;
 use crate::snapshot::{
-    Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, PathMatch, Retry, Row, Rule,
-    Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
+    Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, PathMatch, RetriedFailures, Retry,
+    Row, Rule, Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
 };
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
@@ -260,14 +260,33 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
             None => to.push('\n'),
         }
     }
-    if let Some(Retry { codes, attempts, backoff }) = &rule.retry {
-        write!(to, "  up to {attempts} retries, after {backoff:?}, on a connection that fails")?;
-        for code in codes {
-            write!(to, ", {}", code.as_u16())?;
-        }
-        to.push('\n');
+    if let Some(retry) = &rule.retry {
+        write_retry(to, retry)?;
     }
     Ok(())
+}
+
+/// The number of successive statuses that are listed one by one.
+const MOST_CODES: usize = 10;
+
+fn write_retry(to: &mut String, retry: &Retry) -> Result {
+    let Retry { failures, codes, attempts, backoff, grpc, .. } = retry;
+    let mut causes = Vec::new();
+    match failures {
+        RetriedFailures::All => causes.push("a connection that fails".to_owned()),
+        RetriedFailures::Connecting => causes.push("a connection that cannot be opened".to_owned()),
+        RetriedFailures::None => {}
+    }
+    for run in codes.chunk_by(|one, next| one.as_u16() + 1 == next.as_u16()) {
+        match run {
+            [first, .., last] if run.len() > MOST_CODES => {
+                causes.push(format!("{} to {}", first.as_u16(), last.as_u16()));
+            }
+            _ => causes.extend(run.iter().map(|code| code.as_u16().to_string())),
+        }
+    }
+    causes.extend(grpc.iter().map(|status| format!("gRPC status {status}")));
+    writeln!(to, "  up to {attempts} retries, after {backoff:?}, on {}", causes.join(", "))
 }
 
 fn write_backends(to: &mut String, backends: &WeightedClusters) -> Result {

@@ -354,7 +354,7 @@ fn tls_details(cause: TlsCause) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filters::{Authorization, Broken};
+    use crate::filters::{Authorization, Broken, RateLimit};
     use crate::stats::{Downstream, ResponseFlags};
 
     /// Every failure. Each names the next, so that the compiler reports a new one that is missing
@@ -380,6 +380,9 @@ mod tests {
                 F::TwofoldLength => F::BackendInvalid,
                 F::BackendInvalid => F::Denied(Broken::DENIAL),
                 F::Denied(denial) if denial == Broken::DENIAL => F::Denied(Authorization::DENIAL),
+                F::Denied(denial) if denial == Authorization::DENIAL => {
+                    F::Denied(RateLimit::DENIAL)
+                }
                 F::Denied(_) => F::NoBackend,
                 F::NoBackend => F::NoRoute,
                 F::NoRoute => F::ConnectFailed,

@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, ServicePort};
-use crate::graph::{AppProtocol, BackendTarget, Encryption, NamedCertificate};
+use crate::clock;
+use crate::filters::Filter;
+use crate::graph::{AppProtocol, AppliedTraffic, BackendTarget, Encryption, NamedCertificate};
 use crate::snapshot::Carried;
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upstreams};
 
+use super::connection::ConnectionSettings;
+use super::filters;
 use super::slots::Slots;
 use super::trust::Trust;
 
@@ -50,7 +54,8 @@ impl<'a> Clusters<'a> {
     ///
     /// All rules that refer to one backend share one cluster, and so its connections and the state
     /// of its endpoints; but the clusters of a Gateway with its own client certificate for
-    /// backends, `client`, are shared only among rules of such Gateways.
+    /// backends, `client`, are shared only among rules of such Gateways, and those with settings of
+    /// a policy, `connection`, only among rules with the same settings.
     ///
     /// `None` if TLS is required and not possible: then no request may be sent.
     pub(super) fn get(
@@ -58,6 +63,7 @@ impl<'a> Clusters<'a> {
         target: &BackendTarget<'_>,
         carries: Carries,
         client: Option<&NamedCertificate>,
+        connection: ConnectionSettings,
     ) -> Option<Arc<Cluster>> {
         let tls = match (carries, target.encryption()) {
             // The gateway does not interpret these bytes.
@@ -96,6 +102,7 @@ impl<'a> Clusters<'a> {
             Some(identity) => format!("{name}/showing/{}", identity.object().replace(' ', "/")),
             None => name,
         };
+        let name = connection.name(name);
         if let Some(cluster) = self.by_name.get(&*name) {
             return Some(Arc::clone(cluster));
         }
@@ -108,7 +115,7 @@ impl<'a> Clusters<'a> {
         let bounds = self.upstreams.bounds();
         let settings =
             ClusterSettings { protocol, tls, bounds, ..ClusterSettings::new(name, endpoints) };
-        Some(self.kept_or_new(settings))
+        Some(self.kept_or_new(connection.over(settings)))
     }
 
     /// Returns an HTTP/2 cluster for an address or name that does not belong to an object.
@@ -136,6 +143,16 @@ impl<'a> Clusters<'a> {
     /// this name.
     pub(super) fn counts(&self, rule: &Arc<str>) -> Arc<Sharded<Upstream>> {
         self.carried.rule_counts.get_or_make(Arc::clone(rule), |_| Arc::default())
+    }
+
+    /// Returns the rate limit of a policy for a rule, with the buckets of the previous rule of this
+    /// name.
+    pub(super) fn rate_limit(
+        &self,
+        policy: &AppliedTraffic<'_>,
+        rule: &Arc<str>,
+    ) -> Option<Filter> {
+        filters::rate_limit(policy, rule, self.carried, clock::now())
     }
 
     /// Returns all clusters by their settings.

@@ -9,8 +9,10 @@
 //! its route, a listener that cannot be served is left out, and everything else is served.
 
 mod access_logs;
+mod attempts;
 mod binds;
 mod clusters;
+mod connection;
 mod coverage;
 mod filters;
 #[cfg(test)]

@@ -5,29 +5,31 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::HeaderName;
 
 use crate::api::{
-    self, BackendRef, CookieLifetime, GrpcRouteRule, HttpRouteRetry, HttpRouteRule,
-    HttpRouteTimeouts, PlainBackendRef, SessionPersistence, SessionPersistenceType,
+    self, BackendRef, CookieLifetime, GrpcRouteRule, HttpRouteRule, PlainBackendRef,
+    SessionPersistence, SessionPersistenceType,
 };
 use crate::config::{Fault, FieldPath, field_path};
 use crate::filters::{Filter, HttpFilter};
 use crate::graph::{
-    BackendTarget, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicy, NamedCertificate,
-    Resolved, Route, RouteObject, RuleRefs, SecurityPolicies,
+    BackendTarget, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicies, ListenerPolicy,
+    NamedCertificate, Resolved, Route, RouteObject, RuleRefs, SecurityPolicies, TrafficEffect,
+    TrafficPolicies,
 };
 use crate::snapshot::{
-    Carrier, Choice, Conditions, Forward, Limit, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
+    Carrier, Choice, Conditions, Forward, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
     Transport, WeightedClusters,
 };
 use crate::stable_hash::hash_32;
 use crate::stats::{Sharded, Upstream};
 
 use super::clusters::{Carries, Clusters};
+use super::connection::ConnectionSettings;
 use super::filters::{self, Step};
 use super::misfit::Misfit;
-use super::{matches, never};
+use super::{attempts, matches, never};
 
 /// A compiled route.
 #[derive(Debug, Default)]
@@ -55,6 +57,21 @@ struct Variant<'g> {
     client: Option<&'g NamedCertificate>,
     /// The SecurityPolicy of the listener.
     security: ListenerPolicy,
+    /// The BackendTrafficPolicies of the listener.
+    traffic: ListenerPolicies,
+}
+
+/// The policies of a load.
+#[derive(Clone, Copy)]
+struct Policies<'g> {
+    security: &'g SecurityPolicies<'g>,
+    traffic: &'g TrafficPolicies<'g>,
+}
+
+impl<'g> Policies<'g> {
+    fn of(graph: &'g Graph<'_>) -> Self {
+        Self { security: &graph.security, traffic: &graph.traffic }
+    }
 }
 
 impl<'g> Variant<'g> {
@@ -62,10 +79,13 @@ impl<'g> Variant<'g> {
         route: &Route<'_>,
         gateway: &'g Gateway<'_>,
         listener: &Listener<'_>,
-        security: &SecurityPolicies<'_>,
+        policies: Policies<'_>,
     ) -> Self {
         let client = gateway.client_certificate.as_ref().filter(|_| route.is_encrypted());
-        Self { client, security: security.on_listener(listener) }
+        let Policies { security, traffic } = policies;
+        let (security, traffic) =
+            (security.on_listener(listener), traffic.all_on_listener(listener));
+        Self { client, security, traffic }
     }
 }
 
@@ -80,12 +100,13 @@ impl<'g> CompiledRoutes<'g> {
         let variants = variants(graph);
         let compiled = graph.routes.iter().zip(variants).map(|(of, mut variants)| {
             let first = variants.pop().unwrap_or_default();
-            let compiled = route(of, &graph.security, clusters, first, trusts_proxies, warnings);
+            let policies = Policies::of(graph);
+            let compiled = route(of, policies, clusters, first, trusts_proxies, warnings);
             let mut all = vec![(first, compiled)];
             all.extend(variants.into_iter().map(|variant| {
                 // The first variant has reported every fault.
                 let compiled =
-                    route(of, &graph.security, clusters, variant, trusts_proxies, &mut Vec::new());
+                    route(of, policies, clusters, variant, trusts_proxies, &mut Vec::new());
                 (variant, compiled)
             }));
             all
@@ -101,7 +122,8 @@ impl<'g> CompiledRoutes<'g> {
         gateway: &Gateway<'_>,
         listener: &Listener<'_>,
     ) -> Option<&CompiledRoute> {
-        let wanted = Variant::of(&graph.routes[route], gateway, listener, &graph.security);
+        let policies = Policies::of(graph);
+        let wanted = Variant::of(&graph.routes[route], gateway, listener, policies);
         self.0[route].iter().find(|(variant, _)| *variant == wanted).map(|(_, route)| route)
     }
 
@@ -127,7 +149,7 @@ fn variants<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Variant<'g>>> {
         for listener in listeners {
             for on in &listener.routes {
                 let variant =
-                    Variant::of(&graph.routes[on.route], gateway, listener, &graph.security);
+                    Variant::of(&graph.routes[on.route], gateway, listener, Policies::of(graph));
                 let known = &mut variants[on.route];
                 if !known.contains(&variant) {
                     known.push(variant);
@@ -144,15 +166,15 @@ fn variants<'g>(graph: &'g Graph<'_>) -> Vec<Vec<Variant<'g>>> {
 /// out, its requests would match a broader rule and so bypass its purpose.
 fn route(
     route: &Route<'_>,
-    security: &SecurityPolicies<'_>,
+    policies: Policies<'_>,
     clusters: &mut Clusters<'_>,
     variant: Variant<'_>,
     trusts_proxies: bool,
     warnings: &mut Vec<Fault>,
 ) -> CompiledRoute {
-    let into = CompiledRoute::default();
+    let (into, connection) = (CompiledRoute::default(), ConnectionSettings::default());
     let mut compiler =
-        Compiler { route, security, clusters, variant, trusts_proxies, warnings, into };
+        Compiler { route, policies, connection, clusters, variant, trusts_proxies, warnings, into };
     compiler.not_yet("spec.useDefaultGateways", route.object.uses_default_gateways());
     match route.object {
         RouteObject::Http(object) => {
@@ -200,7 +222,9 @@ struct RuleParts<'r, F> {
 
 struct Compiler<'c, 'n> {
     route: &'c Route<'c>,
-    security: &'c SecurityPolicies<'c>,
+    policies: Policies<'c>,
+    /// The settings of connections for the rule that is compiled.
+    connection: ConnectionSettings,
     clusters: &'c mut Clusters<'n>,
     variant: Variant<'c>,
     trusts_proxies: bool,
@@ -208,7 +232,7 @@ struct Compiler<'c, 'n> {
     into: CompiledRoute,
 }
 
-impl Compiler<'_, '_> {
+impl<'c> Compiler<'c, '_> {
     fn http(&mut self, number: usize, rule: &HttpRouteRule, refs: &RuleRefs<'_>) {
         let mut rows: Vec<_> = rule.matches.iter().map(matches::http).collect();
         if rows.is_empty() {
@@ -228,8 +252,8 @@ impl Compiler<'_, '_> {
             filters: &rule.filters,
             backend_refs: &rule.backend_refs,
             compile: filters::http,
-            timeouts: timeouts(rule.timeouts.unwrap_or_default()),
-            retry: rule.retry.as_ref().map(retry),
+            timeouts: attempts::timeouts(rule.timeouts.unwrap_or_default()),
+            retry: rule.retry.as_ref().map(attempts::retry),
             session,
         };
         self.rule(number, written, refs);
@@ -288,6 +312,9 @@ impl Compiler<'_, '_> {
     /// Compiles the one rule of a route that is not an HTTP route.
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
+        let policies = self.policies.traffic.each_on_route(self.route, self.variant.traffic);
+        let specs: Vec<_> = policies.filter_map(|of| of.policy()).map(|of| of.spec).collect();
+        self.connection = ConnectionSettings::of(specs.into_iter());
         let (refused, authorization) = match self.guard(0) {
             None => (false, None),
             Some(Guard::Refused) => (true, None),
@@ -337,7 +364,14 @@ impl Compiler<'_, '_> {
         self.warn(field_path!(spec.rules[rule].backendRefs[place]), problem);
     }
 
-    fn rule<F>(&mut self, number: usize, written: RuleParts<'_, F>, refs: &RuleRefs<'_>) {
+    fn rule<F>(&mut self, number: usize, mut written: RuleParts<'_, F>, refs: &RuleRefs<'_>) {
+        let traffic = self.traffic(number);
+        let policy = traffic.and_then(|of| of.policy());
+        self.connection = ConnectionSettings::of(policy.iter().map(|policy| policy.spec));
+        if let Some(policy) = policy {
+            written.timeouts = attempts::timeouts_with(written.timeouts, policy.spec);
+            written.retry = written.retry.or_else(|| attempts::retry_of_policy(policy.spec));
+        }
         let mut rows = Vec::with_capacity(written.rows.len());
         for (place, row) in written.rows.into_iter().enumerate() {
             match row {
@@ -376,6 +410,10 @@ impl Compiler<'_, '_> {
         if let Some(Guard::Policy(policy)) = guard {
             run.extend(filters::of_policy(&policy, &run));
         }
+        let name = self.name(number);
+        if let Some(policy) = &policy {
+            run.extend(self.clusters.rate_limit(policy, &name));
+        }
         let cors = run.iter().any(|filter| matches!(filter, Filter::Cors(_)));
         if cors {
             let preflights: Vec<_> = rows
@@ -387,13 +425,13 @@ impl Compiler<'_, '_> {
             rows.extend(preflights);
         }
         let is_broken = guard == Some(Guard::Refused)
+            || traffic == Some(TrafficEffect::Refused)
             || self.route.breaks_rules(number)
             || self.into.stopped.contains(&number)
             // A broken filter refuses everything: no request may be answered as if the filter were
             // absent.
             || run.iter().any(|filter| matches!(filter, Filter::Broken(_)));
         run.sort_by_key(HttpFilter::phase);
-        let name = self.name(number);
         let counts = self.clusters.counts(&name);
         let grpc = self.carries() == Carries::Grpc;
         let rule = if is_broken {
@@ -528,7 +566,7 @@ impl Compiler<'_, '_> {
         target: &BackendTarget<'_>,
         carries: Carries,
     ) -> Option<Arc<crate::upstream::Cluster>> {
-        self.clusters.get(target, carries, self.variant.client)
+        self.clusters.get(target, carries, self.variant.client, self.connection)
     }
 
     fn carries(&self) -> Carries {
@@ -542,7 +580,13 @@ impl Compiler<'_, '_> {
 
     /// Returns the effect of SecurityPolicies on a rule.
     fn guard(&self, rule: usize) -> Option<Guard<'_>> {
-        self.security.on_rule(self.route, rule, self.variant.security)
+        self.policies.security.on_rule(self.route, rule, self.variant.security)
+    }
+
+    /// Returns the effect of BackendTrafficPolicies on a rule.
+    fn traffic(&self, rule: usize) -> Option<TrafficEffect<'c>> {
+        let of_listener = self.variant.traffic.nearest();
+        self.policies.traffic.on_rule(self.route, rule, of_listener)
     }
 
     /// Returns Envoy Gateway's name of the rule, so that existing dashboards keep working.
@@ -611,57 +655,5 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
         retry: None,
         counts,
         session: None,
-    }
-}
-
-/// Converts timeouts; `0s` turns a limit off (GEP-1742).
-fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
-    let limit = |raw: Option<api::Duration>| match raw.map(api::Duration::get) {
-        None => Limit::Unset,
-        Some(Duration::ZERO) => Limit::Off,
-        Some(limit) => Limit::After(limit),
-    };
-    Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) }
-}
-
-/// The default of `attempts`, which counts tries after the first: Envoy Gateway's default.
-const ATTEMPTS: u32 = 2;
-
-/// The default of `backoff`: Envoy's default.
-const BACKOFF: Duration = Duration::from_millis(25);
-
-fn retry(raw: &HttpRouteRetry) -> Retry {
-    Retry {
-        // A number that is not a status breaks a rule of the kind.
-        codes: raw.codes.iter().filter_map(|code| StatusCode::from_u16(*code).ok()).collect(),
-        attempts: raw.attempts.unwrap_or(ATTEMPTS),
-        backoff: raw.backoff.map_or(BACKOFF, api::Duration::get),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_of_zero_is_off() {
-        use Limit::{Off, Unset};
-        let seconds = |seconds| Limit::After(Duration::from_secs(seconds));
-        // (request, backendRequest, limits)
-        let table = [
-            (None, None, (Unset, Unset)),
-            (Some("10s"), None, (seconds(10), Unset)),
-            (Some("10s"), Some("10s"), (seconds(10), seconds(10))),
-            (Some("0s"), Some("10s"), (Off, seconds(10))),
-            (Some("10s"), Some("0s"), (seconds(10), Off)),
-            (None, Some("1s"), (Unset, seconds(1))),
-        ];
-        for (request, backend, want) in table {
-            let parse = |text: &str| text.parse().unwrap();
-            let (request, backend_request) = (request.map(parse), backend.map(parse));
-            let limits = timeouts(HttpRouteTimeouts { request, backend_request });
-            let got = (limits.request, limits.backend_request);
-            assert_eq!(got, want, "{request:?} {backend_request:?}");
-        }
     }
 }

@@ -15,6 +15,7 @@ use crate::trace::{Collector, CollectorSettings, Sampling, Tag, TagValue, Tracin
 use crate::upstream::{Cluster, EndpointSettings};
 
 use super::clusters::{Carries, Clusters};
+use super::connection::ConnectionSettings;
 
 /// The tracing settings of each Gateway.
 #[derive(Debug)]
@@ -89,7 +90,8 @@ fn cluster(
         return Some(clusters.at(host, provider.port()));
     }
     let target = proxy.collectors.first()?.as_ref().ok()?;
-    clusters.get(target, Carries::Grpc, gateway.client_certificate.as_ref())
+    let client = gateway.client_certificate.as_ref();
+    clusters.get(target, Carries::Grpc, client, ConnectionSettings::default())
 }
 
 fn settings(

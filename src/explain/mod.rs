@@ -78,6 +78,8 @@ fn follow(
         matched_prefix: prefix,
         allowed_origin: None,
         details: None,
+        limit: None,
+        retry_after: None,
         passed: 0,
     };
     let before = head.clone();
@@ -218,6 +220,10 @@ fn rehearse(
     if matches!(filter, Filter::Authorization(_)) {
         let client = exchange.client;
         effect.changes.push(format!("as for a client at {client}; `--client` is for another"));
+    }
+    if let Filter::RateLimit(limits) = filter {
+        let counting = limits.counting(exchange, head).into_iter();
+        effect.changes.extend(counting.map(|limit| format!("counted by {limit}")));
     }
     let answer = match verdict {
         Verdict::Continue(()) => None,

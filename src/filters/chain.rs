@@ -43,6 +43,18 @@ pub(crate) fn on_failure<F: HttpFilter>(
     }
 }
 
+/// The fields that the response to a refusal by a filter of the rule has: those of the filters that
+/// the request has passed, and of the one that refuses.
+pub(crate) fn on_refusal<F: HttpFilter>(
+    of_rule: &[F],
+    exchange: &Exchange,
+    headers: &mut HeaderMap,
+) {
+    for filter in of_rule.iter().take(exchange.passed + 1).rev() {
+        filter.on_failure(exchange, headers);
+    }
+}
+
 fn passed<'f, F>(
     of_rule: &'f [F],
     of_backend: &'f [F],
@@ -121,7 +133,7 @@ mod tests {
         let Verdict::Break(Stop::Refuse(failure)) = verdict else { panic!("{verdict:?}") };
         assert_eq!((failure.status().as_u16(), failure.details()), (500, "filter_invalid"));
         let mut headers = HeaderMap::new();
-        on_failure(&filters, &exchange, &mut headers);
+        on_refusal(&filters, &exchange, &mut headers);
         assert_eq!(headers["access-control-allow-origin"], "*");
     }
 }

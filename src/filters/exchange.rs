@@ -31,8 +31,23 @@ pub(crate) struct Exchange {
     /// The details for the log if a filter refuses the request and knows more than its denial says,
     /// for example the name of a rule.
     pub details: Option<Arc<str>>,
+    /// The limit of requests that the response shows.
+    pub limit: Option<LimitShown>,
+    /// The seconds after which a request that a limit has refused can succeed, if known.
+    pub retry_after: Option<u32>,
     /// Filters that the request has passed: of its rule, then of its backend.
     pub passed: usize,
+}
+
+/// A limit of requests, as the response shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LimitShown {
+    /// The requests that a full bucket admits.
+    pub limit: u32,
+    /// The requests that are left.
+    pub remaining: u32,
+    /// The seconds until there is one more, 0 if there is one.
+    pub reset: u32,
 }
 
 /// `http` or `https`.

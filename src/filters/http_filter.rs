@@ -8,13 +8,15 @@ use crate::filters::{Exchange, Verdict};
 
 /// When a filter runs. Declaration order is running order; there are no numbers to keep in step.
 ///
-/// A new phase goes where Envoy has it: rate limits behind `Authorize`, ahead of `Rewrite`.
+/// The order is Envoy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Answers a CORS preflight, ahead of anything that a preflight could not satisfy.
     Admit,
     /// Refuses clients that may not use the route.
     Authorize,
+    /// Refuses requests beyond a limit, of clients that may use the route.
+    Limit,
     /// Changes to the request on its way to the backend.
     Rewrite,
     /// Answers in place of a backend. Last, so that no redirect is a way around the other phases.
@@ -44,6 +46,7 @@ pub(crate) trait HttpFilter: Display {
     /// Runs on the way back to the client.
     fn on_response(&self, _exchange: &Exchange, _headers: &mut HeaderMap) {}
 
-    /// Adds the fields that the response to a failure has, whatever fails behind this filter.
+    /// Adds the fields that the response to a failure has, whatever fails behind this filter or if it
+    /// refuses the request itself.
     fn on_failure(&self, _exchange: &Exchange, _headers: &mut HeaderMap) {}
 }

@@ -1,6 +1,6 @@
 //! HTTP filters: what a rule does to a request before it is forwarded, and to its response.
 //!
-//! One file per filter. A filter is a plain struct that was checked when the snapshot was
+//! One file per filter, a directory for a large one. A filter is a plain struct that was checked when the snapshot was
 //! compiled, so running it cannot fail on bad configuration. To add one: its file, with an
 //! implementation of [`HttpFilter`], its lines here, and one arm where `compile` builds it. `chain.rs`
 //! runs them.
@@ -22,6 +22,8 @@ mod filter_enum;
 pub(crate) mod header_modifier;
 mod http_filter;
 pub(crate) mod path_modifier;
+pub(crate) mod query;
+pub(crate) mod rate_limit;
 pub(crate) mod redirect;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -30,7 +32,7 @@ mod verdict;
 
 pub(crate) use authorization::Authorization;
 pub(crate) use broken::Broken;
-pub(crate) use chain::{on_failure, on_request, on_response};
+pub(crate) use chain::{on_failure, on_refusal, on_request, on_response};
 pub(crate) use cors::Cors;
 pub(crate) use credential_injection::CredentialInjection;
 pub(crate) use direct_response::DirectResponse;
@@ -38,6 +40,7 @@ pub(crate) use exchange::{Exchange, HostName, Scheme};
 pub(crate) use header_modifier::{HeaderModifier, RequestHeaders, ResponseHeaders};
 pub(crate) use http_filter::{HttpFilter, Phase};
 pub(crate) use path_modifier::PathModifier;
+pub(crate) use rate_limit::RateLimit;
 pub(crate) use redirect::Redirect;
 pub(crate) use url_rewrite::UrlRewrite;
 pub(crate) use verdict::{Stop, Verdict};
@@ -52,6 +55,7 @@ filter_enum! {
         Cors(Cors),
         CredentialInjection(CredentialInjection),
         DirectResponse(DirectResponse),
+        RateLimit(RateLimit),
         Redirect(Redirect),
         RequestHeaders(RequestHeaders),
         ResponseHeaders(ResponseHeaders),

@@ -20,6 +20,8 @@ pub(crate) fn exchange(host: &str) -> Exchange {
         matched_prefix: 0,
         allowed_origin: None,
         details: None,
+        limit: None,
+        retry_after: None,
         passed: 0,
     }
 }

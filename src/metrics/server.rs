@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::clock;
 use crate::downstream::Process;
 use crate::snapshot::Snapshot;
-use crate::stats::Reloads;
+use crate::stats::{Counter, RateLimits, Reloads, Sharded};
 
 use super::exposition::{Exposition, Labels, alone, level, unix_seconds};
 use super::proc_figures::ProcFigures;
@@ -103,6 +103,7 @@ pub(super) fn write(text: &mut Exposition, metrics: &Sources<'_>, snapshot: &Sna
         "Logs that cannot be written now.",
         alone(process.access_log.faults().len()),
     );
+    rate_limits(text, &snapshot.carried.limit_counts);
     text.counters(
         "edge_gateway_spans_exported_total",
         "Spans that a collector has taken.",
@@ -182,4 +183,30 @@ fn configuration(text: &mut Exposition, reloads: &Reloads, snapshot: &Snapshot) 
     ] {
         text.gauges(&format!("edge_gateway_config_{kind}"), "How many are served.", alone(count));
     }
+}
+
+/// Writes the counters of the limits of requests. Envoy has one name for all routes.
+fn rate_limits(text: &mut Exposition, counts: &Sharded<RateLimits>) {
+    type Of = fn(&RateLimits) -> &Counter;
+    let envoys: [(&str, &str, Of); 4] = [
+        ("enabled", "Requests of rules with local rate limits.", |of| &of.enabled),
+        ("enforced", "Requests that a local rate limit refused.", |of| &of.enforced),
+        ("ok", "Requests within every local rate limit.", |of| &of.ok),
+        ("rate_limited", "Times that a local rate limit was exceeded.", |of| &of.rate_limited),
+    ];
+    let prefix = Labels::new("envoy_local_http_ratelimit_prefix", "http_local_rate_limiter");
+    for (name, help, of) in envoys {
+        let name = format!("envoy_http_local_rate_limit_{name}");
+        text.counters(&name, help, [(prefix.clone(), counts.sum(of))]);
+    }
+    text.counters(
+        "edge_gateway_rate_limit_buckets_reused_total",
+        "Full buckets of a value that another value has taken over.",
+        alone(counts.sum(|of| &of.buckets_reused)),
+    );
+    text.counters(
+        "edge_gateway_rate_limit_buckets_shared_total",
+        "Requests with a value for which there was no bucket.",
+        alone(counts.sum(|of| &of.buckets_shared)),
+    );
 }

@@ -11,7 +11,7 @@ use crate::clock::coarse_now;
 use crate::downstream::silence;
 use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
-use crate::snapshot::{Retry, Rule};
+use crate::snapshot::{RetriedFailures, Retry, Rule};
 use crate::trace::Outcome;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 
@@ -38,7 +38,7 @@ pub(super) async fn send(
     }
 }
 
-/// Implements HTTPRoute `retry` (GEP-1731): retries until a response can be passed on or no attempt
+/// Implements HTTPRoute `retry` (GEP-1731) and that of a BackendTrafficPolicy: retries until a response can be passed on or no attempt
 /// is left. Returns the result of the last attempt.
 ///
 /// All methods are retried, as in the specification: a rule with `retry` declares that its backends
@@ -89,16 +89,25 @@ async fn repeatedly(
 
 fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> bool {
     match came {
-        Ok((response, _)) => retry.codes.contains(&response.status()),
-        Err(failure) => matches!(
-            failure,
-            Failure::ConnectFailed
-                | Failure::ConnectTimeout
-                | Failure::Tls(_)
-                | Failure::UpstreamReset
-                | Failure::UpstreamTimeout
-        ),
+        Ok((response, _)) => {
+            retry.codes.contains(&response.status())
+                || !retry.grpc.is_empty() && has_grpc_status(response, &retry.grpc)
+        }
+        Err(Failure::ConnectFailed | Failure::ConnectTimeout | Failure::Tls(_)) => {
+            retry.failures != RetriedFailures::None
+        }
+        Err(Failure::UpstreamReset | Failure::UpstreamTimeout) => {
+            retry.failures == RetriedFailures::All
+        }
+        Err(_) => false,
     }
+}
+
+/// Returns true for a response with one of these gRPC statuses in its head, so without a message.
+fn has_grpc_status(response: &Response, statuses: &[u8]) -> bool {
+    let status = response.headers().get("grpc-status").and_then(|value| value.to_str().ok());
+    let status = status.and_then(|status| status.parse::<u8>().ok());
+    status.is_some_and(|status| statuses.contains(&status))
 }
 
 /// Resolves when no byte has moved for `rest` while the gateway was not waiting for the client.

@@ -178,6 +178,8 @@ async fn answer(
         matched_prefix: found.matched_prefix,
         allowed_origin: None,
         details: None,
+        limit: None,
+        retry_after: None,
         passed: 0,
     };
     let tunnel = upgrade.zip(tunnel);
@@ -309,7 +311,7 @@ fn stopped(
         }
         Stop::Refuse(failure) => {
             record.details.clone_from(&exchange.details);
-            filters::on_failure(of_rule, exchange, &mut record.sharing);
+            filters::on_refusal(of_rule, exchange, &mut record.sharing);
             Err(failure)
         }
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::carry_over::CarryOver;
+use crate::filters::rate_limit::Buckets;
 use crate::snapshot::BindKey;
-use crate::stats::{Downstream, Sharded, Upstream};
+use crate::stats::{Downstream, RateLimits, Sharded, Upstream};
 use crate::trace::{Collector, CollectorSettings, Spans};
 use crate::upstream::{Cluster, ClusterSettings};
 
@@ -22,5 +23,22 @@ pub(crate) struct Carried {
     pub collectors: CarryOver<CollectorSettings, Collector>,
     /// By the name of the rule.
     pub rule_counts: CarryOver<Arc<str>, Sharded<Upstream>>,
+    /// Of each limit, by [`LimitKey`].
+    pub limits: CarryOver<LimitKey, Buckets>,
+    pub limit_counts: Arc<Sharded<RateLimits>>,
     pub spans: Arc<Spans>,
+}
+
+/// The identity of a limit of requests. Another limit, or one with other selectors, has buckets of
+/// its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LimitKey {
+    /// The rule of the route, by name.
+    pub rule: Arc<str>,
+    /// The policy that the limit is written in: namespace and name.
+    pub policy: (Box<str>, Box<str>),
+    /// The selectors and the limit, as written.
+    pub written: Box<str>,
+    /// The number of limits before it that are written in the same way.
+    pub number: usize,
 }

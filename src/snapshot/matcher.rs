@@ -6,6 +6,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use regex::Regex;
 
+use crate::filters::query;
+
 /// A condition on the path.
 #[derive(Clone, Debug)]
 pub(crate) enum PathMatch {
@@ -148,37 +150,7 @@ fn accepts_header(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
 }
 
 fn accepts_query(wanted: &QueryMatch, query: Option<&str>) -> bool {
-    query
-        .unwrap_or_default()
-        .split('&')
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .find(|(name, _)| decode(name) == *wanted.name)
-        .is_some_and(|(_, value)| wanted.value.accepts(&decode(value)))
-}
-
-/// Decodes percent-escapes and `+` like the form decoding of the URL standard; a malformed escape
-/// is kept unchanged.
-fn decode(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        let escaped = escape.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (bytes[at], escaped) {
-            (b'+', _) => decoded.push(b' '),
-            (b'%', Some(byte)) => {
-                decoded.push(byte);
-                at += 2;
-            }
-            (byte, _) => decoded.push(byte),
-        }
-        at += 1;
-    }
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+    query::first(query, &wanted.name).is_some_and(|value| wanted.value.accepts(&value))
 }
 
 #[cfg(test)]

@@ -27,13 +27,13 @@ use crate::upstream::{Cluster, ClusterSettings};
 
 pub(crate) use bind::{Bind, Listener, Traffic};
 pub(crate) use bind_key::{BindKey, Transport};
-pub(crate) use carried::Carried;
+pub(crate) use carried::{Carried, LimitKey};
 pub(crate) use client_limits::ClientLimits;
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
 pub(crate) use route_table::{Entry, RouteTable, Row};
-pub(crate) use rule::{Limit, Mirror, Retry, Rule, Timeouts};
+pub(crate) use rule::{Limit, Mirror, RetriedFailures, Retry, Rule, Timeouts};
 pub(crate) use session::{Carrier, Session};
 pub(crate) use weighted_clusters::{Choice, WeightedClusters};
 

@@ -74,16 +74,32 @@ impl Timeouts {
 
 /// The conditions for retries of a request.
 ///
-/// HTTPRoute `spec.rules[].retry` (GEP-1731). A failed connection and a backend that does not
-/// answer in time are always retried; the method of the request does not matter.
+/// HTTPRoute `spec.rules[].retry` (GEP-1731), or `retry` of a BackendTrafficPolicy. The method of
+/// the request does not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
+    /// The failures that are retried.
+    pub failures: RetriedFailures,
     /// Status codes that are not forwarded to the client while tries are left.
     pub codes: Box<[StatusCode]>,
     /// The maximum number of tries after the first.
     pub attempts: u32,
-    /// The minimum wait before the second try; it doubles with each further one, up to ten times.
+    /// The minimum wait before the second try; it doubles with each further one.
     pub backoff: Duration,
+    /// The maximum of the minimum wait.
+    pub max_backoff: Duration,
+    /// The gRPC statuses that are retried if the backend sends them without a message.
+    pub grpc: Box<[u8]>,
+}
+
+/// The failures of a backend that are retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetriedFailures {
+    /// A failed connection, a connection that ends before the response, and a backend that does not
+    /// answer in time. HTTPRoute has no others.
+    All,
+    Connecting,
+    None,
 }
 
 impl Retry {
@@ -91,8 +107,8 @@ impl Retry {
     /// number: it adds up to half of the wait, so that requests that failed together are not
     /// retried together. Never less than `backoff`.
     pub(crate) fn wait(&self, number: u32, chance: u32) -> Duration {
-        let growth = 1_u32.checked_shl(number.saturating_sub(2)).unwrap_or(u32::MAX).min(10);
-        let wait = self.backoff.saturating_mul(growth);
+        let growth = 1_u32.checked_shl(number.saturating_sub(2)).unwrap_or(u32::MAX);
+        let wait = self.backoff.saturating_mul(growth).min(self.max_backoff);
         let share = f64::from(chance) / f64::from(u32::MAX) / 2.0;
         wait.saturating_add(Duration::try_from_secs_f64(wait.as_secs_f64() * share).unwrap_or(wait))
     }
@@ -141,9 +157,12 @@ mod tests {
     #[test]
     fn each_try_waits_for_longer_and_never_for_less_than_asked() {
         let retry = |millis| Retry {
+            failures: RetriedFailures::All,
             codes: Box::default(),
             attempts: 9,
             backoff: Duration::from_millis(millis),
+            max_backoff: Duration::from_millis(10 * millis),
+            grpc: Box::default(),
         };
         // (backoff, number of the try, least, most; all in milliseconds)
         let table = [
@@ -158,7 +177,7 @@ mod tests {
             let wait = |chance| retry(backoff).wait(number, chance).as_millis();
             assert_eq!((wait(0), wait(u32::MAX)), (least, most), "{backoff} {number}");
         }
-        let forever = Retry { backoff: Duration::MAX, ..retry(0) };
+        let forever = Retry { backoff: Duration::MAX, max_backoff: Duration::MAX, ..retry(0) };
         assert_eq!(forever.wait(9, u32::MAX), Duration::MAX);
     }
 }

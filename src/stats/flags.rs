@@ -44,6 +44,8 @@ response_flags! {
     NoClusterFound = "NC",
     NoRouteFound = "NR",
     OverloadManagerTerminated = "OM",
+    /// A limit of requests is reached.
+    RateLimited = "RL",
     StreamIdleTimeout = "SI",
     UpstreamConnectionTermination = "UC",
     UpstreamConnectionFailure = "UF",

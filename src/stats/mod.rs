@@ -196,6 +196,23 @@ pub(crate) struct Upstream {
     pub retries: Counter,
 }
 
+/// Counters of the limits of requests, with Envoy's meaning.
+#[derive(Debug, Default)]
+pub(crate) struct RateLimits {
+    /// Requests of rules that have limits.
+    pub enabled: Counter,
+    /// Requests that were refused.
+    pub enforced: Counter,
+    /// Requests that were within every limit.
+    pub ok: Counter,
+    /// Times that a limit was exceeded; with `shadowMode`, the request was not refused.
+    pub rate_limited: Counter,
+    /// Times that a bucket of one value that was full again was used for another value.
+    pub buckets_reused: Counter,
+    /// Requests with a value for which there was no bucket, so that it shared one.
+    pub buckets_shared: Counter,
+}
+
 /// Reloads since the start, and the result of the last.
 #[derive(Debug, Default)]
 pub(crate) struct Reloads {

@@ -57,6 +57,7 @@ mod tcp_route;
 mod tls;
 mod tls_route;
 mod tracing;
+mod traffic;
 mod udp_route;
 mod upgrade;
 mod wire_framing;

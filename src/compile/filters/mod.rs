@@ -7,6 +7,7 @@ mod cors;
 mod extension;
 mod header_names;
 mod invalid;
+mod rate_limit;
 mod security_policy;
 
 use std::num::NonZeroU32;
@@ -29,6 +30,7 @@ use super::misfit::Misfit;
 pub(super) use self::extension::extension;
 pub(super) use self::header_names::changeable;
 use self::invalid::InvalidFilter;
+pub(super) use self::rate_limit::rate_limit;
 pub(super) use self::security_policy::{authorization, of_policy};
 
 /// The compiled form of a `filters[]` entry.

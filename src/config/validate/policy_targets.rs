@@ -2,7 +2,7 @@
 //! share.
 
 use crate::api::envoy::{EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget};
-use crate::api::{FromNamespaces, GATEWAY_GROUP};
+use crate::api::{FromNamespaces, GATEWAY_GROUP, Kind};
 use crate::config::path::Path;
 
 use super::violations::{Reference, Violations};
@@ -24,7 +24,9 @@ pub(super) fn spec<S: EnvoyPolicySpec>(spec: &S, at: Path<'_>, found: &mut Viola
     if let Some(merge_type) = spec.merge_type() {
         let field = at.field("mergeType");
         if merge_type.unknown() == Some("Replace") {
-            let problem = format!("Replace is not a valid MergeType for {}Spec", S::KIND);
+            // The CRDs differ.
+            let of = if S::KIND == Kind::BackendTrafficPolicy { "Spec" } else { "" };
+            let problem = format!("Replace is not a valid MergeType for {}{of}", S::KIND);
             found.add(field, problem);
         } else {
             found.word(field, merge_type.unknown(), MergeType::WORDS);

@@ -1,0 +1,110 @@
+//! Settings of connections to backends, from BackendTrafficPolicies.
+
+use std::time::Duration;
+
+use crate::api;
+use crate::api::envoy::BackendTrafficPolicySpec;
+use crate::api::envoy::backend_settings::CircuitBreaker;
+use crate::stable_hash::hash_32;
+use crate::upstream::{Bounds, ClusterSettings};
+
+/// The settings of a cluster that policies set; `None` for the gateway's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ConnectionSettings {
+    connect_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    bounds: Option<Bounds>,
+}
+
+/// The limit of a circuit breaker that does not set it: the default of the CRD.
+const LIMIT: u32 = 1024;
+
+/// The idle timeout of a connection that is never closed for being idle.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl ConnectionSettings {
+    /// Returns the settings of the policies that reach a route, the most specific first. Each
+    /// attribute is that of the first policy that has it.
+    pub(super) fn of<'p>(
+        specs: impl Iterator<Item = &'p BackendTrafficPolicySpec> + Clone,
+    ) -> Self {
+        let timeouts = specs.clone().find_map(|spec| spec.timeout.as_ref());
+        let breaker = { specs }.find_map(|spec| spec.circuit_breaker.as_ref());
+        let tcp = timeouts.and_then(|timeouts| timeouts.tcp.as_ref());
+        let http = timeouts.and_then(|timeouts| timeouts.http.as_ref());
+        let connect = tcp.and_then(|tcp| tcp.connect_timeout).map(api::Duration::get);
+        let idle = http.and_then(|http| http.connection_idle_timeout).map(api::Duration::get);
+        Self {
+            // Envoy has no connection without a limit; without one here, the default applies.
+            connect_timeout: connect.filter(|limit| !limit.is_zero()),
+            idle_timeout: idle.map(|limit| if limit.is_zero() { FOR_EVER } else { limit }),
+            bounds: breaker.map(bounds),
+        }
+    }
+
+    /// Returns the name of a cluster with these settings.
+    pub(super) fn name(self, name: String) -> String {
+        if self == Self::default() {
+            return name;
+        }
+        format!("{name}/policy/{:08x}", hash_32(&format!("{self:?}")))
+    }
+
+    /// Puts these settings in place of those of a cluster.
+    pub(super) fn over(self, cluster: ClusterSettings) -> ClusterSettings {
+        ClusterSettings {
+            connect_timeout: self.connect_timeout.unwrap_or(cluster.connect_timeout),
+            idle_timeout: self.idle_timeout.unwrap_or(cluster.idle_timeout),
+            bounds: self.bounds.unwrap_or(cluster.bounds),
+            ..cluster
+        }
+    }
+}
+
+/// A cluster without any connection would serve nothing, so that 0 connections are one.
+fn bounds(breaker: &CircuitBreaker) -> Bounds {
+    let limit = |limit: Option<u32>| usize::try_from(limit.unwrap_or(LIMIT)).unwrap_or(usize::MAX);
+    Bounds {
+        connections: limit(breaker.max_connections).max(1),
+        pending: limit(breaker.max_pending_requests),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(yaml: &str) -> BackendTrafficPolicySpec {
+        serde_yaml::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn each_attribute_is_that_of_the_first_policy_that_has_it() {
+        let route = spec("timeout: {http: {connectionIdleTimeout: 0s}}");
+        let gateway = spec(
+            "{timeout: {tcp: {connectTimeout: 3s}}, circuitBreaker: {maxConnections: 0, \
+             maxPendingRequests: 7}}",
+        );
+        let of = |specs: &[&BackendTrafficPolicySpec]| {
+            let settings = ConnectionSettings::of(specs.iter().copied());
+            settings.over(ClusterSettings::new("a", Vec::new()))
+        };
+        let both = of(&[&route, &gateway]);
+        assert_eq!(both.connect_timeout, Duration::from_secs(10), "`timeout` is one attribute");
+        assert_eq!(both.idle_timeout, FOR_EVER);
+        assert_eq!(both.bounds, Bounds { connections: 1, pending: 7 });
+        assert_eq!(of(&[&gateway]).connect_timeout, Duration::from_secs(3));
+        assert_eq!(of(&[]), ClusterSettings::new("a", Vec::new()));
+    }
+
+    #[test]
+    fn a_cluster_with_settings_of_a_policy_has_a_name_of_its_own() {
+        let none = ConnectionSettings::default();
+        assert_eq!(none.name("a".into()), "a");
+        let breaker = |yaml: &str| ConnectionSettings::of([&spec(yaml)].into_iter());
+        let (one, other) =
+            (breaker("circuitBreaker: {maxConnections: 1}"), breaker("circuitBreaker: {}"));
+        assert_ne!(one.name("a".into()), other.name("a".into()));
+        assert!(one.name("a".into()).starts_with("a/policy/"));
+    }
+}
