@@ -134,7 +134,7 @@ impl Cluster {
     pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
         let of_endpoint = |endpoint: &Endpoint| match endpoint {
             Endpoint::Fixed(member) => vec![Arc::clone(member.host())],
-            Endpoint::Named(named) => named.known().hosts().map(Arc::clone).collect(),
+            Endpoint::Named(named) => named.known().hosts().cloned().collect(),
         };
         self.endpoints.iter().flat_map(of_endpoint).collect()
     }

@@ -4,6 +4,7 @@
 //! The names in its Backends are given to the gateway by `--resolve`, where a host has them in
 //! /etc/hosts.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::RwLockReadGuard;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
@@ -20,7 +21,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::needs::{INSTALL, needs};
 use crate::support::{
     Echo, GIVEN_PORTS, Gateway, Process, Reply, Tls, Wire, ca, full, h2c_backend, http_route,
-    in_package, own_loopback, soon, until,
+    in_package, own_loopback, rule_to, soon, until,
 };
 
 struct Deployment {
@@ -39,10 +40,11 @@ impl Deployment {
         let gunicorn = needs("Django with gunicorn", there, INSTALL)?;
         let ports = GIVEN_PORTS.read().await;
         let [billing, reports, keycloak] = [own_loopback(), own_loopback(), own_loopback()];
-        let services = [
-            service(&gunicorn, "billing", billing).await,
-            service(&gunicorn, "reports", reports).await,
-        ];
+        let on_tcp = async |name: &str, address: Ipv4Addr| {
+            let is_open = async || TcpStream::connect((address, 8000)).await.is_ok();
+            service(&gunicorn, name, &format!("{address}:8000"), is_open).await
+        };
+        let services = [on_tcp("billing", billing).await, on_tcp("reports", reports).await];
         let keycloak_echo = Echo::at(SocketAddr::from((keycloak, 8080))).await;
         let folder = in_package("tests/fixtures/deployment");
         let gateway = Gateway::with_configuration(&folder, "standalone-prod.yaml")
@@ -62,22 +64,27 @@ impl Deployment {
     }
 }
 
-/// One Django project under gunicorn, once it listens.
-async fn service(gunicorn: &PathBuf, name: &str, address: Ipv4Addr) -> Process {
+/// One Django project under gunicorn, once it listens at `bind`, as `is_open` tells.
+async fn service(
+    gunicorn: &PathBuf,
+    name: &str,
+    bind: &str,
+    is_open: impl AsyncFn() -> bool,
+) -> Process {
     let mut command = Command::new(gunicorn);
     command.current_dir(in_package("tests/django"));
-    command.args(["--threads", "4", "--bind", &format!("{address}:8000")]);
+    command.args(["--threads", "4", "--bind", bind]);
     command.arg(format!("{name}.wsgi"));
     command.env("DOMAIN", "gateway.test").env("PYTHONDONTWRITEBYTECODE", "1");
     let process = Process::spawn_with_children(command);
     let listens = async {
-        while TcpStream::connect((address, 8000)).await.is_err() {
+        while !is_open().await {
             // gunicorn tells nobody but its log that it listens.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     soon(name, listens).await;
-    assert!(!process.has_ended(), "another program has {address}:8000: {}", process.stderr());
+    assert!(!process.has_ended(), "another program has {bind}: {}", process.stderr());
     process
 }
 
@@ -143,6 +150,37 @@ async fn django_believes_what_it_is_told() {
     let reply = gateway.get_with("https://gateway.test/billing/", forged).await;
     assert_eq!(reply.status(), 200, "{reply:?}");
     assert!(!reply.text().contains("evil"), "{reply:?}");
+}
+
+/// The Backend of docs/unix-sockets.md, with gunicorn at its path.
+#[tokio::test]
+async fn django_is_served_over_a_unix_socket() {
+    let gunicorn = in_package("tests/.cache/venv/bin/gunicorn");
+    let there = gunicorn.exists().then_some(gunicorn);
+    let Some(gunicorn) = needs("Django with gunicorn", there, INSTALL) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("http.sock");
+    let _service = service(&gunicorn, "billing", &format!("unix:{}", path.display()), async || {
+        UnixStream::connect(&path).await.is_ok()
+    })
+    .await;
+
+    let guide = fs::read_to_string(in_package("docs/unix-sockets.md")).unwrap();
+    let backend = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let backend = backend
+        .replace("/run/shop/http.sock", path.to_str().unwrap())
+        .replace("name: shop\n", "name: shop\n  namespace: envoy-gateway-system\n");
+    let route = http_route("shop", &["gateway.test"], &rule_to("/", "shop"));
+    let files = format!("---\n{backend}{route}");
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    let reply = gateway.get("https://gateway.test/billing/?a=b").await;
+    assert_eq!(reply.status(), 200, "{reply:?}");
+    let billing: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(billing["service"], "billing");
+    // gunicorn believes a peer on a UNIX socket, and Django gunicorn.
+    assert_eq!(billing["secure"], true);
+    assert_eq!(billing["host"], "gateway.test");
+    assert_eq!(billing["forwarded"]["X-Forwarded-For"], "127.0.0.1");
 }
 
 #[tokio::test]
@@ -228,7 +266,7 @@ async fn it_is_changed_while_it_serves_and_nobody_notices() {
     .await;
     assert_eq!(deployment.json("/billing/").await["service"], "billing", "the old routes serve");
 
-    let billing = std::fs::read_to_string(gateway.path("common/routes/billing.yaml")).unwrap();
+    let billing = fs::read_to_string(gateway.path("common/routes/billing.yaml")).unwrap();
     let invoices = billing
         .replace("name: billing\n  namespace", "name: invoices\n  namespace")
         .replace("value: /billing/", "value: /invoices/");
