@@ -4,6 +4,7 @@
 
 mod bind_counts;
 mod client_stream;
+pub(crate) mod coarse_timer;
 mod connection_watch;
 mod logged_endpoint;
 mod open_connections;

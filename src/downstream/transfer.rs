@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::clock::coarse_now;
+use crate::downstream::coarse_timer;
 
 /// Number of bytes read at once in each direction.
 pub(crate) const CHUNK: usize = 16 << 10;
@@ -42,12 +43,12 @@ pub(crate) async fn pass(
     to.flush().await
 }
 
-/// Resolves when no byte has moved for `limit`.
+/// Resolves when no byte has moved for `limit`. Only for the tasks of workers.
 pub(crate) async fn silence(moved: &AtomicU64, limit: Duration) {
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     loop {
         let still = coarse_now().saturating_sub(moved.load(Ordering::Relaxed));
         let Some(left) = limit_ms.checked_sub(still).filter(|left| *left > 0) else { return };
-        tokio::time::sleep(Duration::from_millis(left)).await;
+        coarse_timer::sleep(Duration::from_millis(left)).await;
     }
 }

@@ -14,7 +14,8 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::clock::{coarse_now, set_coarse_now};
 use crate::downstream::{
-    Assignment, Ending, Millis, PeerNetwork, Process, Registration, Watch, WorkerConnections, tasks,
+    Assignment, Ending, Millis, PeerNetwork, Process, Registration, Watch, WorkerConnections,
+    coarse_timer, tasks,
 };
 use crate::edge::accept;
 use crate::edge::balance::{Assigner, HandedOver, WorkerSeat};
@@ -23,9 +24,6 @@ use crate::observe::whole_millis;
 use crate::snapshot::BindKey;
 use crate::streams::Receiver;
 use crate::upstream;
-
-/// Interval between two sweeps over the connections.
-const SWEEP: Duration = Duration::from_millis(100);
 
 /// The identifier of a socket, the same for all workers, which all accept from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +55,7 @@ pub(crate) async fn run_worker(
     let worker = Arc::new(Worker { process, connections });
     let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();
     let mut receivers: HashMap<SocketId, Receiver> = HashMap::new();
-    let mut sweep = tokio::time::interval(SWEEP);
+    let mut sweep = tokio::time::interval(coarse_timer::SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let begun = clock::now();
     let mut deadline = None;
@@ -158,6 +156,7 @@ impl Worker {
                 .or_else(|| is_stuck().then_some(Ending::AtOnce))
                 .or_else(|| is_needless().then_some(Ending::Gracefully))
         });
+        coarse_timer::wake_expired(millis);
         upstream::pool::sweep(millis);
     }
 

@@ -1,6 +1,6 @@
 //! Attempts of a request at its cluster: one, or as many as the rule allows.
 
-use std::pin::pin;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::body::{Replay, Request, Response};
 use crate::clock;
 use crate::clock::coarse_now;
-use crate::downstream::silence;
+use crate::downstream::{coarse_timer, silence};
 use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
 use crate::snapshot::{RetriedFailures, Retry, Rule};
@@ -112,7 +112,7 @@ fn has_grpc_status(response: &Response, statuses: &[u8]) -> bool {
 
 /// Resolves when no byte has moved for `rest` while the gateway was not waiting for the client.
 ///
-/// There is one timer, which is reset only when it fires, so passing bytes cost nothing.
+/// There is one timer, which is set again only when it fires, so passing bytes cost nothing.
 async fn no_progress(moved: &AtomicU64, rest: Duration, client_is_awaited: impl Fn() -> bool) {
     loop {
         moved.store(coarse_now(), Ordering::Relaxed);
@@ -166,32 +166,36 @@ async fn ask(
     let received = record.received.clone();
     let alone = AtomicU64::default();
     let moved = received.as_deref().map_or(&alone, |received| &received.moved);
+    let late = async {
+        match (wait, rest) {
+            (Some(wait), _) => {
+                coarse_timer::sleep(wait).await;
+                match left == Some(wait) {
+                    true => Failure::RequestTimeout,
+                    false => Failure::UpstreamTimeout,
+                }
+            }
+            (None, Some(rest)) => {
+                // While the gateway waits for the client, the timeout of request bodies applies; a
+                // gRPC call has no such timeout.
+                let received = received.as_deref().filter(|_| !is_grpc);
+                no_progress(moved, rest, || {
+                    received.is_some_and(|of| of.awaited.load(Ordering::Relaxed))
+                })
+                .await;
+                Failure::UpstreamTimeout
+            }
+            (None, None) => pending().await,
+        }
+    };
     // The record gets the endpoint, so that the log names the one that did not answer in time.
     let client = record.connection.client_of(record.client);
     let (counts, tried) = (&rule.counts, &mut record.upstream);
     let errand = Errand { aim, client, counts, tried, moved };
-    let sent = {
-        // Pinned here, because each branch below would hold a copy of its own.
-        let mut sending = pin!(cluster.send_for(errand, request));
-        match (wait, rest) {
-            (Some(wait), _) => match tokio::time::timeout(wait, sending.as_mut()).await {
-                Ok(sent) => sent,
-                Err(_) if left == Some(wait) => return Err(Failure::RequestTimeout),
-                Err(_) => return Err(Failure::UpstreamTimeout),
-            },
-            (None, Some(rest)) => {
-                // While the gateway waits for the client, the timeout of request bodies applies; a gRPC
-                // call has no such timeout.
-                let received = received.as_deref().filter(|_| !is_grpc);
-                let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
-                tokio::select! {
-                    biased;
-                    sent = sending.as_mut() => sent,
-                    () = no_progress(moved, rest, is_awaited) => return Err(Failure::UpstreamTimeout),
-                }
-            }
-            (None, None) => sending.await,
-        }
+    let sent = tokio::select! {
+        biased;
+        sent = cluster.send_for(errand, request) => sent,
+        failure = late => return Err(failure),
     };
     match sent {
         Ok(answer) => {

@@ -106,6 +106,37 @@ async fn a_limit_of_the_route_bounds_an_upload_too() {
     assert!(shop.requests().is_empty(), "no request was whole");
 }
 
+/// The worker's sweep keeps limits of a second and more, the runtime's timers the shorter ones. Both
+/// answer alike, and never early.
+#[tokio::test]
+async fn a_limit_is_told_alike_whoever_keeps_it() {
+    let shop = Origin::scripted(|_| Answer::hang()).await;
+    for milliseconds in [300, 1000, 1200] {
+        for (kind, details) in [
+            ("request", "request_overall_timeout"),
+            ("backendRequest", "upstream_response_timeout"),
+        ] {
+            let timeouts = format!("{{{kind}: {milliseconds}ms}}");
+            let files = backend("shop", &[shop.address])
+                + &http_route("shop", &["shop.test"], &rule_with(&timeouts));
+            let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+            let begin = clock();
+            let reply = gateway.get("https://shop.test/").await;
+            let took = begin.elapsed();
+            assert_eq!(reply.status(), 504, "{timeouts}");
+            let limit = Duration::from_millis(milliseconds);
+            assert!(
+                took >= limit && took < limit + Duration::from_secs(10),
+                "{timeouts}: {took:?}"
+            );
+            let line = gateway.logged("the late one", |line| line["status"] == 504).await;
+            assert!(line["flags"].to_string().contains("UT"), "{timeouts}: {line}");
+            assert_eq!(line["details"], details, "{timeouts}: {line}");
+            assert_eq!(line["upstream"], shop.address.to_string(), "{timeouts}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_limit_of_an_answer_begins_when_all_is_sent() {
     let shop = Origin::scripted(|_| Answer::hang()).await;
