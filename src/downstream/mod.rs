@@ -15,6 +15,7 @@ mod session_key;
 mod shortage;
 pub(crate) mod tasks;
 mod transfer;
+mod two_way;
 
 pub(crate) use bind_counts::BindCounts;
 pub(crate) use client_stream::{ClientStream, Rewound};
@@ -28,4 +29,5 @@ pub(crate) use process_limits::ProcessLimits;
 pub(crate) use request_id::new_request_id;
 pub(crate) use session_key::{KEY_LENGTH, SessionKey};
 pub(crate) use shortage::{BYTES_A_CONNECTION, Shortage};
-pub(crate) use transfer::{CHUNK, CarriedBytes, pass, silence};
+pub(crate) use transfer::{CarriedBytes, silence};
+pub(crate) use two_way::{BrokenEnd, Progress, TwoWay};

@@ -1,16 +1,10 @@
-//! Helpers to carry bytes from one stream to another: counters, writing, the silence timeout.
+//! The counters and the silence timeout of tunnels and bodies.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-
 use crate::clock::coarse_now;
 use crate::downstream::coarse_timer;
-
-/// Number of bytes read at once in each direction.
-pub(crate) const CHUNK: usize = 16 << 10;
 
 /// Number of bytes carried so far.
 #[derive(Debug, Default)]
@@ -25,22 +19,6 @@ impl CarriedBytes {
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
     }
-}
-
-/// Writes all of `bytes`. Each partial write counts as progress in `moved`.
-pub(crate) async fn pass(
-    to: &mut (impl AsyncWrite + Unpin),
-    mut bytes: &[u8],
-    moved: &AtomicU64,
-) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match to.write(bytes).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => bytes = &bytes[written..],
-        }
-        moved.store(coarse_now(), Ordering::Relaxed);
-    }
-    to.flush().await
 }
 
 /// Resolves when no byte has moved for `limit`. Only for the tasks of workers.

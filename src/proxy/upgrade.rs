@@ -1,8 +1,9 @@
 //! Protocol upgrades: WebSocket over HTTP/1.1 and over HTTP/2, and other upgrades over HTTP/1.1.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{
@@ -12,12 +13,12 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::body::Response;
 use crate::clock::coarse_now;
-use crate::downstream::{CHUNK, CarriedBytes, Ending, pass, silence, tasks};
+use crate::downstream::{BrokenEnd, CarriedBytes, Ending, Progress, TwoWay, silence, tasks};
 use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::guard::{self, Upgrade, tokens};
@@ -262,80 +263,65 @@ impl Tunnelled<'_> {
         ending: impl Future<Output = Ending>,
     ) -> io::Result<()> {
         let moved = AtomicU64::new(coarse_now());
-        let (mut client_reader, mut client_writer) = tokio::io::split(client);
-        let (mut backend_reader, mut backend_writer) = tokio::io::split(backend);
-        let (mut frames_up, mut frames_down) =
-            (FollowedFrames::default(), FollowedFrames::default());
-        let answered = AtomicBool::new(false);
-        let carried = self.carried;
-        let up = async {
-            let (from, to) = (&mut client_reader, &mut backend_writer);
-            one_way(from, to, &moved, &carried.up, &mut frames_up).await?;
+        let mut tunnel = TwoWay::with_checked_client();
+        let mut frames = Frames::default();
+        let carrying = self.carry_all((&mut *client, backend), &moved, &mut tunnel, &mut frames);
+        tokio::select! {
+            biased;
+            ended = carrying => return ended,
+            () = silence(&moved, self.limit) => return Err(io::ErrorKind::TimedOut.into()),
+            _ = ending => {}
+        }
+        let is_whole = frames.may_close() && !tunnel.holds_for_client();
+        if !self.websocket || tunnel.has_backend_ended() || !is_whole {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        client.write_all(&GOING_AWAY).await?;
+        client.flush().await
+    }
+
+    /// Carries bytes until both ends have ended. `frames` follows those that the client gets.
+    async fn carry_all(
+        &self,
+        (client, backend): (
+            &mut (impl AsyncRead + AsyncWrite + Unpin),
+            &mut (impl AsyncRead + AsyncWrite + Unpin),
+        ),
+        moved: &AtomicU64,
+        tunnel: &mut TwoWay,
+        frames: &mut Frames,
+    ) -> io::Result<()> {
+        loop {
+            let carried = poll_fn(|cx| {
+                let count = |count: &AtomicU64, bytes: &[u8]| {
+                    count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                };
+                let up = |bytes: &[u8]| count(&self.carried.up, bytes);
+                let down = |bytes: &[u8]| {
+                    count(&self.carried.down, bytes);
+                    if self.websocket {
+                        frames.pass(bytes);
+                    }
+                };
+                tunnel.poll(cx, (&mut *client, &mut *backend), moved, up, down)
+            });
+            match carried.await {
+                Ok(Progress::Over) => return Ok(()),
+                Ok(Progress::ClientEnded) => {}
+                Err(BrokenEnd::Backend(error) | BrokenEnd::Client(error)) => return Err(error),
+            }
             if let Some(leash) = self.leash {
                 // hyper reports a reset with CANCEL or NO_ERROR as an end of the stream. In that
                 // case the task that writes to the stream has ended too, once it has been
                 // scheduled.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
-                if leash.has_ended() && !answered.load(Ordering::Relaxed) {
+                if leash.has_ended() && !tunnel.has_backend_ended() {
                     return Err(io::ErrorKind::ConnectionReset.into());
                 }
             }
-            backend_writer.shutdown().await
-        };
-        let down = async {
-            let (from, to) = (&mut backend_reader, &mut client_writer);
-            one_way(from, to, &moved, &carried.down, &mut frames_down).await?;
-            answered.store(true, Ordering::Relaxed);
-            client_writer.shutdown().await
-        };
-        tokio::select! {
-            ended = async { tokio::try_join!(up, down) } => return ended.map(|_| ()),
-            () = silence(&moved, self.limit) => return Err(io::ErrorKind::TimedOut.into()),
-            _ = ending => {}
+            tunnel.end_backend();
         }
-        if !self.websocket || answered.load(Ordering::Relaxed) || !frames_down.is_whole() {
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        client_writer.write_all(&GOING_AWAY).await?;
-        client_writer.flush().await
-    }
-}
-
-/// The state of one direction of a tunnel.
-#[derive(Debug, Default)]
-struct FollowedFrames {
-    frames: Frames,
-    /// A write is in progress, so the number of bytes that have been written is unknown.
-    writing: bool,
-}
-
-impl FollowedFrames {
-    fn is_whole(&self) -> bool {
-        !self.writing && self.frames.may_close()
-    }
-}
-
-/// Carries bytes until the end of the stream. The caller passes the end on.
-async fn one_way(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    moved: &AtomicU64,
-    count: &AtomicU64,
-    follow: &mut FollowedFrames,
-) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let length = from.read(&mut chunk).await?;
-        if length == 0 {
-            return Ok(());
-        }
-        moved.store(coarse_now(), Ordering::Relaxed);
-        follow.writing = true;
-        pass(to, &chunk[..length], moved).await?;
-        follow.writing = false;
-        follow.frames.pass(&chunk[..length]);
-        count.fetch_add(length as u64, Ordering::Relaxed);
     }
 }
 

@@ -1,13 +1,14 @@
 //! The tunnel: carries bytes in both directions between a client and a backend.
 
+use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::coarse_now;
-use crate::downstream::{CHUNK, pass, silence};
+use crate::downstream::{BrokenEnd, TwoWay, silence};
 
 /// The reason why a tunnel ended before both ends had ended.
 #[derive(Debug, thiserror::Error)]
@@ -36,55 +37,19 @@ pub(super) async fn carry(
     down: impl Fn(u64),
 ) -> Result<(), TunnelBroken> {
     let moved = AtomicU64::new(coarse_now());
-    let (client_reader, client_writer) = tokio::io::split(client);
-    let (backend_reader, backend_writer) = tokio::io::split(backend);
-    let up = async {
-        let ended = one_way(client_reader, backend_writer, &moved, up).await;
-        ended.map_err(|OneWayError { reading, error }| match reading {
-            true => TunnelBroken::Client(error),
-            false => TunnelBroken::Backend(error),
-        })
-    };
-    let down = async {
-        let ended = one_way(backend_reader, client_writer, &moved, down).await;
-        ended.map_err(|OneWayError { reading, error }| match reading {
-            true => TunnelBroken::Backend(error),
-            false => TunnelBroken::Client(error),
-        })
-    };
+    let mut tunnel = TwoWay::new();
+    let carried = poll_fn(|cx| {
+        let up = |bytes: &[u8]| up(bytes.len() as u64);
+        let down = |bytes: &[u8]| down(bytes.len() as u64);
+        tunnel.poll(cx, (&mut *client, &mut *backend), &moved, up, down)
+    });
     tokio::select! {
-        ended = async { tokio::try_join!(up, down) } => ended.map(|_| ()),
+        biased;
+        ended = carried => match ended {
+            Ok(_) => Ok(()),
+            Err(BrokenEnd::Backend(error)) => Err(TunnelBroken::Backend(error)),
+            Err(BrokenEnd::Client(error)) => Err(TunnelBroken::Client(error)),
+        },
         () = silence(&moved, limit) => Err(TunnelBroken::Silent),
-    }
-}
-
-/// An error in one direction.
-struct OneWayError {
-    /// True if the read failed, false if the write failed.
-    reading: bool,
-    error: io::Error,
-}
-
-async fn one_way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    moved: &AtomicU64,
-    count: impl Fn(u64),
-) -> Result<(), OneWayError> {
-    let reading = |error| OneWayError { reading: true, error };
-    let writing = |error| OneWayError { reading: false, error };
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let length = from.read(&mut chunk).await.map_err(reading)?;
-        if length == 0 {
-            return match to.shutdown().await {
-                // A peer that has already disconnected needs no notification.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-                ended => ended.map_err(writing),
-            };
-        }
-        moved.store(coarse_now(), Ordering::Relaxed);
-        pass(&mut to, &chunk[..length], moved).await.map_err(writing)?;
-        count(length as u64);
     }
 }
