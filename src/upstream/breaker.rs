@@ -118,6 +118,11 @@ impl Breaker {
         self.id
     }
 
+    /// Returns the result of `find`, unless requests wait at this worker already.
+    pub(super) fn at_hand<T>(&self, find: impl FnOnce() -> Option<T>) -> Option<T> {
+        if self.line().is_some() { None } else { find() }
+    }
+
     /// Returns the result of `find`, or else a permit for a new connection; waits in the queue for
     /// either.
     ///

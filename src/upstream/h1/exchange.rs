@@ -63,26 +63,24 @@ pub(super) enum Broken {
 }
 
 impl Sending {
-    pub(super) fn new(request: Request) -> Result<Self, FailureKind> {
-        let (parts, body) = request.into_parts();
-        if parts.method == Method::CONNECT {
+    /// Takes the request's parts out of their place; each moves once.
+    pub(super) fn new(request: &mut Request) -> Result<Self, FailureKind> {
+        if *request.method() == Method::CONNECT {
             return Err(FailureKind::InvalidRequest("CONNECT has no place at a backend"));
         }
-        let framing = RequestFraming::of(&parts.method, &parts.headers, &body)?;
-        let upgrade = parts
-            .headers
+        let framing = RequestFraming::of(request.method(), request.headers(), request.body())?;
+        let headers = request.headers();
+        let upgrade = headers
             .get(UPGRADE)
-            .filter(|_| {
-                parts.headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
-            })
+            .filter(|_| headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade")))
             .cloned();
         Ok(Self {
-            replayable: parts.method.is_idempotent() && body.is_end_stream(),
-            method: parts.method,
-            uri: parts.uri,
-            headers: parts.headers,
+            replayable: request.method().is_idempotent() && request.body().is_end_stream(),
+            method: mem::take(request.method_mut()),
+            uri: mem::take(request.uri_mut()),
+            headers: mem::take(request.headers_mut()),
             framing,
-            pump: Pump::new(body, framing),
+            pump: Pump::new(mem::take(request.body_mut()), framing),
             pump_state: PumpState::Running,
             upgrade,
         })

@@ -46,56 +46,50 @@ pub(super) async fn send(
     errand: Errand<'_>,
     request: &mut Request,
 ) -> Result<Answer, SendFailure> {
-    let mut sending =
-        Sending::new(std::mem::take(request)).map_err(|kind| SendFailure::new(kind, "not sent"))?;
+    let mut sending = Sending::new(request).map_err(|kind| SendFailure::new(kind, "not sent"))?;
     let mut share = errand
         .client
         .map(|client| client.take().ok_or_else(SendFailure::client_share))
         .transpose()?;
+    let (breaker, look) = (cluster.breaker(), sending.look());
     let mut candidates = Candidates::new(cluster, errand.aim);
     while let Some(member) = candidates.next(errand.tried).await {
         let address = member.address();
-        let (breaker, look) = (cluster.breaker(), sending.look());
-        let way = breaker.admit(errand.counts, || pool::take(&member, look)).await;
-        let permit = match way.map_err(|denied| SendFailure::from(denied).at(address.clone()))? {
-            Way::Open(permit) => permit,
-            Way::Found(mut connection) => {
-                connection.hold(share.take());
-                match sending.exchange(&mut connection, errand.moved).await {
-                    Ok(head) if sending.was_not_received(head) => {
-                        errand.counts.here().resends.one_more();
-                        tracing::debug!(endpoint = %address, "pooled connection timed out, sending again");
-                        sending.rewind();
-                    }
-                    Ok(head) => return sending.answer(head, connection),
-                    Err(broken) if sending.may_go_again(&broken) => {
-                        errand.counts.here().resends.one_more();
-                        tracing::debug!(endpoint = %address, "pooled connection was dead, sending again");
-                        sending.rewind();
-                    }
-                    Err(broken) => return Err(broken.into_failure().at(address.clone())),
-                }
-                share = connection.take_share();
-                drop(connection);
-                breaker
-                    .room(errand.counts)
-                    .await
-                    .map_err(|denied| SendFailure::from(denied).at(address.clone()))?
-            }
+        let denied = |denied| SendFailure::from(denied).at(address.clone());
+        let find = || pool::take(&member, look);
+        // The futures of the rare ways are boxed, so that no request reserves memory for them.
+        let mut way = match breaker.at_hand(find) {
+            Some(found) => Way::Found(found),
+            None => Box::pin(breaker.admit(errand.counts, find)).await.map_err(denied)?,
         };
-        // Boxed, so that requests on pooled connections do not reserve memory for it.
-        let connecting = Box::pin(connect(cluster, address, Alpn::Http11, errand.counts, permit));
-        match connecting.await {
-            Ok(stream) => {
-                let mut connection = Box::new(Connection::new(stream, cluster, &member));
-                connection.hold(share);
-                return match sending.exchange(&mut connection, errand.moved).await {
-                    Ok(head) => sending.answer(head, connection),
-                    Err(broken) => Err(broken.into_failure().at(address.clone())),
-                };
-            }
-            Err(refused) if refused.kind.is_ours() => return Err(refused),
-            Err(refused) => candidates.missed(refused),
+        loop {
+            let (mut connection, pooled) = match way {
+                Way::Found(connection) => (connection, true),
+                Way::Open(permit) => {
+                    let opened = connect(cluster, address, Alpn::Http11, errand.counts, permit);
+                    match Box::pin(opened).await {
+                        Ok(stream) => (Box::new(Connection::new(stream, cluster, &member)), false),
+                        Err(refused) if refused.kind.is_ours() => return Err(refused),
+                        Err(refused) => {
+                            candidates.missed(refused);
+                            break;
+                        }
+                    }
+                }
+            };
+            connection.hold(share.take());
+            let cause = match sending.exchange(&mut connection, errand.moved).await {
+                Ok(head) if pooled && sending.was_not_received(head) => "timed out",
+                Ok(head) => return sending.answer(head, connection),
+                Err(broken) if pooled && sending.may_go_again(&broken) => "dead",
+                Err(broken) => return Err(broken.into_failure().at(address.clone())),
+            };
+            errand.counts.here().resends.one_more();
+            tracing::debug!(endpoint = %address, cause, "pooled connection failed, sending again");
+            sending.rewind();
+            share = connection.take_share();
+            drop(connection);
+            way = Way::Open(Box::pin(breaker.room(errand.counts)).await.map_err(denied)?);
         }
     }
     Err(candidates.failure())
