@@ -6,8 +6,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError, settle_trailers};
@@ -18,6 +16,7 @@ use crate::proxy::body_progress::BodyProgress;
 use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::linger;
+use crate::proxy::noted_fields::{Noted, NotedFields};
 use crate::proxy::stall::Stall;
 
 /// The body of a request. It counts its bytes and detects a client that stalls.
@@ -48,7 +47,7 @@ impl ClientBody {
     /// Returns the body of a request; `None` if it has none.
     pub(super) fn of(
         incoming: DownstreamBody,
-        headers: &HeaderMap,
+        fields: NotedFields,
         record: &mut Record,
     ) -> Option<Self> {
         if incoming.is_end_stream() {
@@ -69,7 +68,7 @@ impl ClientBody {
             waiting: false,
             waits_since: 0,
             stall: None,
-            is_announced: headers.contains_key(EXPECT),
+            is_announced: fields.has(Noted::Expect),
             ended: false,
         })
     }

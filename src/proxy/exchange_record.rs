@@ -22,6 +22,7 @@ use crate::proxy::client_protocol::ClientProtocol;
 use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::grpc::GrpcCall;
 use crate::proxy::grpc_web;
+use crate::proxy::noted_fields::{Noted, NotedFields};
 use crate::snapshot::Rule;
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
@@ -79,8 +80,11 @@ impl Record {
     pub(super) fn begin(
         connection: Arc<ClientConnection>,
         request: &http::Request<DownstreamBody>,
+        fields: NotedFields,
     ) -> Box<Self> {
-        let headers = request.headers();
+        let value = |noted, name| {
+            if fields.has(noted) { request.headers().get(name).cloned() } else { None }
+        };
         let counts = connection.counts.here();
         counts.requests.one_more();
         counts.requests_active.one_more();
@@ -90,8 +94,8 @@ impl Record {
             method: request.method().clone(),
             target: request.uri().clone(),
             protocol: ClientProtocol::of(request.version()),
-            host: headers.get(HOST).cloned(),
-            user_agent: headers.get(USER_AGENT).cloned(),
+            host: value(Noted::Host, HOST),
+            user_agent: value(Noted::UserAgent, USER_AGENT),
             call: GrpcCall::of(request),
             grpc_web: None,
             client: connection.origin.peer.ip().to_canonical(),

@@ -6,18 +6,17 @@
 //! `Transfer-Encoding` and `Content-Length`, hyper keeps the former and closes the connection. This
 //! module checks the rest, field by field.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
+use http::{HeaderMap, HeaderValue, Method, request};
 
 use crate::failure::Failure;
 use crate::filters::HostName;
 use crate::filters::exchange::path_of;
 use crate::path;
 use crate::proxy::client_protocol::ClientProtocol;
+use crate::proxy::hop_by_hop::{Upgrade, settle_connection, tokens};
+use crate::proxy::noted_fields::{Noted, NotedFields};
 use crate::snapshot::ClientLimits;
 
 /// An admitted request's host and upgrade.
@@ -29,27 +28,25 @@ pub(super) struct Admitted {
     pub upgrade: Option<Upgrade>,
 }
 
-/// A protocol upgrade that the client requests and the gateway allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upgrade {
-    /// HTTP/1.1 `Upgrade` (RFC 9110 section 7.8).
-    Http1,
-    /// Extended CONNECT (RFC 8441), always to WebSocket.
-    Http2,
-}
-
 /// Maximum length of a method in bytes; a longer one is answered with 501 (RFC 9112 section 3). The
 /// longest registered method has 17 bytes.
 const LONGEST_METHOD: usize = 32;
 
-/// Validates a request head and removes the fields that must not be forwarded.
+/// Validates a request head and removes the fields that must not be forwarded. `fields` are the
+/// notes of this head.
 ///
 /// # Errors
 ///
 /// Returns the failure to answer with. No part of the request may be forwarded then.
-pub(super) fn admit(head: &mut request::Parts, limits: &ClientLimits) -> Result<Admitted, Failure> {
+pub(super) fn admit(
+    head: &mut request::Parts,
+    fields: NotedFields,
+    limits: &ClientLimits,
+) -> Result<Admitted, Failure> {
     // Done first, so that a `Cookie` that HTTP/2 has split counts as one field.
-    join_cookies(&mut head.headers);
+    if fields.repeats(Noted::Cookie) {
+        join_cookies(&mut head.headers);
+    }
     if head.headers.len() > limits.head_fields {
         return Err(Failure::TooManyFields);
     }
@@ -58,12 +55,18 @@ pub(super) fn admit(head: &mut request::Parts, limits: &ClientLimits) -> Result<
     }
     let extended_connect = check_method(head)?;
     check_form(head)?;
-    let (host, host_field) = take_host(head)?;
+    let (host, host_field) = take_host(head, fields)?;
     settle_target(head, limits)?;
-    check_coding(&head.headers)?;
-    settle_length(&mut head.headers)?;
-    let upgrade = settle_connection(head, limits);
-    settle_expect(&mut head.headers)?;
+    if fields.has(Noted::TransferEncoding) {
+        check_coding(&head.headers)?;
+    }
+    if fields.has(Noted::ContentLength) {
+        settle_length(&mut head.headers)?;
+    }
+    let upgrade = settle_connection(head, fields, limits);
+    if fields.has(Noted::Expect) {
+        settle_expect(&mut head.headers)?;
+    }
     let upgrade = if extended_connect { Some(Upgrade::Http2) } else { upgrade };
     Ok(Admitted { host, host_field, upgrade })
 }
@@ -77,18 +80,20 @@ pub(crate) fn admitted_host(
     head: &mut request::Parts,
     limits: &ClientLimits,
 ) -> Result<HostName, Failure> {
-    admit(head, limits).map(|admitted| admitted.host)
+    admit(head, NotedFields::of(&head.headers), limits).map(|admitted| admitted.host)
 }
 
 /// Checks the host and returns it with its field. A request has one `Host`, with a valid host (RFC
 /// 9112 section 3.2). If the target has an authority, the authority takes precedence; HTTP/1.1
 /// requires `Host` nevertheless, and in HTTP/2 the two must agree (RFC 9113 section 8.3.1).
-fn take_host(head: &mut request::Parts) -> Result<(HostName, HeaderValue), Failure> {
-    let mut fields = head.headers.get_all(HOST).iter();
-    let field = fields.next().cloned();
-    if fields.next().is_some() {
+fn take_host(
+    head: &mut request::Parts,
+    fields: NotedFields,
+) -> Result<(HostName, HeaderValue), Failure> {
+    if fields.repeats(Noted::Host) {
         return Err(Failure::BadHost);
     }
+    let field = if fields.has(Noted::Host) { head.headers.get(HOST).cloned() } else { None };
     let field = match (head.uri.authority(), field) {
         (Some(authority), field) => {
             let authority =
@@ -193,132 +198,6 @@ fn settle_target(head: &mut request::Parts, limits: &ClientLimits) -> Result<(),
     Ok(())
 }
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY: HeaderName = HeaderName::from_static("proxy");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// Removes hop-by-hop fields (RFC 9110 section 7.6.1), names with `_`, which a CGI backend would
-/// read as other names, and `Proxy` (httpoxy). Returns the allowed upgrade, if any, and restores
-/// its two fields.
-fn settle_connection(head: &mut request::Parts, limits: &ClientLimits) -> Option<Upgrade> {
-    let upgrade = wanted_upgrade(head, limits);
-    let trailers =
-        tokens(&head.headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-    remove_hop_by_hop(&mut head.headers);
-    if head.headers.keys().any(|name| name.as_str().contains('_')) {
-        let odd: Vec<HeaderName> =
-            head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-        for name in odd {
-            head.headers.remove(name);
-        }
-    }
-    let Some(token) = upgrade else {
-        if trailers {
-            head.headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
-        return None;
-    };
-    // The length is 0, and some servers take any length for a body.
-    head.headers.remove(CONTENT_LENGTH);
-    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    head.headers.insert(UPGRADE, token);
-    Some(Upgrade::Http1)
-}
-
-/// Returns the first protocol of the client's `Upgrade` (RFC 9110 section 7.8) that is allowed.
-fn wanted_upgrade(head: &request::Parts, limits: &ClientLimits) -> Option<HeaderValue> {
-    let is_allowed = |token: &&[u8]| {
-        limits.upgrades.iter().any(|allowed| token.eq_ignore_ascii_case(allowed.as_bytes()))
-    };
-    let token = tokens(&head.headers, &UPGRADE).find(is_allowed)?;
-    let asked =
-        tokens(&head.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
-    // A body before the change of protocol could be read as either protocol. A length of 0 means no
-    // body.
-    let bare = head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
-        && !head.headers.contains_key(TRANSFER_ENCODING);
-    let fits = ClientProtocol::of(head.version).has_upgrade() && head.method == Method::GET && bare;
-    (asked && fits).then(|| HeaderValue::from_bytes(token).ok())?
-}
-
-/// Removes hop-by-hop fields from requests and responses.
-///
-/// Fields that `Connection` names are removed too, except those that carry the message's meaning:
-/// otherwise a client could remove fields that the gateway or the backend relies on.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // One pass over the names instead of a search for each of them.
-    let mut found = false;
-    for name in headers.keys() {
-        found |= *name == CONNECTION
-            || *name == TE
-            || *name == TRAILER
-            || *name == TRANSFER_ENCODING
-            || *name == UPGRADE
-            || *name == PROXY_AUTHENTICATE
-            || *name == PROXY_AUTHORIZATION
-            || matches!(
-                name.as_str(),
-                "keep-alive" | "proxy" | "proxy-connection" | "http2-settings"
-            );
-    }
-    if !found {
-        return;
-    }
-    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| !is_essential(name))
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        PROXY_CONNECTION,
-        HTTP2_SETTINGS,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
-        headers.remove(name);
-    }
-}
-
-fn is_essential(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.starts_with("x-forwarded-")
-        || matches!(
-            name,
-            "authorization"
-                | "content-length"
-                | "content-type"
-                | "cookie"
-                | "forwarded"
-                | "host"
-                | "set-cookie"
-                | "transfer-encoding"
-                | "x-real-ip"
-                | "x-request-id"
-        )
-}
-
-/// Returns the members of a list (RFC 9110 section 5.6.1), over all lines of the field.
-pub(super) fn tokens<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(name).iter();
-    lines
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|token| !token.is_empty())
-}
-
 /// Checks `Expect` and removes it. `Expect` is a list, and `100-continue` is its only known member
 /// (RFC 9110 section 10.1.1). hyper sends 100 when the body is first read, so the field is not
 /// forwarded.
@@ -370,9 +249,14 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use http::Version;
+    use http::header::{CONNECTION, TE, UPGRADE};
+    use http::{HeaderName, Version};
 
     use super::*;
+
+    fn admit(head: &mut request::Parts, limits: &ClientLimits) -> Result<Admitted, Failure> {
+        super::admit(head, NotedFields::of(&head.headers), limits)
+    }
 
     fn head(build: request::Builder) -> request::Parts {
         build.body(()).unwrap().into_parts().0

@@ -20,7 +20,9 @@ use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::exchange_record::Record;
 use crate::proxy::forwarded_fields::RequestOrigin;
-use crate::proxy::guard::{self, Admitted, Upgrade};
+use crate::proxy::guard::{self, Admitted};
+use crate::proxy::hop_by_hop::Upgrade;
+use crate::proxy::noted_fields::NotedFields;
 use crate::proxy::response_body::TrackedBody;
 use crate::proxy::session::RequestSession;
 use crate::proxy::upgrade::{Switched, Switching};
@@ -39,17 +41,18 @@ pub(super) fn serve(
     connection: Arc<ClientConnection>,
     mut request: http::Request<DownstreamBody>,
 ) -> impl Future<Output = Result<http::Response<TrackedBody>, Infallible>> + Send {
-    let mut record = Record::begin(connection, &request);
+    let fields = NotedFields::of(request.headers());
+    let mut record = Record::begin(connection, &request, fields);
     let protocol = record.protocol;
     let is_head = request.method() == Method::HEAD;
-    let tunnel = upgrade::wanted(&mut request);
+    let tunnel = upgrade::wanted(&mut request, fields);
     let (mut head, body) = request.into_parts();
-    let mut body = ClientBody::of(body, &head.headers, &mut record);
+    let mut body = ClientBody::of(body, fields, &mut record);
     if body.is_some() && (!protocol.keeps_connections() || asks_to_close(&head.headers)) {
         record.leave_body();
     }
     async move {
-        let answered = answer(&mut record, &mut head, &mut body, tunnel).await;
+        let answered = answer(&mut record, &mut head, fields, &mut body, tunnel).await;
         let Answered { mut response, deadline, switched } =
             answered.unwrap_or_else(|failure| failed(failure, &mut record, body.take()));
         drop(body);
@@ -126,6 +129,7 @@ fn leave_out_body(response: &mut Response) {
 async fn answer(
     record: &mut Record,
     head: &mut request::Parts,
+    fields: NotedFields,
     body: &mut Option<ClientBody>,
     tunnel: Option<OnUpgrade>,
 ) -> Result<Answered, Failure> {
@@ -137,7 +141,7 @@ async fn answer(
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
-    let Admitted { host, host_field, upgrade } = admit(record, head)?;
+    let Admitted { host, host_field, upgrade } = admit(record, head, fields)?;
     if let Some(response) = answer_of_gateway(&connection, bind, head).await {
         return Ok(Answered::here(record, response));
     }
@@ -192,7 +196,11 @@ async fn answer(
 
 /// Refuses requests that no route may see, and removes from the head all that must not be
 /// forwarded.
-fn admit(record: &Record, head: &mut request::Parts) -> Result<Admitted, Failure> {
+fn admit(
+    record: &Record,
+    head: &mut request::Parts,
+    fields: NotedFields,
+) -> Result<Admitted, Failure> {
     let watch = record.open.watch();
     if watch.opened_with_long_target() {
         return Err(Failure::TargetTooLong);
@@ -200,7 +208,7 @@ fn admit(record: &Record, head: &mut request::Parts) -> Result<Admitted, Failure
     if watch.opened_twofold() {
         return Err(Failure::TwofoldLength);
     }
-    guard::admit(head, watch.limits())
+    guard::admit(head, fields, watch.limits())
 }
 
 /// Returns the response that the gateway gives itself, before any route is considered.

@@ -21,14 +21,15 @@ use crate::clock::coarse_now;
 use crate::downstream::{BrokenEnd, CarriedBytes, Ending, Progress, TwoWay, silence, tasks};
 use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
-use crate::proxy::guard::{self, Upgrade, tokens};
+use crate::proxy::hop_by_hop::{Upgrade, remove_hop_by_hop, tokens};
+use crate::proxy::noted_fields::{Noted, NotedFields};
 use crate::proxy::stream_tasks::{self, Leash};
 use crate::proxy::websocket::{Frames, GOING_AWAY};
 use crate::upstream::Tunnel;
 
 /// Returns the client's side of a tunnel, if the request asks for one.
-pub(super) fn wanted<B>(request: &mut http::Request<B>) -> Option<OnUpgrade> {
-    let asked = request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT;
+pub(super) fn wanted<B>(request: &mut http::Request<B>, fields: NotedFields) -> Option<OnUpgrade> {
+    let asked = fields.has(Noted::Upgrade) || request.method() == Method::CONNECT;
     asked.then(|| hyper::upgrade::on(request))
 }
 
@@ -105,6 +106,12 @@ fn extensions(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Removes the fields of the backend's connection.
+fn remove_from(response: &mut Response) {
+    let fields = NotedFields::of(response.headers());
+    remove_hop_by_hop(response.headers_mut(), fields);
+}
+
 /// Converts the backend's 101 to the form of the client's protocol.
 fn answer(kind: Upgrade, response: &mut Response) {
     // A 101 has no length (RFC 9110 section 8.6). The bytes after it belong to the tunnel.
@@ -112,13 +119,13 @@ fn answer(kind: Upgrade, response: &mut Response) {
     match kind {
         Upgrade::Http1 => {
             let token = response.headers().get(UPGRADE).cloned();
-            guard::remove_hop_by_hop(response.headers_mut());
+            remove_from(response);
             let headers = response.headers_mut();
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, token.unwrap_or(HeaderValue::from_static("websocket")));
         }
         Upgrade::Http2 => {
-            guard::remove_hop_by_hop(response.headers_mut());
+            remove_from(response);
             response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
             *response.status_mut() = StatusCode::OK;
         }
@@ -178,7 +185,7 @@ impl Switching {
                 Err(Failure::ResponseInvalid)
             }
             _ => {
-                guard::remove_hop_by_hop(response.headers_mut());
+                remove_from(response);
                 Ok(None)
             }
         }
