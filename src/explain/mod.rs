@@ -216,7 +216,9 @@ fn rehearse(
 ) -> (Effect, Option<Answer>) {
     let before = head.clone();
     let verdict = filter.apply(exchange, head);
-    let mut effect = Effect { filter: filter.to_string(), changes: changes(&before, head) };
+    // A filter that stops a request leaves nothing of the head that would matter.
+    let changes = if verdict.is_continue() { changes(&before, head) } else { Vec::new() };
+    let mut effect = Effect { filter: filter.to_string(), changes };
     if matches!(filter, Filter::Authorization(_)) {
         let client = exchange.client;
         effect.changes.push(format!("as for a client at {client}; `--client` is for another"));

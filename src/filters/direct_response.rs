@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, request};
 
+use crate::filters::verdict::answer_to;
 use crate::filters::{Exchange, HttpFilter, Phase, Stop, Verdict};
 
 /// Answers in place of a backend. Envoy Gateway's `HTTPDirectResponseFilter`.
@@ -27,9 +28,8 @@ impl HttpFilter for DirectResponse {
         Phase::Answer
     }
 
-    fn apply(&self, _: &mut Exchange, _: &mut request::Parts) -> Verdict {
-        let mut response = http::Response::new(self.body.clone());
-        *response.status_mut() = self.status;
+    fn apply(&self, _: &mut Exchange, head: &mut request::Parts) -> Verdict {
+        let mut response = answer_to(head, self.status, self.body.clone());
         if let Some(content_type) = &self.content_type {
             response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
         }

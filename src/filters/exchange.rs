@@ -8,7 +8,7 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 
 /// One request and its response (RFC 9110): what filters may ask about it. The request's id is in its
-/// head, as `X-Request-Id`.
+/// head, as `X-Request-Id`, unless the first filter of the rule answers it.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     /// The client's address: the peer of the connection, or what a trusted proxy says. An IPv4

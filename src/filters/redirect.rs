@@ -2,10 +2,12 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode, request};
 
 use crate::filters::exchange::path_of;
+use crate::filters::verdict::answer_to;
 use crate::filters::{Exchange, HttpFilter, PathModifier, Phase, Scheme, Stop, Verdict};
 
 /// Sends the client elsewhere. HTTPRoute `HTTPRequestRedirectFilter`.
@@ -45,14 +47,12 @@ impl HttpFilter for Redirect {
     }
 
     fn apply(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
-        let mut response = http::Response::new(bytes::Bytes::new());
-        match HeaderValue::try_from(self.location(exchange, &head.uri)) {
-            Ok(location) => {
-                *response.status_mut() = self.status;
-                response.headers_mut().insert(LOCATION, location);
-            }
-            // The path came from the client and may hold bytes that no header can carry.
-            Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+        let location = HeaderValue::try_from(self.location(exchange, &head.uri));
+        // The path came from the client and may hold bytes that no header can carry.
+        let status = if location.is_ok() { self.status } else { StatusCode::BAD_REQUEST };
+        let mut response = answer_to(head, status, Bytes::new());
+        if let Ok(location) = location {
+            response.headers_mut().insert(LOCATION, location);
         }
         Verdict::Break(Stop::Answer(response))
     }
@@ -79,20 +79,11 @@ impl Redirect {
             .map(|path_modifier| path_modifier.apply(path, exchange.matched_prefix));
         let path = modified.as_deref().unwrap_or(path);
 
-        let mut location = String::with_capacity(16 + host.len() + path.len());
-        location.push_str(scheme.as_str());
-        location.push_str("://");
-        location.push_str(host);
-        if port != scheme.well_known_port() {
-            location.push(':');
-            location.push_str(&port.to_string());
-        }
-        location.push_str(path);
-        if let Some(query) = uri.query() {
-            location.push('?');
-            location.push_str(query);
-        }
-        location
+        let port =
+            if port == scheme.well_known_port() { String::new() } else { format!(":{port}") };
+        let (mark, query) = uri.query().map_or(("", ""), |query| ("?", query));
+        // `concat` allocates exactly what a field needs to take the text over as it is.
+        [scheme.as_str(), "://", host, &port, path, mark, query].concat()
     }
 }
 

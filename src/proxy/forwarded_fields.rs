@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::downstream::new_request_id;
 use crate::filters::{HostName, Scheme};
 use crate::net::Cidr;
+use crate::proxy::noted_fields::{Noted, NotedFields};
+use crate::snapshot::{Listener, RouteTable};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -18,13 +20,57 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The origin of a request, as its forwarded fields describe it.
 #[derive(Debug)]
-pub(super) struct RequestOrigin {
+pub(super) struct RequestOrigin<'a> {
     pub client: IpAddr,
     pub request_id: HeaderValue,
     /// The scheme by which the client reached the gateway, or the trusted proxy before it.
     pub scheme: Scheme,
     /// The port by which the client reached the gateway or that proxy.
     pub port: u16,
+    pub fields: ForwardedFields<'a>,
+}
+
+/// The fields that describe the origin of a request, before they are in its head.
+///
+/// Most requests that are not forwarded, such as those that are redirected, never need them there.
+#[derive(Debug)]
+pub(super) struct ForwardedFields<'a> {
+    connection: &'a ConnectionOrigin,
+    /// `X-Forwarded-For`; `None` for the peer alone.
+    hops: Option<HeaderValue>,
+    /// `X-Forwarded-Host`; `None` if the head has that of a trusted proxy.
+    host: Option<&'a HeaderValue>,
+    port: u16,
+    scheme: Scheme,
+}
+
+impl ForwardedFields<'_> {
+    /// Sets the fields in the head of the request.
+    pub(super) fn insert_into(self, headers: &mut HeaderMap, request_id: HeaderValue) {
+        let Self { connection, hops, host, port, scheme } = self;
+        let port_value = match port == connection.port {
+            true => connection.port_value.clone(),
+            false => port.into(),
+        };
+        headers.insert(FOR, hops.unwrap_or_else(|| connection.peer_value.clone()));
+        headers.insert(PROTO, HeaderValue::from_static(scheme.as_str()));
+        if let Some(host) = host {
+            headers.insert(HOST, host.clone());
+        }
+        headers.insert(PORT, port_value);
+        headers.insert(REQUEST_ID, request_id);
+    }
+}
+
+/// Returns true if the routes, the log or the traces of a listener may read these fields.
+pub(super) fn are_read_by(listener: &Listener) -> bool {
+    let are_matched = |routes: &RouteTable| {
+        let told = |name: &HeaderName| [FOR, HOST, PORT, PROTO, REQUEST_ID].contains(name);
+        routes.matched_headers().iter().any(told)
+    };
+    listener.tracing.is_some()
+        || listener.access_log.is_some()
+        || listener.routes().is_some_and(are_matched)
 }
 
 /// The part of the origin that is the same for all requests of a connection, computed once.
@@ -53,8 +99,8 @@ impl ConnectionOrigin {
         }
     }
 
-    /// Sets the forwarded fields and returns the origin that they describe. Fields from an
-    /// untrusted peer are removed.
+    /// Returns the origin of a request. `fields` are the notes of its head; fields from an untrusted
+    /// peer are removed from it.
     ///
     /// Only fields that a trusted proxy wrote can be trusted (RFC 7239 section 8.1). If the peer is
     /// trusted, its `X-Forwarded-*` and `X-Request-Id` are kept, and its address is appended to
@@ -62,27 +108,31 @@ impl ConnectionOrigin {
     ///
     /// Scheme, host and port never contradict each other: the port is the one in the host that the
     /// client sent, which a port mapping in front of the socket does not change.
-    pub(super) fn tell(
-        &self,
+    pub(super) fn of_request<'a>(
+        &'a self,
         headers: &mut HeaderMap,
+        fields: NotedFields,
         host: &HostName,
-        host_field: &HeaderValue,
+        host_field: &'a HeaderValue,
         trusted: &[Cidr],
-    ) -> RequestOrigin {
+    ) -> RequestOrigin<'a> {
         let peer = self.peer.ip().to_canonical();
         if !self.trusted {
-            headers.remove(FORWARDED);
-            headers.remove(REAL_IP);
-            remove_claims(headers);
-            headers.insert(FOR, self.peer_value.clone());
-            headers.insert(PROTO, HeaderValue::from_static(self.scheme.as_str()));
-            headers.insert(HOST, host_field.clone());
-            let named = host.port().filter(|port| *port != self.port);
-            headers.insert(PORT, named.map_or_else(|| self.port_value.clone(), HeaderValue::from));
-            let id = new_request_id();
-            headers.insert(REQUEST_ID, id.clone());
-            let (scheme, port) = (self.scheme, named.unwrap_or(self.port));
-            return RequestOrigin { client: peer, request_id: id, scheme, port };
+            remove_claims(headers, fields);
+            let (port, scheme) = (host.port().unwrap_or(self.port), self.scheme);
+            return RequestOrigin {
+                client: peer,
+                request_id: new_request_id(),
+                scheme,
+                port,
+                fields: ForwardedFields {
+                    connection: self,
+                    hops: None,
+                    host: Some(host_field),
+                    port,
+                    scheme,
+                },
+            };
         }
 
         let Claims { client, hops, scheme, host: claimed_host, port } = claims(headers, trusted);
@@ -107,13 +157,19 @@ impl ConnectionOrigin {
         let port = named.or(port).or_else(|| scheme.map(Scheme::well_known_port));
         let port = port.unwrap_or(self.port);
 
-        headers.insert(FOR, hops);
-        headers.insert(PORT, port.into());
-        headers.insert(PROTO, HeaderValue::from_static(told_scheme.as_str()));
-        headers.entry(HOST).or_insert_with(|| host_field.clone());
-        let id = headers.get(REQUEST_ID).cloned().unwrap_or_else(new_request_id);
-        headers.insert(REQUEST_ID, id.clone());
-        RequestOrigin { client: client.unwrap_or(peer), request_id: id, scheme: told_scheme, port }
+        RequestOrigin {
+            client: client.unwrap_or(peer),
+            request_id: headers.get(REQUEST_ID).cloned().unwrap_or_else(new_request_id),
+            scheme: told_scheme,
+            port,
+            fields: ForwardedFields {
+                connection: self,
+                hops: Some(hops),
+                host: if headers.contains_key(HOST) { None } else { Some(host_field) },
+                port,
+                scheme: told_scheme,
+            },
+        }
     }
 }
 
@@ -188,10 +244,19 @@ fn address(hop: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// Removes all `X-Forwarded-*` fields, including unknown ones.
-fn remove_claims(headers: &mut HeaderMap) {
+/// Removes what an untrusted peer claims, in all `X-Forwarded-*` fields, including unknown ones.
+fn remove_claims(headers: &mut HeaderMap, fields: NotedFields) {
+    if fields.has(Noted::Forwarded) {
+        headers.remove(FORWARDED);
+        headers.remove(REAL_IP);
+    }
+    if fields.has(Noted::RequestId) {
+        headers.remove(REQUEST_ID);
+    }
     let claims = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
-    while let Some(name) = headers.keys().find(claims).cloned() {
+    while fields.has(Noted::XForwarded)
+        && let Some(name) = headers.keys().find(claims).cloned()
+    {
         headers.remove(name);
     }
 }
@@ -200,16 +265,19 @@ fn remove_claims(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, RequestOrigin) {
+    /// The client, scheme and port of a request.
+    struct Told {
+        client: IpAddr,
+        scheme: Scheme,
+        port: u16,
+    }
+
+    fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
         told_by("shop.test", trusted, sent)
     }
 
     /// For a connection by https on port 443, from 192.0.2.7.
-    fn told_by(
-        host: &'static str,
-        trusted: &[&str],
-        sent: &[(&str, &str)],
-    ) -> (HeaderMap, RequestOrigin) {
+    fn told_by(host: &'static str, trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
         let trusted: Vec<Cidr> = trusted.iter().map(|range| range.parse().unwrap()).collect();
         let origin = ConnectionOrigin::new(
             "[::ffff:192.0.2.7]:4711".parse().unwrap(),
@@ -226,8 +294,11 @@ mod tests {
         }
         let field = HeaderValue::from_static(host);
         let host = HostName::parse(&field).unwrap();
-        let told = origin.tell(&mut headers, &host, &field, &trusted);
-        (headers, told)
+        let fields = NotedFields::of(&headers);
+        let told = origin.of_request(&mut headers, fields, &host, &field, &trusted);
+        let RequestOrigin { client, request_id, scheme, port, fields } = told;
+        fields.insert_into(&mut headers, request_id);
+        (headers, Told { client, scheme, port })
     }
 
     const SENT: &[(&str, &str)] = &[

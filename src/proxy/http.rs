@@ -19,7 +19,7 @@ use crate::proxy::client_body::ClientBody;
 use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::exchange_record::Record;
-use crate::proxy::forwarded_fields::RequestOrigin;
+use crate::proxy::forwarded_fields::{self, ForwardedFields, RequestOrigin};
 use crate::proxy::guard::{self, Admitted};
 use crate::proxy::hop_by_hop::Upgrade;
 use crate::proxy::noted_fields::NotedFields;
@@ -148,8 +148,9 @@ async fn answer(
     if process.shortage.is_severe() {
         return Err(Failure::Overloaded);
     }
-    let RequestOrigin { client, request_id, scheme, port } =
-        connection.origin.tell(&mut head.headers, &host, &host_field, &process.trusted_proxies);
+    let trusted = &process.trusted_proxies;
+    let RequestOrigin { client, request_id, scheme, port, fields: forwarded } =
+        connection.origin.of_request(&mut head.headers, fields, &host, &host_field, trusted);
     (record.client, record.request_id) = (client, Some(request_id));
     if upgrade == Some(Upgrade::Http2) {
         // Routes, filters and backends see the HTTP/1.1 handshake that corresponds to the CONNECT.
@@ -158,6 +159,10 @@ async fn answer(
 
     let listener = listener(&connection, bind, host.as_str())?;
     record.listener = Some(Arc::clone(&listener.name));
+    let mut forwarded = Some(forwarded);
+    if forwarded_fields::are_read_by(listener) {
+        tell(record, &mut head.headers, forwarded.take());
+    }
     if let Some(tracing) = &listener.tracing {
         let started = record.started();
         record.trace = Some(Trace::begin(tracing, &mut head.headers, scheme.as_str(), started));
@@ -177,6 +182,7 @@ async fn answer(
         let fixed = &path[..found.fixed];
         RequestSession::new(session, &process.session_key, record.written_path(), fixed)
     });
+    tell(record, &mut head.headers, forwarded.filter(|_| !rule.answers_at_once()));
     let mut exchange = Exchange {
         client,
         started: record.started(),
@@ -209,6 +215,13 @@ fn admit(
         return Err(Failure::TwofoldLength);
     }
     guard::admit(head, fields, watch.limits())
+}
+
+/// Sets the fields that describe the client, unless they are in the head already.
+fn tell(record: &Record, headers: &mut HeaderMap, forwarded: Option<ForwardedFields<'_>>) {
+    if let (Some(forwarded), Some(request_id)) = (forwarded, &record.request_id) {
+        forwarded.insert_into(headers, request_id.clone());
+    }
 }
 
 /// Returns the response that the gateway gives itself, before any route is considered.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::filters::Filter;
+use crate::filters::{Filter, HttpFilter, Phase};
 use crate::snapshot::{Session, WeightedClusters};
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::Cluster;
@@ -30,6 +30,14 @@ pub(crate) struct Rule {
     pub counts: Arc<Sharded<Upstream>>,
     /// `None` if there is no session persistence.
     pub session: Option<Box<Session>>,
+}
+
+impl Rule {
+    /// Returns true if its first filter answers in place of the backends, so that nothing reads the
+    /// header fields of the request.
+    pub(crate) fn answers_at_once(&self) -> bool {
+        self.filters.first().is_some_and(|filter| filter.phase() == Phase::Answer)
+    }
 }
 
 /// Limits on one exchange.

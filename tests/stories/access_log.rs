@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::metrics::{scrape, value};
 use crate::support::{
-    Answer, GATEWAY_CLASS, Gateway, Origin, Setup, free_address, serve_all, until,
+    Answer, GATEWAY_CLASS, Gateway, Origin, Setup, free_address, http_route, serve_all, until,
 };
 
 /// An EnvoyProxy with this `accessLog`, a YAML mapping written at the left edge, and the class that
@@ -153,6 +153,35 @@ async fn each_setting_writes_for_itself() {
     assert_eq!(words, ["\"GET /a\" 200 -", "\"GET /b\" 404 NR"]);
     end(&gateway).await;
     assert_eq!(gateway.process().stdout().len(), 2);
+}
+
+#[tokio::test]
+async fn the_fields_that_a_backend_would_get_are_logged_without_a_backend() {
+    let origin = Origin::replying("yes").await;
+    let (_folder, file) = log_file();
+    let format = format!(
+        "settings: [{{format: {{type: Text, text: \"%RESPONSE_CODE% %REQ(X-FORWARDED-FOR)% \
+         %REQ(X-FORWARDED-PROTO)% %REQ(X-FORWARDED-HOST)%\"}}, \
+         sinks: [{{type: File, file: {{path: {}}}}}]}}]\n",
+        file.display()
+    );
+    let moved = "\
+- matches: [{path: {value: /moved}}]
+  filters: [{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}]
+";
+    let gateway = setup(&origin, &format)
+        .file("routes/moved.yaml", &http_route("moved", &["shop.test"], moved))
+        .start()
+        .await;
+    let forged = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.test\r\n";
+    for (path, status) in [("/", 200), ("/moved", 301)] {
+        let url = format!("http://shop.test{path}");
+        assert_eq!(gateway.get_with(&url, forged).await.status(), status);
+    }
+    let host = gateway.address("http").port();
+    let told = |line: &String| line.replace(&format!(":{host}"), "");
+    let lines: Vec<String> = lines_of(&file, 2).await.iter().map(told).collect();
+    assert_eq!(lines, ["200 127.0.0.1 http shop.test", "301 127.0.0.1 http shop.test"]);
 }
 
 #[tokio::test]

@@ -174,6 +174,29 @@ async fn a_route_has_the_last_word() {
     assert_eq!(seen.header("x-forwarded-port").as_deref(), Some("443"));
 }
 
+/// The fields of a request that no backend gets count as well: here one of them decides that it is
+/// redirected.
+#[tokio::test]
+async fn a_route_matches_the_fields_that_the_gateway_sets() {
+    let shop = Origin::replying("shop").await;
+    let rules = "\
+- matches: [{headers: [{name: X-Forwarded-Proto, value: http}]}]
+  filters: [{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}]
+- matches: [{headers: [{name: X-Request-Id, value: forged}]}]
+  filters: [{type: RequestRedirect, requestRedirect: {scheme: http, statusCode: 302}}]
+- backendRefs:
+    - {group: gateway.envoyproxy.io, kind: Backend, name: shop}
+";
+    let files = backend("shop", &[shop.address]) + &http_route("shop", &["shop.test"], rules);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    for lines in ["", FORGED, "X-Forwarded-Proto: http\r\n", "X-Forwarded-Proto: https\r\n"] {
+        assert_eq!(gateway.get_with("http://shop.test/", lines).await.status(), 301, "{lines}");
+        assert_eq!(gateway.get_with("https://shop.test/", lines).await.status(), 200, "{lines}");
+        assert_eq!(shop.last().header("x-forwarded-proto").as_deref(), Some("https"));
+    }
+    assert_eq!(shop.requests().len(), 4);
+}
+
 /// A backend by CGI or WSGI cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
 #[tokio::test]
 async fn a_name_with_an_underscore_does_not_pass_for_one_with_a_hyphen() {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::request;
+use http::{HeaderName, request};
 use regex::Regex;
 
 use crate::net::HostPattern;
@@ -23,6 +23,7 @@ use crate::snapshot::{Conditions, HostTable, PathMatch, Rule};
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     pub(super) hosts: HostTable<PathTable>,
+    matched_headers: Vec<HeaderName>,
 }
 
 /// One match of one rule, as input of the table.
@@ -72,7 +73,13 @@ impl RouteTable {
     /// Builds the table from `entries`; of two with equal precedence, the earlier one wins.
     pub(crate) fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut hosts = HostTable::default();
+        let mut matched_headers = Vec::new();
         for Entry { hosts: patterns, path, conditions, rule } in entries {
+            for header in &conditions.headers {
+                if !matched_headers.contains(&header.name) {
+                    matched_headers.push(header.name.clone());
+                }
+            }
             let candidate = Candidate { conditions, rule };
             if patterns.is_empty() {
                 hosts.entry(None, PathTable::default).file(&path, candidate);
@@ -83,7 +90,12 @@ impl RouteTable {
             }
         }
         hosts.values_mut().for_each(PathTable::sort);
-        Self { hosts }
+        Self { hosts, matched_headers }
+    }
+
+    /// Returns the names of the headers that conditions are about, each once.
+    pub(crate) fn matched_headers(&self) -> &[HeaderName] {
+        &self.matched_headers
     }
 
     /// Returns the rule for a request to `host` (lower case, no port) and `path` (normalised, no
