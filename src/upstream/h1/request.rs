@@ -82,16 +82,22 @@ pub(super) fn write_head(
     out.push(b' ');
     out.extend_from_slice(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
-    match (headers.get(HOST), uri.authority()) {
+    // `host` is mostly the first field, so that the search costs less than a look-up.
+    let host = headers.iter().find_map(|(name, value)| (*name == HOST).then_some(value));
+    match (host, uri.authority()) {
         (Some(host), _) => out.extend_from_slice(host.as_bytes()),
         (None, Some(authority)) => out.extend_from_slice(authority.as_str().as_bytes()),
         // RFC 9112 section 3.2: an empty field for a target without authority.
         (None, None) => {}
     }
     out.extend_from_slice(b"\r\n");
+    let (mut has_te, mut has_connection) = (false, false);
     for (name, value) in headers {
-        if *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
-            continue;
+        match *name {
+            HOST | CONTENT_LENGTH | TRANSFER_ENCODING => continue,
+            TE => has_te = true,
+            CONNECTION => has_connection = true,
+            _ => {}
         }
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
@@ -100,7 +106,7 @@ pub(super) fn write_head(
     }
     // RFC 9110 section 10.1.4: `TE` applies to one connection only, so the sender must list it in
     // `Connection`.
-    if headers.contains_key(TE) && !headers.contains_key(CONNECTION) {
+    if has_te && !has_connection {
         out.extend_from_slice(b"connection: te\r\n");
     }
     match framing {
