@@ -128,6 +128,9 @@ struct TrailerScan {
     place: FramePosition,
     /// The highest stream that was opened. HEADERS of a stream up to it are trailers.
     opened: u32,
+    /// The head of that stream ended it, so that it has no trailers: h2 refuses further HEADERS with
+    /// STREAM_CLOSED.
+    ended: bool,
     fields: HpackFields,
 }
 
@@ -142,7 +145,8 @@ enum FramePosition {
 
 impl Default for TrailerScan {
     fn default() -> Self {
-        Self { place: FramePosition::Skip(PREFACE), opened: 0, fields: HpackFields::default() }
+        let fields = HpackFields::default();
+        Self { place: FramePosition::Skip(PREFACE), opened: 0, ended: false, fields }
     }
 }
 
@@ -204,7 +208,8 @@ impl TrailerScan {
         let fields = FRAME_HEAD + before;
         let padding = if is(PADDED) { usize::from(*bytes.get(FRAME_HEAD)?) } else { 0 };
         let fragment = (length - before).saturating_sub(padding);
-        if stream <= self.opened && is(END_STREAM) {
+        let has_ended = stream == self.opened && self.ended;
+        if stream <= self.opened && !has_ended && is(END_STREAM) {
             let there = bytes.get(fields..)?;
             let there = &there[..fragment.min(there.len())];
             match self.fields.first_is_pseudo(there) {
@@ -219,7 +224,9 @@ impl TrailerScan {
         if bytes.len() < fields {
             return None;
         }
-        self.opened = self.opened.max(stream);
+        if stream > self.opened {
+            (self.opened, self.ended) = (stream, is(END_STREAM));
+        }
         self.fields.begin();
         self.place = FramePosition::Fragment(fragment, padding.min(length - before));
         Some(self.begun(fields))
@@ -506,6 +513,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// RFC 9113 section 5.1, "half-closed (remote)": h2 knows the error.
+    #[test]
+    fn a_stream_that_its_head_has_ended_has_no_trailers() {
+        const END: u8 = END_HEADERS | END_STREAM;
+        let bytes = [
+            vec![b'P'; PREFACE],
+            frame(HEADERS, END, 1, HEAD),
+            frame(HEADERS, END, 1, b"\x84"),
+            frame(HEADERS, END, 1, b"\x84"),
+        ]
+        .concat();
+        for size in [1, 7, 1000] {
+            assert!(pass(&bytes, size) == bytes, "by {size}");
+        }
+        // The next stream is another one.
+        let next = [frame(HEADERS, END_HEADERS, 3, HEAD), frame(HEADERS, END, 3, b"\x84")].concat();
+        let passed = pass(&[&bytes[..], &next].concat(), 1000);
+        assert_eq!(passed[passed.len() - 6..], [END_HEADERS, 0, 0, 0, 3, 0x84]);
     }
 
     #[tokio::test]
