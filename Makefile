@@ -1,4 +1,4 @@
-# What a contributor runs. `make check test` is what CI runs, in CI's order.
+# What a contributor runs. `make check test counts fuzz` is what CI runs, in its order.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -39,6 +39,15 @@ test: ## unit tests, goldens, stories, and e2e where it can run; installs what t
 	@why=$$(tests/e2e/run --why-not || echo "see above"); \
 	if [ -z "$$why" ]; then $(MAKE) --no-print-directory e2e; \
 	else echo "left out, make e2e: $$why"; fi
+
+.PHONY: counts
+counts: ## what a request costs beside its budget, counted exactly; BLESS=1 records the budgets anew
+	@scripts/install counts
+	tests/counts/gate_test.py
+	cargo build --locked
+	cargo build --locked --profile counts
+	tests/counts/run $(if $(BLESS),--bless,--gate) --debug target/debug/edge-gateway \
+		target/counts/edge-gateway
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for T seconds (30)

@@ -105,7 +105,8 @@ def page(run):
     return f"""# Benchmarks
 
 Written by `make bench` on {run["date"]}, {counted} on {run["cores"]} cores, which the proxy, the load and
-the backend share.
+the backend share. What a request costs in instructions, allocations and system calls, which no machine
+changes, is in [counts.md](counts.md).
 
 {versions}
 - load by h2load {run["h2load"]}
