@@ -421,11 +421,11 @@ async fn retries_of_a_policy_follow_its_triggers() {
 #[tokio::test]
 async fn a_circuit_breaker_bounds_the_connections_of_its_routes() {
     let shop = Origin::scripted(|seen| match &*seen.target() {
-        "/slow" => Answer::ok("slow").after(Duration::from_secs(2)),
+        "/slow" => Answer::ok("slow").after(Duration::from_secs(4)),
         _ => Answer::ok("fast"),
     })
     .await;
-    let breaker = "  circuitBreaker: {maxConnections: 1, maxPendingRequests: 0}\n";
+    let breaker = "  circuitBreaker: {maxConnections: 1, maxPendingRequests: 1}\n";
     let other = http_route(
         "other",
         &["other.test"],
@@ -433,11 +433,20 @@ async fn a_circuit_breaker_bounds_the_connections_of_its_routes() {
     );
     let more = other + &policy("shop", "kind: HTTPRoute, name: shop", breaker);
     let gateway = Arc::new(gateway(&shop, &more).await);
-    let slow = Arc::clone(&gateway);
-    let slow = tokio::spawn(async move { slow.get("http://shop.test/slow").await.status() });
+    let asks = |path: &'static str| {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { gateway.get(&format!("http://shop.test{path}")).await.status() })
+    };
+    // One request has the connection, one waits for it, and there is no room for a third.
+    let slow = asks("/slow");
     shop.saw(1).await;
-    let reply = gateway.get("http://shop.test/").await;
-    assert_eq!(reply.status(), 503);
+    let waits = [asks("/"), asks("/"), asks("/")];
+    let mut statuses = Vec::new();
+    for one in waits {
+        statuses.push(one.await.unwrap());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503, 503]);
     let line = gateway.logged("the overflow", |line| line["status"] == 503).await;
     assert_eq!(line["flags"], "UO");
     // Another route to the same backend has the gateway's own limits.
