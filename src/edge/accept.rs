@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -90,6 +90,7 @@ async fn begin(
             cipher: "",
             counts,
             registration,
+            listener: OnceLock::new(),
         };
         return Ok(speak(connection, spoken, stream, replay).await?);
     }
@@ -138,6 +139,7 @@ async fn begin(
         cipher,
         counts,
         registration,
+        listener: OnceLock::new(),
     };
     Ok(speak(connection, spoken, *stream, Bytes::new()).await?)
 }

@@ -141,7 +141,7 @@ impl Worker {
         set_coarse_now(Millis::try_from(uptime.as_millis()).unwrap_or(Millis::MAX) + 1);
         let millis = coarse_now();
         let Process { snapshot, connections, shortage, .. } = &*self.process;
-        let snapshot = snapshot.load();
+        let snapshot = snapshot.here();
         shortage.look(millis, connections, || snapshot.longest_idle_timeout());
         let (patience, severe) = (shortage.patience(), shortage.is_severe());
         self.connections.end_where(|bind, watch| {

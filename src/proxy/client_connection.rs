@@ -1,7 +1,7 @@
 //! Properties of a downstream connection, for use by its requests.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::downstream::{BindCounts, PeerNetwork, Process, Registration, Watch};
 use crate::proxy::forwarded_fields::ConnectionOrigin;
@@ -26,6 +26,9 @@ pub(crate) struct ClientConnection {
     pub counts: BindCounts,
     /// Held until the last exchange or tunnel of the connection has ended.
     pub registration: Registration,
+    /// The name of the listener of the first request. The records of later requests refer to it
+    /// here: all workers share the reference count of the name.
+    pub listener: OnceLock<Arc<str>>,
 }
 
 impl ClientConnection {

@@ -46,7 +46,7 @@ pub(super) struct Record {
     pub grpc_web: Option<grpc_web::GrpcWebCall>,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
-    pub listener: Option<Arc<str>>,
+    listener: ListenerName,
     /// The access log of the Gateway, if it has its own.
     log: Option<Arc<GatewayLog>>,
     /// The header fields that this log includes.
@@ -76,6 +76,15 @@ pub(super) struct Record {
     pub trace: Option<Box<Trace>>,
 }
 
+/// The name of the listener of an exchange.
+#[derive(Debug)]
+enum ListenerName {
+    Unknown,
+    /// That of the first request of the connection, as is usual.
+    OfConnection,
+    Other(Arc<str>),
+}
+
 impl Record {
     pub(super) fn begin(
         connection: Arc<ClientConnection>,
@@ -101,7 +110,7 @@ impl Record {
             client: connection.origin.peer.ip().to_canonical(),
             connection,
             request_id: None,
-            listener: None,
+            listener: ListenerName::Unknown,
             log: None,
             seen: Seen::default(),
             rule: None,
@@ -154,6 +163,25 @@ impl Record {
             && !response.body().is_end_stream()
             && response.body().size_hint().exact().is_none()
             && !response.headers().contains_key(CONTENT_LENGTH)
+    }
+
+    /// Records that the request belongs to the listener with this name.
+    pub(super) fn belongs_to(&mut self, listener: &Arc<str>) {
+        let of_connection = self.connection.listener.get_or_init(|| Arc::clone(listener));
+        self.listener = match Arc::ptr_eq(of_connection, listener) || of_connection == listener {
+            true => ListenerName::OfConnection,
+            // A client may use one connection for the hosts of several listeners.
+            false => ListenerName::Other(Arc::clone(listener)),
+        };
+    }
+
+    /// Returns the name of the listener, if the request got as far as that.
+    pub(super) fn listener(&self) -> Option<&str> {
+        match &self.listener {
+            ListenerName::Unknown => None,
+            ListenerName::OfConnection => self.connection.listener.get().map(|name| &**name),
+            ListenerName::Other(name) => Some(name),
+        }
     }
 
     /// Records that the request matched `rule`.
@@ -307,7 +335,7 @@ pub(super) fn refused(connection: &ClientConnection, failure: Failure) {
     counts.requests.one_more();
     counts.responses.add(failure.status().as_u16());
     counts.failed(failure.flag().into());
-    let snapshot = connection.process.snapshot.load();
+    let snapshot = connection.process.snapshot.here();
     let log = snapshot.bind(connection.bind).and_then(|bind| bind.access_log.as_deref());
     connection.process.access_log.record(
         log,
@@ -397,7 +425,7 @@ impl Drop for Record {
             request_id: id.to_str().unwrap_or("-"),
             trace_id: trace.as_ref().map(|trace| trace.id()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-            listener: self.listener.as_deref().unwrap_or("-"),
+            listener: self.listener().unwrap_or("-"),
             local: Some(connection.local),
             sni: connection.sni.as_deref().filter(|name| !name.is_empty()),
             tls: connection.tls,

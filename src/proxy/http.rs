@@ -137,7 +137,7 @@ async fn answer(
     let process = &connection.process;
     // Loaded once: the rest of the request uses this configuration, whatever is published
     // meanwhile.
-    let snapshot = process.snapshot.load();
+    let snapshot = process.snapshot.here();
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
@@ -158,7 +158,7 @@ async fn answer(
     }
 
     let listener = listener(&connection, bind, host.as_str())?;
-    record.listener = Some(Arc::clone(&listener.name));
+    record.belongs_to(&listener.name);
     let mut forwarded = Some(forwarded);
     if forwarded_fields::are_read_by(listener) {
         tell(record, &mut head.headers, forwarded.take());

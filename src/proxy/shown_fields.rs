@@ -30,7 +30,7 @@ pub(super) fn to_client(record: &Record, headers: &mut HeaderMap) {
 
 fn route(record: &Record, headers: &mut HeaderMap) {
     set(headers, ROUTE, record.rule.as_ref().map(|rule| rule.name.to_string()));
-    set(headers, LISTENER, record.listener.as_ref().map(ToString::to_string));
+    set(headers, LISTENER, record.listener().map(str::to_owned));
 }
 
 fn tls(connection: &ClientConnection) -> Option<String> {

@@ -15,7 +15,9 @@ pub(crate) mod rule;
 pub(crate) mod session;
 mod weighted_clusters;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,7 +123,68 @@ impl SnapshotCell {
         self.0.load_full()
     }
 
+    /// Returns the current snapshot by this thread's own reference, so that the exchanges of all
+    /// workers do not count in one place.
+    ///
+    /// A thread keeps the snapshot until its next call; the sweep of a worker is one.
+    pub(crate) fn here(&self) -> LocalSnapshot {
+        let current = self.0.load();
+        let kept = HERE.take().filter(|kept| Arc::ptr_eq(&*kept.0, &*current));
+        let here = kept.unwrap_or_else(|| LocalSnapshot(Arc::new(Arc::clone(&current))));
+        HERE.set(Some(here.clone()));
+        here
+    }
+
     pub(crate) fn publish(&self, next: Snapshot) {
         self.0.store(Arc::new(next));
+    }
+}
+
+/// A reference to a snapshot that is counted by the exchanges of one thread.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalSnapshot(Arc<Arc<Snapshot>>);
+
+impl Deref for LocalSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+thread_local! {
+    /// The result of the last call of [`SnapshotCell::here`].
+    static HERE: Cell<Option<LocalSnapshot>> = const { Cell::new(None) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(generation: u64) -> Snapshot {
+        Snapshot { generation, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_thread_has_the_current_snapshot_and_lets_go_of_the_one_before() {
+        let (cell, other) = (SnapshotCell::new(snapshot(1)), SnapshotCell::new(snapshot(10)));
+        let first = Arc::downgrade(&cell.load());
+        let exchange = cell.here();
+        assert_eq!((other.here().generation, cell.here().generation), (10, 1));
+
+        cell.publish(snapshot(2));
+        assert_eq!((cell.here().generation, exchange.generation), (2, 1));
+        drop(exchange);
+        assert!(first.upgrade().is_none());
+    }
+
+    #[test]
+    fn exchanges_of_one_thread_count_as_one() {
+        let cell = SnapshotCell::new(snapshot(1));
+        let exchanges: Vec<_> = (0..100).map(|_| cell.here()).collect();
+        // Those of the cell, of this thread, and of the question.
+        assert_eq!(Arc::strong_count(&cell.load()), 3);
+        drop(exchanges);
+        assert_eq!(Arc::strong_count(&cell.load()), 3);
     }
 }
