@@ -1,6 +1,5 @@
 //! The gateway's own formats of an access record: JSON, text, and native fields of journald.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::journal;
@@ -9,14 +8,14 @@ use super::record::{
     Upstream, cut,
 };
 use super::redact;
-use super::text::{self, Escape, Stamp};
+use super::text::{self, Escape, KnownIp, Stamp};
 
 /// The value of a field; the variant determines the format.
 #[derive(Clone, Copy, Debug)]
 enum FieldValue<'r> {
-    Address(SocketAddr),
+    Address(KnownIp<'r>, u16),
     Host(&'r str),
-    Ip(IpAddr),
+    Ip(KnownIp<'r>),
     Millis(Duration),
     Number(u64),
     /// Printable ASCII without quotes.
@@ -37,9 +36,9 @@ impl FieldValue<'_> {
     #[inline(always)]
     fn write(self, out: &mut Vec<u8>, stamp: &mut Stamp, escape: Escape) {
         match self {
-            Self::Address(address) => text::socket_address(out, address),
+            Self::Address(ip, port) => ip.write_with_port(out, port),
             Self::Host(host) => redact::host(out, cut(host, HOST_BYTES), escape),
-            Self::Ip(address) => text::ip(out, address),
+            Self::Ip(ip) => ip.write(out),
             Self::Millis(duration) => text::millis(out, duration),
             Self::Number(number) => text::number(out, number),
             Self::Plain(plain) => out.extend_from_slice(plain.as_bytes()),
@@ -112,8 +111,8 @@ impl<'r> AccessRecord<'r> {
         to.put(key!("details"), self.details.map(Plain));
         to.put(key!("request_id"), Some(Text(self.request_id.as_bytes(), REQUEST_ID_BYTES)));
         to.put(key!("trace_id"), self.trace_id.map(text));
-        to.put(key!("peer"), Some(Address(self.peer)));
-        to.put(key!("client"), Some(Ip(self.client)));
+        to.put(key!("peer"), Some(Address(self.peer_ip(), self.peer.port())));
+        to.put(key!("client"), Some(Ip(self.client_ip())));
         to.put(key!("protocol"), Some(Plain(self.protocol)));
         to.put(key!("user_agent"), self.user_agent.map(|agent| Text(agent, USER_AGENT_BYTES)));
         to.put(key!("listener"), Some(text(self.listener)));
@@ -198,7 +197,7 @@ impl AccessRecord<'_> {
     /// Writes the text format without the time, which the journal adds:
     /// `203.0.113.9 "GET shop.test/a HTTP/1.1" 200 1234B 12.345ms route=shop/cart ...`
     fn message(&self, out: &mut Vec<u8>) {
-        text::ip(out, self.client);
+        self.client_ip().write(out);
         out.extend_from_slice(b" \"");
         text::plain(out, cut(self.method, METHOD_BYTES));
         out.push(b' ');
@@ -279,6 +278,26 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn the_text_of_an_address_that_is_at_hand_changes_no_byte() {
+        // (peer, its text, client)
+        let table = [
+            ("203.0.113.9:50123", "203.0.113.9", "203.0.113.9"),
+            ("[::ffff:203.0.113.9]:50123", "203.0.113.9", "203.0.113.9"),
+            ("[2001:db8::1]:443", "2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1", "198.51.100.7"),
+        ];
+        for (peer, text, client) in table {
+            let (peer, client) = (peer.parse().unwrap(), client.parse().unwrap());
+            let made = AccessRecord { peer, client, ..sample() };
+            let at_hand = AccessRecord { peer_text: Some(text.as_bytes()), ..made.clone() };
+            for form in [AccessRecord::json, AccessRecord::text, AccessRecord::journal] {
+                let line = |record| written(|out, stamp| form(record, out, stamp));
+                assert_eq!(line(&at_hand), line(&made));
+            }
+        }
     }
 
     #[test]

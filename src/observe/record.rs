@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::stats::ResponseFlags;
 
 use super::custom::Seen;
-use super::text::{self, Escape};
+use super::text::{self, Escape, KnownIp};
 
 /// Limits on values from a peer, in bytes. Longer values are cut, so that a 30 KiB header does not
 /// fill the log.
@@ -26,6 +26,8 @@ pub(crate) struct AccessRecord<'a> {
     pub time: SystemTime,
     /// The remote address of the connection.
     pub peer: SocketAddr,
+    /// The text of the peer's IP address, if it is at hand: all requests of a connection share it.
+    pub peer_text: Option<&'a [u8]>,
     /// The client: the peer, or the address that a trusted peer sent in `X-Forwarded-For`.
     pub client: IpAddr,
     pub method: &'a str,
@@ -94,6 +96,7 @@ impl<'r> AccessRecord<'r> {
         Self {
             time,
             peer,
+            peer_text: None,
             client: peer.ip().to_canonical(),
             method: "-",
             host: "-",
@@ -125,6 +128,17 @@ impl<'r> AccessRecord<'r> {
         self.time.checked_sub(self.duration).unwrap_or(self.time)
     }
 
+    /// Returns the IP address of the peer.
+    pub(super) fn peer_ip(&self) -> KnownIp<'r> {
+        KnownIp { address: self.peer.ip(), text: self.peer_text }
+    }
+
+    /// Returns the IP address of the client.
+    pub(super) fn client_ip(&self) -> KnownIp<'r> {
+        let is_peer = self.client == self.peer.ip().to_canonical();
+        KnownIp { address: self.client, text: self.peer_text.filter(|_| is_peer) }
+    }
+
     /// Returns the name of the route's rule if a backend was tried. Envoy Gateway has a cluster for
     /// each rule.
     pub(super) fn upstream_cluster(&self) -> Option<&'r str> {
@@ -154,6 +168,7 @@ pub(super) mod tests {
         AccessRecord {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_789_387_200_001),
             peer: "[::ffff:203.0.113.9]:50123".parse().unwrap(),
+            peer_text: None,
             client: "198.51.100.7".parse().unwrap(),
             method: "GET",
             host: "shop.example.com",

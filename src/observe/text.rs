@@ -225,6 +225,37 @@ pub(super) fn socket_address(out: &mut Vec<u8>, address: SocketAddr) {
     }
 }
 
+/// An IP address, with its text as [`ip`] writes it if that is at hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownIp<'t> {
+    pub address: IpAddr,
+    pub text: Option<&'t [u8]>,
+}
+
+impl KnownIp<'_> {
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        match self.text {
+            Some(text) => out.extend_from_slice(text),
+            None => ip(out, self.address),
+        }
+    }
+
+    pub(super) fn write_with_port(self, out: &mut Vec<u8>, port: u16) {
+        let Some(text) = self.text else {
+            return socket_address(out, (self.address, port).into());
+        };
+        if self.address.to_canonical().is_ipv6() {
+            out.push(b'[');
+            out.extend_from_slice(text);
+            out.push(b']');
+        } else {
+            out.extend_from_slice(text);
+        }
+        out.push(b':');
+        number(out, port.into());
+    }
+}
+
 /// Writes an IPv4 address to the start of a buffer and returns its length.
 fn ipv4(buffer: &mut [u8; SOCKET_ADDRESS_V4], address: Ipv4Addr) -> usize {
     let mut at = 0;

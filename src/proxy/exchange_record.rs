@@ -407,6 +407,7 @@ impl Drop for Record {
         let record = AccessRecord {
             time: clock::wall_at(now),
             peer: connection.origin.peer,
+            peer_text: Some(connection.origin.peer_text()),
             client: self.client,
             method: self.method.as_str(),
             host,

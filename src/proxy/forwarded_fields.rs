@@ -99,6 +99,11 @@ impl ConnectionOrigin {
         }
     }
 
+    /// Returns the text of the peer's IP address.
+    pub(super) fn peer_text(&self) -> &[u8] {
+        self.peer_value.as_bytes()
+    }
+
     /// Returns the origin of a request. `fields` are the notes of its head; fields from an untrusted
     /// peer are removed from it.
     ///
