@@ -22,6 +22,7 @@ use crate::edge::balance::{Assigner, HandedOver, WorkerSeat};
 use crate::net::{ServerSocket, canonical};
 use crate::observe::whole_millis;
 use crate::snapshot::BindKey;
+use crate::stats::take_shard;
 use crate::streams::Receiver;
 use crate::upstream;
 
@@ -51,6 +52,7 @@ pub(crate) async fn run_worker(
     mut seat: WorkerSeat,
     mut commands: mpsc::UnboundedReceiver<WorkerCommand>,
 ) {
+    take_shard();
     let connections = seat.connections();
     let worker = Arc::new(Worker { process, connections });
     let mut acceptors: HashMap<SocketId, JoinSet<()>> = HashMap::new();

@@ -1,7 +1,7 @@
 //! Counters, sharded by worker thread to avoid contention.
 //!
 //! Counters are kept in [`Sharded`] sets: one set for each worker, on separate cache lines. A
-//! request adds to the set of its worker; a reader sums all sets. The other threads continue to
+//! request adds to the set of its worker, which no other thread writes; a reader sums all sets. The other threads continue to
 //! count during a sum, so related counters may differ by some requests. Every counter except a
 //! gauge only grows.
 //!
@@ -14,7 +14,7 @@ mod histogram;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use counter::{Counter, Level, Sharded};
+pub(crate) use counter::{Counter, Level, Sharded, SharedCounter, take_shard};
 pub(crate) use flags::{ResponseFlag, ResponseFlags};
 pub(crate) use histogram::{BUCKETS, Histogram, Times};
 
@@ -216,8 +216,8 @@ pub(crate) struct RateLimits {
 /// Reloads since the start, and the result of the last.
 #[derive(Debug, Default)]
 pub(crate) struct Reloads {
-    pub loaded: Counter,
-    pub refused: Counter,
+    pub loaded: SharedCounter,
+    pub refused: SharedCounter,
     /// Duration of the last reload in microseconds, gauge.
     pub last_took: Level,
     /// Time of the last successful reload in seconds since 1970, gauge.

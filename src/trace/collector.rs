@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::mpsc;
 
-use crate::stats::Counter;
+use crate::stats::SharedCounter;
 use crate::upstream::{Cluster, ClusterSettings};
 
 /// Capacity of the queue in spans; a span is seldom larger than 2 KiB.
@@ -16,9 +16,9 @@ const QUEUE: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
     /// Spans that a collector accepted.
-    pub exported: Counter,
+    pub exported: SharedCounter,
     /// Spans without room in the queue, and spans that no collector accepted in time.
-    pub dropped: Counter,
+    pub dropped: SharedCounter,
 }
 
 /// Settings of a collector. A collector is kept across a reload if its settings are equal.
