@@ -91,8 +91,9 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("a cost by metadata is not supported", "there is no metadata here: nothing would be counted"),
     (".number: `-1` is out of range", "Envoy Gateway cannot decode it"),
     (".number: `-2147483648` is out of range", "the same"),
-    ("is not supported; use `StrategicMerge`", "Envoy Gateway has these types only"),
-    ("is not supported; did you mean `StrategicMerge`", "the same"),
+    ("; known here: StrategicMerge, JSONMerge", "Envoy Gateway has these types only"),
+    ("; did you mean `StrategicMerge`", "the same"),
+    ("; did you mean `JSONMerge`", "the same"),
 ];
 
 const TRANSLATED: &str = "Envoy Gateway refuses it when it translates the policy";

@@ -366,14 +366,14 @@ async fn timeouts_of_a_policy_apply_where_the_route_has_none() {
     };
     let timeout = "  timeout: {http: {requestTimeout: 100ms}}\n";
     let more = own("patient", "request: 20s")
-        + &own("off", "request: 0s")
+        + &own("endless", "request: 0s")
         + &policy("all", "kind: Gateway, name: eg", timeout);
     let gateway = gateway(&shop, &more).await;
     let reply = gateway.get("http://shop.test/").await;
     assert_eq!(reply.status(), 504);
     let line = gateway.logged("the timeout", |line| line["status"] == 504).await;
     assert_eq!(line["flags"], "UT");
-    for host in ["patient", "off"] {
+    for host in ["patient", "endless"] {
         assert_eq!(gateway.get(&format!("http://{host}.test/")).await.text(), "late", "{host}");
     }
 }
