@@ -39,7 +39,8 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    /// Runs the command. The exit code is 1 if no backend is reached and no filter answers.
+    /// Runs the command. The exit code is 1 if the request is refused: no backend gets it, and no
+    /// filter answers it.
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let (method, url) = match &*self.request {
             [method, url] => (method.as_str(), url.as_str()),
@@ -61,8 +62,7 @@ impl Explain {
             true => Format::Json.written(&explained),
             false => explained.to_string(),
         })?;
-        let failed =
-            explained.answer.is_some_and(|answer| answer.flag.is_some() || answer.status == 0);
+        let failed = explained.answer.is_some_and(|answer| answer.refused);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }

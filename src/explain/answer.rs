@@ -77,6 +77,8 @@ pub(crate) struct Answer {
     pub headers: Vec<String>,
     /// Envoy's response flag, if the request is not completed.
     pub flag: Option<String>,
+    /// True if the request is refused: nothing answers it as the configuration intends.
+    pub refused: bool,
     /// The reason, and a remedy.
     pub why: String,
 }

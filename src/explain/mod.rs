@@ -37,7 +37,12 @@ pub(crate) use question::{InvalidQuestion, Question};
 /// this function reads.
 pub(crate) fn explain(snapshot: &Snapshot, webroot: &Path, question: &Question) -> Explained {
     let mut told = Explained { request: question.to_string(), ..Explained::default() };
-    told.answer = follow(snapshot, webroot, question, &mut told).err();
+    let answer = follow(snapshot, webroot, question, &mut told).err();
+    told.answer = answer.map(|answer| {
+        // Without a status there is no answer at all.
+        let refused = answer.refused || answer.flag.is_some() || answer.status == 0;
+        Answer { refused, ..answer }
+    });
     told
 }
 
@@ -95,7 +100,7 @@ fn follow(
     Ok(())
 }
 
-/// Returns the answer to a request that is rejected before routing.
+/// Returns the answer to a request that is refused.
 fn not_admitted(failure: Failure) -> Answer {
     let text = failure.text().trim_end();
     let why = match failure {
@@ -104,7 +109,7 @@ fn not_admitted(failure: Failure) -> Answer {
     };
     let flag = failure.flag().map(|flag| flag.short().into());
     let status = failure.status().as_u16();
-    Answer { status, flag, why, ..Answer::default() }
+    Answer { status, flag, refused: true, why, ..Answer::default() }
 }
 
 /// Returns the bind that receives the request; of several addresses with the port, any one.

@@ -135,19 +135,22 @@ async fn a_client_is_allowed_by_its_address() {
     assert_eq!(gateway.get_with("http://shop.test/", lines).await.status(), 403);
     assert_eq!(gateway.get_with("http://blog.test/", lines).await.status(), 200);
 
-    for (arguments, want) in [
-        ("--client 203.0.113.8", "as for a client at 203.0.113.8; "),
+    // A refusal is no answer: the exit code says so.
+    for (arguments, want, code) in [
+        ("--client 203.0.113.8", "as for a client at 203.0.113.8; ", 0),
         (
             "--client 203.0.113.9",
             "403: RBAC: access denied (rbac_access_denied_matched_policy[secu",
+            1,
         ),
-        ("", "as for a client at 127.0.0.1; `--client` is for another"),
+        ("", "as for a client at 127.0.0.1; `--client` is for another", 1),
     ] {
         let mut command = gateway.setup_ref().command("explain http://shop.test/");
         command.args(arguments.split_whitespace());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(printed.contains(want), "{arguments}: {printed}");
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {printed}");
     }
 }
 
