@@ -44,7 +44,7 @@ impl fmt::Display for BadCondition {
 /// The maximum number of conditions in one answer.
 const MOST: usize = 1000;
 /// Condition types for which True is the problem.
-const BAD: [&str; 2] = ["Conflicted", "PartiallyInvalid"];
+const BAD: [&str; 3] = ["Conflicted", "PartiallyInvalid", "Warning"];
 /// Condition types that never report a problem. A client may reuse a connection for another
 /// listener's name; such a request is answered with 421 and sent again.
 const HINTS: [&str; 1] = ["OverlappingTLSConfig"];
@@ -137,6 +137,9 @@ mod tests {
             ("Conflicted", "True", true),
             ("Conflicted", "False", false),
             ("PartiallyInvalid", "True", true),
+            ("Warning", "True", true),
+            ("Warning", "False", false),
+            ("Overridden", "True", false),
             ("OverlappingTLSConfig", "True", false),
             ("OverlappingTLSConfig", "False", false),
         ];
