@@ -42,7 +42,7 @@ pub(crate) struct GrpcRouteRule {
     #[serde(default)]
     pub backend_refs: Vec<GrpcBackendRef>,
     /// Experimental (GEP-1619).
-    pub session_persistence: Option<SessionPersistence>,
+    pub session_persistence: Option<Box<SessionPersistence>>,
 }
 
 /// `backendRefs[]` of a GRPCRoute.
@@ -98,10 +98,10 @@ impl GrpcHeaderMatch {
 pub(crate) struct GrpcRouteFilter {
     #[serde(rename = "type")]
     pub kind: GrpcFilterType,
-    pub request_header_modifier: Option<HeaderModifier>,
-    pub response_header_modifier: Option<HeaderModifier>,
-    pub request_mirror: Option<RequestMirrorFilter>,
-    pub extension_ref: Option<LocalObjectReference>,
+    pub request_header_modifier: Option<Box<HeaderModifier>>,
+    pub response_header_modifier: Option<Box<HeaderModifier>>,
+    pub request_mirror: Option<Box<RequestMirrorFilter>>,
+    pub extension_ref: Option<Box<LocalObjectReference>>,
 }
 
 open_enum! {

@@ -52,9 +52,9 @@ pub(crate) struct HttpRouteRule {
     pub backend_refs: Vec<HttpBackendRef>,
     pub timeouts: Option<HttpRouteTimeouts>,
     /// Experimental (GEP-1731).
-    pub retry: Option<HttpRouteRetry>,
+    pub retry: Option<Box<HttpRouteRetry>>,
     /// Experimental (GEP-1619).
-    pub session_persistence: Option<SessionPersistence>,
+    pub session_persistence: Option<Box<SessionPersistence>>,
 }
 
 /// `backendRefs[]` of an HTTPRoute.
@@ -149,21 +149,22 @@ open_enum! {
     }
 }
 
-/// One filter. `kind` selects one of the other fields; exactly that one must be present.
+/// One filter. `kind` selects one of the other fields; exactly that one must be present. They are in
+/// boxes because all others are absent.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HttpRouteFilter {
     #[serde(rename = "type")]
     pub kind: HttpFilterType,
-    pub request_header_modifier: Option<HeaderModifier>,
-    pub response_header_modifier: Option<HeaderModifier>,
-    pub request_mirror: Option<RequestMirrorFilter>,
-    pub request_redirect: Option<RequestRedirectFilter>,
-    pub url_rewrite: Option<UrlRewriteFilter>,
-    pub cors: Option<CorsFilter>,
+    pub request_header_modifier: Option<Box<HeaderModifier>>,
+    pub response_header_modifier: Option<Box<HeaderModifier>>,
+    pub request_mirror: Option<Box<RequestMirrorFilter>>,
+    pub request_redirect: Option<Box<RequestRedirectFilter>>,
+    pub url_rewrite: Option<Box<UrlRewriteFilter>>,
+    pub cors: Option<Box<CorsFilter>>,
     /// Experimental (GEP-1494).
-    pub external_auth: Option<ExternalAuthFilter>,
-    pub extension_ref: Option<LocalObjectReference>,
+    pub external_auth: Option<Box<ExternalAuthFilter>>,
+    pub extension_ref: Option<Box<LocalObjectReference>>,
 }
 
 open_enum! {

@@ -67,8 +67,10 @@ pub(crate) use self::listener_set::{ListenerSet, ListenerSetSpec};
 pub(crate) use self::meta::{ObjectKey, ObjectMeta, TypeMeta};
 pub(crate) use self::object::{Object, Unsupported};
 pub(crate) use self::reference_grant::{ReferenceGrant, ReferenceGrantSpec};
+#[cfg(test)]
+pub(crate) use self::shared::BackendObjectReference;
 pub(crate) use self::shared::{
-    BackendObjectReference, BackendRef, Condition, ConditionStatus, CookieLifetime, DefaultScope,
+    BackendName, BackendRef, Condition, ConditionStatus, CookieLifetime, DefaultScope,
     LabelSelector, LabelSelectorOperator, LocalObjectReference, MatchType, ObjectReference,
     ParentReference, PlainBackendRef, SecretObjectReference, SessionPersistence,
     SessionPersistenceType,

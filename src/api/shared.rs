@@ -49,14 +49,34 @@ pub(crate) struct BackendObjectReference {
 }
 
 impl BackendObjectReference {
+    pub(crate) fn object(&self) -> BackendName<'_> {
+        let Self { group, kind, name, namespace, port } = self;
+        let (group, kind) = (group.as_deref(), kind.as_deref());
+        BackendName { group, kind, name, namespace: namespace.as_deref(), port: *port }
+    }
+}
+
+/// The object that a reference to a backend names, whatever the type of the reference.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BackendName<'r> {
+    pub group: Option<&'r str>,
+    pub kind: Option<&'r str>,
+    pub name: &'r str,
+    /// Default: the route's own namespace.
+    pub namespace: Option<&'r str>,
+    /// Required for a Service; ignored for a Backend.
+    pub port: Option<u16>,
+}
+
+impl<'r> BackendName<'r> {
     /// Returns the group; default: the core group, `""`.
-    pub(crate) fn group(&self) -> &str {
-        self.group.as_deref().unwrap_or(CORE_GROUP)
+    pub(crate) fn group(&self) -> &'r str {
+        self.group.unwrap_or(CORE_GROUP)
     }
 
     /// Returns the kind; default: `Service`.
-    pub(crate) fn kind(&self) -> &str {
-        self.kind.as_deref().unwrap_or("Service")
+    pub(crate) fn kind(&self) -> &'r str {
+        self.kind.unwrap_or("Service")
     }
 }
 
@@ -82,15 +102,11 @@ impl<F> BackendRef<F> {
         self.weight.unwrap_or(1)
     }
 
-    /// Returns the reference without weight and filters.
-    pub(crate) fn object(&self) -> BackendObjectReference {
-        BackendObjectReference {
-            group: self.group.clone(),
-            kind: self.kind.clone(),
-            name: self.name.clone(),
-            namespace: self.namespace.clone(),
-            port: self.port,
-        }
+    /// Returns the object that is referred to.
+    pub(crate) fn object(&self) -> BackendName<'_> {
+        let (group, kind) = (self.group.as_deref(), self.kind.as_deref());
+        let namespace = self.namespace.as_deref();
+        BackendName { group, kind, name: &self.name, namespace, port: self.port }
     }
 }
 
@@ -114,15 +130,11 @@ impl PlainBackendRef {
         self.weight.unwrap_or(1)
     }
 
-    /// Returns the reference without its weight.
-    pub(crate) fn object(&self) -> BackendObjectReference {
-        BackendObjectReference {
-            group: self.group.clone(),
-            kind: self.kind.clone(),
-            name: self.name.clone(),
-            namespace: self.namespace.clone(),
-            port: self.port,
-        }
+    /// Returns the object that is referred to.
+    pub(crate) fn object(&self) -> BackendName<'_> {
+        let (group, kind) = (self.group.as_deref(), self.kind.as_deref());
+        let namespace = self.namespace.as_deref();
+        BackendName { group, kind, name: &self.name, namespace, port: self.port }
     }
 }
 

@@ -245,7 +245,7 @@ impl<'c> Compiler<'c, '_> {
             let headers = of.headers.iter().map(|of| (of.kind(), &*of.name, &*of.value));
             self.warn_of_headers(number, place, headers);
         }
-        let session = rule.session_persistence.as_ref();
+        let session = rule.session_persistence.as_deref();
         let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
         let written = RuleParts {
             rows,
@@ -253,7 +253,7 @@ impl<'c> Compiler<'c, '_> {
             backend_refs: &rule.backend_refs,
             compile: filters::http,
             timeouts: attempts::timeouts(rule.timeouts.unwrap_or_default()),
-            retry: rule.retry.as_ref().map(attempts::retry),
+            retry: rule.retry.as_deref().map(attempts::retry),
             session,
         };
         self.rule(number, written, refs);
@@ -269,7 +269,7 @@ impl<'c> Compiler<'c, '_> {
             let headers = of.headers.iter().map(|of| (of.kind(), &*of.name, &*of.value));
             self.warn_of_headers(number, place, headers);
         }
-        let session = rule.session_persistence.as_ref();
+        let session = rule.session_persistence.as_deref();
         let session = session.and_then(|raw| self.session(number, rule.name.as_deref(), raw));
         let written = RuleParts {
             rows,

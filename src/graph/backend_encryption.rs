@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::api::{BackendObjectReference, CORE_GROUP, ENVOY_GROUP, Kind, ObjectKey};
+use crate::api::{BackendName, CORE_GROUP, ENVOY_GROUP, Kind, ObjectKey};
 
 use super::backend_spec_tls;
 use super::backend_tls::{Encryption, UpstreamTls};
@@ -54,13 +54,16 @@ impl<'a> BackendEncryption<'a> {
 
     /// Returns the policies that name the target of a reference of `route`, whether or not the
     /// target exists.
-    pub(super) fn naming(&self, reference: &BackendObjectReference, route: &ObjectKey) -> &[usize] {
+    pub(super) fn naming(&self, reference: BackendName<'_>, route: &ObjectKey) -> &[usize] {
+        if self.policies.all.is_empty() {
+            return &[];
+        }
         let kind = match (reference.group(), reference.kind()) {
             (CORE_GROUP, "Service") => Kind::Service,
             (ENVOY_GROUP, "Backend") => Kind::Backend,
             _ => return &[],
         };
-        let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
-        self.policies.naming(&ObjectKey::new(kind, namespace, &reference.name))
+        let namespace = reference.namespace.unwrap_or(&route.namespace);
+        self.policies.naming(&ObjectKey::new(kind, namespace, reference.name))
     }
 }

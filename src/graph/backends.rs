@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::api::envoy::{AppProtocol as Written, BackendEndpoint, BackendType};
 use crate::api::{
-    Backend, BackendObjectReference, CORE_GROUP, ENVOY_GROUP, EndpointAddressType, EndpointSlice,
-    Kind, ObjectKey, Service, ServicePort,
+    Backend, BackendName, CORE_GROUP, ENVOY_GROUP, EndpointAddressType, EndpointSlice, Kind,
+    ObjectKey, Service, ServicePort,
 };
 use crate::config::Origin;
 
@@ -175,7 +175,7 @@ pub(super) struct BackendLookup<'l, 'a> {
 /// found, not usable. Permission is checked before existence, so that a route of another namespace
 /// cannot find out which objects exist.
 pub(super) fn resolve<'a>(
-    reference: &BackendObjectReference,
+    reference: BackendName<'_>,
     route: &ObjectKey,
     lookup: BackendLookup<'_, 'a>,
 ) -> Resolved<'a> {
@@ -206,13 +206,13 @@ pub(super) fn resolve<'a>(
             return Err(BrokenRef::new("InvalidKind", "kind", problem));
         }
     };
-    let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
+    let namespace = reference.namespace.unwrap_or(&route.namespace);
     let from = Referrer {
         group: route.kind.group(),
         kind: route.kind.as_str(),
         namespace: &route.namespace,
     };
-    let to = Referent { group, kind, namespace, name: &reference.name };
+    let to = Referent { group, kind, namespace, name: reference.name };
     if !index.permits(from, to) {
         let broken = BrokenRef::new("RefNotPermitted", "namespace", advice(from, to));
         // Any ReferenceGrant in that namespace could permit it.
@@ -220,25 +220,25 @@ pub(super) fn resolve<'a>(
     }
     if is_backend {
         let object = index
-            .backend(namespace, &reference.name)
-            .ok_or_else(|| not_found(Kind::Backend, namespace, &reference.name))?;
-        keeps_rules(Kind::Backend, namespace, &reference.name, index)?;
-        let key = ObjectKey::new(Kind::Backend, namespace, &reference.name);
+            .backend(namespace, reference.name)
+            .ok_or_else(|| not_found(Kind::Backend, namespace, reference.name))?;
+        let key = ObjectKey::new(Kind::Backend, namespace, reference.name);
+        keeps_rules(&key, index)?;
         let encryption = encryption.of_backend(&key).map_err(|why| {
             let problem =
                 format!("Backend `{namespace}/{}` cannot be spoken to by TLS: {why}", key.name);
             BrokenRef::new("InvalidBackendRef", "", problem).of(key.clone())
         })?;
         let is_encrypted = encryption != Encryption::Clear;
-        let protocol = usable(object, carries(route.kind), is_encrypted)?;
+        let protocol = usable(object, &key, carries(route.kind), is_encrypted)?;
         return Ok(BackendTarget::Backend { object, protocol, encryption });
     }
     let object = index
-        .service(namespace, &reference.name)
-        .ok_or_else(|| not_found(Kind::Service, namespace, &reference.name))?;
-    keeps_rules(Kind::Service, namespace, &reference.name, index)?;
+        .service(namespace, reference.name)
+        .ok_or_else(|| not_found(Kind::Service, namespace, reference.name))?;
+    let key = ObjectKey::new(Kind::Service, namespace, reference.name);
+    keeps_rules(&key, index)?;
     let port = service_port(object, reference, carries(route.kind))?;
-    let key = ObjectKey::new(Kind::Service, namespace, &reference.name);
     let encryption = encryption.of_service(&key, port.name.as_deref());
     let is_encrypted = encryption != Encryption::Clear;
     let protocol = port_protocol(object, port, carries(route.kind), is_encrypted)?;
@@ -252,16 +252,11 @@ fn not_found(kind: Kind, namespace: &str, name: &str) -> BrokenRef {
 }
 
 /// Returns an error if an object breaks the rules of its kind. Such an object is not used.
-fn keeps_rules(
-    kind: Kind,
-    namespace: &str,
-    name: &str,
-    index: &ObjectIndex<'_>,
-) -> Result<(), BrokenRef> {
-    let key = ObjectKey::new(kind, namespace, name);
-    match index.broken(&key).next() {
+fn keeps_rules(key: &ObjectKey, index: &ObjectIndex<'_>) -> Result<(), BrokenRef> {
+    match index.broken(key).next() {
         None => Ok(()),
         Some(fault) => {
+            let ObjectKey { kind, namespace, name } = key;
             let problem = format!("{kind} `{namespace}/{name}` is not valid: {fault}");
             Err(BrokenRef::new("InvalidBackendRef", "", problem).of(key.clone()))
         }
@@ -271,13 +266,13 @@ fn keeps_rules(
 /// Returns the application protocol of a Backend, or an error if the Backend cannot be used.
 fn usable(
     backend: &Backend,
+    key: &ObjectKey,
     carries: Payload,
     is_encrypted: bool,
 ) -> Result<Option<AppProtocol>, BrokenRef> {
-    let name = format!("Backend `{}/{}`", backend.metadata.namespace(), backend.metadata.name);
-    let key = ObjectKey::new(Kind::Backend, backend.metadata.namespace(), &backend.metadata.name);
+    let name = || format!("Backend `{}/{}`", key.namespace, key.name);
     let invalid = |what: String| {
-        BrokenRef::new("InvalidBackendRef", "", format!("{name} {what}")).of(key.clone())
+        BrokenRef::new("InvalidBackendRef", "", format!("{} {what}", name())).of(key.clone())
     };
     let spec = &backend.spec;
     match spec.kind() {
@@ -294,7 +289,7 @@ fn usable(
         )));
     }
     let unsupported =
-        |what: String| BrokenRef::new("UnsupportedProtocol", "", format!("{name} {what}"));
+        |what: String| BrokenRef::new("UnsupportedProtocol", "", format!("{} {what}", name()));
     if carries == Payload::Datagrams
         && let Some(place) = spec.endpoints.iter().position(|endpoint| endpoint.unix.is_some())
     {
@@ -344,30 +339,31 @@ fn is_one(endpoint: &BackendEndpoint) -> bool {
 
 fn service_port<'a>(
     service: &'a Service,
-    reference: &BackendObjectReference,
+    reference: BackendName<'_>,
     carries: Payload,
 ) -> Result<&'a ServicePort, BrokenRef> {
-    let name = format!("Service `{}/{}`", service.metadata.namespace(), service.metadata.name);
+    let metadata = &service.metadata;
+    let name = || format!("Service `{}/{}`", metadata.namespace(), metadata.name);
     if service.spec.kind.as_deref() == Some("ExternalName") {
         let problem =
-            format!("{name} is an ExternalName, which could point anywhere; use a Backend");
+            format!("{} is an ExternalName, which could point anywhere; use a Backend", name());
         return Err(BrokenRef::new("InvalidBackendRef", "", problem));
     }
     let Some(number) = reference.port else {
         let problem =
-            format!("a reference to a Service needs a port; {name} has {}", ports(service));
+            format!("a reference to a Service needs a port; {} has {}", name(), ports(service));
         return Err(BrokenRef::new("BackendNotFound", "", problem));
     };
     let mut of_number = service.spec.ports.iter().filter(|port| port.port == number).peekable();
     if of_number.peek().is_none() {
-        let problem = format!("{name} has no port {number}; it has {}", ports(service));
+        let problem = format!("{} has no port {number}; it has {}", name(), ports(service));
         return Err(BrokenRef::new("BackendNotFound", "port", problem));
     }
     // A port number may be listed for both TCP and UDP.
     let wanted = if carries == Payload::Datagrams { "UDP" } else { "TCP" };
     let port = of_number.find(|port| port.protocol.as_deref().unwrap_or("TCP") == wanted);
     let Some(port) = port else {
-        let problem = format!("port {number} of {name} is not {wanted}");
+        let problem = format!("port {number} of {} is not {wanted}", name());
         return Err(BrokenRef::new("UnsupportedProtocol", "port", problem));
     };
     Ok(port)

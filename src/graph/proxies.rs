@@ -91,7 +91,7 @@ fn collectors<'a>(
     }
     let refs = provider.backend_refs.iter().enumerate();
     refs.map(|(place, reference)| {
-        let resolved = resolve(&reference.object(), key, lookup);
+        let resolved = resolve(reference.object(), key, lookup);
         if let Err(broken) = &resolved {
             let field = match broken.field {
                 "" => format!("{field}.backendRefs[{place}]"),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::api::{
-    self, BackendObjectReference, BackendRef, GrpcRouteFilter, HttpRouteFilter, Kind,
-    LocalObjectReference, ObjectKey, PlainBackendRef,
+    self, BackendName, BackendRef, GrpcRouteFilter, HttpRouteFilter, Kind, LocalObjectReference,
+    ObjectKey, PlainBackendRef,
 };
 
 use super::backends::{BackendLookup, BackendTarget, BrokenRef, Resolved, resolve};
@@ -72,24 +72,28 @@ impl<'a> RuleLookup<'_, 'a> {
         refs: &[BackendRef<F>],
         filters: &[F],
     ) -> RuleRefs<'a> {
-        let mut found = RuleRefs::default();
-        for (place, filter) in filters.iter().enumerate() {
-            let field = format!("spec.rules[{rule}].filters[{place}]");
-            found.filters.push(self.filter(filter, &field));
-        }
+        let filters_found = filters.iter().enumerate().map(|(place, filter)| {
+            self.filter(filter, &|| format!("spec.rules[{rule}].filters[{place}]"))
+        });
+        let mut found = RuleRefs {
+            filters: filters_found.collect(),
+            backends: Vec::with_capacity(refs.len()),
+            backend_filters: Vec::with_capacity(refs.len()),
+            policies: BTreeSet::new(),
+        };
         for (place, reference) in refs.iter().enumerate() {
-            let field = format!("spec.rules[{rule}].backendRefs[{place}]");
-            found.backends.push(self.backend(&reference.object(), &field));
-            let filters =
-                reference.filters.iter().enumerate().map(|(number, filter)| {
-                    self.filter(filter, &format!("{field}.filters[{number}]"))
-                });
+            let field = || format!("spec.rules[{rule}].backendRefs[{place}]");
+            let object = reference.object();
+            found.backends.push(self.backend(object, &field));
+            found.policies.extend(self.backends.encryption.naming(object, self.route));
+            let filters = reference.filters.iter().enumerate().map(|(number, filter)| {
+                self.filter(filter, &|| format!("{}.filters[{number}]", field()))
+            });
             found.backend_filters.push(filters.collect());
         }
         let (of_rule, of_backends) = (filters.iter(), refs.iter().flat_map(|of| &of.filters));
-        let mirrors = of_rule.chain(of_backends).filter_map(F::mirror).cloned();
-        for reference in refs.iter().map(BackendRef::object).chain(mirrors) {
-            found.policies.extend(self.backends.encryption.naming(&reference, self.route));
+        for mirror in of_rule.chain(of_backends).filter_map(F::mirror) {
+            found.policies.extend(self.backends.encryption.naming(mirror, self.route));
         }
         found
     }
@@ -99,37 +103,41 @@ impl<'a> RuleLookup<'_, 'a> {
         let refs = refs.iter().enumerate();
         let backends = refs
             .map(|(place, reference)| {
-                let field = format!("spec.rules[{rule}].backendRefs[{place}]");
-                self.backend(&reference.object(), &field)
+                let field = || format!("spec.rules[{rule}].backendRefs[{place}]");
+                self.backend(reference.object(), &field)
             })
             .collect();
         RuleRefs { backends, ..RuleRefs::default() }
     }
 
-    fn backend(&mut self, reference: &BackendObjectReference, field: &str) -> Resolved<'a> {
+    /// Looks up a reference at `field`.
+    fn backend(&mut self, reference: BackendName<'_>, field: &dyn Fn() -> String) -> Resolved<'a> {
         let resolved = resolve(reference, self.route, self.backends);
         match &resolved {
             Err(broken) => {
                 let field = match broken.field {
-                    "" => field.to_owned(),
-                    rest => format!("{field}.{rest}"),
+                    "" => field(),
+                    rest => format!("{}.{rest}", field()),
                 };
                 self.faults.error_of(broken.origin(), self.route, field, &*broken.problem);
             }
             Ok(target) => {
                 if let Some(problem) = target.lacks(self.route.kind) {
-                    self.faults.warning(self.route, field, problem);
+                    self.faults.warning(self.route, field(), problem);
                 }
             }
         }
         resolved
     }
 
-    fn filter(&mut self, filter: &impl FilterReferences, field: &str) -> FilterRefs<'a> {
+    fn filter(
+        &mut self,
+        filter: &impl FilterReferences,
+        field: &dyn Fn() -> String,
+    ) -> FilterRefs<'a> {
         if let Some(reference) = filter.mirror() {
-            return FilterRefs::Mirror(
-                self.backend(reference, &format!("{field}.requestMirror.backendRef")),
-            );
+            let field = || format!("{}.requestMirror.backendRef", field());
+            return FilterRefs::Mirror(self.backend(reference, &field));
         }
         let Some(extension) = filter.extension() else { return FilterRefs::Nothing };
         let LocalObjectReference { group, kind, name } = extension;
@@ -158,8 +166,12 @@ impl<'a> RuleLookup<'_, 'a> {
         self.broken_extension(broken, field)
     }
 
-    fn broken_extension(&mut self, broken: BrokenRef, field: &str) -> FilterRefs<'a> {
-        let field = format!("{field}.extensionRef");
+    fn broken_extension(
+        &mut self,
+        broken: BrokenRef,
+        field: &dyn Fn() -> String,
+    ) -> FilterRefs<'a> {
+        let field = format!("{}.extensionRef", field());
         self.faults.error_of(broken.origin(), self.route, field, &*broken.problem);
         FilterRefs::BrokenExtension(broken)
     }
@@ -167,30 +179,30 @@ impl<'a> RuleLookup<'_, 'a> {
 
 /// The references that filters of every route kind may have.
 pub(super) trait FilterReferences {
-    fn mirror(&self) -> Option<&BackendObjectReference>;
+    fn mirror(&self) -> Option<BackendName<'_>>;
     fn extension(&self) -> Option<&LocalObjectReference>;
 }
 
 impl FilterReferences for HttpRouteFilter {
-    fn mirror(&self) -> Option<&BackendObjectReference> {
-        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
+    fn mirror(&self) -> Option<BackendName<'_>> {
+        let mirror = self.request_mirror.as_deref().map(|mirror| mirror.backend_ref.object());
         mirror.filter(|_| self.kind == api::HttpFilterType::RequestMirror)
     }
 
     fn extension(&self) -> Option<&LocalObjectReference> {
-        let extension = self.extension_ref.as_ref();
+        let extension = self.extension_ref.as_deref();
         extension.filter(|_| self.kind == api::HttpFilterType::ExtensionRef)
     }
 }
 
 impl FilterReferences for GrpcRouteFilter {
-    fn mirror(&self) -> Option<&BackendObjectReference> {
-        let mirror = self.request_mirror.as_ref().map(|mirror| &mirror.backend_ref);
+    fn mirror(&self) -> Option<BackendName<'_>> {
+        let mirror = self.request_mirror.as_deref().map(|mirror| mirror.backend_ref.object());
         mirror.filter(|_| self.kind == api::GrpcFilterType::RequestMirror)
     }
 
     fn extension(&self) -> Option<&LocalObjectReference> {
-        let extension = self.extension_ref.as_ref();
+        let extension = self.extension_ref.as_deref();
         extension.filter(|_| self.kind == api::GrpcFilterType::ExtensionRef)
     }
 }

@@ -52,23 +52,23 @@ pub(super) fn http(raw: &api::HttpRouteFilter) -> Result<Step, Misfit> {
     Ok(Step::Run(match kind {
         Type::RequestHeaderModifier => {
             let at = field_path!(requestHeaderModifier);
-            let modifier = settings(raw.request_header_modifier.as_ref())?;
+            let modifier = settings(raw.request_header_modifier.as_deref())?;
             Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, &at)?))
         }
         Type::ResponseHeaderModifier => {
             let at = field_path!(responseHeaderModifier);
-            let modifier = settings(raw.response_header_modifier.as_ref())?;
+            let modifier = settings(raw.response_header_modifier.as_deref())?;
             Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, &at)?))
         }
         Type::RequestMirror => {
-            let mirror = settings(raw.request_mirror.as_ref())?;
+            let mirror = settings(raw.request_mirror.as_deref())?;
             return share(mirror);
         }
         Type::RequestRedirect => {
-            Filter::Redirect(redirect(settings(raw.request_redirect.as_ref())?)?)
+            Filter::Redirect(redirect(settings(raw.request_redirect.as_deref())?)?)
         }
-        Type::UrlRewrite => Filter::UrlRewrite(url_rewrite(settings(raw.url_rewrite.as_ref())?)?),
-        Type::Cors => Filter::Cors(cors::cors(settings(raw.cors.as_ref())?)?),
+        Type::UrlRewrite => Filter::UrlRewrite(url_rewrite(settings(raw.url_rewrite.as_deref())?)?),
+        Type::Cors => Filter::Cors(cors::cors(settings(raw.cors.as_deref())?)?),
         // A filter that the graph has found is compiled by `extension` instead.
         Type::ExtensionRef => broken(),
         Type::ExternalAuth => {
@@ -86,16 +86,16 @@ pub(super) fn grpc(raw: &api::GrpcRouteFilter) -> Result<Step, Misfit> {
     Ok(Step::Run(match kind {
         Type::RequestHeaderModifier => {
             let at = field_path!(requestHeaderModifier);
-            let modifier = settings(raw.request_header_modifier.as_ref())?;
+            let modifier = settings(raw.request_header_modifier.as_deref())?;
             Filter::RequestHeaders(RequestHeaders(header_modifier(modifier, &at)?))
         }
         Type::ResponseHeaderModifier => {
             let at = field_path!(responseHeaderModifier);
-            let modifier = settings(raw.response_header_modifier.as_ref())?;
+            let modifier = settings(raw.response_header_modifier.as_deref())?;
             Filter::ResponseHeaders(ResponseHeaders(header_modifier(modifier, &at)?))
         }
         Type::RequestMirror => {
-            let mirror = settings(raw.request_mirror.as_ref())?;
+            let mirror = settings(raw.request_mirror.as_deref())?;
             return share(mirror);
         }
         Type::ExtensionRef => broken(),

@@ -118,7 +118,7 @@ fn provider(provider: &TracingProvider, at: Path<'_>, found: &mut Violations) {
     found.count(refs, provider.backend_refs.len(), 0..=16);
     for (index, reference) in provider.backend_refs.iter().enumerate() {
         let at = refs.item(index);
-        route::backend(&reference.object(), at, found);
+        route::backend(reference.object(), at, found);
         route::weight(PlainBackendRef::weight(reference), at.field("weight"), found);
     }
     if let Some(telemetry) = &provider.open_telemetry {

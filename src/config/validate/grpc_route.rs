@@ -36,7 +36,7 @@ fn rule(rule: &GrpcRouteRule, at: Path<'_>, found: &mut Violations) {
     found.count(backends, rule.backend_refs.len(), 0..=16);
     for (index, backend) in rule.backend_refs.iter().enumerate() {
         let at = backends.item(index);
-        route::backend(&backend.object(), at, found);
+        route::backend(backend.object(), at, found);
         route::weight(backend.weight(), at.field("weight"), found);
         filters(&backend.filters, at.field("filters"), found);
     }

@@ -105,7 +105,7 @@ fn prefix_replacement(rule: &HttpRouteRule, at: Path<'_>, found: &mut Violations
 }
 
 fn backend_ref(backend: &HttpBackendRef, at: Path<'_>, found: &mut Violations) {
-    route::backend(&backend.object(), at, found);
+    route::backend(backend.object(), at, found);
     route::weight(backend.weight(), at.field("weight"), found);
     filters(&backend.filters, at.field("filters"), found);
 }
@@ -369,7 +369,7 @@ pub(crate) fn is_origin(text: &str) -> bool {
 
 fn external_auth(auth: &ExternalAuthFilter, at: Path<'_>, found: &mut Violations) {
     found.word(at.field("protocol"), auth.protocol.unknown(), ExternalAuthProtocol::WORDS);
-    route::backend(&auth.backend_ref, at.field("backendRef"), found);
+    route::backend(auth.backend_ref.object(), at.field("backendRef"), found);
     for (protocol, field, is_set) in [
         (ExternalAuthProtocol::Grpc, "grpc", auth.grpc.is_some()),
         (ExternalAuthProtocol::Http, "http", auth.http.is_some()),

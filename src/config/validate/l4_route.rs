@@ -74,7 +74,7 @@ fn rules<'a>(
         found.count(at, backends.len(), 1..=16);
         for (index, backend) in backends.iter().enumerate() {
             let at = at.item(index);
-            route::backend(&backend.object(), at, found);
+            route::backend(backend.object(), at, found);
             route::weight(backend.weight(), at.field("weight"), found);
         }
     }

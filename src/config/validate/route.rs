@@ -1,8 +1,8 @@
 //! Rules that the kinds of routes share.
 
 use crate::api::{
-    BackendObjectReference, CookieLifetime, DefaultScope, HeaderModifier, LocalObjectReference,
-    MatchType, ParentReference, RequestMirrorFilter, SessionPersistence, SessionPersistenceType,
+    BackendName, CookieLifetime, DefaultScope, HeaderModifier, LocalObjectReference, MatchType,
+    ParentReference, RequestMirrorFilter, SessionPersistence, SessionPersistenceType,
 };
 use crate::config::path::Path;
 
@@ -88,13 +88,9 @@ pub(super) fn total_matches(total: usize, at: Path<'_>, found: &mut Violations) 
     found.require(total <= 128, at, problem);
 }
 
-pub(super) fn backend(reference: &BackendObjectReference, at: Path<'_>, found: &mut Violations) {
-    let to = Reference {
-        group: reference.group.as_deref(),
-        kind: reference.kind.as_deref(),
-        name: &reference.name,
-        namespace: reference.namespace.as_deref(),
-    };
+pub(super) fn backend(reference: BackendName<'_>, at: Path<'_>, found: &mut Violations) {
+    let BackendName { group, kind, name, namespace, .. } = reference;
+    let to = Reference { group, kind, name, namespace };
     found.reference(at, to);
     match reference.port {
         Some(port) => found.port(at.field("port"), port),
@@ -147,7 +143,7 @@ pub(super) fn header_modifier(modifier: &HeaderModifier, at: Path<'_>, found: &m
 }
 
 pub(super) fn mirror(mirror: &RequestMirrorFilter, at: Path<'_>, found: &mut Violations) {
-    backend(&mirror.backend_ref, at.field("backendRef"), found);
+    backend(mirror.backend_ref.object(), at.field("backendRef"), found);
     if let Some(percent) = mirror.percent {
         found.number(at.field("percent"), percent, 0..=100);
     }
