@@ -20,8 +20,8 @@ use super::diagnostic::Position;
 use super::path::Path;
 use super::scalar::{InvalidVariable, Word, interpolate, shown, word};
 use super::suggest::hint;
+use super::tree::{Entry, Node, Value};
 use super::variables::Variables;
-use super::yaml::{Entry, Node, Value};
 
 /// The maximum number of faults reported for one document; later ones seldom say anything new.
 const MAX_FAULTS: usize = 50;
@@ -517,6 +517,11 @@ impl<'n> SeqAccess<'n> for ListItems<'_, '_, 'n> {
             }
         }
         Ok(None)
+    }
+
+    // Without it, each list would be kept with room for four items or more.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len() - self.next)
     }
 }
 

@@ -236,7 +236,9 @@ fn read_once(path: &Path, data: &Metadata, seen: &mut HashSet<PathBuf>) -> io::R
     if !seen.insert(fs::canonicalize(path)?) {
         return Ok(FileContent::Read);
     }
-    let mut bytes = Vec::new();
+    // With room for all of it, nothing is copied while it is read.
+    let length = usize::try_from(data.len().min(MAX_BYTES)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(length + 1);
     fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
         return Err(io::Error::other("it is larger than 10 MiB; split it"));

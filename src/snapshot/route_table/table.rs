@@ -125,7 +125,7 @@ impl RouteTable {
 impl PathTable {
     fn file(&mut self, path: &PathMatch, candidate: Candidate) {
         match path {
-            PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(candidate),
+            PathMatch::Exact(path) => add(self.exact.entry(path.clone()).or_default(), candidate),
             PathMatch::Regex(regex) => {
                 self.regex.push((regex.clone(), fixed_part(regex.as_str()), candidate));
             }
@@ -134,7 +134,7 @@ impl PathTable {
                 for element in prefix.split('/').filter(|element| !element.is_empty()) {
                     node = node.children.entry(element.into()).or_default();
                 }
-                node.here.push(candidate);
+                add(&mut node.here, candidate);
             }
         }
     }
@@ -198,6 +198,14 @@ pub(super) fn fixed_part(regex: &str) -> usize {
     let sign = |b: u8| b"\\.+*?()[]{}^$".contains(&b);
     let literal = pattern.bytes().position(sign).unwrap_or(pattern.len());
     pattern[..literal].rfind('/').unwrap_or(0)
+}
+
+/// Adds a candidate. Nearly all places of a table have one, so the first is given no room for more.
+fn add(candidates: &mut Vec<Candidate>, candidate: Candidate) {
+    if candidates.is_empty() {
+        candidates.reserve_exact(1);
+    }
+    candidates.push(candidate);
 }
 
 fn sort(candidates: &mut [Candidate]) {
