@@ -110,7 +110,7 @@ impl Export {
 ///
 /// Returns a message that names the object.
 fn read(source: &SourceObject) -> Result<Value, String> {
-    serde_json::from_str(&source.written)
+    serde_json::from_str(&source.written.json())
         .map_err(|error| format!("what is kept of {} is not JSON: {error}", source.key))
 }
 

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::field_path::FieldPath;
-use super::json::Written;
+use super::written::Written;
+use super::yaml::DocumentSpan;
 
 /// The place of an object in a file, and its text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct FileOrigin {
     pub file: Arc<Path>,
-    /// The number of the document in the file, from 0.
-    pub document: usize,
+    /// The document that the object is, or is an item of.
+    pub document: DocumentSpan,
     /// `items[3]` if the object is an item of a list, else empty.
     pub prefix: FieldPath,
     /// The whole object as written.

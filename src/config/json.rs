@@ -1,26 +1,13 @@
 //! Documents as JSON.
 
-use std::fmt;
-
 use serde_json::{Map, Number, Value};
 
 use super::decode::Environment;
 use super::diagnostic::Position;
 use super::scalar::{Word, interpolate, word};
+use super::tree::{self, Entry, Node};
 use super::variables::Variables;
-use super::yaml::{self, Entry, Node};
-
-/// A document as the text of a JSON value, with its variables replaced and its fields in order. It
-/// is text because a tree of values takes ten times the memory. Prints as `[written]`, because it
-/// may be a Secret.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Written(pub Box<str>);
-
-impl fmt::Debug for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[written]")
-    }
-}
+use super::yaml;
 
 /// Reads `text`, a document of YAML or JSON, in which every `$` is a dollar sign.
 ///
@@ -28,7 +15,7 @@ impl fmt::Debug for Written {
 ///
 /// The reason why the text is not one document.
 pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
-    let mut documents = yaml::documents(text).into_iter();
+    let mut documents = yaml::documents(text);
     let (Some(document), None) = (documents.next(), documents.next()) else {
         return Err("expected one document".into());
     };
@@ -41,21 +28,17 @@ pub(crate) fn read_yaml(text: &str) -> Result<Value, String> {
 }
 
 /// Returns the content of a document. Null fields are left out, as everywhere in Kubernetes.
-pub(super) fn written(root: &Node, environment: Environment<'_>, variables: Variables) -> Written {
-    Written(value(root, environment, variables).to_string().into())
-}
-
 pub(super) fn value(node: &Node, environment: Environment<'_>, variables: Variables) -> Value {
     match &node.value {
-        yaml::Value::Scalar { text, plain } if variables.are_replaced() => {
+        tree::Value::Scalar { text, plain } if variables.are_replaced() => {
             let replaced = interpolate(text, environment).ok().flatten();
             scalar(replaced.as_deref().unwrap_or(text), *plain)
         }
-        yaml::Value::Scalar { text, plain } => scalar(text, *plain),
-        yaml::Value::List(items) => {
+        tree::Value::Scalar { text, plain } => scalar(text, *plain),
+        tree::Value::List(items) => {
             items.iter().map(|item| value(item, environment, variables)).collect()
         }
-        yaml::Value::Map(entries) => {
+        tree::Value::Map(entries) => {
             let entries = entries.iter().filter(|entry| !entry.value.is_null());
             let value =
                 |entry: &Entry| value(&entry.value, environment, variables.field(&entry.key));
@@ -92,14 +75,14 @@ mod tests {
     fn a_document_is_kept_as_it_says() {
         let text = "kind: X\nport: ${PORT}\ntext: \"443\"\nno: no\nnothing: ~\n\
                     list: [1.5, -1, 0x10, '${A}', '$${A}']\n";
-        let documents = yaml::documents(text);
+        let documents: Vec<_> = yaml::documents(text).collect();
         let environment = |name: &str| match name {
             "PORT" => Some("8080".into()),
             "A" => Some("a".into()),
             _ => None,
         };
-        let Written(text) =
-            written(documents[0].root.as_ref().unwrap(), &environment, Variables::Replaced);
+        let root = documents[0].root.as_ref().unwrap();
+        let read = value(root, &environment, Variables::Replaced);
         let want = json!({
             "kind": "X",
             "port": 8080,
@@ -107,6 +90,6 @@ mod tests {
             "no": false,
             "list": [1.5, -1, 16, "a", "${A}"],
         });
-        assert_eq!(*text, want.to_string());
+        assert_eq!(read.to_string(), want.to_string());
     }
 }

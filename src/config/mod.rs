@@ -31,8 +31,11 @@ mod settings;
 mod source;
 mod suggest;
 mod text;
+mod tree;
+mod tree_builder;
 mod validate;
 mod variables;
+mod written;
 mod yaml;
 
 pub(crate) use self::checked::CheckedObject;
@@ -55,3 +58,4 @@ pub(crate) use self::settings::Settings;
 pub(crate) use self::source::SourceMap;
 pub(crate) use self::suggest::nearest;
 pub(crate) use self::validate::{is_origin, is_path};
+pub(crate) use self::written::Written;

@@ -19,8 +19,10 @@ use super::fault::{Origin, Severity};
 use super::field_path::{FieldPath, field_path};
 use super::file_origin::FileOrigin;
 use super::suggest::nearest;
+use super::tree::{Entry, Node, Value};
 use super::variables::Variables;
-use super::yaml::{Document, Entry, Node, Value};
+use super::written::Written;
+use super::yaml::{Document, DocumentSpan};
 use super::{json, names, text};
 
 /// Fields of Envoy Gateway's SecurityPolicy that are not supported yet, below `spec`; `[]` stands for
@@ -81,6 +83,8 @@ const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
 /// The objects and faults of one file, in the order of the file.
 pub(super) struct DocumentReader<'a> {
     pub file: &'a Arc<Path>,
+    /// The text that the spans of documents are parts of; `None` if there is none.
+    pub text: Option<&'a Arc<str>>,
     pub environment: Environment<'a>,
     /// True if unknown fields are warnings.
     pub lenient: bool,
@@ -102,7 +106,7 @@ enum UnsupportedFields<'f> {
 /// The place of an object in its file.
 #[derive(Clone, Copy)]
 struct Spot<'s> {
-    document: usize,
+    document: &'s DocumentSpan,
     /// `items[3]` for the fourth item of a list, empty for a document.
     prefix: &'s FieldPath,
     object: &'s str,
@@ -111,7 +115,7 @@ struct Spot<'s> {
 
 impl DocumentReader<'_> {
     /// Reads one document.
-    pub(super) fn document(&mut self, index: usize, document: &Document) {
+    pub(super) fn document(&mut self, document: &Document) {
         for fault in &document.faults {
             self.report(
                 Severity::Error,
@@ -124,12 +128,12 @@ impl DocumentReader<'_> {
         match &document.root {
             // Nothing between two `---`, or only comments.
             Some(root) if root.is_null() => {}
-            Some(root) => self.object(root, index, &FieldPath::default()),
+            Some(root) => self.object(root, &document.span, &FieldPath::default()),
             None => {}
         }
     }
 
-    fn object(&mut self, root: &Node, document: usize, prefix: &FieldPath) {
+    fn object(&mut self, root: &Node, document: &DocumentSpan, prefix: &FieldPath) {
         let has_type = ["apiVersion", "kind"].iter().any(|name| root.entry(name).is_some());
         if !has_type && text::is_json(self.file) {
             // Other programs keep their JSON files in the same directories.
@@ -179,7 +183,7 @@ impl DocumentReader<'_> {
 
     /// Reads the items of `kind: List`. Lists inside lists are rejected; `kubectl` does not write
     /// them.
-    fn items(&mut self, items: &Entry, document: usize) {
+    fn items(&mut self, items: &Entry, document: &DocumentSpan) {
         let Value::List(nodes) = &items.value.value else {
             let problem = "expected a list of objects".into();
             return self.report(Severity::Error, "", items.key_at, &field_path!(items), problem);
@@ -364,11 +368,17 @@ impl DocumentReader<'_> {
     }
 
     fn keep(&mut self, object: Object, root: &Node, spot: Spot<'_>) {
+        // An item of a list is only a part of its document.
+        let text = self.text.filter(|_| *spot.prefix == FieldPath::default());
+        let part = text.and_then(|text| Written::of_document(text, spot.document));
+        let variables = self.variables(spot.kind);
+        let written =
+            part.unwrap_or_else(|| Written::new(&json::value(root, self.environment, variables)));
         let origin = FileOrigin {
             file: Arc::clone(self.file),
-            document: spot.document,
+            document: spot.document.clone(),
             prefix: spot.prefix.clone(),
-            written: json::written(root, self.environment, self.variables(spot.kind)),
+            written,
         };
         self.objects.push((object, origin));
     }

@@ -15,9 +15,10 @@ use super::diagnostic::Position;
 use super::fault::Severity;
 use super::field_path::FieldPath;
 use super::objects::DocumentReader;
+use super::tree::{self, Entry, Node};
 use super::validate;
 use super::variables::Variables;
-use super::yaml::{self, Document, Entry, Node};
+use super::yaml::{Document, DocumentSpan};
 
 /// The maximum number of rounds that remove unknown fields; each round finds at most 50.
 const ROUNDS: usize = 20;
@@ -64,13 +65,18 @@ pub(crate) fn offered(value: Value) -> Offered {
         let file: Arc<Path> = Path::new("").into();
         let mut reading = DocumentReader {
             file: &file,
+            text: None,
             environment: &|_| None,
             lenient: true,
             verbatim: true,
             objects: Vec::new(),
             diagnostics: Vec::new(),
         };
-        reading.document(0, &Document { root: Some(root), faults: Vec::new() });
+        reading.document(&Document {
+            root: Some(root),
+            faults: Vec::new(),
+            span: DocumentSpan::default(),
+        });
         let (warnings, errors): (Vec<_>, Vec<_>) = reading
             .diagnostics
             .into_iter()
@@ -115,15 +121,15 @@ impl Numbers {
     /// Returns `None` for a value nested deeper than a file may be.
     fn node(&mut self, value: &Value) -> Option<Arc<Node>> {
         let at = Position { line: 0, column: 0 };
-        let plain = |text: String| yaml::Value::Scalar { text, plain: true };
+        let plain = |text: String| tree::Value::Scalar { text, plain: true };
         let value = match value {
             Value::Null => plain("null".into()),
             Value::Bool(value) => plain(value.to_string()),
             Value::Number(value) => plain(value.to_string()),
-            Value::String(text) => yaml::Value::Scalar { text: text.clone(), plain: false },
+            Value::String(text) => tree::Value::Scalar { text: text.clone(), plain: false },
             Value::Array(items) => {
                 let items: Option<_> = items.iter().map(|item| self.node(item)).collect();
-                yaml::Value::List(items?)
+                tree::Value::List(items?)
             }
             Value::Object(fields) => {
                 let mut entries = Vec::with_capacity(fields.len());
@@ -132,7 +138,7 @@ impl Numbers {
                     let key_at = Position { line: self.0, column: 0 };
                     entries.push(Entry { key: key.clone(), key_at, value: self.node(value)? });
                 }
-                yaml::Value::Map(entries)
+                tree::Value::Map(entries)
             }
         };
         Node::new(at, value).map(Arc::new)

@@ -21,18 +21,18 @@ pub(crate) struct ReadText {
 
 /// Reads `text`, the content of `file`, and replaces its variables. Never panics, whatever the text
 /// contains.
-pub(crate) fn read(file: &Arc<Path>, text: &str, environment: Environment<'_>) -> ReadText {
+pub(crate) fn read(file: &Arc<Path>, text: &Arc<str>, environment: Environment<'_>) -> ReadText {
     let mut reading = DocumentReader {
         file,
+        // The text of a JSON file is converted before it is read.
+        text: (!text::is_json(file)).then_some(text),
         environment,
         lenient: false,
         verbatim: false,
         objects: Vec::new(),
         diagnostics: Vec::new(),
     };
-    for (index, document) in text::documents(file, text).iter().enumerate() {
-        reading.document(index, document);
-    }
+    text::documents(file, text, |_, document| reading.document(&document));
     let DocumentReader { objects, mut diagnostics, .. } = reading;
     if objects.is_empty() && diagnostics.is_empty() {
         let is_blank = text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();

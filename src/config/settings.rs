@@ -12,8 +12,9 @@ use serde::de::IgnoredAny;
 use super::decode::{DecodeRules, DecodedDocument, Environment, Misread, decode};
 use super::diagnostic::{Diagnostic, Place, Position};
 use super::fault::{Origin, Severity};
+use super::tree::Node;
 use super::variables::Variables;
-use super::yaml::{Node, documents};
+use super::yaml::documents;
 
 /// The default controller name of Envoy Gateway.
 pub(crate) const DEFAULT_CONTROLLER: &str = "gateway.envoyproxy.io/gatewayclass-controller";
@@ -141,7 +142,7 @@ fn only_document(text: &str) -> Result<Arc<Node>, Vec<Misread>> {
     let whole = |problem: &str| {
         vec![Misread { at: Position::START, field: String::new(), problem: problem.into() }]
     };
-    let mut documents = documents(text);
+    let mut documents: Vec<_> = documents(text).collect();
     let faults: Vec<Misread> = documents
         .iter_mut()
         .flat_map(|document| document.faults.drain(..))

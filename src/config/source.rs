@@ -1,34 +1,43 @@
 //! Places of fields in a text.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::diagnostic::Position;
 use super::field_path::{FieldPath, Segment};
-use super::text::documents;
-use super::yaml::{Node, Value};
+use super::text;
+use super::tree::{Node, Value};
+use super::yaml::{self, DocumentSpan};
 
 /// The places of one file: maps a document and a field path to a line and column.
 ///
-/// Built by reading the text a second time, and only when a diagnostic must be shown, so that a
-/// load without faults has no cost.
+/// A document is read a second time, when a diagnostic about it must be shown, so that a load
+/// without faults has no cost. Diagnostics come by object, so only the last document is kept.
 #[derive(Debug)]
 pub(crate) struct SourceMap {
-    roots: Vec<Option<Arc<Node>>>,
+    text: Arc<str>,
+    /// The start of a document, in bytes, and its tree.
+    last: Mutex<Option<(usize, Arc<Node>)>>,
 }
 
 impl SourceMap {
-    pub(crate) fn new(path: &Path, text: &str) -> Self {
-        let documents = documents(path, text).into_iter();
-        Self { roots: documents.map(|document| document.root).collect() }
+    pub(crate) fn new(path: &Path, text: &Arc<str>) -> Self {
+        let text = match text::is_json(path) {
+            false => Arc::clone(text),
+            // Without an object nothing has a place.
+            true => text::as_yaml(path, text).unwrap_or_default().into(),
+        };
+        Self { text, last: Mutex::default() }
     }
 
     /// Returns the place of a field, or of its nearest ancestor that is written.
-    pub(crate) fn locate(&self, document: usize, field: &FieldPath) -> Position {
-        match self.roots.get(document) {
-            Some(Some(root)) => position_in(root, field),
-            _ => Position::START,
+    pub(crate) fn locate(&self, document: &DocumentSpan, field: &FieldPath) -> Position {
+        let start = document.bytes.start;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(of, _)| *of != start) {
+            *last = yaml::root(&self.text, document).map(|root| (start, root));
         }
+        last.as_ref().map_or(Position::START, |(_, root)| position_in(root, field))
     }
 }
 
@@ -73,7 +82,9 @@ spec:
         - type: X
     - {name: b}
 ";
-        let map = SourceMap::new(Path::new("a.yaml"), text);
+        let text: Arc<str> = text.into();
+        let map = SourceMap::new(Path::new("a.yaml"), &text);
+        let documents: Vec<_> = yaml::documents(&text).map(|document| document.span).collect();
         // (document, field, line, column)
         let table = [
             (0, "first", 1, 8),
@@ -87,10 +98,10 @@ spec:
             (1, "spec.rules[1].name", 8, 14),
             (1, "nothing", 3, 1),
             (1, "", 3, 1),
-            (7, "first", 1, 1),
+            (0, "first", 1, 8),
         ];
         for (document, field, line, column) in table {
-            let got = map.locate(document, &field.into());
+            let got = map.locate(&documents[document], &field.into());
             assert_eq!(got, Position { line, column }, "{document} {field}");
         }
     }

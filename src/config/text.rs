@@ -7,17 +7,31 @@ use serde::Deserialize as _;
 use serde::de::IgnoredAny;
 
 use super::diagnostic::Position;
-use super::yaml::{self, Document, TextFault};
+use super::tree::TextFault;
+use super::yaml::{self, Document, DocumentSpan};
 
-/// Returns the documents of the file at `path`, including faults.
-pub(super) fn documents(path: &Path, text: &str) -> Vec<Document> {
-    if !is_json(path) {
-        return yaml::documents(text);
+/// Calls `each` with every document of the file at `path`, including broken ones, and its number.
+/// A document is dropped before the next one is read.
+pub(super) fn documents(path: &Path, text: &str, mut each: impl FnMut(usize, Document)) {
+    match as_yaml(path, text) {
+        Ok(text) => {
+            let documents = yaml::documents(&text).enumerate();
+            documents.for_each(|(number, document)| each(number, document));
+        }
+        Err(fault) => {
+            let span = DocumentSpan::default();
+            each(0, Document { root: None, faults: vec![fault], span });
+        }
     }
-    match json_as_yaml(text) {
-        Ok(text) => yaml::documents(&text),
-        Err(fault) => vec![Document { root: None, faults: vec![fault] }],
-    }
+}
+
+/// Returns the text of a file as YAML. Spans of documents are parts of this text.
+///
+/// # Errors
+///
+/// A JSON file is not one JSON value.
+pub(super) fn as_yaml<'t>(path: &Path, text: &'t str) -> Result<Cow<'t, str>, TextFault> {
+    if is_json(path) { json_as_yaml(text) } else { Ok(Cow::Borrowed(text)) }
 }
 
 pub(super) fn is_json(path: &Path) -> bool {
@@ -102,8 +116,15 @@ fn check_json(text: &str) -> Result<(), TextFault> {
 mod tests {
     use super::*;
 
+    /// Returns the documents of a JSON file.
+    fn read(text: &str) -> Vec<Document> {
+        let mut read = Vec::new();
+        documents(Path::new("a.JSON"), text, |_, document| read.push(document));
+        read
+    }
+
     fn at(text: &str, name: &str) -> Position {
-        let documents = documents(Path::new("a.json"), text);
+        let documents = read(text);
         assert!(documents[0].faults.is_empty(), "{documents:?}");
         documents[0].root.as_ref().unwrap().entry(name).unwrap().key_at
     }
@@ -133,7 +154,7 @@ mod tests {
             (r#""a: {b} # c""#, "a: {b} # c"),
         ];
         for (text, want) in table {
-            let documents = documents(Path::new("a.JSON"), &format!("{{\"a\": {text}}}"));
+            let documents = read(&format!("{{\"a\": {text}}}"));
             let root = documents[0].root.as_ref().unwrap();
             assert_eq!(root.entry("a").unwrap().value.text(), Some(want), "{text}");
         }
@@ -150,7 +171,7 @@ mod tests {
             ("{\"a\": \"\\ud83d\"}", 1, 1, ""),
         ];
         for (text, line, column, want) in table {
-            let documents = documents(Path::new("a.json"), text);
+            let documents = read(text);
             let fault = &documents[0].faults[0];
             assert!(fault.problem.contains(want), "{text}: {}", fault.problem);
             if !want.is_empty() {

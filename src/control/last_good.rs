@@ -180,7 +180,10 @@ mod tests {
 
     fn shown(read: Option<(Settings, Vec<SourceFile>)>) -> Vec<(String, String)> {
         let (_, files) = read.expect("something was kept");
-        files.iter().map(|file| (file.path.display().to_string(), file.text().to_owned())).collect()
+        files
+            .iter()
+            .map(|file| (file.path.display().to_string(), file.text().to_string()))
+            .collect()
     }
 
     #[test]

@@ -490,7 +490,7 @@ fn sources(objects: &[CheckedObject], origins: Vec<FileOrigin>) -> Vec<SourceObj
     let each = objects.iter().zip(origins);
     let each = each.map(|(checked, origin)| SourceObject {
         key: checked.object.key(),
-        written: origin.written.0,
+        written: origin.written,
         alone: in_file.get(&origin.file) == Some(&1) && origin.prefix == FieldPath::default(),
         file: origin.file,
     });

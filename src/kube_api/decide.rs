@@ -232,7 +232,7 @@ fn change(
         },
         manager: query.text("fieldManager").to_owned(),
         force: query.is_true("force"),
-        now: super::view::time(now),
+        now: super::item_json::time(now),
     };
     let verb = match (call.method.as_str(), target.name, &*call.content_type) {
         ("POST", None, _) => Verb::Create(object()?),

@@ -172,7 +172,7 @@ mod tests {
         let loaded =
             provider::parse_bytes(Path::new("a.yaml"), text(&object).as_bytes(), &|_| None);
         assert_eq!(loaded.diagnostics([]), []);
-        assert_eq!(*loaded.origins[0].written.0, object.to_string());
+        assert_eq!(loaded.origins[0].written.json(), object.to_string());
     }
 
     #[test]

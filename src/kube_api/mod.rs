@@ -7,7 +7,7 @@
 //!  answer   status and body; presenting, forms, table: presentation of objects
 //!  change   the requested change; write   its result, as files; body, patch, apply, lists,
 //!           defaults, secrets
-//!  view     all objects, as of one load; services
+//!  view     all objects, as of one load; item_json, services
 //!  refused  the errors of an API server
 //! ```
 //!
@@ -31,6 +31,7 @@ mod discovery;
 mod files;
 mod forms;
 mod front;
+mod item_json;
 mod kinds;
 mod lists;
 mod presenting;

@@ -10,14 +10,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::api::{Condition, Kind, ObjectKey};
+use crate::config::Written;
 use crate::graph::ObjectStatus;
-use crate::stable_hash::hash_128;
 
-use super::kinds::{self, ApiResource};
-use super::{defaults, services};
+use super::item_json::ItemJson;
+use super::{kinds, services};
 
 /// The number of changes that are kept for watches. A client that is further behind lists again.
 const HISTORY: usize = 4096;
@@ -25,8 +25,8 @@ const HISTORY: usize = 4096;
 /// An object as it was written.
 pub(crate) struct SourceObject {
     pub key: ObjectKey,
-    /// The document as JSON, with variables replaced.
-    pub written: Box<str>,
+    /// The document, with variables replaced.
+    pub written: Written,
     pub file: Arc<Path>,
     /// True if the file contains nothing else.
     pub alone: bool,
@@ -55,9 +55,8 @@ pub(super) struct Item {
     pub key: ObjectKey,
     pub version: u64,
     pub origin: ItemOrigin,
-    /// The object without a status that the gateway computes. It is kept as text: a tree of values
-    /// takes ten times the memory, and is seldom needed.
-    pub json: Box<str>,
+    /// The object without a status that the gateway computes.
+    pub json: Arc<ItemJson>,
     /// The status that the gateway computes, with the times of its conditions.
     pub status: Option<Arc<ObjectStatus>>,
     /// A hash of the source of `json`. An equal hash means an equal `json`.
@@ -66,7 +65,7 @@ pub(super) struct Item {
 
 impl Item {
     pub(super) fn value(&self) -> Value {
-        value(&self.json, self.status.as_deref())
+        value(&self.json.text(&self.key), self.status.as_deref())
     }
 }
 
@@ -149,7 +148,7 @@ impl View {
             let is_api = alone && api.is_some() && file.parent() == api;
             let origin =
                 if is_api { ItemOrigin::Api(file.to_path_buf()) } else { ItemOrigin::File(file) };
-            let Some(mut draft) = self.draft(&key, origin, &written, None, now) else { continue };
+            let Some(mut draft) = self.draft(&key, origin, written, None, now) else { continue };
             draft.status = statuses.remove(&key).map(|status| self.dated(&key, status, now));
             // If a policy is written twice, the first one is shown.
             drafts.entry(key).or_insert(draft);
@@ -164,21 +163,24 @@ impl View {
         &self,
         key: &ObjectKey,
         origin: ItemOrigin,
-        written: &str,
+        written: Written,
         own: Option<&Value>,
         now: jiff::Timestamp,
     ) -> Option<Draft> {
-        let resource = kinds::of(key.kind)?;
+        kinds::of(key.kind)?;
         let mut hasher = DefaultHasher::new();
         written.hash(&mut hasher);
         let print = hasher.finish();
-        let before = self.items.get(key);
-        if before.is_some_and(|before| before.print == print) {
-            return Some(Draft { origin, print, json: None, status: None });
-        }
-        let before = before.map(|before| before.value());
-        let json = complete(key, resource, before.as_ref(), written, own, &time(now));
-        Some(Draft { origin, print, json: Some(json.to_string().into()), status: None })
+        let json = match self.items.get(key) {
+            Some(before) if before.print == print => {
+                before.json.renew(&written);
+                None
+            }
+            Some(before) => Some(ItemJson::new(key, Some(&before.value()), &written, own, now)),
+            None if own.is_some() => Some(ItemJson::new(key, None, &written, own, now)),
+            None => Some(ItemJson::later(written, now)),
+        };
+        Some(Draft { origin, print, json: json.map(Arc::new), status: None })
     }
 
     /// Returns a status with the times of its conditions. A condition with an unchanged status
@@ -210,7 +212,7 @@ impl View {
             let written = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
             let origin =
                 ItemOrigin::Made("it is written nowhere, and there because objects are in it");
-            let draft = self.draft(&key, origin, &written.to_string(), None, now);
+            let draft = self.draft(&key, origin, Written::new(&written), None, now);
             drafts.extend(draft.map(|draft| (key, draft)));
         }
     }
@@ -221,14 +223,14 @@ impl View {
         let gateways = gateways.filter_map(|(key, draft)| {
             let json =
                 draft.json.as_ref().or_else(|| self.items.get(key).map(|item| &item.json))?;
-            Some(value(json, draft.status.as_deref()))
+            Some(value(&json.text(key), draft.status.as_deref()))
         });
         let made: Vec<_> = gateways.filter_map(|gateway| services::of(&gateway)).collect();
         for (key, written) in made {
             let own = written.get("status");
             let origin =
                 ItemOrigin::Made("it describes the gateway's own sockets; change the Gateway");
-            let draft = self.draft(&key, origin, &written.to_string(), own, now);
+            let draft = self.draft(&key, origin, Written::new(&written), own, now);
             if let Some(draft) = draft {
                 // A Service that a user wrote takes precedence.
                 drafts.entry(key).or_insert(draft);
@@ -243,19 +245,22 @@ impl View {
         for (key, item) in &self.items {
             if !drafts.contains_key(key) {
                 version += 1;
+                // It must not keep the text of its file in memory.
+                item.json.text(key);
                 events.push_back(Event { version, before: Some(Arc::clone(item)), after: None });
             }
         }
         for (key, Draft { origin, print, json, status }) in drafts {
             let before = self.items.get(&key);
             let same = before.filter(|before| {
-                before.status == status && json.as_ref().is_none_or(|json| *json == before.json)
+                let is_same = |json: &Arc<ItemJson>| json.text(&key) == before.json.text(&key);
+                before.status == status && json.as_ref().is_none_or(is_same)
             });
             if let Some(before) = same {
                 let item = if before.origin == origin && before.print == print {
                     Arc::clone(before)
                 } else {
-                    let (version, json) = (before.version, before.json.clone());
+                    let (version, json) = (before.version, Arc::clone(&before.json));
                     Arc::new(Item { key: key.clone(), version, origin, json, status, print })
                 };
                 items.insert(key, item);
@@ -263,7 +268,7 @@ impl View {
             }
             version += 1;
             // Without a previous object, there is always a text.
-            let json = json.or_else(|| before.map(|before| before.json.clone()));
+            let json = json.or_else(|| before.map(|before| Arc::clone(&before.json)));
             let json = json.unwrap_or_default();
             let item = Arc::new(Item { key: key.clone(), version, origin, json, status, print });
             let after = Some(Arc::clone(&item));
@@ -283,78 +288,11 @@ struct Draft {
     origin: ItemOrigin,
     print: u64,
     /// `None` if it is the same as before.
-    json: Option<Box<str>>,
+    json: Option<Arc<ItemJson>>,
     status: Option<Arc<ObjectStatus>>,
 }
 
 type Drafts = BTreeMap<ObjectKey, Draft>;
-
-/// Returns the object of a document, with its defaults, its metadata and the status `own`.
-fn complete(
-    key: &ObjectKey,
-    resource: &ApiResource,
-    before: Option<&Value>,
-    written: &str,
-    own: Option<&Value>,
-    now: &str,
-) -> Value {
-    // The text was written from a value.
-    let mut json: Value = serde_json::from_str(written).unwrap_or_default();
-    let Some(fields) = json.as_object_mut() else { return json };
-    fields.insert("apiVersion".into(), resource.info.api_version().into());
-    // A written status is from another controller and another time.
-    fields.shift_remove("status");
-    if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.shift_remove("resourceVersion");
-        metadata.shift_remove("selfLink");
-        if resource.is_namespaced() {
-            metadata.entry("namespace").or_insert_with(|| key.namespace.as_str().into());
-        }
-        stamp(metadata, key, before, now);
-        if resource.has_generation() {
-            metadata.entry("generation").or_insert_with(|| 1.into());
-        }
-        if resource.kind() == Kind::Namespace {
-            label_namespace(metadata, &key.name);
-        }
-    }
-    if let Some(own) = own {
-        fields.insert("status".into(), own.clone());
-    }
-    defaults::fill(resource.info.kind.as_str(), &mut json);
-    json
-}
-
-/// Sets `uid` and `creationTimestamp` if they are not written. For an object in a user's file, the
-/// UID is derived from its name, and the timestamp is the time at which it was first read.
-fn stamp(metadata: &mut Map<String, Value>, key: &ObjectKey, before: Option<&Value>, now: &str) {
-    metadata.entry("uid").or_insert_with(|| named_uid(key).into());
-    let known = || before.and_then(|before| before.pointer("/metadata/creationTimestamp").cloned());
-    metadata.entry("creationTimestamp").or_insert_with(|| known().unwrap_or_else(|| now.into()));
-}
-
-/// Returns a UUID (version 8, RFC 9562) that is always the same for an object of this name.
-fn named_uid(key: &ObjectKey) -> String {
-    let bytes = hash_128(&key.to_string()).to_be_bytes();
-    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
-}
-
-/// Returns a random UUID.
-pub(super) fn new_uid() -> String {
-    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
-}
-
-fn label_namespace(metadata: &mut Map<String, Value>, name: &str) {
-    let labels = metadata.entry("labels").or_insert_with(|| Map::new().into());
-    if let Some(labels) = labels.as_object_mut() {
-        labels.insert("kubernetes.io/metadata.name".into(), name.into());
-    }
-}
-
-/// Formats a time as RFC 3339 in UTC, with whole seconds.
-pub(super) fn time(at: jiff::Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
 
 /// Sets the time of the last transition of every condition. A condition with an unchanged status
 /// keeps its time.
@@ -381,6 +319,8 @@ fn keep_times(before: Option<&ObjectStatus>, status: &mut ObjectStatus, now: jif
 #[cfg(test)]
 mod tests {
     use crate::api::ConditionStatus::{self, False, True};
+    use crate::api::Object;
+    use crate::config::{self, FileOrigin};
     use crate::graph::{ParentStatus, RouteStatus};
 
     use super::*;
@@ -397,10 +337,9 @@ mod tests {
             "metadata": { "name": name, "namespace": "shop" },
         });
         written["spec"] = spec;
-        let written = written.to_string().into();
         SourceObject {
             key: ObjectKey::new(kind, "shop", name),
-            written,
+            written: Written::new(&written),
             file: Path::new("/etc/routes/a.yaml").into(),
             alone: false,
         }
@@ -484,6 +423,33 @@ mod tests {
     }
 
     #[test]
+    fn a_view_keeps_no_text_of_an_older_load() {
+        let load = |view: &View, names: &[&str]| {
+            let document = |name: &&str| {
+                format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n")
+            };
+            let text: Arc<str> = names.iter().map(document).collect::<String>().into();
+            let read = config::read(&Path::new("/etc/a.yaml").into(), &text, &|_| None);
+            let source = |(object, origin): (Object, FileOrigin)| SourceObject {
+                key: object.key(),
+                written: origin.written,
+                file: origin.file,
+                alone: false,
+            };
+            let sources = read.objects.into_iter().map(source).collect();
+            (view.next(sources, [], None, at(1)), Arc::downgrade(&text))
+        };
+        let (first, of_first) = load(&View::new(at(0)), &["same", "gone"]);
+        assert!(of_first.upgrade().is_some(), "the JSON is made when it is asked for");
+        let (second, _) = load(&first, &["new", "same"]);
+        assert!(of_first.upgrade().is_none());
+        for (view, name) in [(&first, "same"), (&first, "gone"), (&second, "new")] {
+            let item = view.item(Kind::ConfigMap, "default", name).unwrap();
+            assert_eq!(item.value()["metadata"]["name"], name);
+        }
+    }
+
+    #[test]
     fn history_is_bounded() {
         let mut view = View::new(at(0));
         for n in 0..HISTORY {
@@ -504,19 +470,5 @@ mod tests {
         let labels = json!({ "kubernetes.io/metadata.name": "shop" });
         assert_eq!(shop.value()["metadata"]["labels"], labels);
         assert!(matches!(shop.origin, ItemOrigin::Made(_)));
-    }
-
-    #[test]
-    fn identities_are_uuids() {
-        let key = ObjectKey::new(Kind::HttpRoute, "shop", "cart");
-        let (named, again, new) = (named_uid(&key), named_uid(&key), new_uid());
-        assert_eq!(named, again);
-        assert_ne!(new, new_uid());
-        for (uid, version) in [(named, '8'), (new, '4')] {
-            let lengths: Vec<_> = uid.split('-').map(str::len).collect();
-            assert_eq!(lengths, [8, 4, 4, 4, 12], "{uid}");
-            assert_eq!(uid.chars().nth(14), Some(version), "{uid}");
-            assert!("89ab".contains(uid.chars().nth(19).unwrap()), "{uid}");
-        }
     }
 }

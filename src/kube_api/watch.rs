@@ -143,7 +143,7 @@ impl Watching {
                     key: before.key.clone(),
                     version: event.version,
                     origin: before.origin.clone(),
-                    json: before.json.clone(),
+                    json: Arc::clone(&before.json),
                     status: before.status.clone(),
                     print: before.print,
                 };

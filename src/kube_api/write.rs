@@ -18,9 +18,10 @@ use super::body::{metadata_of, text};
 use super::change::{Change, ChangeOutcome, PATCHES, PreparedChange, Verb, WriteOptions};
 use super::defaults;
 use super::files::{self, FileChange};
+use super::item_json::new_uid;
 use super::kinds::ApiResource;
 use super::refused::{self, ApiError};
-use super::view::{Item, ItemOrigin, View, new_uid};
+use super::view::{Item, ItemOrigin, View};
 
 /// The lists that a strategic merge patch of `kubectl apply` merges, for the core kinds.
 const MERGED_LISTS: &MergedLists = &[
@@ -384,7 +385,7 @@ mod tests {
             let file: Arc<Path> = Path::new("/api").join(format!("{number}.yaml")).into();
             SourceObject {
                 key: object.key(),
-                written: written.to_string().into(),
+                written: config::Written::new(written),
                 file,
                 alone: true,
             }

@@ -45,7 +45,7 @@ pub(crate) fn load_kept(
         }
         for file in kept.iter().filter(|file| file.is_of(path)) {
             if seen.insert(&file.path) {
-                loading.file(&file.path, file.text().as_bytes());
+                loading.text(&file.path, Arc::clone(file.text()));
             }
         }
     }
@@ -65,7 +65,7 @@ pub(crate) fn is_unchanged(paths: &[PathBuf], read: &[SourceFile]) -> bool {
 /// Reads one file that is in memory. Never panics, whatever the bytes are.
 pub(crate) fn parse_bytes(file: &Path, bytes: &[u8], environment: Environment<'_>) -> Loaded {
     let mut loading = Loading::new(environment);
-    loading.file(&file.into(), bytes);
+    loading.file(&file.into(), bytes.into());
     loading.finish()
 }
 
@@ -87,21 +87,24 @@ impl<'a> Loading<'a> {
         self.loaded.missing.append(&mut read.missing);
         self.loaded.unread.append(&mut read.diagnostics);
         for file in read.files {
-            self.file(&file.path, &file.bytes);
+            self.file(&file.path, file.bytes);
         }
     }
 
-    fn file(&mut self, path: &Arc<Path>, bytes: &[u8]) {
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
+    fn file(&mut self, path: &Arc<Path>, bytes: Vec<u8>) {
+        match String::from_utf8(bytes) {
+            Ok(text) => self.text(path, text.into()),
             Err(error) => {
-                let line = 1 + bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
                 let problem = format!("line {line} is not UTF-8 text; save the file as UTF-8");
                 self.loaded.unread.push(Diagnostic::unreadable(path, problem));
-                return;
             }
-        };
-        let mut read = config::read(path, text, self.environment);
+        }
+    }
+
+    fn text(&mut self, path: &Arc<Path>, text: Arc<str>) {
+        let mut read = config::read(path, &text, self.environment);
         self.read.append(&mut read.objects);
         self.loaded.unread.append(&mut read.diagnostics);
         self.loaded.files.push(SourceFile::new(Arc::clone(path), text));

@@ -33,12 +33,12 @@ pub(crate) struct Loaded {
 #[derive(Debug)]
 pub(crate) struct SourceFile {
     pub path: Arc<Path>,
-    text: String,
+    text: Arc<str>,
     map: OnceLock<SourceMap>,
 }
 
 impl SourceFile {
-    pub(crate) fn new(path: Arc<Path>, text: impl Into<String>) -> Self {
+    pub(crate) fn new(path: Arc<Path>, text: impl Into<Arc<str>>) -> Self {
         Self { path, text: text.into(), map: OnceLock::new() }
     }
 
@@ -53,7 +53,7 @@ impl SourceFile {
     }
 
     /// Returns the text as read, with its variables not replaced.
-    pub(crate) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &Arc<str> {
         &self.text
     }
 }
@@ -115,7 +115,7 @@ impl Loaded {
         let file = self.files.iter().find(|file| file.path == origin.file);
         let position = file.map(|file| {
             let map = file.map.get_or_init(|| SourceMap::new(&file.path, &file.text));
-            map.locate(origin.document, &origin.in_document(field))
+            map.locate(&origin.document, &origin.in_document(field))
         });
         Place { file: Arc::clone(&origin.file), position }
     }

@@ -266,7 +266,7 @@ spec: {directResponse: {contentType: "text/${PORT}", body: {type: Inline, inline
     assert_eq!(answer.body.as_ref().unwrap().inline.as_deref(), Some("${PORT} ${a-b}"));
     // The API shows the objects as loaded.
     for (origin, want) in loaded.origins.iter().zip(["${CONF:-", "${PORT}$$", "${PORT} ${a-b}"]) {
-        assert!(origin.written.0.contains(want), "{want}");
+        assert!(origin.written.json().contains(want), "{want}");
     }
 }
 
