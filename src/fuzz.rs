@@ -11,7 +11,7 @@ use std::path::Path;
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{Join, Sink};
 
-use crate::config::{Severity, field_path};
+use crate::config::{self, Severity, field_path};
 use crate::filters::HostName;
 use crate::kube_api::{self, ListShape};
 use crate::net::{Cidr, HostPattern};
@@ -31,6 +31,9 @@ pub fn yaml(bytes: &[u8]) {
     }
     for diagnostic in &loaded.diagnostics([]) {
         assert!(!diagnostic.problem.is_empty(), "{diagnostic}");
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        assert!(config::reads_as_parsed(text), "as the parser reads it");
     }
 }
 

@@ -125,7 +125,7 @@ impl TreeBuilder {
     }
 
     /// Adds a scalar; `anchor` is 0 if it has none.
-    fn scalar(
+    pub(super) fn scalar(
         &mut self,
         text: String,
         plain: bool,
@@ -140,12 +140,12 @@ impl TreeBuilder {
     }
 
     /// Begins a list; `anchor` is 0 if it has none.
-    fn begin_list(&mut self, at: Position, anchor: usize) -> Result<(), TextFault> {
+    pub(super) fn begin_list(&mut self, at: Position, anchor: usize) -> Result<(), TextFault> {
         self.begin(at, anchor, Collection::List(Vec::new()))
     }
 
     /// Begins a mapping; `anchor` is 0 if it has none.
-    fn begin_map(&mut self, at: Position, anchor: usize) -> Result<(), TextFault> {
+    pub(super) fn begin_map(&mut self, at: Position, anchor: usize) -> Result<(), TextFault> {
         let (fields, merged) = (Fields::default(), Vec::new());
         self.begin(at, anchor, Collection::Map { fields, key: None, merged })
     }
@@ -159,7 +159,7 @@ impl TreeBuilder {
     }
 
     /// Ends the innermost list or mapping.
-    fn end(&mut self) -> Result<(), TextFault> {
+    pub(super) fn end(&mut self) -> Result<(), TextFault> {
         let Some(OpenCollection { at, anchor, items }) = self.open.pop() else { return Ok(()) };
         let value = match items {
             Collection::List(items) => Value::List(items),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde_yaml::granit_parser::{ErrorKind, Event, Parser, StrInput};
 
 use super::diagnostic::Position;
+use super::simple_yaml;
 use super::tree::{MAX_VALUES, Node, TextFault, too_deep, too_many};
 use super::tree_builder::{TreeBuilder, position};
 
@@ -81,6 +82,9 @@ impl Iterator for Documents<'_> {
             return None;
         }
         if self.parser.is_none() {
+            if let Some(document) = self.simple() {
+                return Some(document);
+            }
             self.start_parser();
         }
         let fault = match self.read()? {
@@ -113,6 +117,17 @@ impl<'t> Documents<'t> {
         Self { text, parser, is_over, from, lines, document_start, end, values, broken }
     }
 
+    /// Reads the next document without the parser, if it is simple.
+    fn simple(&mut self) -> Option<Document> {
+        let DocumentSpan { bytes, lines } = &self.end;
+        let left = MAX_VALUES - self.values.min(MAX_VALUES);
+        let read = simple_yaml::read(&self.text[bytes.end..], *lines, left)?;
+        self.values += read.values;
+        let span = self.span(self.end.bytes.end + read.bytes, self.end.lines + read.lines);
+        let TreeBuilder { root, faults, .. } = read.tree;
+        Some(Document { root, faults, span })
+    }
+
     /// Starts the parser at the end of the document before.
     fn start_parser(&mut self) {
         (self.from, self.document_start) = (self.end.bytes.end, 0);
@@ -120,7 +135,7 @@ impl<'t> Documents<'t> {
         self.parser = Some(Parser::new_from_str(&self.text[self.from..]));
     }
 
-    /// Reads the next document; `None` at the end of the text. After an error the
+    /// Reads the next document by the parser; `None` at the end of the text. After an error the
     /// parser is of no use.
     fn read(&mut self) -> Option<Result<Document, TextFault>> {
         let parser = self.parser.as_mut()?;
@@ -265,6 +280,25 @@ fn parse_problem(kind: &ErrorKind) -> String {
     known.into()
 }
 
+/// Returns false if a text is read otherwise than by the parser alone, which would be a fault of
+/// `simple_yaml`. Texts with aliases are not compared: what they stand for may be large.
+pub(crate) fn reads_as_parsed(text: &str) -> bool {
+    text.contains(['&', '*']) || printed(text, false) == printed(text, true)
+}
+
+/// Returns the trees and faults of a text; if `parsed`, as the parser reads it.
+fn printed(text: &str, parsed: bool) -> String {
+    let mut documents = documents(text);
+    let mut printed = String::new();
+    loop {
+        if parsed && documents.parser.is_none() && !documents.is_over {
+            documents.start_parser();
+        }
+        let Some(Document { root, faults, .. }) = documents.next() else { return printed };
+        printed.push_str(&format!("{root:?} {faults:?}\n"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::tree::Value;
@@ -341,6 +375,75 @@ mod tests {
         let documents: Vec<_> = documents(&text).collect();
         let faults: Vec<_> = documents.iter().flat_map(|document| &document.faults).collect();
         assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+
+    #[test]
+    fn a_simple_document_is_read_as_the_parser_reads_it() {
+        const SIMPLE: &str = "\
+# first
+---
+apiVersion: v1
+kind: ConfigMap # what it is
+metadata:
+  name: \"a.b\"
+  'quoted key': 'x y'
+  annotations:
+    edge-gateway.io/lineage: shop.example
+
+    # inside
+    url: https://a.test:80/x#y?z=1
+    empty: \"\"
+    nothing:
+    tilde: ~
+    time: 10:30
+    below: -5
+    dash: a - b -c
+    ${KEY}: $5
+spec:
+- a
+- b: 1
+  c:
+    - d
+    - e: f
+      g: h
+    -
+    - k: /p/(a|b)*
+      l:
+- \"q\"
+---
+list:
+  - name: one
+    deep:
+      deeper:
+        - k: v
+  - name: two
+
+
+last: end
+";
+        const PARTS: [&str; 44] = [
+            " ", "  ", "\n", "-", "- ", ":", ": ", "#", " #", "\"", "'", "[", "]", "{", "}", ",",
+            "&a", "*a", "!", "|", ">", "?", "? ", "%", "@", "`", "\t", "---\n", "...\n", "--- ",
+            "~", "<<: ", "a: b", "a:\n", "- a\n", "\\", "\u{e9}", "\r\n", "0", "''", ":a", "-a",
+            "$", "\u{feff}",
+        ];
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut simple, rounds) = (0, 4_000);
+        for round in 0..rounds {
+            let mut text = SIMPLE.to_owned();
+            for _ in 0..round.min(1 + random.usize(0..3)) {
+                let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+                let Some(place) = random.choice(places) else { break };
+                match random.u8(0..3) {
+                    0 => drop(text.remove(place)),
+                    1 => text.truncate(place),
+                    _ => text.insert_str(place, random.choice(PARTS).unwrap()),
+                }
+            }
+            assert_eq!(printed(&text, false), printed(&text, true), "{text}");
+            simple += usize::from(simple_yaml::read(&text, 0, MAX_VALUES).is_some());
+        }
+        assert!(simple > rounds / 4, "only {simple} of {rounds} texts are simple");
     }
 
     #[test]
