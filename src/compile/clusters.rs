@@ -1,6 +1,6 @@
 //! Clusters of backends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -163,7 +163,7 @@ impl<'a> Clusters<'a> {
 }
 
 fn of_backend(backend: &Backend) -> Vec<EndpointSettings> {
-    let mut endpoints = Vec::new();
+    let mut endpoints = Endpoints::default();
     for endpoint in &backend.spec.endpoints {
         let ip = endpoint.ip.as_ref();
         let ip = ip.and_then(|ip| Some(SocketAddr::new(ip.address.parse().ok()?, ip.port)));
@@ -171,9 +171,9 @@ fn of_backend(backend: &Backend) -> Vec<EndpointSettings> {
         let unix = endpoint.unix.as_ref().map(|unix| PathBuf::from(&unix.path));
         // The graph accepts only endpoints that have exactly one of the three.
         let (ip, unix) = (ip.map(EndpointSettings::Address), unix.map(EndpointSettings::Unix));
-        add(&mut endpoints, ip.or(fqdn).or(unix));
+        endpoints.add(ip.or(fqdn).or(unix));
     }
-    endpoints
+    endpoints.all
 }
 
 /// Returns the ready endpoints of a Service. Ports are matched by name, since each slice may have
@@ -181,7 +181,7 @@ fn of_backend(backend: &Backend) -> Vec<EndpointSettings> {
 fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSettings> {
     let wanted = port.name.as_deref().unwrap_or_default();
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let mut endpoints = Vec::new();
+    let mut endpoints = Endpoints::default();
     for slice in slices {
         let of_name = slice.ports.iter().find(|of| {
             of.name.as_deref().unwrap_or_default() == wanted
@@ -208,10 +208,10 @@ fn of_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<EndpointSetti
                 }
                 EndpointAddressType::Unknown(_) => None,
             };
-            add(&mut endpoints, settings);
+            endpoints.add(settings);
         }
     }
-    endpoints
+    endpoints.all
 }
 
 /// Returns the endpoint of a name, or of the address if the name is one.
@@ -222,9 +222,20 @@ fn named(host: &str, port: u16) -> EndpointSettings {
     }
 }
 
-/// Adds an endpoint, unless another slice already has it.
-fn add(endpoints: &mut Vec<EndpointSettings>, endpoint: Option<EndpointSettings>) {
-    if let Some(endpoint) = endpoint.filter(|endpoint| !endpoints.contains(endpoint)) {
-        endpoints.push(endpoint);
+/// Endpoints without duplicates, in the order in which they were added.
+#[derive(Default)]
+struct Endpoints {
+    all: Vec<EndpointSettings>,
+    known: HashSet<EndpointSettings>,
+}
+
+impl Endpoints {
+    /// Adds an endpoint, unless another slice already has it.
+    fn add(&mut self, endpoint: Option<EndpointSettings>) {
+        if let Some(endpoint) = endpoint
+            && self.known.insert(endpoint.clone())
+        {
+            self.all.push(endpoint);
+        }
     }
 }

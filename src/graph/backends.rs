@@ -1,6 +1,7 @@
 //! Resolution of backendRefs. A broken reference stays in the graph, with its fault.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::api::envoy::{AppProtocol as Written, BackendEndpoint, BackendType};
 use crate::api::{
@@ -31,7 +32,7 @@ pub(crate) enum BackendTarget<'a> {
         object: &'a Service,
         port: &'a ServicePort,
         /// All EndpointSlices of the Service, in the order of their names.
-        slices: Vec<&'a EndpointSlice>,
+        slices: Arc<[&'a EndpointSlice]>,
         protocol: Option<AppProtocol>,
         encryption: Encryption,
     },
@@ -242,7 +243,7 @@ pub(super) fn resolve<'a>(
     let encryption = encryption.of_service(&key, port.name.as_deref());
     let is_encrypted = encryption != Encryption::Clear;
     let protocol = port_protocol(object, port, carries(route.kind), is_encrypted)?;
-    let slices = index.slices(object).to_vec();
+    let slices = index.slices(object);
     Ok(BackendTarget::Service { object, port, slices, protocol, encryption })
 }
 

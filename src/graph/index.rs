@@ -1,6 +1,7 @@
 //! An index of the objects of a load, by kind and name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::api::{
     Backend, BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, EndpointSlice, EnvoyProxy, Gateway,
@@ -40,8 +41,8 @@ pub(super) struct ObjectIndex<'a> {
     pub envoy_proxies: Vec<&'a EnvoyProxy>,
     /// All EndpointSlices, including those without a Service.
     pub all_slices: Vec<&'a EndpointSlice>,
-    /// EndpointSlices by namespace and Service.
-    slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    /// EndpointSlices by namespace and Service, in the order of their names.
+    slices: HashMap<(&'a str, &'a str), Arc<[&'a EndpointSlice]>>,
     /// ReferenceGrants by namespace.
     grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
     /// In tie-breaking order.
@@ -72,9 +73,7 @@ impl<'a> ObjectIndex<'a> {
         index.security_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         index.traffic_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         index.tls_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
-        for slices in index.slices.values_mut() {
-            slices.sort_by_key(|slice| &slice.metadata.name);
-        }
+        index.slices = by_service(&index.all_slices);
         index
     }
 
@@ -108,12 +107,7 @@ impl<'a> ObjectIndex<'a> {
             Object::Secret(secret) => {
                 self.secrets.entry(name).or_insert(secret);
             }
-            Object::EndpointSlice(slice) => {
-                self.all_slices.push(slice);
-                if let Some(service) = metadata.labels.get(SERVICE_LABEL) {
-                    self.slices.entry((name.0, service)).or_default().push(slice);
-                }
-            }
+            Object::EndpointSlice(slice) => self.all_slices.push(slice),
             Object::Namespace(_) => {
                 let mut labels = metadata.labels.clone();
                 labels.insert(NAME_LABEL.into(), metadata.name.clone());
@@ -172,10 +166,11 @@ impl<'a> ObjectIndex<'a> {
         self.route_filters.get(&(namespace, name)).copied()
     }
 
-    /// Returns the EndpointSlices of a Service in the order of their names.
-    pub(super) fn slices(&self, service: &'a Service) -> &[&'a EndpointSlice] {
+    /// Returns the EndpointSlices of a Service in the order of their names, shared by all
+    /// references to it.
+    pub(super) fn slices(&self, service: &'a Service) -> Arc<[&'a EndpointSlice]> {
         let name = (service.metadata.namespace(), &*service.metadata.name);
-        self.slices.get(&name).map_or(&[], Vec::as_slice)
+        self.slices.get(&name).map(Arc::clone).unwrap_or_default()
     }
 
     /// Returns the ReferenceGrants in `namespace`.
@@ -208,9 +203,56 @@ impl<'a> ObjectIndex<'a> {
     }
 }
 
+/// Returns the EndpointSlices of each Service in the order of their names.
+fn by_service<'a>(
+    all: &[&'a EndpointSlice],
+) -> HashMap<(&'a str, &'a str), Arc<[&'a EndpointSlice]>> {
+    let mut slices: HashMap<_, Vec<&'a EndpointSlice>> = HashMap::new();
+    for &slice in all {
+        let metadata = &slice.metadata;
+        if let Some(service) = metadata.labels.get(SERVICE_LABEL) {
+            slices.entry((metadata.namespace(), &**service)).or_default().push(slice);
+        }
+    }
+    let sorted = slices.into_iter().map(|(name, mut slices)| {
+        slices.sort_by_key(|slice| &slice.metadata.name);
+        (name, slices.into())
+    });
+    sorted.collect()
+}
+
 /// Returns the sort key that breaks ties: age, then name. An object without a timestamp counts as
 /// younger than any other, so that the order is total even if only some objects have a timestamp.
 fn tie_order(metadata: &ObjectMeta) -> impl Ord + use<> {
     let stamp = metadata.creation_timestamp;
     (stamp.is_none(), stamp, format!("{}/{}", metadata.namespace(), metadata.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::provider::parse_bytes;
+
+    use super::*;
+
+    /// Rules that refer to one Service do not copy the list of its slices.
+    #[test]
+    fn all_references_to_a_service_share_its_slices() {
+        let mut text = String::from(
+            "kind: Service\napiVersion: v1\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}\n",
+        );
+        for name in ["b", "a"] {
+            text.push_str(&format!(
+                "---\nkind: EndpointSlice\napiVersion: discovery.k8s.io/v1\n\
+                 metadata: {{name: {name}, labels: {{{SERVICE_LABEL}: s}}}}\n\
+                 addressType: IPv4\nendpoints: []\n"
+            ));
+        }
+        let loaded = parse_bytes(std::path::Path::new("a.yaml"), text.as_bytes(), &|_| None);
+        let index = ObjectIndex::new(&loaded.objects);
+        let service = index.service("default", "s").unwrap();
+        let (one, other) = (index.slices(service), index.slices(service));
+        let names: Vec<_> = one.iter().map(|slice| &*slice.metadata.name).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert!(Arc::ptr_eq(&one, &other));
+    }
 }
