@@ -14,7 +14,7 @@ ALLOWED = {
     "copies": (0.02, 0.5),
     "clock reads": (0, 0.5),
     "client reads": (0, 0.05),
-    "client writes": (0, 0.05),
+    "client writes": (0, 0.3),
     "backend reads": (0, 0.05),
     "backend writes": (0, 0.05),
     "connects": (0, 0.01),
