@@ -4,7 +4,7 @@
 //! in quotes without escapes. Most configuration is written so. [`read()`] gives up at the first
 //! sign of anything else, and at every error; the parser then reads the document. So this file knows
 //! no fault, and has no say in what YAML is: a test holds that it reads what the parser reads, at
-//! the same places (docs/adr/0016-simple-documents-without-the-parser.md).
+//! the same places (docs/adr/0017-simple-documents-without-the-parser.md).
 
 use memchr::{memchr, memchr2_iter};
 
