@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::clock::coarse_now;
+use crate::downstream::parking::Parking;
 use crate::snapshot::ClientLimits;
 
 /// Milliseconds since a moment before the first connection; never 0.
@@ -69,8 +70,13 @@ pub(crate) struct Watch {
     cut: AtomicU8,
     /// Time at which the first ending was requested.
     ending_since: AtomicU64,
+    pub parking: Parking,
     wake: Notify,
 }
+
+/// Time without a request after which an HTTP/1 connection is parked, in milliseconds: parking and
+/// its end cost a few microseconds, so a client with a request every second pays little for it.
+const PARKED_AFTER: Millis = 1000;
 
 /// Maximum time for a connection without an exchange to close after it was asked to: HTTP/2 needs a
 /// round trip for it.
@@ -100,6 +106,13 @@ pub(crate) enum Ending {
     Shutdown = 3,
 }
 
+/// What the task of an HTTP/1 connection is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    End(Ending),
+    Park,
+}
+
 impl Watch {
     pub(crate) fn new(peer: SocketAddr, limits: Arc<ClientLimits>, now: Millis) -> Self {
         Self {
@@ -127,6 +140,7 @@ impl Watch {
             ending: 0.into(),
             cut: 0.into(),
             ending_since: 0.into(),
+            parking: Parking::new(),
             wake: Notify::new(),
         }
     }
@@ -415,19 +429,72 @@ impl Watch {
         }
     }
 
+    /// Asks for the connection to be parked if it has been at rest for a while. The task of the
+    /// connection decides, because a request may arrive meanwhile.
+    pub(crate) fn park_if_at_rest(&self, now: Millis) {
+        let rests = self.is_at_rest() && self.rests(now, PARKED_AFTER) && !self.is_ending();
+        if rests && self.parking.ask() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Parks the connection, as asked. Returns false if it is not at rest any more.
+    ///
+    /// hyper must have been polled just before, so that nothing is left for it to do.
+    pub(crate) fn parks(&self) -> bool {
+        let parks = self.is_at_rest();
+        self.parking.park(parks);
+        parks
+    }
+
+    /// Records that the connection is no longer parked.
+    pub(crate) fn unparks(&self) {
+        self.parking.park(false);
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parking.is_parked()
+    }
+
+    /// Returns true if this is an HTTP/1 connection between two requests: no byte of the next one
+    /// has arrived, and all bytes of the last response are with the kernel.
+    fn is_at_rest(&self) -> bool {
+        let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        !self.is_busy()
+            && !is_set(&self.http2)
+            && !is_set(&self.unread)
+            && self.lingers_since.load(Ordering::Relaxed) == 0
+            && self.parking.is_quiet(self.opened.load(Ordering::Relaxed))
+    }
+
     /// Resolves when an ending that outranks `known` is requested.
     pub(crate) async fn ending(&self, known: Option<Ending>) -> Ending {
         loop {
-            let asked = match self.ending.load(Ordering::Relaxed) {
-                0 => None,
-                1 => Some(Ending::Gracefully),
-                2 => Some(Ending::AtOnce),
-                _ => Some(Ending::Shutdown),
-            };
-            match asked {
-                Some(ending) if asked > known => return ending,
+            match self.asked_ending() {
+                Some(ending) if Some(ending) > known => return ending,
                 _ => self.wake.notified().await,
             }
+        }
+    }
+
+    /// Resolves when an ending that outranks `known` is requested, or when the connection is to be
+    /// parked.
+    pub(crate) async fn signal(&self, known: Option<Ending>) -> Signal {
+        loop {
+            match self.asked_ending() {
+                Some(ending) if Some(ending) > known => return Signal::End(ending),
+                _ if self.parking.is_asked() => return Signal::Park,
+                _ => self.wake.notified().await,
+            }
+        }
+    }
+
+    fn asked_ending(&self) -> Option<Ending> {
+        match self.ending.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Ending::Gracefully),
+            2 => Some(Ending::AtOnce),
+            _ => Some(Ending::Shutdown),
         }
     }
 }

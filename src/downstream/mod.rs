@@ -8,6 +8,7 @@ pub(crate) mod coarse_timer;
 mod connection_watch;
 mod logged_endpoint;
 mod open_connections;
+mod parking;
 mod process;
 mod process_limits;
 mod request_id;
@@ -19,7 +20,9 @@ mod two_way;
 
 pub(crate) use bind_counts::BindCounts;
 pub(crate) use client_stream::{ClientStream, Rewound};
-pub(crate) use connection_watch::{Ending, GRACE, LINGER, Millis, OpenExchange, SILENCE, Watch};
+pub(crate) use connection_watch::{
+    Ending, GRACE, LINGER, Millis, OpenExchange, SILENCE, Signal, Watch,
+};
 pub(crate) use logged_endpoint::logged_endpoint;
 pub(crate) use open_connections::{
     Assignment, Connections, PeerNetwork, Registration, WorkerConnections,

@@ -42,8 +42,9 @@ pub(crate) struct WorkerConnections {
     /// Number of connections that are assigned to the worker, those not yet admitted included.
     assigned: AtomicUsize,
     connections: Mutex<OpenConnections>,
-    /// Number of exchanges that were open at the last sweep.
+    /// Number of exchanges that were open, and of connections that were parked, at the last sweep.
     exchanges: AtomicUsize,
+    parked: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +73,17 @@ impl Connections {
 
     /// Returns the number of exchanges that were open at the last sweeps.
     pub(crate) fn exchanges(&self) -> usize {
+        self.sum(|worker| &worker.exchanges)
+    }
+
+    /// Returns the number of connections that were parked at the last sweeps.
+    pub(crate) fn parked(&self) -> usize {
+        self.sum(|worker| &worker.parked)
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerConnections) -> &AtomicUsize) -> usize {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().map(|worker| worker.exchanges.load(Ordering::Relaxed)).sum()
+        workers.iter().map(|worker| of(worker).load(Ordering::Relaxed)).sum()
     }
 
     /// Returns the number of open connections of each bind, worker by worker.
@@ -188,14 +198,16 @@ impl WorkerConnections {
 
     /// Calls `judge` for each connection, and ends those for which it returns an ending.
     pub(crate) fn end_where(&self, judge: impl Fn(BindKey, &Watch) -> Option<Ending>) {
-        let mut exchanges = 0;
+        let (mut exchanges, mut parked) = (0, 0);
         for (bind, watch) in self.connections().by_number.values() {
             exchanges += watch.open_exchanges();
+            parked += usize::from(watch.is_parked());
             if let Some(ending) = judge(*bind, watch) {
                 watch.end(ending);
             }
         }
         self.exchanges.store(exchanges, Ordering::Relaxed);
+        self.parked.store(parked, Ordering::Relaxed);
     }
 
     /// Returns the connection that has been idle for longest among those of the peers that `counts`

@@ -19,8 +19,12 @@ const LOOK: Millis = 250;
 /// after the other is not disconnected.
 const SHORTEST: Millis = 1000;
 
-/// Memory of an idle connection in bytes; docs/configuration.md has the measurements.
+/// Memory of an idle connection in bytes: of HTTP/2, which needs the most and which a client may
+/// choose. docs/configuration.md has the measurements.
 pub(crate) const BYTES_A_CONNECTION: u64 = 52 << 10;
+
+/// Memory of a parked HTTP/1 connection in bytes.
+const BYTES_A_PARKED_CONNECTION: u64 = 16 << 10;
 
 /// Maximum memory of an exchange in bytes: the client's window and the send buffer, both full.
 const BYTES_AN_EXCHANGE: u64 = (256 + 128) << 10;
@@ -80,7 +84,9 @@ impl Shortage {
             return;
         }
         let Some(used) = memory.used() else { return };
-        let ours = connections.count() as u64 * BYTES_A_CONNECTION
+        let parked = connections.parked() as u64;
+        let ours = (connections.count() as u64).saturating_sub(parked) * BYTES_A_CONNECTION
+            + parked * BYTES_A_PARKED_CONNECTION
             + connections.exchanges() as u64 * BYTES_AN_EXCHANGE;
         let before = self.level();
         let level = judge(before, used, ours, memory.limit());

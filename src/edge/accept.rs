@@ -18,7 +18,7 @@ use crate::downstream::{
 };
 use crate::failure::Failure;
 use crate::filters::Scheme;
-use crate::proxy::{ClientConnection, ConnectionOrigin, HttpEnded, SpokenHttp, speak};
+use crate::proxy::{ClientConnection, ConnectionOrigin, HttpEnded, Speaking, SpokenHttp, speak};
 use crate::snapshot::{Bind, BindKey, Traffic};
 use crate::stats::Tunnel;
 use crate::streams::tcp::{self, AcceptedStream};
@@ -31,7 +31,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves a connection to its end.
 ///
 /// The futures of the handshake, of the protocols and of the request are boxed separately, so that
-/// a connection uses the memory of its present state and not of the largest one.
+/// a connection uses the memory of its present state and not of the largest one. The task of a
+/// connection holds no more than a pointer to one of them.
 pub(super) async fn serve(
     process: Arc<Process>,
     bind: BindKey,
@@ -40,7 +41,13 @@ pub(super) async fn serve(
     registration: Registration,
 ) {
     let peer = watch.peer;
-    match begin(process, bind, stream, watch, registration).await {
+    let begun = Box::pin(begin(process, bind, stream, watch, registration)).await;
+    let ended = match begun {
+        Ok(Some(speaking)) => speaking.await.map_err(Into::into),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match ended {
         Ok(()) => {}
         Err(ConnectionError::Tls(error)) => {
             tracing::debug!(%peer, %error, reason = error.reason(), "no TLS session");
@@ -49,19 +56,21 @@ pub(super) async fn serve(
     }
 }
 
+/// Finds the protocol of a connection, and does its TLS handshake. Returns what is to be served on
+/// it; `None` if its bytes went to a backend and it has ended.
 async fn begin(
     process: Arc<Process>,
     bind: BindKey,
     stream: TcpStream,
     watch: Arc<Watch>,
     registration: Registration,
-) -> Result<(), ConnectionError> {
+) -> Result<Option<Speaking>, ConnectionError> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let port = local.port();
     let snapshot = process.snapshot.load();
     // A reload may have removed the bind since the connection was accepted.
-    let Some(served) = snapshot.bind(bind) else { return Ok(()) };
+    let Some(served) = snapshot.bind(bind) else { return Ok(None) };
     let counts = BindCounts::new(&served.counts);
     if let Some((listener, forwards)) = served.forwards() {
         watch.limited_by(&listener.limits);
@@ -70,7 +79,8 @@ async fn begin(
         let destination = choose_destination(forwards.best(""), &mut record);
         drop(snapshot);
         let route = StreamRoute { tunnel: Some(Tunnel::Tcp), record, destination };
-        return forward(route, counts, watch, registration, stream).await;
+        forward(route, counts, watch, registration, stream).await?;
+        return Ok(None);
     }
     if !served.tls {
         drop(snapshot);
@@ -92,7 +102,7 @@ async fn begin(
             registration,
             listener: OnceLock::new(),
         };
-        return Ok(speak(connection, spoken, stream, replay).await?);
+        return Ok(Some(speak(connection, spoken, stream, replay)));
     }
 
     watch.begins_handshake();
@@ -111,14 +121,16 @@ async fn begin(
     let (sni, stream) = match met {
         HandshakeOutcome::Http { sni, stream } => (sni, stream),
         HandshakeOutcome::Passthrough { route, stream } => {
-            return forward(route, counts, watch, registration, stream).await;
+            forward(route, counts, watch, registration, stream).await?;
+            return Ok(None);
         }
         HandshakeOutcome::Terminated { mut route, stream } => {
             let (_, session) = stream.get_ref();
             let version = tls::version(session);
             counts.here().negotiated(version, tls::cipher(session));
             route.record.tls = Some(version);
-            return forward(route, counts, watch, registration, *stream).await;
+            forward(route, counts, watch, registration, *stream).await?;
+            return Ok(None);
         }
     };
     let (_, session) = stream.get_ref();
@@ -141,7 +153,7 @@ async fn begin(
         registration,
         listener: OnceLock::new(),
     };
-    Ok(speak(connection, spoken, *stream, Bytes::new()).await?)
+    Ok(Some(speak(connection, spoken, *stream, Bytes::new())))
 }
 
 /// The stream of a connection whose TLS session is terminated here.

@@ -153,6 +153,7 @@ impl Worker {
             };
             let is_stuck =
                 || patience.is_some_and(|patience| severe && watch.is_stuck(millis, patience));
+            watch.park_if_at_rest(millis);
             watch
                 .overdue(millis)
                 .or_else(|| is_stuck().then_some(Ending::AtOnce))

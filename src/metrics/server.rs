@@ -92,6 +92,11 @@ pub(super) fn write(text: &mut Exposition, metrics: &Sources<'_>, snapshot: &Sna
         "Connections of clients that may be open.",
         alone(process.limits.connections),
     );
+    text.gauges(
+        "edge_gateway_connections_parked",
+        "Open HTTP/1 connections that rest, and whose buffers were given back.",
+        alone(process.connections.parked()),
+    );
     configuration(text, metrics.reloads, snapshot);
     text.counters(
         "edge_gateway_access_log_dropped_total",

@@ -126,6 +126,12 @@ impl Http1Scan {
         seen
     }
 
+    /// Returns the number of requests that have arrived as a whole; `None` if the last one has
+    /// arrived in part, or cannot be followed.
+    pub(super) fn whole(&self) -> Option<u32> {
+        (self.at == ScanPosition::Start).then_some(self.heads)
+    }
+
     /// Consumes one step from the front of `bytes`, which must not be empty. Returns the rest, and
     /// true if the current head has just shown the second of the two fields.
     fn step<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], bool) {

@@ -21,6 +21,9 @@ const END_OF_HEAD: &[u8] = b" HTTP/1.1\r\n\r\n";
 /// Size of a read, in bytes, whose data is dropped after a target that is too long.
 const DROPPED: usize = 4 << 10;
 
+/// Maximum number of bytes that are read from a parked connection; the parser reads the rest.
+const FIRST: usize = 4 << 10;
+
 /// Size of a read, in bytes, whose data is discarded.
 const DISCARDED: usize = 4 << 10;
 
@@ -32,6 +35,8 @@ pub(super) struct MeteredStream<S: ClientStream> {
     counts: Arc<Sharded<Downstream>>,
     /// Bytes that were read to detect the protocol and are still to be served.
     replay: Bytes,
+    /// Bytes that were read and scanned while no parser was there for them.
+    scanned: Bytes,
     /// Scans the requests of HTTP/1; `None` for HTTP/2.
     scan: Option<Http1Scan>,
     /// Maximum number of bytes of a target that hyper sees.
@@ -57,6 +62,7 @@ impl<S: ClientStream> MeteredStream<S> {
             watch,
             counts,
             replay,
+            scanned: Bytes::new(),
             scan: Some(Http1Scan::default()),
             longest_target,
             cut: false,
@@ -76,7 +82,9 @@ impl<S: ClientStream> MeteredStream<S> {
     fn came(&mut self, bytes: &[u8]) -> Option<(u32, usize)> {
         self.watch.read(coarse_now());
         self.counts.here().received_bytes.add(bytes.len() as u64);
-        let seen = self.scan.as_mut()?.read(bytes, self.longest_target);
+        let scan = self.scan.as_mut()?;
+        let seen = scan.read(bytes, self.longest_target);
+        self.watch.parking.arrived(scan.whole());
         if let Some(request) = seen.twofold {
             self.watch.is_twofold(request);
         }
@@ -97,7 +105,41 @@ impl<S: ClientStream> MeteredStream<S> {
 
 impl<S: ClientStream> AsyncRead for MeteredStream<S> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.scanned.is_empty() {
+            return this.poll_read_new(cx, buffer);
+        }
+        let length = this.scanned.len().min(buffer.remaining());
+        buffer.put_slice(&this.scanned.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: ClientStream> MeteredStream<S> {
+    /// Has `bytes`, which were scanned when they arrived, read again.
+    pub(super) fn replay_scanned(&mut self, bytes: Bytes) {
+        self.scanned = bytes;
+    }
+
+    /// Resolves when there is something to read, and keeps it for the next reader: bytes, the end,
+    /// or an error.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut first = [MaybeUninit::uninit(); FIRST];
+        let mut first = ReadBuf::uninit(&mut first);
+        let read = ready!(self.poll_read_new(cx, &mut first));
+        if read.is_ok() {
+            self.scanned = [&self.scanned[..], first.filled()].concat().into();
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads bytes that were not read before.
+    fn poll_read_new(
+        &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -150,6 +192,7 @@ impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
         };
         this.watch.wrote(coarse_now(), result.is_pending());
         if let Poll::Ready(Ok(written)) = result {
+            this.watch.parking.wrote();
             this.watch.sent(coarse_now());
             this.counts.here().sent_bytes.add(written as u64);
         }
@@ -164,6 +207,9 @@ impl<S: ClientStream> AsyncWrite for MeteredStream<S> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_flush(cx);
         this.watch.wrote(coarse_now(), result.is_pending());
+        if result.is_ready() {
+            this.watch.parking.flushed();
+        }
         result
     }
 

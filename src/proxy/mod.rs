@@ -1,6 +1,6 @@
 //! HTTP on downstream connections, from the first request to the last response.
 //!
-//! `speak.rs` runs hyper on a connection; `http.rs` handles each request, step by step.
+//! `speak.rs` and `speak_http1.rs` run hyper on a connection; `http.rs` handles each request, step by step.
 //!
 //! Invariant: nothing in this module reads YAML types. A request uses one configuration snapshot
 //! from its head to its last byte.
@@ -22,6 +22,7 @@ mod hop_by_hop;
 mod http;
 mod http1_scan;
 mod http2_trailers;
+mod http_ended;
 mod linger;
 mod metered;
 mod mirror;
@@ -32,6 +33,7 @@ mod response_window;
 mod session;
 mod shown_fields;
 mod speak;
+mod speak_http1;
 mod stall;
 mod stream_tasks;
 mod upgrade;
@@ -41,4 +43,5 @@ pub(crate) use acme_webroot::{read as acme_challenge, token as acme_token};
 pub(crate) use client_connection::ClientConnection;
 pub(crate) use forwarded_fields::ConnectionOrigin;
 pub(crate) use guard::admitted_host;
-pub(crate) use speak::{HttpEnded, SpokenHttp, speak};
+pub(crate) use http_ended::HttpEnded;
+pub(crate) use speak::{Speaking, SpokenHttp, speak};

@@ -1,7 +1,6 @@
-//! HTTP/1 and HTTP/2 on one downstream connection.
+//! HTTP on one downstream connection, and HTTP/2 in particular.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -9,25 +8,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::timeout;
 
-use crate::downstream::{ClientStream, Ending, GRACE};
-use crate::failure::Failure;
+use crate::downstream::{ClientStream, Ending};
 use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::gathered_stream::gathered;
+use crate::proxy::http_ended::HttpEnded;
 use crate::proxy::http2_trailers::FrameFilter;
 use crate::proxy::metered::MeteredStream;
-use crate::proxy::request_line::target_length;
-use crate::proxy::{exchange_record, http, stream_tasks};
+use crate::proxy::speak_http1::{LONGEST_URI, speak_http1};
+use crate::proxy::{http, stream_tasks};
 use crate::snapshot::ClientLimits;
-
-/// The longest URI that the `http` crate accepts, in bytes. hyper itself answers a longer one with
-/// 414.
-const LONGEST_URI: usize = u16::MAX as usize - 1;
 
 /// The time that hyper waits for the answer to a PING. Effectively unlimited: the sweep closes the
 /// connection much earlier (see `downstream/connection_watch.rs`).
@@ -39,6 +33,9 @@ pub(crate) enum SpokenHttp {
     Http1,
     Http2,
 }
+
+/// HTTP on one connection, to its end.
+pub(crate) type Speaking = Pin<Box<dyn Future<Output = Result<(), HttpEnded>> + Send>>;
 
 /// Serves HTTP until the client disconnects, a limit passes or a drain ends the connection.
 ///
@@ -55,7 +52,7 @@ pub(crate) fn speak<S>(
     spoken: SpokenHttp,
     stream: S,
     replay: Bytes,
-) -> Pin<Box<dyn Future<Output = Result<(), HttpEnded>> + Send>>
+) -> Speaking
 where
     S: ClientStream + 'static,
 {
@@ -132,89 +129,9 @@ where
     }
 }
 
-fn speak_http1<S>(
-    connection: Arc<ClientConnection>,
-    stream: MeteredStream<S>,
-) -> impl Future<Output = Result<(), HttpEnded>> + Send
-where
-    S: ClientStream + 'static,
-{
-    let watch = Arc::clone(&connection.watch);
-    let limits = watch.limits();
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        // The sweep enforces the timeout; see `downstream/connection_watch.rs`.
-        .header_read_timeout(None)
-        .max_header_size(limits.head_bytes)
-        .max_buf_size((limits.head_bytes * 2).max(64 << 10));
-    if limits.head_fields != 100 {
-        builder.max_headers(limits.head_fields);
-    }
-    let refusing = Arc::clone(&connection);
-    // Boxed, because hyper's connection always reserves space for the request's future.
-    let service = service_fn(move |request: ::http::Request<Incoming>| {
-        Box::pin(http::serve(Arc::clone(&connection), request.map(DownstreamBody::http1)))
-    });
-    let mut conn =
-        Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    async move {
-        let mut known = None;
-        let ended = loop {
-            tokio::select! {
-                ended = conn.as_mut() => break ended,
-                ending = watch.ending(known) => if ending > Ending::Gracefully {
-                    return Err(HttpEnded::Late);
-                },
-            }
-            known = Some(Ending::Gracefully);
-            // A request that arrives within the grace period is answered with `Connection: close`.
-            if watch.idle_since().is_some()
-                && let Ok(ended) = timeout(GRACE, conn.as_mut()).await
-            {
-                break ended;
-            }
-            conn.as_mut().graceful_shutdown();
-        };
-        ended.map_err(|error| {
-            let unread = Pin::into_inner(conn).into_parts().map(|parts| parts.read_buf);
-            refused(&refusing, error, &unread.unwrap_or_default())
-        })
-    }
-}
-
-/// Writes the log line of a request whose head hyper has refused itself. `unread` holds the bytes
-/// of it that hyper had buffered.
-fn refused(connection: &ClientConnection, error: hyper::Error, unread: &[u8]) -> HttpEnded {
-    if error.is_parse() {
-        // hyper reports one error for an oversized head and for an oversized target. The bytes show
-        // which status it sent.
-        let failure = match error.is_parse_too_large() {
-            true if target_length(unread).is_some_and(|length| length > LONGEST_URI) => {
-                Failure::TargetTooLong
-            }
-            true => Failure::HeadTooLarge,
-            false => Failure::HeadMalformed,
-        };
-        exchange_record::refused(connection, failure);
-    }
-    HttpEnded::Http(error)
-}
-
 /// Returns the number of bytes of a target that hyper may see: the configured limit, plus space for
 /// the host in absolute-form, and less than the length that hyper refuses itself.
 fn longest_target(limits: &ClientLimits) -> usize {
     const HOST: usize = 512;
     (limits.target_bytes + HOST).min(LONGEST_URI - 1)
-}
-
-/// The reason why HTTP on a connection ended, if not by the client's choice.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HttpEnded {
-    #[error("HTTP")]
-    Http(#[source] hyper::Error),
-    #[error("writing to the client")]
-    Write(#[source] io::Error),
-    #[error("a time limit passed or a drain ended")]
-    Late,
 }

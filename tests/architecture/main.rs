@@ -100,7 +100,7 @@ fn no_files_of_a_room_are_in_a_circle() {
 #[test]
 fn the_way_of_a_request_knows_no_server_of_a_protocol() {
     let at_the_door = |word: &str| match word {
-        "Incoming" => &["downstream_body", "speak"][..],
+        "Incoming" => &["downstream_body", "speak", "speak_http1"][..],
         // `upgrade` makes of a CONNECT the request that it stands for.
         _ => &["client_protocol", "upgrade"],
     };

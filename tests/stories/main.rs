@@ -41,6 +41,7 @@ mod names;
 mod needs;
 mod not_processed;
 mod operator;
+mod parked;
 mod patience;
 mod policies;
 mod redirect;

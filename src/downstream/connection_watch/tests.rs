@@ -190,3 +190,63 @@ async fn a_stronger_ending_follows_a_weaker_one() {
     watch.end(Ending::Gracefully);
     assert_eq!(watch.ending(Some(Ending::Gracefully)).await, Ending::AtOnce);
 }
+
+/// Only a connection that has everything behind it may be taken from hyper.
+#[test]
+fn a_connection_parks_between_two_requests_and_only_then() {
+    let parks_after_a_while = |watch: &Watch| {
+        let asked = watch.parking.is_asked();
+        watch.park_if_at_rest(1_000_000);
+        !asked && watch.parking.is_asked() && watch.parks()
+    };
+    let fresh = watch(1000);
+    fresh.park_if_at_rest(2000);
+    assert!(!fresh.parking.is_asked(), "for a second it may send a request");
+    assert!(parks_after_a_while(&fresh) && fresh.is_parked());
+
+    // One request has arrived and was answered.
+    let used = || {
+        let watch = watch(1000);
+        watch.read(1000);
+        watch.parking.arrived(Some(1));
+        drop(watch.open());
+        watch.parking.wrote();
+        watch.parking.flushed();
+        watch
+    };
+    assert!(parks_after_a_while(&used()));
+    // (what keeps the connection from being parked)
+    type Event = fn(&Arc<Watch>);
+    let table: [Event; 9] = [
+        |watch| watch.parking.wrote(),
+        |watch| watch.parking.arrived(Some(2)),
+        |watch| watch.parking.arrived(None),
+        |watch| watch.read(2000),
+        |watch| std::mem::forget(watch.open()),
+        |watch| std::mem::forget(watch.drains()),
+        |watch| watch.lingers(2000),
+        |watch| watch.speaks_http2(),
+        |watch| watch.end(Ending::Gracefully),
+    ];
+    for (row, event) in table.into_iter().enumerate() {
+        let watch = used();
+        event(&watch);
+        assert!(!parks_after_a_while(&watch), "row {row}");
+    }
+
+    let asked = used();
+    asked.park_if_at_rest(1_000_000);
+    let open = asked.open();
+    assert!(!asked.parks(), "a request came first");
+    drop(open);
+    assert!(!asked.is_parked() && !asked.parking.is_asked(), "it may be asked again");
+}
+
+#[tokio::test]
+async fn an_ending_comes_before_parking() {
+    let watch = watch(1);
+    watch.park_if_at_rest(1_000_000);
+    assert_eq!(watch.signal(None).await, Signal::Park);
+    watch.end(Ending::Gracefully);
+    assert_eq!(watch.signal(None).await, Signal::End(Ending::Gracefully));
+}
