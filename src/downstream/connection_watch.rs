@@ -5,15 +5,16 @@
 //! a few stores per request instead of arming and disarming timers, and one list serves the
 //! timeouts, the limit on connections and draining.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use crate::clock::coarse_now;
 use crate::downstream::parking::Parking;
+use crate::downstream::task_waker::TaskWaker;
 use crate::snapshot::ClientLimits;
 
 /// Milliseconds since a moment before the first connection; never 0.
@@ -71,7 +72,7 @@ pub(crate) struct Watch {
     /// Time at which the first ending was requested.
     ending_since: AtomicU64,
     pub parking: Parking,
-    wake: Notify,
+    task: TaskWaker,
 }
 
 /// Time without a request after which an HTTP/1 connection is parked, in milliseconds: parking and
@@ -141,7 +142,7 @@ impl Watch {
             cut: 0.into(),
             ending_since: 0.into(),
             parking: Parking::new(),
-            wake: Notify::new(),
+            task: TaskWaker::default(),
         }
     }
 
@@ -425,7 +426,7 @@ impl Watch {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );
-            self.wake.notify_one();
+            self.task.wake();
         }
     }
 
@@ -434,7 +435,7 @@ impl Watch {
     pub(crate) fn park_if_at_rest(&self, now: Millis) {
         let rests = self.is_at_rest() && self.rests(now, PARKED_AFTER) && !self.is_ending();
         if rests && self.parking.ask() {
-            self.wake.notify_one();
+            self.task.wake();
         }
     }
 
@@ -467,26 +468,30 @@ impl Watch {
             && self.parking.is_quiet(self.opened.load(Ordering::Relaxed))
     }
 
-    /// Resolves when an ending that outranks `known` is requested.
+    /// Resolves when an ending that outranks `known` is requested. One task at a time may wait.
     pub(crate) async fn ending(&self, known: Option<Ending>) -> Ending {
-        loop {
-            match self.asked_ending() {
-                Some(ending) if Some(ending) > known => return ending,
-                _ => self.wake.notified().await,
-            }
-        }
+        self.asked(|| self.asked_ending().filter(|ending| Some(*ending) > known)).await
     }
 
     /// Resolves when an ending that outranks `known` is requested, or when the connection is to be
-    /// parked.
+    /// parked. One task at a time may wait.
     pub(crate) async fn signal(&self, known: Option<Ending>) -> Signal {
-        loop {
-            match self.asked_ending() {
-                Some(ending) if Some(ending) > known => return Signal::End(ending),
-                _ if self.parking.is_asked() => return Signal::Park,
-                _ => self.wake.notified().await,
-            }
-        }
+        self.asked(|| match self.asked_ending() {
+            Some(ending) if Some(ending) > known => Some(Signal::End(ending)),
+            _ => self.parking.is_asked().then_some(Signal::Park),
+        })
+        .await
+    }
+
+    /// Resolves when `look` finds something. A request polls this twice, so it costs no more than
+    /// two loads once the task is known.
+    async fn asked<T>(&self, look: impl Fn() -> Option<T>) -> T {
+        let mut known = None;
+        poll_fn(|cx| {
+            self.task.is(cx.waker(), &mut known);
+            look().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     fn asked_ending(&self) -> Option<Ending> {

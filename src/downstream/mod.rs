@@ -14,6 +14,7 @@ mod process_limits;
 mod request_id;
 mod session_key;
 mod shortage;
+mod task_waker;
 pub(crate) mod tasks;
 mod transfer;
 mod two_way;
