@@ -66,8 +66,9 @@ pub(super) fn retry_of_policy(policy: &BackendTrafficPolicySpec) -> Option<Retry
         back_off.and_then(field).map(api::Duration::get)
     };
     let backoff = of(|back_off| back_off.base_interval).unwrap_or(BACKOFF);
-    let max_backoff = of(|back_off| back_off.max_interval).unwrap_or(backoff.saturating_mul(10));
-    (attempts > 0).then(|| Retry { failures, codes, attempts, backoff, max_backoff, grpc })
+    let max_backoff =
+        of(|back_off| back_off.max_interval).unwrap_or_else(|| backoff.saturating_mul(10));
+    (attempts > 0).then_some(Retry { failures, codes, attempts, backoff, max_backoff, grpc })
 }
 
 /// Returns what is retried: failures, statuses and gRPC statuses.

@@ -25,11 +25,9 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 impl ConnectionSettings {
     /// Returns the settings of the policies that reach a route, the most specific first. Each
     /// attribute is that of the first policy that has it.
-    pub(super) fn of<'p>(
-        specs: impl Iterator<Item = &'p BackendTrafficPolicySpec> + Clone,
-    ) -> Self {
-        let timeouts = specs.clone().find_map(|spec| spec.timeout.as_ref());
-        let breaker = { specs }.find_map(|spec| spec.circuit_breaker.as_ref());
+    pub(super) fn of(specs: &[&BackendTrafficPolicySpec]) -> Self {
+        let timeouts = specs.iter().find_map(|spec| spec.timeout.as_ref());
+        let breaker = specs.iter().find_map(|spec| spec.circuit_breaker.as_ref());
         let tcp = timeouts.and_then(|timeouts| timeouts.tcp.as_ref());
         let http = timeouts.and_then(|timeouts| timeouts.http.as_ref());
         let connect = tcp.and_then(|tcp| tcp.connect_timeout).map(api::Duration::get);
@@ -86,7 +84,7 @@ mod tests {
              maxPendingRequests: 7}}",
         );
         let of = |specs: &[&BackendTrafficPolicySpec]| {
-            let settings = ConnectionSettings::of(specs.iter().copied());
+            let settings = ConnectionSettings::of(specs);
             settings.over(ClusterSettings::new("a", Vec::new()))
         };
         let both = of(&[&route, &gateway]);
@@ -101,7 +99,7 @@ mod tests {
     fn a_cluster_with_settings_of_a_policy_has_a_name_of_its_own() {
         let none = ConnectionSettings::default();
         assert_eq!(none.name("a".into()), "a");
-        let breaker = |yaml: &str| ConnectionSettings::of([&spec(yaml)].into_iter());
+        let breaker = |yaml: &str| ConnectionSettings::of(&[&spec(yaml)]);
         let (one, other) =
             (breaker("circuitBreaker: {maxConnections: 1}"), breaker("circuitBreaker: {}"));
         assert_ne!(one.name("a".into()), other.name("a".into()));

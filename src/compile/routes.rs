@@ -313,8 +313,8 @@ impl<'c> Compiler<'c, '_> {
     fn forward(&mut self, written: Option<&[PlainBackendRef]>, carries: Carries) -> Arc<Forward> {
         let refs = self.route.rules.first().map_or(&[][..], |rule| &rule.backends);
         let policies = self.policies.traffic.each_on_route(self.route, self.variant.traffic);
-        let specs: Vec<_> = policies.filter_map(|of| of.policy()).map(|of| of.spec).collect();
-        self.connection = ConnectionSettings::of(specs.into_iter());
+        let specs: Vec<_> = policies.filter_map(TrafficEffect::policy).map(|of| of.spec).collect();
+        self.connection = ConnectionSettings::of(&specs);
         let (refused, authorization) = match self.guard(0) {
             None => (false, None),
             Some(Guard::Refused) => (true, None),
@@ -366,8 +366,9 @@ impl<'c> Compiler<'c, '_> {
 
     fn rule<F>(&mut self, number: usize, mut written: RuleParts<'_, F>, refs: &RuleRefs<'_>) {
         let traffic = self.traffic(number);
-        let policy = traffic.and_then(|of| of.policy());
-        self.connection = ConnectionSettings::of(policy.iter().map(|policy| policy.spec));
+        let policy = traffic.and_then(TrafficEffect::policy);
+        self.connection =
+            ConnectionSettings::of(policy.as_ref().map(|policy| policy.spec).as_slice());
         if let Some(policy) = policy {
             written.timeouts = attempts::timeouts_with(written.timeouts, policy.spec);
             written.retry = written.retry.or_else(|| attempts::retry_of_policy(policy.spec));

@@ -38,8 +38,8 @@ pub(super) async fn send(
     }
 }
 
-/// Implements HTTPRoute `retry` (GEP-1731) and that of a BackendTrafficPolicy: retries until a response can be passed on or no attempt
-/// is left. Returns the result of the last attempt.
+/// Implements HTTPRoute `retry` (GEP-1731) and that of a BackendTrafficPolicy: retries until a
+/// response can be passed on or no attempt is left. Returns the result of the last attempt.
 ///
 /// All methods are retried, as in the specification: a rule with `retry` declares that its backends
 /// can handle repeated requests. A body that is too long to be buffered ends the attempts.

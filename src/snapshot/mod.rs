@@ -142,6 +142,7 @@ impl SnapshotCell {
 
 /// A reference to a snapshot that is counted by the exchanges of one thread.
 #[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "the outer count belongs to one thread")]
 pub(crate) struct LocalSnapshot(Arc<Arc<Snapshot>>);
 
 impl Deref for LocalSnapshot {

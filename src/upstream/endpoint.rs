@@ -103,7 +103,7 @@ impl Named {
 
     /// Returns the members that were found last. Does not start a lookup.
     pub(super) fn known(&self) -> Arc<Found> {
-        self.members_at(self.name.known())
+        self.members_at(&self.name.known())
     }
 
     /// Returns the members; the list is never empty. Waits only if no address has ever been found,
@@ -113,19 +113,19 @@ impl Named {
     ///
     /// The resolver's error message, or a message that it did not answer in time.
     pub(super) async fn members(&self, patience: Duration) -> Result<Arc<Found>, Arc<str>> {
-        Ok(self.members_at(self.name.addresses(patience).await?))
+        Ok(self.members_at(&self.name.addresses(patience).await?))
     }
 
     /// Returns the members at these addresses. A member remains the same as long as its address is
     /// one of the name's, so that its connections remain in use.
-    fn members_at(&self, addresses: Arc<[IpAddr]>) -> Arc<Found> {
+    fn members_at(&self, addresses: &Arc<[IpAddr]>) -> Arc<Found> {
         let found = self.found.load_full();
-        if Arc::ptr_eq(&found.addresses, &addresses) || found.addresses == addresses {
+        if Arc::ptr_eq(&found.addresses, addresses) || found.addresses == *addresses {
             return found;
         }
         // Workers that find other addresses at the same time must agree on the members.
         self.found.rcu(|found| {
-            if found.addresses == addresses {
+            if found.addresses == *addresses {
                 return Arc::clone(found);
             }
             let member = |ip: &IpAddr| {
@@ -136,7 +136,7 @@ impl Named {
                 })
             };
             let members = addresses.iter().map(member).collect();
-            Arc::new(Found { members, addresses: Arc::clone(&addresses) })
+            Arc::new(Found { members, addresses: Arc::clone(addresses) })
         });
         self.found.load_full()
     }
