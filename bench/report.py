@@ -85,7 +85,7 @@ def page(run):
             ("resident", "at idle, 10 routes, MiB resident"),
             ("proportional", "the same, what its processes share counted once"),
             ("routes", "at idle, 10,000 routes, counted once"),
-            ("connection", "an idle TLS connection, KiB"),
+            ("connection", "a TLS connection after one request and 5 s of rest, KiB"),
         )
     ])] if run["memory"] else []
     if run["latency"]:
