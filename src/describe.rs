@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Result, Write};
 use std::sync::Arc;
 
-use crate::filters::{Filter, HttpFilter, Phase};
+use crate::filters::{Filter, HttpFilter, PathMatch, Phase, ValueMatch};
 use crate::secret::is_secret_header;
 use crate::snapshot::{
-    Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, PathMatch, RetriedFailures, Retry,
-    Row, Rule, Session, Snapshot, Traffic, Transport, ValueMatch, WeightedClusters,
+    Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, RetriedFailures, Retry, Row, Rule,
+    Session, Snapshot, Traffic, Transport, WeightedClusters,
 };
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};

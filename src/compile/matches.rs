@@ -10,8 +10,9 @@ use crate::api;
 use crate::compile::misfit::Misfit;
 use crate::compile::path_pattern;
 use crate::config::{self, FieldPath, field_path};
+use crate::filters::{PathMatch, ValueMatch};
 use crate::path::{self, Ambiguous};
-use crate::snapshot::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
+use crate::snapshot::{Conditions, HeaderMatch, QueryMatch};
 
 /// The maximum size of one compiled regular expression, in bytes.
 const MAX_REGEX_BYTES: usize = 1 << 20;

@@ -12,15 +12,15 @@ use crate::api::{
     SessionPersistence, SessionPersistenceType,
 };
 use crate::config::{Fault, FieldPath, field_path};
-use crate::filters::{Filter, HttpFilter};
+use crate::filters::{Filter, HttpFilter, PathMatch};
 use crate::graph::{
     BackendTarget, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicies, ListenerPolicy,
     NamedCertificate, Resolved, Route, RouteObject, RuleRefs, SecurityPolicies, TrafficEffect,
     TrafficPolicies,
 };
 use crate::snapshot::{
-    Carrier, Choice, Conditions, Forward, Mirror, PathMatch, Retry, Rule, Session, Timeouts,
-    Transport, WeightedClusters,
+    Carrier, Choice, Conditions, Forward, Mirror, Retry, Rule, Session, Timeouts, Transport,
+    WeightedClusters,
 };
 use crate::stable_hash::hash_32;
 use crate::stats::{Sharded, Upstream};

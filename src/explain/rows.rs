@@ -6,9 +6,10 @@ use std::sync::Arc;
 use http::request;
 
 use crate::describe;
+use crate::filters::PathMatch;
 use crate::filters::exchange::path_of;
 use crate::net::HostPattern;
-use crate::snapshot::{PathMatch, RouteTable, Row, Rule};
+use crate::snapshot::{RouteTable, Row, Rule};
 
 use super::{Explained, Lost};
 
@@ -63,16 +64,10 @@ fn why_not(row: &Row<'_>, head: &request::Parts) -> Option<String> {
 
 fn misses_path(row: &Row<'_>, head: &request::Parts) -> Option<String> {
     let path = path_of(&head.uri);
-    let (takes, what) = match &row.path {
-        PathMatch::Exact(exact) => (**exact == *path, format!("the path is not {exact}")),
-        PathMatch::Regex(regex) => {
-            (regex.is_match(path), format!("the path does not match {regex}"))
-        }
-        PathMatch::Prefix(prefix) => {
-            let rest = path.strip_prefix(prefix.trim_end_matches('/'));
-            let takes = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            (takes, format!("the path is not below {prefix}"))
-        }
+    let misses = || match &row.path {
+        PathMatch::Exact(exact) => format!("the path is not {exact}"),
+        PathMatch::Regex(regex) => format!("the path does not match {regex}"),
+        PathMatch::Prefix(prefix) => format!("the path is not below {prefix}"),
     };
-    (!takes).then_some(what)
+    (!row.path.accepts(path)).then(misses)
 }

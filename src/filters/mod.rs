@@ -1,9 +1,9 @@
 //! HTTP filters: what a rule does to a request before it is forwarded, and to its response.
 //!
-//! One file per filter, a directory for a large one. A filter is a plain struct that was checked when the snapshot was
-//! compiled, so running it cannot fail on bad configuration. To add one: its file, with an
-//! implementation of [`HttpFilter`], its lines here, and one arm where `compile` builds it. `chain.rs`
-//! runs them.
+//! One file per filter, a directory for a large one. A filter is a plain struct that was checked
+//! when the snapshot was compiled, so running it cannot fail on bad configuration. To add one: its
+//! file, with an implementation of [`HttpFilter`], its lines here, and one arm where `compile`
+//! builds it. `chain.rs` runs them.
 //!
 //! Absent: a filter does not see bodies. One that does (a limit on the length of a request, a
 //! transformation) gets a method `on_body(&self, &Exchange, Frame)` beside `on_response`, and
@@ -21,6 +21,7 @@ pub(crate) mod exchange;
 mod filter_enum;
 pub(crate) mod header_modifier;
 mod http_filter;
+mod matching;
 pub(crate) mod path_modifier;
 pub(crate) mod query;
 pub(crate) mod rate_limit;
@@ -39,6 +40,7 @@ pub(crate) use direct_response::DirectResponse;
 pub(crate) use exchange::{Exchange, HostName, Scheme};
 pub(crate) use header_modifier::{HeaderModifier, RequestHeaders, ResponseHeaders};
 pub(crate) use http_filter::{HttpFilter, Phase};
+pub(crate) use matching::{PathMatch, ValueMatch};
 pub(crate) use path_modifier::PathModifier;
 pub(crate) use rate_limit::RateLimit;
 pub(crate) use redirect::Redirect;

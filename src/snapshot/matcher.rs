@@ -1,24 +1,11 @@
-//! The conditions of a match other than the host: path, method, headers, query.
+//! The conditions of a match other than host and path: method, headers, query.
 
 use std::borrow::Cow;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
-use regex::Regex;
 
-use crate::filters::query;
-
-/// A condition on the path.
-#[derive(Clone, Debug)]
-pub(crate) enum PathMatch {
-    /// Byte for byte; a trailing slash counts.
-    Exact(Box<str>),
-    /// By whole elements, with a trailing slash ignored: `/foo` matches `/foo`, `/foo/` and
-    /// `/foo/x`, not `/foox`.
-    Prefix(Box<str>),
-    /// Matches the whole path. Ranks after `Exact` and before `Prefix`.
-    Regex(Regex),
-}
+use crate::filters::{ValueMatch, query};
 
 /// The conditions other than the path, all of which must be met.
 #[derive(Clone, Debug, Default)]
@@ -43,23 +30,6 @@ pub(crate) struct HeaderMatch {
 pub(crate) struct QueryMatch {
     pub name: Box<str>,
     pub value: ValueMatch,
-}
-
-/// A condition on a value.
-#[derive(Clone, Debug)]
-pub(crate) enum ValueMatch {
-    Exact(Box<str>),
-    /// Matches the whole value.
-    Regex(Regex),
-}
-
-impl ValueMatch {
-    fn accepts(&self, value: &str) -> bool {
-        match self {
-            Self::Exact(exact) => **exact == *value,
-            Self::Regex(regex) => regex.is_match(value),
-        }
-    }
 }
 
 impl Conditions {
@@ -155,6 +125,8 @@ fn accepts_query(wanted: &QueryMatch, query: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use regex::Regex;
+
     use super::*;
 
     fn head(uri: &str, headers: &[(&str, &str)]) -> request::Parts {

@@ -33,7 +33,7 @@ pub(crate) use carried::{Carried, LimitKey};
 pub(crate) use client_limits::ClientLimits;
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
-pub(crate) use matcher::{Conditions, HeaderMatch, PathMatch, QueryMatch, ValueMatch};
+pub(crate) use matcher::{Conditions, HeaderMatch, QueryMatch};
 pub(crate) use route_table::{Entry, RouteTable, Row};
 pub(crate) use rule::{Limit, Mirror, RetriedFailures, Retry, Rule, Timeouts};
 pub(crate) use session::{Carrier, Session};

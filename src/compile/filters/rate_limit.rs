@@ -13,8 +13,8 @@ use crate::api::envoy::rate_limit::{
 };
 use crate::api::{ObjectMeta, PathMatchType};
 use crate::compile::matches;
-use crate::filters::rate_limit::{Buckets, Limit, PathTest, Rate, Selector, ValueTest};
-use crate::filters::{Broken, Filter, RateLimit};
+use crate::filters::rate_limit::{Buckets, Limit, Rate, Selector};
+use crate::filters::{Broken, Filter, PathMatch, RateLimit, ValueMatch};
 use crate::graph::AppliedTraffic;
 use crate::snapshot::{Carried, LimitKey};
 
@@ -138,11 +138,11 @@ fn add(raw: &RateLimitSelector, to: &mut Vec<Selector>) -> Option<()> {
 }
 
 /// Returns the condition on a value; the inner `None` if each value has a limit of its own.
-fn value(raw: &RateLimitMatch) -> Option<Option<ValueTest>> {
+fn value(raw: &RateLimitMatch) -> Option<Option<ValueMatch>> {
     let written = raw.value.as_deref();
     Some(match raw.kind() {
-        RateLimitMatchType::Exact => Some(ValueTest::Exact(written?.into())),
-        RateLimitMatchType::RegularExpression => Some(ValueTest::Regex(regex(written?)?)),
+        RateLimitMatchType::Exact => Some(ValueMatch::Exact(written?.into())),
+        RateLimitMatchType::RegularExpression => Some(ValueMatch::Regex(regex(written?)?)),
         RateLimitMatchType::Distinct => None,
         RateLimitMatchType::Unknown(_) => return None,
     })
@@ -152,11 +152,11 @@ fn regex(pattern: &str) -> Option<Regex> {
     matches::whole(pattern).ok()
 }
 
-fn path(raw: &RateLimitPath) -> Option<PathTest> {
+fn path(raw: &RateLimitPath) -> Option<PathMatch> {
     Some(match raw.kind() {
-        PathMatchType::Exact => PathTest::Exact(raw.value().into()),
-        PathMatchType::PathPrefix => PathTest::Prefix(raw.value().into()),
-        PathMatchType::RegularExpression => PathTest::Regex(regex(raw.value())?),
+        PathMatchType::Exact => PathMatch::Exact(raw.value().into()),
+        PathMatchType::PathPrefix => PathMatch::Prefix(raw.value().into()),
+        PathMatchType::RegularExpression => PathMatch::Regex(regex(raw.value())?),
         PathMatchType::Unknown(_) => return None,
     })
 }

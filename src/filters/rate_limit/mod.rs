@@ -21,7 +21,7 @@ use bucket::{Level, TokenBucket};
 use table::{BucketTable, Place};
 
 pub(crate) use bucket::Rate;
-pub(crate) use selector::{PathTest, Selector, ValueTest};
+pub(crate) use selector::Selector;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -291,7 +291,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-    use crate::filters::testing;
+    use crate::filters::{ValueMatch, testing};
 
     fn limit(requests: u32, seconds: u64, selectors: Vec<Selector>) -> Limit {
         let selectors: Box<[_]> = selectors.into();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     fn header(name: &'static str) -> Selector {
-        let (name, value) = (HeaderName::from_static(name), ValueTest::Exact("1".into()));
+        let (name, value) = (HeaderName::from_static(name), ValueMatch::Exact("1".into()));
         Selector::Header { name, value, invert: false }
     }
 

@@ -6,10 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, Method, request};
-use regex::Regex;
 
 use crate::filters::exchange::path_of;
-use crate::filters::query;
+use crate::filters::{PathMatch, ValueMatch, query};
 use crate::net::Cidr;
 
 /// One condition of a limit. A request must meet all of them.
@@ -24,31 +23,13 @@ pub(crate) enum Selector {
     /// Each value of the query parameter has a limit of its own. The parameter must be there.
     EachQuery(Box<str>),
     /// The lines of a header, joined by commas.
-    Header { name: HeaderName, value: ValueTest, invert: bool },
+    Header { name: HeaderName, value: ValueMatch, invert: bool },
     /// The method is one of these; `true` for one that it must not be.
     Methods(Box<[(Method, bool)]>),
     /// The path without the query.
-    Path { path: PathTest, invert: bool },
+    Path { path: PathMatch, invert: bool },
     /// The first value of a query parameter.
-    Query { name: Box<str>, value: ValueTest, invert: bool },
-}
-
-/// A condition on a value.
-#[derive(Clone, Debug)]
-pub(crate) enum ValueTest {
-    Exact(Box<str>),
-    /// Matches the whole value.
-    Regex(Regex),
-}
-
-/// A condition on a path.
-#[derive(Clone, Debug)]
-pub(crate) enum PathTest {
-    Exact(Box<str>),
-    /// By whole elements: `/foo` for `/foo` and `/foo/x`, not `/foox`.
-    Prefix(Box<str>),
-    /// Matches the whole path.
-    Regex(Regex),
+    Query { name: Box<str>, value: ValueMatch, invert: bool },
 }
 
 impl Selector {
@@ -97,29 +78,6 @@ impl Selector {
     }
 }
 
-impl ValueTest {
-    fn accepts(&self, value: &str) -> bool {
-        match self {
-            Self::Exact(exact) => **exact == *value,
-            Self::Regex(regex) => regex.is_match(value),
-        }
-    }
-}
-
-impl PathTest {
-    fn accepts(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(exact) => **exact == *path,
-            Self::Prefix(prefix) => {
-                let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-                path.strip_prefix(prefix)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-            Self::Regex(regex) => regex.is_match(path),
-        }
-    }
-}
-
 /// Returns the lines of a header as one value; bytes that are not text are replaced.
 fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
     let mut values = headers.get_all(name).iter();
@@ -158,30 +116,12 @@ impl Display for Selector {
     }
 }
 
-impl Display for ValueTest {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(value) => write!(f, "= {value}"),
-            Self::Regex(regex) => write!(f, "~ {regex}"),
-        }
-    }
-}
-
-impl Display for PathTest {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(path) => write!(f, "= {path}"),
-            Self::Prefix(path) => write!(f, "{path} and below"),
-            Self::Regex(regex) => write!(f, "~ {regex}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::hash::DefaultHasher;
 
     use http::HeaderValue;
+    use regex::Regex;
 
     use super::*;
 
@@ -209,24 +149,24 @@ mod tests {
     fn a_selector_accepts_what_it_names_and_its_inverse_the_rest() {
         let name = HeaderName::from_static("x-plan");
         let range = || "10.0.0.0/8".parse().unwrap();
-        let exact = |text: &str| ValueTest::Exact(text.into());
+        let exact = |text: &str| ValueMatch::Exact(text.into());
         type Make<'m> = &'m dyn Fn(bool) -> Selector;
         let header: Make<'_> =
             &|invert| Selector::Header { name: name.clone(), value: exact("free"), invert };
         let pattern: Make<'_> = &|invert| Selector::Header {
             name: name.clone(),
-            value: ValueTest::Regex(regex("fr.*")),
+            value: ValueMatch::Regex(regex("fr.*")),
             invert,
         };
         let query: Make<'_> =
             &|invert| Selector::Query { name: "k".into(), value: exact("a b"), invert };
         let client: Make<'_> = &|invert| Selector::Client { range: range(), invert };
         let each_client: Make<'_> = &|invert| Selector::EachClient { range: range(), invert };
-        let path = |path: PathTest| move |invert| Selector::Path { path: path.clone(), invert };
-        let exactly = path(PathTest::Exact("/a".into()));
-        let below = path(PathTest::Prefix("/a/".into()));
-        let all = path(PathTest::Prefix("/".into()));
-        let like = path(PathTest::Regex(regex("/a.")));
+        let path = |path: PathMatch| move |invert| Selector::Path { path: path.clone(), invert };
+        let exactly = path(PathMatch::Exact("/a".into()));
+        let below = path(PathMatch::Prefix("/a/".into()));
+        let all = path(PathMatch::Prefix("/".into()));
+        let like = path(PathMatch::Regex(regex("/a.")));
         // (selector, whether it accepts; the request is `GET TARGET` of a client with `x-plan: PLAN`)
         let table: [(Make<'_>, &str, &str, &[&str], bool); 22] = [
             (header, "10.0.0.1", "/", &["free"], true),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::snapshot::{Conditions, PathMatch, Rule};
+use crate::filters::PathMatch;
+use crate::snapshot::{Conditions, Rule};
 
 use super::table::{Candidate, Node, PathTable, RouteTable};
 

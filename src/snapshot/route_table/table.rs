@@ -7,9 +7,10 @@ use std::sync::Arc;
 use http::{HeaderName, request};
 use regex::Regex;
 
+use crate::filters::PathMatch;
 use crate::net::HostPattern;
 use crate::path;
-use crate::snapshot::{Conditions, HostTable, PathMatch, Rule};
+use crate::snapshot::{Conditions, HostTable, Rule};
 
 /// The rules of one listener.
 ///

@@ -7,10 +7,9 @@ use http::request;
 use proptest::prelude::*;
 use regex::Regex;
 
+use crate::filters::{PathMatch, ValueMatch};
 use crate::net::HostPattern;
-use crate::snapshot::{
-    Conditions, Entry, HeaderMatch, PathMatch, QueryMatch, RouteTable, Rule, Timeouts, ValueMatch,
-};
+use crate::snapshot::{Conditions, Entry, HeaderMatch, QueryMatch, RouteTable, Rule, Timeouts};
 
 use super::table::fixed_part;
 
