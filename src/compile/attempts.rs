@@ -11,13 +11,17 @@ use crate::api::envoy::backend_settings::{BackOff, BackendRetry, RetryTrigger};
 use crate::api::{HttpRouteRetry, HttpRouteTimeouts};
 use crate::snapshot::{Limit, RetriedFailures, Retry, Timeouts};
 
-/// Converts timeouts; `0s` turns a limit off (GEP-1742).
-pub(super) fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
-    let limit = |raw: Option<api::Duration>| match raw.map(api::Duration::get) {
+/// Converts a timeout; `0s` turns a limit off (GEP-1742).
+fn limit(raw: Option<api::Duration>) -> Limit {
+    match raw.map(api::Duration::get) {
         None => Limit::Unset,
         Some(Duration::ZERO) => Limit::Off,
         Some(limit) => Limit::After(limit),
-    };
+    }
+}
+
+/// Converts the timeouts of an HTTPRoute.
+pub(super) fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
     Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) }
 }
 
@@ -45,14 +49,9 @@ pub(super) fn retry(raw: &HttpRouteRetry) -> Retry {
 pub(super) fn timeouts_with(own: Timeouts, policy: &BackendTrafficPolicySpec) -> Timeouts {
     let http = policy.timeout.as_ref().and_then(|timeouts| timeouts.http.as_ref());
     let per_try = policy.retry.as_ref().and_then(|retry| retry.per_retry.as_ref());
-    let limit = |own: Limit, raw: Option<api::Duration>| match (own, raw.map(api::Duration::get)) {
-        (Limit::Unset, Some(Duration::ZERO)) => Limit::Off,
-        (Limit::Unset, Some(limit)) => Limit::After(limit),
-        (own, _) => own,
-    };
     Timeouts {
-        request: limit(own.request, http.and_then(|http| http.request_timeout)),
-        backend_request: limit(own.backend_request, per_try.and_then(|retry| retry.timeout)),
+        request: own.request.or(limit(http.and_then(|http| http.request_timeout))),
+        backend_request: own.backend_request.or(limit(per_try.and_then(|retry| retry.timeout))),
     }
 }
 
@@ -86,6 +85,14 @@ fn conditions(raw: &BackendRetry) -> (RetriedFailures, Box<[StatusCode]>, Box<[u
     let mut failures = RetriedFailures::None;
     let (mut codes, mut grpc): (Vec<u16>, Vec<u8>) = (Vec::new(), Vec::new());
     for trigger in triggers {
+        let of_trigger = match trigger {
+            RetryTrigger::Error5xx | RetryTrigger::GatewayError | RetryTrigger::Reset => {
+                RetriedFailures::All
+            }
+            ConnectFailure => RetriedFailures::Connecting,
+            _ => RetriedFailures::None,
+        };
+        failures = failures.max(of_trigger);
         match trigger {
             RetryTrigger::Error5xx => codes.extend(500..=599),
             RetryTrigger::GatewayError => codes.extend([502, 503, 504]),
@@ -96,14 +103,7 @@ fn conditions(raw: &BackendRetry) -> (RetriedFailures, Box<[StatusCode]>, Box<[u
             RetryTrigger::ResourceExhausted => grpc.push(8),
             RetryTrigger::Internal => grpc.push(13),
             Unavailable => grpc.push(14),
-            ConnectFailure if failures == RetriedFailures::None => {
-                failures = RetriedFailures::Connecting;
-            }
             _ => {}
-        }
-        let fails = [RetryTrigger::Error5xx, RetryTrigger::GatewayError, RetryTrigger::Reset];
-        if fails.contains(trigger) {
-            failures = RetriedFailures::All;
         }
     }
     let codes = codes.into_iter().filter_map(|code| StatusCode::from_u16(code).ok());

@@ -12,7 +12,7 @@ use crate::downstream::{coarse_timer, silence};
 use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
 use crate::snapshot::{RetriedFailures, Retry, Rule};
-use crate::trace::Outcome;
+use crate::trace::{Outcome, grpc_code};
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
 
 /// A response head with its body, and the tunnel that follows a 101.
@@ -91,7 +91,9 @@ fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> boo
     match came {
         Ok((response, _)) => {
             retry.codes.contains(&response.status())
-                || !retry.grpc.is_empty() && has_grpc_status(response, &retry.grpc)
+                // In a head there is one if no message follows.
+                || !retry.grpc.is_empty()
+                    && grpc_code(response.headers()).is_some_and(|code| retry.grpc.contains(&code))
         }
         Err(Failure::ConnectFailed | Failure::ConnectTimeout | Failure::Tls(_)) => {
             retry.failures != RetriedFailures::None
@@ -101,13 +103,6 @@ fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> boo
         }
         Err(_) => false,
     }
-}
-
-/// Returns true for a response with one of these gRPC statuses in its head, so without a message.
-fn has_grpc_status(response: &Response, statuses: &[u8]) -> bool {
-    let status = response.headers().get("grpc-status").and_then(|value| value.to_str().ok());
-    let status = status.and_then(|status| status.parse::<u8>().ok());
-    status.is_some_and(|status| statuses.contains(&status))
 }
 
 /// Resolves when no byte has moved for `rest` while the gateway was not waiting for the client.

@@ -71,6 +71,11 @@ impl Limit {
             Self::Off | Self::Unset => None,
         }
     }
+
+    /// Returns this limit if it is set, else `other`.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Self::Unset { other } else { self }
+    }
 }
 
 impl Timeouts {
@@ -100,14 +105,15 @@ pub(crate) struct Retry {
     pub grpc: Box<[u8]>,
 }
 
-/// The failures of a backend that are retried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The failures of a backend that are retried, each with those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RetriedFailures {
-    /// A failed connection, a connection that ends before the response, and a backend that does not
-    /// answer in time. HTTPRoute has no others.
-    All,
-    Connecting,
     None,
+    /// A failed connection.
+    Connecting,
+    /// Also a connection that ends before the response, and a backend that does not answer in time.
+    /// HTTPRoute has no others.
+    All,
 }
 
 impl Retry {

@@ -5,6 +5,11 @@ use opentelemetry::KeyValue;
 
 use crate::trace::text::text;
 
+/// Returns `grpc-status` of a head or of trailers.
+pub(crate) fn grpc_code(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
 /// `grpc-status` and `grpc-message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GrpcStatus {
@@ -15,7 +20,7 @@ pub(super) struct GrpcStatus {
 impl GrpcStatus {
     /// Parses the status in a head or in trailers; cuts the message to `most` bytes.
     pub(super) fn of(headers: &HeaderMap, most: usize) -> Option<Self> {
-        let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+        let code = grpc_code(headers)?;
         let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
         Some(Self { code, message: text(message, most) })
     }

@@ -28,5 +28,6 @@ mod text;
 pub(crate) use attempt::Outcome;
 pub(crate) use collector::{Collector, CollectorSettings, Spans};
 pub(crate) use context::{Context, settle_state};
+pub(crate) use grpc::grpc_code;
 pub(crate) use request::Trace;
 pub(crate) use settings::{Sampling, Tag, TagValue, TracingSettings};
