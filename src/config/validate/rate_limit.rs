@@ -3,13 +3,12 @@
 
 use crate::api::envoy::rate_limit::{
     LocalRateLimit, RateLimit, RateLimitCostFrom, RateLimitCostSource, RateLimitMatch,
-    RateLimitMatchType, RateLimitPath, RateLimitRule, RateLimitSelector, RateLimitSource,
-    RateLimitSourceType, RateLimitType, RateLimitUnit, XRateLimitHeaders,
+    RateLimitMatchType, RateLimitPath, RateLimitRule, RateLimitSelector, RateLimitSourceType,
+    RateLimitType, RateLimitUnit, XRateLimitHeaders,
 };
 use crate::api::{HttpMethod, PathMatchType};
 use crate::config::path::Path;
 use crate::config::scalar::shown;
-use crate::net::Cidr;
 
 use super::violations::Violations;
 
@@ -145,7 +144,7 @@ fn served(selector: &RateLimitSelector, at: Path<'_>, found: &mut Violations) {
         path(of, at.field("path"), found);
     }
     if let Some(of) = &selector.source_cidr {
-        source(of, at.field("sourceCIDR"), found);
+        found.address_range(at.field("sourceCIDR").field("value"), &of.value);
     }
 }
 
@@ -176,15 +175,5 @@ fn path(path: &RateLimitPath, at: Path<'_>, found: &mut Violations) {
 fn regular_expression(text: &str, at: Path<'_>, found: &mut Violations) {
     if regex::Regex::new(text).is_err() {
         found.add(at, format!("`{}` is not a regular expression", shown(text)));
-    }
-}
-
-fn source(source: &RateLimitSource, at: Path<'_>, found: &mut Violations) {
-    if !source.value.contains('/') || source.value.parse::<Cidr>().is_err() {
-        let problem = format!(
-            "`{}` is not an address range; write it like `10.0.0.0/8` or `2001:db8::/32`",
-            shown(&source.value)
-        );
-        found.add(at.field("value"), problem);
     }
 }

@@ -7,7 +7,6 @@ use http::Method;
 use crate::api::envoy::{AuthorizationAction, PolicyAuthorization, PolicyCors, SecurityPolicy};
 use crate::config::path::Path;
 use crate::config::scalar::shown;
-use crate::net::Cidr;
 
 use super::http_route::is_origin;
 use super::policy_targets;
@@ -55,14 +54,10 @@ fn authorization(
 
 /// Checks a range of client addresses. It must have a prefix length, as in the CRD.
 fn client_range(at: Path<'_>, range: &str, found: &mut Violations) {
-    let address = range.split_once('/').map(|(address, _)| address);
-    let (Some(address), Ok(_)) = (address, range.parse::<Cidr>()) else {
-        let problem = format!(
-            "`{}` is not an address range; write it like `10.0.0.0/8` or `2001:db8::/32`",
-            shown(range)
-        );
-        return found.add(at, problem);
-    };
+    if !found.address_range(at, range) {
+        return;
+    }
+    let address = range.split('/').next().unwrap_or(range);
     // A client has an IPv4 address, never its IPv6 form, so that such a range matches no client.
     if address.parse().is_ok_and(|address: Ipv6Addr| address.to_ipv4_mapped().is_some()) {
         found.add(at, "this range matches no client; write it as a range of IPv4 addresses");

@@ -13,7 +13,7 @@ use crate::config::names;
 use crate::config::path::Path;
 use crate::config::scalar::shown;
 use crate::config::suggest::hint;
-use crate::net::HostPattern;
+use crate::net::{Cidr, HostPattern};
 
 /// The violations of one object, in the order in which they are found.
 #[derive(Debug)]
@@ -93,6 +93,19 @@ impl Violations {
             );
             self.add(at, problem);
         }
+    }
+
+    /// Checks an address range with its prefix length. Returns false if it is none.
+    pub(super) fn address_range(&mut self, at: Path<'_>, range: &str) -> bool {
+        let is_range = range.contains('/') && range.parse::<Cidr>().is_ok();
+        if !is_range {
+            let problem = format!(
+                "`{}` is not an address range; write it like `10.0.0.0/8` or `2001:db8::/32`",
+                shown(range)
+            );
+            self.add(at, problem);
+        }
+        is_range
     }
 
     /// Checks a fraction.
