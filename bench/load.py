@@ -10,7 +10,8 @@ from pathlib import Path
 
 import handshakes
 import websocket
-from peers import BROWSER, Setup
+from peers import Setup
+from testbed import BROWSER
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,15 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import load as loads
 import log_service
 import origin
 import peers
+import testbed
 
 CACHE = peers.HERE / ".cache"
 
@@ -35,7 +34,7 @@ class Bench:
         self.folder.mkdir(parents=True)
         self.body = self.folder / "10m"
         self.body.write_bytes(random.Random(1).randbytes(10 << 20))
-        self.certify()
+        testbed.certify(self.folder / "letsencrypt", peers.HOST)
         self.start_origin()
         return self
 
@@ -53,40 +52,20 @@ class Bench:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
-    def certify(self):
-        """One self-signed ECDSA P-256 certificate, laid out as certbot does."""
-        archive = self.folder / "letsencrypt/archive" / peers.HOST
-        live = self.folder / "letsencrypt/live" / peers.HOST
-        archive.mkdir(parents=True)
-        live.mkdir(parents=True)
-        subprocess.run([
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-            "-nodes", "-days", "30", "-subj", f"/CN={peers.HOST}",
-            "-addext", f"subjectAltName=DNS:{peers.HOST}",
-            "-keyout", archive / "privkey1.pem", "-out", archive / "fullchain1.pem",
-        ], check=True, capture_output=True)
-        for part in ("fullchain", "privkey"):
-            (live / f"{part}.pem").symlink_to(f"../../archive/{peers.HOST}/{part}1.pem")
-
     def start(self, name, command, port, output):
         """Starts a process in its own session and waits until it takes connections."""
         with open(output, "ab") as log, open(self.folder / f"{name}.err", "ab") as errors:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
                                        env=peers.environment(), start_new_session=True)
         self.started.append(process)
-        end = time.monotonic() + 30
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return process
-            except OSError:
-                time.sleep(0.05)
+        if testbed.listens(process, port, 30):
+            return process
         said = (self.folder / f"{name}.err").read_text(errors="replace")[-2000:]
         raise loads.Failed(f"{name} takes no connections on port {port}:\n{said}")
 
     def start_origin(self):
         """The backend: nginx, the reader of uploads, and the one that sends messages back."""
-        ports = [free_port() for _ in range(3)]
+        ports = [testbed.free_port() for _ in range(3)]
         self.backends = peers.Backends(*ports, self.folder / "origin.sock")
         config = self.folder / "origin.conf"
         config.write_text(origin.nginx_config(self.folder, ports[0], self.backends.unix))
@@ -122,8 +101,9 @@ class Bench:
         name = f"{peer.name}-{setup.routes}-{setup.workers}-{setup.log}"
         folder = self.folder / name
         folder.mkdir()
-        place = peers.Place(folder, setup, free_port(), free_port(), self.backends,
-                            self.folder / "letsencrypt", free_port(), self.folder / "log.sock")
+        port, clear, metrics = (testbed.free_port() for _ in range(3))
+        place = peers.Place(folder, setup, port, clear, self.backends,
+                            self.folder / "letsencrypt", metrics, self.folder / "log.sock")
         return self.start(name, peer.command(place), place.port, place.log), place
 
     def paths(self, load):
@@ -136,9 +116,3 @@ class Bench:
                 random.Random(1).shuffle(wanted)
             file.write_text("".join(f"{path}\n" for path in wanted))
         return file
-
-
-def free_port():
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]

@@ -6,24 +6,6 @@ import ssl
 HOST = "counts.test"
 PATIENCE = 120
 
-# What a browser sends with a navigation, beside `Host`.
-BROWSER = (
-    ("sec-ch-ua", '"Chromium";v="136", "Google Chrome";v="136", "Not.A/Brand";v="99"'),
-    ("sec-ch-ua-mobile", "?0"),
-    ("sec-ch-ua-platform", '"Linux"'),
-    ("upgrade-insecure-requests", "1"),
-    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-                   "Chrome/136.0.0.0 Safari/537.36"),
-    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
-    ("sec-fetch-site", "same-origin"),
-    ("sec-fetch-mode", "navigate"),
-    ("sec-fetch-dest", "document"),
-    ("accept-encoding", "gzip, deflate, br, zstd"),
-    ("accept-language", "en-GB,en;q=0.9,de;q=0.8"),
-    ("cookie", "session=4f6d0a8e2b7c41d39a5e; csrftoken=Zq8vN2pLxT0aWm3r; theme=dark"),
-)
-
-
 class Failed(Exception):
     """An answer that is not the expected one: the counts mean nothing."""
 

@@ -4,7 +4,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,14 +12,9 @@ from pathlib import Path
 
 import clients
 import origin
+import testbed
 
 PATIENCE = 120
-
-
-def free_port():
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class Rig:
@@ -32,14 +26,14 @@ class Rig:
         # The tool that counts: its command and its options, given the rig.
         self.wrapper = wrapper
         self.started = []
-        self.secure, self.clear, self.backend = free_port(), free_port(), free_port()
+        self.secure, self.clear, self.backend = (testbed.free_port() for _ in range(3))
         self.log = self.folder / "access.log"
 
     def __enter__(self):
         try:
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536), most))
-            self.certify()
+            testbed.certify(self.folder / "letsencrypt", clients.HOST)
             self.start("origin", [sys.executable, origin.__file__, str(self.backend)], self.backend)
             self.gateway = self.start("gateway", [*self.wrapper, *self.command()], self.secure)
             return self
@@ -58,21 +52,6 @@ class Rig:
                 process.wait()
         shutil.rmtree(self.folder)
 
-    def certify(self):
-        """One self-signed ECDSA P-256 certificate, laid out as certbot does."""
-        archive = self.folder / "letsencrypt/archive" / clients.HOST
-        live = self.folder / "letsencrypt/live" / clients.HOST
-        archive.mkdir(parents=True)
-        live.mkdir(parents=True)
-        subprocess.run([
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-            "-nodes", "-days", "30", "-subj", f"/CN={clients.HOST}",
-            "-addext", f"subjectAltName=DNS:{clients.HOST}",
-            "-keyout", archive / "privkey1.pem", "-out", archive / "fullchain1.pem",
-        ], check=True, capture_output=True)
-        for part in ("fullchain", "privkey"):
-            (live / f"{part}.pem").symlink_to(f"../../archive/{clients.HOST}/{part}1.pem")
-
     def start(self, name, command, port):
         """Starts a process in its own session and waits until it takes connections."""
         errors = self.folder / f"{name}.err"
@@ -80,13 +59,8 @@ class Rig:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=err,
                                        env={"PATH": os.environ["PATH"]}, start_new_session=True)
         self.started.append(process)
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                return process
-            except OSError:
-                time.sleep(0.1)
+        if testbed.listens(process, port, PATIENCE):
+            return process
         said = errors.read_text(errors="replace")[-2000:] + self.log.read_text()[-2000:]
         raise clients.Failed(f"{name} takes no connections on port {port}:\n{said}")
 
@@ -102,7 +76,8 @@ class Rig:
                 "--control-socket", self.folder / "control.sock",
                 "--state-dir", self.folder / "state",
                 "--workers", "1", "--no-watch", "--log-format", "json",
-                "--admin-listen", "none", "--metrics-listen", f"127.0.0.1:{free_port()}"]
+                "--admin-listen", "none", "--metrics-listen",
+                f"127.0.0.1:{testbed.free_port()}"]
 
     def open(self, scenario):
         """The connections of a scenario, ready for requests."""

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from clients import BROWSER, Http1, Http2
+from clients import Http1, Http2
+from testbed import BROWSER
 
 
 @dataclass(frozen=True)
