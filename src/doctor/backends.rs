@@ -152,7 +152,7 @@ fn judge(name: &str, endpoint: &EndpointSettings, outcome: &ConnectAttempt) -> O
     Some(Finding::fail(CHECK, what, repair))
 }
 
-/// Names the backends that could be reached over UNIX sockets: that is no fault, but costs less.
+/// Suggests UNIX sockets for the backends on loopback TCP, which is not a fault but takes more CPU.
 fn hint(on_loopback: &[&str]) -> Option<Finding> {
     let mut names = on_loopback.to_vec();
     names.dedup();

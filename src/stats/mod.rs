@@ -1,9 +1,9 @@
 //! Counters, sharded by worker thread to avoid contention.
 //!
 //! Counters are kept in [`Sharded`] sets: one set for each worker, on separate cache lines. A
-//! request adds to the set of its worker, which no other thread writes; a reader sums all sets. The other threads continue to
-//! count during a sum, so related counters may differ by some requests. Every counter except a
-//! gauge only grows.
+//! request adds to the set of its worker, which no other thread writes; a reader sums all sets. The
+//! other threads continue to count during a sum, so related counters may differ by some requests.
+//! Every counter except a gauge only grows.
 //!
 //! Names and meaning are Envoy's where Envoy has the metric; the exporters define the text format.
 //! Invariant: no counter is named by a value that a client chose.

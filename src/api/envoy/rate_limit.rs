@@ -190,7 +190,7 @@ pub(crate) struct RateLimitCost {
     pub response: Option<RateLimitCostSource>,
 }
 
-/// What a request takes of the limit; `from` selects the field.
+/// The tokens that a request takes; `from` selects the field.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct RateLimitCostSource {
     pub from: RateLimitCostFrom,
