@@ -6,12 +6,13 @@ from dataclasses import dataclass
 # How far a count may exceed its budget: a share of it, and an absolute part. The room is for what does
 # not come from requests: timers and the thread of the log run as often on a slow machine as on a quick
 # one, and so more often for each request; a busy machine finds less ready at once. It is always less
-# than one operation for each request.
+# than one operation for each request, but for copies: whether a short text is copied by a call or in
+# place is the choice of the compiler, which changes with code that has nothing to do with it.
 ALLOWED = {
     "instructions": (0.02, 0),
     "allocations": (0, 0.4),
     "header operations": (0, 0.05),
-    "copies": (0.02, 0.5),
+    "copies": (0.12, 0.5),
     "clock reads": (0, 0.5),
     "client reads": (0, 0.05),
     "client writes": (0, 0.3),
