@@ -88,7 +88,7 @@ pub(super) fn policies<'a>(
     });
     let asking: Vec<Asking<'_>> = asking.collect();
     let find = |policy: &ObjectKey, target: &TargetRef<'_>| find(policy, target, index, facts);
-    let (claims, targets) = attach(&asking, OnConflict::FirstWins, find, faults);
+    let (claims, targets) = attach(&asking, OnConflict::FirstWins, find, |_, _| None, faults);
     let all = index.tls_policies.iter().zip(&keys).zip(targets);
     let all = all.map(|((object, key), targets)| {
         let broken = index.broken(key).next();

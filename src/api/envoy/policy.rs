@@ -44,6 +44,11 @@ pub(crate) trait EnvoyPolicySpec {
     /// Returns the type of the merge with the nearest policy of the listener; `None` if the policy
     /// is not merged.
     fn merge_type(&self) -> Option<&MergeType>;
+    /// Returns a field that cannot apply to targets of `kind`, so that the policy is invalid for
+    /// these targets.
+    fn misplaced_on(&self, _kind: Kind) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A target by name.

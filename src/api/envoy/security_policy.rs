@@ -47,6 +47,10 @@ impl EnvoyPolicySpec for SecurityPolicySpec {
     fn merge_type(&self) -> Option<&MergeType> {
         self.merge_type.as_ref()
     }
+
+    fn misplaced_on(&self, kind: Kind) -> Option<&'static str> {
+        (kind == Kind::TcpRoute && self.cors.is_some()).then_some("cors")
+    }
 }
 
 /// `spec.authorization`. The first rule that matches a client decides.

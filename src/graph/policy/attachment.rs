@@ -1,7 +1,7 @@
 //! Attachment of policies to the targets that they name or select.
 
-use crate::api::ObjectKey;
-use crate::config::FieldPath;
+use crate::api::{Kind, ObjectKey};
+use crate::config::{FieldPath, field_path};
 use crate::graph::verdict::{ConditionResult, FalseCondition, Faults, refuse};
 
 use super::claims::{Claims, OnConflict};
@@ -63,11 +63,13 @@ pub(in crate::graph) struct AttachedTarget {
 }
 
 /// Attaches the policies of one kind, in tie-breaking order, to their targets, which `find` looks
-/// up.
+/// up. `misplaced` returns a field of the spec of the policy at an index that cannot apply to targets
+/// of a kind.
 pub(in crate::graph) fn attach<'a>(
     policies: &[Asking<'a>],
     on_conflict: OnConflict,
     find: impl Fn(&ObjectKey, &TargetRef<'a>) -> Result<TargetFound, NoTarget>,
+    misplaced: impl Fn(usize, Kind) -> Option<&'static str>,
     faults: &mut Faults,
 ) -> (Claims, Vec<PolicyTargets>) {
     let mut claims = Claims::new(on_conflict);
@@ -75,7 +77,11 @@ pub(in crate::graph) fn attach<'a>(
     for (place, Asking { policy, named, selected, valid }) in policies.iter().enumerate() {
         let mut all = PolicyTargets { targets: Vec::new(), valid: valid.clone() };
         for (field, key) in selected {
-            let attached = claim(&mut claims, policies, place, (key, None), field, faults);
+            let claimed = claim(&mut claims, policies, place, (key, None), field, faults);
+            let fits = misplaced(place, key.kind).map_or(Ok(()), |field| {
+                Err(unfit(&mut claims, policy, (key, None), field, faults))
+            });
+            let attached = claimed.and(fits);
             all.targets.push(AttachedTarget { key: key.clone(), attached });
         }
         for target in named {
@@ -109,7 +115,9 @@ pub(in crate::graph) fn attach<'a>(
             // it exists.
             let of_target = (&key, target.section);
             let claimed = claim(&mut claims, policies, place, of_target, field, faults);
-            all.targets.push(AttachedTarget { key, attached: claimed.and(exists) });
+            let fits = misplaced(place, key.kind)
+                .map_or(Ok(()), |field| Err(unfit(&mut claims, policy, of_target, field, faults)));
+            all.targets.push(AttachedTarget { key, attached: claimed.and(exists).and(fits) });
         }
         attached.push(all);
     }
@@ -131,6 +139,23 @@ fn claim(
         faults.error(policies[place].policy, field.clone(), &*refusal.message);
         refusal
     })
+}
+
+/// Closes a target to which a field of its policy cannot apply, and reports the field.
+fn unfit(
+    claims: &mut Claims,
+    policy: &ObjectKey,
+    (target, section): (&ObjectKey, Option<&str>),
+    field: &'static str,
+    faults: &mut Faults,
+) -> FalseCondition {
+    claims.close(target, section);
+    let problem = format!(
+        "{target} is a target of this policy and carries no HTTP requests, so that this cannot apply \
+         to it, and it is closed; give it a policy of its own, without `{field}`"
+    );
+    faults.error(policy, field_path!(spec).field(field), &*problem);
+    FalseCondition::new("Invalid", format!("spec.{field}: {problem}"))
 }
 
 fn conflict(

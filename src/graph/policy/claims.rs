@@ -82,6 +82,15 @@ impl Claims {
         }
     }
 
+    /// Closes a target, or a section of it.
+    pub(super) fn close(&mut self, target: &ObjectKey, section: Option<&str>) {
+        let of = self.by_target.entry(target.clone()).or_default();
+        match section {
+            Some(section) => drop(of.sections.insert(section.to_owned(), Claim::Closed)),
+            None => of.whole = Some(Claim::Closed),
+        }
+    }
+
     pub(super) fn closes(&self) -> bool {
         self.on_conflict == OnConflict::Close
     }

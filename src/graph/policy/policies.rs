@@ -126,7 +126,8 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         let asking: Vec<Asking<'_>> =
             asking.map(|(policy, key)| ask(policy, key, &targetable, faults)).collect();
         let find = |key: &ObjectKey, target: &TargetRef<'_>| targetable.find(key, target);
-        let (claims, targets) = attach(&asking, on_conflict, find, faults);
+        let misplaced = |place: usize, kind| policies[place].spec.misplaced_on(kind);
+        let (claims, targets) = attach(&asking, on_conflict, find, misplaced, faults);
         let all = policies.iter().zip(targets).zip(keys);
         let all = all.map(|((object, targets), key)| {
             let usable = usable(object, &key, index).and_then(|()| targets.valid.clone());
