@@ -139,6 +139,9 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
         Some(_) => ", for clients with valid certificates",
     };
     write!(to, "  listener {} {}{traffic}{clients}", listener.name, HostWords(host.as_deref()))?;
+    if let Some(policy) = &listener.policy {
+        write!(to, ", ClientTrafficPolicy {}", policy.name)?;
+    }
     if let Some(tracing) = &listener.tracing {
         let TracingSettings { collector, sampling, tags } = &**tracing;
         let (numerator, denominator) = (sampling.numerator, sampling.denominator);

@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     SecurityPolicy,
     BackendTlsPolicy,
     BackendTrafficPolicy,
+    ClientTrafficPolicy,
     Other(&'static str),
 }
 
@@ -59,6 +60,7 @@ impl Kind {
             Self::SecurityPolicy => "SecurityPolicy",
             Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::BackendTrafficPolicy => "BackendTrafficPolicy",
+            Self::ClientTrafficPolicy => "ClientTrafficPolicy",
             Self::Other(name) => name,
         }
     }
@@ -148,7 +150,7 @@ pub(crate) const KINDS: &[KindInfo] = &[
     KindInfo::cluster(GATEWAY_X_GROUP, Kind::Other("XMesh"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Backend, &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::BackendTrafficPolicy, &["v1alpha1"]),
-    KindInfo::new(ENVOY_GROUP, Kind::Other("ClientTrafficPolicy"), &["v1alpha1"]),
+    KindInfo::new(ENVOY_GROUP, Kind::ClientTrafficPolicy, &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Other("EnvoyExtensionPolicy"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::Other("EnvoyPatchPolicy"), &["v1alpha1"]),
     KindInfo::new(ENVOY_GROUP, Kind::EnvoyProxy, &["v1alpha1"]),

@@ -40,8 +40,8 @@ pub(crate) use self::core::{
 };
 pub(crate) use self::duration::Duration;
 pub(crate) use self::envoy::{
-    Backend, BackendTrafficPolicy, DirectBodyType, DirectResponse, EnvoyProxy, RouteFilter,
-    SecurityPolicy,
+    Backend, BackendTrafficPolicy, ClientTrafficPolicy, DirectBodyType, DirectResponse, EnvoyProxy,
+    RouteFilter, SecurityPolicy,
 };
 pub(crate) use self::gateway::{
     AddressType, FromNamespaces, FrontendTlsSettings, FrontendTlsValidation,

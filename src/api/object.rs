@@ -2,7 +2,9 @@
 
 use super::backend_tls_policy::BackendTlsPolicy;
 use super::core::{ConfigMap, EndpointSlice, Namespace, Secret, Service};
-use super::envoy::{Backend, BackendTrafficPolicy, EnvoyProxy, RouteFilter, SecurityPolicy};
+use super::envoy::{
+    Backend, BackendTrafficPolicy, ClientTrafficPolicy, EnvoyProxy, RouteFilter, SecurityPolicy,
+};
 use super::gateway::{Gateway, GatewayClass};
 use super::grpc_route::GrpcRoute;
 use super::http_route::HttpRoute;
@@ -37,6 +39,7 @@ pub(crate) enum Object {
     SecurityPolicy(SecurityPolicy),
     BackendTlsPolicy(BackendTlsPolicy),
     BackendTrafficPolicy(Box<BackendTrafficPolicy>),
+    ClientTrafficPolicy(Box<ClientTrafficPolicy>),
     /// A known kind that is not supported.
     Unsupported(Unsupported),
 }
@@ -64,6 +67,7 @@ impl Object {
             Self::SecurityPolicy(_) => Kind::SecurityPolicy,
             Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
             Self::BackendTrafficPolicy(_) => Kind::BackendTrafficPolicy,
+            Self::ClientTrafficPolicy(_) => Kind::ClientTrafficPolicy,
             Self::Unsupported(object) => object.kind,
         }
     }
@@ -90,6 +94,7 @@ impl Object {
             Self::SecurityPolicy(object) => &object.metadata,
             Self::BackendTlsPolicy(object) => &object.metadata,
             Self::BackendTrafficPolicy(object) => &object.metadata,
+            Self::ClientTrafficPolicy(object) => &object.metadata,
             Self::Unsupported(object) => &object.metadata,
         }
     }

@@ -14,6 +14,7 @@ use crate::snapshot::{
 use crate::tls::{ListenerCertificates, Peer, server_config};
 
 use super::access_logs::AccessLogs;
+use super::client_policy::{ListenerSettings, closed_rule};
 use super::inputs::Inputs;
 use super::routes::{CompiledRoute, CompiledRoutes};
 use super::slots::Slots;
@@ -52,6 +53,7 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 forwards_tls: false,
                 listeners: HostTable::default(),
                 limits: Arc::clone(&built.limits),
+                policy: None,
                 access_log: parts.logs.of(gateway).cloned(),
                 counts: parts
                     .inputs
@@ -60,7 +62,11 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                     .bind_counts
                     .get_or_make(key, |_| Arc::default()),
             });
-            if bind.limits != built.limits {
+            if !listener.tls && built.policy.is_some() {
+                // All listeners of the bind that are not closed have this policy.
+                bind.limits = Arc::clone(&built.limits);
+                bind.policy.clone_from(&built.policy);
+            } else if listener.tls && bind.limits != built.limits {
                 bind.limits = Arc::clone(parts.inputs.client_limits);
             }
             bind.https |= listener.spec.protocol == Protocol::Https;
@@ -108,13 +114,19 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
     let tls = (listener.tls && !listener.passthrough)
         .then(|| server_config(shown.clone(), alpn, inputs.tickets, clients.as_ref()));
     let hosts = if tls.is_some() { hosts(listener) } else { Vec::new() };
+    let settings = ListenerSettings::of(&graph.client, listener, inputs.client_limits);
     let traffic = if is_http {
         let rows = listener.routes.iter().filter_map(|on| {
             routes.on(graph, on.route, gateway, listener).map(|route| entries(on, route))
         });
-        Traffic::Http(RouteTable::new(rows.flatten()))
+        let rows = rows.flatten();
+        Traffic::Http(match settings.closed {
+            true => RouteTable::new(rows.map(|row| Entry { rule: closed_rule(&row.rule), ..row })),
+            false => RouteTable::new(rows),
+        })
     } else {
-        let on = listener.routes.iter().filter_map(|on| {
+        let served = listener.routes.iter().filter(|_| !settings.closed);
+        let on = served.filter_map(|on| {
             let route = routes.on(graph, on.route, gateway, listener)?;
             // Traffic that this listener decrypts is encrypted again if a policy requires it.
             let decrypted = route.decrypted.as_ref().filter(|_| tls.is_some());
@@ -134,7 +146,8 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
         shown,
         hosts,
         traffic,
-        limits: Arc::clone(inputs.client_limits),
+        limits: settings.limits,
+        policy: settings.policy,
         tracing: is_http.then(|| tracings.of(&gateway.key)).flatten(),
         access_log: logs.of(gateway).cloned(),
     }

@@ -11,6 +11,7 @@
 mod access_logs;
 mod attempts;
 mod binds;
+mod client_policy;
 mod clusters;
 mod connection;
 mod coverage;

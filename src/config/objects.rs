@@ -77,6 +77,25 @@ const TRAFFIC_FEATURES: &[&str] = &[
     "useClientProtocol",
 ];
 
+/// Fields of Envoy Gateway's ClientTrafficPolicy that are not supported yet, in the same form.
+const CLIENT_FEATURES: &[&str] = &[
+    "clientIPDetection",
+    "connection",
+    "enableProxyProtocol",
+    "grpc",
+    "headers",
+    "healthCheck",
+    "http1",
+    "http2",
+    "http3",
+    "path",
+    "proxyProtocol",
+    "scheme",
+    "tcpKeepalive",
+    "timeout",
+    "tls",
+];
+
 /// Fields of the root that every kind has.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
 
@@ -229,6 +248,12 @@ impl DocumentReader<'_> {
                 let unsupported = UnsupportedFields::Ignored(TRAFFIC_FEATURES);
                 self.policy(root, spot, unsupported, |policy| {
                     Object::BackendTrafficPolicy(Box::new(policy))
+                });
+            }
+            Kind::ClientTrafficPolicy => {
+                let unsupported = UnsupportedFields::Ignored(CLIENT_FEATURES);
+                self.policy(root, spot, unsupported, |policy| {
+                    Object::ClientTrafficPolicy(Box::new(policy))
                 });
             }
             Kind::Other(_) => self.unsupported(root, spot),

@@ -39,6 +39,7 @@ pub(crate) fn schema(kind: Kind) -> Option<Value> {
         Kind::Namespace => traced::<api::Namespace>,
         Kind::BackendTlsPolicy => traced::<api::BackendTlsPolicy>,
         Kind::BackendTrafficPolicy => traced::<api::BackendTrafficPolicy>,
+        Kind::ClientTrafficPolicy => traced::<api::ClientTrafficPolicy>,
         Kind::SecurityPolicy => traced::<api::SecurityPolicy>,
         Kind::Other(_) => return None,
     };

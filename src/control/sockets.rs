@@ -379,6 +379,7 @@ mod tests {
             forwards_tls: false,
             listeners: HostTable::default(),
             limits: Arc::default(),
+            policy: None,
             access_log: None,
         })
     }

@@ -9,10 +9,11 @@ use super::conflicts;
 use super::facts::{Held, LoadFacts};
 use super::gateways::{self, Class, Gateway};
 use super::index::ObjectIndex;
-use super::listener_sets::{self, ListenerSet};
+use super::listener_sets::{self, ListenerSet, served_listeners};
 use super::listeners::Listener;
 use super::policy::{
-    PolicyReport, SecurityPolicies, TrafficPolicies, security_policies, traffic_policies,
+    ClientPolicies, PolicyReport, SecurityPolicies, TrafficPolicies, security_policies,
+    traffic_policies,
 };
 use super::proxies::{self, Proxy};
 use super::route_builder;
@@ -39,6 +40,7 @@ pub(crate) struct Graph<'a> {
     pub held: Held,
     pub security: SecurityPolicies<'a>,
     pub traffic: TrafficPolicies<'a>,
+    pub client: ClientPolicies<'a>,
     /// The statuses of policies, by kind, and within a kind in tie-breaking order.
     pub(super) policy_reports: Vec<PolicyReport>,
     /// All EnvoyProxies, used or not, in the order of their names.
@@ -51,14 +53,7 @@ pub(crate) struct Graph<'a> {
 impl<'a> Graph<'a> {
     /// Returns the listeners that are served, each with its Gateway.
     pub(crate) fn served(&self) -> impl Iterator<Item = (&Gateway<'a>, &Listener<'a>)> {
-        let gateways = self.gateways.iter().filter(|gateway| gateway.is_served());
-        let own = gateways
-            .flat_map(|gateway| gateway.listeners.iter().map(move |listener| (gateway, listener)));
-        let sets = self.listener_sets.iter().map(|set| (&self.gateways[set.gateway], set));
-        let sets = sets.filter(|(gateway, set)| set.is_served(gateway));
-        let added =
-            sets.flat_map(|(gateway, set)| set.listeners.iter().map(move |of| (gateway, of)));
-        own.chain(added).filter(|(_, listener)| listener.accepted.is_ok())
+        served_listeners(&self.gateways, &self.listener_sets)
     }
 }
 
@@ -82,10 +77,12 @@ pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &LoadFacts<'_>) -> 
     security.merge(&gateways, &listener_sets, &routes, &mut faults);
     let mut traffic = traffic_policies(&index, &mut faults);
     traffic.merge(&gateways, &listener_sets, &routes, &mut faults);
+    let client = ClientPolicies::new(&index, &gateways, &listener_sets, &mut faults);
     let mut policy_reports =
         ancestors::reports(&encryption.policies, &gateways, &listener_sets, &routes);
     policy_reports.extend(security.reports(&gateways, &listener_sets, &routes));
     policy_reports.extend(traffic.reports(&gateways, &listener_sets, &routes));
+    policy_reports.extend(client.reports(&gateways, &listener_sets, &routes));
     Graph {
         controller_name: facts.controller_name.to_owned(),
         classes,
@@ -94,6 +91,7 @@ pub(crate) fn build<'a>(objects: &'a [CheckedObject], facts: &LoadFacts<'_>) -> 
         routes,
         security,
         traffic,
+        client,
         policy_reports,
         proxies: proxies.all,
         held,

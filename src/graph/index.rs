@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::{
-    Backend, BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, EndpointSlice, EnvoyProxy, Gateway,
-    GatewayClass, ListenerSet, Object, ObjectKey, ObjectMeta, ReferenceGrant, RouteFilter, Secret,
-    SecurityPolicy, Service,
+    Backend, BackendTlsPolicy, BackendTrafficPolicy, ClientTrafficPolicy, ConfigMap, EndpointSlice,
+    EnvoyProxy, Gateway, GatewayClass, ListenerSet, Object, ObjectKey, ObjectMeta, ReferenceGrant,
+    RouteFilter, Secret, SecurityPolicy, Service,
 };
 use crate::config::{CheckedObject, Fault};
 
@@ -50,6 +50,8 @@ pub(super) struct ObjectIndex<'a> {
     /// In tie-breaking order.
     pub traffic_policies: Vec<&'a BackendTrafficPolicy>,
     /// In tie-breaking order.
+    pub client_policies: Vec<&'a ClientTrafficPolicy>,
+    /// In tie-breaking order.
     pub tls_policies: Vec<&'a BackendTlsPolicy>,
     namespaces: HashMap<&'a str, BTreeMap<String, String>>,
     /// The violations of the rules of its kind, by object.
@@ -72,6 +74,7 @@ impl<'a> ObjectIndex<'a> {
         index.routes.sort_by_cached_key(|route| tie_order(route.metadata()));
         index.security_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         index.traffic_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
+        index.client_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         index.tls_policies.sort_by_cached_key(|policy| tie_order(&policy.metadata));
         index.slices = by_service(&index.all_slices);
         index
@@ -124,6 +127,7 @@ impl<'a> ObjectIndex<'a> {
             Object::BackendTlsPolicy(policy) => self.tls_policies.push(policy),
             Object::SecurityPolicy(policy) => self.security_policies.push(policy),
             Object::BackendTrafficPolicy(policy) => self.traffic_policies.push(policy),
+            Object::ClientTrafficPolicy(policy) => self.client_policies.push(policy),
         }
     }
 

@@ -35,6 +35,20 @@ pub(super) fn all_listeners<'g, 'a>(
     own.chain(sets.iter().flat_map(|set| &set.listeners))
 }
 
+/// Returns the listeners that are served, each with its Gateway.
+pub(super) fn served_listeners<'g, 'a>(
+    gateways: &'g [Gateway<'a>],
+    sets: &'g [ListenerSet<'a>],
+) -> impl Iterator<Item = (&'g Gateway<'a>, &'g Listener<'a>)> {
+    let own = gateways.iter().filter(|gateway| gateway.is_served());
+    let own =
+        own.flat_map(|gateway| gateway.listeners.iter().map(move |listener| (gateway, listener)));
+    let sets = sets.iter().map(|set| (&gateways[set.gateway], set));
+    let sets = sets.filter(|(gateway, set)| set.is_served(gateway));
+    let added = sets.flat_map(|(gateway, set)| set.listeners.iter().map(move |of| (gateway, of)));
+    own.chain(added).filter(|(_, listener)| listener.accepted.is_ok())
+}
+
 impl ListenerSet<'_> {
     /// Returns condition Accepted: the reason if it is True, the refusal if it is False.
     ///

@@ -56,8 +56,8 @@ pub(crate) use gateways::Gateway;
 pub(crate) use listeners::{Attached, FrontendValidation, Listener};
 pub(crate) use object_status::{ObjectStatus, StatusPart};
 pub(crate) use policy::{
-    AppliedSecurity, AppliedTraffic, Guard, ListenerPolicies, ListenerPolicy, SecurityPolicies,
-    TrafficEffect, TrafficPolicies,
+    AppliedSecurity, AppliedTraffic, ClientEffect, ClientPolicies, Guard, ListenerPolicies,
+    ListenerPolicy, SecurityPolicies, TrafficEffect, TrafficPolicies,
 };
 pub(crate) use proxies::Proxy;
 pub(crate) use references::{FilterRefs, RuleRefs};

@@ -156,6 +156,24 @@ const TRAFFIC_POLICY: &[Default] = &[
     ("spec.telemetry.tracing.samplingFraction.denominator", "100"),
 ];
 
+const CLIENT_POLICY: &[Default] = &[
+    ("spec.connection.maxAcceptPerSocketEvent", "1"),
+    ("spec.headers.earlyRequestHeaders.removeOnMatch[].type", r#""Exact""#),
+    ("spec.headers.lateResponseHeaders.removeOnMatch[].type", r#""Exact""#),
+    ("spec.http1.ignoredUpgradeTypes[].type", r#""Exact""#),
+    ("spec.targetSelectors[].group", r#""gateway.networking.k8s.io""#),
+    ("spec.targetSelectors[].namespaces.from", r#""Same""#),
+    ("spec.tls.clientValidation.caCertificateRefs[].group", r#""""#),
+    ("spec.tls.clientValidation.caCertificateRefs[].kind", r#""Secret""#),
+    ("spec.tls.clientValidation.crl.refs[].group", r#""""#),
+    ("spec.tls.clientValidation.crl.refs[].kind", r#""Secret""#),
+    ("spec.tls.clientValidation.subjectAltNames.dnsNames[].type", r#""Exact""#),
+    ("spec.tls.clientValidation.subjectAltNames.emailAddresses[].type", r#""Exact""#),
+    ("spec.tls.clientValidation.subjectAltNames.ipAddresses[].type", r#""Exact""#),
+    ("spec.tls.clientValidation.subjectAltNames.otherNames[].type", r#""Exact""#),
+    ("spec.tls.clientValidation.subjectAltNames.uris[].type", r#""Exact""#),
+];
+
 const SERVICE: &[Default] = &[
     ("spec.type", r#""ClusterIP""#),
     ("spec.sessionAffinity", r#""None""#),
@@ -200,6 +218,7 @@ pub(super) fn fill(kind: &str, object: &mut Value) {
         "EndpointSlice" => each(object, &[ENDPOINT_SLICE]),
         "Namespace" => each(object, &[NAMESPACE]),
         "BackendTrafficPolicy" => each(object, &[TRAFFIC_POLICY]),
+        "ClientTrafficPolicy" => each(object, &[CLIENT_POLICY]),
         "Secret" => secret(object),
         _ => {}
     }
@@ -208,7 +227,11 @@ pub(super) fn fill(kind: &str, object: &mut Value) {
 /// Returns the defaults of a kind of Envoy Gateway, as JSON by field; `{}` stands for each key of a
 /// mapping.
 pub(crate) fn defaults(kind: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let of_kind = if kind == "BackendTrafficPolicy" { TRAFFIC_POLICY } else { &[] };
+    let of_kind = match kind {
+        "BackendTrafficPolicy" => TRAFFIC_POLICY,
+        "ClientTrafficPolicy" => CLIENT_POLICY,
+        _ => &[],
+    };
     of_kind.iter().copied()
 }
 
@@ -279,6 +302,7 @@ mod tests {
             ENDPOINT_SLICE,
             NAMESPACE,
             TRAFFIC_POLICY,
+            CLIENT_POLICY,
         ];
         for (field, default) in tables.into_iter().flatten() {
             assert!(serde_json::from_str::<Value>(default).is_ok(), "{field}: {default}");

@@ -30,6 +30,7 @@ impl ApiResource {
             "ReferenceGrant" => &["refgrant"],
             "BackendTLSPolicy" => &["btlspolicy"],
             "BackendTrafficPolicy" => &["btp"],
+            "ClientTrafficPolicy" => &["ctp"],
             "ListenerSet" => &["lset"],
             "ConfigMap" => &["cm"],
             "Service" => &["svc"],

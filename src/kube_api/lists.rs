@@ -3,7 +3,7 @@
 //!
 //! All other values have the default: an object has separate fields, a list is one field. Nothing
 //! below a list that is one field needs an entry. `tests/crds` compares the kinds of the Gateway
-//! API, and BackendTrafficPolicy, with their CRDs.
+//! API, BackendTrafficPolicy and ClientTrafficPolicy with their CRDs.
 
 /// The structure of a value that differs from the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum ListShape {
 /// A field, and its default if it is not written.
 pub(crate) type Key = (&'static str, Option<&'static str>);
 
+const BY_NAME: ListShape = ListShape::Map(&[("name", None)]);
+
 /// Kind (empty for all), path, shape.
 const SHAPES: &[(&str, &str, ListShape)] = &[
     ("", "metadata.finalizers", ListShape::Set),
@@ -30,6 +32,14 @@ const SHAPES: &[(&str, &str, ListShape)] = &[
         "spec.loadBalancer.zoneAware.weightedZones",
         ListShape::Map(&[("zone", None)]),
     ),
+    ("ClientTrafficPolicy", "spec.headers.earlyRequestHeaders.add", BY_NAME),
+    ("ClientTrafficPolicy", "spec.headers.earlyRequestHeaders.addIfAbsent", BY_NAME),
+    ("ClientTrafficPolicy", "spec.headers.earlyRequestHeaders.remove", ListShape::Set),
+    ("ClientTrafficPolicy", "spec.headers.earlyRequestHeaders.set", BY_NAME),
+    ("ClientTrafficPolicy", "spec.headers.lateResponseHeaders.add", BY_NAME),
+    ("ClientTrafficPolicy", "spec.headers.lateResponseHeaders.addIfAbsent", BY_NAME),
+    ("ClientTrafficPolicy", "spec.headers.lateResponseHeaders.remove", ListShape::Set),
+    ("ClientTrafficPolicy", "spec.headers.lateResponseHeaders.set", BY_NAME),
     ("Gateway", "spec.allowedListeners.namespaces.selector", ListShape::Whole),
     ("Gateway", "spec.listeners", ListShape::Map(&[("name", None)])),
     ("Gateway", "spec.listeners[].allowedRoutes.namespaces.selector", ListShape::Whole),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::net::HostPattern;
 use crate::observe::GatewayLog;
-use crate::snapshot::{BindKey, ClientLimits, Forwards, HostTable, RouteTable};
+use crate::snapshot::{BindKey, ClientLimits, ClientPolicy, Forwards, HostTable, RouteTable};
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertFacts, CertSlot, ClientValidation, ListenerCertificates};
 use crate::trace::TracingSettings;
@@ -33,6 +33,8 @@ pub(crate) struct Bind {
     /// The limits on a connection until its listener is known; for a connection without TLS, the
     /// limits until its end.
     pub limits: Arc<ClientLimits>,
+    /// The ClientTrafficPolicy of the listeners of a bind without TLS.
+    pub policy: Option<Arc<ClientPolicy>>,
     /// The access log of exchanges that belong to no listener: the log of the bind's Gateways, if
     /// they all have the same one.
     pub access_log: Option<Arc<GatewayLog>>,
@@ -111,6 +113,8 @@ pub(crate) struct Listener {
     pub hosts: Vec<HostPattern>,
     pub traffic: Traffic,
     pub limits: Arc<ClientLimits>,
+    /// The ClientTrafficPolicy, if one applies.
+    pub policy: Option<Arc<ClientPolicy>>,
     /// `None` if its requests are not traced.
     pub tracing: Option<Arc<TracingSettings>>,
     /// The access log of its exchanges, if it is not the default access log of the process.

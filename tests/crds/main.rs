@@ -6,7 +6,8 @@
 //! [`mutate`], and those of [`broken`], one at least for each rule. `scripts/install test` brings
 //! upstream's files where Go is; without them the tests fail in CI, and say so elsewhere.
 //!
-//! `BackendTrafficPolicy` is judged in the same way, beside the CRD and the examples of Envoy Gateway.
+//! `BackendTrafficPolicy` and `ClientTrafficPolicy` are judged in the same way, beside the CRDs and the
+//! examples of Envoy Gateway.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use fastrand::Rng;
 use serde_json::{Value as Json, json};
 
 mod broken;
+mod broken_client;
 mod broken_traffic;
 mod mutate;
 #[path = "../needs/mod.rs"]
@@ -91,6 +93,10 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("a cost by metadata is not supported", "there is no metadata here: nothing would be counted"),
     (".number: `-1` is out of range", "Envoy Gateway cannot decode it"),
     (".number: `-2147483648` is out of range", "the same"),
+    (".numTrustedHops: `-", "the same"),
+    (".maxAcceptPerSocketEvent: `-", "the same"),
+    (".maxRequestsPerConnection: `-", "the same"),
+    ("nothing is changed; write a change or leave the field out", TRANSLATED),
     ("; known here: StrategicMerge, JSONMerge", "Envoy Gateway has these types only"),
     ("; did you mean `StrategicMerge`", "the same"),
     ("; did you mean `JSONMerge`", "the same"),
@@ -259,27 +265,47 @@ fn made(hand: &mut Hand<'_>, crds: &Crds, kinds: &[&str], seeds: &[Json]) -> Jso
 const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
 const TRAFFIC: &str = "BackendTrafficPolicy";
 
+const CLIENT: &str = "ClientTrafficPolicy";
+
 /// Envoy Gateway's CRD and its examples of BackendTrafficPolicies that the CRD takes.
 fn traffic_policies() -> Option<(Crds, Vec<Json>)> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.cache/envoy-gateway");
+    let (crds, examples) = policies("", "backendTrafficPolicies")?;
+    assert!(examples.len() > 100, "{} examples", examples.len());
+    Some((crds, examples))
+}
+
+/// The same of ClientTrafficPolicies.
+fn client_policies() -> Option<(Crds, Vec<Json>)> {
+    let (crds, examples) = policies("client", "clientTrafficPolicies")?;
+    assert!(examples.len() > 60, "{} examples", examples.len());
+    Some((crds, examples))
+}
+
+/// The CRD in a folder, and the examples in it that the CRD takes; `list` is their field.
+fn policies(folder: &str, list: &str) -> Option<(Crds, Vec<Json>)> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.cache/envoy-gateway").join(folder);
     let there = top.join("crds").is_dir().then_some(top);
     let top = needs("Envoy Gateway's CRDs, fetched by Go", there, INSTALL)?;
     let crds = Crds::read(&top.join("crds"), ENVOY_GATEWAY);
     let inputs = files(&top.join("examples")).into_iter().flat_map(|file| yaml(&file));
-    let lists = inputs.filter_map(|input| input.get("backendTrafficPolicies").cloned());
+    let lists = inputs.filter_map(|input| input.get(list).cloned());
     let mut examples: Vec<Json> =
         lists.flat_map(|list| list.as_array().cloned().unwrap_or_default()).collect();
     // Its tests do not go through an API server, so that some examples are refused by one.
     examples.retain(|object| crds.refusals(object).is_some_and(|found| found.is_empty()));
-    assert!(examples.len() > 100, "{} examples", examples.len());
     Some((crds, examples))
 }
 
 #[test]
 fn traffic_policies_of_envoy_gateway_are_taken() {
     let Some((_, examples)) = traffic_policies() else { return };
+    are_taken(&examples);
+}
+
+/// Asserts that we refuse none of the objects, except on purpose.
+fn are_taken(examples: &[Json]) {
     let on_purpose = |one: &String| ON_PURPOSE.iter().any(|(said, _)| one.contains(said));
-    for object in &examples {
+    for object in examples {
         let ours = ours(object);
         assert!(ours.iter().all(on_purpose), "{object}: {ours:#?}");
     }
@@ -307,4 +333,34 @@ fn lists_and_defaults_of_traffic_policies_are_those_of_the_crd() {
     let Some((crds, _)) = traffic_policies() else { return };
     assert_eq!(edge_gateway::fuzz::shapes(TRAFFIC), crds.shapes()[TRAFFIC]);
     assert_eq!(edge_gateway::fuzz::defaults(TRAFFIC), crds.defaults(TRAFFIC));
+}
+
+#[test]
+fn client_policies_of_envoy_gateway_are_taken() {
+    let Some((_, examples)) = client_policies() else { return };
+    are_taken(&examples);
+}
+
+#[test]
+fn client_policies_are_refused_as_an_api_server_would() {
+    let Some((crds, mut seeds)) = client_policies() else { return };
+    seeds.extend(broken_client::valid());
+    for object in broken_client::valid() {
+        let theirs = crds.refusals(&object).expect("the kind is there");
+        assert!(theirs.is_empty(), "{object}: {theirs:#?}");
+    }
+    made_objects_are_judged_alike(&crds, &[CLIENT], &seeds);
+}
+
+#[test]
+fn every_rule_of_client_policies_is_broken_by_hand_and_both_say_so() {
+    let Some((crds, _)) = client_policies() else { return };
+    every_rule_is_broken(&crds, broken_client::table(), &[]);
+}
+
+#[test]
+fn lists_and_defaults_of_client_policies_are_those_of_the_crd() {
+    let Some((crds, _)) = client_policies() else { return };
+    assert_eq!(edge_gateway::fuzz::shapes(CLIENT), crds.shapes()[CLIENT]);
+    assert_eq!(edge_gateway::fuzz::defaults(CLIENT), crds.defaults(CLIENT));
 }

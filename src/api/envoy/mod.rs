@@ -3,6 +3,8 @@
 mod backend;
 pub(crate) mod backend_settings;
 pub(crate) mod backend_traffic_policy;
+pub(crate) mod client_tls;
+pub(crate) mod client_traffic_policy;
 mod envoy_proxy;
 pub(crate) mod health_check;
 pub(crate) mod load_balancer;
@@ -17,6 +19,7 @@ pub(crate) use self::backend::{
     AppProtocol, Backend, BackendEndpoint, BackendSpec, BackendTls, BackendType,
 };
 pub(crate) use self::backend_traffic_policy::{BackendTrafficPolicy, BackendTrafficPolicySpec};
+pub(crate) use self::client_traffic_policy::{ClientTrafficPolicy, ClientTrafficPolicySpec};
 pub(crate) use self::envoy_proxy::{
     AccessLog, AccessLogFormat, AccessLogFormatType, AccessLogSetting, AccessLogSink,
     AccessLogSinkType, AccessLogType, CustomTag, CustomTagType, EnvoyProxy, EnvoyProxySpec,

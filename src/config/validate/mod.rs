@@ -12,6 +12,8 @@ mod backend;
 mod backend_settings;
 mod backend_tls_policy;
 mod backend_traffic_policy;
+mod client_tls;
+mod client_traffic_policy;
 mod envoy_proxy;
 mod gateway;
 mod grpc_route;
@@ -56,6 +58,9 @@ pub(super) fn object(object: &Object) -> Vec<Fault> {
         }
         Object::BackendTrafficPolicy(policy) => {
             backend_traffic_policy::policy(policy, spec, &mut found);
+        }
+        Object::ClientTrafficPolicy(policy) => {
+            client_traffic_policy::policy(policy, spec, &mut found);
         }
         Object::SecurityPolicy(policy) => {
             security_policy::policy(policy, spec, &mut found);

@@ -57,7 +57,9 @@ fn target<S: EnvoyPolicySpec>(
     }
     if !S::TARGETS.iter().any(|known| known.as_str() == kind) {
         let kinds: Vec<_> = S::TARGETS.iter().map(|kind| kind.as_str()).collect();
-        let problem = format!("this policy can only have a {word}.kind of {}", kinds.join("/"));
+        // The CRDs differ.
+        let or = if S::KIND == Kind::ClientTrafficPolicy { " or " } else { "/" };
+        let problem = format!("this policy can only have a {word}.kind of {}", kinds.join(or));
         found.add(at.field("kind"), problem);
     }
     if let Some(section) = section_name {

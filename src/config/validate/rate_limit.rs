@@ -8,7 +8,6 @@ use crate::api::envoy::rate_limit::{
 };
 use crate::api::{HttpMethod, PathMatchType};
 use crate::config::path::Path;
-use crate::config::scalar::shown;
 
 use super::violations::Violations;
 
@@ -160,7 +159,7 @@ fn value(of: &RateLimitMatch, at: Path<'_>, found: &mut Violations) {
             found.add(at, "`value` is missing; only a Distinct match has none");
         }
         (RateLimitMatchType::RegularExpression, Some(value)) => {
-            regular_expression(value, at.field("value"), found);
+            found.regular_expression(at.field("value"), value);
         }
         _ => {}
     }
@@ -168,12 +167,6 @@ fn value(of: &RateLimitMatch, at: Path<'_>, found: &mut Violations) {
 
 fn path(path: &RateLimitPath, at: Path<'_>, found: &mut Violations) {
     if *path.kind() == PathMatchType::RegularExpression {
-        regular_expression(path.value(), at.field("value"), found);
-    }
-}
-
-fn regular_expression(text: &str, at: Path<'_>, found: &mut Violations) {
-    if regex::Regex::new(text).is_err() {
-        found.add(at, format!("`{}` is not a regular expression", shown(text)));
+        found.regular_expression(at.field("value"), path.value());
     }
 }

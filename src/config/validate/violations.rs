@@ -108,6 +108,12 @@ impl Violations {
         is_range
     }
 
+    pub(super) fn regular_expression(&mut self, at: Path<'_>, text: &str) {
+        if regex::Regex::new(text).is_err() {
+            self.add(at, format!("`{}` is not a regular expression", shown(text)));
+        }
+    }
+
     /// Checks a fraction.
     pub(super) fn fraction(&mut self, at: Path<'_>, fraction: Fraction) {
         let most = i32::MAX.unsigned_abs();

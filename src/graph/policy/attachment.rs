@@ -58,6 +58,10 @@ pub(in crate::graph) struct PolicyTargets {
 #[derive(Debug)]
 pub(in crate::graph) struct AttachedTarget {
     pub key: ObjectKey,
+    /// The listener or rule, if the target is not the whole object.
+    pub section: Option<String>,
+    /// The field of the policy that names or selects the target.
+    pub field: FieldPath,
     /// `Ok` if the target exists and no other policy has it.
     pub attached: ConditionResult,
 }
@@ -82,7 +86,8 @@ pub(in crate::graph) fn attach<'a>(
                 Err(unfit(&mut claims, policy, (key, None), field, faults))
             });
             let attached = claimed.and(fits);
-            all.targets.push(AttachedTarget { key: key.clone(), attached });
+            let (key, field) = (key.clone(), field.clone());
+            all.targets.push(AttachedTarget { key, section: None, field, attached });
         }
         for target in named {
             let field = &target.field;
@@ -117,7 +122,12 @@ pub(in crate::graph) fn attach<'a>(
             let claimed = claim(&mut claims, policies, place, of_target, field, faults);
             let fits = misplaced(place, key.kind)
                 .map_or(Ok(()), |field| Err(unfit(&mut claims, policy, of_target, field, faults)));
-            all.targets.push(AttachedTarget { key, attached: claimed.and(exists).and(fits) });
+            all.targets.push(AttachedTarget {
+                key,
+                section: target.section.map(str::to_owned),
+                field: field.clone(),
+                attached: claimed.and(exists).and(fits),
+            });
         }
         attached.push(all);
     }

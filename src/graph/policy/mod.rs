@@ -25,6 +25,7 @@
 
 mod attachment;
 mod claims;
+mod client;
 mod merge;
 mod policies;
 mod report;
@@ -42,6 +43,7 @@ pub(super) use report::{Ancestor, AncestorReport, PolicyReport};
 pub(super) use security::security_policies;
 pub(super) use traffic::traffic_policies;
 
+pub(crate) use client::{ClientEffect, ClientPolicies};
 pub(crate) use policies::{ListenerPolicies, ListenerPolicy};
 pub(crate) use security::{AppliedSecurity, Guard, SecurityPolicies};
 pub(crate) use traffic::{AppliedTraffic, TrafficEffect, TrafficPolicies};

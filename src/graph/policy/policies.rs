@@ -67,6 +67,11 @@ impl<'p, S> Applied<'p, S> {
 }
 
 impl<'p, S> AppliedPolicy<'p, S> {
+    /// Returns the metadata of the policy itself.
+    pub(crate) fn metadata(&self) -> &'p ObjectMeta {
+        &self.own.metadata
+    }
+
     /// Returns the policy that a field was written in: the own one if its spec `has` the field,
     /// otherwise the one that it is merged with.
     pub(crate) fn author(&self, has: impl FnOnce(&S) -> bool) -> &'p ObjectMeta {
@@ -202,6 +207,11 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
     /// its Gateway.
     pub(crate) fn on_listener(&self, listener: &Listener<'_>) -> ListenerPolicy {
         ListenerPolicy(self.levels(listener).map(|(claim, _)| claim).next())
+    }
+
+    /// Returns the policy of a listener, for a kind that applies to listeners and not to rules.
+    pub(super) fn applied_on(&self, listener: &Listener<'_>) -> Option<Applied<'_, S>> {
+        self.on_listener(listener).0.map(|claim| self.applied(claim))
     }
 
     /// Returns all policies of a listener.

@@ -104,7 +104,8 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
                 let at = (place, target.key.clone());
                 let of_target = match target.key.kind {
                     Kind::Gateway | Kind::ListenerSet if ours.contains(&target.key) => {
-                        vec![(Ancestor { key: target.key.clone(), section: None }, None)]
+                        let (key, section) = (target.key.clone(), target.section.clone());
+                        vec![(Ancestor { key, section }, None)]
                     }
                     Kind::Gateway | Kind::ListenerSet => Vec::new(),
                     _ => match (relations.parents.get(&at), routes.get(&target.key)) {
