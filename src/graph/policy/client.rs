@@ -135,12 +135,10 @@ impl<'a> ClientPolicies<'a> {
         &self,
         listener: &'l Listener<'_>,
     ) -> Option<(usize, &'l ObjectKey, Reach<'l>)> {
-        let (claim, target) = self.attached.levels(listener).next()?;
+        let (claim, (target, section)) = self.attached.levels(listener).next()?;
         let Claim::Policy(place) = claim else { return None };
-        let owner = listener.owner.object();
-        let has_own = self.attached.claims.section(owner, &listener.spec.name).is_some();
         let reach = match &listener.owner.listener_set {
-            _ if has_own => Reach::Listener,
+            _ if section.is_some() => Reach::Listener,
             Some(set) if set == target => Reach::ListenerSet(target),
             _ => Reach::Gateway(target),
         };

@@ -220,18 +220,19 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         ListenerPolicies(std::array::from_fn(|_| levels.next()))
     }
 
-    /// Returns the claims on a listener with their targets, the most specific first. Claims on
-    /// single listeners of a Gateway do not affect the listeners of its ListenerSets.
+    /// Returns the claims on a listener with their targets, the most specific first: an object,
+    /// and the listener if the claim is on that alone. Claims on single listeners of a Gateway do
+    /// not affect the listeners of its ListenerSets.
     pub(super) fn levels<'l>(
         &self,
         listener: &'l Listener<'_>,
-    ) -> impl Iterator<Item = (Claim, &'l ObjectKey)> {
+    ) -> impl Iterator<Item = (Claim, (&'l ObjectKey, Option<&'l str>))> {
         let owner = listener.owner.object();
-        let set = listener.owner.listener_set.as_ref();
-        let own = self.claims.section(owner, &listener.spec.name).map(|claim| (claim, owner));
-        let of_set = set.and_then(|set| Some((self.claims.whole(set)?, set)));
-        let gateway = &listener.owner.gateway;
-        let of_gateway = self.claims.whole(gateway).map(|claim| (claim, gateway));
+        let name = &*listener.spec.name;
+        let own = self.claims.section(owner, name).map(|claim| (claim, (owner, Some(name))));
+        let whole = |key| Some((self.claims.whole(key)?, (key, None)));
+        let of_set = listener.owner.listener_set.as_ref().and_then(whole);
+        let of_gateway = whole(&listener.owner.gateway);
         own.into_iter().chain(of_set).chain(of_gateway)
     }
 

@@ -72,13 +72,16 @@ impl Others {
     }
 }
 
-/// Relations between policies, by the index of a policy and one of its targets.
+/// The index of a policy, and one of its targets: an object, and the listener if it is one.
+type PolicyTarget = (usize, ObjectKey, Option<String>);
+
+/// Relations between policies.
 #[derive(Debug, Default)]
 struct Relations {
     /// More specific policies that replace it.
-    overridden: HashMap<(usize, ObjectKey), Others>,
+    overridden: HashMap<PolicyTarget, Others>,
     /// Policies of routes that are merged with it.
-    children: HashMap<(usize, ObjectKey), Others>,
+    children: HashMap<PolicyTarget, Others>,
     /// For a merged policy of a route: the listeners of the route, each with the parent policy.
     parents: HashMap<(usize, ObjectKey), BTreeMap<Ancestor, Option<usize>>>,
 }
@@ -101,14 +104,15 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         let reports = self.all.iter().enumerate().map(|(place, policy)| {
             let mut ancestors: BTreeMap<Ancestor, AncestorReport> = BTreeMap::new();
             for target in &policy.targets.targets {
-                let at = (place, target.key.clone());
-                let of_target = match target.key.kind {
-                    Kind::Gateway | Kind::ListenerSet if ours.contains(&target.key) => {
-                        let (key, section) = (target.key.clone(), target.section.clone());
-                        vec![(Ancestor { key, section }, None)]
+                let key = target.key.clone();
+                let mut listener = None;
+                let of_target = match key.kind {
+                    Kind::Gateway | Kind::ListenerSet if ours.contains(&key) => {
+                        listener.clone_from(&target.section);
+                        vec![(Ancestor { key: key.clone(), section: listener.clone() }, None)]
                     }
                     Kind::Gateway | Kind::ListenerSet => Vec::new(),
-                    _ => match (relations.parents.get(&at), routes.get(&target.key)) {
+                    _ => match (relations.parents.get(&(place, key.clone())), routes.get(&key)) {
                         (Some(parents), _) => parents.clone().into_iter().collect(),
                         (None, Some(route)) => {
                             parents_of(route).into_iter().map(|parent| (parent, None)).collect()
@@ -116,10 +120,12 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
                         (None, None) => Vec::new(),
                     },
                 };
+                let at: PolicyTarget = (place, key, listener);
                 for (ancestor, parent) in of_target {
                     let report = ancestors.entry(ancestor).or_insert_with(|| report(policy));
                     if let Err(refusal) = &target.attached {
                         refuse(&mut report.accepted, refusal.clone());
+                        report.warnings.clear();
                     }
                     if let Some(parent) = parent {
                         self.tell_merged(place, parent, report);
@@ -171,7 +177,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
             let applies = levels.next();
             for (claim, target) in levels {
                 let Claim::Policy(place) = claim else { continue };
-                let others = relations.overridden.entry((place, target.clone())).or_default();
+                let others = relations.overridden.entry(policy_target(place, target)).or_default();
                 if has_own {
                     let name = format!("{} of {owner}", listener.spec.name);
                     others.listeners.insert(name);
@@ -187,7 +193,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
                 for (claim, rule) in whole.chain(rules) {
                     let child = self.merges(claim).map(|(child, _)| child);
                     let parent = applies.and_then(|(claim, target)| match claim {
-                        Claim::Policy(parent) => Some((parent, target.clone())),
+                        Claim::Policy(parent) => Some(policy_target(parent, target)),
                         Claim::Closed => None,
                     });
                     if let Some(child) = child {
@@ -195,7 +201,7 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
                             key: owner.clone(),
                             section: Some(listener.spec.name.clone()),
                         };
-                        let parent = parent.as_ref().map(|(parent, _)| *parent);
+                        let parent = parent.as_ref().map(|(parent, ..)| *parent);
                         let parents = relations.parents.entry((child, route.clone())).or_default();
                         parents.insert(ancestor, parent);
                     }
@@ -216,13 +222,17 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
             let Some(claims) = self.claims.of(&route.key) else { continue };
             let Some(Claim::Policy(place)) = claims.whole else { continue };
             if !claims.sections.is_empty() {
-                let at = (place, route.key.clone());
+                let at = (place, route.key.clone(), None);
                 let rules = claims.sections.keys().cloned();
                 relations.overridden.entry(at).or_default().rules.extend(rules);
             }
         }
         relations
     }
+}
+
+fn policy_target(place: usize, (key, listener): (&ObjectKey, Option<&str>)) -> PolicyTarget {
+    (place, key.clone(), listener.map(str::to_owned))
 }
 
 fn report<S: EnvoyPolicySpec>(policy: &AttachedPolicy<'_, S>) -> AncestorReport {

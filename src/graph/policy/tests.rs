@@ -340,3 +340,32 @@ fn a_status_lists_sixteen_ancestors_the_refused_ones_first() {
         }
     });
 }
+
+#[test]
+fn a_status_tells_of_each_listener_by_itself() {
+    let of_a = "---\nkind: HTTPRoute\napiVersion: gateway.networking.k8s.io/v1\n\
+                metadata: {name: of-a}\nspec: {parentRefs: [{name: gw, sectionName: a}]}\n";
+    let both = format!("{GATEWAY_LISTENER}, {}", GATEWAY_LISTENER.replace("Name: a", "Name: b"));
+    let late = "targetRef: {group: gateway.networking.k8s.io, kind: ListenerSet, name: set}";
+    let yaml = BASE.to_owned()
+        + of_a
+        + &policy("both", &both)
+        + &policy("route", "{kind: HTTPRoute, name: of-a}")
+        + &policy("set", SET)
+        + &written("name: so-late", late, "late");
+    let conditions = |statuses: &ObjectStatuses, name: &str| -> Vec<Vec<&'static str>> {
+        let policy = statuses.policies.iter().find(|policy| policy.key.name == name).unwrap();
+        let kinds = policy
+            .ancestors
+            .iter()
+            .map(|ancestor| ancestor.conditions.iter().map(|condition| condition.kind).collect());
+        kinds.collect()
+    };
+    with_graph(&yaml, |graph| {
+        let statuses = statuses_of(graph);
+        let want = [vec!["Accepted", "Overridden"], vec!["Accepted"]];
+        assert_eq!(conditions(&statuses, "both"), want);
+        // Its `targetRef` is deprecated, but it is not attached.
+        assert_eq!(conditions(&statuses, "so-late"), [vec!["Accepted"]]);
+    });
+}
