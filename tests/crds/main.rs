@@ -89,6 +89,8 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("`value` is missing; only a Distinct match has none", TRANSLATED),
     ("is not a regular expression", TRANSLATED),
     ("is not an address range; write it like", TRANSLATED),
+    ("an interval cannot be 0s", TRANSLATED),
+    ("maxInterval cannot be less than baseInterval", TRANSLATED),
     ("is not a header name; use letters", "no request would ever match"),
     ("a cost by metadata is not supported", "there is no metadata here: nothing would be counted"),
     (".number: `-1` is out of range", "Envoy Gateway cannot decode it"),

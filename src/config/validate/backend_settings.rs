@@ -1,8 +1,8 @@
 //! The rules of Envoy Gateway's cluster settings, which several kinds embed.
 
 use crate::api::envoy::backend_settings::{
-    BackendConnection, BackendProxyProtocol, BackendRetry, CircuitBreaker, Dns, DnsLookupFamily,
-    Http2Settings, ProxyProtocolVersion, RetryTrigger,
+    BackOff, BackendConnection, BackendProxyProtocol, BackendRetry, CircuitBreaker, Dns,
+    DnsLookupFamily, Http2Settings, ProxyProtocolVersion, RetryTrigger,
 };
 use crate::config::path::Path;
 
@@ -16,6 +16,9 @@ pub(super) fn circuit_breaker(breaker: &CircuitBreaker, at: Path<'_>, found: &mu
 
 pub(super) fn retry(retry: &BackendRetry, at: Path<'_>, found: &mut Violations) {
     found.optional(at.field("numRetries"), retry.num_retries, 0..=i32::MAX);
+    if let Some(of) = retry.per_retry.as_ref().and_then(|each| each.back_off.as_ref()) {
+        back_off(of, at.field("perRetry").field("backOff"), found);
+    }
     let Some(on) = &retry.retry_on else { return };
     let at = at.field("retryOn");
     for (index, trigger) in on.triggers.iter().enumerate() {
@@ -25,6 +28,19 @@ pub(super) fn retry(retry: &BackendRetry, at: Path<'_>, found: &mut Violations) 
     for (index, code) in on.http_status_codes.iter().enumerate() {
         let at = at.field("httpStatusCodes");
         found.number(at.item(index), *code, 100..=599);
+    }
+}
+
+/// Rules of the translator of Envoy Gateway; its CRD has none here.
+fn back_off(of: &BackOff, at: Path<'_>, found: &mut Violations) {
+    for (field, interval) in [("baseInterval", of.base_interval), ("maxInterval", of.max_interval)]
+    {
+        let is_zero = interval.is_some_and(|interval| interval.get().is_zero());
+        found.require(!is_zero, at.field(field), "an interval cannot be 0s");
+    }
+    if let (Some(base), Some(max)) = (of.base_interval, of.max_interval) {
+        let problem = "maxInterval cannot be less than baseInterval";
+        found.require(base <= max, at.field("maxInterval"), problem);
     }
 }
 
