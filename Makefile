@@ -36,6 +36,8 @@ SCRIPTS := scripts/cargo-deny scripts/deb scripts/fuzz scripts/install tests/con
 test: ## unit tests, goldens, stories, and e2e where it can run; installs what they need
 	@scripts/install test
 	cargo test --locked
+	tests/oracle/lists_test.py
+	tests/oracle/goldens target/debug/edge-gateway
 	@why=$$(tests/e2e/run --why-not || echo "see above"); \
 	if [ -z "$$why" ]; then $(MAKE) --no-print-directory e2e; \
 	else echo "left out, make e2e: $$why"; fi
