@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::filters::{Filter, HttpFilter, PathMatch, Phase, ValueMatch};
 use crate::secret::is_secret_header;
 use crate::snapshot::{
-    Bind, Carrier, Choice, Conditions, Forward, Limit, Listener, RetriedFailures, Retry, Row, Rule,
-    Session, Snapshot, Traffic, Transport, WeightedClusters,
+    AddressSource, Bind, Carrier, Choice, ClientDetection, Conditions, Forward, Limit, Listener,
+    RetriedFailures, Retry, Row, Rule, Session, Snapshot, Traffic, Transport, WeightedClusters,
 };
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
@@ -141,6 +141,9 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
     write!(to, "  listener {} {}{traffic}{clients}", listener.name, HostWords(host.as_deref()))?;
     if let Some(policy) = &listener.policy {
         write!(to, ", ClientTrafficPolicy {}", policy.name)?;
+        if let Some(of) = &policy.detection {
+            write!(to, ", client address {}", Detection(of))?;
+        }
     }
     if let Some(tracing) = &listener.tracing {
         let TracingSettings { collector, sampling, tags } = &**tracing;
@@ -163,6 +166,26 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
         writeln!(to, "    access log to {}{only}", files.join(", "))?;
     }
     Ok(())
+}
+
+/// The source of the client's address.
+struct Detection<'a>(&'a ClientDetection);
+
+impl Display for Detection<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match &self.0.source {
+            AddressSource::Field { name, required } => {
+                let else_403 = if *required { ", else 403" } else { "" };
+                write!(f, "from {name}{else_403}")
+            }
+            AddressSource::Hops(count) => write!(f, "from entry {count} of x-forwarded-for"),
+            AddressSource::Peer => f.write_str("of the peer"),
+            AddressSource::Ranges(ranges) => {
+                let ranges: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+                write!(f, "from x-forwarded-for of {}", ranges.join(", "))
+            }
+        }
+    }
 }
 
 struct HostWords<'a>(Option<&'a str>);

@@ -54,6 +54,7 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 listeners: HostTable::default(),
                 limits: Arc::clone(&built.limits),
                 policy: None,
+                has_policies: false,
                 access_log: parts.logs.of(gateway).cloned(),
                 counts: parts
                     .inputs
@@ -62,6 +63,7 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                     .bind_counts
                     .get_or_make(key, |_| Arc::default()),
             });
+            bind.has_policies |= built.policy.is_some();
             if !listener.tls && built.policy.is_some() {
                 // All listeners of the bind that are not closed have this policy.
                 bind.limits = Arc::clone(&built.limits);

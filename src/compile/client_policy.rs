@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::api::Protocol;
 use crate::api::envoy::ClientTrafficPolicySpec;
+use crate::api::envoy::client_traffic_policy::{ClientIpDetection, XForwardedFor};
 use crate::graph::{ClientEffect, ClientPolicies, Listener};
-use crate::snapshot::{ClientLimits, ClientPolicy, Rule};
+use crate::snapshot::{AddressSource, ClientDetection, ClientLimits, ClientPolicy, Rule};
 
 use super::routes::refusing;
 
@@ -42,7 +45,11 @@ impl ListenerSettings {
             Some(ClientEffect::Policy(applied)) => {
                 let metadata = applied.metadata();
                 let name = format!("{}/{}", metadata.namespace(), metadata.name).into();
-                settings.policy = Some(Arc::new(ClientPolicy { name }));
+                let policy = ClientPolicy {
+                    name,
+                    detection: applied.spec.client_ip_detection.as_ref().map(detection),
+                };
+                settings.policy = Some(Arc::new(policy));
                 let limits = limits(defaults, applied.spec);
                 if limits != **defaults {
                     settings.limits = Arc::new(limits);
@@ -50,6 +57,38 @@ impl ListenerSettings {
             }
         }
         settings
+    }
+}
+
+/// Returns the source of the client's address. A value that cannot be used, which `config` has
+/// refused, believes nobody.
+fn detection(of: &ClientIpDetection) -> ClientDetection {
+    let ClientIpDetection { x_forwarded_for, custom_header, direct_source_ip: _ } = of;
+    let appends = x_forwarded_for
+        .as_ref()
+        .is_none_or(|of| !of.disable_x_forwarded_for_append.unwrap_or_default());
+    let source = match (x_forwarded_for, custom_header) {
+        (Some(of), _) => hops(of),
+        (None, Some(header)) => match HeaderName::from_bytes(header.name.as_bytes()) {
+            Ok(name) => {
+                AddressSource::Field { name, required: header.fail_closed.unwrap_or_default() }
+            }
+            Err(_) => AddressSource::Peer,
+        },
+        (None, None) => AddressSource::Peer,
+    };
+    ClientDetection { source, appends }
+}
+
+fn hops(of: &XForwardedFor) -> AddressSource {
+    match (&of.trusted_cidrs, of.num_trusted_hops) {
+        (Some(ranges), _) => {
+            AddressSource::Ranges(ranges.iter().filter_map(|range| range.parse().ok()).collect())
+        }
+        (None, Some(count)) if count > 0 => {
+            AddressSource::Hops(usize::try_from(count).unwrap_or(usize::MAX))
+        }
+        (None, _) => AddressSource::Peer,
     }
 }
 

@@ -79,7 +79,6 @@ const TRAFFIC_FEATURES: &[&str] = &[
 
 /// Fields of Envoy Gateway's ClientTrafficPolicy that are not supported yet, in the same form.
 const CLIENT_FEATURES: &[&str] = &[
-    "clientIPDetection",
     "connection",
     "enableProxyProtocol",
     "grpc",

@@ -380,6 +380,7 @@ mod tests {
             listeners: HostTable::default(),
             limits: Arc::default(),
             policy: None,
+            has_policies: false,
             access_log: None,
         })
     }

@@ -33,12 +33,13 @@ pub(crate) struct ClientConnection {
 
 impl ClientConnection {
     /// Returns the holder to which the descriptors of a request are charged: the peer, or, behind a
-    /// trusted proxy, `client`, the address that the proxy reported. Requests of a proxy that
-    /// reports none are not limited.
+    /// proxy that is believed, `client`, the address that the proxy reported. Requests of a proxy of
+    /// `--trusted-proxies` that reports none are not limited.
     pub(super) fn client_of(&self, client: IpAddr) -> Option<Holder> {
         let peer = self.origin.peer.ip().to_canonical();
-        self.registration.client().or_else(|| {
-            (client != peer).then(|| self.process.descriptors.client(PeerNetwork::of(client)))
-        })
+        match client == peer {
+            true => self.registration.client(),
+            false => Some(self.process.descriptors.client(PeerNetwork::of(client))),
+        }
     }
 }

@@ -3,20 +3,27 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::FORWARDED;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::downstream::new_request_id;
+use crate::failure::{Denial, Failure};
 use crate::filters::{HostName, Scheme};
 use crate::net::Cidr;
+use crate::proxy::client_claims::{Claims, FOR, HOST, PORT, PROTO, address_in};
 use crate::proxy::noted_fields::{Noted, NotedFields};
-use crate::snapshot::{Listener, RouteTable};
+use crate::snapshot::{AddressSource, ClientDetection, Listener, RouteTable};
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The refusal of a request without the field that must have the client's address.
+static CLIENT_UNKNOWN: Denial = Denial {
+    status: StatusCode::FORBIDDEN,
+    flag: None,
+    details: "rejecting_because_detection_failed",
+    text: "",
+};
 
 /// The origin of a request, as its forwarded fields describe it.
 #[derive(Debug)]
@@ -36,12 +43,21 @@ pub(super) struct RequestOrigin<'a> {
 #[derive(Debug)]
 pub(super) struct ForwardedFields<'a> {
     connection: &'a ConnectionOrigin,
-    /// `X-Forwarded-For`; `None` for the peer alone.
-    hops: Option<HeaderValue>,
+    hops: Hops,
     /// `X-Forwarded-Host`; `None` if the head has that of a trusted proxy.
     host: Option<&'a HeaderValue>,
     port: u16,
     scheme: Scheme,
+}
+
+/// `X-Forwarded-For` of a request to a backend.
+#[derive(Debug)]
+enum Hops {
+    /// The field is as the proxy sent it, or absent.
+    AsReceived,
+    List(HeaderValue),
+    /// The peer alone.
+    Peer,
 }
 
 impl ForwardedFields<'_> {
@@ -52,7 +68,11 @@ impl ForwardedFields<'_> {
             true => connection.port_value.clone(),
             false => port.into(),
         };
-        headers.insert(FOR, hops.unwrap_or_else(|| connection.peer_value.clone()));
+        match hops {
+            Hops::AsReceived => {}
+            Hops::List(hops) => drop(headers.insert(FOR, hops)),
+            Hops::Peer => drop(headers.insert(FOR, connection.peer_value.clone())),
+        }
         headers.insert(PROTO, HeaderValue::from_static(scheme.as_str()));
         if let Some(host) = host {
             headers.insert(HOST, host.clone());
@@ -93,8 +113,7 @@ impl ConnectionOrigin {
             scheme,
             port,
             trusted: trusted.iter().any(|range| range.contains(address)),
-            peer_value: HeaderValue::from_str(&address.to_string())
-                .unwrap_or(HeaderValue::from_static("unknown")),
+            peer_value: address_value(address),
             port_value: port.into(),
         }
     }
@@ -105,14 +124,16 @@ impl ConnectionOrigin {
     }
 
     /// Returns the origin of a request. `fields` are the notes of its head; fields from an untrusted
-    /// peer are removed from it.
+    /// peer are removed from it. `trusted` is `--trusted-proxies`; `detection` takes its place if the
+    /// listener has a ClientTrafficPolicy with `clientIPDetection`.
     ///
     /// Only fields that a trusted proxy wrote can be trusted (RFC 7239 section 8.1). If the peer is
     /// trusted, its `X-Forwarded-*` and `X-Request-Id` are kept, and its address is appended to
     /// `X-Forwarded-For`.
     ///
-    /// Scheme, host and port never contradict each other: the port is the one in the host that the
-    /// client sent, which a port mapping in front of the socket does not change.
+    /// # Errors
+    ///
+    /// The client's address is required in a field, and is not there.
     pub(super) fn of_request<'a>(
         &'a self,
         headers: &mut HeaderMap,
@@ -120,33 +141,102 @@ impl ConnectionOrigin {
         host: &HostName,
         host_field: &'a HeaderValue,
         trusted: &[Cidr],
+        detection: Option<&ClientDetection>,
+    ) -> Result<RequestOrigin<'a>, Failure> {
+        let Some(detection) = detection else {
+            if !self.trusted {
+                return Ok(self.of_stranger(headers, fields, host, host_field));
+            }
+            let claims = Claims::by_ranges(headers, trusted);
+            return Ok(self.of_proxy(headers, claims, true, host, host_field));
+        };
+        let peer = self.peer.ip().to_canonical();
+        let mut named = None;
+        let claims = match &detection.source {
+            AddressSource::Peer => None,
+            AddressSource::Hops(count) => Claims::by_count(headers, *count),
+            AddressSource::Ranges(ranges) => ranges
+                .iter()
+                .any(|range| range.contains(peer))
+                .then(|| Claims::by_ranges(headers, ranges)),
+            AddressSource::Field { name, required } => {
+                named = address_in(headers, name).map(|client| (name, client));
+                if *required && named.is_none() {
+                    return Err(Failure::Denied(&CLIENT_UNKNOWN));
+                }
+                // The field says nothing about the peer, so that only proxies of the command line
+                // are believed what else they claim.
+                self.trusted.then(|| Claims::by_ranges(headers, trusted))
+            }
+        };
+        let mut origin = match claims {
+            Some(claims) => self.of_proxy(headers, claims, detection.appends, host, host_field),
+            None => self.of_stranger(headers, fields, host, host_field),
+        };
+        if let AddressSource::Field { .. } = detection.source {
+            origin.client = peer;
+        }
+        if let Some((name, client)) = named {
+            origin.client = client;
+            let value = address_value(client);
+            if matches!(origin.fields.hops, Hops::Peer) && client != peer {
+                let hops = HeaderValue::from_str(&format!("{client}, {peer}"));
+                origin.fields.hops = hops.map_or(Hops::Peer, Hops::List);
+            }
+            // It may be one of those that strangers may not send.
+            headers.insert(name, value);
+        }
+        headers.insert(EXTERNAL_ADDRESS, address_value(origin.client));
+        Ok(origin)
+    }
+
+    /// Returns the origin of a request whose peer is believed nothing.
+    ///
+    /// Scheme, host and port never contradict each other: the port is the one in the host that the
+    /// client sent, which a port mapping in front of the socket does not change.
+    fn of_stranger<'a>(
+        &'a self,
+        headers: &mut HeaderMap,
+        fields: NotedFields,
+        host: &HostName,
+        host_field: &'a HeaderValue,
+    ) -> RequestOrigin<'a> {
+        remove_claims(headers, fields);
+        let (port, scheme) = (host.port().unwrap_or(self.port), self.scheme);
+        let host = Some(host_field);
+        let hops = Hops::Peer;
+        RequestOrigin {
+            client: self.peer.ip().to_canonical(),
+            request_id: new_request_id(),
+            scheme,
+            port,
+            fields: ForwardedFields { connection: self, hops, host, port, scheme },
+        }
+    }
+
+    /// Returns the origin of a request whose peer is a proxy with these claims. The peer is added to
+    /// its `X-Forwarded-For` if `appends`.
+    fn of_proxy<'a>(
+        &'a self,
+        headers: &HeaderMap,
+        claims: Claims<'_>,
+        appends: bool,
+        host: &HostName,
+        host_field: &'a HeaderValue,
     ) -> RequestOrigin<'a> {
         let peer = self.peer.ip().to_canonical();
-        if !self.trusted {
-            remove_claims(headers, fields);
-            let (port, scheme) = (host.port().unwrap_or(self.port), self.scheme);
-            return RequestOrigin {
-                client: peer,
-                request_id: new_request_id(),
-                scheme,
-                port,
-                fields: ForwardedFields {
-                    connection: self,
-                    hops: None,
-                    host: Some(host_field),
-                    port,
-                    scheme,
-                },
-            };
-        }
-
-        let Claims { client, hops, scheme, host: claimed_host, port } = claims(headers, trusted);
-        let mut hops = hops.join(", ");
-        if !hops.is_empty() {
-            hops.push_str(", ");
-        }
-        hops.push_str(&peer.to_string());
-        let hops = HeaderValue::from_str(&hops).unwrap_or_else(|_| self.peer_value.clone());
+        let Claims { client, hops, scheme, host: claimed_host, port } = claims;
+        let hops = match appends {
+            false => Hops::AsReceived,
+            true => {
+                let mut hops = hops.join(", ");
+                if !hops.is_empty() {
+                    hops.push_str(", ");
+                }
+                hops.push_str(&peer.to_string());
+                HeaderValue::from_str(&hops).map_or(Hops::Peer, Hops::List)
+            }
+        };
 
         // A proxy that reports port 443 and no scheme was reached by https.
         let implied = [Scheme::Http, Scheme::Https]
@@ -169,7 +259,7 @@ impl ConnectionOrigin {
             port,
             fields: ForwardedFields {
                 connection: self,
-                hops: Some(hops),
+                hops,
                 host: if headers.contains_key(HOST) { None } else { Some(host_field) },
                 port,
                 scheme: told_scheme,
@@ -178,75 +268,9 @@ impl ConnectionOrigin {
     }
 }
 
-/// The claims of a trusted proxy about its client.
-struct Claims<'a> {
-    client: Option<IpAddr>,
-    /// `X-Forwarded-For` as received.
-    hops: Vec<&'a str>,
-    scheme: Option<Scheme>,
-    host: Option<HostName>,
-    port: Option<u16>,
-}
-
-/// Parses `X-Forwarded-*`. Each field is a list to which every proxy may have added.
-fn claims<'a>(headers: &'a HeaderMap, trusted: &[Cidr]) -> Claims<'a> {
-    let hops = members(headers, &FOR);
-    // The right-most hop that is not a trusted proxy is the client; hops further left cannot be
-    // trusted. If all hops are trusted proxies, the first hop is the client.
-    let (mut client, mut back) = (None, 0);
-    for hop in hops.iter().rev() {
-        let Some(address) = address(hop) else { break };
-        (client, back) = (Some(address), back + 1);
-        if !trusted.iter().any(|range| range.contains(address)) {
-            break;
-        }
-    }
-    // Returns the value from the proxy that this client reached. For a proxy that adds to one list
-    // and replaces another, it is the right-most value.
-    let by_that_proxy = |name: HeaderName| -> Option<&'a str> {
-        let all = members(headers, &name);
-        let at = match all.len() == hops.len() {
-            true => all.len().checked_sub(back.max(1)),
-            false => all.len().checked_sub(1),
-        };
-        at.map(|at| all[at])
-    };
-    let scheme = match by_that_proxy(PROTO).map(str::to_ascii_lowercase).as_deref() {
-        Some("https" | "wss") => Some(Scheme::Https),
-        Some("http" | "ws") => Some(Scheme::Http),
-        _ => None,
-    };
-    let host = by_that_proxy(HOST).and_then(|host| HeaderValue::from_str(host).ok());
-    let host = host.and_then(|host| HostName::parse(&host));
-    let port = by_that_proxy(PORT).and_then(|port| port.parse().ok()).filter(|port| *port != 0);
-    Claims { client, hops, scheme, host, port }
-}
-
-/// Returns the members of a list, over all lines of the field.
-fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
-    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|one| !one.is_empty()).collect()
-}
-
-/// Parses the address of a hop, in the forms that proxies write: alone, in brackets, with a port,
-/// in quotes.
-fn address(hop: &str) -> Option<IpAddr> {
-    let hop = hop.strip_prefix('"').and_then(|hop| hop.strip_suffix('"')).unwrap_or(hop);
-    let is_port = |port: &str| port.parse::<u16>().is_ok();
-    let address = match hop.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => {
-            let fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-            address.parse().ok().filter(|address: &IpAddr| fits && address.is_ipv6())?
-        }
-        None => match hop.parse() {
-            Ok(address) => address,
-            Err(_) => {
-                let (address, _) = hop.split_once(':').filter(|(_, port)| is_port(port))?;
-                IpAddr::V4(address.parse().ok()?)
-            }
-        },
-    };
-    Some(address.to_canonical())
+/// Returns an address as the value of a field.
+fn address_value(address: IpAddr) -> HeaderValue {
+    HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// Removes what an untrusted peer claims, in all `X-Forwarded-*` fields, including unknown ones.
@@ -267,208 +291,4 @@ fn remove_claims(headers: &mut HeaderMap, fields: NotedFields) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The client, scheme and port of a request.
-    struct Told {
-        client: IpAddr,
-        scheme: Scheme,
-        port: u16,
-    }
-
-    fn told(trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
-        told_by("shop.test", trusted, sent)
-    }
-
-    /// For a connection by https on port 443, from 192.0.2.7.
-    fn told_by(host: &'static str, trusted: &[&str], sent: &[(&str, &str)]) -> (HeaderMap, Told) {
-        let trusted: Vec<Cidr> = trusted.iter().map(|range| range.parse().unwrap()).collect();
-        let origin = ConnectionOrigin::new(
-            "[::ffff:192.0.2.7]:4711".parse().unwrap(),
-            Scheme::Https,
-            443,
-            &trusted,
-        );
-        let mut headers = HeaderMap::new();
-        for (name, value) in sent {
-            headers.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            );
-        }
-        let field = HeaderValue::from_static(host);
-        let host = HostName::parse(&field).unwrap();
-        let fields = NotedFields::of(&headers);
-        let told = origin.of_request(&mut headers, fields, &host, &field, &trusted);
-        let RequestOrigin { client, request_id, scheme, port, fields } = told;
-        fields.insert_into(&mut headers, request_id);
-        (headers, Told { client, scheme, port })
-    }
-
-    const SENT: &[(&str, &str)] = &[
-        ("x-forwarded-for", "203.0.113.9, 10.0.0.1"),
-        ("x-forwarded-proto", "https"),
-        ("x-forwarded-host", "public.example"),
-        ("x-forwarded-port", "8443"),
-        ("x-real-ip", "203.0.113.9"),
-        ("forwarded", "for=203.0.113.9"),
-        ("x-request-id", "theirs"),
-    ];
-
-    #[test]
-    fn an_unknown_peer_is_believed_nothing() {
-        let (headers, told_of) = told(&["10.0.0.0/8"], SENT);
-        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
-        assert_eq!(headers["x-forwarded-proto"], "https");
-        assert_eq!(headers["x-forwarded-host"], "shop.test");
-        assert_eq!(headers["x-forwarded-port"], "443");
-        assert!(!headers.contains_key("x-real-ip") && !headers.contains_key("forwarded"));
-        assert_ne!(headers["x-request-id"], "theirs");
-        assert_eq!(told_of.client.to_string(), "192.0.2.7");
-    }
-
-    #[test]
-    fn a_trusted_proxy_is_believed_up_to_the_first_stranger() {
-        let (headers, told_of) = told(&["10.0.0.0/8", "192.0.2.7"], SENT);
-        assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 10.0.0.1, 192.0.2.7");
-        assert_eq!(headers["x-forwarded-host"], "public.example");
-        assert_eq!(headers["x-forwarded-port"], "8443");
-        assert_eq!(headers["x-request-id"], "theirs");
-        assert_eq!(told_of.client.to_string(), "203.0.113.9");
-
-        let (headers, told_of) = told(&["192.0.2.7"], &[("x-forwarded-proto", "http")]);
-        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
-        assert_eq!(headers["x-forwarded-port"], "80");
-        assert_eq!(told_of.client.to_string(), "192.0.2.7");
-    }
-
-    #[test]
-    fn a_trusted_proxy_says_how_the_client_came() {
-        let https = ("x-forwarded-proto", "https");
-        let http = ("x-forwarded-proto", "http");
-        let port = |port| ("x-forwarded-port", port);
-        // (fields from the proxy, scheme and port); the connection itself is https on 443
-        type Row<'a> = (&'a [(&'a str, &'a str)], Scheme, u16);
-        let table: [Row<'_>; 7] = [
-            (&[], Scheme::Https, 443),
-            (&[http], Scheme::Http, 80),
-            (&[https], Scheme::Https, 443),
-            (&[http, port("8080")], Scheme::Http, 8080),
-            (&[port("8443")], Scheme::Https, 8443),
-            (&[http, port("none")], Scheme::Http, 80),
-            (&[("x-forwarded-proto", "gopher")], Scheme::Https, 443),
-        ];
-        for (sent, scheme, port) in table {
-            let (_, told) = told(&["192.0.2.7"], sent);
-            assert_eq!((told.scheme, told.port), (scheme, port), "{sent:?}");
-        }
-        let (_, told) = told(&[], &[http, port("8080")]);
-        assert_eq!((told.scheme, told.port), (Scheme::Https, 443), "nobody else does");
-    }
-
-    #[test]
-    fn a_hop_is_an_address_however_it_is_written() {
-        // (hop, address)
-        let table = [
-            ("203.0.113.9", Some("203.0.113.9")),
-            ("203.0.113.9:51234", Some("203.0.113.9")),
-            ("2001:db8::9", Some("2001:db8::9")),
-            ("[2001:db8::9]", Some("2001:db8::9")),
-            ("[2001:db8::9]:51234", Some("2001:db8::9")),
-            ("\"[2001:db8::9]:51234\"", Some("2001:db8::9")),
-            ("::ffff:203.0.113.9", Some("203.0.113.9")),
-            ("[::ffff:203.0.113.9]:80", Some("203.0.113.9")),
-            ("203.0.113.9:", None),
-            ("203.0.113.9:x", None),
-            ("203.0.113.9:99999", None),
-            ("[203.0.113.9]:80", None),
-            ("[2001:db8::9]x", None),
-            ("[2001:db8::9", None),
-            ("203.0.113", None),
-            ("unknown", None),
-            ("_hidden", None),
-            ("", None),
-        ];
-        for (hop, want) in table {
-            assert_eq!(address(hop).map(|address| address.to_string()).as_deref(), want, "{hop}");
-        }
-    }
-
-    #[test]
-    fn the_client_is_the_last_hop_that_is_not_ours() {
-        let trusted = &["10.0.0.0/8", "192.0.2.7"];
-        // (X-Forwarded-For, client)
-        let table: [(&[&str], &str); 10] = [
-            (&["203.0.113.9:51234"], "203.0.113.9"),
-            (&["[2001:db8::9]:51234"], "2001:db8::9"),
-            (&["6.6.6.6, 203.0.113.9:1, 10.0.0.1:2"], "203.0.113.9"),
-            (&["6.6.6.6", "203.0.113.9", "::ffff:10.0.0.1"], "203.0.113.9"),
-            (&["203.0.113.9,,"], "203.0.113.9"),
-            (&["203.0.113.9, unknown"], "192.0.2.7"),
-            (&["unknown, 10.0.0.1"], "10.0.0.1"),
-            // An address within the gateway's own ranges can be a client too.
-            (&["10.1.2.3"], "10.1.2.3"),
-            (&["10.1.2.3, 10.0.0.1"], "10.1.2.3"),
-            (&[], "192.0.2.7"),
-        ];
-        for (lines, want) in table {
-            let sent: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
-            let (headers, told) = told(trusted, &sent);
-            assert_eq!(told.client.to_string(), want, "{lines:?}");
-            let hops = headers["x-forwarded-for"].to_str().unwrap();
-            assert!(hops.ends_with("192.0.2.7"), "{hops}");
-        }
-    }
-
-    #[test]
-    fn port_scheme_and_host_never_contradict_each_other() {
-        let mapped = "shop.test:8443";
-        let host = |host| ("x-forwarded-host", host);
-        let proto = |proto| ("x-forwarded-proto", proto);
-        let port = |port| ("x-forwarded-port", port);
-        let hops = ("x-forwarded-for", "203.0.113.9, 10.0.0.1");
-        // (Host, fields from the proxy, host, port and scheme that the backend gets)
-        type Row<'a> = (&'static str, &'a [(&'a str, &'a str)], (&'a str, &'a str, &'a str));
-        let table: [Row<'_>; 16] = [
-            (mapped, &[], (mapped, "8443", "https")),
-            (mapped, &[proto("https")], (mapped, "8443", "https")),
-            (mapped, &[proto("https"), port("443")], (mapped, "8443", "https")),
-            (mapped, &[host("a.test"), proto("https")], ("a.test", "443", "https")),
-            (mapped, &[host("a.test"), port("444")], ("a.test", "444", "https")),
-            ("shop.test", &[host("a.test:444")], ("a.test:444", "444", "https")),
-            ("shop.test", &[host("a.test:444"), port("443")], ("a.test:444", "444", "https")),
-            ("shop.test", &[host("[::1]:444"), proto("http")], ("[::1]:444", "444", "http")),
-            ("shop.test", &[port("80")], ("shop.test", "80", "http")),
-            ("shop.test", &[port("443"), proto("gopher")], ("shop.test", "443", "https")),
-            ("shop.test", &[port("0"), proto("HTTP")], ("shop.test", "80", "http")),
-            ("shop.test", &[proto("wss")], ("shop.test", "443", "https")),
-            ("shop.test", &[proto("ws")], ("shop.test", "80", "http")),
-            // Lists that all proxies have added to, and lists that some have not.
-            (
-                "shop.test",
-                &[hops, proto("https, http"), port("444, 80")],
-                ("shop.test", "444", "https"),
-            ),
-            (
-                "shop.test",
-                &[hops, proto("http, https, http"), port("81")],
-                ("shop.test", "81", "http"),
-            ),
-            ("shop.test", &[proto("https, http")], ("shop.test", "80", "http")),
-        ];
-        for (named, sent, (host, port, proto)) in table {
-            let (headers, told) = told_by(named, &["192.0.2.7", "10.0.0.0/8"], sent);
-            let says = |name: &str| headers[name].to_str().unwrap().to_owned();
-            let case = format!("{named} {sent:?}");
-            assert_eq!(says("x-forwarded-host"), host, "{case}");
-            assert_eq!(says("x-forwarded-port"), port, "{case}");
-            assert_eq!(says("x-forwarded-proto"), proto, "{case}");
-            assert_eq!(told.port.to_string(), port, "{case}");
-            assert_eq!(told.scheme.as_str(), proto, "{case}");
-        }
-        let (headers, told) = told_by(mapped, &[], &[host("a.test"), port("1")]);
-        assert_eq!(headers["x-forwarded-host"], mapped);
-        assert_eq!((&headers["x-forwarded-port"], told.port), (&"8443".parse().unwrap(), 8443));
-    }
-}
+mod tests;

@@ -149,8 +149,17 @@ async fn answer(
         return Err(Failure::Overloaded);
     }
     let trusted = &process.trusted_proxies;
+    let policy = bind.policy_of(connection.sni.as_deref());
+    let detection = policy.and_then(|policy| policy.detection.as_ref());
     let RequestOrigin { client, request_id, scheme, port, fields: forwarded } =
-        connection.origin.of_request(&mut head.headers, fields, &host, &host_field, trusted);
+        connection.origin.of_request(
+            &mut head.headers,
+            fields,
+            &host,
+            &host_field,
+            trusted,
+            detection,
+        )?;
     (record.client, record.request_id) = (client, Some(request_id));
     if upgrade == Some(Upgrade::Http2) {
         // Routes, filters and backends see the HTTP/1.1 handshake that corresponds to the CONNECT.

@@ -9,6 +9,7 @@ mod acme_webroot;
 mod attempts;
 mod body_progress;
 mod client_body;
+mod client_claims;
 mod client_connection;
 mod client_protocol;
 mod downstream_body;

@@ -35,6 +35,8 @@ pub(crate) struct Bind {
     pub limits: Arc<ClientLimits>,
     /// The ClientTrafficPolicy of the listeners of a bind without TLS.
     pub policy: Option<Arc<ClientPolicy>>,
+    /// True if a ClientTrafficPolicy applies to a listener.
+    pub has_policies: bool,
     /// The access log of exchanges that belong to no listener: the log of the bind's Gateways, if
     /// they all have the same one.
     pub access_log: Option<Arc<GatewayLog>>,
@@ -64,6 +66,18 @@ impl Bind {
         };
         let hosts = listener.hosts.iter();
         hosts.filter(|host| !is_covered(host) && comes_here(host)).collect()
+    }
+
+    /// Returns the ClientTrafficPolicy for a connection whose handshake named `sni`, which is `None`
+    /// without TLS.
+    pub(crate) fn policy_of(&self, sni: Option<&str>) -> Option<&Arc<ClientPolicy>> {
+        if !self.has_policies {
+            return None;
+        }
+        match sni {
+            None => self.policy.as_ref(),
+            Some(sni) => self.listeners.best(sni)?.policy.as_ref(),
+        }
     }
 
     /// Returns the destination of all traffic of this bind, if it is forwarded without inspection:

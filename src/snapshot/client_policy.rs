@@ -2,13 +2,42 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
+use crate::net::Cidr;
+
 /// The settings of the ClientTrafficPolicy that applies to a listener. Its limits and timeouts are in
 /// the listener's [`ClientLimits`](super::ClientLimits).
 ///
 /// HTTP listeners of one port share their policy, so that the settings hold for the whole
 /// [`Bind`](super::Bind) of a port without TLS. Over TLS each listener has its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ClientPolicy {
     /// `namespace/name` of the policy.
     pub name: Arc<str>,
+    /// The source of the client's address; `None` if `--trusted-proxies` decides.
+    pub detection: Option<ClientDetection>,
+}
+
+/// `clientIPDetection`: the source of the client's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientDetection {
+    pub source: AddressSource,
+    /// True if the peer is appended to the `X-Forwarded-For` of a proxy.
+    pub appends: bool,
+}
+
+/// The source of a client's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AddressSource {
+    /// A field with one address. A request without it gets 403 if it is `required`, else it comes
+    /// from the peer.
+    Field { name: HeaderName, required: bool },
+    /// The entry of `X-Forwarded-For` with this number, counted from the right, from 1. Every peer
+    /// is believed.
+    Hops(usize),
+    /// The peer of the connection.
+    Peer,
+    /// `X-Forwarded-For` of peers in these ranges: from the right, the first entry outside of them.
+    Ranges(Box<[Cidr]>),
 }

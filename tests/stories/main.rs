@@ -18,6 +18,7 @@ mod balance;
 mod bounds;
 mod certificates;
 mod client_certificates;
+mod client_policies;
 mod commands;
 mod credentials;
 mod dashboard;

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use crate::api::envoy::ClientTrafficPolicySpec;
 use crate::api::{ObjectKey, Protocol};
+use crate::config::field_path;
 use crate::graph::gateways::Gateway;
 use crate::graph::index::ObjectIndex;
 use crate::graph::listener_sets::{ListenerSet, served_listeners};
@@ -59,6 +60,18 @@ impl Reach<'_> {
     }
 }
 
+/// Returns false for addresses that no other network reaches.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !(address.is_loopback() || address.is_private() || address.is_link_local())
+        }
+        IpAddr::V6(address) => {
+            !(address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local())
+        }
+    }
+}
+
 impl<'a> ClientPolicies<'a> {
     /// Attaches the policies to listeners.
     pub(in crate::graph) fn new(
@@ -72,6 +85,7 @@ impl<'a> ClientPolicies<'a> {
         let mut policies = Self { attached, refused: HashSet::new() };
         if !policies.attached.all.is_empty() {
             policies.judge_ports(gateways, sets, faults);
+            policies.judge_detection(gateways, sets, faults);
         }
         policies
     }
@@ -127,6 +141,37 @@ impl<'a> ClientPolicies<'a> {
                     refuse(&mut of_policy.attached, refusal);
                 }
             }
+        }
+    }
+
+    /// Warns of policies that believe the address that any peer sends, on listeners that clients may
+    /// reach without a proxy.
+    fn judge_detection(
+        &self,
+        gateways: &[Gateway<'a>],
+        sets: &[ListenerSet<'a>],
+        faults: &mut Faults,
+    ) {
+        let mut told = HashSet::new();
+        for (gateway, listener) in served_listeners(gateways, sets) {
+            let Some((place, ..)) = self.policy_of(listener) else { continue };
+            let policy = &self.attached.all[place];
+            let Some(of) = &policy.object.spec.client_ip_detection else { continue };
+            let hops = of.x_forwarded_for.as_ref().and_then(|of| of.num_trusted_hops);
+            let field = match (hops, &of.custom_header) {
+                (Some(count), _) if count > 0 => "xForwardedFor.numTrustedHops",
+                (None, Some(_)) => "customHeader",
+                _ => continue,
+            };
+            let is_public = |address: &Option<IpAddr>| address.is_none_or(is_public);
+            if !gateway.addresses.iter().any(is_public) || !told.insert(place) {
+                continue;
+            }
+            let problem = "the address that any peer sends is believed: a client that reaches the \
+                           listener without a proxy can claim any address. Use \
+                           `xForwardedFor.trustedCIDRs`, or an address that only the proxy reaches";
+            let at = field_path!(spec.clientIPDetection).join(field);
+            faults.warning(&policy.key, at, problem);
         }
     }
 

@@ -1,0 +1,114 @@
+//! ClientTrafficPolicies on the wire: who the client is, timeouts, headers, and what is closed.
+
+use crate::support::{Gateway, Origin, Setup, Wire, forward_route, gateway_of, serve_all, soon};
+
+/// A ClientTrafficPolicy with one target and these fields beside it.
+fn policy(name: &str, target: &str, fields: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: ClientTrafficPolicy\n\
+         metadata: {{name: {name}, namespace: envoy-gateway-system}}\nspec:\n  \
+         targetRefs: [{{group: gateway.networking.k8s.io, {target}}}]\n{fields}"
+    )
+}
+
+/// A gateway in front of `shop.test` with a policy for all its listeners.
+fn governed(shop: &Origin, fields: &str) -> Setup {
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &policy("all", "kind: Gateway, name: eg", fields);
+    Gateway::setup().file("routes/shop.yaml", &files)
+}
+
+/// The status of a request with these lines in its head.
+async fn ask(gateway: &Gateway, lines: &str) -> u16 {
+    let mut wire = gateway.wire().await;
+    wire.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\n{lines}Connection: close\r\n\r\n"))
+        .await;
+    soon("an answer", wire.reply()).await.status()
+}
+
+#[tokio::test]
+async fn an_address_is_believed_from_those_that_the_policy_trusts_alone() {
+    let detection = |fields: &str| format!("  clientIPDetection: {{{fields}}}\n");
+    let hops = "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-Proto: https\r\n";
+    let client = "CF-Connecting-IP: 203.0.113.9\r\n";
+    // (policy, lines that are sent, status, `X-Forwarded-For` and scheme that the backend gets)
+    let table: [(&str, &str, u16, &str, &str); 9] = [
+        (
+            "xForwardedFor: {trustedCIDRs: [127.0.0.0/8]}",
+            hops,
+            200,
+            "6.6.6.6, 203.0.113.9, 127.0.0.1",
+            "https",
+        ),
+        ("xForwardedFor: {trustedCIDRs: [10.0.0.0/8]}", hops, 200, "127.0.0.1", "http"),
+        (
+            "xForwardedFor: {numTrustedHops: 1}",
+            hops,
+            200,
+            "6.6.6.6, 203.0.113.9, 127.0.0.1",
+            "https",
+        ),
+        ("xForwardedFor: {numTrustedHops: 3}", hops, 200, "127.0.0.1", "http"),
+        ("xForwardedFor: {numTrustedHops: 0}", hops, 200, "127.0.0.1", "http"),
+        ("customHeader: {name: CF-Connecting-IP}", client, 200, "203.0.113.9, 127.0.0.1", "http"),
+        ("customHeader: {name: CF-Connecting-IP}", hops, 200, "127.0.0.1", "http"),
+        ("customHeader: {name: CF-Connecting-IP, failClosed: true}", hops, 403, "", ""),
+        ("directSourceIP: {}", hops, 200, "127.0.0.1", "http"),
+    ];
+    for (fields, lines, status, hops, scheme) in table {
+        let shop = Origin::replying("shop").await;
+        let gateway = governed(&shop, &detection(fields)).start().await;
+        assert_eq!(ask(&gateway, lines).await, status, "{fields}");
+        if status != 200 {
+            assert_eq!(shop.connections(), 0, "{fields}");
+            continue;
+        }
+        let seen = shop.last();
+        assert_eq!(seen.head.all("x-forwarded-for"), [hops], "{fields}");
+        assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some(scheme), "{fields}");
+        let known = if hops.contains("203.0.113.9") { "203.0.113.9" } else { "127.0.0.1" };
+        assert_eq!(seen.head.all("x-envoy-external-address"), [known], "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn the_policy_takes_the_place_of_the_flag_and_feeds_authorization() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  clientIPDetection: {xForwardedFor: {trustedCIDRs: [10.0.0.0/8]}}\n";
+    let allowed = "---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\n\
+                   metadata: {name: office, namespace: envoy-gateway-system}\nspec:\n  \
+                   targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop}]\n  \
+                   authorization: {defaultAction: Deny, rules: [{action: Allow, principal: \
+                   {clientCIDRs: [203.0.113.0/24]}}]}\n";
+    let files = serve_all("shop", "shop.test", &[shop.address]) + allowed;
+    let lie = "X-Forwarded-For: 203.0.113.9\r\n";
+    // By the flag the peer is believed, by the policy it is not.
+    let setup = || Gateway::setup().flag("--trusted-proxies 127.0.0.0/8");
+    let gateway = setup().file("routes/shop.yaml", &files).start().await;
+    assert_eq!(ask(&gateway, lie).await, 200);
+    let files = files + &policy("all", "kind: Gateway, name: eg", fields);
+    let gateway = setup().file("routes/shop.yaml", &files).start().await;
+    assert_eq!(ask(&gateway, lie).await, 403);
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_applied_closes_its_listeners() {
+    let shop = Origin::replying("shop").await;
+    let listeners = "- name: http\n  protocol: HTTP\n  port: 80\n\
+                     - name: tcp\n  protocol: TCP\n  port: 81\n";
+    let broken = "  headers: {earlyRequestHeaders: {}}\n";
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &forward_route("TCPRoute", "bytes", "tcp", &[], &[(shop.address, 1)])
+        + &policy("all", "kind: Gateway, name: eg", broken);
+    let gateway = Gateway::setup()
+        .socket("tcp", "127.0.0.1:0")
+        .file("common/gateway.yaml", &gateway_of(listeners))
+        .file("routes/shop.yaml", &files)
+        .start()
+        .await;
+    assert_eq!(ask(&gateway, "").await, 500);
+    let stream = tokio::net::TcpStream::connect(gateway.address("tcp")).await.unwrap();
+    let mut wire = Wire::tcp(stream);
+    assert_eq!(soon("the end", wire.rest()).await, b"");
+    assert_eq!(shop.connections(), 0);
+}
