@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     MethodTooLong,
     MisdirectedRequest,
     RequestBodyBroken,
+    /// The request was not complete by its deadline.
+    RequestBodyLate,
     RequestBodyStalled,
     TargetTooLong,
     TooManyFields,
@@ -94,7 +96,7 @@ impl Failure {
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
-            Self::RequestBodyStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestBodyLate | Self::RequestBodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BackendInvalid | Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
@@ -122,6 +124,7 @@ impl Failure {
     pub(crate) fn flag(self) -> Option<ResponseFlag> {
         Some(match self {
             Self::Denied(denial) => return denial.flag,
+            Self::RequestBodyLate => return None,
             Self::AmbiguousPath(_)
             | Self::BadHost
             | Self::BadTarget
@@ -170,6 +173,7 @@ impl Failure {
             Self::MethodTooLong => "method_too_long",
             Self::MisdirectedRequest => "misdirected_request",
             Self::RequestBodyBroken => "request_body_broken",
+            Self::RequestBodyLate => "request_overall_timeout",
             Self::RequestBodyStalled => "stream_idle_timeout",
             Self::TargetTooLong => "target_too_long",
             Self::TooManyFields => "too_many_headers",
@@ -213,7 +217,9 @@ impl Failure {
             Self::MethodTooLong => "the method is too long\n",
             Self::MisdirectedRequest => "this connection does not serve that host\n",
             Self::RequestBodyBroken => "the request body is malformed\n",
-            Self::RequestBodyStalled => "the request body did not come in time\n",
+            Self::RequestBodyLate | Self::RequestBodyStalled => {
+                "the request body did not come in time\n"
+            }
             Self::TargetTooLong => "the request target is too long\n",
             Self::TooManyFields => "too many header fields\n",
             Self::TwofoldLength => "the request says its length twice\n",
@@ -243,7 +249,7 @@ impl Failure {
     /// Returns true if an HTTP/1 connection must be closed. The gateway reads no more from a client
     /// that violated the protocol, because it cannot be certain where the next request begins.
     pub(crate) fn closes(self) -> bool {
-        self.flag() == Some(ResponseFlag::DownstreamProtocolError)
+        self == Self::RequestBodyLate || self.flag() == Some(ResponseFlag::DownstreamProtocolError)
     }
 
     /// Returns the value of `Retry-After` in seconds (RFC 9110 section 10.2.3), if known.
@@ -261,7 +267,10 @@ impl Failure {
             | Self::MethodTooLong
             | Self::MisdirectedRequest
             | Self::NoUpgrade => "12",
-            Self::RequestBodyStalled | Self::RequestTimeout | Self::UpstreamTimeout => "4",
+            Self::RequestBodyLate
+            | Self::RequestBodyStalled
+            | Self::RequestTimeout
+            | Self::UpstreamTimeout => "4",
             Self::BackendInvalid
             | Self::NoBackend
             | Self::ClientShare
@@ -373,7 +382,8 @@ mod tests {
                 F::MethodNotServed => F::MethodTooLong,
                 F::MethodTooLong => F::MisdirectedRequest,
                 F::MisdirectedRequest => F::RequestBodyBroken,
-                F::RequestBodyBroken => F::RequestBodyStalled,
+                F::RequestBodyBroken => F::RequestBodyLate,
+                F::RequestBodyLate => F::RequestBodyStalled,
                 F::RequestBodyStalled => F::TargetTooLong,
                 F::TargetTooLong => F::TooManyFields,
                 F::TooManyFields => F::TwofoldLength,

@@ -14,7 +14,7 @@ use crate::snapshot::{
 use crate::tls::{ListenerCertificates, Peer, server_config};
 
 use super::access_logs::AccessLogs;
-use super::client_policy::{ListenerSettings, closed_rule};
+use super::client_policy::{ListenerSettings, closed_rule, until_known};
 use super::inputs::Inputs;
 use super::routes::{CompiledRoute, CompiledRoutes};
 use super::slots::Slots;
@@ -69,7 +69,8 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 bind.limits = Arc::clone(&built.limits);
                 bind.policy.clone_from(&built.policy);
             } else if listener.tls && bind.limits != built.limits {
-                bind.limits = Arc::clone(parts.inputs.client_limits);
+                let defaults = parts.inputs.client_limits;
+                bind.limits = Arc::new(until_known(defaults, &bind.limits, &built.limits));
             }
             bind.https |= listener.spec.protocol == Protocol::Https;
             bind.forwards_tls |= listener.spec.protocol == Protocol::Tls;

@@ -5,16 +5,20 @@
 //! `snapshot::ClientPolicy`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::api::Protocol;
 use crate::api::envoy::ClientTrafficPolicySpec;
 use crate::api::envoy::client_traffic_policy::{ClientIpDetection, XForwardedFor};
+use crate::api::{self, Protocol};
 use crate::graph::{ClientEffect, ClientPolicies, Listener};
 use crate::snapshot::{AddressSource, ClientDetection, ClientLimits, ClientPolicy, Rule};
 
 use super::routes::refusing;
+
+/// The value of a timeout that is turned off.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The settings of one listener.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ impl ListenerSettings {
                     detection: applied.spec.client_ip_detection.as_ref().map(detection),
                 };
                 settings.policy = Some(Arc::new(policy));
-                let limits = limits(defaults, applied.spec);
+                let limits = limits(defaults, applied.spec, &listener.spec.protocol);
                 if limits != **defaults {
                     settings.limits = Arc::new(limits);
                 }
@@ -93,8 +97,59 @@ fn hops(of: &XForwardedFor) -> AddressSource {
 }
 
 /// Returns the limits of a listener with a policy.
-fn limits(defaults: &ClientLimits, _policy: &ClientTrafficPolicySpec) -> ClientLimits {
-    defaults.clone()
+fn limits(
+    defaults: &ClientLimits,
+    policy: &ClientTrafficPolicySpec,
+    protocol: &Protocol,
+) -> ClientLimits {
+    let mut limits = defaults.clone();
+    let timeouts = policy.timeout.clone().unwrap_or_default();
+    let (tcp, http) = (timeouts.tcp.unwrap_or_default(), timeouts.http.unwrap_or_default());
+    set(&mut limits.handshake_timeout, tcp.tls_handshake_timeout);
+    limits.inspection_timeout = tcp.connection_inspection_timeout.map(or_for_ever);
+    if !matches!(protocol, Protocol::Http | Protocol::Https) {
+        set(&mut limits.tunnel_timeout, tcp.idle_timeout);
+        return limits;
+    }
+    set(&mut limits.head_timeout, http.request_headers_received_timeout);
+    set(&mut limits.idle_timeout, http.idle_timeout);
+    if let Some(limit) = http.stream_idle_timeout {
+        set(&mut limits.body_timeout, Some(limit));
+        set(&mut limits.tunnel_timeout, Some(limit));
+        limits.response_timeout = Some(limit.get()).filter(|limit| !limit.is_zero());
+    }
+    let whole = http.request_received_timeout.map(api::Duration::get);
+    limits.request_timeout = whole.filter(|limit| !limit.is_zero());
+    limits
+}
+
+/// Sets a limit to a timeout, if there is one.
+fn set(limit: &mut Duration, timeout: Option<api::Duration>) {
+    if let Some(timeout) = timeout {
+        *limit = or_for_ever(timeout);
+    }
+}
+
+/// Returns a timeout; `0s` turns it off.
+fn or_for_ever(timeout: api::Duration) -> Duration {
+    Some(timeout.get()).filter(|timeout| !timeout.is_zero()).unwrap_or(FOR_EVER)
+}
+
+/// Returns the limits of a connection to a port with TLS until its listener is known: `defaults`, but
+/// for the handshake the longer limits of both.
+pub(super) fn until_known(
+    defaults: &ClientLimits,
+    one: &ClientLimits,
+    other: &ClientLimits,
+) -> ClientLimits {
+    ClientLimits {
+        handshake_timeout: one.handshake_timeout.max(other.handshake_timeout),
+        inspection_timeout: one
+            .inspection_timeout
+            .zip(other.inspection_timeout)
+            .map(|(one, other)| one.max(other)),
+        ..defaults.clone()
+    }
 }
 
 /// Returns the rule that runs in place of `rule` on a listener that is closed.

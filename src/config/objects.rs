@@ -91,7 +91,6 @@ const CLIENT_FEATURES: &[&str] = &[
     "proxyProtocol",
     "scheme",
     "tcpKeepalive",
-    "timeout",
     "tls",
 ];
 

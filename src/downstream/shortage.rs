@@ -19,6 +19,9 @@ const LOOK: Millis = 250;
 /// after the other is not disconnected.
 const SHORTEST: Millis = 1000;
 
+/// The idle time that is allowed at first when memory is short, however long the idle timeout is.
+const LONGEST: Millis = 3_600_000;
+
 /// Memory of an idle connection in bytes: of HTTP/2, which needs the most and which a client may
 /// choose. docs/configuration.md has the measurements.
 pub(crate) const BYTES_A_CONNECTION: u64 = 52 << 10;
@@ -92,7 +95,8 @@ impl Shortage {
         let level = judge(before, used, ours, memory.limit());
         let patience = match before {
             ShortageLevel::Ample => {
-                u64::try_from(idle_timeout().as_millis()).unwrap_or(Millis::MAX)
+                let idle_ms = u64::try_from(idle_timeout().as_millis()).unwrap_or(Millis::MAX);
+                idle_ms.min(LONGEST)
             }
             _ => self.patience.load(Ordering::Relaxed),
         };

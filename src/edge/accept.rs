@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use crate::clock::coarse_now;
@@ -19,11 +20,11 @@ use crate::downstream::{
 use crate::failure::Failure;
 use crate::filters::Scheme;
 use crate::proxy::{ClientConnection, ConnectionOrigin, HttpEnded, Speaking, SpokenHttp, speak};
-use crate::snapshot::{Bind, BindKey, Traffic};
+use crate::snapshot::{Bind, BindKey, ClientLimits, Traffic};
 use crate::stats::Tunnel;
 use crate::streams::tcp::{self, AcceptedStream};
 use crate::streams::{Destination, StreamRecord, choose_destination};
-use crate::tls;
+use crate::tls::{self, Hello};
 
 /// The client preface of HTTP/2 over cleartext (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -219,7 +220,11 @@ async fn handshake(
             return Ok(HandshakeOutcome::Passthrough { route, stream: Rewound::new(stream, read) });
         }
     }
-    let hello = tls::accept_hello(Rewound::new(stream, read)).await?;
+    let hello = tls::accept_hello(Rewound::new(stream, read));
+    let hello = match bind.limits.inspection_timeout {
+        None => hello.await?,
+        Some(limit) => timeout(limit, hello).await.map_err(|_| ConnectionError::Late)??,
+    };
     let sni: Box<str> = hello.sni().unwrap_or_default().into();
     let listener = bind.listeners.best(&sni);
     let Some((listener, config)) = listener.and_then(|of| Some((of, of.handshake(&sni, local)?)))
@@ -229,7 +234,7 @@ async fn handshake(
     };
     watch.limited_by(&listener.limits);
     let Traffic::Forward(forwards) = &listener.traffic else {
-        let stream = Box::new(hello.finish(config).await?);
+        let stream = Box::new(finish(hello, config, bind, &listener.limits).await?);
         return Ok(HandshakeOutcome::Http { sni, stream });
     };
     let mut record = StreamRecord::begin(Arc::clone(process), watch.peer, "TCP");
@@ -242,8 +247,22 @@ async fn handshake(
         // established.
         return Ok(HandshakeOutcome::Passthrough { route, stream: hello.into_stream() });
     }
-    let stream = Box::new(hello.finish(config).await?);
+    let stream = Box::new(finish(hello, config, bind, &listener.limits).await?);
     Ok(HandshakeOutcome::Terminated { route, stream })
+}
+
+/// Ends a handshake within the time of the listener. The caller sees to that of the bind.
+async fn finish(
+    hello: Hello<Rewound<TcpStream>>,
+    config: Arc<ServerConfig>,
+    bind: &Bind,
+    limits: &ClientLimits,
+) -> Result<TlsClient, ConnectionError> {
+    if limits.handshake_timeout >= bind.limits.handshake_timeout {
+        return Ok(hello.finish(config).await?);
+    }
+    let finished = timeout(limits.handshake_timeout, hello.finish(config)).await;
+    Ok(finished.map_err(|_| ConnectionError::Late)??)
 }
 
 /// Passes a connection to its backend, or closes it if there is none.

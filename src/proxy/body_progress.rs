@@ -18,6 +18,8 @@ pub(super) struct BodyProgress {
     pub abandoned: AtomicBool,
     /// Time at which the response ended; 0 until then.
     pub answered: AtomicU64,
+    /// The body was not complete by its deadline.
+    pub late: AtomicBool,
     /// HTTP/1: the connection ends with the response, and the rest of the body is discarded.
     pub left: AtomicBool,
     /// Notified when the exchange has ended.

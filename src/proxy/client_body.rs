@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Sleep;
 
 use crate::body::{Body, BodyError, settle_trailers};
 use crate::clock::coarse_now;
@@ -75,9 +76,16 @@ impl ClientBody {
 
     /// Returns the body to forward.
     pub(super) fn forward(mut self, record: &Record) -> Body {
-        let limit = record.connection.watch.limits().body_timeout;
+        let limits = record.connection.watch.limits();
+        let limit = limits.body_timeout;
         self.stall = (self.has_stream && !record.is_grpc()).then(|| Stall::new(limit));
-        Body::boxed(self)
+        match limits.request_timeout {
+            None => Body::boxed(self),
+            Some(limit) => Body::boxed(TimedBody {
+                body: self,
+                deadline: Box::pin(tokio::time::sleep_until((record.started() + limit).into())),
+            }),
+        }
     }
 
     /// Leaves the rest of the body to be discarded with the connection, unless other requests share
@@ -116,6 +124,13 @@ impl ClientBody {
     fn breaks(&mut self) {
         self.ended = true;
         self.received.abandoned.fetch_or(self.has_stream, Ordering::Relaxed);
+    }
+
+    /// Abandons a body that is not complete by its deadline. Over HTTP/1 its connection ends.
+    fn is_late(&mut self) {
+        self.ended = true;
+        self.received.late.store(true, Ordering::Relaxed);
+        self.received.left.fetch_or(!self.has_stream, Ordering::Relaxed);
     }
 
     fn ends(&mut self) {
@@ -178,6 +193,40 @@ impl HttpBody for ClientBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+/// A request body that must be complete by a deadline.
+#[derive(Debug)]
+struct TimedBody {
+    body: ClientBody,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl HttpBody for TimedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        // A client that sends byte by byte is late, too.
+        let has_ended = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        if has_ended || self.deadline.as_mut().poll(cx).is_pending() {
+            return polled;
+        }
+        self.body.is_late();
+        Poll::Ready(Some(Err(Failure::RequestBodyLate.text().into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

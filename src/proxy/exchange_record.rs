@@ -220,6 +220,11 @@ impl Record {
         self.received.as_ref().is_some_and(|body| body.stalled.load(Ordering::Relaxed))
     }
 
+    /// Returns true if the request body was not complete by its deadline.
+    pub(super) fn is_body_late(&self) -> bool {
+        self.received.as_ref().is_some_and(|body| body.late.load(Ordering::Relaxed))
+    }
+
     /// Returns true if the client abandoned the request before its body had ended.
     pub(super) fn is_abandoned(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.abandoned.load(Ordering::Relaxed))

@@ -13,8 +13,13 @@ pub(crate) struct ClientLimits {
     pub head_timeout: Duration,
     /// The time from accept to the end of the TLS handshake. Default: 10 s.
     pub handshake_timeout: Duration,
+    /// The time from the first byte to the end of the ClientHello, by which the listener is chosen.
+    /// Default: none; `handshake_timeout` includes it.
+    pub inspection_timeout: Option<Duration>,
     /// The time without an open exchange, between requests. Default: 60 s.
     pub idle_timeout: Duration,
+    /// The time from the end of a request head to the end of its body. Default: none.
+    pub request_timeout: Option<Duration>,
     /// The time without a byte of an awaited request body or of its response. Default: 30 s.
     pub body_timeout: Duration,
     /// The time without space for a byte to be sent, on a connection or an HTTP/2 stream. Default:
@@ -52,7 +57,9 @@ impl Default for ClientLimits {
         Self {
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
+            inspection_timeout: None,
             idle_timeout: Duration::from_secs(60),
+            request_timeout: None,
             body_timeout: Duration::from_secs(30),
             send_timeout: Duration::from_secs(30),
             response_timeout: Some(Duration::from_secs(60)),

@@ -1,5 +1,7 @@
 //! ClientTrafficPolicies on the wire: who the client is, timeouts, headers, and what is closed.
 
+use std::time::Duration;
+
 use crate::support::{Gateway, Origin, Setup, Wire, forward_route, gateway_of, serve_all, soon};
 
 /// A ClientTrafficPolicy with one target and these fields beside it.
@@ -89,6 +91,53 @@ async fn the_policy_takes_the_place_of_the_flag_and_feeds_authorization() {
     let files = files + &policy("all", "kind: Gateway, name: eg", fields);
     let gateway = setup().file("routes/shop.yaml", &files).start().await;
     assert_eq!(ask(&gateway, lie).await, 403);
+}
+
+#[tokio::test]
+async fn a_request_must_be_complete_in_time() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  timeout: {http: {requestReceivedTimeout: 300ms}}\n";
+    let gateway = governed(&shop, fields).start().await;
+    let mut wire = gateway.wire().await;
+    wire.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100\r\n\r\n").await;
+    // A byte at a time is progress, and late all the same.
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        wire.send("x").await;
+    }
+    let reply = soon("an answer", wire.reply()).await;
+    assert_eq!(reply.status(), 408);
+    assert_eq!(reply.header("connection").as_deref(), Some("close"));
+    // One that is complete has all the time it needs for its answer.
+    assert_eq!(ask(&gateway, "").await, 200);
+}
+
+#[tokio::test]
+async fn each_listener_has_its_own_timeouts() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  timeout: {http: {requestHeadersReceivedTimeout: 200ms, idleTimeout: 200ms}}\n";
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &policy("http", "kind: Gateway, name: eg, sectionName: http", fields);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    // A head that does not end, and a connection that rests.
+    for begun in ["GET / HTTP/1.1\r\nHost: sh", "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"] {
+        let mut wire = gateway.wire().await;
+        wire.send(begun).await;
+        if begun.ends_with("\r\n\r\n") {
+            assert_eq!(wire.reply().await.status(), 200);
+        }
+        soon("the end", wire.rest()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_not_begun_ends_in_time() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  timeout: {tcp: {connectionInspectionTimeout: 200ms}}\n";
+    let gateway = governed(&shop, fields).start().await;
+    let stream = tokio::net::TcpStream::connect(gateway.https()).await.unwrap();
+    let mut wire = Wire::tcp(stream);
+    assert_eq!(soon("the end", wire.rest()).await, b"");
 }
 
 #[tokio::test]
