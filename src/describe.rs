@@ -144,6 +144,11 @@ fn write_listener(to: &mut String, listener: &Listener) -> Result {
         if let Some(of) = &policy.detection {
             write!(to, ", client address {}", Detection(of))?;
         }
+        for (of, changes) in [("requests", &policy.early), ("responses", &policy.late)] {
+            for change in changes.iter().flat_map(|changes| changes.in_words()) {
+                write!(to, ", of {of} {change}")?;
+            }
+        }
     }
     if let Some(tracing) = &listener.tracing {
         let TracingSettings { collector, sampling, tags } = &**tracing;

@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     TargetTooLong,
     TooManyFields,
     TwofoldLength,
+    /// A field has `_` in its name, and the listener refuses such.
+    UnderscoreInName,
     // The configuration has no usable route or backend for the request.
     BackendInvalid,
     /// A filter of the rule refuses the request.
@@ -89,7 +91,8 @@ impl Failure {
             | Self::BadTarget
             | Self::HeadMalformed
             | Self::RequestBodyBroken
-            | Self::TwofoldLength => StatusCode::BAD_REQUEST,
+            | Self::TwofoldLength
+            | Self::UnderscoreInName => StatusCode::BAD_REQUEST,
             Self::CodingUnknown | Self::MethodTooLong | Self::NoUpgrade => {
                 StatusCode::NOT_IMPLEMENTED
             }
@@ -137,7 +140,8 @@ impl Failure {
             | Self::RequestBodyBroken
             | Self::TargetTooLong
             | Self::TooManyFields
-            | Self::TwofoldLength => ResponseFlag::DownstreamProtocolError,
+            | Self::TwofoldLength
+            | Self::UnderscoreInName => ResponseFlag::DownstreamProtocolError,
             Self::MisdirectedRequest | Self::NoRoute => ResponseFlag::NoRouteFound,
             Self::BackendInvalid | Self::NoBackend => ResponseFlag::NoClusterFound,
             Self::ConnectFailed | Self::ConnectTimeout | Self::Tls(_) => {
@@ -178,6 +182,7 @@ impl Failure {
             Self::TargetTooLong => "target_too_long",
             Self::TooManyFields => "too_many_headers",
             Self::TwofoldLength => "length_and_transfer_encoding",
+            Self::UnderscoreInName => "http1.unexpected_underscore",
             Self::BackendInvalid => "backend_ref_invalid",
             Self::Denied(denial) => denial.details,
             Self::NoBackend => "no_backend_ref",
@@ -223,6 +228,7 @@ impl Failure {
             Self::TargetTooLong => "the request target is too long\n",
             Self::TooManyFields => "too many header fields\n",
             Self::TwofoldLength => "the request says its length twice\n",
+            Self::UnderscoreInName => "a header field has `_` in its name\n",
             Self::BackendInvalid | Self::NoBackend => "the route for this request is not usable\n",
             Self::Denied(denial) => denial.text,
             Self::NoRoute => "no route matches this host and path\n",
@@ -304,7 +310,8 @@ impl Failure {
             | Self::RequestBodyBroken
             | Self::TargetTooLong
             | Self::TooManyFields
-            | Self::TwofoldLength => "13",
+            | Self::TwofoldLength
+            | Self::UnderscoreInName => "13",
         }
     }
 }
@@ -387,7 +394,8 @@ mod tests {
                 F::RequestBodyStalled => F::TargetTooLong,
                 F::TargetTooLong => F::TooManyFields,
                 F::TooManyFields => F::TwofoldLength,
-                F::TwofoldLength => F::BackendInvalid,
+                F::TwofoldLength => F::UnderscoreInName,
+                F::UnderscoreInName => F::BackendInvalid,
                 F::BackendInvalid => F::Denied(Broken::DENIAL),
                 F::Denied(denial) if denial == Broken::DENIAL => F::Denied(Authorization::DENIAL),
                 F::Denied(denial) if denial == Authorization::DENIAL => {

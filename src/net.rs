@@ -7,6 +7,20 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+/// Header fields that frame an HTTP message (RFC 9110 section 7.6.1, RFC 9112 section 6): changing one
+/// would change where the message ends for its reader.
+pub(crate) const FRAMING_FIELDS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
 /// A hostname of a listener or route: exact, or with one leading wildcard label.
 ///
 /// Gateway API `Hostname`, RFC 1123 section 2.1: lower case, no port, no IP address, and `*` only

@@ -10,11 +10,16 @@ use std::time::Duration;
 use http::HeaderName;
 
 use crate::api::envoy::ClientTrafficPolicySpec;
-use crate::api::envoy::client_traffic_policy::{ClientIpDetection, XForwardedFor};
+use crate::api::envoy::client_traffic_policy::{
+    ClientIpDetection, HeaderSettings, RequestIdAction, UnderscoresAction, XForwardedFor,
+};
 use crate::api::{self, Protocol};
 use crate::graph::{ClientEffect, ClientPolicies, Listener};
-use crate::snapshot::{AddressSource, ClientDetection, ClientLimits, ClientPolicy, Rule};
+use crate::snapshot::{
+    AddressSource, ClientDetection, ClientLimits, ClientPolicy, RequestIds, Rule, Underscores,
+};
 
+use super::field_changes;
 use super::routes::refusing;
 
 /// The value of a timeout that is turned off.
@@ -49,11 +54,7 @@ impl ListenerSettings {
             Some(ClientEffect::Policy(applied)) => {
                 let metadata = applied.metadata();
                 let name = format!("{}/{}", metadata.namespace(), metadata.name).into();
-                let policy = ClientPolicy {
-                    name,
-                    detection: applied.spec.client_ip_detection.as_ref().map(detection),
-                };
-                settings.policy = Some(Arc::new(policy));
+                settings.policy = Some(Arc::new(policy(name, applied.spec)));
                 let limits = limits(defaults, applied.spec, &listener.spec.protocol);
                 if limits != **defaults {
                     settings.limits = Arc::new(limits);
@@ -61,6 +62,41 @@ impl ListenerSettings {
             }
         }
         settings
+    }
+}
+
+/// Returns the settings of a policy, other than limits.
+fn policy(name: Arc<str>, spec: &ClientTrafficPolicySpec) -> ClientPolicy {
+    let headers = spec.headers.clone().unwrap_or_default();
+    let early = headers.early_request_headers.as_ref();
+    let late = headers.late_response_headers.as_ref();
+    ClientPolicy {
+        name,
+        detection: spec.client_ip_detection.as_ref().map(detection),
+        request_ids: request_ids(&headers),
+        underscores: match headers.with_underscores_action {
+            Some(UnderscoresAction::Allow) => Underscores::Allowed,
+            Some(UnderscoresAction::RejectRequest) => Underscores::Refused,
+            _ => Underscores::Dropped,
+        },
+        early: early.map(field_changes::compile).map(Box::new),
+        late: late.map(field_changes::compile).map(Box::new),
+        strips_host_dot: headers
+            .host
+            .as_ref()
+            .is_some_and(|host| host.strip_trailing_host_dot.unwrap_or_default()),
+        hides_limits: headers.disable_rate_limit_headers.unwrap_or_default(),
+        shows_envoy_headers: headers.enable_envoy_headers.unwrap_or_default(),
+    }
+}
+
+fn request_ids(headers: &HeaderSettings) -> RequestIds {
+    match &headers.request_id {
+        Some(RequestIdAction::PreserveOrGenerate) => RequestIds::Kept,
+        Some(RequestIdAction::Preserve | RequestIdAction::Disable) => RequestIds::AsReceived,
+        Some(RequestIdAction::Generate) => RequestIds::Generated,
+        None if headers.preserve_x_request_id == Some(true) => RequestIds::Kept,
+        Some(RequestIdAction::Unknown(_)) | None => RequestIds::Trusted,
     }
 }
 

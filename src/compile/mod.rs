@@ -15,6 +15,7 @@ mod client_policy;
 mod clusters;
 mod connection;
 mod coverage;
+mod field_changes;
 mod filters;
 #[cfg(test)]
 mod goldens;

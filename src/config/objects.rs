@@ -82,7 +82,7 @@ const CLIENT_FEATURES: &[&str] = &[
     "connection",
     "enableProxyProtocol",
     "grpc",
-    "headers",
+    "headers.xForwardedClientCert",
     "healthCheck",
     "http1",
     "http2",

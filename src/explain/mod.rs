@@ -25,7 +25,9 @@ use crate::filters::{Exchange, Filter, HttpFilter, Scheme, Stop, Verdict};
 use crate::path::Ambiguous;
 use crate::proxy;
 use crate::secret::is_secret_header;
-use crate::snapshot::{Bind, Choice, ClientLimits, Listener, Rule, Snapshot, Traffic, Transport};
+use crate::snapshot::{
+    Bind, Choice, ClientLimits, ClientPolicy, Listener, Rule, Snapshot, Traffic, Transport,
+};
 
 use answer::{Answer, Backend, Chosen, Effect};
 use challenge::Challenge;
@@ -56,7 +58,8 @@ fn follow(
     let mut head = question.head();
     let bind = bind(snapshot, question)?;
     let limits = limits(bind, question);
-    let host = proxy::admitted_host(&mut head, limits).map_err(not_admitted)?;
+    let policy = policy(bind, question);
+    let host = proxy::admitted_host(&mut head, limits, policy).map_err(not_admitted)?;
     match challenge::look(bind, webroot, &head) {
         Challenge::None => {}
         Challenge::GoesOn(why) => {
@@ -84,6 +87,7 @@ fn follow(
         allowed_origin: None,
         details: None,
         limit: None,
+        hides_limits: policy.is_some_and(|policy| policy.hides_limits),
         retry_after: None,
         passed: 0,
     };
@@ -148,6 +152,13 @@ fn limits<'s>(bind: &'s Bind, question: &Question) -> &'s ClientLimits {
     let listener = question.host().filter(|_| bind.tls);
     let listener = listener.and_then(|host| bind.listeners.best(host.as_str()));
     listener.map_or(&*bind.limits, |listener| &*listener.limits)
+}
+
+/// Returns the ClientTrafficPolicy of the connection.
+fn policy<'s>(bind: &'s Bind, question: &Question) -> Option<&'s ClientPolicy> {
+    let name = question.host();
+    let sni = bind.tls.then(|| name.as_ref().map_or("", |host| host.as_str()));
+    bind.policy_of(sni).map(|policy| &**policy)
 }
 
 /// Returns the listener and the rule, and records the ones that lost.

@@ -33,6 +33,8 @@ pub(crate) struct Exchange {
     pub details: Option<Arc<str>>,
     /// The limit of requests that the response shows.
     pub limit: Option<LimitShown>,
+    /// True if responses on this listener show no limit.
+    pub hides_limits: bool,
     /// The seconds after which a request that a limit has refused can succeed, if known.
     pub retry_after: Option<u32>,
     /// Filters that the request has passed: of its rule, then of its backend.

@@ -21,6 +21,7 @@ pub(crate) fn exchange(host: &str) -> Exchange {
         allowed_origin: None,
         details: None,
         limit: None,
+        hides_limits: false,
         retry_after: None,
         passed: 0,
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::HeaderName;
+
 use crate::body::{Replay, Request, Response};
 use crate::clock;
 use crate::clock::coarse_now;
@@ -14,6 +16,8 @@ use crate::proxy::exchange_record::Record;
 use crate::snapshot::{RetriedFailures, Retry, Rule};
 use crate::trace::{Outcome, grpc_code};
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// A response head with its body, and the tunnel that follows a 101.
 type BackendAnswer = (Response, Option<Tunnel>);
@@ -128,6 +132,9 @@ async fn once(
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
     record.tries(rule);
+    if record.policy.as_ref().is_some_and(|policy| policy.shows_envoy_headers) {
+        request.headers_mut().insert(ATTEMPT_COUNT, record.attempts().into());
+    }
     if let Some(trace) = &mut record.trace {
         trace.begin_try(request.headers_mut(), clock::now());
     }

@@ -23,7 +23,7 @@ use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::grpc::GrpcCall;
 use crate::proxy::grpc_web;
 use crate::proxy::noted_fields::{Noted, NotedFields};
-use crate::snapshot::Rule;
+use crate::snapshot::{ClientPolicy, Rule};
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
 use crate::upstream::EndpointName;
@@ -51,6 +51,8 @@ pub(super) struct Record {
     log: Option<Arc<GatewayLog>>,
     /// The header fields that this log includes.
     seen: Seen,
+    /// The ClientTrafficPolicy of the listener, until the response has been changed by it.
+    pub policy: Option<Arc<ClientPolicy>>,
     pub rule: Option<Arc<Rule>>,
     /// Fields that the filters of the rule add to the response to a failure.
     pub sharing: HeaderMap,
@@ -113,6 +115,7 @@ impl Record {
             listener: ListenerName::Unknown,
             log: None,
             seen: Seen::default(),
+            policy: None,
             rule: None,
             sharing: HeaderMap::new(),
             upstream: None,
@@ -248,6 +251,17 @@ impl Record {
     pub(super) fn answered_by(&mut self, endpoint: EndpointName) {
         self.upstream_duration = Some(clock::now().saturating_duration_since(self.started));
         self.upstream = Some(endpoint);
+    }
+
+    /// Returns the milliseconds until the backend's response; `None` without one.
+    pub(super) fn upstream_milliseconds(&self) -> Option<u64> {
+        let took = self.upstream_duration?;
+        Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the number of attempts at a backend so far.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// Records that the gateway makes the response itself, possibly by a filter.

@@ -11,7 +11,9 @@ use crate::filters::{HostName, Scheme};
 use crate::net::Cidr;
 use crate::proxy::client_claims::{Claims, FOR, HOST, PORT, PROTO, address_in};
 use crate::proxy::noted_fields::{Noted, NotedFields};
-use crate::snapshot::{AddressSource, ClientDetection, Listener, RouteTable};
+use crate::snapshot::{
+    AddressSource, ClientDetection, ClientPolicy, Listener, RequestIds, RouteTable,
+};
 
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -29,7 +31,8 @@ static CLIENT_UNKNOWN: Denial = Denial {
 #[derive(Debug)]
 pub(super) struct RequestOrigin<'a> {
     pub client: IpAddr,
-    pub request_id: HeaderValue,
+    /// `None` if the request keeps having none.
+    pub request_id: Option<HeaderValue>,
     /// The scheme by which the client reached the gateway, or the trusted proxy before it.
     pub scheme: Scheme,
     /// The port by which the client reached the gateway or that proxy.
@@ -62,7 +65,7 @@ enum Hops {
 
 impl ForwardedFields<'_> {
     /// Sets the fields in the head of the request.
-    pub(super) fn insert_into(self, headers: &mut HeaderMap, request_id: HeaderValue) {
+    pub(super) fn insert_into(self, headers: &mut HeaderMap, request_id: Option<HeaderValue>) {
         let Self { connection, hops, host, port, scheme } = self;
         let port_value = match port == connection.port {
             true => connection.port_value.clone(),
@@ -78,7 +81,9 @@ impl ForwardedFields<'_> {
             headers.insert(HOST, host.clone());
         }
         headers.insert(PORT, port_value);
-        headers.insert(REQUEST_ID, request_id);
+        if let Some(request_id) = request_id {
+            headers.insert(REQUEST_ID, request_id);
+        }
     }
 }
 
@@ -124,8 +129,8 @@ impl ConnectionOrigin {
     }
 
     /// Returns the origin of a request. `fields` are the notes of its head; fields from an untrusted
-    /// peer are removed from it. `trusted` is `--trusted-proxies`; `detection` takes its place if the
-    /// listener has a ClientTrafficPolicy with `clientIPDetection`.
+    /// peer are removed from it. `trusted` is `--trusted-proxies`; `clientIPDetection` of
+    /// the listener's policy takes its place.
     ///
     /// Only fields that a trusted proxy wrote can be trusted (RFC 7239 section 8.1). If the peer is
     /// trusted, its `X-Forwarded-*` and `X-Request-Id` are kept, and its address is appended to
@@ -141,15 +146,54 @@ impl ConnectionOrigin {
         host: &HostName,
         host_field: &'a HeaderValue,
         trusted: &[Cidr],
-        detection: Option<&ClientDetection>,
+        policy: Option<&ClientPolicy>,
     ) -> Result<RequestOrigin<'a>, Failure> {
-        let Some(detection) = detection else {
-            if !self.trusted {
-                return Ok(self.of_stranger(headers, fields, host, host_field));
-            }
-            let claims = Claims::by_ranges(headers, trusted);
-            return Ok(self.of_proxy(headers, claims, true, host, host_field));
+        let Some(policy) = policy else {
+            return Ok(self.by_flags(headers, fields, host, host_field, trusted));
         };
+        // Read before what a stranger sent is removed.
+        let received = headers.get(REQUEST_ID).cloned();
+        let mut origin = match &policy.detection {
+            None => self.by_flags(headers, fields, host, host_field, trusted),
+            Some(detection) => {
+                self.detected(headers, fields, host, host_field, trusted, detection)?
+            }
+        };
+        match policy.request_ids {
+            RequestIds::Trusted => {}
+            RequestIds::Generated => origin.request_id = Some(new_request_id()),
+            RequestIds::Kept => origin.request_id = received.or_else(|| Some(new_request_id())),
+            RequestIds::AsReceived => origin.request_id = received,
+        }
+        Ok(origin)
+    }
+
+    /// Returns the origin of a request where `--trusted-proxies` decides who is believed.
+    fn by_flags<'a>(
+        &'a self,
+        headers: &mut HeaderMap,
+        fields: NotedFields,
+        host: &HostName,
+        host_field: &'a HeaderValue,
+        trusted: &[Cidr],
+    ) -> RequestOrigin<'a> {
+        if !self.trusted {
+            return self.of_stranger(headers, fields, host, host_field);
+        }
+        let claims = Claims::by_ranges(headers, trusted);
+        self.of_proxy(headers, claims, true, host, host_field)
+    }
+
+    /// Returns the origin of a request where `clientIPDetection` decides who is believed.
+    fn detected<'a>(
+        &'a self,
+        headers: &mut HeaderMap,
+        fields: NotedFields,
+        host: &HostName,
+        host_field: &'a HeaderValue,
+        trusted: &[Cidr],
+        detection: &ClientDetection,
+    ) -> Result<RequestOrigin<'a>, Failure> {
         let peer = self.peer.ip().to_canonical();
         let mut named = None;
         let claims = match &detection.source {
@@ -207,7 +251,7 @@ impl ConnectionOrigin {
         let hops = Hops::Peer;
         RequestOrigin {
             client: self.peer.ip().to_canonical(),
-            request_id: new_request_id(),
+            request_id: Some(new_request_id()),
             scheme,
             port,
             fields: ForwardedFields { connection: self, hops, host, port, scheme },
@@ -254,7 +298,7 @@ impl ConnectionOrigin {
 
         RequestOrigin {
             client: client.unwrap_or(peer),
-            request_id: headers.get(REQUEST_ID).cloned().unwrap_or_else(new_request_id),
+            request_id: Some(headers.get(REQUEST_ID).cloned().unwrap_or_else(new_request_id)),
             scheme: told_scheme,
             port,
             fields: ForwardedFields {

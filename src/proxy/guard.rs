@@ -17,7 +17,7 @@ use crate::path;
 use crate::proxy::client_protocol::ClientProtocol;
 use crate::proxy::hop_by_hop::{Upgrade, settle_connection, tokens};
 use crate::proxy::noted_fields::{Noted, NotedFields};
-use crate::snapshot::ClientLimits;
+use crate::snapshot::{ClientLimits, ClientPolicy, Underscores};
 
 /// An admitted request's host and upgrade.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub(super) struct Admitted {
 const LONGEST_METHOD: usize = 32;
 
 /// Validates a request head and removes the fields that must not be forwarded. `fields` are the
-/// notes of this head.
+/// notes of this head; `policy` is that of
+/// the listener.
 ///
 /// # Errors
 ///
@@ -42,7 +43,12 @@ pub(super) fn admit(
     head: &mut request::Parts,
     fields: NotedFields,
     limits: &ClientLimits,
+    policy: Option<&ClientPolicy>,
 ) -> Result<Admitted, Failure> {
+    let underscores = policy.map_or(Underscores::Dropped, |policy| policy.underscores);
+    if underscores == Underscores::Refused && fields.has(Noted::Underscore) {
+        return Err(Failure::UnderscoreInName);
+    }
     // Done first, so that a `Cookie` that HTTP/2 has split counts as one field.
     if fields.repeats(Noted::Cookie) {
         join_cookies(&mut head.headers);
@@ -63,7 +69,7 @@ pub(super) fn admit(
     if fields.has(Noted::ContentLength) {
         settle_length(&mut head.headers)?;
     }
-    let upgrade = settle_connection(head, fields, limits);
+    let upgrade = settle_connection(head, fields, limits, underscores);
     if fields.has(Noted::Expect) {
         settle_expect(&mut head.headers)?;
     }
@@ -79,8 +85,9 @@ pub(super) fn admit(
 pub(crate) fn admitted_host(
     head: &mut request::Parts,
     limits: &ClientLimits,
+    policy: Option<&ClientPolicy>,
 ) -> Result<HostName, Failure> {
-    admit(head, NotedFields::of(&head.headers), limits).map(|admitted| admitted.host)
+    admit(head, NotedFields::of(&head.headers), limits, policy).map(|admitted| admitted.host)
 }
 
 /// Checks the host and returns it with its field. A request has one `Host`, with a valid host (RFC
@@ -255,7 +262,7 @@ mod tests {
     use super::*;
 
     fn admit(head: &mut request::Parts, limits: &ClientLimits) -> Result<Admitted, Failure> {
-        super::admit(head, NotedFields::of(&head.headers), limits)
+        super::admit(head, NotedFields::of(&head.headers), limits, None)
     }
 
     fn head(build: request::Builder) -> request::Parts {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 
 use crate::proxy::client_protocol::ClientProtocol;
 use crate::proxy::noted_fields::{Noted, NotedFields};
-use crate::snapshot::ClientLimits;
+use crate::snapshot::{ClientLimits, Underscores};
 
 /// A protocol upgrade that the client requests and the gateway allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub(super) fn settle_connection(
     head: &mut request::Parts,
     fields: NotedFields,
     limits: &ClientLimits,
+    underscores: Underscores,
 ) -> Option<Upgrade> {
     let upgrade =
         if fields.has(Noted::Upgrade) { wanted_upgrade(head, fields, limits) } else { None };
@@ -48,8 +49,11 @@ pub(super) fn settle_connection(
         && tokens(&head.headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(&mut head.headers, fields);
     if fields.has(Noted::Underscore) {
-        let odd: Vec<HeaderName> =
-            head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+        let is_odd = |name: &&HeaderName| {
+            name.as_str().contains('_')
+                && (underscores != Underscores::Allowed || is_disguised(name.as_str()))
+        };
+        let odd: Vec<HeaderName> = head.headers.keys().filter(is_odd).cloned().collect();
         for name in odd {
             head.headers.remove(name);
         }
@@ -65,6 +69,15 @@ pub(super) fn settle_connection(
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, token);
     Some(Upgrade::Http1)
+}
+
+/// Returns true if a CGI backend reads a name with `_` as a field that the gateway itself sets, or
+/// that frames the message.
+fn is_disguised(name: &str) -> bool {
+    let read = name.replace('_', "-");
+    read.starts_with("x-envoy-")
+        || is_essential_name(&read)
+        || HOP_BY_HOP.iter().any(|(_, hop)| *hop == *read)
 }
 
 /// Returns the first protocol of the client's `Upgrade` (RFC 9110 section 7.8) that is allowed.
@@ -115,7 +128,10 @@ fn is_option(token: &[u8]) -> bool {
 }
 
 fn is_essential(name: &HeaderName) -> bool {
-    let name = name.as_str();
+    is_essential_name(name.as_str())
+}
+
+fn is_essential_name(name: &str) -> bool {
     name.starts_with("x-forwarded-")
         || matches!(
             name,

@@ -26,8 +26,10 @@ use crate::proxy::noted_fields::NotedFields;
 use crate::proxy::response_body::TrackedBody;
 use crate::proxy::session::RequestSession;
 use crate::proxy::upgrade::{Switched, Switching};
-use crate::proxy::{acme_webroot, attempts, grpc_web, mirror, shown_fields, upgrade};
-use crate::snapshot::{Bind, Choice, Listener, Rule};
+use crate::proxy::{
+    acme_webroot, attempts, client_policy, grpc_web, mirror, shown_fields, upgrade,
+};
+use crate::snapshot::{Bind, Choice, ClientPolicy, Listener, Rule};
 use crate::trace::Trace;
 use crate::upstream::{Aim, Cluster};
 
@@ -65,6 +67,9 @@ pub(super) fn serve(
         if !protocol.has_streams() && (record.open.watch().is_ending() || record.leaves_body()) {
             record.leave_body();
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(policy) = record.policy.take() {
+            client_policy::on_response(&policy, &record, response.headers_mut());
         }
         record.answers(response.headers());
         if let Some(switched) = switched {
@@ -141,7 +146,13 @@ async fn answer(
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
-    let Admitted { host, host_field, upgrade } = admit(record, head, fields)?;
+    let policy = bind.policy_of(connection.sni.as_deref());
+    record.policy = policy.cloned();
+    let mut admitted = admit(record, head, fields, policy)?;
+    if let Some(policy) = policy {
+        client_policy::on_request(policy, &mut head.headers, &mut admitted);
+    }
+    let Admitted { host, host_field, upgrade } = admitted;
     if let Some(response) = answer_of_gateway(&connection, bind, head).await {
         return Ok(Answered::here(record, response));
     }
@@ -149,8 +160,7 @@ async fn answer(
         return Err(Failure::Overloaded);
     }
     let trusted = &process.trusted_proxies;
-    let policy = bind.policy_of(connection.sni.as_deref());
-    let detection = policy.and_then(|policy| policy.detection.as_ref());
+    let policy = policy.map(|policy| &**policy);
     let RequestOrigin { client, request_id, scheme, port, fields: forwarded } =
         connection.origin.of_request(
             &mut head.headers,
@@ -158,9 +168,9 @@ async fn answer(
             &host,
             &host_field,
             trusted,
-            detection,
+            policy,
         )?;
-    (record.client, record.request_id) = (client, Some(request_id));
+    (record.client, record.request_id) = (client, request_id);
     if upgrade == Some(Upgrade::Http2) {
         // Routes, filters and backends see the HTTP/1.1 handshake that corresponds to the CONNECT.
         upgrade::to_http1(head);
@@ -202,6 +212,7 @@ async fn answer(
         allowed_origin: None,
         details: None,
         limit: None,
+        hides_limits: policy.is_some_and(|policy| policy.hides_limits),
         retry_after: None,
         passed: 0,
     };
@@ -215,6 +226,7 @@ fn admit(
     record: &Record,
     head: &mut request::Parts,
     fields: NotedFields,
+    policy: Option<&Arc<ClientPolicy>>,
 ) -> Result<Admitted, Failure> {
     let watch = record.open.watch();
     if watch.opened_with_long_target() {
@@ -223,13 +235,13 @@ fn admit(
     if watch.opened_twofold() {
         return Err(Failure::TwofoldLength);
     }
-    guard::admit(head, fields, watch.limits())
+    guard::admit(head, fields, watch.limits(), policy.map(|policy| &**policy))
 }
 
 /// Sets the fields that describe the client, unless they are in the head already.
 fn tell(record: &Record, headers: &mut HeaderMap, forwarded: Option<ForwardedFields<'_>>) {
-    if let (Some(forwarded), Some(request_id)) = (forwarded, &record.request_id) {
-        forwarded.insert_into(headers, request_id.clone());
+    if let Some(forwarded) = forwarded {
+        forwarded.insert_into(headers, record.request_id.clone());
     }
 }
 

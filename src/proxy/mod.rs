@@ -11,6 +11,7 @@ mod body_progress;
 mod client_body;
 mod client_claims;
 mod client_connection;
+mod client_policy;
 mod client_protocol;
 mod downstream_body;
 mod exchange_record;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use crate::filters::FieldChanges;
 use crate::net::Cidr;
 
 /// The settings of the ClientTrafficPolicy that applies to a listener. Its limits and timeouts are in
@@ -17,6 +18,42 @@ pub(crate) struct ClientPolicy {
     pub name: Arc<str>,
     /// The source of the client's address; `None` if `--trusted-proxies` decides.
     pub detection: Option<ClientDetection>,
+    pub request_ids: RequestIds,
+    pub underscores: Underscores,
+    /// Changes of requests, before they are routed.
+    pub early: Option<Box<FieldChanges>>,
+    /// Changes of all responses.
+    pub late: Option<Box<FieldChanges>>,
+    /// True if the dot behind a host is not forwarded.
+    pub strips_host_dot: bool,
+    /// True if responses do not show limits of requests.
+    pub hides_limits: bool,
+    /// True if requests and responses get the `x-envoy-*` fields of Envoy.
+    pub shows_envoy_headers: bool,
+}
+
+/// The request IDs of a listener: `headers.requestID`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RequestIds {
+    /// The field stays as the client sent it, or absent.
+    AsReceived,
+    Generated,
+    /// That of the client, or a generated one.
+    Kept,
+    /// That of a trusted proxy, or a generated one.
+    #[default]
+    Trusted,
+}
+
+/// The treatment of fields with `_` in their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Underscores {
+    /// All are kept that some backends do not read as a field of the gateway.
+    Allowed,
+    #[default]
+    Dropped,
+    /// The request gets 400.
+    Refused,
 }
 
 /// `clientIPDetection`: the source of the client's address.

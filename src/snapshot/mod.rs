@@ -32,7 +32,9 @@ pub(crate) use bind::{Bind, Listener, Traffic};
 pub(crate) use bind_key::{BindKey, Transport};
 pub(crate) use carried::{Carried, LimitKey};
 pub(crate) use client_limits::ClientLimits;
-pub(crate) use client_policy::{AddressSource, ClientDetection, ClientPolicy};
+pub(crate) use client_policy::{
+    AddressSource, ClientDetection, ClientPolicy, RequestIds, Underscores,
+};
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, QueryMatch};

@@ -141,6 +141,51 @@ async fn a_handshake_that_is_not_begun_ends_in_time() {
 }
 
 #[tokio::test]
+async fn headers_are_changed_before_routing_and_on_every_response() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  headers:\n    earlyRequestHeaders:\n      set: [{name: X-Set, value: ours}]\n      \
+                  remove: [X-Gone]\n      removeOnMatch: [{type: Prefix, value: X-User-}]\n    \
+                  lateResponseHeaders:\n      set: [{name: Strict-Transport-Security, value: max-age=1}]\n    \
+                  requestID: PreserveOrGenerate\n    withUnderscoresAction: Allow\n    \
+                  enableEnvoyHeaders: true\n    host: {stripTrailingHostDot: true}\n";
+    let gateway = governed(&shop, fields).start().await;
+    let mut wire = gateway.wire().await;
+    wire.send(
+        "GET / HTTP/1.1\r\nHost: shop.test.:81\r\nX-Set: theirs\r\nX-Gone: 1\r\nX-User-Id: root\r\n\
+         x-user-NAME: root\r\nX-Request-Id: theirs\r\nsentry_trace: 1\r\nx_forwarded_for: 6.6.6.6\r\n\r\n",
+    )
+    .await;
+    let reply = wire.reply().await;
+    assert_eq!(reply.status(), 200);
+    assert_eq!(reply.header("strict-transport-security").as_deref(), Some("max-age=1"));
+    let took = reply.header("x-envoy-upstream-service-time").unwrap();
+    assert!(took.parse::<u64>().is_ok(), "{took}");
+    let seen = shop.last();
+    assert_eq!(seen.head.all("x-set"), ["ours"]);
+    assert_eq!(seen.header("host").as_deref(), Some("shop.test:81"));
+    assert_eq!(seen.header("x-request-id").as_deref(), Some("theirs"));
+    assert_eq!(seen.header("sentry_trace").as_deref(), Some("1"));
+    assert_eq!(seen.header("x-envoy-attempt-count").as_deref(), Some("1"));
+    for gone in ["x-gone", "x-user-id", "x-user-name", "x_forwarded_for"] {
+        assert!(!seen.head.has(gone), "{gone}");
+    }
+    // An answer of the gateway itself.
+    wire.send("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n").await;
+    let reply = wire.reply().await;
+    assert_eq!(reply.status(), 404);
+    assert_eq!(reply.header("strict-transport-security").as_deref(), Some("max-age=1"));
+}
+
+#[tokio::test]
+async fn a_name_with_an_underscore_is_refused_where_the_policy_says_so() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  headers: {withUnderscoresAction: RejectRequest}\n";
+    let gateway = governed(&shop, fields).start().await;
+    assert_eq!(ask(&gateway, "a_b: 1\r\n").await, 400);
+    assert_eq!(ask(&gateway, "a-b: 1\r\n").await, 200);
+}
+
+#[tokio::test]
 async fn a_policy_that_cannot_be_applied_closes_its_listeners() {
     let shop = Origin::replying("shop").await;
     let listeners = "- name: http\n  protocol: HTTP\n  port: 80\n\

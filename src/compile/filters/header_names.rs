@@ -4,31 +4,22 @@ use http::HeaderName;
 
 use crate::compile::misfit::Misfit;
 use crate::config::FieldPath;
+use crate::net::FRAMING_FIELDS;
 
 use super::invalid::InvalidFilter;
 
-/// Parses the name of a header that a filter may change. Connection headers frame the message (RFC
-/// 9110 section 7.6.1, RFC 9112 section 6): changing one would change where a request ends for the
-/// backend.
+/// Parses the name of a header that a filter may change. Those that frame the message
+/// may not be changed.
 pub(in crate::compile) fn changeable(
     name: &str,
     at: impl FnOnce() -> FieldPath,
 ) -> Result<HeaderName, Misfit> {
-    const CONNECTION: [&str; 9] = [
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-    ];
     let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Misfit::Reported)?;
     match parsed.as_str() {
         "host" => Err(InvalidFilter::HostHeader.at(at())),
-        name if CONNECTION.contains(&name) => Err(InvalidFilter::ConnectionHeader(parsed).at(at())),
+        name if FRAMING_FIELDS.contains(&name) => {
+            Err(InvalidFilter::ConnectionHeader(parsed).at(at()))
+        }
         _ => Ok(parsed),
     }
 }

@@ -9,6 +9,7 @@ use crate::api::envoy::client_traffic_policy::{
 use crate::api::envoy::response_override::{StringMatch, StringMatchType};
 use crate::api::envoy::{ClientTrafficPolicy, ClientTrafficPolicySpec};
 use crate::config::path::Path;
+use crate::net::FRAMING_FIELDS;
 
 use super::violations::Violations;
 use super::{backend_settings, client_tls, policy_targets};
@@ -120,8 +121,15 @@ fn header_filter(filter: &HeaderFilter, at: Path<'_>, found: &mut Violations) {
         found.count(at, list.len(), 1..=64);
         for (index, header) in list.iter().enumerate() {
             let at = at.item(index);
-            found.header_name(at.field("name"), &header.name);
+            changeable(at.field("name"), &header.name, found);
             found.header_value(at.field("value"), &header.value);
+            let problem = "operators of Envoy, such as `%REQ(NAME)%`, are not supported here; write \
+                           `%%` for a percent sign";
+            found.require(
+                !header.value.replace("%%", "").contains('%'),
+                at.field("value"),
+                problem,
+            );
         }
         let names = list.iter().map(|header| &header.name);
         found.unique(at, names, "this name is used above already");
@@ -130,7 +138,7 @@ fn header_filter(filter: &HeaderFilter, at: Path<'_>, found: &mut Violations) {
         let at = at.field("remove");
         found.count(at, names.len(), 1..=64);
         for (index, name) in names.iter().enumerate() {
-            found.header_name(at.item(index), name);
+            changeable(at.item(index), name, found);
         }
         found.unique(at, names, "this name is used above already");
     }
@@ -145,6 +153,18 @@ fn header_filter(filter: &HeaderFilter, at: Path<'_>, found: &mut Violations) {
         && remove.is_none()
         && remove_on_match.is_none();
     found.require(!is_empty, at, "nothing is changed; write a change or leave the field out");
+}
+
+/// Checks the name of a header that is changed.
+fn changeable(at: Path<'_>, name: &str, found: &mut Violations) {
+    found.header_name(at, name);
+    let name = name.to_ascii_lowercase();
+    if name == "host" || FRAMING_FIELDS.contains(&&*name) {
+        found.add(
+            at,
+            format!("`{name}` frames the message or names its host; it cannot be changed"),
+        );
+    }
 }
 
 /// Checks matches of texts.

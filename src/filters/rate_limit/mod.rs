@@ -199,7 +199,7 @@ impl RateLimit {
         counts: &RateLimits,
     ) -> Verdict {
         let (Ok(level) | Err(level)) = taken;
-        if limit.has_headers {
+        if limit.has_headers && !exchange.hides_limits {
             let shown = limit.shown(level);
             let is_tighter = exchange.limit.is_none_or(|of| shown.remaining < of.remaining);
             if is_tighter || taken.is_err() && !limit.is_shadow {

@@ -41,7 +41,9 @@ fn asked(
     let field = HeaderValue::from_static(host);
     let host = HostName::parse(&field).unwrap();
     let fields = NotedFields::of(&headers);
-    let told = origin.of_request(&mut headers, fields, &host, &field, &trusted, detection)?;
+    let policy =
+        detection.map(|of| ClientPolicy { detection: Some(of.clone()), ..ClientPolicy::default() });
+    let told = origin.of_request(&mut headers, fields, &host, &field, &trusted, policy.as_ref())?;
     let RequestOrigin { client, request_id, scheme, port, fields } = told;
     fields.insert_into(&mut headers, request_id);
     Ok((headers, Told { client, scheme, port }))
@@ -294,4 +296,42 @@ fn the_hops_of_a_proxy_stay_as_they_are_if_the_policy_says_so() {
     assert_eq!(told.client.to_string(), "203.0.113.9");
     let (headers, _) = asked("shop.test", &[], Some(&detection), &[]).unwrap();
     assert!(!headers.contains_key("x-forwarded-for"));
+}
+
+#[test]
+fn a_policy_says_whose_request_id_is_kept() {
+    // (mode, trusted proxies, ID that is sent, ID that the backend gets: theirs, or a new one)
+    type Row<'a> = (RequestIds, &'a [&'a str], Option<&'a str>, Option<bool>);
+    let proxy = &["192.0.2.7"][..];
+    let table: [Row<'_>; 10] = [
+        (RequestIds::Trusted, &[], Some("theirs"), Some(false)),
+        (RequestIds::Trusted, proxy, Some("theirs"), Some(true)),
+        (RequestIds::Generated, proxy, Some("theirs"), Some(false)),
+        (RequestIds::Generated, &[], None, Some(false)),
+        (RequestIds::Kept, &[], Some("theirs"), Some(true)),
+        (RequestIds::Kept, proxy, Some("theirs"), Some(true)),
+        (RequestIds::Kept, &[], None, Some(false)),
+        (RequestIds::AsReceived, &[], Some("theirs"), Some(true)),
+        (RequestIds::AsReceived, proxy, None, None),
+        (RequestIds::AsReceived, &[], None, None),
+    ];
+    for (request_ids, trusted, sent, want) in table {
+        let case = format!("{request_ids:?} {trusted:?} {sent:?}");
+        let trusted: Vec<Cidr> = trusted.iter().map(|range| range.parse().unwrap()).collect();
+        let peer = "192.0.2.7:4711".parse().unwrap();
+        let origin = ConnectionOrigin::new(peer, Scheme::Https, 443, &trusted);
+        let mut headers = HeaderMap::new();
+        if let Some(sent) = sent {
+            headers.insert("x-request-id", sent.parse().unwrap());
+        }
+        let field = HeaderValue::from_static("shop.test");
+        let host = HostName::parse(&field).unwrap();
+        let noted = NotedFields::of(&headers);
+        let policy = ClientPolicy { request_ids, ..ClientPolicy::default() };
+        let of = origin.of_request(&mut headers, noted, &host, &field, &trusted, Some(&policy));
+        let RequestOrigin { request_id, fields, .. } = of.unwrap();
+        fields.insert_into(&mut headers, request_id);
+        let is_theirs = headers.get("x-request-id").map(|id| id == "theirs");
+        assert_eq!(is_theirs, want, "{case}");
+    }
 }
