@@ -11,6 +11,46 @@ use std::borrow::Cow;
 ///
 /// A path that a backend might read differently from the gateway: see [`Ambiguous`].
 pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
+    normalise_with(path, Empty::Merged)
+}
+
+/// Returns the path in the same form, but with `//` kept.
+///
+/// # Errors
+///
+/// As those of [`normalise`].
+pub(crate) fn normalise_keeping_slashes(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
+    normalise_with(path, Empty::Kept)
+}
+
+/// Returns true if the path has an escaped `/` or `\`.
+pub(crate) fn has_escaped_separator(path: &str) -> bool {
+    path.as_bytes().windows(3).any(|three| matches!(escaped(three), Some(b'/' | b'\\')))
+}
+
+/// Returns the path with `/` in place of every escaped `/` and `\`.
+pub(crate) fn unescape_separators(path: &str) -> String {
+    let mut read = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let (before, from) = rest.split_at(at);
+        read.push_str(before);
+        match escaped(from.as_bytes()) {
+            Some(b'/' | b'\\') => {
+                read.push('/');
+                rest = &from[3..];
+            }
+            _ => {
+                read.push('%');
+                rest = &from[1..];
+            }
+        }
+    }
+    read.push_str(rest);
+    read
+}
+
+fn normalise_with(path: &str, empty: Empty) -> Result<Cow<'_, str>, Ambiguous> {
     if is_plain(path.as_bytes()) {
         return Ok(Cow::Borrowed(path));
     }
@@ -28,7 +68,7 @@ pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
     if spelled.split('/').any(hides_dots) {
         return Err(Ambiguous::HiddenDots);
     }
-    Ok(Cow::Owned(resolve(&spelled, Empty::Merged)))
+    Ok(Cow::Owned(resolve(&spelled, empty)))
 }
 
 /// Returns a configured path in normal form. It may be empty, and `//` is kept. Invalid escapes and
@@ -62,6 +102,9 @@ pub(crate) enum Ambiguous {
     /// `%00`, `%0a` and the other control characters, which no file has in its name.
     #[error("escaped control character")]
     Control,
+    /// `%2F` or `%5C`, on a listener that refuses them.
+    #[error("escaped separator")]
+    EscapedSeparator,
     /// `..%2F`, `..\`, `..;`: dots that a backend might resolve though they are not a segment.
     #[error("dot segment beside an escaped separator")]
     HiddenDots,
@@ -318,6 +361,33 @@ mod tests {
         ];
         for (sent, want) in table {
             assert_eq!(normalise(sent).as_deref(), Ok(want), "{sent}");
+        }
+    }
+
+    #[test]
+    fn slashes_are_kept_and_separators_unescaped_on_request() {
+        // (as sent, with slashes kept)
+        let table = [
+            ("/a//b", "/a//b"),
+            ("//a/", "//a/"),
+            ("/a//../b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/../..//a", "//a"),
+        ];
+        for (sent, want) in table {
+            assert_eq!(normalise_keeping_slashes(sent).as_deref(), Ok(want), "{sent}");
+        }
+        // (as sent, unescaped)
+        let table = [
+            ("/a%2Fb%2fc", "/a/b/c"),
+            ("/a%5Cb%5c", "/a/b/"),
+            ("/a%252Fb%20%", "/a%252Fb%20%"),
+            ("/caf%C3%A9%2F", "/caf%C3%A9/"),
+            ("/é%2F%2", "/é/%2"),
+        ];
+        for (sent, want) in table {
+            assert_eq!(unescape_separators(sent), want, "{sent}");
+            assert_eq!(has_escaped_separator(sent), sent != want, "{sent}");
         }
     }
 

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::api::envoy::ClientTrafficPolicySpec;
+use crate::api::envoy::backend_settings::Http2Settings;
 use crate::api::envoy::client_traffic_policy::{
-    ClientIpDetection, HeaderSettings, RequestIdAction, UnderscoresAction, XForwardedFor,
+    ClientIpDetection, EscapedSlashes as EscapedSlashesAction, HeaderSettings, RequestIdAction,
+    UnderscoresAction, XForwardedFor,
 };
+use crate::api::envoy::{ClientTrafficPolicySpec, Quantity};
 use crate::api::{self, Protocol};
 use crate::graph::{ClientEffect, ClientPolicies, Listener};
 use crate::snapshot::{
-    AddressSource, ClientDetection, ClientLimits, ClientPolicy, RequestIds, Rule, Underscores,
+    AddressSource, ClientDetection, ClientLimits, ClientPolicy, EscapedSlashes, RequestIds, Rule,
+    Underscores,
 };
 
 use super::field_changes;
@@ -68,6 +71,7 @@ impl ListenerSettings {
 /// Returns the settings of a policy, other than limits.
 fn policy(name: Arc<str>, spec: &ClientTrafficPolicySpec) -> ClientPolicy {
     let headers = spec.headers.clone().unwrap_or_default();
+    let paths = spec.path.clone().unwrap_or_default();
     let early = headers.early_request_headers.as_ref();
     let late = headers.late_response_headers.as_ref();
     ClientPolicy {
@@ -87,6 +91,15 @@ fn policy(name: Arc<str>, spec: &ClientTrafficPolicySpec) -> ClientPolicy {
             .is_some_and(|host| host.strip_trailing_host_dot.unwrap_or_default()),
         hides_limits: headers.disable_rate_limit_headers.unwrap_or_default(),
         shows_envoy_headers: headers.enable_envoy_headers.unwrap_or_default(),
+        escaped_slashes: match paths.escaped_slashes_action {
+            Some(EscapedSlashesAction::RejectRequest) => EscapedSlashes::Refused,
+            Some(EscapedSlashesAction::UnescapeAndForward) => EscapedSlashes::Unescaped,
+            Some(EscapedSlashesAction::UnescapeAndRedirect) => EscapedSlashes::Redirected,
+            _ => EscapedSlashes::Kept,
+        },
+        keeps_slashes: paths.disable_merge_slashes.unwrap_or_default(),
+        health_check: spec.health_check.as_ref().map(|check| check.path.as_str().into()),
+        grpc_web: spec.grpc.as_ref().and_then(|grpc| grpc.enable_web),
     }
 }
 
@@ -156,7 +169,40 @@ fn limits(
     }
     let whole = http.request_received_timeout.map(api::Duration::get);
     limits.request_timeout = whole.filter(|limit| !limit.is_zero());
+    if let Some(http1) = &policy.http1 {
+        let ignored: Vec<_> =
+            http1.ignored_upgrade_types.iter().filter_map(field_changes::name_match).collect();
+        limits.upgrades.retain(|token| {
+            let token = token.to_ascii_lowercase();
+            !ignored.iter().any(|of| of.accepts(&token))
+        });
+    }
+    if let Some(http2) = &policy.http2 {
+        set_http2(&mut limits, http2);
+    }
     limits
+}
+
+fn set_http2(limits: &mut ClientLimits, http2: &Http2Settings) {
+    if let Some(streams) = http2.max_concurrent_streams {
+        limits.http2_streams = u32::try_from(streams).unwrap_or(limits.http2_streams);
+    }
+    let bytes = |size: &Option<Quantity>| {
+        let bytes = size.as_ref().and_then(Quantity::bytes)?;
+        Some(u32::try_from(bytes).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs()))
+    };
+    limits.http2_stream_window =
+        bytes(&http2.initial_stream_window_size).or(limits.http2_stream_window);
+    if let Some(window) = bytes(&http2.initial_connection_window_size) {
+        // The default for streams stays as it is.
+        let of_stream = limits.http2_stream_window.unwrap_or(limits.http2_window / 4);
+        limits.http2_stream_window = Some(of_stream);
+        limits.http2_window = window;
+    }
+    if let Some(keepalive) = &http2.connection_keepalive {
+        limits.ping_interval = keepalive.interval.map(or_for_ever).or(limits.ping_interval);
+        limits.ping_timeout = keepalive.timeout.map(or_for_ever).or(limits.ping_timeout);
+    }
 }
 
 /// Sets a limit to a timeout, if there is one.

@@ -133,7 +133,9 @@ fn spelled(value: &str) -> Result<Box<str>, Misfit> {
 
 fn why_refused(path: Ambiguous) -> &'static str {
     match path {
-        Ambiguous::Backslash | Ambiguous::OtherRule => "it is ambiguous",
+        Ambiguous::Backslash | Ambiguous::EscapedSeparator | Ambiguous::OtherRule => {
+            "it is ambiguous"
+        }
         Ambiguous::BrokenEscape => "a `%` must be followed by two hexadecimal digits",
         Ambiguous::Control => "requests with an escaped control character get 400",
         Ambiguous::HiddenDots => "requests with `.` or `..` beside an escaped separator get 400",

@@ -84,7 +84,8 @@ pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compile
     let carried = &inputs.previous.carried;
     let mut clusters = Clusters::new(carried, inputs.upstreams, &slots, &trust);
     let mut warnings = Vec::new();
-    let compiled = CompiledRoutes::new(&graph, &mut clusters, inputs.trusts_proxies, &mut warnings);
+    let trusts_proxies = inputs.trusts_proxies || graph.client.keep_fields();
+    let compiled = CompiledRoutes::new(&graph, &mut clusters, trusts_proxies, &mut warnings);
     let tracings = Tracings::new(&graph, &mut clusters, carried, inputs.environment);
     let logs = AccessLogs::new(&graph, inputs.log_files, &mut warnings);
     let binds = binds::binds(Parts {

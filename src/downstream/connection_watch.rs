@@ -356,7 +356,7 @@ impl Watch {
         let gone = match http2 {
             // The gateway has sent a PING in the meantime (`proxy/speak.rs`), which a live client
             // answers.
-            true => over(quiet_since, limits.idle_timeout / 2 + limits.send_timeout),
+            true => over(quiet_since, limits.quiet_timeout()),
             // The request body may be idle while the response makes progress.
             false => {
                 self.awaited_bodies.load(Ordering::Relaxed) > 0

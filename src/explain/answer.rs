@@ -37,6 +37,8 @@ pub(crate) struct Chosen {
     pub name: String,
     pub hostname: Option<String>,
     pub port: u16,
+    /// `namespace/name` of its ClientTrafficPolicy.
+    pub policy: Option<String>,
     /// The names in the listener's certificates.
     pub certificates: Vec<String>,
 }

@@ -16,17 +16,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::request;
+use http::uri::PathAndQuery;
 
 use crate::clock;
 use crate::describe;
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{Exchange, Filter, HttpFilter, Scheme, Stop, Verdict};
-use crate::path::Ambiguous;
+use crate::path::{Ambiguous, has_escaped_separator};
 use crate::proxy;
 use crate::secret::is_secret_header;
 use crate::snapshot::{
-    Bind, Choice, ClientLimits, ClientPolicy, Listener, Rule, Snapshot, Traffic, Transport,
+    Bind, Choice, ClientLimits, ClientPolicy, EscapedSlashes, Listener, Rule, Snapshot, Traffic,
+    Transport,
 };
 
 use answer::{Answer, Backend, Chosen, Effect};
@@ -59,7 +61,11 @@ fn follow(
     let bind = bind(snapshot, question)?;
     let limits = limits(bind, question);
     let policy = policy(bind, question);
+    let written = target_of(&head).to_owned();
     let host = proxy::admitted_host(&mut head, limits, policy).map_err(not_admitted)?;
+    if let Some(policy) = policy {
+        by_policy(policy, &written, &mut head)?;
+    }
     match challenge::look(bind, webroot, &head) {
         Challenge::None => {}
         Challenge::GoesOn(why) => {
@@ -102,6 +108,35 @@ fn follow(
     backends(&rule, listener, &exchange, &head, told)?;
     told.forwarded = Some(forwarded(&before, &head));
     Ok(())
+}
+
+/// Changes a request whose target was `written` as the ClientTrafficPolicy of its listener says, before
+/// it is routed. An answer of the policy itself ends it.
+fn by_policy(
+    policy: &ClientPolicy,
+    written: &str,
+    head: &mut request::Parts,
+) -> Result<(), Answer> {
+    let by = |what: &str| format!("{what} of ClientTrafficPolicy {}", policy.name);
+    if policy.health_check.as_deref() == Some(written) {
+        let why = by("it is the health check");
+        return Err(Answer { status: 200, why, ..Answer::default() });
+    }
+    let path = written.split('?').next().unwrap_or_default();
+    if policy.escaped_slashes == EscapedSlashes::Redirected && has_escaped_separator(path) {
+        let headers = vec![format!("location: {}", target_of(head))];
+        let why = by("the path has an escaped slash, see `path.escapedSlashesAction`");
+        return Err(Answer { status: 307, headers, why, ..Answer::default() });
+    }
+    if let Some(changes) = &policy.early {
+        changes.apply(&mut head.headers);
+    }
+    Ok(())
+}
+
+/// Returns the path and query of a request.
+fn target_of(head: &request::Parts) -> &str {
+    head.uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 
 /// Returns the answer to a request that is refused.
@@ -193,6 +228,7 @@ fn route<'s>(
         name: listener.name.to_string(),
         hostname: listener.hostname.as_ref().map(ToString::to_string),
         port,
+        policy: listener.policy.as_ref().map(|policy| policy.name.to_string()),
         certificates: facts.iter().map(|facts| facts.names.join(", ") + &refused).collect(),
     });
     let Traffic::Http(routes) = &listener.traffic else {

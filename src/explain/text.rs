@@ -10,6 +10,9 @@ impl Display for Explained {
         if let Some(listener) = &self.listener {
             let hostname = listener.hostname.as_deref().unwrap_or("any host");
             writeln!(f, "  listener  {} ({hostname}, port {})", listener.name, listener.port)?;
+            if let Some(policy) = &listener.policy {
+                writeln!(f, "            ClientTrafficPolicy {policy}")?;
+            }
             for names in &listener.certificates {
                 writeln!(f, "            certificate for {names}")?;
             }

@@ -160,6 +160,11 @@ impl Record {
         path_of(&self.target)
     }
 
+    /// Returns the path and query as the client sent them.
+    pub(super) fn written_target(&self) -> &str {
+        self.target.path_and_query().map_or("", |target| target.as_str())
+    }
+
     /// Returns true if only the end of the connection delimits `response`: HTTP/1.0 has no chunks.
     pub(super) fn ends_with_its_connection(&self, response: &Response) -> bool {
         !self.protocol.ends_bodies()

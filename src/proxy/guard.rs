@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderValue, Method, request};
 use crate::failure::Failure;
 use crate::filters::HostName;
 use crate::filters::exchange::path_of;
-use crate::path;
+use crate::path::{self, Ambiguous};
 use crate::proxy::client_protocol::ClientProtocol;
 use crate::proxy::hop_by_hop::{Upgrade, settle_connection, tokens};
 use crate::proxy::noted_fields::{Noted, NotedFields};
-use crate::snapshot::{ClientLimits, ClientPolicy, Underscores};
+use crate::snapshot::{ClientLimits, ClientPolicy, EscapedSlashes, Underscores};
 
 /// An admitted request's host and upgrade.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Admitted {
     /// The `Host` field or `:authority` as the client sent it.
     pub host_field: HeaderValue,
     pub upgrade: Option<Upgrade>,
+    /// True if escaped separators of the path were read as `/`.
+    pub is_unescaped: bool,
 }
 
 /// Maximum length of a method in bytes; a longer one is answered with 501 (RFC 9112 section 3). The
@@ -62,7 +64,7 @@ pub(super) fn admit(
     let extended_connect = check_method(head)?;
     check_form(head)?;
     let (host, host_field) = take_host(head, fields)?;
-    settle_target(head, limits)?;
+    let is_unescaped = settle_target(head, limits, policy)?;
     if fields.has(Noted::TransferEncoding) {
         check_coding(&head.headers)?;
     }
@@ -74,7 +76,7 @@ pub(super) fn admit(
         settle_expect(&mut head.headers)?;
     }
     let upgrade = if extended_connect { Some(Upgrade::Http2) } else { upgrade };
-    Ok(Admitted { host, host_field, upgrade })
+    Ok(Admitted { host, host_field, upgrade, is_unescaped })
 }
 
 /// Admits a request head, changes it to the form that routes see, and returns its host.
@@ -173,14 +175,18 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Rewrites the target to origin-form, with its path in the normal form that is routed and
-/// forwarded.
-fn settle_target(head: &mut request::Parts, limits: &ClientLimits) -> Result<(), Failure> {
+/// forwarded. Returns true if escaped separators were read as `/`.
+fn settle_target(
+    head: &mut request::Parts,
+    limits: &ClientLimits,
+    policy: Option<&ClientPolicy>,
+) -> Result<bool, Failure> {
     let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     if target.len() > limits.target_bytes {
         return Err(Failure::TargetTooLong);
     }
     if target == "*" {
-        return if head.method == Method::OPTIONS { Ok(()) } else { Err(Failure::BadTarget) };
+        return if head.method == Method::OPTIONS { Ok(false) } else { Err(Failure::BadTarget) };
     }
     // `:path` begins with `/` (RFC 9113 section 8.3.1). Only a URL may have a query without a path.
     let is_url =
@@ -192,17 +198,38 @@ fn settle_target(head: &mut request::Parts, limits: &ClientLimits) -> Result<(),
     if !written.starts_with('/') {
         return Err(Failure::BadTarget);
     }
-    let normal = path::normalise(written).map_err(Failure::AmbiguousPath)?;
+    let unescaped = match policy {
+        Some(policy) => unescaped(written, policy)?,
+        None => None,
+    };
+    let read = unescaped.as_deref().unwrap_or(written);
+    let normal = match policy.is_some_and(|policy| policy.keeps_slashes) {
+        true => path::normalise_keeping_slashes(read),
+        false => path::normalise(read),
+    };
+    let normal = normal.map_err(Failure::AmbiguousPath)?;
     if *normal == *written && head.uri.authority().is_none() {
-        return Ok(());
+        return Ok(false);
     }
     let target = match head.uri.query() {
         Some(query) => format!("{normal}?{query}"),
         None => normal.into_owned(),
     };
     let target = PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)?;
+    let is_unescaped = unescaped.is_some();
     head.uri = Uri::from(target);
-    Ok(())
+    Ok(is_unescaped)
+}
+
+/// Returns the path with `/` for escaped separators; `None` if it has none, or keeps them.
+fn unescaped(path: &str, policy: &ClientPolicy) -> Result<Option<String>, Failure> {
+    if policy.escaped_slashes == EscapedSlashes::Kept || !path::has_escaped_separator(path) {
+        return Ok(None);
+    }
+    match policy.escaped_slashes {
+        EscapedSlashes::Refused => Err(Failure::AmbiguousPath(Ambiguous::EscapedSeparator)),
+        _ => Ok(Some(path::unescape_separators(path))),
+    }
 }
 
 /// Checks `Expect` and removes it. `Expect` is a list, and `100-continue` is its only known member
@@ -317,7 +344,7 @@ mod tests {
             ),
             (method("OPTIONS").uri("*"), None),
             (get(&long), Some(Failure::TargetTooLong)),
-            (get("/a%00"), Some(Failure::AmbiguousPath(path::Ambiguous::Control))),
+            (get("/a%00"), Some(Failure::AmbiguousPath(Ambiguous::Control))),
             (get("/").header(EXPECT, "y 100-continue"), Some(Failure::ExpectationUnknown)),
             (get("/").header(EXPECT, "100-Continue"), None),
             (get("/").header(EXPECT, "100-continue,").header(EXPECT, "100-continue"), None),

@@ -146,13 +146,19 @@ async fn answer(
     let bind = snapshot.bind(connection.bind).ok_or(Failure::NoRoute)?;
     record.logged_by(bind.access_log.as_ref(), &head.headers);
 
-    let policy = bind.policy_of(connection.sni.as_deref());
-    record.policy = policy.cloned();
-    let mut admitted = admit(record, head, fields, policy)?;
-    if let Some(policy) = policy {
-        client_policy::on_request(policy, &mut head.headers, &mut admitted);
-    }
-    let Admitted { host, host_field, upgrade } = admitted;
+    // In a block, and `policy` not used behind it: what lives over an `.await` makes the future of
+    // every request larger.
+    let Admitted { host, host_field, upgrade, is_unescaped: _ } = {
+        let policy = bind.policy_of(connection.sni.as_deref());
+        record.policy = policy.cloned();
+        let mut admitted = admit(record, head, fields, policy)?;
+        if let Some(policy) = policy
+            && let Some(response) = client_policy::on_request(policy, record, head, &mut admitted)?
+        {
+            return Ok(Answered::here(record, response));
+        }
+        admitted
+    };
     if let Some(response) = answer_of_gateway(&connection, bind, head).await {
         return Ok(Answered::here(record, response));
     }
@@ -160,7 +166,7 @@ async fn answer(
         return Err(Failure::Overloaded);
     }
     let trusted = &process.trusted_proxies;
-    let policy = policy.map(|policy| &**policy);
+    let policy = record.policy.as_deref();
     let RequestOrigin { client, request_id, scheme, port, fields: forwarded } =
         connection.origin.of_request(
             &mut head.headers,
@@ -212,7 +218,7 @@ async fn answer(
         allowed_origin: None,
         details: None,
         limit: None,
-        hides_limits: policy.is_some_and(|policy| policy.hides_limits),
+        hides_limits: record.policy.as_ref().is_some_and(|policy| policy.hides_limits),
         retry_after: None,
         passed: 0,
     };
@@ -387,7 +393,8 @@ async fn forward(
     if record.connection.process.shows_routes {
         shown_fields::to_backend(record, &mut head.headers);
     }
-    record.grpc_web = if rule.grpc { grpc_web::GrpcWebCall::translate(head) } else { None };
+    let is_web = record.policy.as_ref().and_then(|policy| policy.grpc_web).unwrap_or(rule.grpc);
+    record.grpc_web = if is_web { grpc_web::GrpcWebCall::translate(head) } else { None };
     let web = record.grpc_web;
     let body = match &switching {
         Some(switching) if switching.has_stream() => Body::Empty,

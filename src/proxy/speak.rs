@@ -89,9 +89,9 @@ where
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(limits.http2_send_buffer)
-        .initial_stream_window_size(limits.http2_window / 4)
+        .initial_stream_window_size(limits.http2_stream_window.unwrap_or(limits.http2_window / 4))
         .initial_connection_window_size(limits.http2_window)
-        .keep_alive_interval(limits.idle_timeout / 2)
+        .keep_alive_interval(limits.ping_interval())
         // The sweep checks for the answer to a PING: it may have to wait behind a response that a
         // slow client still reads.
         .keep_alive_timeout(PATIENCE)

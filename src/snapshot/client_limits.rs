@@ -45,11 +45,31 @@ pub(crate) struct ClientLimits {
     /// The bytes of request bodies that an HTTP/2 connection may buffer for backends that do not
     /// read yet; a stream may use a quarter of it. Default: 1 MiB.
     pub http2_window: u32,
+    /// The bytes of the request body of an HTTP/2 stream that may be buffered. Default: a quarter of
+    /// `http2_window`.
+    pub http2_stream_window: Option<u32>,
+    /// The time between two PINGs of an HTTP/2 connection with open streams. Default: half of
+    /// `idle_timeout`.
+    pub ping_interval: Option<Duration>,
+    /// The time that a client has for the answer to a PING. Default: `send_timeout`.
+    pub ping_timeout: Option<Duration>,
     /// The bytes of a response that an HTTP/2 stream may buffer for a client that does not read
     /// yet. Default: 128 KiB.
     pub http2_send_buffer: usize,
     /// The tokens of `Upgrade` that are forwarded. Default: `websocket`.
     pub upgrades: Vec<String>,
+}
+
+impl ClientLimits {
+    /// Returns the time between two PINGs of an HTTP/2 connection.
+    pub(crate) fn ping_interval(&self) -> Duration {
+        self.ping_interval.unwrap_or(self.idle_timeout / 2)
+    }
+
+    /// Returns the time without a byte after which an HTTP/2 client with open streams is gone.
+    pub(crate) fn quiet_timeout(&self) -> Duration {
+        self.ping_interval() + self.ping_timeout.unwrap_or(self.send_timeout)
+    }
 }
 
 impl Default for ClientLimits {
@@ -70,6 +90,9 @@ impl Default for ClientLimits {
             target_bytes: 8 << 10,
             http2_streams: 100,
             http2_window: 1 << 20,
+            http2_stream_window: None,
+            ping_interval: None,
+            ping_timeout: None,
             http2_send_buffer: 128 << 10,
             upgrades: vec!["websocket".into()],
         }

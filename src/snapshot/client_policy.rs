@@ -30,6 +30,15 @@ pub(crate) struct ClientPolicy {
     pub hides_limits: bool,
     /// True if requests and responses get the `x-envoy-*` fields of Envoy.
     pub shows_envoy_headers: bool,
+    pub escaped_slashes: EscapedSlashes,
+    /// True if `//` in a path is kept.
+    pub keeps_slashes: bool,
+    /// The target, query included, that the gateway answers with 200 itself, or with 503 while it
+    /// drains.
+    pub health_check: Option<Box<str>>,
+    /// True if gRPC-Web is translated for every rule, false if for none; `None` if for those of
+    /// GRPCRoutes.
+    pub grpc_web: Option<bool>,
 }
 
 /// The request IDs of a listener: `headers.requestID`.
@@ -43,6 +52,20 @@ pub(crate) enum RequestIds {
     /// That of a trusted proxy, or a generated one.
     #[default]
     Trusted,
+}
+
+/// The treatment of `%2F` and `%5C` in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum EscapedSlashes {
+    /// They stay, where no backend could read another path.
+    #[default]
+    Kept,
+    /// Each is read as `/`, and the client is sent to that path by 307.
+    Redirected,
+    /// The request gets 400.
+    Refused,
+    /// Each is read as `/`.
+    Unescaped,
 }
 
 /// The treatment of fields with `_` in their names.

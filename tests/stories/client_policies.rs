@@ -206,3 +206,100 @@ async fn a_policy_that_cannot_be_applied_closes_its_listeners() {
     assert_eq!(soon("the end", wire.rest()).await, b"");
     assert_eq!(shop.connections(), 0);
 }
+
+#[tokio::test]
+async fn escaped_slashes_are_handled_as_the_policy_says() {
+    let action = |action: &str| format!("  path: {{{action}}}\n");
+    // (policy, target, status, target that the backend or the client gets)
+    let table: [(&str, &str, u16, &str); 10] = [
+        ("disableMergeSlashes: false", "/a%2Fb", 200, "/a%2Fb"),
+        ("escapedSlashesAction: KeepUnchanged", "/a%2fb?c=%2f", 200, "/a%2Fb?c=%2f"),
+        ("escapedSlashesAction: RejectRequest", "/a%5Cb", 400, ""),
+        ("escapedSlashesAction: RejectRequest", "/a/b?c=%2f", 200, "/a/b?c=%2f"),
+        ("escapedSlashesAction: UnescapeAndForward", "/a%2F..%2fb?c=%2f", 200, "/b?c=%2f"),
+        ("escapedSlashesAction: UnescapeAndForward", "/a%252Fb", 200, "/a%252Fb"),
+        ("escapedSlashesAction: UnescapeAndRedirect", "/a%2Fb?c=%2f", 307, "/a/b?c=%2f"),
+        ("escapedSlashesAction: UnescapeAndRedirect", "/%2Fevil.test", 307, "/evil.test"),
+        ("disableMergeSlashes: true", "/a//b", 200, "/a//b"),
+        // It would lead to another host.
+        (
+            "disableMergeSlashes: true, escapedSlashesAction: UnescapeAndRedirect",
+            "/%2Fevil.test",
+            400,
+            "",
+        ),
+    ];
+    for (fields, target, status, want) in table {
+        let shop = Origin::replying("shop").await;
+        let gateway = governed(&shop, &action(fields)).start().await;
+        let mut wire = gateway.wire().await;
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+        let reply = wire.reply().await;
+        assert_eq!(reply.status(), status, "{fields} {target}");
+        match status {
+            200 => assert_eq!(shop.last().target(), want, "{fields} {target}"),
+            307 => assert_eq!(reply.header("location").as_deref(), Some(want), "{fields} {target}"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_is_answered_by_the_gateway_for_its_target_alone() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  healthCheck: {path: \"/healthz?full\"}\n";
+    let gateway = governed(&shop, fields).start().await;
+    let mut wire = gateway.wire().await;
+    // (host, target, status)
+    for (host, target, status) in [
+        ("nowhere.test", "/healthz?full", 200),
+        ("nowhere.test", "/healthz", 404),
+        ("shop.test", "/healthz?full", 200),
+    ] {
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        let reply = wire.reply().await;
+        assert_eq!(
+            (reply.status(), reply.text().as_str()),
+            (status, if status == 200 { "" } else { "no route matches this host and path\n" }),
+            "{host} {target}"
+        );
+    }
+    assert_eq!(shop.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_the_policy_ignores_is_not_forwarded() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  http1: {ignoredUpgradeTypes: [{type: Prefix, value: Web}]}\n";
+    let gateway = governed(&shop, fields).start().await;
+    let lines = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    let mut wire = gateway.wire().await;
+    wire.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n")).await;
+    assert_eq!(wire.reply().await.status(), 200);
+    assert!(!shop.last().head.has("upgrade"));
+}
+
+#[tokio::test]
+async fn explain_names_the_policy_and_what_it_answers() {
+    let shop = Origin::replying("shop").await;
+    let fields =
+        "  path: {escapedSlashesAction: UnescapeAndRedirect}\n  healthCheck: {path: /healthz}\n";
+    let setup = governed(&shop, fields);
+    let explain = |url: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+        command.env_clear().env("DOMAIN", "gateway.test").arg("explain").args(setup.files());
+        String::from_utf8(command.arg(url).output().unwrap().stdout).unwrap()
+    };
+    // (URL, what is said)
+    for (url, said) in [
+        ("http://shop.test/a", "ClientTrafficPolicy envoy-gateway-system/all"),
+        ("http://shop.test/a%2Fb", "location: /a/b"),
+        (
+            "http://shop.test/healthz",
+            "health check of ClientTrafficPolicy envoy-gateway-system/all",
+        ),
+    ] {
+        let told = explain(url);
+        assert!(told.contains(said), "{told}");
+    }
+}

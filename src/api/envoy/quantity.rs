@@ -39,7 +39,6 @@ impl Quantity {
 
     /// Returns the number of bytes, `u64::MAX` if it is greater; `None` if the quantity is malformed
     /// or below 0.
-    #[allow(dead_code, reason = "the fields with quantities are not supported yet")]
     pub(crate) fn bytes(&self) -> Option<u64> {
         match self {
             Self::Int(number) => u64::try_from(*number).ok(),

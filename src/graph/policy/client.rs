@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use crate::api::envoy::ClientTrafficPolicySpec;
+use crate::api::envoy::client_traffic_policy::SchemeTransform;
 use crate::api::{ObjectKey, Protocol};
 use crate::config::field_path;
 use crate::graph::gateways::Gateway;
@@ -86,6 +87,7 @@ impl<'a> ClientPolicies<'a> {
         if !policies.attached.all.is_empty() {
             policies.judge_ports(gateways, sets, faults);
             policies.judge_detection(gateways, sets, faults);
+            policies.judge_values(faults);
         }
         policies
     }
@@ -144,6 +146,22 @@ impl<'a> ClientPolicies<'a> {
         }
     }
 
+    /// Warns of values that this gateway does not have; what it does instead is always the same.
+    fn judge_values(&self, faults: &mut Faults) {
+        for policy in &self.attached.all {
+            let spec = &policy.object.spec;
+            if spec.scheme == Some(SchemeTransform::Preserve) {
+                let problem = "not supported: the scheme of requests to HTTP/2 backends follows \
+                               their TLS, as with `MatchBackend`";
+                faults.warning(&policy.key, field_path!(spec.scheme), problem);
+            }
+            if spec.http1.as_ref().is_some_and(|http1| http1.enable_trailers == Some(false)) {
+                let problem = "not supported: trailers are always forwarded";
+                faults.warning(&policy.key, field_path!(spec.http1.enableTrailers), problem);
+            }
+        }
+    }
+
     /// Warns of policies that believe the address that any peer sends, on listeners that clients may
     /// reach without a proxy.
     fn judge_detection(
@@ -198,6 +216,15 @@ impl<'a> ClientPolicies<'a> {
                 .refused
                 .contains(&(listener.owner.object().clone(), listener.spec.name.clone()));
         Some(if is_refused { Applied::Refused } else { applied })
+    }
+
+    /// Returns true if a policy may leave or put fields into requests that are otherwise removed
+    /// before routing.
+    pub(crate) fn keep_fields(&self) -> bool {
+        self.attached.all.iter().any(|policy| {
+            let spec = &policy.object.spec;
+            spec.client_ip_detection.is_some() || spec.headers.is_some()
+        })
     }
 
     /// Returns the statuses of the policies. The routes must already be attached to listeners.
