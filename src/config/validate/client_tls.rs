@@ -6,7 +6,7 @@ use crate::api::envoy::client_tls::{
 };
 use crate::config::path::Path;
 
-use super::client_traffic_policy::{string_match, string_matches};
+use super::string_match::{string_match, string_matches};
 use super::violations::{Reference, Violations};
 
 pub(super) fn tls(tls: &ClientTls, at: Path<'_>, found: &mut Violations) {

@@ -8,11 +8,11 @@ use crate::api::envoy::client_traffic_policy::{
     HeaderFilter, HeaderSettings, RequestIdAction, SchemeTransform, UnderscoresAction,
     XForwardedClientCert,
 };
-use crate::api::envoy::response_override::{StringMatch, StringMatchType};
 use crate::api::envoy::{ClientTrafficPolicy, ClientTrafficPolicySpec, Quantity};
 use crate::config::path::Path;
 use crate::net::FRAMING_FIELDS;
 
+use super::string_match::string_matches;
 use super::violations::Violations;
 use super::{backend_settings, client_tls, policy_targets};
 
@@ -178,27 +178,6 @@ fn changeable(at: Path<'_>, name: &str, found: &mut Violations) {
             at,
             format!("`{name}` frames the message or names its host; it cannot be changed"),
         );
-    }
-}
-
-/// Checks matches of texts.
-pub(super) fn string_matches(matches: &[StringMatch], at: Path<'_>, found: &mut Violations) {
-    for (index, of) in matches.iter().enumerate() {
-        string_match(of.kind.as_ref(), &of.value, at.item(index), found);
-    }
-}
-
-/// Checks a match of a text, whose type may be absent.
-pub(super) fn string_match(
-    kind: Option<&StringMatchType>,
-    value: &str,
-    at: Path<'_>,
-    found: &mut Violations,
-) {
-    found.word(at.field("type"), kind.and_then(StringMatchType::unknown), StringMatchType::WORDS);
-    found.length(at.field("value"), value, 1..=1024);
-    if kind == Some(&StringMatchType::RegularExpression) {
-        found.regular_expression(at.field("value"), value);
     }
 }
 

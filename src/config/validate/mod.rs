@@ -27,6 +27,7 @@ mod reference_grant;
 mod response_override;
 mod route;
 mod security_policy;
+mod string_match;
 mod violations;
 
 use crate::api::Object;
