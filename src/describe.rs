@@ -15,7 +15,9 @@ use crate::snapshot::{
 };
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
-use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol};
+use crate::upstream::{
+    Bounds, Cluster, ClusterSettings, EndpointSettings, Protocol, RequestBounds, RetryBound,
+};
 
 /// Returns binds with their listeners, hosts and matches, then every rule once: filters, backends,
 /// limits.
@@ -348,7 +350,11 @@ impl Display for ClusterWords<'_> {
             (Protocol::H2cOrUpgrade, Some(_)) => "h2, websocket by http/1.1",
         };
         write!(f, "{} by {protocol}", settings.name)?;
-        write_endpoints(f, settings)
+        write_endpoints(f, settings)?;
+        if let Some(requests) = settings.requests {
+            write_breaker(f, settings.bounds, requests)?;
+        }
+        Ok(())
     }
 }
 
@@ -380,6 +386,21 @@ fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result 
         }
     }
     Ok(())
+}
+
+/// Writes the circuit breaker that a policy sets.
+fn write_breaker(f: &mut Formatter<'_>, bounds: Bounds, of: RequestBounds) -> Result {
+    let (connections, pending, requests) = (bounds.connections, bounds.pending, of.requests);
+    write!(
+        f,
+        "; at most {connections} connections, {pending} waiting and {requests} parallel requests, "
+    )?;
+    match of.retries {
+        RetryBound::Number(number) => write!(f, "{number} retries"),
+        RetryBound::Share { numerator, denominator, at_least } => {
+            write!(f, "{numerator} of {denominator} requests as retries and at least {at_least}")
+        }
+    }
 }
 
 struct Tls<'a>(&'a ClientSettings);

@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode};
 use crate::path::Ambiguous;
 use crate::stats::ResponseFlag;
 use crate::tls::TlsCause;
-use crate::upstream::FailureKind;
+use crate::upstream::{BreakerLimit, FailureKind};
 
 /// The reason why an exchange failed. The status that the client gets follows from it.
 ///
@@ -63,9 +63,8 @@ pub(crate) enum Failure {
     /// The client's requests use the maximum number of upstream connections per client.
     ClientShare,
     NoDescriptor,
-    /// The backend has reached its limit of connections, and the limit of requests that wait for a
-    /// connection is reached too.
-    Overflow,
+    /// The backend has reached a limit of its circuit breaker.
+    Overflow(BreakerLimit),
     /// Memory is short.
     Overloaded,
 }
@@ -110,7 +109,7 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::NoDescriptor
             | Self::NoEndpoint
-            | Self::Overflow
+            | Self::Overflow(_)
             | Self::Overloaded
             | Self::Tls(_)
             | Self::UpstreamResetAgain => StatusCode::SERVICE_UNAVAILABLE,
@@ -159,7 +158,7 @@ impl Failure {
             Self::ClientShare | Self::NoDescriptor | Self::Overloaded => {
                 ResponseFlag::OverloadManagerTerminated
             }
-            Self::Overflow => ResponseFlag::UpstreamOverflow,
+            Self::Overflow(_) => ResponseFlag::UpstreamOverflow,
         })
     }
 
@@ -202,7 +201,7 @@ impl Failure {
             Self::DrainTimeout => "drain_timeout",
             Self::ClientShare => "overload{client_share}",
             Self::NoDescriptor => "overload{descriptors}",
-            Self::Overflow => "upstream_reset_before_response_started{overflow}",
+            Self::Overflow(limit) => overflow_details(limit),
             Self::Overloaded => "overload",
             Self::TunnelIdle => "stream_idle_timeout",
         }
@@ -247,7 +246,7 @@ impl Failure {
                 "too many requests of this address are under way; try again in a moment\n"
             }
             Self::NoDescriptor => "the gateway is short of connections; try again in a moment\n",
-            Self::Overflow => "the service behind this address has too much to do\n",
+            Self::Overflow(_) => "the service behind this address has too much to do\n",
             Self::Overloaded => "the gateway is short of memory; try again in a moment\n",
         }
     }
@@ -284,7 +283,7 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::NoDescriptor
             | Self::NoEndpoint
-            | Self::Overflow
+            | Self::Overflow(_)
             | Self::Overloaded
             | Self::ResponseInvalid
             | Self::Tls(_)
@@ -328,10 +327,25 @@ impl From<FailureKind> for Failure {
             FailureKind::NoDescriptor => Self::NoDescriptor,
             FailureKind::NoEndpoint | FailureKind::Unresolved => Self::NoEndpoint,
             FailureKind::NoUpgrade => Self::NoUpgrade,
-            FailureKind::Overflow => Self::Overflow,
+            FailureKind::Overflow(limit) => Self::Overflow(limit),
             FailureKind::RequestBody => Self::RequestBodyBroken,
             FailureKind::ResetBeforeHead => Self::UpstreamReset,
             FailureKind::Tls(cause) => Self::Tls(cause),
+        }
+    }
+}
+
+/// Returns Envoy's details, and the limit by its name in a BackendTrafficPolicy.
+fn overflow_details(limit: BreakerLimit) -> &'static str {
+    match limit {
+        BreakerLimit::Connections => {
+            "upstream_reset_before_response_started{overflow|maxConnections}"
+        }
+        BreakerLimit::ParallelRequests => {
+            "upstream_reset_before_response_started{overflow|maxParallelRequests}"
+        }
+        BreakerLimit::PendingRequests => {
+            "upstream_reset_before_response_started{overflow|maxPendingRequests}"
         }
     }
 }
@@ -418,8 +432,14 @@ mod tests {
                 F::DrainTimeout => F::TunnelIdle,
                 F::TunnelIdle => F::ClientShare,
                 F::ClientShare => F::NoDescriptor,
-                F::NoDescriptor => F::Overflow,
-                F::Overflow => F::Overloaded,
+                F::NoDescriptor => F::Overflow(BreakerLimit::Connections),
+                F::Overflow(BreakerLimit::Connections) => {
+                    F::Overflow(BreakerLimit::PendingRequests)
+                }
+                F::Overflow(BreakerLimit::PendingRequests) => {
+                    F::Overflow(BreakerLimit::ParallelRequests)
+                }
+                F::Overflow(BreakerLimit::ParallelRequests) => F::Overloaded,
                 F::Overloaded => return None,
             })
         };

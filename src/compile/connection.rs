@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::api;
 use crate::api::envoy::BackendTrafficPolicySpec;
-use crate::api::envoy::backend_settings::CircuitBreaker;
+use crate::api::envoy::backend_settings::{CircuitBreaker, RetryBudget};
 use crate::stable_hash::hash_32;
-use crate::upstream::{Bounds, ClusterSettings};
+use crate::upstream::{Bounds, ClusterSettings, RequestBounds, RetryBound};
 
 /// The settings of a cluster that policies set; `None` for the gateway's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,10 +14,14 @@ pub(super) struct ConnectionSettings {
     connect_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     bounds: Option<Bounds>,
+    requests: Option<RequestBounds>,
 }
 
 /// The limit of a circuit breaker that does not set it: the default of the CRD.
 const LIMIT: u32 = 1024;
+
+/// The number of retries that a budget always permits: Envoy's default.
+const LEAST_RETRIES: usize = 3;
 
 /// The idle timeout of a connection that is never closed for being idle.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -37,6 +41,7 @@ impl ConnectionSettings {
             connect_timeout: connect.filter(|limit| !limit.is_zero()),
             idle_timeout: idle.map(|limit| if limit.is_zero() { FOR_EVER } else { limit }),
             bounds: breaker.map(bounds),
+            requests: breaker.map(requests),
         }
     }
 
@@ -54,17 +59,42 @@ impl ConnectionSettings {
             connect_timeout: self.connect_timeout.unwrap_or(cluster.connect_timeout),
             idle_timeout: self.idle_timeout.unwrap_or(cluster.idle_timeout),
             bounds: self.bounds.unwrap_or(cluster.bounds),
+            requests: self.requests.or(cluster.requests),
             ..cluster
         }
     }
 }
 
+fn limit(limit: Option<u32>) -> usize {
+    usize::try_from(limit.unwrap_or(LIMIT)).unwrap_or(usize::MAX)
+}
+
 /// A cluster without any connection would serve nothing, so that 0 connections are one.
 fn bounds(breaker: &CircuitBreaker) -> Bounds {
-    let limit = |limit: Option<u32>| usize::try_from(limit.unwrap_or(LIMIT)).unwrap_or(usize::MAX);
     Bounds {
         connections: limit(breaker.max_connections).max(1),
         pending: limit(breaker.max_pending_requests),
+    }
+}
+
+fn requests(breaker: &CircuitBreaker) -> RequestBounds {
+    RequestBounds {
+        requests: limit(breaker.max_parallel_requests),
+        retries: match &breaker.retry_budget {
+            Some(budget) => share(budget),
+            None => RetryBound::Number(limit(breaker.max_parallel_retries)),
+        },
+    }
+}
+
+fn share(budget: &RetryBudget) -> RetryBound {
+    RetryBound::Share {
+        numerator: budget.percent.numerator,
+        // The rules of the CRD exclude 0.
+        denominator: budget.percent.denominator().max(1),
+        at_least: budget
+            .min_retry_concurrency
+            .map_or(LEAST_RETRIES, |least| usize::try_from(least).unwrap_or_default()),
     }
 }
 
@@ -91,8 +121,39 @@ mod tests {
         assert_eq!(both.connect_timeout, Duration::from_secs(10), "`timeout` is one attribute");
         assert_eq!(both.idle_timeout, FOR_EVER);
         assert_eq!(both.bounds, Bounds { connections: 1, pending: 7 });
+        let requests = RequestBounds { requests: 1024, retries: RetryBound::Number(1024) };
+        assert_eq!(both.requests, Some(requests));
         assert_eq!(of(&[&gateway]).connect_timeout, Duration::from_secs(3));
         assert_eq!(of(&[]), ClusterSettings::new("a", Vec::new()));
+    }
+
+    #[test]
+    fn a_budget_takes_the_place_of_the_number_of_retries() {
+        let share = |numerator, denominator, at_least| RetryBound::Share {
+            numerator,
+            denominator,
+            at_least,
+        };
+        // (circuitBreaker, requests, retries)
+        let table = [
+            ("{}", 1024, RetryBound::Number(1024)),
+            ("{maxParallelRequests: 0, maxParallelRetries: 2}", 0, RetryBound::Number(2)),
+            (
+                "{maxParallelRequests: 7, maxParallelRetries: 2, \
+                 retryBudget: {percent: {numerator: 20}}}",
+                7,
+                share(20, 100, 3),
+            ),
+            (
+                "{retryBudget: {percent: {numerator: 1, denominator: 4}, minRetryConcurrency: 0}}",
+                1024,
+                share(1, 4, 0),
+            ),
+        ];
+        for (breaker, requests, retries) in table {
+            let settings = ConnectionSettings::of(&[&spec(&format!("circuitBreaker: {breaker}"))]);
+            assert_eq!(settings.requests, Some(RequestBounds { requests, retries }), "{breaker}");
+        }
     }
 
     #[test]

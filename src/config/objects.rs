@@ -48,11 +48,8 @@ const SECURITY_FEATURES: &[&str] = &[
 const TRAFFIC_FEATURES: &[&str] = &[
     "admissionControl",
     "bandwidthLimit",
-    "circuitBreaker.maxParallelRequests",
-    "circuitBreaker.maxParallelRetries",
     "circuitBreaker.maxRequestsPerConnection",
     "circuitBreaker.perEndpoint",
-    "circuitBreaker.retryBudget",
     "compression",
     "compressor",
     "connection",

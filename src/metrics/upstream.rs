@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use crate::snapshot::{Choice, Forward, Rule, Snapshot, Transport, WeightedClusters};
 use crate::stats::{Counter, Sharded, Times, Upstream};
+use crate::upstream::Cluster;
 
 use super::exposition::{Exposition, Labels};
 
@@ -21,6 +22,40 @@ struct Row<'s> {
     counts: &'s Sharded<Upstream>,
     /// Number of addresses, and of those that recently failed to accept a connection.
     members: (usize, usize),
+    room: Room,
+}
+
+/// The room that the circuit breakers of a rule's clusters leave, each that of the fullest.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    connections: usize,
+    pending: usize,
+    /// `usize::MAX` without a limit, as for retries.
+    requests: usize,
+    retries: usize,
+}
+
+impl Room {
+    const UNLIMITED: Self = Self {
+        connections: usize::MAX,
+        pending: usize::MAX,
+        requests: usize::MAX,
+        retries: usize::MAX,
+    };
+
+    /// Returns the room that is left beside another cluster.
+    fn beside(self, cluster: &Cluster) -> Self {
+        let (connections, pending) = cluster.connections_left();
+        let limits = cluster.request_limits();
+        let (requests, retries) =
+            limits.map_or((usize::MAX, usize::MAX), |of| (of.requests_left(), of.retries_left()));
+        Self {
+            connections: self.connections.min(connections),
+            pending: self.pending.min(pending),
+            requests: self.requests.min(requests),
+            retries: self.retries.min(retries),
+        }
+    }
 }
 
 /// The traffic of a route.
@@ -48,6 +83,7 @@ pub(super) fn write(text: &mut Exposition, snapshot: &Snapshot) {
     requests(text, &of(Kind::Requests, &used), &of(Kind::Requests, &busiest));
     hits(text, &busiest);
     connections(text, &busiest);
+    circuit_breakers(text, &busiest);
     datagrams(text, &of(Kind::Datagrams, &busiest));
     let ranks: HashSet<&str> = busiest.iter().map(|row| row.name).collect();
     let troubled = |row: &&Row<'_>| row.members.1 > 0 || ranks.contains(row.name);
@@ -80,13 +116,15 @@ impl<'s> Row<'s> {
         backends: Option<&WeightedClusters>,
     ) -> Self {
         let mut members = (0, 0);
+        let mut room = Room::UNLIMITED;
         for (_, choice) in backends.into_iter().flat_map(WeightedClusters::weighted) {
             if let Choice::Cluster { cluster, .. } = choice {
                 let (all, avoided) = cluster.members();
                 members = (members.0 + all, members.1 + avoided);
+                room = room.beside(cluster);
             }
         }
-        Self { labels: Labels::new("envoy_cluster_name", name), name, kind, counts, members }
+        Self { labels: Labels::new("envoy_cluster_name", name), name, kind, counts, members, room }
     }
 }
 
@@ -108,10 +146,13 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
         })
     });
     text.counters("envoy_cluster_upstream_rq_xx", "Responses by class.", classes);
-    let counters: [(&str, &str, Of); 4] = [
+    let counters: [(&str, &str, Of); 5] = [
         ("rq_retry", "Tries after the first.", |of| &of.retries),
+        ("rq_retry_overflow", "Retries not made since too many are under way.", |of| {
+            &of.retry_overflows
+        }),
         ("rq_timeout", "Requests not answered in time.", |of| &of.timeouts),
-        ("rq_pending_overflow", "Requests refused since too many wait for a connection.", |of| {
+        ("rq_pending_overflow", "Requests refused since too many wait or are under way.", |of| {
             &of.pending_overflows
         }),
         ("rq_resend", "Requests sent again: not processed, or connection dead.", |of| &of.resends),
@@ -171,6 +212,25 @@ fn connections(text: &mut Exposition, busiest: &[&Row<'_>]) {
         "Open connections, resting ones too.",
         sums(busiest, |of| &of.open),
     );
+}
+
+/// Writes the state of the circuit breakers, as Envoy does with `trackRemaining`.
+fn circuit_breakers(text: &mut Exposition, rows: &[&Row<'_>]) {
+    let breakers: [(&str, &str, &str, fn(Room) -> usize); 4] = [
+        ("cx_open", "remaining_cx", "connections", |room| room.connections),
+        ("rq_pending_open", "remaining_pending", "requests that wait", |room| room.pending),
+        ("rq_open", "remaining_rq", "requests under way", |room| room.requests),
+        ("rq_retry_open", "remaining_retries", "retries under way", |room| room.retries),
+    ];
+    for (open, remaining, what, of) in breakers {
+        let name = |of: &str| format!("envoy_cluster_circuit_breakers_default_{of}");
+        let help = format!("1 if a backend has as many {what} as it may.");
+        let samples = rows.iter().map(|row| (row.labels.clone(), u8::from(of(row.room) == 0)));
+        text.gauges(&name(open), &help, samples);
+        let limited = rows.iter().filter(|row| of(row.room) != usize::MAX);
+        let samples = limited.map(|row| (row.labels.clone(), of(row.room)));
+        text.gauges(&name(remaining), &format!("Room for more {what}."), samples);
+    }
 }
 
 fn datagrams(text: &mut Exposition, rows: &[&Row<'_>]) {

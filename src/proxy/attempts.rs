@@ -15,14 +15,15 @@ use crate::failure::Failure;
 use crate::proxy::exchange_record::Record;
 use crate::snapshot::{RetriedFailures, Retry, Rule};
 use crate::trace::{Outcome, grpc_code};
-use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
+use crate::upstream::{Aim, BreakerLimit, Cluster, Errand, FailureKind, RetryPermit, Tunnel};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// A response head with its body, and the tunnel that follows a 101.
 type BackendAnswer = (Response, Option<Tunnel>);
 
-/// Sends a request within the limits of the rule, and retries it if the rule has `retry`.
+/// Sends a request within the limits of the rule and of the cluster, and retries it if the rule has
+/// `retry`.
 ///
 /// Takes the request out of its place: each future on its way would reserve memory for another one.
 pub(super) async fn send(
@@ -33,6 +34,14 @@ pub(super) async fn send(
     aim: &mut Aim,
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
+    if let Some(limits) = cluster.request_limits() {
+        record.permit = limits.begin();
+        if record.permit.is_none() {
+            record.tries(rule);
+            rule.counts.here().pending_overflows.one_more();
+            return Err(Failure::Overflow(BreakerLimit::ParallelRequests));
+        }
+    }
     match &rule.retry {
         None => once(record, cluster, rule, request, aim, deadline).await,
         // Boxed, so that other requests do not reserve memory for it.
@@ -59,6 +68,8 @@ async fn repeatedly(
     let (head, body) = std::mem::take(request).into_parts();
     let replay = Replay::new(body);
     let mut number = 1;
+    // Counts the present attempt as a retry, if it is one and the cluster counts them.
+    let mut permit = None;
     loop {
         let mut again = Request::from_parts(head.clone(), replay.again());
         let came = once(record, cluster, rule, &mut again, aim, deadline).await;
@@ -73,6 +84,14 @@ async fn repeatedly(
                 Err(Failure::UpstreamReset) => Err(Failure::UpstreamResetAgain),
                 came => came,
             };
+        }
+        drop(permit);
+        match permit_of_retry(cluster) {
+            Ok(taken) => permit = taken,
+            Err(Full) => {
+                rule.counts.here().retry_overflows.one_more();
+                return came;
+            }
         }
         number += 1;
         let wait = retry.wait(number, fastrand::u32(..));
@@ -89,6 +108,15 @@ async fn repeatedly(
             tokio::time::sleep(wait).await;
         }
     }
+}
+
+/// The cluster has as many retries under way as it may.
+struct Full;
+
+/// Counts a retry, if the cluster counts them.
+fn permit_of_retry(cluster: &Cluster) -> Result<Option<RetryPermit>, Full> {
+    let Some(limits) = cluster.request_limits() else { return Ok(None) };
+    limits.retry().map(Some).ok_or(Full)
 }
 
 fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> bool {

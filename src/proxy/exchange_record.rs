@@ -26,7 +26,7 @@ use crate::proxy::noted_fields::{Noted, NotedFields};
 use crate::snapshot::{ClientPolicy, Rule};
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
-use crate::upstream::EndpointName;
+use crate::upstream::{EndpointName, RequestPermit};
 
 /// The state of an exchange so far. Dropping it writes the line of the access log, so that each
 /// request has one line, however it ends.
@@ -59,6 +59,8 @@ pub(super) struct Record {
     pub upstream: Option<EndpointName>,
     /// Number of attempts at a backend.
     attempts: u32,
+    /// The exchange counts as a request of its cluster, if the cluster counts them.
+    pub permit: Option<RequestPermit>,
     /// The last attempt qualified for a retry, but the rule allowed no more.
     pub exhausted: bool,
     upstream_duration: Option<Duration>,
@@ -120,6 +122,7 @@ impl Record {
             sharing: HeaderMap::new(),
             upstream: None,
             attempts: 0,
+            permit: None,
             exhausted: false,
             upstream_duration: None,
             status: 0,

@@ -173,7 +173,7 @@ pub(crate) struct Upstream {
     pub sent_datagrams: Counter,
     /// Times that a limit did not allow another connection.
     pub connection_overflows: Counter,
-    /// Requests refused because too many were already waiting for a connection.
+    /// Requests refused because too many were already waiting for a connection, or under way.
     pub pending_overflows: Counter,
     /// Gauge: requests that wait for a connection and do not open one.
     pub pending: Counter,
@@ -194,6 +194,8 @@ pub(crate) struct Upstream {
     pub timeouts: Counter,
     /// Attempts after the first.
     pub retries: Counter,
+    /// Retries that were not made because too many were under way.
+    pub retry_overflows: Counter,
 }
 
 /// Counters of the limits of requests, with Envoy's meaning.

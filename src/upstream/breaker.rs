@@ -1,8 +1,9 @@
 //! Limits on the connections of a cluster: Envoy's circuit breaker.
 //!
 //! The number of open connections is limited over all workers; idle connections count. A request
-//! that finds neither an idle connection nor room for a new one waits in a queue. The number of
-//! pending requests is limited too; the next one is refused. A connection that becomes free goes to
+//! that finds neither an idle connection nor room for a new one waits in a queue, for at most
+//! [`LONGEST_WAIT`]. The number of pending requests is limited too; the next one is refused, unless
+//! a connection is known to be idle at another worker. A connection that becomes free goes to
 //! the next request in the queue of its own worker, or is closed in favour of a request that waits
 //! at another worker: the choice is random, weighted by the number of requests that wait here and
 //! elsewhere. The room of a closed connection goes to the request that has waited longest at any
@@ -17,15 +18,33 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::descriptors::Descriptors;
+use crate::upstream::request_limits::{RequestLimits, one_more};
 
 thread_local! {
     /// Queues of the requests that wait at this worker, by cluster id. An empty queue is removed.
     static LINES: RefCell<HashMap<u64, Arc<Line>>> = RefCell::default();
+}
+
+/// Maximum time that a request waits for a connection. Most requests end earlier, by a timeout of
+/// their rule or by `--response-timeout`; a gRPC call, and a rule whose timeout is off, have no other
+/// limit.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// A limit of a circuit breaker, by its name in a BackendTrafficPolicy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BreakerLimit {
+    /// `maxConnections`
+    Connections,
+    /// `maxParallelRequests`
+    ParallelRequests,
+    /// `maxPendingRequests`
+    PendingRequests,
 }
 
 /// Limits of a cluster. The defaults are Envoy's.
@@ -53,6 +72,10 @@ pub(super) struct Breaker {
     /// The id of the cluster.
     id: u64,
     bounds: Bounds,
+    /// `None` if the cluster does not count its requests.
+    requests: Option<Arc<RequestLimits>>,
+    /// [`LONGEST_WAIT`], except in tests.
+    longest_wait: Duration,
     descriptors: &'static Descriptors,
     make_room: MakeRoom,
     open: AtomicUsize,
@@ -69,8 +92,8 @@ pub(super) struct Breaker {
 pub(super) enum Denied {
     /// The process has no descriptor left for backends.
     NoDescriptor,
-    /// The cluster has reached its limits of connections and of pending requests.
-    Overflow,
+    /// The cluster has reached a limit.
+    Overflow(BreakerLimit),
 }
 
 /// The limit that leaves no room for a connection.
@@ -99,12 +122,15 @@ impl Breaker {
     pub(super) fn new(
         id: u64,
         bounds: Bounds,
+        requests: Option<Arc<RequestLimits>>,
         descriptors: &'static Descriptors,
         make_room: MakeRoom,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
             bounds,
+            requests,
+            longest_wait: LONGEST_WAIT,
             descriptors,
             make_room,
             open: 0.into(),
@@ -118,6 +144,18 @@ impl Breaker {
         self.id
     }
 
+    /// Returns the limits on requests; `None` if the cluster does not count its requests.
+    pub(super) fn requests(&self) -> Option<&Arc<RequestLimits>> {
+        self.requests.as_ref()
+    }
+
+    /// Returns how many more connections may be opened, and how many more requests may wait.
+    pub(super) fn left(&self) -> (usize, usize) {
+        let left =
+            |most: usize, count: &AtomicUsize| most.saturating_sub(count.load(Ordering::Relaxed));
+        (left(self.bounds.connections, &self.open), left(self.bounds.pending, &self.pending))
+    }
+
     /// Returns the result of `find`, unless requests wait at this worker already.
     pub(super) fn at_hand<T>(&self, find: impl FnOnce() -> Option<T>) -> Option<T> {
         if self.line().is_some() { None } else { find() }
@@ -128,8 +166,8 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// `Overflow`: the limit of pending requests is reached. `NoDescriptor`: the process has no
-    /// descriptor left for backends.
+    /// `Overflow`: the limit of pending requests is reached, or no connection became free within
+    /// [`LONGEST_WAIT`]. `NoDescriptor`: the process has no descriptor left for backends.
     pub(super) async fn admit<T>(
         self: &Arc<Self>,
         counts: &Arc<Sharded<Upstream>>,
@@ -149,6 +187,17 @@ impl Breaker {
         }
         counts.here().connection_overflows.one_more();
         let _pending = self.pend(counts)?;
+        match tokio::time::timeout(self.longest_wait, self.wait(&mut find)).await {
+            Ok(way) => way,
+            Err(_) => Err(Denied::Overflow(BreakerLimit::Connections)),
+        }
+    }
+
+    /// Waits in the queue for the result of `find`, or for room for a connection.
+    async fn wait<T>(
+        self: &Arc<Self>,
+        find: &mut impl FnMut() -> Option<T>,
+    ) -> Result<Way<T>, Denied> {
         let (waiting, mut behind) = Waiting::new(self);
         loop {
             let mut here = pin!(waiting.line.turn.notified());
@@ -157,7 +206,7 @@ impl Breaker {
             here.as_mut().enable();
             anywhere.as_mut().enable();
             if !std::mem::take(&mut behind)
-                && let Some(way) = self.look(&mut find)?
+                && let Some(way) = self.look(find)?
             {
                 return Ok(way);
             }
@@ -214,7 +263,7 @@ impl Breaker {
     ) -> Result<Permit, Denied> {
         self.permit_or_full()?.ok_or_else(|| {
             counts.here().connection_overflows.one_more();
-            Denied::Overflow
+            Denied::Overflow(BreakerLimit::Connections)
         })
     }
 
@@ -253,11 +302,24 @@ impl Breaker {
         counts: &Arc<Sharded<Upstream>>,
     ) -> Result<Pending, Denied> {
         if !one_more(&self.pending, self.bounds.pending) {
-            counts.here().pending_overflows.one_more();
-            return Err(Denied::Overflow);
+            if !self.rests_elsewhere() {
+                counts.here().pending_overflows.one_more();
+                return Err(Denied::Overflow(BreakerLimit::PendingRequests));
+            }
+            self.pending.fetch_add(1, Ordering::SeqCst);
         }
         counts.here().pending.one_more();
         Ok(Pending { breaker: Arc::clone(self), counts: Arc::clone(counts) })
+    }
+
+    /// Returns true if a connection is idle at another worker, for a request that has none. Its
+    /// worker closes it for a request that waits, within a sweep. Always false if the cluster does
+    /// not count its requests.
+    fn rests_elsewhere(&self) -> bool {
+        // The other requests hold at most one connection each.
+        let others = |limits: &Arc<RequestLimits>| limits.requests().saturating_sub(1);
+        let open = self.open.load(Ordering::SeqCst);
+        self.requests.as_ref().is_some_and(|limits| open > others(limits))
     }
 
     /// Returns true if a request waits at any worker.
@@ -306,12 +368,6 @@ impl Breaker {
             self.freed.notify_one();
         }
     }
-}
-
-/// Increments the counter unless it has reached `most`. Returns false in that case.
-fn one_more(counter: &AtomicUsize, most: usize) -> bool {
-    let next = |count| (count < most).then_some(count + 1);
-    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
 }
 
 /// Permit for one connection. Dropping it releases the room.

@@ -10,6 +10,7 @@ use crate::upstream::breaker::{Bounds, Breaker, MakeRoom};
 use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
 use crate::upstream::host::Host;
 use crate::upstream::keep_alive::KeepAlive;
+use crate::upstream::request_limits::{RequestBounds, RequestLimits};
 use crate::upstream::upstreams::Upstreams;
 
 /// Settings of a cluster. A cluster is kept across a reload if its settings are equal.
@@ -34,6 +35,8 @@ pub(crate) struct ClusterSettings {
     pub max_idle_per_endpoint: usize,
     /// Limits over all workers. Default: those of the command line.
     pub bounds: Bounds,
+    /// Limits on requests and retries over all workers. Default: `None`; then they are not counted.
+    pub requests: Option<RequestBounds>,
     /// Keep-alive probes of connections that may be open without a request: HTTP/2 and byte
     /// streams.
     pub keep_alive: KeepAlive,
@@ -52,6 +55,7 @@ impl ClusterSettings {
             idle_timeout: Duration::from_secs(4),
             max_idle_per_endpoint: 1024,
             bounds: Bounds::default(),
+            requests: None,
             keep_alive: KeepAlive::default(),
             policy: BalancePolicy::default(),
         }
@@ -103,7 +107,11 @@ impl Cluster {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let endpoint = |one| Endpoint::new(one, settings.tls.as_ref(), upstreams);
         let endpoints = settings.endpoints.iter().map(endpoint).collect();
-        let breaker = Breaker::new(id, settings.bounds, upstreams.descriptors, make_room);
+        // If no request may wait, the number of requests tells whether a connection is idle.
+        let counted = (settings.bounds.pending == 0).then_some(RequestBounds::UNLIMITED);
+        let requests = settings.requests.or(counted).map(RequestLimits::new);
+        let (bounds, descriptors) = (settings.bounds, upstreams.descriptors);
+        let breaker = Breaker::new(id, bounds, requests, descriptors, make_room);
         Arc::new(Self {
             id,
             tls: settings.tls.as_ref().map(tls::Client::new),
@@ -122,6 +130,17 @@ impl Cluster {
     /// Returns the counters of requests that are sent outside a route.
     pub(super) fn counts(&self) -> &Arc<Sharded<Upstream>> {
         &self.counts
+    }
+
+    /// Returns the limits on requests and retries; `None` if there are none.
+    pub(crate) fn request_limits(&self) -> Option<&Arc<RequestLimits>> {
+        self.breaker.requests()
+    }
+
+    /// Returns how many more connections may be opened, and how many more requests may wait for
+    /// one.
+    pub(crate) fn connections_left(&self) -> (usize, usize) {
+        self.breaker.left()
     }
 
     /// Returns the number of known addresses, and how many of them are unavailable.

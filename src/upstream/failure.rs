@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::body::BodyError;
 use crate::tls::{TlsCause, TlsFailure};
 use crate::upstream::address::EndpointName;
-use crate::upstream::breaker::Denied;
+use crate::upstream::breaker::{BreakerLimit, Denied};
 
 /// The reason why there is no response head. `proxy` maps it to a status and a response flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +36,9 @@ pub(crate) enum FailureKind {
     /// The request asks for an upgrade, and the backend's protocol has none.
     #[error("no upgrade over HTTP/2")]
     NoUpgrade,
-    /// The cluster has reached its limits of connections and of pending requests.
+    /// The cluster has reached a limit of its circuit breaker.
     #[error("overflow")]
-    Overflow,
+    Overflow(BreakerLimit),
     /// The client's request body broke off, or differs from the length in its head. Not the
     /// backend's fault.
     #[error("request body broken")]
@@ -57,7 +57,7 @@ pub(crate) enum FailureKind {
 impl FailureKind {
     /// Returns true if no endpoint is at fault: none is avoided, and no other one is tried.
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::ClientShare | Self::NoDescriptor | Self::Overflow)
+        matches!(self, Self::ClientShare | Self::NoDescriptor | Self::Overflow(_))
     }
 }
 
@@ -114,9 +114,9 @@ impl From<Denied> for SendFailure {
             Denied::NoDescriptor => {
                 Self::new(FailureKind::NoDescriptor, "no descriptor is left for backends")
             }
-            Denied::Overflow => {
+            Denied::Overflow(limit) => {
                 let details = "the backend has as many connections and requests as it may";
-                Self::new(FailureKind::Overflow, details)
+                Self::new(FailureKind::Overflow(limit), details)
             }
         }
     }

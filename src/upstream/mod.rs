@@ -39,12 +39,13 @@ mod member;
 mod names;
 pub(crate) mod pool;
 mod raw;
+mod request_limits;
 mod send;
 mod upstreams;
 
 pub(crate) use address::EndpointName;
 pub(crate) use balance::Aim;
-pub(crate) use breaker::Bounds;
+pub(crate) use breaker::{Bounds, BreakerLimit};
 pub(crate) use cluster::{Cluster, ClusterSettings, Protocol};
 pub(crate) use connect::cut;
 pub(crate) use descriptors::{Descriptors, Holder};
@@ -54,6 +55,7 @@ pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
 pub(crate) use keep_alive::KeepAlive;
 pub(crate) use raw::Datagrams;
+pub(crate) use request_limits::{RequestBounds, RequestPermit, RetryBound, RetryPermit};
 pub(crate) use upstreams::Upstreams;
 
 #[cfg(test)]

@@ -175,7 +175,10 @@ async fn requests_wait_for_a_connection_and_too_many_are_refused() {
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.header("x-envoy-overloaded"), None, "as Envoy Gateway has it by default");
     let entry = gateway.logged("the refusal", |entry| entry["flags"] == "UO").await;
-    assert_eq!(entry["details"], "upstream_reset_before_response_started{overflow}", "{entry}");
+    assert_eq!(
+        entry["details"], "upstream_reset_before_response_started{overflow|maxPendingRequests}",
+        "{entry}"
+    );
     let text = scrape(at).await;
     let of = |name: &str| {
         value(&text, &format!("envoy_cluster_upstream_{name}{{envoy_cluster_name=\"{SHOP}\"}}"))
@@ -238,7 +241,7 @@ async fn tunnels_beyond_a_bound_are_closed() {
             "--max-connections-per-backend 2",
             2,
             "UO",
-            "upstream_reset_before_response_started{overflow}",
+            "upstream_reset_before_response_started{overflow|maxConnections}",
         ),
         ("--max-backend-connections-per-peer 2", 2, "OM", "overload{client_share}"),
     ];

@@ -60,6 +60,7 @@ mod tls;
 mod tls_route;
 mod tracing;
 mod traffic;
+mod traffic_limits;
 mod udp_route;
 mod upgrade;
 mod wire_framing;

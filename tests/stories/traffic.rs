@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// A BackendTrafficPolicy with one target and these fields beside it.
-fn policy(name: &str, target: &str, fields: &str) -> String {
+pub(crate) fn policy(name: &str, target: &str, fields: &str) -> String {
     format!(
         "---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: BackendTrafficPolicy\n\
          metadata: {{name: {name}, namespace: envoy-gateway-system}}\nspec:\n  \
@@ -449,6 +449,10 @@ async fn a_circuit_breaker_bounds_the_connections_of_its_routes() {
     assert_eq!(statuses, [200, 503, 503]);
     let line = gateway.logged("the overflow", |line| line["status"] == 503).await;
     assert_eq!(line["flags"], "UO");
+    assert_eq!(
+        line["details"],
+        "upstream_reset_before_response_started{overflow|maxPendingRequests}"
+    );
     // Another route to the same backend has the gateway's own limits.
     assert_eq!(gateway.get("http://other.test/").await.text(), "fast");
     assert_eq!(slow.await.unwrap(), 200);

@@ -15,6 +15,7 @@ use crate::upstream::endpoint::EndpointSettings;
 use crate::upstream::errand::Errand;
 use crate::upstream::failure::FailureKind;
 use crate::upstream::pool;
+use crate::upstream::request_limits::RequestBounds;
 use crate::upstream::testing::{Origin, get, soon};
 use crate::upstream::upstreams::Upstreams;
 
@@ -95,7 +96,7 @@ async fn requests_beyond_the_bound_wait_and_beyond_that_are_refused() {
     let sent = send(&cluster, 5);
     until("three wait", || waiting(&cluster) == 3).await;
     let refused = soon(cluster.send(get())).await.unwrap_err();
-    assert_eq!(refused.kind, FailureKind::Overflow);
+    assert_eq!(refused.kind, FailureKind::Overflow(BreakerLimit::PendingRequests));
     assert_eq!(refused.endpoint.unwrap().to_string(), origin.address.to_string());
     assert!(cluster.hosts()[0].is_available(), "it is not the backend's fault");
     let counts = cluster.counts();
@@ -265,4 +266,52 @@ async fn an_errand_without_a_client_counts_for_nobody() {
             Errand { aim: &aim, client, counts, tried: &mut None, moved: &AtomicU64::default() };
         assert_eq!(soon(cluster.send_for(errand, &mut get())).await.is_ok(), served);
     }
+}
+
+#[tokio::test]
+async fn a_wait_for_a_connection_has_a_limit() {
+    let mut breaker = Breaker::new(
+        0,
+        Bounds { connections: 1, pending: 9 },
+        None,
+        Descriptors::unlimited(),
+        |_| false,
+    );
+    let counts = Arc::<Sharded<Upstream>>::default();
+    Arc::get_mut(&mut breaker).unwrap().longest_wait = Duration::from_millis(50);
+    let held = breaker.room(&counts).await.unwrap();
+    let refused = soon(breaker.room(&counts)).await.unwrap_err();
+    assert_eq!(refused, Denied::Overflow(BreakerLimit::Connections));
+    assert_eq!(counts.sum(|of| &of.pending), 0, "it waits no longer");
+    drop(held);
+    assert!(breaker.room(&counts).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_request_that_may_not_wait_waits_for_a_connection_that_is_idle_elsewhere() {
+    let requests = RequestLimits::new(RequestBounds::UNLIMITED);
+    let breaker = Breaker::new(
+        0,
+        Bounds { connections: 1, pending: 0 },
+        Some(Arc::clone(&requests)),
+        Descriptors::unlimited(),
+        |_| false,
+    );
+    let counts = Arc::<Sharded<Upstream>>::default();
+    // The connection is in use by the first request.
+    let first = requests.begin().unwrap();
+    let connection = breaker.room(&counts).await.unwrap();
+    let second = requests.begin().unwrap();
+    let refused = breaker.room(&counts).await.unwrap_err();
+    assert_eq!(refused, Denied::Overflow(BreakerLimit::PendingRequests));
+    drop(second);
+    // It is idle: its request has ended, and another one has begun.
+    drop(first);
+    let _third = requests.begin().unwrap();
+    let mut waits = pin!(breaker.room(&counts));
+    assert!(futures_util::poll!(waits.as_mut()).is_pending());
+    assert!(breaker.is_contended(), "its worker is told");
+    drop(connection);
+    assert!(soon(waits).await.is_ok());
+    assert_eq!(counts.sum(|of| &of.pending_overflows), 1);
 }

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use crate::clock;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
-use crate::upstream::breaker::{Breaker, Permit, Way};
+use crate::upstream::breaker::{Breaker, BreakerLimit, Denied, LONGEST_WAIT, Permit, Way};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::descriptors::{Holder, Share};
@@ -195,7 +195,10 @@ async fn any_stream(
     };
     let asked = clock::now();
     let pending = cluster.breaker().pend(counts)?;
-    let mut last_failure = gate.lock().await;
+    // Those that went before may wait for a connection themselves.
+    let Ok(mut last_failure) = tokio::time::timeout(LONGEST_WAIT, gate.lock()).await else {
+        return Err(Denied::Overflow(BreakerLimit::Connections).into());
+    };
     drop(pending);
     if let Ok(stream) = find(cluster, member, upload) {
         return Ok(stream);

@@ -1,0 +1,141 @@
+//! Circuit breakers, timeouts and connections of BackendTrafficPolicies on the wire.
+
+use std::time::Duration;
+
+use crate::metrics::{scrape, value};
+use crate::support::{Answer, Gateway, Origin, Wire, free_address, serve_all, soon, until};
+use crate::traffic::policy;
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+}
+
+/// A value of the rule of `shop`.
+fn of_rule(text: &str, name: &str) -> f64 {
+    let labels = "{envoy_cluster_name=\"httproute/envoy-gateway-system/shop/rule/0\"}";
+    value(text, &format!("envoy_cluster_{name}{labels}"))
+}
+
+/// A backend that never answers `/slow`.
+async fn slow() -> Origin {
+    Origin::scripted(|seen| match seen.target().starts_with("/slow") {
+        true => Answer::hang(),
+        false => Answer::ok("ok"),
+    })
+    .await
+}
+
+/// Clients with a request each that the backend does not answer, all under way.
+async fn under_way(shop: &Origin, gateway: &Gateway, count: usize) -> Vec<Wire> {
+    let mut wires = Vec::new();
+    for _ in 0..count {
+        let mut wire = gateway.wire().await;
+        wire.send(get("/slow")).await;
+        wires.push(wire);
+    }
+    until("all are under way", || shop.seen().len() >= count).await;
+    wires
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_requests_beyond_the_breaker_are_refused_at_once() {
+    let at = free_address();
+    let shop = slow().await;
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &policy(
+            "shop",
+            "kind: HTTPRoute, name: shop",
+            "  circuitBreaker: {maxParallelRequests: 20}\n",
+        );
+    let gateway = Gateway::setup().metrics_at(at).file("routes/shop.yaml", &files).start().await;
+    let held = under_way(&shop, &gateway, 20).await;
+    let flood = |gateway: &Gateway| {
+        let http = gateway.http();
+        tokio::spawn(async move {
+            let mut wire = Wire::connect(http).await;
+            for _ in 0..25 {
+                wire.send(get("/quick").repeat(100)).await;
+                for _ in 0..100 {
+                    assert_eq!(soon("a refusal", wire.reply()).await.status(), 503);
+                }
+            }
+        })
+    };
+    for flood in [(); 4].map(|()| flood(&gateway)) {
+        flood.await.unwrap();
+    }
+    assert_eq!(shop.seen().len(), 20, "no backend sees them");
+    let line = gateway.logged("a refusal", |line| line["status"] == 503).await;
+    assert_eq!(line["flags"], "UO");
+    assert_eq!(
+        line["details"],
+        "upstream_reset_before_response_started{overflow|maxParallelRequests}"
+    );
+    let text = scrape(at).await;
+    assert_eq!(of_rule(&text, "upstream_rq_pending_overflow"), 10_000.0);
+    assert_eq!(of_rule(&text, "circuit_breakers_default_rq_open"), 1.0);
+    assert_eq!(of_rule(&text, "circuit_breakers_default_remaining_rq"), 0.0);
+    assert_eq!(of_rule(&text, "circuit_breakers_default_cx_open"), 0.0);
+
+    drop(held);
+    soon("there is room again", async {
+        while gateway.get("http://shop.test/quick").await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let remaining = "circuit_breakers_default_remaining_rq";
+    soon("all have ended", async {
+        while of_rule(&scrape(at).await, remaining) < 20.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retry_beyond_the_breaker_is_not_made() {
+    // (circuitBreaker, tries)
+    let table = [
+        ("{maxParallelRetries: 0}", 1),
+        ("{maxParallelRetries: 1}", 3),
+        ("{retryBudget: {percent: {numerator: 50}, minRetryConcurrency: 0}}", 1),
+        ("{retryBudget: {percent: {numerator: 100}, minRetryConcurrency: 0}}", 3),
+        // With a budget the number has no effect.
+        ("{maxParallelRetries: 0, retryBudget: {percent: {numerator: 0}}}", 3),
+    ];
+    for (breaker, tries) in table {
+        let at = free_address();
+        let shop = Origin::scripted(|_| Answer::status(503, "broken")).await;
+        let fields = format!("  retry: {{}}\n  circuitBreaker: {breaker}\n");
+        let files = serve_all("shop", "shop.test", &[shop.address])
+            + &policy("shop", "kind: HTTPRoute, name: shop", &fields);
+        let gateway =
+            Gateway::setup().metrics_at(at).file("routes/shop.yaml", &files).start().await;
+        let reply = gateway.get("http://shop.test/").await;
+        assert_eq!((reply.status(), &*reply.text()), (503, "broken"), "{breaker}");
+        assert_eq!(shop.seen().len(), tries, "{breaker}");
+        let missed = of_rule(&scrape(at).await, "upstream_rq_retry_overflow");
+        assert_eq!(missed, if tries == 1 { 1.0 } else { 0.0 }, "{breaker}");
+    }
+}
+
+/// The only connection is idle at the worker that served the request before.
+#[tokio::test]
+async fn a_request_that_may_not_wait_gets_the_idle_connection_of_another_worker() {
+    let shop = Origin::replying("shop").await;
+    let breaker = "  circuitBreaker: {maxConnections: 1, maxPendingRequests: 0}\n";
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &policy("shop", "kind: HTTPRoute, name: shop", breaker);
+    let gateway =
+        Gateway::setup().flag("--workers 2").file("routes/shop.yaml", &files).start().await;
+    // An open connection counts for its worker, so the next one goes to the other worker.
+    let (mut one, mut other) = (gateway.wire().await, gateway.wire().await);
+    for turn in 0..4 {
+        for wire in [&mut one, &mut other] {
+            wire.send(get("/")).await;
+            assert_eq!(soon("an answer", wire.reply()).await.status(), 200, "{turn}");
+        }
+    }
+    assert!(shop.connections() > 1, "the workers did not share the requests");
+}
