@@ -16,7 +16,8 @@ use crate::snapshot::{
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
 use crate::upstream::{
-    Bounds, Cluster, ClusterSettings, EndpointSettings, Protocol, RequestBounds, RetryBound,
+    Bounds, Cluster, ClusterSettings, EndpointSettings, HoldSettings, Protocol, RequestBounds,
+    RetryBound,
 };
 
 /// Returns binds with their listeners, hosts and matches, then every rule once: filters, backends,
@@ -353,6 +354,9 @@ impl Display for ClusterWords<'_> {
         write_endpoints(f, settings)?;
         if let Some(requests) = settings.requests {
             write_breaker(f, settings.bounds, requests)?;
+        }
+        if let Some(HoldSettings { patience, most }) = settings.hold {
+            write!(f, "; while it restarts, up to {most} requests wait for {patience:?}")?;
         }
         Ok(())
     }

@@ -5,16 +5,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::api::{Backend, EndpointAddressType, EndpointSlice, IntOrString, ServicePort};
+use crate::api::{
+    Backend, EndpointAddressType, EndpointSlice, IntOrString, Kind, ObjectKey, ObjectMeta,
+    ServicePort,
+};
 use crate::clock;
+use crate::config::Fault;
 use crate::filters::Filter;
 use crate::graph::{AppProtocol, AppliedTraffic, BackendTarget, Encryption, NamedCertificate};
 use crate::snapshot::Carried;
 use crate::stats::{Sharded, Upstream};
-use crate::upstream::{Cluster, ClusterSettings, EndpointSettings, Protocol, Upstreams};
+use crate::upstream::{
+    Cluster, ClusterSettings, EndpointSettings, HoldSettings, Protocol, Upstreams,
+};
 
 use super::connection::ConnectionSettings;
 use super::filters;
+use super::hold::hold;
 use super::slots::Slots;
 use super::trust::Trust;
 
@@ -26,6 +33,8 @@ pub(super) struct Clusters<'a> {
     slots: &'a Slots<'a>,
     trust: &'a Trust,
     by_name: HashMap<Arc<str>, Arc<Cluster>>,
+    /// Faults of the settings that an object has for its cluster.
+    faults: Vec<Fault>,
 }
 
 /// The traffic of a route towards its backends.
@@ -46,7 +55,7 @@ impl<'a> Clusters<'a> {
         slots: &'a Slots<'a>,
         trust: &'a Trust,
     ) -> Self {
-        Self { carried, upstreams, slots, trust, by_name: HashMap::new() }
+        Self { carried, upstreams, slots, trust, by_name: HashMap::new(), faults: Vec::new() }
     }
 
     /// Returns the cluster of `target` for the traffic of a route. gRPC uses HTTP/2 even if the
@@ -110,12 +119,31 @@ impl<'a> Clusters<'a> {
             BackendTarget::Backend { object, .. } => of_backend(object),
             BackendTarget::Service { port, slices, .. } => of_slices(port, slices),
         };
+        let hold = match (carries, target) {
+            (Carries::Bytes | Carries::Datagrams | Carries::Decrypted, _) => None,
+            (_, BackendTarget::Backend { object, .. }) => {
+                self.hold(Kind::Backend, &object.metadata)
+            }
+            (_, BackendTarget::Service { object, .. }) => {
+                self.hold(Kind::Service, &object.metadata)
+            }
+        };
         let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
         // The only place where the cluster of an object gets its settings.
         let bounds = self.upstreams.bounds();
-        let settings =
-            ClusterSettings { protocol, tls, bounds, ..ClusterSettings::new(name, endpoints) };
+        let settings = ClusterSettings {
+            protocol,
+            tls,
+            bounds,
+            hold,
+            ..ClusterSettings::new(name, endpoints)
+        };
         Some(self.kept_or_new(connection.over(settings)))
+    }
+
+    fn hold(&mut self, kind: Kind, metadata: &ObjectMeta) -> Option<HoldSettings> {
+        let object = ObjectKey::new(kind, metadata.namespace(), &metadata.name);
+        hold(&object, &metadata.annotations, &mut self.faults)
     }
 
     /// Returns an HTTP/2 cluster for an address or name that does not belong to an object.
@@ -155,10 +183,11 @@ impl<'a> Clusters<'a> {
         filters::rate_limit(policy, rule, self.carried, clock::now())
     }
 
-    /// Returns all clusters by their settings.
-    pub(super) fn finish(self) -> HashMap<ClusterSettings, Arc<Cluster>> {
+    /// Returns all clusters by their settings, and the faults of the latter.
+    pub(super) fn finish(self) -> (HashMap<ClusterSettings, Arc<Cluster>>, Vec<Fault>) {
         let clusters = self.by_name.into_values();
-        clusters.map(|cluster| (cluster.settings().clone(), cluster)).collect()
+        let clusters = clusters.map(|cluster| (cluster.settings().clone(), cluster));
+        (clusters.collect(), self.faults)
     }
 }
 

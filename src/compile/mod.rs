@@ -19,6 +19,7 @@ mod field_changes;
 mod filters;
 #[cfg(test)]
 mod goldens;
+mod hold;
 mod inputs;
 mod matches;
 mod misfit;
@@ -98,7 +99,8 @@ pub(crate) fn compile(objects: &[CheckedObject], inputs: &Inputs<'_>) -> Compile
         inputs,
     });
     warnings.extend(coverage::warnings(&graph, &binds));
-    let clusters = clusters.finish();
+    let (clusters, mut of_clusters) = clusters.finish();
+    warnings.append(&mut of_clusters);
     let rules = compiled.iter().flat_map(|route| &route.rows);
     let rules = rules.map(|(_, _, rule)| (Arc::clone(&rule.name), Arc::clone(rule))).collect();
     let forwards = compiled.iter().flat_map(|route| route.decrypted.iter().chain(&route.forward));

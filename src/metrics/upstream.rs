@@ -170,6 +170,21 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
         "Requests that wait for a connection.",
         sums(busiest, |of| &of.pending),
     );
+    let counters: [(&str, &str, Of); 3] = [
+        ("total", "Requests that waited for a backend that restarts.", |of| &of.held),
+        ("overflow_total", "Requests that did not wait, since too many did.", |of| {
+            &of.held_overflows
+        }),
+        ("timeout_total", "Requests that waited in vain.", |of| &of.held_timeouts),
+    ];
+    for (name, help, of) in counters {
+        text.counters(&format!("edge_gateway_cluster_rq_held_{name}"), help, sums(busiest, of));
+    }
+    text.gauges(
+        "edge_gateway_cluster_rq_held_active",
+        "Requests that wait for a backend that restarts.",
+        sums(busiest, |of| &of.held_active),
+    );
     text.times(
         "envoy_cluster_upstream_rq_time",
         "Milliseconds from a forwarded request to the last byte of its response.",

@@ -1,26 +1,21 @@
 //! Attempts of a request at its cluster: one, or as many as the rule allows.
 
-use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::HeaderName;
 
-use crate::body::{Replay, Request, Response};
+use crate::body::{Replay, Request};
 use crate::clock;
-use crate::clock::coarse_now;
-use crate::downstream::{coarse_timer, silence};
 use crate::failure::Failure;
+use crate::proxy::attempt::{BackendAnswer, ask};
 use crate::proxy::exchange_record::Record;
+use crate::proxy::held::ask_patiently;
 use crate::snapshot::{RetriedFailures, Retry, Rule};
 use crate::trace::{Outcome, grpc_code};
-use crate::upstream::{Aim, BreakerLimit, Cluster, Errand, FailureKind, RetryPermit, Tunnel};
+use crate::upstream::{Aim, BreakerLimit, Cluster, RetryPermit};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
-
-/// A response head with its body, and the tunnel that follows a 101.
-type BackendAnswer = (Response, Option<Tunnel>);
 
 /// Sends a request within the limits of the rule and of the cluster, and retries it if the rule has
 /// `retry`.
@@ -137,19 +132,6 @@ fn is_worth_another(came: &Result<BackendAnswer, Failure>, retry: &Retry) -> boo
     }
 }
 
-/// Resolves when no byte has moved for `rest` while the gateway was not waiting for the client.
-///
-/// There is one timer, which is set again only when it fires, so passing bytes cost nothing.
-async fn no_progress(moved: &AtomicU64, rest: Duration, client_is_awaited: impl Fn() -> bool) {
-    loop {
-        moved.store(coarse_now(), Ordering::Relaxed);
-        silence(moved, rest).await;
-        if !client_is_awaited() {
-            return;
-        }
-    }
-}
-
 /// Makes one attempt at a backend.
 async fn once(
     record: &mut Record,
@@ -166,7 +148,13 @@ async fn once(
     if let Some(trace) = &mut record.trace {
         trace.begin_try(request.headers_mut(), clock::now());
     }
-    let came = ask(record, cluster, rule, request, aim, deadline).await;
+    let came = match cluster.hold() {
+        None => ask(record, cluster, rule, request, aim, deadline).await,
+        // Boxed, so that other requests do not reserve memory for it.
+        Some(hold) => {
+            Box::pin(ask_patiently(record, cluster, rule, hold, request, aim, deadline)).await
+        }
+    };
     if let Some(trace) = &mut record.trace {
         let outcome = match &came {
             Ok((response, _)) => Outcome::Status(response.status().as_u16()),
@@ -175,72 +163,4 @@ async fn once(
         trace.end_try(outcome, record.upstream.as_ref(), clock::now());
     }
     came
-}
-
-/// Sends the request to a backend, within the remaining time limits.
-async fn ask(
-    record: &mut Record,
-    cluster: &Arc<Cluster>,
-    rule: &Rule,
-    request: &mut Request,
-    aim: &Aim,
-    deadline: Option<Instant>,
-) -> Result<BackendAnswer, Failure> {
-    let limits = record.connection.watch.limits();
-    let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
-    let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();
-    // A gRPC call may be silent for longer; its deadline is forwarded with it.
-    let (is_grpc, idle_limit) = (record.is_grpc(), record.idle_limit());
-    let rest = idle_limit.or(limits.response_timeout).filter(|_| rule.timeouts.is_unset());
-
-    let received = record.received.clone();
-    let alone = AtomicU64::default();
-    let moved = received.as_deref().map_or(&alone, |received| &received.moved);
-    let late = async {
-        match (wait, rest) {
-            (Some(wait), _) => {
-                coarse_timer::sleep(wait).await;
-                match left == Some(wait) {
-                    true => Failure::RequestTimeout,
-                    false => Failure::UpstreamTimeout,
-                }
-            }
-            (None, Some(rest)) => {
-                // While the gateway waits for the client, the timeout of request bodies applies; a
-                // gRPC call has no such timeout.
-                let received = received.as_deref().filter(|_| !is_grpc);
-                no_progress(moved, rest, || {
-                    received.is_some_and(|of| of.awaited.load(Ordering::Relaxed))
-                })
-                .await;
-                Failure::UpstreamTimeout
-            }
-            (None, None) => pending().await,
-        }
-    };
-    // The record gets the endpoint, so that the log names the one that did not answer in time.
-    let client = record.connection.client_of(record.client);
-    let (counts, tried) = (&rule.counts, &mut record.upstream);
-    let errand = Errand { aim, client, counts, tried, moved };
-    let sent = tokio::select! {
-        biased;
-        sent = cluster.send_for(errand, request) => sent,
-        failure = late => return Err(failure),
-    };
-    match sent {
-        Ok(answer) => {
-            record.answered_by(answer.endpoint);
-            Ok((answer.response, answer.tunnel))
-        }
-        Err(failed) => {
-            tracing::debug!(details = %failed.details, cluster = %cluster.settings().name, "no response");
-            record.upstream = failed.endpoint;
-            Err(match failed.kind {
-                FailureKind::RequestBody if record.is_body_late() => Failure::RequestBodyLate,
-                FailureKind::RequestBody if record.is_body_stalled() => Failure::RequestBodyStalled,
-                FailureKind::RequestBody if record.is_abandoned() => Failure::ClientGone,
-                kind => kind.into(),
-            })
-        }
-    }
 }

@@ -61,6 +61,8 @@ pub(super) struct Record {
     attempts: u32,
     /// The exchange counts as a request of its cluster, if the cluster counts them.
     pub permit: Option<RequestPermit>,
+    /// The request has waited for a backend that accepts a connection.
+    pub held: bool,
     /// The last attempt qualified for a retry, but the rule allowed no more.
     pub exhausted: bool,
     upstream_duration: Option<Duration>,
@@ -123,6 +125,7 @@ impl Record {
             upstream: None,
             attempts: 0,
             permit: None,
+            held: false,
             exhausted: false,
             upstream_duration: None,
             status: 0,
@@ -412,8 +415,13 @@ impl Drop for Record {
         let denied_for = self.details.take();
         let details = match self.failure {
             Some(Failure::Denied(denial)) => denied_for.as_deref().unwrap_or(denial.details),
+            Some(Failure::ConnectFailed) if self.held => {
+                "upstream_reset_before_response_started{connection_failure|held}"
+            }
+            Some(Failure::NoEndpoint) if self.held => "no_healthy_upstream{held}",
             Some(failure) => failure.details(),
             None if self.answered_here => "direct_response",
+            None if self.held => "via_upstream{held}",
             None => "via_upstream",
         };
         let now = clock::now();

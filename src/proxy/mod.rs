@@ -6,6 +6,7 @@
 //! from its head to its last byte.
 
 mod acme_webroot;
+mod attempt;
 mod attempts;
 mod body_progress;
 mod client_body;
@@ -20,6 +21,7 @@ mod gathered_stream;
 mod grpc;
 mod grpc_web;
 mod guard;
+mod held;
 mod hop_by_hop;
 mod http;
 mod http1_scan;

@@ -194,6 +194,13 @@ pub(crate) struct Upstream {
     pub timeouts: Counter,
     /// Attempts after the first.
     pub retries: Counter,
+    /// Requests that waited for a backend that accepts a connection.
+    pub held: Counter,
+    /// Gauge.
+    pub held_active: Counter,
+    /// Requests that were not held because too many were, and those whose wait was in vain.
+    pub held_overflows: Counter,
+    pub held_timeouts: Counter,
     /// Retries that were not made because too many were under way.
     pub retry_overflows: Counter,
 }

@@ -8,6 +8,7 @@ use crate::stats::{Sharded, Upstream};
 use crate::tls;
 use crate::upstream::breaker::{Bounds, Breaker, MakeRoom};
 use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
+use crate::upstream::hold::{Hold, HoldSettings};
 use crate::upstream::host::Host;
 use crate::upstream::keep_alive::KeepAlive;
 use crate::upstream::request_limits::{RequestBounds, RequestLimits};
@@ -37,6 +38,8 @@ pub(crate) struct ClusterSettings {
     pub bounds: Bounds,
     /// Limits on requests and retries over all workers. Default: `None`; then they are not counted.
     pub requests: Option<RequestBounds>,
+    /// Set if requests wait while the backends restart. Default: `None`; then they fail at once.
+    pub hold: Option<HoldSettings>,
     /// Keep-alive probes of connections that may be open without a request: HTTP/2 and byte
     /// streams.
     pub keep_alive: KeepAlive,
@@ -56,6 +59,7 @@ impl ClusterSettings {
             max_idle_per_endpoint: 1024,
             bounds: Bounds::default(),
             requests: None,
+            hold: None,
             keep_alive: KeepAlive::default(),
             policy: BalancePolicy::default(),
         }
@@ -91,6 +95,7 @@ pub(crate) struct Cluster {
     endpoints: Box<[Endpoint]>,
     turn: AtomicUsize,
     breaker: Arc<Breaker>,
+    hold: Option<Arc<Hold>>,
     /// Counters of requests that are sent outside a route.
     counts: Arc<Sharded<Upstream>>,
 }
@@ -112,6 +117,7 @@ impl Cluster {
         let requests = settings.requests.or(counted).map(RequestLimits::new);
         let (bounds, descriptors) = (settings.bounds, upstreams.descriptors);
         let breaker = Breaker::new(id, bounds, requests, descriptors, make_room);
+        let hold = settings.hold.map(Hold::new);
         Arc::new(Self {
             id,
             tls: settings.tls.as_ref().map(tls::Client::new),
@@ -119,6 +125,7 @@ impl Cluster {
             endpoints,
             turn: AtomicUsize::new(0),
             breaker,
+            hold,
             counts: Arc::default(),
         })
     }
@@ -135,6 +142,11 @@ impl Cluster {
     /// Returns the limits on requests and retries; `None` if there are none.
     pub(crate) fn request_limits(&self) -> Option<&Arc<RequestLimits>> {
         self.breaker.requests()
+    }
+
+    /// Returns the requests that wait for the backends; `None` if none may.
+    pub(crate) fn hold(&self) -> Option<&Arc<Hold>> {
+        self.hold.as_ref()
     }
 
     /// Returns how many more connections may be opened, and how many more requests may wait for

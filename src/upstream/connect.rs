@@ -175,6 +175,9 @@ pub(super) async fn connect(
     let failed = match tokio::time::timeout(patience, open(cluster, address, alpn)).await {
         Ok(Ok(kind)) => {
             counts.here().open.one_more();
+            if let Some(hold) = cluster.hold() {
+                hold.connects_again();
+            }
             let counts = Arc::clone(counts);
             return Ok(Stream { kind, counts, share: None, permit });
         }

@@ -15,7 +15,7 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache" / "e2e"
 # What a bare server has, what the stories need, and an ACME server.
 PACKAGES = (
     "systemd,systemd-sysv,dbus,init-system-helpers,iproute2,procps,"
-    "certbot,openssl,curl,ca-certificates,pebble,python3-hpack"
+    "certbot,openssl,curl,ca-certificates,pebble,python3-hpack,gunicorn"
 )
 
 

@@ -51,6 +51,23 @@ ExecStart=/usr/bin/edge-gateway echo --listen 127.0.0.1:3000
 [Install]
 WantedBy=multi-user.target
 """
+# In the echo's place, with requests that wait while it restarts.
+GUNICORN = ECHO.replace("port: 3000", "port: 3001").replace(
+    "metadata: { name: echo }",
+    "metadata: { name: echo, annotations: { edge-gateway.io/hold-requests-for: 20s } }",
+    1,
+)
+APPLICATION = """\
+def application(environ, start_response):
+    environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", "3")])
+    return [b"ok\\n"]
+"""
+GUNICORN_UNIT = """\
+[Service]
+Type=notify
+ExecStart=/usr/bin/gunicorn --chdir /root --threads 8 --bind 127.0.0.1:3001 application
+"""
 # Of a request over TLS that reached its backend; docs/configuration.md tells each.
 FIELDS = (
     "CLIENT DURATION_MS FLAGS HOST LISTENER METHOD PATH PEER PROTOCOL REQUEST_BYTES REQUEST_ID"
@@ -444,6 +461,29 @@ def restart(host):
     return f"in {', '.join(times)} s; {host.counted()}"
 
 
+def backend_restarted(host):
+    """`systemctl restart` of gunicorn under load, five times: its Backend holds requests, and none fails."""
+    routes = "/etc/edge-gateway/common/routes/echo.yaml"
+    host.machine.write("/root/application.py", APPLICATION)
+    host.machine.write("/etc/systemd/system/gunicorn.service", GUNICORN_UNIT)
+    host.run("systemctl daemon-reload && systemctl start gunicorn")
+    host.machine.write(routes, GUNICORN)
+    eventually("gunicorn is behind the gateway",
+               lambda: host.get("https://127.0.0.1/echo/", "-H 'Host: gw.example.test'") == ("200", "ok\n"))
+    host.begin_load("plain", "tls", "keep", "http2")
+    for _ in range(5):
+        host.run("systemctl restart gunicorn")
+        time.sleep(1)
+    told = host.counted()
+    held = host.run("journalctl -u edge-gateway --no-pager -o cat EG_DETAILS='via_upstream{held}' | wc -l").stdout
+    expect(int(held) > 0, "no request waited")
+    host.machine.write(routes, ECHO)
+    eventually("the echo is behind the gateway",
+               lambda: "x-forwarded-proto" in host.get("https://127.0.0.1/echo/", "-H 'Host: gw.example.test'")[1])
+    host.run("systemctl stop gunicorn")
+    return f"{told}; {int(held)} waited"
+
+
 def restart_with_tunnel(host):
     """A WebSocket may last as long as the drain; nobody else waits for it."""
     host.begin_load("plain", "tls", "ws")
@@ -742,6 +782,7 @@ STORIES = [
     hook_tells,
     reload_and_broken_file,
     restart,
+    backend_restarted,
     restart_with_tunnel,
     drop_ins,
     upgrade_and_downgrade,

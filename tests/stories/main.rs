@@ -30,6 +30,7 @@ mod forwarded;
 mod forwarding;
 mod grpc;
 mod grpc_web;
+mod hold;
 mod http2;
 mod incomplete;
 mod kube_api;
