@@ -16,7 +16,7 @@ use crate::snapshot::{
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
 use crate::upstream::{
-    Bounds, Cluster, ClusterSettings, EndpointSettings, HoldSettings, Protocol, RequestBounds,
+    Bounds, Cluster, ClusterSettings, EndpointSettings, HoldSettings, LifetimeLimits, Protocol, RequestBounds,
     RetryBound,
 };
 
@@ -354,6 +354,13 @@ impl Display for ClusterWords<'_> {
         write_endpoints(f, settings)?;
         if let Some(requests) = settings.requests {
             write_breaker(f, settings.bounds, requests)?;
+        }
+        let LifetimeLimits { age, requests } = settings.lifetime;
+        if let Some(age) = age {
+            write!(f, "; connections last {age:?}")?;
+        }
+        if let Some(requests) = requests {
+            write!(f, "; connections serve {requests} requests")?;
         }
         if let Some(HoldSettings { patience, most }) = settings.hold {
             write!(f, "; while it restarts, up to {most} requests wait for {patience:?}")?;

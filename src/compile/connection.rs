@@ -6,7 +6,7 @@ use crate::api;
 use crate::api::envoy::BackendTrafficPolicySpec;
 use crate::api::envoy::backend_settings::{CircuitBreaker, RetryBudget};
 use crate::stable_hash::hash_32;
-use crate::upstream::{Bounds, ClusterSettings, RequestBounds, RetryBound};
+use crate::upstream::{Bounds, ClusterSettings, LifetimeLimits, RequestBounds, RetryBound};
 
 /// The settings of a cluster that policies set; `None` for the gateway's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub(super) struct ConnectionSettings {
     idle_timeout: Option<Duration>,
     bounds: Option<Bounds>,
     requests: Option<RequestBounds>,
+    lifetime: LifetimeLimits,
 }
 
 /// The limit of a circuit breaker that does not set it: the default of the CRD.
@@ -36,12 +37,19 @@ impl ConnectionSettings {
         let http = timeouts.and_then(|timeouts| timeouts.http.as_ref());
         let connect = tcp.and_then(|tcp| tcp.connect_timeout).map(api::Duration::get);
         let idle = http.and_then(|http| http.connection_idle_timeout).map(api::Duration::get);
+        let age = http.and_then(|http| http.max_connection_duration).map(api::Duration::get);
         Self {
             // Envoy has no connection without a limit; without one here, the default applies.
             connect_timeout: connect.filter(|limit| !limit.is_zero()),
             idle_timeout: idle.map(|limit| if limit.is_zero() { FOR_EVER } else { limit }),
             bounds: breaker.map(bounds),
             requests: breaker.map(requests),
+            lifetime: LifetimeLimits {
+                age: age.filter(|age| !age.is_zero()),
+                requests: breaker
+                    .and_then(|breaker| breaker.max_requests_per_connection)
+                    .filter(|most| *most > 0),
+            },
         }
     }
 
@@ -60,6 +68,7 @@ impl ConnectionSettings {
             idle_timeout: self.idle_timeout.unwrap_or(cluster.idle_timeout),
             bounds: self.bounds.unwrap_or(cluster.bounds),
             requests: self.requests.or(cluster.requests),
+            lifetime: self.lifetime,
             ..cluster
         }
     }

@@ -48,7 +48,6 @@ const SECURITY_FEATURES: &[&str] = &[
 const TRAFFIC_FEATURES: &[&str] = &[
     "admissionControl",
     "bandwidthLimit",
-    "circuitBreaker.maxRequestsPerConnection",
     "circuitBreaker.perEndpoint",
     "compression",
     "compressor",
@@ -68,7 +67,6 @@ const TRAFFIC_FEATURES: &[&str] = &[
     "routingType",
     "tcpKeepalive",
     "telemetry",
-    "timeout.http.maxConnectionDuration",
     "timeout.http.maxStreamDuration",
     "timeout.http.streamIdleTimeout",
     "useClientProtocol",

@@ -208,12 +208,18 @@ fn hits(text: &mut Exposition, busiest: &[&Row<'_>]) {
 }
 
 fn connections(text: &mut Exposition, busiest: &[&Row<'_>]) {
-    let counters: [(&str, &str, Of); 7] = [
+    let counters: [(&str, &str, Of); 9] = [
         ("cx_total", "Connections begun.", |of| &of.connects),
         ("cx_connect_fail", "Connections that were refused.", |of| &of.connect_failures),
         ("cx_connect_timeout", "Connections not taken in time.", |of| &of.connect_timeouts),
         ("cx_overflow", "Times that a backend had as many connections as it may.", |of| {
             &of.connection_overflows
+        }),
+        ("cx_max_duration_reached", "Connections closed for their age.", |of| {
+            &of.connections_aged
+        }),
+        ("cx_max_requests", "Connections closed for the number of their requests.", |of| {
+            &of.connections_used_up
         }),
         ("cx_protocol_error", "Connections with more than one response.", |of| &of.leftovers),
         ("cx_rx_bytes_total", "Bytes from backends.", |of| &of.received_bytes),

@@ -167,6 +167,9 @@ pub(crate) struct Upstream {
     pub leftovers: Counter,
     /// Gauge: open connections, idle ones included.
     pub open: Counter,
+    /// Connections closed because of their age, or of the number of requests they served.
+    pub connections_aged: Counter,
+    pub connections_used_up: Counter,
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
     pub received_datagrams: Counter,

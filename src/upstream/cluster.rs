@@ -11,6 +11,7 @@ use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
 use crate::upstream::hold::{Hold, HoldSettings};
 use crate::upstream::host::Host;
 use crate::upstream::keep_alive::KeepAlive;
+use crate::upstream::lifetime::LifetimeLimits;
 use crate::upstream::request_limits::{RequestBounds, RequestLimits};
 use crate::upstream::upstreams::Upstreams;
 
@@ -38,6 +39,8 @@ pub(crate) struct ClusterSettings {
     pub bounds: Bounds,
     /// Limits on requests and retries over all workers. Default: `None`; then they are not counted.
     pub requests: Option<RequestBounds>,
+    /// Limits on the life of a connection that requests use. Default: none.
+    pub lifetime: LifetimeLimits,
     /// Set if requests wait while the backends restart. Default: `None`; then they fail at once.
     pub hold: Option<HoldSettings>,
     /// Keep-alive probes of connections that may be open without a request: HTTP/2 and byte
@@ -59,6 +62,7 @@ impl ClusterSettings {
             max_idle_per_endpoint: 1024,
             bounds: Bounds::default(),
             requests: None,
+            lifetime: LifetimeLimits::default(),
             hold: None,
             keep_alive: KeepAlive::default(),
             policy: BalancePolicy::default(),

@@ -2,7 +2,7 @@
 //!
 //! The connection that was used last is reused first: busy connections stay in use and the others
 //! expire. Each worker calls [`sweep`] ten times a second; it closes connections whose cluster no
-//! longer exists, that exceeded the idle timeout, or that the backend closed. Times are those of
+//! longer exists, that exceeded the idle timeout or their age, or that the backend closed. Times are those of
 //! the [coarse clock](crate::clock::coarse_now).
 //!
 //! Closing a connection takes the kernel some microseconds. When a reload removes a cluster or a
@@ -115,7 +115,7 @@ impl Pool {
                 // The remaining connections have been idle even longer.
                 self.idle -= shelf.resting.len();
                 shelf.clear(&mut self.leaving);
-            } else if connection.is_quiet(look) {
+            } else if connection.is_quiet(look) && !connection.retires(now) {
                 return Some(connection);
             }
             self.leaving.push_back(connection);
@@ -124,7 +124,8 @@ impl Pool {
     }
 
     fn put(&mut self, mut connection: Box<Connection>, now: u64) {
-        if self.closed || connection.breaker().fate() == Fate::Close {
+        connection.has_served();
+        if self.closed || connection.breaker().fate() == Fate::Close || connection.retires(now) {
             return;
         }
         if self.idle >= self.most_idle {
@@ -182,7 +183,7 @@ impl Pool {
                 Some(cluster) if !cluster.breaker().wants_rest() => {
                     shelf.expire(now, leaving);
                     if checks {
-                        shelf.check(leaving);
+                        shelf.check(now, leaving);
                     }
                 }
                 _ => shelf.clear(leaving),
@@ -217,11 +218,11 @@ impl Shelf {
         leaving.extend(expired.map(|(_, connection)| connection));
     }
 
-    /// Moves the connections that the backend closed to `leaving`.
-    fn check(&mut self, leaving: &mut VecDeque<Box<Connection>>) {
+    /// Moves the connections that the backend closed, and those that are too old, to `leaving`.
+    fn check(&mut self, now: u64, leaving: &mut VecDeque<Box<Connection>>) {
         for _ in 0..self.resting.len() {
             let Some((since, mut connection)) = self.resting.pop_front() else { return };
-            match connection.is_quiet(Look::Seen) {
+            match connection.is_quiet(Look::Seen) && !connection.retires(now) {
                 true => self.resting.push_back((since, connection)),
                 false => leaving.push_back(connection),
             }

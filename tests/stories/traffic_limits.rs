@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::metrics::{scrape, value};
-use crate::support::{Answer, Gateway, Origin, Wire, free_address, serve_all, soon, until};
+use crate::support::{Answer, Echo, Gateway, Origin, Wire, free_address, serve_all, soon, until};
 use crate::traffic::policy;
 
 fn get(target: &str) -> String {
@@ -138,4 +138,63 @@ async fn a_request_that_may_not_wait_gets_the_idle_connection_of_another_worker(
         }
     }
     assert!(shop.connections() > 1, "the workers did not share the requests");
+}
+
+#[tokio::test]
+async fn a_connection_serves_as_many_requests_and_for_as_long_as_it_may() {
+    // (fields, wait before each request, connections for four requests, metric)
+    let table = [
+        ("circuitBreaker: {maxRequestsPerConnection: 1}", 0, 4, "cx_max_requests"),
+        ("circuitBreaker: {maxRequestsPerConnection: 2}", 0, 2, "cx_max_requests"),
+        ("timeout: {http: {maxConnectionDuration: 300ms}}", 400, 4, "cx_max_duration_reached"),
+        ("timeout: {http: {maxConnectionDuration: 1h}}", 0, 1, "cx_max_duration_reached"),
+    ];
+    for (fields, wait, connections, metric) in table {
+        let at = free_address();
+        let shop = Origin::replying("shop").await;
+        let files = serve_all("shop", "shop.test", &[shop.address])
+            + &policy("shop", "kind: HTTPRoute, name: shop", &format!("  {fields}\n"));
+        let gateway = Gateway::setup()
+            .flag("--workers 1")
+            .metrics_at(at)
+            .file("routes/shop.yaml", &files)
+            .start()
+            .await;
+        for _ in 0..4 {
+            // The age of the connection.
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            assert_eq!(gateway.get("http://shop.test/").await.text(), "shop", "{fields}");
+        }
+        assert_eq!(shop.connections(), connections, "{fields}");
+        let ended = of_rule(&scrape(at).await, &format!("upstream_{metric}"));
+        // The last one may have a request left.
+        assert!(ended >= connections as f64 - 1.0, "{fields}: {ended}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_that_is_used_up_finishes_its_streams() {
+    let shop = Echo::start().await;
+    let files = crate::support::h2c_backend("shop", &[shop.address])
+        + &crate::support::http_route(
+            "shop",
+            &["shop.test"],
+            "- backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: shop}]\n",
+        )
+        + &policy(
+            "shop",
+            "kind: HTTPRoute, name: shop",
+            "  circuitBreaker: {maxRequestsPerConnection: 1}\n",
+        );
+    let at = free_address();
+    let gateway = Gateway::setup()
+        .flag("--workers 1")
+        .metrics_at(at)
+        .file("routes/shop.yaml", &files)
+        .start()
+        .await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("http://shop.test/?delay=300ms").await.status(), 200);
+    }
+    assert_eq!(of_rule(&scrape(at).await, "upstream_cx_total"), 3.0);
 }

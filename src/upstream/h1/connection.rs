@@ -13,11 +13,13 @@ use bytes::{Buf, BufMut, BytesMut};
 use http::HeaderName;
 use tokio::io::AsyncReadExt;
 
+use crate::clock::coarse_now;
 use crate::upstream::address::Address;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Look, Stream};
 use crate::upstream::descriptors::Share;
+use crate::upstream::lifetime::{Lifetime, Spent};
 use crate::upstream::member::{Member, Number};
 
 /// Size of the first read; most responses fit.
@@ -45,6 +47,7 @@ pub(in crate::upstream) struct Connection {
     cluster: Weak<Cluster>,
     number: Number,
     address: Address,
+    life: Lifetime,
     /// Received bytes that are not consumed yet.
     pub(super) input: BytesMut,
     /// Size of the next read; doubled whenever a read fills it.
@@ -62,6 +65,7 @@ impl Connection {
             cluster: Arc::downgrade(cluster),
             number: member.number(),
             address: member.address().clone(),
+            life: Lifetime::begin(cluster.settings().lifetime, coarse_now()),
             input: BytesMut::new(),
             room: SMALL_READ,
             output: Vec::new(),
@@ -155,6 +159,23 @@ impl Connection {
     /// Returns true if the peer has neither closed the connection nor sent anything.
     pub(in crate::upstream) fn is_quiet(&mut self, look: Look) -> bool {
         self.stream.is_quiet(look)
+    }
+
+    /// Counts a request that the connection has served.
+    pub(in crate::upstream) fn has_served(&mut self) {
+        self.life.serves();
+    }
+
+    /// Returns true if the connection is to serve no further request because of its age or their
+    /// number, and counts it; the caller closes it.
+    pub(in crate::upstream) fn retires(&self, now: u64) -> bool {
+        let Some(spent) = self.life.spent(now) else { return false };
+        let counts = self.stream.counts().here();
+        match spent {
+            Spent::Age => counts.connections_aged.one_more(),
+            Spent::Requests => counts.connections_used_up.one_more(),
+        }
+        true
     }
 
     /// Counts the connection for this client during the exchange.

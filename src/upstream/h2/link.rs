@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::clock::coarse_now;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
 use crate::upstream::breaker::{Breaker, BreakerLimit, Denied, LONGEST_WAIT, Permit, Way};
@@ -25,6 +26,7 @@ use crate::upstream::descriptors::{Holder, Share};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h2::outlast::Outlast;
 use crate::upstream::h2::request_body::{RequestBody, Upload};
+use crate::upstream::lifetime::{Lifetime, Spent};
 use crate::upstream::member::{ByMember, Member};
 
 /// Receive window of a connection, in bytes, for all streams together.
@@ -67,6 +69,7 @@ struct Peer {
 #[derive(Debug)]
 struct Shelved {
     link: Link,
+    life: Lifetime,
     /// Time at which a sweep first found it unused, in milliseconds; `None` while it is in use.
     used_at: Option<u64>,
 }
@@ -92,6 +95,8 @@ struct Load {
     limit: AtomicUsize,
     /// The breaker of the connection's cluster.
     breaker: Arc<Breaker>,
+    /// The counters of the rule that the connection was opened for.
+    counts: Arc<Sharded<Upstream>>,
     /// The limit was read after the first data from the peer.
     settled: AtomicBool,
     driver: AtomicWaker,
@@ -233,8 +238,13 @@ fn find(
 ) -> Result<OpenStream, Arc<Gate>> {
     SHARED.with_borrow_mut(|shared| {
         let peer = shared.peer(cluster, member);
-        match peer.links.iter_mut().find(|shelved| shelved.link.has_room()) {
+        let now = coarse_now();
+        let has_room = |shelved: &Shelved| {
+            shelved.link.has_room() && shelved.life.spent(now).is_none()
+        };
+        match peer.links.iter_mut().find(|shelved| has_room(shelved)) {
             Some(shelved) => {
+                shelved.life.serves();
                 shelved.used_at = None;
                 Ok(OpenStream::new(&shelved.link, false, upload))
             }
@@ -247,7 +257,10 @@ fn shelve(cluster: &Arc<Cluster>, member: &Member, link: Link) {
     SHARED.with_borrow_mut(|shared| {
         if !shared.closed {
             let peer = shared.peer(cluster, member);
-            peer.links.push(Shelved { link, used_at: None });
+            let mut life = Lifetime::begin(cluster.settings().lifetime, coarse_now());
+            // The connection was opened for a stream.
+            life.serves();
+            peer.links.push(Shelved { link, life, used_at: None });
         }
     });
 }
@@ -296,6 +309,15 @@ impl Shared {
             let cluster = peer.cluster.upgrade();
             let wanted = cluster.is_some_and(|cluster| cluster.breaker().wants_rest());
             peer.links.retain_mut(|shelved| {
+                // Its streams go on; it ends with the last one.
+                if let Some(spent) = shelved.life.spent(now) {
+                    let counts = shelved.link.load.counts.here();
+                    match spent {
+                        Spent::Age => counts.connections_aged.one_more(),
+                        Spent::Requests => counts.connections_used_up.one_more(),
+                    }
+                    return false;
+                }
                 if wanted && shelved.link.load.streams.load(Ordering::Relaxed) == 0 {
                     return false;
                 }
@@ -340,6 +362,7 @@ async fn open_link(
         streams: AtomicUsize::new(0),
         limit: AtomicUsize::new(FIRST_LIMIT),
         breaker: Arc::clone(cluster.breaker()),
+        counts: Arc::clone(counts),
         settled: AtomicBool::new(false),
         driver: AtomicWaker::new(),
     });
