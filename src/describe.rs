@@ -11,13 +11,14 @@ use crate::filters::{Filter, HttpFilter, PathMatch, Phase, ValueMatch};
 use crate::secret::is_secret_header;
 use crate::snapshot::{
     AddressSource, Bind, Carrier, Choice, ClientDetection, Conditions, Forward, Limit, Listener,
-    RetriedFailures, Retry, Row, Rule, Session, Snapshot, Traffic, Transport, WeightedClusters,
+    RetriedFailures, Retry, Row, Rule, Session, Snapshot, Timeouts, Traffic, Transport,
+    WeightedClusters,
 };
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
 use crate::upstream::{
-    Bounds, Cluster, ClusterSettings, EndpointSettings, HoldSettings, LifetimeLimits, Protocol, RequestBounds,
-    RetryBound,
+    Bounds, Cluster, ClusterSettings, EndpointSettings, HoldSettings, LifetimeLimits, Protocol,
+    RequestBounds, RetryBound,
 };
 
 /// Returns binds with their listeners, hosts and matches, then every rule once: filters, backends,
@@ -272,8 +273,14 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
         None if answers => {}
         None => to.push_str("  no backend: 500\n"),
     }
-    let limits =
-        [("request", rule.timeouts.request), ("backend request", rule.timeouts.backend_request)];
+    let Timeouts { request, backend_request, stream_idle, stream } = rule.timeouts;
+    let stream = stream.map_or(Limit::Unset, Limit::After);
+    let limits = [
+        ("request", request),
+        ("backend request", backend_request),
+        ("idle", stream_idle),
+        ("stream", stream),
+    ];
     for (name, limit) in limits {
         match limit {
             Limit::Unset => {}

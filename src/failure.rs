@@ -47,6 +47,12 @@ pub(crate) enum Failure {
     NoUpgrade,
     RequestTimeout,
     ResponseInvalid,
+    /// No byte moved in either direction for the idle timeout of the rule.
+    StreamIdle,
+    /// The exchange reached the maximum duration of the rule.
+    StreamTooLong,
+    /// The same while the request was still arriving.
+    StreamTooLongArriving,
     /// The backend accepted the connection, but the TLS handshake with it failed.
     Tls(TlsCause),
     UpstreamReset,
@@ -98,7 +104,9 @@ impl Failure {
             Self::ExpectationUnknown => StatusCode::EXPECTATION_FAILED,
             Self::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
-            Self::RequestBodyLate | Self::RequestBodyStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestBodyLate | Self::RequestBodyStalled | Self::StreamTooLongArriving => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BackendInvalid | Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
@@ -114,7 +122,10 @@ impl Failure {
             | Self::Tls(_)
             | Self::UpstreamResetAgain => StatusCode::SERVICE_UNAVAILABLE,
             Self::ResponseInvalid | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
-            Self::RequestTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::RequestTimeout
+            | Self::StreamIdle
+            | Self::StreamTooLong
+            | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             // No response is received. The log has the status that was sent, or 0, as in Envoy.
             Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -152,7 +163,12 @@ impl Failure {
                 ResponseFlag::UpstreamConnectionTermination
             }
             Self::RequestTimeout | Self::UpstreamTimeout => ResponseFlag::UpstreamRequestTimeout,
-            Self::RequestBodyStalled | Self::TunnelIdle => ResponseFlag::StreamIdleTimeout,
+            Self::RequestBodyStalled | Self::StreamIdle | Self::TunnelIdle => {
+                ResponseFlag::StreamIdleTimeout
+            }
+            Self::StreamTooLong | Self::StreamTooLongArriving => {
+                ResponseFlag::UpstreamMaxStreamDurationReached
+            }
             Self::ClientGone => ResponseFlag::DownstreamConnectionTermination,
             Self::DrainTimeout => ResponseFlag::DurationTimeout,
             Self::ClientShare | Self::NoDescriptor | Self::Overloaded => {
@@ -192,6 +208,10 @@ impl Failure {
             Self::NoUpgrade => "upgrade_over_http2_upstream",
             Self::RequestTimeout => "request_overall_timeout",
             Self::ResponseInvalid => "upstream_reset_before_response_started{protocol_error}",
+            Self::StreamIdle => "stream_idle_timeout",
+            Self::StreamTooLong | Self::StreamTooLongArriving => {
+                "upstream_max_stream_duration_reached"
+            }
             Self::Tls(cause) => tls_details(cause),
             Self::UpstreamReset | Self::UpstreamResetAgain => {
                 "upstream_reset_before_response_started{connection_termination}"
@@ -238,9 +258,11 @@ impl Failure {
             Self::ResponseInvalid | Self::UpstreamReset | Self::UpstreamResetAgain => {
                 "the service behind this address gave no valid answer\n"
             }
-            Self::RequestTimeout | Self::UpstreamTimeout => {
-                "the service behind this address did not answer in time\n"
-            }
+            Self::StreamTooLongArriving => "the request did not come in time\n",
+            Self::RequestTimeout
+            | Self::StreamIdle
+            | Self::StreamTooLong
+            | Self::UpstreamTimeout => "the service behind this address did not answer in time\n",
             Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => "",
             Self::ClientShare => {
                 "too many requests of this address are under way; try again in a moment\n"
@@ -275,6 +297,9 @@ impl Failure {
             Self::RequestBodyLate
             | Self::RequestBodyStalled
             | Self::RequestTimeout
+            | Self::StreamIdle
+            | Self::StreamTooLong
+            | Self::StreamTooLongArriving
             | Self::UpstreamTimeout => "4",
             Self::BackendInvalid
             | Self::NoBackend
@@ -423,7 +448,10 @@ mod tests {
                 F::NoEndpoint => F::NoUpgrade,
                 F::NoUpgrade => F::RequestTimeout,
                 F::RequestTimeout => F::ResponseInvalid,
-                F::ResponseInvalid => F::Tls(TlsCause::Closed),
+                F::ResponseInvalid => F::StreamIdle,
+                F::StreamIdle => F::StreamTooLong,
+                F::StreamTooLong => F::StreamTooLongArriving,
+                F::StreamTooLongArriving => F::Tls(TlsCause::Closed),
                 F::Tls(_) => F::UpstreamReset,
                 F::UpstreamReset => F::UpstreamResetAgain,
                 F::UpstreamResetAgain => F::UpstreamTimeout,

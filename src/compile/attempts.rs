@@ -22,7 +22,11 @@ fn limit(raw: Option<api::Duration>) -> Limit {
 
 /// Converts the timeouts of an HTTPRoute.
 pub(super) fn timeouts(raw: HttpRouteTimeouts) -> Timeouts {
-    Timeouts { request: limit(raw.request), backend_request: limit(raw.backend_request) }
+    Timeouts {
+        request: limit(raw.request),
+        backend_request: limit(raw.backend_request),
+        ..Timeouts::default()
+    }
 }
 
 /// The default of `attempts`, which counts tries after the first: Envoy Gateway's default.
@@ -52,6 +56,8 @@ pub(super) fn timeouts_with(own: Timeouts, policy: &BackendTrafficPolicySpec) ->
     Timeouts {
         request: own.request.or(limit(http.and_then(|http| http.request_timeout))),
         backend_request: own.backend_request.or(limit(per_try.and_then(|retry| retry.timeout))),
+        stream_idle: limit(http.and_then(|http| http.stream_idle_timeout)),
+        stream: limit(http.and_then(|http| http.max_stream_duration)).duration(),
     }
 }
 
@@ -130,13 +136,21 @@ mod tests {
             ((Limit::Off, after(2)), (Limit::Off, after(2))),
         ];
         for ((request, backend_request), want) in table {
-            let both = timeouts_with(Timeouts { request, backend_request }, &policy);
+            let own = Timeouts { request, backend_request, ..Timeouts::default() };
+            let both = timeouts_with(own, &policy);
             assert_eq!((both.request, both.backend_request), want);
         }
         let off =
             timeouts_with(Timeouts::default(), &spec("timeout: {http: {requestTimeout: 0s}}"));
         assert_eq!(off.request, Limit::Off);
         assert!(timeouts_with(Timeouts::default(), &spec("timeout: {}")).is_unset());
+        let of_streams = spec("timeout: {http: {streamIdleTimeout: 0s, maxStreamDuration: 9s}}");
+        let timeouts = timeouts_with(Timeouts::default(), &of_streams);
+        assert_eq!(timeouts.stream_idle, Limit::Off);
+        assert_eq!(timeouts.stream, Some(Duration::from_secs(9)));
+        assert!(timeouts.stream_comes_first());
+        let off = timeouts_with(timeouts, &spec("timeout: {http: {maxStreamDuration: 0s}}"));
+        assert_eq!((off.stream, off.whole()), (None, None));
     }
 
     #[test]

@@ -67,8 +67,6 @@ const TRAFFIC_FEATURES: &[&str] = &[
     "routingType",
     "tcpKeepalive",
     "telemetry",
-    "timeout.http.maxStreamDuration",
-    "timeout.http.streamIdleTimeout",
     "useClientProtocol",
 ];
 

@@ -146,11 +146,12 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
         })
     });
     text.counters("envoy_cluster_upstream_rq_xx", "Responses by class.", classes);
-    let counters: [(&str, &str, Of); 5] = [
+    let counters: [(&str, &str, Of); 6] = [
         ("rq_retry", "Tries after the first.", |of| &of.retries),
         ("rq_retry_overflow", "Retries not made since too many are under way.", |of| {
             &of.retry_overflows
         }),
+        ("rq_max_duration_reached", "Requests ended for their duration.", |of| &of.too_long),
         ("rq_timeout", "Requests not answered in time.", |of| &of.timeouts),
         ("rq_pending_overflow", "Requests refused since too many wait or are under way.", |of| {
             &of.pending_overflows
@@ -215,9 +216,7 @@ fn connections(text: &mut Exposition, busiest: &[&Row<'_>]) {
         ("cx_overflow", "Times that a backend had as many connections as it may.", |of| {
             &of.connection_overflows
         }),
-        ("cx_max_duration_reached", "Connections closed for their age.", |of| {
-            &of.connections_aged
-        }),
+        ("cx_max_duration_reached", "Connections closed for their age.", |of| &of.connections_aged),
         ("cx_max_requests", "Connections closed for the number of their requests.", |of| {
             &of.connections_used_up
         }),

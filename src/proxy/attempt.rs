@@ -10,6 +10,7 @@ use crate::clock;
 use crate::clock::coarse_now;
 use crate::downstream::{coarse_timer, silence};
 use crate::failure::Failure;
+use crate::proxy::body_progress::BodyProgress;
 use crate::proxy::exchange_record::Record;
 use crate::snapshot::Rule;
 use crate::upstream::{Aim, Cluster, Errand, FailureKind, Tunnel};
@@ -30,34 +31,31 @@ pub(super) async fn ask(
     let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
     let wait = left.into_iter().chain(rule.timeouts.backend_request.duration()).min();
     // A gRPC call may be silent for longer; its deadline is forwarded with it.
-    let (is_grpc, idle_limit) = (record.is_grpc(), record.idle_limit());
-    let rest = idle_limit.or(limits.response_timeout).filter(|_| rule.timeouts.is_unset());
+    let (silence, idle_limit) = (Silence::of(record), record.idle_limit());
+    let rest = match silence {
+        Silence::ByRule => idle_limit,
+        _ => idle_limit.or(limits.response_timeout).filter(|_| rule.timeouts.is_unset()),
+    };
 
     let received = record.received.clone();
     let alone = AtomicU64::default();
     let moved = received.as_deref().map_or(&alone, |received| &received.moved);
-    let late = async {
-        match (wait, rest) {
-            (Some(wait), _) => {
-                coarse_timer::sleep(wait).await;
-                match left == Some(wait) {
-                    true => Failure::RequestTimeout,
-                    false => Failure::UpstreamTimeout,
-                }
-            }
-            (None, Some(rest)) => {
-                // While the gateway waits for the client, the timeout of request bodies applies; a
-                // gRPC call has no such timeout.
-                let received = received.as_deref().filter(|_| !is_grpc);
-                no_progress(moved, rest, || {
-                    received.is_some_and(|of| of.awaited.load(Ordering::Relaxed))
+    let late =
+        async {
+            match (wait, rest) {
+                (Some(wait), None) => expire(wait, left).await,
+                (None, Some(rest)) => fall_silent(silence, rest, received.as_deref(), moved).await,
+                // Boxed, so that other requests do not reserve memory for it.
+                (Some(wait), Some(rest)) => Box::pin(async {
+                    tokio::select! {
+                        failure = expire(wait, left) => failure,
+                        failure = fall_silent(silence, rest, received.as_deref(), moved) => failure,
+                    }
                 })
-                .await;
-                Failure::UpstreamTimeout
+                .await,
+                (None, None) => pending().await,
             }
-            (None, None) => pending().await,
-        }
-    };
+        };
     // The record gets the endpoint, so that the log names the one that did not answer in time.
     let client = record.connection.client_of(record.client);
     let (counts, tried) = (&rule.counts, &mut record.upstream);
@@ -65,7 +63,10 @@ pub(super) async fn ask(
     let sent = tokio::select! {
         biased;
         sent = cluster.send_for(errand, request) => sent,
-        failure = late => return Err(failure),
+        failure = late => return Err(match failure {
+            Failure::RequestTimeout => record.too_long(),
+            failure => failure,
+        }),
     };
     match sent {
         Ok(answer) => {
@@ -82,6 +83,51 @@ pub(super) async fn ask(
                 kind => kind.into(),
             })
         }
+    }
+}
+
+/// The limit on the time without a byte in either direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    /// The rule's own, also while the gateway waits for the client.
+    ByRule,
+    /// That of a gRPC call, which has no timeout for request bodies.
+    OfCall,
+    /// That of responses. While the gateway waits for the client, the timeout of request bodies
+    /// applies.
+    OfResponse,
+}
+
+impl Silence {
+    fn of(record: &Record) -> Self {
+        match (record.has_own_idle_limit(), record.is_grpc()) {
+            (true, _) => Self::ByRule,
+            (false, true) => Self::OfCall,
+            (false, false) => Self::OfResponse,
+        }
+    }
+}
+
+/// Returns the failure of an attempt when `wait` is over; `left` is the time that was left for the
+/// whole exchange.
+async fn expire(wait: Duration, left: Option<Duration>) -> Failure {
+    coarse_timer::sleep(wait).await;
+    if left == Some(wait) { Failure::RequestTimeout } else { Failure::UpstreamTimeout }
+}
+
+/// Returns the failure of an attempt when no byte has moved for `rest`.
+async fn fall_silent(
+    silence: Silence,
+    rest: Duration,
+    received: Option<&BodyProgress>,
+    moved: &AtomicU64,
+) -> Failure {
+    let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
+    no_progress(moved, rest, || silence == Silence::OfResponse && is_awaited()).await;
+    match silence {
+        Silence::ByRule if is_awaited() => Failure::RequestBodyStalled,
+        Silence::ByRule => Failure::StreamIdle,
+        Silence::OfCall | Silence::OfResponse => Failure::UpstreamTimeout,
     }
 }
 

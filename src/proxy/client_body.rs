@@ -37,6 +37,9 @@ pub(super) struct ClientBody {
     /// HTTP/2: each stream of a connection stalls separately, so the times of the connection do not
     /// show it. `None` for HTTP/1, and for gRPC, whose streams may be silent.
     stall: Option<Stall>,
+    /// The rule has a limit of its own for silence, which [`attempt`](crate::proxy::attempt) and the
+    /// response body enforce.
+    timed_elsewhere: bool,
     /// The client waits for `100 Continue`, which hyper sends at the first poll, before it sends
     /// the body.
     is_announced: bool,
@@ -69,6 +72,7 @@ impl ClientBody {
             waiting: false,
             waits_since: 0,
             stall: None,
+            timed_elsewhere: false,
             is_announced: fields.has(Noted::Expect),
             ended: false,
         })
@@ -78,7 +82,9 @@ impl ClientBody {
     pub(super) fn forward(mut self, record: &Record) -> Body {
         let limits = record.connection.watch.limits();
         let limit = limits.body_timeout;
-        self.stall = (self.has_stream && !record.is_grpc()).then(|| Stall::new(limit));
+        self.timed_elsewhere = record.has_own_idle_limit();
+        let stalls = self.has_stream && !record.is_grpc() && !self.timed_elsewhere;
+        self.stall = stalls.then(|| Stall::new(limit));
         match limits.request_timeout {
             None => Body::boxed(self),
             Some(limit) => Body::boxed(TimedBody {
@@ -101,7 +107,9 @@ impl ClientBody {
         if self.waiting != waiting {
             self.waiting = waiting;
             let now = coarse_now();
-            self.watch.awaits_body(waiting, now);
+            if !self.timed_elsewhere {
+                self.watch.awaits_body(waiting, now);
+            }
             self.received.awaited.store(waiting, Ordering::Relaxed);
             self.waits_since = now;
         }

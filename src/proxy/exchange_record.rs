@@ -23,7 +23,7 @@ use crate::proxy::downstream_body::DownstreamBody;
 use crate::proxy::grpc::GrpcCall;
 use crate::proxy::grpc_web;
 use crate::proxy::noted_fields::{Noted, NotedFields};
-use crate::snapshot::{ClientPolicy, Rule};
+use crate::snapshot::{ClientPolicy, Limit, Rule};
 use crate::stats::{ResponseFlag, ResponseFlags};
 use crate::trace::Trace;
 use crate::upstream::{EndpointName, RequestPermit};
@@ -223,10 +223,33 @@ impl Record {
     }
 
     /// Returns the time that the exchange may be silent in both directions; `None` without a limit.
-    /// The limit applies to gRPC calls to a rule without a timeout.
+    /// Without a limit of the rule, one applies to gRPC calls to a rule without any timeout.
     pub(super) fn idle_limit(&self) -> Option<Duration> {
-        let limited = self.rule.as_ref().is_some_and(|rule| rule.timeouts.is_unset());
-        (self.is_grpc() && limited).then_some(self.connection.watch.limits().tunnel_timeout)
+        let timeouts = &self.rule.as_ref()?.timeouts;
+        match timeouts.stream_idle {
+            Limit::After(limit) => Some(limit),
+            Limit::Off => None,
+            Limit::Unset => (self.is_grpc() && timeouts.is_unset())
+                .then_some(self.connection.watch.limits().tunnel_timeout),
+        }
+    }
+
+    /// Returns true if the rule limits the silence of its exchanges, or lets them be silent for
+    /// ever, so that the timeouts of the listener do not apply.
+    pub(super) fn has_own_idle_limit(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.timeouts.stream_idle != Limit::Unset)
+    }
+
+    /// Returns the failure of an exchange that lasts longer than its rule allows.
+    pub(super) fn too_long(&self) -> Failure {
+        let received = self.received.as_ref();
+        let arrives = received.is_some_and(|body| body.awaited.load(Ordering::Relaxed));
+        let by_stream = self.rule.as_ref().is_some_and(|rule| rule.timeouts.stream_comes_first());
+        match (by_stream, arrives) {
+            (false, _) => Failure::RequestTimeout,
+            (true, false) => Failure::StreamTooLong,
+            (true, true) => Failure::StreamTooLongArriving,
+        }
     }
 
     /// Returns true if the client's request body stalled for longer than its timeout.
@@ -307,8 +330,10 @@ impl Record {
         counts.requests_active.one_less();
         counts.responses.add(self.status);
         counts.times.add(took);
-        if self.flag() == Some(ResponseFlag::UpstreamRequestTimeout) {
-            counts.timeouts.one_more();
+        match self.flag() {
+            Some(ResponseFlag::UpstreamRequestTimeout) => counts.timeouts.one_more(),
+            Some(ResponseFlag::UpstreamMaxStreamDurationReached) => counts.too_long.one_more(),
+            _ => {}
         }
     }
 

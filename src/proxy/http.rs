@@ -316,7 +316,7 @@ async fn follow(
     body: &mut Option<ClientBody>,
     tunnel: Option<(Upgrade, OnUpgrade)>,
 ) -> Result<Answered, Failure> {
-    let deadline = rule.timeouts.request.duration().map(|limit| exchange.started + limit);
+    let deadline = rule.timeouts.whole().map(|limit| exchange.started + limit);
     if let Verdict::Break(stop) = filters::on_request(&rule.filters, exchange, head).await {
         return stopped(stop, (&rule.filters, &[]), exchange, record, deadline);
     }

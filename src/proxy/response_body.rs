@@ -23,14 +23,14 @@ pub(super) struct TrackedBody {
     body: Body,
     /// `None` for the response that begins a tunnel: the tunnel owns the record.
     record: Option<Box<Record>>,
-    /// HTTPRoute `timeouts.request` continues to apply while the body is sent.
+    /// The limit on the whole exchange continues to apply while the body is sent.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The last frame was sent, or the body broke off.
     ended: bool,
     /// HTTP/2: the client's window must open before the next poll.
     owed: bool,
     pieces: Pieces,
-    /// gRPC: the timeout of silence in both directions.
+    /// The timeout of silence in both directions, of gRPC or of the rule.
     idle: Option<Stall>,
     /// Time at which the last frame arrived from the backend.
     came_at: Millis,
@@ -156,8 +156,9 @@ impl HttpBody for TrackedBody {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            self.broke(Failure::RequestTimeout);
-            return self.break_off(Failure::RequestTimeout.text().into(), cx);
+            let failure = self.record.as_ref().map_or(Failure::RequestTimeout, |of| of.too_long());
+            self.broke(failure);
+            return self.break_off(failure.text().into(), cx);
         }
         let now = coarse_now();
         if let Some(piece) = self.pieces.next(now) {

@@ -1,10 +1,10 @@
 //! Protocol upgrades: WebSocket over HTTP/1.1 and over HTTP/2, and other upgrades over HTTP/1.1.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
@@ -215,7 +215,7 @@ pub(super) struct Switched {
 pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     let carried = Arc::<CarriedBytes>::default();
     record.carried = Some(Arc::clone(&carried));
-    let limit = record.connection.watch.limits().tunnel_timeout;
+    let limits = TunnelLimits::of(&record);
     let Switched { kind, websocket, downstream, upstream: mut backend } = switched;
     let leash = match kind {
         Upgrade::Http1 => None,
@@ -224,18 +224,25 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     tasks::spawn(async move {
         let Ok(downstream) = downstream.await else { return backend.cut() };
         let mut client = TokioIo::new(downstream);
-        let watch = record.open.watch();
+        let watch = Arc::clone(&record.connection.watch);
         let ending = async {
             match leash {
                 // The task of the connection has ended, so only this task observes the ending.
                 None => watch.ending(Some(Ending::Gracefully)).await,
                 // The connection ends, and its streams with it.
-                Some(_) => std::future::pending().await,
+                Some(_) => pending().await,
             }
         };
-        let tunnel = Tunnelled { leash: leash.as_ref(), limit, carried: &carried, websocket };
-        let Err(error) = tunnel.carry(&mut client, &mut backend, ending).await else { return };
-        tracing::debug!(%error, peer = %watch.peer, "tunnel ended");
+        let tunnel = Tunnelled { leash: leash.as_ref(), limits, carried: &carried, websocket };
+        let cause = match tunnel.carry(&mut client, &mut backend, ending).await {
+            Ok(()) => return,
+            Err(TunnelEnd::Broken(error)) => error.to_string(),
+            Err(TunnelEnd::Expired(failure)) => {
+                record.broke(failure);
+                failure.details().into()
+            }
+        };
+        tracing::debug!(cause, peer = %watch.peer, "tunnel ended");
         // If one side was reset, the other side must see a reset too, not an orderly end.
         match leash {
             None => watch.cut(),
@@ -246,17 +253,69 @@ pub(super) fn run(mut record: Box<Record>, switched: Switched) {
     });
 }
 
+/// The time limits of a tunnel.
+#[derive(Clone, Copy, Debug)]
+struct TunnelLimits {
+    /// The time without a byte; `None` for ever.
+    idle: Option<Duration>,
+    /// The time of its end.
+    end: Option<Instant>,
+}
+
+impl TunnelLimits {
+    fn of(record: &Record) -> Self {
+        let idle = match record.has_own_idle_limit() {
+            true => record.idle_limit(),
+            false => Some(record.connection.watch.limits().tunnel_timeout),
+        };
+        let stream = record.rule.as_ref().and_then(|rule| rule.timeouts.stream);
+        Self { idle, end: stream.map(|limit| record.started() + limit) }
+    }
+
+    /// Resolves when a limit is reached. `moved` is the time at which a byte last moved.
+    async fn expire(self, moved: &AtomicU64) -> Failure {
+        let end = async {
+            match self.end {
+                Some(end) => tokio::time::sleep_until(end.into()).await,
+                None => pending().await,
+            }
+        };
+        let idle = async {
+            match self.idle {
+                Some(limit) => silence(moved, limit).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = end => Failure::StreamTooLong,
+            () = idle => Failure::TunnelIdle,
+        }
+    }
+}
+
+/// The reason why a tunnel ended before both of its ends did.
+enum TunnelEnd {
+    Broken(io::Error),
+    Expired(Failure),
+}
+
+impl From<io::Error> for TunnelEnd {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
 /// The parameters of a tunnel.
 struct Tunnelled<'a> {
     /// Set if the client's side is an HTTP/2 stream.
     leash: Option<&'a Leash>,
-    limit: Duration,
+    limits: TunnelLimits,
     carried: &'a CarriedBytes,
     websocket: bool,
 }
 
 impl Tunnelled<'_> {
-    /// Carries bytes until both ends have ended, no byte has moved for the limit, or `ending`
+    /// Carries bytes until both ends have ended, a limit is reached, or `ending`
     /// resolves. In the last case, a WebSocket client gets a close frame ("going away"), if its
     /// last frame is complete: in the middle of a frame, the client would take it for payload.
     ///
@@ -268,23 +327,23 @@ impl Tunnelled<'_> {
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
         backend: &mut (impl AsyncRead + AsyncWrite + Unpin),
         ending: impl Future<Output = Ending>,
-    ) -> io::Result<()> {
+    ) -> Result<(), TunnelEnd> {
         let moved = AtomicU64::new(coarse_now());
         let mut tunnel = TwoWay::with_checked_client();
         let mut frames = Frames::default();
         let carrying = self.carry_all((&mut *client, backend), &moved, &mut tunnel, &mut frames);
         tokio::select! {
             biased;
-            ended = carrying => return ended,
-            () = silence(&moved, self.limit) => return Err(io::ErrorKind::TimedOut.into()),
+            ended = carrying => return ended.map_err(TunnelEnd::from),
+            failure = self.limits.expire(&moved) => return Err(TunnelEnd::Expired(failure)),
             _ = ending => {}
         }
         let is_whole = frames.may_close() && !tunnel.holds_for_client();
         if !self.websocket || tunnel.has_backend_ended() || !is_whole {
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
         }
         client.write_all(&GOING_AWAY).await?;
-        client.flush().await
+        Ok(client.flush().await?)
     }
 
     /// Carries bytes until both ends have ended. `frames` follows those that the client gets.

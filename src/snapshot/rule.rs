@@ -51,6 +51,14 @@ pub(crate) struct Timeouts {
     /// The time from the first byte sent to one backend to the head of its response: one try, not
     /// all. Never longer than `request`. On expiry the try fails with 504.
     pub backend_request: Limit,
+    /// The time without a byte in either direction, in place of the timeouts of the listener for
+    /// bodies, responses and tunnels. On expiry the client gets 408 if its request is still
+    /// arriving, else 504, or its stream is reset. `timeout.http.streamIdleTimeout` of a
+    /// BackendTrafficPolicy.
+    pub stream_idle: Limit,
+    /// The time from the end of the request head to the end of the exchange or of its tunnel.
+    /// `timeout.http.maxStreamDuration` of a BackendTrafficPolicy.
+    pub stream: Option<Duration>,
 }
 
 /// A time limit of a route.
@@ -79,6 +87,17 @@ impl Limit {
 }
 
 impl Timeouts {
+    /// Returns the limit on the whole exchange, without a tunnel: the shorter of `request` and
+    /// `stream`.
+    pub(crate) fn whole(&self) -> Option<Duration> {
+        self.request.duration().into_iter().chain(self.stream).min()
+    }
+
+    /// Returns true if [`whole`](Self::whole) is `stream`.
+    pub(crate) fn stream_comes_first(&self) -> bool {
+        self.stream.is_some_and(|stream| self.request.duration().is_none_or(|of| stream < of))
+    }
+
     /// Returns true if the route sets no timeout, so that the gateway's own limits apply.
     pub(crate) fn is_unset(&self) -> bool {
         (self.request, self.backend_request) == (Limit::Unset, Limit::Unset)
@@ -163,7 +182,8 @@ mod tests {
             (Limit::Unset, some, false),
         ];
         for (request, backend_request, want) in table {
-            let got = Timeouts { request, backend_request }.is_unset();
+            let timeouts = Timeouts { request, backend_request, ..Timeouts::default() };
+            let got = timeouts.is_unset();
             assert_eq!(got, want, "{request:?} {backend_request:?}");
         }
     }

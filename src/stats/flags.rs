@@ -50,6 +50,7 @@ response_flags! {
     UpstreamConnectionTermination = "UC",
     UpstreamConnectionFailure = "UF",
     NoHealthyUpstream = "UH",
+    UpstreamMaxStreamDurationReached = "UMSDR",
     UpstreamOverflow = "UO",
     UpstreamProtocolError = "UPE",
     UpstreamRetryLimitExceeded = "URX",

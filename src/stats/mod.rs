@@ -195,6 +195,8 @@ pub(crate) struct Upstream {
     pub times: Histogram,
     /// Requests whose backend did not respond in time.
     pub timeouts: Counter,
+    /// Requests that reached the maximum duration of their rule.
+    pub too_long: Counter,
     /// Attempts after the first.
     pub retries: Counter,
     /// Requests that waited for a backend that accepts a connection.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::metrics::{scrape, value};
-use crate::support::{Answer, Echo, Gateway, Origin, Wire, free_address, serve_all, soon, until};
+use crate::support::{
+    Answer, Echo, Gateway, Origin, Step, Wire, free_address, h2c_backend, http_route, serve_all,
+    soon, until,
+};
 use crate::traffic::policy;
 
 fn get(target: &str) -> String {
@@ -175,8 +178,8 @@ async fn a_connection_serves_as_many_requests_and_for_as_long_as_it_may() {
 #[tokio::test]
 async fn a_connection_of_http2_that_is_used_up_finishes_its_streams() {
     let shop = Echo::start().await;
-    let files = crate::support::h2c_backend("shop", &[shop.address])
-        + &crate::support::http_route(
+    let files = h2c_backend("shop", &[shop.address])
+        + &http_route(
             "shop",
             &["shop.test"],
             "- backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: shop}]\n",
@@ -197,4 +200,120 @@ async fn a_connection_of_http2_that_is_used_up_finishes_its_streams() {
         assert_eq!(gateway.get("http://shop.test/?delay=300ms").await.status(), 200);
     }
     assert_eq!(of_rule(&scrape(at).await, "upstream_cx_total"), 3.0);
+}
+
+const HALF_A_POST: &str =
+    "POST /slow HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 10\r\n\r\nhalf";
+const WEBSOCKET: &str = "GET /ws HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\n\
+                         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A backend that does not answer `/slow`, sends `/part` in part and `/drip` bit by bit for a second,
+/// and begins a tunnel.
+async fn of_streams() -> Origin {
+    Origin::scripted(|seen| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n";
+        match &*seen.target() {
+            "/slow" => Answer::hang(),
+            "/part" => Answer::raw(format!("{head}part")).then(Step::Hang),
+            "/drip" => (0..8).fold(Answer::raw(head), |answer, _| {
+                answer.then(Step::Wait(Duration::from_millis(130))).then(Step::Send(b"d".into()))
+            }),
+            "/ws" => Answer::raw(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )
+            .then(Step::Hang),
+            _ => Answer::ok("ok").after(Duration::from_millis(1500)),
+        }
+    })
+    .await
+}
+
+async fn with_timeouts(shop: &Origin, timeouts: &str, flags: &str) -> Gateway {
+    let fields = format!("  timeout: {{http: {{{timeouts}}}}}\n");
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &policy("shop", "kind: HTTPRoute, name: shop", &fields);
+    Gateway::setup().flag(flags).file("routes/shop.yaml", &files).start().await
+}
+
+/// The status of an answer to these bytes, 0 if it breaks off after its head.
+async fn status(gateway: &Gateway, request: &str) -> u16 {
+    let mut wire = gateway.wire().await;
+    wire.send(request).await;
+    let Some(head) = soon("a head", wire.head()).await else { return 0 };
+    if head.status() == 101 {
+        soon("the end of the tunnel", wire.rest()).await;
+        return 0;
+    }
+    let (.., whole) = soon("the end of the body", wire.body_of(&head)).await;
+    if whole { head.status() } else { 0 }
+}
+
+#[tokio::test]
+async fn a_silent_stream_ends_with_what_is_still_possible() {
+    let shop = of_streams().await;
+    let gateway = with_timeouts(&shop, "streamIdleTimeout: 400ms", "").await;
+    // (request, status, status in the log)
+    let table = [
+        (get("/slow"), 504, 504),
+        (HALF_A_POST.into(), 408, 408),
+        (get("/part"), 0, 200),
+        (WEBSOCKET.into(), 0, 101),
+    ];
+    for (request, want, logged) in table {
+        assert_eq!(status(&gateway, &request).await, want, "{request}");
+        let line = gateway.logged("the end", |line| line["status"] == logged).await;
+        assert_eq!(
+            (&line["flags"], &line["details"]),
+            (&"SI".into(), &"stream_idle_timeout".into()),
+            "{line}"
+        );
+    }
+    // Each byte begins the time anew.
+    assert_eq!(status(&gateway, &get("/drip")).await, 200);
+}
+
+#[tokio::test]
+async fn the_idle_timeout_of_a_rule_takes_the_place_of_the_listener_s() {
+    let flags = "--body-timeout 400ms --response-timeout 400ms --tunnel-idle-timeout 400ms";
+    let shop = of_streams().await;
+    // (timeouts, status of a late answer, of a request that pauses)
+    let table = [
+        ("connectionIdleTimeout: 1s", 504, 0),
+        ("streamIdleTimeout: 0s", 200, 200),
+        ("streamIdleTimeout: 30s", 200, 200),
+    ];
+    for (timeouts, late, paused) in table {
+        let gateway = with_timeouts(&shop, timeouts, flags).await;
+        assert_eq!(status(&gateway, &get("/late")).await, late, "{timeouts}");
+        let mut wire = gateway.wire().await;
+        wire.send("POST /late HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 8\r\n\r\nhalf").await;
+        // Longer than the timeout of the listener and two sweeps.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let _ = wire.push(b"half").await;
+        let reply = soon("an answer", wire.try_reply_to("POST")).await;
+        assert_eq!(reply.map_or(0, |reply| reply.status()), paused, "{timeouts}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_its_maximum_duration_whatever_moves() {
+    let shop = of_streams().await;
+    let gateway = with_timeouts(&shop, "maxStreamDuration: 500ms, requestTimeout: 0s", "").await;
+    // (request, status, status in the log)
+    let table = [
+        (get("/slow"), 504, 504),
+        (HALF_A_POST.into(), 408, 408),
+        (get("/drip"), 0, 200),
+        (WEBSOCKET.into(), 0, 101),
+    ];
+    for (request, want, logged) in table {
+        assert_eq!(status(&gateway, &request).await, want, "{request}");
+        let line = gateway.logged("the end", |line| line["status"] == logged).await;
+        assert_eq!(
+            (&line["flags"], &line["details"]),
+            (&"UMSDR".into(), &"upstream_max_stream_duration_reached".into()),
+            "{line}"
+        );
+    }
 }

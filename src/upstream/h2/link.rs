@@ -239,9 +239,8 @@ fn find(
     SHARED.with_borrow_mut(|shared| {
         let peer = shared.peer(cluster, member);
         let now = coarse_now();
-        let has_room = |shelved: &Shelved| {
-            shelved.link.has_room() && shelved.life.spent(now).is_none()
-        };
+        let has_room =
+            |shelved: &Shelved| shelved.link.has_room() && shelved.life.spent(now).is_none();
         match peer.links.iter_mut().find(|shelved| has_room(shelved)) {
             Some(shelved) => {
                 shelved.life.serves();
