@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use crate::api;
 use crate::api::envoy::BackendTrafficPolicySpec;
-use crate::api::envoy::backend_settings::{CircuitBreaker, RetryBudget};
+use crate::api::envoy::Quantity;
+use crate::api::envoy::backend_settings::{self, CircuitBreaker, RetryBudget};
 use crate::stable_hash::hash_32;
-use crate::upstream::{Bounds, ClusterSettings, LifetimeLimits, RequestBounds, RetryBound};
+use crate::upstream::{
+    Bounds, ClusterSettings, Http2Settings, LifetimeLimits, Ping, RequestBounds, RetryBound,
+};
 
 /// The settings of a cluster that policies set; `None` for the gateway's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,7 @@ pub(super) struct ConnectionSettings {
     bounds: Option<Bounds>,
     requests: Option<RequestBounds>,
     lifetime: LifetimeLimits,
+    http2: Option<Http2Settings>,
 }
 
 /// The limit of a circuit breaker that does not set it: the default of the CRD.
@@ -37,6 +41,7 @@ impl ConnectionSettings {
         let http = timeouts.and_then(|timeouts| timeouts.http.as_ref());
         let connect = tcp.and_then(|tcp| tcp.connect_timeout).map(api::Duration::get);
         let idle = http.and_then(|http| http.connection_idle_timeout).map(api::Duration::get);
+        let http2 = specs.iter().find_map(|spec| spec.http2.as_ref());
         let age = http.and_then(|http| http.max_connection_duration).map(api::Duration::get);
         Self {
             // Envoy has no connection without a limit; without one here, the default applies.
@@ -44,6 +49,7 @@ impl ConnectionSettings {
             idle_timeout: idle.map(|limit| if limit.is_zero() { FOR_EVER } else { limit }),
             bounds: breaker.map(bounds),
             requests: breaker.map(requests),
+            http2: http2.map(http2_settings),
             lifetime: LifetimeLimits {
                 age: age.filter(|age| !age.is_zero()),
                 requests: breaker
@@ -69,6 +75,7 @@ impl ConnectionSettings {
             bounds: self.bounds.unwrap_or(cluster.bounds),
             requests: self.requests.or(cluster.requests),
             lifetime: self.lifetime,
+            http2: self.http2.unwrap_or(cluster.http2),
             ..cluster
         }
     }
@@ -104,6 +111,35 @@ fn share(budget: &RetryBudget) -> RetryBound {
         at_least: budget
             .min_retry_concurrency
             .map_or(LEAST_RETRIES, |least| usize::try_from(least).unwrap_or_default()),
+    }
+}
+
+/// The time for the acknowledgement of a PING, if it is not written.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The largest window of HTTP/2 (RFC 9113 section 6.9.1).
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+
+fn http2_settings(raw: &backend_settings::Http2Settings) -> Http2Settings {
+    let defaults = Http2Settings::default();
+    // A rule of the kind excludes larger sizes.
+    let window = |size: &Option<Quantity>, default: u32| {
+        let size = size.as_ref().and_then(Quantity::bytes);
+        size.map_or(default, |size| u32::try_from(size).unwrap_or(u32::MAX).min(LARGEST_WINDOW))
+    };
+    let keepalive = raw.connection_keepalive.as_ref();
+    let ping = keepalive.and_then(|of| {
+        let interval = of.interval.map(api::Duration::get).filter(|time| !time.is_zero())?;
+        let jitter = of.interval_jitter.and_then(|percent| u32::try_from(percent).ok());
+        let timeout = of.timeout.map_or(PING_TIMEOUT.min(interval), api::Duration::get);
+        Some(Ping { interval, jitter_percent: jitter.unwrap_or(0), timeout })
+    });
+    let streams = raw.max_concurrent_streams.and_then(|most| usize::try_from(most).ok());
+    Http2Settings {
+        stream_window: window(&raw.initial_stream_window_size, defaults.stream_window),
+        connection_window: window(&raw.initial_connection_window_size, defaults.connection_window),
+        max_streams: streams.unwrap_or(defaults.max_streams),
+        ping,
     }
 }
 
@@ -163,6 +199,22 @@ mod tests {
             let settings = ConnectionSettings::of(&[&spec(&format!("circuitBreaker: {breaker}"))]);
             assert_eq!(settings.requests, Some(RequestBounds { requests, retries }), "{breaker}");
         }
+    }
+
+    #[test]
+    fn settings_of_http2_have_defaults_of_their_own() {
+        let of = |http2: &str| {
+            let settings = ConnectionSettings::of(&[&spec(&format!("http2: {http2}"))]);
+            settings.over(ClusterSettings::new("a", Vec::new())).http2
+        };
+        assert_eq!(of("{}"), Http2Settings::default());
+        let written = of("{initialStreamWindowSize: 64Ki, initialConnectionWindowSize: 2Mi, \
+                          maxConcurrentStreams: 7, connectionKeepalive: {interval: 9s}}");
+        assert_eq!((written.stream_window, written.connection_window), (64 << 10, 2 << 20));
+        let nine = Duration::from_secs(9);
+        assert_eq!(written.max_streams, 7);
+        assert_eq!(written.ping, Some(Ping { interval: nine, jitter_percent: 0, timeout: nine }));
+        assert_eq!(of("{connectionKeepalive: {timeout: 1s}}").ping, None);
     }
 
     #[test]

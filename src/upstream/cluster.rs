@@ -10,6 +10,7 @@ use crate::upstream::breaker::{Bounds, Breaker, MakeRoom};
 use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
 use crate::upstream::hold::{Hold, HoldSettings};
 use crate::upstream::host::Host;
+use crate::upstream::http2_settings::Http2Settings;
 use crate::upstream::keep_alive::KeepAlive;
 use crate::upstream::lifetime::LifetimeLimits;
 use crate::upstream::request_limits::{RequestBounds, RequestLimits};
@@ -39,6 +40,8 @@ pub(crate) struct ClusterSettings {
     pub bounds: Bounds,
     /// Limits on requests and retries over all workers. Default: `None`; then they are not counted.
     pub requests: Option<RequestBounds>,
+    /// Settings of connections over HTTP/2.
+    pub http2: Http2Settings,
     /// Limits on the life of a connection that requests use. Default: none.
     pub lifetime: LifetimeLimits,
     /// Set if requests wait while the backends restart. Default: `None`; then they fail at once.
@@ -62,6 +65,7 @@ impl ClusterSettings {
             max_idle_per_endpoint: 1024,
             bounds: Bounds::default(),
             requests: None,
+            http2: Http2Settings::default(),
             lifetime: LifetimeLimits::default(),
             hold: None,
             keep_alive: KeepAlive::default(),

@@ -87,6 +87,7 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("a Distinct match has no value; remove it", TRANSLATED),
     ("a Distinct match cannot be inverted", TRANSLATED),
     ("`value` is missing; only a Distinct match has none", TRANSLATED),
+    ("use a number from 65535 to 2147483647", TRANSLATED),
     ("is not a regular expression", TRANSLATED),
     ("is not an address range; write it like", TRANSLATED),
     ("an interval cannot be 0s", TRANSLATED),

@@ -61,6 +61,7 @@ mod tls;
 mod tls_route;
 mod tracing;
 mod traffic;
+mod traffic_http2;
 mod traffic_limits;
 mod udp_route;
 mod upgrade;

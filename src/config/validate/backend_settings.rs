@@ -73,8 +73,11 @@ pub(super) fn http2(http2: &Http2Settings, at: Path<'_>, found: &mut Violations)
         ("initialStreamWindowSize", &http2.initial_stream_window_size),
         ("initialConnectionWindowSize", &http2.initial_connection_window_size),
     ] {
-        if let Some(size) = size {
-            found.quantity(at.field(field), size);
+        let Some(size) = size else { continue };
+        found.quantity(at.field(field), size);
+        // Envoy Gateway refuses others when it translates the policy.
+        if let Some(bytes) = size.bytes() {
+            found.number(at.field(field), bytes, 65_535..=2_147_483_647);
         }
     }
     let streams = http2.max_concurrent_streams;

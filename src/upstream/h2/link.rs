@@ -29,12 +29,6 @@ use crate::upstream::h2::request_body::{RequestBody, Upload};
 use crate::upstream::lifetime::{Lifetime, Spent};
 use crate::upstream::member::{ByMember, Member};
 
-/// Receive window of a connection, in bytes, for all streams together.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// Receive window of a stream, in bytes.
-const STREAM_WINDOW: u32 = 256 * 1024;
-
 /// Maximum size in bytes of request body data that waits for the peer's window.
 const SEND_BUFFER: usize = 256 * 1024;
 
@@ -340,32 +334,41 @@ async fn open_link(
     permit: Permit,
 ) -> Result<Link, SendFailure> {
     let stream = connect(cluster, member.address(), Alpn::Http2, counts, permit).await?;
-    // TCP keep-alive rather than HTTP/2 PING: the kernel answers even for a busy backend. A backend
+    // By default, TCP keep-alive rather than HTTP/2 PING: the kernel answers even for a busy backend. A backend
     // that had to answer PINGs within a separate limit would lose all its streams regardless of the
     // limits of their requests.
     stream.notice_loss(cluster.settings().keep_alive);
-    let (sender, connection) = Builder::new(Worker)
+    let settings = cluster.settings().http2;
+    let first_limit = FIRST_LIMIT.min(settings.max_streams);
+    let mut builder = Builder::new(Worker);
+    builder
         .timer(TokioTimer::new())
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_max_send_streams(FIRST_LIMIT)
+        .initial_connection_window_size(settings.connection_window)
+        .initial_stream_window_size(settings.stream_window)
+        .initial_max_send_streams(first_limit)
         .max_header_list_size(MAX_HEAD)
-        .max_send_buf_size(SEND_BUFFER)
-        .handshake(TokioIo::new(Outlast::new(stream)))
-        .await
-        .map_err(|error| {
+        .max_send_buf_size(SEND_BUFFER);
+    if let Some(ping) = settings.ping {
+        builder
+            .keep_alive_interval(ping.interval_of(fastrand::u32(..)))
+            .keep_alive_timeout(ping.timeout)
+            .keep_alive_while_idle(true);
+    }
+    let (sender, connection) =
+        builder.handshake(TokioIo::new(Outlast::new(stream))).await.map_err(|error| {
             SendFailure::new(FailureKind::ConnectRefused, error.to_string())
                 .at(member.address().clone())
         })?;
     let load = Arc::new(Load {
         streams: AtomicUsize::new(0),
-        limit: AtomicUsize::new(FIRST_LIMIT),
+        limit: AtomicUsize::new(first_limit),
         breaker: Arc::clone(cluster.breaker()),
         counts: Arc::clone(counts),
         settled: AtomicBool::new(false),
         driver: AtomicWaker::new(),
     });
-    hyper::rt::Executor::execute(&Worker, Driver { connection, load: Arc::clone(&load) });
+    let driver = Driver { connection, load: Arc::clone(&load), max_streams: settings.max_streams };
+    hyper::rt::Executor::execute(&Worker, driver);
     Ok(Link { sender, load })
 }
 
@@ -391,6 +394,8 @@ where
 struct Driver {
     connection: Connection<TokioIo<Outlast<Stream>>, RequestBody, Worker>,
     load: Arc<Load>,
+    /// The cluster's own limit of streams.
+    max_streams: usize,
 }
 
 impl Future for Driver {
@@ -401,7 +406,7 @@ impl Future for Driver {
         let outcome = Pin::new(&mut self.connection).poll(cx);
         match outcome {
             Poll::Pending => {
-                let limit = self.connection.current_max_send_streams();
+                let limit = self.connection.current_max_send_streams().min(self.max_streams);
                 self.load.limit.store(limit, Ordering::Relaxed);
                 Poll::Pending
             }
