@@ -10,11 +10,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
 
-/// Maximum number of bytes of a body that are buffered for another attempt. A longer body is
-/// forwarded normally, but cannot be sent again once more than this was read from it.
+/// Default of the maximum number of bytes of a body that are buffered for another attempt. A longer
+/// body is forwarded normally, but cannot be sent again once more than this was read from it.
 const KEPT: usize = 64 << 10;
 
-/// A body for several consecutive attempts. Copies the data that passes, up to [`KEPT`] bytes.
+/// A body for several consecutive attempts. Copies the data that passes, up to a limit.
 #[derive(Debug)]
 pub(crate) enum Replay {
     /// No body, as in most requests: nothing is buffered.
@@ -28,6 +28,8 @@ pub(crate) enum Replay {
 pub(crate) struct Source {
     body: Body,
     kept: Vec<u8>,
+    /// Maximum length of `kept`.
+    most: usize,
     trailers: Option<HeaderMap>,
     /// The body exceeded the buffer or broke, or no other attempt is needed.
     lost: bool,
@@ -37,12 +39,25 @@ pub(crate) struct Source {
 }
 
 impl Replay {
+    /// Buffers up to 64 KiB.
     pub(crate) fn new(body: Body) -> Self {
+        Self::keeping(body, None)
+    }
+
+    /// Buffers up to `most` bytes; 64 KiB if it is `None`.
+    pub(crate) fn keeping(body: Body, most: Option<usize>) -> Self {
         if body.is_end_stream() {
             return Self::Empty;
         }
-        let source =
-            Source { body, kept: Vec::new(), trailers: None, lost: false, ended: false, reader: 0 };
+        let source = Source {
+            body,
+            kept: Vec::new(),
+            most: most.unwrap_or(KEPT),
+            trailers: None,
+            lost: false,
+            ended: false,
+            reader: 0,
+        };
         Self::Of(Arc::new(Mutex::new(source)))
     }
 
@@ -76,7 +91,7 @@ impl Source {
     fn keep(&mut self, frame: &Frame<Bytes>) {
         match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) => {
-                self.lost |= self.kept.len() + data.len() > KEPT;
+                self.lost |= self.kept.len() + data.len() > self.most;
                 if !self.lost {
                     self.kept.extend_from_slice(data);
                 }

@@ -45,6 +45,7 @@ pub(super) fn retry(raw: &HttpRouteRetry) -> Retry {
         attempts: raw.attempts.unwrap_or(ATTEMPTS),
         backoff,
         max_backoff: backoff.saturating_mul(10),
+        buffer: None,
         grpc: Box::default(),
     }
 }
@@ -73,7 +74,23 @@ pub(super) fn retry_of_policy(policy: &BackendTrafficPolicySpec) -> Option<Retry
     let backoff = of(|back_off| back_off.base_interval).unwrap_or(BACKOFF);
     let max_backoff =
         of(|back_off| back_off.max_interval).unwrap_or_else(|| backoff.saturating_mul(10));
-    (attempts > 0).then_some(Retry { failures, codes, attempts, backoff, max_backoff, grpc })
+    let buffer = None;
+    (attempts > 0).then_some(Retry {
+        failures,
+        codes,
+        attempts,
+        backoff,
+        max_backoff,
+        buffer,
+        grpc,
+    })
+}
+
+/// Returns the maximum number of bytes of a request body that are kept for another try, if the
+/// policy sets it.
+pub(super) fn buffer(policy: &BackendTrafficPolicySpec) -> Option<usize> {
+    let limit = policy.connection.as_ref()?.buffer_limit.as_ref()?.bytes()?;
+    Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 /// Returns what is retried: failures, statuses and gRPC statuses.

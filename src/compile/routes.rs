@@ -372,6 +372,9 @@ impl<'c> Compiler<'c, '_> {
         if let Some(policy) = policy {
             written.timeouts = attempts::timeouts_with(written.timeouts, policy.spec);
             written.retry = written.retry.or_else(|| attempts::retry_of_policy(policy.spec));
+            if let Some(retry) = &mut written.retry {
+                retry.buffer = attempts::buffer(policy.spec);
+            }
         }
         let mut rows = Vec::with_capacity(written.rows.len());
         for (place, row) in written.rows.into_iter().enumerate() {

@@ -61,7 +61,7 @@ async fn repeatedly(
     deadline: Option<Instant>,
 ) -> Result<BackendAnswer, Failure> {
     let (head, body) = std::mem::take(request).into_parts();
-    let replay = Replay::new(body);
+    let replay = Replay::keeping(body, retry.buffer);
     let mut number = 1;
     // Counts the present attempt as a retry, if it is one and the cluster counts them.
     let mut permit = None;

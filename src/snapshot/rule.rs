@@ -120,6 +120,8 @@ pub(crate) struct Retry {
     pub backoff: Duration,
     /// The maximum of the minimum wait.
     pub max_backoff: Duration,
+    /// The maximum number of bytes of a request body that are kept for another try. Default: 64 KiB.
+    pub buffer: Option<usize>,
     /// The gRPC statuses that are retried if the backend sends them without a message.
     pub grpc: Box<[u8]>,
 }
@@ -196,6 +198,7 @@ mod tests {
             attempts: 9,
             backoff: Duration::from_millis(millis),
             max_backoff: Duration::from_millis(10 * millis),
+            buffer: None,
             grpc: Box::default(),
         };
         // (backoff, number of the try, least, most; all in milliseconds)

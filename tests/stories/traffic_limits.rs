@@ -317,3 +317,27 @@ async fn a_stream_ends_at_its_maximum_duration_whatever_moves() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_body_beyond_the_buffer_limit_is_not_sent_again() {
+    // (connection, length of the body, tries)
+    let table = [
+        ("{}", 60 << 10, 3),
+        ("{}", 70 << 10, 1),
+        ("{bufferLimit: 100Ki}", 70 << 10, 3),
+        ("{bufferLimit: 1Ki}", 2 << 10, 1),
+    ];
+    for (connection, length, tries) in table {
+        let shop = Origin::scripted(|_| Answer::status(503, "broken")).await;
+        let fields = format!("  retry: {{}}\n  connection: {connection}\n");
+        let files = serve_all("shop", "shop.test", &[shop.address])
+            + &policy("shop", "kind: HTTPRoute, name: shop", &fields);
+        let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+        let mut wire = gateway.wire().await;
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {length}\r\n\r\n");
+        wire.send([head.into_bytes(), vec![b'a'; length]].concat()).await;
+        assert_eq!(soon("an answer", wire.reply()).await.status(), 503, "{connection}");
+        assert_eq!(shop.requests().len(), tries, "{connection} {length}");
+    }
+}
