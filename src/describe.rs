@@ -17,8 +17,8 @@ use crate::snapshot::{
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
 use crate::upstream::{
-    Bounds, Cluster, ClusterSettings, EndpointSettings, HoldSettings, LifetimeLimits, Protocol,
-    RequestBounds, RetryBound,
+    BalanceKind, BalancePolicy, Bounds, Cluster, ClusterSettings, EndpointSettings, HoldSettings,
+    LifetimeLimits, Protocol, RequestBounds, RetryBound,
 };
 
 /// Returns binds with their listeners, hosts and matches, then every rule once: filters, backends,
@@ -98,6 +98,9 @@ fn write_forward(to: &mut String, forward: &Forward) -> Result {
     let Some(backends) = &forward.backends else {
         return to.write_str("  no backend: refused\n");
     };
+    if forward.hashes_clients {
+        to.push_str("  one endpoint for each client address\n");
+    }
     for (weight, choice) in backends.weighted() {
         match choice {
             Choice::Invalid => writeln!(to, "  weight {weight} to nothing: refused")?,
@@ -301,6 +304,9 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
             None => to.push('\n'),
         }
     }
+    if let Some(balancing) = &rule.balancing {
+        writeln!(to, "  balanced by {balancing}")?;
+    }
     if let Some(retry) = &rule.retry {
         write_retry(to, retry)?;
     }
@@ -391,6 +397,16 @@ impl Display for Endpoints<'_> {
 fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result {
     if let Some(tls) = &settings.tls {
         write!(f, "{}", Tls(tls))?;
+    }
+    let BalancePolicy { kind, slow_start } = settings.policy;
+    match kind {
+        BalanceKind::ConsistentHash { table_size } => write!(f, ", consistent hash {table_size}")?,
+        BalanceKind::LeastRequest => f.write_str(", least request")?,
+        BalanceKind::Random => f.write_str(", random")?,
+        BalanceKind::RoundRobin => {}
+    }
+    if !slow_start.is_zero() {
+        write!(f, ", slow start {slow_start:?}")?;
     }
     f.write_str(":")?;
     if settings.endpoints.is_empty() {

@@ -8,8 +8,11 @@ use crate::api::envoy::Quantity;
 use crate::api::envoy::backend_settings::{self, CircuitBreaker, RetryBudget};
 use crate::stable_hash::hash_32;
 use crate::upstream::{
-    Bounds, ClusterSettings, Http2Settings, LifetimeLimits, Ping, RequestBounds, RetryBound,
+    BalancePolicy, Bounds, ClusterSettings, Http2Settings, LifetimeLimits, Ping, RequestBounds,
+    RetryBound,
 };
+
+use super::balancing;
 
 /// The settings of a cluster that policies set; `None` for the gateway's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,7 @@ pub(super) struct ConnectionSettings {
     requests: Option<RequestBounds>,
     lifetime: LifetimeLimits,
     http2: Option<Http2Settings>,
+    balance: BalancePolicy,
 }
 
 /// The limit of a circuit breaker that does not set it: the default of the CRD.
@@ -37,6 +41,7 @@ impl ConnectionSettings {
     pub(super) fn of(specs: &[&BackendTrafficPolicySpec]) -> Self {
         let timeouts = specs.iter().find_map(|spec| spec.timeout.as_ref());
         let breaker = specs.iter().find_map(|spec| spec.circuit_breaker.as_ref());
+        let balance = specs.iter().find_map(|spec| spec.load_balancer.as_ref());
         let tcp = timeouts.and_then(|timeouts| timeouts.tcp.as_ref());
         let http = timeouts.and_then(|timeouts| timeouts.http.as_ref());
         let connect = tcp.and_then(|tcp| tcp.connect_timeout).map(api::Duration::get);
@@ -56,6 +61,7 @@ impl ConnectionSettings {
                     .and_then(|breaker| breaker.max_requests_per_connection)
                     .filter(|most| *most > 0),
             },
+            balance: balance.map(balancing::policy).unwrap_or_default(),
         }
     }
 
@@ -76,6 +82,7 @@ impl ConnectionSettings {
             requests: self.requests.or(cluster.requests),
             lifetime: self.lifetime,
             http2: self.http2.unwrap_or(cluster.http2),
+            policy: self.balance,
             ..cluster
         }
     }

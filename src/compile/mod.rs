@@ -10,6 +10,7 @@
 
 mod access_logs;
 mod attempts;
+mod balancing;
 mod binds;
 mod client_policy;
 mod clusters;

@@ -29,7 +29,7 @@ use super::clusters::{Carries, Clusters};
 use super::connection::ConnectionSettings;
 use super::filters::{self, Step};
 use super::misfit::Misfit;
-use super::{attempts, matches, never};
+use super::{attempts, balancing, matches, never};
 
 /// A compiled route.
 #[derive(Debug, Default)]
@@ -315,6 +315,7 @@ impl<'c> Compiler<'c, '_> {
         let policies = self.policies.traffic.each_on_route(self.route, self.variant.traffic);
         let specs: Vec<_> = policies.filter_map(TrafficEffect::policy).map(|of| of.spec).collect();
         self.connection = ConnectionSettings::of(&specs);
+        let load_balancer = specs.iter().find_map(|spec| spec.load_balancer.as_ref());
         let (refused, authorization) = match self.guard(0) {
             None => (false, None),
             Some(Guard::Refused) => (true, None),
@@ -349,7 +350,8 @@ impl<'c> Compiler<'c, '_> {
         };
         let (name, backends) = (self.name(0), WeightedClusters::new(choices));
         let counts = self.clusters.counts(&name);
-        Arc::new(Forward { name, transport, authorization, backends, counts })
+        let hashes_clients = load_balancer.is_some_and(balancing::hashes_clients);
+        Arc::new(Forward { name, transport, authorization, backends, hashes_clients, counts })
     }
 
     /// Returns true for a Backend that is a `fallback` beside others.
@@ -451,7 +453,19 @@ impl<'c> Compiler<'c, '_> {
                 let choices = choices.into_iter().map(|(_, choice)| choice).collect();
                 Box::new(Session { scope, carrier, absolute_timeout, choices })
             });
-            Rule { name, grpc, filters, mirrors, backends, timeouts, retry, session, counts }
+            let balancing = policy.as_ref().and_then(balancing::of_policy);
+            Rule {
+                name,
+                grpc,
+                filters,
+                mirrors,
+                backends,
+                timeouts,
+                retry,
+                session,
+                balancing,
+                counts,
+            }
         };
         let rule = Arc::new(rule);
         let rows = rows.into_iter().map(|(path, of)| (path, of, Arc::clone(&rule)));
@@ -659,5 +673,6 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
         retry: None,
         counts,
         session: None,
+        balancing: None,
     }
 }

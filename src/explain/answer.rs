@@ -21,6 +21,8 @@ pub(crate) struct Explained {
     pub left_out: usize,
     /// The effect of each filter on this request, in running order.
     pub filters: Vec<Effect>,
+    /// The load balancer of a policy, and its choice for this request.
+    pub balanced: Option<String>,
     /// The possible backends, with the share of each in percent.
     pub backends: Vec<Backend>,
     /// The request as the backend gets it: request line and changed fields.

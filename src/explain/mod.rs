@@ -27,8 +27,8 @@ use crate::path::{Ambiguous, has_escaped_separator};
 use crate::proxy;
 use crate::secret::is_secret_header;
 use crate::snapshot::{
-    Bind, Choice, ClientLimits, ClientPolicy, EscapedSlashes, Listener, Rule, Snapshot, Traffic,
-    Transport,
+    Balancing, Bind, Choice, ClientLimits, ClientPolicy, EscapedSlashes, Listener, Rule, Snapshot,
+    Traffic, Transport,
 };
 
 use answer::{Answer, Backend, Chosen, Effect};
@@ -318,6 +318,7 @@ fn backends(
         let why = format!("the rule, on {}, has no backend with a weight", listener.name);
         return Err(Answer { status: 500, flag: Some("NC".into()), why, ..Answer::default() });
     };
+    told.balanced = rule.balancing.as_deref().map(|of| balanced(of, exchange, head));
     let total: u32 = backends.weighted().map(|(weight, _)| weight).sum();
     for (weight, choice) in backends.weighted() {
         let percent = f64::from(weight) * 100.0 / f64::from(total);
@@ -333,6 +334,20 @@ fn backends(
         told.backends.push(Backend { what, percent, filters });
     }
     Ok(())
+}
+
+/// Returns the load balancer of a policy, and the part of this request that decides on the endpoint.
+fn balanced(balancing: &Balancing, exchange: &Exchange, head: &request::Parts) -> String {
+    let named: Vec<_> = proxy::named_endpoints(balancing, &head.headers).collect();
+    let hash = balancing.hash.as_ref();
+    let hash = hash.map(|input| proxy::hash_of_request(input, exchange.client, head));
+    let decides = match (&*named, hash) {
+        ([first, ..], _) => format!("the request names {first}, which is used if it is available"),
+        ([], None) => return balancing.to_string(),
+        ([], Some(Some(_))) => "requests with the same value go to the same endpoint".into(),
+        ([], Some(None)) => "the request does not have it: the endpoint is random".into(),
+    };
+    format!("{balancing}: {decides}")
 }
 
 /// Returns the request as a backend gets it: the request line and the fields that filters changed.

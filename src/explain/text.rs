@@ -29,6 +29,9 @@ impl Display for Explained {
             writeln!(f, "            and {} more", self.left_out)?;
         }
         effects(f, "  ", &self.filters)?;
+        if let Some(balanced) = &self.balanced {
+            writeln!(f, "  balanced  {balanced}")?;
+        }
         for backend in &self.backends {
             writeln!(f, "  backend   {:.0} % to {}", backend.percent, backend.what)?;
             effects(f, "    ", &backend.filters)?;

@@ -60,6 +60,7 @@ mod tests {
                 timeouts: Timeouts::default(),
                 retry: None,
                 session: None,
+                balancing: None,
                 counts: Arc::default(),
             };
             let counts = rule.counts.here();

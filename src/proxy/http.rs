@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{self, Exchange, Filter, Stop, Verdict};
 use crate::path::Ambiguous;
+use crate::proxy::balancing::{RequestHash, named_endpoints};
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::downstream_body::DownstreamBody;
@@ -29,7 +30,7 @@ use crate::proxy::upgrade::{Switched, Switching};
 use crate::proxy::{
     acme_webroot, attempts, client_policy, grpc_web, mirror, shown_fields, upgrade,
 };
-use crate::snapshot::{Bind, Choice, ClientPolicy, Listener, Rule};
+use crate::snapshot::{Balancing, Bind, Choice, ClientPolicy, Listener, Rule, WeightedClusters};
 use crate::trace::Trace;
 use crate::upstream::{Aim, Cluster};
 
@@ -324,9 +325,17 @@ async fn follow(
     if let Some(session) = session {
         session.look_up(&head.headers);
     }
+    let balancing = rule.balancing.as_deref();
+    let hash =
+        balancing.and_then(|of| RequestHash::new(of, exchange.client, &record.connection, head));
+    let mut aim = session.as_ref().map(RequestSession::aim).unwrap_or_default();
+    aim.hash = hash.as_ref().and_then(|hash| hash.hash);
     let choice = match session.as_ref().and_then(RequestSession::choice) {
         Some(choice) => choice,
-        None => rule.backends.as_ref().ok_or(Failure::NoBackend)?.next(),
+        None => {
+            let backends = rule.backends.as_ref().ok_or(Failure::NoBackend)?;
+            choose(backends, balancing, &head.headers, &mut aim)
+        }
     };
     let Choice::Cluster { cluster, filters } = choice else { return Err(Failure::BackendInvalid) };
     record.call.goes_to(cluster);
@@ -336,7 +345,6 @@ async fn follow(
 
     let switching =
         tunnel.map(|(kind, client)| Box::new(Switching::new(kind, client, &head.headers)));
-    let mut aim = session.as_ref().map(RequestSession::aim).unwrap_or_default();
     let to = Forwarding { rule, cluster, client: exchange.client, aim: &mut aim, deadline };
     let (mut response, switched) = forward(record, to, head, body, switching).await?;
     filters::on_response(&rule.filters, filters, exchange, response.headers_mut());
@@ -344,7 +352,30 @@ async fn follow(
         let sent_to = (choice, record.upstream.as_ref());
         session.tell(sent_to, exchange.scheme, response.headers_mut());
     }
+    if let Some(hash) = hash {
+        hash.tell(response.headers_mut());
+    }
     Ok(Answered { response, deadline, switched })
+}
+
+/// Returns the backend of a request without a session: the one of an available endpoint that the
+/// request names, which it then prefers; or else by weight, the same for the same hash.
+fn choose<'a>(
+    backends: &'a WeightedClusters,
+    balancing: Option<&Balancing>,
+    headers: &HeaderMap,
+    aim: &mut Aim,
+) -> &'a Choice {
+    for endpoint in balancing.iter().flat_map(|of| named_endpoints(of, headers)) {
+        if let Some(choice) = backends.with_endpoint(&endpoint) {
+            aim.prefer = Some(endpoint);
+            return choice;
+        }
+    }
+    match aim.hash {
+        Some(hash) => backends.with_hash(hash),
+        None => backends.next(),
+    }
 }
 
 /// Ends a request that a filter of its rule or its backend has stopped. An answer goes back through

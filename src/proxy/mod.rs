@@ -8,6 +8,7 @@
 mod acme_webroot;
 mod attempt;
 mod attempts;
+mod balancing;
 mod body_progress;
 mod client_body;
 mod client_claims;
@@ -44,6 +45,7 @@ mod upgrade;
 mod websocket;
 
 pub(crate) use acme_webroot::{read as acme_challenge, token as acme_token};
+pub(crate) use balancing::{hash as hash_of_request, named_endpoints};
 pub(crate) use client_connection::ClientConnection;
 pub(crate) use forwarded_fields::ConnectionOrigin;
 pub(crate) use guard::admitted_host;

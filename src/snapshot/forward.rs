@@ -18,6 +18,8 @@ pub(crate) struct Forward {
     /// One choice per connection, or per flow of datagrams. `None` if there is no destination (all
     /// weights are 0, or the route cannot run); connections are closed and datagrams dropped.
     pub backends: Option<WeightedClusters>,
+    /// True if connections of one client address go to the same host.
+    pub hashes_clients: bool,
     /// Carried over from snapshot to snapshot, by name.
     pub counts: Arc<Sharded<Upstream>>,
 }

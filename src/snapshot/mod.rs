@@ -3,6 +3,7 @@
 //!
 //! `compile` fills a [`Snapshot`], `proxy` reads it, and nothing else crosses between the wings.
 
+mod balancing;
 pub(crate) mod bind;
 mod bind_key;
 mod carried;
@@ -28,6 +29,7 @@ use crate::net::HostPattern;
 use crate::trace::Collector;
 use crate::upstream::{Cluster, ClusterSettings};
 
+pub(crate) use balancing::{Balancing, HashCookie, HashHeader, HashInput};
 pub(crate) use bind::{Bind, Listener, Traffic};
 pub(crate) use bind_key::{BindKey, Transport};
 pub(crate) use carried::{Carried, LimitKey};

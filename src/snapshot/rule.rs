@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::filters::{Filter, HttpFilter, Phase};
-use crate::snapshot::{Session, WeightedClusters};
+use crate::snapshot::{Balancing, Session, WeightedClusters};
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::Cluster;
 
@@ -30,6 +30,8 @@ pub(crate) struct Rule {
     pub counts: Arc<Sharded<Upstream>>,
     /// `None` if there is no session persistence.
     pub session: Option<Box<Session>>,
+    /// `None` if no policy has a load balancer.
+    pub balancing: Option<Box<Balancing>>,
 }
 
 impl Rule {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::filters::Filter;
-use crate::upstream::Cluster;
+use crate::stable_hash::mixed;
+use crate::upstream::{Cluster, EndpointName};
 
 /// The backends of a rule with their weights. Never empty, and no weight is 0.
 ///
@@ -54,6 +55,21 @@ impl WeightedClusters {
         }
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         self.pick(drawn.wrapping_mul(0x9E37_79B1))
+    }
+
+    /// Returns the choice for requests with this hash: always the same.
+    pub(crate) fn with_hash(&self, hash: u64) -> &Choice {
+        // Not the bits by which the host is chosen.
+        self.pick(u32::try_from(mixed(!hash) >> u32::BITS).unwrap_or_default())
+    }
+
+    /// Returns the choice whose cluster has this endpoint, if it is available.
+    pub(crate) fn with_endpoint(&self, endpoint: &EndpointName) -> Option<&Choice> {
+        let choices = self.entries.iter().map(|(_, choice)| choice);
+        choices.into_iter().find(|choice| match choice {
+            Choice::Cluster { cluster, .. } => cluster.has_available(endpoint),
+            Choice::Invalid => false,
+        })
     }
 
     /// Returns the choice for `ticket`; the range of `u32` represents the total weight.

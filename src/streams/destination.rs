@@ -7,13 +7,14 @@ use crate::filters::Authorization;
 use crate::snapshot::{Choice, Forward};
 use crate::stats::{Sharded, Upstream};
 use crate::streams::stream_record::StreamRecord;
-use crate::upstream::Cluster;
+use crate::upstream::{Aim, Cluster, hash_of_client};
 
 /// The cluster for a connection, and the counters of its route.
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub cluster: Arc<Cluster>,
     pub counts: Arc<Sharded<Upstream>>,
+    pub aim: Aim,
 }
 
 /// Chooses the cluster for a connection, once for its whole lifetime.
@@ -35,10 +36,13 @@ pub(crate) fn choose_destination(
         record.details = details;
         return Err(Failure::Denied(Authorization::DENIAL));
     }
-    match forward.backends.as_ref().ok_or(Failure::NoBackend)?.next() {
+    let backends = forward.backends.as_ref().ok_or(Failure::NoBackend)?;
+    let hash = forward.hashes_clients.then(|| hash_of_client(record.peer.ip()));
+    match hash.map_or_else(|| backends.next(), |hash| backends.with_hash(hash)) {
         Choice::Cluster { cluster, .. } => {
             let counts = Arc::clone(&forward.counts);
-            Ok(Destination { cluster: Arc::clone(cluster), counts })
+            let aim = Aim { hash, ..Aim::default() };
+            Ok(Destination { cluster: Arc::clone(cluster), counts, aim })
         }
         Choice::Invalid => Err(Failure::BackendInvalid),
     }

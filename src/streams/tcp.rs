@@ -37,10 +37,10 @@ pub(crate) async fn serve<S: ClientStream>(
     // registered.
     let AcceptedStream { tunnel, mut record, open: _open, watch, counts: of_bind, registration } =
         accepted;
-    let Destination { cluster, counts } = destination;
+    let Destination { cluster, counts, aim } = destination;
     KeepAlive::default().apply(client.socket());
     let opened = tokio::select! {
-        opened = cluster.open(registration.client(), &counts, &mut record.upstream) => opened,
+        opened = cluster.open(&aim, registration.client(), &counts, &mut record.upstream) => opened,
         _ = ending(&watch) => {
             record.failure = Some(Failure::DrainTimeout);
             return upstream::cut(client.socket());

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::stats::{Sharded, Upstream};
 use crate::tls;
+use crate::upstream::address::EndpointName;
+use crate::upstream::balance_policy::BalancePolicy;
 use crate::upstream::breaker::{Bounds, Breaker, MakeRoom};
 use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
 use crate::upstream::hold::{Hold, HoldSettings};
@@ -14,6 +16,7 @@ use crate::upstream::http2_settings::Http2Settings;
 use crate::upstream::keep_alive::KeepAlive;
 use crate::upstream::lifetime::LifetimeLimits;
 use crate::upstream::request_limits::{RequestBounds, RequestLimits};
+use crate::upstream::roster::Rosters;
 use crate::upstream::upstreams::Upstreams;
 
 /// Settings of a cluster. A cluster is kept across a reload if its settings are equal.
@@ -85,14 +88,6 @@ pub(crate) enum Protocol {
     H2cOrUpgrade,
 }
 
-/// The order in which requests go to the endpoints of a cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum BalancePolicy {
-    /// Round robin over the endpoints, and over the addresses of a name.
-    #[default]
-    RoundRobin,
-}
-
 /// A cluster: the backends under one name.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -101,6 +96,8 @@ pub(crate) struct Cluster {
     settings: ClusterSettings,
     tls: Option<tls::Client>,
     endpoints: Box<[Endpoint]>,
+    /// `None` for a policy that does not compare the hosts.
+    rosters: Option<Rosters>,
     turn: AtomicUsize,
     breaker: Arc<Breaker>,
     hold: Option<Arc<Hold>>,
@@ -119,7 +116,7 @@ impl Cluster {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let endpoint = |one| Endpoint::new(one, settings.tls.as_ref(), upstreams);
-        let endpoints = settings.endpoints.iter().map(endpoint).collect();
+        let endpoints: Box<[_]> = settings.endpoints.iter().map(endpoint).collect();
         // If no request may wait, the number of requests tells whether a connection is idle.
         let counted = (settings.bounds.pending == 0).then_some(RequestBounds::UNLIMITED);
         let requests = settings.requests.or(counted).map(RequestLimits::new);
@@ -129,6 +126,7 @@ impl Cluster {
         Arc::new(Self {
             id,
             tls: settings.tls.as_ref().map(tls::Client::new),
+            rosters: Rosters::new(settings.policy, &endpoints),
             settings,
             endpoints,
             turn: AtomicUsize::new(0),
@@ -169,13 +167,25 @@ impl Cluster {
         (hosts.len(), hosts.iter().filter(|host| !host.is_available()).count())
     }
 
+    /// Returns true if this is the address of a known host that is available.
+    pub(crate) fn has_available(&self, endpoint: &EndpointName) -> bool {
+        let mut found = false;
+        self.each_host(|host| {
+            found |= Some(host.address()) == endpoint.address() && host.is_available();
+        });
+        found
+    }
+
     /// Returns all known hosts. Does not look names up.
     pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
-        let of_endpoint = |endpoint: &Endpoint| match endpoint {
-            Endpoint::Fixed(member) => vec![Arc::clone(member.host())],
-            Endpoint::Named(named) => named.known().hosts().cloned().collect(),
-        };
-        self.endpoints.iter().flat_map(of_endpoint).collect()
+        let mut hosts = Vec::new();
+        self.each_host(|host| hosts.push(Arc::clone(host)));
+        hosts
+    }
+
+    /// Calls `f` for each known host. Does not look names up.
+    pub(super) fn each_host(&self, mut f: impl FnMut(&Arc<Host>)) {
+        self.endpoints.iter().for_each(|endpoint| endpoint.each_host(&mut f));
     }
 
     /// Returns the state of each known address, and of each name without a known address. Does not
@@ -212,6 +222,11 @@ impl Cluster {
 
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Returns the rosters, for a policy that compares the hosts.
+    pub(super) fn rosters(&self) -> Option<&Rosters> {
+        self.rosters.as_ref()
     }
 
     pub(super) fn endpoints(&self) -> &[Endpoint] {

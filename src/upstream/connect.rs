@@ -18,17 +18,16 @@ use crate::tls::{Alpn, TlsFailure};
 use crate::upstream::address::Address;
 use crate::upstream::breaker::{Breaker, Permit};
 use crate::upstream::cluster::Cluster;
-use crate::upstream::descriptors::Share;
 use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::holding::Holding;
 use crate::upstream::keep_alive::KeepAlive;
 
 /// An open connection to an endpoint, in clear or over TLS.
 pub(crate) struct Stream {
     kind: Kind,
     counts: Arc<Sharded<Upstream>>,
-    /// The descriptor that counts for the client whose request uses the connection, if there is
-    /// one.
-    share: Option<Share>,
+    /// The counts of the request that uses the connection.
+    holding: Holding,
     permit: Permit,
 }
 
@@ -97,13 +96,10 @@ impl Stream {
         }
     }
 
-    /// Counts the connection for a client, until `take_share` or until it is closed.
-    pub(super) fn hold(&mut self, share: Option<Share>) {
-        self.share = share;
-    }
-
-    pub(super) fn take_share(&mut self) -> Option<Share> {
-        self.share.take()
+    /// Keeps the counts of a request that uses the connection, until the next call or until the
+    /// connection is closed. Returns those of the request before.
+    pub(super) fn hold(&mut self, holding: Holding) -> Holding {
+        std::mem::replace(&mut self.holding, holding)
     }
 
     /// Returns the limits of the connection's cluster.
@@ -179,7 +175,7 @@ pub(super) async fn connect(
                 hold.connects_again();
             }
             let counts = Arc::clone(counts);
-            return Ok(Stream { kind, counts, share: None, permit });
+            return Ok(Stream { kind, counts, holding: Holding::default(), permit });
         }
         Ok(Err(failed)) => {
             counts.here().connect_failures.one_more();

@@ -72,6 +72,16 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Calls `f` for each known host. Does not look names up.
+    pub(super) fn each_host(&self, mut f: impl FnMut(&Arc<Host>)) {
+        match self {
+            Self::Fixed(member) => f(member.host()),
+            Self::Named(named) => named.known().hosts().for_each(f),
+        }
+    }
+}
+
 /// An endpoint that is a name, with the members at its addresses.
 #[derive(Debug)]
 pub(super) struct Named {
@@ -104,6 +114,12 @@ impl Named {
     /// Returns the members that were found last. Does not start a lookup.
     pub(super) fn known(&self) -> Arc<Found> {
         self.members_at(&self.name.known())
+    }
+
+    /// Returns the members that were found last, for a use of them: starts a lookup if they are
+    /// outdated, and does not wait for it.
+    pub(super) fn in_use(&self) -> Arc<Found> {
+        self.members_at(&self.name.in_use())
     }
 
     /// Returns the members; the list is never empty. Waits only if no address has ever been found,

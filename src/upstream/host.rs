@@ -7,7 +7,7 @@
 //! To add state of an address (health, load), add a field to [`Host`]. A state that takes an
 //! address out of service must be reflected in [`Host::is_available`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -30,11 +30,35 @@ pub(super) struct Host {
     address: Address,
     /// Time until which the address comes last, in [`millis`]; 0 if it does not.
     avoided_until: AtomicU64,
+    /// Time at which the first cluster with the address was made, in [`millis`].
+    since: u64,
+    /// Requests in progress, of clusters that count them.
+    active: AtomicUsize,
+}
+
+/// A request in progress at a host, from the choice of the host to the end of the response; or a
+/// tunnel, connection or flow. Dropping it ends the count.
+#[derive(Debug)]
+#[must_use = "the request is counted only while this lives"]
+pub(super) struct ActiveRequest(Arc<Host>);
+
+impl ActiveRequest {
+    pub(super) fn at(host: &Arc<Host>) -> Self {
+        host.active.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(host))
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Host {
     fn new(address: Address) -> Self {
-        Self { address, avoided_until: 0.into() }
+        let since = millis(clock::now());
+        Self { address, avoided_until: 0.into(), since, active: 0.into() }
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -54,6 +78,18 @@ impl Host {
     /// This is the complete health state. Does not read the clock for a healthy address.
     pub(super) fn is_available(&self) -> bool {
         self.avoided_until.load(Ordering::Relaxed) == 0 || self.is_available_at(clock::now())
+    }
+
+    /// Returns the number of requests in progress, of clusters that count them.
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time for which the host has been in service without interruption: since it is
+    /// known, or since it was last avoided. Zero while it is avoided.
+    pub(super) fn time_in_service(&self, now: Instant) -> Duration {
+        let since = self.since.max(self.avoided_until.load(Ordering::Relaxed));
+        Duration::from_millis(millis(now).saturating_sub(since))
     }
 
     fn is_available_at(&self, now: Instant) -> bool {
@@ -110,6 +146,28 @@ mod tests {
             assert!(!host.is_available_at(after(still)), "{kind}");
             assert!(host.is_available_at(after(no_longer)), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_host_is_in_service_since_it_was_last_avoided() {
+        let host = Arc::new(Host::new(address(1)));
+        let now = clock::now();
+        let after = |seconds| host.time_in_service(now + Duration::from_secs(seconds)).as_secs();
+        assert_eq!(after(20), 20);
+        host.missed(FailureKind::ConnectRefused, now);
+        assert_eq!((after(3), after(20)), (0, 15));
+    }
+
+    #[test]
+    fn requests_are_counted_while_they_last() {
+        let host = Arc::new(Host::new(address(1)));
+        let one = ActiveRequest::at(&host);
+        let other = ActiveRequest::at(&host);
+        assert_eq!(host.active(), 2);
+        drop(one);
+        assert_eq!(host.active(), 1);
+        drop(other);
+        assert_eq!(host.active(), 0);
     }
 
     #[test]

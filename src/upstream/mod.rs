@@ -10,8 +10,8 @@
 //! choose an endpoint by the same loop ([`balance`]); the state of an address is in its [`host`].
 //!
 //! [`ClusterSettings`] has everything that may differ between clusters, with the defaults. To add a
-//! load-balancing policy, add a variant of `BalancePolicy` and its arm in [`balance`]; to add a
-//! reason for which an address is out of service, extend [`host`].
+//! load-balancing policy, add a variant of `BalanceKind` and its arm in [`balance`]; to add a reason
+//! for which an address is out of service, extend [`host`].
 //!
 //! To add a protocol, add a variant of [`Protocol`], a module beside `h1` and `h2`, and an arm in
 //! [`Cluster::send`].
@@ -24,6 +24,7 @@
 
 mod address;
 mod balance;
+mod balance_policy;
 mod breaker;
 mod cluster;
 mod connect;
@@ -34,20 +35,24 @@ mod failure;
 mod h1;
 mod h2;
 mod hold;
+mod holding;
 mod host;
 mod http2_settings;
 mod keep_alive;
 mod lifetime;
+mod maglev;
 mod member;
 mod names;
 pub(crate) mod pool;
 mod raw;
 mod request_limits;
+mod roster;
 mod send;
 mod upstreams;
 
 pub(crate) use address::EndpointName;
-pub(crate) use balance::Aim;
+pub(crate) use balance::{Aim, hash_of_client};
+pub(crate) use balance_policy::{BalanceKind, BalancePolicy};
 pub(crate) use breaker::{Bounds, BreakerLimit};
 pub(crate) use cluster::{Cluster, ClusterSettings, Protocol};
 pub(crate) use connect::cut;

@@ -124,6 +124,13 @@ impl Name {
         Arc::clone(&self.state.load().addresses)
     }
 
+    /// Returns the addresses that were found last, for a use of them: starts a lookup if they are
+    /// outdated, and does not wait for it.
+    pub(super) fn in_use(self: &Arc<Self>) -> Arc<[IpAddr]> {
+        self.at_hand(clock::now());
+        self.known()
+    }
+
     /// Returns the addresses in the resolver's order; the list is never empty. Waits only if no
     /// address has ever been found, for at most `patience`.
     ///

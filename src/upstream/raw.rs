@@ -23,6 +23,7 @@ use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Stream, connect};
 use crate::upstream::descriptors::{Holder, Share};
 use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::holding::Holding;
 use crate::upstream::host::Host;
 
 /// A socket that exchanges datagrams with one endpoint only.
@@ -32,7 +33,7 @@ pub(crate) struct Datagrams {
     host: Arc<Host>,
     /// The counters of the route.
     counts: Arc<Sharded<Upstream>>,
-    _share: Option<Share>,
+    _holding: Holding,
     _permit: Permit,
 }
 
@@ -112,13 +113,13 @@ impl Cluster {
     /// There is no endpoint, no room for a flow, or no socket.
     pub(crate) async fn datagrams(
         &self,
+        aim: &Aim,
         client: Option<Holder>,
         counts: &Arc<Sharded<Upstream>>,
     ) -> Result<Datagrams, SendFailure> {
         let share = share(client)?;
         let permit = self.breaker().permit_now(counts)?;
-        let aim = Aim::default();
-        let mut candidates = Candidates::new(self, &aim);
+        let mut candidates = Candidates::new(self, aim);
         while let Some(candidate) = candidates.next(&mut None).await {
             let Address::Ip(address) = *candidate.address() else {
                 let problem = "datagrams cannot go to a Unix stream socket";
@@ -132,7 +133,14 @@ impl Cluster {
                     counts.here().connects.one_more();
                     counts.here().open.one_more();
                     let host = Arc::clone(candidate.host());
-                    return Ok(Datagrams { socket, host, counts, _share: share, _permit: permit });
+                    let holding = Holding { share, active: candidates.begin() };
+                    return Ok(Datagrams {
+                        socket,
+                        host,
+                        counts,
+                        _holding: holding,
+                        _permit: permit,
+                    });
                 }
                 Err(error) => {
                     candidates.unfit(SendFailure::unconnected(&error).at(Address::Ip(address)));
@@ -163,18 +171,19 @@ impl Cluster {
     /// there is no room for a connection: byte streams do not wait for it.
     pub(crate) async fn open(
         &self,
+        aim: &Aim,
         client: Option<Holder>,
         counts: &Arc<Sharded<Upstream>>,
         tried: &mut Option<EndpointName>,
     ) -> Result<Stream, SendFailure> {
         let share = share(client)?;
-        let aim = Aim::default();
-        let mut candidates = Candidates::new(self, &aim);
+        let mut candidates = Candidates::new(self, aim);
         while let Some(candidate) = candidates.next(tried).await {
+            let active = candidates.begin();
             let permit = self.breaker().permit_now(counts)?;
             match connect(self, candidate.address(), Alpn::Unspoken, counts, permit).await {
                 Ok(mut stream) => {
-                    stream.hold(share);
+                    drop(stream.hold(Holding { share, active }));
                     stream.keep_alive(self.settings().keep_alive);
                     return Ok(stream);
                 }
@@ -204,7 +213,8 @@ mod tests {
         let cluster = cluster(&[nobody, address]);
 
         let mut tried = None;
-        let mut stream = cluster.open(None, cluster.counts(), &mut tried).await.unwrap();
+        let mut stream =
+            cluster.open(&Aim::default(), None, cluster.counts(), &mut tried).await.unwrap();
         assert_eq!(tried.unwrap().to_string(), address.to_string());
         let (mut accepted, _) = there.accept().await.unwrap();
         accepted.write_all(b"first").await.unwrap();
@@ -213,7 +223,8 @@ mod tests {
         assert_eq!(&greeting, b"first");
 
         drop(there);
-        let failed = cluster.open(None, cluster.counts(), &mut None).await.unwrap_err();
+        let failed =
+            cluster.open(&Aim::default(), None, cluster.counts(), &mut None).await.unwrap_err();
         assert_eq!(failed.kind, FailureKind::ConnectRefused);
     }
 
@@ -223,7 +234,7 @@ mod tests {
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = backend.local_addr().unwrap();
         let cluster = cluster(&[address]);
-        let flow = cluster.datagrams(None, cluster.counts()).await.unwrap();
+        let flow = cluster.datagrams(&Aim::default(), None, cluster.counts()).await.unwrap();
         assert_eq!(flow.endpoint().to_string(), address.to_string());
         flow.send(b"ask").unwrap();
         let mut read = [0; 16];
@@ -244,7 +255,7 @@ mod tests {
         let (address, nobody) = (there.local_addr().unwrap(), gone.local_addr().unwrap());
         drop(gone);
         let cluster = cluster(&[nobody, address]);
-        let flow = cluster.datagrams(None, cluster.counts()).await.unwrap();
+        let flow = cluster.datagrams(&Aim::default(), None, cluster.counts()).await.unwrap();
         assert_eq!(flow.endpoint(), Address::Ip(nobody).into());
         flow.send(b"ask").unwrap();
         flow.readable().await.unwrap();
@@ -252,7 +263,7 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         cluster.refused(&flow);
         for _ in 0..3 {
-            let flow = cluster.datagrams(None, cluster.counts()).await.unwrap();
+            let flow = cluster.datagrams(&Aim::default(), None, cluster.counts()).await.unwrap();
             assert_eq!(flow.endpoint(), Address::Ip(address).into());
         }
     }

@@ -36,6 +36,7 @@ mod incomplete;
 mod kube_api;
 mod last_word;
 mod limits;
+mod load_balancer;
 mod metrics;
 mod mistakes;
 mod names;

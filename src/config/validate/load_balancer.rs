@@ -1,8 +1,10 @@
 //! The rules of `loadBalancer`, which several kinds embed.
 
+use http::HeaderName;
+
 use crate::api::envoy::load_balancer::{
-    BackendUtilization, ConsistentHash, ConsistentHashType, LoadBalancer, LoadBalancerModule,
-    LoadBalancerType, ZoneAware,
+    BackendUtilization, ConsistentHash, ConsistentHashType, HashCookie, LoadBalancer,
+    LoadBalancerModule, LoadBalancerType, ZoneAware,
 };
 use crate::config::path::Path;
 use crate::config::scalar::shown;
@@ -30,6 +32,8 @@ pub(super) fn load_balancer(of: &LoadBalancer, at: Path<'_>, found: &mut Violati
         let problem = format!("If LoadBalancer type is {name}, {field} field needs to be set.");
         found.require(is(&kind) == is_set, at, &problem);
     }
+    let problem = "DynamicModule is not supported; use another type of load balancer";
+    found.require(!is(&DynamicModule), at.field("type"), problem);
     let problem = "Currently SlowStart is only supported for RoundRobin, LeastRequest, and \
                    BackendUtilization load balancers.";
     let has_no_slow_start = [Random, ConsistentHash, DynamicModule].iter().any(is);
@@ -42,6 +46,11 @@ pub(super) fn load_balancer(of: &LoadBalancer, at: Path<'_>, found: &mut Violati
         found.require(!is(&DynamicModule), at, problem);
         let at = at.field("endpointOverride");
         found.count(at.field("extractFrom"), overriding.extract_from.len(), 1..=10);
+        for (index, source) in overriding.extract_from.iter().enumerate() {
+            if let Some(header) = &source.header {
+                found.header_name(at.field("extractFrom").item(index).field("header"), header);
+            }
+        }
     }
     if let Some(hash) = &of.consistent_hash {
         consistent_hash(hash, at.field("consistentHash"), found);
@@ -93,6 +102,47 @@ fn consistent_hash(hash: &ConsistentHash, at: Path<'_>, found: &mut Violations) 
     ] {
         let problem = format!("If consistent hash type is {field}, the {field} field must be set.");
         found.require((hash.kind == kind) == is_set, at, &problem);
+    }
+    if let Some(size) = hash.table_size.filter(|size| (2..=5_000_011).contains(size)) {
+        let problem = format!("`{size}` is not a prime number; use one, like 65537");
+        found.require(is_prime(size), at.field("tableSize"), &problem);
+    }
+    if let Some(header) = &hash.header {
+        hash_header(&header.name, at.field("header"), found);
+    }
+    for (index, header) in hash.headers.iter().flatten().enumerate() {
+        hash_header(&header.name, at.field("headers").item(index), found);
+    }
+    if let Some(cookie) = &hash.cookie {
+        hash_cookie(cookie, at.field("cookie"), found);
+    }
+}
+
+fn is_prime(number: i64) -> bool {
+    (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+}
+
+fn hash_header(name: &str, at: Path<'_>, found: &mut Violations) {
+    if name != ":authority" {
+        found.header_name(at.field("name"), name);
+    }
+}
+
+fn hash_cookie(cookie: &HashCookie, at: Path<'_>, found: &mut Violations) {
+    let is_token = HeaderName::try_from(&*cookie.name).is_ok();
+    let name = shown(&cookie.name);
+    let problem = format!("`{name}` is not the name of a cookie; use letters and digits");
+    found.require(is_token, at.field("name"), &problem);
+    let at = at.field("attributes");
+    for (name, value) in &cookie.attributes {
+        let problem = format!("`{}` is not an attribute of a cookie", shown(name));
+        found.require(HeaderName::try_from(&**name).is_ok(), at, &problem);
+        let is_value = |c: char| (' '..='~').contains(&c) && c != ';';
+        let problem = format!(
+            "`{}` is not the value of an attribute; use printable ASCII without `;`",
+            shown(value)
+        );
+        found.require(value.chars().all(is_value), at, &problem);
     }
 }
 

@@ -58,7 +58,7 @@ impl<'a> RequestSession<'a> {
     /// Returns the aim for the request: the endpoint of the client's session, if it is available.
     pub(super) fn aim(&self) -> Aim {
         let prefer = self.brought.as_ref().map(|brought| brought.endpoint.clone());
-        Aim { prefer, avoid: Vec::new() }
+        Aim { prefer, ..Aim::default() }
     }
 
     /// Adds the session token to the response, if the client has no session or had another

@@ -24,6 +24,7 @@ fn rule(name: &str) -> Arc<Rule> {
         timeouts: Timeouts::default(),
         retry: None,
         session: None,
+        balancing: None,
     })
 }
 

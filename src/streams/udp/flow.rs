@@ -198,8 +198,8 @@ async fn run(
     clients: Arc<DatagramSocket>,
     ends: FlowKey,
 ) {
-    let Destination { cluster, counts } = destination;
-    let opened = cluster.datagrams(client, &counts).await;
+    let Destination { cluster, counts, aim } = destination;
+    let opened = cluster.datagrams(&aim, client, &counts).await;
     let backend = match opened {
         Ok(backend) => flow.backend.get_or_init(|| backend),
         Err(failed) => {

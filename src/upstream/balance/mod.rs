@@ -1,7 +1,7 @@
 //! Load balancing: the order in which a request tries the endpoints of a cluster.
 //!
-//! By default round robin over the endpoints, and over the addresses of a name ([`turns`]). An
-//! address that recently failed to accept a connection comes last, so that one dead address does
+//! By default round robin over the endpoints, and over the addresses of a name ([`turns`]); other
+//! policies compare all hosts ([`picks`]). An address that recently failed to accept a connection comes last, so that one dead address does
 //! not slow every other request: [`screen`] decides which hosts a request may use, a policy chooses
 //! among them.
 //!
@@ -15,6 +15,7 @@
 
 mod aim;
 mod candidate;
+mod picks;
 mod screen;
 mod turns;
 
@@ -22,14 +23,17 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::upstream::address::EndpointName;
+use crate::upstream::balance_policy::BalanceKind;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::{FailureKind, SendFailure};
+use crate::upstream::host::ActiveRequest;
 
+use picks::Picks;
 use screen::{Screen, Standing};
 use turns::Turns;
 
-pub(crate) use aim::Aim;
+pub(crate) use aim::{Aim, hash_of_client};
 pub(super) use candidate::Candidate;
 
 /// The hosts of a cluster in the order in which one request should try them, each at most once.
@@ -40,11 +44,34 @@ pub(super) struct Candidates<'a> {
     /// The preferred endpoint has been considered.
     begun: bool,
     screen: Screen<'a>,
-    turns: Turns,
+    order: Order<'a>,
     /// The candidate that was returned last.
     last: Option<Candidate<'a>>,
     /// The failure of the last endpoint that could not be used.
     failure: SendFailure,
+}
+
+/// The order of the hosts by the policy of the cluster.
+#[derive(Debug)]
+enum Order<'a> {
+    /// Of the default policy.
+    Turns(Turns),
+    /// Of the policies that compare all hosts.
+    Picks(Picks<'a>),
+}
+
+impl<'a> Order<'a> {
+    fn new(cluster: &'a Cluster, aim: &Aim) -> Self {
+        // A retry does not advance the round robin: otherwise, with two endpoints, each would always
+        // get the same requests.
+        let turn = || if aim.avoid.is_empty() { cluster.next_turn() } else { cluster.turn() };
+        let Some(rosters) = cluster.rosters() else { return Self::Turns(Turns::new(turn())) };
+        let turn = match cluster.settings().policy.kind {
+            BalanceKind::RoundRobin => turn(),
+            _ => 0,
+        };
+        Self::Picks(Picks::new(rosters, turn))
+    }
 }
 
 impl<'a> Candidates<'a> {
@@ -54,7 +81,7 @@ impl<'a> Candidates<'a> {
             aim,
             begun: false,
             screen: Screen::new(aim),
-            turns: Turns::new(cluster, aim),
+            order: Order::new(cluster, aim),
             last: None,
             failure: SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint"),
         }
@@ -85,6 +112,12 @@ impl<'a> Candidates<'a> {
         self.failure = failure;
     }
 
+    /// Counts the request at the host that was returned last, if the cluster counts requests.
+    pub(super) fn begin(&self) -> Option<ActiveRequest> {
+        let counts = self.cluster.settings().policy.counts_requests();
+        self.last.as_ref().filter(|_| counts).map(|last| ActiveRequest::at(last.host()))
+    }
+
     /// Returns the failure of the last host, after all failed.
     pub(super) fn failure(self) -> SendFailure {
         self.failure
@@ -98,11 +131,20 @@ impl<'a> Candidates<'a> {
             }
         }
         loop {
-            let found = self.turns.next(self.cluster, &mut self.screen, &mut self.failure).await;
+            let (screen, failure) = (&mut self.screen, &mut self.failure);
+            let found = match &mut self.order {
+                Order::Turns(turns) => turns.next(self.cluster, screen, failure).await,
+                // Boxed, so that requests of the default policy do not reserve memory for it.
+                Order::Picks(picks) => {
+                    Box::pin(picks.next(self.cluster, self.aim, screen, failure)).await
+                }
+            };
             if found.is_some() || !self.screen.next_round() {
                 return found;
             }
-            self.turns.restart();
+            if let Order::Turns(turns) = &mut self.order {
+                turns.restart();
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::upstream::address::Address;
+use crate::upstream::balance_policy::BalancePolicy;
 use crate::upstream::cluster::ClusterSettings;
 use crate::upstream::endpoint::EndpointSettings;
 use crate::upstream::upstreams::Upstreams;
@@ -14,11 +15,16 @@ fn address(last: u8) -> Address {
 }
 
 fn cluster(endpoints: Vec<EndpointSettings>) -> Arc<Cluster> {
+    cluster_by(BalancePolicy::default(), endpoints)
+}
+
+fn cluster_by(policy: BalancePolicy, endpoints: Vec<EndpointSettings>) -> Arc<Cluster> {
     let fixed = [
         ("two.test".to_owned(), vec![[10, 0, 0, 8].into(), [10, 0, 0, 9].into()]),
         ("none.test".to_owned(), vec![]),
     ];
-    Cluster::new(ClusterSettings::new("test", endpoints), &Upstreams::new(fixed))
+    let settings = ClusterSettings { policy, ..ClusterSettings::new("test", endpoints) };
+    Cluster::new(settings, &Upstreams::new(fixed))
 }
 
 fn at(last: u8) -> EndpointSettings {
@@ -162,12 +168,120 @@ async fn an_aim_moves_addresses_of_the_cluster_and_adds_none() {
         let cluster = cluster(endpoints.clone());
         let name = |last: u8| EndpointName::from(address(last));
         let avoid = avoid.iter().copied().map(name).collect();
-        let aim = Aim { prefer: prefer.map(name), avoid };
+        let aim = Aim { prefer: prefer.map(name), avoid, ..Aim::default() };
         assert_eq!(order_of(&cluster, &aim).await, want, "{aim:?}");
     }
 
     let lately = cluster(endpoints);
     miss(&lately, 2, FailureKind::ConnectRefused);
-    let aim = Aim { prefer: Some(address(2).into()), avoid: Vec::new() };
+    let aim = Aim { prefer: Some(address(2).into()), ..Aim::default() };
     assert_eq!(order_of(&lately, &aim).await, [1, 8, 9, 2]);
+}
+
+const ROUND_ROBIN: BalanceKind = BalanceKind::RoundRobin;
+const HASH: BalanceKind = BalanceKind::ConsistentHash { table_size: 1009 };
+
+fn policy(kind: BalanceKind, slow_start: u64) -> BalancePolicy {
+    BalancePolicy { kind, slow_start: Duration::from_secs(slow_start) }
+}
+
+/// Returns the number of requests of `count` that each of the hosts 1, 2, 8 and 9 gets first.
+async fn shares(cluster: &Cluster, count: usize) -> [usize; 4] {
+    let mut shares = [0; 4];
+    for _ in 0..count {
+        let first = order(cluster).await[0];
+        shares[[1, 2, 8, 9].iter().position(|host| *host == first).unwrap()] += 1;
+    }
+    shares
+}
+
+#[tokio::test]
+async fn every_policy_tries_every_host_once_and_unavailable_ones_last() {
+    fastrand::seed(7);
+    for kind in [HASH, BalanceKind::LeastRequest, BalanceKind::Random, ROUND_ROBIN] {
+        for slow_start in [0, 60] {
+            let cluster =
+                cluster_by(policy(kind, slow_start), vec![at(1), at(2), named("two.test")]);
+            for (host, round) in [(None, 0), (Some(8), 1), (Some(1), 2)] {
+                if let Some(host) = host {
+                    miss(&cluster, host, FailureKind::ConnectRefused);
+                }
+                for hash in [None, Some(1), Some(u64::MAX)] {
+                    let mut order = order_of(&cluster, &Aim { hash, ..Aim::default() }).await;
+                    let mut last = order.split_off(4 - round);
+                    order.extend_from_slice(&last);
+                    order.sort_unstable();
+                    assert_eq!(order, [1, 2, 8, 9], "{kind:?}");
+                    last.sort_unstable();
+                    assert_eq!(last, [1, 8][2 - round..], "{kind:?}");
+                }
+            }
+            let prefer = Aim { prefer: Some(address(9).into()), ..Aim::default() };
+            assert_eq!(order_of(&cluster, &prefer).await[0], 9, "{kind:?}");
+            let avoid = Aim { avoid: vec![address(2).into()], hash: Some(5), ..Aim::default() };
+            assert_eq!(order_of(&cluster, &avoid).await[0], 9, "{kind:?}");
+            let nothing = cluster_by(policy(kind, slow_start), vec![named("none.test")]);
+            assert_eq!(order(&nothing).await, [] as [u8; 0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn hosts_have_equal_shares() {
+    fastrand::seed(7);
+    for kind in [HASH, BalanceKind::LeastRequest, BalanceKind::Random, ROUND_ROBIN] {
+        for slow_start in [0, 60] {
+            let endpoints = vec![at(1), at(2), named("two.test")];
+            // All hosts begin at the same time: slow start makes no difference.
+            let shares = shares(&cluster_by(policy(kind, slow_start), endpoints), 4000).await;
+            if (kind, slow_start) == (ROUND_ROBIN, 0) {
+                // Over the endpoints, of which one has two addresses.
+                assert!(
+                    shares.iter().zip([1333, 1333, 667, 667]).all(|(one, of)| one.abs_diff(of) < 2)
+                );
+            } else {
+                let is_equal = |share: &usize| share.abs_diff(1000) < 150;
+                assert!(shares.iter().all(is_equal), "{kind:?} {shares:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_hosts_the_one_with_fewer_requests_is_chosen() {
+    fastrand::seed(7);
+    let cluster = cluster_by(policy(BalanceKind::LeastRequest, 0), vec![at(1), at(2)]);
+    let aim = Aim::default();
+    let mut candidates = Candidates::new(&cluster, &aim);
+    let busy = candidates.next(&mut None).await.unwrap();
+    let request = candidates.begin().unwrap();
+    let is_busy = |host: &u8| address(*host) == *busy.address();
+    for _ in 0..100 {
+        assert!(!is_busy(&order(&cluster).await[0]));
+    }
+    drop(request);
+    let shares = shares(&cluster, 1000).await;
+    assert!(shares[0].abs_diff(500) < 100 && shares[0] + shares[1] == 1000, "{shares:?}");
+
+    let counts_none = cluster_by(policy(BalanceKind::Random, 0), vec![at(1)]);
+    let mut candidates = Candidates::new(&counts_none, &aim);
+    assert!(candidates.next(&mut None).await.is_some());
+    assert!(candidates.begin().is_none(), "no count without the policy");
+}
+
+#[tokio::test]
+async fn a_hash_keeps_to_its_host_until_that_is_unavailable() {
+    let cluster = cluster_by(policy(HASH, 0), vec![at(1), at(2), named("two.test")]);
+    let first =
+        async |hash: u64| order_of(&cluster, &Aim { hash: Some(hash), ..Aim::default() }).await[0];
+    let mut before = Vec::new();
+    for hash in 0..500 {
+        before.push(first(hash).await);
+        assert_eq!(first(hash).await, before[before.len() - 1]);
+    }
+    miss(&cluster, 2, FailureKind::ConnectRefused);
+    for (hash, before) in (0..500).zip(before) {
+        let after = first(hash).await;
+        assert!(after != 2 && (before == 2 || before == after), "{hash}");
+    }
 }

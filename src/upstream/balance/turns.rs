@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::upstream::balance::aim::Aim;
 use crate::upstream::balance::candidate::Candidate;
 use crate::upstream::balance::screen::Screen;
 use crate::upstream::cluster::Cluster;
@@ -29,10 +28,8 @@ struct Within {
 }
 
 impl Turns {
-    pub(super) fn new(cluster: &Cluster, aim: &Aim) -> Self {
-        // A retry does not advance the round robin: otherwise, with two endpoints, each would always
-        // get the same requests.
-        let turn = if aim.avoid.is_empty() { cluster.next_turn() } else { cluster.turn() };
+    /// `turn` grows with each request.
+    pub(super) fn new(turn: usize) -> Self {
         Self { turn, visited: 0, within: None }
     }
 

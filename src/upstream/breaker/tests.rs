@@ -213,9 +213,9 @@ async fn descriptors_are_shared_by_all_backends() {
     let failed = soon(other.send(get())).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::NoDescriptor);
     assert!(other.hosts()[0].is_available());
-    let failed = other.datagrams(None, other.counts()).await.unwrap_err();
+    let failed = other.datagrams(&Aim::default(), None, other.counts()).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::NoDescriptor);
-    let failed = other.open(None, other.counts(), &mut None).await.unwrap_err();
+    let failed = other.open(&Aim::default(), None, other.counts(), &mut None).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::NoDescriptor);
     answers.add_permits(8);
     for sent in [sent, more] {
@@ -231,14 +231,19 @@ async fn a_client_has_its_share_of_requests_tunnels_and_flows() {
     let (origin, answers) = slow(OK).await;
     let cluster = cluster(&[origin.address], &bound(100, 0, descriptors));
     let sent = send_of(&cluster, 1, Some(greedy));
-    let tunnel = soon(cluster.open(Some(greedy), cluster.counts(), &mut None)).await.unwrap();
-    let flow = soon(cluster.datagrams(Some(greedy), cluster.counts())).await.unwrap();
+    let tunnel = soon(cluster.open(&Aim::default(), Some(greedy), cluster.counts(), &mut None))
+        .await
+        .unwrap();
+    let flow =
+        soon(cluster.datagrams(&Aim::default(), Some(greedy), cluster.counts())).await.unwrap();
     until("two are there", || origin.accepted() == 2).await;
     let refused = soon(cluster.send_of(Some(greedy), get())).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::ClientShare);
-    let refused = cluster.open(Some(greedy), cluster.counts(), &mut None).await.unwrap_err();
+    let refused =
+        cluster.open(&Aim::default(), Some(greedy), cluster.counts(), &mut None).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::ClientShare);
-    let refused = cluster.datagrams(Some(greedy), cluster.counts()).await.unwrap_err();
+    let refused =
+        cluster.datagrams(&Aim::default(), Some(greedy), cluster.counts()).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::ClientShare);
     let others = send_of(&cluster, 5, Some(other));
     until("three of them are there", || origin.accepted() == 5).await;

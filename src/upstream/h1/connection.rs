@@ -18,7 +18,7 @@ use crate::upstream::address::Address;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::{Look, Stream};
-use crate::upstream::descriptors::Share;
+use crate::upstream::holding::Holding;
 use crate::upstream::lifetime::{Lifetime, Spent};
 use crate::upstream::member::{Member, Number};
 
@@ -178,19 +178,15 @@ impl Connection {
         true
     }
 
-    /// Counts the connection for this client during the exchange.
-    pub(super) fn hold(&mut self, share: Option<Share>) {
-        self.stream.hold(share);
+    /// Keeps the counts of a request during its exchange. Returns those of the request before.
+    pub(super) fn hold(&mut self, holding: Holding) -> Holding {
+        self.stream.hold(holding)
     }
 
-    pub(super) fn take_share(&mut self) -> Option<Share> {
-        self.stream.take_share()
-    }
-
-    /// Prepares the connection for the pool: releases the memory of a large exchange and the
-    /// client's descriptor.
+    /// Prepares the connection for the pool: releases the memory of a large exchange and the counts
+    /// of its request.
     pub(in crate::upstream) fn rest(&mut self) {
-        self.stream.hold(None);
+        drop(self.stream.hold(Holding::default()));
         debug_assert!(self.input.is_empty(), "a connection with leftovers must not rest");
         self.give_back_spare();
         self.input = BytesMut::new();

@@ -31,6 +31,7 @@ use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::connect;
 use crate::upstream::errand::{Answer, Errand};
 use crate::upstream::failure::SendFailure;
+use crate::upstream::holding::Holding;
 use crate::upstream::pool;
 
 use exchange::Sending;
@@ -57,6 +58,7 @@ pub(super) async fn send(
         let address = member.address();
         let denied = |denied| SendFailure::from(denied).at(address.clone());
         let find = || pool::take(&member, look);
+        let mut active = candidates.begin();
         // The futures of the rare ways are boxed, so that no request reserves memory for them.
         let mut way = match breaker.at_hand(find) {
             Some(found) => Way::Found(found),
@@ -77,7 +79,7 @@ pub(super) async fn send(
                     }
                 }
             };
-            connection.hold(share.take());
+            drop(connection.hold(Holding { share: share.take(), active: active.take() }));
             let cause = match sending.exchange(&mut connection, errand.moved).await {
                 Ok(head) if pooled && sending.was_not_received(head) => "timed out",
                 Ok(head) => return sending.answer(head, connection),
@@ -87,7 +89,7 @@ pub(super) async fn send(
             errand.counts.here().resends.one_more();
             tracing::debug!(endpoint = %address, cause, "pooled connection failed, sending again");
             sending.rewind();
-            share = connection.take_share();
+            Holding { share, active } = connection.hold(Holding::default());
             drop(connection);
             way = Way::Open(Box::pin(breaker.room(errand.counts)).await.map_err(denied)?);
         }

@@ -26,6 +26,7 @@ use crate::upstream::descriptors::{Holder, Share};
 use crate::upstream::failure::{FailureKind, SendFailure};
 use crate::upstream::h2::outlast::Outlast;
 use crate::upstream::h2::request_body::{RequestBody, Upload};
+use crate::upstream::host::ActiveRequest;
 use crate::upstream::lifetime::{Lifetime, Spent};
 use crate::upstream::member::{ByMember, Member};
 
@@ -114,13 +115,16 @@ pub(super) struct OpenStream {
     /// client.
     alone: bool,
     share: Option<Share>,
+    /// The request in progress at the host, if its cluster counts them.
+    active: Option<ActiveRequest>,
     upload: Arc<Upload>,
 }
 
 impl OpenStream {
     fn new(link: &Link, first: bool, upload: &Arc<Upload>) -> Self {
         let alone = link.load.streams.fetch_add(1, Ordering::Relaxed) == 0;
-        Self { link: link.clone(), first, alone, share: None, upload: Arc::clone(upload) }
+        let (share, active) = (None, None);
+        Self { link: link.clone(), first, alone, share, active, upload: Arc::clone(upload) }
     }
 
     /// Counts the connection for a client if no other stream uses it.
@@ -131,6 +135,12 @@ impl OpenStream {
             self.share = Some(client.take().ok_or_else(SendFailure::client_share)?);
         }
         Ok(self)
+    }
+
+    /// Counts the stream at its host while it is open.
+    pub(super) fn counted(mut self, active: Option<ActiveRequest>) -> Self {
+        self.active = active;
+        self
     }
 
     /// Sends the request on this stream. Dropping the future resets the stream.

@@ -46,11 +46,13 @@ pub(super) async fn send(
     let mut resends = 0;
     while let Some(member) = candidates.next(errand.tried).await {
         let address = member.address();
+        // Counted while the connection is opened, too.
+        let mut active = candidates.begin();
         loop {
             let upload = Arc::<Upload>::default();
             let opened = open_stream(cluster, errand.counts, errand.client, &member, &upload).await;
             let mut stream = match opened {
-                Ok(stream) => stream,
+                Ok(stream) => stream.counted(active.take().or_else(|| candidates.begin())),
                 Err(refused) if refused.kind.is_ours() => return Err(refused.at(address.clone())),
                 Err(refused) => {
                     candidates.missed(refused);
