@@ -101,11 +101,14 @@ fn write_forward(to: &mut String, forward: &Forward) -> Result {
     if forward.hashes_clients {
         to.push_str("  one endpoint for each client address\n");
     }
-    for (weight, choice) in backends.weighted() {
-        match choice {
-            Choice::Invalid => writeln!(to, "  weight {weight} to nothing: refused")?,
-            Choice::Cluster { cluster, .. } => {
-                writeln!(to, "  weight {weight} to {}", Endpoints(cluster))?;
+    for (place, priority) in backends.priorities().enumerate() {
+        let word = if place == 0 { "" } else { "fallback " };
+        for (weight, choice) in priority.own() {
+            match choice {
+                Choice::Invalid => writeln!(to, "  {word}weight {weight} to nothing: refused")?,
+                Choice::Cluster { cluster, .. } => {
+                    writeln!(to, "  {word}weight {weight} to {}", Endpoints(cluster))?;
+                }
             }
         }
     }
@@ -317,7 +320,7 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
 const MOST_CODES: usize = 10;
 
 fn write_retry(to: &mut String, retry: &Retry) -> Result {
-    let Retry { failures, codes, attempts, backoff, grpc, .. } = retry;
+    let Retry { failures, codes, attempts, backoff, grpc, tries_per_priority, .. } = retry;
     let mut causes = Vec::new();
     match failures {
         RetriedFailures::All => causes.push("a connection that fails".to_owned()),
@@ -333,17 +336,24 @@ fn write_retry(to: &mut String, retry: &Retry) -> Result {
         }
     }
     causes.extend(grpc.iter().map(|status| format!("gRPC status {status}")));
-    writeln!(to, "  up to {attempts} retries, after {backoff:?}, on {}", causes.join(", "))
+    write!(to, "  up to {attempts} retries, after {backoff:?}, on {}", causes.join(", "))?;
+    match tries_per_priority {
+        Some(tries) => writeln!(to, ", {tries} at each priority"),
+        None => writeln!(to),
+    }
 }
 
 fn write_backends(to: &mut String, backends: &WeightedClusters) -> Result {
-    for (weight, choice) in backends.weighted() {
-        match choice {
-            Choice::Invalid => writeln!(to, "  weight {weight} to nothing: 500")?,
-            Choice::Cluster { cluster, filters } => {
-                writeln!(to, "  weight {weight} to {}", ClusterWords(cluster))?;
-                for filter in filters {
-                    write_filter(to, "    ", filter)?;
+    for (place, priority) in backends.priorities().enumerate() {
+        let word = if place == 0 { "" } else { "fallback " };
+        for (weight, choice) in priority.own() {
+            match choice {
+                Choice::Invalid => writeln!(to, "  {word}weight {weight} to nothing: 500")?,
+                Choice::Cluster { cluster, filters } => {
+                    writeln!(to, "  {word}weight {weight} to {}", ClusterWords(cluster))?;
+                    for filter in filters {
+                        write_filter(to, "    ", filter)?;
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Timeouts and retries of a rule: those of an HTTPRoute, and `timeout` and `retry` of a
 //! BackendTrafficPolicy.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -47,6 +48,7 @@ pub(super) fn retry(raw: &HttpRouteRetry) -> Retry {
         max_backoff: backoff.saturating_mul(10),
         buffer: None,
         grpc: Box::default(),
+        tries_per_priority: None,
     }
 }
 
@@ -75,6 +77,9 @@ pub(super) fn retry_of_policy(policy: &BackendTrafficPolicySpec) -> Option<Retry
     let max_backoff =
         of(|back_off| back_off.max_interval).unwrap_or_else(|| backoff.saturating_mul(10));
     let buffer = None;
+    let tries_per_priority = raw.num_attempts_per_priority;
+    let tries_per_priority =
+        tries_per_priority.and_then(|tries| NonZeroU32::new(u32::try_from(tries).ok()?));
     (attempts > 0).then_some(Retry {
         failures,
         codes,
@@ -83,6 +88,7 @@ pub(super) fn retry_of_policy(policy: &BackendTrafficPolicySpec) -> Option<Retry
         max_backoff,
         buffer,
         grpc,
+        tries_per_priority,
     })
 }
 

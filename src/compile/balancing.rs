@@ -1,7 +1,8 @@
-//! `loadBalancer` of a BackendTrafficPolicy: the policy of the clusters of a rule, and the parts of
-//! its requests that decide.
+//! Load balancing of a rule: the policy of its clusters and the parts of its requests that decide
+//! (`loadBalancer` of a BackendTrafficPolicy), and the priorities of its backends.
 
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -11,8 +12,8 @@ use crate::api::envoy::BackendTrafficPolicySpec;
 use crate::api::envoy::load_balancer::{
     ConsistentHash, ConsistentHashType, LoadBalancer, LoadBalancerType,
 };
-use crate::graph::AppliedTraffic;
-use crate::snapshot::{Balancing, HashCookie, HashHeader, HashInput};
+use crate::graph::{AppliedTraffic, BackendTarget, Resolved};
+use crate::snapshot::{Balancing, Choice, HashCookie, HashHeader, HashInput, WeightedClusters};
 use crate::upstream::{BalanceKind, BalancePolicy};
 
 /// The size of a Maglev table, if none is written: the default of the CRD.
@@ -60,6 +61,37 @@ pub(super) fn of_policy(policy: &AppliedTraffic<'_>) -> Option<Box<Balancing>> {
 pub(super) fn hashes_clients(load_balancer: &LoadBalancer) -> bool {
     let hash = load_balancer.consistent_hash.as_ref();
     hash.is_some_and(|hash| hash.kind == ConsistentHashType::SourceIp)
+}
+
+/// A backend of a rule.
+pub(super) struct RuleBackend {
+    pub weight: u32,
+    pub choice: Choice,
+    /// True for a Backend that is a `fallback`.
+    pub fallback: bool,
+}
+
+pub(super) fn is_fallback(target: &Resolved<'_>) -> bool {
+    match target {
+        Ok(BackendTarget::Backend { object, .. }) => object.spec.fallback == Some(true),
+        Ok(BackendTarget::Service { .. }) | Err(_) => false,
+    }
+}
+
+/// Returns the backends with a weight: those that are a fallback for the others, unless there are no
+/// others.
+pub(super) fn by_priority(backends: &[RuleBackend]) -> Option<WeightedClusters> {
+    let of =
+        |fallback: bool| {
+            let backends = backends.iter().filter(|backend| backend.fallback == fallback);
+            WeightedClusters::new(backends.filter_map(|backend| {
+                Some((NonZeroU32::new(backend.weight)?, backend.choice.clone()))
+            }))
+        };
+    match of(false) {
+        Some(first) => Some(first.with_fallback(of(true))),
+        None => of(true),
+    }
 }
 
 fn word(kind: &LoadBalancerType) -> &'static str {

@@ -1,7 +1,6 @@
 //! Rules of routes, from their written form to rules that run.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +14,16 @@ use crate::config::{Fault, FieldPath, field_path};
 use crate::filters::{Filter, HttpFilter, PathMatch};
 use crate::graph::{
     BackendTarget, FilterRefs, Gateway, Graph, Guard, Listener, ListenerPolicies, ListenerPolicy,
-    NamedCertificate, Resolved, Route, RouteObject, RuleRefs, SecurityPolicies, TrafficEffect,
+    NamedCertificate, Route, RouteObject, RuleRefs, SecurityPolicies, TrafficEffect,
     TrafficPolicies,
 };
 use crate::snapshot::{
     Carrier, Choice, Conditions, Forward, Mirror, Retry, Rule, Session, Timeouts, Transport,
-    WeightedClusters,
 };
 use crate::stable_hash::hash_32;
 use crate::stats::{Sharded, Upstream};
 
+use super::balancing::RuleBackend;
 use super::clusters::{Carries, Clusters};
 use super::connection::ConnectionSettings;
 use super::filters::{self, Step};
@@ -332,38 +331,25 @@ impl<'c> Compiler<'c, '_> {
         };
         self.judge_weights(0, written.iter().map(PlainBackendRef::weight), effect);
         let mut choices = Vec::with_capacity(written.len());
-        for (place, (raw, target)) in written.iter().zip(refs).enumerate() {
-            if self.is_idle_fallback(place, refs) {
-                self.warn_of_fallback(0, place);
-                continue;
-            }
-            let Some(weight) = NonZeroU32::new(raw.weight()) else { continue };
+        for (raw, target) in written.iter().zip(refs) {
             let choice = match target {
                 Ok(target) => self.choice(target, carries, Box::default()),
                 Err(_) => Choice::Invalid,
             };
-            choices.push((weight, choice));
+            choices.push(RuleBackend {
+                weight: raw.weight(),
+                choice,
+                fallback: balancing::is_fallback(target),
+            });
         }
         let transport = match carries {
             Carries::Datagrams => Transport::Udp,
             _ => Transport::Tcp,
         };
-        let (name, backends) = (self.name(0), WeightedClusters::new(choices));
+        let (name, backends) = (self.name(0), balancing::by_priority(&choices));
         let counts = self.clusters.counts(&name);
         let hashes_clients = load_balancer.is_some_and(balancing::hashes_clients);
         Arc::new(Forward { name, transport, authorization, backends, hashes_clients, counts })
-    }
-
-    /// Returns true for a Backend that is a `fallback` beside others.
-    fn is_idle_fallback(&self, place: usize, refs: &[Resolved<'_>]) -> bool {
-        let is_fallback = |of: &Resolved<'_>| matches!(of, Ok(BackendTarget::Backend { object, .. }) if object.spec.fallback == Some(true));
-        refs.get(place).is_some_and(is_fallback) && !refs.iter().all(is_fallback)
-    }
-
-    fn warn_of_fallback(&mut self, rule: usize, place: usize) {
-        let problem = "this Backend is a `fallback`, which is not supported yet: while there are \
-                       others it gets no requests";
-        self.warn(field_path!(spec.rules[rule].backendRefs[place]), problem);
     }
 
     fn rule<F>(&mut self, number: usize, mut written: RuleParts<'_, F>, refs: &RuleRefs<'_>) {
@@ -445,12 +431,9 @@ impl<'c> Compiler<'c, '_> {
         } else {
             let (filters, mirrors) = (run.into(), mirrors.into());
             let RuleParts { timeouts, retry, .. } = written;
-            let backends =
-                WeightedClusters::new(choices.iter().filter_map(|(weight, choice)| {
-                    Some((NonZeroU32::new(*weight)?, choice.clone()))
-                }));
+            let backends = balancing::by_priority(&choices);
             let session = written.session.map(|(scope, carrier, absolute_timeout)| {
-                let choices = choices.into_iter().map(|(_, choice)| choice).collect();
+                let choices = choices.into_iter().map(|backend| backend.choice).collect();
                 Box::new(Session { scope, carrier, absolute_timeout, choices })
             });
             let balancing = policy.as_ref().and_then(balancing::of_policy);
@@ -472,14 +455,14 @@ impl<'c> Compiler<'c, '_> {
         self.into.rows.extend(rows);
     }
 
-    /// Returns the backends of a rule with their weights, including those of weight 0.
+    /// Returns the backends of a rule, including those of weight 0.
     fn choices<F>(
         &mut self,
         number: usize,
         written: &[BackendRef<F>],
         compile: fn(&F) -> Result<Step, Misfit>,
         refs: &RuleRefs<'_>,
-    ) -> Vec<(u32, Choice)> {
+    ) -> Vec<RuleBackend> {
         let mut choices = Vec::with_capacity(written.len());
         for (place, raw) in written.iter().enumerate() {
             let mut run = Vec::with_capacity(raw.filters.len());
@@ -500,15 +483,13 @@ impl<'c> Compiler<'c, '_> {
             if run.iter().any(|filter| matches!(filter, Filter::Broken(_))) {
                 run = vec![filters::broken()];
             }
-            if self.is_idle_fallback(place, &refs.backends) {
-                self.warn_of_fallback(number, place);
-                continue;
-            }
-            let choice = match refs.backends.get(place) {
+            let target = refs.backends.get(place);
+            let choice = match target {
                 Some(Ok(target)) => self.choice(target, self.carries(), run.into()),
                 Some(Err(_)) | None => Choice::Invalid,
             };
-            choices.push((raw.weight(), choice));
+            let fallback = target.is_some_and(balancing::is_fallback);
+            choices.push(RuleBackend { weight: raw.weight(), choice, fallback });
         }
         choices
     }

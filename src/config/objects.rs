@@ -66,7 +66,6 @@ const TRAFFIC_FEATURES: &[&str] = &[
     "rateLimit.local.rules[].shared",
     "requestBuffer",
     "responseOverride",
-    "retry.numAttemptsPerPriority",
     "routingType",
     "tcpKeepalive",
     "telemetry",

@@ -28,7 +28,7 @@ use crate::proxy;
 use crate::secret::is_secret_header;
 use crate::snapshot::{
     Balancing, Bind, Choice, ClientLimits, ClientPolicy, EscapedSlashes, Listener, Rule, Snapshot,
-    Traffic, Transport,
+    Traffic, Transport, WeightedClusters,
 };
 
 use answer::{Answer, Backend, Chosen, Effect};
@@ -319,8 +319,22 @@ fn backends(
         return Err(Answer { status: 500, flag: Some("NC".into()), why, ..Answer::default() });
     };
     told.balanced = rule.balancing.as_deref().map(|of| balanced(of, exchange, head));
-    let total: u32 = backends.weighted().map(|(weight, _)| weight).sum();
-    for (weight, choice) in backends.weighted() {
+    for (place, backends) in backends.priorities().enumerate() {
+        priority(backends, place > 0, exchange, head, told);
+    }
+    Ok(())
+}
+
+/// Records the backends of one priority.
+fn priority(
+    backends: &WeightedClusters,
+    fallback: bool,
+    exchange: &Exchange,
+    head: &request::Parts,
+    told: &mut Explained,
+) {
+    let total: u32 = backends.own().map(|(weight, _)| weight).sum();
+    for (weight, choice) in backends.own() {
         let percent = f64::from(weight) * 100.0 / f64::from(total);
         let (what, filters) = match choice {
             Choice::Invalid => ("a reference that leads nowhere: 500".into(), Vec::new()),
@@ -331,9 +345,12 @@ fn backends(
                 (describe::backend(cluster), effects.collect())
             }
         };
+        let what = match fallback {
+            true => format!("{what} (fallback, while too few of the others are available)"),
+            false => what,
+        };
         told.backends.push(Backend { what, percent, filters });
     }
-    Ok(())
 }
 
 /// Returns the load balancer of a policy, and the part of this request that decides on the endpoint.

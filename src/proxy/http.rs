@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{self, Exchange, Filter, Stop, Verdict};
 use crate::path::Ambiguous;
+use crate::proxy::attempts::Destination;
 use crate::proxy::balancing::{RequestHash, named_endpoints};
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::client_connection::ClientConnection;
@@ -32,7 +33,7 @@ use crate::proxy::{
 };
 use crate::snapshot::{Balancing, Bind, Choice, ClientPolicy, Listener, Rule, WeightedClusters};
 use crate::trace::Trace;
-use crate::upstream::{Aim, Cluster};
+use crate::upstream::Aim;
 
 /// Serves one request of a connection.
 ///
@@ -345,11 +346,13 @@ async fn follow(
 
     let switching =
         tunnel.map(|(kind, client)| Box::new(Switching::new(kind, client, &head.headers)));
-    let to = Forwarding { rule, cluster, client: exchange.client, aim: &mut aim, deadline };
+    let mut cluster = cluster;
+    let to = Destination { cluster: &mut cluster, aim: &mut aim, has_filters: !filters.is_empty() };
+    let to = Forwarding { rule, client: exchange.client, to, deadline };
     let (mut response, switched) = forward(record, to, head, body, switching).await?;
     filters::on_response(&rule.filters, filters, exchange, response.headers_mut());
     if let Some(session) = session {
-        let sent_to = (choice, record.upstream.as_ref());
+        let sent_to = (&**cluster, record.upstream.as_ref());
         session.tell(sent_to, exchange.scheme, response.headers_mut());
     }
     if let Some(hash) = hash {
@@ -372,10 +375,7 @@ fn choose<'a>(
             return choice;
         }
     }
-    match aim.hash {
-        Some(hash) => backends.with_hash(hash),
-        None => backends.next(),
-    }
+    backends.next(aim.hash)
 }
 
 /// Ends a request that a filter of its rule or its backend has stopped. An answer goes back through
@@ -402,12 +402,11 @@ fn stopped(
 }
 
 /// The destination of a forwarded request.
-struct Forwarding<'a> {
-    rule: &'a Rule,
-    cluster: &'a Arc<Cluster>,
+struct Forwarding<'r, 'a> {
+    rule: &'r Rule,
     /// The client whose share of upstream connections the request uses.
     client: IpAddr,
-    aim: &'a mut Aim,
+    to: Destination<'r, 'a>,
     deadline: Option<Instant>,
 }
 
@@ -415,12 +414,12 @@ struct Forwarding<'a> {
 /// backend's response, without hop-by-hop fields, and the tunnel that it begins, if any.
 async fn forward(
     record: &mut Record,
-    to: Forwarding<'_>,
+    forwarding: Forwarding<'_, '_>,
     head: &mut request::Parts,
     body: &mut Option<ClientBody>,
     switching: Option<Box<Switching>>,
 ) -> Result<(Response, Option<Switched>), Failure> {
-    let Forwarding { rule, cluster, client, aim, deadline } = to;
+    let Forwarding { rule, client, to, deadline } = forwarding;
     if record.connection.process.shows_routes {
         shown_fields::to_backend(record, &mut head.headers);
     }
@@ -443,8 +442,7 @@ async fn forward(
     *request.version_mut() = head.version;
     std::mem::swap(request.headers_mut(), &mut head.headers);
     std::mem::swap(request.extensions_mut(), &mut head.extensions);
-    let (mut response, tunnel) =
-        attempts::send(record, cluster, rule, &mut request, aim, deadline).await?;
+    let (mut response, tunnel) = attempts::send(record, to, rule, &mut request, deadline).await?;
     let switched = Switching::finish(switching.map(|switching| *switching), &mut response, tunnel)?;
     if let Some(call) = web {
         response = call.response(response);

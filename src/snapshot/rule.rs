@@ -126,6 +126,8 @@ pub(crate) struct Retry {
     pub buffer: Option<usize>,
     /// The gRPC statuses that are retried if the backend sends them without a message.
     pub grpc: Box<[u8]>,
+    /// The number of tries at one priority of the backends before the next ones go to the other.
+    pub tries_per_priority: Option<NonZeroU32>,
 }
 
 /// The failures of a backend that are retried, each with those before it.
@@ -202,6 +204,7 @@ mod tests {
             max_backoff: Duration::from_millis(10 * millis),
             buffer: None,
             grpc: Box::default(),
+            tries_per_priority: None,
         };
         // (backoff, number of the try, least, most; all in milliseconds)
         let table = [

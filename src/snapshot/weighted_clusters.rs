@@ -1,4 +1,4 @@
-//! The backends of a rule, and the choice between them by weight.
+//! The backends of a rule, and the choice between them by priority and weight.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub(crate) struct WeightedClusters {
     /// `(first ticket after this entry, choice)`, ascending.
     entries: Box<[(u32, Choice)]>,
     drawn: AtomicU32,
+    /// The backends that get what these cannot serve.
+    fallback: Option<Box<WeightedClusters>>,
 }
 
 /// One `backendRef` after its reference was resolved.
@@ -42,34 +44,108 @@ impl WeightedClusters {
                 (end, choice)
             })
             .collect();
-        (!entries.is_empty()).then_some(Self { entries, drawn: AtomicU32::new(0) })
+        let (drawn, fallback) = (AtomicU32::new(0), None);
+        (!entries.is_empty()).then_some(Self { entries, drawn, fallback })
     }
 
-    /// Returns the choice for the next request.
+    /// Returns the same with a second priority: backends that get what these cannot serve.
+    pub(crate) fn with_fallback(self, fallback: Option<Self>) -> Self {
+        Self { fallback: fallback.map(Box::new), ..self }
+    }
+
+    /// Returns the choice for the next request. Requests with the same `hash` get the same choice,
+    /// as long as the same endpoints are available.
+    pub(crate) fn next(&self, hash: Option<u64>) -> &Choice {
+        match &self.fallback {
+            None => self.draw(hash),
+            Some(fallback) if self.has_overflow(fallback, hash) => fallback.draw(hash),
+            Some(_) => self.draw(hash),
+        }
+    }
+
+    /// Returns the choice among the backends of this priority.
     ///
     /// Tickets follow the golden ratio, which distributes them over the weights more evenly than
     /// random numbers: of 100 requests at 70 to 30 the shares are off by one at most.
-    pub(crate) fn next(&self) -> &Choice {
+    fn draw(&self, hash: Option<u64>) -> &Choice {
         if let [(_, only)] = &*self.entries {
             return only;
+        }
+        if let Some(hash) = hash {
+            // Not the bits by which the host is chosen.
+            return self.pick(high_bits(mixed(!hash)));
         }
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         self.pick(drawn.wrapping_mul(0x9E37_79B1))
     }
 
-    /// Returns the choice for requests with this hash: always the same.
-    pub(crate) fn with_hash(&self, hash: u64) -> &Choice {
-        // Not the bits by which the host is chosen.
-        self.pick(u32::try_from(mixed(!hash) >> u32::BITS).unwrap_or_default())
+    /// Returns true if a request goes to the fallback: in proportion to what the backends of this
+    /// priority cannot serve, as far as the fallback can.
+    fn has_overflow(&self, fallback: &Self, hash: Option<u64>) -> bool {
+        let own = self.capacity();
+        if own == 100 {
+            return false;
+        }
+        let other = fallback.capacity().min(100 - own);
+        if other == 0 {
+            return false;
+        }
+        let ticket = hash.map_or_else(|| fastrand::u32(..), |hash| high_bits(mixed(hash)));
+        ticket % (own + other) >= own
+    }
+
+    /// Returns the share of all requests that the available endpoints of this priority can serve, in
+    /// percent: 140 % of their own share, at most 100 (Envoy's overprovisioning factor). So nothing
+    /// goes to the fallback while at least 72 % of the endpoints are available.
+    fn capacity(&self) -> u32 {
+        let (mut all, mut available) = (0, 0);
+        for (_, choice) in &self.entries {
+            let (of_cluster, of_them_available) = match choice {
+                Choice::Cluster { cluster, .. } => cluster.availability(),
+                // Its share is answered, by 500.
+                Choice::Invalid => (1, 1),
+            };
+            all += of_cluster;
+            available += of_them_available;
+        }
+        let percent = (available * 140).checked_div(all).unwrap_or_default().min(100);
+        u32::try_from(percent).unwrap_or(100)
     }
 
     /// Returns the choice whose cluster has this endpoint, if it is available.
     pub(crate) fn with_endpoint(&self, endpoint: &EndpointName) -> Option<&Choice> {
-        let choices = self.entries.iter().map(|(_, choice)| choice);
-        choices.into_iter().find(|choice| match choice {
+        let mut choices = self.weighted().map(|(_, choice)| choice);
+        choices.find(|choice| match choice {
             Choice::Cluster { cluster, .. } => cluster.has_available(endpoint),
             Choice::Invalid => false,
         })
+    }
+
+    /// Returns the fallback for requests of `cluster`, if that is not in the fallback itself.
+    pub(crate) fn fallback_of(&self, cluster: &Arc<Cluster>) -> Option<&Self> {
+        self.fallback.as_deref().filter(|_| self.owns(cluster))
+    }
+
+    /// Returns the backends of the other priority than that of `cluster`, if there are two.
+    pub(crate) fn other_priority(&self, cluster: &Arc<Cluster>) -> Option<&Self> {
+        self.fallback.as_deref().map(|fallback| if self.owns(cluster) { fallback } else { self })
+    }
+
+    fn owns(&self, cluster: &Arc<Cluster>) -> bool {
+        self.entries.iter().any(|(_, choice)| match choice {
+            Choice::Cluster { cluster: own, .. } => Arc::ptr_eq(own, cluster),
+            Choice::Invalid => false,
+        })
+    }
+
+    /// Returns the choice among the backends of this priority alone, for the next request.
+    pub(crate) fn next_of_priority(&self, hash: Option<u64>) -> &Choice {
+        self.draw(hash)
+    }
+
+    /// Returns true if there is a second priority.
+    pub(crate) fn has_fallback(&self) -> bool {
+        self.fallback.is_some()
     }
 
     /// Returns the choice for `ticket`; the range of `u32` represents the total weight.
@@ -80,8 +156,18 @@ impl WeightedClusters {
         &self.entries[index].1
     }
 
-    /// Returns every choice with its weight, in the order in which they are written.
+    /// Returns the backends of each priority.
+    pub(crate) fn priorities(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.fallback.as_deref())
+    }
+
+    /// Returns every choice with its weight, by priority, in the order in which they are written.
     pub(crate) fn weighted(&self) -> impl Iterator<Item = (u32, &Choice)> {
+        self.priorities().flat_map(Self::own)
+    }
+
+    /// Returns the choices of this priority with their weights.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (u32, &Choice)> {
         let mut before = 0;
         self.entries.iter().map(move |(end, choice)| {
             let weight = end - before;
@@ -89,6 +175,10 @@ impl WeightedClusters {
             (weight, choice)
         })
     }
+}
+
+fn high_bits(hash: u64) -> u32 {
+    u32::try_from(hash >> u32::BITS).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -104,7 +194,7 @@ mod tests {
             WeightedClusters::new([(weight(70), Choice::Invalid), (weight(30), Choice::Invalid)])
                 .unwrap();
         for _ in 0..1000 {
-            let choice = clusters.next();
+            let choice = clusters.next(None);
             let index =
                 clusters.weighted().position(|(_, other)| std::ptr::eq(other, choice)).unwrap();
             shares[index] += 1;

@@ -13,6 +13,8 @@ use crate::upstream::{Aim, Cluster, hash_of_client};
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub cluster: Arc<Cluster>,
+    /// Used if no endpoint of the cluster accepts the connection.
+    pub fallback: Option<Arc<Cluster>>,
     pub counts: Arc<Sharded<Upstream>>,
     pub aim: Aim,
 }
@@ -38,11 +40,16 @@ pub(crate) fn choose_destination(
     }
     let backends = forward.backends.as_ref().ok_or(Failure::NoBackend)?;
     let hash = forward.hashes_clients.then(|| hash_of_client(record.peer.ip()));
-    match hash.map_or_else(|| backends.next(), |hash| backends.with_hash(hash)) {
+    match backends.next(hash) {
         Choice::Cluster { cluster, .. } => {
             let counts = Arc::clone(&forward.counts);
             let aim = Aim { hash, ..Aim::default() };
-            Ok(Destination { cluster: Arc::clone(cluster), counts, aim })
+            let fallback = backends.fallback_of(cluster).map(|of| of.next_of_priority(hash));
+            let fallback = fallback.and_then(|choice| match choice {
+                Choice::Cluster { cluster, .. } => Some(Arc::clone(cluster)),
+                Choice::Invalid => None,
+            });
+            Ok(Destination { cluster: Arc::clone(cluster), fallback, counts, aim })
         }
         Choice::Invalid => Err(Failure::BackendInvalid),
     }

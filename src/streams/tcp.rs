@@ -37,17 +37,26 @@ pub(crate) async fn serve<S: ClientStream>(
     // registered.
     let AcceptedStream { tunnel, mut record, open: _open, watch, counts: of_bind, registration } =
         accepted;
-    let Destination { cluster, counts, aim } = destination;
+    let Destination { cluster, fallback, counts, aim } = destination;
+    let holder = registration.client();
     KeepAlive::default().apply(client.socket());
     let opened = tokio::select! {
-        opened = cluster.open(&aim, registration.client(), &counts, &mut record.upstream) => opened,
+        opened = async {
+            let upstream = &mut record.upstream;
+            match (cluster.open(&aim, holder, &counts, upstream).await, &fallback) {
+                (Err(failed), Some(fallback)) if !failed.kind.is_ours() => {
+                    fallback.open(&aim, holder, &counts, upstream).await
+                }
+                (opened, _) => opened,
+            }
+        } => opened,
         _ = ending(&watch) => {
             record.failure = Some(Failure::DrainTimeout);
             return upstream::cut(client.socket());
         }
     };
     // A tunnel may outlive the configuration that it was created from.
-    drop(cluster);
+    drop((cluster, fallback));
     let mut backend = match opened {
         Ok(backend) => backend,
         Err(failed) => {

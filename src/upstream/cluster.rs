@@ -167,6 +167,18 @@ impl Cluster {
         (hosts.len(), hosts.iter().filter(|host| !host.is_available()).count())
     }
 
+    /// Returns the number of endpoints, and how many of them are available; a name counts once for
+    /// each known address. Starts lookups of names that are outdated.
+    pub(crate) fn availability(&self) -> (usize, usize) {
+        let (mut all, mut available) = (0, 0);
+        for endpoint in &self.endpoints {
+            let (of_endpoint, of_them_available) = endpoint.availability();
+            all += of_endpoint;
+            available += of_them_available;
+        }
+        (all, available)
+    }
+
     /// Returns true if this is the address of a known host that is available.
     pub(crate) fn has_available(&self, endpoint: &EndpointName) -> bool {
         let mut found = false;

@@ -73,6 +73,22 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// Returns the number of addresses, and how many of them are available. A name without a known
+    /// address counts as one, which is available until a lookup has failed.
+    pub(super) fn availability(&self) -> (usize, usize) {
+        match self {
+            Self::Fixed(member) => (1, usize::from(member.host().is_available())),
+            Self::Named(named) => {
+                let found = named.in_use();
+                if found.members.is_empty() {
+                    return (1, usize::from(!named.name.is_unresolved()));
+                }
+                let available = found.hosts().filter(|host| host.is_available());
+                (found.members.len(), available.count())
+            }
+        }
+    }
+
     /// Calls `f` for each known host. Does not look names up.
     pub(super) fn each_host(&self, mut f: impl FnMut(&Arc<Host>)) {
         match self {

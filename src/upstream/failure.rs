@@ -56,7 +56,7 @@ pub(crate) enum FailureKind {
 
 impl FailureKind {
     /// Returns true if no endpoint is at fault: none is avoided, and no other one is tried.
-    pub(super) fn is_ours(self) -> bool {
+    pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::ClientShare | Self::NoDescriptor | Self::Overflow(_))
     }
 }

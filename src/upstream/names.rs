@@ -131,6 +131,12 @@ impl Name {
         self.known()
     }
 
+    /// Returns true if no address is known and the last lookup has failed.
+    pub(super) fn is_unresolved(&self) -> bool {
+        let state = self.state.load();
+        state.addresses.is_empty() && (state.failure.is_some() || self.lookup.is_none())
+    }
+
     /// Returns the addresses in the resolver's order; the list is never empty. Waits only if no
     /// address has ever been found, for at most `patience`.
     ///

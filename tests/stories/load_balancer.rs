@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::support::{
     Answer, Gateway, Greeter, Origin, Setup, Wire, backend, forward_route, gateway_of, http_route,
-    serve_all, soon,
+    refusing_address, serve_all, soon,
 };
 
 /// A BackendTrafficPolicy of route `name` with this `loadBalancer`.
@@ -411,4 +411,107 @@ async fn explain_names_the_policy_and_what_is_hashed() {
     let printed = explain("-H X-User:7 http://shop.test/").await;
     let want = format!("{of}: requests with the same value go to the same endpoint");
     assert!(printed.contains(&want), "{printed}");
+}
+
+/// Route `shop` to these Backends, the last of which is a fallback.
+fn with_fallback(backends: &[&[SocketAddr]]) -> String {
+    let mut text = String::new();
+    let mut refs = String::new();
+    for (place, addresses) in backends.iter().enumerate() {
+        text.push_str(&backend(&format!("b{place}"), addresses));
+        if place + 1 == backends.len() {
+            text.push_str("  fallback: true\n");
+        }
+        refs.push_str(&format!(
+            "    - {{group: gateway.envoyproxy.io, kind: Backend, name: b{place}}}\n"
+        ));
+    }
+    text + &http_route("shop", &["shop.test"], &format!("- backendRefs:\n{refs}"))
+}
+
+#[tokio::test]
+async fn a_fallback_serves_while_the_others_are_down_and_no_request_fails() {
+    let [first, second, fallback] = origins().await;
+    let text = with_fallback(&[&[first.address], &[second.address], &[fallback.address]]);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &text).start().await;
+    let up = shares(&gateway, 40).await;
+    assert!(up.len() == 2 && up["0"] >= 18 && up["1"] >= 18, "{up:?}");
+
+    let address = first.address;
+    drop((first, second));
+    // The first request after that has chosen a backend that is down; it has a body.
+    let mut wire = gateway.wire().await;
+    for _ in 0..4 {
+        wire.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 4\r\n\r\nbody").await;
+        assert_eq!(wire.reply().await.text(), "2");
+        assert_eq!(fallback.last().text(), "body");
+    }
+    assert_eq!(shares(&gateway, 20).await["2"], 20);
+    let line = gateway.logged("a request of the fallback", |line| line["method"] == "POST").await;
+    assert_eq!((&line["status"], &line["flags"]), (&200.into(), &"-".into()));
+    assert_eq!(line["upstream"], fallback.address.to_string());
+
+    let back = Origin::at(address, |_| Answer::ok("back")).await;
+    let returns = async {
+        // The address is avoided for 5 s.
+        while ask(&gateway, "/", "").await != "back" {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    soon("the first backend serves again", returns).await;
+    drop(back);
+}
+
+/// Half of the endpoints can serve 70 % of the requests: the rest overflows.
+#[tokio::test]
+async fn a_fallback_gets_what_the_available_endpoints_cannot_serve() {
+    let [first, second, fallback] = origins().await;
+    let down = [refusing_address(), refusing_address()];
+    let own = [first.address, down[0], second.address, down[1]];
+    let text = with_fallback(&[&own, &[fallback.address]]);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &text).start().await;
+    let shares = shares(&gateway, 300).await;
+    assert_eq!(shares.values().sum::<usize>(), 300);
+    // Of 300 random requests 90, and one time in a billion not 40 to 140. It is less if they take
+    // longer than the 5 s for which an address is avoided.
+    assert!((20..=140).contains(&shares["2"]), "{shares:?}");
+    assert!(shares["0"] > 30 && shares["1"] > 30, "{shares:?}");
+}
+
+#[tokio::test]
+async fn tries_go_to_the_fallback_after_as_many_as_the_policy_allows() {
+    // (tries at each priority, tries at the first, at the fallback, status)
+    for (tries, first_sees, fallback_sees, status) in [
+        ("", 4, 0, 503),
+        ("numAttemptsPerPriority: 1, ", 1, 1, 200),
+        ("numAttemptsPerPriority: 2, ", 2, 1, 200),
+    ] {
+        let first = Origin::scripted(|_| Answer::status(503, "broken")).await;
+        let fallback = Origin::replying("fallback").await;
+        let retry = policy("HTTPRoute", "shop", "type: RoundRobin")
+            + &format!(
+                "  retry: {{{tries}numRetries: 3, perRetry: {{backOff: {{baseInterval: 1ms}}}}}}\n"
+            );
+        let text = with_fallback(&[&[first.address], &[fallback.address]]) + &retry;
+        let gateway = Gateway::setup().file("routes/shop.yaml", &text).start().await;
+        assert_eq!(gateway.get("http://shop.test/").await.status(), status, "{tries}");
+        assert_eq!((first.seen().len(), fallback.seen().len()), (first_sees, fallback_sees));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_goes_to_the_fallback_if_no_other_backend_accepts_it() {
+    let greeter = Greeter::plain("fallback").await;
+    let backends = [(refusing_address(), 1), (greeter.address, 1)];
+    let route = forward_route("TCPRoute", "tcp", "tcp", &[], &backends);
+    let route = route.replacen(&backend("tcp-1", &[greeter.address]), "", 1)
+        + &backend("tcp-1", &[greeter.address])
+        + "  fallback: true\n";
+    let setup = Gateway::setup()
+        .socket("tcp", "127.0.0.1:0")
+        .file("common/gateway.yaml", &gateway_of("- {name: tcp, protocol: TCP, port: 9300}\n"));
+    let gateway = setup.file("routes/r.yaml", &route).start().await;
+    for _ in 0..3 {
+        assert_eq!(greeting(&gateway, "127.0.0.1").await, "hello from fallback\n");
+    }
 }

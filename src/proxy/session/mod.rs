@@ -12,7 +12,7 @@ use crate::downstream::SessionKey;
 use crate::filters::exchange::Scheme;
 use crate::snapshot::Choice;
 use crate::snapshot::session::{Carrier, Session};
-use crate::upstream::{Aim, EndpointName};
+use crate::upstream::{Aim, Cluster, EndpointName};
 
 use token::SessionToken;
 
@@ -65,7 +65,7 @@ impl<'a> RequestSession<'a> {
     /// endpoint.
     pub(super) fn tell(
         &self,
-        sent_to: (&Choice, Option<&EndpointName>),
+        sent_to: (&Cluster, Option<&EndpointName>),
         scheme: Scheme,
         headers: &mut HeaderMap,
     ) {
@@ -114,13 +114,13 @@ fn brought<'a>(
 fn tell(
     session: &Session,
     key: &SessionKey,
-    (choice, endpoint): (&Choice, Option<&EndpointName>),
+    (cluster, endpoint): (&Cluster, Option<&EndpointName>),
     had: Option<&Brought<'_>>,
     (scheme, path): (Scheme, &str),
     now: SystemTime,
     headers: &mut HeaderMap,
 ) {
-    let (Choice::Cluster { cluster, .. }, Some(endpoint)) = (choice, endpoint) else { return };
+    let Some(endpoint) = endpoint else { return };
     if had.is_some_and(|had| had.endpoint == *endpoint) {
         return;
     }

@@ -198,7 +198,7 @@ async fn run(
     clients: Arc<DatagramSocket>,
     ends: FlowKey,
 ) {
-    let Destination { cluster, counts, aim } = destination;
+    let Destination { cluster, counts, aim, .. } = destination;
     let opened = cluster.datagrams(&aim, client, &counts).await;
     let backend = match opened {
         Ok(backend) => flow.backend.get_or_init(|| backend),
