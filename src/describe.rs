@@ -269,6 +269,11 @@ fn write_rule(to: &mut String, rule: &Rule) -> Result {
     for filter in &rule.filters {
         write_filter(to, "  ", filter)?;
     }
+    if let Some(overrides) = &rule.overrides {
+        for line in overrides.to_string().lines() {
+            writeln!(to, "  {line}")?;
+        }
+    }
     for mirror in &rule.mirrors {
         let (numerator, denominator) = (mirror.numerator, mirror.denominator);
         writeln!(to, "  copy {numerator} of {denominator} to {}", ClusterWords(&mirror.cluster))?;

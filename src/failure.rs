@@ -86,6 +86,8 @@ pub(crate) struct Denial {
     pub details: &'static str,
     /// The response body; a gRPC client gets it as `grpc-message`.
     pub text: &'static str,
+    /// The gRPC status, if it does not follow from `status`.
+    pub grpc_status: Option<&'static str>,
 }
 
 impl Failure {
@@ -314,15 +316,9 @@ impl Failure {
             | Self::Tls(_)
             | Self::UpstreamReset
             | Self::UpstreamResetAgain => "14",
-            Self::Denied(denial) => match denial.status.as_u16() {
-                // grpc/doc/http-grpc-status-mapping.md
-                400 => "13",
-                401 => "16",
-                403 => "7",
-                404 => "12",
-                429 | 502..=504 => "14",
-                _ => "2",
-            },
+            Self::Denied(denial) => {
+                denial.grpc_status.unwrap_or_else(|| grpc_status(denial.status))
+            }
             Self::ClientGone | Self::DrainTimeout | Self::TunnelIdle => "1",
             Self::AmbiguousPath(_)
             | Self::BadHost
@@ -337,6 +333,18 @@ impl Failure {
             | Self::TwofoldLength
             | Self::UnderscoreInName => "13",
         }
+    }
+}
+
+/// Returns the gRPC status for a status of HTTP (grpc/doc/http-grpc-status-mapping.md).
+pub(crate) fn grpc_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502..=504 => "14",
+        _ => "2",
     }
 }
 
@@ -409,8 +417,14 @@ fn tls_details(cause: TlsCause) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filters::{Authorization, Broken, RateLimit};
+    use crate::filters::fault_injection::http_abort;
+    use crate::filters::{Authorization, Broken, RateLimit, RequestBuffer, Upgrades};
     use crate::stats::{Downstream, ResponseFlags};
+
+    /// One of the refusals on purpose.
+    fn abort() -> &'static Denial {
+        http_abort(503).unwrap()
+    }
 
     /// Every failure. Each names the next, so that the compiler reports a new one that is missing
     /// here.
@@ -440,6 +454,11 @@ mod tests {
                 F::Denied(denial) if denial == Authorization::DENIAL => {
                     F::Denied(RateLimit::DENIAL)
                 }
+                F::Denied(denial) if denial == RateLimit::DENIAL => {
+                    F::Denied(RequestBuffer::DENIAL)
+                }
+                F::Denied(denial) if denial == RequestBuffer::DENIAL => F::Denied(Upgrades::DENIAL),
+                F::Denied(denial) if denial == Upgrades::DENIAL => F::Denied(abort()),
                 F::Denied(_) => F::NoBackend,
                 F::NoBackend => F::NoRoute,
                 F::NoRoute => F::ConnectFailed,

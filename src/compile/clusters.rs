@@ -183,6 +183,11 @@ impl<'a> Clusters<'a> {
         filters::rate_limit(policy, rule, self.carried, clock::now())
     }
 
+    /// Returns the other filters of a policy.
+    pub(super) fn traffic_filters(&self, policy: &AppliedTraffic<'_>) -> Vec<Filter> {
+        filters::of_traffic(policy, self.carried)
+    }
+
     /// Returns all clusters by their settings, and the faults of the latter.
     pub(super) fn finish(self) -> (HashMap<ClusterSettings, Arc<Cluster>>, Vec<Fault>) {
         let clusters = self.by_name.into_values();

@@ -398,6 +398,11 @@ impl<'c> Compiler<'c, '_> {
             self.judge_weights(number, weights, "its requests get 500");
         }
 
+        let overrides = policy.as_ref().map(|of| filters::response_overrides(of, self.warnings));
+        let overrides = overrides.unwrap_or(Ok(None)).unwrap_or_else(|broken| {
+            run.push(Filter::Broken(broken));
+            None
+        });
         let guard = self.guard(number);
         if let Some(Guard::Policy(policy)) = guard {
             run.extend(filters::of_policy(&policy, &run));
@@ -405,6 +410,7 @@ impl<'c> Compiler<'c, '_> {
         let name = self.name(number);
         if let Some(policy) = &policy {
             run.extend(self.clusters.rate_limit(policy, &name));
+            run.extend(self.clusters.traffic_filters(policy));
         }
         let cors = run.iter().any(|filter| matches!(filter, Filter::Cors(_)));
         if cors {
@@ -429,6 +435,8 @@ impl<'c> Compiler<'c, '_> {
         let rule = if is_broken {
             Rule { grpc, ..refusing(name, counts) }
         } else {
+            let sees_bodies = run.iter().any(HttpFilter::sees_bodies);
+            let reads_requests = run.iter().any(HttpFilter::reads_requests);
             let (filters, mirrors) = (run.into(), mirrors.into());
             let RuleParts { timeouts, retry, .. } = written;
             let backends = balancing::by_priority(&choices);
@@ -441,12 +449,15 @@ impl<'c> Compiler<'c, '_> {
                 name,
                 grpc,
                 filters,
+                sees_bodies,
+                reads_requests,
                 mirrors,
                 backends,
                 timeouts,
                 retry,
                 session,
                 balancing,
+                overrides,
                 counts,
             }
         };
@@ -648,6 +659,8 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
         name,
         grpc: false,
         filters: [filters::broken()].into(),
+        sees_bodies: false,
+        reads_requests: false,
         mirrors: Box::default(),
         backends: None,
         timeouts: Timeouts::default(),
@@ -655,5 +668,6 @@ pub(super) fn refusing(name: Arc<str>, counts: Arc<Sharded<Upstream>>) -> Rule {
         counts,
         session: None,
         balancing: None,
+        overrides: None,
     }
 }

@@ -4,11 +4,13 @@
 //! limit on, idle connections are closed, the longest idle first: each check halves the allowed
 //! idle time. From 98 % on, new requests are answered with 503, and a client that takes nothing of
 //! its response for that time is disconnected, because its buffers would continue to fill. Normal
-//! operation resumes below 90 %.
+//! operation resumes below 90 %. What filters hold for bodies counts as memory of ours; from 98 % on, no more
+//! requests are held as a whole.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::body::HeldMemory;
 use crate::downstream::connection_watch::Millis;
 use crate::downstream::open_connections::Connections;
 use crate::systemd::Memory;
@@ -62,6 +64,11 @@ impl Shortage {
         (self.level() > ShortageLevel::Ample).then(|| self.patience.load(Ordering::Relaxed))
     }
 
+    /// Returns true if memory is short, severely or not.
+    pub(crate) fn is_short(&self) -> bool {
+        self.level.load(Ordering::Relaxed) != ShortageLevel::Ample as u8
+    }
+
     /// Returns true if new requests are to be refused.
     pub(crate) fn is_severe(&self) -> bool {
         self.level.load(Ordering::Relaxed) == ShortageLevel::Severe as u8
@@ -73,6 +80,7 @@ impl Shortage {
         &self,
         now: Millis,
         connections: &Connections,
+        held: &HeldMemory,
         idle_timeout: impl FnOnce() -> Duration,
     ) {
         let Some(memory) = &self.memory else { return };
@@ -90,7 +98,8 @@ impl Shortage {
         let parked = connections.parked() as u64;
         let ours = (connections.count() as u64).saturating_sub(parked) * BYTES_A_CONNECTION
             + parked * BYTES_A_PARKED_CONNECTION
-            + connections.exchanges() as u64 * BYTES_AN_EXCHANGE;
+            + connections.exchanges() as u64 * BYTES_AN_EXCHANGE
+            + held.bytes();
         let before = self.level();
         let level = judge(before, used, ours, memory.limit());
         let patience = match before {
@@ -102,6 +111,7 @@ impl Shortage {
         };
         self.patience.store((patience / 2).max(SHORTEST), Ordering::Relaxed);
         self.level.store(level as u8, Ordering::Relaxed);
+        held.close(level == ShortageLevel::Severe);
         let (used_mib, limit_mib) = (used >> 20, memory.limit() >> 20);
         match level {
             level if level == before => {}
@@ -182,13 +192,13 @@ mod tests {
     fn the_longer_it_lasts_the_less_may_a_connection_rest() {
         // Every process uses at least 64 KiB, most of which one connection may account for.
         let short = Shortage::new(Some(Memory::of(64 << 10)));
-        let one = Connections::default();
+        let (one, held) = (Connections::default(), HeldMemory::default());
         assert!(one.admit(1).is_some());
         let mut patience = Vec::new();
         for look in 1..=8 {
-            short.look(look * LOOK, &one, || Duration::from_secs(60));
+            short.look(look * LOOK, &one, &held, || Duration::from_secs(60));
             // The next check is not due yet.
-            short.look(look * LOOK + 1, &one, || Duration::from_secs(60));
+            short.look(look * LOOK + 1, &one, &held, || Duration::from_secs(60));
             patience.extend(short.patience());
         }
         assert_eq!(patience, [30_000, 15_000, 7_500, 3_750, 1_875, 1_000, 1_000, 1_000]);
@@ -196,7 +206,7 @@ mod tests {
         // (limit, connections)
         for (limit, connections) in [(1 << 50, &one), (64 << 10, &Connections::default())] {
             let ample = Shortage::new(Some(Memory::of(limit)));
-            ample.look(LOOK, connections, || Duration::from_secs(60));
+            ample.look(LOOK, connections, &held, || Duration::from_secs(60));
             assert_eq!((ample.patience(), ample.is_severe()), (None, false), "{limit}");
         }
     }

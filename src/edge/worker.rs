@@ -144,7 +144,8 @@ impl Worker {
         let millis = coarse_now();
         let Process { snapshot, connections, shortage, .. } = &*self.process;
         let snapshot = snapshot.here();
-        shortage.look(millis, connections, || snapshot.longest_idle_timeout());
+        let held = &snapshot.carried.held_memory;
+        shortage.look(millis, connections, held, || snapshot.longest_idle_timeout());
         let (patience, severe) = (shortage.patience(), shortage.is_severe());
         self.connections.end_where(|bind, watch| {
             let is_needless = || {

@@ -95,8 +95,14 @@ fn follow(
         limit: None,
         hides_limits: policy.is_some_and(|policy| policy.hides_limits),
         retry_after: None,
+        is_delayed: false,
+        coding: None,
+        is_memory_short: false,
         passed: 0,
     };
+    if let Some(overrides) = &rule.overrides {
+        told.filters.push(Effect { filter: overrides.to_string(), changes: Vec::new() });
+    }
     let before = head.clone();
     for filter in &rule.filters {
         let (effect, answer) = rehearse(filter, &mut exchange, &mut head);

@@ -41,6 +41,7 @@ impl Authorization {
         flag: None,
         details: "rbac_access_denied_matched_policy[none]",
         text: "RBAC: access denied",
+        grpc_status: None,
     };
 
     /// Builds the filter from its rules in order: the name, action and clients of each.

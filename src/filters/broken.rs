@@ -18,6 +18,7 @@ impl Broken {
         flag: Some(ResponseFlag::LocalReset),
         details: "filter_invalid",
         text: "the route for this request is not usable\n",
+        grpc_status: None,
     };
 }
 

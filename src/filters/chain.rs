@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, request};
 
+use crate::body::{Body, Response};
 use crate::filters::{Exchange, HttpFilter, Verdict};
 
 /// Runs `filters` on a request, one after the other, until one of them stops it.
@@ -20,15 +21,28 @@ pub(crate) async fn on_request<F: HttpFilter>(
     Verdict::Continue(())
 }
 
+/// Runs `filters` on the body of a request, until one of them stops it.
+pub(crate) async fn on_request_body<F: HttpFilter>(
+    filters: &[F],
+    exchange: &mut Exchange,
+    head: &mut request::Parts,
+    body: &mut Body,
+) -> Verdict {
+    for filter in filters {
+        filter.on_request_body(exchange, head, body).await?;
+    }
+    Verdict::Continue(())
+}
+
 /// Runs the filters that the request has passed on its response, the last one first.
 pub(crate) fn on_response<F: HttpFilter>(
     of_rule: &[F],
     of_backend: &[F],
     exchange: &Exchange,
-    headers: &mut HeaderMap,
+    response: &mut Response,
 ) {
     for filter in passed(of_rule, of_backend, exchange) {
-        filter.on_response(exchange, headers);
+        filter.on_response(exchange, response);
     }
 }
 
@@ -109,9 +123,9 @@ mod tests {
                 verdict = on_request(&of_backend, &mut exchange, &mut head).await;
             }
             assert_eq!(verdict.is_continue(), goes_on, "{of_rule:?} {of_backend:?}");
-            let mut headers = HeaderMap::new();
-            on_response(&of_rule, &of_backend, &exchange, &mut headers);
-            let seen: Vec<_> = headers.get_all("x-seen").iter().collect();
+            let mut response = Response::default();
+            on_response(&of_rule, &of_backend, &exchange, &mut response);
+            let seen: Vec<_> = response.headers().get_all("x-seen").iter().collect();
             assert_eq!(seen, want, "{of_rule:?} {of_backend:?}");
         }
     }

@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 
+use crate::body::Response;
 use crate::filters::{Exchange, HttpFilter, Phase, Stop, Verdict};
 
 /// Which other origins may use the responses of a rule.
@@ -124,20 +125,20 @@ impl HttpFilter for Cors {
         Verdict::Break(Stop::Answer(response))
     }
 
-    fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
-        self.tell(exchange.allowed_origin.as_ref(), headers);
+    fn on_response(&self, exchange: &Exchange, response: &mut Response) {
+        self.tell(exchange.allowed_origin.as_ref(), response.headers_mut());
     }
 
     /// A page that may read the response may read why there is none.
     fn on_failure(&self, exchange: &Exchange, headers: &mut HeaderMap) {
-        self.on_response(exchange, headers);
+        self.tell(exchange.allowed_origin.as_ref(), headers);
     }
 }
 
 impl Cors {
     /// What a preflight is told: methods, headers, age, beside what every response says.
     fn permit(&self, exchange: &Exchange, head: &request::Parts, to: &mut HeaderMap) {
-        self.on_response(exchange, to);
+        self.tell(exchange.allowed_origin.as_ref(), to);
         for (list, asked, told) in [
             (&self.methods, ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_ALLOW_METHODS),
             (&self.headers, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_ALLOW_HEADERS),
@@ -323,7 +324,7 @@ mod tests {
         assert!(verdict.is_continue());
         let mut headers = HeaderMap::new();
         headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
-        cors().on_response(&exchange, &mut headers);
+        cors().on_failure(&exchange, &mut headers);
         assert_eq!((headers.len(), &headers["vary"]), (1, &HeaderValue::from_static("Origin")));
 
         let (verdict, _) = ask(
@@ -363,7 +364,7 @@ mod tests {
             for line in backend {
                 headers.append(VARY, HeaderValue::from_static(line));
             }
-            cors.on_response(&exchange, &mut headers);
+            cors.on_failure(&exchange, &mut headers);
             let got: Vec<_> = headers.get_all(VARY).iter().collect();
             assert_eq!(got, want, "{origins:?} {backend:?}");
         }

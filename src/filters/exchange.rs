@@ -7,6 +7,8 @@ use std::time::Instant;
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 
+use crate::filters::coding::Coding;
+
 /// One request and its response (RFC 9110): what filters may ask about it. The request's id is in its
 /// head, as `X-Request-Id`, unless the first filter of the rule answers it.
 #[derive(Clone, Debug)]
@@ -37,6 +39,13 @@ pub(crate) struct Exchange {
     pub hides_limits: bool,
     /// The seconds after which a request that a limit has refused can succeed, if known.
     pub retry_after: Option<u32>,
+    /// The request was delayed on purpose.
+    pub is_delayed: bool,
+    /// The content coding that the client prefers, of those that the rule has.
+    pub coding: Option<Coding>,
+    /// True if memory is short, so that filters do without what they can. Set only for rules with
+    /// filters that see bodies.
+    pub is_memory_short: bool,
     /// Filters that the request has passed: of its rule, then of its backend.
     pub passed: usize,
 }

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 
+use crate::body::Response;
 use crate::filters::{Exchange, HttpFilter, Phase, Verdict};
 
 /// Changes to a set of headers.
@@ -19,7 +20,8 @@ pub(crate) struct HeaderModifier {
 }
 
 impl HeaderModifier {
-    fn apply(&self, headers: &mut HeaderMap) {
+    /// Changes `headers`.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {
             headers.insert(name, value.clone());
         }
@@ -86,8 +88,8 @@ impl HttpFilter for ResponseHeaders {
         Phase::Rewrite
     }
 
-    fn on_response(&self, _: &Exchange, headers: &mut HeaderMap) {
-        self.0.apply(headers);
+    fn on_response(&self, _: &Exchange, response: &mut Response) {
+        self.0.apply(response.headers_mut());
     }
 }
 

@@ -59,6 +59,15 @@ impl HttpFilter for Redirect {
 }
 
 impl Redirect {
+    /// The `Location` in place of another response to a request for `uri`: a path of the redirect
+    /// stands alone, without the query of the request.
+    pub(crate) fn elsewhere(&self, exchange: &Exchange, uri: &http::Uri) -> String {
+        match self.path {
+            Some(_) => self.location(exchange, &http::Uri::default()),
+            None => self.location(exchange, uri),
+        }
+    }
+
     /// The `Location`, with whatever the filter does not name taken from the request.
     ///
     /// HTTPRoute `requestRedirect.port`: a named scheme brings its well-known port, otherwise the

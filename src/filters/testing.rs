@@ -23,6 +23,9 @@ pub(crate) fn exchange(host: &str) -> Exchange {
         limit: None,
         hides_limits: false,
         retry_after: None,
+        is_delayed: false,
+        coding: None,
+        is_memory_short: false,
         passed: 0,
     }
 }

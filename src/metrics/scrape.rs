@@ -55,12 +55,15 @@ mod tests {
                 name: format!("httproute/some-namespace/route-{number}/rule/0").into(),
                 grpc: false,
                 filters: Box::default(),
+                sees_bodies: false,
+                reads_requests: false,
                 mirrors: Box::default(),
                 backends: None,
                 timeouts: Timeouts::default(),
                 retry: None,
                 session: None,
                 balancing: None,
+                overrides: None,
                 counts: Arc::default(),
             };
             let counts = rule.counts.here();

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::clock;
 use crate::downstream::Process;
 use crate::snapshot::Snapshot;
-use crate::stats::{Counter, RateLimits, Reloads, Sharded};
+use crate::stats::{
+    CODINGS, CodingCounts, Compression, Counter, Faults, RateLimits, Reloads, Sharded,
+};
 
 use super::exposition::{Exposition, Labels, alone, level, unix_seconds};
 use super::proc_figures::ProcFigures;
@@ -109,6 +111,13 @@ pub(super) fn write(text: &mut Exposition, metrics: &Sources<'_>, snapshot: &Sna
         alone(process.access_log.faults().len()),
     );
     rate_limits(text, &snapshot.carried.limit_counts);
+    compression(text, &snapshot.carried.compression_counts);
+    faults(text, &snapshot.carried.fault_counts);
+    text.gauges(
+        "edge_gateway_held_bytes",
+        "Bytes that filters hold for bodies.",
+        alone(snapshot.carried.held_memory.bytes()),
+    );
     text.counters(
         "edge_gateway_spans_exported_total",
         "Spans that a collector has taken.",
@@ -214,4 +223,31 @@ fn rate_limits(text: &mut Exposition, counts: &Sharded<RateLimits>) {
         "Requests with a value for which there was no bucket.",
         alone(counts.sum(|of| &of.buckets_shared)),
     );
+}
+
+/// Writes the counters of the compression of responses. Envoy has one name for all routes.
+fn compression(text: &mut Exposition, counts: &Sharded<Compression>) {
+    type Of = fn(&CodingCounts) -> &Counter;
+    let envoys: [(&str, &str, Of); 3] = [
+        ("compressed", "Responses that were compressed.", |of| &of.responses),
+        ("total_uncompressed_bytes", "Their bytes before.", |of| &of.input_bytes),
+        ("total_compressed_bytes", "Their bytes after.", |of| &of.output_bytes),
+    ];
+    for (place, coding) in CODINGS.iter().enumerate() {
+        let library = format!("envoy_compression_{coding}_compressor_{coding}");
+        for (name, help, of) in envoys {
+            let name = format!("envoy_http_compressor_{library}_response_{name}");
+            text.counters(&name, help, alone(counts.sum(|counts| of(counts.of(place)))));
+        }
+    }
+}
+
+/// Writes the counters of delays and refusals on purpose.
+fn faults(text: &mut Exposition, counts: &Sharded<Faults>) {
+    let help = "Requests that were refused on purpose.";
+    text.counters("envoy_http_fault_aborts_injected", help, alone(counts.sum(|of| &of.aborts)));
+    let help = "Requests that were delayed on purpose.";
+    text.counters("envoy_http_fault_delays_injected", help, alone(counts.sum(|of| &of.delays)));
+    let help = "Requests that are being delayed.";
+    text.gauges("envoy_http_fault_active_faults", help, alone(counts.sum(|of| &of.active)));
 }

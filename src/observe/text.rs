@@ -46,6 +46,22 @@ pub(super) fn plain(out: &mut Vec<u8>, bytes: &[u8]) {
     });
 }
 
+/// Writes text of HTML and XML. Markup and everything but printable ASCII become references to
+/// characters.
+pub(super) fn html(out: &mut Vec<u8>, bytes: &[u8]) {
+    for char in String::from_utf8_lossy(bytes).chars() {
+        let shown = if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
+        match u8::try_from(shown) {
+            Ok(byte) if byte.is_ascii() && !b"<>&\"'".contains(&byte) => out.push(byte),
+            _ => {
+                out.extend_from_slice(b"&#");
+                number(out, u32::from(shown).into());
+                out.push(b';');
+            }
+        }
+    }
+}
+
 /// Copies the bytes that need no escape. For the others, `one` writes the escape and returns the
 /// number of bytes that it consumed.
 #[inline]

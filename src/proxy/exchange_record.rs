@@ -20,7 +20,7 @@ use crate::proxy::body_progress::BodyProgress;
 use crate::proxy::client_connection::ClientConnection;
 use crate::proxy::client_protocol::ClientProtocol;
 use crate::proxy::downstream_body::DownstreamBody;
-use crate::proxy::grpc::GrpcCall;
+use crate::proxy::grpc::{self, GrpcCall};
 use crate::proxy::grpc_web;
 use crate::proxy::noted_fields::{Noted, NotedFields};
 use crate::snapshot::{ClientPolicy, Limit, Rule};
@@ -69,6 +69,8 @@ pub(super) struct Record {
     /// 0 until there is a response.
     status: u16,
     failure: Option<Failure>,
+    /// The request was delayed on purpose.
+    pub is_delayed: bool,
     /// The details of a denial, if its filter knows more than the denial says.
     pub details: Option<Arc<str>>,
     /// The gateway made the response itself, possibly by a filter.
@@ -130,6 +132,7 @@ impl Record {
             upstream_duration: None,
             status: 0,
             failure: None,
+            is_delayed: false,
             details: None,
             answered_here: false,
             received: None,
@@ -262,6 +265,19 @@ impl Record {
         self.received.as_ref().is_some_and(|body| body.late.load(Ordering::Relaxed))
     }
 
+    /// Returns the failure of an exchange whose request body broke off.
+    pub(super) fn broken_body(&self) -> Failure {
+        if self.is_body_late() {
+            Failure::RequestBodyLate
+        } else if self.is_body_stalled() {
+            Failure::RequestBodyStalled
+        } else if self.is_abandoned() {
+            Failure::ClientGone
+        } else {
+            Failure::RequestBodyBroken
+        }
+    }
+
     /// Returns true if the client abandoned the request before its body had ended.
     pub(super) fn is_abandoned(&self) -> bool {
         self.received.as_ref().is_some_and(|body| body.abandoned.load(Ordering::Relaxed))
@@ -342,7 +358,7 @@ impl Record {
     }
 
     fn flags(&self) -> ResponseFlags {
-        ResponseFlags::new(self.flag(), self.exhausted)
+        ResponseFlags::new(self.flag(), self.exhausted).with_delay(self.is_delayed)
     }
 
     /// Returns the bytes of the bodies, or of the tunnel, from the client and to the client.
@@ -354,18 +370,104 @@ impl Record {
         (received.map_or(0, |body| body.bytes.load(Ordering::Relaxed)), self.response_bytes)
     }
 
+    /// Returns true if the gateway made the response itself.
+    pub(super) fn is_answered_here(&self) -> bool {
+        self.answered_here || self.failure.is_some()
+    }
+
+    /// Returns the request target as the client sent it.
+    pub(super) fn target(&self) -> &Uri {
+        &self.target
+    }
+
+    /// Returns the exchange up to a response with this status, which the client does not get.
+    pub(super) fn so_far<'r>(
+        &'r self,
+        status: http::StatusCode,
+        seen: &'r Seen,
+        named: &'r mut String,
+    ) -> AccessRecord<'r> {
+        AccessRecord { status: status.as_u16(), ..self.access_record(clock::now(), seen, named) }
+    }
+
+    /// Returns the data of the log line, for an exchange that ends `now`. `named` is the memory for the
+    /// name of an endpoint.
+    fn access_record<'r>(
+        &'r self,
+        now: Instant,
+        seen: &'r Seen,
+        named: &'r mut String,
+    ) -> AccessRecord<'r> {
+        let details = match self.failure {
+            Some(Failure::Denied(denial)) => self.details.as_deref().unwrap_or(denial.details),
+            Some(Failure::ConnectFailed) if self.held => {
+                "upstream_reset_before_response_started{connection_failure|held}"
+            }
+            Some(Failure::NoEndpoint) if self.held => "no_healthy_upstream{held}",
+            Some(failure) => failure.details(),
+            None if self.answered_here => "direct_response",
+            None if self.held => "via_upstream{held}",
+            None => "via_upstream",
+        };
+        let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, named));
+        let (request_bytes, response_bytes) = self.bytes();
+        let connection = &self.connection;
+        let host = self.host.as_ref().map_or_else(
+            || self.target.authority().map_or("", |authority| authority.as_str()),
+            |host| host.to_str().unwrap_or(""),
+        );
+        let target = self.target.path_and_query().map_or("", |target| target.as_str());
+        AccessRecord {
+            time: clock::wall_at(now),
+            peer: connection.origin.peer,
+            peer_text: Some(connection.origin.peer_text()),
+            client: self.client,
+            method: self.method.as_str(),
+            host,
+            path: target,
+            protocol: self.protocol.as_str(),
+            status: self.status,
+            request_bytes,
+            response_bytes,
+            duration: now.saturating_duration_since(self.started),
+            upstream_duration: self.upstream_duration,
+            upstream,
+            attempts: self.attempts,
+            route: self.rule.as_ref().map(|rule| &*rule.name),
+            flags: self.flags(),
+            details: Some(details),
+            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-"),
+            trace_id: self.trace.as_ref().map(|trace| trace.id()),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            listener: self.listener().unwrap_or("-"),
+            local: Some(connection.local),
+            sni: connection.sni.as_deref().filter(|name| !name.is_empty()),
+            tls: connection.tls,
+            seen,
+        }
+    }
+
     /// Records a failure after the response head was sent. The first failure is kept.
     pub(super) fn broke(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
+    }
+
+    /// Builds the response to a gRPC call for a status of HTTP, with a message.
+    pub(super) fn grpc_answer(&self, status: http::StatusCode, message: &[u8]) -> Response {
+        let answer = grpc::answer(status, message.trim_ascii_end());
+        match self.grpc_web {
+            Some(call) => call.response(answer),
+            None => answer,
+        }
     }
 
     /// Builds the response for a failure.
     pub(super) fn fail(&mut self, failure: Failure) -> Response {
         self.failure = Some(failure);
         let mut response = if let Some(call) = self.grpc_web {
-            call.response(grpc_answer(failure))
+            call.response(grpc::failed(failure))
         } else if self.is_grpc() {
-            grpc_answer(failure)
+            grpc::failed(failure)
         } else {
             let mut response = Response::new(Body::from_bytes(failure.text()));
             *response.status_mut() = failure.status();
@@ -409,17 +511,6 @@ pub(super) fn refused(connection: &ClientConnection, failure: Failure) {
     );
 }
 
-/// Builds a gRPC response for a failure. A client reads `grpc-status`, which a response without a
-/// body carries in its head (gRPC over HTTP/2, "Responses").
-fn grpc_answer(failure: Failure) -> Response {
-    let mut response = Response::new(Body::Empty);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static(failure.grpc_status()));
-    headers.insert("grpc-message", HeaderValue::from_static(failure.text().trim_ascii_end()));
-    response
-}
-
 impl Drop for Record {
     fn drop(&mut self) {
         if self.status == 0 {
@@ -437,63 +528,15 @@ impl Drop for Record {
         if self.failure == Some(Failure::ClientGone) && self.protocol.has_streams() {
             self.connection.watch.abandoned();
         }
-        let denied_for = self.details.take();
-        let details = match self.failure {
-            Some(Failure::Denied(denial)) => denied_for.as_deref().unwrap_or(denial.details),
-            Some(Failure::ConnectFailed) if self.held => {
-                "upstream_reset_before_response_started{connection_failure|held}"
-            }
-            Some(Failure::NoEndpoint) if self.held => "no_healthy_upstream{held}",
-            Some(failure) => failure.details(),
-            None if self.answered_here => "direct_response",
-            None if self.held => "via_upstream{held}",
-            None => "via_upstream",
-        };
         let now = clock::now();
         let duration = now.saturating_duration_since(self.started);
         self.count(duration);
-        let mut named = String::new();
-        let upstream = self.upstream.as_ref().map(|endpoint| logged_endpoint(endpoint, &mut named));
         // A request that was answered before it got an ID is logged with a new ID.
-        let id = self.request_id.take().unwrap_or_else(new_request_id);
-        let (request_bytes, response_bytes) = self.bytes();
-        let connection = &self.connection;
-        let host = self.host.as_ref().map_or_else(
-            || self.target.authority().map_or("", |authority| authority.as_str()),
-            |host| host.to_str().unwrap_or(""),
-        );
-        let target = self.target.path_and_query().map_or("", |target| target.as_str());
-        let trace = self.trace.take();
-        let record = AccessRecord {
-            time: clock::wall_at(now),
-            peer: connection.origin.peer,
-            peer_text: Some(connection.origin.peer_text()),
-            client: self.client,
-            method: self.method.as_str(),
-            host,
-            path: target,
-            protocol: self.protocol.as_str(),
-            status: self.status,
-            request_bytes,
-            response_bytes,
-            duration,
-            upstream_duration: self.upstream_duration,
-            upstream,
-            attempts: self.attempts,
-            route: self.rule.as_ref().map(|rule| &*rule.name),
-            flags: self.flags(),
-            details: Some(details),
-            request_id: id.to_str().unwrap_or("-"),
-            trace_id: trace.as_ref().map(|trace| trace.id()),
-            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-            listener: self.listener().unwrap_or("-"),
-            local: Some(connection.local),
-            sni: connection.sni.as_deref().filter(|name| !name.is_empty()),
-            tls: connection.tls,
-            seen: &self.seen,
-        };
-        connection.process.access_log.record(self.log.as_deref(), &record);
-        if let Some(trace) = &trace {
+        self.request_id.get_or_insert_with(new_request_id);
+        let mut named = String::new();
+        let record = self.access_record(now, &self.seen, &mut named);
+        self.connection.process.access_log.record(self.log.as_deref(), &record);
+        if let Some(trace) = &self.trace {
             trace.finish(&record);
         }
     }

@@ -25,6 +25,7 @@ static CLIENT_UNKNOWN: Denial = Denial {
     flag: None,
     details: "rejecting_because_detection_failed",
     text: "",
+    grpc_status: None,
 };
 
 /// The origin of a request, as its forwarded fields describe it.

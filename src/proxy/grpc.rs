@@ -1,11 +1,16 @@
-//! gRPC calls: the only place that decides which exchanges are calls.
+//! gRPC calls: the only place that decides which exchanges are calls, and answers to them.
 //!
 //! A content type is only a claim of the client, so by itself it changes neither a limit nor the
 //! form of a response. A gRPC call also has the method and protocol of a call, and a route or a
 //! backend that serves gRPC.
 
-use http::Method;
+use std::fmt::Write;
 
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::body::{Body, Response};
+use crate::failure::{Failure, grpc_status};
 use crate::proxy::client_protocol::ClientProtocol;
 use crate::snapshot::Rule;
 use crate::snapshot::matcher::is_grpc;
@@ -45,6 +50,44 @@ impl GrpcCall {
     pub(super) fn is_grpc(self) -> bool {
         self.asked && self.served
     }
+}
+
+/// Builds a gRPC response for a failure.
+pub(super) fn failed(failure: Failure) -> Response {
+    let message = HeaderValue::from_static(failure.text().trim_ascii_end());
+    head(failure.grpc_status(), message)
+}
+
+/// Builds a gRPC response for a status of HTTP, with a message.
+pub(super) fn answer(status: StatusCode, text: &[u8]) -> Response {
+    head(grpc_status(status), message(text))
+}
+
+/// Builds a gRPC response without a message. A client reads `grpc-status`, which a response without
+/// a body carries in its head (gRPC over HTTP/2, "Responses").
+fn head(status: &'static str, message: HeaderValue) -> Response {
+    let mut response = Response::new(Body::Empty);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(status));
+    headers.insert("grpc-message", message);
+    response
+}
+
+/// Encodes a message for `grpc-message` (gRPC over HTTP/2, "Responses").
+fn message(text: &[u8]) -> HeaderValue {
+    /// Other proxies refuse longer fields.
+    const MOST: usize = 1 << 10;
+    let mut encoded = String::new();
+    for byte in &text[..text.len().min(MOST)] {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => encoded.push(char::from(*byte)),
+            byte => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

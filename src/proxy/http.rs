@@ -14,6 +14,7 @@ use crate::body::{Body, Request, Response};
 use crate::failure::Failure;
 use crate::filters::exchange::path_of;
 use crate::filters::{self, Exchange, Filter, Stop, Verdict};
+use crate::observe::Seen;
 use crate::path::Ambiguous;
 use crate::proxy::attempts::Destination;
 use crate::proxy::balancing::{RequestHash, named_endpoints};
@@ -29,9 +30,12 @@ use crate::proxy::response_body::TrackedBody;
 use crate::proxy::session::RequestSession;
 use crate::proxy::upgrade::{Switched, Switching};
 use crate::proxy::{
-    acme_webroot, attempts, client_policy, grpc_web, mirror, shown_fields, upgrade,
+    acme_webroot, attempts, client_policy, grpc_web, mirror, response_override, shown_fields,
+    upgrade,
 };
-use crate::snapshot::{Balancing, Bind, Choice, ClientPolicy, Listener, Rule, WeightedClusters};
+use crate::snapshot::{
+    Balancing, Bind, Choice, ClientPolicy, Listener, ResponseOverrides, Rule, WeightedClusters,
+};
 use crate::trace::Trace;
 use crate::upstream::Aim;
 
@@ -222,10 +226,41 @@ async fn answer(
         limit: None,
         hides_limits: record.policy.as_ref().is_some_and(|policy| policy.hides_limits),
         retry_after: None,
+        is_delayed: false,
+        coding: None,
+        is_memory_short: rule.sees_bodies && process.shortage.is_short(),
         passed: 0,
     };
     let tunnel = upgrade.zip(tunnel);
-    follow(record, rule, &mut session, &mut exchange, head, body, tunnel).await
+    let seen = rule.overrides.as_ref().map(|overrides| overrides.see(&head.headers));
+    let answered = follow(record, rule, &mut session, &mut exchange, head, body, tunnel).await;
+    match (&rule.overrides, seen) {
+        (Some(overrides), Some(seen)) => {
+            Ok(overridden(answered, overrides, seen, record, &exchange, body))
+        }
+        _ => answered,
+    }
+}
+
+/// Replaces the response to a request, or to its failure, if the rule has another one for it.
+fn overridden(
+    answered: Result<Answered, Failure>,
+    overrides: &ResponseOverrides,
+    seen: Box<Seen>,
+    record: &mut Record,
+    exchange: &Exchange,
+    body: &mut Option<ClientBody>,
+) -> Answered {
+    let sharing = record.sharing.clone();
+    let answered = answered.unwrap_or_else(|failure| failed(failure, record, body.take()));
+    if answered.switched.is_some() {
+        return answered;
+    }
+    let response = &answered.response;
+    match response_override::replacement(overrides, response, record, exchange, seen, sharing) {
+        Some(response) => Answered { response, deadline: None, switched: None },
+        None => answered,
+    }
 }
 
 /// Refuses requests that no route may see, and removes from the head all that must not be
@@ -319,7 +354,9 @@ async fn follow(
     tunnel: Option<(Upgrade, OnUpgrade)>,
 ) -> Result<Answered, Failure> {
     let deadline = rule.timeouts.whole().map(|limit| exchange.started + limit);
-    if let Verdict::Break(stop) = filters::on_request(&rule.filters, exchange, head).await {
+    let passed = filters::on_request(&rule.filters, exchange, head).await;
+    record.is_delayed = exchange.is_delayed;
+    if let Verdict::Break(stop) = passed {
         return stopped(stop, (&rule.filters, &[]), exchange, record, deadline);
     }
     filters::on_failure(&rule.filters, exchange, &mut record.sharing);
@@ -344,13 +381,27 @@ async fn follow(
         return stopped(stop, (&rule.filters, filters), exchange, record, deadline);
     }
 
+    let mut held = None;
+    if rule.reads_requests
+        && let Some(sent) = body.take()
+    {
+        let sent = sent.forward(record);
+        // Boxed, so that other requests do not reserve memory for it.
+        match Box::pin(read(rule, exchange, head, sent, deadline)).await {
+            Ok(read) => held = Some(Box::new(read)),
+            Err(Stop::Refuse(Failure::RequestBodyBroken)) => return Err(record.broken_body()),
+            Err(stop) => {
+                return stopped(stop, (&rule.filters, filters), exchange, record, deadline);
+            }
+        }
+    }
     let switching =
         tunnel.map(|(kind, client)| Box::new(Switching::new(kind, client, &head.headers)));
     let mut cluster = cluster;
     let to = Destination { cluster: &mut cluster, aim: &mut aim, has_filters: !filters.is_empty() };
     let to = Forwarding { rule, client: exchange.client, to, deadline };
-    let (mut response, switched) = forward(record, to, head, body, switching).await?;
-    filters::on_response(&rule.filters, filters, exchange, response.headers_mut());
+    let (mut response, switched) = forward(record, to, head, body, held, switching).await?;
+    filters::on_response(&rule.filters, filters, exchange, &mut response);
     if let Some(session) = session {
         let sent_to = (&**cluster, record.upstream.as_ref());
         session.tell(sent_to, exchange.scheme, response.headers_mut());
@@ -378,6 +429,32 @@ fn choose<'a>(
     backends.next(aim.hash)
 }
 
+/// Passes the body of a request through the filters of its rule.
+///
+/// # Errors
+///
+/// The end of the request, if a filter stops it or the request has no time left.
+async fn read(
+    rule: &Rule,
+    exchange: &mut Exchange,
+    head: &mut request::Parts,
+    mut body: Body,
+    deadline: Option<Instant>,
+) -> Result<Body, Stop> {
+    let reading = filters::on_request_body(&rule.filters, exchange, head, &mut body);
+    let verdict = match deadline {
+        None => reading.await,
+        Some(at) => match tokio::time::timeout_at(at.into(), reading).await {
+            Ok(verdict) => verdict,
+            Err(_) => Verdict::Break(Stop::Refuse(Failure::RequestTimeout)),
+        },
+    };
+    match verdict {
+        Verdict::Continue(()) => Ok(body),
+        Verdict::Break(stop) => Err(stop),
+    }
+}
+
 /// Ends a request that a filter of its rule or its backend has stopped. An answer goes back through
 /// the filters that the request has passed.
 fn stopped(
@@ -390,7 +467,7 @@ fn stopped(
     match stop {
         Stop::Answer(answer) => {
             let mut answer = answer.map(Body::from_bytes);
-            filters::on_response(of_rule, of_backend, exchange, answer.headers_mut());
+            filters::on_response(of_rule, of_backend, exchange, &mut answer);
             Ok(Answered { deadline, ..Answered::here(record, answer) })
         }
         Stop::Refuse(failure) => {
@@ -417,6 +494,7 @@ async fn forward(
     forwarding: Forwarding<'_, '_>,
     head: &mut request::Parts,
     body: &mut Option<ClientBody>,
+    held: Option<Box<Body>>,
     switching: Option<Box<Switching>>,
 ) -> Result<(Response, Option<Switched>), Failure> {
     let Forwarding { rule, client, to, deadline } = forwarding;
@@ -428,7 +506,10 @@ async fn forward(
     let web = record.grpc_web;
     let body = match &switching {
         Some(switching) if switching.has_stream() => Body::Empty,
-        _ => body.take().map_or(Body::Empty, |body| body.forward(record)),
+        _ => match held {
+            Some(held) => *held,
+            None => body.take().map_or(Body::Empty, |body| body.forward(record)),
+        },
     };
     let body = match web {
         Some(call) => call.request_body(body),
@@ -462,6 +543,6 @@ mod tests {
     /// Each request allocates this future and copies it once.
     #[test]
     fn the_future_of_a_request_is_small() {
-        const { assert!(size_of_output(serve) <= 3648) };
+        const { assert!(size_of_output(serve) <= 3744) };
     }
 }

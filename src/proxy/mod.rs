@@ -34,6 +34,7 @@ mod mirror;
 mod noted_fields;
 mod request_line;
 mod response_body;
+mod response_override;
 mod response_window;
 mod session;
 mod shown_fields;

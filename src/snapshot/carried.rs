@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::body::HeldMemory;
 use crate::carry_over::CarryOver;
 use crate::filters::rate_limit::Buckets;
 use crate::snapshot::BindKey;
-use crate::stats::{Downstream, RateLimits, Sharded, Upstream};
+use crate::stats::{Compression, Downstream, Faults, RateLimits, Sharded, Upstream};
 use crate::trace::{Collector, CollectorSettings, Spans};
 use crate::upstream::{Cluster, ClusterSettings};
 
@@ -26,6 +27,9 @@ pub(crate) struct Carried {
     /// Of each limit, by [`LimitKey`].
     pub limits: CarryOver<LimitKey, Buckets>,
     pub limit_counts: Arc<Sharded<RateLimits>>,
+    pub compression_counts: Arc<Sharded<Compression>>,
+    pub fault_counts: Arc<Sharded<Faults>>,
+    pub held_memory: Arc<HeldMemory>,
     pub spans: Arc<Spans>,
 }
 

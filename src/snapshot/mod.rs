@@ -12,6 +12,7 @@ mod client_policy;
 pub(crate) mod forward;
 pub(crate) mod host_table;
 pub(crate) mod matcher;
+mod response_override;
 pub(crate) mod route_table;
 pub(crate) mod rule;
 pub(crate) mod session;
@@ -40,6 +41,9 @@ pub(crate) use client_policy::{
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;
 pub(crate) use matcher::{Conditions, HeaderMatch, QueryMatch};
+pub(crate) use response_override::{
+    NewResponse, ReplacedSource, Replacement, ResponseOverride, ResponseOverrides, TextMatch,
+};
 pub(crate) use route_table::{Entry, RouteTable, Row};
 pub(crate) use rule::{Limit, Mirror, RetriedFailures, Retry, Rule, Timeouts};
 pub(crate) use session::{Carrier, Session};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::filters::{Filter, HttpFilter, Phase};
-use crate::snapshot::{Balancing, Session, WeightedClusters};
+use crate::snapshot::{Balancing, ResponseOverrides, Session, WeightedClusters};
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::Cluster;
 
@@ -20,6 +20,10 @@ pub(crate) struct Rule {
     pub grpc: bool,
     /// In the order of their phases, and within a phase in the order of the route.
     pub filters: Box<[Filter]>,
+    /// True if one of `filters` sees bodies.
+    pub sees_bodies: bool,
+    /// True if one of `filters` reads the bodies of requests.
+    pub reads_requests: bool,
     pub mirrors: Box<[Mirror]>,
     /// `None` if there is no backend (no `backendRefs`, or all weights are 0). The answer is 500.
     pub backends: Option<WeightedClusters>,
@@ -28,6 +32,8 @@ pub(crate) struct Rule {
     pub retry: Option<Retry>,
     /// Carried over from snapshot to snapshot, by name.
     pub counts: Arc<Sharded<Upstream>>,
+    /// `None` if no response is replaced.
+    pub overrides: Option<Box<ResponseOverrides>>,
     /// `None` if there is no session persistence.
     pub session: Option<Box<Session>>,
     /// `None` if no policy has a load balancer.

@@ -227,6 +227,40 @@ pub(crate) struct RateLimits {
     pub buckets_shared: Counter,
 }
 
+/// Counters of the compression of responses, by content coding, with Envoy's meaning.
+#[derive(Debug, Default)]
+pub(crate) struct Compression([CodingCounts; CODINGS.len()]);
+
+/// Counters of one content coding.
+#[derive(Debug, Default)]
+pub(crate) struct CodingCounts {
+    /// Responses that were compressed.
+    pub responses: Counter,
+    /// Their bytes before they were compressed.
+    pub input_bytes: Counter,
+    /// Their bytes after.
+    pub output_bytes: Counter,
+}
+
+/// Envoy's names of the codings, in the order of `filters::Coding`.
+pub(crate) const CODINGS: [&str; 3] = ["brotli", "gzip", "zstd"];
+
+impl Compression {
+    /// Returns the counters of the coding with this place in [`CODINGS`].
+    pub(crate) fn of(&self, coding: usize) -> &CodingCounts {
+        &self.0[coding]
+    }
+}
+
+/// Counters of delays and refusals on purpose, with Envoy's meaning.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    pub aborts: Counter,
+    pub delays: Counter,
+    /// Gauge: requests that are being delayed.
+    pub active: Counter,
+}
+
 /// Reloads since the start, and the result of the last.
 #[derive(Debug, Default)]
 pub(crate) struct Reloads {

@@ -15,6 +15,7 @@ mod addresses;
 mod admin;
 mod backend_tls;
 mod balance;
+mod bodies;
 mod bounds;
 mod certificates;
 mod client_certificates;

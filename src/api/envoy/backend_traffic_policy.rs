@@ -16,10 +16,12 @@ use super::backend_settings::{
 use super::envoy_proxy::{CustomTag, SpanName};
 use super::health_check::HealthCheck;
 use super::load_balancer::LoadBalancer;
-use super::policy::{EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget};
+use super::policy::{
+    EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget, deprecated_target,
+};
 use super::quantity::Quantity;
 use super::rate_limit::RateLimit;
-use super::response_override::ResponseOverride;
+use super::response_override::{CustomBodyType, ResponseOverride};
 
 /// Settings of the way from a route to its backends. `config` lists the fields that are not
 /// supported yet.
@@ -96,6 +98,40 @@ impl EnvoyPolicySpec for BackendTrafficPolicySpec {
 
     fn merge_type(&self) -> Option<&MergeType> {
         self.merge_type.as_ref()
+    }
+
+    fn deprecated(&self) -> Vec<(&'static str, &'static str)> {
+        let compression = self.compression.is_some().then_some(("compression", "compressor"));
+        deprecated_target(self).into_iter().chain(compression).collect()
+    }
+
+    fn config_maps(&self) -> Vec<(String, &str)> {
+        let overrides = self.response_override.iter().enumerate();
+        let found = overrides.filter_map(|(number, of)| {
+            let body = of.response.as_ref()?.body.as_ref()?;
+            let to =
+                body.value_ref.as_ref().filter(|_| body.kind == Some(CustomBodyType::ValueRef))?;
+            Some((format!("spec.responseOverride[{number}].response.body.valueRef"), &*to.name))
+        });
+        found.collect()
+    }
+
+    fn idle(&self) -> Vec<(String, String)> {
+        let list = self.compressor.iter().flatten().enumerate();
+        let idle = list.filter(|(_, of)| !of.has_member());
+        let connect = self.http_upgrade.iter().enumerate();
+        let connect = connect.filter(|(_, of)| of.kind.eq_ignore_ascii_case("CONNECT"));
+        let connect = connect.map(|(number, _)| {
+            let problem = "not supported yet; requests with CONNECT are refused".to_owned();
+            (format!("spec.httpUpgrade[{number}]"), problem)
+        });
+        idle.map(|(number, of)| {
+            let member = of.kind.as_str().to_ascii_lowercase();
+            let problem = format!("has no effect without `{member}`; add `{member}: {{}}`");
+            (format!("spec.compressor[{number}]"), problem)
+        })
+        .chain(connect)
+        .collect()
     }
 }
 
@@ -231,6 +267,18 @@ pub(crate) struct Compression {
     pub zstd: Option<NoSettings>,
     /// Default: 30.
     pub min_content_length: Option<Quantity>,
+}
+
+impl Compression {
+    /// Returns true if the field named by `type` is written.
+    pub(crate) fn has_member(&self) -> bool {
+        match self.kind {
+            CompressionType::Brotli => self.brotli.is_some(),
+            CompressionType::Gzip => self.gzip.is_some(),
+            CompressionType::Zstd => self.zstd.is_some(),
+            CompressionType::Unknown(_) => true,
+        }
+    }
 }
 
 open_enum! {

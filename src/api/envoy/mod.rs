@@ -26,7 +26,7 @@ pub(crate) use self::envoy_proxy::{
     Tracing, TracingProvider, TracingProviderType,
 };
 pub(crate) use self::policy::{
-    EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget,
+    BODY_KEY, EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget,
 };
 pub(crate) use self::quantity::Quantity;
 pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};

@@ -26,6 +26,9 @@ pub(crate) struct EnvoyPolicy<S> {
     pub unsupported: Vec<String>,
 }
 
+/// The key of a response body in a ConfigMap.
+pub(crate) const BODY_KEY: &str = "response.body";
+
 /// The part of a policy's spec that all kinds share: its targets, in its own namespace.
 pub(crate) trait EnvoyPolicySpec {
     /// The kind of the policies with this spec.
@@ -49,6 +52,30 @@ pub(crate) trait EnvoyPolicySpec {
     fn misplaced_on(&self, _kind: Kind) -> Option<&'static str> {
         None
     }
+
+    /// Returns the deprecated fields that are written, below `spec`, each with the one to write
+    /// instead.
+    fn deprecated(&self) -> Vec<(&'static str, &'static str)> {
+        deprecated_target(self).into_iter().collect()
+    }
+
+    /// Returns the ConfigMaps that the spec refers to, by the fields that do so. Each has a value
+    /// under [`BODY_KEY`], or under any other key.
+    fn config_maps(&self) -> Vec<(String, &str)> {
+        Vec::new()
+    }
+
+    /// Returns the places that have no effect as written, each with the reason.
+    fn idle(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// Returns `targetRef`, if it is written, with the field to write instead.
+pub(super) fn deprecated_target<S: EnvoyPolicySpec + ?Sized>(
+    spec: &S,
+) -> Option<(&'static str, &'static str)> {
+    spec.target_ref().map(|_| ("targetRef", "targetRefs"))
 }
 
 /// A target by name.

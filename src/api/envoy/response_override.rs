@@ -43,6 +43,13 @@ pub(crate) struct StatusCodeMatch {
     pub range: Option<StatusCodeRange>,
 }
 
+impl StatusCodeMatch {
+    /// Returns true if `type` selects `range`.
+    pub(crate) fn has_range(&self) -> bool {
+        self.kind == Some(StatusCodeMatchType::Range)
+    }
+}
+
 open_enum! {
     StatusCodeMatchType {
         Value = "Value",

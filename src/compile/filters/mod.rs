@@ -5,10 +5,13 @@
 
 mod cors;
 mod extension;
+mod header_modifier;
 mod header_names;
 mod invalid;
 mod rate_limit;
+mod response_override;
 mod security_policy;
+mod traffic_policy;
 
 use std::num::NonZeroU32;
 
@@ -18,20 +21,21 @@ use http::{HeaderValue, StatusCode};
 use crate::api;
 use crate::config::{self, FieldPath, field_path};
 use crate::filters::{
-    Broken, Filter, HeaderModifier, PathModifier, Redirect, RequestHeaders, ResponseHeaders,
-    Scheme, UrlRewrite,
+    Broken, Filter, PathModifier, Redirect, RequestHeaders, ResponseHeaders, Scheme, UrlRewrite,
 };
 use crate::net::HostPattern;
 use crate::path;
-use crate::secret::is_secret_header;
 
 use super::misfit::Misfit;
 
 pub(super) use self::extension::extension;
+use self::header_modifier::header_modifier;
 pub(super) use self::header_names::changeable;
 use self::invalid::InvalidFilter;
 pub(super) use self::rate_limit::rate_limit;
+pub(super) use self::response_override::response_overrides;
 pub(super) use self::security_policy::{authorization, of_policy};
+pub(super) use self::traffic_policy::of_traffic;
 
 /// The compiled form of a `filters[]` entry.
 #[derive(Debug, PartialEq)]
@@ -127,30 +131,6 @@ pub(super) fn on_backend(step: Step) -> Result<Filter, Misfit> {
 /// Returns the settings of the filter's type.
 fn settings<T>(raw: Option<&T>) -> Result<&T, Misfit> {
     raw.ok_or(Misfit::Reported)
-}
-
-fn header_modifier(raw: &api::HeaderModifier, at: &FieldPath) -> Result<HeaderModifier, Misfit> {
-    let pairs = |list: &[api::Header], of: &'static str| {
-        let pairs = list.iter().enumerate().map(|(place, header)| {
-            let name = changeable(&header.name, || at.clone().field(of).item(place).field("name"))?;
-            let value = HeaderValue::from_bytes(header.value.as_bytes());
-            let mut value = value.map_err(|_| Misfit::Reported)?;
-            // A sensitive value prints as `Sensitive` and is not stored in an HPACK table.
-            value.set_sensitive(is_secret_header(name.as_str()));
-            Ok((name, value))
-        });
-        pairs.collect::<Result<Box<[_]>, Misfit>>()
-    };
-    let remove = raw
-        .remove
-        .iter()
-        .enumerate()
-        .map(|(place, name)| changeable(name, || at.clone().field("remove").item(place)));
-    Ok(HeaderModifier {
-        set: pairs(&raw.set, "set")?,
-        add: pairs(&raw.add, "add")?,
-        remove: remove.collect::<Result<_, _>>()?,
-    })
 }
 
 fn redirect(raw: &api::RequestRedirectFilter) -> Result<Redirect, Misfit> {

@@ -47,8 +47,18 @@ pub(super) fn policy(policy: &BackendTrafficPolicy, at: Path<'_>, found: &mut Vi
         let at = at.field("httpUpgrade");
         found.require(is_connect || of.connect.is_none(), at.item(index), problem);
     }
-    if let Some(limit) = spec.request_buffer.as_ref().and_then(|buffer| buffer.limit.as_ref()) {
-        found.quantity(at.field("requestBuffer").field("limit"), limit);
+    if let Some(buffer) = &spec.request_buffer {
+        let at = at.field("requestBuffer");
+        match &buffer.limit {
+            None => found.add(at, "`limit` is missing; it is required"),
+            Some(limit) => {
+                found.quantity(at.field("limit"), limit);
+                let most = u64::from(u32::MAX);
+                if limit.bytes().is_some_and(|bytes| bytes > most) {
+                    found.add(at.field("limit"), format!("the limit is too high; at most {most}"));
+                }
+            }
+        }
     }
     if let Some(spec) = spec.telemetry.as_ref().and_then(|telemetry| telemetry.tracing.as_ref()) {
         tracing(spec, at.field("telemetry").field("tracing"), found);

@@ -1,11 +1,15 @@
 //! The rules of `responseOverride[]` of a BackendTrafficPolicy.
 
+use http::HeaderValue;
+
 use crate::api::envoy::response_override::{
     CustomBody, CustomBodyType, CustomRedirect, CustomResponse, ResponseMatch, ResponseOverride,
     ResponseSource, StatusCodeMatch, StatusCodeMatchType, StringMatchType,
 };
 use crate::api::{PathModifierType, Scheme};
 use crate::config::path::Path;
+use crate::config::scalar::shown;
+use crate::observe::{Format, Wanted};
 
 use super::violations::{Reference, Violations};
 use super::{http_route, route};
@@ -44,6 +48,12 @@ fn matching(of: &ResponseMatch, at: Path<'_>, found: &mut Violations) {
             let unknown = header.value.kind.as_ref().and_then(StringMatchType::unknown);
             found.word(at.field("type"), unknown, StringMatchType::WORDS);
             found.length(at.field("value"), &header.value.value, 1..=1024);
+            let is_pattern = header.value.kind == Some(StringMatchType::RegularExpression);
+            if is_pattern && regex::Regex::new(&header.value.value).is_err() {
+                let problem =
+                    format!("`{}` is not a regular expression", shown(&header.value.value));
+                found.add(at.field("value"), problem);
+            }
         }
     }
 }
@@ -67,12 +77,35 @@ fn status_code(code: &StatusCodeMatch, at: Path<'_>, found: &mut Violations) {
 fn response(response: &CustomResponse, at: Path<'_>, found: &mut Violations) {
     if let Some(of) = &response.body {
         body(of, at.field("body"), found);
+        let text = of.inline.as_deref().filter(|_| of.kind != Some(CustomBodyType::ValueRef));
+        if let Some(text) = text {
+            expansion(text, at.field("body").field("inline"), found);
+        }
+    }
+    if let Some(code) = response.status_code
+        && !(200..=599).contains(&code)
+    {
+        let problem = format!("`{code}` is not a status of an answer; use 200 to 599");
+        found.add(at.field("statusCode"), problem);
+    }
+    let kind = response.content_type.as_ref();
+    if kind.is_some_and(|kind| HeaderValue::from_str(kind).is_err()) {
+        found.add(at.field("contentType"), "the value has a control character");
     }
     if let Some(header) = &response.header {
         let at = at.field("header");
         let problem = "Remove is not supported for header in CustomResponse";
         found.require(header.remove.is_empty(), at, problem);
         route::header_modifier(header, at, found);
+    }
+}
+
+/// Checks the operators in a body.
+fn expansion(text: &str, at: Path<'_>, found: &mut Violations) {
+    let mut faults = Vec::new();
+    Format::body(text, None, &mut Wanted::default(), &mut faults);
+    for fault in faults.into_iter().filter(|fault| fault.is_malformed) {
+        found.add(at, format!("the body cannot be expanded: {}", fault.problem));
     }
 }
 

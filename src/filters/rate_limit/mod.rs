@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
+use crate::body::Response;
 use crate::failure::{Denial, Failure};
 use crate::filters::exchange::LimitShown;
 use crate::filters::{Exchange, HttpFilter, Phase, Stop, Verdict};
@@ -141,6 +142,7 @@ impl RateLimit {
         flag: Some(ResponseFlag::RateLimited),
         details: "local_rate_limited",
         text: "local_rate_limited",
+        grpc_status: None,
     };
 
     /// Creates the filter; `others` is the limit for requests that meet none of `limits`.
@@ -219,6 +221,14 @@ impl RateLimit {
     }
 }
 
+/// Sets the fields that describe a limit to the client.
+fn show(limit: Option<LimitShown>, headers: &mut HeaderMap) {
+    let Some(LimitShown { limit, remaining, reset }) = limit else { return };
+    for (name, value) in [(LIMIT, limit), (REMAINING, remaining), (RESET, reset)] {
+        headers.insert(name, value.into());
+    }
+}
+
 /// Rounds up to whole seconds.
 fn whole_seconds(time: Duration) -> u32 {
     let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
@@ -271,15 +281,12 @@ impl HttpFilter for RateLimit {
         self.charge(exchange, head)
     }
 
-    fn on_response(&self, exchange: &Exchange, headers: &mut HeaderMap) {
-        let Some(LimitShown { limit, remaining, reset }) = exchange.limit else { return };
-        for (name, value) in [(LIMIT, limit), (REMAINING, remaining), (RESET, reset)] {
-            headers.insert(name, value.into());
-        }
+    fn on_response(&self, exchange: &Exchange, response: &mut Response) {
+        show(exchange.limit, response.headers_mut());
     }
 
     fn on_failure(&self, exchange: &Exchange, headers: &mut HeaderMap) {
-        self.on_response(exchange, headers);
+        show(exchange.limit, headers);
         if let Some(seconds) = exchange.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -325,11 +332,11 @@ mod tests {
         for name in headers {
             head.headers.insert(*name, HeaderValue::from_static("1"));
         }
-        let mut fields = HeaderMap::new();
+        let (mut response, mut fields) = (Response::default(), HeaderMap::new());
         match filter.on_request(&mut exchange, &mut head).await {
             Verdict::Continue(()) => {
-                filter.on_response(&exchange, &mut fields);
-                (true, fields)
+                filter.on_response(&exchange, &mut response);
+                (true, std::mem::take(response.headers_mut()))
             }
             Verdict::Break(Stop::Refuse(failure)) => {
                 assert_eq!(

@@ -20,8 +20,8 @@
 //! BackendTLSPolicies are attached here, too ([`attachment::attach`]). Their targets are
 //! Services and Backends, so everything else about them is in their own modules.
 //!
-//! A merged policy has fields of two authors. References in it are not looked up yet: each would
-//! have to be resolved in the namespace of the policy that it was written in, its `author`.
+//! A merged policy has fields of two authors. A reference in it is to an object in the namespace of the
+//! policy that it was written in, its `author`.
 
 mod attachment;
 mod claims;

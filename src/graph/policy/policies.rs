@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::de::DeserializeOwned;
 
-use crate::api::envoy::{EnvoyPolicy, EnvoyPolicySpec, MergeType};
+use crate::api::envoy::{BODY_KEY, EnvoyPolicy, EnvoyPolicySpec, MergeType};
 use crate::api::{GATEWAY_GROUP, ObjectKey, ObjectMeta};
-use crate::config::field_path;
+use crate::config::{FieldPath, field_path};
 use crate::graph::gateways::Gateway;
 use crate::graph::index::ObjectIndex;
 use crate::graph::listener_sets::{ListenerSet, all_listeners};
@@ -25,9 +25,14 @@ pub(crate) struct AttachedPolicies<'a, S> {
     /// In tie-breaking order.
     pub(super) all: Vec<AttachedPolicy<'a, S>>,
     pub(super) claims: Claims,
+    /// The values of ConfigMaps that policies refer to, by namespace and name.
+    values: Values<'a>,
     /// The merged spec by child and parent, or the reason why the merge failed.
     pub(super) merged: HashMap<(usize, usize), Result<S, String>>,
 }
+
+/// Values of ConfigMaps, by namespace and name.
+type Values<'a> = HashMap<(String, String), &'a str>;
 
 /// A policy with its targets.
 #[derive(Debug)]
@@ -54,6 +59,7 @@ pub(crate) struct AppliedPolicy<'p, S> {
     own: &'p EnvoyPolicy<S>,
     /// The policy that `own` is merged with.
     parent: Option<&'p EnvoyPolicy<S>>,
+    values: &'p Values<'p>,
 }
 
 impl<'p, S> Applied<'p, S> {
@@ -77,6 +83,11 @@ impl<'p, S> AppliedPolicy<'p, S> {
     pub(crate) fn author(&self, has: impl FnOnce(&S) -> bool) -> &'p ObjectMeta {
         let inherited = self.parent.filter(|_| !has(&self.own.spec));
         &inherited.unwrap_or(self.own).metadata
+    }
+
+    /// Returns the value of a ConfigMap that `author` refers to.
+    pub(crate) fn value(&self, author: &ObjectMeta, name: &str) -> Option<&'p str> {
+        self.values.get(&(author.namespace().to_owned(), name.to_owned())).copied()
     }
 }
 
@@ -123,7 +134,8 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
     ) -> Self {
         if policies.is_empty() {
             let claims = Claims::new(on_conflict);
-            return Self { all: Vec::new(), claims, merged: HashMap::new() };
+            let (values, merged) = (HashMap::new(), HashMap::new());
+            return Self { all: Vec::new(), claims, values, merged };
         }
         let keys: Vec<ObjectKey> = policies.iter().map(|policy| key(policy)).collect();
         let targetable = Targetable::new(index, S::TARGETS);
@@ -133,12 +145,16 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         let find = |key: &ObjectKey, target: &TargetRef<'_>| targetable.find(key, target);
         let misplaced = |place: usize, kind| policies[place].spec.misplaced_on(kind);
         let (claims, targets) = attach(&asking, on_conflict, find, misplaced, faults);
+        let mut values = HashMap::new();
         let all = policies.iter().zip(targets).zip(keys);
         let all = all.map(|((object, targets), key)| {
-            let usable = usable(object, &key, index).and_then(|()| targets.valid.clone());
+            let found = look_up(*object, &key, index, &mut values, faults);
+            let usable = usable(object, &key, index);
+            let usable = usable.and_then(|()| targets.valid.clone()).and(found);
             AttachedPolicy { object: *object, key, usable, targets }
         });
-        Self { all: all.collect(), claims, merged: HashMap::new() }
+        let all = all.collect();
+        Self { all, claims, values, merged: HashMap::new() }
     }
 
     /// Merges the policies with a `mergeType` with those above them, for every listener of their
@@ -257,7 +273,9 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
             (Some((child, _)), Some(Claim::Policy(parent))) => {
                 let spec = self.merged.get(&(child, parent)).and_then(|spec| spec.as_ref().ok());
                 let (own, parent) = (self.all[child].object, Some(self.all[parent].object));
-                let applied = spec.map(|spec| Applied::Policy(AppliedPolicy { spec, own, parent }));
+                let values = &self.values;
+                let applied = spec.map(|spec| AppliedPolicy { spec, own, parent, values });
+                let applied = applied.map(Applied::Policy);
                 Some(applied.unwrap_or(Applied::Refused))
             }
             (Some(_), Some(Claim::Closed)) => Some(Applied::Refused),
@@ -283,7 +301,8 @@ impl<'a, S: EnvoyPolicySpec + DeserializeOwned> AttachedPolicies<'a, S> {
         match claim {
             Claim::Policy(place) if self.all[place].usable.is_ok() => {
                 let own = self.all[place].object;
-                Applied::Policy(AppliedPolicy { spec: &own.spec, own, parent: None })
+                let values = &self.values;
+                Applied::Policy(AppliedPolicy { spec: &own.spec, own, parent: None, values })
             }
             Claim::Policy(_) | Claim::Closed => Applied::Refused,
         }
@@ -301,9 +320,12 @@ fn ask<'a, S: EnvoyPolicySpec>(
     targetable: &Targetable<'_, '_>,
     faults: &mut Faults,
 ) -> Asking<'a> {
-    if policy.spec.target_ref().is_some() {
-        let problem = "deprecated; use `targetRefs`, which is a list";
-        faults.warning(key, field_path!(spec.targetRef), problem);
+    for (old, new) in policy.spec.deprecated() {
+        let list = if old == "targetRef" { ", which is a list" } else { "" };
+        faults.warning(key, field_path!(spec).field(old), format!("deprecated; use `{new}`{list}"));
+    }
+    for (field, problem) in policy.spec.idle() {
+        faults.warning(key, FieldPath::from(field), problem);
     }
     let one = policy.spec.target_ref().map(|target| (field_path!(spec.targetRef), target));
     let many = policy.spec.target_refs().into_iter().flatten().enumerate();
@@ -324,6 +346,32 @@ fn ask<'a, S: EnvoyPolicySpec>(
         }
     }
     Asking { policy: key, named: named.collect(), selected, valid }
+}
+
+/// Looks up the ConfigMaps that a policy refers to, in its own namespace.
+fn look_up<'a, S: EnvoyPolicySpec>(
+    policy: &'a EnvoyPolicy<S>,
+    key: &ObjectKey,
+    index: &ObjectIndex<'a>,
+    values: &mut Values<'a>,
+    faults: &mut Faults,
+) -> ConditionResult {
+    let mut all = Ok(());
+    for (field, name) in policy.spec.config_maps() {
+        let map = index.config_map(&key.namespace, name);
+        match map.and_then(|map| map.data.get(BODY_KEY).or_else(|| map.data.values().next())) {
+            Some(text) => {
+                values.insert((key.namespace.to_string(), name.to_owned()), text.as_str());
+            }
+            None => {
+                let map = format!("{}/{name}", key.namespace);
+                let problem = format!("there is no ConfigMap {map} with a value in it");
+                faults.error(key, FieldPath::from(field), &*problem);
+                refuse(&mut all, FalseCondition::new("Invalid", problem));
+            }
+        }
+    }
+    all
 }
 
 /// Judges a policy by itself: it must keep the rules of its kind and have no unsupported fields.

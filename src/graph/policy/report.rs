@@ -236,18 +236,16 @@ fn policy_target(place: usize, (key, listener): (&ObjectKey, Option<&str>)) -> P
 }
 
 fn report<S: EnvoyPolicySpec>(policy: &AttachedPolicy<'_, S>) -> AncestorReport {
-    let mut warnings = Vec::new();
-    if policy.object.spec.target_ref().is_some() {
-        let message = "spec.targetRef is deprecated, use spec.targetRefs";
-        warnings.push(("DeprecatedField", message.to_owned()));
-    }
+    let deprecated = policy.object.spec.deprecated().into_iter();
+    let warnings = deprecated
+        .map(|(old, new)| ("DeprecatedField", format!("spec.{old} is deprecated, use spec.{new}")));
     AncestorReport {
         accepted: policy.usable.clone(),
         accepted_message: "the policy is applied",
         resolved: None,
         merged: None,
         overridden: None,
-        warnings,
+        warnings: warnings.collect(),
     }
 }
 

@@ -85,6 +85,31 @@ impl Format {
         Some(Self { pieces: pieces.into(), escape: text::plain })
     }
 
+    /// Parses the body of a response of this type. What a client has sent is escaped as the type
+    /// requires, so that it cannot become markup. Returns `None` if it is malformed.
+    pub(crate) fn body(
+        written: &str,
+        content_type: Option<&str>,
+        wanted: &mut Wanted,
+        faults: &mut Vec<FormatFault>,
+    ) -> Option<Self> {
+        let pieces = pieces(written, None, wanted, faults)?.into();
+        let kind = content_type.unwrap_or_default().to_ascii_lowercase();
+        let escape = match () {
+            () if kind.contains("json") => text::json,
+            () if kind.contains("html") || kind.contains("xml") => text::html,
+            () => text::plain,
+        };
+        Some(Self { pieces, escape })
+    }
+
+    /// Returns the text for an exchange.
+    pub(crate) fn expand(&self, record: &AccessRecord<'_>) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.write(record, &mut text, &mut Stamp::new());
+        text
+    }
+
     /// Parses the values of a JSON object. A value that is a single operator has the type of the
     /// operator. Returns `None` if a value is malformed.
     pub(crate) fn json(
@@ -308,6 +333,35 @@ mod tests {
         let format = Format::text(format, &mut wanted, &mut faults).unwrap();
         assert_eq!(faults, []);
         written(&format, wanted, headers)
+    }
+
+    #[test]
+    fn a_body_shows_what_a_client_sent_as_text() {
+        // (type, body, text)
+        let table = [
+            (
+                None,
+                "100%% of %REQ(X-A)%",
+                r#"100% of <b>"ü"#.replace('"', "\\x22").replace('ü', "\\xC3\\xBC"),
+            ),
+            (
+                Some("text/html; charset=utf-8"),
+                "<p>%REQ(X-A)%</p>",
+                "<p>&#60;b&#62;&#34;&#252;</p>".into(),
+            ),
+            (Some("application/json"), r#"{"a":"%REQ(X-A)%"}"#, r#"{"a":"<b>\"\u00fc"}"#.into()),
+            (Some("text/html"), "%RESPONSE_CODE% %REQ(X-None)%", "200 -".into()),
+        ];
+        for (kind, body, want) in table {
+            let (mut wanted, mut faults) = (Wanted::default(), Vec::new());
+            let body = Format::body(body, kind, &mut wanted, &mut faults).unwrap();
+            assert_eq!(faults, []);
+            let headers: &[(&'static str, &[u8])] = &[("x-a", "<b>\"ü".as_bytes())];
+            assert_eq!(written(&body, wanted, headers), want, "{kind:?}");
+        }
+        let (mut wanted, mut faults) = (Wanted::default(), Vec::new());
+        assert!(Format::body("50% off", None, &mut wanted, &mut faults).is_none());
+        assert!(faults[0].is_malformed);
     }
 
     #[test]

@@ -18,6 +18,8 @@ fn rule(name: &str) -> Arc<Rule> {
         name: name.into(),
         grpc: false,
         filters: Box::default(),
+        sees_bodies: false,
+        reads_requests: false,
         mirrors: Box::default(),
         backends: None,
         counts: Arc::default(),
@@ -25,6 +27,7 @@ fn rule(name: &str) -> Arc<Rule> {
         retry: None,
         session: None,
         balancing: None,
+        overrides: None,
     })
 }
 
