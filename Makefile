@@ -90,6 +90,12 @@ conformance: ## the Gateway API's conformance suite, or its test RUN=NAME; needs
 	tests/conformance/run $(if $(RUN),,--docs) target/release/edge-gateway \
 		$(if $(RUN),-run-test $(RUN))
 
+.PHONY: oracle
+oracle: ## the gateway beside a real Envoy Gateway with the same YAML and requests, or its CASE=NAME; needs Go 1.26
+	@scripts/install oracle
+	cargo build --locked
+	tests/oracle/run target/debug/edge-gateway $(CASE)
+
 .PHONY: clean
 clean: ## removes all that was built or installed here
 	cargo clean
