@@ -31,6 +31,7 @@ mod forwarded;
 mod forwarding;
 mod grpc;
 mod grpc_web;
+mod h2spec;
 mod hold;
 mod http2;
 mod incomplete;
