@@ -1,37 +1,69 @@
-//! Authorization by the address of the client.
+//! Authorization by the address of the client, the method and header fields.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{StatusCode, request};
+use http::{HeaderName, HeaderValue, Method, StatusCode, request};
 
 use crate::failure::{Denial, Failure};
 use crate::filters::{Exchange, HttpFilter, Phase, Stop, Verdict};
 use crate::net::Cidr;
 
-/// Refuses clients by their addresses. Envoy Gateway's `authorization` of a SecurityPolicy.
+/// Refuses requests by their client, method and header fields. Envoy Gateway's `authorization` of a
+/// SecurityPolicy.
 ///
-/// The first rule that contains the address decides; without such a rule, the default.
+/// The first rule that matches the request decides; without such a rule, the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Authorization {
-    rules: Arc<[ClientRule]>,
+    rules: Arc<[(Rule, Arc<str>)]>,
     default: Action,
 }
 
-/// What becomes of a client.
+/// The result of a rule that matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Allow,
     Deny,
 }
 
+/// The requests that a rule matches: all of its conditions must be met.
 #[derive(Debug, PartialEq, Eq)]
-struct ClientRule {
-    action: Action,
-    clients: Box<[Cidr]>,
-    /// The details for the log if the rule denies.
-    details: Arc<str>,
+pub(crate) struct Rule {
+    pub action: Action,
+    /// One of them must contain the client's address; empty for every client.
+    pub clients: Box<[Cidr]>,
+    /// One of them must be the request's; empty for every method.
+    pub methods: Box<[Method]>,
+    /// Fields that must have one of these values each.
+    pub fields: Box<[(HeaderName, Box<[HeaderValue]>)]>,
+}
+
+impl Rule {
+    /// Checks a request; `head` is `None` for a connection without HTTP requests.
+    ///
+    /// A condition that cannot be judged for certain counts against the client: it is met if the
+    /// rule denies, and is not met if the rule allows. These are the conditions on a request for a
+    /// connection without any, and a field on several lines.
+    fn matches(&self, client: IpAddr, head: Option<&request::Parts>) -> bool {
+        let denies = self.action == Action::Deny;
+        if !self.clients.is_empty() && !self.clients.iter().any(|range| range.contains(client)) {
+            return false;
+        }
+        let Some(head) = head else {
+            return denies || self.methods.is_empty() && self.fields.is_empty();
+        };
+        let has_method = self.methods.is_empty() || self.methods.contains(&head.method);
+        has_method
+            && self.fields.iter().all(|(name, values)| {
+                let mut lines = head.headers.get_all(name).iter();
+                match (lines.next(), lines.next()) {
+                    (Some(line), None) => values.contains(line),
+                    (Some(_), Some(_)) => denies,
+                    (None, _) => false,
+                }
+            })
+    }
 }
 
 impl Authorization {
@@ -44,32 +76,31 @@ impl Authorization {
         grpc_status: None,
     };
 
-    /// Builds the filter from its rules in order: the name, action and clients of each.
-    pub(crate) fn new(
-        rules: impl IntoIterator<Item = (String, Action, Box<[Cidr]>)>,
-        default: Action,
-    ) -> Self {
-        let rules = rules.into_iter().map(|(name, action, clients)| {
+    /// Builds the filter from its rules in order, each with its name.
+    pub(crate) fn new(rules: impl IntoIterator<Item = (String, Rule)>, default: Action) -> Self {
+        let rules = rules.into_iter().map(|(name, rule)| {
             // The log takes details as they are, so that no character may end the field.
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
             let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-            let details = format!("rbac_access_denied_matched_policy[{name}]").into();
-            ClientRule { action, clients, details }
+            (rule, format!("rbac_access_denied_matched_policy[{name}]").into())
         });
         Self { rules: rules.collect(), default }
     }
 
-    /// Checks whether `client` is allowed.
+    /// Checks whether a request of `client` is allowed, or a connection, which has no `head`.
     ///
     /// # Errors
     ///
     /// Fails if it is not, with the details for the log if a rule denies it.
-    pub(crate) fn check(&self, client: IpAddr) -> Result<(), Option<Arc<str>>> {
-        let contains = |rule: &&ClientRule| rule.clients.iter().any(|range| range.contains(client));
-        let rule = self.rules.iter().find(contains);
-        match rule.map_or(self.default, |rule| rule.action) {
+    pub(crate) fn check(
+        &self,
+        client: IpAddr,
+        head: Option<&request::Parts>,
+    ) -> Result<(), Option<Arc<str>>> {
+        let rule = self.rules.iter().find(|(rule, _)| rule.matches(client, head));
+        match rule.map_or(self.default, |(rule, _)| rule.action) {
             Action::Allow => Ok(()),
-            Action::Deny => Err(rule.map(|rule| Arc::clone(&rule.details))),
+            Action::Deny => Err(rule.map(|(_, details)| Arc::clone(details))),
         }
     }
 }
@@ -77,9 +108,12 @@ impl Authorization {
 impl Display for Authorization {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("clients: ")?;
-        for ClientRule { action, clients, .. } in &*self.rules {
+        for (Rule { action, clients, methods, fields }, _) in &*self.rules {
             write!(f, "{action}")?;
             clients.iter().try_for_each(|range| write!(f, " {range}"))?;
+            methods.iter().try_for_each(|method| write!(f, " {method}"))?;
+            // Their values may be secrets.
+            fields.iter().try_for_each(|(name, _)| write!(f, " by {name}"))?;
             f.write_str("; ")?;
         }
         let others = if self.rules.is_empty() { "all" } else { "all others" };
@@ -101,8 +135,8 @@ impl HttpFilter for Authorization {
         Phase::Authorize
     }
 
-    fn apply(&self, exchange: &mut Exchange, _: &mut request::Parts) -> Verdict {
-        match self.check(exchange.client) {
+    fn apply(&self, exchange: &mut Exchange, head: &mut request::Parts) -> Verdict {
+        match self.check(exchange.client, Some(head)) {
             Ok(()) => Verdict::Continue(()),
             Err(details) => {
                 exchange.details = details;
@@ -117,9 +151,10 @@ mod tests {
     use super::*;
     use crate::filters::testing;
 
-    fn rule(name: &str, action: Action, clients: &[&str]) -> (String, Action, Box<[Cidr]>) {
-        let clients = clients.iter().map(|range| range.parse().unwrap());
-        (name.into(), action, clients.collect())
+    fn rule(name: &str, action: Action, clients: &[&str]) -> (String, Rule) {
+        let clients = clients.iter().map(|range| range.parse().unwrap()).collect();
+        let rule = Rule { action, clients, methods: Box::default(), fields: Box::default() };
+        (name.into(), rule)
     }
 
     #[test]
@@ -170,8 +205,62 @@ mod tests {
     fn without_rules_the_default_is_for_every_client() {
         for (default, is_allowed) in [(Action::Deny, false), (Action::Allow, true)] {
             let filter = Authorization::new([], default);
-            assert_eq!(filter.check("192.0.2.1".parse().unwrap()).is_ok(), is_allowed, "{default}");
+            let client = "192.0.2.1".parse().unwrap();
+            assert_eq!(filter.check(client, None).is_ok(), is_allowed, "{default}");
             assert_eq!(filter.to_string(), format!("clients: {default} all"));
         }
+    }
+
+    /// A rule for POST and DELETE with the field `x-team: red` or `blue`.
+    fn team(action: Action) -> Authorization {
+        let values = ["red", "blue"].map(HeaderValue::from_static);
+        let fields = [(HeaderName::from_static("x-team"), values.into())];
+        let methods = [Method::POST, Method::DELETE];
+        let (name, rule) = rule("team", action, &["192.0.2.0/24"]);
+        let rule = Rule { methods: methods.into(), fields: fields.into(), ..rule };
+        let default = if action == Action::Allow { Action::Deny } else { Action::Allow };
+        Authorization::new([(name, rule)], default)
+    }
+
+    #[test]
+    fn all_conditions_of_a_rule_must_be_met() {
+        // (method, values of x-team, met if the rule allows, met if it denies)
+        let table: [(_, &[&str], _, _); 9] = [
+            (Method::POST, &["red"], true, true),
+            (Method::DELETE, &["blue"], true, true),
+            (Method::GET, &["red"], false, false),
+            (Method::POST, &["green"], false, false),
+            (Method::POST, &["Red"], false, false),
+            (Method::POST, &[""], false, false),
+            (Method::POST, &[], false, false),
+            (Method::POST, &["red", "green"], false, true),
+            (Method::POST, &["red", "red"], false, true),
+        ];
+        for (method, values, allows, denies) in table {
+            let mut head = testing::head("/");
+            head.method = method.clone();
+            for value in values {
+                head.headers.append("x-team", HeaderValue::from_static(value));
+            }
+            let check =
+                |action| team(action).check("192.0.2.1".parse().unwrap(), Some(&head)).is_ok();
+            assert_eq!(check(Action::Allow), allows, "{method} {values:?}");
+            assert_eq!(check(Action::Deny), !denies, "{method} {values:?}");
+            let other = "203.0.113.1".parse().unwrap();
+            assert!(team(Action::Allow).check(other, Some(&head)).is_err(), "{method} {values:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_without_requests_meets_conditions_on_them_only_to_be_denied() {
+        for action in [Action::Allow, Action::Deny] {
+            assert!(team(action).check("192.0.2.1".parse().unwrap(), None).is_err(), "{action}");
+        }
+    }
+
+    #[test]
+    fn the_words_name_fields_and_not_their_values() {
+        let words = "clients: allow 192.0.2.0/24 POST DELETE by x-team; deny all others";
+        assert_eq!(team(Action::Allow).to_string(), words);
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod coding;
 pub(crate) mod compressor;
 pub(crate) mod cors;
 mod credential_injection;
+pub(crate) mod csrf;
 pub(crate) mod direct_response;
 pub(crate) mod exchange;
 pub(crate) mod fault_injection;
@@ -43,6 +44,7 @@ pub(crate) use coding::Coding;
 pub(crate) use compressor::Compressor;
 pub(crate) use cors::Cors;
 pub(crate) use credential_injection::CredentialInjection;
+pub(crate) use csrf::Csrf;
 pub(crate) use direct_response::DirectResponse;
 pub(crate) use exchange::{Exchange, HostName, Scheme};
 pub(crate) use fault_injection::FaultInjection;
@@ -68,6 +70,7 @@ filter_enum! {
         Compressor(Compressor),
         Cors(Cors),
         CredentialInjection(CredentialInjection),
+        Csrf(Csrf),
         DirectResponse(DirectResponse),
         FaultInjection(FaultInjection),
         RateLimit(RateLimit),

@@ -33,7 +33,7 @@ pub(crate) fn choose_destination(
     forward.counts.here().hits.one_more();
     record.route = Some(Arc::clone(&forward.name));
     if let Some(authorization) = &forward.authorization
-        && let Err(details) = authorization.check(record.peer.ip())
+        && let Err(details) = authorization.check(record.peer.ip(), None)
     {
         record.details = details;
         return Err(Failure::Denied(Authorization::DENIAL));

@@ -1,4 +1,4 @@
-//! SecurityPolicies on a Gateway and its routes: the one that applies, and their statuses.
+//! SecurityPolicies on a Gateway and its routes: the one that applies, what it does, and their statuses.
 
 use crate::support::{
     Gateway, Greeter, Origin, Wire, forward_route, gateway_of, says_why, serve_all, soon,
@@ -152,6 +152,78 @@ async fn a_client_is_allowed_by_its_address() {
         assert!(printed.contains(want), "{arguments}: {printed}");
         assert_eq!(output.status.code(), Some(code), "{arguments}: {printed}");
     }
+}
+
+#[tokio::test]
+async fn a_rule_allows_by_method_and_header() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  authorization:\n    rules:\n      - name: team\n        action: Allow\n        \
+                  operation: {methods: [GET]}\n        \
+                  principal: {headers: [{name: x-team, values: [red, blue]}]}\n";
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &policy("base", "kind: Gateway, name: eg", fields);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    // (method, fields, status)
+    let table = [
+        ("GET", "X-Team: red\r\n", 200),
+        ("GET", "X-Team: blue\r\n", 200),
+        ("GET", "X-Team: green\r\n", 403),
+        ("GET", "X-Team: red\r\nX-Team: red\r\n", 403),
+        ("GET", "", 403),
+        ("DELETE", "X-Team: red\r\n", 403),
+    ];
+    for (method, fields, status) in table {
+        let mut wire = gateway.wire().await;
+        wire.send(format!(
+            "{method} / HTTP/1.1\r\nHost: shop.test\r\n{fields}Connection: close\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.reply().await.status(), status, "{method} {fields}");
+    }
+    assert_eq!(shop.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_change_is_refused_if_a_page_of_another_host_sends_it() {
+    let shop = Origin::replying("shop").await;
+    let fields = "  cors: {allowOrigins: [\"https://app.test\"]}\n  \
+                  csrf: {additionalOrigins: [\"https://*.pay.test\"]}\n";
+    let files = serve_all("shop", "shop.test", &[shop.address])
+        + &policy("base", "kind: Gateway, name: eg", fields);
+    let gateway = Gateway::setup().file("routes/shop.yaml", &files).start().await;
+    // (method, fields, refused)
+    let table = [
+        ("POST", "Origin: https://shop.test\r\n", false),
+        ("POST", "Origin: https://eu.pay.test\r\n", false),
+        ("POST", "Referer: https://shop.test/cart\r\n", false),
+        ("GET", "Origin: https://app.test\r\n", false),
+        ("POST", "Origin: https://app.test\r\n", true),
+        ("DELETE", "Origin: https://shop.test.evil.test\r\n", true),
+        ("PUT", "Origin: null\r\n", true),
+        ("PATCH", "", true),
+    ];
+    for (number, (method, fields, is_refused)) in table.into_iter().enumerate() {
+        let mut wire = gateway.wire().await;
+        wire.send(format!(
+            "{method} /{number} HTTP/1.1\r\nHost: shop.test\r\n{fields}Content-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        ))
+        .await;
+        let reply = wire.reply().await;
+        let path = format!("/{number}");
+        let entry = gateway.logged(&path, |entry| entry["path"] == *path).await;
+        if is_refused {
+            let got = (reply.status(), &*reply.text(), &entry["details"], &entry["flags"]);
+            assert_eq!((got.0, got.1), (403, "Invalid origin"), "{method} {fields}");
+            assert_eq!((got.2.as_str(), got.3.as_str()), (Some("csrf_origin_mismatch"), Some("-")));
+            // A page that may read responses may read the refusal.
+            let readable = reply.header("access-control-allow-origin").is_some();
+            assert_eq!(readable, fields.contains("app.test"), "{method} {fields}");
+        } else {
+            assert_eq!((reply.status(), &*reply.text()), (200, "shop"), "{method} {fields}");
+        }
+    }
+    assert_eq!(shop.requests().len(), 4);
 }
 
 #[tokio::test]

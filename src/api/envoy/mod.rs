@@ -31,5 +31,6 @@ pub(crate) use self::policy::{
 pub(crate) use self::quantity::Quantity;
 pub(crate) use self::route_filter::{DirectBodyType, DirectResponse, RouteFilter};
 pub(crate) use self::security_policy::{
-    AuthorizationAction, PolicyAuthorization, PolicyCors, SecurityPolicy, SecurityPolicySpec,
+    AuthorizationAction, AuthorizationRule, Csrf, PolicyAuthorization, PolicyCors, SecurityPolicy,
+    SecurityPolicySpec,
 };

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::api::duration::Duration;
+use crate::api::http_route::HttpMethod;
 use crate::api::kinds::Kind;
 use crate::api::open_enum::open_enum;
 
@@ -22,6 +23,7 @@ pub(crate) struct SecurityPolicySpec {
     pub target_selectors: Vec<PolicySelector>,
     pub merge_type: Option<MergeType>,
     pub cors: Option<PolicyCors>,
+    pub csrf: Option<Csrf>,
     pub authorization: Option<PolicyAuthorization>,
 }
 
@@ -49,8 +51,29 @@ impl EnvoyPolicySpec for SecurityPolicySpec {
     }
 
     fn misplaced_on(&self, kind: Kind) -> Option<&'static str> {
-        (kind == Kind::TcpRoute && self.cors.is_some()).then_some("cors")
+        if kind != Kind::TcpRoute {
+            return None;
+        }
+        let by_request = |rule: &AuthorizationRule| {
+            rule.operation.is_some() || !rule.principal.headers.is_empty()
+        };
+        let mut rules = self.authorization.iter().flat_map(|of| &of.rules);
+        let fields = [
+            ("cors", self.cors.is_some()),
+            ("csrf", self.csrf.is_some()),
+            ("authorization", rules.any(by_request)),
+        ];
+        fields.into_iter().find_map(|(field, is_written)| is_written.then_some(field))
     }
+}
+
+/// `spec.csrf`. Its `shadowFraction` is not supported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Csrf {
+    /// Origins whose pages may change things beside those of the host itself. Their schemes do not
+    /// count.
+    pub additional_origins: Vec<String>,
 }
 
 /// `spec.authorization`. The first rule that matches a client decides.
@@ -68,17 +91,34 @@ pub(crate) struct AuthorizationRule {
     /// For the log; if absent it is made from the policy and the place of the rule.
     pub name: Option<String>,
     pub action: AuthorizationAction,
+    pub operation: Option<AuthorizationOperation>,
     #[serde(default)]
     pub principal: AuthorizationPrincipal,
 }
 
-/// The clients that a rule matches.
+/// The operations that a rule matches. Its `path` is not supported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct AuthorizationOperation {
+    pub methods: Vec<HttpMethod>,
+}
+
+/// The clients that a rule matches; all of the fields must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct AuthorizationPrincipal {
     /// Address ranges in CIDR form; one of them must contain the client's address.
     #[serde(rename = "clientCIDRs")]
     pub client_cidrs: Vec<String>,
+    /// All of them must match.
+    pub headers: Vec<AuthorizationHeader>,
+}
+
+/// A header of a request. It must have one of the values.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct AuthorizationHeader {
+    pub name: String,
+    pub values: Vec<String>,
 }
 
 open_enum! {

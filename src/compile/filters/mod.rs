@@ -4,6 +4,7 @@
 //! other errors name the problem and the field of the filter; the caller adds the rest of the path.
 
 mod cors;
+mod csrf;
 mod extension;
 mod header_modifier;
 mod header_names;

@@ -1,11 +1,13 @@
 //! Filters from SecurityPolicies: one function per field. `config` has checked the rules of the kind.
 
-use crate::api::envoy::AuthorizationAction;
-use crate::filters::authorization::{Action, Authorization};
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::api::envoy::{AuthorizationAction, AuthorizationRule};
+use crate::filters::authorization::{Action, Authorization, Rule};
 use crate::filters::{Broken, Filter};
 use crate::graph::AppliedSecurity;
 
-use super::cors;
+use super::{cors, csrf};
 
 /// Returns the filters that a policy adds to those of a rule. A CORS filter of the rule takes
 /// precedence over that of the policy.
@@ -19,7 +21,8 @@ pub(in crate::compile) fn of_policy(
         Ok(authorization) => Filter::Authorization(authorization),
         Err(broken) => Filter::Broken(broken),
     });
-    cors.into_iter().chain(authorization).collect()
+    let csrf = policy.spec.csrf.as_ref().map(csrf::csrf);
+    cors.into_iter().chain(csrf).chain(authorization).collect()
 }
 
 /// Returns the authorization of a policy, if it has one.
@@ -40,14 +43,29 @@ pub(in crate::compile) fn authorization(
             let (namespace, name) = (author.namespace(), &author.name);
             format!("securitypolicy/{namespace}/{name}/authorization/rule/{place}")
         });
-        let clients = rule.principal.client_cidrs.iter().map(|range| range.parse().ok());
-        let clients: Box<[_]> = clients.collect::<Option<_>>()?;
-        (!clients.is_empty()).then_some((name, action(&rule.action)?, clients))
+        Some((name, compile_rule(rule)?))
     });
     let rules: Option<Vec<_>> = rules.collect();
     let default = raw.default_action.as_ref().map_or(Some(Action::Deny), action);
     let authorization = rules.zip(default);
     Some(authorization.map(|(rules, default)| Authorization::new(rules, default)).ok_or(Broken))
+}
+
+/// Returns the conditions of a rule; `None` if one of them cannot run, or if there is none.
+fn compile_rule(raw: &AuthorizationRule) -> Option<Rule> {
+    let clients = raw.principal.client_cidrs.iter().map(|range| range.parse().ok());
+    let methods = raw.operation.iter().flat_map(|operation| &operation.methods);
+    let methods = methods.map(|method| Method::from_bytes(method.as_str().as_bytes()).ok());
+    let fields = raw.principal.headers.iter().map(|header| {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        let values = header.values.iter().map(|value| HeaderValue::from_str(value).ok());
+        Some((name, values.collect::<Option<_>>()?))
+    });
+    let (clients, fields): (Box<[_]>, Box<[_]>) =
+        (clients.collect::<Option<_>>()?, fields.collect::<Option<_>>()?);
+    let is_for_somebody = !clients.is_empty() || !fields.is_empty();
+    let (action, methods) = (action(&raw.action)?, methods.collect::<Option<_>>()?);
+    is_for_somebody.then_some(Rule { action, clients, methods, fields })
 }
 
 fn action(raw: &AuthorizationAction) -> Option<Action> {

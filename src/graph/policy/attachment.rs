@@ -162,7 +162,8 @@ fn unfit(
     claims.close(target, section);
     let problem = format!(
         "{target} is a target of this policy and carries no HTTP requests, so that this cannot apply \
-         to it, and it is closed; give it a policy of its own, without `{field}`"
+         to it, and it is closed; give it a policy of its own that has `authorization` by \
+         `clientCIDRs` alone"
     );
     faults.error(policy, field_path!(spec).field(field), &*problem);
     FalseCondition::new("Invalid", format!("spec.{field}: {problem}"))
