@@ -423,6 +423,9 @@ fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result 
     if !slow_start.is_zero() {
         write!(f, ", slow start {slow_start:?}")?;
     }
+    if let Some(check) = settings.health.as_ref().and_then(|health| health.active.as_ref()) {
+        write!(f, ", checked by {check}")?;
+    }
     f.write_str(":")?;
     if settings.endpoints.is_empty() {
         return f.write_str(" no endpoint");

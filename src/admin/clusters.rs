@@ -28,18 +28,8 @@ pub(crate) struct Endpoint {
     pub address: String,
     /// The name that resolved to the address.
     pub name: Option<String>,
-    pub health: Health,
-}
-
-/// The state of an endpoint, as observed by requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Health {
-    Healthy,
-    /// No address is known for its name.
-    Unresolved,
-    /// A recent connection attempt failed; the endpoint is skipped for a while.
-    Unreachable,
+    /// `healthy`, `unchecked`, `unhealthy`, `ejected`, `unreachable` or `unresolved`.
+    pub health: &'static str,
 }
 
 impl Clusters {
@@ -64,14 +54,9 @@ impl One {
     fn of(cluster: &Cluster, plain: Option<&Transport>) -> Self {
         let settings = cluster.settings();
         let endpoints = cluster.states().into_iter().map(|state| {
-            let EndpointState { address, name, avoided } = state;
-            let health = match (&address, avoided) {
-                (None, _) => Health::Unresolved,
-                (Some(_), true) => Health::Unreachable,
-                (Some(_), false) => Health::Healthy,
-            };
+            let EndpointState { address, name, health } = state;
             let address = address.or_else(|| name.clone()).unwrap_or_default();
-            Endpoint { address, name, health }
+            Endpoint { address, name, health: health.as_str() }
         });
         let tls = settings.tls.is_some();
         Self {

@@ -24,7 +24,13 @@ pub(crate) struct Stats {
     pub flags: Vec<(String, u64)>,
     /// Rules that have been used, the busiest first.
     pub routes: Vec<Counted>,
+    /// `10.0.0.7:8080 of backend/NAMESPACE/NAME is unhealthy`, for each endpoint that health checks
+    /// have taken out of service; at most [`MOST_UNAVAILABLE`].
+    pub unavailable: Vec<String>,
 }
+
+/// Maximum number of endpoints in [`Stats::unavailable`].
+const MOST_UNAVAILABLE: usize = 20;
 
 /// The counters of one listener or rule.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -68,6 +74,7 @@ impl Stats {
             downstream: downstream(snapshot),
             flags: flags.collect(),
             routes,
+            unavailable: unavailable(snapshot),
         }
     }
 }
@@ -87,6 +94,21 @@ impl Counted {
         times.for_each(|(now, before)| *now = now.saturating_sub(*before));
         since
     }
+}
+
+fn unavailable(snapshot: &Snapshot) -> Vec<String> {
+    let checked = snapshot.clusters.values().filter(|cluster| cluster.health_group().is_some());
+    let lines = checked.flat_map(|cluster| {
+        let out = cluster.states().into_iter().filter(|state| state.health.is_out());
+        out.map(|state| {
+            let address = state.address.or(state.name).unwrap_or_default();
+            format!("{address} of {} is {}", cluster.settings().name, state.health.as_str())
+        })
+    });
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    lines.truncate(MOST_UNAVAILABLE);
+    lines
 }
 
 fn of_route(name: &str, counts: &Sharded<Upstream>) -> Counted {

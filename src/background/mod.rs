@@ -10,7 +10,7 @@
 //! done, since requests that began under an older snapshot may still queue work. When the process
 //! ends, all tasks are signalled to finish.
 //!
-//! To add a kind of task (health probes, JWKS), add a variant of [`Task`](task::Task) and of its
+//! To add a kind of task (JWKS), add a variant of [`Task`](task::Task) and of its
 //! [`Description`](task::Description), and the match arms that the compiler then requires.
 
 mod owner;

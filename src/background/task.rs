@@ -7,10 +7,13 @@ use tokio::sync::watch;
 
 use crate::snapshot::Snapshot;
 use crate::trace::{Collector, CollectorSettings};
+use crate::upstream::{Cluster, ClusterSettings};
 
 /// A task that a snapshot needs; one variant for each kind.
 #[derive(Clone, Debug)]
 pub(super) enum Task {
+    /// Checks the hosts of a cluster.
+    HealthCheck(Arc<Cluster>),
     /// Exports spans to a collector.
     TraceExport(Arc<Collector>),
 }
@@ -18,6 +21,7 @@ pub(super) enum Task {
 /// Identity of a task. Tasks with equal descriptions are one task across a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Description {
+    HealthCheck(ClusterSettings),
     TraceExport(CollectorSettings),
 }
 
@@ -27,11 +31,14 @@ pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Task {
     /// Returns the tasks that a snapshot needs.
     pub(super) fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Self> {
-        snapshot.collectors.iter().cloned().map(Self::TraceExport)
+        let checked = snapshot.clusters.values().filter(|of| of.health_group().is_some());
+        let checks = checked.cloned().map(Self::HealthCheck);
+        checks.chain(snapshot.collectors.iter().cloned().map(Self::TraceExport))
     }
 
     pub(super) fn description(&self) -> Description {
         match self {
+            Self::HealthCheck(cluster) => Description::HealthCheck(cluster.settings().clone()),
             Self::TraceExport(collector) => Description::TraceExport(collector.settings().clone()),
         }
     }
@@ -40,6 +47,7 @@ impl Task {
     /// `ending` becomes true, the process is ending and the task finishes without delay.
     pub(super) fn work(&self, ending: watch::Receiver<bool>) -> Option<Work> {
         match self {
+            Self::HealthCheck(cluster) => Some(Box::pin(cluster.check_hosts(ending)?)),
             Self::TraceExport(collector) => Some(Box::pin(collector.export(ending)?)),
         }
     }

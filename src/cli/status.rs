@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::admin::Stats;
 use crate::app::Failed;
 use crate::control::socket::{self, CannotAsk, call, call_for};
 use crate::control::{BadCondition, BadConditions};
@@ -92,7 +93,9 @@ impl Status {
             && let Some((_, screen)) = self.output.output.columns()
         {
             let of_all: socket::StatusReport = call(socket, "GET", "/status", PATIENCE)?;
-            print(&impaired(&of_all, screen))?;
+            print(&impaired(&of_all.impaired, screen))?;
+            let stats: Stats = call(socket, "GET", "/stats?format=json", PATIENCE)?;
+            print(&impaired(&stats.unavailable, screen))?;
             print(&refused(&of_all, screen))?;
         }
         Ok(ExitCode::SUCCESS)
@@ -291,9 +294,9 @@ fn bad(kind: &str, object: &Value) -> BadConditions {
 }
 
 /// Faults of the gateway itself.
-fn impaired(of_all: &socket::StatusReport, screen: Screen) -> String {
+fn impaired(all: &[String], screen: Screen) -> String {
     let mut text = String::new();
-    for what in &of_all.impaired {
+    for what in all {
         for line in screen.wrapped("! ", what).lines() {
             text.push_str(&screen.paint(line, Colour::Red));
             text.push('\n');

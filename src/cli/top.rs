@@ -65,7 +65,9 @@ impl Top {
                 return Ok(ExitCode::SUCCESS);
             };
             // Seven lines are needed for the rest; more lines than fit would scroll.
-            let room = screen.height.map_or(usize::MAX, |height| height.saturating_sub(7).max(1));
+            let rest = 7 + sample.unavailable.len();
+            let room =
+                screen.height.map_or(usize::MAX, |height| height.saturating_sub(rest).max(1));
             let table = table(&sample, columns, self.rows.min(room), screen);
             // Moves the cursor home and overwrites each line: clearing the screen would flicker.
             let text = format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\n"));
@@ -107,6 +109,8 @@ struct Sample {
     failed_per_second: BTreeMap<String, f64>,
     /// Sorted, the busiest first.
     routes: Vec<Rates>,
+    /// Endpoints that health checks have taken out of service.
+    unavailable: Vec<String>,
 }
 
 /// The traffic of one route, or of all listeners.
@@ -166,6 +170,7 @@ impl Sample {
                 .map(|(flag, count)| (flag.clone(), per_second(count, seconds)))
                 .collect(),
             routes,
+            unavailable: now.unavailable.clone(),
         }
     }
 }
@@ -191,6 +196,9 @@ fn table(sample: &Sample, columns: Columns, rows: usize, screen: Screen) -> Stri
     let failed: Vec<_> = failed.map(|(flag, rate)| format!("{flag} {}/s", short(*rate))).collect();
     let failed = if failed.is_empty() { "nothing".into() } else { failed.join(", ") };
     text.push_str(&screen.wrapped("", &format!("not completed: {failed}")));
+    for endpoint in &sample.unavailable {
+        text.push_str(&screen.wrapped("! ", endpoint));
+    }
     text.push('\n');
     if sample.routes.is_empty() {
         let nothing = "no route was asked for yet; `edge-gateway routes` shows what there is";
@@ -287,11 +295,13 @@ mod tests {
                 of("httproute/a/new/rule/0", 50, 10, &[0, 0, 50, 50]),
             ],
             buckets_ms,
+            unavailable: vec!["10.0.0.7:8080 of backend/a/new is unhealthy".into()],
         };
         let sample = Sample::between(&before, &now);
         let want = "\
 30 requests/s, 5.0 errors/s, p50 5.5 ms, p99 9.9 ms, 7 connections, generation 2
 not completed: UF 5.0/s
+! 10.0.0.7:8080 of backend/a/new is unhealthy
 
 ROUTE  RULE    REQ/S    ERR/S   P50 MS   P99 MS   OPEN  RETRY/S
 a/new  0          25      5.0       55       99      0        0

@@ -21,6 +21,7 @@ use crate::upstream::{
 
 use super::connection::ConnectionSettings;
 use super::filters;
+use super::health::HealthChecks;
 use super::hold::hold;
 use super::slots::Slots;
 use super::trust::Trust;
@@ -64,7 +65,7 @@ impl<'a> Clusters<'a> {
     /// All rules that refer to one backend share one cluster, and so its connections and the state
     /// of its endpoints; but the clusters of a Gateway with its own client certificate for
     /// backends, `client`, are shared only among rules of such Gateways, and those with settings of
-    /// a policy, `connection`, only among rules with the same settings.
+    /// a policy, `connection` and `health`, only among rules with the same settings.
     ///
     /// `None` if TLS is required and not possible: then no request may be sent.
     pub(super) fn get(
@@ -73,6 +74,7 @@ impl<'a> Clusters<'a> {
         carries: Carries,
         client: Option<&NamedCertificate>,
         connection: ConnectionSettings,
+        health: Option<&HealthChecks>,
     ) -> Option<Arc<Cluster>> {
         let tls = match (carries, target.encryption()) {
             // The gateway does not interpret these bytes.
@@ -111,13 +113,17 @@ impl<'a> Clusters<'a> {
             Some(identity) => format!("{name}/showing/{}", identity.object().replace(' ', "/")),
             None => name,
         };
+        let backend = name.clone();
+        // Nothing answers a check of datagrams.
+        let health = health.filter(|_| carries != Carries::Datagrams);
         let name = connection.name(name);
+        let name = health.map_or(name.clone(), |health| health.name(&name));
         if let Some(cluster) = self.by_name.get(&*name) {
             return Some(Arc::clone(cluster));
         }
-        let endpoints = match target {
-            BackendTarget::Backend { object, .. } => of_backend(object),
-            BackendTarget::Service { port, slices, .. } => of_slices(port, slices),
+        let (endpoints, object) = match target {
+            BackendTarget::Backend { object, .. } => (of_backend(object), Some(*object)),
+            BackendTarget::Service { port, slices, .. } => (of_slices(port, slices), None),
         };
         let hold = match (carries, target) {
             (Carries::Bytes | Carries::Datagrams | Carries::Decrypted, _) => None,
@@ -131,13 +137,12 @@ impl<'a> Clusters<'a> {
         let protocol = if carries == Carries::Grpc && !h2c { Protocol::H2c } else { spoken };
         // The only place where the cluster of an object gets its settings.
         let bounds = self.upstreams.bounds();
-        let settings = ClusterSettings {
-            protocol,
-            tls,
-            bounds,
-            hold,
-            ..ClusterSettings::new(name, endpoints)
-        };
+        let new = ClusterSettings::new(name, endpoints);
+        let mut settings = ClusterSettings { protocol, tls, bounds, hold, ..new };
+        if let Some(health) = health {
+            settings.health = Some(health.for_backend(&backend, object, protocol));
+            settings.panic_threshold = health.panic_threshold;
+        }
         Some(self.kept_or_new(connection.over(settings)))
     }
 

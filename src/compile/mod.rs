@@ -20,6 +20,7 @@ mod field_changes;
 mod filters;
 #[cfg(test)]
 mod goldens;
+mod health;
 mod hold;
 mod inputs;
 mod matches;

@@ -27,6 +27,7 @@ use super::balancing::RuleBackend;
 use super::clusters::{Carries, Clusters};
 use super::connection::ConnectionSettings;
 use super::filters::{self, Step};
+use super::health::HealthChecks;
 use super::misfit::Misfit;
 use super::{attempts, balancing, matches, never};
 
@@ -172,8 +173,17 @@ fn route(
     warnings: &mut Vec<Fault>,
 ) -> CompiledRoute {
     let (into, connection) = (CompiledRoute::default(), ConnectionSettings::default());
-    let mut compiler =
-        Compiler { route, policies, connection, clusters, variant, trusts_proxies, warnings, into };
+    let mut compiler = Compiler {
+        route,
+        policies,
+        connection,
+        health: None,
+        clusters,
+        variant,
+        trusts_proxies,
+        warnings,
+        into,
+    };
     compiler.not_yet("spec.useDefaultGateways", route.object.uses_default_gateways());
     match route.object {
         RouteObject::Http(object) => {
@@ -224,6 +234,8 @@ struct Compiler<'c, 'n> {
     policies: Policies<'c>,
     /// The settings of connections for the rule that is compiled.
     connection: ConnectionSettings,
+    /// The health checks of its backends.
+    health: Option<HealthChecks>,
     clusters: &'c mut Clusters<'n>,
     variant: Variant<'c>,
     trusts_proxies: bool,
@@ -314,6 +326,7 @@ impl<'c> Compiler<'c, '_> {
         let policies = self.policies.traffic.each_on_route(self.route, self.variant.traffic);
         let specs: Vec<_> = policies.filter_map(TrafficEffect::policy).map(|of| of.spec).collect();
         self.connection = ConnectionSettings::of(&specs);
+        self.health = HealthChecks::of(&specs, self.hostname());
         let load_balancer = specs.iter().find_map(|spec| spec.load_balancer.as_ref());
         let (refused, authorization) = match self.guard(0) {
             None => (false, None),
@@ -355,8 +368,9 @@ impl<'c> Compiler<'c, '_> {
     fn rule<F>(&mut self, number: usize, mut written: RuleParts<'_, F>, refs: &RuleRefs<'_>) {
         let traffic = self.traffic(number);
         let policy = traffic.and_then(TrafficEffect::policy);
-        self.connection =
-            ConnectionSettings::of(policy.as_ref().map(|policy| policy.spec).as_slice());
+        let specs = policy.as_ref().map(|policy| policy.spec);
+        self.connection = ConnectionSettings::of(specs.as_slice());
+        self.health = HealthChecks::of(specs.as_slice(), self.hostname());
         if let Some(policy) = policy {
             written.timeouts = attempts::timeouts_with(written.timeouts, policy.spec);
             written.retry = written.retry.or_else(|| attempts::retry_of_policy(policy.spec));
@@ -576,7 +590,14 @@ impl<'c> Compiler<'c, '_> {
         target: &BackendTarget<'_>,
         carries: Carries,
     ) -> Option<Arc<crate::upstream::Cluster>> {
-        self.clusters.get(target, carries, self.variant.client, self.connection)
+        let health = self.health.as_ref();
+        self.clusters.get(target, carries, self.variant.client, self.connection, health)
+    }
+
+    /// Returns the first hostname of the route that is not a wildcard.
+    fn hostname(&self) -> Option<&'c str> {
+        let hostnames = self.route.object.hostnames().iter().map(String::as_str);
+        hostnames.into_iter().find(|name| !name.starts_with('*'))
     }
 
     fn carries(&self) -> Carries {

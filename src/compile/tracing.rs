@@ -91,7 +91,7 @@ fn cluster(
     }
     let target = proxy.collectors.first()?.as_ref().ok()?;
     let client = gateway.client_certificate.as_ref();
-    clusters.get(target, Carries::Grpc, client, ConnectionSettings::default())
+    clusters.get(target, Carries::Grpc, client, ConnectionSettings::default(), None)
 }
 
 fn settings(

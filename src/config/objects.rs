@@ -51,7 +51,7 @@ const TRAFFIC_FEATURES: &[&str] = &[
     "connection.preconnect",
     "connection.socketBufferLimit",
     "dns",
-    "healthCheck",
+    "healthCheck.active.healthCheckLog",
     "http2.connectionKeepalive.idleInterval",
     "http2.onInvalidMessage",
     "loadBalancer.backendUtilization",

@@ -71,6 +71,8 @@ pub(crate) struct Backend {
     pub percent: f64,
     /// The effects of the filters of the reference.
     pub filters: Vec<Effect>,
+    /// `10.0.0.7:8080 is healthy`, for each endpoint of a backend with health checks.
+    pub endpoints: Vec<String>,
 }
 
 /// An answer without a backend.

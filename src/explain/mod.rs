@@ -30,6 +30,7 @@ use crate::snapshot::{
     Balancing, Bind, Choice, ClientLimits, ClientPolicy, EscapedSlashes, Listener, Rule, Snapshot,
     Traffic, Transport, WeightedClusters,
 };
+use crate::upstream::{Cluster, EndpointState};
 
 use answer::{Answer, Backend, Chosen, Effect};
 use challenge::Challenge;
@@ -342,20 +343,22 @@ fn priority(
     let total: u32 = backends.own().map(|(weight, _)| weight).sum();
     for (weight, choice) in backends.own() {
         let percent = f64::from(weight) * 100.0 / f64::from(total);
-        let (what, filters) = match choice {
-            Choice::Invalid => ("a reference that leads nowhere: 500".into(), Vec::new()),
+        let (what, filters, endpoints) = match choice {
+            Choice::Invalid => {
+                ("a reference that leads nowhere: 500".into(), Vec::new(), Vec::new())
+            }
             Choice::Cluster { cluster, filters } => {
                 let (mut exchange, mut head) = (exchange.clone(), head.clone());
                 let effects =
                     filters.iter().map(|filter| rehearse(filter, &mut exchange, &mut head).0);
-                (describe::backend(cluster), effects.collect())
+                (describe::backend(cluster), effects.collect(), endpoints(cluster))
             }
         };
         let what = match fallback {
             true => format!("{what} (fallback, while too few of the others are available)"),
             false => what,
         };
-        told.backends.push(Backend { what, percent, filters });
+        told.backends.push(Backend { what, percent, filters, endpoints });
     }
 }
 
@@ -371,6 +374,18 @@ fn balanced(balancing: &Balancing, exchange: &Exchange, head: &request::Parts) -
         ([], Some(None)) => "the request does not have it: the endpoint is random".into(),
     };
     format!("{balancing}: {decides}")
+}
+
+/// Returns the state of each endpoint of a cluster with health checks.
+fn endpoints(cluster: &Cluster) -> Vec<String> {
+    if cluster.health_group().is_none() {
+        return Vec::new();
+    }
+    let state = |state: EndpointState| {
+        let address = state.address.or(state.name).unwrap_or_default();
+        format!("{address} is {}", state.health.as_str())
+    };
+    cluster.states().into_iter().map(state).collect()
 }
 
 /// Returns the request as a backend gets it: the request line and the fields that filters changed.

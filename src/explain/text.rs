@@ -35,6 +35,9 @@ impl Display for Explained {
         for backend in &self.backends {
             writeln!(f, "  backend   {:.0} % to {}", backend.percent, backend.what)?;
             effects(f, "    ", &backend.filters)?;
+            for endpoint in &backend.endpoints {
+                writeln!(f, "    endpoint  {endpoint}")?;
+            }
         }
         if let Some(forwarded) = &self.forwarded {
             let mut lines = forwarded.lines();

@@ -46,7 +46,7 @@ impl<'a> RouteObject<'a> {
         }
     }
 
-    pub(super) fn hostnames(self) -> &'a [String] {
+    pub(crate) fn hostnames(self) -> &'a [String] {
         match self {
             Self::Grpc(route) => &route.spec.hostnames,
             Self::Http(route) => &route.spec.hostnames,

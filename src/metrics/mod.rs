@@ -10,6 +10,7 @@
 
 mod downstream;
 mod exposition;
+mod health;
 mod listen;
 mod proc_figures;
 mod scrape;

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use crate::clock;
 use crate::downstream::Process;
 use crate::metrics::exposition::{Exposition, Format};
-use crate::metrics::{downstream, server, upstream};
+use crate::metrics::{downstream, health, server, upstream};
 use crate::stats::Reloads;
 
 /// The sources of the metrics.
@@ -30,6 +30,7 @@ impl Metrics {
         let mut text = Exposition::new(format);
         downstream::write(&mut text, &snapshot, &self.process.connections);
         upstream::write(&mut text, &snapshot);
+        health::write(&mut text, &snapshot);
         let sources = server::Sources {
             process: &self.process,
             reloads: &self.reloads,

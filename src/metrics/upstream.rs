@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::snapshot::{Choice, Forward, Rule, Snapshot, Transport, WeightedClusters};
 use crate::stats::{Counter, Sharded, Times, Upstream};
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, HealthGroup};
 
 use super::exposition::{Exposition, Labels};
 
@@ -20,8 +20,10 @@ struct Row<'s> {
     name: &'s str,
     kind: Kind,
     counts: &'s Sharded<Upstream>,
-    /// Number of addresses, and of those that recently failed to accept a connection.
+    /// Number of addresses, and of those that are unavailable.
     members: (usize, usize),
+    /// Number of addresses that are ejected; without health checks, of the unavailable ones.
+    ejected: usize,
     room: Room,
 }
 
@@ -115,16 +117,18 @@ impl<'s> Row<'s> {
         counts: &'s Sharded<Upstream>,
         backends: Option<&WeightedClusters>,
     ) -> Self {
-        let mut members = (0, 0);
+        let (mut members, mut ejected) = ((0, 0), 0);
         let mut room = Room::UNLIMITED;
         for (_, choice) in backends.into_iter().flat_map(WeightedClusters::weighted) {
             if let Choice::Cluster { cluster, .. } = choice {
                 let (all, avoided) = cluster.members();
                 members = (members.0 + all, members.1 + avoided);
+                ejected += cluster.health_group().map_or(avoided, HealthGroup::ejected);
                 room = room.beside(cluster);
             }
         }
-        Self { labels: Labels::new("envoy_cluster_name", name), name, kind, counts, members, room }
+        let labels = Labels::new("envoy_cluster_name", name);
+        Self { labels, name, kind, counts, members, ejected, room }
     }
 }
 
@@ -280,8 +284,8 @@ fn members(text: &mut Exposition, rows: &[&Row<'_>]) {
         }
         text.gauges(
             "envoy_cluster_outlier_detection_ejections_active",
-            "Addresses that did not take a connection lately and come last.",
-            rows.iter().map(|row| (row.labels.clone(), row.members.1)),
+            "Addresses that get no requests for a time, because of their errors.",
+            rows.iter().map(|row| (row.labels.clone(), row.ejected)),
         );
     }
 }

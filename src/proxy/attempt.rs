@@ -63,10 +63,17 @@ pub(super) async fn ask(
     let sent = tokio::select! {
         biased;
         sent = cluster.send_for(errand, request) => sent,
-        failure = late => return Err(match failure {
-            Failure::RequestTimeout => record.too_long(),
-            failure => failure,
-        }),
+        failure = late => {
+            // A client that is slow to send its body is not the fault of the endpoint.
+            let awaits = |of: &BodyProgress| of.awaited.load(Ordering::Relaxed);
+            if !received.as_deref().is_some_and(awaits) {
+                cluster.late(record.upstream.as_ref());
+            }
+            return Err(match failure {
+                Failure::RequestTimeout => record.too_long(),
+                failure => failure,
+            });
+        }
     };
     match sent {
         Ok(answer) => {

@@ -9,7 +9,11 @@ use crate::tls;
 use crate::upstream::address::EndpointName;
 use crate::upstream::balance_policy::BalancePolicy;
 use crate::upstream::breaker::{Bounds, Breaker, MakeRoom};
-use crate::upstream::endpoint::{Endpoint, EndpointSettings, EndpointState};
+use crate::upstream::endpoint::{Endpoint, EndpointHealth, EndpointSettings, EndpointState};
+use crate::upstream::health::group::HealthGroup;
+use crate::upstream::health::leniency::Leniency;
+use crate::upstream::health::settings::HealthSettings;
+use crate::upstream::health::watched::Watched;
 use crate::upstream::hold::{Hold, HoldSettings};
 use crate::upstream::host::Host;
 use crate::upstream::http2_settings::Http2Settings;
@@ -53,6 +57,10 @@ pub(crate) struct ClusterSettings {
     /// streams.
     pub keep_alive: KeepAlive,
     pub policy: BalancePolicy,
+    /// Checks of the health of the hosts. Default `None`.
+    pub health: Option<Arc<HealthSettings>>,
+    /// The percentage of healthy hosts below which requests ignore health. Default 50, as in Envoy.
+    pub panic_threshold: u8,
 }
 
 impl ClusterSettings {
@@ -73,6 +81,8 @@ impl ClusterSettings {
             hold: None,
             keep_alive: KeepAlive::default(),
             policy: BalancePolicy::default(),
+            health: None,
+            panic_threshold: 50,
         }
     }
 }
@@ -103,6 +113,8 @@ pub(crate) struct Cluster {
     hold: Option<Arc<Hold>>,
     /// Counters of requests that are sent outside a route.
     counts: Arc<Sharded<Upstream>>,
+    /// `None` without health settings.
+    watched: Option<Watched>,
 }
 
 impl Cluster {
@@ -115,7 +127,13 @@ impl Cluster {
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let endpoint = |one| Endpoint::new(one, settings.tls.as_ref(), upstreams);
+        let watched = settings.health.as_ref().map(|health| {
+            let bounds = Bounds { connections: usize::MAX, pending: 0 };
+            let breaker = Breaker::new(id, bounds, None, upstreams.descriptors, make_room);
+            Watched::new(upstreams.hosts.group(health), breaker)
+        });
+        let health = settings.health.as_ref().zip(watched.as_ref().map(Watched::group));
+        let endpoint = |one| Endpoint::new(one, settings.tls.as_ref(), health, upstreams);
         let endpoints: Box<[_]> = settings.endpoints.iter().map(endpoint).collect();
         // If no request may wait, the number of requests tells whether a connection is idle.
         let counted = (settings.bounds.pending == 0).then_some(RequestBounds::UNLIMITED);
@@ -133,6 +151,7 @@ impl Cluster {
             breaker,
             hold,
             counts: Arc::default(),
+            watched,
         })
     }
 
@@ -204,9 +223,9 @@ impl Cluster {
     /// look names up.
     pub(crate) fn states(&self) -> Vec<EndpointState> {
         let state = |host: &Host, name| EndpointState {
-            avoided: !host.is_available(),
             address: Some(host.address().to_string()),
             name,
+            health: EndpointHealth::of(host),
         };
         let of_endpoint = |endpoint: &Endpoint| match endpoint {
             Endpoint::Fixed(member) => vec![state(member.host(), None)],
@@ -214,7 +233,8 @@ impl Cluster {
                 let called = Some(named.endpoint_name().to_string());
                 let known = named.known();
                 if known.members.is_empty() {
-                    return vec![EndpointState { address: None, name: called, avoided: false }];
+                    let health = EndpointHealth::Unresolved;
+                    return vec![EndpointState { address: None, name: called, health }];
                 }
                 known.hosts().map(|host| state(host, called.clone())).collect()
             }
@@ -230,6 +250,38 @@ impl Cluster {
     /// Returns the limits on the connections of this cluster.
     pub(super) fn breaker(&self) -> &Arc<Breaker> {
         &self.breaker
+    }
+
+    /// Returns the hosts that a request may use beside the healthy ones.
+    pub(super) fn leniency(&self) -> Leniency {
+        let standings = self.hosts().into_iter().map(|host| host.standing());
+        let leniency = Leniency::of(standings, self.settings.panic_threshold);
+        if leniency == Leniency::All
+            && let Some(group) = self.health_group()
+        {
+            group.panics.one_more();
+        }
+        leniency
+    }
+
+    /// Records that an endpoint did not answer a request in time, for outlier detection.
+    pub(crate) fn late(&self, endpoint: Option<&EndpointName>) {
+        if self.watched.is_none() {
+            return;
+        }
+        let Some(address) = endpoint.and_then(EndpointName::address) else { return };
+        let hosts = self.hosts();
+        hosts.iter().filter(|host| host.address() == address).for_each(|host| host.late());
+    }
+
+    /// Returns the link to the task that checks the hosts; `None` without health settings.
+    pub(super) fn watched(&self) -> Option<&Watched> {
+        self.watched.as_ref()
+    }
+
+    /// Returns what the checks of the hosts have counted; `None` without health settings.
+    pub(crate) fn health_group(&self) -> Option<&HealthGroup> {
+        self.watched().map(|watched| &**watched.group())
     }
 
     pub(super) fn id(&self) -> u64 {

@@ -9,7 +9,10 @@ use arc_swap::ArcSwap;
 
 use crate::tls;
 use crate::upstream::address::{Address, EndpointName};
-use crate::upstream::host::{Host, Hosts};
+use crate::upstream::health::group::HealthGroup;
+use crate::upstream::health::host_health::Standing;
+use crate::upstream::health::settings::HealthSettings;
+use crate::upstream::host::{HealthOf, Host, Hosts};
 use crate::upstream::member::Member;
 use crate::upstream::names::Name;
 use crate::upstream::upstreams::Upstreams;
@@ -34,9 +37,67 @@ pub(crate) struct EndpointState {
     pub address: Option<String>,
     /// `host:port`, if the endpoint is a name.
     pub name: Option<String>,
-    /// The address recently failed to accept a connection.
-    pub avoided: bool,
+    pub health: EndpointHealth,
 }
+
+/// The health of one address of a cluster, as requests and checks found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndpointHealth {
+    /// Requests got too many errors from the address, so it gets none for a time.
+    Ejected,
+    Healthy,
+    /// No health check has ended yet.
+    Unchecked,
+    /// The address failed its health checks.
+    Unhealthy,
+    /// The address recently failed to accept a connection: it is skipped for a while.
+    Unreachable,
+    /// No address is known for the name.
+    Unresolved,
+}
+
+impl EndpointHealth {
+    pub(super) fn of(host: &Host) -> Self {
+        match host.standing() {
+            Standing::Unhealthy => Self::Unhealthy,
+            Standing::Ejected => Self::Ejected,
+            _ if !host.is_reachable() => Self::Unreachable,
+            Standing::Unchecked => Self::Unchecked,
+            Standing::Healthy => Self::Healthy,
+        }
+    }
+
+    /// Returns true if health checks have taken the address out of service.
+    pub(crate) fn is_out(self) -> bool {
+        matches!(self, Self::Ejected | Self::Unhealthy)
+    }
+
+    /// Returns the word of the admin API.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ejected => "ejected",
+            Self::Healthy => "healthy",
+            Self::Unchecked => "unchecked",
+            Self::Unhealthy => "unhealthy",
+            Self::Unreachable => "unreachable",
+            Self::Unresolved => "unresolved",
+        }
+    }
+}
+
+impl EndpointSettings {
+    /// Returns the form of the endpoint in logs, by which the health settings name it.
+    fn name(&self) -> String {
+        match self {
+            Self::Address(address) => address.to_string(),
+            Self::Name { host, port } => format!("{host}:{port}"),
+            Self::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+/// The health settings of a cluster, and the counters of its hosts.
+type Health<'a> = (&'a Arc<HealthSettings>, &'a Arc<HealthGroup>);
 
 /// An endpoint of a running cluster.
 #[derive(Debug)]
@@ -50,9 +111,15 @@ impl Endpoint {
     pub(super) fn new(
         settings: &EndpointSettings,
         tls: Option<&tls::ClientSettings>,
+        health: Option<Health<'_>>,
         upstreams: &Upstreams,
     ) -> Self {
-        let fixed = |address| Self::Fixed(Member::new(upstreams.hosts.host(address, tls)));
+        let fixed = |address| {
+            let endpoint = settings.name();
+            let health =
+                health.map(|(settings, group)| HealthOf { settings, group, endpoint: &endpoint });
+            Self::Fixed(Member::new(upstreams.hosts.host(address, tls, health)))
+        };
         match settings {
             EndpointSettings::Address(address) => fixed(Address::Ip(*address)),
             EndpointSettings::Name { host, port } => {
@@ -60,6 +127,7 @@ impl Endpoint {
                     name: upstreams.names.name(host),
                     port: *port,
                     tls: tls.cloned(),
+                    health: health.map(|(of, group)| (Arc::clone(of), Arc::clone(group))),
                     all: Arc::clone(&upstreams.hosts),
                     found: ArcSwap::default(),
                 };
@@ -104,6 +172,7 @@ pub(super) struct Named {
     name: Arc<Name>,
     port: u16,
     tls: Option<tls::ClientSettings>,
+    health: Option<(Arc<HealthSettings>, Arc<HealthGroup>)>,
     all: Arc<Hosts>,
     found: ArcSwap<Found>,
 }
@@ -125,6 +194,19 @@ impl Named {
     /// Returns name and port, for the log.
     pub(super) fn endpoint_name(&self) -> EndpointName {
         EndpointName::unresolved(self.name.host(), self.port)
+    }
+
+    fn host(&self, address: Address) -> Arc<Host> {
+        let endpoint = self.endpoint_name().to_string();
+        let health = self.health.as_ref();
+        let health =
+            health.map(|(settings, group)| HealthOf { settings, group, endpoint: &endpoint });
+        self.all.host(address, self.tls.as_ref(), health)
+    }
+
+    /// Starts a lookup of the name if its addresses are unknown or outdated.
+    pub(super) fn refresh(&self) {
+        self.name.refresh();
     }
 
     /// Returns the members that were found last. Does not start a lookup.
@@ -164,7 +246,7 @@ impl Named {
                 let known = found.addresses.iter().position(|known| known == ip);
                 known.map(|at| Arc::clone(&found.members[at])).unwrap_or_else(|| {
                     let address = Address::Ip(SocketAddr::new(*ip, self.port));
-                    Arc::new(Member::new(self.all.host(address, self.tls.as_ref())))
+                    Arc::new(Member::new(self.host(address)))
                 })
             };
             let members = addresses.iter().map(member).collect();

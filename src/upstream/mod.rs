@@ -7,7 +7,8 @@
 //! ([`pool`]), so that requests take no lock.
 //!
 //! Byte streams use [`Cluster::open`], flows of datagrams [`Cluster::datagrams`]. All of them
-//! choose an endpoint by the same loop ([`balance`]); the state of an address is in its [`host`].
+//! choose an endpoint by the same loop ([`balance`]); the state of an address is in its [`host`], and
+//! checks of its health are in [`health`].
 //!
 //! [`ClusterSettings`] has everything that may differ between clusters, with the defaults. To add a
 //! load-balancing policy, add a variant of `BalanceKind` and its arm in [`balance`]; to add a reason
@@ -34,6 +35,7 @@ mod errand;
 mod failure;
 mod h1;
 mod h2;
+mod health;
 mod hold;
 mod holding;
 mod host;
@@ -42,6 +44,7 @@ mod keep_alive;
 mod lifetime;
 mod maglev;
 mod member;
+mod moment;
 mod names;
 pub(crate) mod pool;
 mod raw;
@@ -61,6 +64,9 @@ pub(crate) use endpoint::{EndpointSettings, EndpointState};
 pub(crate) use errand::Errand;
 pub(crate) use failure::{FailureKind, SendFailure};
 pub(crate) use h1::Tunnel;
+pub(crate) use health::{
+    ActiveCheck, Cause, HealthGroup, HealthSettings, HttpProbe, PassiveCheck, Probe, TcpProbe,
+};
 pub(crate) use hold::{HeldRequest, Hold, HoldSettings, Turn};
 pub(crate) use http2_settings::{Http2Settings, Ping};
 pub(crate) use keep_alive::KeepAlive;

@@ -137,6 +137,11 @@ impl Name {
         state.addresses.is_empty() && (state.failure.is_some() || self.lookup.is_none())
     }
 
+    /// Starts a lookup if the addresses are unknown or outdated. Does not wait for it.
+    pub(super) fn refresh(self: &Arc<Self>) {
+        self.at_hand(clock::now());
+    }
+
     /// Returns the addresses in the resolver's order; the list is never empty. Waits only if no
     /// address has ever been found, for at most `patience`.
     ///

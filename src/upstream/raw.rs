@@ -183,6 +183,7 @@ impl Cluster {
             let permit = self.breaker().permit_now(counts)?;
             match connect(self, candidate.address(), Alpn::Unspoken, counts, permit).await {
                 Ok(mut stream) => {
+                    candidate.host().opened();
                     drop(stream.hold(Holding { share, active }));
                     stream.keep_alive(self.settings().keep_alive);
                     return Ok(stream);

@@ -103,6 +103,7 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("is not the name of a cookie; use", "no request would ever have it"),
     ("is not an attribute of a cookie", "the cookie could not be set"),
     ("is not the value of an attribute; use", "the same"),
+    ("expected the path of a request", "no backend would answer the check"),
     ("a cost by metadata is not supported", "there is no metadata here: nothing would be counted"),
     (".number: `-1` is out of range", "Envoy Gateway cannot decode it"),
     (".number: `-2147483648` is out of range", "the same"),

@@ -218,7 +218,7 @@ function showListeners(listeners) {
 }
 
 function showClusters(clusters) {
-  const kinds = { healthy: "good", unreachable: "bad", unresolved: "bad" };
+  const kinds = { ejected: "bad", healthy: "good", unhealthy: "bad", unreachable: "bad", unresolved: "bad" };
   const rows = clusters.flatMap((cluster) => {
     const name = parts(cluster.name).join("/");
     const protocol = cluster.tls ? `${cluster.protocol} over TLS` : cluster.protocol;
@@ -363,7 +363,7 @@ async function tried(event) {
     const effects = (filters) => filters.map((one) => [one.filter, ...one.changes.map((change) => `  ${change}`)].join("\n"));
     for (const text of effects(told.filters)) tell("filter", text);
     for (const one of told.backends) {
-      tell("backend", [`${one.percent.toFixed(0)} % to ${one.what}`, ...effects(one.filters)].join("\n"));
+      tell("backend", [`${one.percent.toFixed(0)} % to ${one.what}`, ...effects(one.filters), ...one.endpoints].join("\n"));
     }
     if (told.forwarded) tell("forwards", told.forwarded);
     if (answer) {

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::uri::PathAndQuery;
 
 use crate::api::envoy::health_check::{
     ActiveHealthCheck, ActiveHealthCheckType, HealthCheck, HealthCheckEvent, HealthCheckLog,
@@ -66,6 +67,8 @@ fn http(check: &HttpHealthCheck, at: Path<'_>, found: &mut Violations) {
         found.precise_hostname(at.field("hostname"), hostname);
     }
     found.length(at.field("path"), &check.path, 1..=1024);
+    let is_path = check.path.starts_with('/') && PathAndQuery::try_from(&*check.path).is_ok();
+    found.require(is_path, at.field("path"), "expected the path of a request, such as `/health`");
     if let Some(method) = &check.method {
         found.length(at.field("method"), method, 0..=16);
     }

@@ -80,7 +80,7 @@ impl<'a> Candidates<'a> {
             cluster,
             aim,
             begun: false,
-            screen: Screen::new(aim),
+            screen: Screen::new(cluster, aim),
             order: Order::new(cluster, aim),
             last: None,
             failure: SendFailure::new(FailureKind::NoEndpoint, "the cluster has no endpoint"),
@@ -120,7 +120,12 @@ impl<'a> Candidates<'a> {
 
     /// Returns the failure of the last host, after all failed.
     pub(super) fn failure(self) -> SendFailure {
-        self.failure
+        match self.failure.kind {
+            FailureKind::NoEndpoint if self.screen.has_left_out_sick() => {
+                SendFailure { details: "no endpoint is healthy".into(), ..self.failure }
+            }
+            _ => self.failure,
+        }
     }
 
     async fn find(&mut self) -> Option<Candidate<'a>> {
@@ -150,7 +155,7 @@ impl<'a> Candidates<'a> {
 
     /// Returns the preferred host if it is an available host of this cluster, as far as its names
     /// resolve.
-    async fn preferred(&self, patience: Duration) -> Option<Candidate<'a>> {
+    async fn preferred(&mut self, patience: Duration) -> Option<Candidate<'a>> {
         let address = self.aim.prefer.as_ref().and_then(EndpointName::address)?;
         for endpoint in self.cluster.endpoints() {
             let candidate = match endpoint {

@@ -198,6 +198,11 @@ impl Sending {
         }
     }
 
+    /// Returns the fields of the response, after its head has been received.
+    pub(super) fn fields(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Returns the answer with its body. If the response is complete already, the connection
     /// returns to the pool at once.
     pub(super) fn answer(

@@ -82,9 +82,16 @@ pub(super) async fn send(
             drop(connection.hold(Holding { share: share.take(), active: active.take() }));
             let cause = match sending.exchange(&mut connection, errand.moved).await {
                 Ok(head) if pooled && sending.was_not_received(head) => "timed out",
-                Ok(head) => return sending.answer(head, connection),
+                Ok(head) => {
+                    member.host().answered(head.status, sending.fields());
+                    return sending.answer(head, connection);
+                }
                 Err(broken) if pooled && sending.may_go_again(&broken) => "dead",
-                Err(broken) => return Err(broken.into_failure().at(address.clone())),
+                Err(broken) => {
+                    let failure = broken.into_failure();
+                    member.host().failed(failure.kind);
+                    return Err(failure.at(address.clone()));
+                }
             };
             errand.counts.here().resends.one_more();
             tracing::debug!(endpoint = %address, cause, "pooled connection failed, sending again");

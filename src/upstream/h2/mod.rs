@@ -62,6 +62,7 @@ pub(super) async fn send(
             let error = match stream.send(outgoing.again(&upload)).await {
                 Ok(incoming) => {
                     outgoing.body.settle();
+                    member.host().answered(incoming.status(), incoming.headers());
                     let response = response(stream, incoming);
                     return Ok(Answer { response, endpoint: address.clone().into(), tunnel: None });
                 }
@@ -88,6 +89,7 @@ pub(super) async fn send(
                 Processed::Yes => false,
             };
             if !may_go_again || resends == MOST_RESENDS || !outgoing.body.is_whole() {
+                member.host().failed(fault.failure.kind);
                 return Err(fault.failure.at(address.clone()));
             }
             tracing::debug!(endpoint = %address, "request was not processed, sending again");
