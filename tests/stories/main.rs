@@ -32,6 +32,7 @@ mod forwarding;
 mod grpc;
 mod grpc_web;
 mod h2spec;
+mod health;
 mod hold;
 mod http2;
 mod incomplete;
