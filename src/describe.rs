@@ -8,6 +8,7 @@ use std::fmt::{Display, Formatter, Result, Write};
 use std::sync::Arc;
 
 use crate::filters::{Filter, HttpFilter, PathMatch, Phase, ValueMatch};
+use crate::proxy_protocol;
 use crate::secret::is_secret_header;
 use crate::snapshot::{
     AddressSource, Bind, Carrier, Choice, ClientDetection, Conditions, Forward, Limit, Listener,
@@ -425,6 +426,11 @@ fn write_endpoints(f: &mut Formatter<'_>, settings: &ClusterSettings) -> Result 
     }
     if let Some(check) = settings.health.as_ref().and_then(|health| health.active.as_ref()) {
         write!(f, ", checked by {check}")?;
+    }
+    match settings.proxy_protocol {
+        None => {}
+        Some(proxy_protocol::Version::V1) => f.write_str(" with PROXY header v1")?,
+        Some(proxy_protocol::Version::V2) => f.write_str(" with PROXY header v2")?,
     }
     f.write_str(":")?;
     if settings.endpoints.is_empty() {

@@ -16,8 +16,8 @@
 //!
 //! The ground floor: [`body`], [`carry_over`] (state that outlives a reload), [`clock`], [`http_client`]
 //! (of commands), [`local_http`] (servers for this host), [`net`] (addresses and names), [`patch`] (patches
-//! of JSON), [`path`] (normalisation), [`secret`],
-//! [`stable_hash`], [`yaml`] (the writer). [`echo`] is the server of
+//! of JSON), [`path`] (normalisation), [`proxy_protocol`] (its headers), [`secret`], [`stable_hash`],
+//! [`yaml`] (the writer). [`echo`] is the server of
 //! `edge-gateway echo`, [`fuzz`] has the entry points of `fuzz/`.
 //!
 //! To see the path of a request, read `proxy/http.rs`; to see a reload, read `control/reload.rs`.
@@ -55,6 +55,7 @@ mod patch;
 mod path;
 mod provider;
 mod proxy;
+mod proxy_protocol;
 mod secret;
 mod snapshot;
 mod stable_hash;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::api;
 use crate::api::envoy::BackendTrafficPolicySpec;
 use crate::api::envoy::Quantity;
-use crate::api::envoy::backend_settings::{self, CircuitBreaker, RetryBudget};
+use crate::api::envoy::backend_settings::{
+    self, CircuitBreaker, ProxyProtocolVersion, RetryBudget,
+};
+use crate::proxy_protocol;
 use crate::stable_hash::hash_32;
 use crate::upstream::{
     BalancePolicy, Bounds, ClusterSettings, Http2Settings, LifetimeLimits, Ping, RequestBounds,
@@ -24,6 +27,7 @@ pub(super) struct ConnectionSettings {
     lifetime: LifetimeLimits,
     http2: Option<Http2Settings>,
     balance: BalancePolicy,
+    proxy_protocol: Option<proxy_protocol::Version>,
 }
 
 /// The limit of a circuit breaker that does not set it: the default of the CRD.
@@ -45,6 +49,7 @@ impl ConnectionSettings {
         let tcp = timeouts.and_then(|timeouts| timeouts.tcp.as_ref());
         let http = timeouts.and_then(|timeouts| timeouts.http.as_ref());
         let connect = tcp.and_then(|tcp| tcp.connect_timeout).map(api::Duration::get);
+        let header = specs.iter().find_map(|spec| spec.proxy_protocol.as_ref());
         let idle = http.and_then(|http| http.connection_idle_timeout).map(api::Duration::get);
         let http2 = specs.iter().find_map(|spec| spec.http2.as_ref());
         let age = http.and_then(|http| http.max_connection_duration).map(api::Duration::get);
@@ -62,6 +67,7 @@ impl ConnectionSettings {
                     .filter(|most| *most > 0),
             },
             balance: balance.map(balancing::policy).unwrap_or_default(),
+            proxy_protocol: header.map(|header| version(&header.version)),
         }
     }
 
@@ -70,7 +76,9 @@ impl ConnectionSettings {
         if self == Self::default() {
             return name;
         }
-        format!("{name}/policy/{:08x}", hash_32(&format!("{self:?}")))
+        // Absent headers leave the names of other settings as they were.
+        let settings = format!("{self:?}").replace(", proxy_protocol: None", "");
+        format!("{name}/policy/{:08x}", hash_32(&settings))
     }
 
     /// Puts these settings in place of those of a cluster.
@@ -83,6 +91,7 @@ impl ConnectionSettings {
             lifetime: self.lifetime,
             http2: self.http2.unwrap_or(cluster.http2),
             policy: self.balance,
+            proxy_protocol: self.proxy_protocol,
             ..cluster
         }
     }
@@ -147,6 +156,14 @@ fn http2_settings(raw: &backend_settings::Http2Settings) -> Http2Settings {
         connection_window: window(&raw.initial_connection_window_size, defaults.connection_window),
         max_streams: streams.unwrap_or(defaults.max_streams),
         ping,
+    }
+}
+
+/// A word that is neither version is a fault of the policy, which is not applied.
+fn version(word: &ProxyProtocolVersion) -> proxy_protocol::Version {
+    match word {
+        ProxyProtocolVersion::V1 => proxy_protocol::Version::V1,
+        ProxyProtocolVersion::V2 | ProxyProtocolVersion::Unknown(_) => proxy_protocol::Version::V2,
     }
 }
 

@@ -56,7 +56,6 @@ const TRAFFIC_FEATURES: &[&str] = &[
     "http2.onInvalidMessage",
     "loadBalancer.backendUtilization",
     "loadBalancer.zoneAware",
-    "proxyProtocol",
     "rateLimit.global",
     "rateLimit.local.rules[].shared",
     "routingType",

@@ -58,8 +58,10 @@ pub(super) async fn ask(
         };
     // The record gets the endpoint, so that the log names the one that did not answer in time.
     let client = record.connection.client_of(record.client);
-    let (counts, tried) = (&rule.counts, &mut record.upstream);
-    let errand = Errand { aim, client, counts, tried, moved };
+    let header = cluster.settings().proxy_protocol;
+    let proxied = header.map(|_| Box::new(record.connection.addresses()));
+    let (counts, tried, proxied) = (&rule.counts, &mut record.upstream, proxied.as_deref());
+    let errand = Errand { aim, client, proxied, counts, tried, moved };
     let sent = tokio::select! {
         biased;
         sent = cluster.send_for(errand, request) => sent,

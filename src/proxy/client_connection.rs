@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::downstream::{BindCounts, PeerNetwork, Process, Registration, Watch};
 use crate::proxy::forwarded_fields::ConnectionOrigin;
+use crate::proxy_protocol::Addresses;
 use crate::snapshot::BindKey;
 use crate::upstream::Holder;
 
@@ -32,6 +33,11 @@ pub(crate) struct ClientConnection {
 }
 
 impl ClientConnection {
+    /// Returns the two ends of the connection, for the PROXY header of a backend.
+    pub(super) fn addresses(&self) -> Addresses {
+        Addresses { source: self.watch.peer, destination: self.local }
+    }
+
     /// Returns the holder to which the descriptors of a request are charged: the peer, or, behind a
     /// proxy that is believed, `client`, the address that the proxy reported. Requests of a proxy of
     /// `--trusted-proxies` that reports none are not limited.

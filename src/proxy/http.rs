@@ -515,8 +515,9 @@ async fn forward(
         Some(call) => call.request_body(body),
         None => body,
     };
-    let client = record.connection.client_of(client);
-    let body = mirror::copy(&rule.mirrors, head, body, client);
+    let connection = &record.connection;
+    let client = connection.client_of(client);
+    let body = mirror::copy(&rule.mirrors, head, body, client, connection);
     let mut request = Request::new(body);
     std::mem::swap(request.method_mut(), &mut head.method);
     std::mem::swap(request.uri_mut(), &mut head.uri);

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::body::{Body, BodyError};
 use crate::clock::coarse_now;
 use crate::downstream::{silence, tasks};
+use crate::proxy::client_connection::ClientConnection;
 use crate::snapshot::Mirror;
 use crate::upstream::Holder;
 
@@ -27,12 +28,13 @@ const LAG: usize = 16;
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// Sends the copies that `mirrors` require, charges their descriptors to `client`, and returns the
-/// body to forward.
+/// body to forward. PROXY headers name the client of `connection`.
 pub(super) fn copy(
     mirrors: &[Mirror],
     head: &request::Parts,
     mut body: Body,
     client: Option<Holder>,
+    connection: &ClientConnection,
 ) -> Body {
     for mirror in mirrors {
         if !mirror.takes(fastrand::u32(..)) {
@@ -45,9 +47,11 @@ pub(super) fn copy(
         *request.uri_mut() = head.uri.clone();
         *request.headers_mut() = head.headers.clone();
         let cluster = mirror.cluster.clone();
+        let proxied = cluster.settings().proxy_protocol.map(|_| connection.addresses());
         tasks::spawn(async move {
             let answered = async {
-                let mut body = cluster.send_of(client, request).await.ok()?.response.into_body();
+                let sent = cluster.send_of(client, proxied.as_ref(), request);
+                let mut body = sent.await.ok()?.response.into_body();
                 while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
                 Some(())
             };

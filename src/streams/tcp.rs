@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::downstream::{BindCounts, ClientStream, Ending, OpenExchange, Registration, Watch};
 use crate::failure::Failure;
+use crate::proxy_protocol::Addresses;
 use crate::stats::Tunnel;
 use crate::streams::destination::Destination;
 use crate::streams::stream_record::StreamRecord;
@@ -40,12 +41,17 @@ pub(crate) async fn serve<S: ClientStream>(
     let Destination { cluster, fallback, counts, aim } = destination;
     let holder = registration.client();
     KeepAlive::default().apply(client.socket());
+    let proxied = cluster.settings().proxy_protocol.and_then(|_| {
+        let destination = client.socket().local_addr().ok()?;
+        Some(Addresses { source: watch.peer, destination })
+    });
+    let (holder, proxied) = (registration.client(), proxied.as_ref());
     let opened = tokio::select! {
         opened = async {
             let upstream = &mut record.upstream;
-            match (cluster.open(&aim, holder, &counts, upstream).await, &fallback) {
+            match (cluster.open(&aim, holder, proxied, &counts, upstream).await, &fallback) {
                 (Err(failed), Some(fallback)) if !failed.kind.is_ours() => {
-                    fallback.open(&aim, holder, &counts, upstream).await
+                    fallback.open(&aim, holder, proxied, &counts, upstream).await
                 }
                 (opened, _) => opened,
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::proxy_protocol;
 use crate::stats::{Sharded, Upstream};
 use crate::tls;
 use crate::upstream::address::EndpointName;
@@ -61,6 +62,9 @@ pub(crate) struct ClusterSettings {
     pub health: Option<Arc<HealthSettings>>,
     /// The percentage of healthy hosts below which requests ignore health. Default 50, as in Envoy.
     pub panic_threshold: u8,
+    /// The PROXY header that each connection begins with, ahead of TLS. A connection is then for
+    /// one connection of a client only. Default `None`.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
 }
 
 impl ClusterSettings {
@@ -83,6 +87,7 @@ impl ClusterSettings {
             policy: BalancePolicy::default(),
             health: None,
             panic_threshold: 50,
+            proxy_protocol: None,
         }
     }
 }

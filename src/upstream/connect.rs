@@ -9,10 +9,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use crate::proxy_protocol::Addresses;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::{Alpn, TlsFailure};
 use crate::upstream::address::Address;
@@ -153,7 +154,8 @@ fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
 }
 
 /// Opens a connection to `address` within the cluster's connect timeout, including the TLS
-/// handshake if the cluster uses TLS; the handshake offers `alpn`.
+/// handshake if the cluster uses TLS; the handshake offers `alpn`. `proxied` is the connection of
+/// the client, for the header of a cluster that has one.
 ///
 /// # Errors
 ///
@@ -163,12 +165,13 @@ pub(super) async fn connect(
     cluster: &Cluster,
     address: &Address,
     alpn: Alpn,
+    proxied: Option<&Addresses>,
     counts: &Arc<Sharded<Upstream>>,
     permit: Permit,
 ) -> Result<Stream, SendFailure> {
     let patience = cluster.settings().connect_timeout;
     counts.here().connects.one_more();
-    let failed = match tokio::time::timeout(patience, open(cluster, address, alpn)).await {
+    let failed = match tokio::time::timeout(patience, open(cluster, address, alpn, proxied)).await {
         Ok(Ok(kind)) => {
             counts.here().open.one_more();
             if let Some(hold) = cluster.hold() {
@@ -190,8 +193,18 @@ pub(super) async fn connect(
     Err(failed.at(address.clone()))
 }
 
-async fn open(cluster: &Cluster, address: &Address, alpn: Alpn) -> Result<Kind, SendFailure> {
-    let socket = open_socket(address).await.map_err(|error| SendFailure::unconnected(&error))?;
+async fn open(
+    cluster: &Cluster,
+    address: &Address,
+    alpn: Alpn,
+    proxied: Option<&Addresses>,
+) -> Result<Kind, SendFailure> {
+    let unconnected = |error: io::Error| SendFailure::unconnected(&error);
+    let mut socket = open_socket(address).await.map_err(unconnected)?;
+    if let Some(version) = cluster.settings().proxy_protocol {
+        // The buffer of a new socket has room for the header.
+        socket.write_all(&version.header(proxied)).await.map_err(unconnected)?;
+    }
     let Some(client) = cluster.tls() else { return Ok(Kind::Clear(socket)) };
     // Boxed, so that exchanges in clear do not reserve memory for the handshake.
     match Box::pin(client.handshake(socket, alpn)).await {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::body::Response;
+use crate::proxy_protocol::Addresses;
 use crate::stats::{Sharded, Upstream};
 use crate::upstream::address::EndpointName;
 use crate::upstream::balance::Aim;
@@ -17,6 +18,9 @@ pub(crate) struct Errand<'a> {
     pub aim: &'a Aim,
     /// The client that the request's descriptors count for; with `None` they count for no client.
     pub client: Option<Holder>,
+    /// The connection of the client, if the cluster sends PROXY headers: only connections that were
+    /// opened for it are used. With `None` the header names no client.
+    pub proxied: Option<&'a Addresses>,
     /// Counters of the connections that are opened for the request, for their whole life.
     pub counts: &'a Arc<Sharded<Upstream>>,
     /// Always holds the endpoint that the request went to last, so that a caller that drops the

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use crate::clock::coarse_now;
+use crate::proxy_protocol::Addresses;
 use crate::upstream::breaker::Fate;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::Look;
@@ -79,9 +80,14 @@ pub(crate) fn drain() {
     h2::drain();
 }
 
-/// Takes the usable connection to this member that was used last.
-pub(super) fn take(member: &Member, look: Look) -> Option<Box<Connection>> {
-    POOL.with_borrow_mut(|pool| pool.take(member, coarse_now(), look))
+/// Takes the usable connection to this member that was used last; of those with a PROXY header only
+/// one for the same connection of a client.
+pub(super) fn take(
+    member: &Member,
+    proxied: Option<&Addresses>,
+    look: Look,
+) -> Option<Box<Connection>> {
+    POOL.with_borrow_mut(|pool| pool.take(member, proxied, coarse_now(), look))
 }
 
 /// Closes the connection of this worker that has been idle longest, of one cluster or of all.
@@ -107,14 +113,25 @@ impl Pool {
         }
     }
 
-    fn take(&mut self, member: &Member, now: u64, look: Look) -> Option<Box<Connection>> {
+    fn take(
+        &mut self,
+        member: &Member,
+        proxied: Option<&Addresses>,
+        now: u64,
+        look: Look,
+    ) -> Option<Box<Connection>> {
         let shelf = self.shelves.get_mut(member.number())?;
-        while let Some((since, mut connection)) = shelf.resting.pop_back() {
+        // Without PROXY headers this is the last one. With them, the search is bounded by the limit
+        // of the shelf.
+        let fits = |(_, connection): &(u64, Box<Connection>)| connection.is_for(proxied);
+        while let Some(at) = shelf.resting.iter().rposition(fits) {
+            let (since, mut connection) = shelf.resting.remove(at)?;
             self.idle -= 1;
             if shelf.is_expired(since, now) {
-                // The remaining connections have been idle even longer.
-                self.idle -= shelf.resting.len();
-                shelf.clear(&mut self.leaving);
+                // Those before it have been idle even longer.
+                self.idle -= at;
+                let expired = shelf.resting.drain(..at);
+                self.leaving.extend(expired.map(|(_, connection)| connection));
             } else if connection.is_quiet(look) && !connection.retires(now) {
                 return Some(connection);
             }

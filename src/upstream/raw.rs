@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::clock;
+use crate::proxy_protocol::Addresses;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
 use crate::upstream::address::{Address, EndpointName};
@@ -162,7 +163,8 @@ impl Cluster {
         self.hosts().iter().any(|host| host.address() == flow.host.address())
     }
 
-    /// Opens a byte stream to an endpoint, with the `counts` of a route. `tried` always holds the
+    /// Opens a byte stream to an endpoint for a client, with the `counts` of a route; `proxied` is the
+    /// connection of the client, if the cluster sends PROXY headers. `tried` always holds the
     /// endpoint that was tried last.
     ///
     /// # Errors
@@ -173,6 +175,7 @@ impl Cluster {
         &self,
         aim: &Aim,
         client: Option<Holder>,
+        proxied: Option<&Addresses>,
         counts: &Arc<Sharded<Upstream>>,
         tried: &mut Option<EndpointName>,
     ) -> Result<Stream, SendFailure> {
@@ -181,7 +184,8 @@ impl Cluster {
         while let Some(candidate) = candidates.next(tried).await {
             let active = candidates.begin();
             let permit = self.breaker().permit_now(counts)?;
-            match connect(self, candidate.address(), Alpn::Unspoken, counts, permit).await {
+            let (address, alpn) = (candidate.address(), Alpn::Unspoken);
+            match connect(self, address, alpn, proxied, counts, permit).await {
                 Ok(mut stream) => {
                     candidate.host().opened();
                     drop(stream.hold(Holding { share, active }));
@@ -215,7 +219,7 @@ mod tests {
 
         let mut tried = None;
         let mut stream =
-            cluster.open(&Aim::default(), None, cluster.counts(), &mut tried).await.unwrap();
+            cluster.open(&Aim::default(), None, None, cluster.counts(), &mut tried).await.unwrap();
         assert_eq!(tried.unwrap().to_string(), address.to_string());
         let (mut accepted, _) = there.accept().await.unwrap();
         accepted.write_all(b"first").await.unwrap();
@@ -224,8 +228,10 @@ mod tests {
         assert_eq!(&greeting, b"first");
 
         drop(there);
-        let failed =
-            cluster.open(&Aim::default(), None, cluster.counts(), &mut None).await.unwrap_err();
+        let failed = cluster
+            .open(&Aim::default(), None, None, cluster.counts(), &mut None)
+            .await
+            .unwrap_err();
         assert_eq!(failed.kind, FailureKind::ConnectRefused);
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use http::header::UPGRADE;
 
 use crate::body::Request;
+use crate::proxy_protocol::Addresses;
 use crate::upstream::balance::Aim;
 use crate::upstream::cluster::{Cluster, ClusterSettings, Protocol};
 use crate::upstream::descriptors::Holder;
@@ -47,10 +48,11 @@ impl Cluster {
     /// if it has no body and an idempotent method (RFC 9110 section 9.2.2). There are no other
     /// retries.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer, SendFailure> {
-        self.send_of(None, request).await
+        self.send_of(None, None, request).await
     }
 
-    /// Like [`send`](Self::send), with the descriptors counted for a client.
+    /// Like [`send`](Self::send), with the descriptors counted for a client, and its connection for
+    /// PROXY headers.
     ///
     /// # Errors
     ///
@@ -58,10 +60,11 @@ impl Cluster {
     pub(crate) async fn send_of(
         self: &Arc<Self>,
         client: Option<Holder>,
+        proxied: Option<&Addresses>,
         request: Request,
     ) -> Result<Answer, SendFailure> {
         let (aim, tried, moved) = (&Aim::default(), &mut None, &AtomicU64::default());
-        let errand = Errand { aim, client, counts: self.counts(), tried, moved };
+        let errand = Errand { aim, client, proxied, counts: self.counts(), tried, moved };
         let mut request = request;
         self.send_for(errand, &mut request).await
     }

@@ -27,6 +27,7 @@ const FLOORS: &[&[&str]] = &[
         "net",
         "patch",
         "path",
+        "proxy_protocol",
         "secret",
         "stable_hash",
         "stats",

@@ -50,6 +50,7 @@ mod operator;
 mod parked;
 mod patience;
 mod policies;
+mod proxy_protocol;
 mod redirect;
 mod reload;
 mod restart;

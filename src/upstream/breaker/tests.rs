@@ -66,7 +66,7 @@ fn send_of(
     for _ in 0..count {
         let cluster = Arc::clone(cluster);
         sent.spawn(async move {
-            let answer = cluster.send_of(client, get()).await;
+            let answer = cluster.send_of(client, None, get()).await;
             answer.map(|_| ()).map_err(|failure| failure.kind)
         });
     }
@@ -215,7 +215,8 @@ async fn descriptors_are_shared_by_all_backends() {
     assert!(other.hosts()[0].is_available());
     let failed = other.datagrams(&Aim::default(), None, other.counts()).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::NoDescriptor);
-    let failed = other.open(&Aim::default(), None, other.counts(), &mut None).await.unwrap_err();
+    let failed =
+        other.open(&Aim::default(), None, None, other.counts(), &mut None).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::NoDescriptor);
     answers.add_permits(8);
     for sent in [sent, more] {
@@ -231,16 +232,19 @@ async fn a_client_has_its_share_of_requests_tunnels_and_flows() {
     let (origin, answers) = slow(OK).await;
     let cluster = cluster(&[origin.address], &bound(100, 0, descriptors));
     let sent = send_of(&cluster, 1, Some(greedy));
-    let tunnel = soon(cluster.open(&Aim::default(), Some(greedy), cluster.counts(), &mut None))
-        .await
-        .unwrap();
+    let tunnel =
+        soon(cluster.open(&Aim::default(), Some(greedy), None, cluster.counts(), &mut None))
+            .await
+            .unwrap();
     let flow =
         soon(cluster.datagrams(&Aim::default(), Some(greedy), cluster.counts())).await.unwrap();
     until("two are there", || origin.accepted() == 2).await;
-    let refused = soon(cluster.send_of(Some(greedy), get())).await.unwrap_err();
+    let refused = soon(cluster.send_of(Some(greedy), None, get())).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::ClientShare);
-    let refused =
-        cluster.open(&Aim::default(), Some(greedy), cluster.counts(), &mut None).await.unwrap_err();
+    let refused = cluster
+        .open(&Aim::default(), Some(greedy), None, cluster.counts(), &mut None)
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind, FailureKind::ClientShare);
     let refused =
         cluster.datagrams(&Aim::default(), Some(greedy), cluster.counts()).await.unwrap_err();
@@ -256,7 +260,7 @@ async fn a_client_has_its_share_of_requests_tunnels_and_flows() {
     // An idle connection counts for no client; when it is reused, it counts for its next client.
     answers.add_permits(6);
     assert!(pool::resting(&cluster) >= 3);
-    let again = join_all((0..3).map(|_| cluster.send_of(Some(greedy), get())));
+    let again = join_all((0..3).map(|_| cluster.send_of(Some(greedy), None, get())));
     assert!(soon(again).await.iter().all(Result::is_ok));
 }
 
@@ -267,8 +271,14 @@ async fn an_errand_without_a_client_counts_for_nobody() {
     let cluster = cluster(&[origin.address], &bound(100, 0, descriptors));
     let (aim, counts) = (Aim::default(), cluster.counts());
     for (client, served) in [(None, true), (Some(descriptors.client(1)), false)] {
-        let errand =
-            Errand { aim: &aim, client, counts, tried: &mut None, moved: &AtomicU64::default() };
+        let errand = Errand {
+            aim: &aim,
+            client,
+            proxied: None,
+            counts,
+            tried: &mut None,
+            moved: &AtomicU64::default(),
+        };
         assert_eq!(soon(cluster.send_for(errand, &mut get())).await.is_ok(), served);
     }
 }

@@ -14,6 +14,7 @@ use http::HeaderName;
 use tokio::io::AsyncReadExt;
 
 use crate::clock::coarse_now;
+use crate::proxy_protocol::Addresses;
 use crate::upstream::address::Address;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::cluster::Cluster;
@@ -48,6 +49,8 @@ pub(in crate::upstream) struct Connection {
     number: Number,
     address: Address,
     life: Lifetime,
+    /// The connection of the client that its PROXY header names.
+    proxied: Option<Box<Addresses>>,
     /// Received bytes that are not consumed yet.
     pub(super) input: BytesMut,
     /// Size of the next read; doubled whenever a read fills it.
@@ -59,13 +62,19 @@ pub(in crate::upstream) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, cluster: &Arc<Cluster>, member: &Member) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        cluster: &Arc<Cluster>,
+        member: &Member,
+        proxied: Option<&Addresses>,
+    ) -> Self {
         Self {
             stream,
             cluster: Arc::downgrade(cluster),
             number: member.number(),
             address: member.address().clone(),
             life: Lifetime::begin(cluster.settings().lifetime, coarse_now()),
+            proxied: proxied.copied().map(Box::new),
             input: BytesMut::new(),
             room: SMALL_READ,
             output: Vec::new(),
@@ -84,6 +93,11 @@ impl Connection {
 
     pub(in crate::upstream) fn number(&self) -> Number {
         self.number
+    }
+
+    /// Returns true if requests of this connection of a client, or of no client, may use it.
+    pub(in crate::upstream) fn is_for(&self, proxied: Option<&Addresses>) -> bool {
+        self.proxied.as_deref() == proxied
     }
 
     pub(super) fn address(&self) -> &Address {

@@ -57,7 +57,7 @@ pub(super) async fn send(
     while let Some(member) = candidates.next(errand.tried).await {
         let address = member.address();
         let denied = |denied| SendFailure::from(denied).at(address.clone());
-        let find = || pool::take(&member, look);
+        let find = || pool::take(&member, errand.proxied, look);
         let mut active = candidates.begin();
         // The futures of the rare ways are boxed, so that no request reserves memory for them.
         let mut way = match breaker.at_hand(find) {
@@ -68,9 +68,13 @@ pub(super) async fn send(
             let (mut connection, pooled) = match way {
                 Way::Found(connection) => (connection, true),
                 Way::Open(permit) => {
-                    let opened = connect(cluster, address, Alpn::Http11, errand.counts, permit);
+                    let (alpn, proxied) = (Alpn::Http11, errand.proxied);
+                    let opened = connect(cluster, address, alpn, proxied, errand.counts, permit);
                     match Box::pin(opened).await {
-                        Ok(stream) => (Box::new(Connection::new(stream, cluster, &member)), false),
+                        Ok(stream) => {
+                            let connection = Connection::new(stream, cluster, &member, proxied);
+                            (Box::new(connection), false)
+                        }
                         Err(refused) if refused.kind.is_ours() => return Err(refused),
                         Err(refused) => {
                             candidates.missed(refused);

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::clock;
 use crate::clock::coarse_now;
+use crate::proxy_protocol::Addresses;
 use crate::stats::{Sharded, Upstream};
 use crate::tls::Alpn;
 use crate::upstream::breaker::{Breaker, BreakerLimit, Denied, LONGEST_WAIT, Permit, Way};
@@ -65,6 +66,8 @@ struct Peer {
 struct Shelved {
     link: Link,
     life: Lifetime,
+    /// The connection of the client that its PROXY header names.
+    proxied: Option<Box<Addresses>>,
     /// Time at which a sweep first found it unused, in milliseconds; `None` while it is in use.
     used_at: Option<u64>,
 }
@@ -186,19 +189,21 @@ pub(super) async fn open_stream(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
     client: Option<Holder>,
+    proxied: Option<&Addresses>,
     member: &Member,
     upload: &Arc<Upload>,
 ) -> Result<OpenStream, SendFailure> {
-    any_stream(cluster, counts, member, upload).await?.held_for(client)
+    any_stream(cluster, counts, proxied, member, upload).await?.held_for(client)
 }
 
 async fn any_stream(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
+    proxied: Option<&Addresses>,
     member: &Member,
     upload: &Arc<Upload>,
 ) -> Result<OpenStream, SendFailure> {
-    let gate = match find(cluster, member, upload) {
+    let gate = match find(cluster, proxied, member, upload) {
         Ok(stream) => return Ok(stream),
         Err(gate) => gate,
     };
@@ -209,7 +214,7 @@ async fn any_stream(
         return Err(Denied::Overflow(BreakerLimit::Connections).into());
     };
     drop(pending);
-    if let Ok(stream) = find(cluster, member, upload) {
+    if let Ok(stream) = find(cluster, proxied, member, upload) {
         return Ok(stream);
     }
     if let Some((at, failure)) = &*last_failure
@@ -217,15 +222,15 @@ async fn any_stream(
     {
         return Err(failure.clone());
     }
-    let find = || find(cluster, member, upload).ok();
+    let find = || find(cluster, proxied, member, upload).ok();
     let permit = match cluster.breaker().admit(counts, find).await? {
         Way::Found(stream) => return Ok(stream),
         Way::Open(permit) => permit,
     };
-    match open_link(cluster, counts, member, permit).await {
+    match open_link(cluster, counts, proxied, member, permit).await {
         Ok(link) => {
             let stream = OpenStream::new(&link, true, upload);
-            shelve(cluster, member, link);
+            shelve(cluster, proxied, member, link);
             Ok(stream)
         }
         Err(failure) => {
@@ -237,14 +242,18 @@ async fn any_stream(
 
 fn find(
     cluster: &Arc<Cluster>,
+    proxied: Option<&Addresses>,
     member: &Member,
     upload: &Arc<Upload>,
 ) -> Result<OpenStream, Arc<Gate>> {
     SHARED.with_borrow_mut(|shared| {
         let peer = shared.peer(cluster, member);
         let now = coarse_now();
-        let has_room =
-            |shelved: &Shelved| shelved.link.has_room() && shelved.life.spent(now).is_none();
+        let has_room = |shelved: &Shelved| {
+            shelved.proxied.as_deref() == proxied
+                && shelved.link.has_room()
+                && shelved.life.spent(now).is_none()
+        };
         match peer.links.iter_mut().find(|shelved| has_room(shelved)) {
             Some(shelved) => {
                 shelved.life.serves();
@@ -256,14 +265,15 @@ fn find(
     })
 }
 
-fn shelve(cluster: &Arc<Cluster>, member: &Member, link: Link) {
+fn shelve(cluster: &Arc<Cluster>, proxied: Option<&Addresses>, member: &Member, link: Link) {
     SHARED.with_borrow_mut(|shared| {
         if !shared.closed {
             let peer = shared.peer(cluster, member);
+            let proxied = proxied.copied().map(Box::new);
             let mut life = Lifetime::begin(cluster.settings().lifetime, coarse_now());
             // The connection was opened for a stream.
             life.serves();
-            peer.links.push(Shelved { link, life, used_at: None });
+            peer.links.push(Shelved { link, life, proxied, used_at: None });
         }
     });
 }
@@ -340,10 +350,11 @@ impl Shared {
 async fn open_link(
     cluster: &Arc<Cluster>,
     counts: &Arc<Sharded<Upstream>>,
+    proxied: Option<&Addresses>,
     member: &Member,
     permit: Permit,
 ) -> Result<Link, SendFailure> {
-    let stream = connect(cluster, member.address(), Alpn::Http2, counts, permit).await?;
+    let stream = connect(cluster, member.address(), Alpn::Http2, proxied, counts, permit).await?;
     // By default, TCP keep-alive rather than HTTP/2 PING: the kernel answers even for a busy backend. A backend
     // that had to answer PINGs within a separate limit would lose all its streams regardless of the
     // limits of their requests.

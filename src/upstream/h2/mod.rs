@@ -50,7 +50,8 @@ pub(super) async fn send(
         let mut active = candidates.begin();
         loop {
             let upload = Arc::<Upload>::default();
-            let opened = open_stream(cluster, errand.counts, errand.client, &member, &upload).await;
+            let Errand { counts, client, proxied, .. } = errand;
+            let opened = open_stream(cluster, counts, client, proxied, &member, &upload).await;
             let mut stream = match opened {
                 Ok(stream) => stream.counted(active.take().or_else(|| candidates.begin())),
                 Err(refused) if refused.kind.is_ours() => return Err(refused.at(address.clone())),

@@ -482,14 +482,14 @@ async fn a_stream_that_is_alone_holds_its_connection_for_its_client() {
     let cluster = Cluster::new(settings, &upstreams);
     let client = Some(descriptors.client("client"));
     soon(cluster.send(get())).await.unwrap();
-    let open = |_| cluster.send_of(client, request("POST", &[], endless()));
+    let open = |_| cluster.send_of(client, None, request("POST", &[], endless()));
     // Two on the existing connection; the third would need another one.
     let first = soon(open(1)).await.unwrap();
     let second = soon(open(2)).await.unwrap();
     let third = soon(open(3)).await.unwrap_err();
     assert_eq!(third.kind, FailureKind::ClientShare);
     let other = Some(descriptors.client("another"));
-    soon(cluster.send_of(other, request("POST", &[], endless()))).await.unwrap();
+    soon(cluster.send_of(other, None, request("POST", &[], endless()))).await.unwrap();
     drop((first, second));
     soon(open(4)).await.unwrap();
 }

@@ -259,3 +259,56 @@ fn a_drained_worker_keeps_nothing() {
     });
     worker.join().unwrap();
 }
+
+/// Each connection with a PROXY header is for one connection of a client, or for none.
+#[tokio::test]
+async fn a_connection_with_a_header_is_used_for_its_client_only() {
+    let (saw, mut headers) = reports();
+    let origin = Origin::new(move |_, mut peer| {
+        let saw = saw.clone();
+        async move {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") {
+                line.push(peer.0.read_u8().await.unwrap());
+            }
+            saw.send(String::from_utf8(line).unwrap()).unwrap();
+            while peer.head().await.is_some() {
+                peer.write(OK).await;
+            }
+        }
+    })
+    .await;
+    let cluster = cluster_with(&[origin.address], |settings| {
+        settings.proxy_protocol = Some(crate::proxy_protocol::Version::V1);
+    });
+    let client = |port| Addresses {
+        source: ([192, 0, 2, 1], port).into(),
+        destination: ([192, 0, 2, 2], 80).into(),
+    };
+    let (one, other) = (client(1), client(2));
+    for proxied in [Some(&one), Some(&other), None, Some(&one), None, Some(&other), Some(&one)] {
+        soon(cluster.send_of(None, proxied, get())).await.unwrap();
+    }
+    assert_eq!((origin.accepted(), resting(&cluster)), (3, 3));
+    assert_eq!(headers.next().await, "PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n");
+    assert_eq!(headers.next().await, "PROXY TCP4 192.0.2.1 192.0.2.2 2 80\r\n");
+    assert_eq!(headers.next().await, "PROXY UNKNOWN\r\n");
+    assert!(headers.is_empty());
+}
+
+/// The room of a connection that is idle for another client is given to the request that waits.
+#[tokio::test]
+async fn connections_of_other_clients_make_room() {
+    let origin = Origin::answering(OK).await;
+    let cluster = cluster_with(&[origin.address], |settings| {
+        settings.proxy_protocol = Some(crate::proxy_protocol::Version::V2);
+        settings.bounds.connections = 2;
+    });
+    // The backend takes the header for a request line; it answers all the same.
+    for port in 1..9 {
+        let source = ([192, 0, 2, 1], port).into();
+        let proxied = Addresses { source, destination: ([192, 0, 2, 2], 80).into() };
+        soon(cluster.send_of(None, Some(&proxied), get())).await.unwrap();
+    }
+    assert_eq!((origin.accepted(), resting(&cluster)), (8, 2));
+}

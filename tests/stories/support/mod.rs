@@ -9,6 +9,7 @@ mod echo;
 mod frames;
 mod gateway;
 mod greeter;
+mod haproxy;
 mod hello;
 mod hostile;
 mod notify;
@@ -39,6 +40,7 @@ pub(crate) use self::frames::{
 };
 pub(crate) use self::gateway::{Gateway, NAMES, Setup};
 pub(crate) use self::greeter::Greeter;
+pub(crate) use self::haproxy::Haproxy;
 pub(crate) use self::hello::{Hello, Record, record, server_name};
 pub(crate) use self::hostile::{Faults, Target, replies};
 pub(crate) use self::notify::Message;

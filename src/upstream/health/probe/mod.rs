@@ -49,7 +49,7 @@ async fn exchange(
         Probe::Http(_) => Alpn::Http11,
         Probe::Tcp(_) => Alpn::Unspoken,
     };
-    let stream = match connect(cluster, &address, alpn, watched.counts(), permit).await {
+    let stream = match connect(cluster, &address, alpn, None, watched.counts(), permit).await {
         Ok(stream) => stream,
         Err(failure) if failure.kind.is_ours() => return Outcome::Unmade,
         Err(failure) => return Outcome::unanswered(failure.to_string()),
