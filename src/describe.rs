@@ -12,8 +12,8 @@ use crate::proxy_protocol;
 use crate::secret::is_secret_header;
 use crate::snapshot::{
     AddressSource, Bind, Carrier, Choice, ClientDetection, Conditions, Forward, Limit, Listener,
-    RetriedFailures, Retry, Row, Rule, Session, Snapshot, Timeouts, Traffic, Transport,
-    WeightedClusters,
+    ProxyHeader, RetriedFailures, Retry, Row, Rule, Session, Snapshot, Timeouts, Traffic,
+    Transport, WeightedClusters,
 };
 use crate::tls::{AltName, ClientSettings};
 use crate::trace::{CollectorSettings, TracingSettings};
@@ -132,7 +132,14 @@ fn write_bind(to: &mut String, bind: &Bind) -> Result {
         (Transport::Tcp, false) if bind.forwards().is_some() => "tcp",
         (Transport::Tcp, false) => "http",
     };
-    writeln!(to, " {protocol}, sockets named {}", bind.names.join(", "))
+    write!(to, " {protocol}, sockets named {}", bind.names.join(", "))?;
+    match bind.proxy_header {
+        None => {}
+        Some(ProxyHeader::Optional) => to.push_str(", PROXY header optional"),
+        Some(ProxyHeader::Required) => to.push_str(", behind PROXY header"),
+    }
+    to.push('\n');
+    Ok(())
 }
 
 fn write_listener(to: &mut String, listener: &Listener) -> Result {

@@ -55,6 +55,7 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 limits: Arc::clone(&built.limits),
                 policy: None,
                 has_policies: false,
+                proxy_header: None,
                 access_log: parts.logs.of(gateway).cloned(),
                 counts: parts
                     .inputs
@@ -72,6 +73,9 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 let defaults = parts.inputs.client_limits;
                 bind.limits = Arc::new(until_known(defaults, &bind.limits, &built.limits));
             }
+            // The listener of a connection is known only after its header.
+            let header = built.policy.as_ref().and_then(|policy| policy.proxy_header);
+            bind.proxy_header = bind.proxy_header.max(header);
             bind.https |= listener.spec.protocol == Protocol::Https;
             bind.forwards_tls |= listener.spec.protocol == Protocol::Tls;
             if *logs.entry(key).or_insert(gateway.proxy) != gateway.proxy {

@@ -18,8 +18,8 @@ use crate::api::envoy::{ClientTrafficPolicySpec, Quantity};
 use crate::api::{self, Protocol};
 use crate::graph::{ClientEffect, ClientPolicies, Listener};
 use crate::snapshot::{
-    AddressSource, ClientDetection, ClientLimits, ClientPolicy, EscapedSlashes, RequestIds, Rule,
-    Underscores,
+    AddressSource, ClientDetection, ClientLimits, ClientPolicy, EscapedSlashes, ProxyHeader,
+    RequestIds, Rule, Underscores,
 };
 
 use super::field_changes;
@@ -76,6 +76,7 @@ fn policy(name: Arc<str>, spec: &ClientTrafficPolicySpec) -> ClientPolicy {
     let late = headers.late_response_headers.as_ref();
     ClientPolicy {
         name,
+        proxy_header: proxy_header(spec),
         detection: spec.client_ip_detection.as_ref().map(detection),
         request_ids: request_ids(&headers),
         underscores: match headers.with_underscores_action {
@@ -142,6 +143,15 @@ fn hops(of: &XForwardedFor) -> AddressSource {
             AddressSource::Hops(usize::try_from(count).unwrap_or(usize::MAX))
         }
         (None, _) => AddressSource::Peer,
+    }
+}
+
+/// `enableProxyProtocol` is an older form of `proxyProtocol: {}`, which takes precedence.
+fn proxy_header(policy: &ClientTrafficPolicySpec) -> Option<ProxyHeader> {
+    match &policy.proxy_protocol {
+        Some(of) if of.optional == Some(true) => Some(ProxyHeader::Optional),
+        Some(_) => Some(ProxyHeader::Required),
+        None => (policy.enable_proxy_protocol == Some(true)).then_some(ProxyHeader::Required),
     }
 }
 

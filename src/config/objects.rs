@@ -67,7 +67,6 @@ const TRAFFIC_FEATURES: &[&str] = &[
 /// Fields of Envoy Gateway's ClientTrafficPolicy that are not supported yet, in the same form.
 const CLIENT_FEATURES: &[&str] = &[
     "connection",
-    "enableProxyProtocol",
     "headers.xForwardedClientCert",
     "http1.disableSafeMaxConnectionDuration",
     "http1.http10.useDefaultHost",
@@ -76,7 +75,6 @@ const CLIENT_FEATURES: &[&str] = &[
     "http2.connectionKeepalive.intervalJitter",
     "http2.onInvalidMessage",
     "http3",
-    "proxyProtocol",
     "tcpKeepalive",
     "tls",
 ];

@@ -381,6 +381,7 @@ mod tests {
             limits: Arc::default(),
             policy: None,
             has_policies: false,
+            proxy_header: None,
             access_log: None,
         })
     }

@@ -494,7 +494,8 @@ impl Watch {
         .await
     }
 
-    fn asked_ending(&self) -> Option<Ending> {
+    /// Returns the ending that was asked for.
+    pub(crate) fn asked_ending(&self) -> Option<Ending> {
         match self.ending.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(Ending::Gracefully),

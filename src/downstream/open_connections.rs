@@ -170,6 +170,13 @@ impl WorkerConnections {
         *connections.by_bind.entry(bind).or_default() += 1;
     }
 
+    /// Puts `watch` in the place of that of the connection.
+    fn replace(&self, number: u64, watch: Arc<Watch>) {
+        if let Some((_, of)) = self.connections().by_number.get_mut(&number) {
+            *of = watch;
+        }
+    }
+
     fn take(&self, number: u64) {
         let mut connections = self.connections();
         let Some((bind, _)) = connections.by_number.remove(&number) else { return };
@@ -233,7 +240,8 @@ pub(crate) struct Registration {
     all: Arc<Connections>,
     assignment: Assignment,
     number: u64,
-    /// `None` for a trusted proxy, whose connections carry many clients.
+    /// `None` for a trusted proxy, whose connections carry many clients, and until the PROXY header
+    /// of a connection is read.
     peer: Option<(PeerNetwork, Holder)>,
 }
 
@@ -249,6 +257,12 @@ impl Registration {
     ) -> Self {
         assignment.0.put(number, bind, Arc::clone(watch));
         Self { all, assignment, number, peer }
+    }
+
+    /// Records the client of a connection that was admitted for no client. It is counted already.
+    pub(crate) fn is_of(&mut self, peer: Option<(PeerNetwork, Holder)>, watch: &Arc<Watch>) {
+        self.peer = peer;
+        self.assignment.0.replace(self.number, Arc::clone(watch));
     }
 
     /// Returns the holder to which the descriptors of the requests are charged; `None` for a

@@ -2,8 +2,7 @@
 //! or HTTP/2.
 
 use std::io;
-use std::net::IpAddr;
-use std::pin::pin;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -14,12 +13,12 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use crate::clock::coarse_now;
-use crate::downstream::{
-    BindCounts, ClientStream, Ending, GRACE, Process, Registration, Rewound, Watch,
-};
+use crate::downstream::{BindCounts, ClientStream, Process, Registration, Rewound, Watch};
+use crate::edge::connection_error::{ConnectionError, unless_ending};
+use crate::edge::proxy_header::receive;
 use crate::failure::Failure;
 use crate::filters::Scheme;
-use crate::proxy::{ClientConnection, ConnectionOrigin, HttpEnded, Speaking, SpokenHttp, speak};
+use crate::proxy::{ClientConnection, ConnectionOrigin, Speaking, SpokenHttp, speak};
 use crate::snapshot::{Bind, BindKey, ClientLimits, Traffic};
 use crate::stats::Tunnel;
 use crate::streams::tcp::{self, AcceptedStream};
@@ -62,17 +61,28 @@ pub(super) async fn serve(
 async fn begin(
     process: Arc<Process>,
     bind: BindKey,
-    stream: TcpStream,
-    watch: Arc<Watch>,
-    registration: Registration,
+    mut stream: TcpStream,
+    mut watch: Arc<Watch>,
+    mut registration: Registration,
 ) -> Result<Option<Speaking>, ConnectionError> {
     stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    let port = local.port();
+    let accepted_at = stream.local_addr()?;
+    let (port, mut local) = (accepted_at.port(), accepted_at);
     let snapshot = process.snapshot.load();
     // A reload may have removed the bind since the connection was accepted.
     let Some(served) = snapshot.bind(bind) else { return Ok(None) };
     let counts = BindCounts::new(&served.counts);
+    if let Some(header) = served.proxy_header {
+        let limits = Arc::clone(&served.limits);
+        let receiving = receive(&process, header, &mut stream, watch, limits, &mut registration);
+        let received = Box::pin(receiving).await.inspect_err(|error| {
+            if error.is_of_header() {
+                counts.here().proxy_header_errors.one_more();
+            }
+        })?;
+        watch = received.watch;
+        local = received.local.unwrap_or(local);
+    }
     if let Some((listener, forwards)) = served.forwards() {
         watch.limited_by(&listener.limits);
         let mut record = StreamRecord::begin(Arc::clone(&process), watch.peer, "TCP");
@@ -80,7 +90,7 @@ async fn begin(
         let destination = choose_destination(forwards.best(""), &mut record);
         drop(snapshot);
         let route = StreamRoute { tunnel: Some(Tunnel::Tcp), record, destination };
-        forward(route, counts, watch, registration, stream).await?;
+        forward(route, counts, watch, registration, local, stream).await?;
         return Ok(None);
     }
     if !served.tls {
@@ -107,7 +117,7 @@ async fn begin(
     }
 
     watch.begins_handshake();
-    let handshake = handshake(&process, served, &watch, local.ip(), stream);
+    let handshake = handshake(&process, served, &watch, accepted_at.ip(), stream);
     let shaken =
         Box::pin(unless_ending(&watch, timeout(watch.limits().handshake_timeout, handshake))).await;
     let shaken = shaken.and_then(|shaken| shaken.map_err(|_| ConnectionError::Late)?);
@@ -122,7 +132,7 @@ async fn begin(
     let (sni, stream) = match met {
         HandshakeOutcome::Http { sni, stream } => (sni, stream),
         HandshakeOutcome::Passthrough { route, stream } => {
-            forward(route, counts, watch, registration, stream).await?;
+            forward(route, counts, watch, registration, local, stream).await?;
             return Ok(None);
         }
         HandshakeOutcome::Terminated { mut route, stream } => {
@@ -130,7 +140,7 @@ async fn begin(
             let version = tls::version(session);
             counts.here().negotiated(version, tls::cipher(session));
             route.record.tls = Some(version);
-            forward(route, counts, watch, registration, *stream).await?;
+            forward(route, counts, watch, registration, local, *stream).await?;
             return Ok(None);
         }
     };
@@ -271,6 +281,7 @@ async fn forward(
     counts: BindCounts,
     watch: Arc<Watch>,
     registration: Registration,
+    local: SocketAddr,
     client: impl ClientStream,
 ) -> Result<(), ConnectionError> {
     let StreamRoute { tunnel, mut record, destination } = route;
@@ -283,7 +294,8 @@ async fn forward(
     match destination {
         Ok(destination) => {
             let open = watch.open();
-            let accepted = AcceptedStream { tunnel, record, open, watch, counts, registration };
+            let accepted =
+                AcceptedStream { tunnel, record, open, watch, local, counts, registration };
             Box::pin(tcp::serve(accepted, destination, client)).await;
         }
         Err(failure) => {
@@ -292,22 +304,6 @@ async fn forward(
         }
     }
     Ok(())
-}
-
-/// Awaits `work`, unless the connection is asked to end in the meantime and its grace period has
-/// passed.
-async fn unless_ending<T>(
-    watch: &Watch,
-    work: impl Future<Output = T>,
-) -> Result<T, ConnectionError> {
-    let mut work = pin!(work);
-    tokio::select! {
-        done = &mut work => return Ok(done),
-        ending = watch.ending(None) => if ending > Ending::Gracefully {
-            return Err(ConnectionError::Late);
-        }
-    }
-    timeout(GRACE, work).await.map_err(|_| ConnectionError::Late)
 }
 
 /// Reads just enough bytes to distinguish HTTP/2 with prior knowledge from HTTP/1.
@@ -321,21 +317,4 @@ async fn sniff(mut stream: TcpStream) -> io::Result<(SpokenHttp, Bytes, TcpStrea
             return Ok((SpokenHttp::Http1, read.freeze(), stream));
         }
     }
-}
-
-/// The reason why a connection ended, if not by its client's choice.
-#[derive(Debug, thiserror::Error)]
-enum ConnectionError {
-    #[error(transparent)]
-    Http(#[from] HttpEnded),
-    #[error("socket")]
-    Io(#[from] io::Error),
-    #[error("a time limit passed or a drain ended")]
-    Late,
-    #[error("TLS")]
-    NoHello(#[source] tls::NoHello),
-    #[error("TLS")]
-    Tls(#[from] tls::HelloError),
-    #[error("no listener for the name of the TLS handshake")]
-    UnknownName,
 }

@@ -6,6 +6,8 @@
 
 mod accept;
 mod balance;
+mod connection_error;
+mod proxy_header;
 mod worker;
 
 pub(crate) use balance::seats;

@@ -14,8 +14,8 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::clock::{coarse_now, set_coarse_now};
 use crate::downstream::{
-    Assignment, Ending, Millis, PeerNetwork, Process, Registration, Watch, WorkerConnections,
-    coarse_timer, tasks,
+    Assignment, Ending, Millis, Process, Registration, Watch, WorkerConnections, coarse_timer,
+    tasks,
 };
 use crate::edge::accept;
 use crate::edge::balance::{Assigner, HandedOver, WorkerSeat};
@@ -201,17 +201,20 @@ impl Worker {
         assignment: Assignment,
     ) -> Option<(Arc<Watch>, Registration)> {
         let address = canonical(peer);
-        let Process { connections, limits, trusted_proxies, descriptors, .. } = &*self.process;
+        let Process { connections, limits, .. } = &*self.process;
         // A reload may have removed the bind since the connection was accepted.
-        let client_limits = Arc::clone(&self.process.snapshot.load().bind(bind)?.limits);
+        let snapshot = self.process.snapshot.load();
+        let served = snapshot.bind(bind)?;
+        let client_limits = Arc::clone(&served.limits);
         let number = connections.admit(limits.connections)?;
-        let is_proxy = trusted_proxies.iter().any(|proxies| proxies.contains(address.ip()));
-        let peer = (!is_proxy).then(|| PeerNetwork::of(address.ip()));
-        if peer.is_some_and(|peer| !connections.admit_peer(peer, limits.connections_a_peer)) {
-            connections.left();
-            return None;
-        }
-        let peer = peer.map(|peer| (peer, descriptors.client(peer)));
+        // The sender of a PROXY header carries many clients; the client is counted once it is known.
+        let peer = match served.proxy_header {
+            Some(_) => None,
+            None => {
+                let peer = self.process.admit_peer(address.ip());
+                peer.inspect_err(|_| connections.left()).ok()?
+            }
+        };
         let watch = Arc::new(Watch::new(address, client_limits, coarse_now()));
         let all = Arc::clone(connections);
         let registration = Registration::new(all, assignment, number, bind, peer, &watch);

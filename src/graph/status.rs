@@ -466,8 +466,11 @@ fn policy_conditions(of: &AncestorReport) -> Vec<Condition> {
         [] => {}
         [(reason, message)] => conditions.push(is_true("Warning", reason, message)),
         several => {
+            let (first, _) = several[0];
+            let is_one = several.iter().all(|(reason, _)| *reason == first);
             let messages: Vec<&str> = several.iter().map(|(_, message)| &**message).collect();
-            conditions.push(is_true("Warning", "Warnings", &messages.join("; ")));
+            let reason = if is_one { first } else { "Warnings" };
+            conditions.push(is_true("Warning", reason, &messages.join("; ")));
         }
     }
     conditions

@@ -146,6 +146,14 @@ fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
         "Open connections by the socket they came to.",
         sums(|of| &of.connections_active),
     );
+    let behind: Vec<_> = binds.iter().filter(|(_, bind)| bind.proxy_header.is_some()).collect();
+    text.counters(
+        "envoy_listener_downstream_cx_proxy_proto_error",
+        "Connections without a valid PROXY header in time.",
+        behind
+            .iter()
+            .map(|(labels, bind)| (labels.clone(), bind.counts.sum(|of| &of.proxy_header_errors))),
+    );
 
     let tls: Vec<_> = binds.into_iter().filter(|(_, bind)| bind.tls).collect();
     let sums = |of: Of| tls.iter().map(move |(labels, bind)| (labels.clone(), bind.counts.sum(of)));

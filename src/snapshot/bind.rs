@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::net::HostPattern;
 use crate::observe::GatewayLog;
-use crate::snapshot::{BindKey, ClientLimits, ClientPolicy, Forwards, HostTable, RouteTable};
+use crate::snapshot::{
+    BindKey, ClientLimits, ClientPolicy, Forwards, HostTable, ProxyHeader, RouteTable,
+};
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertFacts, CertSlot, ClientValidation, ListenerCertificates};
 use crate::trace::TracingSettings;
@@ -37,6 +39,8 @@ pub(crate) struct Bind {
     pub policy: Option<Arc<ClientPolicy>>,
     /// True if a ClientTrafficPolicy applies to a listener.
     pub has_policies: bool,
+    /// The PROXY header of all connections, TLS or not: required if one of the listeners requires it.
+    pub proxy_header: Option<ProxyHeader>,
     /// The access log of exchanges that belong to no listener: the log of the bind's Gateways, if
     /// they all have the same one.
     pub access_log: Option<Arc<GatewayLog>>,

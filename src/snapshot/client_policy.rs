@@ -16,6 +16,9 @@ use crate::net::Cidr;
 pub(crate) struct ClientPolicy {
     /// `namespace/name` of the policy.
     pub name: Arc<str>,
+    /// The PROXY header before the first byte of each connection; of the listeners of one port, each
+    /// connection has that of [`Bind::proxy_header`](super::Bind::proxy_header).
+    pub proxy_header: Option<ProxyHeader>,
     /// The source of the client's address; `None` if `--trusted-proxies` decides.
     pub detection: Option<ClientDetection>,
     pub request_ids: RequestIds,
@@ -100,4 +103,11 @@ pub(crate) enum AddressSource {
     Peer,
     /// `X-Forwarded-For` of peers in these ranges: from the right, the first entry outside of them.
     Ranges(Box<[Cidr]>),
+}
+
+/// Whether connections begin with a PROXY header. Its sender is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ProxyHeader {
+    Optional,
+    Required,
 }

@@ -36,7 +36,8 @@ pub(crate) use bind_key::{BindKey, Transport};
 pub(crate) use carried::{Carried, LimitKey};
 pub(crate) use client_limits::ClientLimits;
 pub(crate) use client_policy::{
-    AddressSource, ClientDetection, ClientPolicy, EscapedSlashes, RequestIds, Underscores,
+    AddressSource, ClientDetection, ClientPolicy, EscapedSlashes, ProxyHeader, RequestIds,
+    Underscores,
 };
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;

@@ -54,6 +54,8 @@ pub(crate) struct Downstream {
     pub responses: Classes,
     /// Times from the end of the request's head to the last byte of its response.
     pub times: Histogram,
+    /// Connections without a valid PROXY header in time.
+    pub proxy_header_errors: Counter,
     pub handshakes: Counter,
     pub handshakes_failed: Counter,
     pub tls_versions: [Counter; TLS_VERSIONS.len()],

@@ -4,6 +4,7 @@
 //! the connection is a tunnel: it ends when both ends have ended, when no byte has moved for the
 //! tunnel timeout, or with the process at the end of a drain. A reload does not affect it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +25,8 @@ pub(crate) struct AcceptedStream {
     pub record: StreamRecord,
     pub open: OpenExchange,
     pub watch: Arc<Watch>,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
     pub counts: BindCounts,
     pub registration: Registration,
 }
@@ -36,15 +39,14 @@ pub(crate) async fn serve<S: ClientStream>(
 ) {
     // They are dropped in this order, so that the log line is written while the connection is still
     // registered.
-    let AcceptedStream { tunnel, mut record, open: _open, watch, counts: of_bind, registration } =
+    let AcceptedStream { tunnel, mut record, open: _open, watch, local, counts, registration } =
         accepted;
+    let of_bind = counts;
     let Destination { cluster, fallback, counts, aim } = destination;
     let holder = registration.client();
     KeepAlive::default().apply(client.socket());
-    let proxied = cluster.settings().proxy_protocol.and_then(|_| {
-        let destination = client.socket().local_addr().ok()?;
-        Some(Addresses { source: watch.peer, destination })
-    });
+    let header = cluster.settings().proxy_protocol;
+    let proxied = header.map(|_| Addresses { source: watch.peer, destination: local });
     let (holder, proxied) = (registration.client(), proxied.as_ref());
     let opened = tokio::select! {
         opened = async {

@@ -10,7 +10,9 @@ use crate::api::open_enum::open_enum;
 use super::backend_settings::{Http2Settings, TcpKeepalive};
 use super::backend_traffic_policy::NoSettings;
 use super::client_tls::ClientTls;
-use super::policy::{EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget};
+use super::policy::{
+    EnvoyPolicy, EnvoyPolicySpec, MergeType, PolicySelector, PolicyTarget, deprecated_target,
+};
 use super::quantity::Quantity;
 use super::response_override::StringMatch;
 
@@ -61,6 +63,15 @@ impl EnvoyPolicySpec for ClientTrafficPolicySpec {
 
     fn target_selectors(&self) -> &[PolicySelector] {
         &self.target_selectors
+    }
+
+    fn deprecated(&self) -> Vec<(&'static str, &'static str)> {
+        let proxy = ("enableProxyProtocol", "proxyProtocol");
+        let proxy = self.enable_proxy_protocol.map(|_| proxy);
+        let id = ("headers.preserveXRequestID", "headers.requestID");
+        let id =
+            self.headers.as_ref().and_then(|headers| headers.preserve_x_request_id).map(|_| id);
+        deprecated_target(self).into_iter().chain(proxy).chain(id).collect()
     }
 
     /// A listener takes one policy as a whole.

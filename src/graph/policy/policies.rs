@@ -322,7 +322,11 @@ fn ask<'a, S: EnvoyPolicySpec>(
 ) -> Asking<'a> {
     for (old, new) in policy.spec.deprecated() {
         let list = if old == "targetRef" { ", which is a list" } else { "" };
-        faults.warning(key, field_path!(spec).field(old), format!("deprecated; use `{new}`{list}"));
+        faults.warning(
+            key,
+            FieldPath::from(format!("spec.{old}")),
+            format!("deprecated; use `{new}`{list}"),
+        );
     }
     for (field, problem) in policy.spec.idle() {
         faults.warning(key, FieldPath::from(field), problem);
