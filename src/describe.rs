@@ -138,6 +138,12 @@ fn write_bind(to: &mut String, bind: &Bind) -> Result {
         Some(ProxyHeader::Optional) => to.push_str(", PROXY header optional"),
         Some(ProxyHeader::Required) => to.push_str(", behind PROXY header"),
     }
+    let of_listeners = bind.listeners.sorted().into_iter();
+    let mut policies = of_listeners.filter_map(|(_, listener)| listener.policy.as_ref());
+    let bound = policies.find_map(|policy| policy.connections).filter(|_| !bind.tls);
+    if let Some(bound) = bound {
+        write!(to, ", at most {} connections", bound.most)?;
+    }
     to.push('\n');
     Ok(())
 }

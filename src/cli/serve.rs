@@ -151,6 +151,8 @@ impl LimitArgs {
         ClientLimits {
             head_timeout: self.head_timeout,
             handshake_timeout: self.tls_handshake_timeout,
+            connection_age: None,
+            connection_requests: None,
             idle_timeout: self.idle_timeout,
             body_timeout: self.body_timeout,
             send_timeout: self.send_timeout,

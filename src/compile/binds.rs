@@ -9,7 +9,8 @@ use crate::api::{self, Protocol};
 use crate::graph::{Attached, Gateway, Graph, Listener};
 use crate::net::HostPattern;
 use crate::snapshot::{
-    self, Bind, BindKey, Entry, Forward, Forwards, HostTable, RouteTable, Traffic, Transport,
+    self, Bind, BindKey, ConnectionBound, ConnectionLimit, CountedTogether, Entry, Forward,
+    Forwards, HostTable, RouteTable, Traffic, Transport,
 };
 use crate::tls::{ListenerCertificates, Peer, server_config};
 
@@ -56,6 +57,8 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 policy: None,
                 has_policies: false,
                 proxy_header: None,
+                connection_limit: None,
+                keep_alive: None,
                 access_log: parts.logs.of(gateway).cloned(),
                 counts: parts
                     .inputs
@@ -74,8 +77,15 @@ pub(super) fn binds(parts: Parts<'_>) -> Vec<Arc<Bind>> {
                 bind.limits = Arc::new(until_known(defaults, &bind.limits, &built.limits));
             }
             // The listener of a connection is known only after its header.
-            let header = built.policy.as_ref().and_then(|policy| policy.proxy_header);
-            bind.proxy_header = bind.proxy_header.max(header);
+            if let Some(policy) = &built.policy {
+                bind.proxy_header = bind.proxy_header.max(policy.proxy_header);
+                bind.keep_alive = bind.keep_alive.or(policy.keep_alive);
+                if !listener.tls && bind.connection_limit.is_none() {
+                    let bound = policy.connections;
+                    let counted = CountedTogether::Bind(key);
+                    bind.connection_limit = bound.map(|bound| limit(bound, counted, parts.inputs));
+                }
+            }
             bind.https |= listener.spec.protocol == Protocol::Https;
             bind.forwards_tls |= listener.spec.protocol == Protocol::Tls;
             if *logs.entry(key).or_insert(gateway.proxy) != gateway.proxy {
@@ -144,8 +154,13 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
             false => Traffic::Forward(forwards(on)),
         }
     };
+    let name: Arc<str> = listener.full_name().into();
+    let bound = settings.policy.as_ref().and_then(|policy| policy.connections);
+    let bound = bound.filter(|_| listener.tls);
+    let counted = || CountedTogether::Listener(Arc::clone(&name));
     snapshot::Listener {
-        name: listener.full_name().into(),
+        connection_limit: bound.map(|bound| limit(bound, counted(), inputs)),
+        name,
         hostname: listener.hostname.clone(),
         tls,
         clients,
@@ -158,6 +173,12 @@ fn build(gateway: &Gateway<'_>, listener: &Listener<'_>, parts: Parts<'_>) -> sn
         tracing: is_http.then(|| tracings.of(&gateway.key)).flatten(),
         access_log: logs.of(gateway).cloned(),
     }
+}
+
+/// Returns a limit with the number of connections that are open already.
+fn limit(bound: ConnectionBound, counted: CountedTogether, inputs: &Inputs<'_>) -> ConnectionLimit {
+    let open = &inputs.previous.carried.open_connections;
+    ConnectionLimit::new(bound, open.get_or_make(counted, |_| Arc::default()))
 }
 
 /// Returns the hostnames of a listener and of its routes. A wildcard of the listener is included

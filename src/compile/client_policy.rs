@@ -18,12 +18,12 @@ use crate::api::envoy::{ClientTrafficPolicySpec, Quantity};
 use crate::api::{self, Protocol};
 use crate::graph::{ClientEffect, ClientPolicies, Listener};
 use crate::snapshot::{
-    AddressSource, ClientDetection, ClientLimits, ClientPolicy, EscapedSlashes, ProxyHeader,
-    RequestIds, Rule, Underscores,
+    AddressSource, ClientDetection, ClientLimits, ClientPolicy, EscapedSlashes, RequestIds, Rule,
+    Underscores,
 };
 
-use super::field_changes;
 use super::routes::refusing;
+use super::{client_connections, field_changes};
 
 /// The value of a timeout that is turned off.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -76,7 +76,9 @@ fn policy(name: Arc<str>, spec: &ClientTrafficPolicySpec) -> ClientPolicy {
     let late = headers.late_response_headers.as_ref();
     ClientPolicy {
         name,
-        proxy_header: proxy_header(spec),
+        proxy_header: client_connections::proxy_header(spec),
+        connections: client_connections::bound(spec),
+        keep_alive: client_connections::keep_alive(spec),
         detection: spec.client_ip_detection.as_ref().map(detection),
         request_ids: request_ids(&headers),
         underscores: match headers.with_underscores_action {
@@ -146,15 +148,6 @@ fn hops(of: &XForwardedFor) -> AddressSource {
     }
 }
 
-/// `enableProxyProtocol` is an older form of `proxyProtocol: {}`, which takes precedence.
-fn proxy_header(policy: &ClientTrafficPolicySpec) -> Option<ProxyHeader> {
-    match &policy.proxy_protocol {
-        Some(of) if of.optional == Some(true) => Some(ProxyHeader::Optional),
-        Some(_) => Some(ProxyHeader::Required),
-        None => (policy.enable_proxy_protocol == Some(true)).then_some(ProxyHeader::Required),
-    }
-}
-
 /// Returns the limits of a listener with a policy.
 fn limits(
     defaults: &ClientLimits,
@@ -170,6 +163,7 @@ fn limits(
         set(&mut limits.tunnel_timeout, tcp.idle_timeout);
         return limits;
     }
+    client_connections::set_lifetime(&mut limits, policy);
     set(&mut limits.head_timeout, http.request_headers_received_timeout);
     set(&mut limits.idle_timeout, http.idle_timeout);
     if let Some(limit) = http.stream_idle_timeout {

@@ -12,6 +12,7 @@ mod access_logs;
 mod attempts;
 mod balancing;
 mod binds;
+mod client_connections;
 mod client_policy;
 mod clusters;
 mod connection;

@@ -66,7 +66,10 @@ const TRAFFIC_FEATURES: &[&str] = &[
 
 /// Fields of Envoy Gateway's ClientTrafficPolicy that are not supported yet, in the same form.
 const CLIENT_FEATURES: &[&str] = &[
-    "connection",
+    "connection.bufferLimit",
+    "connection.connectionLimit.maxStreamDuration",
+    "connection.maxAcceptPerSocketEvent",
+    "connection.socketBufferLimit",
     "headers.xForwardedClientCert",
     "http1.disableSafeMaxConnectionDuration",
     "http1.http10.useDefaultHost",
@@ -75,7 +78,6 @@ const CLIENT_FEATURES: &[&str] = &[
     "http2.connectionKeepalive.intervalJitter",
     "http2.onInvalidMessage",
     "http3",
-    "tcpKeepalive",
     "tls",
 ];
 

@@ -382,6 +382,8 @@ mod tests {
             policy: None,
             has_policies: false,
             proxy_header: None,
+            connection_limit: None,
+            keep_alive: None,
             access_log: None,
         })
     }

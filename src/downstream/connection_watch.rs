@@ -264,7 +264,10 @@ impl Watch {
         self.head_since.store(0, Ordering::Relaxed);
         self.unread.store(false, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.opened.fetch_add(1, Ordering::Relaxed);
+        let opened = 1 + self.opened.fetch_add(1, Ordering::Relaxed);
+        if self.limits().connection_requests.is_some_and(|most| opened >= most) {
+            self.end(Ending::Gracefully);
+        }
         OpenExchange(Arc::clone(self))
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::downstream::connection_watch::{Ending, Millis, Watch};
-use crate::snapshot::BindKey;
+use crate::snapshot::{BindKey, CountedConnection};
 use crate::upstream::Holder;
 
 /// All open connections, worker by worker.
@@ -53,6 +53,8 @@ struct OpenConnections {
     by_number: HashMap<u64, (BindKey, Arc<Watch>)>,
     /// Number of connections of each bind. A bind without a connection has no entry.
     by_bind: BTreeMap<BindKey, usize>,
+    /// Connections of listeners with a limit, by their numbers.
+    limited: HashMap<u64, CountedConnection>,
 }
 
 /// A connection that is counted for a worker. Dropping it ends the count.
@@ -180,6 +182,9 @@ impl WorkerConnections {
     fn take(&self, number: u64) {
         let mut connections = self.connections();
         let Some((bind, _)) = connections.by_number.remove(&number) else { return };
+        if !connections.limited.is_empty() {
+            connections.limited.remove(&number);
+        }
         if let Some(count) = connections.by_bind.get_mut(&bind) {
             *count -= 1;
             if *count == 0 {
@@ -263,6 +268,11 @@ impl Registration {
     pub(crate) fn is_of(&mut self, peer: Option<(PeerNetwork, Holder)>, watch: &Arc<Watch>) {
         self.peer = peer;
         self.assignment.0.replace(self.number, Arc::clone(watch));
+    }
+
+    /// Counts the connection for the limit of its listener, to its end.
+    pub(crate) fn counts_for(&self, limit: CountedConnection) {
+        self.assignment.0.connections().limited.insert(self.number, limit);
     }
 
     /// Returns the holder to which the descriptors of the requests are charged; `None` for a

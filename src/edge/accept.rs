@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -13,13 +14,15 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use crate::clock::coarse_now;
-use crate::downstream::{BindCounts, ClientStream, Process, Registration, Rewound, Watch};
+use crate::downstream::{
+    BindCounts, ClientStream, Ending, Process, Registration, Rewound, Watch, coarse_timer,
+};
 use crate::edge::connection_error::{ConnectionError, unless_ending};
 use crate::edge::proxy_header::receive;
 use crate::failure::Failure;
 use crate::filters::Scheme;
 use crate::proxy::{ClientConnection, ConnectionOrigin, Speaking, SpokenHttp, speak};
-use crate::snapshot::{Bind, BindKey, ClientLimits, Traffic};
+use crate::snapshot::{Bind, BindKey, ClientLimits, ConnectionLimit, Traffic};
 use crate::stats::Tunnel;
 use crate::streams::tcp::{self, AcceptedStream};
 use crate::streams::{Destination, StreamRecord, choose_destination};
@@ -83,6 +86,13 @@ async fn begin(
         watch = received.watch;
         local = received.local.unwrap_or(local);
     }
+    if let Some(keep_alive) = served.keep_alive {
+        keep_alive.apply(&stream);
+    }
+    let facts = SocketFacts { local, keeps_alive: served.keep_alive.is_some() };
+    if let Err(delay) = count(served.connection_limit.as_ref(), &registration) {
+        return Box::pin(turn_away(stream, delay, &watch, &counts)).await;
+    }
     if let Some((listener, forwards)) = served.forwards() {
         watch.limited_by(&listener.limits);
         let mut record = StreamRecord::begin(Arc::clone(&process), watch.peer, "TCP");
@@ -90,7 +100,7 @@ async fn begin(
         let destination = choose_destination(forwards.best(""), &mut record);
         drop(snapshot);
         let route = StreamRoute { tunnel: Some(Tunnel::Tcp), record, destination };
-        forward(route, counts, watch, registration, local, stream).await?;
+        forward(route, counts, watch, registration, facts, stream).await?;
         return Ok(None);
     }
     if !served.tls {
@@ -100,6 +110,7 @@ async fn begin(
             unless_ending(&watch, sniffed).await?.map_err(|_| ConnectionError::Late)??;
         let origin =
             ConnectionOrigin::new(watch.peer, Scheme::Http, port, &process.trusted_proxies);
+        let age = age(&watch);
         let connection = ClientConnection {
             process,
             bind,
@@ -113,11 +124,11 @@ async fn begin(
             registration,
             listener: OnceLock::new(),
         };
-        return Ok(Some(speak(connection, spoken, stream, replay)));
+        return Ok(Some(aging(age, speak(connection, spoken, stream, replay))));
     }
 
     watch.begins_handshake();
-    let handshake = handshake(&process, served, &watch, accepted_at.ip(), stream);
+    let handshake = handshake(&process, served, &watch, &registration, accepted_at.ip(), stream);
     let shaken =
         Box::pin(unless_ending(&watch, timeout(watch.limits().handshake_timeout, handshake))).await;
     let shaken = shaken.and_then(|shaken| shaken.map_err(|_| ConnectionError::Late)?);
@@ -131,8 +142,11 @@ async fn begin(
     watch.ends_handshake(coarse_now());
     let (sni, stream) = match met {
         HandshakeOutcome::Http { sni, stream } => (sni, stream),
+        HandshakeOutcome::Full { delay, stream } => {
+            return Box::pin(turn_away(stream, delay, &watch, &counts)).await;
+        }
         HandshakeOutcome::Passthrough { route, stream } => {
-            forward(route, counts, watch, registration, local, stream).await?;
+            forward(route, counts, watch, registration, facts, stream).await?;
             return Ok(None);
         }
         HandshakeOutcome::Terminated { mut route, stream } => {
@@ -140,7 +154,7 @@ async fn begin(
             let version = tls::version(session);
             counts.here().negotiated(version, tls::cipher(session));
             route.record.tls = Some(version);
-            forward(route, counts, watch, registration, local, *stream).await?;
+            forward(route, counts, watch, registration, facts, *stream).await?;
             return Ok(None);
         }
     };
@@ -150,7 +164,7 @@ async fn begin(
     let (version, cipher) = (tls::version(session), tls::cipher(session));
     counts.here().negotiated(version, cipher);
     let origin = ConnectionOrigin::new(watch.peer, Scheme::Https, port, &process.trusted_proxies);
-    let (sni, tls) = (Some(sni), Some(version));
+    let (sni, tls, age) = (Some(sni), Some(version), age(&watch));
     let connection = ClientConnection {
         process,
         bind,
@@ -164,7 +178,7 @@ async fn begin(
         registration,
         listener: OnceLock::new(),
     };
-    Ok(Some(speak(connection, spoken, *stream, Bytes::new())))
+    Ok(Some(aging(age, speak(connection, spoken, *stream, Bytes::new()))))
 }
 
 /// The stream of a connection whose TLS session is terminated here.
@@ -172,12 +186,23 @@ type TlsClient = TlsStream<Rewound<TcpStream>>;
 
 /// The result of the handshake of a TLS connection.
 enum HandshakeOutcome {
+    /// The listener has reached its limit of connections. No handshake was done.
+    Full { delay: Duration, stream: Rewound<TcpStream> },
     /// The handshake is done; the connection belongs to an HTTPS listener.
     Http { sni: Box<str>, stream: Box<TlsClient> },
     /// The handshake is done; the decrypted bytes go to a backend.
     Terminated { route: StreamRoute, stream: Box<TlsClient> },
     /// No handshake was done: the bytes go to a backend unchanged, or the connection is closed.
     Passthrough { route: StreamRoute, stream: Rewound<TcpStream> },
+}
+
+/// Properties of an accepted connection.
+#[derive(Clone, Copy)]
+struct SocketFacts {
+    /// The address that the client connected to.
+    local: SocketAddr,
+    /// It has keep-alive probes with settings of a policy.
+    keeps_alive: bool,
 }
 
 /// A connection that is not HTTP, and its destination.
@@ -197,6 +222,7 @@ async fn handshake(
     process: &Arc<Process>,
     bind: &Bind,
     watch: &Watch,
+    registration: &Registration,
     local: IpAddr,
     mut stream: TcpStream,
 ) -> Result<HandshakeOutcome, ConnectionError> {
@@ -215,6 +241,9 @@ async fn handshake(
         let to = listener.map(|listener| (listener, &listener.traffic));
         if let Some((listener, Traffic::Passthrough(forwards))) = to {
             watch.limited_by(&listener.limits);
+            if let Err(delay) = count(listener.connection_limit.as_ref(), registration) {
+                return Ok(HandshakeOutcome::Full { delay, stream: Rewound::new(stream, read) });
+            }
             let mut record = StreamRecord::begin(Arc::clone(process), watch.peer, "TLS");
             record.by(listener);
             record.sni = name.into();
@@ -243,6 +272,9 @@ async fn handshake(
         return Err(ConnectionError::UnknownName);
     };
     watch.limited_by(&listener.limits);
+    if let Err(delay) = count(listener.connection_limit.as_ref(), registration) {
+        return Ok(HandshakeOutcome::Full { delay, stream: hello.into_stream() });
+    }
     let Traffic::Forward(forwards) = &listener.traffic else {
         let stream = Box::new(finish(hello, config, bind, &listener.limits).await?);
         return Ok(HandshakeOutcome::Http { sni, stream });
@@ -275,16 +307,63 @@ async fn finish(
     Ok(finished.map_err(|_| ConnectionError::Late)??)
 }
 
+/// Counts a connection for the limit of its listener, if it has one.
+///
+/// # Errors
+///
+/// The limit is reached. Returns the time for which the connection is to be kept.
+fn count(limit: Option<&ConnectionLimit>, registration: &Registration) -> Result<(), Duration> {
+    limit.map_or(Ok(()), |limit| limit.take().map(|counted| registration.counts_for(counted)))
+}
+
+/// Keeps a connection beyond the limit of its listener for a while, unread, and closes it.
+async fn turn_away<S>(
+    stream: S,
+    delay: Duration,
+    watch: &Watch,
+    counts: &BindCounts,
+) -> Result<Option<Speaking>, ConnectionError> {
+    counts.here().limited_connections.one_more();
+    if !delay.is_zero() {
+        // The timeout of a request head must not end the delay.
+        watch.begins_handshake();
+        unless_ending(watch, coarse_timer::sleep(delay)).await?;
+    }
+    drop(stream);
+    Ok(None)
+}
+
+/// The maximum age of a connection, if it has one.
+type Age = Option<(Duration, Arc<Watch>)>;
+
+fn age(watch: &Arc<Watch>) -> Age {
+    watch.limits().connection_age.map(|age| (age, Arc::clone(watch)))
+}
+
+/// Asks a connection to end when it has reached its age. It ends after the requests that are open; a
+/// tunnel is not interrupted.
+fn aging(age: Age, mut speaking: Speaking) -> Speaking {
+    let Some((age, watch)) = age else { return speaking };
+    Box::pin(async move {
+        tokio::select! {
+            ended = &mut speaking => return ended,
+            () = coarse_timer::sleep(age) => watch.end(Ending::Gracefully),
+        }
+        speaking.await
+    })
+}
+
 /// Passes a connection to its backend, or closes it if there is none.
 async fn forward(
     route: StreamRoute,
     counts: BindCounts,
     watch: Arc<Watch>,
     registration: Registration,
-    local: SocketAddr,
+    facts: SocketFacts,
     client: impl ClientStream,
 ) -> Result<(), ConnectionError> {
     let StreamRoute { tunnel, mut record, destination } = route;
+    let SocketFacts { local, keeps_alive } = facts;
     let Some(tunnel) = tunnel else {
         counts.here().unmatched.one_more();
         record.failure = destination.err();
@@ -294,8 +373,16 @@ async fn forward(
     match destination {
         Ok(destination) => {
             let open = watch.open();
-            let accepted =
-                AcceptedStream { tunnel, record, open, watch, local, counts, registration };
+            let accepted = AcceptedStream {
+                tunnel,
+                record,
+                open,
+                watch,
+                local,
+                keeps_alive,
+                counts,
+                registration,
+            };
             Box::pin(tcp::serve(accepted, destination, client)).await;
         }
         Err(failure) => {

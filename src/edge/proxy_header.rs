@@ -18,7 +18,7 @@ use crate::net::canonical;
 use crate::proxy_protocol::{ENOUGH, Header, NotAHeader, decode};
 use crate::snapshot::{ClientLimits, ProxyHeader};
 
-/// Maximum time for the header, also if the time for a handshake is longer: Envoy's default.
+/// Maximum time for the header, unless the policy sets one: Envoy's default.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A connection whose client is known.
@@ -46,7 +46,9 @@ pub(super) async fn receive(
     registration: &mut Registration,
 ) -> Result<Received, ConnectionError> {
     watch.begins_handshake();
-    let patience = watch.limits().handshake_timeout.min(PATIENCE);
+    let of_bind = watch.limits();
+    let patience = of_bind.inspection_timeout;
+    let patience = patience.unwrap_or_else(|| of_bind.handshake_timeout.min(PATIENCE));
     let read = timeout(patience, read(stream, header));
     let read = unless_ending(&watch, read).await?.map_err(|_| ConnectionError::Late)??;
     let named = read.and_then(|header| header.addresses);

@@ -131,6 +131,15 @@ fn tunnels(text: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
+/// Returns the number of connections that count for limits of a bind and its listeners; `None` if
+/// there is no limit.
+fn counted(bind: &Bind) -> Option<u64> {
+    let listeners = bind.listeners.sorted();
+    let of_listeners = listeners.into_iter().map(|(_, listener)| &listener.connection_limit);
+    let limits = of_listeners.chain([&bind.connection_limit]).flatten();
+    limits.map(|limit| limit.open() as u64).reduce(|sum, open| sum + open)
+}
+
 fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
     let binds = of(snapshot, Transport::Tcp).map(|bind| (listener(bind), bind));
     let binds: Vec<_> = binds.collect();
@@ -145,6 +154,20 @@ fn listeners(text: &mut Exposition, snapshot: &Snapshot) {
         "envoy_listener_downstream_cx_active",
         "Open connections by the socket they came to.",
         sums(|of| &of.connections_active),
+    );
+    let limited = binds.iter().filter_map(|(labels, bind)| Some((labels, bind, counted(bind)?)));
+    let limited: Vec<_> = limited.collect();
+    text.counters(
+        "envoy_connection_limit_limited_connections",
+        "Connections that were closed because their listener had as many as its policy allows.",
+        limited.iter().map(|(labels, bind, _)| {
+            (Labels::clone(labels), bind.counts.sum(|of| &of.limited_connections))
+        }),
+    );
+    text.gauges(
+        "envoy_connection_limit_active_connections",
+        "Open connections that count for the limit of a policy.",
+        limited.iter().map(|(labels, _, open)| (Labels::clone(labels), *open)),
     );
     let behind: Vec<_> = binds.iter().filter(|(_, bind)| bind.proxy_header.is_some()).collect();
     text.counters(

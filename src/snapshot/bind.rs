@@ -7,11 +7,13 @@ use std::sync::Arc;
 use crate::net::HostPattern;
 use crate::observe::GatewayLog;
 use crate::snapshot::{
-    BindKey, ClientLimits, ClientPolicy, Forwards, HostTable, ProxyHeader, RouteTable,
+    BindKey, ClientLimits, ClientPolicy, ConnectionLimit, Forwards, HostTable, ProxyHeader,
+    RouteTable,
 };
 use crate::stats::{Downstream, Sharded};
 use crate::tls::{CertFacts, CertSlot, ClientValidation, ListenerCertificates};
 use crate::trace::TracingSettings;
+use crate::upstream::KeepAlive;
 
 /// One socket address: its protocol and the listeners on it.
 #[derive(Debug)]
@@ -41,6 +43,11 @@ pub(crate) struct Bind {
     pub has_policies: bool,
     /// The PROXY header of all connections, TLS or not: required if one of the listeners requires it.
     pub proxy_header: Option<ProxyHeader>,
+    /// The limit on connections of a bind without TLS.
+    pub connection_limit: Option<ConnectionLimit>,
+    /// Keep-alive probes of all connections. By default only connections whose bytes are forwarded
+    /// have some.
+    pub keep_alive: Option<KeepAlive>,
     /// The access log of exchanges that belong to no listener: the log of the bind's Gateways, if
     /// they all have the same one.
     pub access_log: Option<Arc<GatewayLog>>,
@@ -133,6 +140,8 @@ pub(crate) struct Listener {
     pub limits: Arc<ClientLimits>,
     /// The ClientTrafficPolicy, if one applies.
     pub policy: Option<Arc<ClientPolicy>>,
+    /// The limit on connections of a listener with TLS.
+    pub connection_limit: Option<ConnectionLimit>,
     /// `None` if its requests are not traced.
     pub tracing: Option<Arc<TracingSettings>>,
     /// The access log of its exchanges, if it is not the default access log of the process.

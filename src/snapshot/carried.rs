@@ -1,11 +1,12 @@
 //! State that each snapshot passes to the next.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::body::HeldMemory;
 use crate::carry_over::CarryOver;
 use crate::filters::rate_limit::Buckets;
-use crate::snapshot::BindKey;
+use crate::snapshot::{BindKey, CountedTogether};
 use crate::stats::{Compression, Downstream, Faults, RateLimits, Sharded, Upstream};
 use crate::trace::{Collector, CollectorSettings, Spans};
 use crate::upstream::{Cluster, ClusterSettings};
@@ -18,6 +19,8 @@ use crate::upstream::{Cluster, ClusterSettings};
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
     pub bind_counts: CarryOver<BindKey, Sharded<Downstream>>,
+    /// Numbers of open connections that have a limit.
+    pub open_connections: CarryOver<CountedTogether, AtomicUsize>,
     /// With their connections and the state of their endpoints.
     pub clusters: CarryOver<ClusterSettings, Cluster>,
     /// With their queued spans.

@@ -34,6 +34,11 @@ pub(crate) struct ClientLimits {
     pub tunnel_timeout: Duration,
     /// The time without a datagram in either direction of a flow. Default: 60 s.
     pub udp_idle_timeout: Duration,
+    /// The age at which an HTTP connection is asked to end: after the requests that are open, with
+    /// `Connection: close` or GOAWAY. Default: none.
+    pub connection_age: Option<Duration>,
+    /// The number of requests after which an HTTP connection is asked to end. Default: none.
+    pub connection_requests: Option<u32>,
     /// The maximum size of a request head in bytes; a larger one gets 431. Default: 32 KiB.
     pub head_bytes: usize,
     /// The maximum number of header fields of a request; more get 431. Default: 100.
@@ -85,6 +90,8 @@ impl Default for ClientLimits {
             response_timeout: Some(Duration::from_secs(60)),
             tunnel_timeout: Duration::from_secs(3600),
             udp_idle_timeout: Duration::from_secs(60),
+            connection_age: None,
+            connection_requests: None,
             head_bytes: 32 << 10,
             head_fields: 100,
             target_bytes: 8 << 10,

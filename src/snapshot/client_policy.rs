@@ -6,6 +6,8 @@ use http::HeaderName;
 
 use crate::filters::FieldChanges;
 use crate::net::Cidr;
+use crate::snapshot::ConnectionBound;
+use crate::upstream::KeepAlive;
 
 /// The settings of the ClientTrafficPolicy that applies to a listener. Its limits and timeouts are in
 /// the listener's [`ClientLimits`](super::ClientLimits).
@@ -19,6 +21,9 @@ pub(crate) struct ClientPolicy {
     /// The PROXY header before the first byte of each connection; of the listeners of one port, each
     /// connection has that of [`Bind::proxy_header`](super::Bind::proxy_header).
     pub proxy_header: Option<ProxyHeader>,
+    pub connections: Option<ConnectionBound>,
+    /// Keep-alive probes; of the listeners of one port, those of the first apply.
+    pub keep_alive: Option<KeepAlive>,
     /// The source of the client's address; `None` if `--trusted-proxies` decides.
     pub detection: Option<ClientDetection>,
     pub request_ids: RequestIds,

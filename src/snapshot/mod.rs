@@ -9,6 +9,7 @@ mod bind_key;
 mod carried;
 mod client_limits;
 mod client_policy;
+mod connection_limit;
 pub(crate) mod forward;
 pub(crate) mod host_table;
 pub(crate) mod matcher;
@@ -38,6 +39,9 @@ pub(crate) use client_limits::ClientLimits;
 pub(crate) use client_policy::{
     AddressSource, ClientDetection, ClientPolicy, EscapedSlashes, ProxyHeader, RequestIds,
     Underscores,
+};
+pub(crate) use connection_limit::{
+    ConnectionBound, ConnectionLimit, CountedConnection, CountedTogether,
 };
 pub(crate) use forward::{Forward, Forwards};
 pub(crate) use host_table::HostTable;

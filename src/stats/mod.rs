@@ -56,6 +56,8 @@ pub(crate) struct Downstream {
     pub times: Histogram,
     /// Connections without a valid PROXY header in time.
     pub proxy_header_errors: Counter,
+    /// Connections beyond the limit of their listener.
+    pub limited_connections: Counter,
     pub handshakes: Counter,
     pub handshakes_failed: Counter,
     pub tls_versions: [Counter; TLS_VERSIONS.len()],

@@ -27,6 +27,8 @@ pub(crate) struct AcceptedStream {
     pub watch: Arc<Watch>,
     /// The address that the client connected to.
     pub local: SocketAddr,
+    /// The connection has keep-alive probes already, with settings of a policy.
+    pub keeps_alive: bool,
     pub counts: BindCounts,
     pub registration: Registration,
 }
@@ -39,12 +41,20 @@ pub(crate) async fn serve<S: ClientStream>(
 ) {
     // They are dropped in this order, so that the log line is written while the connection is still
     // registered.
-    let AcceptedStream { tunnel, mut record, open: _open, watch, local, counts, registration } =
-        accepted;
-    let of_bind = counts;
+    let AcceptedStream {
+        tunnel,
+        mut record,
+        open: _open,
+        watch,
+        local,
+        keeps_alive,
+        counts: of_bind,
+        registration,
+    } = accepted;
     let Destination { cluster, fallback, counts, aim } = destination;
-    let holder = registration.client();
-    KeepAlive::default().apply(client.socket());
+    if !keeps_alive {
+        KeepAlive::default().apply(client.socket());
+    }
     let header = cluster.settings().proxy_protocol;
     let proxied = header.map(|_| Addresses { source: watch.peer, destination: local });
     let (holder, proxied) = (registration.client(), proxied.as_ref());

@@ -19,6 +19,7 @@ mod bodies;
 mod bounds;
 mod certificates;
 mod client_certificates;
+mod client_connections;
 mod client_policies;
 mod commands;
 mod credentials;

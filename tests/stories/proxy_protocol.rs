@@ -240,8 +240,8 @@ async fn a_real_haproxy_in_front_tells_the_client_on_every_kind_of_listener() {
         drop(tcp);
 
         let stream = connect_from(client, fronts[3]).await;
-        let handshake = Tls::of("pass.example.test").handshake(stream);
-        let mut passed = Wire::over(soon("a handshake", handshake).await.unwrap());
+        let tls = Tls::of("pass.example.test");
+        let mut passed = Wire::over(soon("a handshake", tls.handshake(stream)).await.unwrap());
         let hello = soon("a greeting", passed.through(b"\n")).await.unwrap();
         assert_eq!(hello, b"hello from tls to pass.example.test\n", "{send}");
         drop(passed);
