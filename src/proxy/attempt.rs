@@ -40,8 +40,8 @@ pub(super) async fn ask(
     let received = record.received.clone();
     let alone = AtomicU64::default();
     let moved = received.as_deref().map_or(&alone, |received| &received.moved);
-    let late =
-        async {
+    let late = async {
+        let failure =
             match (wait, rest) {
                 (Some(wait), None) => expire(wait, left).await,
                 (None, Some(rest)) => fall_silent(silence, rest, received.as_deref(), moved).await,
@@ -54,8 +54,10 @@ pub(super) async fn ask(
                 })
                 .await,
                 (None, None) => pending().await,
-            }
-        };
+            };
+        // Before the request is dropped, after which nothing is awaited.
+        (failure, received.as_deref().is_some_and(BodyProgress::is_awaited))
+    };
     // The record gets the endpoint, so that the log names the one that did not answer in time.
     let client = record.connection.client_of(record.client);
     let header = cluster.settings().proxy_protocol;
@@ -65,14 +67,13 @@ pub(super) async fn ask(
     let sent = tokio::select! {
         biased;
         sent = cluster.send_for(errand, request) => sent,
-        failure = late => {
+        (failure, arrives) = late => {
             // A client that is slow to send its body is not the fault of the endpoint.
-            let awaits = |of: &BodyProgress| of.awaited.load(Ordering::Relaxed);
-            if !received.as_deref().is_some_and(awaits) {
+            if !arrives {
                 cluster.late(record.upstream.as_ref());
             }
             return Err(match failure {
-                Failure::RequestTimeout => record.too_long(),
+                Failure::RequestTimeout => record.too_long(arrives),
                 failure => failure,
             });
         }
@@ -131,7 +132,7 @@ async fn fall_silent(
     received: Option<&BodyProgress>,
     moved: &AtomicU64,
 ) -> Failure {
-    let is_awaited = || received.is_some_and(|of| of.awaited.load(Ordering::Relaxed));
+    let is_awaited = || received.is_some_and(BodyProgress::is_awaited);
     no_progress(moved, rest, || silence == Silence::OfResponse && is_awaited()).await;
     match silence {
         Silence::ByRule if is_awaited() => Failure::RequestBodyStalled,

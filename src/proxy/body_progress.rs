@@ -1,6 +1,6 @@
 //! The progress of a request body, shared by all parts of its exchange.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -24,4 +24,10 @@ pub(super) struct BodyProgress {
     pub left: AtomicBool,
     /// Notified when the exchange has ended.
     pub over: Notify,
+}
+
+impl BodyProgress {
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
+    }
 }

@@ -243,10 +243,14 @@ impl Record {
         self.rule.as_ref().is_some_and(|rule| rule.timeouts.stream_idle != Limit::Unset)
     }
 
-    /// Returns the failure of an exchange that lasts longer than its rule allows.
-    pub(super) fn too_long(&self) -> Failure {
-        let received = self.received.as_ref();
-        let arrives = received.is_some_and(|body| body.awaited.load(Ordering::Relaxed));
+    /// Returns true if the gateway waits for the client to send its request body.
+    pub(super) fn awaits_body(&self) -> bool {
+        self.received.as_deref().is_some_and(BodyProgress::is_awaited)
+    }
+
+    /// Returns the failure of an exchange that lasts longer than its rule allows; `arrives` is true
+    /// if the request still arrives.
+    pub(super) fn too_long(&self, arrives: bool) -> Failure {
         let by_stream = self.rule.as_ref().is_some_and(|rule| rule.timeouts.stream_comes_first());
         match (by_stream, arrives) {
             (false, _) => Failure::RequestTimeout,

@@ -80,7 +80,7 @@ pub(super) async fn ask_patiently(
         };
         match tokio::time::timeout_at(until.into(), waiting).await {
             Ok(next) => turn = next,
-            Err(_) if until < wait.until => return Err(record.too_long()),
+            Err(_) if until < wait.until => return Err(record.too_long(record.awaits_body())),
             Err(_) => {
                 rule.counts.here().held_timeouts.one_more();
                 return came;

@@ -156,7 +156,10 @@ impl HttpBody for TrackedBody {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            let failure = self.record.as_ref().map_or(Failure::RequestTimeout, |of| of.too_long());
+            let failure = self
+                .record
+                .as_ref()
+                .map_or(Failure::RequestTimeout, |of| of.too_long(of.awaits_body()));
             self.broke(failure);
             return self.break_off(failure.text().into(), cx);
         }
