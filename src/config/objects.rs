@@ -78,8 +78,18 @@ const CLIENT_FEATURES: &[&str] = &[
     "http2.connectionKeepalive.intervalJitter",
     "http2.onInvalidMessage",
     "http3",
-    "tls",
+    "tls.alpnProtocols",
+    "tls.ciphers",
+    "tls.ecdhCurves",
+    "tls.fingerprints",
+    "tls.maxVersion",
+    "tls.minVersion",
+    "tls.session",
+    "tls.signatureAlgorithms",
 ];
+
+/// Those of a ClientTrafficPolicy that protect listeners, in the same form.
+const CLIENT_PROTECTIONS: &[&str] = &["tls.clientValidation"];
 
 /// Fields of the root that every kind has.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "status"];
@@ -100,11 +110,11 @@ pub(super) struct DocumentReader<'a> {
 
 /// The fields of a policy that are not supported yet, by their effect.
 #[derive(Clone, Copy)]
-enum UnsupportedFields<'f> {
+struct UnsupportedFields<'f> {
     /// Each is a fault of this object alone: the policy is kept, so that its targets fail closed.
-    Close(&'f [&'f str]),
+    closing: &'f [&'f str],
     /// Each is a warning: without it the targets are served as without the policy.
-    Ignored(&'f [&'f str]),
+    ignored: &'f [&'f str],
 }
 
 /// The place of an object in its file.
@@ -226,17 +236,18 @@ impl DocumentReader<'_> {
             Kind::Namespace => self.decode(root, spot, Object::Namespace),
             Kind::BackendTlsPolicy => self.decode(root, spot, Object::BackendTlsPolicy),
             Kind::SecurityPolicy => {
-                let unsupported = UnsupportedFields::Close(SECURITY_FEATURES);
+                let unsupported = UnsupportedFields { closing: SECURITY_FEATURES, ignored: &[] };
                 self.policy(root, spot, unsupported, Object::SecurityPolicy);
             }
             Kind::BackendTrafficPolicy => {
-                let unsupported = UnsupportedFields::Ignored(TRAFFIC_FEATURES);
+                let unsupported = UnsupportedFields { closing: &[], ignored: TRAFFIC_FEATURES };
                 self.policy(root, spot, unsupported, |policy| {
                     Object::BackendTrafficPolicy(Box::new(policy))
                 });
             }
             Kind::ClientTrafficPolicy => {
-                let unsupported = UnsupportedFields::Ignored(CLIENT_FEATURES);
+                let (closing, ignored) = (CLIENT_PROTECTIONS, CLIENT_FEATURES);
+                let unsupported = UnsupportedFields { closing, ignored };
                 self.policy(root, spot, unsupported, |policy| {
                     Object::ClientTrafficPolicy(Box::new(policy))
                 });
@@ -331,18 +342,12 @@ impl DocumentReader<'_> {
     {
         let rules = self.rules(spot, ROOT_FIELDS);
         let DecodedDocument { value, faults, mut unknown } = decode::<EnvoyPolicy<S>>(root, rules);
-        let (severity, problem, features) = match unsupported {
-            UnsupportedFields::Close(features) => {
-                let problem = "not supported yet. So as not to expose what the policy protects, its \
-                               targets get 500. Remove the policy or the routes";
-                (Severity::Error, problem, features)
-            }
-            UnsupportedFields::Ignored(features) => {
-                (Severity::Warning, "not supported yet; this changes nothing", features)
-            }
+        let closing = unsupported_features(root, unsupported.closing);
+        let ignored = unsupported_features(root, unsupported.ignored);
+        let is_known = |fault: &Misread| {
+            closing.iter().chain(&ignored).any(|(_, unsupported)| *unsupported == fault.at)
         };
-        let unsupported = unsupported_features(root, features);
-        unknown.retain(|fault| !unsupported.iter().any(|(_, at)| *at == fault.at));
+        unknown.retain(|fault| !is_known(fault));
         for Misread { at, field, problem } in faults.into_iter().chain(unknown) {
             self.report(
                 Severity::Error,
@@ -353,7 +358,24 @@ impl DocumentReader<'_> {
             );
         }
         let Some(mut policy) = value else { return };
-        for (field, at) in unsupported {
+        let problem = match spot.kind {
+            Kind::ClientTrafficPolicy => {
+                "not supported yet. So as not to be open to everybody, its listeners are closed. \
+                 Write `spec.tls.frontend` of the Gateway instead"
+            }
+            _ => {
+                "not supported yet. So as not to expose what the policy protects, its targets get \
+                 500. Remove the policy or the routes"
+            }
+        };
+        let closing = closing.into_iter().map(|(field, at)| {
+            policy.unsupported.push(field.clone());
+            (field, at, Severity::Error, problem)
+        });
+        let ignored = ignored.into_iter().map(|(field, at)| {
+            (field, at, Severity::Warning, "not supported yet; this changes nothing")
+        });
+        for (field, at, severity, problem) in closing.chain(ignored) {
             self.diagnostics.push(Diagnostic {
                 severity,
                 fatal: false,
@@ -363,9 +385,6 @@ impl DocumentReader<'_> {
                 problem: problem.into(),
                 origin: Origin::Written,
             });
-            if severity == Severity::Error {
-                policy.unsupported.push(field);
-            }
         }
         if let Some((field, problem)) = names::check(spot.kind, &policy.metadata) {
             return self.report(Severity::Error, spot.object, root.at, &field.into(), problem);

@@ -90,6 +90,7 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("use a number from 65535 to 2147483647", TRANSLATED),
     ("is not a regular expression", TRANSLATED),
     ("is not an address range; write it like", TRANSLATED),
+    ("tls.clientValidation: not supported yet", "a listener must not be open without it"),
     ("an interval cannot be 0s", TRANSLATED),
     ("maxInterval cannot be less than baseInterval", TRANSLATED),
     ("the limit is too high; at most", TRANSLATED),
