@@ -418,7 +418,7 @@ fn tls_details(cause: TlsCause) -> &'static str {
 mod tests {
     use super::*;
     use crate::filters::fault_injection::http_abort;
-    use crate::filters::{Authorization, Broken, RateLimit, RequestBuffer, Upgrades};
+    use crate::filters::{Authorization, Broken, Csrf, RateLimit, RequestBuffer, Upgrades};
     use crate::stats::{Downstream, ResponseFlags};
 
     /// One of the refusals on purpose.
@@ -451,9 +451,8 @@ mod tests {
                 F::UnderscoreInName => F::BackendInvalid,
                 F::BackendInvalid => F::Denied(Broken::DENIAL),
                 F::Denied(denial) if denial == Broken::DENIAL => F::Denied(Authorization::DENIAL),
-                F::Denied(denial) if denial == Authorization::DENIAL => {
-                    F::Denied(RateLimit::DENIAL)
-                }
+                F::Denied(denial) if denial == Authorization::DENIAL => F::Denied(Csrf::DENIAL),
+                F::Denied(denial) if denial == Csrf::DENIAL => F::Denied(RateLimit::DENIAL),
                 F::Denied(denial) if denial == RateLimit::DENIAL => {
                     F::Denied(RequestBuffer::DENIAL)
                 }

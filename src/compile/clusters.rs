@@ -117,7 +117,7 @@ impl<'a> Clusters<'a> {
         // Nothing answers a check of datagrams.
         let health = health.filter(|_| carries != Carries::Datagrams);
         let name = connection.name(name);
-        let name = health.map_or(name.clone(), |health| health.name(&name));
+        let name = health.map_or_else(|| name.clone(), |health| health.name(&name));
         if let Some(cluster) = self.by_name.get(&*name) {
             return Some(Arc::clone(cluster));
         }

@@ -147,7 +147,7 @@ fn http2_settings(raw: &backend_settings::Http2Settings) -> Http2Settings {
     let ping = keepalive.and_then(|of| {
         let interval = of.interval.map(api::Duration::get).filter(|time| !time.is_zero())?;
         let jitter = of.interval_jitter.and_then(|percent| u32::try_from(percent).ok());
-        let timeout = of.timeout.map_or(PING_TIMEOUT.min(interval), api::Duration::get);
+        let timeout = of.timeout.map_or_else(|| PING_TIMEOUT.min(interval), api::Duration::get);
         Some(Ping { interval, jitter_percent: jitter.unwrap_or(0), timeout })
     });
     let streams = raw.max_concurrent_streams.and_then(|most| usize::try_from(most).ok());

@@ -129,7 +129,7 @@ fn active(check: &ActiveHealthCheck, hostname: Option<&str>) -> Option<ActiveChe
         probe,
         interval,
         timeout: time(check.timeout, 1),
-        initial_jitter: jitter.unwrap_or(SPREAD.min(interval / 10)),
+        initial_jitter: jitter.unwrap_or_else(|| SPREAD.min(interval / 10)),
         unhealthy_threshold: threshold(check.unhealthy_threshold, 3),
         healthy_threshold: threshold(check.healthy_threshold, 1),
         port: check.overrides.as_ref().and_then(|overrides| overrides.port),
@@ -165,7 +165,7 @@ fn passive(check: &PassiveHealthCheck, may_eject_all: bool) -> PassiveCheck {
 /// which no host can answer.
 fn time(written: Option<api::Duration>, default: u64) -> Duration {
     let written = written.map(api::Duration::get).filter(|written| !written.is_zero());
-    written.unwrap_or(Duration::from_secs(default))
+    written.unwrap_or_else(|| Duration::from_secs(default))
 }
 
 fn http(check: &HttpHealthCheck) -> Option<HttpProbe> {

@@ -123,7 +123,7 @@ impl Display for FaultInjection {
             f.write_str(if self.delay.is_some() { "\n" } else { "" })?;
             match abort.grpc_status {
                 Some(status) => {
-                    write!(f, "refuse {share} of the requests with gRPC status {status}")?
+                    write!(f, "refuse {share} of the requests with gRPC status {status}")?;
                 }
                 None => write!(f, "refuse {share} of the requests with {}", abort.status.as_u16())?,
             }

@@ -162,7 +162,6 @@ mod tests {
                 "x-17a: 1",
                 "x-absent: 2",
                 "x-exact-2: 1",
-                "x-id-kept: 1",
                 "x-more: 1",
                 "x-more: 2",
                 "x-new: 2",

@@ -182,13 +182,18 @@ fn requests(text: &mut Exposition, used: &[&Row<'_>], busiest: &[&Row<'_>]) {
         }),
         ("timeout_total", "Requests that waited in vain.", |of| &of.held_timeouts),
     ];
+    // Few backends hold requests; those of the others would be many zeros.
+    let has_held = |row: &&Row<'_>| {
+        row.counts.sum(|of| &of.held) + row.counts.sum(|of| &of.held_overflows) > 0
+    };
+    let holding: Vec<&Row<'_>> = busiest.iter().copied().filter(has_held).collect();
     for (name, help, of) in counters {
-        text.counters(&format!("edge_gateway_cluster_rq_held_{name}"), help, sums(busiest, of));
+        text.counters(&format!("edge_gateway_cluster_rq_held_{name}"), help, sums(&holding, of));
     }
     text.gauges(
         "edge_gateway_cluster_rq_held_active",
         "Requests that wait for a backend that restarts.",
-        sums(busiest, |of| &of.held_active),
+        sums(&holding, |of| &of.held_active),
     );
     text.times(
         "envoy_cluster_upstream_rq_time",

@@ -52,7 +52,7 @@ impl RequestHash {
     }
 
     /// Adds the cookie to the response, if the client had none.
-    pub(super) fn tell(self: Box<Self>, headers: &mut HeaderMap) {
+    pub(super) fn tell(self, headers: &mut HeaderMap) {
         if let Some(cookie) = self.cookie {
             headers.append(SET_COOKIE, cookie);
         }

@@ -19,7 +19,7 @@ pub(super) fn replacement(
     record: &Record,
     exchange: &Exchange,
     mut seen: Box<Seen>,
-    sharing: HeaderMap,
+    sharing: &HeaderMap,
 ) -> Option<Response> {
     let is_local = record.is_answered_here();
     let by = overrides.of(response.status(), response.headers(), is_local)?;
@@ -34,7 +34,7 @@ pub(super) fn replacement(
         }
         Replacement::Response(of) => {
             seen.see_response(&overrides.wanted, response.headers());
-            let status = of.status.unwrap_or(response.status());
+            let status = of.status.unwrap_or_else(|| response.status());
             let text = of.body.as_ref().map(|body| {
                 let mut named = String::new();
                 body.expand(&record.so_far(response.status(), &seen, &mut named))
@@ -46,7 +46,7 @@ pub(super) fn replacement(
                 let mut new = Response::new(Body::from_bytes(text));
                 *new.status_mut() = status;
                 let plain = HeaderValue::from_static("text/plain");
-                let kind = of.content_type.clone().or(of.body.as_ref().map(|_| plain));
+                let kind = of.content_type.clone().or_else(|| of.body.as_ref().map(|_| plain));
                 kind.and_then(|kind| new.headers_mut().insert(CONTENT_TYPE, kind));
                 new
             };
@@ -62,7 +62,7 @@ pub(super) fn replacement(
             }
         }
     }
-    for (name, value) in &sharing {
+    for (name, value) in sharing {
         if !new.headers().contains_key(name) {
             new.headers_mut().insert(name, value.clone());
         }

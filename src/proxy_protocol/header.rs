@@ -30,7 +30,7 @@ impl Version {
     /// Returns the header of a connection for a client, or of one for no client: command LOCAL, or
     /// protocol UNKNOWN.
     pub(crate) fn header(self, addresses: Option<&Addresses>) -> Vec<u8> {
-        let ends = addresses.map(|of| of.of_one_family());
+        let ends = addresses.map(Addresses::of_one_family);
         match self {
             Self::V1 => v1(ends).into_bytes(),
             Self::V2 => v2(ends),

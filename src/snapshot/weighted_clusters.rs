@@ -18,7 +18,7 @@ pub(crate) struct WeightedClusters {
     entries: Box<[(u32, Choice)]>,
     drawn: AtomicU32,
     /// The backends that get what these cannot serve.
-    fallback: Option<Box<WeightedClusters>>,
+    fallback: Option<Box<Self>>,
 }
 
 /// One `backendRef` after its reference was resolved.

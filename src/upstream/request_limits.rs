@@ -152,7 +152,9 @@ mod tests {
         for (bounds, requests, retries) in table {
             let limits = RequestLimits::new(bounds);
             let _requests: Vec<_> = (0..requests).map(|_| limits.begin().unwrap()).collect();
-            let taken: Vec<_> = std::iter::from_fn(|| limits.retry()).collect();
+            // Each is held until all are taken.
+            let mut taken = Vec::new();
+            taken.extend(std::iter::from_fn(|| limits.retry()));
             assert_eq!(taken.len(), retries, "{bounds:?}");
             assert_eq!(limits.retries_left(), 0);
         }

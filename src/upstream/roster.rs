@@ -66,7 +66,7 @@ impl Rosters {
         if !policy.compares_hosts() {
             return None;
         }
-        let found: Box<[_]> = names(endpoints).map(|named| named.known()).collect();
+        let found: Box<[_]> = names(endpoints).map(Named::known).collect();
         let is_fixed = found.is_empty();
         let roster = Roster::new(policy, endpoints, found, None);
         Some(match is_fixed {
@@ -125,7 +125,7 @@ fn refreshed(
         return roster;
     }
     // Two workers that do this at the same time make equal rosters.
-    let found = names(endpoints).map(|named| named.known()).collect();
+    let found = names(endpoints).map(Named::known).collect();
     let roster = Arc::new(Roster::new(policy, endpoints, found, Some(&roster)));
     changing.store(Arc::clone(&roster));
     roster

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::api::ObjectMeta;
+use crate::api::envoy::Quantity;
 use crate::api::envoy::backend_traffic_policy::{Compression, CompressionType};
 use crate::filters::fault_injection::{Share, grpc_abort, http_abort};
 use crate::filters::{Broken, Coding, Compressor, FaultInjection, Filter, RequestBuffer, Upgrades};
@@ -99,6 +100,6 @@ fn coding(raw: &Compression) -> Option<(Coding, u64)> {
         CompressionType::Zstd => Coding::Zstd,
         CompressionType::Unknown(_) => return None,
     };
-    let least = raw.min_content_length.as_ref().and_then(|least| least.bytes());
+    let least = raw.min_content_length.as_ref().and_then(Quantity::bytes);
     Some((coding, least.unwrap_or(LEAST)))
 }

@@ -75,7 +75,7 @@ pub(super) fn http2(http2: &Http2Settings, at: Path<'_>, found: &mut Violations)
     ] {
         let Some(size) = size else { continue };
         found.quantity(at.field(field), size);
-        // Envoy Gateway refuses others when it translates the policy.
+        // Envoy Gateway refuses others when it translates the policy (RFC 9113 section 6.9.2).
         if let Some(bytes) = size.bytes() {
             found.number(at.field(field), bytes, 65_535..=2_147_483_647);
         }

@@ -1,23 +1,18 @@
 //! The rules of ClientTrafficPolicy: those of Envoy Gateway's CRD, and those of its translation for
 //! the supported fields.
 
-use std::ops::RangeInclusive;
-
 use crate::api::envoy::client_traffic_policy::{
     ClientConnection, ClientIpDetection, EscapedSlashes, ForwardedCertDetail, ForwardedCertMode,
     HeaderFilter, HeaderSettings, RequestIdAction, SchemeTransform, UnderscoresAction,
     XForwardedClientCert,
 };
-use crate::api::envoy::{ClientTrafficPolicy, ClientTrafficPolicySpec, Quantity};
+use crate::api::envoy::{ClientTrafficPolicy, ClientTrafficPolicySpec};
 use crate::config::path::Path;
 use crate::net::FRAMING_FIELDS;
 
 use super::string_match::string_matches;
 use super::violations::Violations;
 use super::{backend_settings, client_tls, policy_targets};
-
-/// The windows of HTTP/2 that Envoy Gateway accepts, in bytes (RFC 9113 section 6.9.2).
-const WINDOWS: RangeInclusive<u64> = 65_535..=0x7fff_ffff;
 
 /// The maximum of the CRD for a number that Envoy Gateway reads as one without sign.
 const MOST: u32 = i32::MAX.unsigned_abs();
@@ -46,16 +41,7 @@ pub(super) fn policy(policy: &ClientTrafficPolicy, at: Path<'_>, found: &mut Vio
         string_matches(&of.ignored_upgrade_types, at.field("ignoredUpgradeTypes"), found);
     }
     if let Some(of) = &spec.http2 {
-        let at = at.field("http2");
-        backend_settings::http2(of, at, found);
-        for (field, size) in [
-            ("initialStreamWindowSize", &of.initial_stream_window_size),
-            ("initialConnectionWindowSize", &of.initial_connection_window_size),
-        ] {
-            if let Some(bytes) = size.as_ref().and_then(Quantity::bytes) {
-                found.number(at.field(field), bytes, WINDOWS);
-            }
-        }
+        backend_settings::http2(of, at.field("http2"), found);
     }
     if let Some(of) = &spec.health_check {
         let at = at.field("healthCheck");

@@ -105,7 +105,7 @@ impl HttpFilter for Compressor {
 
     fn on_response(&self, exchange: &Exchange, response: &mut Response) {
         let chosen = self.codings.iter().find(|(coding, _)| Some(*coding) == exchange.coding);
-        let least = chosen.or(self.codings.first()).map_or(0, |(_, least)| *least);
+        let least = chosen.or_else(|| self.codings.first()).map_or(0, |(_, least)| *least);
         if !is_compressible(response, least) {
             return;
         }

@@ -107,7 +107,7 @@ fn a_response_is_compressed_if_all_allows_it() {
         let headers = answer.headers();
         let coding = headers.get(CONTENT_ENCODING);
         assert_eq!(coding.is_some_and(|coding| coding == "gzip"), want, "{status} {fields:?}");
-        assert_eq!(headers.contains_key(CONTENT_LENGTH) && want, false, "{status} {fields:?}");
+        assert!(!headers.contains_key(CONTENT_LENGTH) || !want, "{status} {fields:?}");
         let lines: Vec<_> = headers.get_all(VARY).iter().collect();
         assert_eq!(lines, vary, "{status} {fields:?}");
         assert!(!sent.contains_key(ACCEPT_ENCODING));

@@ -365,7 +365,7 @@ fn look_up<'a, S: EnvoyPolicySpec>(
         let map = index.config_map(&key.namespace, name);
         match map.and_then(|map| map.data.get(BODY_KEY).or_else(|| map.data.values().next())) {
             Some(text) => {
-                values.insert((key.namespace.to_string(), name.to_owned()), text.as_str());
+                values.insert((key.namespace.clone(), name.to_owned()), text.as_str());
             }
             None => {
                 let map = format!("{}/{name}", key.namespace);

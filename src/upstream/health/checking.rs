@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::health::host_health::Turn;
+use crate::upstream::health::host_health::{HostHealth, Turn};
 use crate::upstream::health::probe::probe;
 use crate::upstream::health::sweep::sweep;
 use crate::upstream::host::Host;
@@ -69,7 +69,7 @@ fn round(cluster: &Arc<Cluster>, probes: &mut JoinSet<()>) -> Duration {
     look_names_up(cluster);
     // The most overdue first, so that hosts that hang do not keep the others from being checked.
     let mut hosts = hosts;
-    hosts.sort_by_key(|host| host.health().map(|health| health.due_at()));
+    hosts.sort_by_key(|host| host.health().map(HostHealth::due_at));
     for host in hosts {
         let Some(health) = host.health() else { continue };
         if probes.len() >= MOST_AT_ONCE {

@@ -69,7 +69,7 @@ fn put_varint(to: &mut BytesMut, mut value: u64) {
         to.put_u8((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    to.put_u8(value as u8);
+    to.put_u8((value & 0x7f) as u8);
 }
 
 fn judged(received: &Received) -> Outcome {
