@@ -88,6 +88,7 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("a Distinct match cannot be inverted", TRANSLATED),
     ("`value` is missing; only a Distinct match has none", TRANSLATED),
     ("use a number from 65535 to 2147483647", TRANSLATED),
+    ("use a number from 0 to 4294967295", TRANSLATED),
     ("is not a regular expression", TRANSLATED),
     ("is not an address range; write it like", TRANSLATED),
     ("tls.clientValidation: not supported yet", "a listener must not be open without it"),

@@ -1,5 +1,6 @@
 //! The rules of Envoy Gateway's cluster settings, which several kinds embed.
 
+use crate::api::envoy::Quantity;
 use crate::api::envoy::backend_settings::{
     BackOff, BackendConnection, BackendProxyProtocol, BackendRetry, CircuitBreaker, Dns,
     DnsLookupFamily, Http2Settings, ProxyProtocolVersion, RetryTrigger,
@@ -55,6 +56,10 @@ pub(super) fn connection(of: &BackendConnection, at: Path<'_>, found: &mut Viola
         if let Some(limit) = limit {
             found.quantity(at.field(field), limit);
         }
+    }
+    // Envoy Gateway refuses more when it translates the policy.
+    if let Some(bytes) = of.buffer_limit.as_ref().and_then(Quantity::bytes) {
+        found.number(at.field("bufferLimit"), bytes, 0..=u64::from(u32::MAX));
     }
     if let Some(of) = &of.preconnect {
         let at = at.field("preconnect");
