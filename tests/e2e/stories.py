@@ -63,7 +63,10 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Length", "3")])
     return [b"ok\\n"]
 """
+# systemd refuses more than five starts in ten seconds otherwise.
 GUNICORN_UNIT = """\
+[Unit]
+StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/usr/bin/gunicorn --chdir /root --threads 8 --bind 127.0.0.1:3001 application
