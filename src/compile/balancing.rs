@@ -41,7 +41,7 @@ pub(super) fn policy(load_balancer: &LoadBalancer) -> BalancePolicy {
     BalancePolicy { kind, slow_start }
 }
 
-/// Returns the parts of requests that decide on their hosts; `None` if there is no policy.
+/// Returns the parts of a request that select its endpoint; `None` without a policy.
 pub(super) fn of_policy(policy: &AppliedTraffic<'_>) -> Option<Box<Balancing>> {
     let load_balancer = policy.spec.load_balancer.as_ref()?;
     let author = policy.author(|spec: &BackendTrafficPolicySpec| spec.load_balancer.is_some());

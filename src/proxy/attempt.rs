@@ -87,9 +87,7 @@ pub(super) async fn ask(
             tracing::debug!(details = %failed.details, cluster = %cluster.settings().name, "no response");
             record.upstream = failed.endpoint;
             Err(match failed.kind {
-                FailureKind::RequestBody if record.is_body_late() => Failure::RequestBodyLate,
-                FailureKind::RequestBody if record.is_body_stalled() => Failure::RequestBodyStalled,
-                FailureKind::RequestBody if record.is_abandoned() => Failure::ClientGone,
+                FailureKind::RequestBody => record.broken_body(),
                 kind => kind.into(),
             })
         }

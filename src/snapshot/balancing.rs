@@ -1,4 +1,4 @@
-//! The parts of requests that decide on their hosts.
+//! The parts of a request that select its endpoint.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;

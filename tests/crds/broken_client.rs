@@ -4,20 +4,12 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::envoy_policy;
+
 const OURS: &str = "gateway.networking.k8s.io";
 
 fn policy(spec: Json) -> Json {
-    let target = json!({ "group": OURS, "kind": "Gateway", "name": "a" });
-    let mut whole = json!({ "targetRefs": [target] });
-    for (field, value) in spec.as_object().into_iter().flatten() {
-        whole[field] = value.clone();
-    }
-    json!({
-        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-        "kind": "ClientTrafficPolicy",
-        "metadata": { "name": "a" },
-        "spec": whole,
-    })
+    envoy_policy("ClientTrafficPolicy", "Gateway", &spec)
 }
 
 /// `(what is said, an object of which it is said)`.

@@ -4,6 +4,8 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::envoy_policy;
+
 /// What no object can break, and why.
 pub(crate) const UNREACHABLE: &[(&str, &str)] = &[
     ("minSuccessRate must be between 1 and 100", LIMITS),
@@ -13,17 +15,7 @@ pub(crate) const UNREACHABLE: &[(&str, &str)] = &[
 const LIMITS: &str = "the limits of the schema say the same and come first";
 
 fn policy(spec: Json) -> Json {
-    let target = json!({ "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "a" });
-    let mut whole = json!({ "targetRefs": [target] });
-    for (field, value) in spec.as_object().into_iter().flatten() {
-        whole[field] = value.clone();
-    }
-    json!({
-        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-        "kind": "BackendTrafficPolicy",
-        "metadata": { "name": "a" },
-        "spec": whole,
-    })
+    envoy_policy("BackendTrafficPolicy", "HTTPRoute", &spec)
 }
 
 /// `(what is said, an object of which it is said)`.

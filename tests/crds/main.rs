@@ -300,6 +300,21 @@ fn client_policies() -> Option<(Crds, Vec<Json>)> {
     Some((crds, examples))
 }
 
+/// A policy of Envoy Gateway with one target, and these fields beside it.
+fn envoy_policy(kind: &str, target: &str, spec: &Json) -> Json {
+    let target = json!({ "group": "gateway.networking.k8s.io", "kind": target, "name": "a" });
+    let mut whole = json!({ "targetRefs": [target] });
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        whole[field] = value.clone();
+    }
+    json!({
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": kind,
+        "metadata": { "name": "a" },
+        "spec": whole,
+    })
+}
+
 /// The CRD in a folder, and the examples in it that the CRD takes; `list` is their field.
 fn policies(folder: &str, list: &str) -> Option<(Crds, Vec<Json>)> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.cache/envoy-gateway").join(folder);

@@ -45,15 +45,7 @@ pub(super) async fn over_http1(
         .handshake(TokioIo::new(stream))
         .await?;
     let exchange = async { received(sender.send_request(request).await?).await };
-    // After the end of the connection, the rest of the response is still in memory.
-    let driver = async {
-        let _ = connection.await;
-        pending().await
-    };
-    tokio::select! {
-        received = exchange => received,
-        received = driver => received,
-    }
+    beside(connection, exchange).await
 }
 
 /// Sends a request over HTTP/2 and returns the response.
@@ -74,8 +66,14 @@ pub(super) async fn over_http2(
         .handshake(TokioIo::new(stream))
         .await?;
     let exchange = async { received(sender.send_request(request).await?).await };
+    beside(connection, exchange).await
+}
+
+/// Runs a connection while an exchange on it lasts. After the end of the connection, the rest of the
+/// response is still in memory.
+async fn beside<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
     let driver = async {
-        let _ = connection.await;
+        connection.await;
         pending().await
     };
     tokio::select! {
